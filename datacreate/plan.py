@@ -12,27 +12,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
+from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Sampling
 from datacreate.engines.client import Engine
-from datacreate.errors import ExampleError, PromptTooLong, UsageError
+from datacreate.errors import PromptTooLong, UsageError
 from datacreate.filters.base import HeldOutSet
-from datacreate.formats.declare import declare_format, most_tokens
-from datacreate.formats.example import Example, dotted, find_unsupported_value
-from datacreate.formats.infer import InferredFormat, infer_format
-from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import load_example
-from datacreate.formats.schema_utils import schema_at
+from datacreate.formats.declare import most_tokens
+from datacreate.formats.example import Example, dotted
+from datacreate.formats.infer import InferredFormat
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_lettered
 from datacreate.run_models import Engines, RunModels, verify_mode
-from datacreate.runs.attributes import described, read_attributes
+from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import (
     CreateConfig,
     Generator,
@@ -42,6 +39,7 @@ from datacreate.runs.config import (
     Verification,
 )
 from datacreate.runs.directory import RunConfig, RunDirectory
+from datacreate.runs.rows import examples_and_format
 from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.settings import check_shares
 from datacreate.verification.label_noise import most_rows
@@ -49,9 +47,6 @@ from datacreate.verification.scoring import VerifyMode
 
 DEFAULT_NUM_EXAMPLES = 5
 """Examples per request, as in the paper; fewer if they do not fit the context length."""
-
-SPARE_PASSAGES = 1.25
-"""Without --num-examples, so many times the passages that the count needs are used, as some give no valid example."""
 
 MIN_GENERATIONS = 10
 """Requests in each chain, if all examples are accepted: with fewer, most examples are children of the root."""
@@ -127,7 +122,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     queue = find_strategy(config.strategy).queue
     if config.served:
         Addresses(config.urls)
-    roots, inferred = _roots_and_format(config)
+    roots, inferred = examples_and_format(config)
     if ignored := config.changed([name for name, queues in _QUEUES.items() if queue not in queues]):
         note = f"{ignored} has no effect with --strategy {config.strategy}"
         inferred = replace(inferred, notes=(*inferred.notes, note))
@@ -156,7 +151,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         "compared_with": tuple(each.ref for each in held_out),
         "label_ratio": label_ratio,
         "corpus": passages.ref(config) if passages else None,
-        "attributes": read_attributes(config.attributes) if config.attributes else (),
+        "attributes": _attributes(config, inferred.format),
     }
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
@@ -166,35 +161,11 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
     """The format for examples about passages: they are its contexts, or source material without a context."""
-    context = inferred.format.roles.context
-    is_given = bool(context) and schema_at(inferred.format.schema, context or ()).get("type") == "string"
-    use = f"as the {dotted(context)} of each example" if context and is_given else "as source material"
+    format = about_passages(inferred.format)
+    context = dotted(format.passage_field or ())
+    use = f"as the {context} of each example" if format.context_is_given else "as source material"
     notes = (*inferred.notes, *passages.notes, f"{passages}; {use}")
-    return replace(inferred, format=replace(inferred.format, context_is_given=is_given), notes=notes)
-
-
-def _roots_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], InferredFormat]:
-    if config.benchmark is not None:
-        return _draw_example(config, config.benchmark)
-    if config.example is None:
-        return (), declare_format(config)
-    if isinstance(config.example, dict):
-        root = Example(config.example)
-        if message := find_unsupported_value(config.example):
-            raise ExampleError(f"the example: {message}; fix the example")
-    else:
-        root = load_example(config.example)
-    return (root,), infer_format(root, config)
-
-
-def _draw_example(config: CreateConfig, name: str) -> tuple[tuple[Example, ...], InferredFormat]:
-    """A row of the benchmark's train split as the formatting example, in the benchmark's format."""
-    benchmark = find_benchmark(name)
-    seed = config.seed if config.example_seed is None else config.example_seed
-    values, note = formatting_example(benchmark, seed)
-    root = Example(values)
-    inferred = infer_format(root, FormatOptions(format=benchmark.format_name))
-    return (root,), replace(inferred, notes=(note, *inferred.notes))
+    return replace(inferred, format=format, notes=notes)
 
 
 def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan:
@@ -211,10 +182,13 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     longest = {name: max(values.values(), key=len) for name, values in texts.items()}
     passage = passages.longest if passages else None
     directions = Directions(config.instruction, attributes=longest, passage=passage)
-    most = config.num_examples or _default_num_examples(config.count, passages)
+    few = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
+    most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
     number = stored.num_examples if stored else None
     number = number or min(
-        _fit_context(encoding, roots, directions, engine, most, fixed=config.num_examples is not None)[0]
+        _fit_context(
+            encoding, roots, config.shots, directions, engine, most, fixed=bool(config.num_examples)
+        )[0]
         for engine in engines.generators
     )
     samplings = tuple(
@@ -222,14 +196,15 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
             config,
             checkpoint,
             _max_tokens(config, stored, index)
-            or _fit_context(encoding, roots, directions, engine, number)[1],
+            or _fit_context(encoding, roots, config.shots, directions, engine, number)[1],
         )
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
     strategy = find_strategy(config.strategy)
-    num_chains = stored.num_chains if stored else default_chains(config, number)
+    num_chains = stored.num_chains if stored else default_chains(config, number, len(roots))
     if num_chains and not stored and not config.num_chains:  # more would only be shallower
-        num_chains = min(num_chains, _concurrency(config.count, number, engines.generators))
+        usable = _concurrency(config.count, number, engines.generators)
+        num_chains = min(num_chains, max(usable, chains_of_roots(config, number, len(roots))))
     concurrency = stored.concurrency if stored else config.concurrency or num_chains or (1 if paper else None)
     spec = RunSpec(
         **inputs.identity,
@@ -248,18 +223,15 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
             if len(samplings) > 1
         ),
     )
-    notes = (*inputs.inferred.notes, *_warnings(spec))
+    notes = (*inputs.inferred.notes, *_warnings(spec, config.count))
     return RunPlan(roots, encoding, strategy, samplings, spec, notes, passages)
 
 
-def _default_num_examples(count: int, passages: Passages | None) -> int:
-    """Fewer than `DEFAULT_NUM_EXAMPLES` if the examples would be about a part of the passages only."""
-    if passages is None:
-        return DEFAULT_NUM_EXAMPLES
-    return min(DEFAULT_NUM_EXAMPLES, math.ceil(SPARE_PASSAGES * count / len(passages)))
-
-
-def _warnings(spec: RunSpec) -> Iterator[str]:
+def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
+    used, number = spec.num_chains or math.ceil(count / spec.num_examples), len(spec.examples)
+    if used < number and spec.shots == 1:
+        what = "chains start from" if spec.num_chains else "requests show"
+        yield f"{used} {what} the first {used} of {number} formatting examples only; a larger --count uses more of them"
     verification = spec.verification
     generators = {spec.model_sha256, *(generator.sha256 for generator in spec.mixture)}
     if verification and verification.model_sha256 in generators:
@@ -328,17 +300,35 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
     return ratio
 
 
-def default_chains(config: CreateConfig, num_examples: int) -> int | None:
+def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
+    if config.attributes is None:
+        return ()
+    dimensions, answer = read_attributes(config.attributes), format.roles.answer
+    names = {each.name.casefold(): each.name for each in dimensions}
+    if answer and format.labels and (name := names.get(answer[-1].casefold())):
+        raise UsageError(
+            f"--attributes {config.attributes}: {name} is the label, and --label-ratio sets its shares; remove it"
+        )
+    return dimensions
+
+
+def default_chains(config: CreateConfig, num_examples: int, num_roots: int = 1) -> int | None:
     """The number of chains, each of which has at most one request in flight; None for a strategy without chains."""
     if find_strategy(config.strategy).queue != "chain":
         return None
-    chains = 1 if config.method == "paper" else max(1, config.count // (MIN_GENERATIONS * num_examples))
-    return config.num_chains or chains
+    deep = 1 if config.method == "paper" else config.count // (MIN_GENERATIONS * num_examples)
+    return config.num_chains or max(deep, chains_of_roots(config, num_examples, num_roots))
+
+
+def chains_of_roots(config: CreateConfig, num_examples: int, num_roots: int) -> int:
+    """As many chains as there are roots, but not so many that more than half of the set are children of roots."""
+    return max(1, min(num_roots, config.count // (2 * num_examples)))
 
 
 def _fit_context(
     encoding: PromptEncoding,
     roots: Sequence[Example],
+    shots: int,
     directions: Directions,
     engine: Engine,
     most: int,
@@ -349,23 +339,30 @@ def _fit_context(
 
     Raises PromptTooLong if none fits.
     """
-    if roots:
-        whole = encoding.format.with_all_turns(roots[0])
-        shown = [{"role": "user", "content": json.dumps(encoding.write(whole), ensure_ascii=False)}]
-        example_tokens = MAX_GROWTH * engine.count_tokens(shown) + EXTRA_TOKENS
-        longer = example_tokens // 2  # a later parent can be twice as long as the formatting example
-    else:
-        longer = example_tokens = most_tokens(encoding) + EXTRA_TOKENS
-    prompt = engine.count_tokens(chat_prompt(encoding, roots[:1], most, directions)) + longer
-    if directions.passage and encoding.format.context_is_given:  # that of a later parent, too
-        prompt += engine.count_tokens([{"role": "user", "content": directions.passage}])
+
+    def written(root: Example) -> str:
+        return json.dumps(encoding.write(encoding.format.with_all_turns(root)), ensure_ascii=False)
+
+    def tokens(text: str) -> int:
+        return engine.count_tokens([{"role": "user", "content": text}])
+
+    shown = sorted(roots, key=lambda root: len(written(root)), reverse=True)[:shots]
+    longest = MAX_GROWTH * tokens(written(shown[0])) if shown else most_tokens(encoding)
+    example_tokens = longest + EXTRA_TOKENS
+    # If the roots are too few, accepted examples are shown, too; else one in the place of a root, the parent.
+    accepted = shots - len(shown)
+    prompt = engine.count_tokens(chat_prompt(encoding, shown, most, directions))
+    prompt += accepted * example_tokens or example_tokens // 2
+    if directions.passage and encoding.format.context_is_given:  # those of accepted examples, too
+        prompt += max(1, accepted) * tokens(directions.passage)
     for number in [most] if fixed else range(most, 0, -1):
         if prompt + number * example_tokens <= engine.max_context:
             return number, number * example_tokens
     raise PromptTooLong(
         f"a prompt of {prompt} tokens and {most if fixed else 1} new example(s) of up to {example_tokens} tokens "
         f"exceed the model's context length of {engine.max_context}; use a shorter "
-        f"{'example' if roots else '--instruction'}, {'a smaller --passage-tokens, ' if directions.passage else ''}"
+        f"{'example' if roots else '--instruction'}, {'fewer --shots, ' if shots > 1 else ''}"
+        f"{'a smaller --passage-tokens, ' if directions.passage else ''}"
         f"{'a smaller --num-examples, ' if fixed else ''}or a larger --max-model-len"
     )
 

@@ -29,11 +29,13 @@ from datacreate.plan import RunPlan
 from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, label_question
 from datacreate.runs.attributes import described, find_length_error
+from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, Session, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.selection.queue import UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
+from datacreate.selection.shots import Shots
 from datacreate.verification.scoring import (
     Scored,
     round_probabilities,
@@ -107,6 +109,7 @@ class RunState:
         self._described = described(spec.attributes, self._format)
         vectors = accepted if plan.strategy.queue == "coverage" else None
         self._queue = _make_queue(plan, count, vectors)
+        self._shots = Shots(plan.roots, spec.shots, self._format)
         self.seed = spec.seed
         self.stats = RunStats.of(spec, self._format)
         self._acceptance = Acceptance(plan, count, filters, self.stats, vectors)
@@ -140,6 +143,7 @@ class RunState:
             parent,
             labels,
             pseudo_labels,
+            shots=self._shots.draw(parent, self._rng("shots", self._requests)),
             directions=replace(self._plan.directions_of(self._requests), attributes=texts),
             attributes=dealt,
         )
@@ -220,8 +224,8 @@ class RunState:
     def _with_length_checked(self, item: Candidate | Reject, pending: PendingRequest) -> Candidate | Reject:
         if isinstance(item, Reject):
             return item
-        dimensions, passage = self._plan.spec.attributes, pending.directions.passage
-        return find_length_error(item, pending.attributes, dimensions, passage) or item
+        dimensions = self._plan.spec.attributes
+        return find_length_error(item, pending.attributes, dimensions, self._format) or item
 
     def _origin(self, pending: PendingRequest) -> Origin:
         return Origin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)
@@ -304,6 +308,7 @@ class RunState:
         passed = len(commit.passed)
         self._rate += (passed - self._rate) / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
         lines = tuple(map(example_line, commit.waiting)) or commit.lines
+        self._shots.add(lines)
         first = self._acceptance.passed - passed + 1
         parents = [Parent(first + i, lines[i], commit.depth + 1) for i in commit.next_parents]
         # Twice what this rate requires, as if no waiting example will be accepted.
@@ -314,7 +319,9 @@ class RunState:
         """Apply a line of the log at `path`. Raises LogDamaged if it cannot follow the lines before it."""
         commit = line.record
         if not isinstance(commit, Commit):
-            self.stats.begin(commit)
+            self.stats.add_record(commit)
+            if isinstance(commit, Decision):
+                self._acceptance.review(commit)
         else:
             requests = self.to_submit
             expected = requests.popleft().number if requests and not commit.released else None
@@ -340,15 +347,16 @@ def _make_queue(plan: RunPlan, count: int, vectors: PassedVectors | None) -> Par
     lines, spec = [example_line(dict(root.values)) for root in plan.roots], plan.spec
     # Without a formatting example, the root is a parent without a line, and its prompt shows no example.
     roots = [Parent(-index, line, 0) for index, line in enumerate(lines or [""])]
-    # So that no more than half of a small run are children of the root. The log names the parents of earlier requests,
-    # also of those made for a smaller count.
-    uses = min(spec.max_parent_uses, max(2, count // (2 * spec.num_examples)))
+    # So that no more than half of a small run are children of the roots, as far as each is used once. The log names the
+    # parents of earlier requests, also of those made for a smaller count.
+    half = max(2, count // (2 * spec.num_examples))
+    uses, root_uses = (min(spec.max_parent_uses, most) for most in (half, max(1, half // len(roots))))
     if vectors:
-        return FarthestFirst(roots, vectors.of_parent, max_parent_uses=uses)
+        return FarthestFirst(roots, vectors.of_parent, max_parent_uses=uses, max_root_uses=root_uses)
     if spec.num_chains:
         return Chains(roots, spec.num_chains)
     if plan.strategy.queue == "root":
         return Tree(roots, UNLIMITED_USES)
     if spec.method == "paper":
         return Levels(roots, spec.seed)
-    return Tree(roots, uses)
+    return Tree(roots, uses, root_uses)

@@ -92,9 +92,10 @@ def _prompt(inputs: RunInputs) -> list[Message]:
     task = f"The task: {inputs.identity['instruction']}\n\n" if inputs.identity["instruction"] else ""
     user = (
         f"A data set has texts for training a language model. {shown}\n\n{task}"
-        "The data set must be varied. Name 3 to 5 dimensions in which its examples should differ, such as topic, "
-        "difficulty, style or speaker, and for each of them 4 to 8 different values of a few words that fit this data "
-        "set. The answer is no dimension."
+        "The data set must be varied. Name 3 to 5 dimensions in which its examples should differ. The first is the "
+        "topic, with 8 concrete subjects that such texts can be about (for hotel reviews: breakfast, noise at night, "
+        "staff, wifi, ...). The others are for example difficulty, style or speaker, with 4 to 8 values of a few words "
+        "that exclude each other. The answer is no dimension."
     )
     return [
         {"role": "system", "content": "You design data for training language models."},

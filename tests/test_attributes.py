@@ -23,6 +23,7 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
 from datacreate.suggestion import suggest_attributes
 from datacreate.verification.quotas import AttributeQuotas
+from tests.corpus.texts import passage
 from tests.inprocess import run
 from tests.making import NLI, NLI_LABELS, STRATEGIES, commits, examples, exported, make, train
 from tests.scripted import ScriptedEngine, answering
@@ -119,6 +120,12 @@ def test_a_wrong_file_is_an_error_of_one_line(
         make(attributes.parent / "run", model, example=QA, attributes=attributes)
     assert "\n" not in str(caught.value)
     assert not (attributes.parent / "run").exists()
+
+
+def test_the_label_is_no_dimension(model: str, attributes: Path) -> None:
+    attributes.write_text("Label: [entailment, neutral]\n")
+    with pytest.raises(UsageError, match="Label is the label, and --label-ratio sets its shares; remove it"):
+        make(attributes.parent / "run", model, example=NLI, labels=NLI_LABELS, attributes=attributes)
 
 
 @given(
@@ -355,3 +362,17 @@ def test_attributes_need_no_example(tmp_path: Path, model: str, attributes: Path
     asked = proposing(json.dumps(PROPOSED))
     assert "Topic:" in suggest_attributes(config, no_notify, lambda *_: asked)
     assert "Mails to a shop." in asked.history[0].messages[-1]["content"]
+
+
+def test_a_given_context_does_not_count_as_words(tmp_path: Path, model: str, attributes: Path) -> None:
+    (tmp_path / "doc.md").write_text(passage(1))
+    attributes.write_text("length: {words: [2, 3]}\ntopic: [sport, law]\n")
+    engine = ScriptedEngine(answering())
+    example = {"question": "Is it open?", "context": "The museum is open on Sundays.", "label": "yes"}
+    how: dict[str, Any] = {"example": example, "corpus": (str(tmp_path / "doc.md"),), "count": 10}
+    make(tmp_path / "run", model, engine, attributes=attributes, **how)
+    asked = engine.history[0].messages[-1]["content"]
+    assert re.search(
+        r"about this text, but with length: 2 to 3 words in question; topic: (sport|law), and", asked
+    )
+    assert counts(tmp_path / "run")["topic"] == {"sport": 5, "law": 5}

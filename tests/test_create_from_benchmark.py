@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.benchmarks import formatting_example, load_registry
+from datacreate.benchmarks import formatting_examples, load_registry
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -36,7 +36,7 @@ def test_the_example_is_a_row_and_is_not_among_those_made(
 ) -> None:
     benchmark = load_registry()[name]
     summary = make(tmp_path / "run", model, example=None, benchmark=name, count=13)
-    root, _ = formatting_example(benchmark, 42)
+    [root], _ = formatting_examples(benchmark, 42)
     spec = RunDirectory(tmp_path / "run").read_config().spec
     assert (spec.examples, spec.benchmark) == ((root,), name)
     assert spec.format["title"] == benchmark.format_name
@@ -62,13 +62,13 @@ def test_a_run_resumes_with_the_same_benchmark_only(tmp_path: Path, model: str, 
     make(tmp_path / "run", model, **FROM_CSQA, count=5)
     make(tmp_path / "run", model, **FROM_CSQA, count=15)
     assert len(examples(tmp_path / "run")) == 15
-    root, _ = formatting_example(load_registry()["csqa"], 42)
+    [root], _ = formatting_examples(load_registry()["csqa"], 42)
     with pytest.raises(RunMismatch, match="another benchmark: 'csqa' stored, None requested"):
         make(tmp_path / "run", model, example=root)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "neither": ({}, "either --example FILE or --benchmark NAME"),
+    "neither": ({}, "give --example FILE or --benchmark NAME"),
     "both": ({"example": {"a": "b"}, "benchmark": "csqa"}, "give either --example FILE"),
     "seed without": ({"example": {"a": "b"}, "example_seed": 3}, "--example-seed draws from a benchmark"),
     "a format": ({"benchmark": "csqa", "format": "multiple_choice"}, "a benchmark has its own format"),

@@ -23,7 +23,7 @@ from datacreate.cli.terminal import print_json
 from datacreate.engines.addresses import Addresses
 from datacreate.errors import CheckpointError, DatacreateError, StorageError
 from datacreate.finetuning.records import read_evaluation, read_model, read_predictions, read_training
-from datacreate.formats.reader import load_example
+from datacreate.formats.reader import load_examples
 from datacreate.formats.task_format import load_format
 from datacreate.locking import MACHINE, FolderLock, held_by
 from datacreate.runs.directory import RunDirectory
@@ -164,7 +164,7 @@ def shipped(*parts: str) -> str:
 
 
 READERS: dict[str, tuple[str, str | st.SearchStrategy[bytes], Reader]] = {
-    "example": ("example.json", json.dumps(COMMONSENSE), lambda at: load_example(at / "example.json")),
+    "example": ("example.json", json.dumps(COMMONSENSE), lambda at: load_examples(at / "example.json")),
     "format": (
         "format.json",
         shipped("schemas", "multiple_choice.json"),

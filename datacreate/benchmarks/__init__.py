@@ -4,7 +4,7 @@ from datacreate.benchmarks.importing import ImportReport, benchmarks_in, import_
 from datacreate.benchmarks.registry import SPLITS, Benchmark, Findings, find_benchmark, load_registry
 from datacreate.benchmarks.store import (
     folder_of,
-    formatting_example,
+    formatting_examples,
     has_split,
     read_manifest,
     read_split,
@@ -20,7 +20,7 @@ __all__ = [
     "benchmarks_in",
     "find_benchmark",
     "folder_of",
-    "formatting_example",
+    "formatting_examples",
     "has_split",
     "import_benchmark",
     "load_registry",

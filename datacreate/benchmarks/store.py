@@ -5,7 +5,6 @@ data_dir()/benchmarks/NAME/    train.jsonl, dev.jsonl, test.jsonl, manifest.json
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -20,8 +19,9 @@ from pydantic import ValidationError
 from datacreate.benchmarks.registry import SPLITS, Benchmark, Findings, Split
 from datacreate.errors import BenchmarkError, ExampleError
 from datacreate.files import replace_files
-from datacreate.formats.example import Example, Json
-from datacreate.formats.task_format import bind, load_format
+from datacreate.formats.answers import draw_balanced
+from datacreate.formats.example import Example, Json, value_at
+from datacreate.formats.task_format import TaskFormat, bind, load_format
 from datacreate.paths import data_dir
 from datacreate.settings import FrozenModel
 
@@ -30,6 +30,8 @@ MANIFEST = "manifest.json"
 ImportState = Literal["present", "incomplete", "absent", "damaged"]
 
 _MAX_SAMPLES = 1000
+
+_MAX_NAMED = 10  # rows in a note
 
 
 class SplitRecord(FrozenModel):
@@ -123,28 +125,61 @@ def how_to_import(benchmark: Benchmark, split: str) -> str:
     return f"`{command} --from DIR` reads DIR/{benchmark.source.reference}/{split}.jsonl"
 
 
-def formatting_example(benchmark: Benchmark, seed: int) -> tuple[dict[str, Json], str]:
-    """A well-formed row of the train split (without one, of dev), and a note that says which.
+def formatting_examples(
+    benchmark: Benchmark, seed: int, number: int = 1
+) -> tuple[list[dict[str, Json]], str]:
+    """Well-formed, different rows of the train split (without one, of dev), and a note that says which.
 
-    The same as `random.seed(seed); random.choice(rows)` of the reference implementation; a row that
-    does not fit its format (repeated options, say) is sampled again. Raises BenchmarkError if neither split
-    is imported, or none of many rows fits.
+    The first is the same as `random.seed(seed); random.choice(rows)` of the reference implementation; a row that
+    does not fit its format (repeated options, say) is sampled again. The others have the labels about equally often.
+    Raises BenchmarkError if neither split is imported, or if too few rows fit.
     """
     split: Split = "train" if has_split(benchmark, "train") else "dev"
     rows, format, rng = read_split(benchmark, split), load_format(benchmark.format_name), random.Random(seed)
-    for malformed in range(_MAX_SAMPLES):
-        number = rng.choice(range(len(rows)))  # consumes the same random numbers as choosing a row
-        with contextlib.suppress(ExampleError):
-            bind(format, Example(rows[number]))
-            note = f"formatting example: row {number + 1} of {benchmark.name}'s {split} split, seed {seed}"
-            note += f", after {malformed} malformed row{'s' * (malformed > 1)}" if malformed else ""
-            if split != "train":
-                note += f"; its train split is not imported ({how_to_import(benchmark, 'train')})"
-            return rows[number], note
-    raise BenchmarkError(
-        f"benchmark {benchmark.name}: none of {_MAX_SAMPLES} rows sampled from {split} fits its format "
-        f"({benchmark.format_name}); see `datacreate benchmarks show {benchmark.name}`"
+    for malformed in range(_MAX_SAMPLES):  # noqa: B007 (used after the loop)
+        first = rng.choice(range(len(rows)))  # consumes the same random numbers as choosing a row
+        if _fits(format, rows[first]):
+            break
+    else:
+        raise BenchmarkError(
+            f"benchmark {benchmark.name}: none of {_MAX_SAMPLES} rows sampled from {split} fits its format "
+            f"({benchmark.format_name}); see `datacreate benchmarks show {benchmark.name}`"
+        )
+    known = {Example(rows[first]).id}
+
+    def is_new(row: int) -> bool:
+        if (id := Example(rows[row]).id) in known or not _fits(format, rows[first], rows[row]):
+            return False
+        known.add(id)
+        return True
+
+    answer = format.roles.answer if format.labels else None
+    others = [row for row in range(len(rows)) if row != first] if number > 1 else []
+    drawn = draw_balanced(others, number - 1, rng, lambda row: value_at(rows[row], answer), [first], is_new)
+    chosen = [first, *drawn]
+    if len(chosen) < number:
+        raise BenchmarkError(
+            f"benchmark {benchmark.name}: only {len(chosen)} different rows of {split} fit the format of the first; "
+            "use a smaller --examples"
+        )
+    listed = ", ".join(str(row + 1) for row in chosen[:_MAX_NAMED]) + (", …" if number > _MAX_NAMED else "")
+    note = (
+        f"formatting example: row {listed}" if number == 1 else f"{number} formatting examples: rows {listed}"
     )
+    note += f" of {benchmark.name}'s {split} split, seed {seed}"
+    note += f", after {malformed} malformed row{'s' * (malformed > 1)}" if malformed else ""
+    if split != "train":
+        note += f"; its train split is not imported ({how_to_import(benchmark, 'train')})"
+    return [rows[row] for row in chosen], note
+
+
+def _fits(format: TaskFormat, first: Mapping[str, Json], *others: Mapping[str, Json]) -> bool:
+    """Whether rows of a benchmark can be formatting examples of one run."""
+    try:
+        bind(format, Example(first), others=list(map(Example, others)))
+    except ExampleError:
+        return False
+    return True
 
 
 def state(benchmark: Benchmark) -> ImportState:

@@ -11,8 +11,8 @@ from datacreate.cli.options import Command, config_option, path_option, settings
 from datacreate.cli.terminal import echo, say
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import UsageError
-from datacreate.formats.options import FormatOptions
-from datacreate.runs.config import CreateConfig, ExampleOptions, GeneratorOptions, SamplingOptions
+from datacreate.formats.options import ExampleOptions, FormatOptions
+from datacreate.runs.config import CreateConfig, GeneratorOptions, SamplingOptions
 
 
 class _SuggestOptions(SamplingOptions, EngineOptions, GeneratorOptions, FormatOptions, ExampleOptions):

@@ -14,7 +14,6 @@ from datacreate.errors import DatacreateError, UsageError
 from datacreate.files import replace_file
 from datacreate.messages import visible_json
 from datacreate.runs.config import CreateConfig
-from datacreate.runs.log import example_line
 
 
 @command()
@@ -23,9 +22,9 @@ from datacreate.runs.log import example_line
 @option("--dry-run", is_flag=True, help="Print what would happen; start no server and write nothing.")
 @json_option("Print the summary as JSON; with --dry-run the plan and a configuration for --config.")
 def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
-    """Make a training set of exactly COUNT examples from one formatting example.
+    """Make a training set of exactly COUNT examples from one or several formatting examples.
 
-    The example is your own or a row of a benchmark's train split; it is not part of the set. A stopped run
+    They are your own or rows of a benchmark's train split; they are not part of the set. A stopped run
     (Ctrl-C, time limit, full disk) exits with 75; the same command resumes it. A larger --count extends a
     finished run.
 
@@ -33,6 +32,7 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     datacreate create --example mine.json --count 100
     datacreate create --example nli.json --labels label=entailment,neutral,contradiction \\
         --count 300 --strategy diverse --run-dir runs/nli
+    datacreate create --example mails.csv --example-limit 20 --shots 3 --count 500
     datacreate create --benchmark csqa --count train
     datacreate create --instruction @task.txt --inputs subject,body --labels topic=bug,billing,other --count 100
     """
@@ -85,6 +85,7 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
     from datacreate.cli.show import print_samples
     from datacreate.create import create as create_
     from datacreate.runs.directory import RunDirectory
+    from datacreate.runs.log import example_line
 
     if save_examples is not None:
         _check_new_file(save_examples)

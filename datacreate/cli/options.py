@@ -143,12 +143,13 @@ def _option(model: type[BaseModel], name: str) -> Callable[[F], F]:
     if bool in kinds:
         return option(flag, name, is_flag=True, default=None, **settings)
     choices = [kind for kind in kinds if isinstance(kind, str)]
+    several = tuple in kinds or dict in kinds
     number = "INTEGER" if int in kinds else "NUMBER" if float in kinds else None
     if choices and not number:
         settings["type"] = click.Choice(choices)
     else:
-        settings |= {"type": click.Path() if Path in kinds else Text(), "metavar": info["metavar"] or number}
-    several = (tuple in kinds or dict in kinds) and Path not in kinds
+        one_path = Path in kinds and not several
+        settings |= {"type": click.Path() if one_path else Text(), "metavar": info["metavar"] or number}
     return option(flag, name, multiple=several, default=None, **settings)
 
 

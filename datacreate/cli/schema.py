@@ -14,19 +14,17 @@ from datacreate.formats.options import FormatOptions
 
 @click.group()
 def schema() -> None:
-    """Infer a task format from an example, or check a format file."""
+    """Infer a task format from examples, or check a format file."""
 
 
 @schema.command(cls=Command)
 @path_argument("example")
 @settings_options(FormatOptions, "fields", without=("format",))
 def infer(example: Path, fields: dict[str, Any]) -> None:
-    """Print the format inferred from EXAMPLE, to edit and use with --format."""
-    from datacreate.formats.infer import infer_format
-    from datacreate.formats.reader import load_example
+    """Print the format inferred from EXAMPLE, a file with one or several, to edit and use with --format."""
+    from datacreate.runs.rows import read_examples
 
-    options = FormatOptions.of(**fields)
-    inferred = infer_format(load_example(example), options)
+    _, inferred = read_examples([example], FormatOptions.of(**fields))
     for note in inferred.notes:
         say(note)
     print_json(inferred.format.document())
@@ -34,15 +32,14 @@ def infer(example: Path, fields: dict[str, Any]) -> None:
 
 @schema.command(cls=Command)
 @click.argument("file")
-@path_option("--example", group="input", help="Example to validate.")
+@path_option("--example", group="input", help="Example to validate, or several in one file.")
 def check(file: str, example: Path | None) -> None:
     """Check whether FILE (a file or a shipped name) is a valid format, and whether --example is valid in it."""
-    from datacreate.formats.infer import infer_format
-    from datacreate.formats.reader import load_example
     from datacreate.formats.task_format import load_format
+    from datacreate.runs.rows import read_examples
 
     if example is None:
         echo(f"format {load_format(file).name}: good")
         return
-    for note in infer_format(load_example(example), FormatOptions(format=file)).notes:
+    for note in read_examples([example], FormatOptions(format=file))[1].notes:
         echo(note)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
 import tempfile
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,7 +38,6 @@ from datacreate.corpus.documents import (
 )
 from datacreate.errors import RunError, RunMismatch, UsageError
 from datacreate.files import replaced, storage_error
-from datacreate.filters.lsh import LshIndex
 from datacreate.filters.near import shingles
 from datacreate.formats.example import one_line
 
@@ -51,6 +51,13 @@ _BANDS, _ROWS_PER_BAND = 16, 8
 """Bands of MinHash values: they find 95 % of the pairs at `SIMILAR`, and nearly all above 0.85."""
 
 _POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, _ROWS_PER_BAND + 1, dtype=np.uint64)
+
+_SPARE = 1.25
+"""So many times the passages that the examples need are used, as some give no valid one."""
+
+_MAX_COMPARED = 4
+"""A passage is compared with so many earlier ones that have a band in common, the first ones: the cost stays constant
+where thousands are similar."""
 
 _BATCH = 512  # passages that are hashed together
 
@@ -137,6 +144,10 @@ class Passages:
             queues = [queue for queue in queues if queue]
         return dealt
 
+    def examples_per_request(self, count: int) -> int:
+        """As few examples of each passage as `count` examples need."""
+        return math.ceil(_SPARE * count / len(self))
+
     @property
     def longest(self) -> str:
         """The text of the longest passage."""
@@ -203,8 +214,9 @@ def open_corpus(options: CorpusOptions, seed: int, path: Path, stored: CorpusRef
                 return passages
         raise RunError(f"{path}: damaged; restore it from a copy, or remove it to read the documents again")
     try:
-        file = tempfile.TemporaryFile(prefix="datacreate-")  # noqa: SIM115 (it is open until the run ends)
-        return Passages(file, seed, _Writer(file).write(files, options))
+        file: IO[bytes] = tempfile.TemporaryFile(prefix="datacreate-")  # noqa: SIM115 (it is open until the run ends)
+        file, notes = _Writer(file).write(files, options)
+        return Passages(file, seed, notes)
     except OSError as error:
         raise storage_error(Path(tempfile.gettempdir()), error) from None
 
@@ -215,79 +227,113 @@ class _Writer:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._starts = array("q", [0])
+        self._documents, self._files, self._lengths = array("q"), array("q"), array("q")  # of each passage
+        self._bands = array("I")
         self._digests: set[bytes] = set()
-        self._near = LshIndex(_BANDS)
-        self._of_document, self._of_file = Counter[int](), Counter[Path]()
         self._left_out = Counter[str]()
-        self._longest = (0, 0)  # characters, and minus the number of the passage
-        self._notes: dict[Path, str] = {}  # by file
+        self._notes: dict[Path, str] = {}
 
-    def write(self, files: Sequence[Path], options: CorpusOptions) -> list[str]:
-        """Write all passages and the last line; returns lines for the user. UsageError if there is no passage."""
+    def write(self, files: Sequence[Path], options: CorpusOptions) -> tuple[IO[bytes], list[str]]:
+        """The file with all passages and the last line, and lines for the user. UsageError if there is no passage."""
         check_converters(files)
         passages = self._passages(files, options)
         while batch := list(islice(passages, _BATCH)):
             self._write_batch(batch)
-        for file in files:
-            if not self._of_file[file]:
-                self._notes.setdefault(
-                    file, f"{shown(file)}: left out: no passage, only short or repeated texts"
-                )
+        kept = self._without_similar()
+        used = {self._files[row] for row in kept}
+        for number, file in enumerate(files):
+            if number not in used:
+                nothing = f"{shown(file)}: left out: no passage, only short or repeated texts"
+                self._notes.setdefault(file, nothing)
         notes = list(self._notes.values())
-        if not self._of_document:
+        if not kept:
             what = notes[0] if len(notes) == 1 else f"{len(files)} files"
-            raise UsageError(
-                f"--corpus: no passage in {' '.join(map(one_line, options.corpus))} ({what}); give other documents"
-            )
+            paths = " ".join(map(one_line, options.corpus))
+            raise UsageError(f"--corpus: no passage in {paths} ({what}); give other documents")
         about = _About(
             [(shown(file), content_sha256(file)) for file in files],
-            list(self._of_document.values()),
+            list(Counter(self._documents[row] for row in kept).values()),
             dict(self._left_out),
-            -self._longest[1],
+            max(range(len(kept)), key=lambda number: self._lengths[kept[number]]),
         )
-        self._file.write(f"{_encode(vars(about))}\n".encode())
-        self._file.flush()
+        written = self._file if len(kept) == len(self._lengths) else self._copied(kept)
+        written.write(f"{_encode(vars(about))}\n".encode())
+        written.flush()
         more = [f"… and {len(notes) - _MAX_NOTES} more files without a passage"]
-        return notes if len(notes) <= _MAX_NOTES else notes[:_MAX_NOTES] + more
+        return written, notes if len(notes) <= _MAX_NOTES else notes[:_MAX_NOTES] + more
 
-    def _passages(self, files: Sequence[Path], options: CorpusOptions) -> Iterator[tuple[int, Path, Passage]]:
-        """The passages that are long enough, each with the number of its document and its file."""
-        tokens = options.passage_tokens or DEFAULT_PASSAGE_TOKENS
-        found = (read_documents(file, options.corpus_field, self._notes.__setitem__) for file in files)
-        for number, document in enumerate(chain.from_iterable(found)):
-            for passage in split(document, tokens):
-                if _MIN_SHARE * count_tokens(passage.text) < tokens:
-                    self._left_out["too short"] += 1
-                else:
-                    yield number, document.file, passage
+    def _passages(self, files: Sequence[Path], options: CorpusOptions) -> Iterator[tuple[int, int, Passage]]:
+        """The passages that are long enough, each with the number of its file and of its document."""
+        tokens, document = options.passage_tokens or DEFAULT_PASSAGE_TOKENS, 0
+        for number, file in enumerate(files):
+            for found in read_documents(file, options.corpus_field, self._notes.__setitem__):
+                document += 1
+                for passage in split(found, tokens):
+                    if _MIN_SHARE * count_tokens(passage.text) < tokens:
+                        self._left_out["too short"] += 1
+                    else:
+                        yield number, document, passage
 
-    def _write_batch(self, batch: Sequence[tuple[int, Path, Passage]]) -> None:
-        grams = [shingles(passage.text) for _, _, passage in batch]
-        size = _BANDS * _ROWS_PER_BAND
-        digests = RMinHash.digest_matrix_from_token_sets(grams, size, 1).to_rows()
-        signatures = np.fromiter(chain.from_iterable(digests), np.uint64, len(batch) * size)
-        hashes = (signatures.reshape(len(batch), _BANDS, -1) @ _POWERS) >> np.uint64(32)
-        for (document, file, passage), own, bands in zip(batch, grams, hashes.astype(np.uint32), strict=True):
+    def _write_batch(self, batch: Sequence[tuple[int, int, Passage]]) -> None:
+        new: list[Passage] = []
+        for file, document, passage in batch:
             digest = hashlib.sha256(passage.text.encode("utf-8")).digest()[:8]
             if digest in self._digests:
                 self._left_out["repeated"] += 1
-            elif any(self._is_similar(set(own), row) for row in self._near.find(bands)):
-                self._left_out["similar to another"] += 1
-            else:
-                self._digests.add(digest)
-                self._near.add(bands[np.newaxis])
-                self._longest = max(self._longest, (len(passage.text), 1 - len(self._starts)))
-                self._of_document[document] += 1
-                self._of_file[file] += 1
-                line = f"{_encode(passage.source | {'text': passage.text})}\n".encode()
-                self._file.write(line)
-                self._starts.append(self._starts[-1] + len(line))
+                continue
+            self._digests.add(digest)
+            new.append(passage)
+            line = f"{_encode(passage.source | {'text': passage.text})}\n".encode()
+            self._file.write(line)
+            self._starts.append(self._starts[-1] + len(line))
+            self._files.append(file)
+            self._documents.append(document)
+            self._lengths.append(len(passage.text))
+        size = _BANDS * _ROWS_PER_BAND
+        tokens = [shingles(passage.text) for passage in new]
+        digests = RMinHash.digest_matrix_from_token_sets(tokens, size, 1).to_rows()
+        signatures = np.fromiter(chain.from_iterable(digests), np.uint64, len(new) * size)
+        bands = (signatures.reshape(len(new), _BANDS, -1) @ _POWERS) >> np.uint64(32)
+        self._bands.frombytes(bands.astype(np.uint32).tobytes())
 
-    def _is_similar(self, own: set[str], row: int) -> bool:
+    def _without_similar(self) -> list[int]:
+        """The numbers of the passages that no earlier one is similar to."""
         self._file.flush()
+        bands = np.frombuffer(self._bands, np.uint32).reshape(-1, _BANDS)
+        candidates: defaultdict[int, set[int]] = defaultdict(set)
+        for band in bands.T:
+            order = np.argsort(band, kind="stable")
+            is_first = np.r_[True, band[order][1:] != band[order][:-1]][: len(order)]
+            first = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
+            for at in np.flatnonzero(~is_first).tolist():
+                candidates[int(order[at])].update(
+                    order[first[at] : min(at, first[at] + _MAX_COMPARED)].tolist()
+                )
+        similar: set[int] = set()
+        for row in sorted(candidates):
+            own = self._shingles(row)
+            if any(_are_similar(own, self._shingles(other)) for other in candidates[row] - similar):
+                similar.add(row)
+        if similar:
+            self._left_out["similar to another"] = len(similar)
+        return [row for row in range(len(self._lengths)) if row not in similar]
+
+    def _line(self, row: int) -> bytes:
         begin, end = self._starts[row], self._starts[row + 1]
-        others = set(shingles(json.loads(os.pread(self._file.fileno(), end - begin, begin))["text"]))
-        return len(own & others) >= SIMILAR * len(own | others)
+        return os.pread(self._file.fileno(), end - begin, begin)
+
+    def _shingles(self, row: int) -> set[str]:
+        return set(shingles(json.loads(self._line(row))["text"]))
+
+    def _copied(self, rows: Sequence[int]) -> IO[bytes]:
+        """A temporary file with these lines."""
+        file = tempfile.TemporaryFile(prefix="datacreate-")  # noqa: SIM115 (it is open until the run ends)
+        file.writelines(map(self._line, rows))
+        return file
+
+
+def _are_similar(one: set[str], other: set[str]) -> bool:
+    return len(one & other) >= SIMILAR * len(one | other)
 
 
 def split(document: Document, tokens: int) -> Iterator[Passage]:

@@ -6,11 +6,16 @@ its key in a list beside the options. `Answers` hides the difference: a choice i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
 
 from datacreate.formats.example import Json, canonical_json, replace_field, value_at
 from datacreate.formats.roles import Roles
+
+T = TypeVar("T")
 
 FIRST_CODES: tuple[Json, ...] = (0, 1, "0", "1", "A", "a")
 """What an answer field holds for the first option, if it holds positions or letters."""
@@ -34,6 +39,31 @@ def label_key(value: Json) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return canonical_json(value)
+
+
+def draw_balanced(
+    items: Sequence[T],
+    number: int,
+    rng: Random,
+    label_of: Callable[[T], Json],
+    shown: Iterable[T] = (),
+    fits: Callable[[T], bool] = lambda _: True,
+) -> list[T]:
+    """At most `number` of the items that fit, at random; together with `shown` they have each label equally often."""
+    waiting: dict[str, deque[T]] = {}
+    for item in rng.sample(items, len(items)):
+        waiting.setdefault(label_key(label_of(item)), deque()).append(item)
+    counts = Counter(label_key(label_of(item)) for item in shown)
+    drawn: list[T] = []
+    while waiting and len(drawn) < number:
+        label = min(waiting, key=counts.__getitem__)
+        item = waiting[label].popleft()
+        if not waiting[label]:
+            del waiting[label]
+        if fits(item):
+            drawn.append(item)
+            counts[label] += 1
+    return drawn
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -52,6 +52,12 @@ class Example:
     """One example of the data set. Equal values have equal ids."""
 
     values: Mapping[str, Json]
+    origin: str = field(default="", compare=False)  # where it was read, for messages: `mine.csv: line 3`
+
+    @property
+    def where(self) -> str:
+        """The start of a message about it."""
+        return f"{self.origin}: " if self.origin else ""
 
     @cached_property
     def id(self) -> str:

@@ -14,7 +14,6 @@ from functools import cache
 
 from datacreate.errors import ExampleError, UsageError
 from datacreate.formats.example import (
-    JSON_TYPES,
     Example,
     FieldPath,
     Json,
@@ -26,20 +25,32 @@ from datacreate.formats.example import (
     value_at,
     values_in,
 )
-from datacreate.formats.infer_answers import find_answer_start, find_named, find_options, with_codes
+from datacreate.formats.infer_answers import (
+    find_answer_start,
+    find_named,
+    find_options,
+    is_span,
+    label_set,
+    rare_labels,
+    with_codes,
+)
 from datacreate.formats.infer_checks import check_answer_values, check_layout, check_options
 from datacreate.formats.options import FormatOptions, field_overrides, leaves_of, named_field
 from datacreate.formats.roles import Roles
-from datacreate.formats.rules import Rule, find_span
+from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (
     MAX_LABELS,
     Schema,
+    allows_null,
     fixed_labels,
     is_constant,
     is_number,
     leaves,
+    nullable,
     schema_at,
+    schema_of,
     with_field,
+    without_null,
 )
 from datacreate.formats.task_format import (
     TaskFormat,
@@ -79,21 +90,26 @@ class InferredFormat:
 
 
 def infer_format(
-    example: Example, options: FormatOptions | None = None, rows: Sequence[Mapping[str, Json]] = ()
+    example: Example,
+    options: FormatOptions | None = None,
+    rows: Sequence[Mapping[str, Json]] = (),
+    others: Sequence[Example] = (),
 ) -> InferredFormat:
     """The format of an example: the one named, or the first shipped one that fits, or an inferred one.
 
-    `rows` of the same data show whether an answer that is a position counts from 0 or from 1.
-    Raises ExampleError, FormatError or UsageError if the options, the format and the example contradict each other.
+    `rows` of the same data show whether an answer that is a position counts from 0 or from 1. `others` are further
+    formatting examples with the same fields at the top level, which the format fits, too (`infer_from_examples`).
+    Raises ExampleError, FormatError or UsageError if the options, the format and the examples contradict each other.
     """
-    if message := find_unsupported_value(example.values):
-        raise ExampleError(f"{message}; fix the example")
+    for each in (example, *others):
+        if message := find_unsupported_value(each.values):
+            raise ExampleError(f"{each.where}{message}; fix the example")
     options = options or FormatOptions()
     about_fields = {name for name in FormatOptions.model_fields if name != "format"}
     if options.format is not None:
         if flag := options.changed(about_fields - {"turns"}):
             raise UsageError(f"{flag} is for inferred formats; write it into the --format")
-        format = bind(load_format(options.format), example, options.turns)
+        format = bind(load_format(options.format), example, options.turns, others)
         return InferredFormat(format, (summary(format),))
     for shipped_format in _shipped_formats():
         unknown = (name for name in example.values if name not in shipped_format.schema["properties"])
@@ -104,12 +120,14 @@ def infer_format(
         )
         if options.changed(about_fields - taken) or not _fits(format, example.values):
             continue
+        if not all(format.validator.is_valid(each.values) for each in others):
+            continue
         # If the example breaks a rule, this is an error: another format would hide the mistake.
-        format = bind(_with_tag_sets(format, example, options), example, options.turns)
+        format = bind(_with_tag_sets(format, example, options), example, options.turns, others)
         return InferredFormat(format, (summary(format),))
     if options.turns:
         raise UsageError("--turns: the example is not a conversation of user and assistant; remove --turns")
-    return _infer(example, options, rows)
+    return _infer(example, options, rows, others)
 
 
 def with_ignored(format: TaskFormat, paths: Iterable[FieldPath]) -> TaskFormat:
@@ -151,48 +169,58 @@ def _shipped_formats() -> tuple[TaskFormat, ...]:
     return tuple(load_format(path.stem) for path in sorted(shipped("schemas").glob("*.json")))
 
 
-def _infer(example: Example, options: FormatOptions, rows: Sequence[Mapping[str, Json]]) -> InferredFormat:
+def _infer(
+    example: Example, options: FormatOptions, rows: Sequence[Mapping[str, Json]], others: Sequence[Example]
+) -> InferredFormat:
     check_options(example, options)
     overrides = field_overrides(example, options)
-    schema: Schema = _infer_schema(example.values)
+    every = [each.values for each in (example, *others)]
+    schema: Schema = schema_of(every)
     if is_constant(schema) or not example.values:
         raise ExampleError("the example has no field that can vary: all are null or empty; fill one in")
     for path, override in overrides.items():
-        schema = with_field(schema, path, override)
+        can_be_null = allows_null(schema_at(schema, path))
+        schema = with_field(schema, path, nullable(override) if can_be_null else override)
     roles = _infer_roles(example, options, list(overrides))
+    for needed in filter(None, (roles.answer, roles.options, roles.keys)):
+        schema = with_field(schema, needed, without_null(schema_at(schema, needed)))
     advice = ""
     if roles.answer in overrides and roles.options:
         check_answer_values(roles, overrides[roles.answer], example)
     if roles.answer and roles.options and not roles.keys and roles.answer not in overrides:
-        schema, advice = with_codes(schema, roles, example, rows)
+        schema, advice = with_codes(schema, roles, example, rows or every)
     roles = replace(roles, inputs=roles.inputs or default_inputs(schema, roles))
     own = schema_at(schema, roles.answer or ())
     if roles.answer and roles.answer_start and "items" in own:
-        schema = with_field(
-            schema, roles.answer, {**own, "maxItems": len(field_at(example.values, roles.answer))}
-        )
+        longest = max(len(value_at(values, roles.answer) or ()) for values in every)
+        schema = with_field(schema, roles.answer, {**own, "maxItems": longest})
     elif roles.answer in overrides and "items" in own:  # several labels, each once
         lengths = {"minItems": 1, "maxItems": len(own["items"].get("enum", own)), "uniqueItems": True}
         schema = with_field(schema, roles.answer, {**own, **lengths})
     if roles.answer:
-        schema = _with_labels(schema, roles, example, overrides)
+        answers = [value_at(values, roles.answer) for values in every]
+        contexts = [value_at(values, roles.context) for values in every]
+        spans = list(map(is_span, answers, contexts))
+        schema = _with_labels(schema, roles, example, overrides, [] if all(spans) else answers)
     format = TaskFormat("inferred", schema, roles, first_code=find_first_code(schema, roles))
     rules: set[Rule] = set()
     if roles.options and roles.answer:
         rules = {Rule.ANSWER_IN_OPTIONS, Rule.OPTIONS_DIFFER}
     elif roles.context and roles.answer and not format.labels:
-        answer, context = value_at(example.values, roles.answer), value_at(example.values, roles.context)
-        is_span = isinstance(answer, str) and find_span(answer, context) is not None
-        if is_span or roles.answer_start:
+        if all(spans) or roles.answer_start:
             rules = {Rule.ANSWER_IN_CONTEXT}
-    format = bind(replace(format, rules=frozenset(rules)), example)
+        elif any(spans):
+            advice = f"; only {sum(spans)} of {len(spans)} answers are spans of the context, so that it is not required"
+    format = bind(replace(format, rules=frozenset(rules)), example, others=others)
     if not (advice or overrides or rules or format.head == "multiple_choice"):
-        advice = _advice(format, example)
+        advice = _advice(format, example, every)
     notes = [summary(format) + advice]
-    others = [dotted(path) for path in overrides if path != roles.answer]
-    if roles.answer and roles.answer in overrides and others:
+    if format.labels and roles.answer and roles.answer not in overrides:
+        notes += rare_labels(roles.answer, [example, *others])
+    beside = [dotted(path) for path in overrides if path != roles.answer]
+    if roles.answer and roles.answer in overrides and beside:
         notes.append(
-            f"only the answer, {dotted(roles.answer)}, is balanced and verified, not {', '.join(others)}"
+            f"only the answer, {dotted(roles.answer)}, is balanced and verified, not {', '.join(beside)}"
         )
     if roles.answer and "minimum" in overrides.get(roles.answer, {}) and not format.labels:
         notes.append(
@@ -201,16 +229,21 @@ def _infer(example: Example, options: FormatOptions, rows: Sequence[Mapping[str,
     return InferredFormat(format, tuple(notes))
 
 
-def _advice(format: TaskFormat, example: Example) -> str:
-    """How to change what was inferred about the label."""
+def _advice(format: TaskFormat, example: Example, every: Sequence[Mapping[str, Json]]) -> str:
+    """How to change what was inferred about the label; `every`: the values of all examples."""
     answer = format.roles.answer
     if answer is not None:
         value = field_at(example.values, answer)
+        seen: list[str] = list(dict.fromkeys(str(value_at(values, answer)) for values in every))
+        are_labels = 1 < len(seen) <= MAX_LABELS and not any(" " in each or "," in each for each in seen)
+        shown = seen if are_labels else _PLACEHOLDERS
         if format.labels:
-            return "" if isinstance(value, bool) else f"; for other labels add {_option(answer, value)}"
+            return (
+                "" if isinstance(value, bool) else f"; for other labels add {_option(answer, value, shown)}"
+            )
         if isinstance(value, float):
             return ""
-        return f"; if {dotted(answer)} has a fixed set of values, add {_option(answer, value)}"
+        return f"; if {dotted(answer)} has a fixed set of values, add {_option(answer, value, shown)}"
     scalars = {
         path: value for path, value in leaves_of(example.values) if isinstance(value, str | int | float)
     }
@@ -229,28 +262,6 @@ def _option(path: FieldPath, value: Json, labels: Sequence[str] = _PLACEHOLDERS)
         return f"--range {name}=1..5"
     numbers = f"{value},{value + 1}" if is_number(value) else ",".join(labels)
     return f"--labels {name}={'true,false' if isinstance(value, bool) else numbers}"
-
-
-def _infer_schema(value: Json) -> dict[str, Json]:
-    if isinstance(value, Mapping):
-        parts = {key: _infer_schema(part) for key, part in value.items()}
-        if not parts:
-            return {"const": {}}
-        return {"type": "object", "properties": parts, "required": list(parts), "additionalProperties": False}
-    if isinstance(value, list):
-        kinds: list[dict[str, Json]] = []
-        for kind in map(_infer_schema, value):
-            if kind not in kinds:
-                kinds.append(kind)
-        if all(map(is_constant, kinds)):
-            return {"const": value}  # empty items do not show a type
-        if {"type": "string"} in kinds and {"const": ""} in kinds:
-            kinds.remove({"const": ""})
-        items = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-        return {"type": "array", "items": items, "minItems": 1, "maxItems": max(3, 2 * len(value))}
-    if value is None or value == "":
-        return {"const": value}
-    return {"type": JSON_TYPES[type(value)]}
 
 
 def _infer_roles(example: Example, options: FormatOptions, overridden: list[FieldPath]) -> Roles:
@@ -311,9 +322,15 @@ def _is_yes_no(value: Json) -> bool:
 
 
 def _with_labels(
-    schema: Schema, roles: Roles, example: Example, overrides: Mapping[FieldPath, dict[str, Json]]
+    schema: Schema,
+    roles: Roles,
+    example: Example,
+    overrides: Mapping[FieldPath, dict[str, Json]],
+    answers: Sequence[Json],
 ) -> Schema:
-    """The schema with the enumeration of a yes/no answer, and of options that are the labels."""
+    """The schema with the enumeration of a yes/no answer, of options that are the labels, or of `answers` (of all
+    examples) that are a label set.
+    """
     assert roles.answer is not None, "the caller checks it"
     value, own = field_at(example.values, roles.answer), schema_at(schema, roles.answer)
     given = roles.answer in overrides
@@ -327,8 +344,11 @@ def _with_labels(
                 schema = with_field(schema, roles.answer, {**own, "enum": list(options)})
     elif isinstance(value, str) and not given and len(roles.answer) == 1:
         known = yes_no_labels(value, values_in(example.values)) or _nli_labels(value, roles.inputs)
-        if known:
-            schema = with_field(schema, roles.answer, {**own, "enum": list(known)})
+        if known and all(answer in known for answer in answers):
+            return with_field(schema, roles.answer, {**own, "enum": list(known)})
+    labels = None if roles.options or given else label_set(answers)
+    if labels and own.get("type") in ("string", "integer"):
+        schema = with_field(schema, roles.answer, {**own, "enum": labels})
     return schema
 
 
@@ -361,6 +381,8 @@ def summary(format: TaskFormat) -> str:
     ]
     if others:
         parts.append(f"not used as inputs: {', '.join(others)}")
+    if may_be_null := [dotted(path) for path, part in leaves(format.schema) if allows_null(part)]:
+        parts.append(f"may be null: {', '.join(may_be_null)}")
     if unused:
         parts.append(f"kept as they are: {unused[0]}")
     return f"format {format.name}: {'; '.join(parts)}"

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from datacreate.errors import ExampleError
-from datacreate.formats.answers import FIRST_CODES, codes, first_code
+from datacreate.formats.answers import FIRST_CODES, codes, first_code, label_key
 from datacreate.formats.example import Example, FieldPath, Json, dotted, one_line, value_at
 from datacreate.formats.roles import Roles
+from datacreate.formats.rules import find_span
 from datacreate.formats.schema_utils import Schema, with_field
+
+_MAX_LABEL_LENGTH = 60
+"""A longer answer is a text, even if it occurs again."""
+
+_MAX_LABELS = 50
+
+_USUAL_REPEATS = 3
+"""With so many examples for each label, a label that occurs once is unusual."""
 
 OPTIONS_NAMES = (
     "options choices candidates alternatives answers endings 选项 optionen opciones opções варианты"
@@ -54,6 +64,40 @@ def _are_keys(lists: Mapping[FieldPath, list[Json]], keys: FieldPath, options: F
     """Whether a list holds letters or numbers of the options beside it."""
     same_place = keys != options and keys[:-1] == options[:-1] and len(lists[keys]) == len(lists[options])
     return same_place and first_code(lists[keys]) is not None
+
+
+def label_set(answers: Sequence[Json]) -> list[Json] | None:
+    """The different answers in order, if they are labels: short, several of them given again, and few beside the
+    number of answers; None otherwise.
+
+    Whole numbers are labels only if they count from 0: others are a scale of which some values may be missing.
+    """
+    found = list(dict.fromkeys(answers)) if all(isinstance(each, str | int) for each in answers) else []
+    most = 2 * len(answers) // 3 if len(answers) < 10 else len(answers) // 2
+    if not 2 <= len(found) <= min(_MAX_LABELS, most):
+        return None
+    if all(str(each).strip("-").isdigit() for each in found):
+        return found if sorted(map(int, found)) == list(range(len(found))) else None
+    if not all(isinstance(each, str) and 0 < len(each.strip()) <= _MAX_LABEL_LENGTH for each in found):
+        return None
+    return found
+
+
+def is_span(answer: Json, context: Json) -> bool:
+    """Whether an answer is a part of its context."""
+    return isinstance(answer, str) and isinstance(context, str) and find_span(answer, context) is not None
+
+
+def rare_labels(path: FieldPath, examples: Sequence[Example]) -> list[str]:
+    """Notes about a label that occurs once among many examples: it may be misspelt."""
+    answers = [(value_at(each.values, path), each.where) for each in examples]
+    counts = Counter(label_key(answer) for answer, _ in answers)
+    if len(examples) < _USUAL_REPEATS * len(counts):
+        return []
+    rare = [
+        f"{where}{one_line(str(answer))!r}" for answer, where in answers if counts[label_key(answer)] == 1
+    ]
+    return [f"{label} occurs once; correct it if it is no label of its own" for label in rare]
 
 
 def with_codes(

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from datacreate.errors import ExampleError, UsageError
 from datacreate.formats.answers import FIRST_CODES, codes
-from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at, one_line
+from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at, one_line, value_at
 from datacreate.formats.infer_answers import OPTIONS_NAMES
+from datacreate.formats.layouts import as_messages
 from datacreate.formats.options import FormatOptions, named_field
 from datacreate.formats.roles import Roles
 from datacreate.formats.schema_utils import Schema, fixed_labels
@@ -57,6 +58,23 @@ def check_layout(
             is_given = options.options == ".".join(path)
             if is_given or path[-1].casefold() in OPTIONS_NAMES:
                 _check_objects(path, value, answers)
+
+
+def check_alike(roles: Roles, example: Example, first: Example) -> None:
+    """Raises ExampleError for another number of options, other keys, tools, or another start of a conversation."""
+    for role in ("options", "keys", "tools", "turns"):
+        path = getattr(roles, role)
+        value, wanted = value_at(example.values, path), value_at(first.values, path)
+        if role == "options":
+            value, wanted = (len(listed or ()) for listed in (value, wanted))
+        elif role == "turns":
+            value, wanted = (listed and as_messages(listed)[0]["role"] for listed in (value, wanted))
+        if value != wanted:
+            different = {
+                "options": f"{value} options, but another example has {wanted}",
+                "turns": f"begins with {value}, but another example with {wanted}",
+            }.get(role, f"not the same {role} as in another example")
+            raise ExampleError(f"{example.where}{dotted(path)}: {different}; make them alike")
 
 
 def check_answer_values(roles: Roles, own: Schema, example: Example) -> None:

@@ -1,4 +1,4 @@
-"""Infers one task format from many rows."""
+"""Infers one task format from many rows: those of a file, or several formatting examples."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from itertools import chain, islice
 
 from datacreate.errors import DatacreateError, ExampleError
 from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, value_at
-from datacreate.formats.infer import infer_format, with_ignored
+from datacreate.formats.infer import InferredFormat, infer_format, with_ignored
 from datacreate.formats.options import FormatOptions, leaves_of
 from datacreate.formats.rules import Rule
-from datacreate.formats.schema_utils import Schema, is_number, leaves, schema_at, with_field
+from datacreate.formats.schema_utils import Schema, is_number, leaves, nullable, schema_at, with_field
 from datacreate.formats.task_format import TaskFormat, default_inputs, load_format
 
 _ROWS = 1000
@@ -34,7 +34,7 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions |
     rows = iter(rows)
     first = list(islice(rows, _ROWS))
     options = options or FormatOptions()
-    voted = _vote(first, options)
+    _, voted = _vote([Example(row) for row in first], options)
     if voted.name != "inferred":
         format = with_ignored(load_format(voted.name), voted.roles.ignored)
         for path in voted.roles.tags:  # the tags that the user declares
@@ -58,27 +58,55 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions |
     return replace(voted, schema=schema, roles=roles)
 
 
-def _vote(rows: Sequence[Mapping[str, Json]], options: FormatOptions) -> TaskFormat:
-    """The format of a typical row: it has the roles and rules that most of the typical rows have.
+def infer_from_examples(
+    examples: Sequence[Example], options: FormatOptions
+) -> tuple[tuple[Example, ...], InferredFormat]:
+    """The format of all formatting examples, and the examples with the same fields: one that is missing becomes null.
+
+    A field has the type that most of them give it, and may be null if it is null in one; the answer, its options and
+    what the roles need may not. If the answers are few and repeat, they are the labels. Raises what `infer_format`
+    raises; ExampleError, naming the origin, for an example that does not fit.
+    """
+    if len(examples) == 1:
+        return tuple(examples), infer_format(examples[0], options)
+    keys = dict.fromkeys(key for each in examples for key in each.values)
+    filled = [
+        each
+        if keys.keys() == each.values.keys()
+        else replace(each, values={**dict.fromkeys(keys), **each.values})
+        for each in examples
+    ]
+    typical = filled[0] if options.format else _vote(filled, options)[0]
+    others = [each for each in filled if each is not typical]
+    return tuple(filled), infer_format(typical, options, others=others)
+
+
+def _vote(examples: Sequence[Example], options: FormatOptions) -> tuple[Example, TaskFormat]:
+    """A typical row and its format: it has the roles and rules that most of the typical rows have.
 
     Typical rows have many fields with the most frequent type of the field.
     """
+    rows = [each.values for each in examples]
     counts = Counter(kind for row in rows for kind in _kinds(row))
     usual = {path: kind for (path, kind), _ in reversed(counts.most_common())}
-    typical = sorted(rows, key=lambda row: -sum(usual[path] == kind for path, kind in _kinds(row)))
-    formats: list[TaskFormat] = []
+    typical = sorted(
+        examples, key=lambda each: -sum(usual[path] == kind for path, kind in _kinds(each.values))
+    )
+    found: list[tuple[Example, TaskFormat]] = []
     errors: list[DatacreateError] = []
-    for row in typical[:_VOTES]:
+    for each in typical[:_VOTES]:
         try:
-            formats.append(infer_format(Example(row), options, rows).format)
+            found.append((each, infer_format(each, options, rows).format))
         except DatacreateError as error:
-            errors.append(error)
-    if not formats:
+            is_named = str(error).startswith(each.where)
+            errors.append(error if is_named else type(error)(f"{each.where}{error}"))
+    if not found:
         raise errors[0] if errors else ExampleError("no rows")
     keys = [
-        (each.name, replace(each.roles, inputs=(), ignored=()), each.rules, each.labels) for each in formats
+        (format.name, replace(format.roles, inputs=(), ignored=()), format.rules, format.labels)
+        for _, format in found
     ]
-    return formats[keys.index(Counter(keys).most_common(1)[0][0])]
+    return found[keys.index(Counter(keys).most_common(1)[0][0])]
 
 
 def _kinds(row: Mapping[str, Json]) -> Iterator[tuple[FieldPath, str]]:
@@ -126,7 +154,7 @@ def _schema_of(
         del kinds["null"]
         kinds = Counter(dict(kinds.most_common(1)))
     if path in fixed:
-        return _nullable(fixed[path]) if "null" in kinds else fixed[path]
+        return nullable(fixed[path]) if "null" in kinds else fixed[path]
     if kinds.keys() <= {"null"}:
         return {}  # other rows show what it is
     if "number" in kinds:
@@ -149,8 +177,3 @@ def _schema_of(
         items = [item for value in values if isinstance(value, list) for item in value]
         schema["items"] = _schema_of(items, (*path, ""), {}, ())
     return schema
-
-
-def _nullable(schema: Schema) -> Schema:
-    labels = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
-    return {**schema, **labels, **({"type": [schema["type"], "null"]} if "type" in schema else {})}

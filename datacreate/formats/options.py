@@ -1,14 +1,18 @@
-"""What the user says about the fields of examples: the options of commands that read examples, and their values."""
+"""What the user says about examples and their fields: the options of commands that read examples, and their values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, model_validator
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, field_at
-from datacreate.settings import CommaList, Pairs, Settings, setting
+from datacreate.formats.reader import MAX_EXAMPLES
+from datacreate.settings import CommaList, Pairs, Settings, TextOrFile, setting
 
 Fields = Annotated[tuple[str, ...], CommaList]
 
@@ -63,6 +67,77 @@ class FormatOptions(Settings):
             name, _, value = text.partition("=")
             sets.setdefault(name.strip(), []).append(value.strip())
         return {name: [value for value in values if value] for name, values in sets.items()}
+
+
+_Source = Path | dict[str, Json]
+"""A file with formatting examples, or the values of one."""
+
+
+def _several(value: Any) -> Any:
+    """One file or example, or a sequence of them, as a sequence; None without any."""
+    return (value,) if isinstance(value, (str, Path, dict)) else value or None
+
+
+class ExampleOptions(Settings):
+    """What the data should be like: formatting examples, from files or from a benchmark, and an instruction."""
+
+    example: Annotated[_Source | tuple[_Source, ...] | None, BeforeValidator(_several)] = setting(
+        "File with formatting examples: a JSON object, or rows as JSONL, JSON, CSV, TSV or Parquet. Repeat the option "
+        "for more.",
+        "input",
+        metavar="FILE",
+    )
+    example_limit: int | None = setting(
+        "Take only the first rows of each --example.",
+        "input",
+        gt=0,
+        le=MAX_EXAMPLES,
+        metavar="K",
+        shown_default=f"all, of at most {MAX_EXAMPLES}",
+    )
+    benchmark: str | None = setting(
+        "Instead of --example: draw the examples from the train split of this benchmark (see `benchmarks list`).",
+        "input",
+        metavar="NAME",
+    )
+    examples: int = setting(
+        "Formatting examples to draw from the benchmark, labels balanced.",
+        "input",
+        default=1,
+        gt=0,
+        le=MAX_EXAMPLES,
+        metavar="K",
+    )
+    example_seed: int | None = setting(
+        "Seed that draws the examples from the benchmark.", "input", shown_default="--seed"
+    )
+
+    instruction: TextOrFile | None = setting(
+        "What the data is for, who speaks, what to avoid: a text, or @FILE. With --format, or with --inputs (and "
+        "--answer, --labels), no example is needed.",
+        "input",
+        metavar="TEXT|@FILE",
+    )
+
+    @property
+    def sources(self) -> tuple[_Source, ...]:
+        """The files and the values of the formatting examples."""
+        return () if self.example is None else tuple(_several(self.example))
+
+    @model_validator(mode="after")
+    def _check_example(self) -> Self:
+        if self.example is not None and self.benchmark is not None:
+            raise ValueError("give either --example FILE or --benchmark NAME")
+        if self.benchmark is None and (flag := self.changed(("example_seed", "examples"))):
+            raise ValueError(f"{flag} draws from a benchmark; give --benchmark NAME instead of --example")
+        if self.example is None and self.example_limit is not None:
+            raise ValueError("--example-limit is for --example; with --benchmark give --examples K")
+        return self
+
+
+def first_source(values: Mapping[str, Any]) -> Any:
+    """The first file or example that is given; None without any."""
+    return next(iter(_several(values.get("example")) or ()), None)
 
 
 def leaves_of(value: Json, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Json]]:

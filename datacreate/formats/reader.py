@@ -15,15 +15,24 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from datacreate.errors import ExampleError, UsageError
-from datacreate.formats.example import MAX_NESTING, Example, Json, one_line, parse_integer, parse_object
+from datacreate.formats.example import (
+    JSON_TYPES,
+    MAX_NESTING,
+    Example,
+    Json,
+    one_line,
+    parse_integer,
+    parse_object,
+)
+from datacreate.formats.schema_utils import Schema
 
 READABLE = "give JSONL, JSON, CSV, TSV or Parquet"
 
@@ -31,6 +40,9 @@ _CHUNK = 1 << 16
 
 _LARGEST = 100 << 20
 """Bytes of a JSON file that is no JSONL, which is read as a whole: the text takes up to 500 MB. Also of a CSV cell."""
+
+MAX_EXAMPLES = 1000
+"""The most formatting examples of a run."""
 
 _BATCH = 1000  # rows of a Parquet file in memory
 
@@ -328,17 +340,40 @@ def _iso(value: Any) -> str:
     return str(value.isoformat())
 
 
-def load_example(path: Path) -> Example:
-    """Read the formatting example from a file with one row. Raises ExampleError."""
+def typed(row: RawRow, schema: Schema) -> RawRow:
+    """A row of texts with JSON values in the fields that cannot be texts: 4, true or True, ["a", "b"]."""
+    values = dict(row.values)
+    for name, part in schema["properties"].items():
+        kinds = part.get("type") or [JSON_TYPES[type(value)] for value in part.get("enum", ())]
+        if isinstance(values.get(name), str) and kinds and "string" not in kinds:
+            with suppress(ValueError, RecursionError):
+                values[name] = json.loads({"True": "true", "False": "false"}.get(values[name], values[name]))
+    return row if row.error else replace(row, values=values, line=json.dumps(values, ensure_ascii=False))
+
+
+def load_examples(path: Path, limit: int | None = None, schema: Schema | None = None) -> list[Example]:
+    """The formatting examples in a file: its first `limit` rows, or all, of which there may be MAX_EXAMPLES.
+
+    `schema` gives the texts of a table their types. Raises ExampleError, naming the line. Of a large file no more is
+    read than the rows that are used.
+    """
     try:
-        rows = list(islice(RowFile(path).read(), 2))
+        file = RowFile(path)
+        rows = list(islice(file.read(), limit or MAX_EXAMPLES + 1))
     except UsageError as error:
         raise ExampleError(str(error)) from None
-    row = next((row for row in rows if row.error), rows[0])
-    if row.error:
-        raise ExampleError(f"{path}: line {row.number}: {row.error}; write one JSON object into the file")
-    if len(rows) > 1:
-        raise ExampleError(f"{path}: more than one row; keep one of them as the formatting example")
-    if not row.values:
-        raise ExampleError(f"{path}: the object has no fields; fill in one example")
-    return Example(row.values)
+    if len(rows) > MAX_EXAMPLES:
+        raise ExampleError(
+            f"{path}: more than {MAX_EXAMPLES} rows, and a few examples are enough; take the first ones with "
+            "--example-limit K"
+        )
+    examples: list[Example] = []
+    for row in rows:
+        origin = f"{path}: line {row.number}"
+        if row.error:
+            raise ExampleError(f"{origin}: {row.error}; write each example as one JSON object")
+        if not row.values:
+            raise ExampleError(f"{origin}: the object has no fields; fill in an example")
+        values = typed(row, schema).values if schema and file.untyped else row.values
+        examples.append(Example(values, origin if len(rows) > 1 else str(path)))
+    return examples

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
-from datacreate.formats.example import FieldPath, Json, values_in
+from datacreate.formats.example import JSON_TYPES, FieldPath, Json, values_in
 
 MAX_LABELS = 20
 """An integer answer with more possible values is a number, not a label."""
@@ -70,6 +71,45 @@ def constant_of(schema: Schema) -> Json:
     return schema["const"] if "const" in schema else schema["enum"][0] if "enum" in schema else None
 
 
+def schema_of(values: Sequence[Json]) -> Schema:
+    """The schema of values of one field. They have the most frequent type of them, and may be null if one is."""
+    types = Counter(JSON_TYPES[type(value)] for value in values if value is not None)
+    if not types:
+        return {"const": None}
+    if "number" in types:
+        types["number"] += types.pop("integer", 0)
+    [(kind, _)] = types.most_common(1)
+    accepted = ("number", "integer") if kind == "number" else (kind,)
+    schema = _schema_of_type(kind, [value for value in values if JSON_TYPES[type(value)] in accepted])
+    return nullable(schema) if None in values else schema
+
+
+def _schema_of_type(kind: str, values: Sequence[Json]) -> Schema:
+    """The schema of values of one type."""
+    if kind == "object":
+        keys = dict.fromkeys(key for value in values for key in value)
+        parts = {key: schema_of([value[key] for value in values if key in value]) for key in keys}
+        if not parts:
+            return {"const": {}}
+        return {"type": kind, "properties": parts, "required": list(parts), "additionalProperties": False}
+    if kind == "array":
+        kinds: list[Schema] = []
+        for item in (schema_of([item]) for value in values for item in value):
+            if item not in kinds:
+                kinds.append(item)
+        if all(map(is_constant, kinds)):  # empty items do not show a type
+            different = [value for index, value in enumerate(values) if value not in values[:index]]
+            return {"const": values[0]} if len(different) == 1 else {"enum": different}
+        if {"type": "string"} in kinds and {"const": ""} in kinds:
+            kinds.remove({"const": ""})
+        items = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+        most, least = max(map(len, values)), min(map(len, values))
+        return {"type": kind, "items": items, "minItems": min(1, least), "maxItems": max(3, 2 * most)}
+    if kind == "string" and "" in values:
+        return {"anyOf": [{"type": kind}, {"const": ""}]} if any(values) else {"const": ""}
+    return {"type": kind}
+
+
 def fixed_labels(schema: Json) -> tuple[Json, ...] | None:
     """The values of an enumeration, a boolean or a short integer range; None if fewer than two."""
     labels: tuple[Json, ...] = ()
@@ -113,6 +153,8 @@ def free_texts(value: Json, schema: Json) -> list[str]:
     if not isinstance(schema, dict):
         return values_in(value)
     if is_constant(schema) or "enum" in schema or _is_scalar(schema):
+        return []
+    if value == "" and {"const": ""} in schema.get("anyOf", ()):
         return []
     parts = schema.get("properties")
     if isinstance(parts, dict) and isinstance(value, dict):
@@ -166,36 +208,55 @@ def normalize_values(value: Json, schema: Json) -> Json:
     return value
 
 
-def specialize_schema(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
-    """The schema of a field, specialized to the formatting example.
+def specialize_schema(
+    schema: Schema, values: Sequence[Json], path: FieldPath, options: FieldPath | None
+) -> Schema:
+    """The schema of a field, specialized to its values in the formatting examples.
 
-    It decides whether the field is null, removes fields that the example lacks, and fixes the number of options.
+    It decides whether the field is null, removes fields that the examples lack, and fixes the number of options.
     """
-    schema = _decide_null(schema, value)
+    if all(value is None for value in values):
+        return without_null(schema, {"type": "null"})
+    if None not in values:
+        schema = without_null(schema)
     if is_constant(schema):
         return schema
-    if path == options and isinstance(value, list):
-        return {**schema, "minItems": len(value), "maxItems": len(value)}
-    if isinstance(schema.get("properties"), Mapping) and isinstance(value, Mapping):
+    if path == options and isinstance(values[0], list):
+        return {**schema, "minItems": len(values[0]), "maxItems": len(values[0])}
+    objects = [value for value in values if isinstance(value, Mapping)]
+    if isinstance(schema.get("properties"), Mapping) and objects:
         parts = {
-            key: specialize_schema(part, value[key], (*path, key), options)
-            if isinstance(part, Mapping)
-            else part
+            key: specialize_schema(part, found, (*path, key), options) if isinstance(part, Mapping) else part
             for key, part in schema["properties"].items()
-            if key in value
+            if (found := [value[key] for value in objects if key in value])
         }
         return {**schema, "properties": parts, "required": list(parts), "additionalProperties": False}
     return schema
 
 
-def _decide_null(schema: Schema, value: Json) -> Schema:
-    """The schema with null as the only value or without null, whichever the value is."""
+def allows_null(schema: Json) -> bool:
+    """Whether null is one of several valid values, as `nullable` writes it."""
+    return isinstance(schema, Mapping) and without_null(schema) is not schema
+
+
+def without_null(schema: Schema, only: Schema | None = None) -> Schema:
+    """The schema without null, or `only` instead; a schema that does not allow null stays the same object."""
     null = {"type": "null"}
     for keyword in ("anyOf", "oneOf"):
         if null in schema.get(keyword, ()):
-            return null if value is None else {**schema, keyword: [x for x in schema[keyword] if x != null]}
+            return only or {**schema, keyword: [x for x in schema[keyword] if x != null]}
     kinds = schema.get("type")
     if not isinstance(kinds, list) or "null" not in kinds:
         return schema
     rest = [kind for kind in kinds if kind != "null"]
-    return null if value is None else {**schema, "type": rest[0] if len(rest) == 1 else rest}
+    return only or {**schema, "type": rest[0] if len(rest) == 1 else rest}
+
+
+def nullable(schema: Schema) -> Schema:
+    """The schema with null as one more value."""
+    if "const" in schema:
+        return {"enum": [schema["const"], None]}
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
+    labels = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    return {**schema, **labels, **({"type": [schema["type"], "null"]} if "type" in schema else {})}

@@ -218,8 +218,9 @@ class PromptEncoding:
 
     def _with_span(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
         """The values with an extractive answer as a given context writes it: small models change its case."""
-        path = self.format.roles.answer if Rule.ANSWER_IN_CONTEXT in self.format.rules else None
-        answer = value_at(values, path) if self.format.context_is_given else None
+        is_span = self.format.context_is_given and Rule.ANSWER_IN_CONTEXT in self.format.rules
+        path = self.format.roles.answer if is_span else None
+        answer = value_at(values, path)
         if not path or answer is None:
             return values
         if isinstance(answer, list):

@@ -16,7 +16,7 @@ options, and which fields are null.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -39,6 +39,7 @@ from datacreate.formats.example import (
     value_at,
     values_in,
 )
+from datacreate.formats.infer_checks import check_alike
 from datacreate.formats.layouts import (
     call_schema,
     prompt_texts,
@@ -70,7 +71,6 @@ _Validator: Any = extend(  # type: ignore[no-untyped-call]
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     ),
 )
-
 
 _RULES = {"type": "array", "items": {"enum": [rule.value for rule in Rule]}}
 _EXTENSION = {
@@ -222,18 +222,18 @@ class TaskFormat:
     def check(self, example: Example) -> None:
         """Raise ExampleError unless the formatting example is valid in this format."""
         error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
+        start = example.where
         if error is not None:
-            where = dotted(tuple(map(str, error.absolute_path))) or "the example"
-            raise ExampleError(
-                f"{where}: {describe_error(error)[:200]} (format {self.name}); change the example or the format"
-            )
+            at = dotted(tuple(map(str, error.absolute_path))) or "the example"
+            remedy = "change the example or the format"
+            raise ExampleError(f"{start}{at}: {describe_error(error)[:200]} (format {self.name}); {remedy}")
         for rule in sorted(self.rules):
             for path in (self.roles.single().get(role) for role in ROLES_OF_RULE[rule]):
                 if path and not _has_field(example.values, path):
-                    raise ExampleError(f"the rule {rule} needs the field {dotted(path)}; add it")
+                    raise ExampleError(f"{start}the rule {rule} needs the field {dotted(path)}; add it")
             if not rule_holds(rule, self.answers, example.values):
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
-                raise ExampleError(f"the example breaks the rule {rule} ({roles}); fix the example")
+                raise ExampleError(f"{start}the example breaks the rule {rule} ({roles}); fix the example")
 
 
 def _has_field(values: Json, path: FieldPath) -> bool:
@@ -292,7 +292,8 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
 def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
     found: dict[str, Any] = {}
     for role, written in given.items():
-        paths = [_read_path(path) for path in (written if role in LISTS else [written])]
+        listed = written if role in LISTS else [written]
+        paths = [tuple(path.split(".") if isinstance(path, str) else path) for path in listed]
         for path in paths:
             try:
                 field_schema = schema_at(schema, path)
@@ -315,10 +316,6 @@ def find_first_code(schema: Schema, roles: Roles) -> Json:
     return first_code(fixed_labels(schema_at(schema, roles.answer)) or ())
 
 
-def _read_path(written: Json) -> FieldPath:
-    return tuple(written.split(".") if isinstance(written, str) else written)
-
-
 def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
     """All fields with free text that have no role but context; without such fields, all that vary."""
     others = {path for role, path in roles.single().items() if role != "context"} | {*roles.ignored}
@@ -337,25 +334,36 @@ def _is_list(schema: Json) -> bool:
     return "array" in schema.get("type", ()) or (bool(values) and all(isinstance(v, list) for v in values))
 
 
-def bind(format: TaskFormat, example: Example, turns: int | None = None) -> TaskFormat:
+def bind(
+    format: TaskFormat, example: Example, turns: int | None = None, others: Sequence[Example] = ()
+) -> TaskFormat:
     """The format, specialized to the formatting example: its fields, nulls, number of options, turns and tools.
 
-    `turns`: of a conversation, if not as many as the example has. Raises UsageError for another format, ExampleError if
-    the example has unknown fields, is invalid, or has only constant fields.
+    `turns`: of a conversation, if not as many as the example has. `others`: further formatting examples with the same
+    fields; a field that is null in some of them may be null. Raises UsageError for another format, ExampleError if an
+    example has unknown fields, is invalid or unlike the first, or if there are only constant fields.
     """
-    properties = format.schema["properties"]
-    if unknown := [key for key in example.values if key not in properties]:
-        raise ExampleError(f"the field {unknown[0]!r} is not in the format {format.name}; add it or drop it")
-    format.check(example)
-    bound = specialize(format, example.values, turns)
+    properties, name = format.schema["properties"], format.name
+    for each in (example, *others):
+        if unknown := [repr(key) for key in each.values if key not in properties]:
+            problem = f"the field {unknown[0]} is not in the format {name}; add it or drop it"
+            raise ExampleError(f"{each.where}{problem}")
+        format.check(each)
+        check_alike(format.roles, each, example)
+    bound = specialize(format, example.values, turns, [each.values for each in others])
     if all(map(is_constant, bound.schema["properties"].values())):
         raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
     return bound
 
 
-def specialize(format: TaskFormat, values: Mapping[str, Json], turns: int | None = None) -> TaskFormat:
+Values = Mapping[str, Json]
+
+
+def specialize(
+    format: TaskFormat, values: Values, turns: int | None = None, others: Sequence[Values] = ()
+) -> TaskFormat:
     """The format, specialized to the shape of an object with fields of the format; see `bind`."""
-    schema = specialize_schema(format.schema, values, (), format.roles.options)
+    schema = specialize_schema(format.schema, [values, *others], (), format.roles.options)
     roles = format.roles
     number = len(value_at(values, roles.options) or ())
     if roles.answer and format.answers.are_coded:
@@ -365,7 +373,7 @@ def specialize(format: TaskFormat, values: Mapping[str, Json], turns: int | None
         if _has_field(values, path):
             schema = with_field(schema, path, {"const": field_at(values, path)})
     if format.roles.turns:
-        listed = field_at(values, format.roles.turns)
+        listed = max((field_at(each, format.roles.turns) for each in (values, *others)), key=len)
         items = turns_schema(
             schema_at(schema, format.roles.turns), with_turns(listed, turns) if turns else listed
         )

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError
 
 from datacreate.errors import UsageError
 from datacreate.files import read_yaml
 from datacreate.formats.example import dotted
-from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
-from datacreate.formats.validate import Candidate, Reason, Reject, shorten
 from datacreate.messages import did_you_mean
 from datacreate.settings import FrozenModel, SettingsError, check_shares
+
+if TYPE_CHECKING:  # jsonschema, which they import, would make `--help` slow
+    from datacreate.formats.task_format import TaskFormat
+    from datacreate.formats.validate import Candidate, Reject
 
 _HOW = "write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}` or `length: {words: [5, 40]}`"
 
@@ -34,7 +36,8 @@ class AttributeValue(FrozenModel):
         """The value as the prompt names it: `short, 3 to 12 words in question`."""
         if self.words is None:
             return self.name
-        inputs = [dotted(path) for path in format.roles.inputs]
+        given = format.passage_field if format.context_is_given else None
+        inputs = [dotted(path) for path in format.roles.inputs if path != given]
         where = f" in {' and '.join(inputs)}{' together' if inputs[1:] else ''}" if inputs else ""
         length = _range_name(self.words) + where
         return length if self.name == _range_name(self.words) else f"{self.name}, {length}"
@@ -66,17 +69,19 @@ def attribute_field(name: str) -> str:
 
 
 def find_length_error(
-    candidate: Candidate, attributes: Mapping[str, str], dimensions: Attributes, passage: str | None
+    candidate: Candidate, attributes: Mapping[str, str], dimensions: Attributes, format: TaskFormat
 ) -> Reject | None:
     """A reject if the example was written for a range of words and its inputs have fewer or more.
 
-    `attributes`: the value of each dimension. A `passage` that was given with the request does not count.
+    `attributes`: the value of each dimension. A context that was given with the request does not count.
     """
+    from datacreate.formats.validate import Reason, Reject, shorten
+
     chosen = (value for each in dimensions for value in each.values if attributes[each.name] == value.name)
     fewest, most = next((value.words for value in chosen if value.words), (0, None))
     if most is None:
         return None
-    number = len(words("\n".join(text for text in candidate.inputs if text != passage), None))
+    number = len(words(candidate.question if format.context_is_given else candidate.text, None))
     if fewest <= number <= most:
         return None
     detail = f"{number} words, expected {fewest} to {most}"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+_SHOWN_EXAMPLES = 3
+
 _DUPLICATES = {"near": "examples that differ in a few words", "semantic": "paraphrases"}
 """Filter -> what may be in the data without it."""
 
@@ -47,7 +49,10 @@ def dataset_card(
         ),
         weights=_weights(spec.model_sha256),
         sampling=json.dumps(spec.sampling),
-        examples=[_fenced(json.dumps(each, ensure_ascii=False, indent=2), "json") for each in spec.examples],
+        examples=[
+            _fenced(json.dumps(each, ensure_ascii=False, indent=2), "json")
+            for each in spec.examples[:_SHOWN_EXAMPLES]
+        ],
         instruction=_fenced(spec.instruction, "text") if spec.instruction else None,
         filters=[_filter(report) for report in filters],
         held_out=[

@@ -20,10 +20,10 @@ from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.base import FilterSettings, HeldOutRef
 from datacreate.formats.example import Example, Json
-from datacreate.formats.options import FormatOptions
+from datacreate.formats.options import ExampleOptions, FormatOptions, first_source
 from datacreate.runs.attributes import Attributes
 from datacreate.selection.strategies import STRATEGIES
-from datacreate.settings import JsonPairs, OrOff, Settings, Shares, TextOrFile, setting
+from datacreate.settings import JsonPairs, OrOff, Settings, Shares, setting
 from datacreate.verification.scoring import VerifyMode
 
 Method = Literal["datacreate", "paper"]
@@ -33,7 +33,7 @@ DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 _SET_BY_DATACREATE = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
 
 
-_NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "label_noise_check")
+_NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "label_noise_check", "shots")
 
 
 class IdentitySettings(Settings):
@@ -52,6 +52,14 @@ class IdentitySettings(Settings):
         "strategy",
         default=8,
         gt=0,
+    )
+    shots: int = setting(
+        "Examples in one prompt: the parent, and others drawn from the formatting examples (if they are too few, from "
+        "accepted ones), labels balanced.",
+        "strategy",
+        default=1,
+        gt=0,
+        le=100,
     )
     seed: int = setting("Seed of every random choice of the run.", "sampling", default=42)
     chat_template_kwargs: JsonPairs = setting(
@@ -81,7 +89,7 @@ class SamplingOptions(Settings):
         "Penalty on tokens that occurred before; above 1 it discourages them.", gt=0
     )
     max_tokens: int | None = _sampling(
-        "Maximum number of tokens in one answer.", gt=0, shown_default="from the length of the example"
+        "Maximum number of tokens in one answer.", gt=0, shown_default="from the longest example"
     )
 
 
@@ -100,39 +108,6 @@ class AuxiliaryModels(Settings):
         "quality",
         default="all-mpnet-base-v2",
     )
-
-
-class ExampleOptions(Settings):
-    """What the data should be like: a formatting example, from a file or from a benchmark, and an instruction."""
-
-    example: Path | dict[str, Json] | None = setting(
-        "JSON file with one object: the formatting example.", "input", metavar="FILE"
-    )
-    benchmark: str | None = setting(
-        "Instead of --example: draw the example from the train split of this benchmark (see `benchmarks list`).",
-        "input",
-        metavar="NAME",
-    )
-    example_seed: int | None = setting(
-        "Seed that draws the example from the benchmark.", "input", shown_default="--seed"
-    )
-
-    instruction: TextOrFile | None = setting(
-        "What the data is for, who speaks, what to avoid: a text, or @FILE. With --format, or with --inputs (and "
-        "--answer, --labels), no example is needed.",
-        "input",
-        metavar="TEXT|@FILE",
-    )
-
-    @model_validator(mode="after")
-    def _check_example(self) -> Self:
-        if self.example is not None and self.benchmark is not None:
-            raise ValueError("give either --example FILE or --benchmark NAME")
-        if self.benchmark is None and self.example_seed is not None:
-            raise ValueError(
-                "--example-seed draws from a benchmark; give --benchmark NAME instead of --example"
-            )
-        return self
 
 
 class GeneratorOptions(Settings):
@@ -235,7 +210,7 @@ class CreateConfig(
     @classmethod
     def _fill_in(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Resolve `--count train` and the default of `--run-dir`."""
-        example, benchmark = values.get("example"), values.get("benchmark")
+        first, benchmark = first_source(values), values.get("benchmark")
         if values.get("count") == "train":
             if benchmark is None:
                 raise ValueError("--count train: that is the size of a benchmark; give --benchmark NAME")
@@ -245,7 +220,7 @@ class CreateConfig(
         if values.get("run_dir") is None and (name := _run_name(values)):
             strategy = values.get("strategy", cls.model_fields["strategy"].default)
             values = values | {"run_dir": Path("runs", f"{name}-{strategy}")}
-        if values.get("run_dir") is None and isinstance(example, dict):
+        if values.get("run_dir") is None and isinstance(first, dict):
             raise ValueError("--run-dir: give a run directory; only an example from a file has a default one")
         return values
 
@@ -288,11 +263,11 @@ class CreateConfig(
 
 def _run_name(values: Mapping[str, Any]) -> str | None:
     """The start of the default --run-dir; None for an example that is not from a file."""
-    example, instruction, format = values.get("example"), values.get("instruction"), values.get("format")
+    first, instruction, format = first_source(values), values.get("instruction"), values.get("format")
     if benchmark := values.get("benchmark"):
         return str(benchmark)
-    if example is not None:
-        return Path(example).stem if isinstance(example, (str, Path)) else None
+    if first is not None:
+        return Path(first).stem if isinstance(first, (str, Path)) else None
     if isinstance(instruction, str) and instruction.startswith("@"):
         return Path(instruction[1:]).stem or None
     return Path(str(format)).stem if format else "instruction"

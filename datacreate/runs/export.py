@@ -157,13 +157,14 @@ def _splits(
 def assign_families(sizes: Mapping[int, int], shares: Mapping[str, float], seed: int) -> dict[int, str]:
     """The split of each family, given its number of rows. Each split is within one family of its share.
 
-    Families come in random order, and each goes to a split where it still fits, drawn by what the splits still need.
+    Each goes to a split where it still fits, drawn by what the splits still need: the largest first, so that small ones
+    fill what is left; those of one size in random order.
     """
     rng = random.Random(f"{seed}:split")
     total = sum(sizes.values())
     needs = {name: share * total for name, share in shares.items()}
     assigned = {}
-    for family in rng.sample(list(sizes), len(sizes)):
+    for family in sorted(rng.sample(list(sizes), len(sizes)), key=lambda each: -sizes[each]):
         fitting = {name: need for name, need in needs.items() if need + 1e-6 >= sizes[family]}
         if fitting:
             [name] = rng.choices(list(fitting), list(fitting.values()))

@@ -29,9 +29,15 @@ class FarthestFirst(Tree):
     """
 
     def __init__(
-        self, roots: Sequence[Parent], vector_of: VectorOf, *, max_parent_uses: int, pool: int = 1024
+        self,
+        roots: Sequence[Parent],
+        vector_of: VectorOf,
+        *,
+        max_parent_uses: int,
+        max_root_uses: int | None = None,
+        pool: int = 1024,
     ) -> None:
-        super().__init__(roots, max_parent_uses)
+        super().__init__(roots, max_parent_uses, max_root_uses)
         dimensions = len(vector_of(roots[0].number))
         self._vector_of = vector_of
         self._centers = np.zeros((_MAX_CENTERS, dimensions))

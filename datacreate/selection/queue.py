@@ -88,8 +88,12 @@ class Tree:
     times while requests are in flight. More uses of a root fill the batch earlier, but with repetitive examples.
     """
 
-    def __init__(self, roots: Sequence[Parent], max_parent_uses: int) -> None:
+    def __init__(
+        self, roots: Sequence[Parent], max_parent_uses: int, max_root_uses: int | None = None
+    ) -> None:
+        """`max_root_uses`: for each root, if it is another limit."""
         self._max_parent_uses = max_parent_uses
+        self._max_root_uses = max_parent_uses if max_root_uses is None else max_root_uses
         self._waiting = {root.number: root for root in roots}  # not used yet, in order
         self._uses: dict[int, int] = {}
         self._used: dict[int, Parent] = {}  # those that can be used again, in order of their first use
@@ -109,8 +113,15 @@ class Tree:
     def _choose(self, idle: bool) -> int | None:
         if self._waiting:
             return self._choose_new()
-        number = min(self._used, key=lambda number: (self._uses[number], self._used[number].depth))
-        return number if idle or self._uses[number] < self._max_parent_uses else None
+        number = min(self._used, key=self._rank)
+        return number if idle or not self._is_at_limit(number) else None
+
+    def _rank(self, number: int) -> tuple[bool, int, int]:
+        return self._is_at_limit(number), self._uses[number], self._used[number].depth
+
+    def _is_at_limit(self, number: int) -> bool:
+        limit = self._max_parent_uses if self._used[number].depth else self._max_root_uses
+        return self._uses[number] >= limit
 
     def _choose_new(self) -> int:
         """The next parent of those that wait."""

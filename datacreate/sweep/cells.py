@@ -203,7 +203,7 @@ class _Builder:
             generator=generator,
             examples=self.count,
             in_flight=config.concurrency
-            or default_chains(config, config.num_examples or DEFAULT_NUM_EXAMPLES),
+            or default_chains(config, config.num_examples or DEFAULT_NUM_EXAMPLES, config.examples),
         )
 
     def _trainings(self, cell: str, sets: Sequence[_Rows]) -> list[Step]:

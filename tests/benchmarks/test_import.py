@@ -12,7 +12,7 @@ from datacreate.benchmarks import (
     SPLITS,
     benchmarks_in,
     find_benchmark,
-    formatting_example,
+    formatting_examples,
     has_split,
     import_benchmark,
     load_registry,
@@ -148,7 +148,7 @@ def test_the_formatting_example_is_the_reference_implementations_choice(tmp_path
     for seed in range(20):
         random.seed(seed)
         expected = random.choice(rows)
-        values, note = formatting_example(csqa, seed)
+        [values], note = formatting_examples(csqa, seed)
         assert values == expected
         assert (
             note == f"formatting example: row {rows.index(expected) + 1} of csqa's train split, seed {seed}"
@@ -160,22 +160,22 @@ def test_a_malformed_formatting_example_is_sampled_again(tmp_path: Path, home: P
     for i in range(9):
         rows[i] = {**rows[i], "options": ["a", "a", "b", "c", "d"], "label": "b" if i % 2 else "e"}
     csqa = imported(tmp_path, "csqa", {"train": rows})
-    found = [formatting_example(csqa, seed) for seed in range(12)]
-    assert all(values == rows[9] for values, _ in found)
+    found = [formatting_examples(csqa, seed) for seed in range(12)]
+    assert all(values == [rows[9]] for values, _ in found)
     assert sum("malformed row" in note for _, note in found) >= 9
     bad = [{**row, "label": "nowhere"} for row in choices(3, options=2)]
     with pytest.raises(BenchmarkError, match="none of 1000 rows sampled from train fits its format"):
-        formatting_example(imported(tmp_path, "piqa", {"train": bad}), 1)
+        formatting_examples(imported(tmp_path, "piqa", {"train": bad}), 1)
 
 
 def test_without_a_train_split_the_formatting_example_is_from_dev(tmp_path: Path, home: Path) -> None:
     boolq = imported(tmp_path, "boolq_open", {"dev": passages(5), "test": passages(4, first=9)})
-    values, note = formatting_example(boolq, 1)
+    [values], note = formatting_examples(boolq, 1)
     assert values in passages(5)
     assert "of boolq_open's dev split" in note
     assert "its train split is not imported (`datacreate benchmarks import boolq_open` makes it" in note
     with pytest.raises(BenchmarkError, match="csqa is not imported"):
-        formatting_example(find_benchmark("csqa"), 1)
+        formatting_examples(find_benchmark("csqa"), 1)
     piqa = imported(tmp_path, "piqa", {"test": choices(3, options=2)})
     with pytest.raises(BenchmarkError, match="piqa has no dev split"):
-        formatting_example(piqa, 1)
+        formatting_examples(piqa, 1)

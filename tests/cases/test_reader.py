@@ -20,7 +20,7 @@ from datacreate.decontamination import held_out_sets
 from datacreate.errors import DatacreateError, UsageError
 from datacreate.finetuning.rows import read_source, training_set
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import RowFile, load_example
+from datacreate.formats.reader import RowFile, load_examples
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.runs.rows import InvalidRow, read_rows
 from datacreate.runs.rows import Row as FileRow
@@ -191,7 +191,7 @@ def test_what_cannot_be_read_is_one_line_with_the_remedy(tmp_path: Path, name: s
 def test_an_example_that_is_no_object_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "mine.json").write_text(content)
     with pytest.raises(DatacreateError, match=message):
-        load_example(tmp_path / "mine.json")
+        load_examples(tmp_path / "mine.json")
 
 
 def test_the_line_of_excel_with_the_separator_is_skipped(tmp_path: Path) -> None:
@@ -245,12 +245,12 @@ def test_a_folder_of_several_splits_names_them(tmp_path: Path) -> None:
 def test_create_and_decontaminate_read_the_same_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     KINDS[name](ROWS[:1], path)
-    assert load_example(path).values == ROWS[0]
+    assert [each.values for each in load_examples(path)] == ROWS[:1]
     [test_set] = held_out_sets([str(path)], load_format("multiple_choice"))
     assert [row.inputs for row in test_set.read()] == [("Água fria, não ferve.\nx",)]
     KINDS[name](ROWS, path)
-    with pytest.raises(UsageError, match="more than one row; keep one"):
-        load_example(path)
+    assert [each.values for each in load_examples(path)] == ROWS
+    assert [each.values for each in load_examples(path, limit=1)] == ROWS[:1]
 
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1, max_size=20)

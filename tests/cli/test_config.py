@@ -135,7 +135,7 @@ def test_words_and_numbers_of_a_file_stay_as_they_are_written(model: str) -> Non
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--example", "nli.json", "--example", "b.json"], "--example: given 2 times; give it once"),
+        (["--seed", "1", "--seed", "2"], "--seed: given 2 times; give it once"),
         (["--exact", "--no-exact"], "--exact: given 2 times"),
         (
             ["--labels", "label=a,b", "--labels", "label=c"],

@@ -9,14 +9,14 @@ from hypothesis import given
 
 from datacreate.errors import ExampleError
 from datacreate.formats.example import Example
-from datacreate.formats.reader import load_example
+from datacreate.formats.reader import load_examples
 from tests.formats.examples import json_objects
 
 
 def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     path = tmp_path / "example.json"
     path.write_bytes(b'\xef\xbb\xbf{"text": "\xc3\xa9"}')
-    assert load_example(path).values == {"text": "é"}
+    assert load_examples(path)[0].values == {"text": "é"}
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,6 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     [
         (b" \n\t", "example.json: no rows; give JSONL, JSON, CSV"),
         (b'{"text": "a",\n  "label" 1}', "line 2: not JSON at '1}'"),
-        (b'[{"text": "a"}, {"text": "b"}]', "more than one row; keep one"),
         (b"null", "not a JSON object: null"),
         (b"{}", "has no fields"),
         (b'{"text": "caf\xe9"}', "line 1: not UTF-8, probably Latin-1"),
@@ -44,7 +43,7 @@ def test_an_invalid_file_is_an_error_of_one_line_with_the_path(
     path = tmp_path / "example.json"
     path.write_bytes(content)
     with pytest.raises(ExampleError) as raised:
-        load_example(path)
+        load_examples(path)
     assert message in str(raised.value)
     assert str(path) in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
@@ -52,9 +51,9 @@ def test_an_invalid_file_is_an_error_of_one_line_with_the_path(
 
 def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ExampleError, match="no such file"):
-        load_example(tmp_path / "mine.json")
+        load_examples(tmp_path / "mine.json")
     with pytest.raises(ExampleError, match="a folder without a data set"):
-        load_example(tmp_path)
+        load_examples(tmp_path)
 
 
 @given(values=json_objects)

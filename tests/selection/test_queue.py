@@ -221,3 +221,27 @@ def test_the_farthest_of_the_latest_candidates_is_next(born: list[int], pool: in
 def test_memory_and_time_are_bounded() -> None:
     born = [5 if request <= 60 else 0 for request in range(7000)]  # more than any limit
     assert len(walk(coverage(pool=16), born)) == 7001
+
+
+# Several roots
+
+ROOTS = [Parent(-number, f"root {number}", 0) for number in range(3)]
+
+
+@pytest.mark.parametrize("make", [lambda: Tree(ROOTS, UNLIMITED_USES), lambda: Levels(ROOTS, 1)])
+def test_without_children_roots_take_turns(make: Callable[[], ParentQueue]) -> None:
+    asked = [each.parent.number for each in walk(make(), [0] * 8)]
+    assert asked == [0, -1, -2] * 3
+
+
+def test_coverage_uses_the_root_that_is_farthest_from_those_used() -> None:
+    vectors = {0: [1, 0, 0], -1: [0.8, 0.6, 0], -2: [0, 0, 1], -3: [0, 1, 0]}
+    roots = [*ROOTS, Parent(-3, "root 3", 0)]
+    queue = FarthestFirst(roots, lambda number: np.array(vectors[number]), max_parent_uses=4)
+    assert [queue.next(request, idle=False) for request in range(4)] == [roots[at] for at in (0, 2, 3, 1)]
+
+
+def test_roots_have_a_limit_of_their_own() -> None:
+    asked = walk(Tree(ROOTS, 4, 1), [2] * 3 + [0] * 30, window=40)
+    uses = Counter(each.parent.number for each in asked if each.commits < 20)
+    assert uses == {0: 1, -1: 1, -2: 1, **dict.fromkeys(range(1, 7), 4)}

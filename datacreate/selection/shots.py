@@ -1,0 +1,61 @@
+"""The examples that a prompt shows besides its parent."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from random import Random
+
+from datacreate.formats.answers import draw_balanced
+from datacreate.formats.example import Example, Json, value_at
+from datacreate.formats.task_format import TaskFormat
+from datacreate.selection.queue import Parent
+
+_LATEST = 256
+"""Examples to draw from if there are too few roots."""
+
+Values = Mapping[str, Json]
+
+
+class Shots:
+    """Draws `number - 1` examples per prompt: from the roots, which a person wrote; only if they are too few, also
+    from the latest examples that passed the filters.
+
+    What is drawn depends on the commits before the request is made, so that a resumed run draws the same.
+    """
+
+    def __init__(self, roots: Sequence[Example], number: int, format: TaskFormat) -> None:
+        self._roots = roots
+        self._others = number - 1
+        self._answer = format.roles.answer if format.labels else None
+        self._latest: deque[tuple[str, Values]] = deque(maxlen=_LATEST)
+        self._needs_latest = number > len(roots) and number > 1
+
+    def add(self, lines: Sequence[str]) -> None:
+        """Add examples that passed the filters, as lines of train.jsonl."""
+        if self._needs_latest:
+            self._latest.extend((line, json.loads(line)) for line in lines)
+
+    def draw(self, parent: Parent, rng: Random) -> tuple[Example, ...]:
+        """The examples beside the parent, with balanced labels: roots in their order, so that equal sets give the same
+        text, then others. None for a parent without a line, whose prompt shows no example.
+        """
+        if not self._others or not parent.line:
+            return ()
+        shown: list[Values] = [json.loads(parent.line)]
+        roots = [index for index in range(len(self._roots)) if -index != parent.number]
+        drawn = draw_balanced(
+            [(index, self._roots[index].values) for index in roots],
+            self._others,
+            rng,
+            lambda root: self._label(root[1]),
+            [(0, values) for values in shown],
+        )
+        chosen = [values for _, values in sorted(drawn, key=lambda root: root[0])]
+        latest = [values for line, values in self._latest if line != parent.line]
+        chosen += draw_balanced(latest, self._others - len(chosen), rng, self._label, [*shown, *chosen])
+        return tuple(map(Example, chosen))
+
+    def _label(self, values: Values) -> Json:
+        return value_at(values, self._answer)

@@ -1,0 +1,475 @@
+"""Several formatting examples: files, format, the parents and prompts of a run, resume, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from datacreate.benchmarks import formatting_examples
+from datacreate.engines.base import Completion, Request
+from datacreate.errors import EngineError, ExampleError, PromptTooLong, RunMismatch, UsageError
+from datacreate.formats.example import Example
+from datacreate.formats.options import FormatOptions
+from datacreate.runs.config import CreateConfig
+from datacreate.runs.directory import RunDirectory
+from datacreate.runs.rows import read_examples
+from tests.benchmarks.conftest import choices, claims, home, imported, passages
+from tests.inprocess import run
+from tests.making import COMMONSENSE, STRATEGIES, commits, examples, make, train
+from tests.scripted import ScriptedEngine, answering
+
+__all__ = ["home"]  # a fixture
+
+Row = dict[str, Any]
+
+MAIL = ["Win a free phone.", "Lunch at noon?", "Verify your account now.", "The minutes are attached."]
+
+
+def mails(*labels: str) -> list[Row]:
+    return [{"text": text, "label": label} for text, label in zip(MAIL, labels, strict=False)]
+
+
+def questions(number: int) -> list[Row]:
+    return [{**COMMONSENSE, "question": f"Where is thing {index} kept?"} for index in range(number)]
+
+
+def jsonl(path: Path, rows: Sequence[Row]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+# Their format
+
+
+FORMATS: dict[str, tuple[list[Row], str, dict[str, Any]]] = {
+    "labels that repeat are the label set": (
+        mails("spam", "ham", "spam"),
+        "answer: label; labels: spam, ham;",
+        {"label": {"type": "string", "enum": ["spam", "ham"]}},
+    ),
+    "answers that do not repeat are no label set": (
+        mails("spam", "ham"),
+        "answer: label; if label has a fixed set of values, add --labels label=spam,ham",
+        {"label": {"type": "string"}},
+    ),
+    "nor is a part of a scale": (
+        [{"text": text, "stars": stars} for text, stars in zip(MAIL, (1, 5, 5, 4), strict=True)],
+        "add --range stars=1..5",
+        {"stars": {"type": "integer"}},
+    ),
+    "a label of all languages of yes and no stays whole": (
+        [{"text": text, "label": label} for text, label in zip(MAIL, ("yes", "yes"), strict=False)],
+        "labels: yes, no",
+        {"label": {"type": "string", "enum": ["yes", "no"]}},
+    ),
+    "a field that is null or missing in one may be null": (
+        [
+            {"question": "Why?", "context": "It rains.", "note": "a"},
+            {"question": "How?", "context": None, "note": "b"},
+            {"question": "Who?", "context": "A man."},
+        ],
+        "may be null: context, note",
+        {"context": {"type": ["string", "null"]}, "note": {"type": ["string", "null"]}},
+    ),
+    "an input that is empty in one may be empty": (
+        [{"instruction": "Add.", "input": input, "output": "Three"} for input in ("1 and 2", "", "4 and 5")],
+        "inputs: instruction, input",
+        {"input": {"anyOf": [{"type": "string"}, {"const": ""}]}},
+    ),
+    "whole numbers and others are numbers": (
+        [{"text": "a b", "size": 1}, {"text": "c d", "size": 1.5}],
+        "not used as inputs: size",
+        {"size": {"type": "number"}},
+    ),
+    "lists have the length of the longest": (
+        [{"text": "a b", "names": ["a"]}, {"text": "c d", "names": []}, {"text": "e", "names": list("abcd")}],
+        "names",
+        {"names": {"type": "array", "items": {"type": "string"}, "minItems": 0, "maxItems": 8}},
+    ),
+    "not all answers are spans": (
+        [
+            {"context": "Rome is in Italy.", "question": "Where is Rome?", "answer": "in Italy"},
+            {"context": "Rome is in Italy.", "question": "Is it large?", "answer": "The text does not say"},
+        ],
+        "only 1 of 2 answers are spans of the context, so that it is not required",
+        {"answer": {"type": "string"}},
+    ),
+    "repeated spans are no labels": (
+        [
+            {"context": f"{city} is in Italy.", "question": "Which city?", "answer": city}
+            for city in ("Rome", "Milan", "Rome")
+        ],
+        "the answer is a span of the context",
+        {"answer": {"type": "string"}},
+    ),
+    "a shipped format with a context in one": (
+        [COMMONSENSE, {**COMMONSENSE, "question": "Where is it?", "context": "It is wet."}],
+        "format multiple_choice: inputs: question, context",
+        {"context": {"type": ["string", "null"]}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_one_format_is_inferred_from_all_of_them(name: str) -> None:
+    rows, note, parts = FORMATS[name]
+    found, inferred = read_examples(rows, FormatOptions())
+    assert note in inferred.notes[0]
+    properties = inferred.format.schema["properties"]
+    assert {field: properties[field] for field in parts} == parts
+    assert all(inferred.format.validator.is_valid(each.values) for each in found)
+
+
+def test_labels_override_what_the_examples_show() -> None:
+    _, inferred = read_examples(
+        mails("spam", "ham", "spam"), FormatOptions(labels={"label": "ham,spam,news"})
+    )
+    assert inferred.format.labels == ("ham", "spam", "news")
+
+
+def test_a_label_that_occurs_once_among_many_is_named(tmp_path: Path) -> None:
+    labels = ["spam"] * 6 + ["ham"] * 5 + ["hma"]
+    rows = [{"text": f"Text {index}.", "label": label} for index, label in enumerate(labels)]
+    _, inferred = read_examples([jsonl(tmp_path / "mail.jsonl", rows)], FormatOptions())
+    assert "labels: spam, ham, hma" in inferred.notes[0]
+    assert inferred.notes[1].endswith(
+        "mail.jsonl: line 12: 'hma' occurs once; correct it if it is no label of its own"
+    )
+
+
+def test_repeated_and_contradictory_examples_are_named() -> None:
+    first, second, third = mails("spam", "ham", "spam")
+    found, inferred = read_examples(
+        [first, second, third, first, {**second, "label": "spam"}], FormatOptions()
+    )
+    assert [each.values for each in found] == [first, second, third, {**second, "label": "spam"}]
+    assert inferred.notes[1:] == (
+        "example 4: the same as example 1; left out",
+        "example 5: the same inputs as example 2, with another answer; keep the right one",
+    )
+
+
+BAD: dict[str, tuple[str | bytes, str]] = {
+    "mixed.jsonl": (
+        '{"text": "a b", "label": "x"}\n{"text": "c d", "label": "y"}\n{"text": "e f", "label": 3}\n',
+        "mixed.jsonl: line 3: label: 3 (integer), expected text",
+    ),
+    "other.jsonl": (
+        '{"text": "a b", "label": "x"}\n{"text": "c d", "label": "y"}\n{"name": "e f", "stars": 3}\n',
+        "other.jsonl: line 3: label: null, expected text",
+    ),
+    "options.jsonl": (
+        '{"q": "Who?", "options": ["a", "b"], "label": "a"}\n{"q": "Why?", "options": ["c"], "label": "c"}\n',
+        "options.jsonl: line 2: options: 1 options, but another example has 2; make them alike",
+    ),
+    "answer.jsonl": (
+        "".join(json.dumps({**COMMONSENSE, "label": label}) + "\n" for label in ("stand", "oven", "roof")),
+        "answer.jsonl: line 3: the example breaks the rule answer_in_options",
+    ),
+    "empty.csv": ("", "empty.csv: no rows"),
+    "header.csv": ("text,label\n", "header.csv: no rows"),
+    "fields.jsonl": ('{"text": "a"}\n{}\n', "fields.jsonl: line 2: the object has no fields"),
+    "broken.jsonl": ('{"text": "a"}\n{"text": \n', "broken.jsonl: line 2: not JSON"),
+    "latin.csv": ("text,label\ncafé,a\n".encode("latin-1"), "latin.csv: line 2: not UTF-8, probably Latin-1"),
+    "many.jsonl": ('{"text": "a"}\n' * 1001, "more than 1000 rows, and a few examples are enough; take the"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("how", [[], ["--dry-run"]])
+def test_bad_examples_are_one_line_and_nothing_is_written(
+    tmp_path: Path, model: str, name: str, how: list[str]
+) -> None:
+    content, message = BAD[name]
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    ended = run(
+        "create", "--example", path, "--count", 5, "--run-dir", tmp_path / "run", "--model", model, *how
+    )
+    assert (ended.code, ended.out) == (2, "")
+    assert message in ended.failure
+    assert len(ended.lines) == 1
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def test_a_row_that_does_not_fit_the_named_format_is_an_error_with_its_line(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "rows.jsonl", [*questions(2), {**questions(1)[0], "label": 3}])
+    with pytest.raises(ExampleError, match=r"rows\.jsonl: line 3: label: 3 \(integer\), expected text"):
+        read_examples([path], FormatOptions(format="multiple_choice"))
+
+
+def test_only_the_first_rows_of_a_large_file_are_read(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "large.jsonl", questions(800))
+    with path.open("r+b") as file:
+        file.truncate(300 << 20)  # the rest cannot be read as rows
+    found, _ = read_examples([path], FormatOptions(), 3)
+    assert [each.values for each in found] == questions(3)
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbftext,label\r\nHi there,a\r\nBye now,b\r\nHi you,a\r\n"])
+def test_tables_with_a_byte_order_mark_and_windows_line_ends(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "rows.csv").write_bytes(content)
+    found, inferred = read_examples([tmp_path / "rows.csv"], FormatOptions())
+    assert [each.values["text"] for each in found] == ["Hi there", "Bye now", "Hi you"]
+    assert inferred.format.labels == ("a", "b")
+
+
+def test_a_table_has_the_types_of_the_options(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,stars\nGood,4\nBad,1\n")
+    found, inferred = read_examples([tmp_path / "rows.csv"], FormatOptions(ranges={"stars": "1..5"}))
+    assert [each.values["stars"] for each in found] == [4, 1]
+    assert inferred.format.labels == (1, 2, 3, 4, 5)
+
+
+# Parents
+
+
+def roots_of(run_dir: Path) -> list[str]:
+    return [Example(values).id for values in RunDirectory(run_dir).read_config().spec.examples]
+
+
+def test_naive_takes_turns(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, example=questions(3), strategy="naive", count=60)
+    asked = [commit.parent for commit in commits(tmp_path)]
+    assert asked == [roots_of(tmp_path)[index % 3] for index in range(len(asked))]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES[1:])
+def test_the_other_strategies_start_from_all_of_them(tmp_path: Path, model: str, strategy: str) -> None:
+    summary = make(tmp_path, model, example=questions(4), strategy=strategy, count=100, num_chains=None)
+    asked = [commit.parent for commit in commits(tmp_path)]
+    assert set(asked[:4]) == set(roots_of(tmp_path))
+    assert asked[0] == roots_of(tmp_path)[0]
+    assert summary["depths"]["1"] <= 50
+    assert examples(tmp_path)[0] not in questions(4)
+
+
+def test_roots_together_are_limited_in_a_small_run(tmp_path: Path, model: str) -> None:
+    for number, children in ((1, 20), (2, 20), (3, 15), (6, 30)):
+        folder = tmp_path / str(number)
+        engine = ScriptedEngine(answering(), slots=64)
+        summary = make(folder, model, engine, example=questions(number), count=40, concurrency=64)
+        assert summary["depths"]["1"] == children  # 6 roots are used once each
+
+
+def test_a_chain_without_children_returns_to_the_next_root(tmp_path: Path, model: str) -> None:
+    def fails_at_first(request: Request) -> Completion:
+        return answering()(request) if request.id > 20 else Completion(request.id, "[]", "stop", 5, 5)
+
+    make(tmp_path, model, fails_at_first, example=questions(3), strategy="random", num_chains=1, count=10)
+    first, second, third = roots_of(tmp_path)
+    assert [commit.parent for commit in commits(tmp_path)[:22]] == [first] * 9 + [second] * 9 + [third] * 4
+
+
+def test_a_run_too_small_for_its_examples_says_how_many_it_uses(tmp_path: Path, model: str) -> None:
+    notes: list[str] = []
+    make(tmp_path, model, example=questions(9), count=20, notify=notes.append)
+    assert (
+        "4 requests show the first 4 of 9 formatting examples only; a larger --count uses more of them"
+        in notes
+    )
+
+
+# Prompts
+
+
+def shown(request: Request) -> list[Any]:
+    """The examples of a prompt, the parent last."""
+    text = request.messages[-1]["content"]
+    found: list[Any] = json.loads(text.partition("\n")[2].partition("\n")[0])
+    return found
+
+
+def test_shots_are_other_roots_with_balanced_labels(tmp_path: Path, model: str) -> None:
+    rows = [
+        {"text": f"Text number {index}.", "label": ("spam", "ham", "news")[index % 3]} for index in range(12)
+    ]
+    engine = ScriptedEngine(answering())
+    make(tmp_path, model, engine, example=rows, shots=3, count=90)
+    written = [[row["label"], row["text"]] for row in rows]
+    for request in engine.history:
+        assert (
+            "Here is a JSON array with 3 examples, written as [label, text]:"
+            in request.messages[-1]["content"]
+        )
+        *others, parent = shown(request)
+        assert {label for label, _ in (*others, parent)} == {"spam", "ham", "news"}
+        assert all(other in written for other in others)
+    assert len({json.dumps(shown(request)[:2]) for request in engine.history}) > 5
+
+
+def test_too_few_roots_are_filled_up_with_accepted_examples(tmp_path: Path, model: str) -> None:
+    engine = ScriptedEngine(answering())
+    make(tmp_path, model, engine, shots=3, count=60, concurrency=1)
+    assert [len(shown(request)) for request in engine.history[:3]] == [1, 3, 3]
+    accepted = [row["question"] for row in examples(tmp_path)]
+    for request in engine.history[1:]:
+        root, other, parent = (question for question, _ in shown(request))
+        assert root == COMMONSENSE["question"] or parent == COMMONSENSE["question"]
+        assert other in accepted
+        assert len({root, other, parent}) == 3
+
+
+def test_copies_of_any_shown_example_are_rejected(tmp_path: Path, model: str) -> None:
+    def copying(request: Request) -> Completion:
+        items = [*shown(request), *json.loads(answering()(request).text or "[]")][:5]
+        return Completion(request.id, json.dumps(items), "stop", 5, 5)
+
+    summary = make(tmp_path, model, copying, example=questions(3), shots=3, count=20, exact=False)
+    assert summary["rejected"]["copied_example"] == 3 * summary["requests"]
+
+
+@pytest.mark.parametrize(("shots", "fit"), [(1, 5), (6, 3)])
+def test_the_context_length_counts_all_shots(tmp_path: Path, model: str, shots: int, fit: int) -> None:
+    engine = ScriptedEngine(answering())
+    engine.max_context = 420
+    make(tmp_path, model, engine, example=questions(6), shots=shots, count=10)
+    assert RunDirectory(tmp_path).read_config().spec.num_examples == fit
+    with pytest.raises(PromptTooLong, match="fewer --shots"):
+        make(tmp_path / "many", model, engine, example=questions(6), shots=60, count=10)
+
+
+def test_max_tokens_are_those_of_the_longest_example(tmp_path: Path, model: str) -> None:
+    long = {**COMMONSENSE, "question": "Where " + "very " * 60 + "long?"}
+    for name, rows in {"long": [long], "both": [COMMONSENSE, long], "short": [COMMONSENSE]}.items():
+        make(tmp_path / name, model, example=rows, count=5)
+    tokens = {
+        name: RunDirectory(tmp_path / name).read_config().spec.sampling["max_tokens"]
+        for name in ("long", "both", "short")
+    }
+    assert tokens["long"] == tokens["both"] > tokens["short"]  # type: ignore[operator]
+
+
+# Resume and identity
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("roots", "shots"), [(3, 1), (3, 3), (2, 4)])
+def test_a_killed_run_gives_the_same_bytes(
+    tmp_path: Path, model: str, strategy: str, roots: int, shots: int
+) -> None:
+    settings: dict[str, Any] = {"example": questions(roots), "strategy": strategy, "count": 90}
+    if strategy == "naive" and shots > roots:
+        shots = roots
+    make(tmp_path / "whole", model, **settings, shots=shots)
+    for seed, dies_after in enumerate((4, 1, 7, None)):
+        with suppress(EngineError):
+            engine = ScriptedEngine(answering(), dies_after=dies_after, shuffle=random.Random(seed))
+            make(tmp_path / "killed", model, engine, **settings, shots=shots)
+    assert train(tmp_path / "killed") == train(tmp_path / "whole")
+
+
+def test_the_examples_are_part_of_the_identity(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, example=questions(2), count=5)
+    same = jsonl(tmp_path.parent / "same.jsonl", questions(2))
+    make(tmp_path, model, example=[same], count=10)
+    for changes, message in (
+        ({"example": questions(3)}, "number of examples: 2 stored, 3 requested"),
+        (
+            {"example": [questions(2)[0], {**COMMONSENSE, "question": "Why?"}]},
+            r"example\.2\.question: 'Where is",
+        ),
+        ({"example": questions(2)[::-1]}, r"example\.1\.question"),
+        ({"shots": 2}, "shots: 1 stored, 2 requested"),
+    ):
+        with pytest.raises(RunMismatch, match=message):
+            make(tmp_path, model, **{"example": questions(2), "count": 10, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "paper", "concurrency": None}, "--method paper starts from one example, and there are 2; add"),
+        ({"method": "paper", "shots": 2, "concurrency": None}, "--shots: --method paper has no such step"),
+        ({"strategy": "naive", "shots": 3}, "--strategy naive shows only formatting examples, of which there are 2;"),
+        ({"examples": 2}, "--examples draws from a benchmark"),
+        ({"example": None, "benchmark": "csqa", "example_limit": 3}, "--example-limit is for --example"),
+        ({"example": (), "benchmark": None}, "give --example FILE or --benchmark NAME"),
+        ({"example_limit": 1001}, "--example-limit 1001: give a number less than or equal to 1000"),
+    ],
+)  # fmt: skip
+def test_settings_that_contradict_the_examples(
+    tmp_path: Path, model: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        make(tmp_path / "run", model, **{"example": questions(2), "count": 10, **changes})
+    assert not (tmp_path / "run").exists()
+
+
+# Command line
+
+
+def test_files_limits_and_configurations(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    jsonl(Path("a.jsonl"), questions(5))
+    Path("b.json").write_text(json.dumps(COMMONSENSE))
+    Path("run.yaml").write_text(
+        yaml.safe_dump({"example": ["a.jsonl", "b.json"], "example-limit": 2, "shots": 2})
+    )
+    common = ("--count", 10, "--model", model)
+    planned = run("create", "--config", "run.yaml", *common, "--dry-run", "--json")
+    assert planned.code == 0, planned.err
+    plan = json.loads(planned.out)
+    assert (plan["plan"]["examples"], plan["plan"]["run_dir"]) == (3, "runs/a-tree")
+    Path("again.json").write_text(planned.out)
+    for words in (
+        ("--config", "again.json"),
+        ("--example", "a.jsonl", "--example", "b.json", "--example-limit", 2, "--shots", 2, *common),
+    ):
+        ended = run("create", *words, "--run-dir", "run")  # the second resumes the first
+        assert ended.code == 0, ended.err
+    spec = RunDirectory(Path("run")).read_config().spec
+    assert list(spec.examples) == [*questions(2), COMMONSENSE]
+    assert "3 formatting examples, up to 2 in a prompt" in run("show", "run").out
+    card = Path("run/README.md").read_text()
+    assert "from the 3 formatting examples below" in card
+    preview = run("preview", "--config", "run.yaml", "--count", 3, "--model", model, "--json")
+    assert len(preview.out.splitlines()) == 3
+    inferred = run("schema", "infer", "a.jsonl")
+    assert json.loads(inferred.out)["title"] == "multiple_choice"
+
+
+def test_python_takes_a_path_a_mapping_or_several(tmp_path: Path) -> None:
+    row, path = questions(1)[0], jsonl(tmp_path / "a.jsonl", questions(2))
+    several: list[tuple[Any, tuple[Path | Mapping[str, Any], ...]]] = [
+        (path, (path,)),
+        (row, (row,)),
+        ([path, row], (path, row)),
+    ]
+    for given, sources in several:
+        assert CreateConfig(example=given, count=1, run_dir=tmp_path).sources == sources
+
+
+# Benchmarks
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "labels"),
+    [("creak", claims(30), [2, 3]), ("boolq_open", passages(30), [2, 3]), ("csqa", choices(30), None)],
+)
+def test_several_rows_of_a_benchmark(
+    tmp_path: Path, model: str, home: Path, name: str, rows: list[Row], labels: list[int] | None
+) -> None:
+    benchmark = imported(tmp_path / "r", name, {"train": [*rows, *rows]})
+    notes: list[str] = []
+    drawn: dict[str, Any] = {"example": None, "benchmark": name, "examples": 5}
+    make(tmp_path / "run", model, **drawn, count=20, shots=2, notify=notes.append)
+    spec = RunDirectory(tmp_path / "run").read_config().spec
+    found, note = formatting_examples(benchmark, 42, 5)
+    assert list(spec.examples) == found
+    assert note in notes
+    assert note.startswith("5 formatting examples: rows ")
+    assert len({json.dumps(row) for row in found}) == 5
+    assert found[:1] == formatting_examples(benchmark, 42)[0]
+    assert formatting_examples(benchmark, 7, 5)[0] != found
+    if labels:
+        assert sorted(Counter(row["label"] for row in found).values()) == labels
+    assert not [row for row in examples(tmp_path / "run") if row in found]
