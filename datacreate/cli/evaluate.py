@@ -93,7 +93,7 @@ def evaluate(
     else:
         from datacreate.finetuning.evaluate import evaluate as evaluate_
         from datacreate.finetuning.records import models_at
-        from datacreate.finetuning.trial import configure_process
+        from datacreate.libraries import configure_process
 
         if flag := "--out" if out else next((EngineOptions.flags()[name] for name in engine), None):
             raise click.UsageError(f"{flag}: that is for --zero-shot; remove it, or give --zero-shot NAME")

@@ -34,7 +34,7 @@ def train(
     from datacreate.cli.progress import TrainingProgress
     from datacreate.dry_run import describe_training
     from datacreate.finetuning.train import train as train_
-    from datacreate.finetuning.trial import configure_process
+    from datacreate.libraries import configure_process
 
     configure_process()
     config = TrainConfig.of(sources=sources, recipe=make_recipe(**recipe), **settings)

@@ -14,6 +14,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "create": ("create", "Make a training set from one example."),
     "preview": ("create", "Show a few examples; write nothing."),
     "show": ("show", "Show a run: summary, samples, shortcuts, diversity."),
+    "review": ("review", "Accept, reject and edit a run's rows in a terminal."),
     "export": ("show", "Write a run's examples in another layout."),
     "attributes": ("attributes", "Let a model propose dimensions and values for --attributes."),
     "filter": ("filter", "Drop duplicates, test-set rows and rows a verifier rejects."),
@@ -99,4 +100,6 @@ def prints(words: Sequence[str]) -> bool:
     asks = {"--dry-run", "--help", "-h"}
     if not words or words[0] in _PRINTERS or not asks.isdisjoint(words):
         return True
+    if words[0] == "review":
+        return not {"--export", "--import"} & {word.split("=")[0] for word in words}
     return words[0] == "filter" and not any(word.split("=")[0] == "--out" for word in words)

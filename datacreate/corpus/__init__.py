@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import model_validator
 
 from datacreate.settings import FrozenModel, Settings, setting
+
+if TYPE_CHECKING:
+    from datacreate.formats.task_format import TaskFormat
 
 DEFAULT_PASSAGE_TOKENS = 160
 """About 120 English words, like a context of SQuAD: enough for several questions, and several fit into a prompt."""
@@ -94,3 +97,12 @@ class CorpusRef(FrozenModel):
     documents: int  # that have a passage; each row of a table is one
     passage_tokens: int
     field: str | None
+
+
+def about_passages(format: TaskFormat) -> TaskFormat:
+    """The format for examples about passages of documents: a context that is a text is given."""
+    from datacreate.formats.schema_utils import schema_at  # here, so that `--help` is fast
+
+    context = format.passage_field
+    is_text = context is not None and schema_at(format.schema, context).get("type") == "string"
+    return replace(format, context_is_given=is_text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -50,6 +51,9 @@ _BANDS, _ROWS_PER_BAND = 16, 8
 """Bands of MinHash values: they find 95 % of the pairs at `SIMILAR`, and nearly all above 0.85."""
 
 _POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, _ROWS_PER_BAND + 1, dtype=np.uint64)
+
+_SPARE = 1.25
+"""So many times the passages that the examples need are used, as some give no valid one."""
 
 _MAX_COMPARED = 4
 """A passage is compared with so many earlier ones that have a band in common, the first ones: the cost stays constant
@@ -139,6 +143,10 @@ class Passages:
             dealt.extend(queue.pop() for queue in queues)
             queues = [queue for queue in queues if queue]
         return dealt
+
+    def examples_per_request(self, count: int) -> int:
+        """As few examples of each passage as `count` examples need."""
+        return math.ceil(_SPARE * count / len(self))
 
     @property
     def longest(self) -> str:

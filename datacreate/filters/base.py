@@ -97,8 +97,11 @@ class Filter(ABC):
         return
 
     @abstractmethod
-    def match(self, candidate: Candidate) -> str | None:
-        """Why the example is rejected (such as the row that it repeats); None if it passes."""
+    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
+        """Why the example is rejected (such as the row that it repeats); None if it passes.
+
+        It is not compared with added examples of the number `ignore`: a row that is edited may resemble itself.
+        """
 
     def add(self, candidate: Candidate, number: int) -> None:
         """Take an example into account that passed all filters; `number` is that of its request, or of its line."""

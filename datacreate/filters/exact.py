@@ -20,9 +20,9 @@ class ExactDuplicates(Filter):
         self._number_of: dict[int, int] = {}
         self._origin = inputs.origin
 
-    def match(self, candidate: Candidate) -> str | None:
+    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
         number = self._number_of.get(_digest(candidate.key))
-        return f"repeats {self._origin} {number}" if number is not None else None
+        return f"repeats {self._origin} {number}" if number not in (None, ignore) else None
 
     def add(self, candidate: Candidate, number: int) -> None:
         self._number_of.setdefault(_digest(candidate.key), number)

@@ -56,10 +56,12 @@ class NearIndex:
         self._inputs = array("q", [0])  # of each example: its first input in `_starts`
         self._waiting: list[Hashed] = []  # added, but not in the index yet
 
-    def match(self, inputs: Sequence[str], among: str = "") -> tuple[int, float] | None:
+    def match(
+        self, inputs: Sequence[str], among: str = "", ignored: Sequence[int] = ()
+    ) -> tuple[int, float] | None:
         """The number of the most similar example (the first of equals) and its Jaccard similarity.
 
-        Only examples that were added with the same `among` are similar.
+        Only examples that were added with the same `among` are similar, and none that is ignored.
         """
         self._add_waiting()
         hashed = _hash_shingles(inputs, among)
@@ -67,7 +69,11 @@ class NearIndex:
         best = None
         for row in self._similar(kept, self._index.find(self._bands([hashed])[0])):
             similarity = self._similarity(kept, row)
-            if similarity >= self._threshold and (best is None or similarity > best[1]):
+            if (
+                similarity >= self._threshold
+                and row not in ignored
+                and (best is None or similarity > best[1])
+            ):
                 best = (row, similarity)
         return best
 
@@ -145,8 +151,10 @@ class NearDuplicates(Filter):
         self._numbers = array("q")
         self._origin = inputs.origin
 
-    def match(self, candidate: Candidate) -> str | None:
-        found = self._index.match(*_compared(candidate))
+    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
+        rows = enumerate(self._numbers) if ignore is not None else ()
+        ignored = [row for row, number in rows if number == ignore]
+        found = self._index.match(*_compared(candidate), ignored)
         if found is None:
             return None
         row, similarity = found

@@ -56,7 +56,7 @@ class SemanticDuplicates(Filter):
             end = min(begin + _CHUNK, len(self._numbers))
             self._index.add(np.arange(begin, end), self._vectors.between(begin, end), threads=1)
 
-    def match(self, candidate: Candidate) -> str | None:
+    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
         if not self._numbers:
             return None
         nearest: Iterable[int] = self._of_passage.get(candidate.passage_id, ())
@@ -67,6 +67,9 @@ class SemanticDuplicates(Filter):
             self._update_index()
             every = len(self._index) <= MAX_EXACT
             nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=every).keys
+        nearest = [row for row in map(int, nearest) if self._numbers[row] != ignore]
+        if not nearest:
+            return None
         row, cosine = most_similar(vector, nearest, self._vectors.__getitem__)
         if cosine < self._threshold:
             return None

@@ -28,11 +28,14 @@ from datacreate.benchmarks import find_benchmark, read_split, split_sha256
 from datacreate.checkpoints import resolve
 from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.encoder import (
+    DEVICE_BATCH_SIZE,
+    Inputs,
     encode,
     has_passages,
     load_config,
     load_tokenizer,
     max_input_tokens,
+    run_trial,
 )
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Model, Selection, Training, TrainingDirectory, read_model
@@ -45,12 +48,11 @@ from datacreate.finetuning.rows import (
     task_of,
     training_set,
 )
-from datacreate.finetuning.trial import DEVICE_BATCH_SIZE, Inputs, configure_process, run_trial
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
 from datacreate.formats.task_format import load_format
 from datacreate.hardware import check_build, usable_cores, visible_gpus
-from datacreate.libraries import quiet
+from datacreate.libraries import configure_process, quiet
 from datacreate.messages import Notify, SilentProgress, no_notify
 from datacreate.settings import CommaList, setting
 from datacreate.signals import caught_signals

@@ -27,6 +27,10 @@ MAX_REJECT_CHARS = 400
 """Longer texts of rejects are cut."""
 
 
+MIN_COPIED_WORDS = 8
+"""A shorter input, such as a term, may be a part of the passage that it is about."""
+
+
 class Reason(StrEnum):
     """Why a generated example is not in the training set."""
 
@@ -49,7 +53,7 @@ class Reason(StrEnum):
     WRONG_TAGS = "wrong_tags"  # not one tag for each token
     INVALID_CALL = "invalid_call"  # of no tool, or with arguments that the tool does not take
     WRONG_LENGTH = "wrong_length"  # more or fewer words than the attributes of its request ask for
-    COPIED_EXAMPLE = "copied_example"  # same text as the example in the prompt, or as the formatting example
+    COPIED_EXAMPLE = "copied_example"  # same text as an example, or a part of the passage, that it was shown
     DUPLICATE = "duplicate"  # same normalized text as an earlier example
     NEAR_DUPLICATE = "near_duplicate"  # few words differ from an earlier example
     SEMANTIC_DUPLICATE = "semantic_duplicate"  # same meaning as an earlier example
@@ -144,6 +148,13 @@ def answer_repeats_input(candidate: Candidate, format: TaskFormat) -> bool:
     ):
         return False
     return normalize_text(answer) in map(normalize_text, candidate.inputs)
+
+
+def copies_passage(candidate: Candidate) -> bool:
+    """Whether the inputs beside a given passage only repeat a part of it, of `MIN_COPIED_WORDS` or more."""
+    asked = normalize_text(candidate.question)
+    is_long = asked.count(" ") >= MIN_COPIED_WORDS - 1
+    return bool(candidate.passage_id) and is_long and asked in normalize_text(candidate.passage)
 
 
 def _first_error(

@@ -60,10 +60,11 @@ def chat_prompt(
         return _paper_prompt(examples[-1], count)
     is_given, passage = encoding.format.context_is_given, directions.passage
     listed = "; ".join(f"{name}: {value}" for name, value in directions.attributes.items())
-    text = _text(passage, "another" if is_given and shown else "a") if passage else ""
+    which = f"text {len(shown) + 1}" if is_given and shown else "this text"
+    text = f"{which.removeprefix('this ').capitalize()}:\n{passage}\n\n" if passage else ""
     if shown:
         number = "one example" if len(examples) == 1 else f"{len(examples)} examples"
-        topics = "about this text" if passage else "" if listed else "about other topics"
+        topics = f"about {which}" if passage else "" if listed else "about other topics"
         different = f"but with {listed}, and all different" if listed else ""
         start = (
             f"{_contexts(encoding.format, [*shown[1:], shown[0]]) if is_given else ''}"
@@ -72,7 +73,7 @@ def chat_prompt(
             f"{', '.join(filter(None, (topics, different)))}."
         )
     else:
-        about = " about this text" if passage else ""
+        about = f" about {which}" if passage else ""
         different = "all different" if passage or listed else "all about different things"
         start = (
             f"{text}Write a JSON array of {count} examples{about}, each written as "
@@ -84,7 +85,7 @@ def chat_prompt(
     user = (
         f"{start}{options}{fixed}"
         f"{_label_ratio_sentence(encoding, directions.label_ratio)}"
-        f"{_layout_sentence(encoding.format, shown)}{_span_sentence(encoding.format)}"
+        f"{_layout_sentence(encoding.format, shown)}{_span_sentence(encoding.format, which)}"
     )
     system = "\n\n".join(filter(None, (_SYSTEM, directions.instruction)))
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
@@ -99,18 +100,11 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
     return [merged, *(dict(message) for message in rest)]
 
 
-def _text(passage: str, article: str) -> str:
-    """A passage, or the context of a shown example if contexts are given: they are no part of what is written."""
-    return f"This is {article} text:\n{passage}\n\n"
-
-
 def _contexts(format: TaskFormat, shown: Sequence[Example]) -> str:
-    """The contexts of the shown examples, in their order."""
+    """The given contexts of the shown examples, in their order: they are no part of what is written."""
     contexts = [str(value_at(each.values, format.roles.context)) for each in shown]
-    if len(contexts) == 1:
-        return _text(contexts[0], "a")
-    listed = "\n\n".join(f"Text {number}:\n{context}" for number, context in enumerate(contexts, 1))
-    return f"{listed}\n\nThe examples below are about these texts, in this order. "
+    texts = "".join(f"Text {number}:\n{context}\n\n" for number, context in enumerate(contexts, 1))
+    return texts if len(shown) == 1 else f"{texts}The examples below are about these texts, in this order. "
 
 
 def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
@@ -136,18 +130,16 @@ def _fixed_answers_sentence(format: TaskFormat) -> str:
 
     Without this sentence, small models often write statements instead.
     """
-    question = _question_with_labels(format)
-    return f" Each {dotted(question)} is one that {_label_names(format)} alone answers." if question else ""
+    if (question := _question_with_labels(format)) is None:
+        return ""
+    choices = _listed(list(map(str, format.labels or ())), "or")
+    return f" Each {dotted(question)} is one that {choices} alone answers."
 
 
 def _question_with_labels(format: TaskFormat) -> FieldPath | None:
     """The input named question, if its answer is a fixed label."""
     question = next((path for path in format.roles.inputs if path[-1] == "question"), None)
     return question if format.labels and not format.roles.tools else None
-
-
-def _label_names(format: TaskFormat) -> str:
-    return _listed(list(map(str, format.labels or ())), "or")
 
 
 def _answered_question(encoding: PromptEncoding) -> str | None:
@@ -157,12 +149,10 @@ def _answered_question(encoding: PromptEncoding) -> str | None:
     return question[0] if question and is_written else None
 
 
-def _span_sentence(format: TaskFormat) -> str:
+def _span_sentence(format: TaskFormat, which: str) -> str:
     """Where a passage is given, what one example does not show: that the answer is a part of it."""
     is_span = format.context_is_given and Rule.ANSWER_IN_CONTEXT in format.rules
-    return (
-        f" Each {dotted(format.roles.answer or ())} is a few words copied from this text." if is_span else ""
-    )
+    return f" Each {dotted(format.roles.answer or ())} is a few words copied from {which}." if is_span else ""
 
 
 def _label_ratio_sentence(encoding: PromptEncoding, label_ratio: Mapping[str, float] | None) -> str:
@@ -197,7 +187,7 @@ def describe_fields(encoding: PromptEncoding, without: str | None = None) -> str
     limits = "".join(f" The {name} is {words}." for name, words in told.items() if words)
     described = {(name,): part for name, part in fields.items()} | dict(leaves({"properties": fields}))
     about = "".join(
-        f" The {dotted(path)}: {part['description'].strip().rstrip('.')}."
+        f" The {dotted(path)}: {' '.join(part['description'].split()).rstrip('.')}."
         for path, part in described.items()
         if isinstance(part, Mapping) and part.get("description")
     )
@@ -216,7 +206,7 @@ def _without_example(encoding: PromptEncoding, different: str) -> str:
     ]
     texts = f"a real {_listed(worded, 'and')}" if worded else ""
     if question:
-        choices = _label_names(encoding.format)
+        choices = _listed([_shown(label) for label in encoding.format.labels or ()], "or")
         asked = f"a {question} as a whole sentence that someone would ask, and whose answer is the {choices} before it"
         request = f" In each, write {' and '.join(filter(None, (texts, asked)))}, {different}."
     else:
@@ -241,13 +231,23 @@ def _words(schema: Json) -> str:
         return ""
     if "const" in schema or (values := fixed_labels(schema)) is None:
         return _words_of_kind(schema)
-    return f"one of {', '.join(value if isinstance(value, str) else json.dumps(value) for value in values)}"
+    return f"one of {', '.join(map(_shown, values))}"
+
+
+def _shown(value: Json) -> str:
+    """A value as the model writes it, a text without quotes."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _branch(schema: Json) -> str:
+    """The values of a schema in words, also those of a constant or of a text."""
+    return _shown(constant_of(schema)) if is_constant(schema) else _words(schema) or "a text"
 
 
 def _words_of_kind(schema: Schema) -> str:
     branches = schema.get("anyOf") or schema.get("oneOf")
     if branches:
-        return " or ".join(_words(branch) or "a text" for branch in branches)
+        return " or ".join(map(_branch, branches))
     kind = schema.get("type")
     if kind in ("integer", "number"):
         bounds = _bounds(schema.get("minimum"), schema.get("maximum"))
@@ -255,7 +255,7 @@ def _words_of_kind(schema: Schema) -> str:
     if parts := schema.get("properties"):
         return f"an object with {', '.join(_named(name, part) for name, part in parts.items())}"
     if prefix := schema.get("prefixItems"):
-        return f"a list of {', then '.join(_words(part) or 'a text' for part in prefix)}"
+        return f"a list of {', then '.join(map(_branch, prefix))}"
     if "items" in schema:
         number = _bounds(schema.get("minItems"), schema.get("maxItems"))
         inner = _words(schema["items"])
@@ -278,7 +278,7 @@ def _bounds(low: Json, high: Json) -> str:
 def _named(name: str, schema: Json) -> str:
     """A field of an object, with its constant or what it can be."""
     if is_constant(schema):
-        return f"{name} {json.dumps(constant_of(schema), ensure_ascii=False)}"
+        return f"{name} {_shown(constant_of(schema))}"
     words = _words(schema)
     return f"{name} ({words})" if words else name
 

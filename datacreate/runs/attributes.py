@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError
 
 from datacreate.errors import UsageError
 from datacreate.files import read_yaml
 from datacreate.formats.example import dotted
-from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
-from datacreate.formats.validate import Candidate, Reason, Reject, shorten
 from datacreate.messages import did_you_mean
 from datacreate.settings import FrozenModel, SettingsError, check_shares
+
+if TYPE_CHECKING:  # jsonschema, which they import, would make `--help` slow
+    from datacreate.formats.task_format import TaskFormat
+    from datacreate.formats.validate import Candidate, Reject
 
 _HOW = "write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}` or `length: {words: [5, 40]}`"
 
@@ -73,6 +75,8 @@ def find_length_error(
 
     `attributes`: the value of each dimension. A context that was given with the request does not count.
     """
+    from datacreate.formats.validate import Reason, Reject, shorten
+
     chosen = (value for each in dimensions for value in each.values if attributes[each.name] == value.name)
     fewest, most = next((value.words for value in chosen if value.words), (0, None))
     if most is None:

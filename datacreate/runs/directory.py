@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from functools import partial
 from importlib import metadata
@@ -23,17 +23,19 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from datacreate.corpus import CorpusUse
+from datacreate.corpus import CorpusUse, about_passages
 from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
-from datacreate.files import TEMPORARY, replace_file, replaced, storage_error
+from datacreate.files import TEMPORARY, replace_file, replaced, storage_error, sync
 from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.attributes import attribute_field
+from datacreate.runs.card import dataset_card
 from datacreate.runs.config import RunSpec
-from datacreate.runs.log import Commit, LogLine, read_log
+from datacreate.runs.decisions import Decision
+from datacreate.runs.log import Commit, LogLine, count_decisions, read_decisions, read_log
 from datacreate.runs.summary import RunStats, depth_warning
 from datacreate.settings import Settings, SettingsError
 from datacreate.verification.scoring import Probabilities
@@ -70,7 +72,12 @@ class RunConfig(Settings):
     def format(self) -> TaskFormat:
         """The format of the run's examples."""
         document = self.spec.format
-        return read_format(document, str(document.get("title", "format")))
+        format = read_format(document, str(document.get("title", "format")))
+        return about_passages(format) if self.spec.corpus else format
+
+
+ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
+"""From a finished run to its metrics for the dataset card: `dataset_metrics.DatasetMetrics().run`."""
 
 
 class RunDirectory:
@@ -174,9 +181,10 @@ class RunDirectory:
 
         Raises LogDamaged at the first wrong line, and at the end if train.jsonl or summary.json have more examples.
         """
-        # Counted before, since another process may be writing the run.
-        expected = {self.train_path: _lines(self.train_path), self.summary_path: _accepted(self.summary_path)}
-        found = 0
+        # Counted before, since another process may be writing the run. Reviewers only make both smaller.
+        reported, decided = _in_summary(self.summary_path)
+        expected = {self.train_path: _lines(self.train_path), self.summary_path: reported}
+        found = decisions = 0
         if os.path.lexists(self.log_path):
             if not stat.S_ISREG(self.log_path.lstat().st_mode):
                 raise LogDamaged(
@@ -184,6 +192,7 @@ class RunDirectory:
                 )
             for line in read_log(self.log_path, run_id):
                 found += len(line.record.accepted) if isinstance(line.record, Commit) else 0
+                decisions += isinstance(line.record, Decision)
                 yield line
         path, most = max(expected.items(), key=itemgetter(1))
         if found < most:
@@ -191,34 +200,90 @@ class RunDirectory:
                 f"{self.log_path}: it has {found} examples, but {path.name} has {most}; restore it from a copy, or "
                 f"remove {self.train_path.name} and {self.summary_path.name} to continue with {found}"
             )
+        if decisions < decided:
+            raise LogDamaged(
+                f"{self.log_path}: it has {decisions} decisions of reviewers, but {self.summary_path.name} has "
+                f"{decided}; restore it from a copy, or remove {self.summary_path.name} to continue with {decisions}"
+            )
 
-    def commits(self) -> Iterator[Commit]:
-        """The committed requests in order."""
+    def _numbered(self) -> Iterator[tuple[int, Commit]]:
+        """The commits as they were logged, with the number of their first row (see `Decision.row`)."""
+        row = 1
         for line in self.log(self.read_config().run_id):
             if isinstance(line.record, Commit):
-                yield line.record
+                yield row, line.record
+                row += len(line.record.accepted)
+
+    def commits(self) -> Iterator[Commit]:
+        """The committed requests in order, without rejected rows, and with edited rows as they are now."""
+        decisions = read_decisions(self.log_path)
+        return (commit.reviewed(row, decisions) for row, commit in self._numbered())
 
     def verifier_probabilities(self) -> Iterator[Probabilities | None]:
-        """The verifier's probabilities for each accepted example, in order; None without verification.
+        """The verifier's probabilities for each accepted example, in order; None without verification, or if a
+        reviewer edited it.
 
         They are those of the example's options, or of the format's labels without the verifier's bias to labels.
         """
         config = self.read_config()
         stats = RunStats.of(config.spec, config.format)
         check = stats.label_noise_check
-        for commit in self.commits() if check else ():
+        for _, commit in self._numbered() if check else ():
             if check and check.decided:
                 break
             stats.add(commit)
-        for commit in self.commits():
-            found = [scored.probabilities for scored in commit.scored if scored.accepted]
-            if check:
-                found = list(map(check.calibrated, found))
-            yield from found if commit.scored else [None] * len(commit.accepted)
+        decisions = read_decisions(self.log_path)
+        for row, commit in self._numbered():
+            found: list[Probabilities | None] = [None] * len(commit.accepted)
+            if commit.scored:
+                accepted = [scored.probabilities for scored in commit.scored if scored.accepted]
+                found = list(map(check.calibrated, accepted) if check else accepted)
+            for number, probabilities in enumerate(found, row):
+                decision = decisions.get(number)
+                if decision is None or not (decision.removed or decision.added):
+                    yield probabilities
+                elif decision.added:
+                    yield None
 
-    def reported(self) -> int:
-        """The examples in train.jsonl or summary.json, without reading the log, which has them or is damaged."""
-        return max(_lines(self.train_path), _accepted(self.summary_path))
+    def is_finished(self, count: int) -> bool:
+        """Whether train.jsonl or summary.json have so many examples; the log has them, too, or is damaged."""
+        reported, _ = _in_summary(self.summary_path)
+        return max(_lines(self.train_path), reported) >= count and self.is_reviewed()
+
+    def is_reviewed(self) -> bool:
+        """Whether train.jsonl and summary.json follow all decisions of reviewers; the log is not parsed."""
+        return _in_summary(self.summary_path)[1] == count_decisions(self.log_path)
+
+    def write_train(self, lines: Iterable[LogLine], lock: FolderLock) -> None:
+        """Write train.jsonl from the lines of the log, as reviewers left the rows. Raises StorageError, LockLost."""
+        decisions, row = read_decisions(self.log_path), 1
+        with replaced(self.train_path) as part, part.open("xb") as file:
+            for line in lines:
+                if isinstance(line.record, Commit):
+                    file.write(line.record.reviewed(row, decisions).train_lines)
+                    row += len(line.record.accepted)
+            if self.log_path.is_file():
+                sync(self.log_path)  # first, see RunWriter
+            lock.check()
+
+    def write_summary(
+        self, config: RunConfig, stats: RunStats, compute_metrics: ComputeMetrics | None, notify: Notify
+    ) -> dict[str, Any]:
+        """Write sources.jsonl (with a corpus), summary.json and, if there are examples, the dataset card; returns the
+        summary.
+
+        The metrics of a finished run are measured for the card. Raises StorageError.
+        """
+        sources = self.write_sources(config.spec) if config.spec.corpus else None
+        summary = summary_of(config, stats)
+        replace_file(self.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        if stats.accepted:
+            metrics = None
+            if compute_metrics and stats.accepted >= config.count:
+                notify("measuring diversity and shortcuts, for the dataset card")
+                metrics = compute_metrics(self)
+            replace_file(self.card_path, dataset_card(config.spec, summary, metrics, sources))
+        return summary
 
     def accepted(self) -> int:
         """The number of accepted examples so far."""
@@ -274,12 +339,13 @@ def _lines(path: Path) -> int:
         return sum(chunk.count(b"\n") for chunk in iter(partial(file.read, 1 << 20), b""))
 
 
-def _accepted(path: Path) -> int:
-    """The number of examples that a summary names; 0 without a readable one."""
+def _in_summary(path: Path) -> tuple[int, int]:
+    """The examples and the reviewers' decisions that a summary counts; zeros without a readable one."""
     try:
-        return int(json.loads(path.read_bytes())["accepted"]) if path.is_file() else 0
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return 0
+        found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {"accepted": 0}
+        return int(found["accepted"]), int((found.get("review") or {"decisions": 0})["decisions"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return 0, 0
 
 
 def _is_foreign(path: Path) -> bool:

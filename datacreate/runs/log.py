@@ -1,5 +1,5 @@
 """The log of a run: a line per session and per committed request, and one more for a request with waiting examples,
-when they are decided. Everything else is derived from it.
+when they are decided; a line per decision of a reviewer. Everything else is derived from it.
 
 A line also names the parents of the requests that are made after it, so that a resumed run makes the same ones.
 
@@ -18,7 +18,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from datacreate.errors import LogDamaged
 from datacreate.files import open_own, storage_error, sync
 from datacreate.formats.example import Json
 from datacreate.formats.validate import Reason, Reject
+from datacreate.runs.decisions import Decision, Sample
 from datacreate.verification.scoring import Scored
 
 _SYNC_SECONDS = 1.0
@@ -80,6 +81,21 @@ class Commit:
     def train_lines(self) -> bytes:
         """What the commit adds to train.jsonl."""
         return "".join(f"{line}\n" for line in self.lines).encode("utf-8")
+
+    def reviewed(self, first_row: int, decisions: Mapping[int, Decision]) -> Commit:
+        """The commit with only the accepted examples that are in the training set after these decisions.
+
+        `first_row` is the number of its first row.
+        """
+        kept: list[dict[str, Json] | None] = list(self.accepted)
+        for index in range(len(kept)):
+            if decision := decisions.get(first_row + index):
+                kept[index] = decision.values(kept[index])
+        if kept == list(self.accepted):
+            return self
+        left = iter(kept)
+        scored = tuple(replace(s, accepted=next(left) is not None) if s.accepted else s for s in self.scored)
+        return replace(self, accepted=tuple(filter(None, kept)), scored=scored)
 
     def line(self) -> str:
         """The commit as a line of the log, without checksum and line break."""
@@ -137,8 +153,11 @@ class Session:
     environment: dict[str, str]  # host, package versions, servers
 
     def line(self) -> str:
-        """The session as a line of the log, without checksum and line break."""
+        """As that of a commit."""
         return _encode({"session": self.environment, "started": self.started})
+
+
+Record = Session | Commit | Decision | Sample
 
 
 def first_checksum(run: str) -> int:
@@ -151,7 +170,7 @@ class LogLine:
     """A complete line of the log."""
 
     number: int  # from 1
-    record: Session | Commit
+    record: Record
     next: tuple[int, ...]  # parents of the requests that are made after it, as `Parent.number`
     checksum: int  # of all lines up to this one
 
@@ -178,14 +197,47 @@ def read_log(path: Path, run: str) -> Iterator[LogLine]:
 def _parse(line: bytes, path: Path, number: int, checksum: int) -> LogLine:
     try:
         found = json.loads(line)
-        is_session = "session" in found
-        record = Session(found["started"], found["session"]) if is_session else Commit.parse(found)
-        return LogLine(number, record, tuple(found["next"]), checksum)
+        return LogLine(number, _record(found), tuple(found["next"]), checksum)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         raise LogDamaged(
             f"{path}, line {number}: unknown to this version of datacreate; resume with the version that wrote "
             "it, or start again in another --run-dir"
         ) from None
+
+
+def _record(found: dict[str, Any]) -> Record:
+    if "session" in found:
+        return Session(found["started"], found["session"])
+    if "decision" in found or "sample" in found:
+        values = {k: v for k, v in found.items() if k not in ("decision", "sample", "next", "crc")}
+        return Decision(**values) if "decision" in found else Sample(**values)
+    return Commit.parse(found)
+
+
+def read_decisions(path: Path) -> dict[int, Decision]:
+    """What was decided about each reviewed row, by the number of the row: the last decision, with the change so far.
+
+    The other lines are skipped, which is fast, and no checksum is compared: `read_log` does that. Raises LogDamaged.
+    """
+    found: dict[int, Decision] = {}
+    for number, line in _decision_lines(path):
+        decision = _parse(line, path, number, 0).record
+        assert isinstance(decision, Decision), "the line starts like one"
+        found[decision.row] = decision.after(found.get(decision.row))
+    return found
+
+
+def count_decisions(path: Path) -> int:
+    """The number of decisions in the log."""
+    return sum(1 for _ in _decision_lines(path))
+
+
+def _decision_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    if path.is_file():
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.startswith(b'{"decision"') and line.endswith(b"\n"):
+                    yield number, line
 
 
 class Appender:
@@ -248,25 +300,39 @@ class Appender:
             os.close(self._file)
 
 
+class LogWriter(Appender):
+    """log.jsonl, open for writing; `checksum` is that of its last line, or `first_checksum`."""
+
+    def __init__(self, path: Path, checksum: int) -> None:
+        super().__init__(path)
+        self._checksum = checksum
+
+    def write(self, records: Sequence[Record], next: Sequence[int] = ()) -> None:
+        """Write records at once, and the parents of the requests that are made after the last (see LogLine)."""
+        lines, checksum = b"", self._checksum
+        for record in records:
+            body = f'{record.line()[:-1]},"next":{list(next if record is records[-1] else ())}'.encode()
+            checksum = zlib.crc32(body, checksum)
+            lines += body + _CHECKSUM % checksum
+        self.append(lines)
+        self._checksum = checksum
+
+
 class RunWriter:
-    """log.jsonl and train.jsonl, open for writing; `checksum` is that of the log's last line, or `first_checksum`.
+    """log.jsonl and train.jsonl, open for writing; `checksum` as for LogWriter.
 
     Examples are written to train.jsonl when their commits are on the disk. So the log holds all examples of
     train.jsonl, even after a power failure; if it does not, it is damaged. Methods raise StorageError as `Appender`.
     """
 
     def __init__(self, log: Path, train: Path, checksum: int) -> None:
-        self._checksum = checksum
-        self.log = Appender(log)
+        self.log = LogWriter(log, checksum)
         self.train = Appender(train)
         self._waiting: list[bytes] = []  # lines of train.jsonl
 
     def append(self, record: Session | Commit, next: Sequence[int] = ()) -> None:
         """Write a record, and the parents of the requests that are made after it (see LogLine)."""
-        body = f'{record.line()[:-1]},"next":{list(next)}'.encode()
-        checksum = zlib.crc32(body, self._checksum)
-        self.log.append(body + _CHECKSUM % checksum)
-        self._checksum = checksum
+        self.log.write([record], next)
         if isinstance(record, Commit):
             self._waiting.append(record.train_lines)
 

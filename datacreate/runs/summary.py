@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
-from datacreate.formats.example import field_at
+from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Reason, Reject, shorten
 from datacreate.runs.config import RunSpec, Verification
-from datacreate.runs.log import Commit, Session
+from datacreate.runs.decisions import Decision, ReviewStats, Sample, review_fields
+from datacreate.runs.log import Commit, Record, Session
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
 
@@ -79,12 +80,22 @@ class RunStats:
             return None
         return LabelNoiseCheck(labels, how.label_noise_rows, how.label_noise_check)
 
-    def add_record(self, record: Session | Commit) -> None:
+    @cached_property
+    def review(self) -> ReviewStats:
+        """What reviewers decided."""
+        return ReviewStats(self.format.roles.answer)
+
+    def add_record(self, record: Record) -> None:
         """Update with a record of the log."""
-        if isinstance(record, Commit):
-            self.add(record)
-        else:
-            self.begin(record)
+        match record:
+            case Commit():
+                self.add(record)
+            case Session():
+                self.begin(record)
+            case Decision():
+                self.decide(record)
+            case Sample():
+                self.review.begin(record)
 
     def begin(self, session: Session) -> None:
         """Start a session: failures are counted again, and its first seconds do not count as run time."""
@@ -95,26 +106,46 @@ class RunStats:
     def add(self, commit: Commit) -> None:
         """Update with a commit."""
         self.requests += not commit.released
-        self.accepted += len(commit.accepted)
-        self.by_generator[commit.model] += len(commit.accepted)
+        self._count(commit.accepted, commit.depth + 1, commit.model, commit.attributes, 1)
         if commit.accepted or commit.waiting:
             self.consecutive_failures = 0
         else:
             self.consecutive_failures += not commit.released
         self.prompt_tokens += commit.prompt_tokens
         self.generated_tokens += commit.generated_tokens
-        if commit.accepted:
-            self.depths[commit.depth + 1] += len(commit.accepted)
-        if self.format.labels and self.format.roles.answer:
-            self.labels.update(str(field_at(e, self.format.roles.answer)) for e in commit.accepted)
-        for name, value in commit.attributes.items():
-            self.attributes[name][value] += len(commit.accepted)
         self._add_scored(commit)
         self.rejects.update(reject.reason for reject in commit.rejects)
         self.last_rejects.extend(commit.rejects)
         if self._clock is not None:
             self.seconds += max(0.0, commit.time - self._clock)
             self._clock = commit.time
+
+    def decide(self, decision: Decision) -> None:
+        """Update with a decision of a reviewer."""
+        for values, sign in ((decision.removed, -1), (decision.added, 1)):
+            if values:
+                self._count([values], decision.depth, decision.model, decision.attributes, sign)
+        self.review.decide(decision)
+
+    def _count(
+        self,
+        rows: Sequence[Mapping[str, Json]],
+        depth: int,
+        model: int,
+        attributes: Mapping[str, str],
+        sign: int,
+    ) -> None:
+        """Count rows that enter the training set, or leave it (`sign` -1)."""
+        if not rows:
+            return
+        self.accepted += sign * len(rows)
+        self.by_generator[model] += sign * len(rows)
+        self.depths[depth] += sign * len(rows)
+        if self.format.labels and self.format.roles.answer:
+            for values in rows:
+                self.labels[str(field_at(values, self.format.roles.answer))] += sign
+        for name, value in attributes.items():
+            self.attributes[name][value] += sign * len(rows)
 
     def _add_scored(self, commit: Commit) -> None:
         self.scoring_tokens += commit.scoring_tokens
@@ -162,11 +193,12 @@ class RunStats:
             "replicas": self.replicas,
             "examples_per_second": round(self.accepted * rate, 3),
             "tokens_per_second": round(self.generated_tokens * rate, 1),
-            "depths": {str(depth): n for depth, n in sorted(self.depths.items())},
+            "depths": {str(depth): n for depth, n in sorted(self.depths.items()) if n},
             "labels": dict(sorted(self.labels.items())),
             "attributes": {name: dict(counts) for name, counts in self.attributes.items()},
             "generators": {name: self.by_generator[index] for index, name in enumerate(self.generators)},
             "verification": self._verification_summary(),
+            "review": self.review.summary(),
         }
 
     def _verification_summary(self) -> dict[str, Any] | None:
@@ -264,6 +296,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         "labels": _counts(summary["labels"]),
         "attributes": "; ".join(f"{name}: {_counts(n)}" for name, n in summary["attributes"].items()),
         "verified": _verification(verified) if verified else "",
+        **review_fields(summary["review"]),
         "test sets": f"compared with {test_sets or 'none'}",
         "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s{replicas}",
         "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens generated "

@@ -221,22 +221,6 @@ def load_plan(name_or_path: str) -> SweepPlan:
         raise SweepPlanError(f"plan {path}: {error}") from None
 
 
-_REMEDIES = {
-    "missing": "this key is required",
-    "tuple_type": "give a list: [a, b]",
-    "too_short": "name at least one",
-    "dict_type": "give a mapping of options: {option: value}",
-    "string_type": "give text",
-    "string_pattern_mismatch": "use letters, digits, '.', '_' and '-' only",
-    "bool_type": "give true or false",
-    "bool_parsing": "give true or false",
-    "int_type": "give a whole number",
-    "int_from_float": "give a whole number",
-    "greater_than_equal": "give 0 or a larger number",
-}
-"""By pydantic's name of an error."""
-
-
 def _first_error(error: ValidationError) -> str:
     """The first problem in one line, and the number of further ones."""
     wrong = SettingsError.first(error)
@@ -247,4 +231,5 @@ def _first_error(error: ValidationError) -> str:
         return f"{wrong.why}{more}"
     if wrong.key in ("create", "train") and wrong.kind == "value_error" and not wrong.why.startswith("--"):
         return f"{wrong.key}.{wrong.why}{more}"  # the message begins with the name of an option
-    return f"{wrong.key}: {_REMEDIES.get(wrong.kind, wrong.why)}{more}"
+    why = "this key is required" if wrong.kind == "missing" else wrong.remedy
+    return f"{wrong.key}: {why}{more}"

@@ -47,6 +47,13 @@ class Quotas:
             self._spare -= 1
         self._accepted[key] += 1
 
+    def remove(self, label: Json) -> None:
+        """Free the place of an accepted example with this label."""
+        key = label_key(label)
+        self._accepted[key] -= 1
+        if self._accepted[key] == self._floors[key]:
+            self._spare += 1
+
     def assign(self, number: int, rng: random.Random) -> list[Json]:
         """`number` labels for one request, in proportion to what each label still needs.
 
@@ -122,6 +129,12 @@ class AttributeQuotas:
         self._missing -= 1
         for name, value in attributes.items():
             self._quotas[name].add(value)
+
+    def remove(self, attributes: Mapping[str, str]) -> None:
+        """Free the place of an accepted example with these values."""
+        self._missing += 1
+        for name, value in attributes.items():
+            self._quotas[name].remove(value)
 
     def _needed(self, name: str) -> dict[str, int]:
         return {value: self._quotas[name].remaining(value) for value in self._values[name]}

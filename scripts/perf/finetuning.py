@@ -17,12 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datacreate.finetuning.encoder import Encoded, collator, load_with_head
+from datacreate.finetuning.encoder import Encoded, Inputs, collator, load_with_head, make_trainer
 from datacreate.finetuning.evaluate import probabilities
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Task
 from datacreate.finetuning.train import TrainConfig, encode_inputs, prepare
-from datacreate.finetuning.trial import Inputs, make_trainer
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import quiet
 

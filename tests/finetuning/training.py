@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.engines.base import Completion, Request
-from datacreate.finetuning.encoder import encode, load_tokenizer
+from datacreate.finetuning.encoder import Inputs, encode, load_tokenizer
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Model, Training
 from datacreate.finetuning.rows import TrainingSet
 from datacreate.finetuning.train import TrainConfig, train
-from datacreate.finetuning.trial import Inputs
 from tests.finetuning.sets import ASKED, FOODS, TOOLS
 from tests.scripted import written
 

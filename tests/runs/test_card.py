@@ -43,6 +43,7 @@ SUMMARY: dict[str, Any] = {
     "license": None,
     "filters": [{"name": "exact", "on": True, "settings": {}, "rejected": 12}],
     "verification": None,
+    "review": None,
     "compared_with": [],
 }
 FULL = SUMMARY | {

@@ -1,0 +1,119 @@
+"""`datacreate review`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from datacreate.cli.options import command, json_option, option, path_argument, path_option
+from datacreate.cli.terminal import echo, print_json, say
+from datacreate.errors import UsageError
+from datacreate.review.rows import FLAGS, Selection
+
+if TYPE_CHECKING:
+    from datacreate.runs.directory import RunDirectory
+
+
+@command()
+@path_argument("run")
+@option("--label", metavar="LABEL", help="Only rows with this label.", group="input")
+@option("--flag", type=click.Choice(list(FLAGS)), help="Only rows with this flag.", group="input")
+@option(
+    "--max-margin",
+    type=click.FloatRange(-1, 1),
+    metavar="SHARE",
+    help="Only rows whose answer leads the next one by less than this probability of the verifier.",
+    group="input",
+)
+@option(
+    "--sample",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Show N rows drawn at random, and estimate how many labels are right.",
+    group="input",
+)
+@option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.", group="input")
+@path_option("--export", metavar="FILE.csv", help="Write the rows for a spreadsheet.", group="output")
+@path_option("--import", "import_", metavar="FILE.csv", help="Read decisions from that file.", group="input")
+@json_option("Print the counts of all decisions as JSON.")
+def review(
+    run: Path,
+    label: str | None,
+    flag: str | None,
+    max_margin: float | None,
+    sample: int | None,
+    seed: int,
+    export: Path | None,
+    import_: Path | None,
+    as_json: bool,
+) -> None:
+    """Accept, reject and edit RUN's rows; the most uncertain come first.
+
+    Each decision is saved at once. Rejected rows leave train.jsonl, and the next `create` with the same command
+    writes others in their place.
+
+    \b
+    datacreate review runs/mine-tree
+    datacreate review runs/mine-tree --sample 100
+    datacreate review runs/mine-tree --export rows.csv
+    datacreate review runs/mine-tree --import rows.csv
+    """
+    from datacreate.review.session import reviewing
+    from datacreate.review.spreadsheet import read_spreadsheet, write_spreadsheet
+    from datacreate.runs.decisions import review_fields
+    from datacreate.runs.directory import RunDirectory
+
+    selection = Selection(label, flag, max_margin)
+    if export and import_:
+        raise click.UsageError("--export and --import: give one of them")
+    if (sample or import_) and selection != Selection():
+        raise click.UsageError(
+            f"{'--sample' if sample else '--import'}: remove --label, --flag and --max-margin"
+        )
+    if import_ and sample:
+        raise click.UsageError("--import takes the rows of its file; remove --sample")
+    if not export and not import_:
+        _check_terminal()
+    with reviewing(RunDirectory(run), _metrics, say) as session:
+        selection.check(session.format, verified=session.config.spec.verification is not None)
+        drawn = session.sample(sample, seed) if sample else None
+        if export:
+            write_spreadsheet(
+                session, session.select(selection, decided=True) if drawn is None else drawn, export, say
+            )
+        elif import_:
+            say(f"{read_spreadsheet(session, import_, say)} new decisions")
+        else:
+            from datacreate.review.app import review_in_terminal
+
+            review_in_terminal(session, selection, drawn)
+    found: dict[str, Any] | None = session.stats.review.summary()
+    if as_json:
+        print_json(found)
+        return
+    if export:
+        echo(str(export))
+        return
+    for name, text in review_fields(found).items():
+        echo(f"{name}: {text}")
+    missing = session.config.count - session.stats.accepted
+    if missing:
+        echo(f"{missing} rows are missing: the same `create` command writes them")
+
+
+def _metrics(directory: RunDirectory) -> dict[str, Any]:
+    from datacreate.dataset_metrics import DatasetMetrics
+
+    return DatasetMetrics().run(directory)
+
+
+def _check_terminal() -> None:
+    dumb = os.environ.get("TERM", "").lower() in ("", "dumb", "unknown")
+    if dumb or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            "review needs a terminal; without one use --export FILE.csv, edit the file, then --import it"
+        )

@@ -1,0 +1,350 @@
+"""The terminal program of `datacreate review`: one row at a time, one key for each decision.
+
+It needs no mouse, 80x24 characters and the terminal's own colors. Text from models is shown as `messages.visible` makes
+it safe, and is never markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.events import Key
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static, TextArea
+
+from datacreate.errors import DatacreateError
+from datacreate.formats.example import Json, field_text
+from datacreate.messages import printable, visible
+from datacreate.review.rows import FLAGS, ReviewQueue, ReviewRow, Selection
+from datacreate.review.session import Change, Refused, ReviewSession
+from datacreate.review.spreadsheet import edit_text, editable, edited_value, probabilities_text
+from datacreate.runs.decisions import Verdict
+from datacreate.signals import Signals, caught_signals, deferred
+
+REASONS = ("wrong answer", "false statement", "unclear", "off topic", "repetitive", "offensive")
+"""Reasons with a digit as their key."""
+
+MARGINS = (None, 0.5, 0.2)
+"""The limits of the key u."""
+
+_KEYS = (
+    "a accept   r reject   e edit   s skip   b back   ↑↓ PgUp PgDn scroll   q quit\n"
+    "show only: l label   f flag   u uncertain"
+)
+
+_ACTIONS = {
+    "a": "accept",
+    "r": "reject",
+    "e": "edit",
+    "s": "skip",
+    "b": "previous",
+    "l": "label",
+    "f": "flag",
+    "u": "uncertain",
+    "q": "quit",
+}
+
+_SIGNAL_SECONDS = 0.2
+
+
+class Dialog(ModalScreen[object]):
+    """A question on the whole screen; Esc goes back, with the result None."""
+
+    DEFAULT_CSS = """
+    Dialog { align: center middle; }
+    Dialog > VerticalScroll { width: 100%; height: 100%; padding: 0 1; background: $background; }
+    Dialog TextArea { height: auto; max-height: 8; }
+    Dialog .fault { text-style: bold; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
+
+    def fault(self, text: str) -> None:
+        """Show why the dialog stays open."""
+        self.query_one(".fault", Static).update(Text(printable(text)))
+
+
+class RejectDialog(Dialog):
+    """Asks for the reason of a reject; the result is the reason, or None."""
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(can_focus=False):
+            lines = [f"  {number}  {reason}" for number, reason in enumerate(REASONS, 1)]
+            text = [
+                "Why is the row rejected?",
+                "",
+                *lines,
+                "",
+                "A digit or your own words, then Enter; Esc goes back.",
+            ]
+            yield Static(Text("\n".join(text)), markup=False)
+            line = Input(max_length=200, select_on_focus=False, compact=True)
+            line.cursor_blink = False  # nothing is sent while nothing is pressed
+            yield line
+            yield Static("", classes="fault", markup=False)
+
+    def on_key(self, event: Key) -> None:
+        """Keys that arrived before the line had the focus belong to it."""
+        line = self.query_one(Input)
+        if event.key == "enter":
+            self._finish(line.value)
+        elif event.character and event.is_printable:
+            line.insert_text_at_cursor(event.character)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self._finish(event.value)
+
+    def _finish(self, words: str) -> None:
+        words = " ".join(visible(words).split())
+        if words.isdigit() and 1 <= int(words) <= len(REASONS):
+            words = REASONS[int(words) - 1]
+        if words:
+            self.dismiss(words)
+        else:
+            self.fault("Write a reason, or go back with Esc.")
+
+
+class EditDialog(Dialog):
+    """Edits the fields of a row. `save` gets the values and returns why they are refused, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+s,f2", "save", show=False, priority=True)]
+
+    def __init__(
+        self, values: Mapping[str, Json], names: list[str], save: Callable[[dict[str, Json]], str | None]
+    ) -> None:
+        super().__init__()
+        self._values, self._names, self._save = values, names, save
+        self._shown: list[str] = []  # the texts before the edit
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(can_focus=False):
+            yield Static(
+                Text("Ctrl+S or F2 saves, Esc goes back, Tab moves to the next field."), markup=False
+            )
+            yield Static("", classes="fault", markup=False)
+            for name in self._names:
+                yield Static(Text(f"\n{printable(name)}", style="bold"), markup=False)
+                area = TextArea(edit_text(self._values[name]), compact=True, highlight_cursor_line=False)
+                area.cursor_blink = False
+                self._shown.append(area.text)
+                yield area
+
+    def on_mount(self) -> None:
+        self.query(TextArea).first().focus()
+
+    def action_save(self) -> None:
+        values = dict(self._values)
+        for name, area, before in zip(self._names, self.query(TextArea), self._shown, strict=True):
+            if area.text != before:
+                try:
+                    values[name] = edited_value(area.text, self._values[name])
+                except ValueError as error:
+                    self.fault(f"{name}: {error}")
+                    return
+        if why := self._save(values):
+            self.fault(why)
+        else:
+            self.dismiss(values)
+
+
+class ReviewApp(App[None]):
+    """Shows the rows of a selection, or of a sample in its order, and makes decisions."""
+
+    CSS = """
+    #top { height: 1; text-style: reverse; }
+    #body { height: 1fr; }
+    #message { height: auto; max-height: 3; text-style: bold; }
+    #keys { height: 2; }
+    """
+    ENABLE_COMMAND_PALETTE = False
+    # With priority, so that the keys after one that opens a dialog belong to the dialog, however fast they arrive.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(key, action, show=False, priority=True) for key, action in _ACTIONS.items()
+    ]
+
+    def __init__(
+        self, session: ReviewSession, selection: Selection, sample: list[ReviewRow] | None, signals: Signals
+    ) -> None:
+        super().__init__(ansi_color=True)
+        self._session = session
+        self._selection = selection
+        self._sample = sample
+        self._signals = signals
+        self.failure: DatacreateError | None = None  # why the program ended
+        self._load()
+
+    def _load(self) -> None:
+        """The rows to decide about from now on."""
+        rows = self._session.select(self._selection) if self._sample is None else self._sample
+        self.queue = ReviewQueue([row for row in rows if row.decision is None])
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="top", markup=False)
+        with VerticalScroll(id="body"):
+            yield Static(id="row", markup=False)
+        yield Static(id="message", markup=False)
+        yield Static(Text(_KEYS), id="keys", markup=False)
+
+    def on_mount(self) -> None:
+        self.theme = "ansi-dark"
+        self.query_one("#body").focus()
+        self.set_interval(_SIGNAL_SECONDS, self._check_signals)
+        self._show()
+
+    def _check_signals(self) -> None:
+        if self._signals.received:
+            self.exit()
+
+    def _show(self, message: str = "") -> None:
+        row = self.queue.current
+        self.query_one("#top", Static).update(
+            Text(printable(self._title()), no_wrap=True, overflow="ellipsis")
+        )
+        self.query_one("#row", Static).update(self._describe(row) if row else Text(self._end()))
+        self.query_one("#message", Static).update(Text(printable(message)))
+        self.query_one("#body", VerticalScroll).scroll_home(animate=False)
+
+    def _title(self) -> str:
+        session, chosen = self._session, self._selection
+        review = session.stats.review
+        parts = [f"{self.queue.left} to review", f"{len(review.last)} of {len(session.rows)} decided"]
+        if self._sample is not None:
+            parts.insert(0, f"random sample of {len(self._sample)}")
+        shown = {"label": chosen.label, "flag": chosen.flag, "lead under": chosen.max_margin}
+        parts += [f"{name} {value}" for name, value in shown.items() if value is not None]
+        return " · ".join([session.directory.path.name, *parts])
+
+    def _end(self) -> str:
+        left = sum(row.decision is None for row in (self._sample or self._session.select(self._selection)))
+        again = f"{left} skipped rows are left: s shows them again. " if left else ""
+        return f"No more rows here. {again}q quits; l, f and u choose other rows."
+
+    def _describe(self, row: ReviewRow) -> Text:
+        session, format, text = self._session, self._session.format, Text()
+
+        def part(name: str, content: str, style: str = "") -> None:
+            text.append(f"{printable(name)}: ", "bold")
+            text.append(f"{visible(content)}\n", style)
+
+        part("row", str(row.number))
+        if row.probabilities:
+            choices = format.answers.choices(row.values)
+            written = f"; written for {choices[row.assigned]}" if row.assigned >= 0 else ""
+            part("verifier", f"{probabilities_text(session, row)}{written}")
+        for flag in row.flags(format):
+            part(flag, FLAGS[flag])
+        if row.decision:
+            part("decided", " ".join(filter(None, (row.decision.verdict, row.decision.reason))))
+        text.append("\n")
+        own = editable(session, row)
+        passage = format.passage_field[0] if format.passage_field else None
+        for name in dict.fromkeys([*own, *filter(None, [passage])]):
+            part(name, field_text(row.values[name]))
+        if parent := session.parent(row):
+            text.append("\nwritten when the model saw\n", "bold")
+            for name, value in parent.items():
+                if name in session.fields and value is not None:
+                    part(f"  {name}", field_text(value))
+        return text
+
+    # Keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The keys of rows do nothing while a dialog is open."""
+        return action not in _ACTIONS.values() or len(self.screen_stack) == 1
+
+    def action_accept(self) -> None:
+        self._decide("accept")
+
+    def action_reject(self) -> None:
+        if self.queue.current:
+            self.push_screen(RejectDialog(), self._rejected)
+
+    def _rejected(self, reason: object) -> None:
+        if isinstance(reason, str):
+            self._decide("reject", reason)
+
+    def action_edit(self) -> None:
+        if row := self.queue.current:
+
+            def save(values: dict[str, Json]) -> str | None:
+                return self._failed(Change(row, "edit", values=values))
+
+            self.push_screen(EditDialog(row.values, editable(self._session, row), save), self._edited)
+
+    def _edited(self, values: object) -> None:
+        if values is not None:
+            self._next()
+
+    def _decide(self, verdict: Verdict, reason: str = "") -> None:
+        if not (row := self.queue.current):
+            return
+        if why := self._failed(Change(row, verdict, reason)):
+            self._show(why)
+        elif self.failure is None:
+            self._next()
+
+    def _failed(self, change: Change) -> str | None:
+        """Make a decision; returns why it is refused. If it cannot be written, the program ends."""
+        try:
+            self._session.decide(change)
+        except Refused as refused:
+            return str(refused)
+        except DatacreateError as error:
+            self.failure = error
+            self.exit()
+        return None
+
+    def _next(self) -> None:
+        self.queue.move(1)
+        self._show()
+
+    def action_skip(self) -> None:
+        if self.queue.current:
+            self._next()
+        else:
+            self._load()
+            self._show()
+
+    def action_previous(self) -> None:
+        self.queue.move(-1)
+        self._show()
+
+    def action_label(self) -> None:
+        labels = [str(label) for label in self._session.format.labels or ()]
+        self._choose("label", [None, *labels], "the format has no fixed labels")
+
+    def action_flag(self) -> None:
+        self._choose("flag", [None, *FLAGS])
+
+    def action_uncertain(self) -> None:
+        verified = self._session.config.spec.verification is not None
+        self._choose("max_margin", list(MARGINS) if verified else [None], "the labels were not verified")
+
+    def _choose(self, name: str, values: list[Any], why_not: str = "") -> None:
+        """Take the next value of a part of the selection."""
+        if self._sample is not None:
+            self._show("A random sample is shown in its own order.")
+        elif len(values) < 2:
+            self._show(f"There is nothing to choose: {why_not}.")
+        else:
+            now = getattr(self._selection, name)
+            following = values[(values.index(now) + 1) % len(values)] if now in values else None
+            changed: dict[str, Any] = {name: following}
+            self._selection = replace(self._selection, **changed)
+            self._load()
+            self._show()
+
+
+def review_in_terminal(session: ReviewSession, selection: Selection, sample: list[ReviewRow] | None) -> None:
+    """Show the rows until the user quits. Raises what ended it: StorageError, LockLost, Stopped."""
+    with caught_signals() as signals, deferred():
+        app = ReviewApp(session, selection, sample, signals)
+        app.run(mouse=False)
+        if app.failure:
+            raise app.failure

@@ -1,0 +1,108 @@
+"""The rows of a review: what is known about each, which are shown, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from datacreate.errors import UsageError
+from datacreate.formats.example import Json, value_at
+from datacreate.formats.task_format import TaskFormat
+from datacreate.runs.decisions import Decision
+from datacreate.runs.log import Commit
+from datacreate.verification.scoring import Probabilities
+
+UNCERTAIN = 0.2
+"""A row is uncertain if its answer leads by less than this probability."""
+
+FLAGS = {
+    "disagreement": "the verifier finds another answer more probable",
+    "uncertain": f"the answer leads the next one by less than {UNCERTAIN:g}",
+    "longest_option": "the right option is longer than all others",
+}
+"""Flag -> what it means."""
+
+
+@dataclass
+class ReviewRow:
+    """A row of the run, as it is now."""
+
+    number: int
+    commit: Commit  # that accepted it
+    values: dict[str, Json]  # of a rejected row those that it had
+    assigned: int = -1  # index of the answer that the text was written for; -1 without one
+    probabilities: Probabilities | None = None  # the verifier's, of the possible answers; None if not known
+    decision: Decision | None = None  # the last one
+    in_set: bool = True  # whether it is in train.jsonl
+
+    def margin(self, format: TaskFormat) -> float | None:
+        """The probability of the row's answer minus that of the best other one; None if not known."""
+        chosen = format.answers.chosen(self.values)
+        if self.probabilities is None or chosen is None or len(self.probabilities) < 2:
+            return None
+        others = (p for index, p in enumerate(self.probabilities) if index != chosen)
+        return round(self.probabilities[chosen] - max(others), 4)
+
+    def flags(self, format: TaskFormat) -> list[str]:
+        """The names in `FLAGS` that the row has."""
+        margin = self.margin(format)
+        found = {"disagreement": margin is not None and margin < 0}
+        found["uncertain"] = margin is not None and 0 <= margin < UNCERTAIN
+        chosen, options = format.answers.chosen(self.values), format.answers.choices(self.values)
+        if format.options_vary and chosen is not None:
+            lengths = [len(str(option).strip()) for option in options]
+            found["longest_option"] = lengths.count(max(lengths)) == 1 and lengths[chosen] == max(lengths)
+        return [name for name, holds in found.items() if holds]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows are shown; None: all."""
+
+    label: str | None = None
+    flag: str | None = None
+    max_margin: float | None = None
+
+    def check(self, format: TaskFormat, *, verified: bool) -> None:
+        """Raise UsageError if the run has no such label, or no probabilities to select by."""
+        labels = [str(label) for label in format.labels or ()]
+        if self.label is not None and self.label not in labels:
+            known = f"labels are {', '.join(labels)}" if labels else "the format has no fixed labels"
+            raise UsageError(f"--label: unknown label {self.label!r}; {known}")
+        if self.max_margin is not None and not verified:
+            raise UsageError("--max-margin: the labels of this run were not verified; remove --max-margin")
+
+    def of(self, rows: Iterable[ReviewRow], format: TaskFormat) -> list[ReviewRow]:
+        """The rows that are selected, the most uncertain first; rows without probabilities at the end."""
+        found = []
+        for row in rows:
+            margin = row.margin(format)
+            if self.label is not None and str(value_at(row.values, format.roles.answer)) != self.label:
+                continue
+            if self.max_margin is not None and (margin is None or margin >= self.max_margin):
+                continue
+            if self.flag is None or self.flag in row.flags(format):
+                found.append((margin is None, margin or 0.0, row.number, row))
+        return [row for *_, row in sorted(found, key=lambda each: each[:3])]
+
+
+class ReviewQueue:
+    """The rows to decide about, in order. Skipped rows come back when the queue is made again."""
+
+    def __init__(self, rows: Sequence[ReviewRow]) -> None:
+        self._rows = rows
+        self._at = 0
+
+    @property
+    def current(self) -> ReviewRow | None:
+        """The row that is shown; None at the end."""
+        return self._rows[self._at] if self._at < len(self._rows) else None
+
+    @property
+    def left(self) -> int:
+        """The rows from the current one on."""
+        return len(self._rows) - self._at
+
+    def move(self, step: int) -> None:
+        """To the next row (1) or the one before (-1)."""
+        self._at = min(max(0, self._at + step), len(self._rows))

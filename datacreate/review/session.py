@@ -1,0 +1,396 @@
+"""A review of a run: its rows, what is known about them, their order, and the decisions, which are written to the log.
+
+A decision is on the disk before it counts. train.jsonl, summary.json and the dataset card are written at the end; after
+a kill the next review or the next `create` writes them.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import random
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datacreate.checkpoints import resolve
+from datacreate.errors import DatacreateError, UsageError
+from datacreate.filters.base import Filter, FilterInputs
+from datacreate.filters.registry import make_filters
+from datacreate.formats.example import Example, Json, value_at
+from datacreate.formats.validate import Candidate, answer_repeats_input, validate_example
+from datacreate.locking import FolderLock
+from datacreate.messages import Notify, no_notify
+from datacreate.review.rows import ReviewRow, Selection
+from datacreate.runs.attributes import find_length_error
+from datacreate.runs.decisions import Decision, Sample, Verdict
+from datacreate.runs.directory import ComputeMetrics, RunDirectory
+from datacreate.runs.log import Commit, LogWriter, example_line, first_checksum
+from datacreate.runs.summary import RunStats
+from datacreate.selection.embeddings import Embedder, SentenceEmbedder
+from datacreate.selection.passed_vectors import PassedVectors
+from datacreate.verification.quotas import AttributeQuotas, Quotas
+
+
+class Refused(DatacreateError):
+    """A decision that cannot be made, with the reason."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a reviewer wants; `values` of an edited row."""
+
+    row: ReviewRow
+    verdict: Verdict
+    reason: str = ""
+    values: dict[str, Json] | None = None
+
+
+@dataclass
+class _Places:
+    """The places of a training set: of each label, each attribute, and all."""
+
+    labels: Quotas | None
+    attributes: AttributeQuotas
+    left: int
+
+    def free(self, label: Json, attributes: Mapping[str, str]) -> None:
+        """A row leaves the set."""
+        self.left += 1
+        self.attributes.remove(attributes)
+        if self.labels:
+            self.labels.remove(label)
+
+    def take(self, label: Json, attributes: Mapping[str, str]) -> str | None:
+        """A row enters the set; returns why it cannot."""
+        if not self.left or self.attributes.full(attributes):
+            return "a new row has its place; it cannot come back"
+        if self.labels and not self.labels.remaining(label):
+            why = f"the set has as many rows with the label {label} as it may have"
+            return f"{why}; reject this row, and create writes another one"
+        self.add(label, attributes)
+        return None
+
+    def add(self, label: Json, attributes: Mapping[str, str]) -> None:
+        """A row is in the set."""
+        self.left -= 1
+        self.attributes.add(attributes)
+        if self.labels:
+            self.labels.add(label)
+
+
+@contextmanager
+def reviewing(
+    directory: RunDirectory,
+    compute_metrics: ComputeMetrics | None = None,
+    notify: Notify = no_notify,
+    embedder: Embedder | None = None,
+) -> Iterator[ReviewSession]:
+    """Review a run in this block; its directory is locked. Afterwards its files follow the decisions.
+
+    `embedder` replaces the embedding model, with which edited rows are compared if the run has `--semantic`.
+    Raises UsageError if it is no run, RunError or LogDamaged if it is damaged, RunLocked if another process writes it,
+    StorageError if it cannot be written.
+    """
+    directory.read_config()  # before the lock, which would create the folder
+    with directory.locked(notify) as lock:
+        session = ReviewSession(directory, lock, embedder)
+        session.write_train()
+        try:
+            yield session
+        finally:
+            session.close()
+        session.finish(compute_metrics, notify)
+
+
+class ReviewSession:
+    """The rows of a run and the decisions about them; the caller holds the lock."""
+
+    def __init__(self, directory: RunDirectory, lock: FolderLock, embedder: Embedder | None = None) -> None:
+        self.directory = directory
+        self.config = directory.read_config()
+        self.format = self.config.format
+        self._lock = lock
+        self._embedder = embedder
+        self.rows: list[ReviewRow] = []  # in order of their numbers, from 1
+        self._filters: list[Filter] | None = None
+        self._passed: list[
+            list[Any]
+        ] = []  # values and row number (0: none) of what the filters have to know, in order
+        self._parents: dict[str, dict[str, Json]] | None = None
+        spec = self.config.spec
+        self.stats = RunStats.of(spec, self.format)
+        quotas: Quotas | None = None
+        if self.format.labels and spec.method != "paper":
+            ratio = list(spec.label_ratio.values()) if spec.label_ratio else None
+            quotas = Quotas(self.format.labels, self.config.count, ratio)
+        shares = {each.name: each.shares for each in spec.attributes}
+        self._places = _Places(quotas, AttributeQuotas(shares, self.config.count), self.config.count)
+        self._changed = not directory.is_reviewed()  # a review was killed
+        self._checksum = first_checksum(self.config.run_id)
+        self._log: LogWriter | None = None
+        self._read_log()
+
+    def _read_log(self) -> None:
+        waiting: dict[int, int] = {}  # request -> index of its first waiting example in `_passed`
+        commits: list[Commit] = []
+        for line in self.directory.log(self.config.run_id):
+            record, self._checksum = line.record, line.checksum
+            if isinstance(record, Decision):
+                self._apply(record)
+                continue
+            self.stats.add_record(record)
+            if isinstance(record, Commit):
+                self._add_rows(record, waiting)
+                commits.append(record)
+        self._commits = commits
+        if check := self.stats.label_noise_check:
+            for row in self.rows:
+                if row.probabilities is not None:
+                    row.probabilities = check.calibrated(row.probabilities)
+
+    def _add_rows(self, commit: Commit, waiting: dict[int, int]) -> None:
+        first, indices = len(self.rows) + 1, [i for i, each in enumerate(commit.scored) if each.accepted]
+        for position, values in enumerate(commit.accepted):
+            row = ReviewRow(len(self.rows) + 1, commit, values)
+            if commit.scored:
+                scored = commit.scored[indices[position]]
+                row.assigned, row.probabilities = scored.assigned, scored.probabilities
+            self.rows.append(row)
+            self._places.add(self._label(values), commit.attributes)
+        if commit.released:
+            begin = waiting[commit.request]
+            for number, (index, values) in enumerate(zip(indices, commit.accepted, strict=True), first):
+                self._passed[begin + index][1] = number
+                before = self._passed[begin + index][0]
+                if values != before and self._candidate(values).key != self._candidate(before).key:
+                    self._passed.append([values, number])
+        elif commit.waiting:
+            waiting[commit.request] = len(self._passed)
+            self._passed += [[values, 0] for values in commit.waiting]
+        else:
+            self._passed += [[values, number] for number, values in enumerate(commit.accepted, first)]
+
+    def _candidate(self, values: dict[str, Json]) -> Candidate:
+        return Candidate.of(values, self.format)
+
+    def _label(self, values: dict[str, Json]) -> Json:
+        return value_at(values, self.format.roles.answer)
+
+    def _apply(self, decision: Decision) -> None:
+        """Update everything in memory with a decision."""
+        self.stats.decide(decision)
+        row = self.rows[decision.row - 1]
+        row.decision = decision
+        if decision.removed:
+            row.in_set = False
+            self._places.free(self._label(decision.removed), decision.attributes)
+        if decision.added:
+            if decision.added != row.values:
+                row.probabilities = None  # they are those of another text
+            row.values, row.in_set = decision.added, True
+            self._places.add(self._label(decision.added), decision.attributes)
+            self._passed.append([decision.added, decision.row])
+            self._add_to_filters(decision.added, decision.row)
+
+    def _add_to_filters(self, values: dict[str, Json], number: int) -> None:
+        for each in self._filters or ():
+            each.add(self._candidate(values), number)
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields of every row. Raises UsageError if there are no rows."""
+        if not self.rows:
+            raise UsageError(f"{self.directory.path}: the run has no rows yet; there is nothing to review")
+        return list(self.rows[0].values)
+
+    def parent(self, row: ReviewRow) -> dict[str, Json] | None:
+        """The example that the model was shown when it wrote the row."""
+        if self._parents is None:
+            texts = [
+                *self.config.spec.examples,
+                *(values for commit in self._commits for values in commit.passed),
+            ]
+            self._parents = {Example(values).id: values for values in texts}
+        return self._parents.get(row.commit.parent)
+
+    def select(self, selection: Selection, *, decided: bool = False) -> list[ReviewRow]:
+        """The rows of a selection, in order; `decided`: those about which somebody has decided, too."""
+        return selection.of([row for row in self.rows if decided or row.decision is None], self.format)
+
+    def sample(self, size: int, seed: int) -> list[ReviewRow]:
+        """Rows drawn at random from train.jsonl; those of the sample that was begun last, if it has this size and seed.
+
+        The sample is written to the log, and the summary estimates from it how many labels are right.
+        """
+        current = [row.number for row in self.rows if row.in_set]
+        last = self.stats.review.sample
+        if last is None or (last.seed, len(last.rows)) != (seed, min(size, last.of)):
+            if not current:
+                raise UsageError(f"{self.directory.path}: train.jsonl has no rows; nothing can be drawn")
+            drawn = random.Random(seed).sample(current, min(size, len(current)))
+            last = Sample(tuple(drawn), len(current), seed, _reviewer(), round(time.time(), 3))
+            self._write([last])
+            self.stats.review.begin(last)
+        return [self.rows[number - 1] for number in last.rows]
+
+    def decide(self, change: Change) -> None:
+        """Make one decision. Raises Refused, with the reason; LockLost; StorageError."""
+        [decision] = self.prepare([change])
+        if isinstance(decision, Refused):
+            raise decision
+        self.commit([decision])
+
+    def prepare(self, changes: Sequence[Change]) -> list[Decision | Refused]:
+        """The decisions about different rows, which are made together, or why one is refused. Nothing is changed."""
+        places = deepcopy(self._places)
+        moving = [change for change in changes if change.verdict != "accept" or not change.row.in_set]
+        for row in (change.row for change in moving if change.row.in_set):
+            places.free(self._label(row.values), row.commit.attributes)
+
+        def is_new(change: Change) -> tuple[bool, bool]:
+            """Rows that keep their place come first, so that the message names one that needs another."""
+            label = self._label(change.values or change.row.values)
+            return not change.row.in_set, label != self._label(change.row.values)
+
+        made: dict[int, Decision | Refused] = {}
+        for change in sorted(changes, key=is_new):
+            row, values = change.row, None if change.verdict == "reject" else change.row.values
+            try:
+                if change.verdict == "edit":
+                    values = self._validated(change)
+                    if len(changes) > 1:  # compare the next ones with it
+                        self._add_to_filters(values, row.number)
+                if (
+                    values
+                    and change in moving
+                    and (why := places.take(self._label(values), row.commit.attributes))
+                ):
+                    raise Refused(f"row {row.number}: {why}")
+                made[row.number] = self._decision(change, values)
+            except DatacreateError as error:
+                made[row.number] = error if isinstance(error, Refused) else Refused(str(error))
+        return [made[change.row.number] for change in changes]
+
+    def _decision(self, change: Change, values: dict[str, Json] | None) -> Decision:
+        row = change.row
+        before = row.values if row.in_set else None
+        same = (values and example_line(values)) == (before and example_line(before))
+        return Decision(
+            verdict=change.verdict,
+            row=row.number,
+            request=row.commit.request,
+            depth=row.commit.depth + 1,
+            model=row.commit.model,
+            attributes=row.commit.attributes,
+            removed=None if same else before,
+            added=None if same else values,
+            reason=change.reason,
+            reviewer=_reviewer(),
+            time=round(time.time(), 3),
+        )
+
+    def commit(self, decisions: Sequence[Decision]) -> None:
+        """Write decisions to the log, at once, and apply them. Raises LockLost, StorageError."""
+        self._write(decisions)
+        for decision in decisions:
+            self._apply(decision)
+
+    def _write(self, records: Sequence[Decision | Sample]) -> None:
+        self._lock.check()
+        self._log = self._log or LogWriter(self.directory.log_path, self._checksum)
+        self._log.write(records)
+        self._log.sync(now=True)
+        self._changed = True
+
+    def _validated(self, change: Change) -> dict[str, Json]:
+        """The values of an edited row, checked like those that a model writes. Raises Refused, and what the filters
+        raise."""
+        row, format = change.row, self.format
+        where = f"row {row.number}"
+        assert change.values is not None, "an edit has values"
+        try:
+            found = validate_example(change.values, format)
+        except KeyError as error:
+            raise Refused(f"{where}: the field {error.args[0]} is missing") from None
+        except TypeError:
+            raise Refused(f"{where}: a field has not the type of the format {format.name}") from None
+        if not isinstance(found, Candidate):
+            raise Refused(
+                f"{where}: {found.reason.value.replace('_', ' ')}{found.detail and f' ({found.detail})'}"
+            )
+        values = dict(found.example.values)
+        passage = format.roles.context if format.context_is_given else None
+        if value_at(values, passage) != value_at(row.values, passage):
+            raise Refused(f"{where}: the passage is that of a document; edit the other fields")
+        if wrong := find_length_error(found, row.commit.attributes, self.config.spec.attributes, format):
+            raise Refused(f"{where}: wrong length ({wrong.detail})")
+        if example_line(values) == example_line(row.values):
+            raise Refused(f"{where}: nothing is edited; change a field, or accept the row")
+        roots, parent = [self._candidate(values) for values in self.config.spec.examples], self.parent(row)
+        if found.key in {root.key for root in roots} | ({self._candidate(parent).key} if parent else set()):
+            raise Refused(f"{where}: copies the example that the model was shown")
+        repeats = any(answer_repeats_input(root, format) for root in roots)
+        if not repeats and answer_repeats_input(found, format):
+            raise Refused(f"{where}: the answer repeats an input")
+        if found.key != self._candidate(row.values).key:  # else only the answer is edited
+            for each in self._all_filters():
+                if (detail := each.match(found, row.number)) is not None:
+                    raise Refused(f"{where}: {each.reason.value.replace('_', ' ')} ({detail})")
+        return values
+
+    def _all_filters(self) -> list[Filter]:
+        """The filters of the run, with all rows that passed them; made for the first edit that needs them."""
+        if self._filters is None:
+            from datacreate.decontamination import held_out_sets  # here, since it takes long to load
+
+            spec, vectors, sha256 = self.config.spec, None, None
+            if spec.filters.semantic is not None:
+                if spec.embedding_model:
+                    model = resolve(spec.embedding_model, "encoder")
+                    sha256 = model.sha256
+                    self._embedder = self._embedder or SentenceEmbedder(model.path)
+                assert self._embedder, "a run without a model had an embedder, and so has its review"
+                roots = [self.format.compared_text(values) for values in spec.examples]
+                roots = roots or [spec.instruction or ""]  # as `RunPlan.text_of`
+                vectors = PassedVectors(self._embedder, self.directory.vectors_path, roots)
+            names = [ref.name for ref in spec.compared_with if ref.split or Path(ref.name).exists()]
+            held_out = held_out_sets(names, self.format, spec.compared_with)
+            filters = make_filters(spec.filters, FilterInputs(held_out, vectors, sha256, origin="row"))
+            for each in filters:
+                each.prepare()
+                for values, number in self._passed:
+                    each.add(self._candidate(values), number)
+            self._filters = filters
+        return self._filters
+
+    def close(self) -> None:
+        """Close the log."""
+        if self._log:
+            self._log.close()
+
+    def write_train(self) -> None:
+        """Write train.jsonl, if a decision is newer. Raises LockLost, StorageError."""
+        if self._changed:
+            self.directory.write_train(self.directory.log(self.config.run_id), self._lock)
+
+    def finish(self, compute_metrics: ComputeMetrics | None, notify: Notify) -> None:
+        """Write train.jsonl, summary.json and the card, if a decision is newer. Raises LockLost, StorageError."""
+        if self._changed:
+            self.write_train()
+            self._lock.check()
+            self.directory.write_summary(self.config, self.stats, compute_metrics, notify)
+
+
+def _reviewer() -> str:
+    """Who decides: user@host."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # no name for this user id
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,203 @@
+"""Rows as texts that people edit: fields in the editor, and the cells of a CSV file for a spreadsheet.
+
+The file has a line per row. Its columns: `id` (the number of the row), `label`, `probabilities`, `flags`, `decision`,
+`reason`, `field:NAME` and `edit:NAME` for each field. A reviewer fills in `decision` (accept, reject or edit),
+`reason`, and of edited fields the cell `edit:NAME`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import cast, get_args
+
+from datacreate.errors import UsageError
+from datacreate.formats.example import Json
+from datacreate.formats.reader import RowFile
+from datacreate.formats.schema_utils import is_constant
+from datacreate.locking import replaced_by_one
+from datacreate.messages import Notify, no_notify, printable, visible, visible_json
+from datacreate.review.rows import ReviewRow
+from datacreate.review.session import Change, Refused, ReviewSession
+from datacreate.runs.decisions import Verdict
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+"""A spreadsheet runs a cell that starts with one of these; an apostrophe before it makes it a text."""
+
+_MOST_FAULTS = 20  # that are shown
+
+
+def edit_text(value: Json) -> str:
+    """A value as text: a text as it is, texts in lines, everything else as JSON; null is empty."""
+    if value is None:
+        return ""
+    if _is_plain(value):
+        return cast(str, value)
+    if _are_lines(value):
+        return "\n".join(value)
+    return visible_json(value)
+
+
+def edited_value(text: str, before: Json) -> Json:
+    """The value of an edited text, of the kind that `before` has. Raises ValueError, in a few words."""
+    if before is None or _is_plain(before):
+        return text or (None if before is None else "")
+    if _are_lines(before):
+        return text.strip("\n").split("\n")
+    if isinstance(before, bool):
+        text = text.strip().lower()  # a spreadsheet writes TRUE
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"not JSON; write it like {visible_json(before)[:40]}") from None
+
+
+def _is_plain(value: Json) -> bool:
+    """A text that can be shown as it is: without characters that hide or reorder text."""
+    return isinstance(value, str) and "\r" not in value and visible(value) == value
+
+
+def _are_lines(value: Json) -> bool:
+    return (
+        isinstance(value, list) and bool(value) and all(_is_plain(v) and v and "\n" not in v for v in value)
+    )
+
+
+def editable(session: ReviewSession, row: ReviewRow) -> list[str]:
+    """The fields of a row that are not the same in all rows, without a passage of a document."""
+    format, properties = session.format, session.format.schema["properties"]
+    given = format.roles.context if format.context_is_given else None
+    varying = [name for name in row.values if name not in properties or not is_constant(properties[name])]
+    return [name for name in varying if (name,) != given]
+
+
+def probabilities_text(session: ReviewSession, row: ReviewRow) -> str:
+    """The verifier's probability of each possible answer."""
+    answers = map(str, session.format.answers.choices(row.values))
+    return ", ".join(f"{answer} {p:.2f}" for answer, p in zip(answers, row.probabilities or (), strict=False))
+
+
+def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: Path, notify: Notify) -> None:
+    """Write rows as CSV: UTF-8 with a byte order mark, which spreadsheets need. Raises StorageError, RunLocked."""
+    names = session.fields
+    with replaced_by_one(path, notify) as part, part.open("x", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["id", "label", "probabilities", "flags", "decision", "reason"]
+            + [f"field:{name}" for name in names]
+            + [f"edit:{name}" for name in names]
+        )
+        for row in rows:
+            decision = row.decision
+            cells = [
+                str(row.number),
+                session.format.answers.text(row.values) if session.format.roles.answer else "",
+                probabilities_text(session, row),
+                ", ".join(row.flags(session.format)),
+                decision.verdict if decision else "",
+                decision.reason if decision else "",
+                *(edit_text(row.values.get(name)) for name in names),
+            ]
+            writer.writerow(
+                [f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells] + [""] * len(names)
+            )
+
+
+def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_notify) -> int:
+    """Make the decisions in a file of `write_spreadsheet`; returns how many are new.
+
+    All are checked before the first is made. Raises UsageError if one is wrong, after a line for each to `notify`.
+    """
+    source = RowFile(path)
+    changes: dict[int, tuple[int, Change]] = {}  # by row: the line, and what to do
+    faults: list[tuple[int, str]] = []
+    seen: set[int] = set()
+    for raw in source.read():
+        if not source.untyped:
+            raise UsageError(f"{path}: not a CSV file; give one of --export")
+        if raw.error:
+            faults.append((raw.number, raw.error))
+            continue
+        cells = {name: _cell(value) for name, value in raw.values.items()}
+        if missing := [name for name in _needed(session) if name not in cells]:
+            raise UsageError(
+                f"{path}: no column {missing[0]!r}; give a file of --export with all its columns"
+            )
+        try:
+            row = _row(session, cells["id"], seen)
+            if change := _change(row, cells):
+                changes[row.number] = raw.number, change
+        except ValueError as error:
+            faults.append((raw.number, str(error)))
+    decisions = session.prepare([change for _, change in changes.values()])
+    faults += [
+        (line, str(found))
+        for (line, _), found in zip(changes.values(), decisions, strict=True)
+        if isinstance(found, Refused)
+    ]
+    for line, fault in sorted(faults)[:_MOST_FAULTS]:
+        notify(f"{path}: line {line}: {fault}")
+    if faults:
+        raise UsageError(
+            f"{path}: nothing was imported; {len(faults)} line(s) are wrong: correct them and import again"
+        )
+    made = [found for found in decisions if not isinstance(found, Refused)]
+    if made:
+        session.commit(made)
+    return len(made)
+
+
+def _needed(session: ReviewSession) -> list[str]:
+    return ["id", "decision", *(f"field:{name}" for name in session.fields)]
+
+
+def _cell(value: Json) -> str:
+    text = str(value or "").replace("\r\n", "\n")
+    return text.removeprefix("'")
+
+
+def _row(session: ReviewSession, id: str, seen: set[int]) -> ReviewRow:
+    number = int(id) if id.strip().isascii() and id.strip().isdigit() else 0
+    if not 1 <= number <= len(session.rows):
+        raise ValueError(f"id {printable(id[:20])!r}: no row of this run")
+    if number in seen:
+        raise ValueError(f"id {number}: a line above has this id, too; keep one")
+    seen.add(number)
+    return session.rows[number - 1]
+
+
+def _change(row: ReviewRow, cells: Mapping[str, str]) -> Change | None:
+    """What a line asks for; None for nothing new. Raises ValueError, in a few words."""
+    edits = {name: cell for name in row.values if (cell := cells.get(f"edit:{name}", ""))}
+    for name, value in row.values.items():
+        now = edit_text(value).replace("\r\n", "\n")
+        if cells[f"field:{name}"] != now and edits.get(name) != now:
+            raise ValueError(
+                f"field:{printable(name)} is not that of row {row.number}; write changes into edit:NAME"
+            )
+    word, reason = cells["decision"].strip().lower(), " ".join(cells.get("reason", "").split())
+    if word and word not in get_args(Verdict):
+        raise ValueError(
+            f"decision {printable(word[:20])!r}; write accept, reject or edit, or leave it empty"
+        )
+    if edits and word != "edit":
+        raise ValueError("a field is edited; write edit as the decision, or empty the cells edit:NAME")
+    if word == "reject" and not reason:
+        raise ValueError("a rejected row needs a reason")
+    before = row.decision
+    if not word or (before and (before.verdict, before.reason) == (word, reason) and word != "edit"):
+        return None
+    verdict = cast(Verdict, word)
+    if verdict != "edit":
+        return Change(row, verdict, reason)
+    values = dict(row.values)
+    for name, text in edits.items():
+        try:
+            values[name] = edited_value(text, row.values[name])
+        except ValueError as error:
+            raise ValueError(f"edit:{printable(name)}: {error}") from None
+    if before and before.verdict == "edit" and (not edits or values == row.values):
+        return None  # imported before
+    return Change(row, verdict, reason, values)

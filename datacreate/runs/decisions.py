@@ -1,0 +1,153 @@
+"""What reviewers decide about the rows of a run, and what follows from it: records of the log, and their figures."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any, Literal
+
+from datacreate.formats.example import FieldPath, Json, canonical_json, value_at
+
+_line = json.JSONEncoder(ensure_ascii=False).encode
+
+Verdict = Literal["accept", "reject", "edit"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a reviewer decided about a row. The last decision about a row counts.
+
+    A rejected row leaves the training set, an edited one is replaced, an accepted one stays or comes back.
+    """
+
+    verdict: Verdict
+    row: int  # from 1, in the order in which rows were accepted; rejected ones keep their number
+    request: int  # that wrote the row
+    depth: int  # of the row
+    model: int  # index of the generator
+    attributes: Mapping[str, str]  # of the row: dimension -> value
+    removed: dict[str, Json] | None  # what leaves the training set
+    added: dict[str, Json] | None  # what is in its place
+    reason: str
+    reviewer: str  # user@host
+    time: float  # seconds since the epoch, to the millisecond
+
+    def after(self, earlier: Decision | None) -> Decision:
+        """This decision with the change of an earlier one about the same row, if it changes nothing itself."""
+        if earlier is None or self.removed or self.added:
+            return self
+        return replace(self, removed=earlier.removed, added=earlier.added)
+
+    def values(self, written: dict[str, Json] | None) -> dict[str, Json] | None:
+        """The row that the model wrote as it is now; None if it is rejected."""
+        return self.added or (None if self.removed else written)
+
+    def line(self) -> str:
+        """The record as a line of the log, without checksum and line break."""
+        return _line({"decision": self.verdict, **vars(self)})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows that were drawn at random, to estimate how many labels are right."""
+
+    rows: tuple[int, ...]  # their numbers, in the order in which they were drawn
+    of: int  # the rows of the training set at that time
+    seed: int
+    reviewer: str
+    time: float
+
+    def line(self) -> str:
+        """The record as a line of the log, without checksum and line break."""
+        return _line({"sample": self.rows, **vars(self)})
+
+
+class ReviewStats:
+    """Counts the decisions; each row counts with its last one. `answer` is the field with the answer."""
+
+    def __init__(self, answer: FieldPath | None) -> None:
+        self._answer = answer
+        self._decisions = 0
+        self.last: dict[int, Decision] = {}  # by row
+        self.sample: Sample | None = None  # the last one
+        self._answers: dict[int, tuple[str, str]] = {}  # of edited rows: before all edits, and now
+
+    def begin(self, sample: Sample) -> None:
+        """Start another sample."""
+        self.sample = sample
+        self._answers.clear()
+
+    def decide(self, decision: Decision) -> None:
+        """Count a decision."""
+        if decision.removed and decision.added:
+            before, after = (
+                canonical_json(value_at(values, self._answer))
+                for values in (decision.removed, decision.added)
+            )
+            self._answers[decision.row] = (self._answers.get(decision.row, (before,))[0], after)
+        self._decisions += 1
+        self.last[decision.row] = decision
+
+    def summary(self) -> dict[str, Any] | None:
+        """For summary.json; None without a review."""
+        if not self._decisions and not self.sample:
+            return None
+        verdicts = Counter(decision.verdict for decision in self.last.values())
+        reasons = Counter(decision.reason for decision in self.last.values() if decision.verdict == "reject")
+        return {
+            "decisions": self._decisions,
+            "reviewed": len(self.last),
+            "accepted": verdicts["accept"],
+            "edited": verdicts["edit"],
+            "rejected": verdicts["reject"],
+            "reasons": dict(reasons.most_common()),
+            "sample": self._sample_summary(self.sample) if self.sample else None,
+        }
+
+    def _sample_summary(self, sample: Sample) -> dict[str, Any]:
+        decided = [self.last[row] for row in sample.rows if row in self.last]
+        right = sum(map(self._was_right, decided))
+        interval = wilson_interval(right, len(decided))
+        return {
+            "rows": len(sample.rows),
+            "of": sample.of,
+            "seed": sample.seed,
+            "decided": len(decided),
+            "right": right,
+            "accuracy": round(right / len(decided), 4) if decided else None,
+            "interval": [round(bound, 4) for bound in interval] if interval else None,
+        }
+
+    def _was_right(self, decision: Decision) -> bool:
+        """Whether the answer is the one that the row had when the sample was drawn; that of a rejected row is not."""
+        before, after = self._answers.get(decision.row, ("", ""))
+        return decision.verdict != "reject" and before == after
+
+
+def wilson_interval(right: int, rows: int) -> tuple[float, float] | None:
+    """The 95 % interval of a share (Wilson, 1927); None without rows."""
+    if not rows:
+        return None
+    share, z2 = right / rows, NormalDist().inv_cdf(0.975) ** 2
+    middle = (share + z2 / (2 * rows)) / (1 + z2 / rows)
+    half = math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2))) / (1 + z2 / rows)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def review_fields(review: Mapping[str, Any] | None) -> dict[str, str]:
+    """What reviewers decided, and what a random sample says about the labels."""
+    if review is None:
+        return {}
+    verdicts = ", ".join(f"{review[verdict]} {verdict}" for verdict in ("accepted", "edited", "rejected"))
+    lines = {"reviewed": f"{review['reviewed']} rows: {verdicts}"}
+    if (sample := review["sample"]) and sample["decided"]:
+        low, high = sample["interval"]
+        lines["sample"] = (
+            f"{sample['right']} of {sample['decided']} labels right ({sample['accuracy']:.0%}, 95 % interval "
+            f"{low:.0%} to {high:.0%}); {sample['rows']} rows drawn from {sample['of']}"
+        )
+    return lines

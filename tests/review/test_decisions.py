@@ -1,0 +1,390 @@
+"""Decisions about the rows of a run, and what `create` makes of them."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from datacreate.errors import EngineError, LogDamaged, RunLocked
+from datacreate.review.rows import Selection
+from datacreate.review.session import Change, Refused, reviewing
+from datacreate.runs.decisions import wilson_interval
+from datacreate.runs.directory import RunDirectory
+from tests.corpus.texts import passage
+from tests.faults import at, changes_of, contents, forked, killed
+from tests.filters.texts import HashedWords
+from tests.making import NLI, STRATEGIES, examples, make, train
+from tests.review.reviews import LABELED, accept, edit, reject, review
+from tests.scripted import ScriptedEngine, answering
+from tests.test_corpus import QA, questions, sources
+from tests.verifying import FALLBACK, LABELS, THREE_LABELS, YES_NO, guessing, knowing, verified, writing
+
+
+def test_rejected_rows_are_replaced_and_edited_rows_change_in_place(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, **LABELED)
+    before = examples(tmp_path)
+    with review(tmp_path) as session:
+        accept(session, 1)
+        reject(session, 2)
+        edit(session, 3, premise="A woman reads a letter.")
+        assert examples(tmp_path) == before  # written at the end
+    edited = {**before[2], "premise": "A woman reads a letter."}
+    assert examples(tmp_path) == [before[0], edited, *before[3:]]
+    summary = make(tmp_path, model, **LABELED)
+    assert examples(tmp_path)[:29] == [before[0], edited, *before[3:]]
+    assert before[1] not in examples(tmp_path)
+    assert set(Counter(row["label"] for row in examples(tmp_path)).values()) == {10}
+    assert (summary["accepted"], summary["finished"]) == (30, True)
+    counts = {"decisions": 3, "reviewed": 3, "accepted": 1, "edited": 1, "rejected": 1}
+    assert counts.items() <= summary["review"].items()
+    assert summary["review"]["reasons"] == {"wrong answer": 1}
+    assert (
+        "People decided about 3 rows: 1 accepted, 1 edited, 1 rejected"
+        in (tmp_path / "README.md").read_text()
+    )
+
+
+def test_readers_of_the_run_see_the_decisions(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, **LABELED)
+    with review(tmp_path) as session:
+        reject(session, 4)
+        edit(session, 5, hypothesis="Somebody is tired.")
+    directory = RunDirectory(tmp_path)
+    assert list(directory.examples()) == examples(tmp_path)
+    assert directory.accepted() == directory.summary()["accepted"] == 29
+    assert json.loads(directory.summary_path.read_text()) == directory.summary()
+    assert not directory.summary()["finished"]
+    assert len(list(directory.verifier_probabilities())) == len(list(directory.families())) == 29
+
+
+def test_the_last_decision_about_a_row_counts(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, **LABELED)
+    whole = train(tmp_path)
+    with review(tmp_path) as session:
+        edit(session, 1, premise="Nobody is here.")
+        reject(session, 1)
+        reject(session, 2)
+        accept(session, 2)
+        edit(session, 1, **session.rows[0].commit.accepted[0])
+    assert train(tmp_path) == whole
+    summary = make(tmp_path, model, **LABELED)
+    assert train(tmp_path) == whole
+    assert {"accepted": 1, "edited": 1, "rejected": 0}.items() <= summary["review"].items()
+
+
+def test_a_row_whose_place_is_taken_does_not_come_back(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, **LABELED)
+    with review(tmp_path) as session:
+        reject(session, 2)
+    make(tmp_path, model, **LABELED)
+    with review(tmp_path) as session, pytest.raises(Refused, match="row 2: a new row has its place"):
+        accept(session, 2)
+
+
+WRONG_EDITS: dict[str, tuple[dict[str, Any], str]] = {
+    "format": ({"label": "perhaps"}, "row 1: schema violation"),
+    "blank": ({"premise": " "}, "row 1: blank"),
+    "type": ({"premise": 4}, "row 1: schema violation"),
+    "nothing": ({}, "row 1: nothing is edited"),
+    "the formatting example": (NLI, "row 1: copies the example"),
+    "control characters": ({"premise": "a\x1bb"}, "row 1: invalid characters"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_EDITS)
+def test_edits_are_checked_like_the_rows_of_a_model(tmp_path: Path, model: str, name: str) -> None:
+    fields, message = WRONG_EDITS[name]
+    make(tmp_path, model, **LABELED)
+    before = contents(tmp_path)
+    with review(tmp_path) as session, pytest.raises(Refused, match=message):
+        edit(session, 1, **fields)
+    assert contents(tmp_path) == before
+
+
+def test_edits_are_compared_with_all_other_rows_and_rejected_ones(tmp_path: Path, model: str) -> None:
+    run = {**LABELED, "near": 0.6, "semantic": 0.99}
+    make(tmp_path, model, **run)
+    other = examples(tmp_path)[6]
+    texts = {"premise": other["premise"], "hypothesis": other["hypothesis"]}
+    similar = {"premise": other["premise"] + " now", "hypothesis": other["hypothesis"]}
+    with reviewing(RunDirectory(tmp_path), embedder=HashedWords()) as session:
+        with pytest.raises(Refused, match="row 1: duplicate"):
+            edit(session, 1, **texts)
+        reject(session, 7)
+        with pytest.raises(Refused, match="row 1: duplicate"):
+            edit(session, 1, **texts)
+        with pytest.raises(Refused, match=r"row 1: near duplicate \(similar to row 7, Jaccard"):
+            edit(session, 1, **similar)
+        own = {**session.rows[1].values, "premise": session.rows[1].values["premise"] + " now"}
+        edit(session, 2, **own)  # it may resemble itself
+        edit(session, 2, **{**own, "premise": own["premise"] + " here"})
+    make(tmp_path, model, **run)
+    assert len(examples(tmp_path)) == 30
+
+
+def test_a_label_that_is_full_is_refused_until_one_of_its_rows_is_rejected(
+    tmp_path: Path, model: str
+) -> None:
+    make(tmp_path, model, **LABELED)
+    labels = [row["label"] for row in examples(tmp_path)]
+    one, other = labels.index("neutral") + 1, labels.index("entailment") + 1
+    with review(tmp_path) as session:
+        with pytest.raises(Refused, match="as many rows with the label entailment as it may have"):
+            edit(session, one, label="entailment")
+        reject(session, other)
+        edit(session, one, label="entailment")
+    make(tmp_path, model, **LABELED)
+    assert set(Counter(row["label"] for row in examples(tmp_path)).values()) == {10}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_replacements_are_the_same_whether_create_was_killed_or_not(
+    tmp_path: Path, model: str, strategy: str
+) -> None:
+    run = {"count": 60, "strategy": strategy}
+    make(tmp_path / "whole", model, **run)
+    with review(tmp_path / "whole") as session:
+        for number in range(1, 40):
+            reject(session, number)
+        edit(session, 50, question="What is heavier than air?")
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    make(tmp_path / "whole", model, **run)
+    for dies_after in (1, 2, 3, None):
+        with suppress(EngineError):
+            engine = ScriptedEngine(answering(), dies_after=dies_after, shuffle=random.Random(1))
+            make(tmp_path / "killed", model, engine, **run)
+    assert train(tmp_path / "killed") == train(tmp_path / "whole")
+    assert len(examples(tmp_path / "whole")) == 60
+
+
+def test_rows_of_a_run_that_fell_back_to_pseudo_labels_are_replaced(tmp_path: Path, model: str) -> None:
+    """Rows that waited for the label-noise check have numbers, too."""
+    writer = writing(0.5, YES_NO)
+    verified(tmp_path / "whole", model, writer, **FALLBACK)
+    rows = examples(tmp_path / "whole")
+    with review(tmp_path / "whole") as session:
+        assert [row.values for row in session.rows] == rows
+        for number in (1, 2, 3, 70):
+            reject(session, number)
+        with pytest.raises(Refused, match=r"row 5: duplicate .repeats row 3"):
+            edit(session, 5, premise=rows[2]["premise"], hypothesis=rows[2]["hypothesis"])
+        for number in range(10, 20):
+            if rows[number - 1]["label"] == rows[69]["label"]:
+                edit(session, number, premise=f"Text {number}.")
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    verified(tmp_path / "whole", model, writer, **FALLBACK)
+    with suppress(EngineError):
+        engine = ScriptedEngine(writer, scorer=knowing, dies_after=1)
+        verified(tmp_path / "killed", model, engine, **FALLBACK)
+    verified(tmp_path / "killed", model, writer, **FALLBACK)
+    assert train(tmp_path / "killed") == train(tmp_path / "whole")
+    assert set(Counter(row["label"] for row in examples(tmp_path / "whole")).values()) == {40}
+
+
+def test_the_values_of_attributes_stay_exact(tmp_path: Path, model: str) -> None:
+    path = tmp_path / "attributes.yaml"
+    path.write_text("topic: [a, b, c]\nlength: {words: [2, 6]}\n")
+    run = {**LABELED, "attributes": path}
+    make(tmp_path / "run", model, **run)
+    with review(tmp_path / "run") as session:
+        for number in (1, 2, 3, 10, 20):
+            reject(session, number)
+        with pytest.raises(Refused, match=r"row 4: wrong length \(9 words, expected 2 to 6\)"):
+            edit(session, 4, premise="One two three four five", hypothesis="six seven eight nine")
+    assert make(tmp_path / "run", model, **run)["attributes"]["topic"] == {"a": 10, "b": 10, "c": 10}
+    rows = RunDirectory(tmp_path / "run").examples(with_attributes=True)
+    assert set(Counter(row["attributes.topic"] for row in rows).values()) == {10}
+
+
+def test_the_sources_of_a_corpus_follow(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("docs").mkdir()
+    for name in ("a", "b"):
+        Path(f"docs/{name}.md").write_text(
+            "".join(f"# {n}\n\n{passage(ord(name) + n)}\n\n" for n in range(6))
+        )
+    run: dict[str, Any] = {"example": QA, "corpus": ("docs",), "count": 20}
+    make(tmp_path / "run", model, questions, **run)
+    with review(tmp_path / "run") as session:
+        reject(session, 1)
+        with pytest.raises(Refused, match="row 2: the passage is that of a document"):
+            edit(session, 2, context=f"{session.rows[1].values['context']} More.")
+        with pytest.raises(Refused, match="row 2: answer not in context"):
+            edit(session, 2, answer="Nobody")
+        edit(session, 2, question="Which word is meant?")
+    for count in (19, 20):
+        rows, found = examples(tmp_path / "run"), sources(tmp_path / "run")
+        assert len(rows) == count
+        for row, source in zip(rows, found, strict=True):
+            text = (tmp_path / source["file"]).read_text()
+            assert row["context"] == text[source["offset"] : source["offset"] + source["length"]]
+        make(tmp_path / "run", model, questions, **run)
+
+
+def test_rejected_rows_do_not_come_back(tmp_path: Path, model: str) -> None:
+    """The model writes the same few texts again and again."""
+    run: dict[str, Any] = {"example": NLI, "count": 20, "max_failed_requests": 200}
+    script = answering(vocabulary=6)
+    make(tmp_path, model, script, **run)
+    gone = examples(tmp_path)[:5]
+    with review(tmp_path) as session:
+        for number in range(1, 6):
+            reject(session, number)
+    make(tmp_path, model, script, **run)
+    texts = [(row["premise"], row["hypothesis"]) for row in examples(tmp_path)]
+    assert len(set(texts)) == 20
+    assert not {(row["premise"], row["hypothesis"]) for row in gone} & set(texts)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_decisions_and_creates_end_with_exactly_the_count(
+    tmp_path_factory: pytest.TempPathFactory, model: str, data: st.DataObject
+) -> None:
+    run_dir = tmp_path_factory.mktemp("run")
+    run = {**LABELED, "count": 11, "label_ratio": {"entailment": 0.5, "neutral": 0.3, "contradiction": 0.2}}
+    labels = list(run["label_ratio"])
+    make(run_dir, model, **run)
+    rejected: dict[int, dict[str, Any]] = {}
+    for _ in range(data.draw(st.integers(1, 3))):
+        with review(run_dir) as session:
+            for _ in range(data.draw(st.integers(0, 8))):
+                row = data.draw(st.sampled_from(session.rows))
+                verdict = data.draw(st.sampled_from(["accept", "reject", "edit"]))
+                fields = data.draw(
+                    st.fixed_dictionaries(
+                        {}, optional={"label": st.sampled_from(labels), "premise": st.text()}
+                    )
+                )
+                with suppress(Refused):
+                    values = {**row.values, **fields} if verdict == "edit" else None
+                    session.decide(Change(row, verdict, "no", values))  # type: ignore[arg-type]
+            rejected = {row.number: row.values for row in session.rows if not row.in_set}
+            expected = [row.values for row in session.rows if row.in_set]
+        assert examples(run_dir) == expected
+        if data.draw(st.booleans()):
+            make(run_dir, model, **run)
+            assert len(examples(run_dir)) == 11
+    summary = make(run_dir, model, **run)
+    rows = examples(run_dir)
+    assert len(rows) == summary["accepted"] == 11
+    assert not [row for row in rejected.values() if row in rows]
+    counts = Counter(row["label"] for row in rows)
+    assert counts == summary["labels"]
+    assert all(abs(counts[label] - 11 * share) < 1 for label, share in run["label_ratio"].items())
+
+
+# Kills and damage
+
+
+def test_a_kill_at_any_change_of_a_file_loses_at_most_the_decision_in_flight(
+    tmp_path: Path, model: str
+) -> None:
+    make(tmp_path / "made", model, **LABELED)
+
+    def work(run_dir: Path) -> int:
+        with review(run_dir) as session:
+            for number in (3, 5):
+                if session.rows[number - 1].decision is None:
+                    reject(session, number)
+        return 0
+
+    shutil.copytree(tmp_path / "made", tmp_path / "whole")
+    number = changes_of(lambda: work(tmp_path / "whole"))
+    expected = train(tmp_path / "whole")
+    make(tmp_path / "whole", model, **LABELED)
+    for change in range(number):
+        run_dir = shutil.copytree(tmp_path / "made", tmp_path / f"killed-{change}")
+        assert forked(lambda d=run_dir: work(d), at(change, killed)) == 9  # type: ignore[misc]
+        again = shutil.copytree(run_dir, tmp_path / f"again-{change}")
+        work(again)
+        assert train(again) == expected
+        make(run_dir, model, **LABELED)  # without another review
+        work(run_dir)
+        make(run_dir, model, **LABELED)
+        assert len(examples(run_dir)) == 30
+        assert RunDirectory(run_dir).summary()["review"]["rejected"] == 2
+        make(again, model, **LABELED)
+        assert train(again) == train(tmp_path / "whole")
+
+
+def test_the_run_is_locked_while_it_is_reviewed(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, **LABELED)
+    with review(tmp_path) as session:
+        reject(session, 1)
+        with pytest.raises(RunLocked):
+            make(tmp_path, model, **LABELED)
+
+
+def test_missing_decisions_are_found(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, **LABELED)
+    with review(tmp_path) as session:
+        accept(session, 1)
+        reject(session, 2)
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(LogDamaged, match=r"it has 1 decisions of reviewers, but summary\.json has 2"):
+        make(tmp_path, model, **LABELED)
+
+
+# What is shown, and samples
+
+
+def test_the_most_uncertain_rows_come_first_and_selections_combine(tmp_path: Path, model: str) -> None:
+    verified(tmp_path, model, writing(1.0, LABELS), guessing, **THREE_LABELS, count=30, verify="keep")
+    with reviewing(RunDirectory(tmp_path)) as session:
+        rows = session.select(Selection())
+        margins = [row.margin(session.format) for row in rows]
+        assert margins == sorted(margins, key=lambda margin: margin or 0)
+        flagged = session.select(Selection(flag="disagreement"))
+        assert flagged == [
+            row for row, margin in zip(rows, margins, strict=True) if margin is not None and margin < 0
+        ]
+        chosen = session.select(Selection(label="neutral", max_margin=0.1))
+        assert 0 < len(chosen) < 10
+        assert {row.values["label"] for row in chosen} == {"neutral"}
+        accept(session, chosen[0].number)
+        assert chosen[0] not in session.select(Selection())
+        parent = session.parent(rows[0])
+        assert parent is not None
+        assert set(parent) == set(NLI)
+
+
+def test_a_random_sample_estimates_the_share_of_right_labels(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, **LABELED)
+    with review(tmp_path) as session:
+        drawn = session.sample(20, seed=1)
+        for row in drawn[:12]:
+            accept(session, row.number)
+    with review(tmp_path) as session:
+        again = session.sample(20, seed=1)
+        assert [row.number for row in again] == [row.number for row in drawn]
+        for row in again[12:17]:
+            reject(session, row.number)
+        accept(session, again[17].number)
+        edit(session, again[18].number, premise="Another text.")
+        wrong = again[19]
+        new = next(label for label in ("neutral", "entailment") if label != wrong.values["label"])
+        with suppress(Refused):
+            edit(session, wrong.number, label=new)
+    sample = RunDirectory(tmp_path).summary()["review"]["sample"]
+    decided = 20 if sample["decided"] == 20 else 19
+    assert sample["right"] == 14
+    low, high = wilson_interval(14, decided) or (0, 0)
+    assert sample["interval"] == [round(low, 4), round(high, 4)]
+    assert "of a random sample (drawn from 30) 14 had the right label" in (tmp_path / "README.md").read_text()
+
+
+def test_the_interval_is_that_of_wilson() -> None:
+    assert wilson_interval(0, 0) is None
+    assert wilson_interval(93, 100) == pytest.approx((0.8625, 0.9657), abs=1e-4)
+    assert wilson_interval(100, 100) == pytest.approx((0.9630, 1.0), abs=1e-4)
