@@ -357,7 +357,7 @@ def test_given_contexts_of_all_shown_examples_stand_before_them() -> None:
         "Text 1:\nMilan is in Italy.\n\nText 2:\nRome is in Italy.\n\nThe examples below are about these texts, in "
         "this order. Here is a JSON array with 2 examples, written as [question, answer]:\n"
         '[["Where is Milan?","in Italy"],'
-        '["Where is Rome?","in Italy"]]\n\nThis is another text:\nParis is in France.\n\nWrite a JSON array of 5 more'
+        '["Where is Rome?","in Italy"]]\n\nText 3:\nParis is in France.\n\nWrite a JSON array of 5 more'
     )
 
 
