@@ -8,6 +8,7 @@ from datacreate.engines.factory import choose
 from datacreate.filters.registry import FILTERS
 from datacreate.finetuning.records import TRAINING, TrainingDirectory, read_training
 from datacreate.finetuning.train import TrainConfig, prepare
+from datacreate.formats.validate import shorten
 from datacreate.hardware import visible_gpus
 from datacreate.messages import no_notify
 from datacreate.plan import make_plan, read_inputs
@@ -49,7 +50,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         "format": inputs.inferred.format.name,
         "notes": notes,
         **({"corpus": inputs.passages.counts} if inputs.passages else {}),
-        **({"instruction": " ".join(config.instruction.split())} if config.instruction else {}),
+        **({"instruction": shorten(" ".join(config.instruction.split()))} if config.instruction else {}),
         "strategy": config.strategy,
         "models": [model.name for model in models.generators] if models else None,
         "engines": engines,

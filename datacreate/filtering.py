@@ -116,7 +116,9 @@ def filter_rows(
                     checkpoint = checkpoint_of(settings.verifier, settings)
                     engine = make_engine(checkpoint, settings, count=rows.total, notify=notify)
                     stack.callback(engine.close)
-                    verifier = Verifier(engine, checkpoint.name, rows.format, tuple(filters))
+                    verifier = Verifier(
+                        engine, checkpoint.name, rows.format, tuple(filters), rows.instruction
+                    )
                     filters.append(verifier)
                 for filter in filters:
                     filter.prepare(notify)

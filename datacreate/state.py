@@ -22,9 +22,8 @@ from datacreate.engines.base import Completion, Request
 from datacreate.errors import LogDamaged
 from datacreate.filters.base import Filter
 from datacreate.formats.example import Example, Json
-from datacreate.formats.parse import parse_completion
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.formats.validate import Candidate, Reason, Reject, shorten
+from datacreate.formats.validate import Candidate, Reason, Reject, parse_completion, shorten
 from datacreate.plan import RunPlan
 from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, label_question

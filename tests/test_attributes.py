@@ -373,6 +373,6 @@ def test_a_given_context_does_not_count_as_words(tmp_path: Path, model: str, att
     make(tmp_path / "run", model, engine, attributes=attributes, **how)
     asked = engine.history[0].messages[-1]["content"]
     assert re.search(
-        r"about this text, but with length: 2 to 3 words in question; topic: (sport|law), and", asked
+        r"about text 2, but with length: 2 to 3 words in question; topic: (sport|law), and", asked
     )
     assert counts(tmp_path / "run")["topic"] == {"sport": 5, "law": 5}

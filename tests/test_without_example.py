@@ -195,27 +195,18 @@ def test_the_card_and_show_say_the_instruction(tmp_path: Path, model: str) -> No
 
 
 def test_previewed_examples_can_be_saved_and_used(tmp_path: Path, model: str) -> None:
-    saved = tmp_path / "first.jsonl"
-    words = ["preview", "--instruction", TASK, *WORDS, "--model", model, "--save-examples", saved, "--json"]
-    ended = run(*words, "--count", 1)
+    saved, instructed = tmp_path / "first.jsonl", ["--instruction", TASK, *WORDS, "--model", model]
+    words = ["preview", *instructed, "--save-examples", saved, "--json", "--count", 3]
+    ended = run(*words)
     assert ended.code == 0, ended.err
     assert saved.read_text() == ended.out
-    ended = run(*words, "--count", 1)
+    ended = run(*words)
     assert (ended.code, "it exists" in ended.err) == (2, True)
-    words = [
-        "create",
-        "--example",
-        saved,
-        *WORDS,
-        "--model",
-        model,
-        "--count",
-        6,
-        "--run-dir",
-        tmp_path / "run",
-    ]
-    assert run(*words).code == 0
-    ended = run("preview", "--instruction", TASK, *WORDS, "--save-examples", tmp_path / "no" / "first.jsonl")
+    ended = run("create", "--example", saved, *instructed, "--count", 12, "--run-dir", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    spec = RunDirectory(tmp_path / "run").read_config().spec
+    assert [json.dumps(values) for values in spec.examples] == saved.read_text().splitlines()
+    ended = run("preview", *instructed, "--save-examples", tmp_path / "no" / "first.jsonl")
     assert (ended.code, "no such folder" in ended.err) == (2, True)
 
 

@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from datacreate.benchmarks.registry import SPLITS, Benchmark, Findings, Split
 from datacreate.errors import BenchmarkError, ExampleError
 from datacreate.files import replace_files
-from datacreate.formats.answers import draw_balanced
 from datacreate.formats.example import Example, Json, value_at
+from datacreate.formats.roles import draw_balanced
 from datacreate.formats.task_format import TaskFormat, bind, load_format
 from datacreate.paths import data_dir
 from datacreate.settings import FrozenModel

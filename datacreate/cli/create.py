@@ -36,8 +36,8 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     datacreate create --benchmark csqa --count train
     datacreate create --instruction @task.txt --inputs subject,body --labels topic=bug,billing,other --count 100
     """
-    from datacreate.cli.progress import CreationProgress
     from datacreate.cli.show import print_samples, print_summary
+    from datacreate.cli.terminal import CreationProgress
     from datacreate.create import create as create_
     from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.runs.directory import RunDirectory
@@ -81,8 +81,8 @@ def _dry_run(config: CreateConfig, as_json: bool) -> None:
 @json_option("Print the examples as JSON lines.")
 def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as_json: bool) -> None:
     """Show a few examples as `create` would make them; write nothing else than --save-examples."""
-    from datacreate.cli.progress import CreationProgress
     from datacreate.cli.show import print_samples
+    from datacreate.cli.terminal import CreationProgress
     from datacreate.create import create as create_
     from datacreate.runs.directory import RunDirectory
     from datacreate.runs.log import example_line

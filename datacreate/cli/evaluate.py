@@ -78,7 +78,7 @@ def evaluate(
     if flag := next((FormatOptions.flags()[name] for name in format_options if not files), None):
         raise click.UsageError(f"{flag}: that is for --test; remove it, or give --test FILE")
     from datacreate.benchmarks import load_registry
-    from datacreate.cli.progress import TrainingProgress
+    from datacreate.cli.terminal import TrainingProgress
 
     if zero_shot:
         from datacreate.zero_shot import answer_zero_shot

@@ -29,7 +29,7 @@ def filter(
     datacreate filter mine.jsonl --near 0.8 --semantic 0.95 --decontaminate csqa --balance
     datacreate filter mine.jsonl --verifier qwen3-8b --out clean.jsonl --rejects dropped.jsonl
     """
-    from datacreate.cli.progress import TrainingProgress
+    from datacreate.cli.terminal import TrainingProgress
     from datacreate.filtering import filter_rows
 
     with TrainingProgress("rows") as shown:

@@ -50,8 +50,8 @@ def serve(
     datacreate serve --model qwen2.5-7b-instruct -- --data-parallel-size 4
     """
     from datacreate.checkpoints import read_adapter, resolve, with_adapter
-    from datacreate.cli.progress import CreationProgress
-    from datacreate.serve import Endpoint, serving, wait
+    from datacreate.cli.terminal import CreationProgress
+    from datacreate.engines.factory import Endpoint, serving, wait_for_end
 
     options = EngineOptions.of(**engine)
     checkpoint = resolve(model, "instruct", trust_remote_code=options.trust_remote_code)
@@ -66,4 +66,4 @@ def serve(
             starting.close()
             echo(server.address.url)
             say(f"{checkpoint.name} is ready; Ctrl-C ends it")
-            wait(server)
+            wait_for_end(server)

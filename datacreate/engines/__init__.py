@@ -10,7 +10,7 @@ engines/
   self_test.py  the checks that a server must pass before a run
   local.py      starts, watches and stops servers on this machine
   vllm.py       command line, environment and memory of vLLM's server
-  llamacpp.py   the same for llama.cpp's; llamacpp_server.py is its process
+  llamacpp.py   the same for llama.cpp's, and its process
   settings.py   options: which engine and servers, how a model is loaded
-  factory.py    settings of a run -> its engines; GPUs of several servers
+  factory.py    settings of a run -> its engines; GPUs of several servers; `serve`
 """

@@ -1,11 +1,21 @@
-"""Builds the command line of llama.cpp's server (package xllamacpp): slots, context, memory. Any CPU."""
+"""llama.cpp's server (package xllamacpp), for any CPU: its slots, context and memory, and its process.
+
+xllamacpp contains llama.cpp's HTTP server as a library. The process sets its parameters, which `llamacpp_command` wrote
+as JSON, and waits. The API key is read from $LLAMA_API_KEY, which other users of the machine cannot see.
+
+    python -m datacreate.engines.llamacpp NAME ADAPTER PARAMETERS --host HOST --port PORT
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+from functools import reduce
 
 from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.child_process import SCRATCH
 from datacreate.engines.local import ServerCommand, check_memory
 from datacreate.errors import EngineError
 from datacreate.hardware import GIB, has_llamacpp, usable_cores
@@ -25,6 +35,8 @@ _ENVIRONMENT = {
     "GOMP_SPINCOUNT": "2000",
     "PYTHONSAFEPATH": "1",  # modules in the current folder must not shadow installed ones
 }
+
+_ENDS = {signal.SIGTERM, signal.SIGINT}
 
 
 def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> ServerCommand:
@@ -61,7 +73,36 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
         "offline": True,
     }
     lora = str(adapter.path) if adapter else ""
-    command = (sys.executable, "-m", "datacreate.engines.llamacpp_server", name, lora, json.dumps(parameters))
+    command = (sys.executable, "-m", __name__, name, lora, json.dumps(parameters))
     record = {"engine": "llamacpp", "device": "cpu", "threads": threads}
     record |= {"adapter": adapter.name} if adapter else {}
     return ServerCommand("llama.cpp", name, command, _ENVIRONMENT, slots, record)
+
+
+def _serve(name: str, lora: str, settings: str, _host: str, host: str, _port: str, port: str) -> None:
+    """Serve until SIGTERM."""
+    import xllamacpp
+
+    parameters = xllamacpp.CommonParams()
+    for path, value in json.loads(settings).items():
+        *parents, last = path.split(".")
+        setattr(reduce(getattr, parents, parameters), last, value)
+    parameters.model_alias = {name}
+    parameters.hostnames, parameters.port = [host], int(port)
+    parameters.api_keys = [key for key in [os.environ.get("LLAMA_API_KEY")] if key]
+    parameters.slot_save_path = os.environ[SCRATCH] + os.sep
+    if lora:
+        adapter = xllamacpp.CommonAdapterLoraInfo()
+        adapter.path, adapter.scale = lora, 1.0
+        parameters.lora_adapters = [adapter]
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # before the library starts its threads
+    try:
+        server = xllamacpp.Server(parameters)
+    except RuntimeError:  # llama.cpp has logged the reason
+        sys.exit(1)
+    signal.sigwait(_ENDS)
+    os._exit(0 if server else 1)  # do not wait for requests in flight
+
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:])

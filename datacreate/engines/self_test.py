@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jsonschema
 
 from datacreate.engines.base import Check, Completion, Messages, Request, Sampling, scoring
-from datacreate.formats.parse import extract_json
+from datacreate.formats.validate import extract_json
 
 _WORD = "qv7x"
 _LETTERS = ("A", "B")

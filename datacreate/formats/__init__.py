@@ -2,18 +2,16 @@
 
 example.py             Example, and the formatting example from a file
 reader.py              the rows of a file
-options.py             --format, --inputs, --answer, --labels, ...; overrides.py applies --labels and --range
-infer.py               the format of an example; infer_answers.py: its answer and options; infer_rows.py: of many rows
+options.py             --format, --inputs, --answer, --labels, ..., and what they change
+infer.py               the format of an example; infer_answers.py: answer, options; infer_rows.py: of many rows
+declare.py             the format of --format or of named fields, without an example
 infer_checks.py        refuses examples and options from which no right format can be inferred
-yes_no.py              yes and no in many languages
 task_format.py         TaskFormat; loads schemas/*.json and --format files
-roles.py               what each field is for
-answers.py             which option is right, however the answer field says it
-rules.py               conditions between fields; layouts.py: those of conversations, tags and function calls
+roles.py               what each field is for; which option is right, however the answer field says it
+rules.py               conditions between fields; conversations and function calls
 schema_keywords.py     the JSON Schema keywords that a format may use
 serialization.py       the prompt encoding: writes an example, reads an item
 response_schema.py     the grammar of a request
-parse.py               from a completion to candidates and rejects
-validate.py            Candidate, Reject, the reject reasons; validates an example
+validate.py            from a completion to candidates and rejects; the reject reasons; validates an example
 text_normalization.py  which texts are equal, and what a word is
 """

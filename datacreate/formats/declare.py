@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from datacreate.errors import FormatError, UsageError
-from datacreate.formats.answers import FIRST_CODES
 from datacreate.formats.example import Example, FieldPath, Json, dotted, replace_field
 from datacreate.formats.infer import InferredFormat, infer_format, summary
 from datacreate.formats.infer_checks import check_roles
 from datacreate.formats.options import FormatOptions
+from datacreate.formats.roles import FIRST_CODES
 from datacreate.formats.rules import ROLES_OF_RULE
 from datacreate.formats.schema_utils import (
     Schema,

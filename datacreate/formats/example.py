@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -71,6 +71,28 @@ def field_at(values: Json, path: FieldPath) -> Json:
     for key in path:
         values = values[key]
     return values
+
+
+def fields_of(values: Mapping[str, Json], path: FieldPath = ()) -> Iterator[tuple[FieldPath, Json]]:
+    """Every field with its path: also objects, each before its own fields."""
+    for key, value in values.items():
+        yield (*path, key), value
+        if isinstance(value, Mapping):
+            yield from fields_of(value, (*path, key))
+
+
+def leaves_of(values: Mapping[str, Json]) -> Iterator[tuple[FieldPath, Json]]:
+    """Every field that is not an object, with its path."""
+    return ((path, value) for path, value in fields_of(values) if not isinstance(value, Mapping))
+
+
+def has_field(values: Json, path: FieldPath) -> bool:
+    """Whether there is a field at `path`."""
+    try:
+        field_at(values, path)
+    except (KeyError, TypeError):
+        return False
+    return True
 
 
 def value_at(values: Json, path: FieldPath | None) -> Json:

@@ -21,11 +21,13 @@ from datacreate.formats.example import (
     dotted,
     field_at,
     find_unsupported_value,
+    leaves_of,
     one_line,
     value_at,
     values_in,
 )
 from datacreate.formats.infer_answers import (
+    are_yes_no,
     find_answer_start,
     find_named,
     find_options,
@@ -33,9 +35,10 @@ from datacreate.formats.infer_answers import (
     label_set,
     rare_labels,
     with_codes,
+    yes_no_labels,
 )
 from datacreate.formats.infer_checks import check_answer_values, check_layout, check_options
-from datacreate.formats.options import FormatOptions, field_overrides, leaves_of, named_field
+from datacreate.formats.options import FormatOptions, field_overrides, named_field
 from datacreate.formats.roles import Roles
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (
@@ -59,7 +62,6 @@ from datacreate.formats.task_format import (
     find_first_code,
     load_format,
 )
-from datacreate.formats.yes_no import are_yes_no, yes_no_labels
 from datacreate.paths import shipped
 
 _ANSWER_NAMES = (

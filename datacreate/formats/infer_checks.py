@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from datacreate.errors import ExampleError, UsageError
-from datacreate.formats.answers import FIRST_CODES, codes
-from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at, one_line, value_at
+from datacreate.formats.example import (
+    Example,
+    FieldPath,
+    Json,
+    dotted,
+    field_at,
+    fields_of,
+    one_line,
+    value_at,
+)
 from datacreate.formats.infer_answers import OPTIONS_NAMES
-from datacreate.formats.layouts import as_messages
 from datacreate.formats.options import FormatOptions, named_field
-from datacreate.formats.roles import Roles
+from datacreate.formats.roles import FIRST_CODES, Roles, codes
+from datacreate.formats.rules import as_messages
 from datacreate.formats.schema_utils import Schema, fixed_labels
 
 _CHAT_ROLES = ("system", "user", "assistant", "human", "gpt")
@@ -46,7 +54,7 @@ def check_layout(
     """Raises ExampleError for a layout that would be misread; without `answer` any of the scalars may be the answer."""
     answers = {answer: scalars[answer]} if answer is not None and answer in scalars else dict(scalars)
     ignored = [tuple(name.split(".")) for name in options.ignore]
-    for path, value in _fields(example.values):
+    for path, value in [((), example.values), *fields_of(example.values)]:
         if any(path[: len(each)] == each for each in ignored):
             continue
         if isinstance(value, Mapping):
@@ -95,16 +103,6 @@ def check_answer_values(roles: Roles, own: Schema, example: Example) -> None:
             f"--labels or --range for {dotted(roles.answer or ())}: it points at one of the {len(options)} options in "
             f"{dotted(roles.options or ())}; its values can only be {wanted}"
         )
-
-
-def _fields(value: Mapping[str, Json], path: FieldPath = ()) -> Iterator[tuple[FieldPath, Json]]:
-    """Every field with its path, and the object itself."""
-    yield path, value
-    for key, part in value.items():
-        if isinstance(part, Mapping):
-            yield from _fields(part, (*path, key))
-        else:
-            yield (*path, key), part
 
 
 def _check_named_texts(path: FieldPath, value: Mapping[str, Json], answers: Mapping[FieldPath, Json]) -> None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from datacreate.errors import DatacreateError, ExampleError
-from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, value_at
+from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, leaves_of, value_at
 from datacreate.formats.infer import InferredFormat, infer_format, with_ignored
-from datacreate.formats.options import FormatOptions, leaves_of
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import Schema, is_number, leaves, nullable, schema_at, with_field
 from datacreate.formats.task_format import TaskFormat, default_inputs, load_format

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, model_validator
 
 from datacreate.errors import UsageError
-from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, field_at
+from datacreate.formats.example import (
+    JSON_TYPES,
+    Example,
+    FieldPath,
+    Json,
+    dotted,
+    field_at,
+    fields_of,
+    leaves_of,
+)
 from datacreate.formats.reader import MAX_EXAMPLES
 from datacreate.settings import CommaList, Pairs, Settings, TextOrFile, setting
 
@@ -140,26 +149,9 @@ def first_source(values: Mapping[str, Any]) -> Any:
     return next(iter(_several(values.get("example")) or ()), None)
 
 
-def leaves_of(value: Json, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Json]]:
-    """Every field that is not an object, with its path."""
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from leaves_of(part, (*path, key))
-    else:
-        yield path, value
-
-
-def _all_fields(value: Mapping[str, Json], path: FieldPath = ()) -> Iterator[FieldPath]:
-    """Every field, objects included, with its path."""
-    for key, part in value.items():
-        yield (*path, key)
-        if isinstance(part, Mapping):
-            yield from _all_fields(part, (*path, key))
-
-
 def named_field(example: Example, name: str, option: str) -> FieldPath:
     """The path of a field that the user names. Raises UsageError if the example lacks it."""
-    fields = {".".join(path): path for path in _all_fields(example.values)}
+    fields = {".".join(path): path for path, _ in fields_of(example.values)}
     if name not in fields:
         known = ", ".join(dotted(path) for path, _ in leaves_of(example.values))
         raise UsageError(f"{option} {name}: the example has no such field; it has {known}")

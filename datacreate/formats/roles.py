@@ -1,10 +1,21 @@
-"""Defines `Roles`: what each field of a task format is for."""
+"""Defines `Roles`, what each field of a task format is for, and `Answers`, which answer is right.
+
+The right answer is one of the fixed labels, or one of the example's own options. The answer field can hold the option
+itself, its position (from 0 or 1, as a number or a text), its letter, or its key in a list beside the options.
+`Answers` hides the difference: a choice is always an index.
+"""
 
 from __future__ import annotations
 
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
 
-from datacreate.formats.example import FieldPath, Json, dotted
+from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, replace_field, value_at
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,3 +71,119 @@ ROLES_SCHEMA = {
     "type": "object",
 }
 """The schema of `roles` in a format file."""
+
+FIRST_CODES: tuple[Json, ...] = (0, 1, "0", "1", "A", "a")
+"""What an answer field holds for the first option, if it holds positions or letters."""
+
+
+def codes(first: Json, number: int) -> list[Json]:
+    """What an answer field holds for each of `number` options: A, B, C, ... or 0, 1, 2, ..."""
+    if isinstance(first, str):
+        return [str(int(first) + i) if first.isdigit() else chr(ord(first) + i) for i in range(number)]
+    return [first + i for i in range(number)]
+
+
+def first_code(values: Sequence[Json]) -> Json:
+    """The first of consecutive codes; None if the values are something else."""
+    first = values[0] if values and type(values[0]) is not bool else None
+    return first if first in FIRST_CODES and list(values) == codes(first, len(values)) else None
+
+
+def label_key(value: Json) -> str:
+    """The same text for equal labels: 4 and 4.0 are equal, 1 and true are not."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return canonical_json(value)
+
+
+def draw_balanced(
+    items: Sequence[T],
+    number: int,
+    rng: Random,
+    label_of: Callable[[T], Json],
+    shown: Iterable[T] = (),
+    fits: Callable[[T], bool] = lambda _: True,
+) -> list[T]:
+    """At most `number` of the items that fit, at random; together with `shown` they have each label equally often."""
+    waiting: dict[str, deque[T]] = {}
+    for item in rng.sample(items, len(items)):
+        waiting.setdefault(label_key(label_of(item)), deque()).append(item)
+    counts = Counter(label_key(label_of(item)) for item in shown)
+    drawn: list[T] = []
+    while waiting and len(drawn) < number:
+        label = min(waiting, key=counts.__getitem__)
+        item = waiting[label].popleft()
+        if not waiting[label]:
+            del waiting[label]
+        if fits(item):
+            drawn.append(item)
+            counts[label] += 1
+    return drawn
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The possible answers of the examples of a format."""
+
+    roles: Roles
+    labels: tuple[Json, ...] | None  # fixed for all examples
+    own_options: bool  # whether each example has its own options
+    first_code: Json = None  # what the answer is for the first option, if it is a position or a letter
+    is_text: bool = True  # the answer field holds text
+
+    @property
+    def are_coded(self) -> bool:
+        """Whether the answer names an option by its position, letter or key."""
+        return self.roles.keys is not None or self.first_code is not None
+
+    def choices(self, values: Mapping[str, Json]) -> list[Json]:
+        """The possible answers: the fixed labels, or the example's own options; empty for free text."""
+        if self.labels:
+            return list(self.labels)
+        listed = value_at(values, self.roles.options) if self.roles.answer and self.own_options else None
+        return list(listed) if isinstance(listed, list) else []
+
+    def chosen(self, values: Mapping[str, Json]) -> int | None:
+        """The index of the right one of `choices`; None if the answer is none of them, or free text."""
+        answer, possible = value_at(values, self.roles.answer), self._codes(values)
+        if self.labels:
+            keys = list(map(label_key, possible))
+            if label_key(answer) in keys:
+                return keys.index(label_key(answer))
+        texts, text = list(map(str, possible)), str(answer)
+        if text not in texts:  # case and outer spaces do not count
+            texts, text = [each.casefold().strip() for each in texts], text.casefold().strip()
+        return texts.index(text) if text in texts else None
+
+    def with_choice(self, values: Mapping[str, Json], index: int) -> dict[str, Json]:
+        """The example with another of its `choices` as the answer."""
+        assert self.roles.answer is not None, "called only for formats with an answer"
+        code = self._codes(values)[index]
+        if not self.labels and self.is_text:
+            code = str(code)  # options may be numbers where the answer field holds text
+        return replace_field(values, self.roles.answer, code)
+
+    def with_options(self, values: Mapping[str, Json], order: Sequence[int]) -> dict[str, Json]:
+        """The example with its options in another order; a position, letter or key as the answer follows its option."""
+        assert self.roles.options is not None, "called only for formats with options"
+        right, listed = self.chosen(values), self.choices(values)
+        moved = replace_field(values, self.roles.options, [listed[index] for index in order])
+        return moved if right is None or not self.are_coded else self.with_choice(moved, order.index(right))
+
+    def text(self, values: Mapping[str, Json]) -> str:
+        """The answer in words: the text of the right option, the label, or the free text."""
+        index = self.chosen(values)
+        if index is not None:
+            return str(self.choices(values)[index])
+        answer = value_at(values, self.roles.answer)
+        if isinstance(answer, list):
+            return ", ".join(map(str, answer[:1] if self.roles.answer_start else answer))
+        return str(answer)
+
+    def _codes(self, values: Mapping[str, Json]) -> list[Json]:
+        """What the answer field holds for each of `choices`."""
+        possible = self.choices(values)
+        if self.roles.keys and not self.labels:
+            keys = value_at(values, self.roles.keys)
+            return list(keys) if isinstance(keys, list) and len(keys) == len(possible) else []
+        return possible if self.first_code is None else codes(self.first_code, len(possible))

@@ -27,7 +27,6 @@ import jsonschema
 from jsonschema.validators import extend
 
 from datacreate.errors import ExampleError, FormatError, UsageError
-from datacreate.formats.answers import Answers, codes, first_code
 from datacreate.formats.example import (
     Example,
     FieldPath,
@@ -35,19 +34,22 @@ from datacreate.formats.example import (
     canonical_json,
     dotted,
     field_at,
+    has_field,
     replace_field,
     value_at,
     values_in,
 )
 from datacreate.formats.infer_checks import check_alike
-from datacreate.formats.layouts import (
+from datacreate.formats.roles import LISTS, ROLES_SCHEMA, Answers, Roles, codes, first_code
+from datacreate.formats.rules import (
+    ROLES_OF_RULE,
+    Rule,
     call_schema,
     prompt_texts,
+    rule_holds,
     turns_schema,
     with_turns,
 )
-from datacreate.formats.roles import LISTS, ROLES_SCHEMA, Roles
-from datacreate.formats.rules import ROLES_OF_RULE, Rule, rule_holds
 from datacreate.formats.schema_keywords import FORMAT_CHECKER, describe_error, resolve
 from datacreate.formats.schema_utils import (
     Schema,
@@ -229,19 +231,11 @@ class TaskFormat:
             raise ExampleError(f"{start}{at}: {describe_error(error)[:200]} (format {self.name}); {remedy}")
         for rule in sorted(self.rules):
             for path in (self.roles.single().get(role) for role in ROLES_OF_RULE[rule]):
-                if path and not _has_field(example.values, path):
+                if path and not has_field(example.values, path):
                     raise ExampleError(f"{start}the rule {rule} needs the field {dotted(path)}; add it")
             if not rule_holds(rule, self.answers, example.values):
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
                 raise ExampleError(f"{start}the example breaks the rule {rule} ({roles}); fix the example")
-
-
-def _has_field(values: Json, path: FieldPath) -> bool:
-    try:
-        field_at(values, path)
-    except (KeyError, TypeError):
-        return False
-    return True
 
 
 def load_format(name_or_path: str) -> TaskFormat:
@@ -370,7 +364,7 @@ def specialize(
         allowed = value_at(values, roles.keys) if roles.keys else codes(format.first_code, number)
         schema = with_field(schema, roles.answer, {"enum": list(allowed)})
     for path in filter(None, (*roles.ignored, roles.keys)):
-        if _has_field(values, path):
+        if has_field(values, path):
             schema = with_field(schema, path, {"const": field_at(values, path)})
     if format.roles.turns:
         listed = max((field_at(each, format.roles.turns) for each in (values, *others)), key=len)
@@ -384,12 +378,12 @@ def specialize(
         tools = field_at(values, format.roles.tools)
         schema = with_field(schema, format.roles.tools, {"const": tools})
         schema = with_field(schema, format.roles.call, call_schema(tools))
-    single = {role: path for role, path in roles.single().items() if _has_field(values, path)}
+    single = {role: path for role, path in roles.single().items() if has_field(values, path)}
     if "context" in single and not _varies(schema, single["context"]):
         del single["context"]
     inputs = tuple(path for path in roles.inputs if _varies(schema, path))
     tags, ignored = (
-        tuple(path for path in paths if _has_field(values, path)) for paths in (roles.tags, roles.ignored)
+        tuple(path for path in paths if has_field(values, path)) for paths in (roles.tags, roles.ignored)
     )
     return replace(format, schema=schema, roles=Roles(inputs=inputs, tags=tags, ignored=ignored, **single))
 

@@ -1,7 +1,8 @@
-"""Validates an example, and defines the reasons for which an example is rejected.
+"""From a completion to valid examples and rejects, and the reasons for which an example is rejected.
 
-The grammar ensures most of the schema. This module checks the rest: all keywords with `jsonschema`, the text itself
-(blank, control characters, placeholders), and the rules between fields.
+`parse_completion` extracts the JSON array and reads its items; a truncated array still yields its complete items.
+`validate_example` checks what the grammar does not ensure: all keywords with `jsonschema`, the text itself (blank,
+control characters, placeholders), and the rules between fields.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
 
@@ -20,6 +21,7 @@ from datacreate.formats.example import Example, Json, dotted, find_unsupported_v
 from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS, describe_error
 from datacreate.formats.schema_utils import normalize_values
+from datacreate.formats.serialization import MalformedItem, PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
@@ -78,6 +80,11 @@ _VISIBLE = re.compile(r"[^\s\u00ad\u115f\u1160\u200b-\u200f\u2028-\u202e\u2060-\
 _WORD = re.compile(r"[^\W_]|[\u2190-\u2bff\U0001f000-\U0001faff]")  # a letter, a digit, an arrow, an emoji
 
 
+_DECODER = json.JSONDecoder()
+_BEFORE_ITEM = re.compile(r"[ \t\r\n,]*")
+_AFTER_ITEM = re.compile(r"[ \t\r\n]*[,\]]")
+
+
 @dataclass(frozen=True)
 class Reject:
     """A generated text that was not accepted."""
@@ -114,6 +121,77 @@ class Candidate:
         known = hashlib.sha256(passage.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         passage_id = known if passage and format.context_is_given else ""
         return cls(Example(values), inputs, key, format.compared_text(values), passage, passage_id)
+
+
+def parse_completion(
+    text: str, encoding: PromptEncoding, count: int, *, truncated: bool, keep_complete_items: bool = True
+) -> list[Candidate | Reject]:
+    """The items of a completion in order, each a valid candidate or a reject.
+
+    `count`: number of examples requested. `truncated`: generation stopped at max_tokens. `keep_complete_items`:
+    of an incomplete array.
+    """
+    if not text.strip():
+        return [Reject(Reason.NO_RESPONSE, "")]
+    body = extract_json(text)
+    incomplete = Reject(Reason.TRUNCATED if truncated else Reason.INVALID_JSON, shorten(text))
+    if not body.startswith("["):
+        return [incomplete]
+    items, complete = _parse_array(body)
+    results: list[Candidate | Reject] = []
+    if complete or keep_complete_items:
+        results += [parse_item(item, encoding) for item in items[:count]]
+        results += [Reject(Reason.NOT_NEEDED, shorten(item)) for item in items[count:]]
+    if not complete:
+        results.append(incomplete)
+    return results or [Reject(Reason.NO_RESPONSE, shorten(text))]
+
+
+def parse_item(item: Json, encoding: PromptEncoding) -> Candidate | Reject:
+    """Parse and validate one item of the array."""
+    try:
+        values = encoding.read(item)
+        if encoding.has_placeholder(values):
+            return Reject(Reason.PLACEHOLDER, shorten(item))
+        result = validate_example(values, encoding.format)
+    except (MalformedItem, RecursionError):
+        return Reject(Reason.SCHEMA_VIOLATION, shorten(item))
+    return result if isinstance(result, Candidate) else replace(result, text=shorten(item))
+
+
+def _parse_array(body: str) -> tuple[list[Json], bool]:
+    """The items of a JSON array, and whether the array is complete."""
+    try:
+        value, _ = _DECODER.raw_decode(body)
+        return value, True
+    except (ValueError, RecursionError):
+        return list(_complete_items(body)), False
+
+
+def _complete_items(body: str) -> Iterator[Json]:
+    position = 1
+    while start := _BEFORE_ITEM.match(body, position):
+        try:
+            item, position = _DECODER.raw_decode(body, start.end())
+        except (ValueError, RecursionError):
+            return
+        closed = position == len(body) and isinstance(item, list | dict | str)
+        if not closed and not _AFTER_ITEM.match(body, position):
+            return  # a number at the end may be cut: 12 of 123
+        yield item
+
+
+def extract_json(text: str) -> str:
+    """The JSON value in a completion, without a thinking block and text before it; "" if there is none.
+
+    The grammar lets a model write nothing else, but some servers apply it only after the model's thoughts.
+    """
+    if not text.lstrip().startswith(("[", "{")):
+        if "<think>" in text and "</think>" not in text:
+            return ""
+        text = text.rpartition("</think>")[2]
+    start = re.search(r"[\[{]", text)
+    return text[start.start() :] if start else ""
 
 
 def validate_example(

@@ -130,18 +130,16 @@ def _fixed_answers_sentence(format: TaskFormat) -> str:
 
     Without this sentence, small models often write statements instead.
     """
-    question = _question_with_labels(format)
-    return f" Each {dotted(question)} is one that {_label_names(format)} alone answers." if question else ""
+    if (question := _question_with_labels(format)) is None:
+        return ""
+    choices = _listed(list(map(str, format.labels or ())), "or")
+    return f" Each {dotted(question)} is one that {choices} alone answers."
 
 
 def _question_with_labels(format: TaskFormat) -> FieldPath | None:
     """The input named question, if its answer is a fixed label."""
     question = next((path for path in format.roles.inputs if path[-1] == "question"), None)
     return question if format.labels and not format.roles.tools else None
-
-
-def _label_names(format: TaskFormat) -> str:
-    return _listed(list(map(str, format.labels or ())), "or")
 
 
 def _answered_question(encoding: PromptEncoding) -> str | None:
@@ -189,7 +187,7 @@ def describe_fields(encoding: PromptEncoding, without: str | None = None) -> str
     limits = "".join(f" The {name} is {words}." for name, words in told.items() if words)
     described = {(name,): part for name, part in fields.items()} | dict(leaves({"properties": fields}))
     about = "".join(
-        f" The {dotted(path)}: {part['description'].strip().rstrip('.')}."
+        f" The {dotted(path)}: {' '.join(part['description'].split()).rstrip('.')}."
         for path, part in described.items()
         if isinstance(part, Mapping) and part.get("description")
     )
@@ -208,7 +206,7 @@ def _without_example(encoding: PromptEncoding, different: str) -> str:
     ]
     texts = f"a real {_listed(worded, 'and')}" if worded else ""
     if question:
-        choices = _label_names(encoding.format)
+        choices = _listed([_shown(label) for label in encoding.format.labels or ()], "or")
         asked = f"a {question} as a whole sentence that someone would ask, and whose answer is the {choices} before it"
         request = f" In each, write {' and '.join(filter(None, (texts, asked)))}, {different}."
     else:
@@ -233,13 +231,23 @@ def _words(schema: Json) -> str:
         return ""
     if "const" in schema or (values := fixed_labels(schema)) is None:
         return _words_of_kind(schema)
-    return f"one of {', '.join(value if isinstance(value, str) else json.dumps(value) for value in values)}"
+    return f"one of {', '.join(map(_shown, values))}"
+
+
+def _shown(value: Json) -> str:
+    """A value as the model writes it, a text without quotes."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _branch(schema: Json) -> str:
+    """The values of a schema in words, also those of a constant or of a text."""
+    return _shown(constant_of(schema)) if is_constant(schema) else _words(schema) or "a text"
 
 
 def _words_of_kind(schema: Schema) -> str:
     branches = schema.get("anyOf") or schema.get("oneOf")
     if branches:
-        return " or ".join(_words(branch) or "a text" for branch in branches)
+        return " or ".join(map(_branch, branches))
     kind = schema.get("type")
     if kind in ("integer", "number"):
         bounds = _bounds(schema.get("minimum"), schema.get("maximum"))
@@ -247,7 +255,7 @@ def _words_of_kind(schema: Schema) -> str:
     if parts := schema.get("properties"):
         return f"an object with {', '.join(_named(name, part) for name, part in parts.items())}"
     if prefix := schema.get("prefixItems"):
-        return f"a list of {', then '.join(_words(part) or 'a text' for part in prefix)}"
+        return f"a list of {', then '.join(map(_branch, prefix))}"
     if "items" in schema:
         number = _bounds(schema.get("minItems"), schema.get("maxItems"))
         inner = _words(schema["items"])
@@ -270,7 +278,7 @@ def _bounds(low: Json, high: Json) -> str:
 def _named(name: str, schema: Json) -> str:
     """A field of an object, with its constant or what it can be."""
     if is_constant(schema):
-        return f"{name} {json.dumps(constant_of(schema), ensure_ascii=False)}"
+        return f"{name} {_shown(constant_of(schema))}"
     words = _words(schema)
     return f"{name} ({words})" if words else name
 

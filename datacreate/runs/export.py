@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from datacreate.errors import RunError, UsageError
 from datacreate.files import refuse_links
 from datacreate.formats.example import FieldPath, Json, dotted, field_at, value_at
-from datacreate.formats.layouts import as_messages
+from datacreate.formats.rules import as_messages
 from datacreate.formats.schema_utils import leaves
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import replaced_by_one

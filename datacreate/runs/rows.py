@@ -66,6 +66,7 @@ class Rows:
     total: int  # at least the number of rows
     read: Callable[[], Iterator[Row | InvalidRow]]
     inputs: tuple[Path, ...]  # files that an output must not overwrite
+    instruction: str | None = None  # of a run
 
 
 def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
@@ -208,7 +209,7 @@ def _rows_of_run(run: RunDirectory) -> Rows:
             yield Row(number, example_line(values), Candidate.of(values, config.format))
 
     files = (run.config_path, run.log_path, run.train_path, run.summary_path, run.card_path)
-    return Rows(run.path, config.format, config.count, read, files)
+    return Rows(run.path, config.format, config.count, read, files, config.spec.instruction)
 
 
 def _checked(row: RawRow, format: TaskFormat) -> Row | InvalidRow:

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from datacreate.formats.answers import draw_balanced
 from datacreate.formats.example import Example, Json, value_at
+from datacreate.formats.roles import draw_balanced
 from datacreate.formats.task_format import TaskFormat
 from datacreate.selection.queue import Parent
 

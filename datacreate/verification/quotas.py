@@ -7,8 +7,8 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from datacreate.formats.answers import label_key
 from datacreate.formats.example import Json
+from datacreate.formats.roles import label_key
 
 
 class Quotas:

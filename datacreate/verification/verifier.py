@@ -12,9 +12,11 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
 from datacreate.prompts.label_scoring import (
+    LabelQuestion,
     check_lettered,
     check_scorable,
     label_question,
+    scoring_system,
 )
 from datacreate.verification.label_noise import MIN_ROWS, calibrated, label_means
 from datacreate.verification.scoring import (
@@ -35,17 +37,25 @@ class Verifier(Filter):
 
     reason = Reason.REJECTED_BY_VERIFIER
 
-    def __init__(self, engine: Engine, model: str, format: TaskFormat, others: Sequence[Filter]) -> None:
-        """Raises UsageError if labels are free text."""
+    def __init__(
+        self,
+        engine: Engine,
+        model: str,
+        format: TaskFormat,
+        others: Sequence[Filter],
+        instruction: str | None = None,
+    ) -> None:
+        """`instruction`: that the rows were written with. Raises UsageError if labels are free text."""
         check_scorable(format, f"--verifier {model}")
         self._engine, self._model, self._format, self._others = engine, model, format, others
+        self._instruction = instruction
         self._lettered = False
         self._means: Sequence[float | None] | None = None
         self._sample: dict[str, Probabilities | None] = {}  # by the id of an example
         self._scores: dict[str, Probabilities | None] = {}  # of the sample and this batch
 
     def prepare(self, notify: Notify = no_notify) -> None:
-        self._engine.start([scores_are_real()])
+        self._engine.start([scores_are_real(scoring_system(self._instruction))])
         self._lettered = self._engine.needs_letters(self._format.labels or ())
         if self._lettered:
             check_lettered(self._format, "--verifier", self._model)
@@ -72,7 +82,7 @@ class Verifier(Filter):
             candidate.example.id: question
             for candidate in candidates
             if all(other.match(candidate) is None for other in self._others)
-            and (question := label_question(self._format, candidate.example.values, lettered=self._lettered))
+            and (question := self._question(candidate))
         }
         seeded = [(question, question.shown) for question in questions.values()]
         scores = score_labels(self._engine, seeded, lambda _: None)
@@ -80,6 +90,14 @@ class Verifier(Filter):
             id: round_probabilities(found) if found else None
             for id, found in zip(questions, scores, strict=True)
         }
+
+    def _question(self, candidate: Candidate) -> LabelQuestion | None:
+        return label_question(
+            self._format,
+            candidate.example.values,
+            lettered=self._lettered,
+            instruction=self._instruction,
+        )
 
     def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
         scores = self._scores.get(candidate.example.id)

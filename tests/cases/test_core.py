@@ -14,11 +14,11 @@ from datacreate.engines.base import Completion, Request
 from datacreate.errors import ExampleError, TrainingError, UsageError
 from datacreate.filtering import DatasetFilterSettings, filter_rows
 from datacreate.finetuning.rows import read_source, training_set
-from datacreate.formats.answers import codes
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
 from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
+from datacreate.formats.roles import codes
 from datacreate.formats.task_format import bind, read_format
 from datacreate.formats.validate import Candidate, Reject, validate_example
 from datacreate.runs.directory import RunDirectory

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.cli.progress import CreationProgress, TrainingProgress
+from datacreate.cli.terminal import CreationProgress, TrainingProgress
 from datacreate.formats.task_format import load_format
 from datacreate.formats.validate import Reason
 from datacreate.pipeline import Uncommitted

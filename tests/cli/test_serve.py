@@ -15,14 +15,15 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from datacreate import hardware, serve
+from datacreate import hardware
 from datacreate.checkpoints import Checkpoint, resolve
+from datacreate.engines import factory
 from datacreate.engines.addresses import Address, Addresses
+from datacreate.engines.factory import Endpoint, serving, wait_for_end
 from datacreate.engines.local import LocalServer, ServerCommand
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.hardware import has_llamacpp
-from datacreate.serve import Endpoint, serving, wait
 from tests.engines.helpers import make
 from tests.inprocess import typed
 from tests.process import ROOT
@@ -45,8 +46,10 @@ def test_invalid_settings_are_one_line(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
 ) -> None:
     if words[0] == "--":  # for vLLM's server
-        monkeypatch.setattr(serve, "choose", lambda *_: "vllm")
-        monkeypatch.setattr(serve, "server_commands", lambda *_, **__: pytest.fail("the model is converted"))
+        monkeypatch.setattr(factory, "choose", lambda *_: "vllm")
+        monkeypatch.setattr(
+            factory, "server_commands", lambda *_, **__: pytest.fail("the model is converted")
+        )
     ended = typed("serve", "--model", str(tiny_gguf), *words)
     assert (ended.code, says in ended.failure) == (2, True), ended.err
     assert "starting llama.cpp" not in ended.err
@@ -70,7 +73,7 @@ def test_the_engine_is_that_of_a_small_run(tiny_gguf: Path, monkeypatch: pytest.
     def commands(_: Checkpoint, options: EngineOptions, **__: object) -> None:
         raise EngineError(f"chosen: {options.engine}")
 
-    monkeypatch.setattr(serve, "server_commands", commands)
+    monkeypatch.setattr(factory, "server_commands", commands)
     assert typed("serve", "--model", str(tiny_gguf)).failure.endswith("chosen: llamacpp")
 
 
@@ -92,11 +95,11 @@ Serving = Callable[..., AbstractContextManager[LocalServer]]
 def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serving:
     """`serving` with a Python script as the server, registered in tmp_path/servers."""
 
-    monkeypatch.setattr(serve, "_check", lambda *_: None)
+    monkeypatch.setattr(factory, "_check_arguments", lambda *_: None)
 
     def start(script: str, *more: str) -> AbstractContextManager[LocalServer]:
         command = ServerCommand("llama.cpp", "tiny", (sys.executable, "-c", script), {}, 4)
-        monkeypatch.setattr(serve, "server_commands", lambda *_, **__: [command])
+        monkeypatch.setattr(factory, "server_commands", lambda *_, **__: [command])
         checkpoint = resolve(str(tiny_gguf), "instruct")
         endpoint = Endpoint(register_dir=tmp_path / "servers")
         return serving(checkpoint, EngineOptions(), endpoint, more, lambda _: None)
@@ -111,7 +114,7 @@ def test_a_server_is_registered_while_it_is_ready(serving_script: Serving, tmp_p
         with suppress(OSError):
             urlopen(f"{found.url}/die")
         with pytest.raises(ServersUnavailable, match=r"ended \(exit code 3\).*run the same command"):
-            wait(server)
+            wait_for_end(server)
     assert list((tmp_path / "servers").iterdir()) == []
 
 

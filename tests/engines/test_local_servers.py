@@ -34,7 +34,7 @@ def servers_of(pid: int) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(pid).children(recursive=True):
         with suppress(psutil.Error):  # it has just ended
-            if process.cmdline()[1:3] == ["-m", "datacreate.engines.llamacpp_server"]:
+            if process.cmdline()[1:3] == ["-m", "datacreate.engines.llamacpp"]:
                 found.append(process)
     return found
 

@@ -199,7 +199,7 @@ def test_a_label_is_no_content_of_another_field(text: str, found: bool) -> None:
 
 def test_a_conversation_is_described() -> None:
     user = chat_prompt(PromptEncoding(declared(format="chat", turns=2)), (), 5)[1]["content"]
-    assert 'then an object with role "assistant", content' in user
+    assert "then an object with role assistant, content" in user
     assert "The user writes 2 messages in each" in user
 
 

@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
-from datacreate.formats.parse import parse_completion
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import bind, read_format
-from datacreate.formats.validate import Candidate, Reject
+from datacreate.formats.validate import Candidate, Reject, parse_completion
 from tests.formats import examples
 from tests.formats.examples import encoding_of, inferred, json_objects
 from tests.scripted import fill

@@ -10,10 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datacreate.formats.example import Example, canonical_json
-from datacreate.formats.parse import parse_completion, parse_item
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, bind, read_format
-from datacreate.formats.validate import Candidate, Reason, Reject
+from datacreate.formats.validate import Candidate, Reason, Reject, parse_completion, parse_item
 from tests.formats import examples
 from tests.formats.examples import encoding_of, inferred, json_values
 

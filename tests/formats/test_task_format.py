@@ -11,11 +11,10 @@ import pytest
 
 from datacreate.errors import ExampleError, FormatError
 from datacreate.formats.example import Example, canonical_json
-from datacreate.formats.parse import parse_item
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, bind, load_format, read_format
-from datacreate.formats.validate import Candidate, Reason, Reject
+from datacreate.formats.validate import Candidate, Reason, Reject, parse_item
 from tests.formats import examples
 
 TEXT = {"type": "string"}
