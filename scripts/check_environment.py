@@ -78,20 +78,26 @@ def modules(name: str) -> list[str]:
 
 
 def imports(name: str) -> Iterator[str]:
-    """Modules that cannot be imported, with the error. Each in its own process, without a network."""
+    """Modules that cannot be imported, with the error. Together first; only if that fails one by one, which is slow."""
+    if error := import_error(", ".join(modules(name))):
+        errors = {module: import_error(module) for module in modules(name)}
+        alone = [f"import {module}: {error}" for module, error in errors.items() if error]
+        yield from alone or [f"together, but not alone: {error}"]
+
+
+def import_error(names: str) -> str | None:
+    """The error of importing modules in a new process, without GPU and network; None if it works."""
     environment = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "CUDA_VISIBLE_DEVICES": "",
     }
-    for module in modules(name):
-        command = [sys.executable, "-P", "-c", f"import {module}"]
-        ended = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=IMPORT_SECONDS
-        )
-        if ended.returncode != 0:
-            yield f"import {module}: {(ended.stderr.strip().splitlines() or [f'exit code {ended.returncode}'])[-1]}"
+    command = [sys.executable, "-P", "-c", f"import {names}"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=IMPORT_SECONDS)
+    if ended.returncode == 0:
+        return None
+    return (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
 
 
 def main() -> None:

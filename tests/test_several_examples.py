@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from datacreate.engines.base import Completion, Request
 from datacreate.errors import EngineError, ExampleError, PromptTooLong, RunMismatch, UsageError
 from datacreate.formats.example import Example
 from datacreate.formats.options import FormatOptions
+from datacreate.formats.serialization import PromptEncoding
+from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import read_examples
@@ -59,6 +62,11 @@ FORMATS: dict[str, tuple[list[Row], str, dict[str, Any]]] = {
         mails("spam", "ham"),
         "answer: label; if label has a fixed set of values, add --labels label=spam,ham",
         {"label": {"type": "string"}},
+    ),
+    "a field of another name is no label, but it could be one": (
+        [{"body": text, "topic": topic} for text, topic in zip(MAIL, ("bug", "bill", "bug"), strict=False)],
+        "inputs: body, topic; if topic is a label, add --labels topic=bug,bill",
+        {"topic": {"type": "string"}},
     ),
     "nor is a part of a scale": (
         [{"text": text, "stars": stars} for text, stars in zip(MAIL, (1, 5, 5, 4), strict=True)],
@@ -335,6 +343,22 @@ def test_the_context_length_counts_all_shots(tmp_path: Path, model: str, shots: 
     assert RunDirectory(tmp_path).read_config().spec.num_examples == fit
     with pytest.raises(PromptTooLong, match="fewer --shots"):
         make(tmp_path / "many", model, engine, example=questions(6), shots=60, count=10)
+
+
+def test_given_contexts_of_all_shown_examples_stand_before_them() -> None:
+    rows = [
+        {"context": f"{city} is in Italy.", "question": f"Where is {city}?", "answer": "in Italy"}
+        for city in ("Rome", "Milan")
+    ]
+    roots, inferred = read_examples(rows, FormatOptions())
+    encoding = PromptEncoding(replace(inferred.format, context_is_given=True))
+    text = chat_prompt(encoding, roots, 5, Directions(passage="Paris is in France."))[-1]["content"]
+    assert text.startswith(
+        "Text 1:\nMilan is in Italy.\n\nText 2:\nRome is in Italy.\n\nThe examples below are about these texts, in "
+        "this order. Here is a JSON array with 2 examples, written as [question, answer]:\n"
+        '[["Where is Milan?","in Italy"],'
+        '["Where is Rome?","in Italy"]]\n\nText 3:\nParis is in France.\n\nWrite a JSON array of 5 more'
+    )
 
 
 def test_max_tokens_are_those_of_the_longest_example(tmp_path: Path, model: str) -> None:

@@ -1,9 +1,9 @@
-"""Infers the task format from one example.
+"""Infers the task format from one example, or from several.
 
 Types, nesting and list lengths come from the values. Roles come from field names and from relations between values:
 an answer that is one of the options, or a span of the context. All other texts are inputs. A label is only inferred
 from a top-level field with a usual name. Fixed labels and ranges cannot be seen in one example, except yes/no: the user
-gives them with --labels and --range.
+gives them with --labels and --range. Several examples show which fields may be null, and labels that repeat.
 """
 
 from __future__ import annotations
@@ -250,6 +250,11 @@ def _advice(format: TaskFormat, example: Example, every: Sequence[Mapping[str, J
         path: value for path, value in leaves_of(example.values) if isinstance(value, str | int | float)
     }
     for path, value in scalars.items():
+        repeated = label_set([value_at(values, path) for values in every])
+        if repeated and "," not in "".join(map(str, repeated)):
+            return (
+                f"; if {dotted(path)} is a label, add --labels {dotted(path)}={','.join(map(str, repeated))}"
+            )
         if _is_yes_no(value):
             texts = [text for text in scalars.values() if isinstance(text, str)]
             labels = yes_no_labels(value, texts) if isinstance(value, str) else None

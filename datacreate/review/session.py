@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +120,9 @@ class ReviewSession:
         self._embedder = embedder
         self.rows: list[ReviewRow] = []  # in order of their numbers, from 1
         self._filters: list[Filter] | None = None
-        self._passed: list[
-            list[Any]
-        ] = []  # values and row number (0: none) of what the filters have to know, in order
-        self._parents: dict[str, dict[str, Json]] | None = None
+        # What the filters have to know, in order: values and row number, 0 without one.
+        self._passed: list[list[Any]] = []
+        self._parents: dict[str, dict[str, Json]] = {}  # by id, as far as they were looked for in `_shown`
         spec = self.config.spec
         self.stats = RunStats.of(spec, self.format)
         quotas: Quotas | None = None
@@ -148,7 +148,8 @@ class ReviewSession:
             if isinstance(record, Commit):
                 self._add_rows(record, waiting)
                 commits.append(record)
-        self._commits = commits
+        texts = (values for commit in commits for values in commit.passed)
+        self._shown = chain(self.config.spec.examples, texts)  # in prompts
         if check := self.stats.label_noise_check:
             for row in self.rows:
                 if row.probabilities is not None:
@@ -211,13 +212,10 @@ class ReviewSession:
 
     def parent(self, row: ReviewRow) -> dict[str, Json] | None:
         """The example that the model was shown when it wrote the row."""
-        if self._parents is None:
-            texts = [
-                *self.config.spec.examples,
-                *(values for commit in self._commits for values in commit.passed),
-            ]
-            self._parents = {Example(values).id: values for values in texts}
-        return self._parents.get(row.commit.parent)
+        wanted = row.commit.parent
+        while wanted not in self._parents and (values := next(self._shown, None)) is not None:
+            self._parents[Example(values).id] = values
+        return self._parents.get(wanted)
 
     def select(self, selection: Selection, *, decided: bool = False) -> list[ReviewRow]:
         """The rows of a selection, in order; `decided`: those about which somebody has decided, too."""

@@ -9,10 +9,13 @@ from typing import Any
 import jsonschema
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
+from datacreate.formats.infer_rows import infer_from_examples
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import bind, read_format
@@ -255,6 +258,45 @@ def test_any_object_gives_a_format_or_an_error_of_one_line(values: dict[str, Any
     assert bind(read_format(json.loads(json.dumps(format.document())), "inferred"), Example(values)) == format
     for style in ("positional", "keyed"):
         check_round_trip(PromptEncoding(format, style), values)
+
+
+def variants(value: Any) -> st.SearchStrategy[Any]:
+    """The value, null, or another value of its type; of an object with the same keys."""
+    if isinstance(value, dict):
+        return st.fixed_dictionaries({key: variants(part) for key, part in value.items()})
+    if isinstance(value, list):
+        return st.just(value) | st.none() | st.just([]) | st.just(value * 2)
+    others = {str: st.text(max_size=12), int: st.integers(-9, 9)}
+    return st.just(value) | st.none() | others.get(type(value), st.just(value))
+
+
+@settings(max_examples=150)
+@given(data=st.data(), values=json_objects)
+def test_any_similar_objects_give_a_format_of_all_or_an_error_of_one_line(
+    data: st.DataObject, values: dict[str, Any]
+) -> None:
+    rows = [values, *data.draw(st.lists(variants(values), min_size=1, max_size=4))]
+    try:
+        found, result = infer_from_examples(list(map(Example, rows)), FormatOptions())
+    except DatacreateError as error:
+        found, message = (), str(error)
+    else:
+        message = "a format"
+    assert len(message.splitlines()) == 1
+    if not found:
+        return
+    format = result.format
+    assert read_format(json.loads(json.dumps(format.document())), "inferred") == format
+    encoding = PromptEncoding(format)
+    schema = json.loads(build_response_schema(encoding, 1, None))
+    for each in found:
+        written = encoding.write(each)
+        jsonschema.validate([written], schema, jsonschema.Draft202012Validator)
+        assert set(encoding.read(written)) == set(values)
+    labels = list(format.labels[:2]) if format.labels else None
+    made = fill(json.loads(build_response_schema(encoding, 2, labels)), random.Random(0), 10**6)
+    for item in parse_completion(json.dumps(made), encoding, 2, truncated=False):
+        assert isinstance(item, Reject) or format.validator.is_valid(item.example.values)
 
 
 def check_round_trip(encoding: PromptEncoding, values: dict[str, Any]) -> None:
