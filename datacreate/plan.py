@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint
@@ -86,16 +88,10 @@ class RunPlan:
     notes: tuple[str, ...]  # for the user: the inferred format, warnings
     passages: Passages | None = None  # of the user's documents
 
-    def directions_of(self, request: int) -> Directions:
-        """What one request asks for."""
-        if self.passages is None:
-            return self.directions
-        return replace(self.directions, passage=self.passages.of_request(request).text)
-
-    @property
-    def directions(self) -> Directions:
-        """What all requests of the run ask for."""
-        return Directions(self.spec.instruction, self.spec.label_ratio)
+    def directions_of(self, request: int, attributes: Mapping[str, str]) -> Directions:
+        """What one request asks for. `attributes`: its value of each dimension, as the prompt names it."""
+        passage = self.passages.of_request(request).text if self.passages else None
+        return Directions(self.spec.instruction, self.spec.label_ratio, attributes, passage)
 
     def text_of(self, parent: Example) -> str:
         """What similarity compares of a parent; of the empty root it is the instruction."""
@@ -177,6 +173,8 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     roots, embedding_model, paper = inputs.roots, models.embedding_model, config.method == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
+    if any(encoding.has_placeholder(root.values) for root in roots):
+        encoding = replace(encoding, may_have_placeholders=True)
     passages = inputs.passages
     texts = described(inputs.identity["attributes"], encoding.format)
     longest = {name: max(values.values(), key=len) for name, values in texts.items()}
@@ -185,27 +183,24 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     few = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
     most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
     number = stored.num_examples if stored else None
+    fit = partial(_fit_context, encoding, roots, config.shots, directions)
     number = number or min(
-        _fit_context(
-            encoding, roots, config.shots, directions, engine, most, fixed=bool(config.num_examples)
-        )[0]
-        for engine in engines.generators
+        fit(engine, most, fixed=bool(config.num_examples))[0] for engine in engines.generators
     )
     samplings = tuple(
         sampling_of(
             config,
             checkpoint,
-            _max_tokens(config, stored, index)
-            or _fit_context(encoding, roots, config.shots, directions, engine, number)[1],
+            _max_tokens(config, stored, index) or fit(engine, number)[1],
         )
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
-    strategy = find_strategy(config.strategy)
-    num_chains = stored.num_chains if stored else default_chains(config, number, len(roots))
-    if num_chains and not stored and not config.num_chains:  # more would only be shallower
+    if stored:
+        num_chains, concurrency = stored.num_chains, stored.concurrency
+    else:
         usable = _concurrency(config.count, number, engines.generators)
-        num_chains = min(num_chains, max(usable, chains_of_roots(config, number, len(roots))))
-    concurrency = stored.concurrency if stored else config.concurrency or num_chains or (1 if paper else None)
+        num_chains = default_chains(config, number, len(roots), usable)
+        concurrency = config.concurrency or num_chains or (1 if paper else usable)
     spec = RunSpec(
         **inputs.identity,
         model=models.name,
@@ -213,7 +208,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         embedding_model=embedding_model.name if embedding_model else None,
         embedding_model_sha256=embedding_model.sha256 if embedding_model else None,
         num_examples=number,
-        concurrency=concurrency or _concurrency(config.count, number, engines.generators),
+        concurrency=concurrency,
         num_chains=num_chains,
         sampling=_given(samplings[0]),
         verification=_verification(config, inputs, models, encoding, engines.verifier),
@@ -224,7 +219,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         ),
     )
     notes = (*inputs.inferred.notes, *_warnings(spec, config.count))
-    return RunPlan(roots, encoding, strategy, samplings, spec, notes, passages)
+    return RunPlan(roots, encoding, find_strategy(config.strategy), samplings, spec, notes, passages)
 
 
 def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
@@ -312,17 +307,19 @@ def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
     return dimensions
 
 
-def default_chains(config: CreateConfig, num_examples: int, num_roots: int = 1) -> int | None:
-    """The number of chains, each of which has at most one request in flight; None for a strategy without chains."""
+def default_chains(
+    config: CreateConfig, num_examples: int, num_roots: int = 1, usable: int = sys.maxsize
+) -> int | None:
+    """The number of chains, each of which has at most one request in flight; None for a strategy without chains.
+
+    `usable`: the most requests in flight; more chains would only be shallower.
+    """
     if find_strategy(config.strategy).queue != "chain":
         return None
     deep = 1 if config.method == "paper" else config.count // (MIN_GENERATIONS * num_examples)
-    return config.num_chains or max(deep, chains_of_roots(config, num_examples, num_roots))
-
-
-def chains_of_roots(config: CreateConfig, num_examples: int, num_roots: int) -> int:
-    """As many chains as there are roots, but not so many that more than half of the set are children of roots."""
-    return max(1, min(num_roots, config.count // (2 * num_examples)))
+    # One for each root, as long as no more than half of the set are children of roots.
+    of_roots = min(num_roots, config.count // (2 * num_examples))
+    return config.num_chains or max(1, min(deep, usable), of_roots)
 
 
 def _fit_context(

@@ -35,10 +35,7 @@ from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.selection.queue import UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
 from datacreate.selection.shots import Shots
-from datacreate.verification.scoring import (
-    Scored,
-    round_probabilities,
-)
+from datacreate.verification.scoring import Scored, round_probabilities
 
 _FIRST_RATE, _FIRST_REQUESTS = 0.8, 10
 """The share of examples that is expected to be accepted at the start, as if measured on so many requests."""
@@ -143,7 +140,7 @@ class RunState:
             labels,
             pseudo_labels,
             shots=self._shots.draw(parent, self._rng("shots", self._requests)),
-            directions=replace(self._plan.directions_of(self._requests), attributes=texts),
+            directions=self._plan.directions_of(self._requests, texts),
             attributes=dealt,
         )
         self.to_submit.append(pending)
@@ -198,7 +195,13 @@ class RunState:
                 truncated=completion.finish_reason == "length",
                 keep_complete_items=not self._plan.is_paper_method,
             )
-            items = [self._with_length_checked(item, pending) for item in items]
+            dimensions = self._plan.spec.attributes
+            items = [
+                find_length_error(item, pending.attributes, dimensions) or item
+                if isinstance(item, Candidate)
+                else item
+                for item in items
+            ]
         candidates = [item for item in items if isinstance(item, Candidate)]
         if self._embedder:  # one batch is faster than single texts later
             self._embedder.encode([candidate.text for candidate in candidates])
@@ -219,12 +222,6 @@ class RunState:
                 if question is not None:
                     questions[index] = question
         return ParsedCompletion(pending, completion, tuple(items), questions)
-
-    def _with_length_checked(self, item: Candidate | Reject, pending: PendingRequest) -> Candidate | Reject:
-        if isinstance(item, Reject):
-            return item
-        dimensions = self._plan.spec.attributes
-        return find_length_error(item, pending.attributes, dimensions, self._format) or item
 
     def _origin(self, pending: PendingRequest) -> Origin:
         return Origin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)

@@ -73,6 +73,11 @@ FORMATS: dict[str, tuple[list[Row], str, dict[str, Any]]] = {
         "add --range stars=1..5",
         {"stars": {"type": "integer"}},
     ),
+    "grades that are no numbers are labels": (
+        [{"text": text, "label": label} for text, label in zip(MAIL, ("1-", "2-", "1-"), strict=False)],
+        "labels: 1-, 2-",
+        {"label": {"type": "string", "enum": ["1-", "2-"]}},
+    ),
     "a label of all languages of yes and no stays whole": (
         [{"text": text, "label": label} for text, label in zip(MAIL, ("yes", "yes"), strict=False)],
         "labels: yes, no",
@@ -108,6 +113,14 @@ FORMATS: dict[str, tuple[list[Row], str, dict[str, Any]]] = {
             {"context": "Rome is in Italy.", "question": "Is it large?", "answer": "The text does not say"},
         ],
         "only 1 of 2 answers are spans of the context, so that it is not required",
+        {"answer": {"type": "string"}},
+    ),
+    "a span that is also a yes or no is no label": (
+        [
+            {"context": "There is no snow in Rome.", "question": "Which city?", "answer": answer}
+            for answer in ("no", "Rome")
+        ],
+        "the answer is a span of the context",
         {"answer": {"type": "string"}},
     ),
     "repeated spans are no labels": (
@@ -312,6 +325,15 @@ def test_shots_are_other_roots_with_balanced_labels(tmp_path: Path, model: str) 
         assert {label for label, _ in (*others, parent)} == {"spam", "ham", "news"}
         assert all(other in written for other in others)
     assert len({json.dumps(shown(request)[:2]) for request in engine.history}) > 5
+
+
+def test_texts_like_those_of_the_examples_are_no_placeholders(tmp_path: Path, model: str) -> None:
+    def greeting(request: Request) -> Completion:
+        items = [[f"Dear Ms {request.id} {index},"] for index in range(5)]
+        return Completion(request.id, json.dumps(items), "stop", 5, 5)
+
+    summary = make(tmp_path / "run", model, greeting, example={"greeting": "Dear Mr Miller,"}, count=10)
+    assert "placeholder" not in summary["rejected"]
 
 
 def test_too_few_roots_are_filled_up_with_accepted_examples(tmp_path: Path, model: str) -> None:

@@ -326,7 +326,7 @@ class ReviewSession:
         passage = format.roles.context if format.context_is_given else None
         if value_at(values, passage) != value_at(row.values, passage):
             raise Refused(f"{where}: the passage is that of a document; edit the other fields")
-        if wrong := find_length_error(found, row.commit.attributes, self.config.spec.attributes, format):
+        if wrong := find_length_error(found, row.commit.attributes, self.config.spec.attributes):
             raise Refused(f"{where}: wrong length ({wrong.detail})")
         if example_line(values) == example_line(row.values):
             raise Refused(f"{where}: nothing is edited; change a field, or accept the row")
