@@ -26,7 +26,7 @@ from datacreate.filters.base import HeldOutSet
 from datacreate.formats.declare import most_tokens
 from datacreate.formats.example import Example, dotted
 from datacreate.formats.infer import InferredFormat
-from datacreate.formats.serialization import PromptEncoding
+from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_lettered

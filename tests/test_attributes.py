@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datacreate.attribute_suggestion import suggest_attributes
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import EngineError, RunError, RunMismatch, UsageError
 from datacreate.messages import no_notify
+from datacreate.quotas import AttributeQuotas
 from datacreate.runs.attributes import read_attributes
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
-from datacreate.suggestion import suggest_attributes
-from datacreate.verification.quotas import AttributeQuotas
 from tests.corpus.texts import passage
 from tests.inprocess import run
 from tests.making import NLI, NLI_LABELS, STRATEGIES, commits, examples, exported, make, train

@@ -19,7 +19,7 @@ from datacreate.engines.base import Completion, Request
 from datacreate.errors import EngineError, ExampleError, PromptTooLong, RunMismatch, UsageError
 from datacreate.formats.example import Example
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.serialization import PromptEncoding
+from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory

@@ -18,10 +18,10 @@ from typing import Self
 from jsonschema.exceptions import best_match
 
 from datacreate.formats.example import Example, Json, dotted, find_unsupported_value, value_at
+from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
 from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS, describe_error
 from datacreate.formats.schema_utils import normalize_values
-from datacreate.formats.serialization import MalformedItem, PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at, value_at
+from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (
     Schema,
@@ -20,7 +21,6 @@ from datacreate.formats.schema_utils import (
     may_have_text,
     schema_at,
 )
-from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 
 Message = dict[str, str]

@@ -27,6 +27,7 @@ from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.validate import Candidate, answer_repeats_input, validate_example
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
+from datacreate.quotas import AttributeQuotas, Quotas
 from datacreate.review.rows import ReviewRow, Selection
 from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision, Sample, Verdict
@@ -35,7 +36,6 @@ from datacreate.runs.log import Commit, LogWriter, example_line, first_checksum
 from datacreate.runs.summary import RunStats
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
-from datacreate.verification.quotas import AttributeQuotas, Quotas
 
 
 class Refused(DatacreateError):

@@ -87,12 +87,10 @@ class Commit:
 
         `first_row` is the number of its first row.
         """
-        kept: list[dict[str, Json] | None] = list(self.accepted)
-        for index in range(len(kept)):
-            if decision := decisions.get(first_row + index):
-                kept[index] = decision.values(kept[index])
-        if kept == list(self.accepted):
+        rows = dict(enumerate(self.accepted, first_row))
+        if decisions.keys().isdisjoint(rows):
             return self
+        kept = [decisions[row].values(was) if row in decisions else was for row, was in rows.items()]
         left = iter(kept)
         scored = tuple(replace(s, accepted=next(left) is not None) if s.accepted else s for s in self.scored)
         return replace(self, accepted=tuple(filter(None, kept)), scored=scored)

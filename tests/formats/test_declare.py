@@ -12,7 +12,7 @@ import pytest
 from datacreate.errors import FormatError, UsageError
 from datacreate.formats.declare import declare_format, most_tokens
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.serialization import PromptEncoding
+from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.prompts.generation import Directions, chat_prompt
 
 

@@ -15,7 +15,7 @@ from datacreate.engines.base import Completion, Request
 from datacreate.engines.client import Engine
 from datacreate.errors import RunError
 from datacreate.formats.example import Json
-from datacreate.formats.serialization import PromptEncoding
+from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.messages import Notify
 from datacreate.plan import RunInputs, read_inputs, sampling_of
 from datacreate.prompts.generation import Message, describe_fields

@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 
 from datacreate.formats.example import Example, field_at, replace_field
+from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.formats.serialization import MalformedItem, PromptEncoding
 from datacreate.prompts.generation import Directions, chat_prompt
 from tests.formats import examples
 from tests.formats.examples import encoding_of
