@@ -9,7 +9,12 @@ from pathlib import Path
 
 from datacreate.benchmarks import Benchmark, has_split, load_registry, read_split, split_sha256
 from datacreate.errors import UsageError
-from datacreate.filters.base import FilterSettings, DecontaminationSetRef, DecontaminationRow, DecontaminationSet
+from datacreate.filters.base import (
+    DecontaminationRow,
+    DecontaminationSet,
+    DecontaminationSetRef,
+    FilterSettings,
+)
 from datacreate.formats.example import Json, values_in
 from datacreate.formats.reader import RowFile
 from datacreate.formats.task_format import TaskFormat
@@ -40,7 +45,9 @@ def find_test_sets(
         for split in splits:
             ref = DecontaminationSetRef(name=name, split=split, digest=split_sha256(benchmark, split))
             sets.append(
-                DecontaminationSet(ref, partial(_rows_of_split, benchmark, split, format.passage_field is not None))
+                DecontaminationSet(
+                    ref, partial(_rows_of_split, benchmark, split, format.passage_field is not None)
+                )
             )
     files = dict.fromkeys(_file(name) for name in names if name != "all" and name not in registry)
     for path in files:

@@ -186,9 +186,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
     number = stored.num_examples if stored else None
     number = number or min(
-        _fit_context(
-            encoding, roots, config.shots, content, engine, most, fixed=bool(config.num_examples)
-        )[0]
+        _fit_context(encoding, roots, config.shots, content, engine, most, fixed=bool(config.num_examples))[0]
         for engine in engines.generators
     )
     samplings = tuple(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.errors import LockLost, RunLocked, StorageError
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings, DecontaminationRow
+from datacreate.filters.base import DecontaminationRow, Filter, FilterInputs, FilterSettings
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.semantic import most_similar
 from datacreate.formats.validate import Candidate, Reason

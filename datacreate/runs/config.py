@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from datacreate.corpus import CorpusOptions, CorpusRef
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
-from datacreate.filters.base import FilterSettings, DecontaminationSetRef
+from datacreate.filters.base import DecontaminationSetRef, FilterSettings
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, first_source
 from datacreate.runs.attributes import Attributes

@@ -84,7 +84,11 @@ def test_the_first_of_equal_rows_is_named() -> None:
 def test_the_embeddings_of_a_test_set_do_not_depend_on_the_others(cache: Path) -> None:
     semantic_only(HashedWords(), MODEL)
     embedder, passage = HashedWords(), "the lake froze over in one night"
-    sets = [decontamination_set([("Is it so?", passage), ROWS[0]], "mine"), decontamination_set(["odd"], "mine"), decontamination_set(ROWS)]
+    sets = [
+        decontamination_set([("Is it so?", passage), ROWS[0]], "mine"),
+        decontamination_set(["odd"], "mine"),
+        decontamination_set(ROWS),
+    ]
     filter = contamination(sets, embedder, MODEL, ngram=99, semantic=0.95)
     assert embedder.calls == [[f"Is it so?\n{passage}", ROWS[0]], ["odd"]]
     assert str(filter.match(candidate(rephrased(ROWS[2])))).startswith("creak test row 3 ")

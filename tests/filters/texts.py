@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.filters.base import FilterInputs, FilterSettings, DecontaminationSetRef, DecontaminationRow, DecontaminationSet
+from datacreate.filters.base import (
+    DecontaminationRow,
+    DecontaminationSet,
+    DecontaminationSetRef,
+    FilterInputs,
+    FilterSettings,
+)
 from datacreate.filters.contamination import Contamination
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
