@@ -17,18 +17,18 @@ from typing import Any
 from datacreate.checkpoints import Checkpoint
 from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
-from datacreate.decontamination import held_out_sets, with_names
+from datacreate.decontamination import find_test_sets, with_names
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Sampling
 from datacreate.engines.client import Engine
 from datacreate.errors import PromptTooLong, UsageError
-from datacreate.filters.base import HeldOutSet
+from datacreate.filters.base import DecontaminationSet
 from datacreate.formats.declare import most_tokens
 from datacreate.formats.example import Example, dotted
 from datacreate.formats.infer import InferredFormat
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
-from datacreate.prompts.generation import Directions, chat_prompt
+from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_lettered
 from datacreate.run_models import Engines, RunModels, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
@@ -70,7 +70,7 @@ class RunInputs:
     roots: tuple[Example, ...]  # the formatting examples; () with an instruction only
     inferred: InferredFormat
     verify: VerifyMode
-    held_out: tuple[HeldOutSet, ...]  # for decontamination
+    test_sets: tuple[DecontaminationSet, ...]  # for decontamination
     stored: RunConfig | None  # of the run in the directory
     identity: dict[str, Any]  # the fields of `RunSpec` that depend on neither
     passages: Passages | None = None  # of the user's documents
@@ -88,10 +88,10 @@ class RunPlan:
     notes: tuple[str, ...]  # for the user: the inferred format, warnings
     passages: Passages | None = None  # of the user's documents
 
-    def directions_of(self, request: int, attributes: Mapping[str, str]) -> Directions:
+    def content_of(self, request: int, attributes: Mapping[str, str]) -> RequestContent:
         """What one request asks for. `attributes`: its value of each dimension, as the prompt names it."""
         passage = self.passages.of_request(request).text if self.passages else None
-        return Directions(self.spec.instruction, self.spec.label_ratio, attributes, passage)
+        return RequestContent(self.spec.instruction, self.spec.label_ratio, attributes, passage)
 
     def text_of(self, parent: Example) -> str:
         """What similarity compares of a parent; of the empty root it is the instruction."""
@@ -126,25 +126,25 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     label_ratio = _label_ratio(config, inferred.format)
     directory.check()
     stored = directory.read_config() if directory.exists else None
-    test_sets = config.decontaminate
-    if test_sets is None and stored:
-        test_sets = stored.spec.filters.decontaminate
-    elif test_sets is None:
-        test_sets = () if config.method == "paper" else ("all",)
+    names = config.decontaminate
+    if names is None and stored:
+        names = stored.spec.filters.decontaminate
+    elif names is None:
+        names = () if config.method == "paper" else ("all",)
     passages = None
     if config.corpus:
         known = stored.spec.corpus if stored else None
         passages = open_corpus(config, config.seed, directory.passages_path, known)
         inferred = _with_corpus(inferred, passages)
     before = stored.spec.compared_with if stored else None
-    held_out = held_out_sets(test_sets or (), inferred.format, before)
+    test_sets = find_test_sets(names or (), inferred.format, before)
     identity = config.subset(IdentitySettings) | {
         "examples": tuple(dict(root.values) for root in roots),
         "format": inferred.format.document(),
         "instruction": config.instruction,
         "benchmark": config.benchmark,
-        "filters": with_names(config, held_out),
-        "compared_with": tuple(each.ref for each in held_out),
+        "filters": with_names(config, test_sets),
+        "compared_with": tuple(each.ref for each in test_sets),
         "label_ratio": label_ratio,
         "corpus": passages.ref(config) if passages else None,
         "attributes": _attributes(config, inferred.format),
@@ -152,7 +152,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
         stored.check_same(identity | given, config.count, directory.path)
-    return RunInputs(roots, inferred, verify, held_out, stored, identity, passages)
+    return RunInputs(roots, inferred, verify, test_sets, stored, identity, passages)
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
@@ -179,11 +179,11 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     texts = described(inputs.identity["attributes"], encoding.format)
     longest = {name: max(values.values(), key=len) for name, values in texts.items()}
     passage = passages.longest if passages else None
-    directions = Directions(config.instruction, attributes=longest, passage=passage)
+    content = RequestContent(config.instruction, attributes=longest, passage=passage)
     few = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
     most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
     number = stored.num_examples if stored else None
-    fit = partial(_fit_context, encoding, roots, config.shots, directions)
+    fit = partial(_fit_context, encoding, roots, config.shots, content)
     number = number or min(
         fit(engine, most, fixed=bool(config.num_examples))[0] for engine in engines.generators
     )
@@ -326,7 +326,7 @@ def _fit_context(
     encoding: PromptEncoding,
     roots: Sequence[Example],
     shots: int,
-    directions: Directions,
+    content: RequestContent,
     engine: Engine,
     most: int,
     *,
@@ -348,10 +348,10 @@ def _fit_context(
     example_tokens = longest + EXTRA_TOKENS
     # If the roots are too few, accepted examples are shown, too; else one in the place of a root, the parent.
     accepted = shots - len(shown)
-    prompt = engine.count_tokens(chat_prompt(encoding, shown, most, directions))
+    prompt = engine.count_tokens(chat_prompt(encoding, shown, most, content))
     prompt += accepted * example_tokens or example_tokens // 2
-    if directions.passage and encoding.format.context_is_given:  # those of accepted examples, too
-        prompt += max(1, accepted) * tokens(directions.passage)
+    if content.passage and encoding.format.context_is_given:  # those of accepted examples, too
+        prompt += max(1, accepted) * tokens(content.passage)
     for number in [most] if fixed else range(most, 0, -1):
         if prompt + number * example_tokens <= engine.max_context:
             return number, number * example_tokens
@@ -359,7 +359,7 @@ def _fit_context(
         f"a prompt of {prompt} tokens and {most if fixed else 1} new example(s) of up to {example_tokens} tokens "
         f"exceed the model's context length of {engine.max_context}; use a shorter "
         f"{'example' if roots else '--instruction'}, {'fewer --shots, ' if shots > 1 else ''}"
-        f"{'a smaller --passage-tokens, ' if directions.passage else ''}"
+        f"{'a smaller --passage-tokens, ' if content.passage else ''}"
         f"{'a smaller --num-examples, ' if fixed else ''}or a larger --max-model-len"
     )
 

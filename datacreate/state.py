@@ -25,7 +25,7 @@ from datacreate.formats.example import Example, Json
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.validate import Candidate, Reason, Reject, parse_completion, shorten
 from datacreate.plan import RunPlan
-from datacreate.prompts.generation import Directions, chat_prompt
+from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, label_question
 from datacreate.runs.attributes import described, find_length_error
 from datacreate.runs.decisions import Decision
@@ -57,7 +57,7 @@ class PendingRequest:
     pseudo_labels: bool = False  # the verifier will assign the labels
     model: int = 0  # index of the generator
     shots: tuple[Example, ...] = ()  # further examples that the prompt shows
-    directions: Directions = field(default_factory=Directions)
+    content: RequestContent = field(default_factory=RequestContent)
     attributes: Mapping[str, str] = field(default_factory=dict)  # dimension -> value
 
     @cached_property
@@ -140,7 +140,7 @@ class RunState:
             labels,
             pseudo_labels,
             shots=self._shots.draw(parent, self._rng("shots", self._requests)),
-            directions=self._plan.directions_of(self._requests, texts),
+            directions=self._plan.content_of(self._requests, texts),
             attributes=dealt,
         )
         self.to_submit.append(pending)
@@ -176,7 +176,7 @@ class RunState:
         """The request for the engine."""
         spec = self._plan.spec
         encoding = self._encodings[pending.pseudo_labels]
-        messages = chat_prompt(encoding, pending.shown, spec.num_examples, pending.directions)
+        messages = chat_prompt(encoding, pending.shown, spec.num_examples, pending.content)
         schema = self._schema(pending.labels, pending.pseudo_labels)
         return Request(pending.number, messages, schema, self._plan.samplings[pending.model])
 
@@ -187,7 +187,7 @@ class RunState:
         else:
             encoding = self._encodings[pending.pseudo_labels]
             if self._format.context_is_given:
-                encoding = replace(encoding, passage=pending.directions.passage or "")
+                encoding = replace(encoding, passage=pending.content.passage or "")
             items = parse_completion(
                 completion.text,
                 encoding,

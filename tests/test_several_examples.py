@@ -20,7 +20,7 @@ from datacreate.errors import EngineError, ExampleError, PromptTooLong, RunMisma
 from datacreate.formats.example import Example
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
-from datacreate.prompts.generation import Directions, chat_prompt
+from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import read_examples
@@ -374,7 +374,7 @@ def test_given_contexts_of_all_shown_examples_stand_before_them() -> None:
     ]
     roots, inferred = read_examples(rows, FormatOptions())
     encoding = PromptEncoding(replace(inferred.format, context_is_given=True))
-    text = chat_prompt(encoding, roots, 5, Directions(passage="Paris is in France."))[-1]["content"]
+    text = chat_prompt(encoding, roots, 5, RequestContent(passage="Paris is in France."))[-1]["content"]
     assert text.startswith(
         "Text 1:\nMilan is in Italy.\n\nText 2:\nRome is in Italy.\n\nThe examples below are about these texts, in "
         "this order. Here is a JSON array with 2 examples, written as [question, answer]:\n"

@@ -59,7 +59,7 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"  # same normalized text as an earlier example
     NEAR_DUPLICATE = "near_duplicate"  # few words differ from an earlier example
     SEMANTIC_DUPLICATE = "semantic_duplicate"  # same meaning as an earlier example
-    CONTAMINATED = "contaminated"  # repeats a row of a held-out set
+    CONTAMINATED = "contaminated"  # repeats a row of a test set
     REJECTED_BY_VERIFIER = "rejected_by_verifier"  # the verifier finds another answer more probable
     OVER_QUOTA = "over_quota"  # its label has as many examples as it may have
     NOT_NEEDED = "not_needed"  # valid, but the requested count was reached

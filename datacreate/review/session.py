@@ -345,7 +345,7 @@ class ReviewSession:
     def _all_filters(self) -> list[Filter]:
         """The filters of the run, with all rows that passed them; made for the first edit that needs them."""
         if self._filters is None:
-            from datacreate.decontamination import held_out_sets  # here, since it takes long to load
+            from datacreate.decontamination import find_test_sets  # here, since it takes long to load
 
             spec, vectors, sha256 = self.config.spec, None, None
             if spec.filters.semantic is not None:
@@ -358,8 +358,8 @@ class ReviewSession:
                 roots = roots or [spec.instruction or ""]  # as `RunPlan.text_of`
                 vectors = PassedVectors(self._embedder, self.directory.vectors_path, roots)
             names = [ref.name for ref in spec.compared_with if ref.split or Path(ref.name).exists()]
-            held_out = held_out_sets(names, self.format, spec.compared_with)
-            filters = make_filters(spec.filters, FilterInputs(held_out, vectors, sha256, origin="row"))
+            test_sets = find_test_sets(names, self.format, spec.compared_with)
+            filters = make_filters(spec.filters, FilterInputs(test_sets, vectors, sha256, origin="row"))
             for each in filters:
                 each.prepare()
                 for values, number in self._passed:
