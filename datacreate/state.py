@@ -140,7 +140,7 @@ class RunState:
             labels,
             pseudo_labels,
             shots=self._shots.draw(parent, self._rng("shots", self._requests)),
-            directions=self._plan.content_of(self._requests, texts),
+            content=self._plan.content_of(self._requests, texts),
             attributes=dealt,
         )
         self.to_submit.append(pending)
