@@ -47,7 +47,12 @@ DEFAULT_MAX_FAILED_REQUESTS = 64
 _POLL_SECONDS = 0.5
 
 _LOGGED_VERSIONS = (
-    *("datacreate", *(package for kind in ENGINES.values() for package in kind.packages), "xgrammar", "torch"),
+    *(
+        "datacreate",
+        *(package for kind in ENGINES.values() for package in kind.packages),
+        "xgrammar",
+        "torch",
+    ),
     *("transformers", "sentence-transformers"),
 )
 

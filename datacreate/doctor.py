@@ -17,23 +17,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 from packaging.requirements import Requirement
 
 from datacreate import hardware
-from datacreate.engines.kind import EngineKind, Finding, FindingState
+from datacreate.engines.kind import Finding, FindingState
 from datacreate.engines.registry import ENGINES, suited_engine
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
 from datacreate.hardware import GIB, installed_version
 from datacreate.paths import data_dir, shipped
 
-Build = Literal["llamacpp", "cpu", "gpu"]
-"""What scripts/setup installs: llama.cpp only, or also the CPU or GPU build of vLLM."""
+_MODULES = {engine.module: engine for engine in ENGINES.values()}
 
 IMPORT_CODE = {
     "torch": "import torch; print(torch.version.cuda or '', torch.cuda.is_available())",
-    **{kind.module: f"import {kind.module}" for kind in ENGINES.values()},
+    **{module: f"import {module}" for module in _MODULES},
 }
 """Module -> the program that imports it in a child process."""
 
@@ -65,8 +63,8 @@ def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, 
     return {section: found for section, found in findings.items() if found}
 
 
-def build() -> Build:
-    """The build that is installed, or the one that suits this machine."""
+def build() -> str:
+    """The build that is installed, or the one that suits this machine, by its option of scripts/setup."""
     for kind in ENGINES.values():
         if installed := kind.build():
             return installed
@@ -75,7 +73,7 @@ def build() -> Build:
     return "gpu" if shutil.which("nvidia-smi") else "cpu" if hardware.cpu_has_bf16() else "llamacpp"
 
 
-def install_command(build: Build) -> str:
+def install_command(build: str) -> str:
     """The command that installs a build into this environment."""
     setup = shipped("scripts", "setup")
     if not setup.is_file():
@@ -98,19 +96,15 @@ def software(imports: Mapping[str, Imported]) -> list[Finding]:
 
 def _version(module: str) -> str | None:
     """The version of the installed package that has a module."""
-    kind = _engine_of(module)
-    return next(filter(None, map(installed_version, kind.packages if kind else (module,))), None)
-
-
-def _engine_of(module: str) -> EngineKind | None:
-    return next((kind for kind in ENGINES.values() if kind.module == module), None)
+    engine = _MODULES.get(module)
+    return next(filter(None, map(installed_version, engine.packages if engine else (module,))), None)
 
 
 def _module(module: str, imported: Imported | None, fix: str) -> Finding:
     version = _version(module)
     if version is None:
-        if kind := _engine_of(module):
-            return Finding(module, "ok", f"not installed; needed for {kind.use}")
+        if engine := _MODULES.get(module):
+            return Finding(module, "ok", f"not installed; needed for {engine.use}")
         return Finding(module, "fail", "not installed; needed for everything", fix)
     if imported and imported[0]:
         return Finding(module, "fail", f"{version} cannot be imported: {imported[0]}", fix)
@@ -162,7 +156,7 @@ def machine(torch: Imported | None) -> list[Finding]:
     return [_gpus(wanted, torch), _cpu(wanted), ram]
 
 
-def _gpus(build: Build, torch: Imported | None) -> Finding:
+def _gpus(build: str, torch: Imported | None) -> Finding:
     bad: FindingState = "fail" if build == "gpu" else "warn"
     query = ("--query-gpu=name,memory.free,memory.total,driver_version", "--format=csv,noheader")
     try:
@@ -189,7 +183,7 @@ def _gpus(build: Build, torch: Imported | None) -> Finding:
     return Finding("GPU", "fail", f"{message}; torch for CUDA {cuda} cannot use it", fix)
 
 
-def _cpu(build: Build) -> Finding:
+def _cpu(build: str) -> Finding:
     flags = hardware.cpu_flags()
     message = ", ".join(
         [f"{hardware.usable_cores()} cores", *(each for each in _SHOWN_FLAGS if each in flags)]

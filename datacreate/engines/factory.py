@@ -17,7 +17,7 @@ from typing import Any, Literal
 from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, served
 from datacreate.engines.addresses import KEY, Address, Addresses, api_key
 from datacreate.engines.client import Engine
-from datacreate.engines.kind import LONG_RUN, EngineKind, ServerCommand, Workload
+from datacreate.engines.kind import EngineKind, ServerCommand, Workload
 from datacreate.engines.local import LocalServer, LocalServers, free_port
 from datacreate.engines.protocol import ChatApi
 from datacreate.engines.registry import ENGINES, EngineName, suited_engine
@@ -82,13 +82,8 @@ def local_servers(
     notify: Notify,
 ) -> LocalServers:
     """The servers of a checkpoint on this machine, not started yet. Arguments as in `make_engine`."""
-    settings: dict[str, Any] = {
-        "replicas": options.replicas,
-        "count": count,
-        "models": models,
-        "notify": notify,
-    }
-    return LocalServers(lambda: server_commands(checkpoint, options, **settings), log, notify)
+    work = Workload(count, models, notify=notify)
+    return LocalServers(lambda: server_commands(checkpoint, options, work, options.replicas), log, notify)
 
 
 def check_engine(requested: EngineName, notify: Notify) -> None:
@@ -105,7 +100,7 @@ def choose(checkpoint: Checkpoint, requested: EngineName, count: int) -> EngineK
     check_engine(requested, no_notify)
     if requested != "auto":
         return ENGINES[requested]
-    if suited := suited_engine(gguf=checkpoint.gguf is not None, long_run=count >= LONG_RUN):
+    if suited := suited_engine(gguf=checkpoint.gguf is not None, long_run=Workload(count).is_long):
         return suited
     if checkpoint.gguf is None:
         raise EngineError(
@@ -116,31 +111,24 @@ def choose(checkpoint: Checkpoint, requested: EngineName, count: int) -> EngineK
 
 
 def server_commands(
-    checkpoint: Checkpoint,
-    options: EngineOptions,
-    *,
-    replicas: int | Literal["auto"] = 1,
-    count: int = LONG_RUN,
-    models: int = 1,
-    notify: Notify = no_notify,
+    checkpoint: Checkpoint, options: EngineOptions, work: Workload, replicas: int | Literal["auto"] = 1
 ) -> list[ServerCommand]:
-    """The commands of `replicas` servers; `auto`: one per group of GPUs, no more than `count` examples need.
+    """The commands of `replicas` servers; `auto`: one per group of GPUs, no more than its examples need.
 
     The preset's settings are overridden by the user's. Raises UsageError, EngineError, CheckpointError.
     """
-    engine = choose(checkpoint, options.engine, count)
+    engine = choose(checkpoint, options.engine, work.count)
     if problem := options.unsupported(engine):
         raise UsageError(problem)
     given = options.given(EngineSettings.model_fields)
     settings = checkpoint.engine_settings.model_copy(update=given)
-    if models > 1 and engine.gpu_share and "gpu_memory_utilization" not in given:
-        share = round((settings.gpu_memory_utilization or engine.gpu_share) / models, 3)
+    if work.models > 1 and engine.gpu_share and "gpu_memory_utilization" not in given:
+        share = round((settings.gpu_memory_utilization or engine.gpu_share) / work.models, 3)
         settings = settings.model_copy(update={"gpu_memory_utilization": share})
     groups = gpu_groups(replicas, settings.tensor_parallel_size) if "replicas" in engine.settings else ((),)
-    workloads = (Workload(count, models, gpus) for gpus in groups)
-    commands = [engine.command(checkpoint, settings, workload, notify) for workload in workloads]
+    commands = [engine.command(checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
     busy = min(commands[0].slots, _BUSY)
-    return commands[: max(1, ceil(count / busy))] if replicas == "auto" else commands
+    return commands[: max(1, ceil(work.count / busy))] if replicas == "auto" else commands
 
 
 def gpu_groups(replicas: int | Literal["auto"], gpus_each: int) -> tuple[tuple[str, ...], ...]:
@@ -201,7 +189,9 @@ def serving(
         except OSError as error:
             raise storage_error(folder, error) from None
     notify(f"preparing {checkpoint.name}")
-    [command] = server_commands(checkpoint, options.model_copy(update={"engine": engine.name}), notify=notify)
+    [command] = server_commands(
+        checkpoint, options.model_copy(update={"engine": engine.name}), Workload(notify=notify)
+    )
     command = replace(command, slots=command.slots * copies, arguments=(*command.arguments, *more))
     server = LocalServer(command, key, None, endpoint.host, port)
     notify(f"starting {engine.title} for {command.model}")

@@ -15,8 +15,7 @@ from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import free_memory_gib
 from datacreate.messages import Notify, no_notify
 
-LONG_RUN = 500
-"""Smallest number of examples for which an engine that starts slowly, and is then faster, is worth its start."""
+_LONG_RUN = 500  # examples
 
 Send = Callable[[str, dict[str, Any] | None], Awaitable[tuple[int, Any]]]
 """Path, and body for a POST -> HTTP status, and the JSON or text of the response."""
@@ -67,13 +66,22 @@ class ServerKind:
         """Prepare a server of this machine that has passed its self-test."""
 
 
+STANDARD = ServerKind()
+
+
 @dataclass(frozen=True)
 class Workload:
-    """What a server is started for."""
+    """What servers are started for."""
 
-    count: int = LONG_RUN  # examples
+    count: int = _LONG_RUN  # examples
     models: int = 1  # that share this machine
-    gpus: tuple[str, ...] = ()  # that it may use; empty: all
+    gpus: tuple[str, ...] = ()  # that a server may use; empty: all
+    notify: Notify = no_notify
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a server that starts slowly, and is then faster, is worth its start."""
+        return self.count >= _LONG_RUN
 
 
 class EngineKind(ServerKind, ABC):
@@ -84,7 +92,9 @@ class EngineKind(ServerKind, ABC):
     module: str
     use: str  # what it is needed for
     key_variable: str  # the environment variable of its API key
-    settings: tuple[str, ...] = ()  # fields of `EngineOptions` for started servers that it has, with all its own
+    settings: tuple[
+        str, ...
+    ] = ()  # fields of `EngineOptions` for started servers that it has, with all its own
     gpu_share: float | None = None  # of a GPU's memory that it uses by default
     uses_torch = True  # so the installed build of torch must suit this machine
 
@@ -100,13 +110,7 @@ class EngineKind(ServerKind, ABC):
         """
 
     @abstractmethod
-    def command(
-        self,
-        checkpoint: Checkpoint,
-        settings: EngineSettings,
-        workload: Workload = Workload(),  # noqa: B008 - immutable
-        notify: Notify = no_notify,
-    ) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
         """The command that serves a checkpoint. EngineError if this machine cannot do it."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -21,7 +21,6 @@ from datacreate.child_process import SCRATCH
 from datacreate.engines.kind import EngineKind, Recognized, Send, ServerCommand, Workload, check_memory
 from datacreate.errors import EngineError
 from datacreate.hardware import GIB, installed_version, usable_cores
-from datacreate.messages import Notify, no_notify
 
 _SLOTS = 32
 """Requests processed at once; more do not increase throughput on a CPU."""
@@ -52,7 +51,7 @@ class _LlamaCpp(EngineKind):
     uses_torch = False
     penalty_field = "repeat_penalty"
     compact_grammar = True  # if it is built with llguidance
-    self_test_fields = {"id_slot": 0}  # see `after_checks`
+    self_test_fields: Mapping[str, Any] = {"id_slot": 0}  # see `after_checks`
 
     def build(self) -> str | None:
         return self.name if installed_version("xllamacpp") else None
@@ -60,13 +59,7 @@ class _LlamaCpp(EngineKind):
     def suitability(self, *, gguf: bool, long_run: bool) -> int:
         return 2 if gguf and self.build() else 0
 
-    def command(
-        self,
-        checkpoint: Checkpoint,
-        settings: EngineSettings,
-        workload: Workload = Workload(),  # noqa: B008 - immutable
-        notify: Notify = no_notify,
-    ) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
         name, header, adapter = checkpoint.name, checkpoint.gguf, checkpoint.adapter
         if not self.build():
             raise EngineError("llama.cpp is not installed; run scripts/setup, or pip install xllamacpp")

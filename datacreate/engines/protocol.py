@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from datacreate.engines.base import Completion, Messages, Request
-from datacreate.engines.kind import ServerKind
+from datacreate.engines.kind import STANDARD, ServerKind
 from datacreate.prompts.generation import merge_system_message
 
 _UNLISTED_LOGPROB = -20.0
@@ -64,7 +64,7 @@ class ChatApi:
 
     names: tuple[str, ...]
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    kind: ServerKind = ServerKind()
+    kind: ServerKind = STANDARD
     has_system_role: bool = True
     compact_grammar: bool = False  # a grammar of llguidance instead of the schema
 

@@ -8,12 +8,7 @@ from datacreate.engines.kind import EngineKind
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.vllm import VLLM
 
-_KINDS: tuple[EngineKind, ...] = (
-    VLLM,
-    LLAMACPP,
-)
-
-ENGINES = {kind.name: kind for kind in _KINDS}
+ENGINES: dict[str, EngineKind] = {kind.name: kind for kind in (VLLM, LLAMACPP)}
 
 if TYPE_CHECKING:
     EngineName = str
@@ -24,5 +19,6 @@ else:
 
 def suited_engine(*, gguf: bool, long_run: bool) -> EngineKind | None:
     """The engine that `--engine auto` uses; None if no installed engine loads the model."""
-    best = max(_KINDS, key=lambda kind: kind.suitability(gguf=gguf, long_run=long_run))
-    return best if best.suitability(gguf=gguf, long_run=long_run) else None
+    ranks = {kind: kind.suitability(gguf=gguf, long_run=long_run) for kind in ENGINES.values()}
+    best = max(ranks, key=ranks.__getitem__)
+    return best if ranks[best] else None

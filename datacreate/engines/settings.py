@@ -97,4 +97,6 @@ class EngineOptions(Settings):
     def unsupported(self, kind: EngineKind) -> str | None:
         """The first setting that is changed and that the engine does not have, as a message; None if there is none."""
         flag = self.changed(name for name in _SERVER_SIDE[1:] if name not in kind.settings)
-        return f"{flag}: {kind.title} has no such setting; remove it, or use another --engine" if flag else None
+        return (
+            f"{flag}: {kind.title} has no such setting; remove it, or use another --engine" if flag else None
+        )

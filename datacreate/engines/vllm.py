@@ -24,10 +24,8 @@ from datacreate.checkpoints.folder import read_json
 from datacreate.checkpoints.gguf import parts
 from datacreate.checkpoints.pull import raise_if_disk_full
 from datacreate.engines.kind import (
-    LONG_RUN,
     EngineKind,
     Finding,
-    FindingState,
     Recognized,
     Send,
     ServerCommand,
@@ -121,13 +119,7 @@ class _Vllm(EngineKind):
         # With bfloat16 instructions it is faster than llama.cpp, but takes a minute to start.
         return 3 if build == "gpu" or (cpu_has_bf16() and long_run) else 1
 
-    def command(
-        self,
-        checkpoint: Checkpoint,
-        settings: EngineSettings,
-        workload: Workload = Workload(),  # noqa: B008 - immutable
-        notify: Notify = no_notify,
-    ) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
         """Also CheckpointError and StorageError, for a copy. On a GPU vLLM itself checks whether the model fits."""
         build = self.build()
         if build is None:
@@ -139,8 +131,10 @@ class _Vllm(EngineKind):
         resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
         if build == "gpu":
             resolved.setdefault("max_num_seqs", gpu_slots())
-        cache = max(1, round(resolved.pop("kv_cache_gib", None) or 1))  # whole GiB for vLLM; no automatic value
-        folder, name, adapter = dequantized(checkpoint, notify), checkpoint.name, checkpoint.adapter
+        cache = max(
+            1, round(resolved.pop("kv_cache_gib", None) or 1)
+        )  # whole GiB for vLLM; no automatic value
+        folder, name, adapter = dequantized(checkpoint, work.notify), checkpoint.name, checkpoint.adapter
         config = read_json(folder / "config.json")
         longest = (config.get("text_config") or config).get("max_position_embeddings")
         context = resolved.get("max_model_len") or _MAX_CONTEXT[build]
@@ -162,11 +156,11 @@ class _Vllm(EngineKind):
             if resolved["dtype"] == "auto":  # emulated bfloat16 is much slower than float32
                 resolved["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"
             if settings.enforce_eager is None:
-                resolved["enforce_eager"] = workload.count < LONG_RUN or shutil.which("g++") is None
+                resolved["enforce_eager"] = not work.is_long or shutil.which("g++") is None
             if settings.tensor_parallel_size == 1:  # a separate worker process would get one core less
                 flags["distributed_executor_backend"] = "uni"
             environment |= _CPU_ENVIRONMENT | {"VLLM_CPU_KVCACHE_SPACE": str(cache)}
-            environment |= _SHARED_CORES if workload.models > 1 else {}
+            environment |= _SHARED_CORES if work.models > 1 else {}
             record["kv_cache_gib"] = cache
         elif not has_flashinfer_kernels():
             environment |= {name: os.environ.get(name, value) for name, value in _NO_FLASHINFER.items()}
@@ -174,8 +168,8 @@ class _Vllm(EngineKind):
             rank = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), adapter.rank)
             flags |= {"enable_lora": True, "max_lora_rank": rank, "lora_modules": f"{name}={adapter.path}"}
             record["adapter"] = str(adapter.path)
-        if workload.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(workload.gpus)
+        if work.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(work.gpus)
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
         for setting, value in (flags | resolved).items():
             flag = f"--{setting.replace('_', '-')}"
@@ -199,8 +193,8 @@ class _Vllm(EngineKind):
             message = "vllm and vllm-cpu are both installed and overwrite each other"
             found.append(Finding("vLLM", "fail", message, f"{remove} && {install}"))
         if build and not shutil.which("g++"):
-            state: FindingState = "fail" if build == "gpu" else "warn"
-            found.append(Finding("compiler", state, "no g++, which vLLM compiles with", "install g++"))
+            message = "no g++, which vLLM compiles with"
+            found.append(Finding("compiler", "fail" if build == "gpu" else "warn", message, "install g++"))
         return found
 
     async def recognize(self, send: Send, model: str) -> Recognized | None:

@@ -33,6 +33,7 @@ from datacreate.create import create
 from datacreate.engines.base import Completion, Request
 from datacreate.engines.client import Engine
 from datacreate.engines.factory import make_engine, server_commands
+from datacreate.engines.kind import Workload
 from datacreate.engines.local import LocalServer
 from datacreate.engines.settings import EngineOptions
 from datacreate.hardware import cpu_flags
@@ -121,7 +122,7 @@ def measure_speed(model: str, engine: str, count: int, in_flight: int) -> dict[s
 def running(model: str, options: EngineOptions) -> Iterator[str]:
     """A server of the model, as `create` starts it; its address."""
     with tempfile.TemporaryDirectory() as folder:
-        [command] = server_commands(resolve(model, "instruct"), options)
+        [command] = server_commands(resolve(model, "instruct"), options, Workload())
         server = LocalServer(command, "", Path(folder, "log"))
         server.launch()
         try:
