@@ -57,6 +57,9 @@ MAX_GROWTH = 2
 EXTRA_TOKENS = 16
 """Additional tokens per example, so that answers to a very short example are not truncated."""
 
+TOKENS_PER_WORD = 2
+"""Tokens that one word of --attributes may take: more than an English word does."""
+
 _QUEUES = {"num_chains": {"chain"}, "max_parent_uses": {"tree", "coverage"}}
 """Setting -> the queues that it changes."""
 
@@ -182,12 +185,14 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     longest = {name: max(values.values(), key=len) for name, values in texts.items()}
     passage = passages.longest if passages else None
     directions = Directions(config.instruction, attributes=longest, passage=passage)
+    values = (value for each in inputs.identity["attributes"] for value in each.values)
+    words = max((value.words[1] for value in values if value.words), default=0)
     few = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
     most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
     number = stored.num_examples if stored else None
     number = number or min(
         _fit_context(
-            encoding, roots, config.shots, directions, engine, most, fixed=bool(config.num_examples)
+            encoding, roots, config.shots, directions, engine, most, words, fixed=bool(config.num_examples)
         )[0]
         for engine in engines.generators
     )
@@ -196,7 +201,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
             config,
             checkpoint,
             _max_tokens(config, stored, index)
-            or _fit_context(encoding, roots, config.shots, directions, engine, number)[1],
+            or _fit_context(encoding, roots, config.shots, directions, engine, number, words)[1],
         )
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
@@ -332,12 +337,13 @@ def _fit_context(
     directions: Directions,
     engine: Engine,
     most: int,
+    words: int,
     *,
     fixed: bool = True,
 ) -> tuple[int, int]:
     """The number of examples per request, exactly or at most `most`, and its max_tokens.
 
-    Raises PromptTooLong if none fits.
+    `words`: the most words that --attributes ask for; 0 without such a range. Raises PromptTooLong if none fits.
     """
 
     def written(root: Example) -> str:
@@ -347,7 +353,8 @@ def _fit_context(
         return engine.count_tokens([{"role": "user", "content": text}])
 
     shown = sorted(roots, key=lambda root: len(written(root)), reverse=True)[:shots]
-    longest = MAX_GROWTH * tokens(written(shown[0])) if shown else most_tokens(encoding)
+    usual = tokens(written(shown[0])) if shown else most_tokens(encoding)
+    longest = max(usual * (MAX_GROWTH if shown else 1), usual + TOKENS_PER_WORD * words)
     example_tokens = longest + EXTRA_TOKENS
     # If the roots are too few, accepted examples are shown, too; else one in the place of a root, the parent.
     accepted = shots - len(shown)
@@ -362,6 +369,7 @@ def _fit_context(
         f"a prompt of {prompt} tokens and {most if fixed else 1} new example(s) of up to {example_tokens} tokens "
         f"exceed the model's context length of {engine.max_context}; use a shorter "
         f"{'example' if roots else '--instruction'}, {'fewer --shots, ' if shots > 1 else ''}"
+        f"{'fewer words in --attributes, ' if words else ''}"
         f"{'a smaller --passage-tokens, ' if directions.passage else ''}"
         f"{'a smaller --num-examples, ' if fixed else ''}or a larger --max-model-len"
     )

@@ -175,21 +175,21 @@ class Passages:
         return f"{found}; left out: {left_out}" if left_out else found
 
     def check_files(self, files: Sequence[Path], directory: Path) -> None:
-        """Raise RunMismatch, naming the first file that differs, unless these have the content that was read."""
-        stored = self._about.files
-        for (before, sha256), now in zip(stored, files, strict=False):
-            if sha256 != content_sha256(now):
-                moved = "" if before == shown(now) else f" (now {shown(now)})"
-                raise RunMismatch(
-                    f"{directory} was made with another content of {before}{moved}; use the same documents, or another "
-                    "--run-dir"
-                )
-        if len(stored) != len(files):
-            first = stored[len(files)][0] if len(stored) > len(files) else shown(files[len(stored)])
-            raise RunMismatch(
-                f"{directory} was made with {len(stored)} files of --corpus, not with {len(files)} (see {first}); use "
-                "the same documents, or another --run-dir"
-            )
+        """Raise RunMismatch, naming a file that differs, unless these have the content that was read."""
+        stored = {sha256: name for name, sha256 in self._about.files}
+        given = {content_sha256(file): shown(file) for file in files}
+        if list(stored) == list(given):
+            return
+        gone = {name for sha256, name in stored.items() if sha256 not in given}
+        new = {name for sha256, name in given.items() if sha256 not in stored}
+        what = "another order of documents"
+        if changed := gone & new:
+            what = f"another content of {min(changed)}"
+        elif gone:
+            what = f"{min(gone)}, whose content no document has now"
+        elif new:
+            what = f"documents without {min(new)}"
+        raise RunMismatch(f"{directory} was made with {what}; use the same documents, or another --run-dir")
 
     def save(self, path: Path) -> None:
         """Write the file of a run, unless it was opened from there. Raises StorageError."""

@@ -5,6 +5,7 @@ Each request is written for one value of each dimension; `AttributeQuotas` in ve
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,13 +115,17 @@ def read_attributes(path: Path) -> Attributes:
     try:
         return parse_attributes(document)
     except _WrongEntry as error:
-        line, name = _line(path, error.keys), ".".join(error.keys)
-        raise UsageError(f"--attributes {path}, line {line}: {name}: {error}") from None
+        line, names = _line(path, error.keys), ".".join(filter(None, error.keys))
+        where = f"line {line}: {names}" if names else f"line {line}"
+        raise UsageError(f"--attributes {path}, {where}: {error}") from None
 
 
 def parse_attributes(document: Mapping[Any, Any]) -> Attributes:
     """The dimensions of the document of an attributes file."""
     dimensions = tuple(_dimension(str(name).strip(), entry) for name, entry in document.items())
+    names = [each.name.casefold() for each in dimensions]
+    if twice := [each.name for at, each in enumerate(dimensions) if names[at] in names[:at]]:
+        raise _WrongEntry(twice[:1], "this dimension is given twice; give it once")
     with_words = [each.name for each in dimensions if any(value.words for value in each.values)]
     if with_words[1:]:
         raise _WrongEntry(
@@ -131,6 +136,7 @@ def parse_attributes(document: Mapping[Any, Any]) -> Attributes:
 
 def _dimension(name: str, entry: Any) -> Dimension:
     entries: list[tuple[Any, Any]]
+    _check_text([name], name)
     if isinstance(entry, list):
         entries = [(value, None) for value in entry]
     elif isinstance(entry, Mapping) and _Entry.model_fields.keys() & entry.keys():
@@ -146,8 +152,9 @@ def _dimension(name: str, entry: Any) -> Dimension:
         keys = [name, *([] if value is None else [str(value)])]
         found = _entry(keys, given)
         text = str(value).strip() if value is not None else _range_name(found.words or (0, 0))
-        if not text or (value is None and not found.words):
-            raise _WrongEntry([name], "a value is empty; give it a name")
+        if value is None and not found.words:
+            text = ""
+        _check_text([name], text, "a value is empty; give it a name")
         if twice := [other for other in parsed if other.casefold() == text.casefold()]:
             raise _WrongEntry([name], f"the value {twice[0]} is given twice; give it once")
         parsed[text] = found
@@ -169,6 +176,13 @@ def _dimension(name: str, entry: Any) -> Dimension:
             for text, found in parsed.items()
         ),
     )
+
+
+def _check_text(keys: Sequence[str], text: str, empty: str = "a dimension is empty; give it a name") -> None:
+    if not text:
+        raise _WrongEntry(keys, empty)
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text):
+        raise _WrongEntry(keys, "line ends or control characters; write names and values on one line")
 
 
 def _entry(keys: Sequence[str], given: Any) -> _Entry:
