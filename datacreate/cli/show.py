@@ -76,15 +76,19 @@ class _SplitOptions(Settings):
     type=click.Choice(list(LAYOUTS)),
     default="jsonl",
     show_default=True,
+    group="output",
     help="jsonl: as train.jsonl; hf: a datasets folder; parquet; csv; chat: conversations; alpaca: instruction, input, "
     "output; preference: prompt, chosen, rejected; reference: train_STRATEGY.jsonl.",
 )
-@path_option("--out", help="Folder to write to.  [default: RUN/export/LAYOUT]")
+@path_option("--out", group="output", help="Folder to write to.  [default: RUN/export/LAYOUT]")
 @settings_options(_SplitOptions)
 @option(
-    "--with-attributes", is_flag=True, help="Add a column attributes.NAME for each dimension of --attributes."
+    "--with-attributes",
+    is_flag=True,
+    help="Add a column attributes.NAME for each dimension of --attributes.",
+    group="output",
 )
-@option("--seed", type=int, default=42, show_default=True, help="Seed that draws the splits.")
+@option("--seed", type=int, default=42, show_default=True, help="Seed that draws the splits.", group="output")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
 def export(
     run: Path,

@@ -192,8 +192,8 @@ class Passages:
             )
 
     def save(self, path: Path) -> None:
-        """Write the file of a run, unless it is there. Raises StorageError."""
-        if not path.is_file():
+        """Write the file of a run, unless it was opened from there. Raises StorageError."""
+        if not path.is_file() or not os.path.samestat(path.stat(), os.fstat(self._file.fileno())):
             self._file.seek(0)
             with replaced(path) as part, part.open("xb") as copy:
                 shutil.copyfileobj(self._file, copy)
@@ -207,18 +207,26 @@ def open_corpus(options: CorpusOptions, seed: int, path: Path, stored: CorpusRef
     """
     files = find_files(options.corpus)
     if stored and path.is_file():
-        with suppress(OSError, ValueError, TypeError):
-            passages = Passages(path.open("rb"), seed)
-            if passages.sha256 == stored.sha256:
-                passages.check_files(files, path.parent)
-                return passages
-        raise RunError(f"{path}: damaged; restore it from a copy, or remove it to read the documents again")
+        passages = stored_passages(path, seed, stored)
+        passages.check_files(files, path.parent)
+        return passages
     try:
         file: IO[bytes] = tempfile.TemporaryFile(prefix="datacreate-")  # noqa: SIM115 (it is open until the run ends)
         file, notes = _Writer(file).write(files, options)
         return Passages(file, seed, notes)
     except OSError as error:
         raise storage_error(Path(tempfile.gettempdir()), error) from None
+
+
+def stored_passages(path: Path, seed: int, ref: CorpusRef) -> Passages:
+    """The passages that a run keeps at `path`. Raises RunError if they are missing or damaged."""
+    with suppress(OSError, ValueError, TypeError):
+        passages = Passages(path.open("rb"), seed)
+        if passages.sha256 == ref.sha256:
+            return passages
+    raise RunError(
+        f"{path}: missing or damaged; restore it from a copy, or remove it: `create` reads the documents again"
+    )
 
 
 class _Writer:

@@ -74,21 +74,22 @@ class ReviewStats:
         self._decisions = 0
         self.last: dict[int, Decision] = {}  # by row
         self.sample: Sample | None = None  # the last one
-        self._answers: dict[int, tuple[str, str]] = {}  # of edited rows: before all edits, and now
+        # Of changed rows, the answers: before all changes since the sample was drawn, and now.
+        self._before: dict[int, str] = {}
+        self._now: dict[int, str] = {}
 
     def begin(self, sample: Sample) -> None:
         """Start another sample."""
         self.sample = sample
-        self._answers.clear()
+        self._before.clear()
+        self._now.clear()
 
     def decide(self, decision: Decision) -> None:
         """Count a decision."""
-        if decision.removed and decision.added:
-            before, after = (
-                canonical_json(value_at(values, self._answer))
-                for values in (decision.removed, decision.added)
-            )
-            self._answers[decision.row] = (self._answers.get(decision.row, (before,))[0], after)
+        if decision.removed:
+            self._before.setdefault(decision.row, canonical_json(value_at(decision.removed, self._answer)))
+        if decision.added:
+            self._now[decision.row] = canonical_json(value_at(decision.added, self._answer))
         self._decisions += 1
         self.last[decision.row] = decision
 
@@ -124,8 +125,8 @@ class ReviewStats:
 
     def _was_right(self, decision: Decision) -> bool:
         """Whether the answer is the one that the row had when the sample was drawn; that of a rejected row is not."""
-        before, after = self._answers.get(decision.row, ("", ""))
-        return decision.verdict != "reject" and before == after
+        is_same = self._before.get(decision.row) == self._now.get(decision.row)
+        return decision.verdict != "reject" and is_same
 
 
 def wilson_interval(right: int, rows: int) -> tuple[float, float] | None:

@@ -157,9 +157,9 @@ class RunDirectory:
             )
         try:
             document: dict[str, Any] = parse_object(self.config_path.read_bytes())
-            if not {"datacreate", "layout"} & document.keys():
+            if not {"datacreate", "schema_version"} & document.keys():
                 raise UsageError(f"{self.path}: not a run directory (its config.json is of another program)")
-            version, schema_version = document.pop("datacreate"), document.pop("layout", None)
+            version, schema_version = document.pop("datacreate"), document.pop("schema_version", None)
             if schema_version != _SCHEMA_VERSION:
                 raise RunError(
                     f"{self.path}: written by datacreate {version} in another format; resume with that version, "
@@ -172,7 +172,7 @@ class RunDirectory:
 
     def write_config(self, config: RunConfig) -> None:
         """Replace config.json."""
-        document = {"layout": _SCHEMA_VERSION, "datacreate": metadata.version("datacreate")}
+        document = {"schema_version": _SCHEMA_VERSION, "datacreate": metadata.version("datacreate")}
         document |= config.model_dump(mode="json")
         replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
@@ -238,12 +238,10 @@ class RunDirectory:
             if commit.scored:
                 accepted = [scored.probabilities for scored in commit.scored if scored.accepted]
                 found = list(map(check.calibrated, accepted) if check else accepted)
-            for number, probabilities in enumerate(found, row):
-                decision = decisions.get(number)
-                if decision is None or not (decision.removed or decision.added):
-                    yield probabilities
-                elif decision.added:
-                    yield None
+            for number, (values, probabilities) in enumerate(zip(commit.accepted, found, strict=True), row):
+                now = decisions[number].values(values) if number in decisions else values
+                if now is not None:
+                    yield probabilities if now == values else None
 
     def is_finished(self, count: int) -> bool:
         """Whether train.jsonl or summary.json have so many examples; the log has them, too, or is damaged."""
@@ -265,6 +263,7 @@ class RunDirectory:
             if self.log_path.is_file():
                 sync(self.log_path)  # first, see RunWriter
             lock.check()
+            self.sources_path.unlink(missing_ok=True)  # its lines are those of the old rows
 
     def write_summary(
         self, config: RunConfig, stats: RunStats, compute_metrics: ComputeMetrics | None, notify: Notify
@@ -298,9 +297,10 @@ class RunDirectory:
 
     def write_sources(self, spec: RunSpec) -> CorpusUse:
         """Write sources.jsonl: line i has the passage that row i was written about. Raises StorageError."""
-        from datacreate.corpus.passages import Passages
+        from datacreate.corpus.passages import stored_passages
 
-        passages, use = Passages(self.passages_path.open("rb"), spec.seed), CorpusUse()
+        assert spec.corpus, "the caller checks it"
+        passages, use = stored_passages(self.passages_path, spec.seed, spec.corpus), CorpusUse()
         with replaced(self.sources_path) as part, part.open("xb") as file:
             for commit in self.commits():
                 if commit.accepted:

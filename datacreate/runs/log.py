@@ -87,12 +87,10 @@ class Commit:
 
         `first_row` is the number of its first row.
         """
-        kept: list[dict[str, Json] | None] = list(self.accepted)
-        for index in range(len(kept)):
-            if decision := decisions.get(first_row + index):
-                kept[index] = decision.values(kept[index])
-        if kept == list(self.accepted):
+        rows = dict(enumerate(self.accepted, first_row))
+        if decisions.keys().isdisjoint(rows):
             return self
+        kept = [decisions[row].values(was) if row in decisions else was for row, was in rows.items()]
         left = iter(kept)
         scored = tuple(replace(s, accepted=next(left) is not None) if s.accepted else s for s in self.scored)
         return replace(self, accepted=tuple(filter(None, kept)), scored=scored)
@@ -104,7 +102,7 @@ class Commit:
             "parent": self.parent,
             "depth": self.depth,
             "accepted": self.accepted,
-            "chosen": self.next_parents,
+            "next_parents": self.next_parents,
             "rejects": [[r.reason, r.text, *filter(None, [r.detail])] for r in self.rejects],
             "tokens": [self.prompt_tokens, self.generated_tokens],
             "time": self.time,
@@ -113,7 +111,7 @@ class Commit:
             record["scored"] = [[s.assigned, s.final, int(s.accepted), *s.probabilities] for s in self.scored]
             record["scoring_tokens"] = self.scoring_tokens
         if self.waiting or self.released:
-            record |= {"held": self.waiting, "released": self.released}
+            record |= {"waiting": self.waiting, "released": self.released}
         if self.model:
             record["model"] = self.model
         if self.attributes:
@@ -128,7 +126,7 @@ class Commit:
             record["parent"],
             record["depth"],
             tuple(record["accepted"]),
-            tuple(record["chosen"]),
+            tuple(record["next_parents"]),
             tuple(Reject(Reason(reason), *texts) for reason, *texts in record["rejects"]),
             record["tokens"][0],
             record["tokens"][1],
@@ -139,7 +137,7 @@ class Commit:
                 for assigned, final, accepted, *probabilities in record.get("scored", ())
             ),
             record.get("scoring_tokens", 0),
-            tuple(record.get("held", ())),
+            tuple(record.get("waiting", ())),
             record.get("released", False),
             record.get("attributes", {}),
         )

@@ -197,7 +197,7 @@ def test_a_stored_corpus_is_used_and_a_changed_one_refused(tmp_path: Path) -> No
     options = CorpusOptions.of(corpus=(str(docs),))
     first = open_corpus(options, 42, run, None)
     first.save(run)
-    ref = first.ref(options)
+    ref, content = first.ref(options), run.read_bytes()
     again = open_corpus(options, 42, run, ref)
     assert (again.ref(options), all_of(again)) == (ref, all_of(first))
     (docs / "2.md").write_text(passage(3))
@@ -206,7 +206,9 @@ def test_a_stored_corpus_is_used_and_a_changed_one_refused(tmp_path: Path) -> No
     (docs / "2.md").unlink()
     with pytest.raises(RunMismatch, match=r"with 2 files of --corpus, not with 1 \(see .*2\.md\)"):
         open_corpus(options, 42, run, ref)
-    run.write_bytes(run.read_bytes()[:-40])
+    open_corpus(CorpusOptions.of(corpus=(str(docs / "1.md"),)), 42, run, None).save(run)
+    assert run.read_bytes() != content  # of a start that was killed before config.json was written
+    run.write_bytes(content[:-40])
     with pytest.raises(RunError, match="damaged"):
         open_corpus(options, 42, run, ref)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datacreate.errors import EngineError, LogDamaged, RunLocked
+from datacreate.errors import EngineError, LogDamaged, RunError, RunLocked
 from datacreate.review.rows import Selection
 from datacreate.review.session import Change, Refused, reviewing
 from datacreate.runs.decisions import wilson_interval
@@ -221,13 +222,29 @@ def test_the_sources_of_a_corpus_follow(tmp_path: Path, model: str, monkeypatch:
         with pytest.raises(Refused, match="row 2: answer not in context"):
             edit(session, 2, answer="Nobody")
         edit(session, 2, question="Which word is meant?")
-    for count in (19, 20):
-        rows, found = examples(tmp_path / "run"), sources(tmp_path / "run")
-        assert len(rows) == count
-        for row, source in zip(rows, found, strict=True):
-            text = (tmp_path / source["file"]).read_text()
-            assert row["context"] == text[source["offset"] : source["offset"] + source["length"]]
-        make(tmp_path / "run", model, questions, **run)
+
+    def in_step(run_dir: Path) -> bool:
+        hashes = [hashlib.sha256(row["context"].encode()).hexdigest() for row in examples(run_dir)]
+        return [source["sha256"] for source in sources(run_dir)] == hashes
+
+    def work(run_dir: Path) -> int:
+        with review(run_dir) as session:
+            reject(session, 3)
+        make(run_dir, model, questions, **run)
+        return 0
+
+    assert in_step(tmp_path / "run")
+    for change in range(99):  # a kill leaves no sources, or the right ones
+        copy = shutil.copytree(tmp_path / "run", tmp_path / f"killed-{change}")
+        code = forked(lambda d=copy: work(d), at(change, killed))  # type: ignore[misc]
+        assert not (copy / "sources.jsonl").exists() or in_step(copy)
+        if code == 0:
+            break
+    assert change > 10
+    assert (len(examples(copy)), in_step(copy)) == (20, True)
+    (copy / "passages.jsonl").unlink()
+    with pytest.raises(RunError, match=r"passages\.jsonl: missing or damaged"), review(copy) as session:
+        reject(session, 4)
 
 
 def test_rejected_rows_do_not_come_back(tmp_path: Path, model: str) -> None:
@@ -382,6 +399,20 @@ def test_a_random_sample_estimates_the_share_of_right_labels(tmp_path: Path, mod
     low, high = wilson_interval(14, decided) or (0, 0)
     assert sample["interval"] == [round(low, 4), round(high, 4)]
     assert "of a random sample (drawn from 30) 14 had the right label" in (tmp_path / "README.md").read_text()
+
+
+def test_a_label_that_is_edited_after_a_reject_was_wrong(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, **LABELED)
+    with review(tmp_path) as session:
+        first, second = (
+            next(row for row in session.sample(30, seed=1) if row.values["label"] == label)
+            for label in ("neutral", "entailment")
+        )
+        reject(session, first.number)
+        reject(session, second.number)
+        edit(session, first.number, label="entailment")
+    sample = RunDirectory(tmp_path).summary()["review"]["sample"]
+    assert (sample["decided"], sample["right"]) == (2, 0)
 
 
 def test_the_interval_is_that_of_wilson() -> None:
