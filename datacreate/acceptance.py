@@ -24,11 +24,11 @@ from datacreate.formats.validate import (
     shorten,
 )
 from datacreate.plan import RunPlan
+from datacreate.quotas import AttributeQuotas, Quotas
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
 from datacreate.selection.passed_vectors import PassedVectors
-from datacreate.verification.quotas import AttributeQuotas, Quotas
 from datacreate.verification.scoring import NO_SCORES, Probabilities, Scored, disagreement, final_label
 
 

@@ -107,7 +107,7 @@ def create(
             texts = [plan.text_of(root) for root in plan.roots or (Example({}),)]
             vectors = PassedVectors(embedder, directory.vectors_path, texts)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
-        filter_inputs = FilterInputs(inputs.held_out, vectors, sha256)
+        filter_inputs = FilterInputs(inputs.test_sets, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
         state = RunState(plan, config.count, filters, vectors)
         run = _Run(state, directory, lock, run_config, progress, compute_metrics)
@@ -291,7 +291,7 @@ def _schema_check(plan: RunPlan) -> Check:
     labels = plan.encoding.format.labels if not plan.is_paper_method else None
     schema = build_response_schema(plan.encoding, 1, labels[:1] if labels else None)
     # The prompt is the one of the run, so that the server's prefix cache has it afterwards.
-    prompt = chat_prompt(plan.encoding, plan.roots[:1], plan.spec.num_examples, plan.directions_of(0))
+    prompt = chat_prompt(plan.encoding, plan.roots[:1], plan.spec.num_examples, plan.content_of(0, {}))
     max_tokens = plan.samplings[0].max_tokens // plan.spec.num_examples + 1
     return schema_accepted(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
 

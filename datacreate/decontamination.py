@@ -9,7 +9,12 @@ from pathlib import Path
 
 from datacreate.benchmarks import Benchmark, has_split, load_registry, read_split, split_sha256
 from datacreate.errors import UsageError
-from datacreate.filters.base import FilterSettings, HeldOutRef, HeldOutRow, HeldOutSet
+from datacreate.filters.base import (
+    DecontaminationRow,
+    DecontaminationSet,
+    DecontaminationSetRef,
+    FilterSettings,
+)
 from datacreate.formats.example import Json, values_in
 from datacreate.formats.reader import RowFile
 from datacreate.formats.task_format import TaskFormat
@@ -20,9 +25,9 @@ SPLITS = ("dev", "test")
 """The splits of a benchmark that examples must not repeat."""
 
 
-def held_out_sets(
-    names: Sequence[str], format: TaskFormat, before: Sequence[HeldOutRef] | None = None
-) -> tuple[HeldOutSet, ...]:
+def find_test_sets(
+    names: Sequence[str], format: TaskFormat, before: Sequence[DecontaminationSetRef] | None = None
+) -> tuple[DecontaminationSet, ...]:
     """The test sets with these names, for examples of a format: benchmarks in the registry's order, then files.
 
     `all` stands for all imported benchmarks; in an existing run for those that it was compared with `before`. A
@@ -32,34 +37,36 @@ def held_out_sets(
     registry, wanted = load_registry(), set(names)
     if before is not None and "all" in names:
         wanted = wanted - {"all"} | {ref.name for ref in before if ref.split}
-    sets: list[HeldOutSet] = []
+    sets: list[DecontaminationSet] = []
     for name, benchmark in registry.items():
         splits = [split for split in SPLITS if has_split(benchmark, split)] if wanted & {name, "all"} else []
         if not splits and name in wanted:
             splits = ["test"]  # missing: `split_sha256` raises the error that says how to import it
         for split in splits:
-            ref = HeldOutRef(name=name, split=split, digest=split_sha256(benchmark, split))
+            ref = DecontaminationSetRef(name=name, split=split, digest=split_sha256(benchmark, split))
             sets.append(
-                HeldOutSet(ref, partial(_rows_of_split, benchmark, split, format.passage_field is not None))
+                DecontaminationSet(
+                    ref, partial(_rows_of_split, benchmark, split, format.passage_field is not None)
+                )
             )
     files = dict.fromkeys(_file(name) for name in names if name != "all" and name not in registry)
     for path in files:
         file = RowFile(path)
-        ref = HeldOutRef(name=path.name, split=None, digest=file.sha256())
-        sets.append(HeldOutSet(ref, partial(_rows_of_file, file, format)))
+        ref = DecontaminationSetRef(name=path.name, split=None, digest=file.sha256())
+        sets.append(DecontaminationSet(ref, partial(_rows_of_file, file, format)))
     return tuple(sets)
 
 
-def with_names(settings: FilterSettings, sets: Sequence[HeldOutSet]) -> FilterSettings:
+def with_names(settings: FilterSettings, sets: Sequence[DecontaminationSet]) -> FilterSettings:
     """The settings of the filters with the names of the test sets, without folders, for `--decontaminate`."""
     names = tuple(dict.fromkeys(each.ref.name for each in sets))
     return FilterSettings(**settings.subset(FilterSettings) | {"decontaminate": names})
 
 
-def _rows_of_split(benchmark: Benchmark, split: str, passages: bool) -> Iterator[HeldOutRow]:
+def _rows_of_split(benchmark: Benchmark, split: str, passages: bool) -> Iterator[DecontaminationRow]:
     for row in read_split(benchmark, split):
         passage = (row["context"] or "") if passages else ""
-        yield HeldOutRow(tuple(filter(None, (row["question"], passage))), passage)
+        yield DecontaminationRow(tuple(filter(None, (row["question"], passage))), passage)
 
 
 def _file(name: str) -> Path:
@@ -72,18 +79,18 @@ def _file(name: str) -> Path:
     return path
 
 
-def _rows_of_file(file: RowFile, format: TaskFormat) -> Iterator[HeldOutRow]:
+def _rows_of_file(file: RowFile, format: TaskFormat) -> Iterator[DecontaminationRow]:
     return (_inputs(values, format) for values in file.read_objects())
 
 
-def _inputs(values: Mapping[str, Json], format: TaskFormat) -> HeldOutRow:
+def _inputs(values: Mapping[str, Json], format: TaskFormat) -> DecontaminationRow:
     """The inputs of a row that has all input fields of the format; otherwise everything in it is the question."""
     fields = {path[0] for path in format.roles.inputs}
     optional = fields - set(format.schema.get("required", fields))
     if fields - optional <= values.keys() and (fields & values.keys()):
         try:
             candidate = Candidate.of(values, format)
-            return HeldOutRow(candidate.inputs, candidate.passage)
+            return DecontaminationRow(candidate.inputs, candidate.passage)
         except (KeyError, TypeError):  # a value of another type
             pass
-    return HeldOutRow(("\n".join(values_in(values)),), "")
+    return DecontaminationRow(("\n".join(values_in(values)),), "")

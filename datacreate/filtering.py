@@ -14,7 +14,7 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from datacreate.checkpoints import resolve
-from datacreate.decontamination import held_out_sets, with_names
+from datacreate.decontamination import find_test_sets, with_names
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import InvalidRows, UsageError
@@ -89,22 +89,22 @@ def filter_rows(
     fails; StorageError if the disk is full; and what `read_rows` raises.
     """
     settings = settings or DatasetFilterSettings()
-    test_sets = ("all",) if settings.decontaminate is None else settings.decontaminate
+    names = ("all",) if settings.decontaminate is None else settings.decontaminate
     rows = read_rows(source, settings)
-    own_files = [path for path in map(Path, test_sets) if path.is_file()]
+    own_files = [path for path in map(Path, names) if path.is_file()]
     _refuse_overwriting((*rows.inputs, *own_files), {"--out": out, "--rejects": rejects})
-    held_out = held_out_sets(test_sets, rows.format)
-    filter_settings = with_names(settings, held_out)
+    test_sets = find_test_sets(names, rows.format)
+    filter_settings = with_names(settings, test_sets)
     if settings.balance and not rows.format.labels:
         raise UsageError(
             f"--balance: the format {rows.format.name} of {source} has no fixed labels; "
             "give them with --labels FIELD=a,b,c, or remove --balance"
         )
-    embedder, inputs = None, FilterInputs(held_out, origin="line")
+    embedder, inputs = None, FilterInputs(test_sets, origin="line")
     if settings.semantic:
         embedding_model = resolve(settings.embedding_model, "encoder")
         embedder = SentenceEmbedder(embedding_model.path)
-        inputs = FilterInputs(held_out, PassedVectors(embedder), embedding_model.sha256, "line")
+        inputs = FilterInputs(test_sets, PassedVectors(embedder), embedding_model.sha256, "line")
     filters = make_filters(filter_settings, inputs)
     counts, verifier = _Counts(), None
     refused: InvalidRows | None = None
@@ -152,7 +152,7 @@ def filter_rows(
         "first_invalid": next(iter(counts.first_invalid.values()), None),
         "filters": reports,
         "embedding_model": settings.embedding_model if settings.semantic else None,
-        "compared_with": [each.ref.model_dump() for each in held_out],
+        "compared_with": [each.ref.model_dump() for each in test_sets],
         "balance": {"on": settings.balance, "rejected": counts.rejected[Reason.OVER_QUOTA]},
         "kept": counts.kept,
         "labels": {

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint
 from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
-from datacreate.decontamination import held_out_sets, with_names
+from datacreate.decontamination import find_test_sets, with_names
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Sampling
 from datacreate.engines.client import Engine
 from datacreate.errors import PromptTooLong, UsageError
-from datacreate.filters.base import HeldOutSet
+from datacreate.filters.base import DecontaminationSet
 from datacreate.formats.declare import most_tokens
 from datacreate.formats.example import Example, dotted
 from datacreate.formats.infer import InferredFormat
-from datacreate.formats.serialization import PromptEncoding
+from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
-from datacreate.prompts.generation import Directions, chat_prompt
+from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_lettered
 from datacreate.run_models import Engines, RunModels, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
@@ -68,7 +70,7 @@ class RunInputs:
     roots: tuple[Example, ...]  # the formatting examples; () with an instruction only
     inferred: InferredFormat
     verify: VerifyMode
-    held_out: tuple[HeldOutSet, ...]  # for decontamination
+    test_sets: tuple[DecontaminationSet, ...]  # for decontamination
     stored: RunConfig | None  # of the run in the directory
     identity: dict[str, Any]  # the fields of `RunSpec` that depend on neither
     passages: Passages | None = None  # of the user's documents
@@ -86,16 +88,10 @@ class RunPlan:
     notes: tuple[str, ...]  # for the user: the inferred format, warnings
     passages: Passages | None = None  # of the user's documents
 
-    def directions_of(self, request: int) -> Directions:
-        """What one request asks for."""
-        if self.passages is None:
-            return self.directions
-        return replace(self.directions, passage=self.passages.of_request(request).text)
-
-    @property
-    def directions(self) -> Directions:
-        """What all requests of the run ask for."""
-        return Directions(self.spec.instruction, self.spec.label_ratio)
+    def content_of(self, request: int, attributes: Mapping[str, str]) -> RequestContent:
+        """What one request asks for. `attributes`: its value of each dimension, as the prompt names it."""
+        passage = self.passages.of_request(request).text if self.passages else None
+        return RequestContent(self.spec.instruction, self.spec.label_ratio, attributes, passage)
 
     def text_of(self, parent: Example) -> str:
         """What similarity compares of a parent; of the empty root it is the instruction."""
@@ -130,25 +126,25 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     label_ratio = _label_ratio(config, inferred.format)
     directory.check()
     stored = directory.read_config() if directory.exists else None
-    test_sets = config.decontaminate
-    if test_sets is None and stored:
-        test_sets = stored.spec.filters.decontaminate
-    elif test_sets is None:
-        test_sets = () if config.method == "paper" else ("all",)
+    names = config.decontaminate
+    if names is None and stored:
+        names = stored.spec.filters.decontaminate
+    elif names is None:
+        names = () if config.method == "paper" else ("all",)
     passages = None
     if config.corpus:
         known = stored.spec.corpus if stored else None
         passages = open_corpus(config, config.seed, directory.passages_path, known)
         inferred = _with_corpus(inferred, passages)
     before = stored.spec.compared_with if stored else None
-    held_out = held_out_sets(test_sets or (), inferred.format, before)
+    test_sets = find_test_sets(names or (), inferred.format, before)
     identity = config.subset(IdentitySettings) | {
         "examples": tuple(dict(root.values) for root in roots),
         "format": inferred.format.document(),
         "instruction": config.instruction,
         "benchmark": config.benchmark,
-        "filters": with_names(config, held_out),
-        "compared_with": tuple(each.ref for each in held_out),
+        "filters": with_names(config, test_sets),
+        "compared_with": tuple(each.ref for each in test_sets),
         "label_ratio": label_ratio,
         "corpus": passages.ref(config) if passages else None,
         "attributes": _attributes(config, inferred.format),
@@ -156,7 +152,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
         stored.check_same(identity | given, config.count, directory.path)
-    return RunInputs(roots, inferred, verify, held_out, stored, identity, passages)
+    return RunInputs(roots, inferred, verify, test_sets, stored, identity, passages)
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
@@ -177,35 +173,34 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     roots, embedding_model, paper = inputs.roots, models.embedding_model, config.method == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
+    if any(encoding.has_placeholder(root.values) for root in roots):
+        encoding = replace(encoding, may_have_placeholders=True)
     passages = inputs.passages
     texts = described(inputs.identity["attributes"], encoding.format)
     longest = {name: max(values.values(), key=len) for name, values in texts.items()}
     passage = passages.longest if passages else None
-    directions = Directions(config.instruction, attributes=longest, passage=passage)
+    content = RequestContent(config.instruction, attributes=longest, passage=passage)
     few = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
     most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
     number = stored.num_examples if stored else None
+    fit = partial(_fit_context, encoding, roots, config.shots, content)
     number = number or min(
-        _fit_context(
-            encoding, roots, config.shots, directions, engine, most, fixed=bool(config.num_examples)
-        )[0]
-        for engine in engines.generators
+        fit(engine, most, fixed=bool(config.num_examples))[0] for engine in engines.generators
     )
     samplings = tuple(
         sampling_of(
             config,
             checkpoint,
-            _max_tokens(config, stored, index)
-            or _fit_context(encoding, roots, config.shots, directions, engine, number)[1],
+            _max_tokens(config, stored, index) or fit(engine, number)[1],
         )
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
-    strategy = find_strategy(config.strategy)
-    num_chains = stored.num_chains if stored else default_chains(config, number, len(roots))
-    if num_chains and not stored and not config.num_chains:  # more would only be shallower
+    if stored:
+        num_chains, concurrency = stored.num_chains, stored.concurrency
+    else:
         usable = _concurrency(config.count, number, engines.generators)
-        num_chains = min(num_chains, max(usable, chains_of_roots(config, number, len(roots))))
-    concurrency = stored.concurrency if stored else config.concurrency or num_chains or (1 if paper else None)
+        num_chains = default_chains(config, number, len(roots), usable)
+        concurrency = config.concurrency or num_chains or (1 if paper else usable)
     spec = RunSpec(
         **inputs.identity,
         model=models.name,
@@ -213,7 +208,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         embedding_model=embedding_model.name if embedding_model else None,
         embedding_model_sha256=embedding_model.sha256 if embedding_model else None,
         num_examples=number,
-        concurrency=concurrency or _concurrency(config.count, number, engines.generators),
+        concurrency=concurrency,
         num_chains=num_chains,
         sampling=_given(samplings[0]),
         verification=_verification(config, inputs, models, encoding, engines.verifier),
@@ -224,7 +219,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         ),
     )
     notes = (*inputs.inferred.notes, *_warnings(spec, config.count))
-    return RunPlan(roots, encoding, strategy, samplings, spec, notes, passages)
+    return RunPlan(roots, encoding, find_strategy(config.strategy), samplings, spec, notes, passages)
 
 
 def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
@@ -312,24 +307,26 @@ def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
     return dimensions
 
 
-def default_chains(config: CreateConfig, num_examples: int, num_roots: int = 1) -> int | None:
-    """The number of chains, each of which has at most one request in flight; None for a strategy without chains."""
+def default_chains(
+    config: CreateConfig, num_examples: int, num_roots: int = 1, usable: int = sys.maxsize
+) -> int | None:
+    """The number of chains, each of which has at most one request in flight; None for a strategy without chains.
+
+    `usable`: the most requests in flight; more chains would only be shallower.
+    """
     if find_strategy(config.strategy).queue != "chain":
         return None
     deep = 1 if config.method == "paper" else config.count // (MIN_GENERATIONS * num_examples)
-    return config.num_chains or max(deep, chains_of_roots(config, num_examples, num_roots))
-
-
-def chains_of_roots(config: CreateConfig, num_examples: int, num_roots: int) -> int:
-    """As many chains as there are roots, but not so many that more than half of the set are children of roots."""
-    return max(1, min(num_roots, config.count // (2 * num_examples)))
+    # One for each root, as long as no more than half of the set are children of roots.
+    of_roots = min(num_roots, config.count // (2 * num_examples))
+    return config.num_chains or max(1, min(deep, usable), of_roots)
 
 
 def _fit_context(
     encoding: PromptEncoding,
     roots: Sequence[Example],
     shots: int,
-    directions: Directions,
+    content: RequestContent,
     engine: Engine,
     most: int,
     *,
@@ -351,10 +348,10 @@ def _fit_context(
     example_tokens = longest + EXTRA_TOKENS
     # If the roots are too few, accepted examples are shown, too; else one in the place of a root, the parent.
     accepted = shots - len(shown)
-    prompt = engine.count_tokens(chat_prompt(encoding, shown, most, directions))
+    prompt = engine.count_tokens(chat_prompt(encoding, shown, most, content))
     prompt += accepted * example_tokens or example_tokens // 2
-    if directions.passage and encoding.format.context_is_given:  # those of accepted examples, too
-        prompt += max(1, accepted) * tokens(directions.passage)
+    if content.passage and encoding.format.context_is_given:  # those of accepted examples, too
+        prompt += max(1, accepted) * tokens(content.passage)
     for number in [most] if fixed else range(most, 0, -1):
         if prompt + number * example_tokens <= engine.max_context:
             return number, number * example_tokens
@@ -362,7 +359,7 @@ def _fit_context(
         f"a prompt of {prompt} tokens and {most if fixed else 1} new example(s) of up to {example_tokens} tokens "
         f"exceed the model's context length of {engine.max_context}; use a shorter "
         f"{'example' if roots else '--instruction'}, {'fewer --shots, ' if shots > 1 else ''}"
-        f"{'a smaller --passage-tokens, ' if directions.passage else ''}"
+        f"{'a smaller --passage-tokens, ' if content.passage else ''}"
         f"{'a smaller --num-examples, ' if fixed else ''}or a larger --max-model-len"
     )
 

@@ -25,7 +25,7 @@ from datacreate.formats.example import Example, Json
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.validate import Candidate, Reason, Reject, parse_completion, shorten
 from datacreate.plan import RunPlan
-from datacreate.prompts.generation import Directions, chat_prompt
+from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, label_question
 from datacreate.runs.attributes import described, find_length_error
 from datacreate.runs.decisions import Decision
@@ -35,10 +35,7 @@ from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.selection.queue import UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
 from datacreate.selection.shots import Shots
-from datacreate.verification.scoring import (
-    Scored,
-    round_probabilities,
-)
+from datacreate.verification.scoring import Scored, round_probabilities
 
 _FIRST_RATE, _FIRST_REQUESTS = 0.8, 10
 """The share of examples that is expected to be accepted at the start, as if measured on so many requests."""
@@ -60,7 +57,7 @@ class PendingRequest:
     pseudo_labels: bool = False  # the verifier will assign the labels
     model: int = 0  # index of the generator
     shots: tuple[Example, ...] = ()  # further examples that the prompt shows
-    directions: Directions = field(default_factory=Directions)
+    content: RequestContent = field(default_factory=RequestContent)
     attributes: Mapping[str, str] = field(default_factory=dict)  # dimension -> value
 
     @cached_property
@@ -143,7 +140,7 @@ class RunState:
             labels,
             pseudo_labels,
             shots=self._shots.draw(parent, self._rng("shots", self._requests)),
-            directions=replace(self._plan.directions_of(self._requests), attributes=texts),
+            content=self._plan.content_of(self._requests, texts),
             attributes=dealt,
         )
         self.to_submit.append(pending)
@@ -179,7 +176,7 @@ class RunState:
         """The request for the engine."""
         spec = self._plan.spec
         encoding = self._encodings[pending.pseudo_labels]
-        messages = chat_prompt(encoding, pending.shown, spec.num_examples, pending.directions)
+        messages = chat_prompt(encoding, pending.shown, spec.num_examples, pending.content)
         schema = self._schema(pending.labels, pending.pseudo_labels)
         return Request(pending.number, messages, schema, self._plan.samplings[pending.model])
 
@@ -190,7 +187,7 @@ class RunState:
         else:
             encoding = self._encodings[pending.pseudo_labels]
             if self._format.context_is_given:
-                encoding = replace(encoding, passage=pending.directions.passage or "")
+                encoding = replace(encoding, passage=pending.content.passage or "")
             items = parse_completion(
                 completion.text,
                 encoding,
@@ -198,7 +195,13 @@ class RunState:
                 truncated=completion.finish_reason == "length",
                 keep_complete_items=not self._plan.is_paper_method,
             )
-            items = [self._with_length_checked(item, pending) for item in items]
+            dimensions = self._plan.spec.attributes
+            items = [
+                find_length_error(item, pending.attributes, dimensions) or item
+                if isinstance(item, Candidate)
+                else item
+                for item in items
+            ]
         candidates = [item for item in items if isinstance(item, Candidate)]
         if self._embedder:  # one batch is faster than single texts later
             self._embedder.encode([candidate.text for candidate in candidates])
@@ -219,12 +222,6 @@ class RunState:
                 if question is not None:
                     questions[index] = question
         return ParsedCompletion(pending, completion, tuple(items), questions)
-
-    def _with_length_checked(self, item: Candidate | Reject, pending: PendingRequest) -> Candidate | Reject:
-        if isinstance(item, Reject):
-            return item
-        dimensions = self._plan.spec.attributes
-        return find_length_error(item, pending.attributes, dimensions, self._format) or item
 
     def _origin(self, pending: PendingRequest) -> Origin:
         return Origin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datacreate.attribute_suggestion import suggest_attributes
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import EngineError, RunError, RunMismatch, UsageError
 from datacreate.messages import no_notify
+from datacreate.quotas import AttributeQuotas
 from datacreate.runs.attributes import read_attributes
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
-from datacreate.suggestion import suggest_attributes
-from datacreate.verification.quotas import AttributeQuotas
 from tests.corpus.texts import passage
 from tests.inprocess import run
 from tests.making import NLI, NLI_LABELS, STRATEGIES, commits, examples, exported, make, train
@@ -90,25 +90,25 @@ def test_a_file_is_read_as_dimensions(attributes: Path) -> None:
 WRONG = {
     "": ": no dimensions; write it as `topic: [sport, politics]`",
     "[a, b]": ": no dimensions",
-    "topic: sport": ", line 1: topic: write it as `topic: [sport, politics]`",
-    "a: [x, y]\ntopic: [sport]": ", line 2: topic: give at least two values",
-    "topic: [sport, golf, Sport]": ", line 1: topic: the value sport is given twice; give it once",
+    "topic: sport": ": topic: write it as `topic: [sport, politics]`",
+    "a: [x, y]\ntopic: [sport]": ": topic: give at least two values",
+    "topic: [sport, golf, Sport]": ": topic: the value 'Sport' is empty or given twice",
     "a: [x, y]\na: [x, z]": ": line 2: the key a is given twice",
-    "topic: [sport, '']": ", line 1: topic: a value is empty",
-    "topic: [sport, [golf]]": ", line 1: topic: a value is a text",
-    "level: {easy: 0.5, hard: 0.6}": ", line 1: level: the shares add up to 1.1; give shares that add up to 1",
-    "level: {easy: 1.5, hard: 0.5}": ", line 1: level.easy.share: give a number from 0 to 1",
-    "level: {easy: 0.5, hard: }": ", line 1: level: no share for hard; give each value one, or none of them",
-    "length:\n  short: {words: [2, 4]}\n  long: {word: [5, 9]}": ", line 3: length.long.word: unknown key (did you "
+    "topic: [sport, '']": ": topic: the value '' is empty or given twice",
+    "topic: [sport, [golf]]": ": topic: write it as",
+    "level: {easy: 0.5, hard: 0.6}": ": level: the shares add up to 1.1; give shares that add up to 1",
+    "level: {easy: 1.5, hard: 0.5}": ": level.easy.share: write it as",
+    "level: {easy: 0.5, hard: }": ": level: no share for hard; give each value one, or none of them",
+    "length:\n  short: {words: [2, 4]}\n  long: {word: [5, 9]}": ": length.long.word: unknown key (did you "
     "mean words?)",
-    "length:\n  wrds: [5, 9]": ", line 2: length.wrds: give a share, such as 0.5, or {words: [5, 40]} (did you mean "
-    "words?)",
-    "length:\n  short:\n    words: [9, 2]": ", line 3: length.short.words: the first number is larger",
-    "length: {words: [0, 2]}": ", line 1: length.words: give two whole numbers, as [5, 40]",
-    "length: {words: 5}": ", line 1: length.words: give two whole numbers, as [5, 40]",
-    "length: {words: [5, 9]}\nsize: {words: [5, 9]}": ", line 2: size: words stand in length, too; give one range",
+    "length:\n  wrds: [5, 9]": ": length.wrds: write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}`"
+    " or `length: {words: [5, 40]}` (did you mean words?)",
+    "length:\n  short:\n    words: [9, 2]": ": length.short: words: the first number is larger than the second",
+    "length: {words: [0, 2]}": ": length.words.0: write it as",
+    "length: {words: 5}": ": length.words: write it as",
+    "length: {words: [5, 9]}\nsize: {words: [5, 9]}": ": size: length has words, too; give one range",
     "a: [x": ": not valid YAML at line 1, column 6",
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("content", "message"), WRONG.items())

@@ -157,7 +157,7 @@ def test_a_damaged_log_or_config_is_one_line(tmp_path: Path, model: str) -> None
     assert "line 2" in one_line(run("show", tmp_path / "run"), 1)
     assert "line 2" in one_line(run("export", tmp_path / "run", "--layout", "chat"), 1)
     log.write_bytes(whole)
-    for damage in ("", "[]", '{"layout": 3}', config.read_text().replace('"seed": 42', '"sead": 42')):
+    for damage in ("", "[]", '{"schema_version": 3}', config.read_text().replace('"seed": 42', '"sead": 42')):
         config.write_text(damage)
         assert "config.json: damaged" in one_line(run(*create), 1)
     for foreign in ('{"model_type": "qwen2"}', "{}"):  # a folder of a model has a config.json, too
@@ -166,7 +166,7 @@ def test_a_damaged_log_or_config_is_one_line(tmp_path: Path, model: str) -> None
     assert len(examples(tmp_path / "run")) == 25
 
 
-def test_a_run_directory_of_an_old_layout_names_the_version(tmp_path: Path, model: str) -> None:
+def test_a_run_directory_of_an_old_version_names_the_version(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, count=4)
     (tmp_path / "run" / "config.json").write_text('{"datacreate": "0.0.9", "identity": {}}')
     with pytest.raises(RunError, match=r"run: written by datacreate 0\.0\.9 in another format"):

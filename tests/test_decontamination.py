@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from datacreate.benchmarks import find_benchmark, import_benchmark
-from datacreate.decontamination import held_out_sets
+from datacreate.decontamination import find_test_sets
 from datacreate.engines.base import Check, Completion, Request
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
 from datacreate.filtering import DatasetFilterSettings, filter_rows
@@ -99,7 +99,7 @@ def test_a_run_cannot_resume_after_rows_were_imported_again(tmp_path: Path, mode
         make(tmp_path / "run", model)
 
 
-def test_held_out_rows_are_read_and_embedded_before_the_model_loads(
+def test_rows_of_test_sets_are_read_and_embedded_before_the_model_loads(
     tmp_path: Path, model: str, home: Path
 ) -> None:
     imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
@@ -143,14 +143,14 @@ def write(path: Path, *rows: Any) -> str:
 
 def test_names_are_benchmarks_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert held_out_sets(["all"], OPEN_BOOK) == ()
+    assert find_test_sets(["all"], OPEN_BOOK) == ()
     imported(tmp_path / "files", "strategyqa", {s: claims(9, first=9) for s in ("train", "dev", "test")})
     imported(tmp_path / "files", "creak", {"test": claims(3)})
     write(tmp_path / "mine.jsonl", {"text": "a"})
     write(tmp_path / "creak", {"text": "b"})
 
     def titles(*names: str) -> list[str]:
-        return [each.ref.title for each in held_out_sets(names, OPEN_BOOK)]
+        return [each.ref.title for each in find_test_sets(names, OPEN_BOOK)]
 
     everything = ["strategyqa dev", "strategyqa test", "creak test"]  # in the registry's order
     assert titles("all") == everything
@@ -176,7 +176,7 @@ def test_a_missing_test_set_is_one_line(
     monkeypatch.chdir(tmp_path)
     imported(tmp_path / "files", "creak", {"train": claims(3)})
     with pytest.raises(error, match=message) as raised:
-        held_out_sets([name], OPEN_BOOK)
+        find_test_sets([name], OPEN_BOOK)
     assert "\n" not in str(raised.value)
 
 
@@ -190,7 +190,7 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
         {"sentence": "It is wide.", "scores": [0.5, "high"]},
     ]
     mine = write(tmp_path / "mine.jsonl", *rows)
-    [open_book] = held_out_sets([mine], OPEN_BOOK)
+    [open_book] = find_test_sets([mine], OPEN_BOOK)
     assert list(map(tuple, open_book.read())) == [
         (("Is it tall?", "A tower."), "A tower."),
         (("Is it new?",), ""),
@@ -198,7 +198,7 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
         (("It is wide.\n0.5\nhigh",), ""),
     ]
     without_context = bind(CHOICES, Example(HELD_OUT))
-    [closed_book] = held_out_sets([mine], without_context)
+    [closed_book] = find_test_sets([mine], without_context)
     assert [row.question for row in closed_book.read()][:2] == ["Is it tall?", "Is it new?"]
     assert not any(row.passage for row in closed_book.read())
 
@@ -210,7 +210,7 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
 def test_a_file_that_is_no_jsonl_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "mine.jsonl").write_bytes(content)
     with pytest.raises(UsageError, match=f"mine.jsonl: {message}"):
-        list(held_out_sets([str(tmp_path / "mine.jsonl")], OPEN_BOOK)[0].read())
+        list(find_test_sets([str(tmp_path / "mine.jsonl")], OPEN_BOOK)[0].read())
 
 
 def test_rows_of_the_users_own_file_are_rejected(tmp_path: Path, model: str) -> None:

@@ -19,8 +19,8 @@ from datacreate.engines.base import Completion, Request
 from datacreate.errors import EngineError, ExampleError, PromptTooLong, RunMismatch, UsageError
 from datacreate.formats.example import Example
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.serialization import PromptEncoding
-from datacreate.prompts.generation import Directions, chat_prompt
+from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import read_examples
@@ -73,6 +73,11 @@ FORMATS: dict[str, tuple[list[Row], str, dict[str, Any]]] = {
         "add --range stars=1..5",
         {"stars": {"type": "integer"}},
     ),
+    "grades that are no numbers are labels": (
+        [{"text": text, "label": label} for text, label in zip(MAIL, ("1-", "2-", "1-"), strict=False)],
+        "labels: 1-, 2-",
+        {"label": {"type": "string", "enum": ["1-", "2-"]}},
+    ),
     "a label of all languages of yes and no stays whole": (
         [{"text": text, "label": label} for text, label in zip(MAIL, ("yes", "yes"), strict=False)],
         "labels: yes, no",
@@ -108,6 +113,14 @@ FORMATS: dict[str, tuple[list[Row], str, dict[str, Any]]] = {
             {"context": "Rome is in Italy.", "question": "Is it large?", "answer": "The text does not say"},
         ],
         "only 1 of 2 answers are spans of the context, so that it is not required",
+        {"answer": {"type": "string"}},
+    ),
+    "a span that is also a yes or no is no label": (
+        [
+            {"context": "There is no snow in Rome.", "question": "Which city?", "answer": answer}
+            for answer in ("no", "Rome")
+        ],
+        "the answer is a span of the context",
         {"answer": {"type": "string"}},
     ),
     "repeated spans are no labels": (
@@ -314,6 +327,15 @@ def test_shots_are_other_roots_with_balanced_labels(tmp_path: Path, model: str) 
     assert len({json.dumps(shown(request)[:2]) for request in engine.history}) > 5
 
 
+def test_texts_like_those_of_the_examples_are_no_placeholders(tmp_path: Path, model: str) -> None:
+    def greeting(request: Request) -> Completion:
+        items = [[f"Dear Ms {request.id} {index},"] for index in range(5)]
+        return Completion(request.id, json.dumps(items), "stop", 5, 5)
+
+    summary = make(tmp_path / "run", model, greeting, example={"greeting": "Dear Mr Miller,"}, count=10)
+    assert "placeholder" not in summary["rejected"]
+
+
 def test_too_few_roots_are_filled_up_with_accepted_examples(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(answering())
     make(tmp_path, model, engine, shots=3, count=60, concurrency=1)
@@ -352,7 +374,7 @@ def test_given_contexts_of_all_shown_examples_stand_before_them() -> None:
     ]
     roots, inferred = read_examples(rows, FormatOptions())
     encoding = PromptEncoding(replace(inferred.format, context_is_given=True))
-    text = chat_prompt(encoding, roots, 5, Directions(passage="Paris is in France."))[-1]["content"]
+    text = chat_prompt(encoding, roots, 5, RequestContent(passage="Paris is in France."))[-1]["content"]
     assert text.startswith(
         "Text 1:\nMilan is in Italy.\n\nText 2:\nRome is in Italy.\n\nThe examples below are about these texts, in "
         "this order. Here is a JSON array with 2 examples, written as [question, answer]:\n"

@@ -35,8 +35,8 @@ def suggest(settings: dict[str, Any], out: Path | None) -> None:
     datacreate attributes suggest --example mine.json -o attributes.yaml
     datacreate create --example mine.json --attributes attributes.yaml --count 100
     """
+    from datacreate.attribute_suggestion import suggest_attributes
     from datacreate.files import replace_file
-    from datacreate.suggestion import suggest_attributes
 
     if out and out.exists():
         raise UsageError(f"--out {out}: it exists; choose another file, or remove it")

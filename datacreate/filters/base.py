@@ -108,7 +108,7 @@ class Filter(ABC):
         return
 
 
-class HeldOutRow(NamedTuple):
+class DecontaminationRow(NamedTuple):
     """The inputs of a test row that examples are compared with, as a `Candidate` has them."""
 
     inputs: tuple[str, ...]  # the passage included
@@ -120,7 +120,7 @@ class HeldOutRow(NamedTuple):
         return "\n".join(text for text in self.inputs if text != self.passage)
 
 
-class HeldOutRef(FrozenModel):
+class DecontaminationSetRef(FrozenModel):
     """A test set that examples are compared with."""
 
     name: str  # of the benchmark, or of the file, without its folder
@@ -134,18 +134,18 @@ class HeldOutRef(FrozenModel):
 
 
 @dataclass(frozen=True)
-class HeldOutSet:
+class DecontaminationSet:
     """A test set with its rows."""
 
-    ref: HeldOutRef
-    read: Callable[[], Iterable[HeldOutRow]]
+    ref: DecontaminationSetRef
+    read: Callable[[], Iterable[DecontaminationRow]]
 
 
 @dataclass(frozen=True)
 class FilterInputs:
     """What filters may need beyond their settings."""
 
-    held_out: Sequence[HeldOutSet] = ()
+    test_sets: Sequence[DecontaminationSet] = ()
     vectors: PassedVectors | None = None  # embeddings of the examples that were added
     embedding_sha256: str | None = None  # of the embedding model; names the cache of embeddings of test rows
     origin: str = "an example of request"  # what the number of an added example means; `line` in a file

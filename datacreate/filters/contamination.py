@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.errors import LockLost, RunLocked, StorageError
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings, HeldOutRow
+from datacreate.filters.base import DecontaminationRow, Filter, FilterInputs, FilterSettings
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.semantic import most_similar
 from datacreate.formats.validate import Candidate, Reason
@@ -71,10 +71,10 @@ class Contamination(Filter):
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Read, index and embed the rows of the test sets. Raises what the sets raise."""
-        self._rows: list[HeldOutRow] = []
+        self._rows: list[DecontaminationRow] = []
         self._names: list[str] = []  # of each row: test set, and row of its file
         pieces: list[Float16Rows] = []
-        for each in self._inputs.held_out:
+        for each in self._inputs.test_sets:
             rows, title = list(each.read()), each.ref.title
             self._rows += rows
             self._names += [f"{title} row {number}" for number in range(1, len(rows) + 1)]

@@ -20,7 +20,7 @@ from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import PAPER_METHOD, SOFT_LABELS, Condition, Task
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, value_at
-from datacreate.formats.infer_rows import few_labels
+from datacreate.formats.infer_answers import few_labels
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
 from datacreate.formats.rules import Rule

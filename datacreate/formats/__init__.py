@@ -10,7 +10,7 @@ task_format.py         TaskFormat; loads schemas/*.json and --format files
 roles.py               what each field is for; which option is right, however the answer field says it
 rules.py               conditions between fields; conversations and function calls
 schema_keywords.py     the JSON Schema keywords that a format may use
-serialization.py       the prompt encoding: writes an example, reads an item
+prompt_encoding.py     the prompt encoding: writes an example, reads an item
 response_schema.py     the grammar of a request
 validate.py            from a completion to candidates and rejects; the reject reasons; validates an example
 text_normalization.py  which texts are equal, and what a word is

@@ -15,6 +15,7 @@ from datacreate.formats.example import Example, FieldPath, Json, dotted, replace
 from datacreate.formats.infer import InferredFormat, infer_format, summary
 from datacreate.formats.infer_checks import check_roles
 from datacreate.formats.options import FormatOptions
+from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.roles import FIRST_CODES
 from datacreate.formats.rules import ROLES_OF_RULE
 from datacreate.formats.schema_utils import (
@@ -25,7 +26,6 @@ from datacreate.formats.schema_utils import (
     leaves,
     schema_at,
 )
-from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, load_format, specialize
 
 NUM_OPTIONS = 4

@@ -203,7 +203,7 @@ def _infer(
         answers = [value_at(values, roles.answer) for values in every]
         contexts = [value_at(values, roles.context) for values in every]
         spans = list(map(is_span, answers, contexts))
-        schema = _with_labels(schema, roles, example, overrides, [] if all(spans) else answers)
+        schema = _with_labels(schema, roles, example, overrides, answers, are_spans=all(spans))
     format = TaskFormat("inferred", schema, roles, first_code=find_first_code(schema, roles))
     rules: set[Rule] = set()
     if roles.options and roles.answer:
@@ -334,9 +334,11 @@ def _with_labels(
     example: Example,
     overrides: Mapping[FieldPath, dict[str, Json]],
     answers: Sequence[Json],
+    *,
+    are_spans: bool,
 ) -> Schema:
     """The schema with the enumeration of a yes/no answer, of options that are the labels, or of `answers` (of all
-    examples) that are a label set.
+    examples) that are a label set, and not `are_spans` of their contexts.
     """
     assert roles.answer is not None, "the caller checks it"
     value, own = field_at(example.values, roles.answer), schema_at(schema, roles.answer)
@@ -353,7 +355,7 @@ def _with_labels(
         known = yes_no_labels(value, values_in(example.values)) or _nli_labels(value, roles.inputs)
         if known and all(answer in known for answer in answers):
             return with_field(schema, roles.answer, {**own, "enum": list(known)})
-    labels = None if roles.options or given else label_set(answers)
+    labels = None if roles.options or given or are_spans else label_set(answers)
     if labels and own.get("type") in ("string", "integer"):
         schema = with_field(schema, roles.answer, {**own, "enum": labels})
     return schema

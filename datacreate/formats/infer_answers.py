@@ -19,7 +19,8 @@ from datacreate.formats.text_normalization import words
 _MAX_LABEL_LENGTH = 60
 """A longer answer is a text, even if it occurs again."""
 
-_MAX_LABELS = 50
+MAX_FOUND_LABELS = 50
+"""Most labels that are found among answers."""
 
 _USUAL_REPEATS = 3
 """With so many examples for each label, a label that occurs once is unusual."""
@@ -71,20 +72,23 @@ def _are_keys(lists: Mapping[FieldPath, list[Json]], keys: FieldPath, options: F
 
 
 def label_set(answers: Sequence[Json]) -> list[Json] | None:
-    """The different answers in order, if they are labels: short, several of them given again, and few beside the
-    number of answers; None otherwise.
+    """The different answers in order, if they are labels: short, one of them given again, and few; None otherwise.
 
     Whole numbers are labels only if they count from 0: others are a scale of which some values may be missing.
     """
     found = list(dict.fromkeys(answers)) if all(isinstance(each, str | int) for each in answers) else []
-    most = 2 * len(answers) // 3 if len(answers) < 10 else len(answers) // 2
-    if not 2 <= len(found) <= min(_MAX_LABELS, most):
+    if len(found) == len(answers) or not few_labels(len(found), len(answers)):
         return None
-    if all(str(each).strip("-").isdigit() for each in found):
+    if all(str(each).removeprefix("-").isdecimal() for each in found):
         return found if sorted(map(int, found)) == list(range(len(found))) else None
     if not all(isinstance(each, str) and 0 < len(each.strip()) <= _MAX_LABEL_LENGTH for each in found):
         return None
     return found
+
+
+def few_labels(number: int, rows: int) -> bool:
+    """Whether so many different answers are a set of labels, and not words of their own in each row."""
+    return 2 <= number <= max(2, min(MAX_FOUND_LABELS, rows // 2))
 
 
 def is_span(answer: Json, context: Json) -> bool:

@@ -10,6 +10,7 @@ from itertools import chain, islice
 from datacreate.errors import DatacreateError, ExampleError
 from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, leaves_of, value_at
 from datacreate.formats.infer import InferredFormat, infer_format, with_ignored
+from datacreate.formats.infer_answers import MAX_FOUND_LABELS, few_labels
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import Schema, is_number, leaves, nullable, schema_at, with_field
@@ -20,8 +21,6 @@ _ROWS = 1000
 
 _VOTES = 50
 """The roles are those that most of this many typical rows give."""
-
-_MAX_LABELS = 50
 
 
 def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions | None = None) -> TaskFormat:
@@ -114,11 +113,6 @@ def _kinds(row: Mapping[str, Json]) -> Iterator[tuple[FieldPath, str]]:
     return ((path, JSON_TYPES[type(value)]) for path, value in leaves_of(row) if value not in (None, "", []))
 
 
-def few_labels(number: int, rows: int) -> bool:
-    """Whether so many different answers are a set of labels, and not words of their own in each row."""
-    return 2 <= number <= max(2, min(_MAX_LABELS, rows // 2))
-
-
 def _answer_schema(rows: Iterable[Mapping[str, Json]], path: FieldPath, own: Schema) -> Schema:
     """The schema of the answer: its most frequent type, with the values that occur, in lists too, if they are few."""
     total, kinds, values = 0, Counter[str](), defaultdict[str, set[Json]](set)
@@ -127,7 +121,7 @@ def _answer_schema(rows: Iterable[Mapping[str, Json]], path: FieldPath, own: Sch
         kind = "number" if is_number(value) else JSON_TYPES[type(value)]
         kinds[kind] += 1
         for part in value if isinstance(value, list) else [value]:
-            if isinstance(part, str | int | float) and len(values[kind]) <= _MAX_LABELS:
+            if isinstance(part, str | int | float) and len(values[kind]) <= MAX_FOUND_LABELS:
                 values[kind].add(part)
     if not values:
         return own

@@ -16,9 +16,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from datacreate.formats.example import Json, canonical_json
+from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.schema_keywords import GRAMMAR_FORMATS
 from datacreate.formats.schema_utils import Schema, integer_bounds, schema_at, with_field
-from datacreate.formats.serialization import PromptEncoding
 
 _MAX_REPEATS = 40
 """Maximum sum of the repeats in a pattern: xgrammar writes them out and compiles long ones slowly."""

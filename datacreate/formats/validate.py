@@ -18,10 +18,10 @@ from typing import Self
 from jsonschema.exceptions import best_match
 
 from datacreate.formats.example import Example, Json, dotted, find_unsupported_value, value_at
+from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
 from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS, describe_error
 from datacreate.formats.schema_utils import normalize_values
-from datacreate.formats.serialization import MalformedItem, PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
@@ -59,7 +59,7 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"  # same normalized text as an earlier example
     NEAR_DUPLICATE = "near_duplicate"  # few words differ from an earlier example
     SEMANTIC_DUPLICATE = "semantic_duplicate"  # same meaning as an earlier example
-    CONTAMINATED = "contaminated"  # repeats a row of a held-out set
+    CONTAMINATED = "contaminated"  # repeats a row of a test set
     REJECTED_BY_VERIFIER = "rejected_by_verifier"  # the verifier finds another answer more probable
     OVER_QUOTA = "over_quota"  # its label has as many examples as it may have
     NOT_NEEDED = "not_needed"  # valid, but the requested count was reached

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at, value_at
+from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (
     Schema,
@@ -20,7 +21,6 @@ from datacreate.formats.schema_utils import (
     may_have_text,
     schema_at,
 )
-from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 
 Message = dict[str, str]
@@ -30,7 +30,7 @@ _SYSTEM = "You write data for training language models."
 
 
 @dataclass(frozen=True)
-class Directions:
+class RequestContent:
     """What a request asks for besides the format."""
 
     instruction: str | None = None  # of the user, for all requests
@@ -40,7 +40,7 @@ class Directions:
 
 
 def chat_prompt(
-    encoding: PromptEncoding, shown: Sequence[Example], count: int, directions: Directions = Directions()
+    encoding: PromptEncoding, shown: Sequence[Example], count: int, content: RequestContent = RequestContent()
 ) -> list[Message]:
     """The messages that ask for `count` new examples similar to the first of `shown`, the parent. With none, the fields
     are described instead.
@@ -58,8 +58,8 @@ def chat_prompt(
     ]
     if encoding.style == "keyed":
         return _paper_prompt(examples[-1], count)
-    is_given, passage = encoding.format.context_is_given, directions.passage
-    listed = "; ".join(f"{name}: {value}" for name, value in directions.attributes.items())
+    is_given, passage = encoding.format.context_is_given, content.passage
+    listed = "; ".join(f"{name}: {value}" for name, value in content.attributes.items())
     which = f"text {len(shown) + 1}" if is_given and shown else "this text"
     text = f"{which.removeprefix('this ').capitalize()}:\n{passage}\n\n" if passage else ""
     if shown:
@@ -84,10 +84,10 @@ def chat_prompt(
     fixed = "" if not shown and _answered_question(encoding) else _fixed_answers_sentence(encoding.format)
     user = (
         f"{start}{options}{fixed}"
-        f"{_label_ratio_sentence(encoding, directions.label_ratio)}"
+        f"{_label_ratio_sentence(encoding, content.label_ratio)}"
         f"{_layout_sentence(encoding.format, shown)}{_span_sentence(encoding.format, which)}"
     )
-    system = "\n\n".join(filter(None, (_SYSTEM, directions.instruction)))
+    system = "\n\n".join(filter(None, (_SYSTEM, content.instruction)))
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 
 

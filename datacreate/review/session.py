@@ -27,6 +27,7 @@ from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.validate import Candidate, answer_repeats_input, validate_example
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
+from datacreate.quotas import AttributeQuotas, Quotas
 from datacreate.review.rows import ReviewRow, Selection
 from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision, Sample, Verdict
@@ -35,7 +36,6 @@ from datacreate.runs.log import Commit, LogWriter, example_line, first_checksum
 from datacreate.runs.summary import RunStats
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
-from datacreate.verification.quotas import AttributeQuotas, Quotas
 
 
 class Refused(DatacreateError):
@@ -326,7 +326,7 @@ class ReviewSession:
         passage = format.roles.context if format.context_is_given else None
         if value_at(values, passage) != value_at(row.values, passage):
             raise Refused(f"{where}: the passage is that of a document; edit the other fields")
-        if wrong := find_length_error(found, row.commit.attributes, self.config.spec.attributes, format):
+        if wrong := find_length_error(found, row.commit.attributes, self.config.spec.attributes):
             raise Refused(f"{where}: wrong length ({wrong.detail})")
         if example_line(values) == example_line(row.values):
             raise Refused(f"{where}: nothing is edited; change a field, or accept the row")
@@ -345,7 +345,7 @@ class ReviewSession:
     def _all_filters(self) -> list[Filter]:
         """The filters of the run, with all rows that passed them; made for the first edit that needs them."""
         if self._filters is None:
-            from datacreate.decontamination import held_out_sets  # here, since it takes long to load
+            from datacreate.decontamination import find_test_sets  # here, since it takes long to load
 
             spec, vectors, sha256 = self.config.spec, None, None
             if spec.filters.semantic is not None:
@@ -358,8 +358,8 @@ class ReviewSession:
                 roots = roots or [spec.instruction or ""]  # as `RunPlan.text_of`
                 vectors = PassedVectors(self._embedder, self.directory.vectors_path, roots)
             names = [ref.name for ref in spec.compared_with if ref.split or Path(ref.name).exists()]
-            held_out = held_out_sets(names, self.format, spec.compared_with)
-            filters = make_filters(spec.filters, FilterInputs(held_out, vectors, sha256, origin="row"))
+            test_sets = find_test_sets(names, self.format, spec.compared_with)
+            filters = make_filters(spec.filters, FilterInputs(test_sets, vectors, sha256, origin="row"))
             for each in filters:
                 each.prepare()
                 for values, number in self._passed:

@@ -1,15 +1,15 @@
 """Attributes: dimensions in which the examples vary, such as topic or length, read from `--attributes FILE.yaml`.
 
-Each request is written for one value of each dimension; `AttributeQuotas` in verification/quotas.py keeps the shares.
+Each request is written for one value of each dimension; `AttributeQuotas` in quotas.py keeps the shares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from datacreate.errors import UsageError
 from datacreate.files import read_yaml
@@ -69,7 +69,7 @@ def attribute_field(name: str) -> str:
 
 
 def find_length_error(
-    candidate: Candidate, attributes: Mapping[str, str], dimensions: Attributes, format: TaskFormat
+    candidate: Candidate, attributes: Mapping[str, str], dimensions: Attributes
 ) -> Reject | None:
     """A reject if the example was written for a range of words and its inputs have fewer or more.
 
@@ -78,13 +78,11 @@ def find_length_error(
     from datacreate.formats.validate import Reason, Reject, shorten
 
     chosen = (value for each in dimensions for value in each.values if attributes[each.name] == value.name)
-    fewest, most = next((value.words for value in chosen if value.words), (0, None))
-    if most is None:
+    wanted = next((value.words for value in chosen if value.words), None)
+    number = len(words(candidate.text, None)) if wanted else 0
+    if wanted is None or wanted[0] <= number <= wanted[1]:
         return None
-    number = len(words(candidate.question if format.context_is_given else candidate.text, None))
-    if fewest <= number <= most:
-        return None
-    detail = f"{number} words, expected {fewest} to {most}"
+    detail = f"{number} words, expected {wanted[0]} to {wanted[1]}"
     return Reject(Reason.WRONG_LENGTH, shorten(candidate.example.values), detail)
 
 
@@ -94,120 +92,79 @@ class _Entry(FrozenModel):
     share: Annotated[float, Field(ge=0, le=1)] | None = None
     words: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_share(cls, given: Any) -> Any:
+        return {"share": given} if given is None or isinstance(given, int | float) else given
 
-class _WrongEntry(UsageError):
-    """Something is wrong at these keys of the document."""
-
-    def __init__(self, keys: Sequence[str], why: str) -> None:
-        super().__init__(why)
-        self.keys = keys
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.words and self.words[0] > self.words[1]:
+            raise ValueError("words: the first number is larger than the second")
+        return self
 
 
 def read_attributes(path: Path) -> Attributes:
-    """The dimensions in a YAML file. Raises UsageError, in one line with the number of the line, if one is wrong."""
+    """The dimensions in a YAML file. Raises UsageError, in one line that names the key, if one is wrong."""
     try:
-        document = read_yaml(path)
-    except ValueError as error:
+        return _dimensions(read_yaml(path))
+    except (ValueError, UsageError) as error:
         raise UsageError(f"--attributes {path}: {error}") from None
+
+
+def _dimensions(document: Any) -> Attributes:
     if not isinstance(document, Mapping) or not document:
-        raise UsageError(f"--attributes {path}: no dimensions; {_HOW}")
-    try:
-        return parse_attributes(document)
-    except _WrongEntry as error:
-        line, name = _line(path, error.keys), ".".join(error.keys)
-        raise UsageError(f"--attributes {path}, line {line}: {name}: {error}") from None
-
-
-def parse_attributes(document: Mapping[Any, Any]) -> Attributes:
-    """The dimensions of the document of an attributes file."""
+        raise UsageError(f"no dimensions; {_HOW}")
     dimensions = tuple(_dimension(str(name).strip(), entry) for name, entry in document.items())
     with_words = [each.name for each in dimensions if any(value.words for value in each.values)]
     if with_words[1:]:
-        raise _WrongEntry(
-            with_words[1:2], f"words stand in {with_words[0]}, too; give one range for each example"
-        )
+        raise UsageError(f"{with_words[1]}: {with_words[0]} has words, too; give one range for each example")
     return dimensions
 
 
-def _dimension(name: str, entry: Any) -> Dimension:
-    entries: list[tuple[Any, Any]]
-    if isinstance(entry, list):
-        entries = [(value, None) for value in entry]
-    elif isinstance(entry, Mapping) and _Entry.model_fields.keys() & entry.keys():
-        entries = [(None, entry)]
-    elif isinstance(entry, Mapping):
-        entries = list(entry.items())
+def _dimension(name: str, document: Any) -> Dimension:
+    if isinstance(document, list):
+        given: list[tuple[Any, Any]] = [(value, None) for value in document]
+    elif isinstance(document, Mapping):
+        is_one_range = bool(_Entry.model_fields.keys() & document.keys())
+        given = [("", document)] if is_one_range else list(document.items())
     else:
-        raise _WrongEntry([name], _HOW)
-    parsed: dict[str, _Entry] = {}
-    for value, given in entries:
+        raise UsageError(f"{name}: {_HOW}")
+    entries: dict[str, _Entry] = {}
+    for value, fields in given:
         if isinstance(value, list | Mapping):
-            raise _WrongEntry([name], "a value is a text; write other ones as `name: {words: [5, 40]}`")
-        keys = [name, *([] if value is None else [str(value)])]
-        found = _entry(keys, given)
-        text = str(value).strip() if value is not None else _range_name(found.words or (0, 0))
-        if not text or (value is None and not found.words):
-            raise _WrongEntry([name], "a value is empty; give it a name")
-        if twice := [other for other in parsed if other.casefold() == text.casefold()]:
-            raise _WrongEntry([name], f"the value {twice[0]} is given twice; give it once")
-        parsed[text] = found
-    if len(parsed) < 2 and not any(found.words for found in parsed.values()):
-        raise _WrongEntry(
-            [name], "give at least two values; what all examples have in common is an --instruction"
+            raise UsageError(f"{name}: {_HOW}")
+        entry = _entry(f"{name}.{value}".rstrip("."), fields)
+        text = str(value).strip() or (_range_name(entry.words) if entry.words else "")
+        if not text or text.casefold() in map(str.casefold, entries):
+            raise UsageError(f"{name}: the value {text!r} is empty or given twice; give each another name")
+        entries[text] = entry
+    if len(entries) < 2 and not any(entry.words for entry in entries.values()):
+        raise UsageError(
+            f"{name}: give at least two values; what all examples have in common is an --instruction"
         )
-    shares = {text: found.share for text, found in parsed.items() if found.share is not None}
-    if missing := [text for text in parsed if shares and text not in shares]:
-        raise _WrongEntry([name], f"no share for {missing[0]}; give each value one, or none of them")
-    try:
-        check_shares("", shares or {"": 1})
-    except UsageError as error:
-        raise _WrongEntry([name], str(error).removeprefix(": ").strip()) from None
-    return Dimension(
-        name=name,
-        values=tuple(
-            AttributeValue(name=text, share=shares.get(text, 1 / len(parsed)), words=found.words)
-            for text, found in parsed.items()
-        ),
-    )
+    shares = {text: entry.share for text, entry in entries.items() if entry.share is not None}
+    if missing := [text for text in entries if shares and text not in shares]:
+        raise UsageError(f"{name}: no share for {missing[0]}; give each value one, or none of them")
+    shares = shares or dict.fromkeys(entries, 1 / len(entries))
+    check_shares(name, shares)
+    values = [
+        AttributeValue(name=text, share=shares[text], words=each.words) for text, each in entries.items()
+    ]
+    return Dimension(name=name, values=tuple(values))
 
 
-def _entry(keys: Sequence[str], given: Any) -> _Entry:
-    if given is None:
-        given = {}
-    elif isinstance(given, int | float) and not isinstance(given, bool):
-        given = {"share": given}
-    elif not isinstance(given, Mapping):
-        hint = did_you_mean(keys[-1], _Entry.model_fields)
-        raise _WrongEntry(keys, f"give a share, such as 0.5, or {{words: [5, 40]}}{hint}")
+def _entry(key: str, given: Any) -> _Entry:
     try:
-        found = _Entry(**{str(key): value for key, value in given.items()})
+        return _Entry.model_validate(given)
     except ValidationError as error:
         wrong = SettingsError.first(error)
-        key = str(wrong.path[0])
-        if wrong.kind == "extra_forbidden":
-            hint = did_you_mean(key, _Entry.model_fields) or f" (known: {', '.join(_Entry.model_fields)})"
-            raise _WrongEntry([*keys, key], f"unknown key{hint}") from None
-        how = "two whole numbers, as [5, 40]" if key == "words" else "a number from 0 to 1"
-        raise _WrongEntry([*keys, key], f"give {how}") from None
-    if found.words and found.words[0] > found.words[1]:
-        raise _WrongEntry(
-            [*keys, "words"], "the first number is larger than the second; write [fewest, most]"
-        )
-    return found
+        key = ".".join(filter(None, (key, wrong.key)))
+        why = {"value_error": wrong.why, "extra_forbidden": "unknown key"}.get(wrong.kind, _HOW)
+        last = key.rpartition(".")[2]
+        hint = "" if last in _Entry.model_fields else did_you_mean(last, _Entry.model_fields)
+        raise UsageError(f"{key}: {why}{hint}") from None
 
 
 def _range_name(words: tuple[int, int]) -> str:
     return f"{words[0]} to {words[1]} words"
-
-
-def _line(path: Path, keys: Sequence[str]) -> int:
-    """The line of the innermost of these keys that is found; from 1."""
-    import yaml
-
-    node, line = yaml.compose(path.read_text(encoding="utf-8")), 1
-    for key in keys:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        for at, inner in pairs:
-            if at.value.strip() == key:
-                node, line = inner, at.start_mark.line + 1
-    return line

@@ -55,7 +55,7 @@ def dataset_card(
         ],
         instruction=_fenced(spec.instruction, "text") if spec.instruction else None,
         filters=[_filter(report) for report in filters],
-        held_out=[
+        test_sets=[
             [split["name"], split["split"] or "–", f"{split['digest'][:16]}…"]
             for split in summary["compared_with"]
         ],

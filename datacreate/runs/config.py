@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from datacreate.corpus import CorpusOptions, CorpusRef
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
-from datacreate.filters.base import FilterSettings, HeldOutRef
+from datacreate.filters.base import DecontaminationSetRef, FilterSettings
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, first_source
 from datacreate.runs.attributes import Attributes
@@ -308,7 +308,7 @@ class RunSpec(IdentitySettings):
     instruction: str | None = None
     benchmark: str | None = None  # that the example was drawn from
     filters: FilterSettings
-    compared_with: tuple[HeldOutRef, ...] = ()
+    compared_with: tuple[DecontaminationSetRef, ...] = ()
     label_ratio: dict[str, float] | None = None
     corpus: CorpusRef | None = None
     attributes: Attributes = ()

@@ -160,9 +160,9 @@ class RunDirectory:
             )
         try:
             document: dict[str, Any] = parse_object(self.config_path.read_bytes())
-            if not {"datacreate", "layout"} & document.keys():
+            if not {"datacreate", "schema_version"} & document.keys():
                 raise UsageError(f"{self.path}: not a run directory (its config.json is of another program)")
-            version, schema_version = document.pop("datacreate"), document.pop("layout", None)
+            version, schema_version = document.pop("datacreate"), document.pop("schema_version", None)
             if schema_version != _SCHEMA_VERSION:
                 raise RunError(
                     f"{self.path}: written by datacreate {version} in another format; resume with that version, "
@@ -175,7 +175,7 @@ class RunDirectory:
 
     def write_config(self, config: RunConfig) -> None:
         """Replace config.json."""
-        document = {"layout": _SCHEMA_VERSION, "datacreate": metadata.version("datacreate")}
+        document = {"schema_version": _SCHEMA_VERSION, "datacreate": metadata.version("datacreate")}
         document |= config.model_dump(mode="json")
         replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 

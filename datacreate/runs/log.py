@@ -102,7 +102,7 @@ class Commit:
             "parent": self.parent,
             "depth": self.depth,
             "accepted": self.accepted,
-            "chosen": self.next_parents,
+            "next_parents": self.next_parents,
             "rejects": [[r.reason, r.text, *filter(None, [r.detail])] for r in self.rejects],
             "tokens": [self.prompt_tokens, self.generated_tokens],
             "time": self.time,
@@ -111,7 +111,7 @@ class Commit:
             record["scored"] = [[s.assigned, s.final, int(s.accepted), *s.probabilities] for s in self.scored]
             record["scoring_tokens"] = self.scoring_tokens
         if self.waiting or self.released:
-            record |= {"held": self.waiting, "released": self.released}
+            record |= {"waiting": self.waiting, "released": self.released}
         if self.model:
             record["model"] = self.model
         if self.attributes:
@@ -126,7 +126,7 @@ class Commit:
             record["parent"],
             record["depth"],
             tuple(record["accepted"]),
-            tuple(record["chosen"]),
+            tuple(record["next_parents"]),
             tuple(Reject(Reason(reason), *texts) for reason, *texts in record["rejects"]),
             record["tokens"][0],
             record["tokens"][1],
@@ -137,7 +137,7 @@ class Commit:
                 for assigned, final, accepted, *probabilities in record.get("scored", ())
             ),
             record.get("scoring_tokens", 0),
-            tuple(record.get("held", ())),
+            tuple(record.get("waiting", ())),
             record.get("released", False),
             record.get("attributes", {}),
         )

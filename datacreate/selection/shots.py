@@ -29,13 +29,13 @@ class Shots:
         self._roots = roots
         self._others = number - 1
         self._answer = format.roles.answer if format.labels else None
-        self._latest: deque[tuple[str, Values]] = deque(maxlen=_LATEST)
-        self._needs_latest = number > len(roots) and number > 1
+        self._latest: deque[Values] = deque(maxlen=_LATEST)
+        self._needs_latest = number > max(1, len(roots))
 
     def add(self, lines: Sequence[str]) -> None:
         """Add examples that passed the filters, as lines of train.jsonl."""
         if self._needs_latest:
-            self._latest.extend((line, json.loads(line)) for line in lines)
+            self._latest.extend(map(json.loads, lines))
 
     def draw(self, parent: Parent, rng: Random) -> tuple[Example, ...]:
         """The examples beside the parent, with balanced labels: roots in their order, so that equal sets give the same
@@ -43,18 +43,12 @@ class Shots:
         """
         if not self._others or not parent.line:
             return ()
-        shown: list[Values] = [json.loads(parent.line)]
-        roots = [index for index in range(len(self._roots)) if -index != parent.number]
-        drawn = draw_balanced(
-            [(index, self._roots[index].values) for index in roots],
-            self._others,
-            rng,
-            lambda root: self._label(root[1]),
-            [(0, values) for values in shown],
-        )
-        chosen = [values for _, values in sorted(drawn, key=lambda root: root[0])]
-        latest = [values for line, values in self._latest if line != parent.line]
-        chosen += draw_balanced(latest, self._others - len(chosen), rng, self._label, [*shown, *chosen])
+        shown = json.loads(parent.line)
+        roots = [root.values for index, root in enumerate(self._roots) if -index != parent.number]
+        drawn = draw_balanced(roots, self._others, rng, self._label, [shown])
+        chosen = sorted(drawn, key=roots.index)
+        latest = [values for values in self._latest if values != shown]
+        chosen += draw_balanced(latest, self._others - len(chosen), rng, self._label, [shown, *chosen])
         return tuple(map(Example, chosen))
 
     def _label(self, values: Values) -> Json:

@@ -1,1 +1,1 @@
-"""Verification: a model scores the labels of created examples; label-noise check; label quotas."""
+"""Verification: a model scores the labels of created examples; label-noise check."""

@@ -63,12 +63,12 @@ def rejected(report: dict[str, Any]) -> dict[str, int]:
 
 def test_each_planted_row_is_dropped_by_its_filter(tmp_path: Path) -> None:
     rows = different(40)
-    held_out = "Every tenth lighthouse on this coast was once painted red by its keeper's daughters."
-    imported(tmp_path / "files", "creak", {"test": [claim(held_out)]})
+    test_claim = "Every tenth lighthouse on this coast was once painted red by its keeper's daughters."
+    imported(tmp_path / "files", "creak", {"test": [claim(test_claim)]})
     planted = [
         claim(rows[3]["question"].upper() + "."),
         claim(rows[5]["question"] + " more"),
-        claim("It is said that " + held_out.replace("daughters", "sons")),
+        claim("It is said that " + test_claim.replace("daughters", "sons")),
     ]
     file = write(tmp_path / "rows.jsonl", rows[:20] + planted + rows[20:])
     out, rejects = tmp_path / "new" / "out.jsonl", tmp_path / "rejects.jsonl"

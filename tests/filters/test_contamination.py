@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from datacreate.filters.contamination import Contamination, most_common, ngram_index, ngrams
 from datacreate.formats.text_normalization import words
-from tests.filters.texts import ODD, candidate, contamination, held_out
+from tests.filters.texts import ODD, candidate, contamination, decontamination_set
 
 SHARED = Path(__file__).parents[3] / "shared" / "benchmarks"
 
@@ -37,7 +37,7 @@ def question(i: int) -> str:
 
 
 def against(rows: Sequence[str | tuple[str, str]], **how: Any) -> Contamination:
-    return contamination([held_out(rows)], **how)
+    return contamination([decontamination_set(rows)], **how)
 
 
 def test_copies_are_found_whatever_their_case_punctuation_and_surroundings() -> None:
@@ -148,7 +148,7 @@ def test_rows_with_passages_repeat_each_other_as_a_whole() -> None:
     assert without.match(candidate("How do pearls get made in a sea?", passages[2])), "no passage to compare"
 
 
-def test_a_phrase_of_many_held_out_rows_shows_no_repeat() -> None:
+def test_a_phrase_of_many_test_rows_shows_no_repeat() -> None:
     phrase = "classify the sentiment of the following text into one of three classes"
     rows = [f"{phrase}\n{' '.join(f'w{row}x{i}' for i in range(6))}" for row in range(11)]
     filter = against([*rows, *rows])

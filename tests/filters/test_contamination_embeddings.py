@@ -9,7 +9,7 @@ import pytest
 
 from datacreate.filters.contamination import Contamination
 from datacreate.messages import Notify, no_notify
-from tests.filters.texts import DIFFERENT, HashedWords, candidate, contamination, held_out
+from tests.filters.texts import DIFFERENT, HashedWords, candidate, contamination, decontamination_set
 
 ROWS = ["green boats sail slowly home", "a lamp burns in each window tonight", "nobody counts the old stairs"]
 MODEL = "ab" * 32
@@ -21,7 +21,7 @@ def semantic_only(
     rows: Sequence[str] = ROWS,
     notify: Notify = no_notify,
 ) -> Contamination:
-    return contamination([held_out(rows)], embedder, model_sha256, notify, ngram=99, semantic=0.95)
+    return contamination([decontamination_set(rows)], embedder, model_sha256, notify, ngram=99, semantic=0.95)
 
 
 def rephrased(text: str) -> str:
@@ -84,7 +84,11 @@ def test_the_first_of_equal_rows_is_named() -> None:
 def test_the_embeddings_of_a_test_set_do_not_depend_on_the_others(cache: Path) -> None:
     semantic_only(HashedWords(), MODEL)
     embedder, passage = HashedWords(), "the lake froze over in one night"
-    sets = [held_out([("Is it so?", passage), ROWS[0]], "mine"), held_out(["odd"], "mine"), held_out(ROWS)]
+    sets = [
+        decontamination_set([("Is it so?", passage), ROWS[0]], "mine"),
+        decontamination_set(["odd"], "mine"),
+        decontamination_set(ROWS),
+    ]
     filter = contamination(sets, embedder, MODEL, ngram=99, semantic=0.95)
     assert embedder.calls == [[f"Is it so?\n{passage}", ROWS[0]], ["odd"]]
     assert str(filter.match(candidate(rephrased(ROWS[2])))).startswith("creak test row 3 ")

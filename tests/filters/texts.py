@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.filters.base import FilterInputs, FilterSettings, HeldOutRef, HeldOutRow, HeldOutSet
+from datacreate.filters.base import (
+    DecontaminationRow,
+    DecontaminationSet,
+    DecontaminationSetRef,
+    FilterInputs,
+    FilterSettings,
+)
 from datacreate.filters.contamination import Contamination
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
@@ -26,11 +32,11 @@ def candidate(question: str, passage: str = "") -> Candidate:
     return Candidate(Example({}), inputs, normalize_text("\n".join(inputs)), "\n".join(inputs), passage)
 
 
-def held_out(rows: Sequence[str | tuple[str, str]], title: str = "creak") -> HeldOutSet:
-    """A held-out test split with these questions, or questions and passages."""
+def decontamination_set(rows: Sequence[str | tuple[str, str]], title: str = "creak") -> DecontaminationSet:
+    """A test split with these questions, or questions and passages."""
     pairs = [row if isinstance(row, tuple) else (row, "") for row in rows]
-    read = [HeldOutRow(candidate(*pair).inputs, pair[1]) for pair in pairs]
-    return HeldOutSet(HeldOutRef(name=title, split="test", digest=""), lambda: read)
+    read = [DecontaminationRow(candidate(*pair).inputs, pair[1]) for pair in pairs]
+    return DecontaminationSet(DecontaminationSetRef(name=title, split="test", digest=""), lambda: read)
 
 
 def near_filter(threshold: float) -> NearDuplicates:
@@ -43,7 +49,7 @@ def semantic_filter(threshold: float, vectors: PassedVectors | None = None) -> S
 
 
 def contamination(
-    sets: Sequence[HeldOutSet],
+    sets: Sequence[DecontaminationSet],
     embedder: Embedder | None = None,
     model_sha256: str | None = None,
     notify: Notify = no_notify,

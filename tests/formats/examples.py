@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from datacreate.formats.example import Example
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.serialization import PromptEncoding
+from datacreate.formats.prompt_encoding import PromptEncoding
 
 UMBRELLA = {
     "question": "Where would you put a wet umbrella when you come home?",

@@ -12,8 +12,8 @@ import pytest
 from datacreate.errors import FormatError, UsageError
 from datacreate.formats.declare import declare_format, most_tokens
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.serialization import PromptEncoding
-from datacreate.prompts.generation import Directions, chat_prompt
+from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.prompts.generation import RequestContent, chat_prompt
 
 
 def declared(**options: Any) -> Any:
@@ -163,7 +163,7 @@ def test_the_prompt_describes_the_fields(tmp_path: Path) -> None:
     document = {"type": "object", "properties": properties, "x-datacreate": {"roles": {"answer": "topic"}}}
     (tmp_path / "mine.json").write_text(json.dumps(document))
     encoding = PromptEncoding(declared(format=str(tmp_path / "mine.json")))
-    system, user = chat_prompt(encoding, (), 5, Directions("Mails to a shop."))
+    system, user = chat_prompt(encoding, (), 5, RequestContent("Mails to a shop."))
     assert system["content"] == "You write data for training language models.\n\nMails to a shop."
     assert user["content"] == (
         "Write a JSON array of 5 examples, each written as [topic, subject, body, stars, opened, tags, from]. The "

@@ -16,8 +16,8 @@ from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
 from datacreate.formats.infer_rows import infer_from_examples
 from datacreate.formats.options import FormatOptions
+from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import bind, read_format
 from datacreate.formats.validate import Candidate, Reject, parse_completion
 from tests.formats import examples

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datacreate.formats.example import Example, canonical_json
-from datacreate.formats.serialization import PromptEncoding
+from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, bind, read_format
 from datacreate.formats.validate import Candidate, Reason, Reject, parse_completion, parse_item
 from tests.formats import examples

@@ -11,8 +11,8 @@ import pytest
 
 from datacreate.errors import ExampleError, FormatError
 from datacreate.formats.example import Example, canonical_json
+from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, bind, load_format, read_format
 from datacreate.formats.validate import Candidate, Reason, Reject, parse_item
 from tests.formats import examples

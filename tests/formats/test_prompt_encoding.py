@@ -11,9 +11,9 @@ import jsonschema
 import pytest
 
 from datacreate.formats.example import Example, field_at, replace_field
+from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.formats.serialization import MalformedItem, PromptEncoding
-from datacreate.prompts.generation import Directions, chat_prompt
+from datacreate.prompts.generation import RequestContent, chat_prompt
 from tests.formats import examples
 from tests.formats.examples import encoding_of
 
@@ -127,7 +127,7 @@ def test_other_shapes_are_malformed(item: Any) -> None:
 def prompt(values: dict[str, Any], labels: dict[str, str], **how: Any) -> str:
     """The user message of the generation prompt."""
     encoding = replace(encoding_of(values, labels=labels), pseudo_labels="ratio" in how)
-    return chat_prompt(encoding, [Example(values)], 5, Directions(label_ratio=how.get("ratio")))[-1][
+    return chat_prompt(encoding, [Example(values)], 5, RequestContent(label_ratio=how.get("ratio")))[-1][
         "content"
     ]
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from datacreate.engines.base import Completion, Request
 from datacreate.engines.client import Engine
-from datacreate.errors import RunError, UsageError
+from datacreate.errors import RunError
 from datacreate.formats.example import Json
-from datacreate.formats.serialization import PromptEncoding
+from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.messages import Notify
 from datacreate.plan import RunInputs, read_inputs, sampling_of
 from datacreate.prompts.generation import Message, describe_fields
 from datacreate.run_models import EngineFactory, engines_of, models_of
-from datacreate.runs.attributes import parse_attributes
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
+from datacreate.settings import FrozenModel
 
 _ATTEMPTS = 3
 _MAX_TOKENS = 800
@@ -31,6 +31,14 @@ _SHOWN = 3  # formatting examples
 
 _VALUE = re.compile(r"(?=.*\w)[^]\[{}\"]{1,60}")
 """A value: a few words, and no piece of JSON."""
+
+
+class _Proposal(FrozenModel):
+    dimension: str
+    values: list[str]
+
+
+_PROPOSALS = TypeAdapter(list[_Proposal])
 
 _TEXT: dict[str, Json] = {"type": "string"}
 _SCHEMA: dict[str, Json] = {
@@ -72,7 +80,7 @@ def suggest_attributes(
                 return f"# Proposed by {models.name}: edit, and give it to create as --attributes.\n{text}"
     raise RunError(
         f"{models.name} proposed no usable dimensions in {_ATTEMPTS} attempts (the last answer: "
-        f"{completion.text[:100]!r}); try another --model"
+        f"{completion.error or completion.text[:100]!r}); try another --model"
     )
 
 
@@ -106,22 +114,17 @@ def _prompt(inputs: RunInputs) -> list[Message]:
 def _usable(text: str, inputs: RunInputs) -> dict[str, Json]:
     """The usable dimensions of an answer: not the answer's field, with at least two different values of few words."""
     try:
-        proposed = json.loads(text)
-    except ValueError:
+        proposals = _PROPOSALS.validate_json(text)
+    except ValidationError:
         return {}
-    fields = {path[-1].casefold() for path in filter(None, [inputs.inferred.format.roles.answer])}
+    answer = inputs.inferred.format.roles.answer
+    taken = {answer[-1].casefold()} if answer else set()
     found: dict[str, Json] = {}
-    for entry in proposed if isinstance(proposed, list) else ():
-        if not isinstance(entry, Mapping):
-            continue
-        name = " ".join(str(entry.get("dimension", "")).split()).rstrip(":")
-        texts = (" ".join(str(value).split()) for value in entry.get("values") or ())
+    for each in proposals:
+        name = " ".join(each.dimension.split()).rstrip(":")
+        texts = (" ".join(value.split()) for value in each.values)
         values = list({text.casefold(): text for text in texts if _VALUE.fullmatch(text)}.values())
-        if not _VALUE.fullmatch(name) or name.casefold() in {*fields, *map(str.casefold, found)}:
-            continue
-        try:
-            parse_attributes({name: values})
-        except UsageError:
-            continue
-        found[name] = values
+        if _VALUE.fullmatch(name) and name.casefold() not in taken and len(values) > 1:
+            taken.add(name.casefold())
+            found[name] = values
     return found

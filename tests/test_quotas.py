@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.verification.quotas import Quotas
+from datacreate.quotas import Quotas
 
 label_sets = st.lists(
     st.text(max_size=3) | st.booleans() | st.integers(-2, 9),

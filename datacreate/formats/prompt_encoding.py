@@ -59,13 +59,15 @@ class PromptEncoding:
     """How examples of a format are written.
 
     With `pseudo_labels` the label is not written, because the verifier assigns it later; reading sets the first label
-    as a stand-in. `passage` is the context of the items that are read, if the format has given contexts.
+    as a stand-in. `passage` is the context of the items that are read, if the format has given contexts. With
+    `may_have_placeholders` no text is taken for one: a formatting example has such a text.
     """
 
     format: TaskFormat
     style: Style = "positional"
     pseudo_labels: bool = False
     passage: str = ""
+    may_have_placeholders: bool = False
 
     @cached_property
     def _schema(self) -> Schema:
@@ -154,7 +156,7 @@ class PromptEncoding:
         label.
         """
         options = self.format.roles.options
-        for name in self.fields:
+        for name in () if self.may_have_placeholders else self.fields:
             own_name = re.compile(rf"\W*{re.escape(name)}\W*", re.IGNORECASE)
             texts = free_texts(values.get(name), self._properties[name])
             for text in [" ".join(texts)] if self._tagged[:1] == (name,) else texts:
