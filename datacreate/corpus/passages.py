@@ -247,18 +247,18 @@ def _write(file: IO[bytes], files: Sequence[Path], options: CorpusOptions) -> li
     for path in files:
         if path not in used:
             notes.setdefault(path, f"{shown(path)}: left out: no passage, only short or repeated texts")
-    found = list(notes.values())
+    lines = list(notes.values())
     if not used:
-        what = found[0] if len(found) == 1 else f"{len(files)} files"
+        what = lines[0] if len(lines) == 1 else f"{len(files)} files"
         paths = " ".join(map(one_line, options.corpus))
         raise UsageError(f"--corpus: no passage in {paths} ({what}); give other documents")
     read = [(shown(path), content_sha256(path)) for path in files]
     about = _About(read, list(documents.values()), left_out)
     file.write(f"{_encode(vars(about))}\n".encode())
     file.flush()
-    if (more := len(found) - _MAX_NOTES) > 0:
-        found[_MAX_NOTES:] = [f"… and {more} more files without a passage"]
-    return found
+    if (more := len(lines) - _MAX_NOTES) > 0:
+        lines[_MAX_NOTES:] = [f"… and {more} more files without a passage"]
+    return lines
 
 
 def _cut(
