@@ -13,7 +13,6 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -101,16 +100,6 @@ def _ending(path: Path) -> str:
     return inner if ending == ".gz" and inner in _TABLES else ending
 
 
-def check_converters(files: Sequence[Path]) -> None:
-    """Raise UsageError if the library that reads one of these files is not installed."""
-    converted = next((file for file in files if _ending(file) in _CONVERTED), None)
-    if converted is not None and not find_spec("markitdown"):
-        raise UsageError(
-            f"{shown(converted)}: needs a converter; install it with `pip install 'datacreate[documents]'`, or give "
-            "other files"
-        )
-
-
 def content_sha256(file: Path) -> str:
     """The hash of the content; empty if the file cannot be read."""
     try:
@@ -152,7 +141,7 @@ def read_documents(file: Path, field: str | None, note: Callable[[Path, str], No
 
 def _text(content: bytes, ending: str) -> str:
     """The text of one document. ValueError, in a few words, if it has none that can be read."""
-    if ending in _CONVERTED and ending not in (".html", ".htm"):
+    if ending in (".pdf", ".docx"):
         return cleaned(_converted(content, ending))
     if b"\0" in content[:4096]:
         raise ValueError("a binary file or UTF-16, not UTF-8")
@@ -162,8 +151,14 @@ def _text(content: bytes, ending: str) -> str:
 
 def _converted(content: bytes, ending: str) -> str:
     """The Markdown of a document in another format."""
-    import markitdown
-    from markitdown import converters
+    try:
+        import markitdown
+        from markitdown import converters
+    except ImportError:
+        raise UsageError(
+            f"--corpus: a {ending} file needs a converter; install it with `pip install 'datacreate[documents]'`, or "
+            "give other files"
+        ) from None
 
     # Its reports about damaged fonts are for its developers.
     logging.getLogger("pdfminer").setLevel(logging.CRITICAL)
