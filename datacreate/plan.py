@@ -41,7 +41,7 @@ from datacreate.runs.config import (
     Verification,
 )
 from datacreate.runs.directory import RunConfig, RunDirectory
-from datacreate.runs.rows import examples_and_format
+from datacreate.runs.formatting_examples import examples_and_format
 from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.settings import check_shares
 from datacreate.verification.label_noise import most_rows

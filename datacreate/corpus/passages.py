@@ -52,7 +52,7 @@ _BANDS, _ROWS_PER_BAND = 16, 8
 
 _POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, _ROWS_PER_BAND + 1, dtype=np.uint64)
 
-_SPARE = 1.25
+_PASSAGE_MARGIN = 1.25
 """So many times the passages that the examples need are used, as some give no valid one."""
 
 _BATCH = 512  # passages that are hashed together
@@ -141,7 +141,7 @@ class Passages:
 
     def examples_per_request(self, count: int) -> int:
         """As few examples of each passage as `count` examples need."""
-        return math.ceil(_SPARE * count / len(self))
+        return math.ceil(_PASSAGE_MARGIN * count / len(self))
 
     @property
     def longest(self) -> str:

@@ -69,6 +69,11 @@ class FormatOptions(Settings):
     )
 
     @property
+    def range_schema(self) -> dict[str, Any]:
+        """A JSON Schema of the fields with --range, which says that they are numbers."""
+        return {"properties": {name: {"type": "number"} for name in self.ranges}}
+
+    @property
     def label_sets(self) -> dict[str, list[str]]:
         """The values of each field with --labels or --label, in order."""
         sets = {name: [part.strip() for part in text.split(",")] for name, text in self.labels.items()}
