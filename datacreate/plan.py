@@ -29,7 +29,7 @@ from datacreate.formats.infer import InferredFormat
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import RequestContent, chat_prompt
-from datacreate.prompts.label_scoring import can_score_labels, check_lettered
+from datacreate.prompts.label_scoring import can_score_labels, check_letters
 from datacreate.run_models import Engines, RunModels, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import (
@@ -263,13 +263,15 @@ def _verification(
         return None
     known = inputs.stored.spec.verification if inputs.stored else None
     # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
-    lettered = (
-        known is not None and known.lettered if inputs.stored else verifier.needs_letters(format.labels or ())
+    scored_by_letter = (
+        known is not None and known.scored_by_letter
+        if inputs.stored
+        else verifier.needs_letters(format.labels or ())
     )
-    if not can_score_labels(format, lettered=lettered):
+    if not can_score_labels(format, scored_by_letter=scored_by_letter):
         if config.verify is None and config.verifier is None:
             return None
-        check_lettered(format, f"--verify {mode}", model.name)
+        check_letters(format, f"--verify {mode}", model.name)
     has_check = mode != "keep" and encoding.supports_pseudo_labels and config.method == "datacreate"
     return Verification(
         mode=mode,
@@ -277,7 +279,7 @@ def _verification(
         model_sha256=model.sha256,
         label_noise_check=config.label_noise_check if has_check else None,
         label_noise_rows=known.label_noise_rows if known else most_rows(config.count),
-        lettered=lettered,
+        scored_by_letter=scored_by_letter,
     )
 
 

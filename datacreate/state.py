@@ -212,11 +212,11 @@ class RunState:
         for index, item in enumerate(items if self._verification else ()):
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
             if isinstance(item, Candidate) and not self._acceptance.find_reject(item, origin):
-                lettered = self._verification is not None and self._verification.lettered
+                scored_by_letter = self._verification is not None and self._verification.scored_by_letter
                 question = label_question(
                     self._format,
                     item.example.values,
-                    lettered=lettered,
+                    scored_by_letter=scored_by_letter,
                     instruction=self._plan.spec.instruction,
                 )
                 if question is not None:
