@@ -43,8 +43,8 @@ _FIRST_RATE, _FIRST_REQUESTS = 0.8, 10
 _RATE_REQUESTS = 100
 """The accepted examples per request are averaged over about this many of the latest requests."""
 
-_SPARE = 1.05
-"""Requests are made for this many times the examples that are missing."""
+_REQUEST_MARGIN = 1.05
+"""Requests are made for so many times the examples that are missing, as some give fewer than expected."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class RunState:
             rng = self._rng("deal", self._requests)  # the word is part of the seed: do not change it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
         dealt = self._acceptance.attributes.deal(
-            self._requests, self._rate / _SPARE, self._rng("attributes", self._requests)
+            self._requests, self._rate / _REQUEST_MARGIN, self._rng("attributes", self._requests)
         )
         texts = {name: self._described[name][value] for name, value in dealt.items()}
         pending = PendingRequest(
@@ -162,9 +162,9 @@ class RunState:
         if self._in_flight >= self._plan.spec.max_in_flight:
             return False
         needs_values = not self._acceptance.awaits_check and self._acceptance.attributes.need_request(
-            self._rate / _SPARE
+            self._rate / _REQUEST_MARGIN
         )
-        return needs_values or self._in_flight * self._rate < _SPARE * missing
+        return needs_values or self._in_flight * self._rate < _REQUEST_MARGIN * missing
 
     def _rng(self, purpose: str, request: int) -> random.Random:
         return random.Random(f"{self.seed}:{purpose}:{request}")
@@ -212,11 +212,11 @@ class RunState:
         for index, item in enumerate(items if self._verification else ()):
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
             if isinstance(item, Candidate) and not self._acceptance.find_reject(item, origin):
-                lettered = self._verification is not None and self._verification.lettered
+                scored_by_letter = self._verification is not None and self._verification.scored_by_letter
                 question = label_question(
                     self._format,
                     item.example.values,
-                    lettered=lettered,
+                    scored_by_letter=scored_by_letter,
                     instruction=self._plan.spec.instruction,
                 )
                 if question is not None:

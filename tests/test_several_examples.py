@@ -23,7 +23,7 @@ from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.rows import read_examples
+from datacreate.runs.formatting_examples import read_examples
 from tests.benchmarks.conftest import choices, claims, home, imported, passages
 from tests.inprocess import run
 from tests.making import COMMONSENSE, STRATEGIES, commits, examples, make, train

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import chain, count, islice, zip_longest
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,7 +52,7 @@ _BANDS, _ROWS_PER_BAND = 16, 8
 
 _POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, _ROWS_PER_BAND + 1, dtype=np.uint64)
 
-_SPARE = 1.25
+_PASSAGE_MARGIN = 1.25
 """So many times the passages that the examples need are used, as some give no valid one."""
 
 _BATCH = 512  # passages that are hashed together
@@ -141,7 +141,7 @@ class Passages:
 
     def examples_per_request(self, count: int) -> int:
         """As few examples of each passage as `count` examples need."""
-        return math.ceil(_SPARE * count / len(self))
+        return math.ceil(_PASSAGE_MARGIN * count / len(self))
 
     @property
     def longest(self) -> str:
@@ -170,14 +170,15 @@ class Passages:
         return f"{found}; left out: {left_out}" if left_out else found
 
     def check_files(self, files: Sequence[Path], directory: Path) -> None:
-        """Raise RunMismatch, naming the first file that differs, unless these have the content that was read."""
-        now = [(shown(file), content_sha256(file)) for file in files]
-        for (before, sha256), (name, found) in zip_longest(self._about.files, now, fillvalue=("", "")):
-            if sha256 != found:
-                raise RunMismatch(
-                    f"{directory} was made with another content of {before or name}; use the same documents, or "
-                    "another --run-dir"
-                )
+        """Raise RunMismatch, naming a file that differs, unless these have the content that was read."""
+        stored = {sha256: name for name, sha256 in self._about.files}
+        now = {content_sha256(file): shown(file) for file in files}
+        if list(stored) != list(now):
+            different = [(now | stored)[sha256] for sha256 in stored.keys() ^ now.keys()]
+            what = f"another content of {min(different)}" if different else "another order of the documents"
+            raise RunMismatch(
+                f"{directory} was made with {what}; use the same documents, or another --run-dir"
+            )
 
     def save(self, path: Path) -> None:
         """Write the file of a run, unless it was opened from there. Raises StorageError."""

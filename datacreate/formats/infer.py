@@ -42,7 +42,7 @@ from datacreate.formats.options import FormatOptions, field_overrides, named_fie
 from datacreate.formats.roles import Roles
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (
-    MAX_LABELS,
+    MAX_INTEGER_LABELS,
     Schema,
     allows_null,
     fixed_labels,
@@ -226,7 +226,7 @@ def _infer(
         )
     if roles.answer and "minimum" in overrides.get(roles.answer, {}) and not format.labels:
         notes.append(
-            f"{dotted(roles.answer)} has no fixed labels: a range is one only with at most {MAX_LABELS} whole numbers"
+            f"{dotted(roles.answer)} has no fixed labels: a range gives them up to {MAX_INTEGER_LABELS} whole numbers"
         )
     return InferredFormat(format, tuple(notes))
 
@@ -237,7 +237,9 @@ def _advice(format: TaskFormat, example: Example, every: Sequence[Mapping[str, J
     if answer is not None:
         value = field_at(example.values, answer)
         seen: list[str] = list(dict.fromkeys(str(value_at(values, answer)) for values in every))
-        are_labels = 1 < len(seen) <= MAX_LABELS and not any(" " in each or "," in each for each in seen)
+        are_labels = 1 < len(seen) <= MAX_INTEGER_LABELS and not any(
+            " " in each or "," in each for each in seen
+        )
         shown = seen if are_labels else _PLACEHOLDERS
         if format.labels:
             return (

@@ -113,6 +113,7 @@ def test_repeated_similar_and_short_passages_are_left_out(tmp_path: Path) -> Non
         ("a.pdf", b"no pdf", "damaged, or no .pdf file"),
         ("a.docx", b"no zip", "damaged, or no .docx file"),
         ("a.jsonl", b'{"text": 3}\n{"text": ""}\n', "2 rows without a text in the field text"),
+        ("a.jsonl", b'{"number": 3}\n', "1 rows without a text"),
         ("a.txt", None, "cannot be read (Permission denied)"),
     ],
 )
@@ -166,10 +167,11 @@ def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytes
         opened(tmp_path, tmp_path)
 
 
-def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+def test_links_to_folders_and_pipes_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.md").write_text(passage(1))
     (tmp_path / "docs" / "again").symlink_to(".", target_is_directory=True)
+    os.mkfifo(tmp_path / "docs" / "pipe.txt")
     assert len(opened(tmp_path, tmp_path / "docs")) == 1
 
 
@@ -207,6 +209,11 @@ def test_a_stored_corpus_is_used_and_a_changed_one_refused(tmp_path: Path) -> No
     (docs / "2.md").unlink()
     with pytest.raises(RunMismatch, match=r"another content of .*2\.md"):
         open_corpus(options, 42, run, ref)
+    (docs / "2.md").write_text(passage(2))
+    (docs / "0.md").write_text(passage(4))
+    with pytest.raises(RunMismatch, match=r"another content of .*0\.md"):
+        open_corpus(options, 42, run, ref)
+    (docs / "0.md").unlink()
     open_corpus(CorpusOptions.of(corpus=(str(docs / "1.md"),)), 42, run, None).save(run)
     assert run.read_bytes() != content  # of a start that was killed before config.json was written
     run.write_bytes(content[:-40])
