@@ -355,11 +355,11 @@ def _fit_context(
     usual = tokens(written(shown[0])) if shown else most_tokens(encoding)
     longest = max(usual * (MAX_GROWTH if shown else 1), usual + TOKENS_PER_WORD * words)
     example_tokens = longest + EXTRA_TOKENS
-    # If the roots are too few, accepted examples are shown, too; else one in the place of a root, the parent.
+    # If the roots are too few, accepted examples are also shown; else one in the place of a root, the parent.
     accepted = shots - len(shown)
     prompt = engine.count_tokens(chat_prompt(encoding, shown, most, content))
     prompt += accepted * example_tokens or example_tokens // 2
-    if content.passage and encoding.format.context_is_given:  # those of accepted examples, too
+    if content.passage and encoding.format.context_is_given:  # also those of accepted examples
         prompt += max(1, accepted) * tokens(content.passage)
     for number in [most] if fixed else range(most, 0, -1):
         if prompt + number * example_tokens <= engine.max_context:

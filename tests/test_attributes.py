@@ -138,7 +138,7 @@ def test_the_label_is_no_dimension(model: str, attributes: Path) -> None:
     count=st.integers(1, 60),
     seed=st.integers(),
 )
-def test_dealt_values_fill_every_quota(dimensions: list[list[int]], count: int, seed: int) -> None:
+def test_assigned_values_fill_every_quota(dimensions: list[list[int]], count: int, seed: int) -> None:
     """Whatever each request gives, and in whatever order they end: no combination is missing at the end."""
     shares = {
         f"d{i}": {f"v{j}": weight / sum(weights) for j, weight in enumerate(weights)}
@@ -148,18 +148,18 @@ def test_dealt_values_fill_every_quota(dimensions: list[list[int]], count: int, 
     for request in range(20 * count + 100):
         if len(accepted) == count:
             break
-        in_flight.append((request, quotas.deal(request, 4, rng)))
+        in_flight.append((request, quotas.assign(request, 4, rng)))
         if rng.random() < 0.5:
             continue
-        number, dealt = in_flight.pop(rng.randrange(len(in_flight)))
+        number, assigned = in_flight.pop(rng.randrange(len(in_flight)))
         quotas.end(number)
         for _ in range(rng.randint(0, 5)):
-            if len(accepted) < count and not quotas.full(dealt):
-                quotas.add(dealt)
-                accepted.append(dealt)
+            if len(accepted) < count and not quotas.full(assigned):
+                quotas.add(assigned)
+                accepted.append(assigned)
     assert len(accepted) == count
     for name, expected in shares.items():
-        assert_exact(Counter(dealt[name] for dealt in accepted), expected)
+        assert_exact(Counter(assigned[name] for assigned in accepted), expected)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -1,4 +1,4 @@
-"""Cuts documents into passages, keeps them in a file, and deals one to each request.
+"""Cuts documents into passages, keeps them in a file, and assigns one to each request.
 
 The file has one passage per line, as JSON, and a last line about the documents. A run keeps it as passages.jsonl, so
 that it resumes without reading the documents again. Of each passage only its place in the file is in memory.
@@ -96,7 +96,7 @@ class Passages:
     """The passages in a file, numbered from 0."""
 
     def __init__(self, file: IO[bytes], seed: int, notes: Sequence[str] = ()) -> None:
-        """`file` is open for reading, `seed` decides the order in which they are dealt, `notes` are for the user.
+        """`file` is open for reading, `seed` decides the order in which they are assigned, `notes` are for the user.
 
         Raises ValueError or TypeError if the file is damaged.
         """
@@ -126,18 +126,18 @@ class Passages:
 
     @cached_property
     def _order(self) -> array[int]:
-        """The passages in the order in which they are dealt."""
+        """The passages in the order in which they are assigned."""
         rng = random.Random(f"{self._seed}:passages")  # the word is part of the seed: do not change it
         numbers = iter(range(len(self)))
         queues = [list(islice(numbers, size)) for size in self._about.passages]
         rng.shuffle(queues)
         for queue in queues:
             rng.shuffle(queue)
-        dealt = array("q")
+        order = array("q")
         while queues:
-            dealt.extend(queue.pop() for queue in queues)
+            order.extend(queue.pop() for queue in queues)
             queues = [queue for queue in queues if queue]
-        return dealt
+        return order
 
     def examples_per_request(self, count: int) -> int:
         """As few examples of each passage as `count` examples need."""

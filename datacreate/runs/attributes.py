@@ -123,7 +123,7 @@ def _dimensions(document: Any) -> Attributes:
     dimensions = tuple(_dimension(str(name).strip(), entry) for name, entry in document.items())
     with_words = [each.name for each in dimensions if any(value.words for value in each.values)]
     if with_words[1:]:
-        raise UsageError(f"{with_words[1]}: {with_words[0]} has words, too; give one range for each example")
+        raise UsageError(f"{with_words[1]}: {with_words[0]} also has words; give one range for each example")
     return dimensions
 
 

@@ -175,20 +175,20 @@ def test_links_to_folders_and_pipes_are_not_followed(tmp_path: Path) -> None:
     assert len(opened(tmp_path, tmp_path / "docs")) == 1
 
 
-def test_each_passage_is_dealt_once_before_any_twice_and_documents_take_turns(tmp_path: Path) -> None:
+def test_each_passage_is_assigned_once_before_any_twice_and_documents_take_turns(tmp_path: Path) -> None:
     for name, numbers in {"a": range(12), "b": range(20, 24), "c": range(30, 31)}.items():
         (tmp_path / f"{name}.md").write_text("".join(f"# {n}\n\n{passage(n)}\n\n" for n in numbers))
     passages = opened(tmp_path, tmp_path)
     assert len(passages) == 17
-    dealt = [passages.of_request(request) for request in range(34)]
-    assert len(set(dealt[:17])) == 17
-    assert dealt[17:] == dealt[:17]
+    assigned = [passages.of_request(request) for request in range(34)]
+    assert len(set(assigned[:17])) == 17
+    assert assigned[17:] == assigned[:17]
     for end in range(18):
-        used = Counter(Path(each.file).stem for each in dealt[:end])
+        used = Counter(Path(each.file).stem for each in assigned[:end])
         assert used["a"] - used["b"] <= max(1, end - 8)
         assert abs(min(used["a"], 4) - used["b"]) <= 1
     other = Passages(passages._file, 43)
-    assert [other.of_request(request) for request in range(17)] != dealt[:17]
+    assert [other.of_request(request) for request in range(17)] != assigned[:17]
 
 
 def test_a_stored_corpus_is_used_and_a_changed_one_refused(tmp_path: Path) -> None:
