@@ -366,7 +366,7 @@ def test_the_most_uncertain_rows_come_first_and_selections_combine(tmp_path: Pat
         assert flagged == [
             row for row, margin in zip(rows, margins, strict=True) if margin is not None and margin < 0
         ]
-        chosen = session.select(Selection(label="neutral", max_margin=0.1))
+        chosen = session.select(Selection(label="neutral", flag="uncertain"))
         assert 0 < len(chosen) < 10
         assert {row.values["label"] for row in chosen} == {"neutral"}
         accept(session, chosen[0].number)
