@@ -15,10 +15,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
-from datacreate.engines.base import Check
 from datacreate.engines.factory import check_engine
-from datacreate.engines.registry import ENGINES
+from datacreate.engines.request import Check
 from datacreate.engines.self_test import schema_accepted, scores_are_real
+from datacreate.engines.settings import ENGINES
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
 from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters
@@ -46,15 +46,11 @@ DEFAULT_MAX_FAILED_REQUESTS = 64
 
 _POLL_SECONDS = 0.5
 
-_LOGGED_VERSIONS = (
-    *(
-        "datacreate",
-        *(package for kind in ENGINES.values() for package in kind.packages),
-        "xgrammar",
-        "torch",
-    ),
-    *("transformers", "sentence-transformers"),
-)
+_LOGGED_VERSIONS = [
+    "datacreate",
+    *(package for engine in ENGINES.values() for package in engine.packages),
+    *("xgrammar", "torch", "transformers", "sentence-transformers"),
+]
 
 
 class RunProgress(Protocol):

@@ -21,8 +21,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from datacreate import hardware
+from datacreate.engines.factory import suited_engine
 from datacreate.engines.kind import Finding, FindingState
-from datacreate.engines.registry import ENGINES, suited_engine
+from datacreate.engines.settings import ENGINES
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
 from datacreate.hardware import GIB, installed_version
 from datacreate.paths import data_dir, shipped
@@ -119,7 +120,7 @@ def _engine(fix: str) -> Finding:
         names = list(dict.fromkeys(engine.name for engine in suited if engine))
         chosen += [f"{kind}: {', '.join(names)}{' for long runs' if len(names) > 1 else ''}"] if names else []
     if not chosen:
-        return Finding("engine", "fail", "none is installed", fix)
+        return Finding("engine", "fail", "no engine is installed", fix)
     return Finding("engine", "ok", f"--engine auto uses {'; '.join(chosen)}")
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from datacreate.benchmarks import formatting_examples
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.errors import EngineError, ExampleError, PromptTooLong, RunMismatch, UsageError
 from datacreate.formats.example import Example
 from datacreate.formats.options import FormatOptions
@@ -23,7 +23,7 @@ from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.rows import read_examples
+from datacreate.runs.formatting_examples import read_examples
 from tests.benchmarks.conftest import choices, claims, home, imported, passages
 from tests.inprocess import run
 from tests.making import COMMONSENSE, STRATEGIES, commits, examples, make, train

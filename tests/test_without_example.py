@@ -110,9 +110,10 @@ def test_the_context_length_limits_the_examples_of_a_request(tmp_path: Path, mod
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give --example FILE or --benchmark NAME; or --instruction TEXT with --format"),
-        (["--instruction", TASK], "--instruction: without an example, name the fields with --inputs"),
-        (WORDS, "say with --instruction what the data is for"),
+        *(
+            (words, "without an example give --instruction TEXT, and")
+            for words in ([], ["--instruction", TASK], WORDS)
+        ),
         (["--instruction", "", *WORDS], "--instruction : empty"),
         (["--instruction", "@missing.txt", *WORDS], "--instruction @missing.txt: no such file"),
         (["--instruction", "@.", *WORDS], "--instruction @.: cannot be read"),

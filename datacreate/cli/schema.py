@@ -22,7 +22,7 @@ def schema() -> None:
 @settings_options(FormatOptions, "fields", without=("format",))
 def infer(example: Path, fields: dict[str, Any]) -> None:
     """Print the format inferred from EXAMPLE, a file with one or several, to edit and use with --format."""
-    from datacreate.runs.rows import read_examples
+    from datacreate.runs.formatting_examples import read_examples
 
     _, inferred = read_examples([example], FormatOptions.of(**fields))
     for note in inferred.notes:
@@ -36,7 +36,7 @@ def infer(example: Path, fields: dict[str, Any]) -> None:
 def check(file: str, example: Path | None) -> None:
     """Check whether FILE (a file or a shipped name) is a valid format, and whether --example is valid in it."""
     from datacreate.formats.task_format import load_format
-    from datacreate.runs.rows import read_examples
+    from datacreate.runs.formatting_examples import read_examples
 
     if example is None:
         echo(f"format {load_format(file).name}: good")

@@ -1,14 +1,12 @@
 """Documents of the user, cut into passages: the texts that examples are written about.
 
-`documents.py` reads files, `passages.py` cuts, stores and deals their passages.
+`documents.py` reads files, `passages.py` cuts, stores and assigns their passages.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
 
 from pydantic import model_validator
 
@@ -19,10 +17,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PASSAGE_TOKENS = 160
 """About 120 English words, like a context of SQuAD: enough for several questions, and several fit into a prompt."""
-
-
-MAX_SHOWN = 20
-"""Files in the dataset card."""
 
 
 class CorpusOptions(Settings):
@@ -54,39 +48,8 @@ class CorpusOptions(Settings):
         if not all(self.corpus):
             raise ValueError("--corpus: the path is empty; give a file or a folder")
         if not self.corpus and (flag := self.changed(("corpus_field", "passage_tokens"))):
-            raise ValueError(f"{flag} is for documents; give --corpus PATH, too")
+            raise ValueError(f"{flag} is for documents; also give --corpus PATH")
         return self
-
-
-@dataclass
-class CorpusUse:
-    """How often documents and passages were used, in rows."""
-
-    files: Counter[str] = field(default_factory=Counter)
-    _documents: set[tuple[str, int | None]] = field(default_factory=set)
-    _passages: set[str] = field(default_factory=set)
-
-    def add(self, source: Mapping[str, Any], rows: int) -> None:
-        """Count rows about a passage with this source."""
-        self.files[source["file"]] += rows
-        self._documents.add((source["file"], source.get("row")))
-        self._passages.add(source["sha256"][:16])
-
-    @property
-    def shares(self) -> list[tuple[str, int, str]]:
-        """The files with most rows, their rows, and the share of all."""
-        total = self.files.total()
-        return [(name, rows, f"{rows / total:.0%}") for name, rows in self.files.most_common(MAX_SHOWN)]
-
-    @property
-    def documents(self) -> int:
-        """Documents with at least one row."""
-        return len(self._documents)
-
-    @property
-    def passages(self) -> int:
-        """Passages with at least one row."""
-        return len(self._passages)
 
 
 class CorpusRef(FrozenModel):

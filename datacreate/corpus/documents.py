@@ -13,7 +13,6 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -61,8 +60,9 @@ def shown(file: Path) -> str:
 def find_files(paths: Sequence[str]) -> list[Path]:
     """The files with documents at these paths, those of a folder in the order of their names; each once.
 
-    Folders are searched with their folders, but not through links to folders. Files of unknown kinds in a folder and
-    hidden ones are left out. Raises UsageError if a path is no file or folder, or a file of an unknown kind.
+    Folders are searched with their folders, but not through links to folders. Files of unknown kinds in a folder,
+    hidden ones, and pipes and devices are left out. Raises UsageError if a path is no file or folder, or a file of an
+    unknown kind.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -90,7 +90,8 @@ def _files_in(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (Path(parent, name) for name in sorted(files)):
-            if not path.name.startswith(".") and _ending(path) in _ENDINGS:
+            is_special = path.exists() and not path.is_file()  # reading a pipe could wait for ever
+            if not path.name.startswith(".") and _ending(path) in _ENDINGS and not is_special:
                 yield path
 
 
@@ -99,16 +100,6 @@ def _ending(path: Path) -> str:
     ending = path.suffix.lower()
     inner = Path(path.stem).suffix.lower()
     return inner if ending == ".gz" and inner in _TABLES else ending
-
-
-def check_converters(files: Sequence[Path]) -> None:
-    """Raise UsageError if the library that reads one of these files is not installed."""
-    converted = next((file for file in files if _ending(file) in _CONVERTED), None)
-    if converted is not None and not find_spec("markitdown"):
-        raise UsageError(
-            f"{shown(converted)}: needs a converter; install it with `pip install 'datacreate[documents]'`, or give "
-            "other files"
-        )
 
 
 def content_sha256(file: Path) -> str:
@@ -152,7 +143,7 @@ def read_documents(file: Path, field: str | None, note: Callable[[Path, str], No
 
 def _text(content: bytes, ending: str) -> str:
     """The text of one document. ValueError, in a few words, if it has none that can be read."""
-    if ending in _CONVERTED and ending not in (".html", ".htm"):
+    if ending in (".pdf", ".docx"):
         return cleaned(_converted(content, ending))
     if b"\0" in content[:4096]:
         raise ValueError("a binary file or UTF-16, not UTF-8")
@@ -162,8 +153,14 @@ def _text(content: bytes, ending: str) -> str:
 
 def _converted(content: bytes, ending: str) -> str:
     """The Markdown of a document in another format."""
-    import markitdown
-    from markitdown import converters
+    try:
+        import markitdown
+        from markitdown import converters
+    except ImportError:
+        raise UsageError(
+            f"--corpus: a {ending} file needs a converter; install it with `pip install 'datacreate[documents]'`, or "
+            "give other files"
+        ) from None
 
     # Its reports about damaged fonts are for its developers.
     logging.getLogger("pdfminer").setLevel(logging.CRITICAL)
@@ -198,15 +195,16 @@ def _rows(file: Path, field: str | None, note: Callable[[Path, str], None]) -> I
             raise
         note(file, f"{one_line(str(error))}; left out from there on")
     if without:
-        note(file, f"{shown(file)}: left out: {without} rows without a text in the field {name}")
+        where = f" in the field {name}" if name else ""
+        note(file, f"{shown(file)}: left out: {without} rows without a text{where}")
 
 
-def _text_field(values: dict[str, Json], file: Path) -> str:
-    """The field with the text: `text`, or the only one with a string."""
+def _text_field(values: dict[str, Json], file: Path) -> str | None:
+    """The field with the text: `text`, or the only one with a string; None if there is none."""
     names = [name for name, value in values.items() if isinstance(value, str)]
-    if "text" in values or len(names) == 1:
-        return "text" if "text" in values else names[0]
-    known = ", ".join(map(one_line, names or values)) or "none"
+    if "text" in values or len(names) < 2:
+        return "text" if "text" in values else next(iter(names), None)
+    known = ", ".join(map(one_line, names))
     raise UsageError(
         f"{shown(file)}: which field has the text? name it with --corpus-field (fields: {known})"
     )

@@ -1,4 +1,4 @@
-"""Cuts documents into passages, keeps them in a file, and deals one to each request.
+"""Cuts documents into passages, keeps them in a file, and assigns one to each request.
 
 The file has one passage per line, as JSON, and a last line about the documents. A run keeps it as passages.jsonl, so
 that it resumes without reading the documents again. Of each passage only its place in the file is in memory.
@@ -14,12 +14,12 @@ import random
 import shutil
 import tempfile
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,7 +30,6 @@ from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from datacreate.corpus import DEFAULT_PASSAGE_TOKENS, CorpusOptions, CorpusRef
 from datacreate.corpus.documents import (
     Document,
-    check_converters,
     content_sha256,
     find_files,
     read_documents,
@@ -38,6 +37,7 @@ from datacreate.corpus.documents import (
 )
 from datacreate.errors import RunError, RunMismatch, UsageError
 from datacreate.files import replaced, storage_error
+from datacreate.filters.lsh import Hashes, LshIndex
 from datacreate.filters.near import shingles
 from datacreate.formats.example import one_line
 
@@ -52,12 +52,8 @@ _BANDS, _ROWS_PER_BAND = 16, 8
 
 _POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, _ROWS_PER_BAND + 1, dtype=np.uint64)
 
-_SPARE = 1.25
+_PASSAGE_MARGIN = 1.25
 """So many times the passages that the examples need are used, as some give no valid one."""
-
-_MAX_COMPARED = 4
-"""A passage is compared with so many earlier ones that have a band in common, the first ones: the cost stays constant
-where thousands are similar."""
 
 _BATCH = 512  # passages that are hashed together
 
@@ -94,14 +90,13 @@ class _About:
     files: Sequence[tuple[str, str]]  # that were read, in order: the name and the SHA-256 of each
     passages: Sequence[int]  # of each document that has one, in order
     left_out: Mapping[str, int]  # passages, by the reason
-    longest: int  # number of the longest passage
 
 
 class Passages:
     """The passages in a file, numbered from 0."""
 
     def __init__(self, file: IO[bytes], seed: int, notes: Sequence[str] = ()) -> None:
-        """`file` is open for reading, `seed` decides the order in which they are dealt, `notes` are for the user.
+        """`file` is open for reading, `seed` decides the order in which they are assigned, `notes` are for the user.
 
         Raises ValueError or TypeError if the file is damaged.
         """
@@ -131,27 +126,27 @@ class Passages:
 
     @cached_property
     def _order(self) -> array[int]:
-        """The passages in the order in which they are dealt."""
+        """The passages in the order in which they are assigned."""
         rng = random.Random(f"{self._seed}:passages")  # the word is part of the seed: do not change it
         numbers = iter(range(len(self)))
         queues = [list(islice(numbers, size)) for size in self._about.passages]
         rng.shuffle(queues)
         for queue in queues:
             rng.shuffle(queue)
-        dealt = array("q")
+        order = array("q")
         while queues:
-            dealt.extend(queue.pop() for queue in queues)
+            order.extend(queue.pop() for queue in queues)
             queues = [queue for queue in queues if queue]
-        return dealt
+        return order
 
     def examples_per_request(self, count: int) -> int:
         """As few examples of each passage as `count` examples need."""
-        return math.ceil(_SPARE * count / len(self))
+        return math.ceil(_PASSAGE_MARGIN * count / len(self))
 
     @property
     def longest(self) -> str:
-        """The text of the longest passage."""
-        return self[self._about.longest].text
+        """The text of the longest passage, in bytes."""
+        return self[max(range(len(self)), key=lambda row: self._starts[row + 1] - self._starts[row])].text
 
     def ref(self, options: CorpusOptions) -> CorpusRef:
         """The passages as part of a run's identity, with the options that the user gave now."""
@@ -175,20 +170,14 @@ class Passages:
         return f"{found}; left out: {left_out}" if left_out else found
 
     def check_files(self, files: Sequence[Path], directory: Path) -> None:
-        """Raise RunMismatch, naming the first file that differs, unless these have the content that was read."""
-        stored = self._about.files
-        for (before, sha256), now in zip(stored, files, strict=False):
-            if sha256 != content_sha256(now):
-                moved = "" if before == shown(now) else f" (now {shown(now)})"
-                raise RunMismatch(
-                    f"{directory} was made with another content of {before}{moved}; use the same documents, or another "
-                    "--run-dir"
-                )
-        if len(stored) != len(files):
-            first = stored[len(files)][0] if len(stored) > len(files) else shown(files[len(stored)])
+        """Raise RunMismatch, naming a file that differs, unless these have the content that was read."""
+        stored = {sha256: name for name, sha256 in self._about.files}
+        now = {content_sha256(file): shown(file) for file in files}
+        if list(stored) != list(now):
+            different = [(now | stored)[sha256] for sha256 in stored.keys() ^ now.keys()]
+            what = f"another content of {min(different)}" if different else "another order of the documents"
             raise RunMismatch(
-                f"{directory} was made with {len(stored)} files of --corpus, not with {len(files)} (see {first}); use "
-                "the same documents, or another --run-dir"
+                f"{directory} was made with {what}; use the same documents, or another --run-dir"
             )
 
     def save(self, path: Path) -> None:
@@ -211,9 +200,8 @@ def open_corpus(options: CorpusOptions, seed: int, path: Path, stored: CorpusRef
         passages.check_files(files, path.parent)
         return passages
     try:
-        file: IO[bytes] = tempfile.TemporaryFile(prefix="datacreate-")  # noqa: SIM115 (it is open until the run ends)
-        file, notes = _Writer(file).write(files, options)
-        return Passages(file, seed, notes)
+        file = tempfile.TemporaryFile(prefix="datacreate-")  # noqa: SIM115 (it is open until the run ends)
+        return Passages(file, seed, _write(file, files, options))
     except OSError as error:
         raise storage_error(Path(tempfile.gettempdir()), error) from None
 
@@ -229,115 +217,73 @@ def stored_passages(path: Path, seed: int, ref: CorpusRef) -> Passages:
     )
 
 
-class _Writer:
-    """Writes the file: passages that are long enough, and that no earlier one is similar to."""
+def _write(file: IO[bytes], files: Sequence[Path], options: CorpusOptions) -> list[str]:
+    """Write the passages that are long enough and not similar to an earlier one, then the last line; returns lines for
+    the user. Raises UsageError if there is no passage."""
+    notes: dict[Path, str] = {}
+    left_out, documents, used = Counter[str](), Counter[int](), set[Path]()
+    index, starts = (
+        LshIndex(_BANDS),
+        array("q", [0]),
+    )  # of each passage; an empty line of one that is left out
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._starts = array("q", [0])
-        self._documents, self._files, self._lengths = array("q"), array("q"), array("q")  # of each passage
-        self._bands = array("I")
-        self._digests: set[bytes] = set()
-        self._left_out = Counter[str]()
-        self._notes: dict[Path, str] = {}
+    def shingles_of(row: int) -> set[str]:
+        line = os.pread(file.fileno(), starts[row + 1] - starts[row], starts[row])
+        return set(shingles(json.loads(line)["text"])) if line else set()
 
-    def write(self, files: Sequence[Path], options: CorpusOptions) -> tuple[IO[bytes], list[str]]:
-        """The file with all passages and the last line, and lines for the user. UsageError if there is no passage."""
-        check_converters(files)
-        passages = self._passages(files, options)
-        while batch := list(islice(passages, _BATCH)):
-            self._write_batch(batch)
-        kept = self._without_similar()
-        used = {self._files[row] for row in kept}
-        for number, file in enumerate(files):
-            if number not in used:
-                nothing = f"{shown(file)}: left out: no passage, only short or repeated texts"
-                self._notes.setdefault(file, nothing)
-        notes = list(self._notes.values())
-        if not kept:
-            what = notes[0] if len(notes) == 1 else f"{len(files)} files"
-            paths = " ".join(map(one_line, options.corpus))
-            raise UsageError(f"--corpus: no passage in {paths} ({what}); give other documents")
-        about = _About(
-            [(shown(file), content_sha256(file)) for file in files],
-            list(Counter(self._documents[row] for row in kept).values()),
-            dict(self._left_out),
-            max(range(len(kept)), key=lambda number: self._lengths[kept[number]]),
-        )
-        written = self._file if len(kept) == len(self._lengths) else self._copied(kept)
-        written.write(f"{_encode(vars(about))}\n".encode())
-        written.flush()
-        more = [f"… and {len(notes) - _MAX_NOTES} more files without a passage"]
-        return written, notes if len(notes) <= _MAX_NOTES else notes[:_MAX_NOTES] + more
+    cut = _cut(files, options, notes, left_out)
+    while batch := list(islice(cut, _BATCH)):
+        tokens = [shingles(passage.text) for _, _, passage in batch]
+        index.add(bands := _bands(tokens))
+        for (path, document, passage), own, found in zip(batch, tokens, index.find(bands), strict=True):
+            earlier = [row for row in found if row < len(starts) - 1]
+            if any(_are_similar(set(own), shingles_of(row)) for row in earlier):
+                left_out["repeated or similar"] += 1
+            else:
+                file.write(f"{_encode(passage.source | {'text': passage.text})}\n".encode())
+                file.flush()
+                documents[document] += 1
+                used.add(path)
+            starts.append(file.tell())
+    for path in files:
+        if path not in used:
+            notes.setdefault(path, f"{shown(path)}: left out: no passage, only short or repeated texts")
+    lines = list(notes.values())
+    if not used:
+        what = lines[0] if len(lines) == 1 else f"{len(files)} files"
+        paths = " ".join(map(one_line, options.corpus))
+        raise UsageError(f"--corpus: no passage in {paths} ({what}); give other documents")
+    read = [(shown(path), content_sha256(path)) for path in files]
+    about = _About(read, list(documents.values()), left_out)
+    file.write(f"{_encode(vars(about))}\n".encode())
+    file.flush()
+    if (more := len(lines) - _MAX_NOTES) > 0:
+        lines[_MAX_NOTES:] = [f"… and {more} more files without a passage"]
+    return lines
 
-    def _passages(self, files: Sequence[Path], options: CorpusOptions) -> Iterator[tuple[int, int, Passage]]:
-        """The passages that are long enough, each with the number of its file and of its document."""
-        tokens, document = options.passage_tokens or DEFAULT_PASSAGE_TOKENS, 0
-        for number, file in enumerate(files):
-            for found in read_documents(file, options.corpus_field, self._notes.__setitem__):
-                document += 1
-                for passage in split(found, tokens):
-                    if _MIN_SHARE * count_tokens(passage.text) < tokens:
-                        self._left_out["too short"] += 1
-                    else:
-                        yield number, document, passage
 
-    def _write_batch(self, batch: Sequence[tuple[int, int, Passage]]) -> None:
-        new: list[Passage] = []
-        for file, document, passage in batch:
-            digest = hashlib.sha256(passage.text.encode("utf-8")).digest()[:8]
-            if digest in self._digests:
-                self._left_out["repeated"] += 1
-                continue
-            self._digests.add(digest)
-            new.append(passage)
-            line = f"{_encode(passage.source | {'text': passage.text})}\n".encode()
-            self._file.write(line)
-            self._starts.append(self._starts[-1] + len(line))
-            self._files.append(file)
-            self._documents.append(document)
-            self._lengths.append(len(passage.text))
-        size = _BANDS * _ROWS_PER_BAND
-        tokens = [shingles(passage.text) for passage in new]
-        digests = RMinHash.digest_matrix_from_token_sets(tokens, size, 1).to_rows()
-        signatures = np.fromiter(chain.from_iterable(digests), np.uint64, len(new) * size)
-        bands = (signatures.reshape(len(new), _BANDS, -1) @ _POWERS) >> np.uint64(32)
-        self._bands.frombytes(bands.astype(np.uint32).tobytes())
+def _cut(
+    files: Sequence[Path], options: CorpusOptions, notes: dict[Path, str], left_out: Counter[str]
+) -> Iterator[tuple[Path, int, Passage]]:
+    """The passages that are long enough, each with its file and the number of its document."""
+    tokens, numbers = options.passage_tokens or DEFAULT_PASSAGE_TOKENS, count()
+    for file in files:
+        for document in read_documents(file, options.corpus_field, notes.__setitem__):
+            number = next(numbers)
+            for passage in split(document, tokens):
+                if _MIN_SHARE * count_tokens(passage.text) < tokens:
+                    left_out["too short"] += 1
+                else:
+                    yield file, number, passage
 
-    def _without_similar(self) -> list[int]:
-        """The numbers of the passages that no earlier one is similar to."""
-        self._file.flush()
-        bands = np.frombuffer(self._bands, np.uint32).reshape(-1, _BANDS)
-        candidates: defaultdict[int, set[int]] = defaultdict(set)
-        for band in bands.T:
-            order = np.argsort(band, kind="stable")
-            is_first = np.r_[True, band[order][1:] != band[order][:-1]][: len(order)]
-            first = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
-            for at in np.flatnonzero(~is_first).tolist():
-                candidates[int(order[at])].update(
-                    order[first[at] : min(at, first[at] + _MAX_COMPARED)].tolist()
-                )
-        similar: set[int] = set()
-        for row in sorted(candidates):
-            own = self._shingles(row)
-            if any(_are_similar(own, self._shingles(other)) for other in candidates[row] - similar):
-                similar.add(row)
-        if similar:
-            self._left_out["similar to another"] = len(similar)
-        return [row for row in range(len(self._lengths)) if row not in similar]
 
-    def _line(self, row: int) -> bytes:
-        begin, end = self._starts[row], self._starts[row + 1]
-        return os.pread(self._file.fileno(), end - begin, begin)
-
-    def _shingles(self, row: int) -> set[str]:
-        return set(shingles(json.loads(self._line(row))["text"]))
-
-    def _copied(self, rows: Sequence[int]) -> IO[bytes]:
-        """A temporary file with these lines."""
-        file = tempfile.TemporaryFile(prefix="datacreate-")  # noqa: SIM115 (it is open until the run ends)
-        file.writelines(map(self._line, rows))
-        return file
+def _bands(tokens: Sequence[Sequence[str]]) -> Hashes:
+    """The hash of each band of passages with these shingles, (n, _BANDS)."""
+    size = _BANDS * _ROWS_PER_BAND
+    digests = RMinHash.digest_matrix_from_token_sets(tokens, size, 1).to_rows()
+    signatures = np.fromiter(chain.from_iterable(digests), np.uint64, len(tokens) * size)
+    bands = (signatures.reshape(len(tokens), _BANDS, -1) @ _POWERS) >> np.uint64(32)
+    return bands.astype(np.uint32)
 
 
 def _are_similar(one: set[str], other: set[str]) -> bool:

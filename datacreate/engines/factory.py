@@ -20,8 +20,7 @@ from datacreate.engines.client import Engine
 from datacreate.engines.kind import EngineKind, ServerCommand, Workload
 from datacreate.engines.local import LocalServer, LocalServers, free_port
 from datacreate.engines.protocol import ChatApi
-from datacreate.engines.registry import ENGINES, EngineName, suited_engine
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.settings import ENGINES, EngineName, EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.hardware import check_build, slurm_job, visible_gpus
@@ -108,6 +107,13 @@ def choose(checkpoint: Checkpoint, requested: EngineName, count: int) -> EngineK
             "(see `datacreate models list`), or install vLLM: scripts/setup --cpu"
         )
     raise EngineError("no engine is installed; run scripts/setup, or pip install 'datacreate[llamacpp]'")
+
+
+def suited_engine(*, gguf: bool, long_run: bool) -> EngineKind | None:
+    """The engine that `--engine auto` uses; None if no installed engine loads the model."""
+    ranks = {kind: kind.suitability(gguf=gguf, long_run=long_run) for kind in ENGINES.values()}
+    best = max(ranks, key=ranks.__getitem__)
+    return best if ranks[best] else None
 
 
 def server_commands(

@@ -1,6 +1,7 @@
 """What differs between kinds of servers: the requests that they understand, and how an engine is started here.
 
-The module of an engine (llamacpp.py is an example) has a subclass of `EngineKind`; registry.py lists its instance.
+An engine's module (llamacpp.py is an example) has a subclass of `EngineKind`, and its instance is in `ENGINES`
+(settings.py).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Recognized:
-    """What a server of a known kind says about itself, not checked."""
+    """What a server says about itself, not checked."""
 
     version: object
     slots: object = None  # requests that it processes at once
@@ -92,11 +93,9 @@ class EngineKind(ServerKind, ABC):
     module: str
     use: str  # what it is needed for
     key_variable: str  # the environment variable of its API key
-    settings: tuple[
-        str, ...
-    ] = ()  # fields of `EngineOptions` for started servers that it has, with all its own
+    settings: tuple[str, ...] = ()  # fields of `EngineOptions` that not every engine has
     gpu_share: float | None = None  # of a GPU's memory that it uses by default
-    uses_torch = True  # so the installed build of torch must suit this machine
+    uses_torch = True  # then the installed build of torch must suit this machine
 
     @abstractmethod
     def build(self) -> str | None:
@@ -104,9 +103,9 @@ class EngineKind(ServerKind, ABC):
 
     @abstractmethod
     def suitability(self, *, gguf: bool, long_run: bool) -> int:
-        """How well it suits a model (a GGUF file or safetensors) on this machine; `--engine auto` takes the highest.
+        """How well it suits a GGUF file or safetensors here, for `--engine auto`, which uses the highest.
 
-        0: it cannot load the model, or is not installed. 1: slowly. 2: well. 3: faster than others.
+        0: it cannot load the model or is not installed. 1: it is slow. 2: it is fast. 3: it is faster.
         """
 
     @abstractmethod

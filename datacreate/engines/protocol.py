@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from datacreate.engines.base import Completion, Messages, Request
 from datacreate.engines.kind import STANDARD, ServerKind
+from datacreate.engines.request import Completion, Messages, Request
 from datacreate.prompts.generation import merge_system_message
 
 _UNLISTED_LOGPROB = -20.0

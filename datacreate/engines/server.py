@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from datacreate.engines.addresses import KEY, Address
-from datacreate.engines.base import Check, Completion, Messages, Request, max_in_flight
 from datacreate.engines.protocol import (
     Busy,
     ChatApi,
@@ -26,9 +25,9 @@ from datacreate.engines.protocol import (
     read,
     short_text,
 )
-from datacreate.engines.registry import ENGINES
+from datacreate.engines.request import Check, Completion, Messages, Request, max_in_flight
 from datacreate.engines.self_test import schema_enforced
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.settings import ENGINES, EngineOptions
 
 if TYPE_CHECKING:
     import httpx2

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import model_validator
 
 from datacreate.engines.kind import EngineKind
-from datacreate.engines.registry import ENGINES, EngineName
+from datacreate.engines.llamacpp import LLAMACPP
+from datacreate.engines.vllm import VLLM
 from datacreate.settings import CommaList, Settings, setting
+
+ENGINES: dict[str, EngineKind] = {kind.name: kind for kind in (VLLM, LLAMACPP)}
+"""The engines that datacreate can start."""
+
+if TYPE_CHECKING:
+    EngineName = str
+else:
+    EngineName = Literal["auto", *ENGINES]
 
 _SERVER_SIDE = ("adapter", *(name for kind in ENGINES.values() for name in kind.settings))
 """Settings of a server that datacreate starts."""

@@ -1,4 +1,4 @@
-"""Builds the command line and environment of vLLM's OpenAI-compatible server.
+"""vLLM's server: its requests, its command line and environment, and its place in `doctor`.
 
 vLLM reads no GGUF: `dequantized` converts one to safetensors in bfloat16, once, in data_dir()/dequantized/SHA256.
 This is done in a process of its own, so that its memory is free before the engine starts:
@@ -131,9 +131,7 @@ class _Vllm(EngineKind):
         resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
         if build == "gpu":
             resolved.setdefault("max_num_seqs", gpu_slots())
-        cache = max(
-            1, round(resolved.pop("kv_cache_gib", None) or 1)
-        )  # whole GiB for vLLM; no automatic value
+        cache = max(1, round(resolved.pop("kv_cache_gib", None) or 1))  # whole GiB; not automatic
         folder, name, adapter = dequantized(checkpoint, work.notify), checkpoint.name, checkpoint.adapter
         config = read_json(folder / "config.json")
         longest = (config.get("text_config") or config).get("max_position_embeddings")

@@ -30,19 +30,21 @@ class LshIndex:
         self._length = 0
         self._make_slots(_FIRST_SLOTS)
 
-    def find(self, hashes: Hashes) -> list[int]:
-        """The rows that share at least one band hash with `hashes`, (bands,); ascending."""
-        found: set[int] = set()
-        at = self._newest[self._band, hashes & self._mask]
-        band = np.flatnonzero(at)
-        while band.size:
-            row = at[band] - 1
-            same = self._hashes[row, band] == hashes[band]
-            if same.any():
-                found.update(row[same].tolist())
-            at[band] = self._older[row, band]
-            band = band[at[band] > 0]
-        return sorted(found)
+    def find(self, hashes: Hashes) -> list[list[int]]:
+        """For each row of `hashes`, (n, bands), the rows that share at least one band hash with it; ascending."""
+        found: list[set[int]] = [set() for _ in hashes]
+        newest = self._newest[self._band, hashes & self._mask]
+        query, band = np.nonzero(newest)
+        at = newest[query, band]
+        while at.size:
+            row = at - 1
+            same = self._hashes[row, band] == hashes[query, band]
+            for each, other in zip(query[same].tolist(), row[same].tolist(), strict=True):
+                found[each].add(other)
+            at = self._older[row, band]
+            more = np.flatnonzero(at)
+            query, band, at = query[more], band[more], at[more]
+        return list(map(sorted, found))
 
     def add(self, hashes: Hashes) -> None:
         """Add the next rows, (n, bands)."""

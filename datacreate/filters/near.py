@@ -67,7 +67,8 @@ class NearIndex:
         hashed = _hash_shingles(inputs, among)
         kept = list(map(_kept, hashed))
         best = None
-        for row in self._similar(kept, self._index.find(self._bands([hashed])[0])):
+        [candidates] = self._index.find(self._bands([hashed]))
+        for row in self._similar(kept, candidates):
             similarity = self._similarity(kept, row)
             if (
                 similarity >= self._threshold

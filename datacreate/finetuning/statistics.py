@@ -21,13 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from datacreate.finetuning.records import Scores
+from datacreate.runs.decisions import wilson_interval
 
 DEGENERATE_SHARE = 0.95
 """From this share of identical predictions on, a model counts as degenerate."""
 
 ALPHA = 0.05
-Z = 1.959964
-"""The quantile of the normal distribution for ALPHA, two-sided."""
 
 Interval = tuple[float, float]
 """Low and high end, 95 %."""
@@ -102,12 +101,10 @@ def mean_interval(correct: Sequence[int], rows: Sequence[int]) -> Interval:
 
     Of one share it is Wilson's (1927); several are combined as by Zou and Donner (2008).
     """
-    n = np.asarray(rows, dtype=float)
-    share = np.asarray(correct) / n
-    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    low = share.mean() - np.sqrt(((share - middle + half) ** 2).sum()) / len(n)
-    high = share.mean() + np.sqrt(((middle + half - share) ** 2).sum()) / len(n)
+    shares = np.asarray(correct) / np.asarray(rows)
+    lows, highs = np.transpose([wilson_interval(*counts) for counts in zip(correct, rows, strict=True)])
+    low = shares.mean() - np.sqrt(((shares - lows) ** 2).sum()) / len(shares)
+    high = shares.mean() + np.sqrt(((highs - shares) ** 2).sum()) / len(shares)
     return max(0.0, float(low)), min(1.0, float(high))
 
 
@@ -210,7 +207,7 @@ def _estimate(
 ) -> Estimate:
     """The sum of the means of `parts`, (units, models): weights of the models in each independent unit.
 
-    `single`: the part with several units says how the only unit of the other part varies, too.
+    `single`: the part with several units also says how the only unit of the other part varies.
     """
     contrast = np.sum([part.mean(axis=0) for part in parts], axis=0)
     spread = expected = terms = 0.0

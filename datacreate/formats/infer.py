@@ -2,8 +2,9 @@
 
 Types, nesting and list lengths come from the values. Roles come from field names and from relations between values:
 an answer that is one of the options, or a span of the context. All other texts are inputs. A label is only inferred
-from a top-level field with a usual name. Fixed labels and ranges cannot be seen in one example, except yes/no: the user
-gives them with --labels and --range. Several examples show which fields may be null, and labels that repeat.
+from a top-level field with a usual name. One example does not show ranges, nor fixed labels, except yes/no, those of
+NLI and options that are the labels: the user gives them with --labels and --range. Several examples show which fields
+may be null, and labels that repeat.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from datacreate.formats.options import FormatOptions, field_overrides, named_fie
 from datacreate.formats.roles import Roles
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (
-    MAX_LABELS,
+    MAX_INTEGER_LABELS,
     Schema,
     allows_null,
     fixed_labels,
@@ -100,7 +101,7 @@ def infer_format(
     """The format of an example: the one named, or the first shipped one that fits, or an inferred one.
 
     `rows` of the same data show whether an answer that is a position counts from 0 or from 1. `others` are further
-    formatting examples with the same fields at the top level, which the format fits, too (`infer_from_examples`).
+    formatting examples with the same fields at the top level, which the format also fits (`infer_from_examples`).
     Raises ExampleError, FormatError or UsageError if the options, the format and the examples contradict each other.
     """
     for each in (example, *others):
@@ -226,7 +227,7 @@ def _infer(
         )
     if roles.answer and "minimum" in overrides.get(roles.answer, {}) and not format.labels:
         notes.append(
-            f"{dotted(roles.answer)} has no fixed labels: a range is one only with at most {MAX_LABELS} whole numbers"
+            f"{dotted(roles.answer)} has no fixed labels: a range gives them up to {MAX_INTEGER_LABELS} whole numbers"
         )
     return InferredFormat(format, tuple(notes))
 
@@ -237,7 +238,9 @@ def _advice(format: TaskFormat, example: Example, every: Sequence[Mapping[str, J
     if answer is not None:
         value = field_at(example.values, answer)
         seen: list[str] = list(dict.fromkeys(str(value_at(values, answer)) for values in every))
-        are_labels = 1 < len(seen) <= MAX_LABELS and not any(" " in each or "," in each for each in seen)
+        are_labels = 1 < len(seen) <= MAX_INTEGER_LABELS and not any(
+            " " in each or "," in each for each in seen
+        )
         shown = seen if are_labels else _PLACEHOLDERS
         if format.labels:
             return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -69,6 +69,11 @@ class FormatOptions(Settings):
     )
 
     @property
+    def range_schema(self) -> dict[str, Any]:
+        """A JSON Schema of the fields with --range, which says that they are numbers."""
+        return {"properties": {name: {"type": "number"} for name in self.ranges}}
+
+    @property
     def label_sets(self) -> dict[str, list[str]]:
         """The values of each field with --labels or --label, in order."""
         sets = {name: [part.strip() for part in text.split(",")] for name, text in self.labels.items()}
@@ -82,18 +87,19 @@ _Source = Path | dict[str, Json]
 """A file with formatting examples, or the values of one."""
 
 
-def _several(value: Any) -> Any:
-    """One file or example, or a sequence of them, as a sequence; None without any."""
-    return (value,) if isinstance(value, (str, Path, dict)) else value or None
+def several(value: Any) -> tuple[Any, ...]:
+    """One file or example, or a sequence of them, as a sequence."""
+    return (value,) if isinstance(value, (str, Path, dict)) else tuple(value or ())
 
 
 class ExampleOptions(Settings):
     """What the data should be like: formatting examples, from files or from a benchmark, and an instruction."""
 
-    example: Annotated[_Source | tuple[_Source, ...] | None, BeforeValidator(_several)] = setting(
+    example: Annotated[_Source | tuple[_Source, ...], BeforeValidator(several)] = setting(
         "File with formatting examples: a JSON object, or rows as JSONL, JSON, CSV, TSV or Parquet. Repeat the option "
         "for more.",
         "input",
+        default=(),
         metavar="FILE",
     )
     example_limit: int | None = setting(
@@ -131,22 +137,17 @@ class ExampleOptions(Settings):
     @property
     def sources(self) -> tuple[_Source, ...]:
         """The files and the values of the formatting examples."""
-        return () if self.example is None else tuple(_several(self.example))
+        return several(self.example)
 
     @model_validator(mode="after")
     def _check_example(self) -> Self:
-        if self.example is not None and self.benchmark is not None:
+        if self.example and self.benchmark is not None:
             raise ValueError("give either --example FILE or --benchmark NAME")
         if self.benchmark is None and (flag := self.changed(("example_seed", "examples"))):
             raise ValueError(f"{flag} draws from a benchmark; give --benchmark NAME instead of --example")
-        if self.example is None and self.example_limit is not None:
+        if not self.example and self.example_limit is not None:
             raise ValueError("--example-limit is for --example; with --benchmark give --examples K")
         return self
-
-
-def first_source(values: Mapping[str, Any]) -> Any:
-    """The first file or example that is given; None without any."""
-    return next(iter(_several(values.get("example")) or ()), None)
 
 
 def named_field(example: Example, name: str, option: str) -> FieldPath:

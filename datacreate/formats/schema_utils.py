@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from datacreate.formats.example import JSON_TYPES, FieldPath, Json, values_in
 
-MAX_LABELS = 20
+MAX_INTEGER_LABELS = 20
 """An integer answer with more possible values is a number, not a label."""
 
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
@@ -121,7 +121,7 @@ def fixed_labels(schema: Json) -> tuple[Json, ...] | None:
         labels = (True, False)
     elif schema.get("type") == "integer":
         low, high = integer_bounds(schema)
-        if low is not None and high is not None and high - low < MAX_LABELS:
+        if low is not None and high is not None and high - low < MAX_INTEGER_LABELS:
             labels = tuple(range(low, high + 1))
     return labels if len(labels) > 1 else None
 

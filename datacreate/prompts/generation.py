@@ -13,7 +13,6 @@ from datacreate.formats.example import Example, FieldPath, Json, dotted, field_a
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (
-    Schema,
     constant_of,
     fixed_labels,
     is_constant,
@@ -45,50 +44,49 @@ def chat_prompt(
     """The messages that ask for `count` new examples similar to the first of `shown`, the parent. With none, the fields
     are described instead.
 
-    Further examples stand before the parent: those that several prompts have in common are then cached with the text
+    Further examples come before the parent: those that several prompts have in common are then cached with the text
     before them.
 
-    The instruction stands in the system message, which is the same in all prompts of a run: servers cache it. The
+    The instruction is in the system message, which is the same in all prompts of a run: servers cache it. The
     example is shown without spaces, as the grammar has the response written. With spaces, a small model deviates
     from its preferred tokens at every comma, and fewer of its examples are valid and new.
     """
-    examples = [
-        json.dumps(encoding.write(each), ensure_ascii=False, separators=(",", ":"))
-        for each in (*shown[1:], *shown[:1])
-    ]
+    ordered = [*shown[1:], *shown[:1]]
+    examples = [_compact(encoding.write(each)) for each in ordered]
     if encoding.style == "keyed":
         return _paper_prompt(examples[-1], count)
-    is_given, passage = encoding.format.context_is_given, content.passage
-    listed = "; ".join(f"{name}: {value}" for name, value in content.attributes.items())
-    which = f"text {len(shown) + 1}" if is_given and shown else "this text"
-    text = f"{which.removeprefix('this ').capitalize()}:\n{passage}\n\n" if passage else ""
+    format, passage = encoding.format, content.passage
+    number = f" {len(shown) + 1}" if format.context_is_given and shown else ""
+    which = f"text{number}" if number else "this text"
+    text = f"Text{number}:\n{passage}\n\n" if passage else ""
+    values = "; ".join(f"{name}: {value}" for name, value in content.attributes.items())
     if shown:
-        number = "one example" if len(examples) == 1 else f"{len(examples)} examples"
-        topics = f"about {which}" if passage else "" if listed else "about other topics"
-        different = f"but with {listed}, and all different" if listed else ""
+        topics = f"about {which}" if passage else "" if values else "about other topics"
+        different = f"but with {values}, and all different" if values else ""
         start = (
-            f"{_contexts(encoding.format, [*shown[1:], shown[0]]) if is_given else ''}"
-            f"Here is a JSON array with {number}, written as {encoding.describe()}:\n[{','.join(examples)}]\n\n"
-            f"{text}Write a JSON array of {count} more examples in the same way, "
+            f"{_contexts(format, ordered) if number else ''}Here is a JSON array with "
+            f"{'one example' if len(shown) == 1 else f'{len(shown)} examples'}, written as {encoding.describe()}:\n"
+            f"[{','.join(examples)}]\n\n{text}Write a JSON array of {count} more examples in the same way, "
             f"{', '.join(filter(None, (topics, different)))}."
         )
     else:
-        about = f" about {which}" if passage else ""
-        different = "all different" if passage or listed else "all about different things"
+        different = "all different" if passage or values else "all about different things"
         start = (
-            f"{text}Write a JSON array of {count} examples{about}, each written as "
-            f"{_without_example(encoding, different)}"
+            f"{text}Write a JSON array of {count} examples{f' about {which}' if passage else ''}, each written as "
+            f"{_without_example(encoding, different)}{f' All of them have {values}.' if values else ''}"
         )
-        start += f" All of them have {listed}." if listed else ""
-    options = " All options of an example differ from each other." if encoding.format.options_vary else ""
-    fixed = "" if not shown and _answered_question(encoding) else _fixed_answers_sentence(encoding.format)
+    options = " All options of an example differ from each other." if format.options_vary else ""
+    fixed = "" if not shown and _answered_question(encoding) else _fixed_answers_sentence(format)
     user = (
-        f"{start}{options}{fixed}"
-        f"{_label_ratio_sentence(encoding, content.label_ratio)}"
-        f"{_layout_sentence(encoding.format, shown)}{_span_sentence(encoding.format, which)}"
+        f"{start}{options}{fixed}{_label_ratio_sentence(encoding, content.label_ratio)}"
+        f"{_layout_sentence(format, shown)}{_span_sentence(format, which)}"
     )
     system = "\n\n".join(filter(None, (_SYSTEM, content.instruction)))
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+
+
+def _compact(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]:
@@ -120,8 +118,7 @@ def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
         names = (", ".join(map(str, fixed_labels(tags) or ())) for tags in sets)
         return f" Each example is one sentence, and each token has a tag: {'; '.join(filter(None, names))}."
     if roles.tools:
-        tools = json.dumps(field_at(shown[0].values, roles.tools), ensure_ascii=False, separators=(",", ":"))
-        return f" Each calls one of these functions: {tools}"
+        return f" Each calls one of these functions: {_compact(field_at(shown[0].values, roles.tools))}"
     return ""
 
 
@@ -182,8 +179,12 @@ def describe_fields(encoding: PromptEncoding, without: str | None = None) -> str
 
     A text gets no words of its own: a small model writes `text` where the prompt says `body: text`.
     """
-    fields = encoding.field_schemas
-    told = {name: _field_words(encoding, name, part) for name, part in fields.items() if name != without}
+    fields, roles = encoding.field_schemas, encoding.format.roles
+    elsewhere = [roles.options] if encoding.format.options_vary else []  # other sentences describe these
+    elsewhere += roles.inputs[:1] if roles.tags else ()
+    told = {
+        name: _words(part) for name, part in fields.items() if name != without and (name,) not in elsewhere
+    }
     limits = "".join(f" The {name} is {words}." for name, words in told.items() if words)
     described = {(name,): part for name, part in fields.items()} | dict(leaves({"properties": fields}))
     about = "".join(
@@ -215,39 +216,16 @@ def _without_example(encoding: PromptEncoding, different: str) -> str:
     return f"{describe_fields(encoding, answer if question else None)}{request}"
 
 
-def _field_words(encoding: PromptEncoding, name: str, schema: Schema) -> str:
-    """What a field can be; empty for a text, and where another sentence of the prompt says it."""
-    roles = encoding.format.roles
-    elsewhere = [
-        roles.options if encoding.format.options_vary else None,
-        *(roles.inputs[:1] if roles.tags else ()),
-    ]
-    return "" if (name,) in elsewhere else _words(schema)
-
-
 def _words(schema: Json) -> str:
     """The values of a schema in words; empty for any text."""
-    if not isinstance(schema, Mapping) or is_constant(schema):
+    if not isinstance(schema, Mapping):
         return ""
-    if "const" in schema or (values := fixed_labels(schema)) is None:
-        return _words_of_kind(schema)
-    return f"one of {', '.join(map(_shown, values))}"
-
-
-def _shown(value: Json) -> str:
-    """A value as the model writes it, a text without quotes."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _branch(schema: Json) -> str:
-    """The values of a schema in words, also those of a constant or of a text."""
-    return _shown(constant_of(schema)) if is_constant(schema) else _words(schema) or "a text"
-
-
-def _words_of_kind(schema: Schema) -> str:
-    branches = schema.get("anyOf") or schema.get("oneOf")
-    if branches:
-        return " or ".join(map(_branch, branches))
+    if is_constant(schema):
+        return _shown(constant_of(schema))
+    if values := fixed_labels(schema):
+        return f"one of {', '.join(map(_shown, values))}"
+    if branches := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(_words(branch) or "a text" for branch in branches)
     kind = schema.get("type")
     if kind in ("integer", "number"):
         bounds = _bounds(schema.get("minimum"), schema.get("maximum"))
@@ -255,10 +233,9 @@ def _words_of_kind(schema: Schema) -> str:
     if parts := schema.get("properties"):
         return f"an object with {', '.join(_named(name, part) for name, part in parts.items())}"
     if prefix := schema.get("prefixItems"):
-        return f"a list of {', then '.join(map(_branch, prefix))}"
+        return f"a list of {', then '.join(_words(part) or 'a text' for part in prefix)}"
     if "items" in schema:
-        number = _bounds(schema.get("minItems"), schema.get("maxItems"))
-        inner = _words(schema["items"])
+        number, inner = _bounds(schema.get("minItems"), schema.get("maxItems")), _words(schema["items"])
         return f"a list of {number} {f'values, each {inner}' if inner else 'texts'}".replace("  ", " ")
     if pattern := schema.get("pattern"):
         return f"a text that matches {pattern}"
@@ -266,6 +243,11 @@ def _words_of_kind(schema: Schema) -> str:
         return f"a {format}"
     length = _bounds(schema.get("minLength"), schema.get("maxLength"))
     return f"a text of {length} characters" if length else ""
+
+
+def _shown(value: Json) -> str:
+    """A value as the model writes it, a text without quotes."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _bounds(low: Json, high: Json) -> str:
@@ -277,10 +259,8 @@ def _bounds(low: Json, high: Json) -> str:
 
 def _named(name: str, schema: Json) -> str:
     """A field of an object, with its constant or what it can be."""
-    if is_constant(schema):
-        return f"{name} {_shown(constant_of(schema))}"
     words = _words(schema)
-    return f"{name} ({words})" if words else name
+    return f"{name} {words}" if is_constant(schema) else f"{name} ({words})" if words else name
 
 
 def _listed(words: Sequence[str], conjunction: str) -> str:

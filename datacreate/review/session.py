@@ -218,7 +218,7 @@ class ReviewSession:
         return self._parents.get(wanted)
 
     def select(self, selection: Selection, *, decided: bool = False) -> list[ReviewRow]:
-        """The rows of a selection, in order; `decided`: those about which somebody has decided, too."""
+        """The rows of a selection, in order; `decided`: also those about which somebody has decided."""
         return selection.of([row for row in self.rows if decided or row.decision is None], self.format)
 
     def sample(self, size: int, seed: int) -> list[ReviewRow]:

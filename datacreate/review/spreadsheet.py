@@ -163,7 +163,7 @@ def _row(session: ReviewSession, id: str, seen: set[int]) -> ReviewRow:
     if not 1 <= number <= len(session.rows):
         raise ValueError(f"id {printable(id[:20])!r}: no row of this run")
     if number in seen:
-        raise ValueError(f"id {number}: a line above has this id, too; keep one")
+        raise ValueError(f"id {number}: a line above also has this id; keep one")
     seen.add(number)
     return session.rows[number - 1]
 

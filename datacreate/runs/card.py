@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 from datacreate import metrics as tables
 from datacreate.checkpoints import UNSEEN
-from datacreate.corpus import CorpusUse
 from datacreate.messages import markdown, markdown_code, markdown_table, visible
 from datacreate.runs.config import RunSpec
 
@@ -29,11 +28,12 @@ def dataset_card(
     spec: RunSpec,
     summary: Mapping[str, Any],
     metrics: tables.Metrics | None = None,
-    use: CorpusUse | None = None,
+    use: Mapping[str, Any] | None = None,
 ) -> str:
     """The card as Markdown; all text from the example, the models and the server is escaped.
 
-    `metrics` as in `dataset_metrics`; None if nothing was measured. `use` says which documents were used.
+    `metrics` as in `dataset_metrics`; None if nothing was measured. `use` as `RunDirectory.write_sources`
+    returns it.
     """
     filters, checked = summary["filters"], summary["verification"]
     on = {report["name"] for report in filters if report["on"]}

@@ -20,7 +20,7 @@ from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.base import DecontaminationSetRef, FilterSettings
 from datacreate.formats.example import Example, Json
-from datacreate.formats.options import ExampleOptions, FormatOptions, first_source
+from datacreate.formats.options import ExampleOptions, FormatOptions, several
 from datacreate.runs.attributes import Attributes
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import JsonPairs, OrOff, Settings, Shares, setting
@@ -210,24 +210,26 @@ class CreateConfig(
     @classmethod
     def _fill_in(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Resolve `--count train` and the default of `--run-dir`."""
-        first, benchmark = first_source(values), values.get("benchmark")
+        benchmark = values.get("benchmark")
         if values.get("count") == "train":
             if benchmark is None:
                 raise ValueError("--count train: that is the size of a benchmark; give --benchmark NAME")
             from datacreate.benchmarks import find_benchmark
 
             values = values | {"count": find_benchmark(benchmark).rows["train"]}
-        if values.get("run_dir") is None and (name := _run_name(values)):
+        if values.get("run_dir") is None:
             strategy = values.get("strategy", cls.model_fields["strategy"].default)
-            values = values | {"run_dir": Path("runs", f"{name}-{strategy}")}
-        if values.get("run_dir") is None and isinstance(first, dict):
-            raise ValueError("--run-dir: give a run directory; only an example from a file has a default one")
+            values = values | {"run_dir": Path("runs", f"{_run_name(values)}-{strategy}")}
         return values
 
     @model_validator(mode="after")
     def _check_conflicts(self) -> Self:
-        if self.example is None and self.benchmark is None:
-            self._check_without_example()
+        has_task = self.instruction is not None and self.changed(FormatOptions.model_fields)
+        if not (self.example or self.benchmark or has_task):
+            raise ValueError(
+                "give --example FILE or --benchmark NAME; without an example give --instruction TEXT, and --format or "
+                "field names (--inputs, --answer, --labels)"
+            )
         if self.benchmark is not None and (flag := self.changed(FormatOptions.model_fields)):
             raise ValueError(f"{flag}: a benchmark has its own format; remove {flag}")
         if self.method == "paper" and (flag := self.changed(_NOT_IN_PAPER)):
@@ -242,35 +244,18 @@ class CreateConfig(
             raise ValueError(f"{flag}: --verify off verifies nothing; remove one of the two")
         return self
 
-    def _check_without_example(self) -> None:
-        """Raise ValueError unless an instruction and a format take the place of an example."""
-        has_format = self.changed(FormatOptions.model_fields)
-        if self.instruction is None and not has_format:
-            raise ValueError(
-                "give --example FILE or --benchmark NAME; or --instruction TEXT with --format, or with field names "
-                "(--inputs, --answer, --labels)"
-            )
-        if self.instruction is None:
-            raise ValueError(
-                "without --example FILE or --benchmark NAME, say with --instruction what the data is for"
-            )
-        if not has_format:
-            raise ValueError(
-                "--instruction: without an example, name the fields with --inputs, --answer and --labels, or give "
-                "--format"
-            )
 
-
-def _run_name(values: Mapping[str, Any]) -> str | None:
-    """The start of the default --run-dir; None for an example that is not from a file."""
-    first, instruction, format = first_source(values), values.get("instruction"), values.get("format")
+def _run_name(values: Mapping[str, Any]) -> str:
+    """The start of the default --run-dir. Raises ValueError for an example that is not from a file."""
+    instruction = str(values.get("instruction"))
     if benchmark := values.get("benchmark"):
         return str(benchmark)
-    if first is not None:
-        return Path(first).stem if isinstance(first, (str, Path)) else None
-    if isinstance(instruction, str) and instruction.startswith("@"):
-        return Path(instruction[1:]).stem or None
-    return Path(str(format)).stem if format else "instruction"
+    if sources := several(values.get("example")):
+        if not isinstance(sources[0], (str, Path)):
+            raise ValueError("--run-dir: give a run directory; only an example from a file has a default one")
+        return Path(sources[0]).stem
+    path = instruction[1:] if instruction.startswith("@") else values.get("format")
+    return Path(path or "").stem or "instruction"
 
 
 class Verification(Settings):
@@ -281,7 +266,7 @@ class Verification(Settings):
     model_sha256: str
     label_noise_check: float | None
     label_noise_rows: int  # the most examples that the check uses
-    lettered: bool = False  # options are scored by their letters, not by their first tokens
+    scored_by_letter: bool = False  # options are scored by their letters, not by their first tokens
 
 
 class Generator(Settings):

@@ -112,7 +112,7 @@ class ReviewStats:
     def _sample_summary(self, sample: Sample) -> dict[str, Any]:
         decided = [self.last[row] for row in sample.rows if row in self.last]
         right = sum(map(self._was_right, decided))
-        interval = wilson_interval(right, len(decided))
+        interval = wilson_interval(right, len(decided)) if decided else None
         return {
             "rows": len(sample.rows),
             "of": sample.of,
@@ -129,10 +129,8 @@ class ReviewStats:
         return decision.verdict != "reject" and is_same
 
 
-def wilson_interval(right: int, rows: int) -> tuple[float, float] | None:
-    """The 95 % interval of a share (Wilson, 1927); None without rows."""
-    if not rows:
-        return None
+def wilson_interval(right: int, rows: int) -> tuple[float, float]:
+    """The 95 % interval of the share `right / rows` (Wilson, 1927)."""
     share, z2 = right / rows, NormalDist().inv_cdf(0.975) ** 2
     middle = (share + z2 / (2 * rows)) / (1 + z2 / rows)
     half = math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2))) / (1 + z2 / rows)

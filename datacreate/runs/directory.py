@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from functools import partial
@@ -23,7 +24,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from datacreate.corpus import CorpusUse, about_passages
+from datacreate.corpus import about_passages
 from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
 from datacreate.files import TEMPORARY, replace_file, replaced, storage_error, sync
 from datacreate.filters.registry import filter_report
@@ -44,6 +45,8 @@ _VECTORS, _PASSAGES = "vectors.f16", "passages.jsonl"
 
 _SCHEMA_VERSION = 4
 """Version of the files in a run directory; a directory of another version is refused."""
+
+_MAX_FILES = 20  # documents in the dataset card
 
 _BEFORE_A_RUN = (TEMPORARY, "servers", _VECTORS, _PASSAGES, LOCK_FILE, "engine*.log", "verifier*.log")
 """Files that a directory without a run may hold: of a failed start, or of servers that registered there."""
@@ -244,7 +247,7 @@ class RunDirectory:
                     yield probabilities if now == values else None
 
     def is_finished(self, count: int) -> bool:
-        """Whether train.jsonl or summary.json have so many examples; the log has them, too, or is damaged."""
+        """Whether train.jsonl or summary.json have so many examples; the log also has them, or is damaged."""
         reported, _ = _in_summary(self.summary_path)
         return max(_lines(self.train_path), reported) >= count and self.is_reviewed()
 
@@ -295,19 +298,26 @@ class RunDirectory:
             for values in commit.accepted:
                 yield values | own if with_attributes else values
 
-    def write_sources(self, spec: RunSpec) -> CorpusUse:
-        """Write sources.jsonl: line i has the passage that row i was written about. Raises StorageError."""
+    def write_sources(self, spec: RunSpec) -> dict[str, Any]:
+        """Write sources.jsonl: line i has the passage that row i was written about. Returns what the card says.
+
+        Raises RunError if the passages are missing or damaged, StorageError.
+        """
         from datacreate.corpus.passages import stored_passages
 
         assert spec.corpus, "the caller checks it"
-        passages, use = stored_passages(self.passages_path, spec.seed, spec.corpus), CorpusUse()
+        passages = stored_passages(self.passages_path, spec.seed, spec.corpus)
+        files, documents, used = Counter[str](), set[tuple[str, int | None]](), set[int]()
         with replaced(self.sources_path) as part, part.open("xb") as file:
             for commit in self.commits():
                 if commit.accepted:
                     source = passages.of_request(commit.request).source
-                    use.add(source, len(commit.accepted))
+                    files[source["file"]] += len(commit.accepted)
+                    documents.add((source["file"], source.get("row")))
+                    used.add(commit.request % len(passages))
                     file.write(f"{json.dumps(source, ensure_ascii=False)}\n".encode() * len(commit.accepted))
-        return use
+        shown = [(name, rows, f"{rows / files.total():.0%}") for name, rows in files.most_common(_MAX_FILES)]
+        return {"passages": len(used), "documents": len(documents), "files": shown}
 
     def families(self) -> Iterator[int]:
         """The family of each accepted example in order: those about one passage; without passages, those of one parent.

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from datacreate.checkpoints import resolve
-from datacreate.engines.base import Completion, Request, Sampling, scoring
 from datacreate.engines.factory import make_engine
 from datacreate.engines.llamacpp import LLAMACPP
+from datacreate.engines.request import Completion, Request, Sampling, scoring
 from datacreate.engines.settings import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable

@@ -75,7 +75,7 @@ def test_the_index_finds_shared_bands_after_any_number_of_rows(together: int) ->
     for number in range(0, 5000, 97):
         query = rows[number].copy()
         query[[0, 1, 3]] ^= 1
-        assert index.find(query) == [number]
+        assert index.find(query[None]) == [[number]]
 
 
 @pytest.mark.parametrize("together", [1, 20, 3000])
@@ -85,7 +85,7 @@ def test_a_bucket_keeps_its_oldest_rows(together: int) -> None:
     for _ in range(3000 // together):
         random_band = rng.integers(2**32, size=together, dtype=np.uint32)
         index.add(np.stack([np.full(together, 7, np.uint32), random_band], axis=1))
-    assert index.find(np.array([7, 8], np.uint32)) == list(range(MAX_IN_BUCKET))
+    assert index.find(np.array([[7, 8]], np.uint32)) == [list(range(MAX_IN_BUCKET))]
 
 
 def test_every_input_must_be_similar() -> None:

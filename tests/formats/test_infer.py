@@ -166,7 +166,7 @@ def test_labels_and_ranges_end_the_advice(
 )
 def test_a_range_that_is_no_label_set_gets_a_note(value: Any, given: dict[str, Any], has_note: bool) -> None:
     found = inferred({"text": "It hurts.", "celsius": value}, **given)
-    assert any("a range is one only" in note for note in found.notes) == has_note
+    assert any("a range gives them up to 20 whole" in note for note in found.notes) == has_note
 
 
 def test_roles_in_objects_and_of_a_single_text() -> None:

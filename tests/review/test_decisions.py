@@ -168,7 +168,7 @@ def test_replacements_are_the_same_whether_create_was_killed_or_not(
 
 
 def test_rows_of_a_run_that_fell_back_to_pseudo_labels_are_replaced(tmp_path: Path, model: str) -> None:
-    """Rows that waited for the label-noise check have numbers, too."""
+    """Rows that waited for the label-noise check also have numbers."""
     writer = writing(0.5, YES_NO)
     verified(tmp_path / "whole", model, writer, **FALLBACK)
     rows = examples(tmp_path / "whole")
@@ -366,7 +366,7 @@ def test_the_most_uncertain_rows_come_first_and_selections_combine(tmp_path: Pat
         assert flagged == [
             row for row, margin in zip(rows, margins, strict=True) if margin is not None and margin < 0
         ]
-        chosen = session.select(Selection(label="neutral", max_margin=0.1))
+        chosen = session.select(Selection(label="neutral", flag="uncertain"))
         assert 0 < len(chosen) < 10
         assert {row.values["label"] for row in chosen} == {"neutral"}
         accept(session, chosen[0].number)
@@ -396,7 +396,7 @@ def test_a_random_sample_estimates_the_share_of_right_labels(tmp_path: Path, mod
     sample = RunDirectory(tmp_path).summary()["review"]["sample"]
     decided = 20 if sample["decided"] == 20 else 19
     assert sample["right"] == 14
-    low, high = wilson_interval(14, decided) or (0, 0)
+    low, high = wilson_interval(14, decided)
     assert sample["interval"] == [round(low, 4), round(high, 4)]
     assert "of a random sample (drawn from 30) 14 had the right label" in (tmp_path / "README.md").read_text()
 
@@ -416,6 +416,5 @@ def test_a_label_that_is_edited_after_a_reject_was_wrong(tmp_path: Path, model: 
 
 
 def test_the_interval_is_that_of_wilson() -> None:
-    assert wilson_interval(0, 0) is None
     assert wilson_interval(93, 100) == pytest.approx((0.8625, 0.9657), abs=1e-4)
     assert wilson_interval(100, 100) == pytest.approx((0.9630, 1.0), abs=1e-4)

@@ -1,0 +1,103 @@
+"""The formatting examples of a run and their format: from files, values or a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from datacreate.benchmarks import find_benchmark, formatting_examples
+from datacreate.errors import ExampleError, UsageError
+from datacreate.formats.declare import declare_format
+from datacreate.formats.example import Example, Json, find_unsupported_value, value_at
+from datacreate.formats.infer import InferredFormat, infer_format
+from datacreate.formats.infer_rows import infer_from_examples
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.reader import MAX_EXAMPLES, load_examples
+from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.formats.validate import Candidate
+from datacreate.runs.config import CreateConfig
+from datacreate.selection.strategies import find_strategy
+
+
+def examples_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], InferredFormat]:
+    """The formatting examples of a run and their format: from files, from a benchmark, or none beside an instruction.
+
+    Raises what `read_examples` and `declare_format` raise, BenchmarkError, and UsageError if there are too many for the
+    method, or too few for the prompts.
+    """
+    if config.sources:
+        found = read_examples(config.sources, config, config.example_limit)
+    elif config.benchmark:
+        found = _draw_examples(config, config.benchmark)
+    else:
+        found = (), declare_format(config)
+    _check_number(config, len(found[0]))
+    return found
+
+
+def _check_number(config: CreateConfig, number: int) -> None:
+    """Raise UsageError if the run cannot use so many formatting examples, or has too few to show."""
+    if config.method == "paper" and number > 1:
+        one = "--examples 1" if config.benchmark else "--example-limit 1"
+        raise UsageError(f"--method paper starts from one example, and there are {number}; add {one}")
+    if config.shots > max(1, number) and find_strategy(config.strategy).queue == "root":
+        raise UsageError(
+            f"--shots {config.shots}: --strategy {config.strategy} shows only formatting examples, of which there "
+            f"{'is 1' if number == 1 else f'are {number}'}; give more with --example, or use another strategy"
+        )
+
+
+def _draw_examples(config: CreateConfig, name: str) -> tuple[tuple[Example, ...], InferredFormat]:
+    """Rows of a benchmark as the formatting examples, in its format."""
+    benchmark = find_benchmark(name)
+    seed = config.seed if config.example_seed is None else config.example_seed
+    drawn, note = formatting_examples(benchmark, seed, config.examples)
+    root, *others = map(Example, drawn)
+    inferred = infer_format(root, FormatOptions(format=benchmark.format_name), others=others)
+    return (root, *others), replace(inferred, notes=(note, *inferred.notes))
+
+
+def read_examples(
+    sources: Sequence[Path | Mapping[str, Json]], options: FormatOptions, limit: int | None = None
+) -> tuple[tuple[Example, ...], InferredFormat]:
+    """The formatting examples of a run, without repeated ones, and their format.
+
+    `sources`: files, of each of which at most `limit` rows are taken, and the values of examples. Raises ExampleError,
+    with file and line, for an example that cannot be read or does not fit; and what `infer_format` raises.
+    """
+    schema = load_format(options.format).schema if options.format else options.range_schema
+    examples: dict[str, Example] = {}
+    repeated: list[str] = []
+    for number, source in enumerate(sources, 1):
+        if isinstance(source, Path):
+            found = load_examples(source, limit, schema)
+        else:
+            found = [Example(source, f"example {number}" if len(sources) > 1 else "")]
+        for each in found:
+            if message := find_unsupported_value(each.values):
+                raise ExampleError(f"{each.where or 'the example: '}{message}; fix the example")
+            if each.id in examples:
+                repeated.append(f"{each.where}the same as {examples[each.id].origin}; left out")
+            examples.setdefault(each.id, each)
+    if len(examples) > MAX_EXAMPLES:
+        raise ExampleError(
+            f"--example: {len(examples)} examples, and {MAX_EXAMPLES} are the most; take fewer with --example-limit K"
+        )
+    used, inferred = infer_from_examples(list(examples.values()), options)
+    return used, replace(
+        inferred, notes=(*inferred.notes, *repeated, *_contradictions(used, inferred.format))
+    )
+
+
+def _contradictions(examples: Sequence[Example], format: TaskFormat) -> list[str]:
+    """Notes about examples with the same inputs as another, and another answer."""
+    first: dict[str, Example] = {}
+    notes: list[str] = []
+    for each in examples:
+        same = first.setdefault(Candidate.of(each.values, format).key, each)
+        if value_at(same.values, format.roles.answer) != value_at(each.values, format.roles.answer):
+            notes.append(
+                f"{each.where}the same inputs as {same.origin}, with another answer; keep the right one"
+            )
+    return notes
