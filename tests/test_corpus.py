@@ -1,4 +1,4 @@
-"""Runs with documents: contexts verbatim, assigned evenly, with their sources, after interruptions, too."""
+"""Runs with documents: contexts verbatim, assigned evenly, with their sources, also after interruptions."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_replacements_are_the_same_whether_create_was_killed_or_not(
 
 
 def test_rows_of_a_run_that_fell_back_to_pseudo_labels_are_replaced(tmp_path: Path, model: str) -> None:
-    """Rows that waited for the label-noise check have numbers, too."""
+    """Rows that waited for the label-noise check also have numbers."""
     writer = writing(0.5, YES_NO)
     verified(tmp_path / "whole", model, writer, **FALLBACK)
     rows = examples(tmp_path / "whole")
