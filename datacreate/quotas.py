@@ -90,7 +90,7 @@ class AttributeQuotas:
             name: Quotas(list(shares), count, list(shares.values())) for name, shares in dimensions.items()
         }
         self._values = {name: list(shares) for name, shares in dimensions.items()}
-        self._missing = count
+        self.missing = count  # examples
         self._in_flight = {name: Counter[str]() for name in dimensions}
         self._assigned: dict[int, Mapping[str, str]] = {}  # request -> its values
 
@@ -115,7 +115,7 @@ class AttributeQuotas:
         """Whether the requests in flight are not expected to give all examples that a dimension needs."""
         return any(
             sum(min(n, per_request * in_flight[value]) for value, n in self._needed(name).items())
-            < self._missing
+            < self.missing
             for name, in_flight in self._in_flight.items()
         )
 
@@ -126,13 +126,13 @@ class AttributeQuotas:
 
     def add(self, attributes: Mapping[str, str]) -> None:
         """Count an accepted example with these values."""
-        self._missing -= 1
+        self.missing -= 1
         for name, value in attributes.items():
             self._quotas[name].add(value)
 
     def remove(self, attributes: Mapping[str, str]) -> None:
         """Free the place of an accepted example with these values."""
-        self._missing += 1
+        self.missing += 1
         for name, value in attributes.items():
             self._quotas[name].remove(value)
 

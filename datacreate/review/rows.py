@@ -1,4 +1,4 @@
-"""The rows of a review: what is known about each, which are shown, and in which order."""
+"""The rows of a review: what is known about each, what a reviewer wants, which are shown, and in which order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datacreate.errors import UsageError
 from datacreate.formats.example import Json, value_at
 from datacreate.formats.task_format import TaskFormat
-from datacreate.runs.decisions import Decision
+from datacreate.runs.decisions import Decision, Verdict
 from datacreate.runs.log import Commit
 from datacreate.verification.scoring import Probabilities
 
@@ -53,6 +53,21 @@ class ReviewRow:
             lengths = [len(str(option).strip()) for option in options]
             found["longest_option"] = lengths.count(max(lengths)) == 1 and lengths[chosen] == max(lengths)
         return [name for name, holds in found.items() if holds]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a reviewer wants; `values` of an edited row."""
+
+    row: ReviewRow
+    verdict: Verdict
+    reason: str = ""
+    values: dict[str, Json] | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether the row may enter or leave the set, or change its label."""
+        return self.verdict != "accept" or not self.row.in_set
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datacreate.errors import EngineError, LogDamaged, RunError, RunLocked
-from datacreate.review.rows import Selection
-from datacreate.review.session import Change, Refused, reviewing
+from datacreate.review.rows import Change, Selection
+from datacreate.review.session import Refused, reviewing
 from datacreate.runs.decisions import wilson_interval
 from datacreate.runs.directory import RunDirectory
 from tests.corpus.texts import passage
@@ -221,6 +221,9 @@ def test_the_sources_of_a_corpus_follow(tmp_path: Path, model: str, monkeypatch:
             edit(session, 2, context=f"{session.rows[1].values['context']} More.")
         with pytest.raises(Refused, match="row 2: answer not in context"):
             edit(session, 2, answer="Nobody")
+        copied = " ".join(session.rows[1].values["context"].split()[4:16])
+        with pytest.raises(Refused, match="row 2: copies a part of the passage"):
+            edit(session, 2, question=copied)
         edit(session, 2, question="Which word is meant?")
 
     def in_step(run_dir: Path) -> bool:
