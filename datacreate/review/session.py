@@ -312,12 +312,7 @@ class ReviewSession:
         row, format = change.row, self.format
         where = f"row {row.number}"
         assert change.values is not None, "an edit has values"
-        try:
-            found = validate_example(change.values, format)
-        except KeyError as error:
-            raise Refused(f"{where}: the field {error.args[0]} is missing") from None
-        except TypeError:
-            raise Refused(f"{where}: a field has not the type of the format {format.name}") from None
+        found = validate_example(change.values, format)
         if not isinstance(found, Candidate):
             raise Refused(
                 f"{where}: {found.reason.value.replace('_', ' ')}{found.detail and f' ({found.detail})'}"
