@@ -228,9 +228,10 @@ def answer_repeats_input(candidate: Candidate, format: TaskFormat) -> bool:
 
 def copies_passage(candidate: Candidate) -> bool:
     """Whether the inputs beside a given passage only repeat a part of it, of `MIN_COPIED_WORDS` or more."""
+    if not candidate.passage_id:
+        return False
     asked = normalize_text(candidate.question)
-    is_long = asked.count(" ") >= MIN_COPIED_WORDS - 1
-    return bool(candidate.passage_id) and is_long and asked in normalize_text(candidate.passage)
+    return asked.count(" ") >= MIN_COPIED_WORDS - 1 and asked in normalize_text(candidate.passage)
 
 
 def _checked(
