@@ -35,6 +35,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
     engines = ["running servers"]
     if models and not config.served:
         engines = [choose(model, config.engine, config.count) for model in models.generators]
+    attributes = {each.name: list(each.shares) for each in inputs.identity["attributes"]}
     accepted, notes = directory.accepted() if stored else 0, list(inputs.inferred.notes)
     if config.num_examples and not stored:
         notes.append(
@@ -51,13 +52,13 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         "notes": notes,
         **({"corpus": inputs.passages.counts} if inputs.passages else {}),
         **({"instruction": shorten(" ".join(config.instruction.split()))} if config.instruction else {}),
+        **({"attributes": attributes} if attributes else {}),
         "strategy": config.strategy,
         "models": [model.name for model in models.generators] if models else None,
         "engines": engines,
         "servers": list(config.urls),
         "embedding_model": models.embedding_model.name if models and models.embedding_model else None,
         "verification": None if inputs.verify == "off" else {"mode": inputs.verify, "model": verifier},
-        "attributes": {each.name: list(each.shares) for each in inputs.identity["attributes"]},
         "filters": [entry.name for entry in FILTERS if entry.is_on(filters)],
         "decontaminate": list(filters.decontaminate or ()),
         "num_examples": stored.spec.num_examples if stored else config.num_examples,

@@ -47,7 +47,8 @@ class DatasetFilterSettings(EngineOptions, AuxiliaryModels, FilterSettings, Form
     """The settings of `datacreate filter`."""
 
     near: Threshold = threshold(
-        "Drop rows whose inputs each share at least this fraction of word shingles with an earlier one (Jaccard).",
+        "Drop rows whose inputs each have at least this Jaccard similarity to those of an earlier one, computed on "
+        "words and word pairs.",
         default=0.7,
     )
     balance: bool = quality("Keep as many rows of each label as the rarest label has.", default=False)

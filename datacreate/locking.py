@@ -32,7 +32,7 @@ from datacreate.signals import deferred
 LOCK_FILE = ".lock"
 BEAT_SECONDS = 10.0  # between heartbeats; a holder reads its record at least every second heartbeat
 SETTLE_SECONDS = 25.0  # between replacing a foreign record and holding the lock: more than two heartbeats
-SILENCE_SECONDS = 60  # reads without a heartbeat, one a second: a slow file server delays the holder, too
+SILENCE_SECONDS = 60  # reads without a heartbeat, one a second: a slow file server also delays the holder
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # containers of one machine share it, and flock
 MACHINE = _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else os.uname().nodename
 sleep, clock = time.sleep, partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -29,7 +29,7 @@ from datacreate.formats.infer import InferredFormat
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import RequestContent, chat_prompt
-from datacreate.prompts.label_scoring import can_score_labels, check_lettered
+from datacreate.prompts.label_scoring import can_score_labels, check_letters
 from datacreate.run_models import Engines, RunModels, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import (
@@ -58,6 +58,9 @@ MAX_GROWTH = 2
 
 EXTRA_TOKENS = 16
 """Additional tokens per example, so that answers to a very short example are not truncated."""
+
+TOKENS_PER_WORD = 2
+"""Tokens that one word of --attributes may take: more than an English word does."""
 
 _QUEUES = {"num_chains": {"chain"}, "max_parent_uses": {"tree", "coverage"}}
 """Setting -> the queues that it changes."""
@@ -180,10 +183,12 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     longest = {name: max(values.values(), key=len) for name, values in texts.items()}
     passage = passages.longest if passages else None
     content = RequestContent(config.instruction, attributes=longest, passage=passage)
+    values = (value for each in inputs.identity["attributes"] for value in each.values)
+    words = max((value.words[1] for value in values if value.words), default=0)
     few = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
     most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
     number = stored.num_examples if stored else None
-    fit = partial(_fit_context, encoding, roots, config.shots, content)
+    fit = partial(_fit_context, encoding, roots, config.shots, content, words)
     number = number or min(
         fit(engine, most, fixed=bool(config.num_examples))[0] for engine in engines.generators
     )
@@ -258,13 +263,15 @@ def _verification(
         return None
     known = inputs.stored.spec.verification if inputs.stored else None
     # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
-    lettered = (
-        known is not None and known.lettered if inputs.stored else verifier.needs_letters(format.labels or ())
+    scored_by_letter = (
+        known is not None and known.scored_by_letter
+        if inputs.stored
+        else verifier.needs_letters(format.labels or ())
     )
-    if not can_score_labels(format, lettered=lettered):
+    if not can_score_labels(format, scored_by_letter=scored_by_letter):
         if config.verify is None and config.verifier is None:
             return None
-        check_lettered(format, f"--verify {mode}", model.name)
+        check_letters(format, f"--verify {mode}", model.name)
     has_check = mode != "keep" and encoding.supports_pseudo_labels and config.method == "datacreate"
     return Verification(
         mode=mode,
@@ -272,7 +279,7 @@ def _verification(
         model_sha256=model.sha256,
         label_noise_check=config.label_noise_check if has_check else None,
         label_noise_rows=known.label_noise_rows if known else most_rows(config.count),
-        lettered=lettered,
+        scored_by_letter=scored_by_letter,
     )
 
 
@@ -327,6 +334,7 @@ def _fit_context(
     roots: Sequence[Example],
     shots: int,
     content: RequestContent,
+    words: int,
     engine: Engine,
     most: int,
     *,
@@ -334,7 +342,7 @@ def _fit_context(
 ) -> tuple[int, int]:
     """The number of examples per request, exactly or at most `most`, and its max_tokens.
 
-    Raises PromptTooLong if none fits.
+    `words`: the most words that --attributes ask for; 0 without such a range. Raises PromptTooLong if none fits.
     """
 
     def written(root: Example) -> str:
@@ -344,13 +352,14 @@ def _fit_context(
         return engine.count_tokens([{"role": "user", "content": text}])
 
     shown = sorted(roots, key=lambda root: len(written(root)), reverse=True)[:shots]
-    longest = MAX_GROWTH * tokens(written(shown[0])) if shown else most_tokens(encoding)
+    usual = tokens(written(shown[0])) if shown else most_tokens(encoding)
+    longest = max(usual * (MAX_GROWTH if shown else 1), usual + TOKENS_PER_WORD * words)
     example_tokens = longest + EXTRA_TOKENS
-    # If the roots are too few, accepted examples are shown, too; else one in the place of a root, the parent.
+    # If the roots are too few, accepted examples are also shown; else one in the place of a root, the parent.
     accepted = shots - len(shown)
     prompt = engine.count_tokens(chat_prompt(encoding, shown, most, content))
     prompt += accepted * example_tokens or example_tokens // 2
-    if content.passage and encoding.format.context_is_given:  # those of accepted examples, too
+    if content.passage and encoding.format.context_is_given:  # also those of accepted examples
         prompt += max(1, accepted) * tokens(content.passage)
     for number in [most] if fixed else range(most, 0, -1):
         if prompt + number * example_tokens <= engine.max_context:
@@ -359,6 +368,7 @@ def _fit_context(
         f"a prompt of {prompt} tokens and {most if fixed else 1} new example(s) of up to {example_tokens} tokens "
         f"exceed the model's context length of {engine.max_context}; use a shorter "
         f"{'example' if roots else '--instruction'}, {'fewer --shots, ' if shots > 1 else ''}"
+        f"{'fewer words in --attributes, ' if words else ''}"
         f"{'a smaller --passage-tokens, ' if content.passage else ''}"
         f"{'a smaller --num-examples, ' if fixed else ''}or a larger --max-model-len"
     )

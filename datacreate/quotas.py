@@ -12,7 +12,7 @@ from datacreate.formats.roles import label_key
 
 
 class Quotas:
-    """How many examples each label may still have; of `count` examples each count is exact to one.
+    """How many examples each label may still have; of `count` examples each count is within one of its share.
 
     `label_ratio` (one share per label, adding up to 1) sets the target; without it all labels get the same.
     4 and 4.0 are one label, true is not 1. A value that is not a label has a quota of 0.
@@ -77,11 +77,11 @@ class Quotas:
 
 
 class AttributeQuotas:
-    """How many examples each value of each dimension may still have; of `count` examples each count is exact to one.
+    """How many examples each value of each dimension may still have; of `count` each count is within one of its share.
 
-    A request is dealt one value of each dimension, by what the values need beyond the requests in flight. Dimensions
+    A request is assigned one value of each dimension, by what the values need beyond the requests in flight. Dimensions
     are independent: while examples are missing, each dimension has a value that needs some, and any such combination
-    can be dealt. So every run can be finished.
+    can be assigned. So every run can be finished.
     """
 
     def __init__(self, dimensions: Mapping[str, Mapping[str, float]], count: int) -> None:
@@ -90,32 +90,32 @@ class AttributeQuotas:
             name: Quotas(list(shares), count, list(shares.values())) for name, shares in dimensions.items()
         }
         self._values = {name: list(shares) for name, shares in dimensions.items()}
-        self._missing = count
+        self.missing = count  # examples
         self._in_flight = {name: Counter[str]() for name in dimensions}
-        self._dealt: dict[int, Mapping[str, str]] = {}  # request -> its values
+        self._assigned: dict[int, Mapping[str, str]] = {}  # request -> its values
 
-    def deal(self, request: int, per_request: float, rng: random.Random) -> dict[str, str]:
+    def assign(self, request: int, per_request: float, rng: random.Random) -> dict[str, str]:
         """The values of a new request. `per_request`: the examples that a request in flight is expected to give."""
-        dealt = {}
+        assigned = {}
         for name, in_flight in self._in_flight.items():
             needed = self._needed(name)
             missing = [max(0.0, n - per_request * in_flight[value]) for value, n in needed.items()]
-            [dealt[name]] = rng.choices(list(needed), missing if any(missing) else list(needed.values()))
-        for name, value in dealt.items():
+            [assigned[name]] = rng.choices(list(needed), missing if any(missing) else list(needed.values()))
+        for name, value in assigned.items():
             self._in_flight[name][value] += 1
-        self._dealt[request] = dealt
-        return dealt
+        self._assigned[request] = assigned
+        return assigned
 
     def end(self, request: int) -> None:
         """Note that a request is not in flight any more."""
-        for name, value in self._dealt.pop(request).items():
+        for name, value in self._assigned.pop(request).items():
             self._in_flight[name][value] -= 1
 
     def need_request(self, per_request: float) -> bool:
         """Whether the requests in flight are not expected to give all examples that a dimension needs."""
         return any(
             sum(min(n, per_request * in_flight[value]) for value, n in self._needed(name).items())
-            < self._missing
+            < self.missing
             for name, in_flight in self._in_flight.items()
         )
 
@@ -126,13 +126,13 @@ class AttributeQuotas:
 
     def add(self, attributes: Mapping[str, str]) -> None:
         """Count an accepted example with these values."""
-        self._missing -= 1
+        self.missing -= 1
         for name, value in attributes.items():
             self._quotas[name].add(value)
 
     def remove(self, attributes: Mapping[str, str]) -> None:
         """Free the place of an accepted example with these values."""
-        self._missing += 1
+        self.missing += 1
         for name, value in attributes.items():
             self._quotas[name].remove(value)
 

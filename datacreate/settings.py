@@ -91,7 +91,7 @@ class Settings(FrozenModel):
         return options
 
     def subset(self, model: type[BaseModel]) -> dict[str, Any]:
-        """The values of all fields that `model` has too."""
+        """The values of all fields that `model` also has."""
         return {name: getattr(self, name) for name in model.model_fields if name in type(self).model_fields}
 
 
@@ -177,7 +177,7 @@ def check_shares(where: str, shares: Mapping[str, float]) -> None:
     if negative := [f"{name}={share:g}" for name, share in shares.items() if share < 0]:
         raise UsageError(f"{where} {negative[0]}: give a share of at least 0")
     total = sum(shares.values())
-    if not abs(total - 1) <= 1e-6:  # NaN, too
+    if not abs(total - 1) <= 1e-6:  # also for NaN
         raise UsageError(f"{where}: the shares add up to {total:g}; give shares that add up to 1")
 
 

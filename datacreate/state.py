@@ -3,7 +3,8 @@
 A completion is parsed (`parse`) and then decided in the order of requests (`decide`), which gives a `Commit`.
 Applying it (`apply`) gives the parents of the next requests, which are logged with it. Replaying a log applies its
 commits again: a resumed run has the same state and the same requests, without choosing, embedding or scoring
-anything twice. If a commit cannot be written, the run ends, and the changes that it made are lost with it.
+anything twice. If a commit cannot be written, the run ends: the state in memory is discarded, and resuming replays
+the log.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class PendingRequest:
     labels: tuple[Json, ...] | None
     pseudo_labels: bool = False  # the verifier will assign the labels
     model: int = 0  # index of the generator
-    shots: tuple[Example, ...] = ()  # further examples that the prompt shows
+    other_shots: tuple[Example, ...] = ()  # examples that the prompt shows beside the parent
     content: RequestContent = field(default_factory=RequestContent)
     attributes: Mapping[str, str] = field(default_factory=dict)  # dimension -> value
 
@@ -68,7 +69,7 @@ class PendingRequest:
     @property
     def shown(self) -> tuple[Example, ...]:
         """The examples that the prompt shows, the parent first."""
-        return (self.example, *self.shots) if self.parent.line else ()
+        return (self.example, *self.other_shots) if self.parent.line else ()
 
 
 @dataclass(frozen=True)
@@ -130,18 +131,18 @@ class RunState:
         if (quotas := self._acceptance.quotas) and not pseudo_labels:
             rng = self._rng("deal", self._requests)  # the word is part of the seed: do not change it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
-        dealt = self._acceptance.attributes.deal(
+        values = self._acceptance.attributes.assign(
             self._requests, self._rate / _REQUEST_MARGIN, self._rng("attributes", self._requests)
         )
-        texts = {name: self._described[name][value] for name, value in dealt.items()}
+        texts = {name: self._described[name][value] for name, value in values.items()}
         pending = PendingRequest(
             self._requests,
             parent,
             labels,
             pseudo_labels,
-            shots=self._shots.draw(parent, self._rng("shots", self._requests)),
+            other_shots=self._shots.draw(parent, self._rng("shots", self._requests)),
             content=self._plan.content_of(self._requests, texts),
-            attributes=dealt,
+            attributes=values,
         )
         self.to_submit.append(pending)
         self._requests += 1
@@ -212,11 +213,11 @@ class RunState:
         for index, item in enumerate(items if self._verification else ()):
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
             if isinstance(item, Candidate) and not self._acceptance.find_reject(item, origin):
-                lettered = self._verification is not None and self._verification.lettered
+                scored_by_letter = self._verification is not None and self._verification.scored_by_letter
                 question = label_question(
                     self._format,
                     item.example.values,
-                    lettered=lettered,
+                    scored_by_letter=scored_by_letter,
                     instruction=self._plan.spec.instruction,
                 )
                 if question is not None:

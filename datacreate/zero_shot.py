@@ -87,10 +87,10 @@ def answer_zero_shot(
 
 def _answers(engine: Engine, test: TestSet, progress: StepProgress, signals: Signals) -> Measured:
     """The probabilities of the answers to each usable row."""
-    lettered = test.task.head == "multiple_choice" or engine.needs_letters(test.task.names)
-    fitting = [_truncated(engine, question, test.task, lettered) for question in test.usable]
+    scored_by_letter = test.task.head == "multiple_choice" or engine.needs_letters(test.task.names)
+    fitting = [_truncated(engine, question, test.task, scored_by_letter) for question in test.usable]
     truncated = sum(cut is not whole for cut, whole in zip(fitting, test.usable, strict=True))
-    questions = [(_prompt(question, test.task, lettered), question.text) for question in fitting]
+    questions = [(_prompt(question, test.task, scored_by_letter), question.text) for question in fitting]
 
     def report(done: int) -> None:
         if signals.received:
@@ -101,11 +101,11 @@ def _answers(engine: Engine, test: TestSet, progress: StepProgress, signals: Sig
         return score_labels(engine, questions, report), truncated
 
 
-def _truncated(engine: Engine, question: Question, task: Task, lettered: bool) -> Question:
+def _truncated(engine: Engine, question: Question, task: Task, scored_by_letter: bool) -> Question:
     """The question with as much of its passage as the model's context length allows."""
     room = engine.max_context - 1  # one token is generated
     while question.passage:
-        prompt = _prompt(question, task, lettered)
+        prompt = _prompt(question, task, scored_by_letter)
         length = engine.count_tokens(prompt.prompt(range(len(prompt.options)))[0])
         if length <= room:
             break
@@ -114,6 +114,6 @@ def _truncated(engine: Engine, question: Question, task: Task, lettered: bool) -
     return question
 
 
-def _prompt(question: Question, task: Task, lettered: bool) -> LabelQuestion:
+def _prompt(question: Question, task: Task, scored_by_letter: bool) -> LabelQuestion:
     shown = f"{question.passage}\n\n{question.text}" if question.passage else question.text
-    return LabelQuestion(shown, question.options or task.names, lettered)
+    return LabelQuestion(shown, question.options or task.names, scored_by_letter)

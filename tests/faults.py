@@ -80,7 +80,7 @@ def forked(work: Callable[[], int], act: OnChange) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files below a folder, and empty folders; hidden ones, too."""
+    """All files below a folder, and empty folders; also hidden ones."""
     found = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
     return {
         name: path.read_bytes() if path.is_file() else b""

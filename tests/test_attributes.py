@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from datacreate.attribute_suggestion import suggest_attributes
 from datacreate.engines.base import Completion, Request
-from datacreate.errors import EngineError, RunError, RunMismatch, UsageError
+from datacreate.errors import EngineError, PromptTooLong, RunError, RunMismatch, UsageError
 from datacreate.messages import no_notify
 from datacreate.quotas import AttributeQuotas
 from datacreate.runs.attributes import read_attributes
@@ -95,6 +95,9 @@ WRONG = {
     "topic: [sport, golf, Sport]": ": topic: the value 'Sport' is empty or given twice",
     "a: [x, y]\na: [x, z]": ": line 2: the key a is given twice",
     "topic: [sport, '']": ": topic: the value '' is empty or given twice",
+    'topic: [sport, "go\\nlf"]': ": 'topic': an empty name, or a line end or control character; write",
+    'topic: [sport, "\\e[31mgolf"]': ": 'topic': an empty name, or a line end",
+    "'': [x, y]": ": '': an empty name",
     "topic: [sport, [golf]]": ": topic: write it as",
     "level: {easy: 0.5, hard: 0.6}": ": level: the shares add up to 1.1; give shares that add up to 1",
     "level: {easy: 1.5, hard: 0.5}": ": level.easy.share: write it as",
@@ -106,7 +109,7 @@ WRONG = {
     "length:\n  short:\n    words: [9, 2]": ": length.short: words: the first number is larger than the second",
     "length: {words: [0, 2]}": ": length.words.0: write it as",
     "length: {words: 5}": ": length.words: write it as",
-    "length: {words: [5, 9]}\nsize: {words: [5, 9]}": ": size: length has words, too; give one range",
+    "length: {words: [5, 9]}\nsize: {words: [5, 9]}": ": size: length also has words; give one range",
     "a: [x": ": not valid YAML at line 1, column 6",
 }  # fmt: skip
 
@@ -135,7 +138,7 @@ def test_the_label_is_no_dimension(model: str, attributes: Path) -> None:
     count=st.integers(1, 60),
     seed=st.integers(),
 )
-def test_dealt_values_fill_every_quota(dimensions: list[list[int]], count: int, seed: int) -> None:
+def test_assigned_values_fill_every_quota(dimensions: list[list[int]], count: int, seed: int) -> None:
     """Whatever each request gives, and in whatever order they end: no combination is missing at the end."""
     shares = {
         f"d{i}": {f"v{j}": weight / sum(weights) for j, weight in enumerate(weights)}
@@ -145,18 +148,18 @@ def test_dealt_values_fill_every_quota(dimensions: list[list[int]], count: int, 
     for request in range(20 * count + 100):
         if len(accepted) == count:
             break
-        in_flight.append((request, quotas.deal(request, 4, rng)))
+        in_flight.append((request, quotas.assign(request, 4, rng)))
         if rng.random() < 0.5:
             continue
-        number, dealt = in_flight.pop(rng.randrange(len(in_flight)))
+        number, assigned = in_flight.pop(rng.randrange(len(in_flight)))
         quotas.end(number)
         for _ in range(rng.randint(0, 5)):
-            if len(accepted) < count and not quotas.full(dealt):
-                quotas.add(dealt)
-                accepted.append(dealt)
+            if len(accepted) < count and not quotas.full(assigned):
+                quotas.add(assigned)
+                accepted.append(assigned)
     assert len(accepted) == count
     for name, expected in shares.items():
-        assert_exact(Counter(dealt[name] for dealt in accepted), expected)
+        assert_exact(Counter(assigned[name] for assigned in accepted), expected)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -202,6 +205,21 @@ def test_the_number_of_words_is_checked(tmp_path: Path, model: str, attributes: 
     assert summary["rejected"]["wrong_length"] > 20
     details = {reject.detail for commit in commits(tmp_path / "run") for reject in commit.rejects}
     assert "1 words, expected 2 to 4" in details
+
+
+def test_max_tokens_hold_as_many_words_as_are_asked_for(tmp_path: Path, model: str, attributes: Path) -> None:
+    attributes.write_text("length: {words: [80, 100]}")
+
+    def script(request: Request) -> Completion:
+        items = [[f"w{request.id}.{n} " * 90, "A monk."] for n in range(5)]
+        return Completion(request.id, json.dumps(items), "stop", 50, 50)
+
+    make(tmp_path / "run", model, script, example=QA, attributes=attributes, count=4)
+    sampling = RunDirectory(tmp_path / "run").read_config().spec.sampling
+    assert int(str(sampling["max_tokens"])) > 5 * 100 * 2
+    attributes.write_text("length: {words: [80, 100000]}")
+    with pytest.raises(PromptTooLong, match="fewer words in --attributes"):
+        make(tmp_path / "other", model, script, example=QA, attributes=attributes, count=4)
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -281,17 +299,17 @@ def test_exports_have_the_values_as_columns(tmp_path: Path, model: str, attribut
 
 def test_commands_show_the_values(tmp_path: Path, model: str, attributes: Path) -> None:
     (tmp_path / "qa.json").write_text(json.dumps(NLI))
-    attributes.write_text("topic: [sport, '\x1b[31mred']\n".replace("\x1b", "\\u001b").replace("'", '"'))
+    attributes.write_text('topic: [sport, "[bold red]<b>\\u202e"]\n')
     how = ["--example", tmp_path / "qa.json", "--model", model, "--attributes", attributes, "--count", 10]
     run_dir = tmp_path / "run"
     assert "sport" in run("create", *how, "--run-dir", run_dir, "--dry-run").out
     assert run("create", *how, "--run-dir", run_dir).code == 0
     shown = run("show", run_dir).out
-    assert re.search(r"attributes +topic: sport 5, .\[31mred 5", shown)
-    assert "\x1b" not in shown
+    assert re.search(r"attributes +topic: sport 5, \[bold red\]<b>. 5", shown)
+    assert "\u202e" not in shown
     card = (run_dir / "README.md").read_text()
     assert "| topic | sport | 5 |" in re.sub(" +", " ", card)
-    assert "\x1b" not in card
+    assert "<b>" not in card
     (tmp_path / "config.yaml").write_text(f"attributes: {attributes}\nexample: {tmp_path / 'qa.json'}\n")
     ended = run("preview", "--config", tmp_path / "config.yaml", "--model", model, "--json")
     assert len(ended.out.splitlines()) == 5
@@ -345,7 +363,9 @@ def test_a_proposal_overwrites_no_file(tmp_path: Path, model: str) -> None:
     assert read_attributes(tmp_path / "proposed.yaml")
     (tmp_path / "proposed.yaml").write_text("mine")
     ended = run("attributes", "suggest", *how, "-o", tmp_path / "proposed.yaml")
-    assert "it exists; choose another file" in ended.err
+    assert "it exists; give a new file" in ended.err
+    absent = run("attributes", "suggest", *how, "-o", tmp_path / "none" / "proposed.yaml", script="garbage")
+    assert (absent.code, "no such folder" in absent.failure) == (2, True)
     assert (tmp_path / "proposed.yaml").read_text() == "mine"
     assert run("attributes", "suggest", *how).out.startswith("# Proposed by ")
 

@@ -160,7 +160,7 @@ def test_a_damaged_log_or_config_is_one_line(tmp_path: Path, model: str) -> None
     for damage in ("", "[]", '{"schema_version": 3}', config.read_text().replace('"seed": 42', '"sead": 42')):
         config.write_text(damage)
         assert "config.json: damaged" in one_line(run(*create), 1)
-    for foreign in ('{"model_type": "qwen2"}', "{}"):  # a folder of a model has a config.json, too
+    for foreign in ('{"model_type": "qwen2"}', "{}"):  # a folder of a model also has a config.json
         config.write_text(foreign)
         assert "not a run directory (its config.json is of another program)" in one_line(run(*create), 2)
     assert len(examples(tmp_path / "run")) == 25

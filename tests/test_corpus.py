@@ -1,4 +1,4 @@
-"""Runs with documents: contexts verbatim, dealt evenly, with their sources, after interruptions, too."""
+"""Runs with documents: contexts verbatim, assigned evenly, with their sources, also after interruptions."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_context_is_a_passage_verbatim_and_answers_are_spans_of_it(
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_passages_are_dealt_by_request_number_with_every_strategy(
+def test_passages_are_assigned_by_request_number_with_every_strategy(
     tmp_path: Path, model: str, docs: Path, strategy: str
 ) -> None:
     engine = ScriptedEngine(answering(), shuffle=random.Random(1))

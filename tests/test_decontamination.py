@@ -23,7 +23,7 @@ from tests.filters.texts import HashedWords
 from tests.making import commits, examples, make
 from tests.scripted import Script, ScriptedEngine, answering, written
 
-HELD_OUT: dict[str, Any] = {
+TEST_ROW: dict[str, Any] = {
     "question": "What would the keeper of a lighthouse polish before the evening fog comes in?",
     "context": None,
     "options": ["the lens", "a spoon", "his boots", "the moon", "a saddle"],
@@ -43,7 +43,7 @@ def writing(question: str) -> Script:
     def script(request: Request) -> Completion:
         rows = written(request, random.Random(f"{request.id}:{request.messages}"))
         if request.id == 2:
-            rows[1] = [question, HELD_OUT["options"]]
+            rows[1] = [question, TEST_ROW["options"]]
         return Completion(request.id, json.dumps(rows), "stop", 50, 50)
 
     return script
@@ -61,13 +61,13 @@ def report(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_generated_test_row_is_rejected_and_counted(tmp_path: Path, model: str) -> None:
-    imported(tmp_path / "files", "csqa", {"test": [*choices(3), HELD_OUT], "dev": choices(2, first=9)})
+    imported(tmp_path / "files", "csqa", {"test": [*choices(3), TEST_ROW], "dev": choices(2, first=9)})
     run_dir = tmp_path / "run"
-    summary = make(run_dir, model, writing(HELD_OUT["question"]))
+    summary = make(run_dir, model, writing(TEST_ROW["question"]))
     [detail] = details(run_dir)
     assert detail.startswith("csqa test row 4 (What would the keeper of a lighthouse polish")
     assert summary["rejected"]["contaminated"] == 1
-    assert HELD_OUT["question"] not in {row["question"] for row in examples(run_dir)}
+    assert TEST_ROW["question"] not in {row["question"] for row in examples(run_dir)}
     assert len(examples(run_dir)) == 25
     assert report(summary) == {
         "name": "contamination",
@@ -81,8 +81,8 @@ def test_a_generated_test_row_is_rejected_and_counted(tmp_path: Path, model: str
 
 
 def test_decontaminate_near_does_not_need_the_near_filter(tmp_path: Path, model: str) -> None:
-    imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
-    similar = HELD_OUT["question"].replace("evening", "thick")
+    imported(tmp_path / "files", "csqa", {"test": [TEST_ROW]})
+    similar = TEST_ROW["question"].replace("evening", "thick")
     how: dict[str, Any] = {"near": None, "ngram": 14}
     make(tmp_path / "run", model, writing(similar), **how)
     [detail] = details(tmp_path / "run")
@@ -91,7 +91,7 @@ def test_decontaminate_near_does_not_need_the_near_filter(tmp_path: Path, model:
 
 
 def test_a_run_cannot_resume_after_rows_were_imported_again(tmp_path: Path, model: str) -> None:
-    imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
+    imported(tmp_path / "files", "csqa", {"test": [TEST_ROW]})
     make(tmp_path / "run", model)
     write_reference(tmp_path / "other", "csqa", {"test": choices(4)})
     import_benchmark(find_benchmark("csqa"), tmp_path / "other", allow_count_mismatch=True, replace=True)
@@ -102,15 +102,15 @@ def test_a_run_cannot_resume_after_rows_were_imported_again(tmp_path: Path, mode
 def test_rows_of_test_sets_are_read_and_embedded_before_the_model_loads(
     tmp_path: Path, model: str, home: Path
 ) -> None:
-    imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
+    imported(tmp_path / "files", "csqa", {"test": [TEST_ROW]})
 
     class Late(ScriptedEngine):
         def start(self, checks: Sequence[Check] = ()) -> None:
-            assert [HELD_OUT["question"]] in embedder.calls
+            assert [TEST_ROW["question"]] in embedder.calls
             super().start()
 
     embedder = HashedWords()
-    other_order = " ".join(reversed(HELD_OUT["question"].split()))
+    other_order = " ".join(reversed(TEST_ROW["question"].split()))
     how: dict[str, Any] = {"semantic": 0.95, "decontaminate_near": None}
     make(tmp_path / "run", model, Late(writing(other_order)), embedder, **how)
     assert ["cosine 1.00" in detail for detail in details(tmp_path / "run")] == [True]
@@ -125,7 +125,7 @@ def test_rows_of_test_sets_are_read_and_embedded_before_the_model_loads(
 
 
 def test_a_finished_run_does_not_read_benchmarks(tmp_path: Path, model: str, home: Path) -> None:
-    imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
+    imported(tmp_path / "files", "csqa", {"test": [TEST_ROW]})
     made = make(tmp_path / "run", model)
     for split in home.rglob("test.jsonl"):
         split.unlink()
@@ -197,7 +197,7 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
         (("Is it old?", "A barn."), "A barn."),
         (("It is wide.\n0.5\nhigh",), ""),
     ]
-    without_context = bind(CHOICES, Example(HELD_OUT))
+    without_context = bind(CHOICES, Example(TEST_ROW))
     [closed_book] = find_test_sets([mine], without_context)
     assert [row.question for row in closed_book.read()][:2] == ["Is it tall?", "Is it new?"]
     assert not any(row.passage for row in closed_book.read())
@@ -215,11 +215,11 @@ def test_a_file_that_is_no_jsonl_is_one_line(tmp_path: Path, content: bytes, mes
 
 def test_rows_of_the_users_own_file_are_rejected(tmp_path: Path, model: str) -> None:
     imported(tmp_path / "files", "csqa", {"test": choices(3)})
-    other = {"text": f"Riddle: {HELD_OUT['question']} Say why.", "gold": 3}
-    for name, row in (("mine.jsonl", {**HELD_OUT, "id": 4}), ("other.jsonl", other)):
+    other = {"text": f"Riddle: {TEST_ROW['question']} Say why.", "gold": 3}
+    for name, row in (("mine.jsonl", {**TEST_ROW, "id": 4}), ("other.jsonl", other)):
         test_set = write(tmp_path / name, {"question": "Who?"}, row)
         run_dir = tmp_path / f"run-{name}"
-        summary = make(run_dir, model, writing(HELD_OUT["question"]), decontaminate=f"all,{test_set}")
+        summary = make(run_dir, model, writing(TEST_ROW["question"]), decontaminate=f"all,{test_set}")
         [detail] = details(run_dir)
         assert detail.startswith(f"{name} row 2 (")
         assert report(summary)["settings"]["decontaminate"] == ["csqa", name]
@@ -232,11 +232,11 @@ def test_rows_of_the_users_own_file_are_rejected(tmp_path: Path, model: str) -> 
 
 
 def test_a_file_is_known_by_its_content(tmp_path: Path, model: str) -> None:
-    mine, run_dir = write(tmp_path / "mine.jsonl", HELD_OUT), tmp_path / "run"
+    mine, run_dir = write(tmp_path / "mine.jsonl", TEST_ROW), tmp_path / "run"
     made = make(run_dir, model, decontaminate=mine)
-    moved = write(tmp_path / "elsewhere" / "mine.jsonl", HELD_OUT)
+    moved = write(tmp_path / "elsewhere" / "mine.jsonl", TEST_ROW)
     assert make(run_dir, model, decontaminate=moved)["accepted"] == made["accepted"]
-    write(tmp_path / "mine.jsonl", HELD_OUT, HELD_OUT)
+    write(tmp_path / "mine.jsonl", TEST_ROW, TEST_ROW)
     with pytest.raises(RunMismatch, match=r"made with another version of mine.jsonl \(sha256 \w+… stored"):
         make(run_dir, model, decontaminate=mine)
     with pytest.raises(RunMismatch, match=r"decontaminate: \['mine.jsonl'\] stored, \[\] requested"):
@@ -247,8 +247,8 @@ def test_a_file_is_known_by_its_content(tmp_path: Path, model: str) -> None:
 
 
 def test_filter_compares_with_the_users_own_file(tmp_path: Path) -> None:
-    rows = write(tmp_path / "rows.jsonl", *choices(3), HELD_OUT)
-    mine = write(tmp_path / "mine.jsonl", HELD_OUT)
+    rows = write(tmp_path / "rows.jsonl", *choices(3), TEST_ROW)
+    mine = write(tmp_path / "mine.jsonl", TEST_ROW)
     found = filter_rows(Path(rows), DatasetFilterSettings.of(decontaminate=mine, near=None))
     assert (found["kept"], report(found)["rejected"]) == (3, 1)
     assert [(one["name"], one["split"]) for one in found["compared_with"]] == [("mine.jsonl", None)]

@@ -1,4 +1,4 @@
-"""Quotas keep the count of each label exact to one, and assign labels by need."""
+"""Quotas keep the count of each label within one of its share, and assign labels by need."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_a_tree_of_exactly_ten_good_examples(real_url: str, tmp_path: Path) -> N
         assert len(set(example["options"])) == 5
 
 
-def test_labels_are_dealt_evenly_and_each_is_verified(real_url: str, tmp_path: Path) -> None:
+def test_labels_are_assigned_evenly_and_each_is_verified(real_url: str, tmp_path: Path) -> None:
     summary = run(real_url, tmp_path / "run", CLAIM, 7, num_examples=3, concurrency=4, verify="keep")
     assert_good(tmp_path / "run", CLAIM)
     assert sorted(Counter(example["label"] for example in examples(tmp_path / "run")).values()) == [3, 4]

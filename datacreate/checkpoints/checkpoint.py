@@ -125,7 +125,7 @@ def _absolute(location: Path) -> Path:
 
 
 def served(name_or_path: str) -> Checkpoint:
-    """A model behind a server: its checkpoint if it is on this machine, too, else only its name."""
+    """A model behind a server: its checkpoint if that is also on this machine, else only its name."""
     try:
         preset, _ = sources_of(name_or_path)
     except CheckpointError:

@@ -28,7 +28,7 @@ def main(repo: str, revision: str, pattern: str, force: str) -> int:
     try:
         _download(repo, revision, pattern, force == "force")
         return 0
-    except RepositoryNotFoundError:  # gated ones, too
+    except RepositoryNotFoundError:  # also for gated ones
         print("no such repository, or no access: accept its license on the Hub's page, and set HF_TOKEN")
     # The library lets several families of network errors through; each means that the Hub cannot serve now.
     except Exception as error:  # noqa: BLE001

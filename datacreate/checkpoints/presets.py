@@ -134,7 +134,7 @@ def find_preset(name: str) -> Preset:
 def sources_of(name: str) -> tuple[Preset | None, tuple[ModelSource, ...]]:
     """Preset and sources of a preset's name or a Hub id, `org/name` or `org/name@revision`.
 
-    A preset's Hub id has its settings, too. CheckpointError for a name that is neither.
+    A preset's Hub id also has its settings. CheckpointError for a name that is neither.
     """
     found = HUB_ID.fullmatch(name)
     if found is None:

@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
-from datacreate.cli.options import Command, config_option, path_option, settings_options
+from datacreate.cli.options import Command, check_new_file, config_option, path_option, settings_options
 from datacreate.cli.terminal import echo, say
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import UsageError
 from datacreate.formats.options import ExampleOptions, FormatOptions
 from datacreate.runs.config import CreateConfig, GeneratorOptions, SamplingOptions
 
@@ -38,8 +37,8 @@ def suggest(settings: dict[str, Any], out: Path | None) -> None:
     from datacreate.attribute_suggestion import suggest_attributes
     from datacreate.files import replace_file
 
-    if out and out.exists():
-        raise UsageError(f"--out {out}: it exists; choose another file, or remove it")
+    if out:
+        check_new_file("--out", out)
     unused: dict[str, Any] = {"count": 1, "run_dir": Path("unused"), "verify": "off", "decontaminate": ()}
     text = suggest_attributes(CreateConfig.of(**unused, **settings), say)
     if out:

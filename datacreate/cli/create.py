@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datacreate.cli.options import command, config_option, json_option, option, path_option, settings_options
+from datacreate.cli.options import (
+    check_new_file,
+    command,
+    config_option,
+    json_option,
+    option,
+    path_option,
+    settings_options,
+)
 from datacreate.cli.terminal import echo, print_json, print_plan, say
-from datacreate.errors import DatacreateError, UsageError
+from datacreate.errors import DatacreateError
 from datacreate.files import replace_file
 from datacreate.messages import visible_json
 from datacreate.runs.config import CreateConfig
@@ -88,7 +95,7 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
     from datacreate.runs.log import example_line
 
     if save_examples is not None:
-        _check_new_file(save_examples)
+        check_new_file("--save-examples", save_examples)
     with tempfile.TemporaryDirectory(prefix="datacreate-preview-") as folder, CreationProgress() as progress:
         config = CreateConfig.of(count=count, run_dir=Path(folder), **settings)
         try:
@@ -105,11 +112,3 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
             echo(visible_json(values))
         return
     print_samples(shown)
-
-
-def _check_new_file(path: Path) -> None:
-    """Raise UsageError unless a file can be made there."""
-    if os.path.lexists(path):
-        raise UsageError(f"--save-examples {path}: it exists; give a new file, or remove it first")
-    if not path.parent.is_dir():
-        raise UsageError(f"--save-examples {path}: no such folder {path.parent}; create it first")

@@ -14,6 +14,7 @@ import click
 
 from datacreate.cli.terminal import say
 from datacreate.cli.verbs import VERBS
+from datacreate.errors import UsageError
 from datacreate.files import read_yaml
 from datacreate.messages import did_you_mean
 
@@ -98,6 +99,14 @@ class _PathType(click.Path):
 
 
 path_argument = functools.partial(click.argument, type=_PathType(path_type=Path))
+
+
+def check_new_file(flag: str, path: Path) -> None:
+    """Raise UsageError unless a file can be made there: before the work, not after it."""
+    if os.path.lexists(path):
+        raise UsageError(f"{flag} {path}: it exists; give a new file, or remove it first")
+    if not path.parent.is_dir():
+        raise UsageError(f"{flag} {path}: no such folder {path.parent}; create it first")
 
 
 def json_option(help: str = "Print the result as JSON.") -> Callable[[F], F]:
@@ -191,8 +200,9 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
         param = params[name]
         if param.name in defaults:
             raise click.UsageError(f"--config {path}: {key}: given twice", context)
-        if value is None and "off" not in (getattr(param, "metavar", None) or ""):
-            continue  # null: not set
+        metavar = getattr(param, "metavar", None) or ""
+        if (value is None and "off" not in metavar) or (value == [] and "none" not in metavar):
+            continue  # not set
         try:
             defaults[str(param.name)] = _typed(param, value)
         except ValueError as error:

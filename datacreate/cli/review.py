@@ -23,13 +23,6 @@ if TYPE_CHECKING:
 @option("--label", metavar="LABEL", help="Only rows with this label.", group="input")
 @option("--flag", type=click.Choice(list(FLAGS)), help="Only rows with this flag.", group="input")
 @option(
-    "--max-margin",
-    type=click.FloatRange(-1, 1),
-    metavar="SHARE",
-    help="Only rows whose answer leads the next one by less than this probability of the verifier.",
-    group="input",
-)
-@option(
     "--sample",
     type=click.IntRange(min=1),
     metavar="N",
@@ -44,7 +37,6 @@ def review(
     run: Path,
     label: str | None,
     flag: str | None,
-    max_margin: float | None,
     sample: int | None,
     seed: int,
     export: Path | None,
@@ -67,19 +59,17 @@ def review(
     from datacreate.runs.decisions import review_fields
     from datacreate.runs.directory import RunDirectory
 
-    selection = Selection(label, flag, max_margin)
+    selection = Selection(label, flag)
     if export and import_:
         raise click.UsageError("--export and --import: give one of them")
     if (sample or import_) and selection != Selection():
-        raise click.UsageError(
-            f"{'--sample' if sample else '--import'}: remove --label, --flag and --max-margin"
-        )
+        raise click.UsageError(f"{'--sample' if sample else '--import'}: remove --label and --flag")
     if import_ and sample:
         raise click.UsageError("--import takes the rows of its file; remove --sample")
     if not export and not import_:
         _check_terminal()
     with reviewing(RunDirectory(run), _metrics, say) as session:
-        selection.check(session.format, verified=session.config.spec.verification is not None)
+        selection.check(session.format)
         drawn = session.sample(sample, seed) if sample else None
         if export:
             write_spreadsheet(

@@ -102,7 +102,7 @@ def _run(grid: Sweep, number: int | None, nproc: int | None) -> list[Outcome]:
 
 
 def _print_cells(outcomes: Sequence[Outcome]) -> None:
-    """A table of cells. What blocks them stands below the table, not in it."""
+    """A table of cells. What blocks them is shown below the table, not in it."""
     rows = [("INDEX", "CELL", "STEPS", "STATE")]
     for outcome in outcomes:
         steps = f"{outcome.finished_steps}/{len(outcome.cell.steps)}"

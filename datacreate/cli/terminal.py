@@ -45,7 +45,7 @@ def is_live() -> bool:
 
 
 class LiveText:
-    """Lines at the bottom of the terminal that change; what is printed stands above them."""
+    """Lines at the bottom of the terminal that change; what is printed is above them."""
 
     def __init__(self) -> None:
         from rich.console import Console

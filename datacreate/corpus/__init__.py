@@ -1,6 +1,6 @@
 """Documents of the user, cut into passages: the texts that examples are written about.
 
-`documents.py` reads files, `passages.py` cuts, stores and deals their passages.
+`documents.py` reads files, `passages.py` cuts, stores and assigns their passages.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class CorpusOptions(Settings):
         if not all(self.corpus):
             raise ValueError("--corpus: the path is empty; give a file or a folder")
         if not self.corpus and (flag := self.changed(("corpus_field", "passage_tokens"))):
-            raise ValueError(f"{flag} is for documents; give --corpus PATH, too")
+            raise ValueError(f"{flag} is for documents; also give --corpus PATH")
         return self
 
 

@@ -60,8 +60,9 @@ def shown(file: Path) -> str:
 def find_files(paths: Sequence[str]) -> list[Path]:
     """The files with documents at these paths, those of a folder in the order of their names; each once.
 
-    Folders are searched with their folders, but not through links to folders. Files of unknown kinds in a folder and
-    hidden ones are left out. Raises UsageError if a path is no file or folder, or a file of an unknown kind.
+    Folders are searched with their folders, but not through links to folders. Files of unknown kinds in a folder,
+    hidden ones, and pipes and devices are left out. Raises UsageError if a path is no file or folder, or a file of an
+    unknown kind.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -89,7 +90,8 @@ def _files_in(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (Path(parent, name) for name in sorted(files)):
-            if not path.name.startswith(".") and _ending(path) in _ENDINGS:
+            is_special = path.exists() and not path.is_file()  # reading a pipe could wait for ever
+            if not path.name.startswith(".") and _ending(path) in _ENDINGS and not is_special:
                 yield path
 
 
@@ -193,15 +195,16 @@ def _rows(file: Path, field: str | None, note: Callable[[Path, str], None]) -> I
             raise
         note(file, f"{one_line(str(error))}; left out from there on")
     if without:
-        note(file, f"{shown(file)}: left out: {without} rows without a text in the field {name}")
+        where = f" in the field {name}" if name else ""
+        note(file, f"{shown(file)}: left out: {without} rows without a text{where}")
 
 
-def _text_field(values: dict[str, Json], file: Path) -> str:
-    """The field with the text: `text`, or the only one with a string."""
+def _text_field(values: dict[str, Json], file: Path) -> str | None:
+    """The field with the text: `text`, or the only one with a string; None if there is none."""
     names = [name for name, value in values.items() if isinstance(value, str)]
-    if "text" in values or len(names) == 1:
-        return "text" if "text" in values else names[0]
-    known = ", ".join(map(one_line, names or values)) or "none"
+    if "text" in values or len(names) < 2:
+        return "text" if "text" in values else next(iter(names), None)
+    known = ", ".join(map(one_line, names))
     raise UsageError(
         f"{shown(file)}: which field has the text? name it with --corpus-field (fields: {known})"
     )

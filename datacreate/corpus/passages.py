@@ -1,4 +1,4 @@
-"""Cuts documents into passages, keeps them in a file, and deals one to each request.
+"""Cuts documents into passages, keeps them in a file, and assigns one to each request.
 
 The file has one passage per line, as JSON, and a last line about the documents. A run keeps it as passages.jsonl, so
 that it resumes without reading the documents again. Of each passage only its place in the file is in memory.
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import chain, count, islice, zip_longest
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -96,7 +96,7 @@ class Passages:
     """The passages in a file, numbered from 0."""
 
     def __init__(self, file: IO[bytes], seed: int, notes: Sequence[str] = ()) -> None:
-        """`file` is open for reading, `seed` decides the order in which they are dealt, `notes` are for the user.
+        """`file` is open for reading, `seed` decides the order in which they are assigned, `notes` are for the user.
 
         Raises ValueError or TypeError if the file is damaged.
         """
@@ -126,18 +126,18 @@ class Passages:
 
     @cached_property
     def _order(self) -> array[int]:
-        """The passages in the order in which they are dealt."""
+        """The passages in the order in which they are assigned."""
         rng = random.Random(f"{self._seed}:passages")  # the word is part of the seed: do not change it
         numbers = iter(range(len(self)))
         queues = [list(islice(numbers, size)) for size in self._about.passages]
         rng.shuffle(queues)
         for queue in queues:
             rng.shuffle(queue)
-        dealt = array("q")
+        order = array("q")
         while queues:
-            dealt.extend(queue.pop() for queue in queues)
+            order.extend(queue.pop() for queue in queues)
             queues = [queue for queue in queues if queue]
-        return dealt
+        return order
 
     def examples_per_request(self, count: int) -> int:
         """As few examples of each passage as `count` examples need."""
@@ -170,14 +170,15 @@ class Passages:
         return f"{found}; left out: {left_out}" if left_out else found
 
     def check_files(self, files: Sequence[Path], directory: Path) -> None:
-        """Raise RunMismatch, naming the first file that differs, unless these have the content that was read."""
-        now = [(shown(file), content_sha256(file)) for file in files]
-        for (before, sha256), (name, found) in zip_longest(self._about.files, now, fillvalue=("", "")):
-            if sha256 != found:
-                raise RunMismatch(
-                    f"{directory} was made with another content of {before or name}; use the same documents, or "
-                    "another --run-dir"
-                )
+        """Raise RunMismatch, naming a file that differs, unless these have the content that was read."""
+        stored = {sha256: name for name, sha256 in self._about.files}
+        now = {content_sha256(file): shown(file) for file in files}
+        if list(stored) != list(now):
+            different = [(now | stored)[sha256] for sha256 in stored.keys() ^ now.keys()]
+            what = f"another content of {min(different)}" if different else "another order of the documents"
+            raise RunMismatch(
+                f"{directory} was made with {what}; use the same documents, or another --run-dir"
+            )
 
     def save(self, path: Path) -> None:
         """Write the file of a run, unless it was opened from there. Raises StorageError."""

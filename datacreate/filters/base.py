@@ -52,8 +52,8 @@ class FilterSettings(Settings):
         flag="--exact/--no-exact",
     )
     near: Threshold = threshold(
-        "Drop examples whose inputs each share at least this fraction of word shingles with an earlier one (try "
-        "0.7)."
+        "Drop examples whose inputs each have at least this Jaccard similarity to those of an earlier one, computed on "
+        "words and word pairs (try 0.7)."
     )
     semantic: Threshold = threshold(
         "Drop examples whose sentence embedding has at least this cosine similarity with an earlier example or with "
@@ -69,7 +69,8 @@ class FilterSettings(Settings):
         "Drop examples that share this many consecutive words with a row of --decontaminate.", default=8, ge=2
     )
     decontaminate_near: Threshold = threshold(
-        "Drop examples whose inputs each share at least this fraction of word shingles with a row of --decontaminate.",
+        "Drop examples whose inputs each have at least this Jaccard similarity to those of a row of --decontaminate, "
+        "computed on words and word pairs.",
         default=0.7,
     )
 
@@ -78,14 +79,14 @@ class Filter(ABC):
     """One check of valid examples against those that were added before, or against fixed rows.
 
     `match` changes nothing. Every example that passes all filters is passed to `add`, in order; a run adds also those
-    that wait or are dropped later. A filter that rejects an example always rejects it later too: filters only ever
-    see more.
+    that wait or are dropped later. A filter that rejects an example also rejects it later: more examples never make a
+    filter accept one.
     """
 
     reason: ClassVar[Reason]
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
-        """Filters of the registry are made so."""
+        """All filters take these two arguments."""
         return
 
     def prepare(self, notify: Notify = no_notify) -> None:

@@ -1,7 +1,7 @@
 """Questions -> token ids, the encoder with the classification head that reads them, and one training of it.
 
 Multiple choice encodes each option as the pair (question, option); a question with a passage is the pair
-(question, passage); any other question stands alone. Truncation takes tokens from the longer part.
+(question, passage); any other question is the only text. Truncation takes tokens from the longer part.
 """
 
 from __future__ import annotations

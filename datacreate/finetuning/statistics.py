@@ -207,7 +207,7 @@ def _estimate(
 ) -> Estimate:
     """The sum of the means of `parts`, (units, models): weights of the models in each independent unit.
 
-    `single`: the part with several units says how the only unit of the other part varies, too.
+    `single`: the part with several units also says how the only unit of the other part varies.
     """
     contrast = np.sum([part.mean(axis=0) for part in parts], axis=0)
     spread = expected = terms = 0.0

@@ -306,7 +306,7 @@ def _in_processes(
     directory: TrainingDirectory,
     report: Report,
 ) -> Iterator[Model]:
-    """Run the trials in up to `nproc` processes. Whatever ends this generator, an error too, kills them."""
+    """Run the trials in up to `nproc` processes. Whatever ends this generator, also an error, kills them."""
     context = multiprocessing.get_context("spawn")
     steps, pickled, waiting = context.SimpleQueue(), pickle.dumps(inputs), list(trials)
     devices = [gpus[number % len(gpus)] if gpus else "" for number in range(nproc)]

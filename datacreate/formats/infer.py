@@ -2,8 +2,9 @@
 
 Types, nesting and list lengths come from the values. Roles come from field names and from relations between values:
 an answer that is one of the options, or a span of the context. All other texts are inputs. A label is only inferred
-from a top-level field with a usual name. Fixed labels and ranges cannot be seen in one example, except yes/no: the user
-gives them with --labels and --range. Several examples show which fields may be null, and labels that repeat.
+from a top-level field with a usual name. One example does not show ranges, nor fixed labels, except yes/no, those of
+NLI and options that are the labels: the user gives them with --labels and --range. Several examples show which fields
+may be null, and labels that repeat.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def infer_format(
     """The format of an example: the one named, or the first shipped one that fits, or an inferred one.
 
     `rows` of the same data show whether an answer that is a position counts from 0 or from 1. `others` are further
-    formatting examples with the same fields at the top level, which the format fits, too (`infer_from_examples`).
+    formatting examples with the same fields at the top level, which the format also fits (`infer_from_examples`).
     Raises ExampleError, FormatError or UsageError if the options, the format and the examples contradict each other.
     """
     for each in (example, *others):

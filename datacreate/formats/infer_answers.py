@@ -154,7 +154,7 @@ def find_answer_start(fields: Mapping[FieldPath, Json]) -> tuple[FieldPath, Fiel
 
 
 def _starts_at(answer: Json, start: Json, context: str) -> bool:
-    """Whether a text, or each text of a list, stands in the context where `start` says."""
+    """Whether a text, or each text of a list, is in the context where `start` says."""
     texts, starts = ([value] if not isinstance(value, list) else value for value in (answer, start))
     return len(texts) == len(starts) > 0 and all(
         isinstance(text, str) and isinstance(at, int) and text and context[at : at + len(text)] == text

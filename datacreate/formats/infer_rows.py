@@ -114,7 +114,7 @@ def _kinds(row: Mapping[str, Json]) -> Iterator[tuple[FieldPath, str]]:
 
 
 def _answer_schema(rows: Iterable[Mapping[str, Json]], path: FieldPath, own: Schema) -> Schema:
-    """The schema of the answer: its most frequent type, with the values that occur, in lists too, if they are few."""
+    """The schema of the answer: its most frequent type, with the values that occur, also in lists, if they are few."""
     total, kinds, values = 0, Counter[str](), defaultdict[str, set[Json]](set)
     for total, row in enumerate(rows, 1):  # noqa: B007 (used after the loop)
         value = value_at(row, path)

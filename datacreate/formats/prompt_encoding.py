@@ -84,7 +84,7 @@ class PromptEncoding:
 
     @cached_property
     def _properties(self) -> dict[str, Json]:
-        """The schemas of what is written. A fixed label comes before the text, inside an object, too."""
+        """The schemas of what is written. A fixed label comes before the text, also inside an object."""
         schema, roles, labels = self._schema, self.format.roles, self.format.labels
         if self.style == "keyed":
             return dict(schema["properties"])

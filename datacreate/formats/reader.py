@@ -312,7 +312,10 @@ def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]
                 yield _row(number, json.dumps(values, ensure_ascii=False))
             number = reader.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: {error}; repair the line") from None
+        how = f"{error}; repair the line"
+        if "new-line character" in str(error):  # the csv module's advice is for its callers
+            how = "its line ends are carriage returns; convert them with `tr '\\r' '\\n'`"
+        raise ValueError(f"line {reader.line_num}: {how}") from None
 
 
 def _arrow_rows(batches: Iterable[Any]) -> Iterator[RawRow]:

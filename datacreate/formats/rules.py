@@ -58,7 +58,7 @@ _LETTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
 
 
 def find_span(answer: str, context: str) -> int | None:
-    """Where the answer stands in the context: it begins and ends where words do, and is not all of it; else None."""
+    """Where the answer is in the context: it begins and ends where words do, and is not all of it; else None."""
     before = rf"(?<!{_LETTER})" if re.match(_LETTER, answer) else ""
     after = rf"(?!{_LETTER}|[\u0300-\u036f])" if re.search(rf"{_LETTER}$", answer) else ""
     for found in re.finditer(before + re.escape(answer) + after, context):

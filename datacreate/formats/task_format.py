@@ -1,7 +1,7 @@
 """Defines `TaskFormat`: the JSON Schema of one example, and the roles of its fields.
 
-A task format is one JSON file: schemas/NAME.json, or a file given with `--format`. Its key `x-datacreate` says what
-JSON Schema cannot:
+Most formats are inferred from examples (infer.py). A format can also be written as a JSON file: schemas/NAME.json, or
+a file given with `--format`. Its key `x-datacreate` says what JSON Schema cannot:
 
     "x-datacreate": {
       "roles": {"inputs": ["question", "context"], "context": "context", "options": "options", "answer": "label"},
@@ -205,7 +205,7 @@ class TaskFormat:
     def input_text(self, values: Mapping[str, Json], inputs: Iterable[FieldPath] | None = None) -> str:
         """What encoder and verifier read beside passage and options: the other inputs, or those of `inputs`.
 
-        If several have a text, each stands on a line with its name. Constants and the answer are never in it.
+        If several have a text, each is on a line with its name. Constants and the answer are never in it.
         """
         chosen = self.roles.inputs if inputs is None else inputs
         found = {path: " ".join(self._texts(path, values)) for path in chosen if path != self.passage_field}

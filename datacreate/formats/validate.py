@@ -100,7 +100,7 @@ class Candidate:
 
     example: Example
     inputs: tuple[str, ...]  # as `TaskFormat.input_texts` gives them
-    key: str  # `text`, normalized: examples with equal keys are exact duplicates
+    key: str  # all inputs, normalized: examples with equal keys are exact duplicates
     text: str  # as `TaskFormat.compared_text` gives it
     passage: str = ""  # one of the inputs; empty if the format has none
     passage_id: str = (
@@ -202,7 +202,7 @@ def validate_example(
     Used for what a model writes and for rows of files. With `allow_empty`, texts may be empty, but not all inputs
     beside the passage.
     """
-    if not format.roles.answer_start:  # it counts outer spaces, too
+    if not format.roles.answer_start:  # outer spaces also count
         values = normalize_values(values, format.schema)
     try:
         found = _checked(values, format, allow_empty)

@@ -44,10 +44,10 @@ def chat_prompt(
     """The messages that ask for `count` new examples similar to the first of `shown`, the parent. With none, the fields
     are described instead.
 
-    Further examples stand before the parent: those that several prompts have in common are then cached with the text
+    Further examples come before the parent: those that several prompts have in common are then cached with the text
     before them.
 
-    The instruction stands in the system message, which is the same in all prompts of a run: servers cache it. The
+    The instruction is in the system message, which is the same in all prompts of a run: servers cache it. The
     example is shown without spaces, as the grammar has the response written. With spaces, a small model deviates
     from its preferred tokens at every comma, and fewer of its examples are valid and new.
     """

@@ -23,7 +23,7 @@ _LETTER = "Answer with the letter of the right option."
 
 NUM_PERMUTATIONS = 2
 
-MAX_LETTERED = len(ascii_uppercase)
+MAX_LETTERS = len(ascii_uppercase)
 """The largest number of options that letters can name."""
 
 
@@ -31,25 +31,27 @@ MAX_LETTERED = len(ascii_uppercase)
 class LabelQuestion:
     """What is shown of an example, and its possible labels.
 
-    With `lettered` each option gets a letter and the letter is scored; the system prompt asks for it. Otherwise the
-    options themselves are scored, which suits labels that all examples share. The instruction of a run may say what the
-    labels mean.
+    With `scored_by_letter` each option gets a letter and the letter is scored; the system prompt asks for it. Otherwise
+    the options themselves are scored, which suits labels that all examples share. The instruction of a run may say what
+    the labels mean.
     """
 
     shown: str
     options: tuple[str, ...]
-    lettered: bool
+    scored_by_letter: bool
     instruction: str | None = None
 
     def prompt(self, order: Sequence[int]) -> tuple[list[Message], tuple[str, ...]]:
         """The messages with the options in this order, and the choices to score, in the same order."""
         options = [self.options[index] for index in order]
-        if self.lettered:
+        if self.scored_by_letter:
             choices = tuple(ascii_uppercase[: len(options)])
             listed = "\n".join(f"{letter}. {option}" for letter, option in zip(choices, options, strict=True))
         else:
             choices, listed = tuple(options), f"Answer with one of: {', '.join(options)}."
-        system = "\n\n".join(filter(None, (scoring_system(self.instruction), _LETTER * self.lettered)))
+        system = "\n\n".join(
+            filter(None, (scoring_system(self.instruction), _LETTER * self.scored_by_letter))
+        )
         messages = [{"role": "system", "content": system}] if system else []
         return [*messages, {"role": "user", "content": f"{self.shown}\n\n{listed}"}], choices
 
@@ -88,16 +90,16 @@ class PermutedQuestion:
         return tuple(sum(column) / NUM_PERMUTATIONS for column in zip(*self._scores, strict=True))
 
 
-def can_score_labels(format: TaskFormat, *, lettered: bool = False) -> bool:
+def can_score_labels(format: TaskFormat, *, scored_by_letter: bool = False) -> bool:
     """Whether examples of a bound format have a closed set of answers that fits the letters."""
     if format.roles.answer is None:
         return False
     if format.labels:
-        return not lettered or len(format.labels) <= MAX_LETTERED
+        return not scored_by_letter or len(format.labels) <= MAX_LETTERS
     options = format.roles.options
     if options is None or not format.options_vary or Rule.ANSWER_IN_OPTIONS not in format.rules:
         return False
-    return bool(schema_at(format.schema, options).get("maxItems", 0) <= MAX_LETTERED)
+    return bool(schema_at(format.schema, options).get("maxItems", 0) <= MAX_LETTERS)
 
 
 def check_scorable(format: TaskFormat, flag: str) -> None:
@@ -105,33 +107,33 @@ def check_scorable(format: TaskFormat, flag: str) -> None:
     if not can_score_labels(format):
         raise UsageError(
             f"{flag}: free text cannot be scored, and the answers of the format {format.name} are neither fixed labels "
-            f"nor one of at most {MAX_LETTERED} options (rule answer_in_options); give --labels FIELD=a,b,c, or remove "
+            f"nor one of at most {MAX_LETTERS} options (rule answer_in_options); give --labels FIELD=a,b,c, or remove "
             f"{flag.split()[0]}"
         )
 
 
-def check_lettered(format: TaskFormat, flag: str, model: str) -> None:
+def check_letters(format: TaskFormat, flag: str, model: str) -> None:
     """Raise UsageError if there are too many labels for letters, and `model` needs letters."""
-    if not can_score_labels(format, lettered=True):
+    if not can_score_labels(format, scored_by_letter=True):
         raise UsageError(
             f"{flag}: {model}: several of the {len(format.labels or ())} labels start with the same token, and letters "
-            f"work for at most {MAX_LETTERED} labels; use another --verifier, or none"
+            f"work for at most {MAX_LETTERS} labels; use another --verifier, or none"
         )
 
 
 def label_question(
-    format: TaskFormat, values: Mapping[str, Json], *, lettered: bool, instruction: str | None = None
+    format: TaskFormat, values: Mapping[str, Json], *, scored_by_letter: bool, instruction: str | None = None
 ) -> LabelQuestion | None:
     """The question about a valid example; None if it has no closed set of answers.
 
-    `lettered` gives letters to fixed labels too, for a model whose tokenizer starts several labels with the same
-    token.
+    `scored_by_letter` also gives letters to fixed labels, for a model whose tokenizer starts several labels with the
+    same token.
     """
     answers = format.answers.choices(values)
-    lettered = lettered or not format.labels
-    if not answers or (lettered and len(answers) > MAX_LETTERED):
+    scored_by_letter = scored_by_letter or not format.labels
+    if not answers or (scored_by_letter and len(answers) > MAX_LETTERS):
         return None
-    return LabelQuestion(_shown(format, values), tuple(map(str, answers)), lettered, instruction)
+    return LabelQuestion(_shown(format, values), tuple(map(str, answers)), scored_by_letter, instruction)
 
 
 def _shown(format: TaskFormat, values: Mapping[str, Json]) -> str:

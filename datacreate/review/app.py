@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -21,8 +21,8 @@ from textual.widgets import Input, Static, TextArea
 from datacreate.errors import DatacreateError
 from datacreate.formats.example import Json, field_text
 from datacreate.messages import printable, visible
-from datacreate.review.rows import FLAGS, ReviewQueue, ReviewRow, Selection
-from datacreate.review.session import Change, Refused, ReviewSession
+from datacreate.review.rows import FLAGS, Change, ReviewRow, Selection
+from datacreate.review.session import Refused, ReviewSession
 from datacreate.review.spreadsheet import edit_text, editable, edited_value, probabilities_text
 from datacreate.runs.decisions import Verdict
 from datacreate.signals import Signals, caught_signals, deferred
@@ -30,12 +30,9 @@ from datacreate.signals import Signals, caught_signals, deferred
 REASONS = ("wrong answer", "false statement", "unclear", "off topic", "repetitive", "offensive")
 """Reasons with a digit as their key."""
 
-MARGINS = (None, 0.5, 0.2)
-"""The limits of the key u."""
-
 _KEYS = (
     "a accept   r reject   e edit   s skip   b back   ↑↓ PgUp PgDn scroll   q quit\n"
-    "show only: l label   f flag   u uncertain"
+    "show only: l label   f flag"
 )
 
 _ACTIONS = {
@@ -46,7 +43,6 @@ _ACTIONS = {
     "b": "previous",
     "l": "label",
     "f": "flag",
-    "u": "uncertain",
     "q": "quit",
 }
 
@@ -181,7 +177,13 @@ class ReviewApp(App[None]):
     def _load(self) -> None:
         """The rows to decide about from now on."""
         rows = self._session.select(self._selection) if self._sample is None else self._sample
-        self.queue = ReviewQueue([row for row in rows if row.decision is None])
+        self._rows = [row for row in rows if row.decision is None]
+        self._at = 0
+
+    @property
+    def current(self) -> ReviewRow | None:
+        """The row that is shown; None at the end."""
+        return self._rows[self._at] if self._at < len(self._rows) else None
 
     def compose(self) -> ComposeResult:
         yield Static(id="top", markup=False)
@@ -201,7 +203,7 @@ class ReviewApp(App[None]):
             self.exit()
 
     def _show(self, message: str = "") -> None:
-        row = self.queue.current
+        row = self.current
         self.query_one("#top", Static).update(
             Text(printable(self._title()), no_wrap=True, overflow="ellipsis")
         )
@@ -212,17 +214,20 @@ class ReviewApp(App[None]):
     def _title(self) -> str:
         session, chosen = self._session, self._selection
         review = session.stats.review
-        parts = [f"{self.queue.left} to review", f"{len(review.last)} of {len(session.rows)} decided"]
+        parts = [
+            f"{len(self._rows) - self._at} to review",
+            f"{len(review.last)} of {len(session.rows)} decided",
+        ]
         if self._sample is not None:
             parts.insert(0, f"random sample of {len(self._sample)}")
-        shown = {"label": chosen.label, "flag": chosen.flag, "lead under": chosen.max_margin}
+        shown = {"label": chosen.label, "flag": chosen.flag}
         parts += [f"{name} {value}" for name, value in shown.items() if value is not None]
         return " · ".join([session.directory.path.name, *parts])
 
     def _end(self) -> str:
         left = sum(row.decision is None for row in (self._sample or self._session.select(self._selection)))
         again = f"{left} skipped rows are left: s shows them again. " if left else ""
-        return f"No more rows here. {again}q quits; l, f and u choose other rows."
+        return f"No more rows here. {again}q quits; l and f choose other rows."
 
     def _describe(self, row: ReviewRow) -> Text:
         session, format, text = self._session, self._session.format, Text()
@@ -262,7 +267,7 @@ class ReviewApp(App[None]):
         self._decide("accept")
 
     def action_reject(self) -> None:
-        if self.queue.current:
+        if self.current:
             self.push_screen(RejectDialog(), self._rejected)
 
     def _rejected(self, reason: object) -> None:
@@ -270,7 +275,7 @@ class ReviewApp(App[None]):
             self._decide("reject", reason)
 
     def action_edit(self) -> None:
-        if row := self.queue.current:
+        if row := self.current:
 
             def save(values: dict[str, Json]) -> str | None:
                 return self._failed(Change(row, "edit", values=values))
@@ -282,7 +287,7 @@ class ReviewApp(App[None]):
             self._next()
 
     def _decide(self, verdict: Verdict, reason: str = "") -> None:
-        if not (row := self.queue.current):
+        if not (row := self.current):
             return
         if why := self._failed(Change(row, verdict, reason)):
             self._show(why)
@@ -301,42 +306,37 @@ class ReviewApp(App[None]):
         return None
 
     def _next(self) -> None:
-        self.queue.move(1)
+        self._at += 1
         self._show()
 
     def action_skip(self) -> None:
-        if self.queue.current:
+        if self.current:
             self._next()
         else:
             self._load()
             self._show()
 
     def action_previous(self) -> None:
-        self.queue.move(-1)
+        self._at = max(0, self._at - 1)
         self._show()
 
     def action_label(self) -> None:
         labels = [str(label) for label in self._session.format.labels or ()]
-        self._choose("label", [None, *labels], "the format has no fixed labels")
+        self._choose("label", [None, *labels])
 
     def action_flag(self) -> None:
         self._choose("flag", [None, *FLAGS])
 
-    def action_uncertain(self) -> None:
-        verified = self._session.config.spec.verification is not None
-        self._choose("max_margin", list(MARGINS) if verified else [None], "the labels were not verified")
-
-    def _choose(self, name: str, values: list[Any], why_not: str = "") -> None:
+    def _choose(self, name: str, values: list[str | None]) -> None:
         """Take the next value of a part of the selection."""
         if self._sample is not None:
             self._show("A random sample is shown in its own order.")
         elif len(values) < 2:
-            self._show(f"There is nothing to choose: {why_not}.")
+            self._show("The format has no fixed labels.")
         else:
             now = getattr(self._selection, name)
             following = values[(values.index(now) + 1) % len(values)] if now in values else None
-            changed: dict[str, Any] = {name: following}
-            self._selection = replace(self._selection, **changed)
+            self._selection = replace(self._selection, **{name: following})
             self._load()
             self._show()
 

@@ -1,14 +1,14 @@
-"""The rows of a review: what is known about each, which are shown, and in which order."""
+"""The rows of a review: what is known about each, what a reviewer wants, which are shown, and in which order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import Json, value_at
 from datacreate.formats.task_format import TaskFormat
-from datacreate.runs.decisions import Decision
+from datacreate.runs.decisions import Decision, Verdict
 from datacreate.runs.log import Commit
 from datacreate.verification.scoring import Probabilities
 
@@ -56,21 +56,33 @@ class ReviewRow:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What a reviewer wants; `values` of an edited row."""
+
+    row: ReviewRow
+    verdict: Verdict
+    reason: str = ""
+    values: dict[str, Json] | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether the row may enter or leave the set, or change its label."""
+        return self.verdict != "accept" or not self.row.in_set
+
+
+@dataclass(frozen=True)
 class Selection:
     """Which rows are shown; None: all."""
 
     label: str | None = None
     flag: str | None = None
-    max_margin: float | None = None
 
-    def check(self, format: TaskFormat, *, verified: bool) -> None:
-        """Raise UsageError if the run has no such label, or no probabilities to select by."""
+    def check(self, format: TaskFormat) -> None:
+        """Raise UsageError if the run has no such label."""
         labels = [str(label) for label in format.labels or ()]
         if self.label is not None and self.label not in labels:
             known = f"labels are {', '.join(labels)}" if labels else "the format has no fixed labels"
             raise UsageError(f"--label: unknown label {self.label!r}; {known}")
-        if self.max_margin is not None and not verified:
-            raise UsageError("--max-margin: the labels of this run were not verified; remove --max-margin")
 
     def of(self, rows: Iterable[ReviewRow], format: TaskFormat) -> list[ReviewRow]:
         """The rows that are selected, the most uncertain first; rows without probabilities at the end."""
@@ -79,30 +91,6 @@ class Selection:
             margin = row.margin(format)
             if self.label is not None and str(value_at(row.values, format.roles.answer)) != self.label:
                 continue
-            if self.max_margin is not None and (margin is None or margin >= self.max_margin):
-                continue
             if self.flag is None or self.flag in row.flags(format):
                 found.append((margin is None, margin or 0.0, row.number, row))
         return [row for *_, row in sorted(found, key=lambda each: each[:3])]
-
-
-class ReviewQueue:
-    """The rows to decide about, in order. Skipped rows come back when the queue is made again."""
-
-    def __init__(self, rows: Sequence[ReviewRow]) -> None:
-        self._rows = rows
-        self._at = 0
-
-    @property
-    def current(self) -> ReviewRow | None:
-        """The row that is shown; None at the end."""
-        return self._rows[self._at] if self._at < len(self._rows) else None
-
-    @property
-    def left(self) -> int:
-        """The rows from the current one on."""
-        return len(self._rows) - self._at
-
-    def move(self, step: int) -> None:
-        """To the next row (1) or the one before (-1)."""
-        self._at = min(max(0, self._at + step), len(self._rows))

@@ -24,13 +24,20 @@ from datacreate.errors import DatacreateError, UsageError
 from datacreate.filters.base import Filter, FilterInputs
 from datacreate.filters.registry import make_filters
 from datacreate.formats.example import Example, Json, value_at
-from datacreate.formats.validate import Candidate, answer_repeats_input, validate_example
+from datacreate.formats.validate import (
+    Candidate,
+    Reason,
+    Reject,
+    answer_repeats_input,
+    copies_passage,
+    validate_example,
+)
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.quotas import AttributeQuotas, Quotas
-from datacreate.review.rows import ReviewRow, Selection
+from datacreate.review.rows import Change, ReviewRow, Selection
 from datacreate.runs.attributes import find_length_error
-from datacreate.runs.decisions import Decision, Sample, Verdict
+from datacreate.runs.decisions import Decision, Sample
 from datacreate.runs.directory import ComputeMetrics, RunDirectory
 from datacreate.runs.log import Commit, LogWriter, example_line, first_checksum
 from datacreate.runs.summary import RunStats
@@ -42,44 +49,32 @@ class Refused(DatacreateError):
     """A decision that cannot be made, with the reason."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """What a reviewer wants; `values` of an edited row."""
-
-    row: ReviewRow
-    verdict: Verdict
-    reason: str = ""
-    values: dict[str, Json] | None = None
-
-
 @dataclass
 class _Places:
-    """The places of a training set: of each label, each attribute, and all."""
+    """The places of a training set: of each label, and of each attribute."""
 
     labels: Quotas | None
     attributes: AttributeQuotas
-    left: int
 
     def free(self, label: Json, attributes: Mapping[str, str]) -> None:
         """A row leaves the set."""
-        self.left += 1
         self.attributes.remove(attributes)
         if self.labels:
             self.labels.remove(label)
 
-    def take(self, label: Json, attributes: Mapping[str, str]) -> str | None:
-        """A row enters the set; returns why it cannot."""
-        if not self.left or self.attributes.full(attributes):
-            return "a new row has its place; it cannot come back"
+    def take(self, label: Json, attributes: Mapping[str, str]) -> None:
+        """A row enters the set, if it can. Raises Refused."""
+        if not self.attributes.missing or self.attributes.full(attributes):
+            raise Refused("a new row has its place; it cannot come back")
         if self.labels and not self.labels.remaining(label):
-            why = f"the set has as many rows with the label {label} as it may have"
-            return f"{why}; reject this row, and create writes another one"
+            raise Refused(
+                f"the set has as many rows with the label {label} as it may have; reject this row, and create writes "
+                "another one"
+            )
         self.add(label, attributes)
-        return None
 
     def add(self, label: Json, attributes: Mapping[str, str]) -> None:
         """A row is in the set."""
-        self.left -= 1
         self.attributes.add(attributes)
         if self.labels:
             self.labels.add(label)
@@ -130,7 +125,7 @@ class ReviewSession:
             ratio = list(spec.label_ratio.values()) if spec.label_ratio else None
             quotas = Quotas(self.format.labels, self.config.count, ratio)
         shares = {each.name: each.shares for each in spec.attributes}
-        self._places = _Places(quotas, AttributeQuotas(shares, self.config.count), self.config.count)
+        self._places = _Places(quotas, AttributeQuotas(shares, self.config.count))
         self._changed = not directory.is_reviewed()  # a review was killed
         self._checksum = first_checksum(self.config.run_id)
         self._log: LogWriter | None = None
@@ -218,7 +213,7 @@ class ReviewSession:
         return self._parents.get(wanted)
 
     def select(self, selection: Selection, *, decided: bool = False) -> list[ReviewRow]:
-        """The rows of a selection, in order; `decided`: those about which somebody has decided, too."""
+        """The rows of a selection, in order; `decided`: also those about which somebody has decided."""
         return selection.of([row for row in self.rows if decided or row.decision is None], self.format)
 
     def sample(self, size: int, seed: int) -> list[ReviewRow]:
@@ -247,8 +242,7 @@ class ReviewSession:
     def prepare(self, changes: Sequence[Change]) -> list[Decision | Refused]:
         """The decisions about different rows, which are made together, or why one is refused. Nothing is changed."""
         places = deepcopy(self._places)
-        moving = [change for change in changes if change.verdict != "accept" or not change.row.in_set]
-        for row in (change.row for change in moving if change.row.in_set):
+        for row in (change.row for change in changes if change.moves and change.row.in_set):
             places.free(self._label(row.values), row.commit.attributes)
 
         def is_new(change: Change) -> tuple[bool, bool]:
@@ -264,15 +258,11 @@ class ReviewSession:
                     values = self._validated(change)
                     if len(changes) > 1:  # compare the next ones with it
                         self._add_to_filters(values, row.number)
-                if (
-                    values
-                    and change in moving
-                    and (why := places.take(self._label(values), row.commit.attributes))
-                ):
-                    raise Refused(f"row {row.number}: {why}")
+                if values and change.moves:
+                    places.take(self._label(values), row.commit.attributes)
                 made[row.number] = self._decision(change, values)
             except DatacreateError as error:
-                made[row.number] = error if isinstance(error, Refused) else Refused(str(error))
+                made[row.number] = Refused(f"row {row.number}: {error}")
         return [made[change.row.number] for change in changes]
 
     def _decision(self, change: Change, values: dict[str, Json] | None) -> Decision:
@@ -309,32 +299,32 @@ class ReviewSession:
     def _validated(self, change: Change) -> dict[str, Json]:
         """The values of an edited row, checked like those that a model writes. Raises Refused, and what the filters
         raise."""
-        row, format = change.row, self.format
-        where = f"row {row.number}"
+        row, format, spec = change.row, self.format, self.config.spec
         assert change.values is not None, "an edit has values"
         found = validate_example(change.values, format)
-        if not isinstance(found, Candidate):
-            raise Refused(
-                f"{where}: {found.reason.value.replace('_', ' ')}{found.detail and f' ({found.detail})'}"
-            )
+        if isinstance(found, Candidate):
+            found = find_length_error(found, row.commit.attributes, spec.attributes) or found
+        if isinstance(found, Reject):
+            raise Refused(f"{_words(found.reason)}{found.detail and f' ({found.detail})'}")
         values = dict(found.example.values)
         passage = format.roles.context if format.context_is_given else None
         if value_at(values, passage) != value_at(row.values, passage):
-            raise Refused(f"{where}: the passage is that of a document; edit the other fields")
-        if wrong := find_length_error(found, row.commit.attributes, self.config.spec.attributes):
-            raise Refused(f"{where}: wrong length ({wrong.detail})")
+            raise Refused("the passage is that of a document; edit the other fields")
         if example_line(values) == example_line(row.values):
-            raise Refused(f"{where}: nothing is edited; change a field, or accept the row")
-        roots, parent = [self._candidate(values) for values in self.config.spec.examples], self.parent(row)
-        if found.key in {root.key for root in roots} | ({self._candidate(parent).key} if parent else set()):
-            raise Refused(f"{where}: copies the example that the model was shown")
-        repeats = any(answer_repeats_input(root, format) for root in roots)
-        if not repeats and answer_repeats_input(found, format):
-            raise Refused(f"{where}: the answer repeats an input")
+            raise Refused("nothing is edited; change a field, or accept the row")
+        roots, parent = [self._candidate(root) for root in spec.examples], self.parent(row)
+        if found.key in {each.key for each in [*roots, *([self._candidate(parent)] if parent else [])]}:
+            raise Refused("copies the example that the model was shown")
+        if answer_repeats_input(found, format) and not any(
+            answer_repeats_input(each, format) for each in roots
+        ):
+            raise Refused("the answer repeats an input")
+        if copies_passage(found) and not any(map(copies_passage, roots)):
+            raise Refused("copies a part of the passage")
         if found.key != self._candidate(row.values).key:  # else only the answer is edited
             for each in self._all_filters():
                 if (detail := each.match(found, row.number)) is not None:
-                    raise Refused(f"{where}: {each.reason.value.replace('_', ' ')} ({detail})")
+                    raise Refused(f"{_words(each.reason)} ({detail})")
         return values
 
     def _all_filters(self) -> list[Filter]:
@@ -378,6 +368,10 @@ class ReviewSession:
             self.write_train()
             self._lock.check()
             self.directory.write_summary(self.config, self.stats, compute_metrics, notify)
+
+
+def _words(reason: Reason) -> str:
+    return reason.value.replace("_", " ")
 
 
 def _reviewer() -> str:

@@ -19,8 +19,8 @@ from datacreate.formats.reader import RowFile
 from datacreate.formats.schema_utils import is_constant
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify, printable, visible, visible_json
-from datacreate.review.rows import ReviewRow
-from datacreate.review.session import Change, Refused, ReviewSession
+from datacreate.review.rows import Change, ReviewRow
+from datacreate.review.session import Refused, ReviewSession
 from datacreate.runs.decisions import Verdict
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -163,7 +163,7 @@ def _row(session: ReviewSession, id: str, seen: set[int]) -> ReviewRow:
     if not 1 <= number <= len(session.rows):
         raise ValueError(f"id {printable(id[:20])!r}: no row of this run")
     if number in seen:
-        raise ValueError(f"id {number}: a line above has this id, too; keep one")
+        raise ValueError(f"id {number}: a line above also has this id; keep one")
     seen.add(number)
     return session.rows[number - 1]
 

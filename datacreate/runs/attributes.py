@@ -5,6 +5,7 @@ Each request is written for one value of each dimension; `AttributeQuotas` in qu
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -23,6 +24,10 @@ if TYPE_CHECKING:  # jsonschema, which they import, would make `--help` slow
     from datacreate.formats.validate import Candidate, Reject
 
 _HOW = "write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}` or `length: {words: [5, 40]}`"
+
+
+_UNWRITABLE = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories that no name or value has: the prompt and the tables have each on one line."""
 
 
 class AttributeValue(FrozenModel):
@@ -118,7 +123,7 @@ def _dimensions(document: Any) -> Attributes:
     dimensions = tuple(_dimension(str(name).strip(), entry) for name, entry in document.items())
     with_words = [each.name for each in dimensions if any(value.words for value in each.values)]
     if with_words[1:]:
-        raise UsageError(f"{with_words[1]}: {with_words[0]} has words, too; give one range for each example")
+        raise UsageError(f"{with_words[1]}: {with_words[0]} also has words; give one range for each example")
     return dimensions
 
 
@@ -139,6 +144,10 @@ def _dimension(name: str, document: Any) -> Dimension:
         if not text or text.casefold() in map(str.casefold, entries):
             raise UsageError(f"{name}: the value {text!r} is empty or given twice; give each another name")
         entries[text] = entry
+    if not name or any(unicodedata.category(letter) in _UNWRITABLE for letter in "".join((name, *entries))):
+        raise UsageError(
+            f"{name!r}: an empty name, or a line end or control character; write texts of one line"
+        )
     if len(entries) < 2 and not any(entry.words for entry in entries.values()):
         raise UsageError(
             f"{name}: give at least two values; what all examples have in common is an --instruction"

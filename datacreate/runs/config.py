@@ -266,7 +266,7 @@ class Verification(Settings):
     model_sha256: str
     label_noise_check: float | None
     label_noise_rows: int  # the most examples that the check uses
-    lettered: bool = False  # options are scored by their letters, not by their first tokens
+    scored_by_letter: bool = False  # options are scored by their letters, not by their first tokens
 
 
 class Generator(Settings):

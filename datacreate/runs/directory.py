@@ -247,7 +247,7 @@ class RunDirectory:
                     yield probabilities if now == values else None
 
     def is_finished(self, count: int) -> bool:
-        """Whether train.jsonl or summary.json have so many examples; the log has them, too, or is damaged."""
+        """Whether train.jsonl or summary.json have so many examples; the log also has them, or is damaged."""
         reported, _ = _in_summary(self.summary_path)
         return max(_lines(self.train_path), reported) >= count and self.is_reviewed()
 

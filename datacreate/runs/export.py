@@ -6,17 +6,16 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from datacreate.errors import RunError, UsageError
 from datacreate.files import refuse_links
 from datacreate.formats.example import FieldPath, Json, dotted, field_at, value_at
 from datacreate.formats.rules import as_messages
-from datacreate.formats.schema_utils import leaves
+from datacreate.formats.schema_utils import Schema, leaves
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
@@ -24,20 +23,17 @@ from datacreate.runs.attributes import attribute_field
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import check_shares
 
-if TYPE_CHECKING:
-    from datacreate.runs.tables import Table
-
 Values = dict[str, Json]
 
 
 @dataclass(frozen=True)
 class ExportRows:
-    """The rows of one file. Each call of `read` starts at the first row."""
+    """The rows of one file; they can be read once."""
 
     path: Path  # of the run, for messages
     format: TaskFormat
-    read: Callable[[], Iterator[Values]]
-    attributes: Sequence[str] = ()  # names of further fields
+    columns: Mapping[str, Schema]  # the JSON Schema of each field
+    rows: Iterator[Values]
 
 
 def export(
@@ -67,63 +63,49 @@ def export(
             "command, or export what there is with --partial"
         )
     splits = _splits(run, split, seed, notify) if split else dict.fromkeys(["train"])
-    attributes: list[str] = []
+    columns = dict(config.format.schema["properties"])
     if with_attributes:
-        attributes = [attribute_field(each.name) for each in config.spec.attributes]
-        if not attributes or layout not in _WITH_ATTRIBUTES:
-            why = (
-                "the run has none"
-                if not attributes
-                else f"choose a --layout of {', '.join(_WITH_ATTRIBUTES)}"
-            )
-            raise UsageError(f"--with-attributes: {why}")
+        if not config.spec.attributes:
+            raise UsageError("--with-attributes: the run has none")
+        if layout not in _WITH_ATTRIBUTES:
+            raise UsageError(f"--with-attributes: choose a --layout of {', '.join(_WITH_ATTRIBUTES)}")
+        columns |= {attribute_field(each.name): {"type": "string"} for each in config.spec.attributes}
+
+    def rows_of(numbers: set[int] | None) -> Iterator[Values]:
+        for number, values in enumerate(run.examples(with_attributes=with_attributes)):
+            if numbers is None or number in numbers:
+                yield values
+
     parts = {
-        name: ExportRows(run.path, config.format, _reader(run, rows, with_attributes), attributes)
-        for name, rows in splits.items()
+        name: ExportRows(run.path, config.format, columns, rows_of(numbers))
+        for name, numbers in splits.items()
     }
     is_own = target is None
     target = run.path / "export" / layout if target is None else target.resolve()
     if is_own:
         refuse_links(target.parent, target)
     if layout == "hf":
-        _write_folder(parts, target, notify)
-        return [target]
-    file_name, write = _FILES[layout]
-    paths = {name: target / file_name.format(split=name, strategy=config.spec.strategy) for name in parts}
-    with ExitStack() as stack:
-        written = {name: stack.enter_context(replaced_by_one(path, notify)) for name, path in paths.items()}
-        notes = [write(parts[name], path) for name, path in written.items()]
+        from datacreate.runs.tables import write_datasets
+
+        if target.is_dir() and any(target.iterdir()) and not (target / "dataset_dict.json").is_file():
+            raise RunError(f"{target} has other files and no data set; choose another --out")
+        paths = {"": target}
+        with replaced_by_one(target, notify) as folder:
+            notes = [write_datasets(columns, {name: part.rows for name, part in parts.items()}, folder)]
+    else:
+        file_name, write = _FILES[layout]
+        paths = {name: target / file_name.format(split=name, strategy=config.spec.strategy) for name in parts}
+        with ExitStack() as stack:
+            written = {
+                name: stack.enter_context(replaced_by_one(path, notify)) for name, path in paths.items()
+            }
+            notes = [write(parts[name], path) for name, path in written.items()]
+        if is_own:  # a split of an older export would be read with the new ones
+            for path in set(target.glob(f"*{Path(file_name).suffix}")) - set(paths.values()):
+                path.unlink()
     for note in dict.fromkeys(filter(None, notes)):
         notify(note)
-    if is_own:  # a split of an older export would be read with the new ones
-        for path in set(target.glob(f"*{Path(file_name).suffix}")) - set(paths.values()):
-            path.unlink()
     return list(paths.values())
-
-
-def _write_folder(parts: Mapping[str, ExportRows], path: Path, notify: Notify) -> None:
-    """A folder for `datasets.load_from_disk`: a DatasetDict with these splits."""
-    from datacreate.runs.tables import write_datasets
-
-    if path.is_dir() and any(path.iterdir()) and not (path / "dataset_dict.json").is_file():
-        raise RunError(f"{path} has other files and no data set; choose another --out")
-    with replaced_by_one(path, notify) as part:
-        note = write_datasets({name: _table(rows) for name, rows in parts.items()}, part)
-    if note:
-        notify(note)
-
-
-def _reader(
-    run: RunDirectory, rows: set[int] | None, with_attributes: bool
-) -> Callable[[], Iterator[Values]]:
-    """Reads the examples of the run; only those of these numbers, from 0."""
-
-    def read() -> Iterator[Values]:
-        for number, values in enumerate(run.examples(with_attributes=with_attributes)):
-            if rows is None or number in rows:
-                yield values
-
-    return read
 
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -191,7 +173,7 @@ def _reference(rows: ExportRows, path: Path) -> str:
             "options": field_at(values, roles.options) if roles.options else labels,
             "label": _answer(values, format),
         }
-        for values in rows.read()
+        for values in rows.rows
     )
     _write_lines(path, lines)
     return _left_out(format, "reference")
@@ -203,7 +185,7 @@ def _chat(rows: ExportRows, path: Path) -> str:
     A conversation stays as it is. Else the user's turn holds the passage, the other inputs and the options, the
     assistant's turn the answer. Without inputs or an answer the assistant's turn is the whole example as JSON.
     """
-    _write_lines(path, (_conversation(values, rows.format) for values in rows.read()))
+    _write_lines(path, (_conversation(values, rows.format) for values in rows.rows))
     return _left_out(rows.format, "chat", "tools")
 
 
@@ -221,7 +203,7 @@ def _conversation(values: Values, format: TaskFormat) -> Values:
 
 def _alpaca(rows: ExportRows, path: Path) -> str:
     """Rows with instruction, input and output, and system if there is one. Raises RunError for longer conversations."""
-    _write_lines(path, (_alpaca_row(values, rows.format, rows.path) for values in rows.read()))
+    _write_lines(path, (_alpaca_row(values, rows.format, rows.path) for values in rows.rows))
     return _left_out(rows.format, "alpaca")
 
 
@@ -252,7 +234,7 @@ def _preference(rows: ExportRows, path: Path) -> str:
         raise RunError(
             f"{rows.path}: the preference layout needs a chosen and a rejected answer; export chat or alpaca"
         )
-    _write_lines(path, (_preference_row(values, format) for values in rows.read()))
+    _write_lines(path, (_preference_row(values, format) for values in rows.rows))
     return _left_out(format, "preference", "rejected")
 
 
@@ -328,27 +310,20 @@ def _left_out(format: TaskFormat, layout: str, *more: str) -> str:
 
 
 def _jsonl(rows: ExportRows, path: Path) -> str:
-    _write_lines(path, rows.read())
+    _write_lines(path, rows.rows)
     return ""
 
 
 def _parquet(rows: ExportRows, path: Path) -> str:
     from datacreate.runs.tables import write_parquet
 
-    return write_parquet(_table(rows), path)
+    return write_parquet(rows.columns, rows.rows, path)
 
 
 def _csv(rows: ExportRows, path: Path) -> str:
     from datacreate.runs.tables import write_csv
 
-    return write_csv(_table(rows), path)
-
-
-def _table(rows: ExportRows) -> Table:
-    from datacreate.runs.tables import Table
-
-    columns = rows.format.schema["properties"] | {name: {"type": "string"} for name in rows.attributes}
-    return Table(columns, rows.read)
+    return write_csv(rows.columns, rows.rows, path)
 
 
 def _write_lines(path: Path, rows: Iterable[Json]) -> None:

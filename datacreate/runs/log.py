@@ -151,7 +151,7 @@ class Session:
     environment: dict[str, str]  # host, package versions, servers
 
     def line(self) -> str:
-        """As that of a commit."""
+        """The session as a line of the log, without checksum and line break."""
         return _encode({"session": self.environment, "started": self.started})
 
 

@@ -97,7 +97,7 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
             load_format(options.format) if options.format else infer_from_rows(chain([first], rows), options)
         )
     except DatacreateError as error:
-        message = str(error)  # the reader names the path, too
+        message = str(error)  # the reader also names the path
         raise UsageError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from None
     deque(rows, maxlen=0)  # the number of rows is known after the last
 

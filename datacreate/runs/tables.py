@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,40 +24,38 @@ _FORMULA = ("=", "+", "-", "@")
 """First characters of a cell that a spreadsheet takes for a formula."""
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows with a JSON Schema for each column. Each call of `read` starts at the first row."""
+Columns = Mapping[str, Schema]
+"""The JSON Schema of each column."""
 
-    columns: Mapping[str, Schema]
-    read: Callable[[], Iterator[Mapping[str, Json]]]
+Rows = Iterator[Mapping[str, Json]]
 
 
-def write_parquet(table: Table, path: Path) -> str:
+def write_parquet(columns: Columns, rows: Rows, path: Path) -> str:
     """Write a Parquet file; returns a line about columns that became JSON text, or ""."""
     import pyarrow.parquet
 
-    schema = _arrow_schema(table.columns)
+    schema = _arrow_schema(columns)
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-        for batch in _batches(table, schema):
+        for batch in _batches(columns, rows, schema):
             writer.write_batch(batch)
-    return _note(table.columns)
+    return _note(columns)
 
 
-def write_datasets(tables: Mapping[str, Table], path: Path) -> str:
+def write_datasets(columns: Columns, splits: Mapping[str, Rows], path: Path) -> str:
     """Write a folder for `datasets.load_from_disk` with these splits; returns a line as `write_parquet`."""
     import datasets
 
     datasets.disable_progress_bars()
-    notes, splits = [], {}
-    for name, table in tables.items():
-        schema = _arrow_schema(table.columns)
-        splits[name] = datasets.Dataset(pa.Table.from_batches(_batches(table, schema), schema))
-        notes.append(_note(table.columns))
-    datasets.DatasetDict(splits).save_to_disk(str(path))
-    return notes[0]
+    schema = _arrow_schema(columns)
+    made = {
+        name: datasets.Dataset(pa.Table.from_batches(_batches(columns, rows, schema), schema))
+        for name, rows in splits.items()
+    }
+    datasets.DatasetDict(made).save_to_disk(str(path))
+    return _note(columns)
 
 
-def write_csv(table: Table, path: Path) -> str:
+def write_csv(columns: Columns, rows: Rows, path: Path) -> str:
     """Write a header and a line per row: texts as they are, null as an empty cell, other values as JSON text.
 
     Returns a line about cells that a spreadsheet would take for formulas, or "".
@@ -66,16 +63,14 @@ def write_csv(table: Table, path: Path) -> str:
     formulas = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table.columns)
-        for row in table.read():
-            writer.writerow([_cell(row.get(name)) for name in table.columns])
-            texts = (value for value in row.values() if isinstance(value, str))
-            formulas += sum(text.startswith(_FORMULA) for text in texts)
-    return (
-        f"{formulas} cells start with =, +, - or @: a spreadsheet may run them as formulas; import the columns as text"
-        if formulas
-        else ""
-    )
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([_cell(row.get(name)) for name in columns])
+            formulas += sum(isinstance(value, str) and value.startswith(_FORMULA) for value in row.values())
+    if not formulas:
+        return ""
+    what = f"{formulas} cells start with =, +, - or @: a spreadsheet may run them as formulas"
+    return f"{what}; import the columns as text"
 
 
 def _cell(value: Json) -> str:
@@ -87,9 +82,8 @@ def _arrow_schema(columns: Mapping[str, Schema]) -> Any:
     return pa.schema([(name, pa.string() if found is None else found) for name, found in types.items()])
 
 
-def _batches(table: Table, schema: Any) -> Iterator[Any]:
-    as_text = {name for name, part in table.columns.items() if arrow_type(part) is None}
-    rows = table.read()
+def _batches(columns: Columns, rows: Rows, schema: Any) -> Iterator[Any]:
+    as_text = {name for name, part in columns.items() if arrow_type(part) is None}
     while batch := list(islice(rows, _BATCH_ROWS)):
         arrays = []
         for field in schema:
@@ -111,24 +105,24 @@ def _with_floats(value: Json, type: Any) -> Json:
     return float(value) if pa.types.is_floating(type) and value is not None else value
 
 
-def _note(columns: Mapping[str, Schema]) -> str:
-    as_text = [name for name, schema in columns.items() if arrow_type(schema) is None]
-    return (
-        f"as JSON text, since a column cannot hold their values: {', '.join(map(one_line, as_text))}"
-        if as_text
-        else ""
-    )
+def _note(columns: Columns) -> str:
+    as_text = [one_line(name) for name, schema in columns.items() if arrow_type(schema) is None]
+    return f"as JSON text, since a column cannot hold their values: {', '.join(as_text)}" if as_text else ""
 
 
 def arrow_type(schema: Json) -> Any:
     """The Arrow type that holds every valid value unchanged; None if there is none, so that the column is JSON text.
 
-    That is so for values of several types, and for objects that may have other keys or lack some.
+    That is so for values of several types, for constant objects, and for objects that may have other keys or lack some.
     """
     if not isinstance(schema, Mapping):
         return None
     if "const" in schema or "enum" in schema:
-        return _common(map(_type_of, [schema["const"]] if "const" in schema else schema["enum"]))
+        try:
+            found = pa.array([schema["const"]] if "const" in schema else schema["enum"]).type
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            return None
+        return None if "struct" in str(found) else found
     for keyword in ("anyOf", "oneOf"):
         if keyword in schema:
             return _common(arrow_type(part) for part in schema[keyword])
@@ -149,18 +143,6 @@ def _type_of_kind(kind: str, schema: Schema) -> Any:
         return None if inner is None else pa.list_(inner)
     scalars = {"string": pa.string(), "boolean": pa.bool_(), "integer": pa.int64(), "number": pa.float64()}
     return scalars.get(kind, pa.null())
-
-
-def _type_of(value: Json) -> Any:
-    """The type of one value."""
-    if isinstance(value, dict):
-        types = {name: _type_of(part) for name, part in value.items()}
-        return pa.struct(list(types.items())) if types and None not in types.values() else None
-    if isinstance(value, list):
-        inner = _common(map(_type_of, value)) if value else pa.null()
-        return None if inner is None else pa.list_(inner)
-    scalars = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-    return scalars.get(type(value), pa.null())
 
 
 def _common(types: Any) -> Any:

@@ -48,7 +48,7 @@ class ParentQueue(Protocol):
     def commit(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
         """Record the result of a request: the children chosen as parents, and how many examples passed.
 
-        At most `needed` parents that were not used yet have to be kept.
+        A queue keeps at most `needed` unused parents.
         """
 
 

@@ -95,7 +95,7 @@ def tree(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -
 
 @strategy(queue="coverage", needs_embedder=True)
 def coverage(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -> Indices:
-    """The child farthest from the parents used so far."""
+    """Every child; the queue chooses the one farthest from the parents used so far."""
     return range(len(children))
 
 

@@ -56,7 +56,7 @@ class _Session:
 
     def __init__(self, cells: Sequence[SweepCell], signals: Signals, notify: Notify, update: Notify) -> None:
         self.signals, self.notify, self._update = signals, notify, update
-        self.aborted = False  # a step was stopped, or a lock was lost: all others stop, too
+        self.aborted = False  # a step was stopped, or a lock was lost: all others also stop
         self.failed: dict[Step, str] = {}
         self.locked: dict[SweepCell, RunLocked] = {}  # cells that another process runs
         several = len(cells) > 1

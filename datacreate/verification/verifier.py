@@ -13,7 +13,7 @@ from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
 from datacreate.prompts.label_scoring import (
     LabelQuestion,
-    check_lettered,
+    check_letters,
     check_scorable,
     label_question,
     scoring_system,
@@ -49,16 +49,16 @@ class Verifier(Filter):
         check_scorable(format, f"--verifier {model}")
         self._engine, self._model, self._format, self._others = engine, model, format, others
         self._instruction = instruction
-        self._lettered = False
+        self._scored_by_letter = False
         self._means: Sequence[float | None] | None = None
         self._sample: dict[str, Probabilities | None] = {}  # by the id of an example
         self._scores: dict[str, Probabilities | None] = {}  # of the sample and this batch
 
     def prepare(self, notify: Notify = no_notify) -> None:
         self._engine.start([scores_are_real(scoring_system(self._instruction))])
-        self._lettered = self._engine.needs_letters(self._format.labels or ())
-        if self._lettered:
-            check_lettered(self._format, "--verifier", self._model)
+        self._scored_by_letter = self._engine.needs_letters(self._format.labels or ())
+        if self._scored_by_letter:
+            check_letters(self._format, "--verifier", self._model)
 
     def calibrate(self, sample: Sequence[Candidate]) -> None:
         """Measure the model's bias to fixed labels on a sample of the rows, as a run does on its first ones."""
@@ -95,7 +95,7 @@ class Verifier(Filter):
         return label_question(
             self._format,
             candidate.example.values,
-            lettered=self._lettered,
+            scored_by_letter=self._scored_by_letter,
             instruction=self._instruction,
         )
 

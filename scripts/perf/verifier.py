@@ -85,8 +85,8 @@ def measure(engine: Engine, model: str, name: str, number: int, calibration: int
 
 def score(engine: Engine, format: TaskFormat, rows: Sequence[dict[str, Json]]) -> Scored:
     """The rows that the engine scored, in order."""
-    lettered = engine.needs_letters(format.labels or ())
-    asked = [(row, label_question(format, row, lettered=lettered)) for row in rows]
+    scored_by_letter = engine.needs_letters(format.labels or ())
+    asked = [(row, label_question(format, row, scored_by_letter=scored_by_letter)) for row in rows]
     questions = [(question, question.shown) for _, question in asked if question]
     found = score_labels(engine, questions, lambda _: None)
     used = [row for row, question in asked if question]

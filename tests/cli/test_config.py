@@ -123,6 +123,14 @@ def test_a_wrong_file_is_one_line(model: str, text: str, words: str) -> None:
     assert "--config none.yaml: cannot be read: No such file" in absent.failure
 
 
+def test_an_empty_list_in_a_file_sets_nothing() -> None:
+    Path("example.json").write_text(json.dumps({"text": "Some text.", "label": "no"}))
+    Path("run.yaml").write_text("count: 2\nexample: []\ncorpus: []\ndecontaminate: []\n")
+    assert "give --example FILE" in run("create", "--config", "run.yaml", "--dry-run").failure
+    planned = run("create", "--config", "run.yaml", "--example", "example.json", "--dry-run", "--json")
+    assert json.loads(planned.out)["config"]["decontaminate"] == []
+
+
 def test_words_and_numbers_of_a_file_stay_as_they_are_written(model: str) -> None:
     Path("example.json").write_text(json.dumps({"text": "Some text.", "label": "no"}))
     Path("run.yaml").write_text(

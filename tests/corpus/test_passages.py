@@ -113,6 +113,7 @@ def test_repeated_similar_and_short_passages_are_left_out(tmp_path: Path) -> Non
         ("a.pdf", b"no pdf", "damaged, or no .pdf file"),
         ("a.docx", b"no zip", "damaged, or no .docx file"),
         ("a.jsonl", b'{"text": 3}\n{"text": ""}\n', "2 rows without a text in the field text"),
+        ("a.jsonl", b'{"number": 3}\n', "1 rows without a text"),
         ("a.txt", None, "cannot be read (Permission denied)"),
     ],
 )
@@ -166,27 +167,28 @@ def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytes
         opened(tmp_path, tmp_path)
 
 
-def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+def test_links_to_folders_and_pipes_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.md").write_text(passage(1))
     (tmp_path / "docs" / "again").symlink_to(".", target_is_directory=True)
+    os.mkfifo(tmp_path / "docs" / "pipe.txt")
     assert len(opened(tmp_path, tmp_path / "docs")) == 1
 
 
-def test_each_passage_is_dealt_once_before_any_twice_and_documents_take_turns(tmp_path: Path) -> None:
+def test_each_passage_is_assigned_once_before_any_twice_and_documents_take_turns(tmp_path: Path) -> None:
     for name, numbers in {"a": range(12), "b": range(20, 24), "c": range(30, 31)}.items():
         (tmp_path / f"{name}.md").write_text("".join(f"# {n}\n\n{passage(n)}\n\n" for n in numbers))
     passages = opened(tmp_path, tmp_path)
     assert len(passages) == 17
-    dealt = [passages.of_request(request) for request in range(34)]
-    assert len(set(dealt[:17])) == 17
-    assert dealt[17:] == dealt[:17]
+    assigned = [passages.of_request(request) for request in range(34)]
+    assert len(set(assigned[:17])) == 17
+    assert assigned[17:] == assigned[:17]
     for end in range(18):
-        used = Counter(Path(each.file).stem for each in dealt[:end])
+        used = Counter(Path(each.file).stem for each in assigned[:end])
         assert used["a"] - used["b"] <= max(1, end - 8)
         assert abs(min(used["a"], 4) - used["b"]) <= 1
     other = Passages(passages._file, 43)
-    assert [other.of_request(request) for request in range(17)] != dealt[:17]
+    assert [other.of_request(request) for request in range(17)] != assigned[:17]
 
 
 def test_a_stored_corpus_is_used_and_a_changed_one_refused(tmp_path: Path) -> None:
@@ -207,6 +209,11 @@ def test_a_stored_corpus_is_used_and_a_changed_one_refused(tmp_path: Path) -> No
     (docs / "2.md").unlink()
     with pytest.raises(RunMismatch, match=r"another content of .*2\.md"):
         open_corpus(options, 42, run, ref)
+    (docs / "2.md").write_text(passage(2))
+    (docs / "0.md").write_text(passage(4))
+    with pytest.raises(RunMismatch, match=r"another content of .*0\.md"):
+        open_corpus(options, 42, run, ref)
+    (docs / "0.md").unlink()
     open_corpus(CorpusOptions.of(corpus=(str(docs / "1.md"),)), 42, run, None).save(run)
     assert run.read_bytes() != content  # of a start that was killed before config.json was written
     run.write_bytes(content[:-40])

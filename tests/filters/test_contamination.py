@@ -1,4 +1,4 @@
-"""Held-out rows are found in examples: copied, changed in a few words, inside longer texts."""
+"""Rows of test sets are found in examples: copied, changed in a few words, inside longer texts."""
 
 from __future__ import annotations
 

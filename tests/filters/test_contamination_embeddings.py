@@ -1,4 +1,4 @@
-"""Held-out rows are embedded once and cached, and rephrased repeats of them are found."""
+"""Rows of test sets are embedded once and cached, and rephrased repeats of them are found."""
 
 from __future__ import annotations
 

@@ -106,4 +106,4 @@ def test_filter_drops_equal_inputs_only(tmp_path: Path, rows: list[dict[str, Any
     report = filter_rows(path, DatasetFilterSettings(near=None))
     assert (report["rows"], report["invalid"], report["kept"]) == (len(rows) + 1, 0, len(rows))
     assert report["filters"][0]["rejected"] == 1
-    assert filter_rows(path)["kept"] == len(rows), "near-duplicates compare all inputs, too"
+    assert filter_rows(path)["kept"] == len(rows), "near-duplicates also compare all inputs"

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datacreate.errors import EngineError, LogDamaged, RunError, RunLocked
-from datacreate.review.rows import Selection
-from datacreate.review.session import Change, Refused, reviewing
+from datacreate.review.rows import Change, Selection
+from datacreate.review.session import Refused, reviewing
 from datacreate.runs.decisions import wilson_interval
 from datacreate.runs.directory import RunDirectory
 from tests.corpus.texts import passage
@@ -168,7 +168,7 @@ def test_replacements_are_the_same_whether_create_was_killed_or_not(
 
 
 def test_rows_of_a_run_that_fell_back_to_pseudo_labels_are_replaced(tmp_path: Path, model: str) -> None:
-    """Rows that waited for the label-noise check have numbers, too."""
+    """Rows that waited for the label-noise check also have numbers."""
     writer = writing(0.5, YES_NO)
     verified(tmp_path / "whole", model, writer, **FALLBACK)
     rows = examples(tmp_path / "whole")
@@ -221,6 +221,9 @@ def test_the_sources_of_a_corpus_follow(tmp_path: Path, model: str, monkeypatch:
             edit(session, 2, context=f"{session.rows[1].values['context']} More.")
         with pytest.raises(Refused, match="row 2: answer not in context"):
             edit(session, 2, answer="Nobody")
+        copied = " ".join(session.rows[1].values["context"].split()[4:16])
+        with pytest.raises(Refused, match="row 2: copies a part of the passage"):
+            edit(session, 2, question=copied)
         edit(session, 2, question="Which word is meant?")
 
     def in_step(run_dir: Path) -> bool:
@@ -366,7 +369,7 @@ def test_the_most_uncertain_rows_come_first_and_selections_combine(tmp_path: Pat
         assert flagged == [
             row for row, margin in zip(rows, margins, strict=True) if margin is not None and margin < 0
         ]
-        chosen = session.select(Selection(label="neutral", max_margin=0.1))
+        chosen = session.select(Selection(label="neutral", flag="uncertain"))
         assert 0 < len(chosen) < 10
         assert {row.values["label"] for row in chosen} == {"neutral"}
         accept(session, chosen[0].number)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from datacreate.locking import locked
-from datacreate.review.session import Change
+from datacreate.review.rows import Change
 from datacreate.review.spreadsheet import edit_text, edited_value
 from tests.faults import at, contents, forked, killed
 from tests.inprocess import typed
@@ -98,7 +98,7 @@ def test_decisions_come_back_from_a_spreadsheet(tmp_path: Path, model: str, name
 FAULTS: dict[str, tuple[dict[str, str], str]] = {
     "unknown id": ({"id": "31"}, "id '31': no row of this run"),
     "no number": ({"id": "=1+1"}, "id '=1+1': no row of this run"),
-    "an id twice": ({"id": "1"}, "id 1: a line above has this id, too; keep one"),
+    "an id twice": ({"id": "1"}, "id 1: a line above also has this id; keep one"),
     "a changed row": (
         {"field:premise": "Another text."},
         "field:premise is not that of row 2; write changes into edit:NAME",

@@ -122,7 +122,7 @@ def test_a_signal_stops_the_step_and_the_sweep_and_a_rerun_resumes(
     assert errors.splitlines()[-1] == (
         "datacreate: stopped by a signal; finished steps are kept: run the same command to resume"
     )
-    with run.locked():  # the step has ended, too
+    with run.locked():  # the step has also ended
         pass
     monkeypatch.setenv("SCRIPTED", "{}")
     assert sweep(bench).code == 0

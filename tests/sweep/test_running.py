@@ -107,7 +107,7 @@ def test_a_sweep_that_loses_its_lock_stops_the_step_and_writes_nothing(
 
     with pytest.raises(LockLost, match="taken over by process 7 on node7"):
         bench.sweep().run(update=update)
-    with run.locked():  # the step has ended, too
+    with run.locked():  # the step has also ended
         pass
     assert json.loads((place / "create.json").read_text())["state"] == "started"
     assert (place / ".lock").is_file()

@@ -15,7 +15,7 @@ from datacreate.formats.example import field_at
 from datacreate.formats.roles import Roles
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.label_scoring import (
-    MAX_LETTERED,
+    MAX_LETTERS,
     NUM_PERMUTATIONS,
     LabelQuestion,
     PermutedQuestion,
@@ -31,20 +31,20 @@ def format_of(values: dict[str, Any], **how: dict[str, str]) -> TaskFormat:
 
 
 def prompt_of(
-    format: TaskFormat, values: dict[str, Any], *, lettered: bool = False, reverse: bool = False
+    format: TaskFormat, values: dict[str, Any], *, scored_by_letter: bool = False, reverse: bool = False
 ) -> tuple[str, tuple[str, ...]]:
     """The user prompt and the choices, with the options in their own order or in reverse."""
-    question = label_question(format, values, lettered=lettered)
+    question = label_question(format, values, scored_by_letter=scored_by_letter)
     assert question
     order = range(len(question.options))
     messages, choices = question.prompt(order[::-1] if reverse else order)
     system = {"role": "system", "content": "Answer with the letter of the right option."}
-    assert messages[:-1] == ([system] if question.lettered else [])
+    assert messages[:-1] == ([system] if question.scored_by_letter else [])
     assert messages[-1]["role"] == "user"
     return messages[-1]["content"], choices
 
 
-def test_own_options_are_lettered_in_the_order_in_which_they_are_shown() -> None:
+def test_own_options_get_letters_in_the_order_in_which_they_are_shown() -> None:
     prompt, choices = prompt_of(format_of(examples.UMBRELLA), examples.UMBRELLA)
     assert choices == tuple("ABCDE")
     assert prompt == (
@@ -62,7 +62,7 @@ def test_fixed_labels_are_scored_by_name_or_by_letter() -> None:
     assert prompt == "Bees make honey.\n\nAnswer with one of: True, False."
     assert prompt_of(format_of(examples.CLAIM), examples.CLAIM, reverse=True)[1] == ("False", "True")
     format = format_of(examples.NLI, labels=examples.NLI_LABELS)
-    prompt, choices = prompt_of(format, examples.NLI, lettered=True, reverse=True)
+    prompt, choices = prompt_of(format, examples.NLI, scored_by_letter=True, reverse=True)
     assert choices == ("A", "B", "C")
     assert "A. contradiction\nB. neutral\nC. entailment" in prompt
     stars = {"text": "The Elbe flows north.", "stars": 3}
@@ -92,29 +92,29 @@ def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
         format = format_of(values)
         assert not can_score_labels(format)
         assert format.answers.choices(values) == []
-        assert label_question(format, values, lettered=True) is None
+        assert label_question(format, values, scored_by_letter=True) is None
     assert all(can_score_labels(format_of(values)) for values in examples.CLOSED.values())
     assert not can_score_labels(replace(format_of(examples.UMBRELLA), rules=frozenset()))
     no_answer = replace(format_of(examples.CLAIM), roles=Roles(inputs=(("question",),)))
-    assert label_question(no_answer, examples.CLAIM, lettered=False) is None
-    labels = {"label": ",".join(f"label {i}" for i in range(MAX_LETTERED + 1))}
+    assert label_question(no_answer, examples.CLAIM, scored_by_letter=False) is None
+    labels = {"label": ",".join(f"label {i}" for i in range(MAX_LETTERS + 1))}
     format = format_of({"question": "Why?", "label": "label 3"}, labels=labels)
     assert can_score_labels(format)
-    assert not can_score_labels(format, lettered=True)
-    options = [f"option {i}" for i in range(MAX_LETTERED + 1)]
-    for number in (MAX_LETTERED, MAX_LETTERED + 1):
+    assert not can_score_labels(format, scored_by_letter=True)
+    options = [f"option {i}" for i in range(MAX_LETTERS + 1)]
+    for number in (MAX_LETTERS, MAX_LETTERS + 1):
         values = {"question": "Which?", "options": options[:number], "label": options[0]}
-        question = label_question(format_of(values), values, lettered=False)
-        assert (question is not None) == (number == MAX_LETTERED)
+        question = label_question(format_of(values), values, scored_by_letter=False)
+        assert (question is not None) == (number == MAX_LETTERS)
 
 
 @pytest.mark.parametrize("values", examples.CLOSED.values(), ids=examples.CLOSED)
-@pytest.mark.parametrize("lettered", [False, True])
-def test_the_question_does_not_depend_on_the_answer(values: dict[str, Any], lettered: bool) -> None:
+@pytest.mark.parametrize("scored_by_letter", [False, True])
+def test_the_question_does_not_depend_on_the_answer(values: dict[str, Any], scored_by_letter: bool) -> None:
     format = format_of(values)
     answers = range(len(format.answers.choices(values)))
     questions = {
-        label_question(format, format.answers.with_choice(values, index), lettered=lettered)
+        label_question(format, format.answers.with_choice(values, index), scored_by_letter=scored_by_letter)
         for index in answers
     }
     assert len(questions) == 1
@@ -147,11 +147,13 @@ def test_an_answer_of_another_type_or_case_than_its_option_is_found() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.text(max_size=8), st.booleans())
 def test_scores_are_averaged_over_an_order_of_the_options_and_its_reverse(
-    own: list[float], seed: str, lettered: bool
+    own: list[float], seed: str, scored_by_letter: bool
 ) -> None:
     options = tuple(f"option {i}" for i in range(len(own)))
     orders = []
-    by_option, by_place = (PermutedQuestion(LabelQuestion("Which?", options, lettered), seed) for _ in "ab")
+    by_option, by_place = (
+        PermutedQuestion(LabelQuestion("Which?", options, scored_by_letter), seed) for _ in "ab"
+    )
     for permutation in range(NUM_PERMUTATIONS):
         assert by_option.mean() is None
         messages, choices = by_option.prompt(permutation)
