@@ -197,6 +197,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     ),
     "empty.csv": ("", "empty.csv: no rows"),
     "header.csv": ("text,label\n", "header.csv: no rows"),
+    "mac.csv": ("text,label\ra b,x\r", "mac.csv: line 1: its line ends are carriage returns; convert them with `tr"),
     "fields.jsonl": ('{"text": "a"}\n{}\n', "fields.jsonl: line 2: the object has no fields"),
     "broken.jsonl": ('{"text": "a"}\n{"text": \n', "broken.jsonl: line 2: not JSON"),
     "latin.csv": ("text,label\ncafé,a\n".encode("latin-1"), "latin.csv: line 2: not UTF-8, probably Latin-1"),
