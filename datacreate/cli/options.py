@@ -98,6 +98,21 @@ class _PathType(click.Path):
         return super().convert(value, param, ctx)
 
 
+class OutputFile(click.Path):
+    """A file to write whose name has this ending: a wrong argument must not replace another file."""
+
+    def __init__(self, ending: str) -> None:
+        super().__init__(path_type=Path)
+        self._ending = ending
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value).endswith(self._ending):
+            self.fail(
+                f"{value} is not the name of such a file; give one that ends in {self._ending}", param, ctx
+            )
+        return super().convert(value, param, ctx)
+
+
 path_argument = functools.partial(click.argument, type=_PathType(path_type=Path))
 
 

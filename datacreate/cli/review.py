@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from datacreate.cli.options import command, json_option, option, path_argument, path_option
+from datacreate.cli.options import OutputFile, command, json_option, option, path_argument, path_option
 from datacreate.cli.terminal import echo, print_json, say
 from datacreate.errors import UsageError
 from datacreate.review.rows import FLAGS, Selection
@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     group="input",
 )
 @option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.", group="input")
-@path_option("--export", metavar="FILE.csv", help="Write the rows for a spreadsheet.", group="output")
+@option(
+    "--export",
+    type=OutputFile(".csv"),
+    metavar="FILE.csv",
+    help="Write the rows for a spreadsheet.",
+    group="output",
+)
 @path_option("--import", "import_", metavar="FILE.csv", help="Read decisions from that file.", group="input")
 @json_option("Print the counts of all decisions as JSON.")
 def review(
@@ -60,12 +66,12 @@ def review(
     from datacreate.runs.directory import RunDirectory
 
     selection = Selection(label, flag)
-    if export and import_:
-        raise click.UsageError("--export and --import: give one of them")
+    if import_ and (export or sample):
+        raise click.UsageError(
+            f"--import takes the rows of its file; remove {'--export' if export else '--sample'}"
+        )
     if (sample or import_) and selection != Selection():
         raise click.UsageError(f"{'--sample' if sample else '--import'}: remove --label and --flag")
-    if import_ and sample:
-        raise click.UsageError("--import takes the rows of its file; remove --sample")
     if not export and not import_:
         _check_terminal()
     with reviewing(RunDirectory(run), _metrics, say) as session:

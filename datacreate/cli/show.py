@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import (
+    OutputFile,
     command,
     json_option,
     option,
@@ -18,7 +19,6 @@ from datacreate.cli.options import (
     settings_options,
 )
 from datacreate.cli.terminal import echo, print_columns, print_json, say
-from datacreate.errors import UsageError
 from datacreate.messages import visible
 from datacreate.runs.export import LAYOUTS
 from datacreate.runs.export import export as export_run
@@ -28,8 +28,12 @@ from datacreate.settings import Settings, Shares, setting
 @command()
 @path_argument("run")
 @option("--samples", type=click.IntRange(min=0), default=3, show_default=True, help="Examples to show.")
-@path_option(
-    "--html", group="output", help="Also write a page with charts and more samples to this .html file."
+@option(
+    "--html",
+    type=OutputFile(".html"),
+    metavar="FILE.html",
+    group="output",
+    help="Also write a page with charts and more samples.",
 )
 @json_option("Print everything as one JSON object.")
 def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
@@ -37,8 +41,6 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.runs.directory import RunDirectory
 
-    if html and html.suffix != ".html":
-        raise UsageError(f"--html {html}: not the name of a page; give one that ends in .html")
     directory = RunDirectory(run)
     config, summary = directory.read_config(), directory.summary()
     total = summary["accepted"]

@@ -71,12 +71,8 @@ class Plot:
     note: str
 
 
-@dataclass(frozen=True)
-class NearPairs:
-    """Pairs of rows (later, earlier, similarity) from just below the threshold on, the most similar first."""
-
-    pairs: Sequence[tuple[int, int, float]]
-    note: str
+Pair = tuple[int, int, float]
+"""Two rows, the later one first, and their similarity."""
 
 
 def write_run_page(
@@ -100,12 +96,13 @@ def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: tables.Metr
     """The page as HTML."""
     spec, format, total = (config := run.read_config()).spec, config.format, summary["accepted"]
     view = RowView(format)
-    near = near_pairs(map(format.input_texts, run.examples()), spec.filters.near)
+    pairs, near = near_pairs(map(format.input_texts, run.examples()), spec.filters.near)
     shown = {index * total // MAX_SAMPLES for index in range(MAX_SAMPLES)}
-    mapped = {row for pair in near.pairs for row in pair[:2]}
+    mapped = {row for later, earlier, _ in pairs for row in (later, earlier)}
     step = max(1, math.ceil(total / max(1, MAX_POINTS - len(mapped))))
     mapped |= set(range(0, total, step))
-    rows = {at: values for at, values in enumerate(run.examples()) if at in shown | mapped}
+    needed = shown | mapped
+    rows = {at: values for at, values in enumerate(run.examples()) if at in needed}
     rejected = defaultdict[str, list[tuple[str, str]]](list)
     for commit in run.commits():
         for reject in commit.rejects:
@@ -126,11 +123,11 @@ def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: tables.Metr
         rejected=rejected,
         legend=view.legend,
         tree=lineage(run.commits(), spec.examples, view, total),
-        map=text_map({at: rows[at] for at in sorted(mapped & rows.keys())}, near.pairs, view, total),
-        near=near.note,
+        map=text_map({at: rows[at] for at in sorted(mapped & rows.keys())}, pairs, view, total),
+        near=near,
         pairs=[
             (f"{similarity:.0%}", [(at + 1, view.text(rows[at], 400)) for at in (earlier, later)])
-            for later, earlier, similarity in near.pairs
+            for later, earlier, similarity in pairs
         ],
         lengths=length_chart(sampled(run.commits(), 0)[0], view),
         shortcuts=shortcut_chart(metrics),
@@ -301,8 +298,9 @@ def _radial(
     }
 
 
-def near_pairs(rows: Iterable[Sequence[str]], threshold: float | None) -> NearPairs:
-    """Each row (its inputs) with the most similar earlier one, if it is at most `BELOW_NEAR` below the threshold."""
+def near_pairs(rows: Iterable[Sequence[str]], threshold: float | None) -> tuple[list[Pair], str]:
+    """Each row (its inputs) with the most similar earlier one, if it is at most `BELOW_NEAR` below the threshold; and a
+    line about them."""
     lowest = max(0.05, (threshold or USUAL_NEAR) - BELOW_NEAR)
     index, pairs, compared = NearIndex(lowest), [], 0
     for compared, inputs in enumerate(islice(rows, MAX_COMPARED), 1):
@@ -315,12 +313,12 @@ def near_pairs(rows: Iterable[Sequence[str]], threshold: float | None) -> NearPa
         f"{len(pairs):,} of the first {compared:,} rows share at least {lowest:.0%} of their word shingles with an "
         f"earlier row ({setting}). {f'The {MAX_PAIRS} most similar are shown.' if len(pairs) > MAX_PAIRS else ''}"
     )
-    return NearPairs(pairs[:MAX_PAIRS], note)
+    return pairs[:MAX_PAIRS], note
 
 
 def text_map(
     rows: Mapping[int, Mapping[str, Json]],
-    pairs: Sequence[tuple[int, int, float]],
+    pairs: Sequence[Pair],
     view: RowView,
     total: int,
 ) -> Plot | None:

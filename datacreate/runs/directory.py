@@ -228,13 +228,7 @@ class RunDirectory:
 
         They are those of the example's options, or of the format's labels without the verifier's bias to labels.
         """
-        config = self.read_config()
-        stats = RunStats.of(config.spec, config.format)
-        check = stats.label_noise_check
-        for _, commit in self._numbered() if check else ():
-            if check and check.decided:
-                break
-            stats.add(commit)
+        check = self._stats(self.read_config()).label_noise_check
         decisions = read_decisions(self.log_path)
         for row, commit in self._numbered():
             found: list[Probabilities | None] = [None] * len(commit.accepted)
@@ -289,7 +283,7 @@ class RunDirectory:
 
     def accepted(self) -> int:
         """The number of accepted examples so far."""
-        return sum(len(commit.accepted) for commit in self.commits())
+        return self._stats(self.read_config()).accepted
 
     def examples(self, *, with_attributes: bool = False) -> Iterator[dict[str, Json]]:
         """The accepted examples in order, from the log; if wanted with a field `attributes.NAME` for each dimension."""
@@ -335,10 +329,13 @@ class RunDirectory:
     def summary(self) -> dict[str, Any]:
         """The content of summary.json so far, counted from the log."""
         config = self.read_config()
+        return summary_of(config, self._stats(config))
+
+    def _stats(self, config: RunConfig) -> RunStats:
         stats = RunStats.of(config.spec, config.format)
         for line in self.log(config.run_id):
             stats.add_record(line.record)
-        return summary_of(config, stats)
+        return stats
 
 
 def _lines(path: Path) -> int:

@@ -98,8 +98,8 @@ def test_pairs_just_below_the_threshold() -> None:
         return (" ".join("other" if number in at else word for number, word in enumerate(words)),)
 
     rows: list[Any] = [changed(), changed(3), ("nothing like it",), changed(3, 8, 10, 12, 15)]
-    found = near_pairs(rows, 0.9)
-    assert [pair[:2] for pair in found.pairs] == [(1, 0)]
-    assert 0.7 <= found.pairs[0][2] < 0.9
-    assert "1 of the first 4 rows share at least 70%" in found.note
-    assert [pair[:2] for pair in near_pairs(rows, None).pairs] == [(1, 0), (3, 1)]
+    pairs, note = near_pairs(rows, 0.9)
+    assert [pair[:2] for pair in pairs] == [(1, 0)]
+    assert 0.7 <= pairs[0][2] < 0.9
+    assert "1 of the first 4 rows share at least 70%" in note
+    assert [pair[:2] for pair in near_pairs(rows, None)[0]] == [(1, 0), (3, 1)]

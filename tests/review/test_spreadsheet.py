@@ -234,6 +234,7 @@ def test_wrong_uses_are_one_line(run: Path, tmp_path: Path) -> None:
         ["--export", "a.csv", "--import", "b.csv"],
         ["--import", "a.csv", "--sample", "3"],
         ["--flag", "x"],
+        ["--export", run / "log.jsonl"],
     ):
         assert command(run, *words).code == 2
     assert "not a run directory" in command(tmp_path / "none", "--export", tmp_path / "a.csv").failure
