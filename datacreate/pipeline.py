@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
 
-from datacreate.engines.base import Completion, scoring
 from datacreate.engines.client import Engine
+from datacreate.engines.request import Completion, scoring
 from datacreate.formats.validate import Candidate
 from datacreate.prompts.label_scoring import (
     NUM_PERMUTATIONS,

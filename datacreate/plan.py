@@ -19,8 +19,8 @@ from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.decontamination import find_test_sets, with_names
 from datacreate.engines.addresses import Addresses
-from datacreate.engines.base import Sampling
 from datacreate.engines.client import Engine
+from datacreate.engines.request import Sampling
 from datacreate.errors import PromptTooLong, UsageError
 from datacreate.filters.base import DecontaminationSet
 from datacreate.formats.declare import most_tokens

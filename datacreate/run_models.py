@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint, combined_sha256, read_adapter, resolve, with_adapter
-from datacreate.engines.base import Check
 from datacreate.engines.client import Engine
 from datacreate.engines.factory import checkpoint_of, make_engine, only_model
+from datacreate.engines.request import Check
 from datacreate.errors import CheckpointError, UsageError
 from datacreate.formats.infer import InferredFormat
 from datacreate.messages import Notify

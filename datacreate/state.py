@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from datacreate.acceptance import Acceptance, Origin
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.errors import LogDamaged
 from datacreate.filters.base import Filter
 from datacreate.formats.example import Example, Json

@@ -98,11 +98,12 @@ REAL_MODEL = "qwen2.5-coder-0.5b-instruct"
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
     """A llama.cpp server with a real model (0.5B) that all tests share."""
     from datacreate.checkpoints import EngineSettings, resolve
-    from datacreate.engines.llamacpp import llamacpp_command
+    from datacreate.engines.kind import Workload
+    from datacreate.engines.llamacpp import LLAMACPP
     from datacreate.engines.local import LocalServers
 
     checkpoint = resolve(REAL_MODEL, "instruct")
-    command = llamacpp_command(checkpoint, EngineSettings(max_num_seqs=16))
+    command = LLAMACPP.command(checkpoint, EngineSettings(max_num_seqs=16), Workload())
     servers = LocalServers(lambda: [command], tmp_path_factory.mktemp("server") / "server.log", print)
     try:
         servers.start()

@@ -20,7 +20,7 @@ from typing import Any
 
 from datacreate import run_models as models
 from datacreate.cli.main import main
-from datacreate.engines.base import Check, Completion, Request
+from datacreate.engines.request import Check, Completion, Request
 from tests.locks import speed_up
 from tests.scripted import Script, ScriptedEngine, answering, saying
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from datacreate.engines.base import Check, Completion, FinishReason, Messages, Request, max_in_flight
+from datacreate.engines.request import Check, Completion, FinishReason, Messages, Request, max_in_flight
 from datacreate.errors import EngineError
 from datacreate.formats.example import Json
 

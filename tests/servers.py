@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from zlib import crc32
 
-from datacreate.engines.base import Request, Sampling
+from datacreate.engines.request import Request, Sampling
 from tests.scripted import Script, answering
 
 MODEL = "scripted"

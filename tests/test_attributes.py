@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.attribute_suggestion import suggest_attributes
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.errors import EngineError, PromptTooLong, RunError, RunMismatch, UsageError
 from datacreate.messages import no_notify
 from datacreate.quotas import AttributeQuotas

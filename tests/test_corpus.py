@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.errors import EngineError, RunMismatch
 from datacreate.runs.directory import RunDirectory
 from tests.corpus.texts import passage

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.cli.show import print_summary
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.errors import NoProgress, PromptTooLong
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.formats.example import Example

@@ -12,7 +12,7 @@ import pytest
 
 from datacreate.benchmarks import find_benchmark, import_benchmark
 from datacreate.decontamination import find_test_sets
-from datacreate.engines.base import Check, Completion, Request
+from datacreate.engines.request import Check, Completion, Request
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
 from datacreate.filtering import DatasetFilterSettings, filter_rows
 from datacreate.formats.example import Example

@@ -15,9 +15,10 @@ import pytest
 
 from datacreate.checkpoints import resolve
 from datacreate.engines.factory import local_servers
+from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.settings import EngineOptions
+from datacreate.engines.vllm import VLLM
 from datacreate.finetuning.train import train
-from datacreate.hardware import has_llamacpp, vllm_build
 from tests.finetuning.conftest import save_encoder
 from tests.finetuning.sets import claims, write_rows
 from tests.finetuning.training import Recorder, config
@@ -42,13 +43,14 @@ def are_loopback(addresses: set[str]) -> bool:
     "engine",
     [
         pytest.param(
-            "llamacpp", marks=pytest.mark.skipif(not has_llamacpp(), reason="llama.cpp is not installed")
+            "llamacpp",
+            marks=pytest.mark.skipif(not LLAMACPP.build(), reason="llama.cpp is not installed"),
         ),
         pytest.param(
             "vllm",
             marks=[
                 pytest.mark.model,
-                pytest.mark.skipif(vllm_build() is None, reason="vLLM is not installed"),
+                pytest.mark.skipif(not VLLM.build(), reason="vLLM is not installed"),
             ],
         ),
     ],

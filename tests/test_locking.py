@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from datacreate import locking
-from datacreate.engines.base import Check
+from datacreate.engines.request import Check
 from datacreate.errors import LockLost, RunLocked
 from datacreate.locking import LOCK_FILE, MACHINE, FolderLock, held_by, locked
 from datacreate.runs.directory import RunDirectory

@@ -13,7 +13,7 @@ import pytest
 
 from datacreate.checkpoints import Checkpoint
 from datacreate.create import create
-from datacreate.engines.base import Completion
+from datacreate.engines.request import Completion
 from datacreate.errors import EngineError, RunMismatch, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory

@@ -14,10 +14,10 @@ import jsonschema
 import pytest
 
 from datacreate.create import create
+from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import PromptTooLong
 from datacreate.formats.text_normalization import normalize_text
-from datacreate.hardware import has_llamacpp
 from datacreate.messages import SilentProgress
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -30,7 +30,7 @@ from tests.servers import until
 
 pytestmark = [
     pytest.mark.model,
-    pytest.mark.skipif(not has_llamacpp(), reason="llama.cpp (xllamacpp) is not installed here"),
+    pytest.mark.skipif(not LLAMACPP.build(), reason="llama.cpp (xllamacpp) is not installed here"),
 ]
 
 EXAMPLE = ROOT / "data" / "examples" / "commonsense.json"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from datacreate.benchmarks import formatting_examples
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.errors import EngineError, ExampleError, PromptTooLong, RunMismatch, UsageError
 from datacreate.formats.example import Example
 from datacreate.formats.options import FormatOptions

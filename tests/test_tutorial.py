@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from tests.inprocess import typed
 from tests.scripted import written
 from tests.servers import MODEL, Server

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datacreate import zero_shot
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.errors import RunMismatch
 from datacreate.finetuning.records import Evaluation, read_predictions
 from datacreate.messages import SilentProgress

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from tests.making import NLI, NLI_LABELS, examples, make
 from tests.scripted import Script, ScriptedEngine, written
 

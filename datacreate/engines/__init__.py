@@ -1,7 +1,7 @@
 """Engines: OpenAI-compatible servers, local or remote, that generate text and score labels.
 
 engines/
-  base.py       Request, Completion, Check
+  request.py    Request, Completion, Check
   client.py     Engine: what a run uses; it sends its requests from its own thread
   pool.py       many servers as one: capacity, retries, lost servers
   server.py     one server: HTTP, self-test, tokenizer
@@ -9,8 +9,9 @@ engines/
   addresses.py  --url -> the servers that exist now
   self_test.py  the checks that a server must pass before a run
   local.py      starts, watches and stops servers on this machine
-  vllm.py       command line, environment and memory of vLLM's server
-  llamacpp.py   the same for llama.cpp's, and its process
-  settings.py   options: which engine and servers, how a model is loaded
+  kind.py       EngineKind: what differs between engines
+  vllm.py       vLLM: command line, environment and memory of its server, its requests
+  llamacpp.py   the same for llama.cpp, and the process of its server
+  settings.py   the list of engines; options: which engine and servers, how a model is loaded
   factory.py    settings of a run -> its engines; GPUs of several servers; `serve`
 """

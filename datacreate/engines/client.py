@@ -11,9 +11,9 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from datacreate.engines.addresses import ServerSource
-from datacreate.engines.base import Check, Completion, Messages, Request
 from datacreate.engines.pool import Pool
 from datacreate.engines.protocol import ChatApi, Incompatible, Unavailable
+from datacreate.engines.request import Check, Completion, Messages, Request
 from datacreate.engines.server import Server
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable

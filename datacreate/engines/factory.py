@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from ipaddress import ip_address
 from math import ceil
 from pathlib import Path
@@ -18,20 +17,14 @@ from typing import Any, Literal
 from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, served
 from datacreate.engines.addresses import KEY, Address, Addresses, api_key
 from datacreate.engines.client import Engine
-from datacreate.engines.llamacpp import llamacpp_command
-from datacreate.engines.local import LocalServer, LocalServers, ServerCommand, free_port
+from datacreate.engines.kind import EngineKind, ServerCommand, Workload
+from datacreate.engines.local import LocalServer, LocalServers, free_port
 from datacreate.engines.protocol import ChatApi
-from datacreate.engines.settings import VLLM_ONLY, EngineKind, EngineOptions
-from datacreate.engines.vllm import GPU_SHARE, WORTH_COMPILING, vllm_command
+from datacreate.engines.settings import ENGINES, EngineName, EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.files import replace_file, storage_error
-from datacreate.hardware import check_build, slurm_job, suited_engine, visible_gpus
+from datacreate.hardware import check_build, slurm_job, visible_gpus
 from datacreate.messages import Notify, no_notify
-
-_OURS = re.compile(r"--(model|host|port|uds|served-model-name|max-num-seqs|api-key|ssl-.*)")
-"""Arguments of vLLM's server that datacreate sets itself, or that would make it serve with TLS."""
-
-_COPIES = re.compile(r"(?:--data-parallel-size|-dp)[= ](\d+)")
 
 _BUSY = 256
 """Examples for which a GPU is started, with `--replicas auto`; a large one takes more requests at once."""
@@ -88,25 +81,25 @@ def local_servers(
     notify: Notify,
 ) -> LocalServers:
     """The servers of a checkpoint on this machine, not started yet. Arguments as in `make_engine`."""
-    settings: dict[str, Any] = {
-        "replicas": options.replicas,
-        "count": count,
-        "models": models,
-        "notify": notify,
-    }
-    return LocalServers(lambda: server_commands(checkpoint, options, **settings), log, notify)
+    work = Workload(count, models, notify=notify)
+    return LocalServers(lambda: server_commands(checkpoint, options, work, options.replicas), log, notify)
 
 
-def choose(checkpoint: Checkpoint, requested: EngineKind, count: int) -> Literal["vllm", "llamacpp"]:
+def check_engine(requested: EngineName, notify: Notify) -> None:
+    """Note or raise, as `check_build` does, that an engine's build does not suit this machine."""
+    if requested == "auto" or ENGINES[requested].uses_torch:
+        check_build(notify)
+
+
+def choose(checkpoint: Checkpoint, requested: EngineName, count: int) -> EngineKind:
     """Choose the engine for `count` examples of a checkpoint.
 
     EngineError if no installed engine loads it, or in a SLURM job if the build does not suit the node.
     """
-    if requested != "llamacpp":
-        check_build(no_notify)
+    check_engine(requested, no_notify)
     if requested != "auto":
-        return requested
-    if suited := suited_engine(gguf=checkpoint.gguf is not None, long_run=count >= WORTH_COMPILING):
+        return ENGINES[requested]
+    if suited := suited_engine(gguf=checkpoint.gguf is not None, long_run=Workload(count).is_long):
         return suited
     if checkpoint.gguf is None:
         raise EngineError(
@@ -116,32 +109,32 @@ def choose(checkpoint: Checkpoint, requested: EngineKind, count: int) -> Literal
     raise EngineError("no engine is installed; run scripts/setup, or pip install 'datacreate[llamacpp]'")
 
 
+def suited_engine(*, gguf: bool, long_run: bool) -> EngineKind | None:
+    """The engine that `--engine auto` uses; None if no installed engine loads the model."""
+    ranks = {kind: kind.suitability(gguf=gguf, long_run=long_run) for kind in ENGINES.values()}
+    best = max(ranks, key=ranks.__getitem__)
+    return best if ranks[best] else None
+
+
 def server_commands(
-    checkpoint: Checkpoint,
-    options: EngineOptions,
-    *,
-    replicas: int | Literal["auto"] = 1,
-    count: int = WORTH_COMPILING,
-    models: int = 1,
-    notify: Notify = no_notify,
+    checkpoint: Checkpoint, options: EngineOptions, work: Workload, replicas: int | Literal["auto"] = 1
 ) -> list[ServerCommand]:
-    """The commands of `replicas` servers; `auto`: one per group of GPUs, no more than `count` examples need.
+    """The commands of `replicas` servers; `auto`: one per group of GPUs, no more than its examples need.
 
     The preset's settings are overridden by the user's. Raises UsageError, EngineError, CheckpointError.
     """
+    engine = choose(checkpoint, options.engine, work.count)
+    if problem := options.unsupported(engine):
+        raise UsageError(problem)
     given = options.given(EngineSettings.model_fields)
     settings = checkpoint.engine_settings.model_copy(update=given)
-    if choose(checkpoint, options.engine, count) == "llamacpp":
-        if flag := options.changed(VLLM_ONLY):
-            raise UsageError(f"{flag}: only vLLM has this setting; remove it, or use --engine vllm")
-        return [llamacpp_command(checkpoint, settings)]
-    if models > 1 and "gpu_memory_utilization" not in given:
-        share = round((settings.gpu_memory_utilization or GPU_SHARE) / models, 3)
+    if work.models > 1 and engine.gpu_share and "gpu_memory_utilization" not in given:
+        share = round((settings.gpu_memory_utilization or engine.gpu_share) / work.models, 3)
         settings = settings.model_copy(update={"gpu_memory_utilization": share})
-    command = partial(vllm_command, checkpoint, settings, notify, count=count, shares_cores=models > 1)
-    commands = [command(gpus=gpus) for gpus in gpu_groups(replicas, settings.tensor_parallel_size)]
+    groups = gpu_groups(replicas, settings.tensor_parallel_size) if "replicas" in engine.settings else ((),)
+    commands = [engine.command(checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
     busy = min(commands[0].slots, _BUSY)
-    return commands[: max(1, ceil(count / busy))] if replicas == "auto" else commands
+    return commands[: max(1, ceil(work.count / busy))] if replicas == "auto" else commands
 
 
 def gpu_groups(replicas: int | Literal["auto"], gpus_each: int) -> tuple[tuple[str, ...], ...]:
@@ -183,7 +176,7 @@ def serving(
 ) -> Iterator[LocalServer]:
     """Start a server and yield it when it is ready; it is registered until the block ends, then stopped.
 
-    `more` are further arguments for vLLM's server. The API key is $DATACREATE_API_KEY; an address that other
+    `more` are further arguments for the engine's server. The API key is $DATACREATE_API_KEY; an address that other
     machines can reach needs one. Raises UsageError for an invalid argument or an address that cannot be used,
     EngineError if the server ends before it is ready.
     """
@@ -195,19 +188,19 @@ def serving(
         )
     # As for a small run: how many examples its clients want is not known, and llama.cpp starts in seconds.
     engine = choose(checkpoint, options.engine, 1)
-    _check_arguments(engine, more)
+    copies = engine.copies(more) if more else 1
     if folder := endpoint.register_dir:  # created before the model is loaded, so that clients can wait for it
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(folder, error) from None
     notify(f"preparing {checkpoint.name}")
-    [command] = server_commands(checkpoint, options.model_copy(update={"engine": engine}), notify=notify)
-    copies = _COPIES.search(" ".join(more).replace("_", "-"))
-    slots, arguments = command.slots * int(copies[1] if copies else 1), (*command.arguments, *more)
-    command = replace(command, slots=slots, arguments=arguments)
+    [command] = server_commands(
+        checkpoint, options.model_copy(update={"engine": engine.name}), Workload(notify=notify)
+    )
+    command = replace(command, slots=command.slots * copies, arguments=(*command.arguments, *more))
     server = LocalServer(command, key, None, endpoint.host, port)
-    notify(f"starting {command.engine} for {command.model}")
+    notify(f"starting {engine.title} for {command.model}")
     try:
         server.launch()
         server.until_ready()
@@ -221,17 +214,6 @@ def wait_for_end(server: LocalServer) -> None:
     """Wait until the server ends, then raise ServersUnavailable (resumable)."""
     server.wait()
     raise ServersUnavailable(f"{server.exit_reason()}; run the same command to start it again")
-
-
-def _check_arguments(engine: str, more: Sequence[str]) -> None:
-    """UsageError for arguments that the engine does not take; vLLM's server checks the others."""
-    if more and engine != "vllm":
-        raise UsageError(f"{more[0]}: only vLLM's server accepts further options after --; add --engine vllm")
-    for word in more:
-        if _OURS.fullmatch(word.partition("=")[0].replace("_", "-")):
-            raise UsageError(
-                f"{word}: datacreate sets this argument; use its own options (no TLS: use a proxy)"
-            )
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """llama.cpp's server (package xllamacpp), for any CPU: its slots, context and memory, and its process.
 
-xllamacpp contains llama.cpp's HTTP server as a library. The process sets its parameters, which `llamacpp_command` wrote
+xllamacpp contains llama.cpp's HTTP server as a library. The process sets its parameters, which `LLAMACPP.command` wrote
 as JSON, and waits. The API key is read from $LLAMA_API_KEY, which other users of the machine cannot see.
 
     python -m datacreate.engines.llamacpp NAME ADAPTER PARAMETERS --host HOST --port PORT
@@ -12,13 +12,15 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from functools import reduce
+from typing import Any
 
 from datacreate.checkpoints import Checkpoint, EngineSettings
 from datacreate.child_process import SCRATCH
-from datacreate.engines.local import ServerCommand, check_memory
+from datacreate.engines.kind import EngineKind, Recognized, Send, ServerCommand, Workload, check_memory
 from datacreate.errors import EngineError
-from datacreate.hardware import GIB, has_llamacpp, usable_cores
+from datacreate.hardware import GIB, installed_version, usable_cores
 
 _SLOTS = 32
 """Requests processed at once; more do not increase throughput on a CPU."""
@@ -39,44 +41,91 @@ _ENVIRONMENT = {
 _ENDS = {signal.SIGTERM, signal.SIGINT}
 
 
-def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> ServerCommand:
-    """Return the command that serves a GGUF file. EngineError if this machine cannot do it."""
-    name, header, adapter = checkpoint.name, checkpoint.gguf, checkpoint.adapter
-    if not has_llamacpp():
-        raise EngineError("llama.cpp is not installed; run scripts/setup, or pip install xllamacpp")
-    if header is None:
-        raise EngineError(
-            f"{name}: llama.cpp loads only GGUF files; pass one with --model FILE.gguf, or use --engine vllm"
-        )
-    longest = header.context_length or settings.max_model_len or _CONTEXT
-    context = settings.max_model_len or min(_CONTEXT, longest)
-    if context > longest:
-        raise EngineError(
-            f"{name} has a context length of {longest} tokens; set --max-model-len to at most that"
-        )
-    slots = settings.max_num_seqs or max(1, min(_SLOTS, _SLOTS * _CONTEXT // context))
-    weights, cache = header.size_bytes / GIB, header.kv_bytes_per_token * slots * context / GIB
-    advice = f"a smaller --max-num-seqs (it is {slots}) or --max-model-len (it is {context})"
-    check_memory(name, weights, cache, _OVERHEAD_GIB, advice)
-    threads = usable_cores()
-    parameters = {
-        "model.path": str(header.path),
-        "n_parallel": slots,
-        "n_ctx": slots * context,
-        "n_batch": 512,
-        "n_ubatch": 512,
-        "cpuparams.n_threads": threads,
-        "cpuparams_batch.n_threads": threads,
-        "n_threads_http": 2 * slots + 4,  # each request, also a queued one, occupies one thread
-        "cache_ram_mib": 0,  # no cache for later conversations: this client has none
-        "ui": False,
-        "offline": True,
-    }
-    lora = str(adapter.path) if adapter else ""
-    command = (sys.executable, "-m", __name__, name, lora, json.dumps(parameters))
-    record = {"engine": "llamacpp", "device": "cpu", "threads": threads}
-    record |= {"adapter": adapter.name} if adapter else {}
-    return ServerCommand("llama.cpp", name, command, _ENVIRONMENT, slots, record)
+class _LlamaCpp(EngineKind):
+    name = "llamacpp"
+    title = "llama.cpp"
+    packages = ("xllamacpp",)
+    module = "xllamacpp"
+    use = "GGUF files"
+    key_variable = "LLAMA_API_KEY"
+    uses_torch = False
+    penalty_field = "repeat_penalty"
+    compact_grammar = True  # if it is built with llguidance
+    self_test_fields: Mapping[str, Any] = {"id_slot": 0}  # see `after_checks`
+
+    def build(self) -> str | None:
+        return self.name if installed_version("xllamacpp") else None
+
+    def suitability(self, *, gguf: bool, long_run: bool) -> int:
+        return 2 if gguf and self.build() else 0
+
+    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
+        name, header, adapter = checkpoint.name, checkpoint.gguf, checkpoint.adapter
+        if not self.build():
+            raise EngineError("llama.cpp is not installed; run scripts/setup, or pip install xllamacpp")
+        if header is None:
+            raise EngineError(
+                f"{name}: llama.cpp loads only GGUF files; pass one with --model FILE.gguf, or use --engine vllm"
+            )
+        longest = header.context_length or settings.max_model_len or _CONTEXT
+        context = settings.max_model_len or min(_CONTEXT, longest)
+        if context > longest:
+            raise EngineError(
+                f"{name} has a context length of {longest} tokens; set --max-model-len to at most that"
+            )
+        slots = settings.max_num_seqs or max(1, min(_SLOTS, _SLOTS * _CONTEXT // context))
+        weights, cache = header.size_bytes / GIB, header.kv_bytes_per_token * slots * context / GIB
+        advice = f"a smaller --max-num-seqs (it is {slots}) or --max-model-len (it is {context})"
+        check_memory(name, weights, cache, _OVERHEAD_GIB, advice)
+        threads = usable_cores()
+        parameters = {
+            "model.path": str(header.path),
+            "n_parallel": slots,
+            "n_ctx": slots * context,
+            "n_batch": 512,
+            "n_ubatch": 512,
+            "cpuparams.n_threads": threads,
+            "cpuparams_batch.n_threads": threads,
+            "n_threads_http": 2 * slots + 4,  # each request, also a queued one, occupies one thread
+            "cache_ram_mib": 0,  # no cache for later conversations: this client has none
+            "ui": False,
+            "offline": True,
+        }
+        lora = str(adapter.path) if adapter else ""
+        command = (sys.executable, "-m", __name__, name, lora, json.dumps(parameters))
+        record: dict[str, object] = {"device": "cpu", "threads": threads}
+        record |= {"adapter": adapter.name} if adapter else {}
+        return ServerCommand(self, name, command, _ENVIRONMENT, slots, record)
+
+    async def recognize(self, send: Send, model: str) -> Recognized | None:
+        status, props = await send("/props", None)
+        if status != 200 or not isinstance(props, dict) or "total_slots" not in props:
+            return None
+        defaults = props.get("default_generation_settings")
+        context = defaults.get("n_ctx") if isinstance(defaults, dict) else None
+        return Recognized(props.get("build_info", ""), props["total_slots"], context)
+
+    def scoring_fields(self, tokens: Sequence[int] | None) -> dict[str, Any]:
+        return {"logprobs": True, "top_logprobs": 100}
+
+    def text_tokens(self, model: str, text: str) -> dict[str, Any]:
+        return {"content": text, "add_special": False}
+
+    async def prompt_tokens(self, send: Send, model: str, prompt: dict[str, Any]) -> dict[str, Any] | None:
+        status, found = await send("/apply-template", prompt)
+        if status == 200 and isinstance(found, dict) and isinstance(found.get("prompt"), str):
+            return {"content": found["prompt"], "add_special": True}
+        return None
+
+    async def after_checks(self, send: Send, slots: int) -> None:
+        # Each slot has its own prompt cache: copy that of slot 0, which the checks used.
+        file = {"filename": "prompt"}
+        status, _ = await send("/slots/0?action=save", file)
+        for slot in range(1, slots if status == 200 else 1):
+            await send(f"/slots/{slot}?action=restore", file)
+
+
+LLAMACPP = _LlamaCpp()
 
 
 def _serve(name: str, lora: str, settings: str, _host: str, host: str, _port: str, port: str) -> None:

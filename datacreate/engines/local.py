@@ -12,32 +12,19 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from datacreate.child_process import supervised
 from datacreate.engines.addresses import Address, ServerSource
+from datacreate.engines.kind import ServerCommand
 from datacreate.errors import EngineError, UsageError
 from datacreate.files import open_own, storage_error
-from datacreate.hardware import free_memory_gib
 from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY
 from datacreate.signals import deferred
 
 _GRACE_SECONDS = 10.0  # to stop after SIGTERM
-
-
-@dataclass(frozen=True)
-class ServerCommand:
-    """How to start one server of a model, without its address and key."""
-
-    engine: str  # "vLLM" or "llama.cpp"
-    model: str
-    arguments: tuple[str, ...]  # `--host HOST --port PORT` is added
-    environment: Mapping[str, str]
-    slots: int
-    record: Mapping[str, object] = field(default_factory=dict)  # for a run's config.json
 
 
 class LocalServer:
@@ -59,7 +46,7 @@ class LocalServer:
     def launch(self) -> None:
         """Start the process; returns at once."""
         address = ["--host", self._host, "--port", str(self.port)]
-        keys = {"VLLM_API_KEY": self._key, "LLAMA_API_KEY": self._key} if self._key else {}
+        keys = {self._command.engine.key_variable: self._key} if self._key else {}
         try:
             file = open_own(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if self._log else os.dup(2)
         except OSError as error:
@@ -102,7 +89,7 @@ class LocalServer:
         if self.exit_code == -9:
             last = "killed, most likely out of memory; use a smaller model or --max-num-seqs"
         log = f"; its log is {self._log}" if self._log else ""
-        server = f"{self._command.engine} server for {self._command.model}"
+        server = f"{self._command.engine.title} server for {self._command.model}"
         return f"{server} ended (exit code {self.exit_code}): {last[-300:]}{log}"
 
     def wait(self) -> None:
@@ -139,9 +126,10 @@ class LocalServers(ServerSource):
     def start(self) -> None:
         commands = self._prepare()
         number, command, log = len(commands), commands[0], self._log
-        self.record = {**command.record, **({"replicas": number} if number > 1 else {})}
+        replicas = {"replicas": number} if number > 1 else {}
+        self.record = {"engine": command.engine.name, **command.record, **replicas}
         servers = f"{number} servers" if number > 1 else "one server"
-        self._notify(f"starting {command.engine} for {command.model}: {servers} on this machine")
+        self._notify(f"starting {command.engine.title} for {command.model}: {servers} on this machine")
         if log is None or not log.parent.is_dir():  # the run directory does not exist yet
             self._folder = tempfile.TemporaryDirectory(prefix="datacreate-")
             log = Path(self._folder.name, "server.log")
@@ -175,16 +163,6 @@ class LocalServers(ServerSource):
             self._servers.clear()
             if self._folder:
                 self._folder.cleanup()
-
-
-def check_memory(name: str, weights: float, cache: float, overhead: float, advice: str) -> None:
-    """Raise EngineError, with the numbers in GiB, if a model needs more memory than this machine has free."""
-    needed, free = weights + cache + overhead, free_memory_gib()
-    if needed > free:
-        raise EngineError(
-            f"{name} needs about {needed:.1f} GiB ({weights:.1f} weights, {cache:.1f} cache, {overhead:.1f} "
-            f"overhead), {free:.1f} GiB are free; use a smaller model, or {advice}"
-        )
 
 
 def free_port(host: str, port: int = 0) -> int:

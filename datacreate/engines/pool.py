@@ -19,8 +19,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from datacreate.engines.addresses import ServerSource
-from datacreate.engines.base import Check, Completion, Request
 from datacreate.engines.protocol import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
+from datacreate.engines.request import Check, Completion, Request
 from datacreate.engines.server import Server, client
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable

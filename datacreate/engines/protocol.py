@@ -1,7 +1,7 @@
 """The chat completions API: Request -> JSON body, and JSON answer -> Completion.
 
-The schema goes into the standard `response_format`. Extensions (`logprob_token_ids` of vLLM, llguidance
-grammars of llama.cpp) are sent only to the servers that have them.
+The schema goes into the standard `response_format`. Extensions are sent only to the kinds of servers that
+have them (kind.py).
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
-from datacreate.engines.base import Completion, Messages, Request
+from datacreate.engines.kind import STANDARD, ServerKind
+from datacreate.engines.request import Completion, Messages, Request
 from datacreate.prompts.generation import merge_system_message
 
 _UNLISTED_LOGPROB = -20.0
 """The log-probability of a choice that is not among the most probable tokens."""
-
-_TOP_TOKENS = {"vllm": 20, "llamacpp": 100, "other": 20}
-"""Number of most probable tokens to request; the API allows 20, llama.cpp any number."""
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 """Makes llguidance write JSON without spaces, which saves tokens."""
@@ -66,9 +64,9 @@ class ChatApi:
 
     names: tuple[str, ...]
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    kind: Literal["vllm", "llamacpp", "other"] = "other"
+    kind: ServerKind = STANDARD
     has_system_role: bool = True
-    compact_grammar: bool = False  # llama.cpp built with llguidance
+    compact_grammar: bool = False  # a grammar of llguidance instead of the schema
 
     def messages(self, messages: Messages) -> dict[str, Any]:
         """The fields for a prompt, without a system role if the model has none."""
@@ -88,15 +86,12 @@ class ChatApi:
             "top_p": sampling.top_p,
             "top_k": sampling.top_k or 0,
             "min_p": sampling.min_p or 0.0,
-            "repeat_penalty" if self.kind == "llamacpp" else "repetition_penalty": penalty,
+            self.kind.penalty_field: penalty,
         }
         if request.schema is not None:
             body |= _schema_field(request.schema, self.compact_grammar)
         if request.choices:
-            body |= {"logprobs": True, "top_logprobs": _TOP_TOKENS[self.kind]}
-            if self.kind == "vllm" and tokens is not None:
-                body |= {"logprob_token_ids": list(tokens), "return_tokens_as_token_ids": True}
-                body["top_logprobs"] = min(20, len(tokens))
+            body |= self.kind.scoring_fields(tokens)
         return body
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import jsonschema
 
-from datacreate.engines.base import Check, Completion, Messages, Request, Sampling, scoring
+from datacreate.engines.request import Check, Completion, Messages, Request, Sampling, scoring
 from datacreate.formats.validate import extract_json
 
 _WORD = "qv7x"

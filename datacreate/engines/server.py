@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from datacreate.engines.addresses import KEY, Address
-from datacreate.engines.base import Check, Completion, Messages, Request, max_in_flight
 from datacreate.engines.protocol import (
     Busy,
     ChatApi,
@@ -26,8 +25,9 @@ from datacreate.engines.protocol import (
     read,
     short_text,
 )
+from datacreate.engines.request import Check, Completion, Messages, Request, max_in_flight
 from datacreate.engines.self_test import schema_enforced
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.settings import ENGINES, EngineOptions
 
 if TYPE_CHECKING:
     import httpx2
@@ -143,12 +143,8 @@ class Server:
         """Run more checks, the last one with a prompt of the run. Raises what `_check` raises."""
         for check in checks:
             await self._check(check)
-        # Each slot of llama.cpp has its own prompt cache: copy that of slot 0, which the checks used.
-        if checks and self._protocol.kind == "llamacpp" and not self._remote:
-            file = {"filename": "prompt"}
-            status, _ = await self._send("/slots/0?action=save", file)
-            for slot in range(1, self.slots if status == 200 else 1):
-                await self._send(f"/slots/{slot}?action=restore", file)
+        if checks and not self._remote:
+            await self._protocol.kind.after_checks(self._send, self.slots)
 
     async def _check(self, check: Check) -> None:
         """Run one check. Raises Incompatible if it fails, Unavailable if there is no answer."""
@@ -170,24 +166,16 @@ class Server:
         return [card for card in cards if isinstance(card, dict)]
 
     async def _recognize(self) -> None:
-        """Recognize vLLM and llama.cpp, which offer more than the standard API."""
-        status, props = await self._send("/props")
-        if status == 200 and isinstance(props, dict) and "total_slots" in props:
-            self._protocol = replace(self._protocol, kind="llamacpp", compact_grammar=True)
-            self.version = f"llama.cpp {short_text(props.get('build_info', ''), 40)}"
-            slots = _positive(props["total_slots"]) or _DEFAULT_SLOTS
-            self._set_slots(min(self._given_slots or slots, slots))
-            defaults = props.get("default_generation_settings")
-            self._set_context(_positive(defaults.get("n_ctx")) if isinstance(defaults, dict) else None)
-            return
-        status, found = await self._send("/version")
-        known = status == 200 and isinstance(found, dict) and "version" in found
-        body = {"model": self.model, "prompt": "a", "add_special_tokens": False}
-        status, tokens = await self._send("/tokenize", body)
-        # Other servers with /tokenize have other arguments and no token ids in logprobs.
-        if known and status == 200 and isinstance(tokens, dict) and "max_model_len" in tokens:
-            self._protocol = replace(self._protocol, kind="vllm")
-            self.version = f"vLLM {short_text(found['version'], 40)}"
+        """Recognize an engine that offers more than the standard API."""
+        for kind in ENGINES.values():
+            if found := await kind.recognize(self._send, self.model):
+                self._protocol = replace(self._protocol, kind=kind, compact_grammar=kind.compact_grammar)
+                self.version = f"{kind.title} {short_text(found.version, 40)}"
+                if slots := _positive(found.slots):
+                    self._set_slots(min(self._given_slots or slots, slots))
+                if context := _positive(found.context):
+                    self._set_context(context)
+                return
 
     async def _find_request_form(self) -> None:
         """Find the request form in which it enforces schemas: system role or not, compact or standard."""
@@ -204,7 +192,7 @@ class Server:
         raise problems[0]
 
     async def ask(self, request: Request, *, self_test: bool = False) -> Completion:
-        """Send a request and return the answer. A self-test uses slot 0 of a llama.cpp server.
+        """Send a request and return the answer. `self_test`: it is one of the self-test.
 
         Raises Unavailable if there is no answer, Incompatible if there never will be.
         """
@@ -212,7 +200,7 @@ class Server:
         body, seconds = self._protocol.body(request, tokens), self._options.request_timeout
         if self_test:
             seconds = min(seconds, _TEST_SECONDS)
-            body |= {"id_slot": 0} if self._protocol.kind == "llamacpp" else {}
+            body |= self._protocol.kind.self_test_fields
         completion = read(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_answer = time.monotonic()
         self._successes += 1
@@ -222,24 +210,18 @@ class Server:
 
     async def count_tokens(self, messages: Messages) -> int:
         """The length of the prompt in tokens, chat template included; estimated without a tokenizer."""
-        body = self._protocol.messages(messages)
-        if self._protocol.kind == "vllm":
-            return len(await self._tokens({"model": self.model, **body}))
-        if self._protocol.kind == "llamacpp":
-            status, found = await self._send("/apply-template", body)
-            if status == 200 and isinstance(found, dict) and isinstance(found.get("prompt"), str):
-                return len(await self._tokens({"content": found["prompt"], "add_special": True}))
+        prompt = self._protocol.messages(messages)
+        if body := await self._protocol.kind.prompt_tokens(self._send, self.model, prompt):
+            return len(await self._tokens(body))
         return sum(len(message["content"].encode("utf-8", "replace")) for message in messages) // 3 + 16
 
     async def first_tokens(self, choices: tuple[str, ...]) -> tuple[int, ...] | None:
         """The first token of each choice, -1 for an empty one; None without a tokenizer."""
-        if self._protocol.kind == "other":
-            return None
         for choice in choices:
             if choice not in self._first_tokens:
-                body: dict[str, Any] = {"content": choice, "add_special": False}
-                if self._protocol.kind == "vllm":
-                    body = {"model": self.model, "prompt": choice, "add_special_tokens": False}
+                body = self._protocol.kind.text_tokens(self.model, choice)
+                if body is None:
+                    return None
                 self._first_tokens[choice] = next(iter(await self._tokens(body)), -1)
         return tuple(self._first_tokens[choice] for choice in choices)
 

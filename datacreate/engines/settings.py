@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import model_validator
 
+from datacreate.engines.kind import EngineKind
+from datacreate.engines.llamacpp import LLAMACPP
+from datacreate.engines.vllm import VLLM
 from datacreate.settings import CommaList, Settings, setting
 
-EngineKind = Literal["auto", "vllm", "llamacpp"]
+ENGINES: dict[str, EngineKind] = {kind.name: kind for kind in (VLLM, LLAMACPP)}
+"""The engines that datacreate can start."""
 
-VLLM_ONLY = (
-    "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "kv_cache_gib",
-    "kv_cache_dtype", "quantization", "trust_remote_code",
-)  # fmt: skip
+if TYPE_CHECKING:
+    EngineName = str
+else:
+    EngineName = Literal["auto", *ENGINES]
 
-_SERVER_SIDE = ("adapter", *VLLM_ONLY)
+_SERVER_SIDE = ("adapter", *(name for kind in ENGINES.values() for name in kind.settings))
 """Settings of a server that datacreate starts."""
 
 _CLIENT_SIDE = ("request_timeout", "servers", "wait")
@@ -29,7 +33,7 @@ def _engine(help: str, **options: Any) -> Any:
 class EngineOptions(Settings):
     """Which engine, which servers, and how a model is loaded. None: chosen automatically."""
 
-    engine: EngineKind = _engine(
+    engine: EngineName = _engine(
         "Server to start: vLLM, llama.cpp, or what suits this machine (auto).", default="auto"
     )
     urls: Annotated[tuple[str, ...], CommaList] = _engine(
@@ -95,6 +99,13 @@ class EngineOptions(Settings):
             )
         if not self.served and (flag := self.changed(_CLIENT_SIDE)):
             raise ValueError(f"{flag}: that is for running servers; name them with --url, or remove it")
-        if self.engine == "llamacpp" and (flag := self.changed(VLLM_ONLY)):
-            raise ValueError(f"{flag}: only vLLM has that setting; remove it or --engine llamacpp")
+        if self.engine != "auto" and (problem := self.unsupported(ENGINES[self.engine])):
+            raise ValueError(problem)
         return self
+
+    def unsupported(self, kind: EngineKind) -> str | None:
+        """The first setting that is changed and that the engine does not have, as a message; None if there is none."""
+        flag = self.changed(name for name in _SERVER_SIDE[1:] if name not in kind.settings)
+        return (
+            f"{flag}: {kind.title} has no such setting; remove it, or use another --engine" if flag else None
+        )

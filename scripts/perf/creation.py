@@ -36,9 +36,9 @@ from filters import made_up_words, texts
 
 from datacreate.checkpoints import Checkpoint
 from datacreate.create import create
-from datacreate.engines.base import Check, Completion, Messages, Request
 from datacreate.engines.client import Engine
 from datacreate.engines.factory import make_engine
+from datacreate.engines.request import Check, Completion, Messages, Request
 from datacreate.errors import Stopped
 from datacreate.formats.example import Json
 from datacreate.runs.config import CreateConfig

@@ -30,10 +30,11 @@ from typing import Any
 
 from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.create import create
-from datacreate.engines.base import Completion, Request
 from datacreate.engines.client import Engine
 from datacreate.engines.factory import make_engine, server_commands
+from datacreate.engines.kind import Workload
 from datacreate.engines.local import LocalServer
+from datacreate.engines.request import Completion, Request
 from datacreate.engines.settings import EngineOptions
 from datacreate.hardware import cpu_flags
 from datacreate.runs.config import CreateConfig
@@ -121,7 +122,7 @@ def measure_speed(model: str, engine: str, count: int, in_flight: int) -> dict[s
 def running(model: str, options: EngineOptions) -> Iterator[str]:
     """A server of the model, as `create` starts it; its address."""
     with tempfile.TemporaryDirectory() as folder:
-        [command] = server_commands(resolve(model, "instruct"), options)
+        [command] = server_commands(resolve(model, "instruct"), options, Workload())
         server = LocalServer(command, "", Path(folder, "log"))
         server.launch()
         try:
@@ -158,7 +159,7 @@ def raw_tokens_per_second(url: str, requests: list[Request], length: int, in_fli
 
 def measure_contention(model: str, engine: str) -> dict[str, float]:
     messages = [{"role": "user", "content": "Write a story about a lighthouse."}]
-    from datacreate.engines.base import Sampling
+    from datacreate.engines.request import Sampling
 
     requests = [Request(number, messages, None, Sampling(64)) for number in range(8)]
     with running(model, EngineOptions.model_validate({"engine": engine, "max_num_seqs": 8})) as url:

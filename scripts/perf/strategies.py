@@ -31,7 +31,7 @@ from creation import EXAMPLE, MODEL, InstantEngine
 
 from datacreate.create import create
 from datacreate.dataset_metrics import DatasetMetrics
-from datacreate.engines.base import Completion, Request, max_in_flight
+from datacreate.engines.request import Completion, Request, max_in_flight
 from datacreate.messages import markdown_table
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory

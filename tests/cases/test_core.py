@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.errors import ExampleError, TrainingError, UsageError
 from datacreate.filtering import DatasetFilterSettings, filter_rows
 from datacreate.finetuning.rows import read_source, training_set

@@ -69,7 +69,7 @@ def test_a_served_model_verifies_rows(tmp_path: Path, url: str) -> None:
         (["--url", ""], "--url (empty): neither an address"),
         (["--url", "http://a:1", "--engine", "vllm"], "--url: that is for running servers"),
         (["--url", "http://a:1", "--dtype", "float32"], "--dtype: running servers have loaded their models"),
-        (["--engine", "llamacpp", "--replicas", "2"], "--replicas: only vLLM has that setting"),
+        (["--engine", "llamacpp", "--replicas", "2"], "--replicas: llama.cpp has no such setting"),
         (["--servers", "2"], "--servers: that is for running servers"),
         (["--request-timeout", "inf", "--url", "http://a:1"], "--request-timeout inf: "),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from datacreate import filtering
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from tests.benchmarks.conftest import imported
 from tests.inprocess import run
 from tests.making import COMMONSENSE, examples, make

@@ -20,10 +20,12 @@ from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.engines import factory
 from datacreate.engines.addresses import Address, Addresses
 from datacreate.engines.factory import Endpoint, serving, wait_for_end
-from datacreate.engines.local import LocalServer, ServerCommand
+from datacreate.engines.kind import ServerCommand
+from datacreate.engines.llamacpp import LLAMACPP
+from datacreate.engines.local import LocalServer
 from datacreate.engines.settings import EngineOptions
+from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable
-from datacreate.hardware import has_llamacpp
 from tests.engines.helpers import make
 from tests.inprocess import typed
 from tests.process import ROOT
@@ -38,15 +40,15 @@ from tests.servers import until
         (["--", "--served_model_name=x"], "--served_model_name=x: datacreate sets this argument"),
         (["--", "--ssl-keyfile", "key.pem"], "--ssl-keyfile: datacreate sets this argument"),
         (["--max-num-seqs", "-1"], "--max-num-seqs -1: "),
-        (["--engine", "llamacpp", "--dtype", "float16"], "--dtype: only vLLM has that setting"),
-        (["--engine", "llamacpp", "--", "--seed", "1"], "--seed: only vLLM's server accepts"),
+        (["--engine", "llamacpp", "--dtype", "float16"], "--dtype: llama.cpp has no such setting"),
+        (["--engine", "llamacpp", "--", "--seed", "1"], "--seed: llama.cpp's server accepts no"),
     ],
 )
 def test_invalid_settings_are_one_line(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
 ) -> None:
     if words[0] == "--":  # for vLLM's server
-        monkeypatch.setattr(factory, "choose", lambda *_: "vllm")
+        monkeypatch.setattr(factory, "choose", lambda *_: VLLM)
         monkeypatch.setattr(
             factory, "server_commands", lambda *_, **__: pytest.fail("the model is converted")
         )
@@ -67,10 +69,11 @@ def test_a_port_in_use_and_an_invalid_key_are_refused(
 
 def test_the_engine_is_that_of_a_small_run(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU with bfloat16, where both engines suit, llama.cpp starts in seconds."""
-    for name, value in (("vllm_build", "cpu"), ("cpu_has_bf16", True), ("has_llamacpp", True)):
-        monkeypatch.setattr(hardware, name, lambda value=value: value)
+    monkeypatch.setattr(VLLM, "build", lambda: "cpu")
+    monkeypatch.setattr(LLAMACPP, "build", lambda: "llamacpp")
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
 
-    def commands(_: Checkpoint, options: EngineOptions, **__: object) -> None:
+    def commands(_: Checkpoint, options: EngineOptions, *__: object) -> None:
         raise EngineError(f"chosen: {options.engine}")
 
     monkeypatch.setattr(factory, "server_commands", commands)
@@ -95,10 +98,9 @@ Serving = Callable[..., AbstractContextManager[LocalServer]]
 def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serving:
     """`serving` with a Python script as the server, registered in tmp_path/servers."""
 
-    monkeypatch.setattr(factory, "_check_arguments", lambda *_: None)
-
     def start(script: str, *more: str) -> AbstractContextManager[LocalServer]:
-        command = ServerCommand("llama.cpp", "tiny", (sys.executable, "-c", script), {}, 4)
+        monkeypatch.setattr(factory, "choose", lambda *_: VLLM)
+        command = ServerCommand(VLLM, "tiny", (sys.executable, "-c", script), {}, 4)
         monkeypatch.setattr(factory, "server_commands", lambda *_, **__: [command])
         checkpoint = resolve(str(tiny_gguf), "instruct")
         endpoint = Endpoint(register_dir=tmp_path / "servers")
@@ -121,13 +123,13 @@ def test_a_server_is_registered_while_it_is_ready(serving_script: Serving, tmp_p
 def test_a_server_that_ends_before_it_is_ready_is_not_registered(
     serving_script: Serving, tmp_path: Path
 ) -> None:
-    says = r"llama.cpp server for tiny ended \(exit code 1\)"
+    says = r"vLLM server for tiny ended \(exit code 1\)"
     with pytest.raises(EngineError, match=says), serving_script("raise SystemExit(1)"):
         raise AssertionError("it is not ready")
     assert list((tmp_path / "servers").iterdir()) == []
 
 
-@pytest.mark.skipif(not has_llamacpp(), reason="llama.cpp (xllamacpp) is not installed here")
+@pytest.mark.skipif(not LLAMACPP.build(), reason="llama.cpp (xllamacpp) is not installed here")
 def test_a_run_uses_a_registered_server_and_sigterm_stops_it(
     tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,13 +12,16 @@ from datacreate import hardware
 from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, with_adapter
 from datacreate.checkpoints.checkpoint import Adapter
 from datacreate.checkpoints.presets import Preset, load_presets
-from datacreate.engines import llamacpp, local, vllm
+from datacreate.engines import kind
 from datacreate.engines.factory import choose, gpu_groups
-from datacreate.engines.llamacpp import llamacpp_command
-from datacreate.engines.vllm import WORTH_COMPILING, vllm_command
+from datacreate.engines.kind import Workload
+from datacreate.engines.llamacpp import LLAMACPP
+from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import check_build, listed_gpus, visible_gpus
 from tests.tiny_model import write_safetensors
+
+BF16_CPU = frozenset({"avx512_bf16"})
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +31,13 @@ def safetensors(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture
 def gguf(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
-    monkeypatch.setattr(llamacpp, "has_llamacpp", lambda: True)
+    monkeypatch.setattr(LLAMACPP, "build", lambda: "llamacpp")
     return resolve(str(tiny_gguf), "instruct")
 
 
 @pytest.fixture
 def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm, "vllm_build", lambda: "cpu")
+    monkeypatch.setattr(VLLM, "build", lambda: "cpu")
 
 
 @pytest.mark.parametrize(
@@ -59,12 +62,13 @@ def test_auto_chooses_by_machine_and_count(
     of_gguf: str,
     of_safetensors: str,
 ) -> None:
-    for name, value in (("vllm_build", build), ("cpu_has_bf16", bf16), ("has_llamacpp", has_llamacpp)):
-        monkeypatch.setattr(hardware, name, lambda value=value: value)
+    monkeypatch.setattr(VLLM, "build", lambda: build)
+    monkeypatch.setattr(LLAMACPP, "build", lambda: "llamacpp" if has_llamacpp else None)
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: BF16_CPU if bf16 else frozenset())
 
     def chosen(checkpoint: Checkpoint) -> str:
         try:
-            return " ".join(choose(checkpoint, "auto", WORTH_COMPILING + change) for change in (-1, 0))
+            return " ".join(choose(checkpoint, "auto", count).name for count in (499, 500))
         except EngineError as error:
             return str(error)
 
@@ -73,32 +77,34 @@ def test_auto_chooses_by_machine_and_count(
 
 
 def test_llama_cpp_has_fewer_slots_with_a_longer_context(gguf: Checkpoint, safetensors: Checkpoint) -> None:
-    usual, long = (llamacpp_command(gguf, EngineSettings(max_model_len=tokens)) for tokens in (None, 4096))
+    usual, long = (
+        LLAMACPP.command(gguf, EngineSettings(max_model_len=tokens), Workload()) for tokens in (None, 4096)
+    )
     assert usual.slots == 2 * long.slots
-    assert llamacpp_command(gguf, EngineSettings(max_num_seqs=3)).slots == 3
+    assert LLAMACPP.command(gguf, EngineSettings(max_num_seqs=3), Workload()).slots == 3
     with pytest.raises(EngineError, match="tiny has a context length of 4096 tokens"):
-        llamacpp_command(gguf, EngineSettings(max_model_len=10**6))
+        LLAMACPP.command(gguf, EngineSettings(max_model_len=10**6), Workload())
     with pytest.raises(EngineError, match=r"tiny: llama\.cpp loads only GGUF files; .*--engine vllm"):
-        llamacpp_command(safetensors, EngineSettings())
+        LLAMACPP.command(safetensors, EngineSettings(), Workload())
 
 
 @pytest.mark.usefixtures("on_a_cpu")
 def test_a_model_larger_than_the_memory_is_refused_with_the_numbers(
     gguf: Checkpoint, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "free_memory_gib", lambda: 0.1)
+    monkeypatch.setattr(kind, "free_memory_gib", lambda: 0.1)
     with pytest.raises(EngineError, match=r"tiny needs about 0\.\d GiB \(.*0\.1 GiB are free; use a smaller"):
-        llamacpp_command(gguf, EngineSettings())
+        LLAMACPP.command(gguf, EngineSettings(), Workload())
     with pytest.raises(
         EngineError, match=r"tiny needs about 3.5 GiB \(0.0 weights, 1.0 cache, 2.5 overhead\)"
     ):
-        vllm_command(safetensors, EngineSettings())
+        VLLM.command(safetensors, EngineSettings(), Workload())
 
 
 @pytest.mark.usefixtures("on_a_cpu")
 def test_the_command_line_of_vllm_agrees_with_the_record(safetensors: Checkpoint) -> None:
     settings = EngineSettings(dtype="float32", max_model_len=100_000, kv_cache_gib=2)
-    command = vllm_command(safetensors, settings, count=5)
+    command = VLLM.command(safetensors, settings, Workload(count=5))
     words = " ".join(command.arguments)
     assert "--max-model-len 4096 " in words  # all that the model has
     assert "--served-model-name tiny " in words
@@ -108,13 +114,13 @@ def test_the_command_line_of_vllm_agrees_with_the_record(safetensors: Checkpoint
     assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "2"
     assert (command.record["dtype"], command.record["kv_cache_gib"]) == ("float32", 2)
     trusted = Checkpoint("tiny", safetensors.path, safetensors.sha256, None, trust_remote_code=True)
-    assert "--trust-remote-code" in vllm_command(trusted, EngineSettings()).arguments
+    assert "--trust-remote-code" in VLLM.command(trusted, EngineSettings(), Workload()).arguments
 
 
 @pytest.mark.usefixtures("on_a_cpu")
 def test_an_adapter_is_served_under_the_name_of_the_model(safetensors: Checkpoint) -> None:
     model = with_adapter(safetensors, Adapter("mine", Path("/mine"), "ab" * 32, 9))
-    words = " ".join(vllm_command(model, EngineSettings()).arguments)
+    words = " ".join(VLLM.command(model, EngineSettings(), Workload()).arguments)
     assert "--served-model-name tiny with mine-base " in words
     assert "--lora-modules tiny with mine=/mine" in words
     assert "--max-lora-rank 16 " in words
@@ -122,7 +128,7 @@ def test_an_adapter_is_served_under_the_name_of_the_model(safetensors: Checkpoin
 
 @pytest.fixture
 def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm, "vllm_build", lambda: "gpu")
+    monkeypatch.setattr(VLLM, "build", lambda: "gpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
 
 
@@ -132,13 +138,19 @@ def test_flashinfer_is_used_only_with_its_precompiled_kernels(
 ) -> None:
     versions = {"flashinfer-python": "0.7.0.post1", "flashinfer-cubin": "0.7.0.post1"}
     monkeypatch.setattr(hardware, "installed_version", versions.get)
-    environment = vllm_command(safetensors, EngineSettings()).environment
+    environment = VLLM.command(safetensors, EngineSettings(), Workload()).environment
     assert environment["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
     assert "127.0.0.1" in environment["FLASHINFER_CUBINS_REPOSITORY"]
     monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "1")
-    assert vllm_command(safetensors, EngineSettings()).environment["VLLM_USE_FLASHINFER_SAMPLER"] == "1"
+    assert (
+        VLLM.command(safetensors, EngineSettings(), Workload()).environment["VLLM_USE_FLASHINFER_SAMPLER"]
+        == "1"
+    )
     versions["flashinfer-jit-cache"] = "0.7.0.post1+cu130"
-    assert "FLASHINFER_CUBINS_REPOSITORY" not in vllm_command(safetensors, EngineSettings()).environment
+    assert (
+        "FLASHINFER_CUBINS_REPOSITORY"
+        not in VLLM.command(safetensors, EngineSettings(), Workload()).environment
+    )
 
 
 @pytest.mark.usefixtures("on_a_gpu")
@@ -155,8 +167,8 @@ def test_a_gpu_gets_as_many_requests_as_vllm_processes_by_default(
     gpus: list[str], slots: int, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "nvidia_smi", lambda *_: "\n".join(gpus) + "\n")
-    assert vllm_command(safetensors, EngineSettings()).slots == slots
-    assert vllm_command(safetensors, EngineSettings(max_num_seqs=7)).slots == 7
+    assert VLLM.command(safetensors, EngineSettings(), Workload()).slots == slots
+    assert VLLM.command(safetensors, EngineSettings(max_num_seqs=7), Workload()).slots == 7
 
 
 GPU_PRESETS = [
@@ -167,7 +179,7 @@ GPU_PRESETS = [
 @pytest.mark.usefixtures("on_a_gpu")
 @pytest.mark.parametrize("preset", GPU_PRESETS, ids=lambda preset: preset.name)
 def test_the_command_line_of_a_preset(preset: Preset, safetensors: Checkpoint) -> None:
-    found = " ".join(vllm_command(safetensors, preset.engine).arguments[3:])
+    found = " ".join(VLLM.command(safetensors, preset.engine, Workload()).arguments[3:])
     found = re.sub(r"^--model \S+ --served-model-name tiny --structured-outputs-config {.*} ", "", found)
     engine = preset.engine
     wanted = [
@@ -185,15 +197,15 @@ def test_the_command_line_of_a_preset(preset: Preset, safetensors: Checkpoint) -
 
 @pytest.mark.usefixtures("on_a_gpu")
 def test_quantization_and_the_type_of_the_cache_are_passed_to_vllm(safetensors: Checkpoint) -> None:
-    command = vllm_command(safetensors, EngineSettings(quantization="fp8", kv_cache_dtype="fp8"))
+    command = VLLM.command(safetensors, EngineSettings(quantization="fp8", kv_cache_dtype="fp8"), Workload())
     assert "--kv-cache-dtype fp8 --quantization fp8" in " ".join(command.arguments)
     assert (command.record["quantization"], command.record["kv_cache_dtype"]) == ("fp8", "fp8")
 
 
 def test_a_missing_vllm_is_one_line(safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm, "vllm_build", lambda: None)
+    monkeypatch.setattr(VLLM, "build", lambda: None)
     with pytest.raises(EngineError, match=r"vLLM is not installed; .*--engine llamacpp"):
-        vllm_command(safetensors, EngineSettings())
+        VLLM.command(safetensors, EngineSettings(), Workload())
 
 
 @pytest.mark.usefixtures("on_a_gpu")
@@ -205,7 +217,7 @@ def test_the_gpu_build_does_not_start_without_a_gpu(
     with pytest.raises(
         EngineError, match=r"^tiny: the installed build is for NVIDIA GPUs, and this process has"
     ):
-        vllm_command(safetensors, EngineSettings())
+        VLLM.command(safetensors, EngineSettings(), Workload())
 
 
 def test_a_job_on_a_node_that_does_not_suit_the_build_fails_at_once(
@@ -226,7 +238,7 @@ def test_a_job_on_a_node_that_does_not_suit_the_build_fails_at_once(
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     with pytest.raises(EngineError, match=r"run scripts/setup --gpu"):
         choose(gguf, "auto", 5)
-    assert choose(gguf, "llamacpp", 5) == "llamacpp"  # what the user asked for
+    assert choose(gguf, "llamacpp", 5) is LLAMACPP  # what the user asked for
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     check_build(notes.append)
     monkeypatch.setattr(hardware, "vllm_build", lambda: "gpu")

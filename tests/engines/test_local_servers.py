@@ -15,18 +15,21 @@ import psutil
 import pytest
 
 from datacreate.checkpoints import resolve
-from datacreate.engines.base import Completion, Request, Sampling, scoring
 from datacreate.engines.factory import make_engine
+from datacreate.engines.llamacpp import LLAMACPP
+from datacreate.engines.request import Completion, Request, Sampling, scoring
 from datacreate.engines.settings import EngineOptions
+from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable
-from datacreate.hardware import has_llamacpp, vllm_build
 from tests.engines.helpers import MESSAGES, Notes, failed_requests, make
 from tests.making import COMMONSENSE
 from tests.process import ROOT
 from tests.servers import until
 from tests.tiny_model import write_gguf, write_safetensors
 
-needs_llamacpp = pytest.mark.skipif(not has_llamacpp(), reason="llama.cpp (xllamacpp) is not installed here")
+needs_llamacpp = pytest.mark.skipif(
+    not LLAMACPP.build(), reason="llama.cpp (xllamacpp) is not installed here"
+)
 
 
 def servers_of(pid: int) -> list[psutil.Process]:
@@ -52,7 +55,7 @@ def make_local(run_dir: Path, model: Path, notes: Notes, count: int = 30) -> Non
             "vllm",
             marks=[
                 pytest.mark.model,
-                pytest.mark.skipif(vllm_build() is None, reason="vLLM is not installed"),
+                pytest.mark.skipif(not VLLM.build(), reason="vLLM is not installed"),
             ],
         ),
     ],

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.engines.base import Request, Sampling, scoring
 from datacreate.engines.protocol import Unavailable, read
+from datacreate.engines.request import Request, Sampling, scoring
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=5),

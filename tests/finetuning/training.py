@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.finetuning.encoder import Inputs, encode, load_tokenizer
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Model, Training

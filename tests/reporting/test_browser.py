@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from datacreate.dataset_metrics import DatasetMetrics
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.messages import visible
 from datacreate.reporting.render import as_page
 from datacreate.reporting.run_page import write_run_page

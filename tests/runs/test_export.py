@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.errors import RunError, UsageError
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import assign_families, export

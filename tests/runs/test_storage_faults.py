@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.errors import DatacreateError, EngineError, LogDamaged
 from tests.inprocess import run
 from tests.making import COMMONSENSE, make, train

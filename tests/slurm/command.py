@@ -13,7 +13,7 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-from datacreate.engines.base import Completion
+from datacreate.engines.request import Completion
 from tests.scripted import ScriptedEngine, answering
 from tests.servers import Server
 

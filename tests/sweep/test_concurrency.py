@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from datacreate.engines.addresses import Address
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.errors import Stopped
 from datacreate.sweep import Sweep, load_plan
 from datacreate.sweep.folder import run_process

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from datacreate.checkpoints import Checkpoint
 from datacreate.create import create
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.request import Completion, Request
 from datacreate.errors import EngineError, NoProgress, UsageError
 from datacreate.formats.example import Json
 from datacreate.runs.config import CreateConfig

@@ -1,0 +1,152 @@
+"""What differs between kinds of servers: the requests that they understand, and how an engine is started here.
+
+An engine's module (llamacpp.py is an example) has a subclass of `EngineKind`, and its instance is in `ENGINES`
+(settings.py).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.errors import EngineError, UsageError
+from datacreate.hardware import free_memory_gib
+from datacreate.messages import Notify, no_notify
+
+_LONG_RUN = 500  # examples
+
+Send = Callable[[str, dict[str, Any] | None], Awaitable[tuple[int, Any]]]
+"""Path, and body for a POST -> HTTP status, and the JSON or text of the response."""
+
+FindingState = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check of `datacreate doctor`; `fix` says what to do."""
+
+    name: str
+    state: FindingState
+    message: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True)
+class Recognized:
+    """What a server says about itself, not checked."""
+
+    version: object
+    slots: object = None  # requests that it processes at once
+    context: object = None  # tokens of a prompt and its answer
+
+
+class ServerKind:
+    """A server with the standard OpenAI-compatible API only. Subclasses describe extensions."""
+
+    title = ""  # the name in messages
+    penalty_field = "repetition_penalty"
+    compact_grammar = False  # whether it may accept llguidance grammars
+    self_test_fields: Mapping[str, Any] = {}  # for requests of a self-test
+
+    def scoring_fields(self, tokens: Sequence[int] | None) -> dict[str, Any]:
+        """The fields for the most probable tokens of an answer; `tokens`: those of the choices, if known."""
+        return {"logprobs": True, "top_logprobs": 20}  # the most that the API allows
+
+    def text_tokens(self, model: str, text: str) -> dict[str, Any] | None:
+        """The body of a /tokenize request for a text without special tokens. None: it has no tokenizer."""
+        return None
+
+    async def prompt_tokens(self, send: Send, model: str, prompt: dict[str, Any]) -> dict[str, Any] | None:
+        """The body of a /tokenize request for a prompt with its chat template; None: it cannot count its tokens."""
+        return None
+
+    async def after_checks(self, send: Send, slots: int) -> None:
+        """Prepare a server of this machine that has passed its self-test."""
+
+
+STANDARD = ServerKind()
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What servers are started for."""
+
+    count: int = _LONG_RUN  # examples
+    models: int = 1  # that share this machine
+    gpus: tuple[str, ...] = ()  # that a server may use; empty: all
+    notify: Notify = no_notify
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a server that starts slowly, and is then faster, is worth its start."""
+        return self.count >= _LONG_RUN
+
+
+class EngineKind(ServerKind, ABC):
+    """A server that datacreate can start on this machine."""
+
+    name: str  # of `--engine`
+    packages: tuple[str, ...]  # of Python, one for each build
+    module: str
+    use: str  # what it is needed for
+    key_variable: str  # the environment variable of its API key
+    settings: tuple[str, ...] = ()  # fields of `EngineOptions` that not every engine has
+    gpu_share: float | None = None  # of a GPU's memory that it uses by default
+    uses_torch = True  # then the installed build of torch must suit this machine
+
+    @abstractmethod
+    def build(self) -> str | None:
+        """The installed build, by its option of scripts/setup; None if it is not installed."""
+
+    @abstractmethod
+    def suitability(self, *, gguf: bool, long_run: bool) -> int:
+        """How well it suits a GGUF file or safetensors here, for `--engine auto`, which uses the highest.
+
+        0: it cannot load the model or is not installed. 1: it is slow. 2: it is fast. 3: it is faster.
+        """
+
+    @abstractmethod
+    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
+        """The command that serves a checkpoint. EngineError if this machine cannot do it."""
+
+    @abstractmethod
+    async def recognize(self, send: Send, model: str) -> Recognized | None:
+        """What a server says about itself; None if it is of another kind."""
+
+    def copies(self, more: Sequence[str]) -> int:
+        """How many copies of the model the user's further arguments for the server start.
+
+        UsageError for arguments that it does not accept.
+        """
+        raise UsageError(
+            f"{more[0]}: {self.title}'s server accepts no options after --; remove them, or use another --engine"
+        )
+
+    def findings(self, install: str) -> list[Finding]:
+        """Problems that `doctor` reports, besides imports that fail. `install`: the command that installs it."""
+        return []
+
+
+@dataclass(frozen=True)
+class ServerCommand:
+    """How to start one server of a model, without its address and key."""
+
+    engine: EngineKind
+    model: str
+    arguments: tuple[str, ...]  # `--host HOST --port PORT` is added
+    environment: Mapping[str, str]
+    slots: int
+    record: Mapping[str, object] = field(default_factory=dict)  # for a run's config.json
+
+
+def check_memory(name: str, weights: float, cache: float, overhead: float, advice: str) -> None:
+    """Raise EngineError, with the numbers in GiB, if a model needs more memory than this machine has free."""
+    needed, free = weights + cache + overhead, free_memory_gib()
+    if needed > free:
+        raise EngineError(
+            f"{name} needs about {needed:.1f} GiB ({weights:.1f} weights, {cache:.1f} cache, {overhead:.1f} "
+            f"overhead), {free:.1f} GiB are free; use a smaller model, or {advice}"
+        )
