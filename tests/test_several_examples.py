@@ -189,7 +189,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     ),
     "options.jsonl": (
         '{"q": "Who?", "options": ["a", "b"], "label": "a"}\n{"q": "Why?", "options": ["c"], "label": "c"}\n',
-        "options.jsonl: line 2: options: 1 options, but another example has 2; make them alike",
+        "options.jsonl: line 2: options: all examples need the same number of options",
     ),
     "answer.jsonl": (
         "".join(json.dumps({**COMMONSENSE, "label": label}) + "\n" for label in ("stand", "oven", "roof")),
