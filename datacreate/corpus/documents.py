@@ -69,9 +69,9 @@ def find_files(paths: Sequence[str]) -> list[Path]:
         try:
             kind = path.stat().st_mode
         except OSError as error:
-            why = f"cannot be read ({error.strerror})"
-            why = "no such file or folder" if isinstance(error, FileNotFoundError) else why
-            raise UsageError(f"--corpus {shown(path)}: {why}; {_READABLE}") from None
+            raise UsageError(
+                f"--corpus {shown(path)}: cannot be read ({error.strerror}); {_READABLE}"
+            ) from None
         if stat.S_ISDIR(kind):
             found |= dict.fromkeys(_files_in(path))
         elif not stat.S_ISREG(kind) or _ending(path) not in _ENDINGS:
@@ -128,11 +128,9 @@ def read_documents(file: Path, field: str | None, note: Callable[[Path, str], No
                 f"larger than {_LARGEST >> 20} MiB; divide it into files, or into rows of a .jsonl file"
             )
         text = _text(file.read_bytes(), ending)
-    except OSError as error:
-        note(file, f"{name}: left out: cannot be read ({error.strerror})")
-        return
-    except ValueError as error:
-        note(file, f"{name}: left out: {one_line(str(error))}")
+    except (OSError, ValueError) as error:
+        why = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else one_line(str(error))
+        note(file, f"{name}: left out: {why}")
         return
     if text.strip():
         yield Document(file, None, text, ending != ".txt")

@@ -84,14 +84,12 @@ def _from_names(options: FormatOptions) -> InferredFormat:
 
 
 def _check_paths(paths: Iterable[FieldPath]) -> None:
-    """Refuse a field without a name, and a field that is also an object with fields."""
+    """Refuse a field without a name, and a field inside another one."""
     known = set(paths)
     for path in known:
-        if not all(path):
-            raise UsageError(f"{dotted(path)!r}: a field needs a name; name it")
-        if inside := next((path[:end] for end in range(1, len(path)) if path[:end] in known), None):
+        if not all(path) or any(path[:end] in known for end in range(1, len(path))):
             raise UsageError(
-                f"{dotted(inside)} has the field {dotted(path)}, so it is no text; remove one of them"
+                f"{dotted(path)!r}: a field needs a name, and cannot be a part of another one; change it"
             )
 
 

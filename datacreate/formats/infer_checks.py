@@ -70,19 +70,22 @@ def check_layout(
 
 def check_alike(roles: Roles, example: Example, first: Example) -> None:
     """Raises ExampleError for another number of options, other keys, tools, or another start of a conversation."""
-    for role in ("options", "keys", "tools", "turns"):
-        path = getattr(roles, role)
-        value, wanted = value_at(example.values, path), value_at(first.values, path)
-        if role == "options":
-            value, wanted = (len(listed or ()) for listed in (value, wanted))
-        elif role == "turns":
-            value, wanted = (listed and as_messages(listed)[0]["role"] for listed in (value, wanted))
-        if value != wanted:
-            different = {
-                "options": f"{value} options, but another example has {wanted}",
-                "turns": f"begins with {value}, but another example with {wanted}",
-            }.get(role, f"not the same {role} as in another example")
-            raise ExampleError(f"{example.where}{dotted(path)}: {different}; make them alike")
+
+    def form(values: Mapping[str, Json]) -> dict[FieldPath | None, Json]:
+        turns = value_at(values, roles.turns)
+        return {
+            roles.options: len(value_at(values, roles.options) or ()),
+            roles.turns: turns and as_messages(turns)[0]["role"],
+            **{path: value_at(values, path) for path in (roles.keys, roles.tools)},
+        }
+
+    wanted = form(first.values)
+    for path, value in form(example.values).items():
+        if path and value != wanted[path]:
+            raise ExampleError(
+                f"{example.where}{dotted(path)}: all examples need the same number of options with the same letters, "
+                "the same tools, and the same first message; make them alike"
+            )
 
 
 def check_answer_values(roles: Roles, own: Schema, example: Example) -> None:

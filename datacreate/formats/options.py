@@ -176,9 +176,7 @@ def field_overrides(example: Example, options: FormatOptions) -> dict[FieldPath,
             if isinstance(wanted, str):
                 keywords = _range(wanted, type(first), f"{option} {name}={wanted}")
             else:
-                separator = "," if name in options.labels else f" --label {name}="
-                flag = option if name in options.labels else "--label"
-                keywords = _labels(wanted, type(first), f"{flag} {name}={separator.join(wanted)}")
+                keywords = _labels(wanted, type(first), f"{option} {name}={','.join(wanted)}")
             schemas[path] = {"type": JSON_TYPES[type(first)], **keywords}
             if is_list:
                 schemas[path] = {"type": "array", "items": schemas[path]}

@@ -117,9 +117,9 @@ class Candidate:
         """The candidate of a valid example."""
         inputs, passage = format.input_texts(values), format.passage(values)
         key = normalize_text("\n".join(inputs))
-        passage = passage if passage in inputs else ""
-        known = hashlib.sha256(passage.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        passage_id = known if passage and format.context_is_given else ""
+        passage, passage_id = passage if passage in inputs else "", ""
+        if passage and format.context_is_given:
+            passage_id = hashlib.sha256(passage.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         return cls(Example(values), inputs, key, format.compared_text(values), passage, passage_id)
 
 
@@ -204,15 +204,13 @@ def validate_example(
     """
     if not format.roles.answer_start:  # outer spaces also count
         values = normalize_values(values, format.schema)
-    error = _first_error(values, format, allow_empty)
-    if error is not None:
-        return Reject(error[0], shorten(values), error[1])
-    candidate = Candidate.of(values, format)
-    texts = format.texts_beside_passage(values) if format.roles.inputs else [candidate.text]
-    if any(map(_WORD.search, texts)):
-        return candidate
-    fields = ", ".join(map(dotted, format.roles.inputs))
-    return Reject(Reason.BLANK, shorten(values), f"no text in the input {fields}" if fields else "")
+    try:
+        found = _checked(values, format, allow_empty)
+    except KeyError as missing:  # a schema may allow what the roles of its fields do not
+        found = Reason.SCHEMA_VIOLATION, f"the field {missing.args[0]} is missing"
+    except TypeError:
+        found = Reason.SCHEMA_VIOLATION, f"a field has not the type of the format {format.name}"
+    return found if isinstance(found, Candidate) else Reject(found[0], shorten(values), found[1])
 
 
 def answer_repeats_input(candidate: Candidate, format: TaskFormat) -> bool:
@@ -230,14 +228,15 @@ def answer_repeats_input(candidate: Candidate, format: TaskFormat) -> bool:
 
 def copies_passage(candidate: Candidate) -> bool:
     """Whether the inputs beside a given passage only repeat a part of it, of `MIN_COPIED_WORDS` or more."""
+    if not candidate.passage_id:
+        return False
     asked = normalize_text(candidate.question)
-    is_long = asked.count(" ") >= MIN_COPIED_WORDS - 1
-    return bool(candidate.passage_id) and is_long and asked in normalize_text(candidate.passage)
+    return asked.count(" ") >= MIN_COPIED_WORDS - 1 and asked in normalize_text(candidate.passage)
 
 
-def _first_error(
+def _checked(
     values: Mapping[str, Json], format: TaskFormat, allow_empty: bool
-) -> tuple[Reason, str] | None:
+) -> Candidate | tuple[Reason, str]:
     texts = format.free_texts(values)
     if any(map(_INVALID.search, texts)):
         return Reason.INVALID_CHARACTERS, ""
@@ -250,7 +249,12 @@ def _first_error(
     for rule in sorted(format.rules):
         if not rule_holds(rule, format.answers, values):
             return _REASON_OF_RULE[rule], ""
-    return None
+    candidate = Candidate.of(values, format)
+    inputs = format.texts_beside_passage(values) if format.roles.inputs else [candidate.text]
+    if any(map(_WORD.search, inputs)):
+        return candidate
+    fields = ", ".join(map(dotted, format.roles.inputs))
+    return Reason.BLANK, f"no text in the input {fields}" if fields else ""
 
 
 def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reason, str]:

@@ -170,7 +170,7 @@ class RowView:
 def share_charts(summary: Mapping[str, Any], view: RowView) -> list[Chart]:
     """Shares of labels, of each attribute's values, and of generators; then depths."""
     groups: dict[str, Mapping[str, int]] = {"Labels": summary["labels"]}
-    groups |= {f"Attribute {name}": counts for name, counts in (summary.get("attributes") or {}).items()}
+    groups |= {f"Attribute {name}": counts for name, counts in summary["attributes"].items()}
     groups["Models"] = summary["generators"]
     depths = Counter({(int(depth), 0): count for depth, count in summary["depths"].items()})
     return [

@@ -301,10 +301,7 @@ class ReviewSession:
         raise."""
         row, format, spec = change.row, self.format, self.config.spec
         assert change.values is not None, "an edit has values"
-        try:
-            found = validate_example(change.values, format)
-        except (KeyError, TypeError):
-            raise Refused(f"a field has not the type of the format {format.name}") from None
+        found = validate_example(change.values, format)
         if isinstance(found, Candidate):
             found = find_length_error(found, row.commit.attributes, spec.attributes) or found
         if isinstance(found, Reject):

@@ -122,19 +122,9 @@ def _rows_of_run(run: RunDirectory) -> Rows:
 def _checked(row: RawRow, format: TaskFormat) -> Row | InvalidRow:
     if row.error:
         return InvalidRow(row.number, row.line, Reason.INVALID_JSON, row.error)
-    found = _validated(row.values, format)
+    found = validate_example(row.values, format, allow_empty=True)
     if isinstance(found, Candidate):
         return Row(row.number, row.line, found)
-    return InvalidRow(row.number, row.values, *found)
-
-
-def _validated(values: Mapping[str, Json], format: TaskFormat) -> Candidate | tuple[Reason, str]:
-    try:
-        found = validate_example(values, format, allow_empty=True)
-    except KeyError as error:
-        return Reason.SCHEMA_VIOLATION, f"the field {error.args[0]} is missing"
-    except TypeError:
-        return Reason.SCHEMA_VIOLATION, f"a field has not the type of the format {format.name}"
-    if isinstance(found, Candidate):
-        return found
-    return found.reason, found.detail or found.reason.value.replace("_", " ")
+    return InvalidRow(
+        row.number, row.values, found.reason, found.detail or found.reason.value.replace("_", " ")
+    )

@@ -212,7 +212,7 @@ def test_a_column_of_bytes_is_named(tmp_path: Path) -> None:
         (["filter", "-"], "standard input is /dev/stdin"),
         (
             ["schema", "infer", "mine.json", *["--label", "tone=sad"] * 2],
-            "--label tone=sad --label tone=sad: give two or more different values",
+            "--labels tone=sad,sad: give two or more different values",
         ),
     ],
 )

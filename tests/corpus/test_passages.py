@@ -147,7 +147,7 @@ def test_paths_that_are_no_documents_are_errors(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "rows.jsonl").write_text('{"title": "a", "body": "b"}\n')
     for path, why in {
-        "missing": "no such file or folder",
+        "missing": "cannot be read (No such file or directory)",
         "a.xyz": "not a document of a known kind",
         "loop": "Too many levels of symbolic links",
         "rows.jsonl": "name it with --corpus-field (fields: title, body)",

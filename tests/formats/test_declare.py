@@ -62,8 +62,8 @@ def test_named_fields_keep_the_roles_that_are_given() -> None:
     ("options", "message"),
     [
         ({"answer": "topic", "labels": "topic=a,b"}, "--inputs must name the fields"),
-        ({"inputs": "a,a.b"}, "a has the field a.b"),
-        ({"inputs": "a..b"}, "a field needs a name"),
+        ({"inputs": "a,a.b"}, "'a.b': a field needs a name, and cannot be a part of another"),
+        ({"inputs": "a..b"}, "'a..b': a field needs a name"),
         ({"inputs": "text", "answer": "text"}, "named in --inputs and in --answer"),
         ({"inputs": "text", "labels": "topic=a"}, "two or more different values"),
         ({"inputs": "text", "ranges": "stars=high..low"}, "--range stars=high..low"),

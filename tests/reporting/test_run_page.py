@@ -15,6 +15,7 @@ from datacreate.reporting.run_page import RowView, lineage, near_pairs
 from datacreate.runs.directory import RunDirectory
 from tests.inprocess import typed
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, make
+from tests.review.reviews import accept, review
 
 
 def page_of(run: Path) -> str:
@@ -35,6 +36,17 @@ def test_show_writes_the_page_and_replaces_an_older_one(tmp_path: Path, model: s
     assert typed("show", str(tmp_path / "run"), "--html", str(page), "--json").code == 0
     assert page.read_text(encoding="utf-8") == text
     assert [path.name for path in page.parent.iterdir()] == ["page.html"]
+
+
+def test_a_page_says_whether_all_rows_were_reviewed(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, count=5)
+    with review(tmp_path) as session:
+        for row in session.rows[:4]:
+            accept(session, row.number)
+    assert "nobody has read all of them" in page_of(tmp_path)
+    with review(tmp_path) as session:
+        accept(session, 5)
+    assert "people reviewed all of them" in page_of(tmp_path)
 
 
 def test_only_pages_are_replaced(tmp_path: Path, model: str) -> None:

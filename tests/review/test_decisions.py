@@ -20,13 +20,13 @@ from datacreate.review.rows import Change, Selection
 from datacreate.review.session import Refused, reviewing
 from datacreate.runs.decisions import wilson_interval
 from datacreate.runs.directory import RunDirectory
+from tests.corpus.test_runs import QA, questions, sources
 from tests.corpus.texts import passage
 from tests.faults import at, changes_of, contents, forked, killed
 from tests.filters.texts import HashedWords
 from tests.making import NLI, STRATEGIES, examples, make, train
 from tests.review.reviews import LABELED, accept, edit, reject, review
 from tests.scripted import ScriptedEngine, answering
-from tests.test_corpus import QA, questions, sources
 from tests.verifying import FALLBACK, LABELS, THREE_LABELS, YES_NO, guessing, knowing, verified, writing
 
 

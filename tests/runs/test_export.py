@@ -37,7 +37,7 @@ ODD = {
 
 @pytest.fixture
 def run(tmp_path: Path, model: str) -> RunDirectory:
-    """A run of a row for each odd text, which stands in every field.
+    """A run of a row for each odd text, which is in every field.
 
     What a model writes may hold no control characters; what was committed is exported whatever it holds.
     """

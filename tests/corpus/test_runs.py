@@ -8,7 +8,6 @@ import random
 import re
 import signal
 from collections import Counter
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -237,11 +236,3 @@ def test_examples_about_a_passage_of_a_test_set_are_rejected(tmp_path: Path, mod
     summary = make(tmp_path / "run", model, corpus=("docs",), count=40, **changes)
     assert summary["rejected"]["contaminated"] > 0
     assert not any(passage(3) in row["context"] for row in examples(tmp_path / "run"))
-
-
-def test_sources_are_grouped_as_the_rows_are(tmp_path: Path, model: str, docs: Path) -> None:
-    make(tmp_path / "run", model, example=YES_NO, corpus=("docs",), count=40, num_examples=5)
-    contexts = [row["context"] for row in examples(tmp_path / "run")]
-    hashes = [source["sha256"] for source in sources(tmp_path / "run")]
-    sizes = [len(list(group)) for _, group in groupby(contexts)]
-    assert [len(list(group)) for _, group in groupby(hashes)] == sizes
