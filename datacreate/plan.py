@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint
@@ -92,9 +92,14 @@ class RunPlan:
     passages: Passages | None = None  # of the user's documents
 
     def content_of(self, request: int, attributes: Mapping[str, str]) -> RequestContent:
-        """What one request asks for. `attributes`: its value of each dimension, as the prompt names it."""
+        """What one request asks for. `attributes`: its value of each dimension."""
         passage = self.passages.of_request(request).text if self.passages else None
-        return RequestContent(self.spec.instruction, self.spec.label_ratio, attributes, passage)
+        texts = {name: self._described[name][value] for name, value in attributes.items()}
+        return RequestContent(self.spec.instruction, self.spec.label_ratio, texts, passage)
+
+    @cached_property
+    def _described(self) -> dict[str, dict[str, str]]:
+        return described(self.spec.attributes, self.encoding.format)
 
     def text_of(self, parent: Example) -> str:
         """What similarity compares of a parent; of the empty root it is the instruction."""

@@ -28,7 +28,7 @@ from datacreate.formats.validate import Candidate, Reason, Reject, parse_complet
 from datacreate.plan import RunPlan
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, label_question
-from datacreate.runs.attributes import described, find_length_error
+from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, Session, example_line
 from datacreate.runs.summary import RunStats
@@ -79,6 +79,7 @@ class ParsedCompletion:
     pending: PendingRequest
     completion: Completion
     items: tuple[Candidate | Reject, ...]
+    origin: Origin
     questions: Mapping[int, LabelQuestion]  # index of the item -> question for the verifier
     scores: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     scoring_tokens: int = 0
@@ -103,7 +104,6 @@ class RunState:
         self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
         self._schema = lru_cache(maxsize=1024)(self._build_schema)
         self._verification = spec.verification
-        self._described = described(spec.attributes, self._format)
         vectors = accepted if plan.strategy.queue == "coverage" else None
         self._queue = _make_queue(plan, count, vectors)
         self._shots = Shots(plan.roots, spec.shots, self._format)
@@ -134,14 +134,13 @@ class RunState:
         values = self._acceptance.attributes.assign(
             self._requests, self._rate / _REQUEST_MARGIN, self._rng("attributes", self._requests)
         )
-        texts = {name: self._described[name][value] for name, value in values.items()}
         pending = PendingRequest(
             self._requests,
             parent,
             labels,
             pseudo_labels,
             other_shots=self._shots.draw(parent, self._rng("shots", self._requests)),
-            content=self._plan.content_of(self._requests, texts),
+            content=self._plan.content_of(self._requests, values),
             attributes=values,
         )
         self.to_submit.append(pending)
@@ -208,7 +207,7 @@ class RunState:
             self._embedder.encode([candidate.text for candidate in candidates])
         for each in self._filters:
             each.prefetch(candidates)
-        origin = self._origin(pending)
+        origin = Origin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)
         questions: dict[int, LabelQuestion] = {}
         for index, item in enumerate(items if self._verification else ()):
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
@@ -222,15 +221,11 @@ class RunState:
                 )
                 if question is not None:
                     questions[index] = question
-        return ParsedCompletion(pending, completion, tuple(items), questions)
-
-    def _origin(self, pending: PendingRequest) -> Origin:
-        return Origin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)
+        return ParsedCompletion(pending, completion, tuple(items), origin, questions)
 
     def decide(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
         pending, completion, awaits_check = parsed.pending, parsed.completion, self._acceptance.awaits_check
-        origin = self._origin(pending)
         passed: list[Candidate] = []
         rejects: list[Reject] = []
         scored: list[Scored] = []
@@ -242,7 +237,7 @@ class RunState:
             probabilities = round_probabilities(scores) if scores else None
             result, verified = self._acceptance.decide(
                 item,
-                origin,
+                parsed.origin,
                 probabilities,
                 has_label=not pending.pseudo_labels,
                 accepted=0 if awaits_check else len(passed),

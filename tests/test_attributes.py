@@ -222,27 +222,6 @@ def test_max_tokens_hold_as_many_words_as_are_asked_for(tmp_path: Path, model: s
         make(tmp_path / "other", model, script, example=QA, attributes=attributes, count=4)
 
 
-CASES: dict[str, dict[str, Any]] = {
-    "fixed labels": {"example": NLI, "labels": NLI_LABELS},
-    "chains": {"example": QA, "strategy": "random"},
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_killed_run_deals_the_same_values(tmp_path: Path, model: str, case: str) -> None:
-    path = tmp_path / "attributes.yaml"
-    path.write_text("topic: [a, b, c, d]\nlevel: {easy: 0.7, hard: 0.3}\n")
-    how = CASES[case] | {"attributes": path, "count": 120, "concurrency": 7}
-    script = answering(vocabulary=3000)
-    make(tmp_path / "whole", model, ScriptedEngine(script), **how)
-    for dies_after in (3, 1, 9, None):
-        with suppress(EngineError):
-            engine = ScriptedEngine(script, dies_after=dies_after, shuffle=random.Random(dies_after))
-            make(tmp_path / "killed", model, engine, **how)
-    assert train(tmp_path / "killed") == train(tmp_path / "whole")
-    assert counts(tmp_path / "killed") == counts(tmp_path / "whole")
-
-
 @pytest.mark.parametrize("right", [1.0, 0.5])
 def test_values_are_exact_with_a_label_noise_check_and_its_fallback(
     tmp_path: Path, model: str, right: float

@@ -191,6 +191,37 @@ def test_a_finished_run_starts_no_engine_and_embeds_nothing(tmp_path: Path, mode
     assert (embedder.calls, engine.started, engine.closed) == ([], False, True)
 
 
+QUESTIONS = [{**COMMONSENSE, "question": f"Where is thing {index} kept?"} for index in range(3)]
+INPUTS: dict[str, dict[str, Any]] = {
+    "several examples": {"example": QUESTIONS},
+    "several in a prompt": {"example": QUESTIONS, "shots": 3},
+    "accepted ones in a prompt": {"example": QUESTIONS[:2], "shots": 4},
+    "no example": {"example": None, "instruction": "Mails.", "inputs": "subject,body", "labels": "topic=bug,other"},
+    "attributes": {"example": NLI, "labels": NLI_LABELS, "attributes": "attributes.yaml", "concurrency": 7},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_killed_run_of_any_inputs_gives_the_same_bytes(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, name: str, strategy: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("attributes.yaml").write_text("topic: [a, b, c, d]\nlevel: {easy: 0.7, hard: 0.3}\n")
+    settings = INPUTS[name] | {"strategy": strategy, "count": 90}
+    if strategy == "naive" and name == "accepted ones in a prompt":
+        settings["shots"] = 2  # it has no accepted ones in a prompt
+    script = answering(vocabulary=3000)
+    make(tmp_path / "whole", model, ScriptedEngine(script), **settings)
+    for seed, dies_after in enumerate((4, 1, 7, None)):
+        with suppress(EngineError):
+            engine = ScriptedEngine(script, dies_after=dies_after, shuffle=random.Random(seed))
+            make(tmp_path / "killed", model, engine, **settings)
+    assert train(tmp_path / "killed") == train(tmp_path / "whole")
+    whole, killed = commits(tmp_path / "whole"), commits(tmp_path / "killed")
+    assert [each.attributes for each in killed] == [each.attributes for each in whole]
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_an_extended_run_that_is_killed_continues_alike(tmp_path: Path, model: str, strategy: str) -> None:
     for name, deaths in (("whole", [None]), ("killed", [3, 9, 5, None])):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import yaml
 
 from datacreate.benchmarks import formatting_examples
 from datacreate.engines.request import Completion, Request
-from datacreate.errors import EngineError, ExampleError, PromptTooLong, RunMismatch, UsageError
+from datacreate.errors import ExampleError, PromptTooLong, RunMismatch, UsageError
 from datacreate.formats.example import Example
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
@@ -26,7 +24,7 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.runs.formatting_examples import read_examples
 from tests.benchmarks.conftest import choices, claims, home, imported, passages
 from tests.inprocess import run
-from tests.making import COMMONSENSE, STRATEGIES, commits, examples, make, train
+from tests.making import COMMONSENSE, STRATEGIES, commits, examples, make
 from tests.scripted import ScriptedEngine, answering
 
 __all__ = ["home"]  # a fixture
@@ -395,23 +393,7 @@ def test_max_tokens_are_those_of_the_longest_example(tmp_path: Path, model: str)
     assert tokens["long"] == tokens["both"] > tokens["short"]  # type: ignore[operator]
 
 
-# Resume and identity
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize(("roots", "shots"), [(3, 1), (3, 3), (2, 4)])
-def test_a_killed_run_gives_the_same_bytes(
-    tmp_path: Path, model: str, strategy: str, roots: int, shots: int
-) -> None:
-    settings: dict[str, Any] = {"example": questions(roots), "strategy": strategy, "count": 90}
-    if strategy == "naive" and shots > roots:
-        shots = roots
-    make(tmp_path / "whole", model, **settings, shots=shots)
-    for seed, dies_after in enumerate((4, 1, 7, None)):
-        with suppress(EngineError):
-            engine = ScriptedEngine(answering(), dies_after=dies_after, shuffle=random.Random(seed))
-            make(tmp_path / "killed", model, engine, **settings, shots=shots)
-    assert train(tmp_path / "killed") == train(tmp_path / "whole")
+# Identity
 
 
 def test_the_examples_are_part_of_the_identity(tmp_path: Path, model: str) -> None:

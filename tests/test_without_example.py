@@ -10,11 +10,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from datacreate.errors import EngineError, PromptTooLong, RunMismatch
+from datacreate.errors import PromptTooLong, RunMismatch
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.inprocess import run
-from tests.making import STRATEGIES, commits, examples, make, train
+from tests.making import STRATEGIES, commits, examples, make
 from tests.scripted import ScriptedEngine, answering
 
 TASK = "Mails to the support desk of a web host.\nNo names."
@@ -50,17 +50,6 @@ def test_the_first_examples_are_written_from_the_fields_alone(
         assert user.startswith("Write a JSON array" if commit.depth == 0 else "Here is a JSON array")
     depths = {commit.depth for commit in commits(tmp_path / "run")}
     assert depths == {0} if strategy == "naive" else len(depths) > 1
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_resumed_run_ends_with_the_same_bytes(tmp_path: Path, model: str, strategy: str) -> None:
-    settings = {"strategy": strategy, "count": 60, **FIELDS}
-    make(tmp_path / "whole", model, **settings)
-    for completions in (2, 5):
-        with pytest.raises(EngineError):
-            make(tmp_path / "run", model, ScriptedEngine(answering(), dies_after=completions), **settings)
-    make(tmp_path / "run", model, **settings)
-    assert train(tmp_path / "run") == train(tmp_path / "whole")
 
 
 def test_another_instruction_is_another_run(tmp_path: Path, model: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datacreate.cli.options import OutputFile, command, json_option, option, path_argument, path_option
-from datacreate.cli.terminal import echo, print_json, say
+from datacreate.cli.terminal import echo, is_live, print_json, say
 from datacreate.errors import UsageError
 from datacreate.review.rows import FLAGS, Selection
 
@@ -72,8 +71,10 @@ def review(
         )
     if (sample or import_) and selection != Selection():
         raise click.UsageError(f"{'--sample' if sample else '--import'}: remove --label and --flag")
-    if not export and not import_:
-        _check_terminal()
+    if not (export or import_ or (sys.stdin.isatty() and is_live())):
+        raise UsageError(
+            "review needs a terminal; without one use --export FILE.csv, edit the file, then --import it"
+        )
     with reviewing(RunDirectory(run), _metrics, say) as session:
         selection.check(session.format)
         drawn = session.sample(sample, seed) if sample else None
@@ -105,11 +106,3 @@ def _metrics(directory: RunDirectory) -> dict[str, Any]:
     from datacreate.dataset_metrics import DatasetMetrics
 
     return DatasetMetrics().run(directory)
-
-
-def _check_terminal() -> None:
-    dumb = os.environ.get("TERM", "").lower() in ("", "dumb", "unknown")
-    if dumb or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(
-            "review needs a terminal; without one use --export FILE.csv, edit the file, then --import it"
-        )

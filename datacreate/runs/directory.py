@@ -260,7 +260,8 @@ class RunDirectory:
             if self.log_path.is_file():
                 sync(self.log_path)  # first, see RunWriter
             lock.check()
-            self.sources_path.unlink(missing_ok=True)  # its lines are those of the old rows
+            if decisions:  # the lines of sources.jsonl may be those of other rows
+                self.sources_path.unlink(missing_ok=True)
 
     def write_summary(
         self, config: RunConfig, stats: RunStats, compute_metrics: ComputeMetrics | None, notify: Notify
