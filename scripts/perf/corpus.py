@@ -4,9 +4,9 @@
     scripts/perf/corpus.py start [--documents 35000]
     scripts/perf/corpus.py speed [--count 40] [--model NAME] [--url URL]
 
-`start` writes documents of random sentences to a temporary folder and measures `create --dry-run` on them: passages, wall and
-CPU seconds, peak memory. `speed` creates the same number of examples from the first formatting example of the tutorial
-without and with its handbook as corpus, without verification, and prints the ratio. docs/results.md has the results.
+`start` writes documents of random sentences to a temporary folder and measures `create --dry-run` on them: passages,
+wall and CPU seconds, peak memory. `speed` creates the same number of examples from the tutorial's formatting examples,
+without and with its handbook as corpus, both without verification, and prints the ratio. docs/results.md has the results.
 """
 
 from __future__ import annotations
@@ -54,11 +54,7 @@ def start(folder: Path, documents: int) -> None:
     found = create(folder, "--corpus", folder / "corpus.jsonl", "--count", 100, "--dry-run", "--json")
     wall = time.monotonic() - began
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(
-        found.splitlines()[-1]
-        if "corpus" not in found
-        else [line for line in found.splitlines() if "passages" in line]
-    )
+    print(next(line.strip() for line in found.splitlines() if "passages of" in line))
     print(f"{wall:.1f} s, {used.ru_utime + used.ru_stime:.1f} CPU s, peak {used.ru_maxrss / 1024:.0f} MB")
 
 
