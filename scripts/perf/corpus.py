@@ -6,7 +6,7 @@
 
 `start` writes documents of random sentences to a temporary folder and measures `create --dry-run` on them: passages,
 wall and CPU seconds, peak memory. `speed` creates the same number of examples from the tutorial's formatting examples,
-without and with its handbook as corpus, both without verification, and prints the ratio. docs/results.md has the results.
+without and with its handbook as corpus, both without verification, and prints the ratio.
 """
 
 from __future__ import annotations
