@@ -85,8 +85,7 @@ def _from_names(options: FormatOptions) -> InferredFormat:
 
 def _check_paths(paths: Iterable[FieldPath]) -> None:
     """Refuse a field without a name, and a field inside another one."""
-    known = set(paths)
-    for path in known:
+    for path in (known := list(paths)):
         if not all(path) or any(path[:end] in known for end in range(1, len(path))):
             raise UsageError(
                 f"{dotted(path)!r}: a field needs a name, and cannot be a part of another one; change it"
