@@ -110,7 +110,10 @@ class EngineKind(ServerKind, ABC):
 
     @abstractmethod
     def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
-        """The command that serves a checkpoint. EngineError if this machine cannot do it."""
+        """The command that serves a checkpoint. EngineError if this machine cannot do it.
+
+        GET /health must return 200, without the key, once the server is ready.
+        """
 
     @abstractmethod
     async def recognize(self, send: Send, model: str) -> Recognized | None:

@@ -1,0 +1,67 @@
+"""An engine is one class and its entry in `ENGINES`: a run chooses it, starts its server and recognizes it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.engines.kind import EngineKind, Recognized, Send, ServerCommand, Workload
+from datacreate.engines.settings import ENGINES
+from datacreate.runs.directory import RunDirectory
+from tests.engines.helpers import Notes, make
+from tests.inprocess import typed
+from tests.process import ROOT
+
+SERVER = """
+import os, sys, threading
+from tests.servers import Server
+assert os.environ["NEW_API_KEY"]
+with Server(kind="bare", model="tiny", port=int(sys.argv[sys.argv.index("--port") + 1]), page=b"healthy"):
+    threading.Event().wait()
+"""
+
+
+class New(EngineKind):
+    name = "new"
+    title = "New engine"
+    packages = ("pytest",)
+    module = "pytest"
+    use = "this test"
+    key_variable = "NEW_API_KEY"
+
+    def build(self) -> str:
+        return "new"
+
+    def suitability(self, *, gguf: bool, long_run: bool) -> int:
+        return 9
+
+    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
+        command = (sys.executable, "-c", SERVER)
+        return ServerCommand(self, checkpoint.name, command, {"PYTHONPATH": str(ROOT)}, 4, {"made": "here"})
+
+    async def recognize(self, send: Send, model: str) -> Recognized:
+        return Recognized("7", slots=2)
+
+
+@pytest.fixture(autouse=True)
+def new_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES, "new", New())
+
+
+def test_a_run_chooses_and_starts_a_new_engine(tmp_path: Path, tiny_gguf: Path) -> None:
+    notes = Notes()
+    make(tmp_path / "run", model=str(tiny_gguf), notes=notes, max_num_seqs=None)
+    assert notes.has("starting New engine for tiny")
+    record = RunDirectory(tmp_path / "run").read_config().engines["engine"]
+    found = {name: record[name] for name in ("engine", "made", "server", "max_num_seqs")}
+    assert found == {"engine": "new", "made": "here", "server": "New engine 7", "max_num_seqs": [2]}
+
+
+def test_settings_that_it_does_not_have_are_refused(tiny_gguf: Path) -> None:
+    ended = typed("serve", "--model", str(tiny_gguf), "--dtype", "float16")
+    assert (ended.code, "--dtype: New engine has no such setting" in ended.failure) == (2, True)
+    ended = typed("serve", "--model", str(tiny_gguf), "--", "--seed", "1")
+    assert (ended.code, "--seed: New engine's server accepts no" in ended.failure) == (2, True)
