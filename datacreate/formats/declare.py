@@ -45,9 +45,7 @@ def declare_format(options: FormatOptions) -> InferredFormat:
     """The bound format that the options declare. Raises FormatError or UsageError if they do not suffice."""
     if options.format is None:
         return _from_names(options)
-    about_fields = set(FormatOptions.model_fields) - {"format", "turns"}
-    if flag := options.changed(about_fields):
-        raise UsageError(f"{flag} is for field names without --format; write it into the --format")
+    options.check_format()
     return _from_schema(load_format(options.format), options.turns)
 
 
