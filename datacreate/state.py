@@ -314,6 +314,7 @@ class RunState:
             self.stats.add_record(commit)
             if isinstance(commit, Decision):
                 self._acceptance.review(commit)
+                self._shots.replace(commit.removed, commit.added)
         else:
             requests = self.to_submit
             expected = requests.popleft().number if requests and not commit.released else None

@@ -45,9 +45,7 @@ def declare_format(options: FormatOptions) -> InferredFormat:
     """The bound format that the options declare. Raises FormatError or UsageError if they do not suffice."""
     if options.format is None:
         return _from_names(options)
-    about_fields = set(FormatOptions.model_fields) - {"format", "turns"}
-    if flag := options.changed(about_fields):
-        raise UsageError(f"{flag} is for field names without --format; write it into the --format")
+    options.check_format()
     return _from_schema(load_format(options.format), options.turns)
 
 
@@ -85,8 +83,7 @@ def _from_names(options: FormatOptions) -> InferredFormat:
 
 def _check_paths(paths: Iterable[FieldPath]) -> None:
     """Refuse a field without a name, and a field inside another one."""
-    known = set(paths)
-    for path in known:
+    for path in (known := list(paths)):
         if not all(path) or any(path[:end] in known for end in range(1, len(path))):
             raise UsageError(
                 f"{dotted(path)!r}: a field needs a name, and cannot be a part of another one; change it"

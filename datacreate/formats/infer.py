@@ -110,8 +110,7 @@ def infer_format(
     options = options or FormatOptions()
     about_fields = {name for name in FormatOptions.model_fields if name != "format"}
     if options.format is not None:
-        if flag := options.changed(about_fields - {"turns"}):
-            raise UsageError(f"{flag} is for inferred formats; write it into the --format")
+        options.check_format()
         format = bind(load_format(options.format), example, options.turns, others)
         return InferredFormat(format, (summary(format),))
     for shipped_format in _shipped_formats():

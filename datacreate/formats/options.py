@@ -68,6 +68,13 @@ class FormatOptions(Settings):
         shown_default="as in the example",
     )
 
+    def check_format(self, *, turns: bool = True) -> None:
+        """Raise UsageError if --format comes with options about fields; with `turns` it may come with --turns."""
+        beside = ("format", "turns") if turns else ("format",)
+        names = (name for name in FormatOptions.model_fields if name not in beside)
+        if self.format is not None and (flag := self.changed(names)):
+            raise UsageError(f"{flag} is for formats without --format; write it into the --format file")
+
     @property
     def range_schema(self) -> dict[str, Any]:
         """A JSON Schema of the fields with --range, which says that they are numbers."""

@@ -74,9 +74,7 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
         if flag := options.changed(FormatOptions.model_fields):
             raise UsageError(f"{path}: a run directory has a format; remove {flag}")
         return _rows_of_run(RunDirectory(path))
-    about_fields = [name for name in FormatOptions.model_fields if name != "format"]
-    if options.format is not None and (flag := options.changed(about_fields)):
-        raise UsageError(f"{flag} is for inferred formats; write it into the --format file")
+    options.check_format(turns=False)
     source = RowFile(path)
     total, first_error = 0, ""
 

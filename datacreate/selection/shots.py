@@ -37,6 +37,13 @@ class Shots:
         if self._needs_latest:
             self._latest.extend(map(json.loads, lines))
 
+    def replace(self, removed: Values | None, added: Values | None) -> None:
+        """Show a row no more that a reviewer has removed, but what the reviewer has put in its place."""
+        if removed and removed in self._latest:
+            self._latest.remove(removed)
+        if added and self._needs_latest:
+            self._latest.append(added)
+
     def draw(self, parent: Parent, rng: Random) -> tuple[Example, ...]:
         """The examples beside the parent, with balanced labels: roots in their order, so that equal sets give the same
         text, then others. None for a parent without a line, whose prompt shows no example.

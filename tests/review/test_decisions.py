@@ -54,6 +54,23 @@ def test_rejected_rows_are_replaced_and_edited_rows_change_in_place(tmp_path: Pa
     )
 
 
+def test_rejected_rows_are_shown_beside_no_parent(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, **LABELED, shots=4)
+    before = examples(tmp_path)
+    with review(tmp_path) as session:
+        for number in range(1, 13):
+            reject(session, number)
+        edit(session, 13, premise="A woman reads a letter.")
+    engine = ScriptedEngine(answering())
+    make(tmp_path, model, engine, **{**LABELED, "count": 90}, shots=4)
+    prompts = [request.messages[-1]["content"].split("\n")[1] for request in engine.history]
+    shown = {json.dumps(row) for prompt in prompts for row in json.loads(prompt)[:-1]}
+    written = [json.dumps([row["label"], row["premise"], row["hypothesis"]]) for row in before]
+    assert not shown & {*written[:13]}
+    assert shown & {*written[13:]}
+    assert any("A woman reads a letter." in row for row in shown)
+
+
 def test_readers_of_the_run_see_the_decisions(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, **LABELED)
     with review(tmp_path) as session:
