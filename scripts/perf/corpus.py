@@ -60,7 +60,7 @@ def start(folder: Path, documents: int) -> None:
 
 def speed(folder: Path, options: argparse.Namespace) -> None:
     """Create with and without a corpus, and print accepted examples per second."""
-    common = (
+    common: tuple[object, ...] = (
         "--count",
         options.count,
         "--model",

@@ -123,7 +123,7 @@ def test_only_the_modules_that_download_allow_downloads() -> None:
         for path in sorted((ROOT / "datacreate").rglob("*.py"))
         if "online_environment()" in path.read_text(encoding="utf-8").replace("def online", "")
     ]
-    assert found == ["benchmarks/hub.py", "checkpoints/pull.py"]
+    assert found == ["benchmarks/importing.py", "checkpoints/pull.py"]
 
 
 @pytest.mark.slow
