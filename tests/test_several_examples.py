@@ -199,7 +199,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "fields.jsonl": ('{"text": "a"}\n{}\n', "fields.jsonl: line 2: the object has no fields"),
     "broken.jsonl": ('{"text": "a"}\n{"text": \n', "broken.jsonl: line 2: not JSON"),
     "latin.csv": ("text,label\ncafé,a\n".encode("latin-1"), "latin.csv: line 2: not UTF-8, probably Latin-1"),
-    "many.jsonl": ('{"text": "a"}\n' * 1001, "more than 1000 rows, and a few examples are enough; take the"),
+    "many.jsonl": ('{"text": "a"}\n' * 1001, "--example: more than 1000 rows, and a few are enough; take the first"),
 }  # fmt: skip
 
 

@@ -355,7 +355,7 @@ def typed(row: RawRow, schema: Schema) -> RawRow:
 
 
 def load_examples(path: Path, limit: int | None = None, schema: Schema | None = None) -> list[Example]:
-    """The formatting examples in a file: its first `limit` rows, or all, of which there may be MAX_EXAMPLES.
+    """The formatting examples in a file: its first `limit` rows, or at most one more than MAX_EXAMPLES.
 
     `schema` gives the texts of a table their types. Raises ExampleError, naming the line. Of a large file no more is
     read than the rows that are used.
@@ -365,11 +365,6 @@ def load_examples(path: Path, limit: int | None = None, schema: Schema | None = 
         rows = list(islice(file.read(), limit or MAX_EXAMPLES + 1))
     except UsageError as error:
         raise ExampleError(str(error)) from None
-    if len(rows) > MAX_EXAMPLES:
-        raise ExampleError(
-            f"{path}: more than {MAX_EXAMPLES} rows, and a few examples are enough; take the first ones with "
-            "--example-limit K"
-        )
     examples: list[Example] = []
     for row in rows:
         origin = f"{path}: line {row.number}"

@@ -69,20 +69,22 @@ def read_examples(
     schema = load_format(options.format).schema if options.format else options.range_schema
     examples: dict[str, Example] = {}
     repeated: list[str] = []
+    total = 0
     for number, source in enumerate(sources, 1):
         if isinstance(source, Path):
             found = load_examples(source, limit, schema)
         else:
             found = [Example(source, f"example {number}" if len(sources) > 1 else "")]
+        total += len(found)
         for each in found:
             if message := find_unsupported_value(each.values):
                 raise ExampleError(f"{each.where or 'the example: '}{message}; fix the example")
             if each.id in examples:
                 repeated.append(f"{each.where}the same as {examples[each.id].origin}; left out")
             examples.setdefault(each.id, each)
-    if len(examples) > MAX_EXAMPLES:
+    if total > MAX_EXAMPLES:
         raise ExampleError(
-            f"--example: {len(examples)} examples, and {MAX_EXAMPLES} are the most; take fewer with --example-limit K"
+            f"--example: more than {MAX_EXAMPLES} rows, and a few are enough; take the first with --example-limit K"
         )
     used, inferred = infer_from_examples(list(examples.values()), options)
     return used, replace(
