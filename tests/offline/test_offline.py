@@ -50,6 +50,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
         ("create", *create, "--count", 12, "--run-dir", run, "--strategy", "naive"): 0,
         ("preview", *create): 0,
         ("show", run): 0,
+        ("show", run, "--html", folder / "run.html"): 0,
+        ("review", run, "--export", folder / "review.csv"): 0,
+        ("attributes", "suggest", "--example", EXAMPLE, "--model", writer): None,  # the script proposes nothing
         ("export", run, "--layout", "parquet", "--out", folder / "parquet"): 0,
         ("filter", run, "--semantic", "0.999", "--embedding-model", tiny): 0,
         ("schema", "infer", EXAMPLE): 0,
