@@ -153,7 +153,7 @@ def mismatch() -> str | None:
 
 
 def check_build(notify: Notify) -> None:
-    """EngineError in a SLURM job whose node does not suit the installed build; elsewhere a note.
+    """EngineError in a SLURM job whose node does not suit the installed build; outside of jobs a note.
 
     A job that computes on the CPU of a GPU node would waste the hours of its allocation.
     """

@@ -180,12 +180,14 @@ def describe_fields(encoding: PromptEncoding, without: str | None = None) -> str
     A text gets no words of its own: a small model writes `text` where the prompt says `body: text`.
     """
     fields, roles = encoding.field_schemas, encoding.format.roles
-    elsewhere = [roles.options] if encoding.format.options_vary else []  # other sentences describe these
-    elsewhere += roles.inputs[:1] if roles.tags else ()
-    told = {
-        name: _words(part) for name, part in fields.items() if name != without and (name,) not in elsewhere
+    described_by_sentences = [roles.options] if encoding.format.options_vary else []
+    described_by_sentences += roles.inputs[:1] if roles.tags else ()
+    values = {
+        name: _words(part)
+        for name, part in fields.items()
+        if name != without and (name,) not in described_by_sentences
     }
-    limits = "".join(f" The {name} is {words}." for name, words in told.items() if words)
+    limits = "".join(f" The {name} is {words}." for name, words in values.items() if words)
     described = {(name,): part for name, part in fields.items()} | dict(leaves({"properties": fields}))
     about = "".join(
         f" The {dotted(path)}: {' '.join(part['description'].split()).rstrip('.')}."
