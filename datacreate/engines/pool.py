@@ -128,6 +128,8 @@ class Pool:
             while (server := max(self.active_servers, key=lambda each: each.free_share)).free_share <= 0:
                 await self._changed.wait()
             server.in_flight += 1
+            server.sent += 1
+            was_alone, sent = server.in_flight == 1, server.sent
             self._sent = number = self._sent + 1
             try:
                 if first_failure is not None and self._answered <= first_failure and self._last_answered:
@@ -139,7 +141,9 @@ class Pool:
                 self._mark_healthy(server)
                 return completion
             except Busy as problem:
-                if server.in_flight > 1:  # it has fewer slots than assumed
+                if not (
+                    was_alone and server.sent == sent
+                ):  # other requests took its slots, also if they have ended since
                     server.shrink(server.in_flight - 1)
                 else:
                     self._suspend(server, problem)

@@ -70,6 +70,7 @@ class Server:
         self.url = address.url
         self.version = ""
         self.in_flight = 0
+        self.sent = 0  # requests so far
         self.suspended = asyncio.Event()  # set while it gets no requests: it has not passed the self-test
         self.suspended.set()
         self.last_request_succeeded = True  # whether the last request of the run succeeded
