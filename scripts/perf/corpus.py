@@ -76,8 +76,8 @@ def speed(folder: Path, options: argparse.Namespace) -> None:
         run = folder / name
         create(folder, *corpus, *common, "--run-dir", run)
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        speeds[name] = summary["accepted"] / summary["seconds"]
-        print(f"{name} corpus: {speeds[name]:.3f} accepted/s, rejects {summary['rejects']}", flush=True)
+        speeds[name] = summary["examples_per_second"]
+        print(f"{name} corpus: {speeds[name]:.3f} accepted/s, rejected {summary['rejected']}", flush=True)
     print(f"ratio {speeds['with'] / speeds['without']:.2f}")
 
 

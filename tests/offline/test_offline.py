@@ -52,7 +52,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
         ("show", run): 0,
         ("show", run, "--html", folder / "run.html"): 0,
         ("review", run, "--export", folder / "review.csv"): 0,
-        ("attributes", "suggest", "--example", EXAMPLE, "--model", writer): None,  # the script proposes nothing
+        (
+            "attributes",
+            "suggest",
+            "--example",
+            EXAMPLE,
+            "--model",
+            writer,
+        ): None,  # the script proposes nothing
         ("export", run, "--layout", "parquet", "--out", folder / "parquet"): 0,
         ("filter", run, "--semantic", "0.999", "--embedding-model", tiny): 0,
         ("schema", "infer", EXAMPLE): 0,
