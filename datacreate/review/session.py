@@ -342,8 +342,19 @@ class ReviewSession:
                 roots = [self.format.compared_text(values) for values in spec.examples]
                 roots = roots or [spec.instruction or ""]  # as `RunPlan.text_of`
                 vectors = PassedVectors(self._embedder, self.directory.vectors_path, roots)
-            names = [ref.name for ref in spec.compared_with if ref.split or Path(ref.name).exists()]
+            for ref in spec.compared_with:
+                if not ref.split and not Path(ref.name).exists():
+                    raise Refused(
+                        f"{ref.name}, a file of --decontaminate, is not in this folder, so that an edited text cannot "
+                        "be compared with it; start the review in its folder, or reject the row"
+                    )
+            names = [ref.name for ref in spec.compared_with]
             test_sets = find_test_sets(names, self.format, spec.compared_with)
+            if changed := [each.ref.name for each in test_sets if each.ref not in spec.compared_with]:
+                raise Refused(
+                    f"{changed[0]}, a test set of --decontaminate, has changed since the run was made; restore it, or "
+                    "reject the row"
+                )
             filters = make_filters(spec.filters, FilterInputs(test_sets, vectors, sha256, origin="row"))
             for each in filters:
                 each.prepare()

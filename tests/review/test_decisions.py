@@ -149,6 +149,27 @@ def test_edits_are_compared_with_all_other_rows_and_rejected_ones(tmp_path: Path
     assert len(examples(tmp_path)) == 30
 
 
+def test_edits_are_compared_with_the_users_test_files_or_refused(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    test_row = {
+        "premise": "The ferry to the island leaves at nine.",
+        "hypothesis": "It leaves in the morning.",
+    }
+    file, run = Path("test.jsonl"), tmp_path / "run"
+    file.write_text(json.dumps(test_row))
+    make(run, model, **LABELED, decontaminate=["test.jsonl"])
+    with review(run) as session, pytest.raises(Refused, match="row 1: contaminated"):
+        edit(session, 1, **test_row)
+    file.write_text(json.dumps(test_row) + "\n" + json.dumps({**test_row, "premise": "No ferry leaves."}))
+    with review(run) as session, pytest.raises(Refused, match=r"test.jsonl, a test set .* has changed"):
+        edit(session, 1, **test_row)
+    file.unlink()
+    with review(run) as session, pytest.raises(Refused, match=r"test.jsonl, a file .* is not in this folder"):
+        edit(session, 1, **test_row)
+
+
 def test_a_label_that_is_full_is_refused_until_one_of_its_rows_is_rejected(
     tmp_path: Path, model: str
 ) -> None:
