@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from datacreate.sweep.plan import (
     MIXED,
     ZERO_SHOT,
     SweepPlan,
+    Variant,
     engine_options,
     short_name,
     split_recipe,
@@ -83,6 +84,7 @@ class Step:
     models: tuple[str, ...] = ()  # their folders, of a training or an evaluation
     evaluations: tuple[PurePath, ...] = ()  # files that the evaluation writes into the folder of a model
     generator: str | None = None
+    verifier: str | None = None  # another model that the step runs
     examples: int = 0  # to create or answer with it
     in_flight: int | None = None  # requests
 
@@ -116,6 +118,7 @@ class _Rows:
     created: Step | None
     sample: int | None = None
     seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)  # of `train`, beside those of the plan
 
     @property
     def label(self) -> str:
@@ -141,11 +144,10 @@ class _Builder:
         self.count, self.tests = plan.rows(benchmark), plan.tests(benchmark)
         sizes = [self.count if size == "all" else min(size, self.count) for size in plan.sizes]
         self.sizes = list(dict.fromkeys(sizes))
-        self.engine, self.options = self._create_options(True), self._create_options(False)
+        self.engine = self._create_options(plan.create, engine=True)
 
-    def _create_options(self, engine: bool) -> tuple[str, ...]:
-        """The options of `create` in the plan: those of the engine, or all others."""
-        given = self.plan.create
+    def _create_options(self, given: Mapping[str, Any], engine: bool) -> tuple[str, ...]:
+        """Those of the engine among these options of `create`, or all others."""
         names = [name for name in given if (name in EngineOptions.model_fields) == engine]
         return tuple(as_arguments(CreateConfig, {name: given[name] for name in names}))
 
@@ -163,11 +165,13 @@ class _Builder:
             prefix = f"{self.benchmark.name}-{short_name(generator)}"
             if ZERO_SHOT in conditions:
                 yield f"{prefix}-{ZERO_SHOT}", [self._zero_shot(f"{prefix}-{ZERO_SHOT}", generator)]
-            for strategy in dict.fromkeys(condition.removeprefix(MIXED) for condition in conditions):
-                for seed in plan.example_seeds if strategy in STRATEGIES else ():
-                    name = f"{prefix}-{strategy}-{seed}"
-                    create = self._creation(name, generator, strategy, seed)
-                    rows = self._created_rows(create, strategy, seed)
+            for condition in dict.fromkeys(condition.removeprefix(MIXED) for condition in conditions):
+                if (variant := plan.variant(condition)) is None:
+                    continue
+                for seed in plan.example_seeds:
+                    name = f"{prefix}-{condition}-{seed}"
+                    create = self._creation(name, generator, variant, seed)
+                    rows = self._created_rows(create, condition, variant, seed)
                     yield name, [create, *self._trainings(name, rows)]
 
     def _human_rows(self, seed: int) -> list[_Rows]:
@@ -177,30 +181,34 @@ class _Builder:
         is_repeated = HUMAN_FULL in self.plan.conditions or seed != self.plan.example_seeds[0]
         return [_Rows(HUMAN, True, None, size, seed) for size in samples if size or not is_repeated]
 
-    def _created_rows(self, create: Step, strategy: str, seed: int) -> list[_Rows]:
+    def _created_rows(self, create: Step, condition: str, variant: Variant, seed: int) -> list[_Rows]:
         """Samples of a created set, and the set together with all human rows."""
         samples = [size if size < self.count else None for size in self.sizes]
-        rows = [_Rows(strategy, False, create, size, seed) for size in samples]
-        mixed = _Rows(MIXED + strategy, True, create)
+        rows = [_Rows(condition, False, create, size, seed, variant.train) for size in samples]
+        mixed = _Rows(MIXED + condition, True, create, options=variant.train)
         return [sample for sample in (*rows, mixed) if sample.condition in self.plan.conditions]
 
-    def _creation(self, cell: str, generator: str, strategy: str, seed: int) -> Step:
-        requirements = [Requirement("example", self.benchmark.name), *self._generator(generator)]
-        if STRATEGIES[strategy].needs_embedder:
+    def _creation(self, cell: str, generator: str, variant: Variant, seed: int) -> Step:
+        options = self.plan.create | variant.create
+        verifier = options.get("verifier")
+        requirements = [Requirement("example", self.benchmark.name), *self._instruct(generator)]
+        requirements += self._instruct(verifier) if verifier else ()
+        if STRATEGIES[variant.strategy].needs_embedder:
             default = CreateConfig.model_fields["embedding_model"].default
-            requirements.append(Requirement("encoder", str(self.plan.create.get("embedding_model", default))))
+            requirements.append(Requirement("encoder", str(options.get("embedding_model", default))))
         folder = PurePath("runs", cell)
-        grid = {"benchmark": self.benchmark.name, "strategy": strategy, "count": self.count}
-        config = CreateConfig.of(**grid, run_dir=Path(folder), **self.plan.create)
+        grid = {"benchmark": self.benchmark.name, "strategy": variant.strategy, "count": self.count}
+        config = CreateConfig.of(**grid, run_dir=Path(folder), **options)
         arguments = as_arguments(CreateConfig, {**grid, "model": generator, "seed": seed})
         return Step(
             "create",
             "create",
-            ("create", *arguments, *self.options, "--run-dir", folder),
+            ("create", *arguments, *self._create_options(options, engine=False), "--run-dir", folder),
             folder,
             tuple(requirements),
             self.engine,
             generator=generator,
+            verifier=verifier,
             examples=self.count,
             in_flight=config.concurrency
             or default_chains(config, config.num_examples or DEFAULT_NUM_EXAMPLES, config.examples),
@@ -213,7 +221,10 @@ class _Builder:
     def _training(self, cell: str, rows: _Rows, encoder: str) -> tuple[Step, Step]:
         """Training an encoder on rows, and evaluating its models."""
         name = f"{rows.condition}-{short_name(encoder)}-{rows.label}"
-        folder, (recipe, rest) = PurePath("trained", cell, name), split_recipe(self.plan.train)
+        folder, (recipe, rest) = (
+            PurePath("trained", cell, name),
+            split_recipe({**self.plan.train, **rows.options}),
+        )
         engine = {name: rest.pop(name) for name in ("nproc",) if name in rest}
         if rows.created is None:
             recipe.pop("soft_labels", None)  # human rows have no scores
@@ -227,6 +238,8 @@ class _Builder:
         )
         arguments: list[Argument] = ["train", *([self.benchmark.name] if rows.human else [])]
         arguments += [rows.created.folder] if rows.created else []
+        if rows.condition.removeprefix(MIXED) in self.plan.variants:
+            arguments += ["--condition", rows.condition]
         arguments += ["--encoder", encoder, *as_arguments(Recipe, recipe), *as_arguments(TrainConfig, rest)]
         arguments += ["--count", str(rows.sample), "--sample-seed", str(rows.seed)] if rows.sample else []
         arguments += ["--out", folder, "--seeds", ",".join(map(str, self.plan.train_seeds))]
@@ -253,7 +266,7 @@ class _Builder:
         """The generator itself on the test set."""
         folder, test = PurePath(ZERO_SHOT, cell), self.benchmark.name
         arguments = ("evaluate", "--zero-shot", generator, "--benchmark", test, "--out", folder)
-        requirements = (*self._generator(generator), Requirement("split", test, "test"))
+        requirements = (*self._instruct(generator), Requirement("split", test, "test"))
         return Step(
             "zero-shot",
             ZERO_SHOT,
@@ -265,8 +278,8 @@ class _Builder:
             examples=_ZERO_SHOT_EXAMPLES,
         )
 
-    def _generator(self, name: str) -> tuple[Requirement, ...]:
-        """A generator must be on this machine, unless servers have it."""
+    def _instruct(self, name: str) -> tuple[Requirement, ...]:
+        """A generator or verifier must be on this machine, unless servers have it."""
         options = engine_options(self.plan.create)
         trust = options.trust_remote_code
         return () if options.served else (Requirement("instruct", name, trust_remote_code=trust),)

@@ -35,8 +35,36 @@ RECIPE_OPTIONS = set(Recipe.model_fields) - {"name"} | {"recipe"}
 TRAIN_OPTIONS = {"model_selection", "device_batch_size", "nproc"}
 """The options that a plan may set; the grid sets all others."""
 
+VARIANT_OPTIONS = CREATE_OPTIONS - set(EngineOptions.model_fields)
+"""The options of `create` that a variant may set; engine options are those of all cells, which share servers."""
+
 _LISTS = "benchmarks conditions generators encoders test example_seeds train_seeds sizes".split()
 Seed = Annotated[int, Field(strict=True, ge=0)]
+
+
+class Variant(Settings):
+    """A condition of a plan's own: a strategy with further options of `create` and `train`."""
+
+    strategy: str
+    create: dict[Any, Any] = Field(default={})
+    train: dict[Any, Any] = Field(default={})
+
+    @field_validator("strategy")
+    @classmethod
+    def _check_strategy(cls, name: str) -> str:
+        if name not in STRATEGIES:
+            raise ValueError(f"no strategy {name!r}{did_you_mean(name, STRATEGIES)}")
+        return name
+
+    @field_validator("create")
+    @classmethod
+    def _check_create(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return _create_options(given, VARIANT_OPTIONS, info)
+
+    @field_validator("train")
+    @classmethod
+    def _check_train(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return _train_options(given)
 
 
 class SweepPlan(Settings):
@@ -48,6 +76,7 @@ class SweepPlan(Settings):
     name: str = Field(pattern=r"^\w[\w.-]*$")  # default: the name of the file
     description: str = ""
     benchmarks: tuple[str, ...] = Field(min_length=1)
+    variants: dict[str, Variant] = Field(default={})  # further conditions
     conditions: tuple[str, ...] = Field(min_length=1)
     create: dict[Any, Any] = Field(
         default={}
@@ -61,6 +90,11 @@ class SweepPlan(Settings):
     train: dict[Any, Any] = Field(default={})  # further options of `train`
     test: tuple[str, ...] = ()  # test sets; none: the benchmark and those out of distribution
     keep_weights: bool = False  # of evaluated models
+
+    def variant(self, condition: str) -> Variant | None:
+        """How the created rows of a condition are made; None if it has none."""
+        name = condition.removeprefix(MIXED)
+        return self.variants.get(name) or (Variant(strategy=name) if name in STRATEGIES else None)
 
     def rows(self, benchmark: Benchmark) -> int:
         """Rows of a set for this benchmark."""
@@ -82,31 +116,33 @@ class SweepPlan(Settings):
         except BenchmarkError as error:
             raise ValueError(str(error)) from None
 
+    @field_validator("variants")
+    @classmethod
+    def _check_variants(cls, given: dict[str, Variant]) -> dict[str, Variant]:
+        for name in given:
+            if not re.fullmatch(r"\w[\w.-]*", name) or name in CONDITIONS:
+                raise ValueError(f"{name!r} is not a new name of letters, digits, hyphens and dots")
+        return given
+
     @field_validator("conditions")
     @classmethod
-    def _check_conditions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_conditions(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        variants = info.data.get("variants", {})
+        known = [*CONDITIONS, *variants, *(MIXED + name for name in variants)]
         for name in names:
-            if name not in CONDITIONS:
-                raise ValueError(f"no condition {name!r}{did_you_mean(name, CONDITIONS)}; see docs/sweeps.md")
+            if name not in known:
+                raise ValueError(f"no condition {name!r}{did_you_mean(name, known)}; see docs/sweeps.md")
         return names
 
     @field_validator("create")
     @classmethod
     def _check_create(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        _check_names(given, CREATE_OPTIONS)
-        if isinstance(given.get("urls"), (list, tuple)):
-            given = {**given, "urls": [_model(str(url), info, known=False) for url in given["urls"]]}
-        if "embedding_model" in given:
-            given = {**given, "embedding_model": _model(str(given["embedding_model"]), info)}
-        return _converted(CreateConfig, given, benchmark="any", count=1, run_dir=Path())
+        return _create_options(given, CREATE_OPTIONS, info)
 
     @field_validator("train")
     @classmethod
     def _check_train(cls, given: dict[str, Any]) -> dict[str, Any]:
-        _check_names(given, RECIPE_OPTIONS | TRAIN_OPTIONS)
-        recipe, rest = split_recipe(given)
-        values = _converted(Recipe, recipe) | _converted(TrainConfig, rest, sources=(), out=Path())
-        return {"recipe": values.pop("name"), **values} if "name" in values else values
+        return _train_options(given)
 
     @field_validator("generators", "encoders")
     @classmethod
@@ -139,7 +175,7 @@ class SweepPlan(Settings):
         for condition in self.conditions:
             if condition not in (HUMAN, HUMAN_FULL) and not self.generators:
                 raise ValueError(f"generators: the condition {condition} needs a model; name at least one")
-            if condition not in (ZERO_SHOT, *STRATEGIES) and not self.encoders:
+            if condition not in (ZERO_SHOT, *STRATEGIES, *self.variants) and not self.encoders:
                 raise ValueError(f"encoders: the condition {condition} needs at least one to train")
         for size in self.sizes:
             if size != "all" and self.count != "train" and size > self.count:
@@ -148,6 +184,26 @@ class SweepPlan(Settings):
             if not self.tests(find_benchmark(name)):
                 raise ValueError(f"test: none of these fits the head of a model for {name}")
         return self
+
+
+def _create_options(given: dict[str, Any], names: set[str], info: ValidationInfo) -> dict[str, Any]:
+    """Options of `create`, converted, with paths made absolute. ValueError."""
+    _check_names(given, names)
+    if isinstance(given.get("urls"), (list, tuple)):
+        given = {**given, "urls": [_model(str(url), info, known=False) for url in given["urls"]]}
+    for name in ("embedding_model", "verifier"):
+        if name in given:
+            known = name != "verifier" or "urls" not in given
+            given = {**given, name: _model(str(given[name]), info, known=known)}
+    return _converted(CreateConfig, given, benchmark="any", count=1, run_dir=Path())
+
+
+def _train_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Options of `train`, converted. ValueError."""
+    _check_names(given, RECIPE_OPTIONS | TRAIN_OPTIONS)
+    recipe, rest = split_recipe(given)
+    values = _converted(Recipe, recipe) | _converted(TrainConfig, rest, sources=(), out=Path())
+    return {"recipe": values.pop("name"), **values} if "name" in values else values
 
 
 def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

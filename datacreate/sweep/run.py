@@ -214,12 +214,13 @@ class Sweep:
             yield None
             return
         count = sum(step.examples for step in steps)
-        verifier, options = create.get("verifier"), engine_options(create)
+        verifiers = {step.verifier for step in steps if step.verifier}
+        options = engine_options(create)
         with ExitStack() as stack:
             servers = None
             try:
                 servers = stack.enter_context(
-                    shared_servers(generator, verifier, options, count, self._out, session.notify)
+                    shared_servers((generator, *sorted(verifiers)), options, count, self._out, session.notify)
                 )
             except (EngineError, CheckpointError) as error:
                 if error.exit_code == RESUMABLE:
@@ -338,21 +339,23 @@ class SharedServers:
 
 @contextmanager
 def shared_servers(
-    generator: str, verifier: str | None, options: EngineOptions, count: int, logs: Path, notify: Notify
+    models: Sequence[str], options: EngineOptions, count: int, logs: Path, notify: Notify
 ) -> Iterator[SharedServers]:
     """The servers of `options.urls`, or servers that are started here and stopped at the end of the block.
 
-    `count` is the number of examples of all steps; the servers write their logs into `logs`. EngineError or
-    CheckpointError if a server cannot be started; ServersUnavailable if none of `options.urls` answers.
+    The first of the models is the generator, the others are verifiers. `count` is the number of examples of all
+    steps; the servers write their logs into `logs`. EngineError or CheckpointError if a server cannot be started;
+    ServersUnavailable if none of `options.urls` answers.
     """
     if options.served:
-        checkpoint = checkpoint_of(generator, options)
+        checkpoint = checkpoint_of(models[0], options)
         with closing(make_engine(checkpoint, options, count=count, notify=notify)) as engine:
             slots = engine.slots
         yield SharedServers(slots)
         return
-    names = [name for name in (generator, verifier) if name is not None]
-    found = {checkpoint.sha256: checkpoint for checkpoint in (checkpoint_of(name, options) for name in names)}
+    found = {
+        checkpoint.sha256: checkpoint for checkpoint in (checkpoint_of(name, options) for name in models)
+    }
     with ExitStack() as stack:
         local: list[LocalServers] = []
         for checkpoint in found.values():

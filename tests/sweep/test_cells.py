@@ -58,6 +58,31 @@ def test_a_cell_creates_trains_and_measures(bench: Bench) -> None:
     ]
 
 
+def test_a_variant_is_a_strategy_with_options_of_its_own(bench: Bench) -> None:
+    verified = {
+        "strategy": "coverage",
+        "create": {"verifier": "./models/writer", "verify": "soft"},
+        "train": {"soft_labels": True},
+    }
+    assert commands(
+        bench,
+        variants={"mine": verified},
+        conditions=["mine", "human+mine"],
+        create={"temperature": 0.8},
+        train_seeds=[1],
+        **READER,
+    ) == [
+        "create --benchmark creak --strategy coverage --count 10 --model writer --seed 42 --temperature 0.8 "
+        "--verifier writer --verify soft --run-dir runs/creak-writer-mine-42",
+        "train runs/creak-writer-mine-42 --condition mine --encoder reader --soft-labels "
+        "--out trained/creak-writer-mine-42/mine-reader-10 --seeds 1",
+        "evaluate trained/creak-writer-mine-42/mine-reader-10 --benchmark creak --benchmark strategyqa",
+        "train creak runs/creak-writer-mine-42 --condition human+mine --encoder reader --soft-labels "
+        "--out trained/creak-writer-mine-42/human+mine-reader-full+10 --seeds 1",
+        "evaluate trained/creak-writer-mine-42/human+mine-reader-full+10 --benchmark creak --benchmark strategyqa",
+    ]
+
+
 def test_further_options_reach_create_and_train(bench: Bench) -> None:
     create, train, _ = commands(
         bench,

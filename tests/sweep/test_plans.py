@@ -49,6 +49,16 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"train": {"epochs": 0}}, "train.epochs 0: give a number greater than 0"),
     ({"train": {"recipe": "papr"}}, "train.recipe papr: give 'datacreate' or 'paper'"),
     ({"test": ["csqa"]}, "test: none of these fits the head of a model for creak"),
+    (
+        {"variants": {"mine": {"strategy": "tre"}}},
+        "variants.mine.strategy: no strategy 'tre' (did you mean tree?)",
+    ),
+    ({"variants": {"tree": {"strategy": "tree"}}}, "variants: 'tree' is not a new name"),
+    (
+        {"variants": {"mine": {"strategy": "tree", "create": {"max_num_seqs": 8}}}},
+        "variants.mine.create: max_num_seqs: no such option, or the plan sets it",
+    ),
+    ({"conditions": ["human+mine"]}, "conditions: no condition 'human+mine'"),
     ({"name": "../x"}, "name: String should match pattern"),
     ({"kount": 3, "settings": 4}, "(and 1 more)"),
 ]
@@ -83,7 +93,7 @@ def test_a_file_that_is_no_plan_is_one_line(text: bytes, message: str, tmp_path:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["cpu", "paper"])
+@pytest.mark.parametrize("name", ["cpu", "evidence", "paper"])
 def test_shipped_plans_are_valid(name: str) -> None:
     plan = load_plan(name)
     assert plan.name == name
