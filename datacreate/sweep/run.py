@@ -143,8 +143,8 @@ class Sweep:
     ) -> list[Outcome]:
         """Run all unfinished cells, or only the one of `index`; returns their outcomes.
 
-        First the sets of each generator are created, as many at once as keep its servers busy but at most `nproc`
-        (default: one per core); then the cells are trained and evaluated, one after the other.
+        First the sets of each generator are created, so many at once that their requests keep its servers busy, but at
+        most `nproc` (default: one per core); then the cells are trained and evaluated, one after the other.
 
         `notify` gets lines worth keeping; `update` gets the last lines of the running steps, several times a
         second. A cell that another process runs is skipped; RunLocked if it is the one of `index`. Raises
@@ -188,7 +188,8 @@ class Sweep:
             with deferred(), ThreadPoolExecutor(nproc) as pool:
                 try:
                     while running or (waiting and not session.stopping):
-                        while waiting and len(running) < nproc and sum(running.values()) < slots:
+                        # Twice the slots: a cell leaves servers idle at its start, at its end, and while it scores.
+                        while waiting and len(running) < nproc and sum(running.values()) < 2 * slots:
                             cell, step = waiting.pop(0)
                             future = pool.submit(self._run_steps, cell, generator, servers, session)
                             running[future] = step.in_flight or slots
