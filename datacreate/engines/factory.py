@@ -14,7 +14,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, served
+from datacreate.checkpoints import Checkpoint, EngineSettings, Thinking, resolve, served
 from datacreate.engines.addresses import KEY, Address, Addresses, api_key
 from datacreate.engines.client import Engine
 from datacreate.engines.kind import EngineKind, ServerCommand, Workload
@@ -53,17 +53,19 @@ def make_engine(
     count: int,
     log: Path | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
+    thinking: Thinking | None = None,
     main: bool = True,
     models: int = 1,
     notify: Notify = no_notify,
 ) -> Engine:
     """Create the engine of a checkpoint; it starts no server before it is used.
 
-    `main`: the user's engine settings apply to this model, not only its preset's. `models`: how many models
-    share this machine. `count`: how many examples the run creates.
+    `thinking`: how the model thinks; None: as its preset says. `main`: the user's engine settings apply to this
+    model, not only its preset's. `models`: how many models share this machine. `count`: how many examples the run
+    creates.
     """
     names = (checkpoint.name, str(checkpoint.path))
-    protocol = ChatApi(names, {**checkpoint.chat_template, **(template_kwargs or {})})
+    protocol = ChatApi(names, template_kwargs or {}, thinking or checkpoint.thinking or Thinking(disable={}))
     if options.served:
         return Engine(Addresses(options.urls), protocol, options, notify)
     own = options if main else EngineOptions(engine=options.engine)
