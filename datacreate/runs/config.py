@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from datacreate.corpus import CorpusOptions, CorpusRef
 from datacreate.engines.request import DEFAULT_THINKING
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.base import DecontaminationSetRef, FilterSettings
 from datacreate.formats.example import Example, Json
@@ -155,7 +155,7 @@ class CreateConfig(
     SamplingOptions,
     AuxiliaryModels,
     FilterSettings,
-    EngineOptions,
+    RunEngineOptions,
     GeneratorOptions,
     FormatOptions,
     CorpusOptions,
