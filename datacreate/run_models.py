@@ -15,7 +15,7 @@ from datacreate.errors import CheckpointError, UsageError
 from datacreate.formats.infer import InferredFormat
 from datacreate.messages import Notify
 from datacreate.prompts.label_scoring import can_score_labels, check_scorable
-from datacreate.runs.config import CreateConfig, SamplingOptions
+from datacreate.runs.config import AUTO, CreateConfig, SamplingOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import find_strategy
 from datacreate.verification.scoring import VerifyMode
@@ -121,11 +121,35 @@ def thinking_limit(config: CreateConfig, checkpoint: Checkpoint) -> int:
 def sampling_of(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
     """The user's sampling settings, then the preset's. The paper uses temperature 1."""
     sampling = Sampling(max_tokens, thinking_limit(config, checkpoint) or None)
-    if checkpoint.preset and config.method != "paper":
+    if checkpoint.preset and config.recipe != "paper":
         sampling = replace(sampling, **checkpoint.preset.sampling.model_dump(exclude_none=True))
         if sampling.thinking and checkpoint.thinking:
             sampling = replace(sampling, **checkpoint.thinking.sampling.model_dump(exclude_none=True))
     return replace(sampling, **config.given(SamplingOptions.model_fields.keys() - {"max_tokens", "thinking"}))
+
+
+def with_strategy(config: CreateConfig, directory: RunDirectory) -> CreateConfig:
+    """The settings with the strategy of their recipe, if the user named none.
+
+    An existing run keeps its strategy. best: coverage, or tree if its embedding model is not downloaded.
+    Raises RunError if the directory cannot be used.
+    """
+    if config.strategy != AUTO:
+        return config
+    directory.check()
+    if directory.exists:
+        name = directory.read_config().spec.strategy
+    else:
+        name = "coverage" if config.recipe == "best" and _has_embedder(config) else "tree"
+    return config.model_copy(update={"strategy": name})
+
+
+def _has_embedder(config: CreateConfig) -> bool:
+    try:
+        resolve(config.embedding_model, "encoder")
+    except CheckpointError:
+        return False
+    return True
 
 
 def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
@@ -135,7 +159,7 @@ def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
     requested = config.verify or ("drop" if config.verifier else None)
     if requested is None:
         # Assigned labels can be noise, so they are verified. For options, only a larger model helps.
-        wanted = can_score_labels(format) and format.labels and config.method == "datacreate"
+        wanted = can_score_labels(format) and format.labels and config.recipe == "best"
         return "drop" if wanted else "off"
     if requested == "off":
         return requested
@@ -144,6 +168,16 @@ def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
     flag = f"--verify {config.verify}" if config.verify else f"--verifier {config.verifier}"
     check_scorable(format, flag)
     return requested
+
+
+def describe_recipe(config: CreateConfig, verify: VerifyMode, models: RunModels | None) -> str:
+    """What the recipe and the options decide, in one line."""
+    model = models.verifier.name if models and models.verifier else config.verifier or "the generator"
+    verified = "answers are not verified" if verify == "off" else f"answers verified by {model} ({verify})"
+    line = f"recipe {config.recipe}: strategy {config.strategy}, {verified}"
+    if config.recipe == "best" and not _has_embedder(config):
+        line += f"; for the strategy coverage: `datacreate models pull {config.embedding_model}`"
+    return line
 
 
 EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]
