@@ -138,8 +138,8 @@ def test_models_that_do_not_fit_are_refused_with_the_numbers_and_what_to_do(
         servers.start()
     assert str(refused.value) == (
         "7B (19.1 GiB) and 32B (69.0 GiB) need 88.1 GiB on each GPU, and 73.3 of 79.6 GiB may be used; use smaller or "
-        "quantized models (--quantization, --verifier-quantization), more GPUs, or verify afterwards: the same command "
-        "with --verify off, then `datacreate filter RUN_DIR --verifier 32B --out FILE`"
+        "quantized models (--quantization, --verifier-quantization), more GPUs, or verify afterwards: --verify off "
+        "instead of --verifier, then `datacreate filter RUN_DIR --verifier 32B --out FILE`"
     )
 
 
