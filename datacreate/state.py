@@ -350,6 +350,6 @@ def _make_queue(plan: RunPlan, count: int, vectors: PassedVectors | None) -> Par
         return Chains(roots, spec.num_chains)
     if plan.strategy.queue == "root":
         return Tree(roots, UNLIMITED_USES)
-    if spec.method == "paper":
+    if spec.recipe == "paper":
         return Levels(roots, spec.seed)
     return Tree(roots, uses, root_uses)
