@@ -177,7 +177,14 @@ def test_a_run_uses_all_servers_of_writer_and_verifier(
         "model": str(checkpoint(tmp_path, "1.5B").path),
         "verifier": str(checkpoint(tmp_path, "7B").path),
     }
-    settings = {"verify": "keep", "example": YES_NO, "count": 200, "max_num_seqs": 20, "near": None}
+    settings = {
+        "verify": "keep",
+        "example": YES_NO,
+        "count": 200,
+        "strategy": "tree",
+        "max_num_seqs": 20,
+        "near": None,
+    }
     make(tmp_path / "run", **settings, **models, verifier_tensor_parallel_size=2)
     logs = {path.name: path.read_text().split() for path in (tmp_path / "run").glob("*[er1-9].log")}
     assert {name: " ".join(words[:2]) for name, words in logs.items()} == {
