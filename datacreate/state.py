@@ -32,9 +32,16 @@ from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, Session, example_line
 from datacreate.runs.summary import RunStats
-from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.passed_vectors import PassedVectors
-from datacreate.selection.queue import UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
+from datacreate.selection.queue import (
+    UNLIMITED_USES,
+    Chains,
+    FarthestFirst,
+    Levels,
+    Parent,
+    ParentQueue,
+    Tree,
+)
 from datacreate.selection.shots import Shots
 from datacreate.verification.scoring import Scored, round_probabilities
 
@@ -264,6 +271,8 @@ class RunState:
             scoring_tokens=parsed.scoring_tokens,
             waiting=values if awaits_check else (),
             attributes=pending.attributes,
+            thinking=completion.thinking,
+            thinking_tokens=completion.thinking_tokens,
         )
 
     def release(self) -> Commit | None:
