@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "schema": ("inputs", "Infer or check a task format."),
     "models": ("models", "List and download models."),
     "benchmarks": ("benchmarks", "List and import the ten test sets."),
+    "improve": ("train", "Create more examples from the rows that students get wrong."),
     "train": ("train", "Fine-tune an encoder on a training set."),
     "evaluate": ("evaluate", "Measure fine-tuned encoders on test sets."),
     "report": ("show", "Tables, comparisons and one page of all results."),

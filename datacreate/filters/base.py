@@ -61,8 +61,8 @@ class FilterSettings(Settings):
         metavar="COSINE|off",
     )
     decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_test_sets)] = quality(
-        "Rows that examples must not repeat: benchmarks (their dev and test rows), files of your own, and runs (without "
-        "the check of --ngram).",
+        "Rows that examples must not repeat: benchmarks (their dev and test rows), files of your own, and runs "
+        "(without the check of --ngram).",
         metavar="all|none|NAME|FILE|RUN[,...]",
         shown_default="all imported benchmarks",
     )
