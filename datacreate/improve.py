@@ -50,7 +50,7 @@ FOLDS = 3
 MIN_PARENTS = 10
 ROWS_PER_PARENT = 5  # to create: a parent is shown in about one request
 
-CREATE_OPTIONS = (
+REPEATED_OPTIONS = (
     *("model", "adapter", "verifier", "embedding_model", "attributes", "corpus", "corpus_field"),
     *("passage_tokens", "decontaminate", "num_examples"),
 )

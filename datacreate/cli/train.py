@@ -12,7 +12,7 @@ from datacreate.cli.terminal import echo, print_json, print_plan
 from datacreate.engines.settings import EngineOptions
 from datacreate.finetuning.recipe import Recipe, make_recipe
 from datacreate.finetuning.train import TrainConfig
-from datacreate.improve import CREATE_OPTIONS, ImproveConfig
+from datacreate.improve import REPEATED_OPTIONS, ImproveConfig
 from datacreate.runs.config import CreateConfig
 
 
@@ -61,7 +61,7 @@ def train(
 @command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 @settings_options(ImproveConfig)
-@settings_options(CreateConfig, "changed", only=CREATE_OPTIONS, unset="as in RUN")
+@settings_options(CreateConfig, "changed", only=REPEATED_OPTIONS, unset="as in RUN")
 @settings_options(EngineOptions, "engine")
 @option(
     "--dry-run", is_flag=True, help="Print what would happen; train nothing, start no server, write nothing."

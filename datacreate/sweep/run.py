@@ -172,13 +172,12 @@ class Sweep:
 
     def _generate(self, generator: str, cells: Sequence[SweepCell], nproc: int, session: _Session) -> None:
         """Run the steps of all cells that need a generator, on servers that are started once."""
-        waiting = [
-            (cell, step)
-            for cell in cells
-            for step in self._steps_to_run(cell, [])
-            if step.generator == generator
-        ]
-        with self._servers(generator, [step for _, step in waiting], session) as servers:
+        found = {
+            cell: [s for s in self._steps_to_run(cell, []) if s.generator == generator] for cell in cells
+        }
+        waiting = [(cell, steps[0]) for cell, steps in found.items() if steps]
+        steps = [step for of_cell in found.values() for step in of_cell]
+        with self._servers(generator, steps, session) as servers:
             slots = servers.slots if servers else 1
             if servers:
                 session.notify(
