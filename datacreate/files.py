@@ -53,9 +53,12 @@ def replaced(path: Path, folder: Path | None = None) -> Iterator[Path]:
         _remove(part)
 
 
-def replace_file(path: Path, text: str, folder: Path | None = None) -> None:
-    """Write a file atomically (see `replaced`). Raises StorageError."""
-    with replaced(path, folder) as part, part.open("xb") as file:
+def replace_file(path: Path, text: str, folder: Path | None = None, mode: int = 0o666) -> None:
+    """Write a file atomically (see `replaced`), with this mode without the umask. Raises StorageError."""
+    with (
+        replaced(path, folder) as part,
+        open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file,
+    ):
         file.write(text.encode("utf-8"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from datacreate.checkpoints import Checkpoint, combined_sha256, read_adapter, resolve, with_adapter
 from datacreate.engines.client import Engine
-from datacreate.engines.factory import checkpoint_of, make_engine, only_model
+from datacreate.engines.factory import LocalModel, checkpoint_of, make_engine, only_model
 from datacreate.engines.request import Check
 from datacreate.errors import CheckpointError, UsageError
 from datacreate.formats.infer import InferredFormat
@@ -159,18 +159,20 @@ def engines_of(
     indices = {generator.sha256: index for index, generator in enumerate(models.generators)}
     extra = models.verifier if models.verifier and models.verifier.sha256 not in indices else None
 
+    local = [LocalModel(generator, config) for generator in models.generators]
+    local += [LocalModel(extra, config.for_verifier, verifies=True)] if extra else []
+
     def engine_of(checkpoint: Checkpoint, name: str) -> Engine:
         if factory:
             engine = factory(checkpoint, config, directory)
         else:
             engine = make_engine(
                 checkpoint,
-                config,
+                config if checkpoint is not extra else config.for_verifier,
                 count=config.count,
                 log=directory.log_of(name),
                 template_kwargs=config.chat_template_kwargs if checkpoint is not extra else None,
-                main=checkpoint is not extra,
-                models=len(models.generators) + (extra is not None),
+                models=local,
                 notify=notify,
             )
         stack.callback(engine.close)

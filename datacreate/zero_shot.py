@@ -48,8 +48,9 @@ def answer_zero_shot(
 
         @cache
         def started() -> Engine:
+            rows = sum(len(test.usable) for test in tests)
             engine = make_engine(
-                checkpoint, options, count=500, log=out / "engine.log", notify=progress.notify
+                checkpoint, options, count=rows, log=out / "engine.log", notify=progress.notify
             )
             stack.callback(engine.close)
             engine.start([scores_are_real()])

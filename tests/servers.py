@@ -310,6 +310,11 @@ def hanging(handler: Handler, body: dict[str, Any]) -> None:
     handler.owner.stopping.wait(60)
 
 
+def silent(handler: Handler, body: dict[str, Any]) -> None:
+    """A fault: the connection stays open, and nothing is sent."""
+    handler.owner.stopping.wait(60)
+
+
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait until a condition is true. Fails after `seconds`."""
     end = time.monotonic() + seconds

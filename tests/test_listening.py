@@ -59,7 +59,7 @@ def test_servers_of_a_run_listen_on_loopback_and_need_a_key(tmp_path: Path, engi
     path = write_gguf(tmp_path / "m.gguf") if engine == "llamacpp" else write_safetensors(tmp_path / "m")
     options = EngineOptions(engine=engine, max_num_seqs=2)
     servers = local_servers(
-        resolve(str(path), "instruct"), options, count=10, log=tmp_path / "log", models=1, notify=print
+        resolve(str(path), "instruct"), options, count=10, log=tmp_path / "log", notify=print
     )
     try:
         servers.start()
@@ -86,4 +86,7 @@ def test_a_training_does_not_listen(tmp_path: Path, nproc: int) -> None:
 def test_serving_other_machines_needs_a_key(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATACREATE_API_KEY", raising=False)
     ended = typed("serve", "--model", str(tiny_gguf), "--host", "0.0.0.0")
-    assert (ended.code, "--host 0.0.0.0: set $DATACREATE_API_KEY" in ended.failure) == (2, True)
+    assert (ended.code, "--host 0.0.0.0: give --register-dir, or set $DATACREATE" in ended.failure) == (
+        2,
+        True,
+    )

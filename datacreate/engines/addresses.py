@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from datacreate.errors import UsageError
 
 KEY = "DATACREATE_API_KEY"
-"""The environment variable with the API key of the servers; no option takes the key."""
+"""The environment variable with the API key of servers that have not registered their own; no option takes the key."""
 
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 """An address without http://, as opposed to a path."""
@@ -39,12 +39,14 @@ class Address(BaseModel):
 
     url: str  # without /v1 and without a trailing slash
     max_num_seqs: int | None = Field(default=None, gt=0)  # its slots
+    key: str = Field(
+        default="", pattern=r"^[!-~]*$", max_length=1000, repr=False
+    )  # its API key, if it needs one
 
 
 class ServerSource:
     """The servers of a run: those of `--url` (Addresses), or started on this machine (LocalServers)."""
 
-    key: str  # their API key; empty if none
     remote = True  # False if this process starts them
     changes = False  # whether servers may be added later
     description = "this machine"  # for messages
@@ -71,7 +73,7 @@ class Addresses(ServerSource):
 
     def __init__(self, urls: Iterable[str]) -> None:
         """Parse `--url`. UsageError for neither an address nor a folder, or an address with a password."""
-        self.key = api_key()
+        self._key = api_key()
         self._listed: list[Address] = []
         self._folders: list[Path] = []
         names: list[str] = []
@@ -81,7 +83,7 @@ class Addresses(ServerSource):
                 self._folders.append(path)  # it may be created later
                 names.append(str(path) if path.is_dir() else f"{path} (no such folder yet)")
             else:
-                self._listed.append(Address(url=_checked(url)))
+                self._listed.append(Address(url=_checked(url), key=self._key))
                 names.append(self._listed[-1].url)
         self.changes = bool(self._folders)
         self.description = names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
@@ -92,8 +94,8 @@ class Addresses(ServerSource):
             # A file may have been removed, be incomplete, or be no address.
             with suppress(OSError, ValidationError, UsageError):
                 registered = Address.model_validate_json(path.read_bytes())
-                address = Address(url=_checked(registered.url), max_num_seqs=registered.max_num_seqs)
-                found.setdefault(address.url, address)
+                update = {"url": _checked(registered.url), "key": registered.key or self._key}
+                found.setdefault(update["url"], registered.model_copy(update=update))
         return tuple(found.values())
 
 

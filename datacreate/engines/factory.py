@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from itertools import accumulate
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
@@ -17,13 +19,13 @@ from typing import Any, Literal
 from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, served
 from datacreate.engines.addresses import KEY, Address, Addresses, api_key
 from datacreate.engines.client import Engine
-from datacreate.engines.kind import EngineKind, ServerCommand, Workload
+from datacreate.engines.kind import EngineKind, GpuNeed, ServerCommand, Workload
 from datacreate.engines.local import LocalServer, LocalServers, free_port
 from datacreate.engines.protocol import ChatApi
 from datacreate.engines.settings import ENGINES, EngineName, EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.files import replace_file, storage_error
-from datacreate.hardware import check_build, slurm_job, visible_gpus
+from datacreate.hardware import check_build, gpu_memory, slurm_job, visible_gpus
 from datacreate.messages import Notify, no_notify
 
 _BUSY = 256
@@ -46,6 +48,15 @@ def only_model(
         return str(engine.settings["model"])
 
 
+@dataclass(frozen=True)
+class LocalModel:
+    """One of the models that share this machine."""
+
+    checkpoint: Checkpoint
+    options: EngineOptions
+    verifies: bool = False  # it scores labels and writes nothing
+
+
 def make_engine(
     checkpoint: Checkpoint,
     options: EngineOptions,
@@ -53,22 +64,20 @@ def make_engine(
     count: int,
     log: Path | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
-    main: bool = True,
-    models: int = 1,
+    models: Sequence[LocalModel] = (),
     notify: Notify = no_notify,
 ) -> Engine:
     """Create the engine of a checkpoint; it starts no server before it is used.
 
-    `main`: the user's engine settings apply to this model, not only its preset's. `models`: how many models
-    share this machine. `count`: how many examples the run creates.
+    `models`: all that share this machine, this one included; () if it is alone. `count`: how many examples the run
+    creates.
     """
     names = (checkpoint.name, str(checkpoint.path))
     protocol = ChatApi(names, {**checkpoint.chat_template, **(template_kwargs or {})})
     if options.served:
         return Engine(Addresses(options.urls), protocol, options, notify)
-    own = options if main else EngineOptions(engine=options.engine)
-    servers = local_servers(checkpoint, own, count=count, log=log, models=models, notify=notify)
-    return Engine(servers, protocol, own, notify)
+    servers = local_servers(checkpoint, options, count=count, log=log, models=models, notify=notify)
+    return Engine(servers, protocol, options, notify)
 
 
 def local_servers(
@@ -77,12 +86,17 @@ def local_servers(
     *,
     count: int,
     log: Path | None,
-    models: int,
+    models: Sequence[LocalModel] = (),
     notify: Notify,
 ) -> LocalServers:
     """The servers of a checkpoint on this machine, not started yet. Arguments as in `make_engine`."""
-    work = Workload(count, models, notify=notify)
-    return LocalServers(lambda: server_commands(checkpoint, options, work, options.replicas), log, notify)
+    work = Workload(count, max(1, len(models)), notify=notify)
+
+    def commands() -> list[ServerCommand]:
+        placement = placements(models, count, notify).get(checkpoint.sha256, Placement())
+        return server_commands(checkpoint, options, work, options.replicas, placement)
+
+    return LocalServers(commands, log, notify)
 
 
 def check_engine(requested: EngineName, notify: Notify) -> None:
@@ -116,39 +130,114 @@ def suited_engine(*, gguf: bool, long_run: bool) -> EngineKind | None:
     return best if ranks[best] else None
 
 
+@dataclass(frozen=True)
+class Placement:
+    """The GPUs of a model, () for all, and the share of their memory that it may use; None: as its settings say."""
+
+    gpus: tuple[str, ...] = ()
+    share: float | None = None
+
+
+def placements(models: Sequence[LocalModel], count: int, notify: Notify) -> dict[str, Placement]:
+    """Where each of several models runs, by its `sha256`; {} if they reserve no GPU memory.
+
+    Raises EngineError, with the numbers, if they do not fit together.
+    """
+    needs: list[GpuNeed] = []
+    for model in models if len(models) > 1 else ():
+        engine = choose(model.checkpoint, model.options.engine, count)
+        need = engine.gpu_need(model.checkpoint, _settings(model.checkpoint, model.options), notify)
+        if need is None:
+            return {}
+        needs.append(need)
+    writers = [number for number, model in enumerate(models) if not model.verifies]
+    gib = min((gib for _, gib in gpu_memory()), default=None)
+    placed = place(needs, writers, visible_gpus(), gib) if needs else []
+    return {model.checkpoint.sha256: where for model, where in zip(models, placed, strict=bool(needs))}
+
+
+def place(
+    needs: Sequence[GpuNeed], writers: Sequence[int], gpus: Sequence[str], gib: float | None
+) -> list[Placement]:
+    """Place several models on GPUs with `gib` of memory each (None: not known); `writers`: indices of the generators.
+
+    If they fit on a GPU together, each uses all GPUs: it gets the memory that it needs, and the generators get the rest
+    in equal parts, for more requests at once. Otherwise each gets GPUs of its own, in proportion to its weights, which
+    decide the time per token. EngineError if there are too few.
+    """
+    most, needed = needs[0].most, sum(need.least for need in needs)
+    total = gib or needed / most
+    if gib is None or needed <= most * total:
+        rest = (most * total - needed) / len(writers)
+        shares = [need.least + rest * (number in writers) for number, need in enumerate(needs)]
+        return [Placement(share=int(1000 * share / total) / 1000) for share in shares]
+    numbers = [need.gpus for need in needs]
+    if sum(numbers) > len(gpus):
+        names = " and ".join(f"{need.model} ({need.least:.1f} GiB)" for need in needs)
+        after = ""
+        if len(writers) < len(needs):
+            after = (
+                ", or verify afterwards: the same command with --verify off, then `datacreate filter RUN_DIR "
+                f"--verifier {needs[-1].model} --out FILE`"
+            )
+        raise EngineError(
+            f"{names} need {needed:.1f} GiB on each GPU, and {most * total:.1f} of {total:.1f} GiB may be used; use "
+            f"smaller or quantized models (--quantization, --verifier-quantization), more GPUs{after}"
+        )
+    while fitting := [i for i, need in enumerate(needs) if sum(numbers) + need.gpus <= len(gpus)]:
+        least_served = min(fitting, key=lambda i: numbers[i] / (needs[i].weights * needs[i].gpus))
+        numbers[least_served] += needs[least_served].gpus
+    ends = list(accumulate(numbers))
+    return [
+        Placement(tuple(gpus[end - number : end]), most) for number, end in zip(numbers, ends, strict=True)
+    ]
+
+
+def _settings(checkpoint: Checkpoint, options: EngineOptions) -> EngineSettings:
+    """The preset's settings, overridden by the user's."""
+    return checkpoint.engine_settings.model_copy(update=options.given(EngineSettings.model_fields))
+
+
 def server_commands(
-    checkpoint: Checkpoint, options: EngineOptions, work: Workload, replicas: int | Literal["auto"] = 1
+    checkpoint: Checkpoint,
+    options: EngineOptions,
+    work: Workload,
+    replicas: int | Literal["auto"] = 1,
+    placement: Placement | None = None,
 ) -> list[ServerCommand]:
     """The commands of `replicas` servers; `auto`: one per group of GPUs, no more than its examples need.
 
-    The preset's settings are overridden by the user's. Raises UsageError, EngineError, CheckpointError.
+    `placement`: where they run if other models share the machine. Raises UsageError, EngineError, CheckpointError.
     """
+    placement = placement or Placement()
     engine = choose(checkpoint, options.engine, work.count)
     if problem := options.unsupported(engine):
         raise UsageError(problem)
-    given = options.given(EngineSettings.model_fields)
-    settings = checkpoint.engine_settings.model_copy(update=given)
-    if work.models > 1 and engine.gpu_share and "gpu_memory_utilization" not in given:
-        share = round((settings.gpu_memory_utilization or engine.gpu_share) / work.models, 3)
-        settings = settings.model_copy(update={"gpu_memory_utilization": share})
-    groups = gpu_groups(replicas, settings.tensor_parallel_size) if "replicas" in engine.settings else ((),)
+    settings = _settings(checkpoint, options)
+    if placement.share is not None:
+        settings = settings.model_copy(update={"gpu_memory_utilization": placement.share})
+    each = settings.tensor_parallel_size
+    groups = gpu_groups(replicas, each, placement.gpus) if "replicas" in engine.settings else ((),)
     commands = [engine.command(checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
     busy = min(commands[0].slots, _BUSY)
     return commands[: max(1, ceil(work.count / busy))] if replicas == "auto" else commands
 
 
-def gpu_groups(replicas: int | Literal["auto"], gpus_each: int) -> tuple[tuple[str, ...], ...]:
+def gpu_groups(
+    replicas: int | Literal["auto"], gpus_each: int, own: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], ...]:
     """The GPUs of each server, `gpus_each` per server. One empty group means all visible GPUs.
 
-    `auto` is one server per complete group of GPUs. UsageError if there are too few GPUs.
+    `auto` is one server per complete group of GPUs; `own`: the GPUs to use, () for all that are visible. UsageError if
+    there are too few GPUs.
     """
-    gpus = visible_gpus() if replicas != 1 else ()
+    gpus = own or (visible_gpus() if replicas != 1 else ())
     groups = tuple(tuple(gpus[at : at + gpus_each]) for at in range(0, len(gpus) - gpus_each + 1, gpus_each))
-    if replicas == 1 or (replicas == "auto" and len(groups) < 2):
+    if not own and (replicas == 1 or (replicas == "auto" and len(groups) < 2)):
         return ((),)
     if replicas != "auto" and replicas > len(groups):
         raise UsageError(
-            f"--replicas {replicas}: {len(gpus)} GPUs are visible, and each server uses {gpus_each} "
+            f"--replicas {replicas}: {len(gpus)} GPUs can be used, and each server uses {gpus_each} "
             f"(--tensor-parallel-size); use at most {max(1, len(groups))}, or add GPUs to CUDA_VISIBLE_DEVICES"
         )
     return groups if replicas == "auto" else groups[:replicas]
@@ -176,15 +265,16 @@ def serving(
 ) -> Iterator[LocalServer]:
     """Start a server and yield it when it is ready; it is registered until the block ends, then stopped.
 
-    `more` are further arguments for the engine's server. The API key is $DATACREATE_API_KEY; an address that other
-    machines can reach needs one. Raises UsageError for an invalid argument or an address that cannot be used,
-    EngineError if the server ends before it is ready.
+    `more` are further arguments for the engine's server. The API key is $DATACREATE_API_KEY. An address that other
+    machines can reach needs one; a server that registers makes its own and registers it, too. Raises UsageError for an
+    invalid argument or an address that cannot be used, EngineError if the server ends before it is ready.
     """
     key, port = api_key(), free_port(endpoint.host, endpoint.port)
-    if not (key or endpoint.is_loopback):
+    own = "" if key or endpoint.is_loopback or not endpoint.register_dir else secrets.token_urlsafe(32)
+    if not (key or own or endpoint.is_loopback):
         raise UsageError(
-            f"--host {endpoint.host}: set ${KEY}, here and for clients: without a key everybody in the network could "
-            "use this server"
+            f"--host {endpoint.host}: give --register-dir, or set ${KEY}, here and for clients: without a key "
+            "everybody in the network could use this server"
         )
     # As for a small run: how many examples its clients want is not known, and llama.cpp starts in seconds.
     engine = choose(checkpoint, options.engine, 1)
@@ -199,12 +289,12 @@ def serving(
         checkpoint, options.model_copy(update={"engine": engine.name}), Workload(notify=notify)
     )
     command = replace(command, slots=command.slots * copies, arguments=(*command.arguments, *more))
-    server = LocalServer(command, key, None, endpoint.host, port)
+    server = LocalServer(command, key or own, None, endpoint.host, port)
     notify(f"starting {engine.title} for {command.model}")
     try:
         server.launch()
         server.until_ready()
-        with _registered(server.address, folder):
+        with _registered(server.address.model_copy(update={"key": own}), folder):
             yield server
     finally:
         server.stop()
@@ -218,15 +308,16 @@ def wait_for_end(server: LocalServer) -> None:
 
 @contextmanager
 def _registered(address: Address, folder: Path | None) -> Iterator[None]:
-    """Register the address: a file in the folder, removed at the end."""
+    """Register the address: a file in the folder, removed at the end; only its owner can read one with a key."""
     if folder is None:
         yield
         return
     # A restarted task of a job array replaces the file of its dead node.
     job = slurm_job() or ""
     name = f"job-{job}" if "_" in job else re.sub(r"[^\w.]+", "-", address.url.partition("://")[2]).strip("-")
-    path, text = folder / f"{name}.json", address.model_dump_json() + "\n"
-    replace_file(path, text)
+    text = address.model_dump_json(exclude_defaults=True) + "\n"
+    path = folder / f"{name}.json"
+    replace_file(path, text, mode=0o600 if address.key else 0o666)
     try:
         yield
     finally:

@@ -85,6 +85,17 @@ class Workload:
         return self.count >= _LONG_RUN
 
 
+@dataclass(frozen=True)
+class GpuNeed:
+    """What a server of a model needs; memory is in GiB on each of its GPUs."""
+
+    model: str  # for messages
+    weights: float
+    least: float  # weights, the smallest useful KV cache, and what vLLM itself needs
+    gpus: int = 1  # that its weights are split over
+    most: float = 1.0  # the share of a GPU's memory that all servers on it may use together
+
+
 class EngineKind(ServerKind, ABC):
     """A server that datacreate can start on this machine."""
 
@@ -94,7 +105,6 @@ class EngineKind(ServerKind, ABC):
     use: str  # what it is needed for
     key_variable: str  # the environment variable of its API key
     settings: tuple[str, ...] = ()  # fields of `EngineOptions` that not every engine has
-    gpu_share: float | None = None  # of a GPU's memory that it uses by default
     uses_torch = True  # then the installed build of torch must suit this machine
 
     @abstractmethod
@@ -114,6 +124,10 @@ class EngineKind(ServerKind, ABC):
 
         GET /health must return 200, without the key, once the server is ready.
         """
+
+    def gpu_need(self, checkpoint: Checkpoint, settings: EngineSettings, notify: Notify) -> GpuNeed | None:
+        """What a server of the checkpoint needs of its GPUs; None if it reserves no share of their memory."""
+        return None
 
     @abstractmethod
     async def recognize(self, send: Send, model: str) -> Recognized | None:

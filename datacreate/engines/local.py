@@ -39,7 +39,7 @@ class LocalServer:
         self._host = host
         self.port = port or free_port(host)
         url = f"http://{socket.gethostname() if host == '0.0.0.0' else host}:{self.port}"
-        self.address = Address(url=url, max_num_seqs=command.slots)
+        self.address = Address(url=url, max_num_seqs=command.slots, key=key)
         self.restarted = False
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -113,7 +113,7 @@ class LocalServers(ServerSource):
     def __init__(
         self, prepare: Callable[[], Sequence[ServerCommand]], log: Path | None, notify: Callable[[str], None]
     ) -> None:
-        self.key = secrets.token_urlsafe(32)
+        self._key = secrets.token_urlsafe(32)
         self._prepare = prepare
         self._log = log
         self._notify = notify
@@ -134,7 +134,7 @@ class LocalServers(ServerSource):
             self._folder = tempfile.TemporaryDirectory(prefix="datacreate-")
             log = Path(self._folder.name, "server.log")
         for index, command in enumerate(commands, 1):
-            server = LocalServer(command, self.key, log.with_suffix(f".{index}.log") if number > 1 else log)
+            server = LocalServer(command, self._key, log.with_suffix(f".{index}.log") if number > 1 else log)
             self._servers[server.address.url] = server
             server.launch()
         for server in self._servers.values():

@@ -78,7 +78,7 @@ class Pool:
 
     async def connect(self) -> None:
         """Test all servers. Returns when each has passed or failed, or after a limited wait for the rest."""
-        self._http = client(self._source.key)
+        self._http = client()
         self._scan()
         began = self._last_healthy = time.monotonic()
         self._watcher = asyncio.create_task(self._watch())
@@ -175,6 +175,7 @@ class Pool:
                 server = Server(address, self._protocol, self._http, self._options, self._source.remote)
                 self._servers[url] = server
                 self._monitors[url] = asyncio.create_task(self._monitor(server))
+            self._servers[url].key = address.key  # a server that was started again has another one
         for url in self._servers.keys() - known.keys():
             if not self._servers[url].is_active and not self._servers[url].in_flight:
                 self._monitors.pop(url).cancel()

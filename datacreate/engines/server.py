@@ -41,12 +41,12 @@ _KEEP_ALIVE_SECONDS = 4.0  # less than uvicorn's 5 s: no request uses a connecti
 _MAX_BYTES = 8 * 2**20  # size limit of a response
 
 
-def client(key: str) -> httpx2.AsyncClient:
-    """The HTTP client for servers with this API key (may be empty)."""
+def client() -> httpx2.AsyncClient:
+    """The HTTP client for all servers."""
     import httpx2
 
     return httpx2.AsyncClient(
-        headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {}),
+        headers={"Accept-Encoding": "identity"},
         follow_redirects=False,
         trust_env=False,  # no proxies; SSL_CERT_FILE is read by the context
         verify=ssl.create_default_context(),
@@ -67,7 +67,7 @@ class Server:
         remote: bool,
     ) -> None:
         """`remote`: another process started it."""
-        self.url = address.url
+        self.url, self.key = address.url, address.key
         self.version = ""
         self.in_flight = 0
         self.sent = 0  # requests so far
@@ -282,7 +282,11 @@ class Server:
 
     async def _exchange(self, path: str, body: Any) -> tuple[int, bytes]:
         raw = bytearray()
-        async with self._http.stream("POST" if body else "GET", self.url + path, json=body) as answer:
+        method, headers = (
+            "POST" if body else "GET",
+            {"Authorization": f"Bearer {self.key}"} if self.key else {},
+        )
+        async with self._http.stream(method, self.url + path, json=body, headers=headers) as answer:
             if answer.headers.get("content-encoding", "identity").lower() != "identity":
                 raise Unavailable("it sends compressed answers, which were not requested")
             async for chunk in answer.aiter_raw():

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 else:
     EngineName = Literal["auto", *ENGINES]
 
-_SERVER_SIDE = ("adapter", *(name for kind in ENGINES.values() for name in kind.settings))
+_OF_VERIFIER = ("quantization", "tensor_parallel_size")
+"""Settings that the verifier has of its own, as verifier_..."""
+
+_SERVER_SIDE = (
+    "adapter",
+    *(name for kind in ENGINES.values() for name in kind.settings),
+    *(f"verifier_{name}" for name in _OF_VERIFIER),
+)
 """Settings of a server that datacreate starts."""
 
 _CLIENT_SIDE = ("request_timeout", "servers", "wait")
@@ -62,7 +69,7 @@ class EngineOptions(Settings):
     max_num_seqs: int | None = _engine("Requests that one server processes at once.", gt=0)
     tensor_parallel_size: int | None = _engine("vLLM: GPUs that one model is split over.", gt=0)
     gpu_memory_utilization: float | None = _engine(
-        "vLLM: share of the GPU memory to use.", gt=0, le=1, metavar="SHARE"
+        "vLLM: share of the GPU memory to use, by all models of a run together.", gt=0, le=1, metavar="SHARE"
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = _engine(
         "vLLM: data type of the weights in memory.", shown_default="what this machine computes fast"
@@ -78,7 +85,7 @@ class EngineOptions(Settings):
         "vLLM: data type of the KV cache; fp8 takes half the memory.", shown_default="auto: that of the model"
     )
     quantization: str | None = _engine(
-        "vLLM: quantize the weights while they are loaded, for example with fp8.", metavar="METHOD"
+        "vLLM: quantize the weights while they are loaded, for example with fp8_per_tensor.", metavar="METHOD"
     )
     trust_remote_code: bool = _engine("Allow Python code of the model's publisher to run.", default=False)
 
@@ -105,7 +112,25 @@ class EngineOptions(Settings):
 
     def unsupported(self, kind: EngineKind) -> str | None:
         """The first setting that is changed and that the engine does not have, as a message; None if there is none."""
-        flag = self.changed(name for name in _SERVER_SIDE[1:] if name not in kind.settings)
+        known = {"adapter", *kind.settings, *(f"verifier_{name}" for name in kind.settings)}
+        flag = self.changed(name for name in _SERVER_SIDE if name not in known)
         return (
             f"{flag}: {kind.title} has no such setting; remove it, or use another --engine" if flag else None
         )
+
+
+class RunEngineOptions(EngineOptions):
+    """The settings of the engines of a run, which may have a verifier of its own beside the generators."""
+
+    verifier_quantization: str | None = _engine(
+        "vLLM: as --quantization, for the --verifier.", metavar="METHOD"
+    )
+    verifier_tensor_parallel_size: int | None = _engine("vLLM: GPUs that the --verifier is split over.", gt=0)
+
+    @property
+    def for_verifier(self) -> EngineOptions:
+        """The settings of the verifier: those of a local generator do not apply to it."""
+        if self.served:
+            return self
+        own = {name: getattr(self, f"verifier_{name}") for name in _OF_VERIFIER}
+        return EngineOptions(engine=self.engine, **own)

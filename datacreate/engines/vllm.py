@@ -26,6 +26,7 @@ from datacreate.checkpoints.pull import raise_if_disk_full
 from datacreate.engines.kind import (
     EngineKind,
     Finding,
+    GpuNeed,
     Recognized,
     Send,
     ServerCommand,
@@ -95,6 +96,17 @@ _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 _OVERHEAD_GIB = 2.5  # on a CPU, besides weights and cache: Python, torch, vLLM and activations
 
+_GPU_SHARE = 0.92  # vLLM's default
+
+_GPU_OVERHEAD_GIB = 4.0  # on a GPU, besides weights and cache: CUDA, activations, logits and CUDA graphs
+
+_LEAST_CACHE_TOKENS = 16_384  # two steps of prompts; less makes vLLM wait for free cache
+
+_UNKNOWN_CACHE_GIB = 2.0  # of a model whose config.json does not have the usual fields
+
+_HALVES_WEIGHTS = re.compile(r"(fp8|int8)_per_.*|mxfp8")
+"""Values of `quantization` that store the weights of a bfloat16 checkpoint in 8 bits while they are loaded."""
+
 
 class _Vllm(EngineKind):
     name = "vllm"
@@ -107,7 +119,6 @@ class _Vllm(EngineKind):
         "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "kv_cache_gib",
         "kv_cache_dtype", "quantization", "trust_remote_code",
     )  # fmt: skip
-    gpu_share = 0.92
 
     def build(self) -> Literal["cpu", "gpu"] | None:
         return vllm_build()
@@ -134,9 +145,7 @@ class _Vllm(EngineKind):
         cache = max(1, round(resolved.pop("kv_cache_gib", None) or 1))  # whole GiB; not automatic
         folder, name, adapter = dequantized(checkpoint, work.notify), checkpoint.name, checkpoint.adapter
         config = read_json(folder / "config.json")
-        longest = (config.get("text_config") or config).get("max_position_embeddings")
-        context = resolved.get("max_model_len") or _MAX_CONTEXT[build]
-        resolved["max_model_len"] = min(context, longest) if isinstance(longest, int) else context
+        resolved["max_model_len"] = _context(config, settings, build)
         flags: dict[str, Any] = {
             "model": folder,
             "served_model_name": f"{name}-base" if adapter else name,  # requests name the adapter
@@ -149,8 +158,7 @@ class _Vllm(EngineKind):
         environment = _ENVIRONMENT | {"VLLM_HOST_IP": os.environ.get("VLLM_HOST_IP", "127.0.0.1")}
         record: dict[str, Any] = {"device": build}
         if build == "cpu":
-            weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
-            check_memory(name, weights, cache, _OVERHEAD_GIB, "free memory")
+            check_memory(name, _weights(folder), cache, _OVERHEAD_GIB, "free memory")
             if resolved["dtype"] == "auto":  # emulated bfloat16 is much slower than float32
                 resolved["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"
             if settings.enforce_eager is None:
@@ -174,6 +182,18 @@ class _Vllm(EngineKind):
             command += ([flag] if value else []) if isinstance(value, bool) else [flag, str(value)]
         slots = int(resolved["max_num_seqs"])
         return ServerCommand(self, name, tuple(command), environment, slots, record | resolved)
+
+    def gpu_need(self, checkpoint: Checkpoint, settings: EngineSettings, notify: Notify) -> GpuNeed | None:
+        if self.build() != "gpu":
+            return None
+        folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size
+        config = read_json(folder / "config.json")
+        halved = settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization)
+        weights = _weights(folder) * (0.55 if halved else 1.0) / gpus  # embeddings keep 16 bits
+        tokens = max(_context(config, settings, "gpu"), _LEAST_CACHE_TOKENS)
+        cache = _token_gib(config) * tokens / gpus / (2 if settings.kv_cache_dtype == "fp8" else 1)
+        least = weights + (cache or _UNKNOWN_CACHE_GIB) + _GPU_OVERHEAD_GIB
+        return GpuNeed(checkpoint.name, weights, least, gpus, settings.gpu_memory_utilization or _GPU_SHARE)
 
     def copies(self, more: Sequence[str]) -> int:
         for word in more:
@@ -225,6 +245,30 @@ def gpu_slots() -> int:
     gpus = gpu_memory()
     large = all(gib >= 70 and "a100" not in name.lower() for name, gib in gpus)
     return 1024 if gpus and large else 256
+
+
+def _weights(folder: Path) -> float:
+    """The size of the weights in GiB."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
+
+
+def _context(config: dict[str, Any], settings: EngineSettings, build: Literal["cpu", "gpu"]) -> int:
+    """The context in tokens: that of the settings or the default, and no more than the model has."""
+    longest = (config.get("text_config") or config).get("max_position_embeddings")
+    context = settings.max_model_len or _MAX_CONTEXT[build]
+    return min(context, longest) if isinstance(longest, int) else context
+
+
+def _token_gib(config: dict[str, Any]) -> float:
+    """The KV cache of one token in GiB, in 16 bits; 0.0 if config.json does not tell."""
+    text = config.get("text_config") or config
+    try:
+        heads = text["num_attention_heads"]
+        size = text.get("head_dim") or text["hidden_size"] / heads
+        values = text["num_hidden_layers"] * (text.get("num_key_value_heads") or heads) * size
+        return float(2 * 2 * values / GIB)  # keys and values, of two bytes each
+    except (KeyError, TypeError, ZeroDivisionError):
+        return 0.0
 
 
 def dequantized(checkpoint: Checkpoint, notify: Notify = no_notify) -> Path:

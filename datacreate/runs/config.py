@@ -16,7 +16,7 @@ from pydantic import model_validator
 from pydantic_core import to_jsonable_python
 
 from datacreate.corpus import CorpusOptions, CorpusRef
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.base import DecontaminationSetRef, FilterSettings
 from datacreate.formats.example import Example, Json
@@ -137,7 +137,7 @@ class CreateConfig(
     SamplingOptions,
     AuxiliaryModels,
     FilterSettings,
-    EngineOptions,
+    RunEngineOptions,
     GeneratorOptions,
     FormatOptions,
     CorpusOptions,

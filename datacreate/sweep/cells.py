@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from datacreate.benchmarks import Benchmark, find_benchmark, has_split, split_sha256
 from datacreate.checkpoints import resolve
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.settings import EngineOptions, RunEngineOptions
 from datacreate.errors import DatacreateError
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import EVALUATION
@@ -151,10 +151,12 @@ class _Builder:
         sizes = [self.count if size == "all" else min(size, self.count) for size in plan.sizes]
         self.sizes = list(dict.fromkeys(sizes))
         self.engine = self._create_options(plan.create, engine=True)
+        shared = {name: value for name, value in plan.create.items() if name in EngineOptions.model_fields}
+        self.zero_shot_engine = self._create_options(shared, engine=True)
 
     def _create_options(self, given: Mapping[str, Any], engine: bool) -> tuple[str, ...]:
         """Those of the engine among these options of `create`, or all others."""
-        names = [name for name in given if (name in EngineOptions.model_fields) == engine]
+        names = [name for name in given if (name in RunEngineOptions.model_fields) == engine]
         return tuple(as_arguments(CreateConfig, {name: given[name] for name in names}))
 
     def cells(self) -> Iterator[tuple[str, Sequence[Step]]]:
@@ -304,7 +306,7 @@ class _Builder:
             arguments,
             folder,
             requirements,
-            self.engine,
+            self.zero_shot_engine,
             generator=generator,
             examples=_ZERO_SHOT_EXAMPLES,
         )

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, SweepPlanError
 from datacreate.files import read_yaml
 from datacreate.finetuning.recipe import Recipe
@@ -36,7 +36,7 @@ RECIPE_OPTIONS = set(Recipe.model_fields) - {"name"} | {"recipe"}
 TRAIN_OPTIONS = {"model_selection", "device_batch_size", "nproc"}
 """The options that a plan may set; the grid sets all others."""
 
-VARIANT_OPTIONS = CREATE_OPTIONS - set(EngineOptions.model_fields)
+VARIANT_OPTIONS = CREATE_OPTIONS - set(RunEngineOptions.model_fields)
 """The options of `create` that a variant may set; engine options are those of all cells, which share servers."""
 
 _LISTS = "benchmarks conditions generators encoders test example_seeds train_seeds sizes".split()
@@ -249,9 +249,11 @@ def short_name(model: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", Path(model).name)
 
 
-def engine_options(create: dict[str, Any]) -> EngineOptions:
+def engine_options(create: dict[str, Any]) -> RunEngineOptions:
     """The engine options among these options of `create`."""
-    return EngineOptions(**{name: create[name] for name in create if name in EngineOptions.model_fields})
+    return RunEngineOptions(
+        **{name: create[name] for name in create if name in RunEngineOptions.model_fields}
+    )
 
 
 def _model(name: str, info: ValidationInfo, *, known: bool = True) -> str:

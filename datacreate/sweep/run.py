@@ -1,7 +1,7 @@
 """Runs a sweep, each step as a child process. Finished steps are skipped.
 
 First the sets of each generator are created, several at once on servers that are started once. Then the GPUs are free:
-the cells are trained and evaluated one after the other.
+several cells are trained and evaluated at once, each on GPUs of its own.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from datacreate.engines.addresses import KEY
-from datacreate.engines.factory import checkpoint_of, local_servers, make_engine
+from datacreate.engines.factory import LocalModel, checkpoint_of, local_servers, make_engine
 from datacreate.engines.local import LocalServers
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.settings import EngineOptions, RunEngineOptions
 from datacreate.errors import RESUMABLE, CheckpointError, EngineError, RunLocked, Stopped, UsageError
 from datacreate.files import replace_file
-from datacreate.hardware import usable_cores
+from datacreate.hardware import usable_cores, visible_gpus
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import as_arguments
@@ -144,7 +143,7 @@ class Sweep:
         """Run all unfinished cells, or only the one of `index`; returns their outcomes.
 
         First the sets of each generator are created, as many at once as keep its servers busy but at most `nproc`
-        (default: one per core); then the cells are trained and evaluated, one after the other.
+        (default: one per core); then the cells are trained and evaluated, as many at once as there are GPUs.
 
         `notify` gets lines worth keeping; `update` gets the last lines of the running steps, several times a
         second. A cell that another process runs is skipped; RunLocked if it is the one of `index`. Raises
@@ -160,67 +159,88 @@ class Sweep:
             session = _Session(chosen, signals, notify, update)
             for generator in self.plan.generators:
                 self._generate(generator, chosen, nproc or usable_cores(), session)
-            outcomes = []
-            for cell in chosen:
-                if cell not in session.locked:
-                    self._run_steps(cell, None, None, session)
-                is_ours = cell not in session.locked
-                outcomes.append(self._state(cell, session.failed) if is_ours else Outcome(cell, "running"))
+            self._train([cell for cell in chosen if cell not in session.locked], nproc, session)
+            outcomes = [
+                Outcome(cell, "running") if cell in session.locked else self._state(cell, session.failed)
+                for cell in chosen
+            ]
         if index is not None and session.locked:
             raise session.locked[chosen[0]]
         return outcomes
 
     def _generate(self, generator: str, cells: Sequence[SweepCell], nproc: int, session: _Session) -> None:
         """Run the steps of all cells that need a generator, on servers that are started once."""
-        found = {
+        steps = {
             cell: [s for s in self._steps_to_run(cell, []) if s.generator == generator] for cell in cells
         }
-        waiting = [(cell, steps[0]) for cell, steps in found.items() if steps]
-        steps = [step for of_cell in found.values() for step in of_cell]
-        with self._servers(generator, steps, session) as servers:
-            slots = servers.slots if servers else 1
-            if servers:
-                session.notify(
-                    f"{generator}: {len(waiting)} cells share servers for {slots} requests at once"
-                )
-            running: dict[Future[None], int] = {}  # -> requests in flight
-            with deferred(), ThreadPoolExecutor(nproc) as pool:
-                try:
-                    while running or (waiting and not session.stopping):
-                        while waiting and len(running) < nproc and sum(running.values()) < slots:
-                            cell, step = waiting.pop(0)
-                            future = pool.submit(self._run_steps, cell, generator, servers, session)
-                            running[future] = step.in_flight or slots
-                        ended, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
-                        for future in ended:
-                            del running[future]
-                            future.result()
-                        if servers:
-                            servers.repair(session.notify)
-                    if session.signals.received:
-                        raise Stopped(_STOPPED)
-                except BaseException:
-                    session.aborted = True  # the block waits for the other steps
-                    raise
+        with self._servers(
+            generator, [step for found in steps.values() for step in found], session
+        ) as servers:
+            loads = [(cell, found[0].in_flight or servers.slots) for cell, found in steps.items() if found]
+            self._run_cells(loads, servers.slots, [servers] * nproc, generator, session)
+
+    def _train(self, cells: Sequence[SweepCell], nproc: int | None, session: _Session) -> None:
+        """Run the other steps of the cells, as many cells at once as get GPUs of their own.
+
+        A cell gets at least as many as `nproc` of the plan's trainings, by default one; few cells share all GPUs.
+        """
+        gpus, each = visible_gpus(), self.plan.train.get("nproc") or 1
+        unfinished = sum(any(True for _ in self._steps_to_run(cell, [*session.failed])) for cell in cells)
+        most = max(1, min(len(gpus) // each, unfinished, nproc or unfinished))
+        groups = ({"CUDA_VISIBLE_DEVICES": ",".join(gpus[n::most])} if most > 1 else {} for n in range(most))
+        free = [Resources(environment=group) for group in groups]
+        self._run_cells([(cell, 1) for cell in cells], most, free, None, session)
+
+    def _run_cells(
+        self,
+        waiting: list[tuple[SweepCell, int]],
+        most: int,
+        free: list[Resources],
+        generator: str | None,
+        session: _Session,
+    ) -> None:
+        """Run the steps of the waiting cells, each with some of the `free` resources while it runs.
+
+        The next cell starts if the loads of the running ones add up to less than `most`.
+        """
+        running: dict[Future[None], tuple[int, Resources]] = {}
+        with deferred(), ThreadPoolExecutor(len(free)) as pool:
+            try:
+                while running or (waiting and not session.stopping):
+                    while waiting and free and sum(load for load, _ in running.values()) < most:
+                        (cell, load), resources = waiting.pop(0), free.pop(0)
+                        future = pool.submit(self._run_steps, cell, generator, resources, session)
+                        running[future] = load, resources
+                    ended, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+                    for future in ended:
+                        free.append(running.pop(future)[1])
+                        future.result()
+                    for _, resources in [*running.values()][:1]:  # servers are those of all
+                        resources.repair(session.notify)
+                if session.signals.received:
+                    raise Stopped(_STOPPED)
+            except BaseException:
+                session.aborted = True  # the block waits for the other steps
+                raise
 
     @contextmanager
-    def _servers(
-        self, generator: str, steps: Sequence[Step], session: _Session
-    ) -> Iterator[SharedServers | None]:
-        """The servers of a generator; None if each step starts its own, one after the other."""
+    def _servers(self, generator: str, steps: Sequence[Step], session: _Session) -> Iterator[Resources]:
+        """The servers of a generator; if there are none, each step starts its own, one after the other."""
         create = self.plan.create
         if len(steps) < 2 or "adapter" in create:
-            yield None
+            yield Resources()
             return
         count = sum(step.examples for step in steps)
         verifiers = {step.verifier for step in steps if step.verifier}
         options = engine_options(create)
         with ExitStack() as stack:
-            servers = None
+            servers = Resources()
             try:
                 servers = stack.enter_context(
                     shared_servers((generator, *sorted(verifiers)), options, count, self._out, session.notify)
                 )
+                shared = f"{len(steps)} steps share servers for {servers.slots} requests at once"
+                session.notify(f"{generator}: {shared}")
             except (EngineError, CheckpointError) as error:
                 if error.exit_code == RESUMABLE:
                     raise
@@ -228,7 +248,7 @@ class Sweep:
             yield servers
 
     def _run_steps(
-        self, cell: SweepCell, generator: str | None, servers: SharedServers | None, session: _Session
+        self, cell: SweepCell, generator: str | None, resources: Resources, session: _Session
     ) -> None:
         """Lock a cell, and run its steps with that generator, or with None those without one."""
         skipped = list(session.failed)
@@ -239,7 +259,7 @@ class Sweep:
                         raise Stopped(_STOPPED)
                     if step.generator != generator:
                         skipped.append(step)
-                    elif (message := self._run_step(cell, step, servers, lock, session)) is not None:
+                    elif (message := self._run_step(cell, step, resources, lock, session)) is not None:
                         session.failed[step] = message
                         skipped.append(step)
                     self._delete_weights(cell)
@@ -255,7 +275,7 @@ class Sweep:
                 self._folder.delete_weights(step)
 
     def _run_step(
-        self, cell: SweepCell, step: Step, servers: SharedServers | None, lock: FolderLock, session: _Session
+        self, cell: SweepCell, step: Step, resources: Resources, lock: FolderLock, session: _Session
     ) -> str | None:
         """Run a step. Returns the last line of a failure, None if the step finished."""
         lock.check()
@@ -269,11 +289,9 @@ class Sweep:
             session.show(cell, f"{name}  {time.monotonic() - start:.0f} s  {line}")
             return session.stopping
 
-        shared = servers.arguments if servers else None
-        engine = step.engine_arguments if shared is None else shared
-        environment = servers.environment if servers else {}
+        engine = step.engine_arguments if resources.arguments is None else resources.arguments
         command = [*self._command, *self._arguments(step, engine)]
-        code, line = run_process(command, self._folder.log(cell, step), poll, environment)
+        code, line = run_process(command, self._folder.log(cell, step), poll, resources.environment)
         lock.check()
         session.show(cell, None)
         is_stopped = code != 0 and (code == RESUMABLE or session.stopping)
@@ -320,11 +338,11 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class SharedServers:
-    """Running servers, and how a step uses them."""
+class Resources:
+    """What a step runs with: running servers, GPUs, or what it finds itself."""
 
-    slots: int  # requests processed at once
-    arguments: tuple[str, ...] | None = None  # of a step; None: the engine options of the plan
+    slots: int = 1  # requests that the servers process at once
+    arguments: tuple[str, ...] | None = None  # further ones of a step; None: the engine options of the plan
     environment: Mapping[str, str] = field(default_factory=dict)
     local: Sequence[LocalServers] = ()
 
@@ -338,8 +356,8 @@ class SharedServers:
 
 @contextmanager
 def shared_servers(
-    models: Sequence[str], options: EngineOptions, count: int, logs: Path, notify: Notify
-) -> Iterator[SharedServers]:
+    models: Sequence[str], options: RunEngineOptions, count: int, logs: Path, notify: Notify
+) -> Iterator[Resources]:
     """The servers of `options.urls`, or servers that are started here and stopped at the end of the block.
 
     The first of the models is the generator, the others are verifiers. `count` is the number of examples of all
@@ -350,32 +368,31 @@ def shared_servers(
         checkpoint = checkpoint_of(models[0], options)
         with closing(make_engine(checkpoint, options, count=count, notify=notify)) as engine:
             slots = engine.slots
-        yield SharedServers(slots)
+        yield Resources(slots)
         return
-    found = {
-        checkpoint.sha256: checkpoint for checkpoint in (checkpoint_of(name, options) for name in models)
-    }
+    checkpoints = {found.sha256: found for found in (checkpoint_of(name, options) for name in models)}
+    first, *others = checkpoints.values()
+    sharing = [LocalModel(first, options)]
+    sharing += [LocalModel(verifier, options.for_verifier, verifies=True) for verifier in others]
     with ExitStack() as stack:
         local: list[LocalServers] = []
-        for checkpoint in found.values():
+        for model in sharing:
             servers = local_servers(
-                checkpoint,
-                EngineOptions(engine=options.engine) if local else options,
+                model.checkpoint,
+                model.options,
                 count=count,
-                log=logs / f"server-{short_name(checkpoint.name)}.log",
-                models=len(found),
+                log=logs / f"server-{short_name(model.checkpoint.name)}.log",
+                models=sharing,
                 notify=notify,
             )
-            if local:
-                servers.key = local[0].key  # steps know one key
             stack.callback(servers.stop)
             servers.start()
             local.append(servers)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="datacreate-")))
         for number, address in enumerate(address for servers in local for address in servers.now()):
-            replace_file(folder / f"{number}.json", address.model_dump_json())
+            replace_file(folder / f"{number}.json", address.model_dump_json(), mode=0o600)
         addresses = local[0].now()
         arguments = ["--url", str(folder), "--servers", str(len(addresses))]
         arguments += as_arguments(EngineOptions, options.given(("max_model_len",)))
         slots = sum(address.max_num_seqs or 1 for address in addresses)
-        yield SharedServers(slots, tuple(arguments), {KEY: local[0].key}, local)
+        yield Resources(slots, tuple(arguments), local=local)

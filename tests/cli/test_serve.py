@@ -98,12 +98,12 @@ Serving = Callable[..., AbstractContextManager[LocalServer]]
 def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serving:
     """`serving` with a Python script as the server, registered in tmp_path/servers."""
 
-    def start(script: str, *more: str) -> AbstractContextManager[LocalServer]:
+    def start(script: str, *more: str, host: str = "127.0.0.1") -> AbstractContextManager[LocalServer]:
         monkeypatch.setattr(factory, "choose", lambda *_: VLLM)
         command = ServerCommand(VLLM, "tiny", (sys.executable, "-c", script), {}, 4)
         monkeypatch.setattr(factory, "server_commands", lambda *_, **__: [command])
         checkpoint = resolve(str(tiny_gguf), "instruct")
-        endpoint = Endpoint(register_dir=tmp_path / "servers")
+        endpoint = Endpoint(host=host, register_dir=tmp_path / "servers")
         return serving(checkpoint, EngineOptions(), endpoint, more, lambda _: None)
 
     return start
@@ -118,6 +118,25 @@ def test_a_server_is_registered_while_it_is_ready(serving_script: Serving, tmp_p
         with pytest.raises(ServersUnavailable, match=r"ended \(exit code 3\).*run the same command"):
             wait_for_end(server)
     assert list((tmp_path / "servers").iterdir()) == []
+
+
+def test_a_server_for_other_machines_registers_a_key_that_only_its_owner_can_read(
+    serving_script: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATACREATE_API_KEY", raising=False)
+    folder, started = tmp_path / "servers", tmp_path / "started"
+    script = f"import os; open({str(started)!r}, 'w').write(os.environ['VLLM_API_KEY']){_SERVER}"
+    with serving_script(script, host="0.0.0.0") as server:
+        [path] = folder.iterdir()
+        [found] = Addresses([str(folder)]).now()
+        assert (path.stat().st_mode & 0o777, len(found.key) > 30) == (0o600, True)
+        assert found.key == started.read_text()
+        assert found.key not in f"{found} {found!r} {server.address!r}"
+        monkeypatch.setenv("DATACREATE_API_KEY", "that-of-other-servers")
+        assert [each.key for each in Addresses([str(folder)]).now()] == [found.key]
+    with serving_script(_SERVER, host="0.0.0.0"):  # with a key of the user
+        [path] = folder.iterdir()
+        assert "key" not in path.read_text()
 
 
 def test_a_server_that_ends_before_it_is_ready_is_not_registered(

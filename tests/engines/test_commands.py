@@ -278,7 +278,7 @@ def test_auto_starts_a_server_per_complete_group_of_gpus(monkeypatch: pytest.Mon
     assert gpu_groups("auto", 2) == (("0", "1"), ("2", "3"))
     assert gpu_groups(3, 1) == (("0",), ("1",), ("2",))
     assert gpu_groups(1, 1) == ((),)
-    with pytest.raises(UsageError, match=r"--replicas 6: 5 GPUs are visible.*; use at most 5, or add"):
+    with pytest.raises(UsageError, match=r"--replicas 6: 5 GPUs can be used.*; use at most 5, or add"):
         gpu_groups(6, 1)
     with pytest.raises(UsageError, match=r"--replicas 2: .* uses 4 .*; use at most 1, or add"):
         gpu_groups(2, 4)

@@ -13,7 +13,7 @@ from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, failed_requests, make
 from tests.making import examples, train
-from tests.servers import MODEL, Fault, Handler, Server, cut_off, hanging, refusing, sending, until
+from tests.servers import MODEL, Fault, Handler, Server, cut_off, hanging, refusing, sending, silent, until
 
 
 def test_a_server_that_returns_is_used_again(tmp_path: Path, server: Server, other: Server) -> None:
@@ -169,7 +169,8 @@ def test_if_others_succeed_the_request_is_the_cause(
 
 
 @pytest.mark.parametrize(
-    "fault", [refusing(500), sending(b"", 302, Location="/"), sending({"choices": "none"}), cut_off, hanging]
+    "fault",
+    [refusing(500), sending(b"", 302, Location="/"), sending({"choices": "none"}), cut_off, hanging, silent],
 )
 def test_other_servers_replace_one_that_fails(
     tmp_path: Path, server: Server, other: Server, fault: Fault

@@ -64,6 +64,18 @@ def test_the_api_key_is_sent_and_not_stored(
         assert b"sesame" not in path.read_bytes()
 
 
+def test_a_registered_key_is_sent_and_not_stored(tmp_path: Path, server: Server, other: Server) -> None:
+    folder = tmp_path / "servers"
+    folder.mkdir()
+    for number, each in enumerate((server, other)):
+        each.key = f"sesame-{number}"
+        (folder / f"{number}.json").write_text(json.dumps({"url": each.url, "key": each.key}))
+    make(tmp_path / "run", str(folder), servers=2)
+    assert server.answered
+    assert other.answered
+    assert not any(b"sesame" in path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file())
+
+
 def test_a_server_that_registers_during_the_run_is_used(
     tmp_path: Path, server: Server, other: Server
 ) -> None:

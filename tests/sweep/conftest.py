@@ -87,7 +87,9 @@ def bench(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("SCRIPTED", json.dumps({}))
     monkeypatch.setattr(run, "run_process", run_here)
-    monkeypatch.setattr(run, "shared_servers", lambda *_: nullcontext())  # steps have a scripted engine each
+    monkeypatch.setattr(
+        run, "shared_servers", lambda *_: nullcontext(run.Resources())
+    )  # steps have a scripted engine each
     usual = {
         "benchmarks": ["creak"],
         "conditions": ["random"],

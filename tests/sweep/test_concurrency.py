@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ import pytest
 from datacreate.engines.addresses import Address
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import Stopped
-from datacreate.sweep import Sweep, load_plan
+from datacreate.sweep import Sweep, load_plan, run
 from datacreate.sweep.folder import run_process
 from datacreate.sweep.run import shared_servers
 from tests.scripted import answering
 from tests.servers import Handler, Server, _tests
 from tests.sweep.conftest import Bench, states
+from tests.sweep.quick import run_here
 
 COMMAND = (sys.executable, "-m", "datacreate")
 PLAN: dict[str, Any] = {"example_seeds": [1, 2], "create": {"verify": "off", "num_examples": 2}}
@@ -55,8 +56,6 @@ class Meeting:
 class Started:
     """The server as `LocalServers` would have started it."""
 
-    key = "secret"
-
     def __init__(self, server: Server) -> None:
         self.server, self.started, self.stopped = server, 0, 0
 
@@ -64,7 +63,7 @@ class Started:
         self.started += 1
 
     def now(self) -> tuple[Address, ...]:
-        return (Address(url=self.server.url, max_num_seqs=4),)
+        return (Address(url=self.server.url, max_num_seqs=4, key="secret"),)
 
     def repair(self, url: str, *, hung: bool) -> None:
         assert url == self.server.url
@@ -133,3 +132,44 @@ def test_a_cell_says_how_many_requests_it_has_in_flight(bench: Bench) -> None:
     assert [cell.steps[0].in_flight for cell in cells] == [None, None, 10, None]
     [cell] = bench.sweep(count=500, create={"concurrency": 3}).cells
     assert cell.steps[0].in_flight == 3
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cells", "nproc", "seen"),
+    [
+        ("0,1,2,3", 4, None, {"0", "1", "2", "3"}),
+        ("0,1,2,3", 2, None, {"0,2", "1,3"}),
+        ("0,1,2,3", 4, 2, {"0,2", "1,3"}),
+        ("0", 2, None, {"all"}),
+        ("", 2, None, {"all"}),
+    ],
+    ids=["a cell per GPU", "few cells", "nproc", "one GPU", "a CPU"],
+)
+def test_cells_are_trained_at_once_on_gpus_of_their_own(
+    gpus: str, cells: int, nproc: int | None, seen: set[str], bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    together, here = threading.Barrier(len(seen)), threading.Lock()
+    used: set[str] = set()
+    steps: list[tuple[str, str]] = []
+
+    def step(command: Sequence[str], log: Path, poll: Any, environment: Mapping[str, str]) -> tuple[int, str]:
+        mine = environment.get("CUDA_VISIBLE_DEVICES", "all")
+        with here:
+            assert mine not in used, "two cells use one GPU"
+            used.add(mine)
+            steps.append((command[len(COMMAND)], mine))
+        if "train" in command:
+            together.wait(60)  # all GPUs are in use
+        with here:
+            used.remove(mine)
+            return run_here(command, log, poll, environment)
+
+    monkeypatch.setattr(run, "run_process", step)
+    seeds = list(range(1, cells + 1))
+    train = {} if nproc is None else {"nproc": nproc}
+    plan = {"conditions": ["human"], "encoders": ["./models/reader"], "example_seeds": seeds, "train": train}
+    assert set(states(bench.run(**plan)).values()) == {"finished"}
+    assert {gpus for _, gpus in steps} == seen
+    assert [verb for verb, _ in steps].count("train") == cells
+    assert len(set(steps)) == 2 * len(seen)  # a cell is evaluated where it was trained

@@ -1,0 +1,189 @@
+"""A simulated GPU node: where several models run, and how much of the GPUs' memory each gets.
+
+The GPUs are those of a script named nvidia-smi, the weights are empty files of the size of real ones, and the table
+of what is placed where is that of docs/engines.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from datacreate.checkpoints import Checkpoint, resolve
+from datacreate.engines import factory
+from datacreate.engines.factory import LocalModel, Placement, local_servers, placements, server_commands
+from datacreate.engines.kind import Workload
+from datacreate.engines.settings import EngineOptions
+from datacreate.engines.vllm import VLLM
+from datacreate.errors import EngineError
+from datacreate.messages import no_notify
+from datacreate.runs.directory import RunDirectory
+from tests.engines.helpers import YES_NO, make
+from tests.process import ROOT
+
+Node = Callable[[int], None]
+
+SIZES = {  # bytes of the weights in 16 bits; layers, width, heads, heads of keys and values
+    "1.5B": (3_087_467_144, 28, 1536, 12, 2),
+    "7B": (15_231_233_024, 28, 3584, 28, 4),
+    "32B": (65_527_841_792, 64, 5120, 40, 8),
+    "70B": (141_107_412_992, 80, 8192, 64, 8),
+}
+
+
+def checkpoint(folder: Path, size: str) -> Checkpoint:
+    weights, layers, width, heads, kv_heads = SIZES[size]
+    path = folder / size
+    if not path.is_dir():
+        path.mkdir()
+        config = {
+            "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "num_hidden_layers": layers,
+            "hidden_size": width, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+            "max_position_embeddings": 32768,
+        }  # fmt: skip
+        (path / "config.json").write_text(json.dumps(config))
+        (path / "tokenizer.json").write_text("{}")
+        (path / "model.safetensors").touch()
+        os.truncate(path / "model.safetensors", weights)
+    return resolve(str(path), "instruct")
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    """Makes this machine one with so many GPUs of 80 GB, and the GPU build of vLLM."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+
+    def gpus(number: int) -> None:
+        listing = "".join(f"GPU {i}: NVIDIA H100 80GB HBM3 (UUID: GPU-{i})\n" for i in range(number))
+        memory = "NVIDIA H100 80GB HBM3, 81559\n" * number
+        script = f'#!/bin/sh\nif [ "$1" = -L ]; then printf "{listing}"; else printf "{memory}"; fi\n'
+        (programs / "nvidia-smi").write_text(script)
+        (programs / "nvidia-smi").chmod(0o755)
+
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(VLLM, "build", lambda: "gpu")
+    monkeypatch.setattr(factory, "check_build", lambda _: None)
+    return gpus
+
+
+def options(words: list[str]) -> EngineOptions:
+    """`TP2 fp8`: two GPUs for each server, weights in 8 bits."""
+    size = next((int(word[2:]) for word in words if word.startswith("TP")), None)
+    quantization = "fp8_per_tensor" if "fp8" in words else None
+    return EngineOptions(tensor_parallel_size=size, quantization=quantization)
+
+
+def placed(folder: Path, writer: str, verifier: str) -> list[str]:
+    """The servers of the writer and of the verifier, as the table describes them."""
+    named = [cell.split() for cell in (writer, verifier) if cell]
+    models = [
+        LocalModel(checkpoint(folder, name), options(words), verifies=number == 1)
+        for number, (name, *words) in enumerate(named)
+    ]
+    try:
+        where = placements(models, 100_000, no_notify)
+    except EngineError:
+        return ["do not fit"] * 2
+    found = []
+    for model in models:
+        commands = server_commands(
+            model.checkpoint,
+            model.options,
+            Workload(100_000, len(models)),
+            "auto",
+            where.get(model.checkpoint.sha256, Placement()),
+        )
+        gpus = [command.environment.get("CUDA_VISIBLE_DEVICES", "all") for command in commands]
+        first, last = (re.sub("GPU-", "", gpus[at]) for at in (0, -1))
+        on = first if first == last else f"{first} … {last}"
+        share = commands[0].record.get("gpu_memory_utilization", 0.92)
+        found.append(f"{len(commands)} on {on}; {share:.2f}; {commands[0].slots}")
+    return found if verifier else [*found, ""]
+
+
+def table() -> list[list[str]]:
+    """The rows of the table in docs/engines.md."""
+    text = (ROOT / "docs" / "engines.md").read_text()
+    rows = text.partition("| GPUs | writer | verifier |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(rows) > 8
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+@pytest.mark.parametrize("row", table(), ids=lambda row: " ".join(row[:3]))
+def test_models_are_placed_as_the_documentation_says(row: list[str], node: Node, tmp_path: Path) -> None:
+    gpus, writer, verifier, *servers = row
+    node(int(gpus))
+    assert placed(tmp_path, writer, verifier) == servers
+
+
+def test_models_that_do_not_fit_are_refused_with_the_numbers_and_what_to_do(
+    node: Node, tmp_path: Path
+) -> None:
+    node(1)
+    models = [
+        LocalModel(checkpoint(tmp_path, "7B"), EngineOptions()),
+        LocalModel(checkpoint(tmp_path, "32B"), EngineOptions(), verifies=True),
+    ]
+    servers = local_servers(
+        models[0].checkpoint, EngineOptions(), count=10, log=None, models=models, notify=no_notify
+    )
+    with pytest.raises(EngineError) as refused:
+        servers.start()
+    assert str(refused.value) == (
+        "7B (19.1 GiB) and 32B (69.0 GiB) need 88.1 GiB on each GPU, and 73.3 of 79.6 GiB may be used; use smaller or "
+        "quantized models (--quantization, --verifier-quantization), more GPUs, or verify afterwards: the same command "
+        "with --verify off, then `datacreate filter RUN_DIR --verifier 32B --out FILE`"
+    )
+
+
+FAKE_VLLM = """
+import os, signal, sys, threading
+from tests.servers import Server
+
+class Healthy(Server):
+    def handle(self, handler, body):
+        return handler.reply({}) if handler.path == "/health" else super().handle(handler, body)
+
+value = dict(zip(sys.argv, sys.argv[1:]))
+print(os.environ.get("CUDA_VISIBLE_DEVICES", "all"), value["--gpu-memory-utilization"], flush=True)
+stopped = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+name, port = value["--served-model-name"], int(value["--port"])
+with Healthy(model=name, port=port, key=os.environ["VLLM_API_KEY"]) as server:
+    stopped.wait()
+    print("answered", len(server.bodies), flush=True)
+"""
+
+
+def test_a_run_uses_all_servers_of_writer_and_verifier(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two servers of the writer, and one of the verifier over both GPUs."""
+    package = tmp_path / "fake" / "vllm" / "entrypoints" / "openai"
+    package.mkdir(parents=True)
+    (package / "api_server.py").write_text(FAKE_VLLM)
+    for folder in [*list(package.parents)[:2], package]:
+        (folder / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "fake"), str(ROOT)]))
+    node(2)
+    models = {
+        "model": str(checkpoint(tmp_path, "1.5B").path),
+        "verifier": str(checkpoint(tmp_path, "7B").path),
+    }
+    settings = {"verify": "keep", "example": YES_NO, "count": 200, "max_num_seqs": 20, "near": None}
+    make(tmp_path / "run", **settings, **models, verifier_tensor_parallel_size=2)
+    logs = {path.name: path.read_text().split() for path in (tmp_path / "run").glob("*[er1-9].log")}
+    assert {name: " ".join(words[:2]) for name, words in logs.items()} == {
+        "engine.1.log": "GPU-0 0.775",
+        "engine.2.log": "GPU-1 0.775",
+        "verifier.log": "all 0.144",
+    }
+    assert all(int(words[-1]) > 12 for words in logs.values())
+    assert RunDirectory(tmp_path / "run").read_config().engines["engine"]["replicas"] == 2
