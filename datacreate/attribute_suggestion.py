@@ -19,7 +19,7 @@ from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.messages import Notify
 from datacreate.plan import RunInputs, read_inputs, sampling_of
 from datacreate.prompts.generation import Message, describe_fields
-from datacreate.run_models import EngineFactory, engines_of, models_of
+from datacreate.run_models import EngineFactory, engines_of, models_of, with_strategy
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import FrozenModel
@@ -67,6 +67,7 @@ def suggest_attributes(
     """
     with tempfile.TemporaryDirectory(prefix="datacreate-attributes-") as folder, ExitStack() as stack:
         directory = RunDirectory(Path(folder))
+        config = with_strategy(config, directory)
         inputs = read_inputs(config, directory)
         models = models_of(config, "off", False, notify)
         engines = stack.enter_context(engines_of(models, config, directory, engine_factory, notify))

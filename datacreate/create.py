@@ -31,7 +31,16 @@ from datacreate.pipeline import Pipeline, Uncommitted
 from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import scoring_system
-from datacreate.run_models import EngineFactory, Engines, RunModels, engines_of, models_of, needs_embedder
+from datacreate.run_models import (
+    EngineFactory,
+    Engines,
+    RunModels,
+    describe_recipe,
+    engines_of,
+    models_of,
+    needs_embedder,
+    with_strategy,
+)
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.directory import ComputeMetrics, RunConfig, RunDirectory
 from datacreate.runs.log import Commit, LogLine, RunWriter, Session, first_checksum, read_log
@@ -84,9 +93,11 @@ def create(
     directory = RunDirectory(config.run_dir)
     if engine_factory is None and not config.served:
         check_engine(config.engine, progress.notify)
+    config = with_strategy(config, directory)
     inputs = read_inputs(config, directory)
     embeds = needs_embedder(config)
     models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)
+    progress.notify(describe_recipe(config, inputs.verify, models))
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
         lock = stack.enter_context(directory.locked(progress.notify))

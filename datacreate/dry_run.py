@@ -13,7 +13,7 @@ from datacreate.hardware import visible_gpus
 from datacreate.improve import ImproveConfig, read_round
 from datacreate.messages import no_notify
 from datacreate.plan import make_plan, read_inputs
-from datacreate.run_models import engines_of, models_of, needs_embedder
+from datacreate.run_models import describe_recipe, engines_of, models_of, needs_embedder, with_strategy
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 
@@ -24,6 +24,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
     Raises the errors that `create` raises before it starts a server.
     """
     directory = RunDirectory(config.run_dir)
+    config = with_strategy(config, directory)
     inputs = read_inputs(config, directory)
     stored, filters = inputs.stored, inputs.identity["filters"]
     models = None
@@ -37,7 +38,8 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
     if models and not config.served:
         engines = [choose(model, config.engine, config.count).name for model in models.generators]
     attributes = {each.name: list(each.shares) for each in inputs.identity["attributes"]}
-    accepted, notes = directory.accepted() if stored else 0, list(inputs.inferred.notes)
+    accepted = directory.accepted() if stored else 0
+    notes = [describe_recipe(config, inputs.verify, models), *inputs.inferred.notes]
     if config.num_examples and not stored:
         notes.append(
             f"whether {config.num_examples} examples fit the model's context length is checked at the start"

@@ -128,6 +128,9 @@ class ImproveConfig(Settings):
             "format": str(directory.config_path),
             **given,
             "decontaminate": self._not_to_repeat(spec),
+            "recipe": "best"
+            if spec.recipe == "paper"
+            else spec.recipe,  # the paper has one formatting example
             "strategy": "naive",  # takes the formatting examples in turns
             "example": tuple(map(dict, parents)),
             "improves": spec.improves or spec.examples_id,

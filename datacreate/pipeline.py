@@ -15,10 +15,7 @@ from itertools import count
 from datacreate.engines.client import Engine
 from datacreate.engines.request import Completion, scoring
 from datacreate.formats.validate import Candidate
-from datacreate.prompts.label_scoring import (
-    NUM_PERMUTATIONS,
-    PermutedQuestion,
-)
+from datacreate.prompts.label_scoring import PermutedQuestion
 from datacreate.run_models import Engines
 from datacreate.state import ParsedCompletion, PendingRequest, RunState
 
@@ -121,11 +118,10 @@ class Pipeline:
             item: PermutedQuestion(question, f"{self._state.seed}:{question.shown}")
             for item, question in parsed.questions.items()
         }
-        for item, permuted in questions.items():
-            for index in range(NUM_PERMUTATIONS):
-                score = _ScoringRequest(number, permuted, index)
-                heappush(self._to_score, (number, NUM_PERMUTATIONS * item + index, score))
-        self._unscored[number] = _Unscored(parsed, questions, NUM_PERMUTATIONS * len(questions))
+        asked = [(item, index) for item, permuted in questions.items() for index in permuted.permutations]
+        for place, (item, index) in enumerate(asked):
+            heappush(self._to_score, (number, place, _ScoringRequest(number, questions[item], index)))
+        self._unscored[number] = _Unscored(parsed, questions, len(asked))
 
     def _add_scores(self, completion: Completion) -> None:
         score = self._scoring.pop(completion.request_id)

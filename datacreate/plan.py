@@ -114,7 +114,7 @@ class RunPlan:
         Otherwise labels are assigned and balanced, and complete examples of truncated answers are kept; the paper
         does none of this.
         """
-        return self.spec.method == "paper"
+        return self.spec.recipe == "paper"
 
 
 def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
@@ -138,7 +138,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if names is None and stored:
         names = stored.spec.filters.decontaminate
     elif names is None:
-        names = () if config.method == "paper" else ("all",)
+        names = () if config.recipe == "paper" else ("all",)
     passages = None
     if config.corpus:
         known = stored.spec.corpus if stored else None
@@ -178,7 +178,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     The engines provide token counts, slots and context length; a finished run needs none of them. Raises
     PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels.
     """
-    roots, embedding_model, paper = inputs.roots, models.embedding_model, config.method == "paper"
+    roots, embedding_model, paper = inputs.roots, models.embedding_model, config.recipe == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
     if any(encoding.has_placeholder(root.values) for root in roots):
@@ -277,7 +277,7 @@ def _verification(
         if config.verify is None and config.verifier is None:
             return None
         check_letters(format, f"--verify {mode}", model.name)
-    has_check = mode != "keep" and encoding.supports_pseudo_labels and config.method == "datacreate"
+    has_check = mode != "keep" and encoding.supports_pseudo_labels and config.recipe != "paper"
     return Verification(
         mode=mode,
         model=model.name,
@@ -328,7 +328,7 @@ def default_chains(
     """
     if find_strategy(config.strategy).queue != "chain":
         return None
-    deep = 1 if config.method == "paper" else config.count // (MIN_GENERATIONS * num_examples)
+    deep = 1 if config.recipe == "paper" else config.count // (MIN_GENERATIONS * num_examples)
     # One for each root, as long as no more than half of the set are children of roots.
     of_roots = min(num_roots, config.count // (2 * num_examples))
     return config.num_chains or max(1, min(deep, usable), of_roots)
@@ -393,7 +393,7 @@ def sampling_of(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -
     """The user's sampling settings, then the preset's. The paper uses temperature 1."""
     sampling = Sampling(max_tokens=max_tokens)
     names = [name for name in SamplingOptions.model_fields if name != "max_tokens"]
-    if checkpoint.preset and config.method != "paper":
+    if checkpoint.preset and config.recipe != "paper":
         recommended = checkpoint.preset.sampling.model_dump(exclude_none=True)
         sampling = replace(sampling, **{name: recommended[name] for name in names if name in recommended})
     return replace(sampling, **config.given(names))

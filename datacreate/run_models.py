@@ -15,7 +15,7 @@ from datacreate.errors import CheckpointError, UsageError
 from datacreate.formats.infer import InferredFormat
 from datacreate.messages import Notify
 from datacreate.prompts.label_scoring import can_score_labels, check_scorable
-from datacreate.runs.config import CreateConfig
+from datacreate.runs.config import AUTO, CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import find_strategy
 from datacreate.verification.scoring import VerifyMode
@@ -86,6 +86,30 @@ def _with_distinct_names(generators: tuple[Checkpoint, ...]) -> tuple[Checkpoint
     )
 
 
+def with_strategy(config: CreateConfig, directory: RunDirectory) -> CreateConfig:
+    """The settings with the strategy of their recipe, if the user named none.
+
+    An existing run keeps its strategy. best: coverage, or tree if its embedding model is not downloaded.
+    Raises RunError if the directory cannot be used.
+    """
+    if config.strategy != AUTO:
+        return config
+    directory.check()
+    if directory.exists:
+        name = directory.read_config().spec.strategy
+    else:
+        name = "coverage" if config.recipe == "best" and _has_embedder(config) else "tree"
+    return config.model_copy(update={"strategy": name})
+
+
+def _has_embedder(config: CreateConfig) -> bool:
+    try:
+        resolve(config.embedding_model, "encoder")
+    except CheckpointError:
+        return False
+    return True
+
+
 def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
     """How labels are verified. UsageError if it is requested for a format whose labels cannot be scored."""
     format = inferred.format
@@ -93,7 +117,7 @@ def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
     requested = config.verify or ("drop" if config.verifier else None)
     if requested is None:
         # Assigned labels can be noise, so they are verified. For options, only a larger model helps.
-        wanted = can_score_labels(format) and format.labels and config.method == "datacreate"
+        wanted = can_score_labels(format) and format.labels and config.recipe == "best"
         return "drop" if wanted else "off"
     if requested == "off":
         return requested
@@ -102,6 +126,16 @@ def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
     flag = f"--verify {config.verify}" if config.verify else f"--verifier {config.verifier}"
     check_scorable(format, flag)
     return requested
+
+
+def describe_recipe(config: CreateConfig, verify: VerifyMode, models: RunModels | None) -> str:
+    """What the recipe and the options decide, in one line."""
+    model = models.verifier.name if models and models.verifier else config.verifier or "the generator"
+    verified = "answers are not verified" if verify == "off" else f"answers verified by {model} ({verify})"
+    line = f"recipe {config.recipe}: strategy {config.strategy}, {verified}"
+    if config.recipe == "best" and not _has_embedder(config):
+        line += f"; for the strategy coverage: `datacreate models pull {config.embedding_model}`"
+    return line
 
 
 EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]

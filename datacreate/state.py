@@ -32,9 +32,16 @@ from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, Session, example_line
 from datacreate.runs.summary import RunStats
-from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.passed_vectors import PassedVectors
-from datacreate.selection.queue import UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
+from datacreate.selection.queue import (
+    UNLIMITED_USES,
+    Chains,
+    FarthestFirst,
+    Levels,
+    Parent,
+    ParentQueue,
+    Tree,
+)
 from datacreate.selection.shots import Shots
 from datacreate.verification.scoring import Scored, round_probabilities
 
@@ -350,6 +357,6 @@ def _make_queue(plan: RunPlan, count: int, vectors: PassedVectors | None) -> Par
         return Chains(roots, spec.num_chains)
     if plan.strategy.queue == "root":
         return Tree(roots, UNLIMITED_USES)
-    if spec.method == "paper":
+    if spec.recipe == "paper":
         return Levels(roots, spec.seed)
     return Tree(roots, uses, root_uses)

@@ -240,7 +240,7 @@ class Server:
 
     def _scores(self, body: dict[str, Any]) -> dict[str, Any]:
         said = body["messages"][-1]["content"]
-        letter, names = _LETTER.search(said), _NAMES.search(said)
+        letter, names = _LETTER.search(said), _NAMES.search(body["messages"][0]["content"])
         choices = names[1].split(", ") if names else ["A", "B"] if letter else _OPTIONS.findall(said)
         right = letter[1] if letter else self.right(said, choices)
         likeliest: list[dict[str, Any]] = []

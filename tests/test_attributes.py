@@ -295,8 +295,8 @@ def test_commands_show_the_values(tmp_path: Path, model: str, attributes: Path) 
     assert "attributes" not in ended.out
     shown = run("preview", "--config", tmp_path / "config.yaml", "--model", model).out
     assert re.search(r"attributes.topic +sport", shown)
-    ended = run("create", *how, "--run-dir", tmp_path / "paper", "--method", "paper")
-    assert "--attributes: --method paper has no such step" in ended.err
+    ended = run("create", *how, "--run-dir", tmp_path / "paper", "--recipe", "paper")
+    assert "--attributes: --recipe paper has no such step" in ended.err
     assert ended.code == 2
 
 

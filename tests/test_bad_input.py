@@ -52,7 +52,7 @@ commonsense | --label-ratio a=1                  | 2 | has no fixed labels
 nli         | LABELS --label-ratio entailment=0.5,no=0.5         | 2 | unknown label 'no'; labels are entail
 nli         | LABELS --label-ratio entailment=1                  | 2 | no share for the label 'neutral'
 nli         | LABELS --label-ratio entailment=1,neutral=1        | 2 | the shares add up to 2
-nli         | LABELS --label-ratio neutral=1 --method paper      | 2 | --label-ratio: --method paper has no such step
+nli         | LABELS --label-ratio neutral=1 --recipe paper      | 2 | --label-ratio: --recipe paper has no such step
 commonsense | --url localhost                    | 2 | neither an address nor a folder
 commonsense | --url http://127.0.0.1:1 --compile | 2 | --enforce-eager: running servers have loaded their models
 commonsense | --decontaminate csqb               | 2 | did you mean csqa?

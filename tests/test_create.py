@@ -299,7 +299,7 @@ def test_quotas_balance_a_model_that_prefers_one_label(tmp_path: Path, model: st
 
 def test_paper_has_one_request_in_flight_and_assigns_no_labels(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(answering(), slots=8)
-    paper: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS, "count": 40, "method": "paper"}
+    paper: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS, "count": 40, "recipe": "paper"}
     make(tmp_path / "run", model, engine, **paper, concurrency=None)
     assert RunDirectory(tmp_path / "run").read_config().spec.concurrency == 1
     assert all('"const"' not in (request.schema or "") for request in engine.history)
@@ -321,7 +321,7 @@ def test_paper_loses_truncated_arrays_and_drops_single_invalid_items(tmp_path: P
         items[2]["label"] = "none of them"
         return Completion(request.id, json.dumps(items), "stop", 50, 50)
 
-    make(tmp_path, model, faulty, count=20, method="paper", strategy="random", concurrency=None)
+    make(tmp_path, model, faulty, count=20, recipe="paper", strategy="random", concurrency=None)
     for commit in commits(tmp_path):
         reasons = [reject.reason for reject in commit.rejects]
         if commit.request % 2:

@@ -237,7 +237,7 @@ def test_an_extended_run_that_is_killed_continues_alike(tmp_path: Path, model: s
 OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "seed": ({"seed": 7}, r"seed: 42 stored, 7 requested"),
     "strategy": ({"strategy": "naive"}, r"strategy: 'tree' stored, 'naive' requested"),
-    "method": ({"method": "paper", "concurrency": None}, r"method: .datacreate. stored, .paper. requested"),
+    "recipe": ({"recipe": "paper", "concurrency": None}, r"recipe: .best. stored, .paper. requested"),
     "concurrency": ({"concurrency": 6}, r"concurrency: 5 stored, 6 requested"),
     "num_chains": ({"num_chains": 6}, r"num_chains: 5 stored, 6 requested"),
     "example": (

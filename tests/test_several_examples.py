@@ -416,8 +416,8 @@ def test_the_examples_are_part_of_the_identity(tmp_path: Path, model: str) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "paper", "concurrency": None}, "--method paper starts from one example, and there are 2; add"),
-        ({"method": "paper", "shots": 2, "concurrency": None}, "--shots: --method paper has no such step"),
+        ({"recipe": "paper", "concurrency": None}, "--recipe paper starts from one example, and there are 2; add"),
+        ({"recipe": "paper", "shots": 2, "concurrency": None}, "--shots: --recipe paper has no such step"),
         ({"strategy": "naive", "shots": 3}, "--strategy naive shows only formatting examples, of which there are 2;"),
         ({"examples": 2}, "--examples draws from a benchmark"),
         ({"example": None, "benchmark": "csqa", "example_limit": 3}, "--example-limit is for --example"),
@@ -447,7 +447,7 @@ def test_files_limits_and_configurations(tmp_path: Path, model: str, monkeypatch
     planned = run("create", "--config", "run.yaml", *common, "--dry-run", "--json")
     assert planned.code == 0, planned.err
     plan = json.loads(planned.out)
-    assert (plan["plan"]["examples"], plan["plan"]["run_dir"]) == (3, "runs/a-tree")
+    assert (plan["plan"]["examples"], plan["plan"]["run_dir"]) == (3, "runs/a-best")
     Path("again.json").write_text(planned.out)
     for words in (
         ("--config", "again.json"),

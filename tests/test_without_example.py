@@ -113,8 +113,8 @@ def test_the_context_length_limits_the_examples_of_a_request(tmp_path: Path, mod
         (["--instruction", "@escape.txt", *WORDS], "--instruction @escape.txt: control characters"),
         (["--instruction", TASK, "--format", "function_call"], "function calls need the functions"),
         (
-            ["--instruction", TASK, "--method", "paper", *WORDS],
-            "--instruction: --method paper has no such step",
+            ["--instruction", TASK, "--recipe", "paper", *WORDS],
+            "--instruction: --recipe paper has no such step",
         ),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_config_file_can_hold_the_instruction(
     )
     words = ["create", "--model", model, "--count", 5, "--dry-run", "--json"]
     plan = json.loads(run(*words, "--config", "mine.yaml").out)
-    assert plan["plan"]["run_dir"] == "runs/task-tree"
+    assert plan["plan"]["run_dir"] == "runs/task-best"
     Path("plan.yaml").write_text(json.dumps(plan))
     assert json.loads(run(*words, "--config", "plan.yaml").out)["config"] == plan["config"]
     assert CreateConfig.of(**FIELDS | {"instruction": f" {text}", "count": 1}).instruction == text
@@ -159,7 +159,7 @@ def test_a_config_file_can_hold_the_instruction(
 
 @pytest.mark.parametrize(
     ("changes", "name"),
-    [({}, "instruction-tree"), ({"instruction": "@tickets.txt"}, "tickets-tree")],
+    [({}, "instruction-best"), ({"instruction": "@tickets.txt"}, "tickets-best")],
 )
 def test_the_default_run_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], name: str
@@ -168,7 +168,7 @@ def test_the_default_run_directory(
     Path("tickets.txt").write_text(TASK)
     assert CreateConfig.of(**FIELDS | changes | {"count": 1}).run_dir == Path("runs", name)
     of_format = CreateConfig.of(instruction=TASK, format="my/claims.json", count=1)
-    assert of_format.run_dir == Path("runs/claims-tree")
+    assert of_format.run_dir == Path("runs/claims-best")
 
 
 def test_the_card_and_show_say_the_instruction(tmp_path: Path, model: str) -> None:

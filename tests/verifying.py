@@ -29,7 +29,6 @@ TWO_LABELS: dict[str, Any] = {"example": {**NLI, "label": "yes"}, "labels": {"la
 FALLBACK: dict[str, Any] = {**TWO_LABELS, "count": 80, "verify": "drop", "label_noise_check": 0.9}
 """With `writing(0.5, YES_NO)`: the labels are noise, so the run falls back to pseudo-labels."""
 
-_NAMES = re.compile(r"^(.*)\n\nAnswer with one of: (.*)\.$", re.DOTALL)
 _OPTION = re.compile(r"^[A-Z]\. (.*)$", re.MULTILINE)
 
 
@@ -70,8 +69,8 @@ def writing(right: float, labels: Sequence[str] = ()) -> Script:
 def asked(request: Request) -> tuple[str, list[str]]:
     """The text of a scoring request, and its choices as texts (not as letters)."""
     content = request.messages[-1]["content"]
-    if match := _NAMES.match(content):
-        return match[1], list(request.choices)
+    if "Answer with one of: " in request.messages[0]["content"]:
+        return content, list(request.choices)
     return content.split("\n\n")[0], _OPTION.findall(content)
 
 

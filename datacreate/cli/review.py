@@ -54,10 +54,10 @@ def review(
     writes others in their place.
 
     \b
-    datacreate review runs/mine-tree
-    datacreate review runs/mine-tree --sample 100
-    datacreate review runs/mine-tree --export rows.csv
-    datacreate review runs/mine-tree --import rows.csv
+    datacreate review runs/mine-best
+    datacreate review runs/mine-best --sample 100
+    datacreate review runs/mine-best --export rows.csv
+    datacreate review runs/mine-best --import rows.csv
     """
     from datacreate.review.session import reviewing
     from datacreate.review.spreadsheet import read_spreadsheet, write_spreadsheet

@@ -69,7 +69,7 @@ def datacreate() -> None:
     \b
     datacreate models pull qwen2.5-coder-1.5b-instruct
     datacreate create --example mine.json --count 100
-    datacreate show runs/mine-tree
+    datacreate show runs/mine-best
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped and resumable.
     """

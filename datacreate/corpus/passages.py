@@ -37,8 +37,7 @@ from datacreate.corpus.documents import (
 )
 from datacreate.errors import RunError, RunMismatch, UsageError
 from datacreate.files import replaced, storage_error
-from datacreate.filters.lsh import Hashes, LshIndex
-from datacreate.filters.near import shingles
+from datacreate.filters.near import Hashes, LshIndex, shingles
 from datacreate.formats.example import one_line
 
 SIMILAR = 0.8

@@ -40,7 +40,7 @@ Selection = Literal["held-out", "human", "none"]
 """The selection rows: a tenth of the training rows, the human dev split, or none."""
 
 PAPER_METHOD = " (paper)"
-"""Suffix of a condition's name when its rows were created by `--method paper`."""
+"""Suffix of a condition's name when its rows were created by `--recipe paper`."""
 
 IMPROVED = "improved"
 """A condition's name for rows that `datacreate improve` created."""

@@ -117,7 +117,7 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
         )
     return Source(
         str(path),
-        IMPROVED if spec.improves else spec.strategy + (PAPER_METHOD if spec.method == "paper" else ""),
+        IMPROVED if spec.improves else spec.strategy + (PAPER_METHOD if spec.recipe == "paper" else ""),
         config.format,
         [row for row, _ in accepted],
         [parent for _, parent in accepted],

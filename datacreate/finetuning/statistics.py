@@ -14,7 +14,7 @@ examples differ, and it counts the noise of single predictions in both levels.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,13 +99,23 @@ def chance_corrected(share: float, classes: int) -> float:
 def mean_interval(correct: Sequence[int], rows: Sequence[int]) -> Interval:
     """The interval of the mean of some shares `correct / rows`, each of rows of its own.
 
-    Of one share it is Wilson's (1927); several are combined as by Zou and Donner (2008).
+    Of one share it is Wilson's (1927).
     """
-    shares = np.asarray(correct) / np.asarray(rows)
-    lows, highs = np.transpose([wilson_interval(*counts) for counts in zip(correct, rows, strict=True)])
-    low = shares.mean() - np.sqrt(((shares - lows) ** 2).sum()) / len(shares)
-    high = shares.mean() + np.sqrt(((highs - shares) ** 2).sum()) / len(shares)
-    return max(0.0, float(low)), min(1.0, float(high))
+    shares = [right / number for right, number in zip(correct, rows, strict=True)]
+    low, high = combined_interval(
+        shares, [wilson_interval(*each) for each in zip(correct, rows, strict=True)]
+    )
+    return max(0.0, low), min(1.0, high)
+
+
+def combined_interval(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
+    """The interval of the mean of independent values from the interval of each (Zou and Donner, 2008)."""
+    lows, highs = np.transpose(intervals)
+    mean, below, above = np.mean(values), np.asarray(values) - lows, highs - np.asarray(values)
+    return (
+        float(mean - np.sqrt((below**2).sum()) / len(values)),
+        float(mean + np.sqrt((above**2).sum()) / len(values)),
+    )
 
 
 @dataclass(frozen=True)
@@ -179,7 +189,7 @@ def mean_score(models: Models, labels: Integers, classes: int | None) -> Estimat
     """
     scores, covariance = _scores(models.correct, labels, classes)
     _, units = models.units(models.level)
-    return _estimate([units], scores, covariance, _COVERED[models.level])
+    return _estimate([(units, 1.0, 0.0)], scores, covariance, _COVERED[models.level])
 
 
 def difference(first: Models, second: Models, labels: Integers, classes: int | None) -> Estimate:
@@ -188,42 +198,84 @@ def difference(first: Models, second: Models, labels: Integers, classes: int | N
     Conditions with the same formatting examples are compared example by example, others as independent
     samples. A condition with a single example (or seed) is assumed to vary as the other one does.
     """
+    return _contrasts(first, second, labels, classes)(1.0, -1.0)
+
+
+def ratio(
+    first: Models, second: Models, labels: Integers, classes: int | None
+) -> tuple[float, Interval] | None:
+    """The mean score of the first condition divided by that of the second, on the same test rows.
+
+    The interval (Fieller, 1954) has every r for which the first score less r times the second does not differ from 0
+    at 5 %, by the test of `difference`. None if the second score is not significantly above 0: then it has no ends.
+    """
+    from scipy.optimize import brentq
+
+    contrast = _contrasts(first, second, labels, classes)
+    if (divisor := contrast(0.0, 1.0)).interval[0] <= 0:
+        return None
+    value = contrast(1.0, 0.0).value / divisor.value
+
+    def outside(r: float) -> float:
+        """Above 0 for an r outside the interval."""
+        found = contrast(1.0, -r)
+        return abs(found.value) - (found.interval[1] - found.value)
+
+    def end(step: float) -> float:
+        if outside(value) >= 0:  # nothing could change the scores
+            return value
+        while outside(value + step) <= 0:
+            step *= 2
+        return float(brentq(outside, value, value + step, xtol=1e-6))
+
+    return value, (end(-0.5), end(0.5))
+
+
+def _contrasts(
+    first: Models, second: Models, labels: Integers, classes: int | None
+) -> Callable[[float, float], Estimate]:
+    """A function of two factors: the mean score of the first condition times one, plus the second's times the other."""
     scores, covariance = _scores(np.vstack([first.correct, second.correct]), labels, classes)
     with_example = [models.level for models in (first, second) if models.origins[0][0]]
     level = min(with_example or (first.level, second.level))
     (keys, ours), (other_keys, theirs) = (
         models.units(level if models.origins[0][0] else models.level) for models in (first, second)
     )
-    if keys == other_keys and len(keys) > 1:
-        parts, single = [np.hstack([ours, -theirs])], False
-    else:
-        parts = [np.pad(ours, ((0, 0), (0, theirs.shape[1]))), np.pad(-theirs, ((0, 0), (ours.shape[1], 0)))]
-        single = (len(ours) == 1 and first.trained) or (len(theirs) == 1 and second.trained)
-    return _estimate(parts, scores, covariance, _COVERED[level], single)
+    ours, theirs = np.pad(ours, ((0, 0), (0, theirs.shape[1]))), np.pad(theirs, ((0, 0), (ours.shape[1], 0)))
+    paired = keys == other_keys and len(keys) > 1
+    single = (len(keys) == 1 and first.trained) or (len(other_keys) == 1 and second.trained)
+
+    def estimate(factor: float, other: float) -> Estimate:
+        parts: list[_Part] = [(ours, factor, other * single), (theirs, other, factor * single)]
+        if paired:
+            parts = [(factor * ours + other * theirs, 1.0, 0.0)]
+        return _estimate(parts, scores, covariance, _COVERED[level])
+
+    return estimate
 
 
-def _estimate(
-    parts: Sequence[Floats], scores: Floats, covariance: Floats, covers: str, single: bool = False
-) -> Estimate:
-    """The sum of the means of `parts`, (units, models): weights of the models in each independent unit.
+_Part = tuple[Floats, float, float]
+"""The mean of independent units: the weights of the models in each, (units, models); the factor of the mean; the factor
+of a mean of a single unit that is assumed to vary as these do, or 0."""
 
-    `single`: the part with several units also says how the only unit of the other part varies.
-    """
-    contrast = np.sum([part.mean(axis=0) for part in parts], axis=0)
+
+def _estimate(parts: Sequence[_Part], scores: Floats, covariance: Floats, covers: str) -> Estimate:
+    """The sum of some means, each times its factor."""
+    contrast = np.sum([factor * units.mean(axis=0) for units, factor, _ in parts], axis=0)
     spread = expected = terms = 0.0
-    for part in parts:
-        if (n := len(part)) > 1:
-            of_units, by_rows = (part @ scores).var(ddof=1), part @ covariance @ part.T
-            factor = 1 / n + single
-            spread += of_units * factor
-            expected += (np.trace(by_rows) - by_rows.sum() / n) / (n - 1) * factor
-            terms += (of_units * factor) ** 2 / (n - 1)
+    for units, factor, of_single in parts:
+        if (n := len(units)) > 1:
+            of_units, by_rows = (units @ scores).var(ddof=1), units @ covariance @ units.T
+            square = factor**2 / n + of_single**2
+            spread += of_units * square
+            expected += (np.trace(by_rows) - by_rows.sum() / n) / (n - 1) * square
+            terms += (of_units * square) ** 2 / (n - 1)
     common = max(0.0, contrast @ covariance @ contrast - expected)
     return Estimate(
         value=float(contrast @ scores),
         error=float(spread + common) ** 0.5,
         freedom=float((spread + common) ** 2 / terms) if terms else np.inf,
-        covers=covers if any(len(part) > 1 for part in parts) else "rows",
+        covers=covers if any(len(units) > 1 for units, _, _ in parts) else "rows",
     )
 
 

@@ -1,8 +1,10 @@
 """The prompt that asks a model for the label of an example without showing it the label.
 
-Used by verification and by zero-shot evaluation. The model writes nothing: the engine scores the choices. Small
-models are influenced by the order of the options, so each question is asked with several option permutations, and the
-probabilities are averaged.
+Used by verification and by zero-shot evaluation. The model writes nothing: the engine scores the choices.
+
+Labels that all examples share stand in the system prompt, which servers cache, always in the same order: calibration
+removes a preference for one of them. Options that each example has for itself follow the question. Their order
+influences small models, so each question is asked in two orders, and the probabilities are averaged.
 """
 
 from __future__ import annotations
@@ -20,8 +22,6 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Message
 
 _LETTER = "Answer with the letter of the right option."
-
-NUM_PERMUTATIONS = 2
 
 MAX_LETTERS = len(ascii_uppercase)
 """The largest number of options that letters can name."""
@@ -43,17 +43,13 @@ class LabelQuestion:
 
     def prompt(self, order: Sequence[int]) -> tuple[list[Message], tuple[str, ...]]:
         """The messages with the options in this order, and the choices to score, in the same order."""
-        options = [self.options[index] for index in order]
+        options = tuple(self.options[index] for index in order)
+        choices, task, shown = options, f"Answer with one of: {', '.join(options)}.", self.shown
         if self.scored_by_letter:
-            choices = tuple(ascii_uppercase[: len(options)])
-            listed = "\n".join(f"{letter}. {option}" for letter, option in zip(choices, options, strict=True))
-        else:
-            choices, listed = tuple(options), f"Answer with one of: {', '.join(options)}."
-        system = "\n\n".join(
-            filter(None, (scoring_system(self.instruction), _LETTER * self.scored_by_letter))
-        )
-        messages = [{"role": "system", "content": system}] if system else []
-        return [*messages, {"role": "user", "content": f"{self.shown}\n\n{listed}"}], choices
+            choices, task = tuple(ascii_uppercase[: len(options)]), _LETTER
+            shown += "\n\n" + "\n".join(map("{}. {}".format, choices, options))
+        system = "\n\n".join(filter(None, (scoring_system(self.instruction), task)))
+        return [{"role": "system", "content": system}, {"role": "user", "content": shown}], choices
 
 
 def scoring_system(instruction: str | None) -> str:
@@ -64,17 +60,25 @@ def scoring_system(instruction: str | None) -> str:
 class PermutedQuestion:
     """A question that is asked once per option permutation, and the scores of each.
 
-    The permutations are a seeded order and its reverse, so that each pair of options appears in both orders.
+    With letters these are a seeded order and its reverse, so that each pair of options appears in both orders.
     """
 
     def __init__(self, question: LabelQuestion, seed: str) -> None:
         self._question = question
-        order = random.Random(seed).sample(range(len(question.options)), len(question.options))
-        self._orders = order, order[::-1]
+        order = list(range(len(question.options)))
+        self._orders = [order]
+        if question.scored_by_letter:
+            random.Random(seed).shuffle(order)
+            self._orders.append(order[::-1])
         self._scores: list[list[float]] = []
 
+    @property
+    def permutations(self) -> range:
+        """The permutations that are asked."""
+        return range(len(self._orders))
+
     def prompt(self, permutation: int) -> tuple[list[Message], tuple[str, ...]]:
-        """The messages and the choices to score of a permutation, 0 to NUM_PERMUTATIONS - 1."""
+        """The messages and the choices to score of a permutation."""
         return self._question.prompt(self._orders[permutation])
 
     def add(self, permutation: int, scores: Sequence[float] | None) -> None:
@@ -85,9 +89,9 @@ class PermutedQuestion:
 
     def mean(self) -> tuple[float, ...] | None:
         """The mean scores in the order of the options; None unless all permutations were scored."""
-        if len(self._scores) < NUM_PERMUTATIONS:
+        if len(self._scores) < len(self._orders):
             return None
-        return tuple(sum(column) / NUM_PERMUTATIONS for column in zip(*self._scores, strict=True))
+        return tuple(sum(column) / len(column) for column in zip(*self._scores, strict=True))
 
 
 def can_score_labels(format: TaskFormat, *, scored_by_letter: bool = False) -> bool:

@@ -45,6 +45,7 @@ from datacreate.reporting.cells import (
     is_trained,
     trained_for,
 )
+from datacreate.reporting.gaps import mean_gaps, rows_to_match, with_gaps
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import STRATEGIES
 
@@ -137,17 +138,20 @@ def _table(
             if not is_trained(model):
                 key = (e.encoder, e.encoder_sha256)
             groups[e.digest, trained_for(model), *key].append(model)
-    rows = [(cell_of(models, _paper_accuracy(models[0])), models) for models in groups.values()]
+    rows = with_gaps([(cell_of(models, _paper_accuracy(models[0])), models) for models in groups.values()])
     tests = {model.evaluation.digest: model for model in evaluated}
     rows += [(constant_cell(model), []) for model in tests.values()]
     order = _order([cell for cell, _ in rows])
     rows.sort(key=lambda row: order(row[0]))
+    cells = tuple(cell for cell, _ in rows)
     return ResultTable(
         distribution,
         *setup,
         generator=generator,
-        cells=tuple(cell for cell, _ in rows),
+        cells=cells,
         comparisons=compare_cells([row for row in rows if row[1]]),
+        gaps=mean_gaps(cells),
+        matches=rows_to_match(cells),
     )
 
 

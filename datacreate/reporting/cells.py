@@ -66,6 +66,10 @@ class ResultCell:
     score: float  # chance-corrected
     score_low: float
     score_high: float
+    pgr: float | None = None  # performance gap recovered: the score / that of as many human rows
+    pgr_low: float | None = None
+    pgr_high: float | None = None
+    pgr_missing: str = ""  # why a condition of created rows has none
     accuracy: float
     accuracy_low: float
     accuracy_high: float
@@ -106,6 +110,34 @@ class Comparison:
     significant: bool  # p_holm < 0.05
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeanGap:
+    """The mean performance gap recovered of a condition over the benchmarks of a table, two or more."""
+
+    condition: str
+    count: int | None  # training rows; None if it differs between benchmarks
+    tests: int  # test sets in the mean
+    missing: tuple[str, ...]  # test sets without a PGR, which are not in the mean
+    pgr: float
+    pgr_low: float
+    pgr_high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsToMatch:
+    """The smallest number of created rows whose mean score is at least that of a number of human rows."""
+
+    trained_for: str
+    test: str
+    split: str
+    test_digest: str
+    condition: str
+    human_count: int
+    human_score: float
+    count: int | None  # None if no measured number of created rows reaches the score
+    largest: int  # the largest measured number
+
+
 @dataclass(frozen=True)
 class ResultTable:
     """Cells that may be compared: one encoder, recipe, model selection and generator."""
@@ -118,6 +150,8 @@ class ResultTable:
     generator: str | None  # the model that wrote the created training rows
     cells: tuple[ResultCell, ...]  # test set by test set
     comparisons: tuple[Comparison, ...]  # smallest p first
+    gaps: tuple[MeanGap, ...]
+    matches: tuple[RowsToMatch, ...]  # empty if there is only one number of training rows
 
 
 @dataclass(frozen=True)
@@ -178,9 +212,9 @@ def cell_of(models: Sequence[Evaluated], paper_accuracy: float | None = None) ->
     scores = [model.evaluation.scores for model in models]
     score, (score_low, score_high) = scores[0].score, scores[0].score_interval
     accuracy, (accuracy_low, accuracy_high) = scores[0].accuracy, scores[0].accuracy_interval
-    group = _statistics(models)
+    group = statistics_of(models)
     if len(models) > 1:
-        found = mean_score(group, _labels(models[0]), k := first.scores.classes)
+        found = mean_score(group, labels_of(models[0]), k := first.scores.classes)
         score, (low, high) = found.value, found.interval
         score_low, score_high = max(chance_corrected(0, k), low), min(1.0, high)
         found = mean_score(group, np.zeros(first.scores.rows, dtype=int), None)
@@ -247,7 +281,10 @@ def _test_set(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def compare_cells(rows: Sequence[tuple[ResultCell, Sequence[Evaluated]]]) -> tuple[Comparison, ...]:
+CellOfModels = tuple[ResultCell, Sequence[Evaluated]]
+
+
+def compare_cells(rows: Sequence[CellOfModels]) -> tuple[Comparison, ...]:
     """Every comparable pair of cells, each with its models; Holm-corrected together, smallest p first.
 
     Pairs have the same test rows, and the same number of training rows unless one of them is untrained or
@@ -255,7 +292,7 @@ def compare_cells(rows: Sequence[tuple[ResultCell, Sequence[Evaluated]]]) -> tup
     """
     pairs = [pair for pair in combinations(rows, 2) if _comparable(pair[0][0], pair[1][0])]
     found = [
-        difference(_statistics(ours), _statistics(theirs), _labels(ours[0]), first.classes)
+        difference(statistics_of(ours), statistics_of(theirs), labels_of(ours[0]), first.classes)
         for (first, ours), (_, theirs) in pairs
     ]
     comparisons = [
@@ -295,7 +332,7 @@ def _is_reference(cell: ResultCell) -> bool:
     return cell.count is None or (cell.full and cell.condition.partition("+")[0] == HUMAN)
 
 
-def _labels(model: Evaluated) -> Any:
+def labels_of(model: Evaluated) -> Any:
     """The number of each test row's label, of shape (rows,); -1 without one. With options it is always 0."""
     if model.evaluation.head == "multiple_choice":
         return np.zeros(len(model.truth), dtype=int)
@@ -303,7 +340,7 @@ def _labels(model: Evaluated) -> Any:
     return np.array([numbers.get(label.strip().casefold(), -1) for label in model.truth])
 
 
-def _statistics(models: Sequence[Evaluated]) -> Models:
+def statistics_of(models: Sequence[Evaluated]) -> Models:
     """Models as the statistics take them."""
     conditions = [(model.evaluation.condition, str(model.evaluation.seed)) for model in models]
     return Models(

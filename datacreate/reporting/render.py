@@ -12,9 +12,9 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datacreate import metrics as metric_tables
 from datacreate.errors import UsageError
@@ -22,18 +22,19 @@ from datacreate.files import replace_files
 from datacreate.formats.example import Json, field_text
 from datacreate.formats.validate import shorten
 from datacreate.locking import locked
-from datacreate.messages import markdown, markdown_table, printable, visible
+from datacreate.messages import markdown, markdown_table, printable
 from datacreate.reporting.cells import (
     Comparison,
     CreatedSet,
+    MeanGap,
     Report,
     ResultCell,
     ResultTable,
+    RowsToMatch,
     checkpoint_name,
 )
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from datacreate.reporting.charts import GREY, Bar, Chart, LinePlot, Point, line_plot, page_template
+from datacreate.reporting.gaps import Curves, learning_curves
 
 _GROUP = ("distribution", "encoder", "encoder_sha256", "recipe", "selection", "generator")
 """Fields of a table that each of its lines in CSV begins with."""
@@ -98,28 +99,10 @@ def as_json(report: Report) -> str:
 def as_page(report: Report) -> str:
     """The report as one HTML page."""
     found = sections(report)
-    charts = [score_charts(section.results.cells if section.results else ()) for section in found]
-    return page_template("report.html.j2").render(version=report.version, sections=found, charts=charts)
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A line of a chart: colored parts (color, percent of the width) and marks (percent)."""
-
-    name: str
-    value: str
-    parts: Sequence[tuple[int, float]]
-    marks: Sequence[float] = ()
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Horizontal bars with names and values."""
-
-    title: str
-    bars: Sequence[Bar]
-    note: str = ""
-    legend: Sequence[str] = ()  # names of the colors
+    cells = [section.results.cells if section.results else () for section in found]
+    charts, plots = list(map(score_charts, cells)), list(map(curve_plots, cells))
+    page = page_template("report.html.j2")
+    return page.render(version=report.version, sections=found, charts=charts, plots=plots)
 
 
 def score_charts(cells: Sequence[ResultCell]) -> list[Chart]:
@@ -127,28 +110,26 @@ def score_charts(cells: Sequence[ResultCell]) -> list[Chart]:
     charts: defaultdict[str, list[Bar]] = defaultdict(list)
     for cell in cells:
         if cell.models:
-            value = f"{_with_interval(cell.score, cell.score_low, cell.score_high)} {flags(cell)}"
+            value = f"{_score(cell)} {flags(cell)}"
             color = GREY if cell.not_above_chance else 0
             width, *marks = (100 * max(0.0, share) for share in (cell.score, cell.score_low, cell.score_high))
             charts[test_name(cell)].append(Bar(cell.label, value, [(color, width)], marks))
     return [Chart(name, bars) for name, bars in charts.items()]
 
 
-@cache
-def page_template(name: str) -> Template:
-    """A template of this package that escapes every text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
+def curve_plots(cells: Sequence[ResultCell]) -> list[LinePlot]:
+    """The learning curves on each test set."""
 
-    def shown(value: object) -> object:
-        return value if isinstance(value, Markup) else visible(str(value))
+    def point(count: int, cell: ResultCell) -> Point:
+        y, low, high = (100 * share for share in (cell.score, cell.score_low, cell.score_high))
+        return Point(count, y, low, high, f"{cell.condition}, {count:,} rows: {_score(cell)}")
 
-    layout: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    loader = PackageLoader("datacreate.reporting")
-    environment = Environment(
-        loader=loader, autoescape=True, finalize=shown, undefined=StrictUndefined, **layout
-    )
-    return environment.get_template(name)
+    return [
+        line_plot(
+            _curve_name(curves), {name: list(starmap(point, of.items())) for name, of in curves.items()}
+        )
+        for curves in learning_curves(cells)
+    ]
 
 
 DEGENERATE, NOT_ABOVE_CHANCE, FEW_EXAMPLES = "†‡°"
@@ -161,6 +142,9 @@ LEGEND = (
     "on, how these differ.",
     "N: training rows, selection rows included. Examples: formatting examples. SD seeds: standard deviation of "
     "the score between seeds of one training set; SD examples: between the means of formatting examples.",
+    "PGR: performance gap recovered, the score in percent of that of as many human rows (same encoder, recipe, model "
+    "selection and test rows); 100 is as good as human rows. It is undefined where the score of human rows is not "
+    "significantly above chance.",
     f"{DEGENERATE} degenerate: one class is predicted for at least 95 % of the rows. {NOT_ABOVE_CHANCE} not "
     "significantly above chance: the 95 % interval of the score reaches down to chance. Both with the number of "
     f"models. {FEW_EXAMPLES} fewer than three formatting examples: how examples differ is unknown or uncertain.",
@@ -171,9 +155,11 @@ COMPARED = (
     "effect, the true difference that this comparison finds with 80 % power. p (Holm) is corrected for all "
     "comparisons of this table."
 )
-GREY = 7
-"""The last color of a chart."""
-
+MATCHED = (
+    "Created rows that match human rows: the smallest measured number of created rows with at least the mean score of "
+    "a number of human rows; the means are compared, not tested. Numbers of human rows whose score is not "
+    "significantly above chance are left out."
+)
 MIN_EXAMPLES = 3
 """With fewer formatting examples a cell is marked."""
 
@@ -228,6 +214,11 @@ def _results(table: ResultTable, report: Report) -> Section:
         title = f"Comparisons: {significant} of {len(table.comparisons)} significant at 5 %"
         tables.append(_table(title, _COMPARISON_COLUMNS, table.comparisons))
         notes.append(COMPARED)
+    if table.gaps:
+        tables.insert(1, _table("Mean PGR over test sets", _GAP_COLUMNS, table.gaps))
+    tables += [_curve_table(curves, table.matches) for curves in learning_curves(table.cells)]
+    if table.matches:
+        notes.append(MATCHED)
     if any(cell.paper_accuracy is not None for cell in table.cells):
         notes.append(f"Paper: {report.paper_citation}")
     for test in dict.fromkeys(map(test_name, table.cells)):
@@ -244,6 +235,27 @@ def _results(table: ResultTable, report: Report) -> Section:
         written = f", rows written by {table.generator}" if table.generator else ""
         title += f": {encoder}, recipe {table.recipe}, {_SELECTION[table.selection]}{written}"
     return Section(title, tables=tuple(tables), notes=tuple(notes), results=table)
+
+
+def _curve_table(curves: Curves, matches: Sequence[RowsToMatch]) -> Table:
+    """The score of each condition by number of training rows, and how many created rows match human rows."""
+    counts = sorted({count for points in curves.values() for count in points})
+    rows = []
+    for condition, points in curves.items():
+        scores = [_score(points[count]) if count in points else "" for count in counts]
+        digests = {(cell.trained_for, cell.test_digest) for cell in points.values()}
+        found = [
+            f"{match.human_count:,} human: {f'{match.count:,}' if match.count else f'none up to {match.largest:,}'}"
+            for match in matches
+            if match.condition == condition and (match.trained_for, match.test_digest) in digests
+        ]
+        rows.append((condition, *scores, "; ".join(found)))
+    columns = ("condition", *(f"{count:,} rows" for count in counts), "created rows that match human rows")
+    return Table(f"Learning curves: {_curve_name(curves)}", columns, tuple(rows))
+
+
+def _curve_name(curves: Curves) -> str:
+    return next(test_name(cell) for points in curves.values() for cell in points.values())
 
 
 def test_name(cell: ResultCell | Comparison) -> str:
@@ -323,6 +335,16 @@ def _with_interval(share: float, low: float, high: float) -> str:
     return f"{signed(share)} ({signed(low)} to {signed(high)})"
 
 
+def _score(cell: ResultCell) -> str:
+    return _with_interval(cell.score, cell.score_low, cell.score_high)
+
+
+def _gap(found: ResultCell | MeanGap) -> str:
+    if found.pgr is None or found.pgr_low is None or found.pgr_high is None:
+        return ""
+    return _with_interval(found.pgr, found.pgr_low, found.pgr_high)
+
+
 def _p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
 
@@ -333,9 +355,8 @@ _CELL_COLUMNS: dict[str, Callable[[ResultCell], str]] = {
     "N": lambda cell: "" if cell.count is None else f"{cell.count:,}{'' if cell.full else ' (sample)'}",
     "examples": lambda cell: str(cell.examples or ""),
     "seeds": lambda cell: str(cell.seeds or ""),
-    "score (95 %)": lambda cell: (
-        _with_interval(cell.score, cell.score_low, cell.score_high) if cell.models else signed(cell.score)
-    ),
+    "score (95 %)": lambda cell: _score(cell) if cell.models else signed(cell.score),
+    "PGR (95 %)": lambda cell: _gap(cell) or cell.pgr_missing,
     "accuracy (95 %)": lambda cell: (
         f"{points(cell.accuracy)} ({points(cell.accuracy_low)} to {points(cell.accuracy_high)})"
     ),
@@ -344,6 +365,13 @@ _CELL_COLUMNS: dict[str, Callable[[ResultCell], str]] = {
     "SD examples": lambda cell: points(cell.sd_examples),
     "test rows": lambda cell: f"{cell.test_rows:,}",
     "flags": flags,
+}
+_GAP_COLUMNS: dict[str, Callable[[MeanGap], str]] = {
+    "condition": lambda mean: mean.condition,
+    "N": lambda mean: "" if mean.count is None else f"{mean.count:,}",
+    "test sets": lambda mean: str(mean.tests),
+    "PGR (95 %)": _gap,
+    "without a PGR": lambda mean: ", ".join(mean.missing),
 }
 _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], str]] = {
     "test set": test_name,

@@ -27,7 +27,7 @@ from datacreate.formats.validate import shorten
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.metrics.shortcuts import texts_of
-from datacreate.reporting.render import Bar, Chart, page_template
+from datacreate.reporting.charts import Bar, Chart, page_template
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import summary_fields

@@ -121,7 +121,7 @@ class ReviewSession:
         spec = self.config.spec
         self.stats = RunStats.of(spec, self.format)
         quotas: Quotas | None = None
-        if self.format.labels and spec.method != "paper":
+        if self.format.labels and spec.recipe != "paper":
             ratio = list(spec.label_ratio.values()) if spec.label_ratio else None
             quotas = Quotas(self.format.labels, self.config.count, ratio)
         shares = {each.name: each.shares for each in spec.attributes}

@@ -26,7 +26,10 @@ from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import JsonPairs, OrOff, Settings, Shares, setting
 from datacreate.verification.scoring import VerifyMode
 
-Method = Literal["datacreate", "paper"]
+CreateRecipe = Literal["best", "fast", "paper"]
+
+AUTO = "auto"
+"""The strategy of the recipe."""
 
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
@@ -40,12 +43,16 @@ class IdentitySettings(Settings):
     """Settings that decide the result and are part of `RunSpec` as they are."""
 
     strategy: str = setting(
-        f"How the next prompt is chosen: {', '.join(STRATEGIES)}.", "strategy", default="tree"
-    )
-    method: Method = setting(
-        "paper switches off all improvements over the paper, for comparisons.",
+        f"How the next prompt is chosen: {', '.join(STRATEGIES)}.",
         "strategy",
-        default="datacreate",
+        default=AUTO,
+        shown_default="that of the recipe",
+    )
+    recipe: CreateRecipe = setting(
+        "Defaults of --strategy and --verify. best: coverage (tree without its embedding model), labels verified; "
+        "fast: tree, not verified; paper: tree, without all improvements over the paper.",
+        "strategy",
+        default="best",
     )
     max_parent_uses: int = setting(
         "tree, coverage: prompts made from one example while no other example is waiting.",
@@ -156,7 +163,7 @@ class CreateConfig(
         "Run directory; the same command resumes the run in it.",
         "output",
         metavar="DIR",
-        shown_default="runs/EXAMPLE-STRATEGY; without an example from benchmark, instruction file or format",
+        shown_default="runs/EXAMPLE-STRATEGY, or -RECIPE; without an example from benchmark, instruction or format",
         validate_default=True,
     )
     num_examples: int | None = setting(
@@ -189,7 +196,7 @@ class CreateConfig(
         "What to do after a model has scored each answer without seeing it: only log the scores (keep), drop "
         "or relabel the examples for which another answer is more probable, or keep its probabilities as soft labels.",
         "quality",
-        shown_default="drop with fixed labels or --verifier, else off",
+        shown_default="drop with --verifier, or fixed labels and the recipe best; else off",
     )
     label_noise_check: Annotated[float | None, OrOff] = setting(
         "Minimum concordance (0.5: chance; with two labels the AUC) of assigned labels and the verifier in the first "
@@ -219,8 +226,8 @@ class CreateConfig(
 
             values = values | {"count": find_benchmark(benchmark).rows["train"]}
         if values.get("run_dir") is None:
-            strategy = values.get("strategy", cls.model_fields["strategy"].default)
-            values = values | {"run_dir": Path("runs", f"{_run_name(values)}-{strategy}")}
+            how = values.get("strategy") or values.get("recipe") or cls.model_fields["recipe"].default
+            values = values | {"run_dir": Path("runs", f"{_run_name(values)}-{how}")}
         return values
 
     @model_validator(mode="after")
@@ -233,8 +240,8 @@ class CreateConfig(
             )
         if self.benchmark is not None and (flag := self.changed(FormatOptions.model_fields)):
             raise ValueError(f"{flag}: a benchmark has its own format; remove {flag}")
-        if self.method == "paper" and (flag := self.changed(_NOT_IN_PAPER)):
-            raise ValueError(f"{flag}: --method paper has no such step; remove one of the two")
+        if self.recipe == "paper" and (flag := self.changed(_NOT_IN_PAPER)):
+            raise ValueError(f"{flag}: --recipe paper has no such step; remove one of the two")
         if len(self.models) != len(set(self.models)) or not self.models:
             raise ValueError("--model: name each model once")
         if self.adapter is not None and len(self.models) > 1:

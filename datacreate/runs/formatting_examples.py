@@ -38,9 +38,9 @@ def examples_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], Infe
 
 def _check_number(config: CreateConfig, number: int) -> None:
     """Raise UsageError if the run cannot use so many formatting examples, or has too few to show."""
-    if config.method == "paper" and number > 1:
+    if config.recipe == "paper" and number > 1:
         one = "--examples 1" if config.benchmark else "--example-limit 1"
-        raise UsageError(f"--method paper starts from one example, and there are {number}; add {one}")
+        raise UsageError(f"--recipe paper starts from one example, and there are {number}; add {one}")
     if config.shots > max(1, number) and find_strategy(config.strategy).queue == "root":
         raise UsageError(
             f"--shots {config.shots}: --strategy {config.strategy} shows only formatting examples, of which there "

@@ -1,4 +1,4 @@
-"""The queues of parents: chains, a tree, and the levels of the paper.
+"""The queues of parents: chains, a tree, the farthest parent first, and the levels of the paper.
 
 Requests are numbered and committed in order. A queue only sees the commits, so that neither the capacity of the
 engine nor the order of arrival influences its decisions. Its caller limits the requests in flight. The log names
@@ -8,9 +8,14 @@ every parent, so that a resumed run takes them from there.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datacreate.selection.passed_vectors import to_float64
 
 MAX_ATTEMPTS = 8
 """How often a chain retries a parent without children before it returns to a root."""
@@ -19,6 +24,12 @@ _MAX_REUSABLE = 4096
 """Only this many parents, the first ones, can be used again."""
 
 UNLIMITED_USES = 2**62
+
+_MAX_CENTERS = 2048
+"""Used parents that a new parent is compared with: the first half (far apart), and the latest half (close)."""
+
+VectorOf = Callable[[int], NDArray[Any]]
+"""From the number of a parent (0 and less: a root) to its unit vector, (dimensions,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +145,74 @@ class Tree:
         self._waiting |= {parent.number: parent for parent in parents}
         while len(self._waiting) > needed:
             self._waiting.popitem()
+
+
+class FarthestFirst(Tree):
+    """The queue of the strategy `coverage`: a tree that uses the waiting parent with the smallest maximum cosine to the
+    parents used so far.
+
+    This is the greedy algorithm for k centers (Gonzalez, 1985): its covering radius is at most twice the optimum. The
+    latest `pool` parents that were not used wait. Vectors are rounded to float16, so that all machines
+    decide alike.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Parent],
+        vector_of: VectorOf,
+        *,
+        max_parent_uses: int,
+        max_root_uses: int | None = None,
+        pool: int = 1024,
+    ) -> None:
+        super().__init__(roots, max_parent_uses, max_root_uses)
+        dimensions = len(vector_of(roots[0].number))
+        self._vector_of = vector_of
+        self._centers = np.zeros((_MAX_CENTERS, dimensions))
+        self._num_centers = 0  # added so far
+        # A waiting parent has a slot: a row of these arrays.
+        self._vectors = np.zeros((pool, dimensions))
+        self._cosines = np.full(pool, np.inf)  # the largest one to a center; inf in free slots
+        self._numbers = np.zeros(pool, np.int64)
+        self._slots: dict[int, int] = {}
+        self._free = list(range(pool))[::-1]  # the first of several roots is used first
+        self._waiting.clear()
+        self._add(roots)
+
+    def _add(self, parents: Sequence[Parent]) -> None:
+        vectors = to_float64(np.stack([self._vector_of(parent.number) for parent in parents]))
+        centers = self._centers[: min(self._num_centers, _MAX_CENTERS)]
+        cosines = (vectors @ centers.T).max(axis=1, initial=-1.0)
+        for parent, vector, cosine in zip(parents, vectors, cosines, strict=True):
+            if not self._free:
+                oldest = next(iter(self._waiting))
+                del self._waiting[oldest]
+                self._free_slot(oldest)
+            slot = self._free.pop()
+            self._waiting[parent.number], self._slots[parent.number] = parent, slot
+            self._vectors[slot], self._cosines[slot], self._numbers[slot] = vector, cosine, parent.number
+
+    def _free_slot(self, number: int) -> int:
+        slot = self._slots.pop(number)
+        self._cosines[slot] = np.inf
+        self._free.append(slot)
+        return slot
+
+    def _choose_new(self) -> int:
+        return int(self._numbers[self._cosines.argmin()])
+
+    def _use_first(self, parent: Parent) -> None:
+        """The parent becomes a center."""
+        half = _MAX_CENTERS // 2
+        at = self._num_centers if self._num_centers < _MAX_CENTERS else half + self._num_centers % half
+        self._centers[at] = center = self._vectors[self._free_slot(parent.number)]
+        self._num_centers += 1
+        np.maximum(self._cosines, self._vectors @ center, out=self._cosines)  # free slots stay inf
+
+    def commit(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+        """See ParentQueue. `parents` are all children that passed the filters, whose vectors must exist."""
+        if parents:
+            self._add(parents)
 
 
 class Levels:

@@ -177,7 +177,9 @@ class Sweep:
             generator, [step for found in steps.values() for step in found], session
         ) as servers:
             loads = [(cell, found[0].in_flight or servers.slots) for cell, found in steps.items() if found]
-            self._run_cells(loads, servers.slots, [servers] * nproc, generator, session)
+            # Twice the slots: a cell leaves servers idle at its start, at its end, and while it scores.
+            most = 2 * servers.slots if servers.slots > 1 else 1
+            self._run_cells(loads, most, [servers] * nproc, generator, session)
 
     def _train(self, cells: Sequence[SweepCell], nproc: int | None, session: _Session) -> None:
         """Run the other steps of the cells, as many cells at once as get GPUs of their own.

@@ -1,6 +1,5 @@
 """Scores of the possible labels of an example by a verifier that does not see the assigned one, and their results.
 
-The options are scored in two orders, and the scores averaged, because the order influences small models.
 `score_labels` is for rows that exist; a run scores its examples while it generates, in `pipeline.py`.
 """
 
@@ -75,14 +74,14 @@ def score_labels(
     """
     # Imported here, because the settings import this module for `VerifyMode`, and `--help` must be fast.
     from datacreate.engines.request import scoring
-    from datacreate.prompts.label_scoring import NUM_PERMUTATIONS, PermutedQuestion
+    from datacreate.prompts.label_scoring import PermutedQuestion
 
     permuted = [PermutedQuestion(question, seed) for question, seed in questions]
-    requests = [(question, permutation) for question in permuted for permutation in range(NUM_PERMUTATIONS)]
+    requests = [(question, permutation) for question in permuted for permutation in question.permutations]
     waiting = enumerate(requests)
     in_flight = done = 0
     while done < len(requests):
-        on_progress(done // NUM_PERMUTATIONS)
+        on_progress(done * len(questions) // len(requests))
         while in_flight < engine.max_in_flight and (following := next(waiting, None)) is not None:
             request_id, (question, permutation) = following
             engine.submit(scoring(request_id, *question.prompt(permutation)))

@@ -7,7 +7,7 @@ orchestrator  the loop alone with a scripted engine: examples per processor seco
 resume        CPU seconds from the start of a process to its first request, in a run of 100,000 examples
 start         CPU seconds of a new run of 50 examples until its first log line
 help          seconds of `datacreate --help`
-paper         tokens per accepted example: ours against --method paper
+paper         tokens per accepted example: ours against --recipe paper
 verify        seconds a request of five questions with five options: with the filters on, and verified by
               the model that writes (every question scored, all kept), against neither
 

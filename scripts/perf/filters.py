@@ -36,9 +36,8 @@ from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
-from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.passed_vectors import PassedVectors
-from datacreate.selection.queue import Parent
+from datacreate.selection.queue import FarthestFirst, Parent
 
 SIZES = (10_000, 100_000, 1_000_000)
 MODEL = "all-minilm-l6-v2"

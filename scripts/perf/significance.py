@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Simulated models of two conditions, and how often tests find a difference between identical conditions.
+"""Simulated models of two conditions: false positives of tests, and coverage of intervals of a ratio.
 
     scripts/perf/significance.py [--pairs 1000]
 
-prints a Markdown table: false positives at 5 %, in percent, of McNemar's test on majority votes, of the
-percentiles of a nested bootstrap (examples, seeds, rows), and of `statistics.difference`.
+prints two Markdown tables, in percent: how often McNemar's test on majority votes, the percentiles of a nested
+bootstrap (examples, seeds, rows) and `statistics.difference` find a difference between identical conditions at 5 %; and
+how often the 95 % intervals of a ratio of two scores, and of the mean of three such ratios, have the true one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest, norm
 
-from datacreate.finetuning.statistics import Estimate, Models, difference
+from datacreate.finetuning.statistics import Estimate, Interval, Models, combined_interval, difference, ratio
 
 Shape = tuple[int, int]
 """Formatting examples, and training seeds of each."""
@@ -36,6 +37,14 @@ class Pair:
     seeds_sd: float = 0.1
     rows_sd: float = 1.0  # of the difficulty of test rows; with 0 each model errs on other rows
     effect: float = 0.0  # of the first condition
+    level: float = 0.4  # of the second condition
+
+    @property
+    def true_scores(self) -> list[float]:
+        """The expected score of each condition."""
+        variances = [self.examples_sd, self.condition_sd, self.seeds_sd, self.seeds_sd, self.rows_sd]
+        scale = (1 + sum(sd**2 for sd in variances)) ** 0.5
+        return [2 * float(norm.cdf(level / scale)) - 1 for level in (self.level + self.effect, self.level)]
 
     def simulated(self, rng: np.random.Generator) -> tuple[list[Any], Any]:
         """Which rows are right, of shape (examples, seeds, rows), for each condition; and the labels."""
@@ -46,17 +55,17 @@ class Pair:
         for (examples, seeds), effect in ((self.first, self.effect), (self.second, 0.0)):
             own = shared if self.same_examples else rng.normal(0, self.examples_sd, examples)
             own = own[:examples] + rng.normal(0, self.condition_sd, examples)
-            level = 0.4 + effect + own[:, None] + rng.normal(0, self.seeds_sd, (examples, seeds))
+            level = self.level + effect + own[:, None] + rng.normal(0, self.seeds_sd, (examples, seeds))
             bias = rng.normal(0, self.seeds_sd, (examples, seeds, 1)) * np.where(truth == 1, 1, -1)
             right.append(rng.random(bias.shape) < norm.cdf(level[..., None] + difficulty + bias))
         return right, truth
 
     def compared(self, right: list[Any], truth: Any) -> Estimate:
         """`difference` of simulated conditions."""
-        first, second = (self._models(correct, condition) for condition, correct in enumerate(right))
+        first, second = (self.models(correct, condition) for condition, correct in enumerate(right))
         return difference(first, second, truth, 2)
 
-    def _models(self, correct: Any, condition: int) -> Models:
+    def models(self, correct: Any, condition: int) -> Models:
         examples, seeds = map(range, correct.shape[:2])
         prefix = "" if self.same_examples else f"{condition} "
         origins = [(f"{prefix}{e}", f"{condition} {e}", str(seed)) for e in examples for seed in seeds]
@@ -76,8 +85,10 @@ def mcnemar(right: list[Any]) -> bool:
     return bool(b + c and binomtest(b, b + c).pvalue < 0.05)
 
 
-def bootstrap(pair: Pair, right: list[Any], truth: Any, rng: np.random.Generator, draws: int = 500) -> bool:
-    """Whether the central 95 % of a nested bootstrap exclude 0."""
+def bootstrap(
+    pair: Pair, right: list[Any], truth: Any, rng: np.random.Generator, draws: int = 500
+) -> list[Any]:
+    """The scores of both conditions in a nested bootstrap, of shape (draws,)."""
     counts = rng.multinomial(len(truth), [1 / len(truth)] * len(truth), draws).astype(float)
     shared = rng.integers(pair.first[0], size=(draws, pair.first[0]))
     means = []
@@ -92,14 +103,45 @@ def bootstrap(pair: Pair, right: list[Any], truth: Any, rng: np.random.Generator
         scores = np.take_along_axis(scores, chosen[..., None], 1)
         chosen = rng.integers(seeds, size=scores.shape)
         means.append(np.take_along_axis(scores, chosen, 2).mean(axis=(1, 2)))
-    low, high = np.percentile(means[0] - means[1], [2.5, 97.5])
-    return bool(low > 0 or high < 0)
+    return [mean - 1 for mean in means]  # from the sum of two shares to the score
+
+
+def outside(value: float, draws: Any) -> bool:
+    """Whether the central 95 % of some draws exclude a value."""
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return bool(not low <= value <= high)
+
+
+def coverage(pair: Pair, pairs: int, seed: int = 0, draws: int = 0) -> tuple[float, float, float, float]:
+    """Of simulated pairs: the share without a ratio; of the others, the share whose interval has the true ratio: of a
+    nested bootstrap (if it has `draws`), of `ratio`, and of the mean of three of these.
+    """
+    rng, (first, second) = np.random.default_rng(seed), pair.true_scores
+    true, found, sampled = first / second, list[tuple[float, Interval]](), list[bool]()
+    for _ in range(pairs):
+        right, truth = pair.simulated(rng)
+        estimate = ratio(pair.models(right[0], 0), pair.models(right[1], 1), truth, 2)
+        if estimate is not None:
+            found.append(estimate)
+        if estimate is not None and draws:
+            ours, theirs = bootstrap(pair, right, truth, rng, draws)
+            sampled.append(not outside(true, ours / theirs))
+    values, intervals = [value for value, _ in found], [interval for _, interval in found]
+    thirds = [slice(at, at + 3) for at in range(0, len(found) - 2, 3)]
+    means = [combined_interval(values[three], intervals[three]) for three in thirds]
+    one, three = (float(np.mean([low <= true <= high for low, high in each])) for each in (intervals, means))
+    return 1 - len(found) / pairs, float(np.mean(sampled)) if sampled else 0.0, one, three
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--pairs", type=int, default=1000)
     number = parser.parse_args().pairs
+    print_false_positives(number)
+    print_coverage(number)
+
+
+def print_false_positives(number: int) -> None:
     print("| examples x seeds | SD of examples, rows | McNemar | bootstrap | difference |")
     print("|---|---|---|---|---|")
     shapes = [((3, 3), (3, 1)), ((3, 3), (3, 3)), ((3, 3), (1, 3)), ((1, 9), (1, 3)), ((5, 3), (5, 3))]
@@ -112,10 +154,27 @@ def main() -> None:
         for _ in range(number):
             right, truth = pair.simulated(rng)
             p = pair.compared(right, truth).p
-            found.append((mcnemar(right), bootstrap(pair, right, truth, rng), p < 0.05))
+            found.append(
+                (mcnemar(right), outside(0, np.subtract(*bootstrap(pair, right, truth, rng))), p < 0.05)
+            )
         shares = " | ".join(f"{100 * share:.1f}" for share in np.mean(found, axis=0))
         shape = f"{first[0]} x {first[1]} against {second[0]} x {second[1]}"
         print(f"| {shape} | {sd}, {rows_sd} | {shares} |", flush=True)
+
+
+def print_coverage(number: int) -> None:
+    print(
+        "\n| examples x seeds | test rows | scores | SD of examples, rows | no ratio | bootstrap | ratio | mean |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for shape, rows, level, (sd, rows_sd) in product(
+        [(3, 2), (3, 3)], (200, 600), (0.3, 0.9), [(0.0, 1.0), (0.15, 1.0), (0.15, 0.0)]
+    ):
+        varied: dict[str, Any] = {"examples_sd": sd, "condition_sd": sd, "rows_sd": rows_sd}
+        pair = Pair(shape, shape, False, rows, level=level, effect=-level / 2, **varied)
+        shares = " | ".join(f"{100 * share:.1f}" for share in coverage(pair, number, draws=500))
+        scores = " / ".join(f"{100 * score:.0f}" for score in pair.true_scores)
+        print(f"| {shape[0]} x {shape[1]} | {rows} | {scores} | {sd}, {rows_sd} | {shares} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -224,9 +224,9 @@ def test_dry_run_preview_and_config_know_the_corpus(tmp_path: Path, model: str, 
     )
     assert run("create", "--config", "c.yaml", "--run-dir", "out").code == 0
     assert {source["file"] for source in sources(Path("out"))} == {"docs/a.md", "docs/b.md"}
-    refused = run("create", "--config", "c.yaml", "--run-dir", "other", "--method", "paper")
+    refused = run("create", "--config", "c.yaml", "--run-dir", "other", "--recipe", "paper")
     assert (refused.code, Path("other").exists()) == (2, False)
-    assert "--corpus: --method paper has no such step" in refused.failure
+    assert "--corpus: --recipe paper has no such step" in refused.failure
 
 
 def test_examples_about_a_passage_of_a_test_set_are_rejected(tmp_path: Path, model: str, docs: Path) -> None:

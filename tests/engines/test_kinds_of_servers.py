@@ -118,7 +118,7 @@ def test_the_schema_of_the_run_is_tried_first(tmp_path: Path) -> None:
     says = "failed the test with the schema of this run: HTTP 400: enum is not supported"
     with Server(kind="bare", fault=choosy) as server, pytest.raises(EngineError, match=says):
         make(tmp_path / "run", server, example={"text": "fine", "mood": "good"}, labels={"mood": "good,bad"},
-             method="paper")  # fmt: skip
+             recipe="paper")  # fmt: skip
 
 
 class Thinking(Server):

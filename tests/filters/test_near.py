@@ -7,8 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from datacreate.filters.lsh import MAX_IN_BUCKET, LshIndex
-from datacreate.filters.near import NearDuplicates, NearIndex, shingles
+from datacreate.filters.near import MAX_IN_BUCKET, LshIndex, NearDuplicates, NearIndex, shingles
 from tests.filters.texts import DIFFERENT, NEAR, PARAPHRASES, candidate, near_filter
 
 

@@ -21,8 +21,9 @@ from datacreate.finetuning.statistics import (
     holm,
     mean_interval,
     mean_score,
+    ratio,
 )
-from scripts.perf.significance import Pair, significant
+from scripts.perf.significance import Pair, coverage, significant
 
 few = settings(max_examples=30)
 NAMES = ("a", "b", "c")
@@ -242,6 +243,51 @@ def test_identical_conditions_differ_in_5_percent(pair: Pair) -> None:
 def test_a_true_difference_is_found() -> None:
     pair = Pair((3, 3), (3, 3), rows=1000, examples_sd=0.1, seeds_sd=0.05, effect=0.3)
     assert significant(pair, 100) > 0.8
+
+
+def test_the_interval_of_a_ratio_is_fiellers() -> None:
+    """The roots of his quadratic equation, for two models that err on 20 same rows."""
+    found = ratio(models(shares([60]), "a-x-1"), models(shares([80]), "-y-1"), ROWS, None)
+    assert found is not None
+    first, second, both = 0.6 * 0.4 / 99, 0.8 * 0.2 / 99, 0.6 * 0.2 / 99  # variances and covariance
+    z = 1.959964**2
+    ends = np.roots([0.8**2 - z * second, -2 * (0.6 * 0.8 - z * both), 0.6**2 - z * first])
+    assert found[0] == pytest.approx(0.75)
+    assert found[1] == pytest.approx(sorted(ends), abs=1e-5)
+
+
+@few
+@given(st.lists(st.integers(40, 95), min_size=6, max_size=6), st.booleans())
+def test_a_ratio_differs_from_1_where_the_difference_is_significant(right: list[int], alone: bool) -> None:
+    first, second = (
+        models(shares(right[:3]), "a-x-1 b-y-1 c-z-1"),
+        models(shares(right[3:]), "-u-1 -v-1 -w-1"),
+    )
+    if alone:
+        second = models(shares(right[3:4]), "-u-1")
+    found, compared = ratio(first, second, ROWS, None), difference(first, second, ROWS, None)
+    if found is not None and abs(compared.p - 0.05) > 1e-3:
+        low, high = found[1]
+        assert low <= found[0] <= high
+        assert (low <= 1 <= high) == (compared.p > 0.05)
+
+
+def test_there_is_no_ratio_to_a_score_that_may_be_0() -> None:
+    labels = np.array([0, 1] * 50)
+    guesses, good = models([[True] * 52 + [False] * 48], "-x-1"), models(shares([80]), "a-y-1")
+    assert ratio(good, guesses, labels, 2) is None
+    assert ratio(guesses, good, labels, 2) is not None
+    unlike = models(shares([95, 60, 20]), "-x-1 -y-1 -z-1")  # its mean may be 0: the samples differ too much
+    assert ratio(good, unlike, labels, 2) is None
+
+
+@pytest.mark.parametrize("sd", [0.0, 0.15])
+def test_the_interval_of_a_ratio_has_the_true_one_in_95_percent(sd: float) -> None:
+    pair = Pair((3, 2), (3, 2), False, level=0.9, effect=-0.4, examples_sd=sd, condition_sd=sd)
+    missing, _, one, three = coverage(pair, 150)
+    assert missing < 0.1
+    assert 0.9 <= one <= 0.99
+    assert three >= 0.93
 
 
 def test_holms_correction_by_hand() -> None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from datacreate.reporting.cells import Comparison, CreatedSet, Report, ResultCell, ResultTable, Skipped
+from datacreate.reporting.cells import (
+    Comparison,
+    CreatedSet,
+    MeanGap,
+    Report,
+    ResultCell,
+    ResultTable,
+    Skipped,
+)
+from datacreate.reporting.gaps import rows_to_match
 
 HOSTILE = (
     '<script>document.title = "owned"</script>',
@@ -34,7 +43,20 @@ def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Rep
     pair |= {"trained_for": "creak", "test": "creak", "split": "test", "covers": "seeds, rows", "mde": 0.13}
     pair |= {"difference": 0.1, "low": 0.01, "high": 0.19, "p": 0.03, "p_holm": 0.06, "significant": False}
     compared = Comparison(**pair)
-    table = ResultTable("in", text, "ab" * 32, "datacreate", "held-out", text, cells, (compared,))
+    gap: dict[str, Any] = {"pgr": 0.8, "pgr_low": 0.6, "pgr_high": 1.1}
+    mean = MeanGap(condition=text, count=100, tests=2, missing=(text,), **gap)
+    table = ResultTable(
+        "in",
+        text,
+        "ab" * 32,
+        "datacreate",
+        "held-out",
+        text,
+        cells,
+        (compared,),
+        (mean,),
+        rows_to_match(cells),
+    )
     created = CreatedSet(
         path=f"runs/{text}",
         examples=({"question": text, "options": [text, "b"], "label": text},),

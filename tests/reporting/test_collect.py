@@ -12,6 +12,8 @@ import pytest
 
 from datacreate.errors import RunError, UsageError
 from datacreate.reporting.build import Found, build_report, collect
+from datacreate.reporting.cells import ResultCell
+from datacreate.reporting.render import as_csv
 from tests.making import make
 from tests.reporting.evaluations import answers, evaluated
 
@@ -104,6 +106,24 @@ def test_an_unfinished_training_is_said_and_its_finished_seeds_count(tmp_path: P
     found = collect([tmp_path])
     assert len(found.evaluated) == 1
     assert skipped(found, tmp_path / "out").startswith("unfinished training (1 seeds finished)")
+
+
+def test_a_report_needs_nothing_but_the_evaluations(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        model = tmp_path / "whole" / f"seed-{seed}"
+        evaluated(model / "evaluations" / "creak-test", answers(6 + seed, 10), seed=seed)
+        for name in ("model.json", "config.json", "model.safetensors"):
+            (model / name).write_text("{}")
+    (tmp_path / "whole" / "training.json").write_text("{}")
+    kept = shutil.ignore_patterns("model*", "config.json", "training.json")
+    shutil.copytree(tmp_path / "whole", tmp_path / "kept", ignore=kept)
+    whole, alone = (build_report([tmp_path / name]) for name in ("whole", "kept"))
+    assert {path.name for path in (tmp_path / "kept").rglob("*.json*")} == {
+        "evaluation.json",
+        "predictions.jsonl",
+    }
+    assert alone.skipped == ()
+    assert as_csv(alone, ResultCell) == as_csv(whole, ResultCell)
 
 
 @pytest.mark.parametrize("name", ["absent", "file"])

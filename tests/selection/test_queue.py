@@ -12,9 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.passed_vectors import to_float64
-from datacreate.selection.queue import MAX_ATTEMPTS, UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
+from datacreate.selection.queue import (
+    MAX_ATTEMPTS,
+    UNLIMITED_USES,
+    Chains,
+    FarthestFirst,
+    Levels,
+    Parent,
+    ParentQueue,
+    Tree,
+)
 
 ROOT = Parent(0, "root", 0)
 

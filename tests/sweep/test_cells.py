@@ -110,7 +110,7 @@ def test_a_variant_can_improve_its_rows(bench: Bench) -> None:
 def test_further_options_reach_create_and_train(bench: Bench) -> None:
     create, train, _ = commands(
         bench,
-        create={"method": "paper", "max_num_seqs": 8},
+        create={"recipe": "paper", "max_num_seqs": 8},
         train={
             "learning_rates": [1e-5, 2e-5],
             "epochs": 3,
@@ -121,7 +121,7 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
         },
         **READER,
     )
-    assert "--method paper --run-dir" in create
+    assert "--recipe paper --run-dir" in create
     assert create.endswith(" --max-num-seqs 8")
     rates = "--learning-rates 1e-05 --learning-rates 2e-05"
     assert f"--recipe paper {rates} --epochs 3 --lora --model-selection none --out" in train

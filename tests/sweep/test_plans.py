@@ -36,10 +36,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"train_seeds": [1.5]}, "train_seeds.0: give a valid integer"),
     ({"keep_weights": "perhaps"}, "keep_weights: give a valid boolean"),
     (
-        {"create": {"methd": "paper"}},
-        "create.methd: no such option, or the plan sets it (did you mean method?)",
+        {"create": {"recpe": "paper"}},
+        "create.recpe: no such option, or the plan sets it (did you mean recipe?)",
     ),
-    ({"create": {"method": "papr"}}, "create.method papr: give 'datacreate' or 'paper'"),
+    ({"create": {"recipe": "papr"}}, "create.recipe papr: give 'best', 'fast' or 'paper'"),
     ({"create": {"temperature": "hot"}}, "create.temperature hot: give a valid number"),
     ({"create": {"servers": 2}}, "create: --servers: that is for running servers"),
     ({"create": {"seed": 3}}, "create.seed: no such option, or the plan sets it"),

@@ -16,7 +16,6 @@ from datacreate.formats.roles import Roles
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.label_scoring import (
     MAX_LETTERS,
-    NUM_PERMUTATIONS,
     LabelQuestion,
     PermutedQuestion,
     can_score_labels,
@@ -33,22 +32,24 @@ def format_of(values: dict[str, Any], **how: dict[str, str]) -> TaskFormat:
 def prompt_of(
     format: TaskFormat, values: dict[str, Any], *, scored_by_letter: bool = False, reverse: bool = False
 ) -> tuple[str, tuple[str, ...]]:
-    """The user prompt and the choices, with the options in their own order or in reverse."""
+    """The prompt and the choices, with the options in their own order or in reverse."""
     question = label_question(format, values, scored_by_letter=scored_by_letter)
     assert question
     order = range(len(question.options))
     messages, choices = question.prompt(order[::-1] if reverse else order)
-    system = {"role": "system", "content": "Answer with the letter of the right option."}
-    assert messages[:-1] == ([system] if question.scored_by_letter else [])
-    assert messages[-1]["role"] == "user"
-    return messages[-1]["content"], choices
+    assert [message["role"] for message in messages] == ["system", "user"]
+    return "\n\n".join(message["content"] for message in messages), choices
+
+
+LETTER = "Answer with the letter of the right option.\n\n"
+"""The system prompt for options with letters."""
 
 
 def test_own_options_get_letters_in_the_order_in_which_they_are_shown() -> None:
     prompt, choices = prompt_of(format_of(examples.UMBRELLA), examples.UMBRELLA)
     assert choices == tuple("ABCDE")
     assert prompt == (
-        "Where would you put a wet umbrella when you come home?\n\n"
+        f"{LETTER}Where would you put a wet umbrella when you come home?\n\n"
         "A. stand\nB. bookshelf\nC. oven\nD. wallet\nE. aquarium"
     )
     prompt, choices = prompt_of(format_of(examples.UMBRELLA), examples.UMBRELLA, reverse=True)
@@ -59,7 +60,7 @@ def test_own_options_get_letters_in_the_order_in_which_they_are_shown() -> None:
 def test_fixed_labels_are_scored_by_name_or_by_letter() -> None:
     prompt, choices = prompt_of(format_of(examples.CLAIM), examples.CLAIM)
     assert choices == ("True", "False")
-    assert prompt == "Bees make honey.\n\nAnswer with one of: True, False."
+    assert prompt == "Answer with one of: True, False.\n\nBees make honey."
     assert prompt_of(format_of(examples.CLAIM), examples.CLAIM, reverse=True)[1] == ("False", "True")
     format = format_of(examples.NLI, labels=examples.NLI_LABELS)
     prompt, choices = prompt_of(format, examples.NLI, scored_by_letter=True, reverse=True)
@@ -71,20 +72,20 @@ def test_fixed_labels_are_scored_by_name_or_by_letter() -> None:
     assert format.answers.chosen(stars) == format.answers.chosen({**stars, "stars": 3.0}) == 2
     format = format_of(examples.PASSAGE)
     prompt, _ = prompt_of(format, examples.PASSAGE)
-    assert prompt.startswith("Bees carry nectar home and make honey of it.\n\nBees make honey.\n\n")
+    assert prompt.endswith("\n\nBees carry nectar home and make honey of it.\n\nBees make honey.")
     prompt, _ = prompt_of(format, {**examples.PASSAGE, "context": "  "})
-    assert prompt.startswith("Bees make honey.\n\n")
+    assert prompt == "Answer with one of: True, False.\n\nBees make honey."
 
 
 def test_all_inputs_are_shown_with_their_names() -> None:
     mail = {"subject": "Your order", "body": "It left today.", "topic": "shipping", "day": 3}
     prompt, _ = prompt_of(format_of(mail, labels={"topic": "shipping,payment"}), mail)
-    assert prompt == ("subject: Your order\nbody: It left today.\n\nAnswer with one of: shipping, payment.")
+    assert prompt == "Answer with one of: shipping, payment.\n\nsubject: Your order\nbody: It left today."
     claim = {"input": {"claim": "Ice floats.", "by": "a book"}, "label": "true"}
     prompt, _ = prompt_of(format_of(claim), claim)
-    assert prompt.startswith("input.claim: Ice floats.\ninput.by: a book\n\n")
+    assert prompt.endswith("\n\ninput.claim: Ice floats.\ninput.by: a book")
     size = {"height": 3, "width": 4, "label": "true"}
-    assert prompt_of(format_of(size), size)[0].startswith("height: 3\nwidth: 4\n\n")
+    assert prompt_of(format_of(size), size)[0].endswith("\n\nheight: 3\nwidth: 4")
 
 
 def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
@@ -145,16 +146,20 @@ def test_an_answer_of_another_type_or_case_than_its_option_is_found() -> None:
     assert format_of(values).answers.chosen(values) == 1
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.text(max_size=8), st.booleans())
-def test_scores_are_averaged_over_an_order_of_the_options_and_its_reverse(
-    own: list[float], seed: str, scored_by_letter: bool
-) -> None:
+def test_shared_labels_are_asked_once_in_their_own_order() -> None:
+    question = PermutedQuestion(LabelQuestion("Which?", ("yes", "no"), scored_by_letter=False), "seed")
+    assert list(question.permutations) == [0]
+    assert question.prompt(0)[1] == ("yes", "no")
+    question.add(0, [0.3, 0.7])
+    assert question.mean() == (0.3, 0.7)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.text(max_size=8))
+def test_scores_of_letters_are_averaged_over_an_order_and_its_reverse(own: list[float], seed: str) -> None:
     options = tuple(f"option {i}" for i in range(len(own)))
     orders = []
-    by_option, by_place = (
-        PermutedQuestion(LabelQuestion("Which?", options, scored_by_letter), seed) for _ in "ab"
-    )
-    for permutation in range(NUM_PERMUTATIONS):
+    by_option, by_place = (PermutedQuestion(LabelQuestion("Which?", options, True), seed) for _ in "ab")
+    for permutation in by_option.permutations:
         assert by_option.mean() is None
         messages, choices = by_option.prompt(permutation)
         assert (messages, choices) == by_place.prompt(permutation)

@@ -243,7 +243,7 @@ def test_fixed_labels_are_verified_by_default_and_options_with_a_verifier(tmp_pa
     assert mode_of(tmp_path / "options", model, writing(0.9)) is None
     assert mode_of(tmp_path / "named", model, writing(0.9), verifier=model) == "drop"
     assert mode_of(tmp_path / "free", model, example=FREE_TEXT) is None
-    paper = {"method": "paper", "concurrency": None}
+    paper = {"recipe": "paper", "concurrency": None}
     assert mode_of(tmp_path / "paper", model, **TWO_LABELS, **paper) is None
     with pytest.raises(UsageError, match=r"free text.*--verifier"):
         mode_of(tmp_path / "refused", model, example=FREE_TEXT, verifier=model)

@@ -1,0 +1,140 @@
+"""Created rows beside human rows: the performance gap recovered, its mean, and learning curves."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from datacreate.finetuning.statistics import combined_interval
+from datacreate.reporting.build import build_report
+from datacreate.reporting.cells import MeanGap, ResultCell, ResultTable
+from datacreate.reporting.render import as_csv, as_markdown, as_page
+from tests.reporting.evaluations import answers, evaluated, zero_shot
+
+TRUTH = ["True", "False"] * 100
+"""Of `right` right rows, half have each label: accuracy is balanced accuracy."""
+
+
+def trained(
+    path: Path, condition: str, right: int, count: int = 100, benchmark: str = "creak", **more: str
+) -> None:
+    """A model of 200 test rows; human rows are samples."""
+    name = f"{condition}-{count}-{more.get('train', benchmark)}-{benchmark}"
+    full = condition != "human"
+    evaluated(
+        path / name, answers(right, 200), TRUTH, condition=condition, count=count, full=full, rows_of=name,
+        benchmark=benchmark, **more,
+    )  # fmt: skip
+
+
+def tables(path: Path) -> list[ResultTable]:
+    return list(build_report([path]).tables)
+
+
+def cell(table: ResultTable, condition: str, count: int | None = 100, test: str = "creak") -> ResultCell:
+    (found,) = [
+        one
+        for one in table.cells
+        if (one.condition.split()[0], one.count, one.test) == (condition, count, test)
+    ]
+    return found
+
+
+def test_pgr_is_the_score_divided_by_that_of_as_many_human_rows(tmp_path: Path) -> None:
+    trained(tmp_path, "human", 180)  # a score of 0.8
+    trained(tmp_path, "human", 190, count=400)
+    trained(tmp_path, "tree", 160)  # 0.6
+    trained(tmp_path, "tree", 170, count=200)
+    trained(tmp_path, "human+tree", 180)
+    zero_shot(tmp_path / "zero", answers(150, 200), "big", truth=TRUTH)
+    (table,) = tables(tmp_path)
+    tree = cell(table, "tree")
+    assert tree.pgr == pytest.approx(0.75)
+    assert (tree.pgr_low, tree.pgr_high) == pytest.approx((0.6430, 0.8539), abs=1e-4)
+    other = cell(table, "tree", 200)
+    assert (other.pgr, other.pgr_low, other.pgr_missing) == (None, None, "no human rows of this number")
+    for name, count in (("human", 100), ("human+tree", 100), ("zero-shot", None), ("constant", None)):
+        one = cell(table, name, count)
+        assert (one.pgr, one.pgr_missing) == (None, "")
+    report = build_report([tmp_path])
+    assert "| +75.0 (+64.3 to +85.4)" in as_markdown(report)
+    lines = list(csv.DictReader(io.StringIO(as_csv(report, ResultCell))))
+    assert {(line["condition"], line["count"]): line["pgr_missing"] for line in lines}["tree", "200"]
+    assert [float(line["pgr"]) for line in lines if line["pgr"]] == [pytest.approx(0.75)]
+
+
+def test_pgr_is_undefined_where_human_rows_are_not_above_chance(tmp_path: Path) -> None:
+    trained(tmp_path, "human", 106)
+    trained(tmp_path, "tree", 160)
+    (table,) = tables(tmp_path)
+    one = cell(table, "tree")
+    assert (one.pgr, one.pgr_missing) == (None, "human score not significantly above chance")
+    assert "| human score not significantly above chance" in as_markdown(build_report([tmp_path]))
+
+
+def test_the_mean_pgr_is_over_benchmarks_that_have_one(tmp_path: Path) -> None:
+    for benchmark, human, tree in (("creak", 180, 160), ("boolq_open", 160, 120), ("strategyqa", 102, 120)):
+        trained(tmp_path, "human", human, benchmark=benchmark)
+        trained(tmp_path, "tree", tree, benchmark=benchmark)
+    (table,) = tables(tmp_path)
+    cells = [cell(table, "tree", test=test) for test in ("creak", "boolq_open")]
+    low, high = combined_interval(
+        [one.pgr or 0 for one in cells], [(one.pgr_low or 0, one.pgr_high or 0) for one in cells]
+    )
+    mean = {
+        "pgr": pytest.approx((0.75 + 1 / 3) / 2),
+        "pgr_low": pytest.approx(low),
+        "pgr_high": pytest.approx(high),
+    }
+    assert table.gaps == (MeanGap(condition="tree", count=100, tests=2, missing=("strategyqa",), **mean),)
+    assert "Mean PGR over test sets" in as_markdown(build_report([tmp_path]))
+
+
+def test_test_sets_of_one_training_do_not_narrow_the_interval(tmp_path: Path) -> None:
+    for test in ("strategyqa", "boolq_open"):
+        trained(tmp_path, "human", 180, benchmark=test, train="creak")
+        trained(tmp_path, "tree", 160, benchmark=test, train="creak")
+    (table,) = tables(tmp_path)
+    one = cell(table, "tree", test="strategyqa")
+    (mean,) = table.gaps
+    assert (mean.tests, mean.pgr_low, mean.pgr_high) == (
+        2,
+        pytest.approx(one.pgr_low),
+        pytest.approx(one.pgr_high),
+    )
+
+
+def test_learning_curves_and_the_rows_that_match_human_rows(tmp_path: Path) -> None:
+    for count, human, tree, naive in ((50, 104, 110, 104), (100, 140, 130, 120), (200, 170, 150, 130)):
+        trained(tmp_path, "human", human, count)
+        trained(tmp_path, "tree", tree, count)
+        trained(tmp_path, "naive", naive, count)
+    (table,) = tables(tmp_path)
+    found = {(one.condition, one.human_count): (one.count, one.largest) for one in table.matches}
+    assert found == {  # 50 human rows may be at chance
+        ("naive", 100): (None, 200),
+        ("naive", 200): (None, 200),
+        ("tree", 100): (200, 200),
+        ("tree", 200): (None, 200),
+    }
+    text = as_markdown(build_report([tmp_path]))
+    header, _, human, naive, tree = text.split("### Learning curves: creak\n\n")[1].split("\n")[:5]
+    assert [part.strip() for part in header.split("|")[2:5]] == ["50 rows", "100 rows", "200 rows"]
+    assert [line.split("|")[1].strip() for line in (human, naive, tree)] == ["human", "naive", "tree"]
+    assert "| +10.0 (" in tree
+    assert "| 100 human: 200; 200 human: none up to 200 " in tree
+    page = as_page(build_report([tmp_path]))
+    assert page.count("<svg") == 1
+    assert page.count("<circle") == 9
+    assert "<title>tree, 200 rows: +50.0 (" in page
+
+
+def test_one_number_of_rows_makes_no_curve(tmp_path: Path) -> None:
+    trained(tmp_path, "human", 180)
+    trained(tmp_path, "tree", 160)
+    (table,) = tables(tmp_path)
+    assert table.matches == ()
+    assert "Learning curves" not in as_markdown(build_report([tmp_path]))
