@@ -17,9 +17,9 @@ from datacreate.errors import RunError
 from datacreate.formats.example import Json
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.messages import Notify
-from datacreate.plan import RunInputs, read_inputs, sampling_of
+from datacreate.plan import RunInputs, read_inputs
 from datacreate.prompts.generation import Message, describe_fields
-from datacreate.run_models import EngineFactory, engines_of, models_of, with_strategy
+from datacreate.run_models import EngineFactory, engines_of, models_of, sampling_of, with_strategy
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import FrozenModel

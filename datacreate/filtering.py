@@ -115,6 +115,7 @@ def filter_rows(
                 write = stack.enter_context(_lines(out, notify))
                 if settings.verifier is not None:
                     checkpoint = checkpoint_of(settings.verifier, settings)
+                    checkpoint.check_scores()
                     engine = make_engine(checkpoint, settings, count=rows.total, notify=notify)
                     stack.callback(engine.close)
                     verifier = Verifier(

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-from datacreate.checkpoints import Checkpoint
 from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.decontamination import find_test_sets, with_names
@@ -30,14 +29,13 @@ from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_letters
-from datacreate.run_models import Engines, RunModels, verify_mode
+from datacreate.run_models import Engines, RunModels, sampling_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import (
     CreateConfig,
     Generator,
     IdentitySettings,
     RunSpec,
-    SamplingOptions,
     Verification,
 )
 from datacreate.runs.directory import RunConfig, RunDirectory
@@ -194,16 +192,18 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
     number = stored.num_examples if stored else None
     fit = partial(_fit_context, encoding, roots, config.shots, content, words)
+    generators = [
+        (engine, checkpoint, thinking_limit(config, checkpoint))
+        for engine, checkpoint in zip(engines.generators, models.generators, strict=True)
+    ]
     number = number or min(
-        fit(engine, most, fixed=bool(config.num_examples))[0] for engine in engines.generators
+        fit(engine, thinking, most, fixed=bool(config.num_examples))[0] for engine, _, thinking in generators
     )
     samplings = tuple(
         sampling_of(
-            config,
-            checkpoint,
-            _max_tokens(config, stored, index) or fit(engine, number)[1],
+            config, checkpoint, _max_tokens(config, stored, index) or fit(engine, thinking, number)[1]
         )
-        for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
+        for index, (engine, checkpoint, thinking) in enumerate(generators)
     )
     if stored:
         num_chains, concurrency = stored.num_chains, stored.concurrency
@@ -341,13 +341,15 @@ def _fit_context(
     content: RequestContent,
     words: int,
     engine: Engine,
+    thinking: int,
     most: int,
     *,
     fixed: bool = True,
 ) -> tuple[int, int]:
     """The number of examples per request, exactly or at most `most`, and its max_tokens.
 
-    `words`: the most words that --attributes ask for; 0 without such a range. Raises PromptTooLong if none fits.
+    `words`: the most words that --attributes ask for; 0 without such a range. `thinking`: the most tokens of thinking
+    before the answer. Raises PromptTooLong if none fits.
     """
 
     def written(root: Example) -> str:
@@ -367,14 +369,16 @@ def _fit_context(
     if content.passage and encoding.format.context_is_given:  # also those of accepted examples
         prompt += max(1, accepted) * tokens(content.passage)
     for number in [most] if fixed else range(most, 0, -1):
-        if prompt + number * example_tokens <= engine.max_context:
+        if prompt + thinking + number * example_tokens <= engine.max_context:
             return number, number * example_tokens
     raise PromptTooLong(
-        f"a prompt of {prompt} tokens and {most if fixed else 1} new example(s) of up to {example_tokens} tokens "
-        f"exceed the model's context length of {engine.max_context}; use a shorter "
+        f"a prompt of {prompt} tokens{f', {thinking} tokens of thinking' * (thinking > 0)} and {most if fixed else 1} "
+        f"new example(s) of up to {example_tokens} tokens exceed the model's context length of {engine.max_context}; "
+        "use a shorter "
         f"{'example' if roots else '--instruction'}, {'fewer --shots, ' if shots > 1 else ''}"
         f"{'fewer words in --attributes, ' if words else ''}"
         f"{'a smaller --passage-tokens, ' if content.passage else ''}"
+        f"{'a smaller --thinking, ' if thinking else ''}"
         f"{'a smaller --num-examples, ' if fixed else ''}or a larger --max-model-len"
     )
 
@@ -387,13 +391,3 @@ def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
     """
     multiple = 3 if len(engines) == 1 else 10
     return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // number))
-
-
-def sampling_of(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
-    """The user's sampling settings, then the preset's. The paper uses temperature 1."""
-    sampling = Sampling(max_tokens=max_tokens)
-    names = [name for name in SamplingOptions.model_fields if name != "max_tokens"]
-    if checkpoint.preset and config.recipe != "paper":
-        recommended = checkpoint.preset.sampling.model_dump(exclude_none=True)
-        sampling = replace(sampling, **{name: recommended[name] for name in names if name in recommended})
-    return replace(sampling, **config.given(names))

@@ -7,18 +7,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from datacreate.checkpoints import Checkpoint, combined_sha256, read_adapter, resolve, with_adapter
+from datacreate.checkpoints import Checkpoint, Thinking, combined_sha256, read_adapter, resolve, with_adapter
 from datacreate.engines.client import Engine
 from datacreate.engines.factory import LocalModel, checkpoint_of, make_engine, only_model
-from datacreate.engines.request import Check
+from datacreate.engines.request import DEFAULT_THINKING, Check, Sampling
 from datacreate.errors import CheckpointError, UsageError
 from datacreate.formats.infer import InferredFormat
 from datacreate.messages import Notify
 from datacreate.prompts.label_scoring import can_score_labels, check_scorable
-from datacreate.runs.config import AUTO, CreateConfig
+from datacreate.runs.config import AUTO, CreateConfig, SamplingOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import find_strategy
 from datacreate.verification.scoring import VerifyMode
+
+_USUAL_THINKING = Thinking(enable={"enable_thinking": True}, disable={"enable_thinking": False})
+"""The switch of most chat templates; others ignore it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def needs_embedder(config: CreateConfig) -> bool:
 def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: Notify) -> RunModels:
     """The checkpoints that a run needs; `embeds` says whether it embeds texts.
 
-    Raises CheckpointError if one is not downloaded or an adapter does not fit.
+    Raises CheckpointError if one is not downloaded or an adapter does not fit, UsageError if a generator cannot think
+    as --thinking says, or if the verifier cannot be kept from thinking.
     """
     try:
         embedding_model = resolve(config.embedding_model, "encoder") if embeds else None
@@ -62,9 +66,12 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
     if config.adapter is not None:
         generators = (with_adapter(generators[0], read_adapter(config.adapter)),)
     generators = _with_distinct_names(generators)
+    for generator in generators:
+        thinking_limit(config, generator)
     verifier = None
     if verify != "off":
         verifier = checkpoint_of(config.verifier, config) if config.verifier else generators[0]
+        verifier.check_scores()
     return RunModels(generators, embedding_model, verifier)
 
 
@@ -84,6 +91,41 @@ def _with_distinct_names(generators: tuple[Checkpoint, ...]) -> tuple[Checkpoint
         replace(model, name=f"{model.name} {model.sha256[:8]}") if names.count(model.name) > 1 else model
         for model in generators
     )
+
+
+def _thinking(config: CreateConfig, checkpoint: Checkpoint) -> Thinking | None:
+    """How a model thinks, as its preset says; without a preset as most do, if --thinking is given."""
+    return checkpoint.thinking if checkpoint.preset or config.thinking is None else _USUAL_THINKING
+
+
+def thinking_limit(config: CreateConfig, checkpoint: Checkpoint) -> int:
+    """The most tokens that a generator thinks before each answer; 0 if it does not. UsageError if it cannot do so."""
+    wanted, how = config.thinking, _thinking(config, checkpoint)
+    if wanted == "off" and checkpoint.always_thinks:
+        raise UsageError(
+            f"--thinking off: {checkpoint.name} always thinks; remove it, or use another --model"
+        )
+    if how and (given := (how.disable or {}).keys() & config.chat_template_kwargs.keys()):
+        raise UsageError(
+            f"--chat-template-kwargs {min(given)}: that is what --thinking sets; use --thinking on or off"
+        )
+    if wanted in (None, "off"):
+        return DEFAULT_THINKING if checkpoint.always_thinks else 0
+    if how is None:
+        raise UsageError(
+            f"--thinking {wanted}: {checkpoint.name} does not think; remove it, or use another --model"
+        )
+    return wanted if isinstance(wanted, int) else DEFAULT_THINKING
+
+
+def sampling_of(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
+    """The user's sampling settings, then the preset's. The paper uses temperature 1."""
+    sampling = Sampling(max_tokens, thinking_limit(config, checkpoint) or None)
+    if checkpoint.preset and config.recipe != "paper":
+        sampling = replace(sampling, **checkpoint.preset.sampling.model_dump(exclude_none=True))
+        if sampling.thinking and checkpoint.thinking:
+            sampling = replace(sampling, **checkpoint.thinking.sampling.model_dump(exclude_none=True))
+    return replace(sampling, **config.given(SamplingOptions.model_fields.keys() - {"max_tokens", "thinking"}))
 
 
 def with_strategy(config: CreateConfig, directory: RunDirectory) -> CreateConfig:
@@ -206,6 +248,7 @@ def engines_of(
                 count=config.count,
                 log=directory.log_of(name),
                 template_kwargs=config.chat_template_kwargs if checkpoint is not extra else None,
+                thinking=_thinking(config, checkpoint),
                 models=local,
                 notify=notify,
             )

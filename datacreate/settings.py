@@ -85,7 +85,7 @@ class Settings(FrozenModel):
         options = {}
         for name, field in type(self).model_fields.items():
             value, info = values[name], option_info(type(self), name)
-            is_off = value is None and "off" in info.get("metavar", "")
+            is_off = value is None and _takes_off(info)
             if info and (value or is_off or getattr(self, name) != field.default):
                 options[self.flags()[name].removeprefix("--")] = "off" if is_off else value
         return options
@@ -99,6 +99,11 @@ def option_info(model: type[BaseModel], name: str) -> dict[str, Any]:
     """What `setting` was given for this field; {} for a field declared without it."""
     extra = model.model_fields[name].json_schema_extra
     return dict(extra) if isinstance(extra, dict) else {}
+
+
+def _takes_off(info: Mapping[str, Any]) -> bool:
+    """Whether the word `off` stands for None."""
+    return str(info.get("metavar", "")).endswith("|off")
 
 
 def option_flag(model: type[BaseModel], name: str) -> str:
@@ -131,7 +136,7 @@ def as_arguments(model: type[BaseModel], values: Mapping[str, Any]) -> list[str]
         if isinstance(value, bool):
             arguments += [flag] if value else [negative] if negative else []
             continue
-        if value is None and "off" not in option_info(model, name)["metavar"]:
+        if value is None and not _takes_off(option_info(model, name)):
             continue
         text = as_text(value)
         arguments += [word for part in ([text] if isinstance(text, str) else text) for word in (flag, part)]

@@ -271,6 +271,8 @@ class RunState:
             scoring_tokens=parsed.scoring_tokens,
             waiting=values if awaits_check else (),
             attributes=pending.attributes,
+            thinking=completion.thinking,
+            thinking_tokens=completion.thinking_tokens,
         )
 
     def release(self) -> Commit | None:

@@ -37,11 +37,12 @@ def answer_zero_shot(
 ) -> list[Evaluation]:
     """Evaluate a model on the benchmarks `names`, in `out`/evaluations; existing evaluations are read.
 
-    Raises CheckpointError, BenchmarkError or EngineError; RunMismatch if `out` is of another model; Stopped after a
-    signal: finished test sets are kept.
+    Raises CheckpointError, BenchmarkError or EngineError; UsageError if the model always thinks; RunMismatch if `out`
+    is of another model; Stopped after a signal: finished test sets are kept.
     """
     options = options or EngineOptions()
     checkpoint = checkpoint_of(model, options)
+    checkpoint.check_scores()
     tests = [read_test_set(name, split) for name in dict.fromkeys(names)]
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())

@@ -92,6 +92,7 @@ class Server:
     )  # the choice that gets the best score
     says: Callable[[str], dict[str, Any]] = lambda text: {"content": text}  # the message with an answer
     reason: str | None = None  # replaces the finish reason
+    thought: int | None = None  # tokens of thinking that it reports with an answer
     fault: Fault | None = None  # answers all chat requests, if set
     fault_after: int | None = None  # after this number of answers `later_fault` answers all but the self-test
     later_fault: Fault | None = None
@@ -233,7 +234,13 @@ class Server:
                 self.answered += 1
                 self.on_answer(self.answered)
         text = completion.text if self.obeys else "Good morning!"
-        usage = {"prompt_tokens": completion.prompt_tokens, "completion_tokens": completion.generated_tokens}
+        usage: dict[str, Any] = {
+            "prompt_tokens": completion.prompt_tokens,
+            "completion_tokens": completion.generated_tokens,
+        }
+        if self.thought is not None:
+            usage["completion_tokens"] += self.thought
+            usage["completion_tokens_details"] = {"reasoning_tokens": self.thought}
         message = {"role": "assistant", **self.says(text)}
         choice = {"index": 0, "message": message, "finish_reason": self.reason or completion.finish_reason}
         return {"choices": [choice], "usage": usage}

@@ -18,6 +18,14 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
+THINKING_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['reasoning_content'] %}<think>\n"
+    "{{ m['reasoning_content'] }}\n</think>\n\n{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n"
+    "{% if enable_thinking is false %}\n</think>\n\n{% endif %}{% endif %}"
+)
+"""That of a model that thinks unless it is told not to."""
+
 _TEXT = """the quick brown fox and a lazy dog walk home through rain while seven old friends talk about bread
 and honey near the river bank question context options label answer examples format array items where would
 you put the umbrella when you come from town to your house shelf wallet oven stand aquarium"""
@@ -92,7 +100,12 @@ _IN_GGUF = {
 
 
 def write_gguf(
-    path: Path, without: str = "", seed: int = 0, architecture: str = "qwen2", **options: Any
+    path: Path,
+    without: str = "",
+    seed: int = 0,
+    architecture: str = "qwen2",
+    template: str = TEMPLATE,
+    **options: Any,
 ) -> Path:
     """The model as a GGUF file; `without` omits a tensor, so that no server can load it.
 
@@ -120,7 +133,7 @@ def write_gguf(
     writer.add_bos_token_id(names.index("<|endoftext|>"))
     writer.add_eos_token_id(names.index("<|im_end|>"))
     writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
+    writer.add_chat_template(template)
     for name, values in weights(seed).items():
         renamed = name
         for theirs, ours in _IN_GGUF.items():

@@ -12,11 +12,18 @@ from __future__ import annotations
 from datacreate.checkpoints.checkpoint import UNSEEN, Checkpoint, read_adapter, resolve, served, with_adapter
 from datacreate.checkpoints.folder import combined_sha256
 from datacreate.checkpoints.gguf import read_gguf
-from datacreate.checkpoints.presets import EngineSettings, Preset, find_preset, load_presets, sources_of
+from datacreate.checkpoints.presets import (
+    EngineSettings,
+    Preset,
+    Thinking,
+    find_preset,
+    load_presets,
+    sources_of,
+)
 from datacreate.checkpoints.pull import find_local, pull
 
 __all__ = [
-    "UNSEEN", "Checkpoint", "EngineSettings", "Preset", "combined_sha256", "find_local",
+    "UNSEEN", "Checkpoint", "EngineSettings", "Preset", "Thinking", "combined_sha256", "find_local",
     "find_preset", "load_presets", "pull", "read_adapter", "read_gguf", "resolve", "served",
     "sources_of", "with_adapter",
 ]  # fmt: skip

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from datacreate.checkpoints import folder as folders
 from datacreate.checkpoints.folder import combined_sha256, quick_hash
@@ -16,12 +14,13 @@ from datacreate.checkpoints.presets import (
     EngineSettings,
     Kind,
     Preset,
+    Thinking,
     load_presets,
     preset_files,
     sources_of,
 )
 from datacreate.checkpoints.pull import find_local
-from datacreate.errors import CheckpointError, UnknownModel
+from datacreate.errors import CheckpointError, UnknownModel, UsageError
 
 UNSEEN = "served as "
 """Prefix of the `sha256` of a model that is known only by the name that a server gives it."""
@@ -60,9 +59,22 @@ class Checkpoint:
         return self.preset.engine if self.preset else EngineSettings()
 
     @property
-    def chat_template(self) -> Mapping[str, Any]:
-        """Keyword arguments of the chat template, from the preset."""
-        return self.preset.chat_template if self.preset else {}
+    def thinking(self) -> Thinking | None:
+        """How it thinks, from the preset; None if it does not, or if there is no preset."""
+        return self.preset.thinking if self.preset else None
+
+    @property
+    def always_thinks(self) -> bool:
+        """Whether its thinking cannot be switched off."""
+        return self.thinking is not None and self.thinking.disable is None
+
+    def check_scores(self) -> None:
+        """Raise UsageError if it cannot score labels: that takes the first token of an answer."""
+        if self.always_thinks:
+            raise UsageError(
+                f"{self.name} always thinks before it answers, so it cannot score labels by their first tokens; use "
+                "another model as --verifier (or create with --verify off)"
+            )
 
 
 def resolve(name_or_path: str, kind: Kind, *, trust_remote_code: bool = False) -> Checkpoint:

@@ -2,7 +2,7 @@
 
 A preset is a YAML file named after its model. The shipped ones are in `models/`; a user's own are in
 `presets/` of the data directory. A preset holds what the Hugging Face Hub does not know: engine settings,
-sampling, chat template switches, license, and mirrors.
+sampling, how thinking is switched, license, and mirrors.
 """
 
 from __future__ import annotations
@@ -92,6 +92,15 @@ class RecommendedSampling(FrozenModel):
     repetition_penalty: float | None = Field(default=None, gt=0)
 
 
+class Thinking(FrozenModel):
+    """How a model that thinks before it answers is switched: arguments of its chat template for either way."""
+
+    enable: dict[str, Any] = Field(default_factory=dict)
+    disable: dict[str, Any] | None = None  # None: it always thinks
+    has_limit: bool = True  # whether vLLM can end it: not with the parsers openai_gptoss and deepseek_v3
+    sampling: RecommendedSampling = RecommendedSampling()  # while it thinks
+
+
 class Preset(FrozenModel):
     """One model."""
 
@@ -106,7 +115,7 @@ class Preset(FrozenModel):
     sources: tuple[ModelSource, ...] = Field(min_length=1)  # the first that can be reached is used
     engine: EngineSettings = EngineSettings()
     sampling: RecommendedSampling = RecommendedSampling()
-    chat_template: dict[str, Any] = Field(default_factory=dict)  # keyword arguments of the chat template
+    thinking: Thinking | None = None  # None: it cannot think
 
 
 def preset_files() -> dict[str, Path]:

@@ -30,6 +30,7 @@ def list_(as_json: bool) -> None:
     lines = [("NAME", "KIND", "PARAMETERS", "SIZE", "LICENSE", "DOWNLOADED", "REMARKS")]
     for preset, path in rows:
         remarks = [word for word in ("untested", "gated") if getattr(preset, word)]
+        remarks += ["thinks"] if preset.thinking else []
         figures = (preset.parameters or "?", size(preset.size_bytes), preset.license)
         lines.append((preset.name, preset.kind, *figures, "yes" if path else "no", ", ".join(remarks)))
     print_columns(lines)

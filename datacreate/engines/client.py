@@ -73,6 +73,7 @@ class Engine:
             "max_num_seqs": [server.slots for server in members],
             "max_model_len": self.max_context,
             "chat_template": dict(self._protocol.template_kwargs),
+            "thinking": self._protocol.thinking.model_dump(include={"enable", "disable"}),
             **({"server": ", ".join(versions)} if versions else {}),
             **self._source.record,
         }

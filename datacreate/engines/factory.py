@@ -16,7 +16,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, served
+from datacreate.checkpoints import Checkpoint, EngineSettings, Thinking, resolve, served
 from datacreate.engines.addresses import KEY, Address, Addresses, api_key
 from datacreate.engines.client import Engine
 from datacreate.engines.kind import EngineKind, GpuNeed, ServerCommand, Workload
@@ -64,16 +64,17 @@ def make_engine(
     count: int,
     log: Path | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
+    thinking: Thinking | None = None,
     models: Sequence[LocalModel] = (),
     notify: Notify = no_notify,
 ) -> Engine:
     """Create the engine of a checkpoint; it starts no server before it is used.
 
-    `models`: all that share this machine, this one included; () if it is alone. `count`: how many examples the run
-    creates.
+    `thinking`: how the model thinks; None: as its preset says. `models`: all that share this machine, this one
+    included; () if it is alone. `count`: how many examples the run creates.
     """
     names = (checkpoint.name, str(checkpoint.path))
-    protocol = ChatApi(names, {**checkpoint.chat_template, **(template_kwargs or {})})
+    protocol = ChatApi(names, template_kwargs or {}, thinking or checkpoint.thinking or Thinking(disable={}))
     if options.served:
         return Engine(Addresses(options.urls), protocol, options, notify)
     servers = local_servers(checkpoint, options, count=count, log=log, models=models, notify=notify)

@@ -48,6 +48,7 @@ class ServerKind:
 
     title = ""  # the name in messages
     penalty_field = "repetition_penalty"
+    thinking_field: str | None = None  # the field for the most tokens of thinking
     compact_grammar = False  # whether it may accept llguidance grammars
     self_test_fields: Mapping[str, Any] = {}  # for requests of a self-test
 

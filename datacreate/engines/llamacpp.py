@@ -50,6 +50,7 @@ class _LlamaCpp(EngineKind):
     key_variable = "LLAMA_API_KEY"
     uses_torch = False
     penalty_field = "repeat_penalty"
+    thinking_field = "thinking_budget_tokens"
     compact_grammar = True  # if it is built with llguidance
     self_test_fields: Mapping[str, Any] = {"id_slot": 0}  # see `after_checks`
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from datacreate.checkpoints import Thinking
 from datacreate.engines.kind import STANDARD, ServerKind
-from datacreate.engines.request import Completion, Messages, Request
+from datacreate.engines.request import DEFAULT_THINKING, Completion, Messages, Request
 from datacreate.prompts.generation import merge_system_message
 
 _UNLISTED_LOGPROB = -20.0
@@ -23,9 +24,12 @@ _UNLISTED_LOGPROB = -20.0
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 """Makes llguidance write JSON without spaces, which saves tokens."""
 
+_JSON = ("[", "{")
+"""How an answer starts."""
+
 _THINKS = (
-    "it thinks before it answers and reached the maximum number of tokens; switch thinking off, such as with "
-    "--chat-template-kwargs enable_thinking=false (or reasoning_effort=low), or on the server"
+    "it thinks before it answers and reached the maximum number of tokens; give it more with --thinking TOKENS, or "
+    "switch thinking off: --thinking off, --chat-template-kwargs enable_thinking=false, or on the server"
 )
 
 
@@ -63,24 +67,36 @@ class ChatApi:
     """
 
     names: tuple[str, ...]
-    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)  # the user's
+    thinking: Thinking = field(default_factory=lambda: Thinking(disable={}))
     kind: ServerKind = STANDARD
     has_system_role: bool = True
     compact_grammar: bool = False  # a grammar of llguidance instead of the schema
 
-    def messages(self, messages: Messages) -> dict[str, Any]:
+    def messages(self, messages: Messages, *, thinks: bool = False) -> dict[str, Any]:
         """The fields for a prompt, without a system role if the model has none."""
-        fields = {"messages": list(messages) if self.has_system_role else merge_system_message(messages)}
-        return fields | ({"chat_template_kwargs": dict(self.template_kwargs)} if self.template_kwargs else {})
+        fields: dict[str, Any] = {
+            "messages": list(messages) if self.has_system_role else merge_system_message(messages)
+        }
+        switch, disable = self.thinking.enable, self.thinking.disable
+        arguments = {**(switch if thinks or disable is None else disable), **self.template_kwargs}
+        if "reasoning_effort" in arguments:  # where vLLM reads it for gpt-oss, which has no template there
+            fields["reasoning_effort"] = arguments["reasoning_effort"]
+        return fields | ({"chat_template_kwargs": arguments} if arguments else {})
+
+    def thinking_limit(self, request: Request) -> int:
+        """The most tokens that the model thinks before it answers this request; 0 if it does not think."""
+        always = self.thinking.disable is None and not request.choices
+        return request.sampling.thinking or (DEFAULT_THINKING if always else 0)
 
     def body(self, request: Request, tokens: Sequence[int] | None = None) -> dict[str, Any]:
         """The JSON of a request; `tokens` are the first tokens of its choices, if known."""
-        sampling = request.sampling
+        sampling, thinking = request.sampling, self.thinking_limit(request)
         penalty = 1.0 if sampling.repetition_penalty is None else sampling.repetition_penalty
         body: dict[str, Any] = {
             "model": self.names[0],
-            **self.messages(request.messages),
-            "max_tokens": sampling.max_tokens,
+            **self.messages(request.messages, thinks=thinking > 0),
+            "max_tokens": sampling.max_tokens + thinking,
             "temperature": sampling.temperature,
             # Explicit neutral values: a server's generation_config must not change the sampling.
             "top_p": sampling.top_p,
@@ -88,8 +104,10 @@ class ChatApi:
             "min_p": sampling.min_p or 0.0,
             self.kind.penalty_field: penalty,
         }
-        if request.schema is not None:
-            body |= _schema_field(request.schema, self.compact_grammar)
+        if thinking and self.thinking.has_limit and self.kind.thinking_field:
+            body[self.kind.thinking_field] = thinking
+        if request.schema is not None:  # llama.cpp applies its own grammar from the first token on
+            body |= _schema_field(request.schema, self.compact_grammar and not thinking)
         if request.choices:
             body |= self.kind.scoring_fields(tokens)
         return body
@@ -114,24 +132,40 @@ def read(request: Request, document: Any, tokens: Sequence[int] | None = None) -
         if request.choices:
             return _scored(request, choice, used[0], tokens)
         message, reason = choice["message"], choice["finish_reason"]
-        content = str(message.get("content") or "")
-        thoughts = str(message.get("reasoning_content") or message.get("reasoning") or "")
+        answer, thoughts = _answer_and_thoughts(message)
+        details = usage.get("completion_tokens_details") or {}
+        counted = _count(details.get("reasoning_tokens"))
     except (LookupError, TypeError, AttributeError):
-        error = f": {short_text(document)}" if isinstance(document, dict) and "error" in document else ""
-        raise Unavailable(f"invalid response{error}") from None
-    if reason == "length" and _is_only_thinking(content, thoughts):
-        return Completion(request.id, "", "error", *used, _THINKS)
-    if reason == "stop" or reason == "length":
-        # Some servers put the whole answer into the reasoning field.
-        return Completion(request.id, content or thoughts, reason, *used)
-    return Completion(request.id, "", "error", *used, f"finish reason {str(reason)[:40]}")
+        why = f": {short_text(document)}" if isinstance(document, dict) and "error" in document else ""
+        raise Unavailable(f"invalid response{why}") from None
+    error = None if reason in ("stop", "length") else f"finish reason {str(reason)[:40]}"
+    if not (answer.strip() or error):
+        thinks = request.sampling.thinking is not None
+        if reason == "length" and (thinks or not thoughts.lstrip().startswith(_JSON)):
+            error = _THINKS
+        elif not thinks:  # some servers put the whole answer into the reasoning field
+            answer, thoughts = thoughts, ""
+    thoughts = thoughts.strip().encode("utf-8", "replace").decode("utf-8")
+    # Not every server counts them. Then their share of the text is their share of the tokens.
+    share = len(thoughts) / max(1, len(thoughts) + len(answer))
+    thought = thoughts, (min(counted, used[1]) or round(share * used[1])) if thoughts else 0
+    if error:
+        return Completion(request.id, "", "error", *used, error, (), *thought)
+    return Completion(request.id, answer, reason, *used, None, (), *thought)
 
 
-def _is_only_thinking(content: str, thoughts: str) -> bool:
-    """Whether a truncated answer ended before its JSON began."""
-    if content.strip():
-        return content.lstrip().startswith("<think>") and "</think>" not in content
-    return not thoughts.lstrip().startswith(("[", "{"))
+def _answer_and_thoughts(message: Mapping[str, Any]) -> tuple[str, str]:
+    """The two parts of a message; some servers leave a thinking block in the text."""
+    content = str(message.get("content") or "")
+    thoughts = str(message.get("reasoning_content") or message.get("reasoning") or "")
+    text = content.lstrip()
+    if not text.startswith(_JSON):
+        before, end, after = text.rpartition("</think>")
+        if end:
+            return after, thoughts or before.removeprefix("<think>")
+        if text.startswith("<think>"):
+            return "", thoughts or text.removeprefix("<think>")
+    return content, thoughts
 
 
 def short_text(document: Any, most: int = 160) -> str:

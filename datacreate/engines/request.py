@@ -11,6 +11,9 @@ from typing import Literal
 
 FinishReason = Literal["stop", "length", "error"]
 
+DEFAULT_THINKING = 2048
+"""Tokens that a model may think before an answer, where no limit is given."""
+
 Messages = Sequence[dict[str, str]]
 
 
@@ -26,7 +29,8 @@ def max_in_flight(slots: int) -> int:
 class Sampling:
     """How tokens are sampled. None means neutral: the setting has no effect."""
 
-    max_tokens: int
+    max_tokens: int  # of the answer
+    thinking: int | None = None  # most tokens of thinking before the answer; None: it does not think
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int | None = None
@@ -58,7 +62,8 @@ def scoring(id: int, messages: Messages, choices: tuple[str, ...]) -> Request:
 class Completion:
     """The answer to one request. With `finish_reason` "error" the text is empty and `error` says why.
 
-    `scores` are the probabilities of the request's choices; they add up to 1.
+    `scores` are the probabilities of the request's choices; they add up to 1. `thinking` is what the model thought
+    before the answer; its tokens are among the generated ones.
     """
 
     request_id: int
@@ -68,6 +73,8 @@ class Completion:
     generated_tokens: int = 0
     error: str | None = None
     scores: tuple[float, ...] = ()
+    thinking: str = ""
+    thinking_tokens: int = 0
 
 
 @dataclass(frozen=True)

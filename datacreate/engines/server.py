@@ -200,7 +200,8 @@ class Server:
         tokens = await self.first_tokens(request.choices) if request.choices else None
         body, seconds = self._protocol.body(request, tokens), self._options.request_timeout
         if self_test:
-            seconds = min(seconds, _TEST_SECONDS)
+            if not self._protocol.thinking_limit(request):
+                seconds = min(seconds, _TEST_SECONDS)
             body |= self._protocol.kind.self_test_fields
         completion = read(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_answer = time.monotonic()

@@ -119,6 +119,7 @@ class _Vllm(EngineKind):
         "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "kv_cache_gib",
         "kv_cache_dtype", "quantization", "trust_remote_code",
     )  # fmt: skip
+    thinking_field = "thinking_token_budget"
 
     def build(self) -> Literal["cpu", "gpu"] | None:
         return vllm_build()
@@ -153,6 +154,7 @@ class _Vllm(EngineKind):
             "enable_prefix_caching": True,
             "uvicorn_log_level": "warning",
             "trust_remote_code": checkpoint.trust_remote_code,
+            "language_model_only": "vision_config" in config,  # no memory for a vision encoder
         }
         # With several nodes the user sets the address.
         environment = _ENVIRONMENT | {"VLLM_HOST_IP": os.environ.get("VLLM_HOST_IP", "127.0.0.1")}

@@ -182,14 +182,7 @@ def _complete_items(body: str) -> Iterator[Json]:
 
 
 def extract_json(text: str) -> str:
-    """The JSON value in a completion, without a thinking block and text before it; "" if there is none.
-
-    The grammar lets a model write nothing else, but some servers apply it only after the model's thoughts.
-    """
-    if not text.lstrip().startswith(("[", "{")):
-        if "<think>" in text and "</think>" not in text:
-            return ""
-        text = text.rpartition("</think>")[2]
+    """The JSON value in a completion, without text before it; "" if there is none."""
     start = re.search(r"[\[{]", text)
     return text[start.start() :] if start else ""
 

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 from pydantic_core import to_jsonable_python
 
 from datacreate.corpus import CorpusOptions, CorpusRef
+from datacreate.engines.request import DEFAULT_THINKING
 from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.base import DecontaminationSetRef, FilterSettings
@@ -82,8 +83,26 @@ def _sampling(help: str, off: str = "off", **options: Any) -> Any:
     return setting(help, "sampling", **{"shown_default": f"the preset's, or {off}"} | options)
 
 
+def _thinking(value: Any) -> Any:
+    """`on`, `off` (YAML reads them as true and false) or a number of tokens."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value in (None, "on", "off"):
+        return value
+    if not (str(value).isdecimal() and int(value) > 0):
+        raise ValueError("give on, off or a number of tokens")
+    return int(value)
+
+
 class SamplingOptions(Settings):
     """How the model samples. None: as its preset recommends, else the server's default."""
+
+    thinking: Annotated[Literal["on", "off"] | int | None, BeforeValidator(_thinking)] = _sampling(
+        f"Whether a model that can think does so before each answer, and for how many tokens at most (on: "
+        f"{DEFAULT_THINKING}); its thoughts are only in the log.",
+        metavar="on|off|TOKENS",
+        shown_default="off, or on for a model that always thinks",
+    )
 
     temperature: float | None = _sampling("Sampling temperature.", "1", ge=0, le=5)
     top_p: float | None = _sampling(

@@ -43,7 +43,7 @@ from datacreate.verification.scoring import Probabilities
 
 _VECTORS, _PASSAGES = "vectors.f16", "passages.jsonl"
 
-_SCHEMA_VERSION = 4
+_SCHEMA_VERSION = 5
 """Version of the files in a run directory; a directory of another version is refused."""
 
 _MAX_FILES = 20  # documents in the dataset card

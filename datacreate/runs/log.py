@@ -66,6 +66,8 @@ class Commit:
     waiting: tuple[dict[str, Json], ...] = ()
     released: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)  # of all its examples: dimension -> value
+    thinking: str = ""  # what the model thought before its answer
+    thinking_tokens: int = 0  # among the generated ones
 
     @property
     def passed(self) -> tuple[dict[str, Json], ...]:
@@ -116,11 +118,14 @@ class Commit:
             record["model"] = self.model
         if self.attributes:
             record["attributes"] = self.attributes
+        if self.thinking:
+            record["thinking"] = [self.thinking_tokens, self.thinking]
         return _encode(record)
 
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Commit:
         """The commit of a parsed line. Raises KeyError, ValueError, TypeError or IndexError if it is none."""
+        thinking_tokens, thinking = record.get("thinking", (0, ""))
         return cls(
             record["request"],
             record["parent"],
@@ -140,6 +145,8 @@ class Commit:
             tuple(record.get("waiting", ())),
             record.get("released", False),
             record.get("attributes", {}),
+            thinking,
+            thinking_tokens,
         )
 
 

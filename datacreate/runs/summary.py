@@ -47,6 +47,7 @@ class RunStats:
     requests: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
+    thinking_tokens: int = 0  # among them
     seconds: float = 0.0
     replicas: int = 1  # servers of each model in the last session
     consecutive_failures: int = 0  # latest requests without an accepted example
@@ -113,6 +114,7 @@ class RunStats:
             self.consecutive_failures += not commit.released
         self.prompt_tokens += commit.prompt_tokens
         self.generated_tokens += commit.generated_tokens
+        self.thinking_tokens += commit.thinking_tokens
         self._add_scored(commit)
         self.rejects.update(reject.reason for reject in commit.rejects)
         self.last_rejects.extend(commit.rejects)
@@ -188,6 +190,7 @@ class RunStats:
             "requests": self.requests,
             "prompt_tokens": self.prompt_tokens,
             "generated_tokens": self.generated_tokens,
+            "thinking_tokens": self.thinking_tokens,
             "tokens_per_example": round(self.generated_tokens / max(1, self.accepted), 1),
             "seconds": round(self.seconds, 1),
             "replicas": self.replicas,
@@ -285,6 +288,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
     rejected = sum(n for reason, n in summary["rejected"].items() if reason != "not_needed")
     share = f" ({summary['accepted'] / (summary['accepted'] + rejected):.0%} accepted)" if rejected else ""
     replicas = f", {summary['replicas']} servers" if summary["replicas"] > 1 else ""
+    thought = f", of which {summary['thinking_tokens']} thinking" if summary.get("thinking_tokens") else ""
     test_sets = ", ".join(dict.fromkeys(split["name"] for split in summary["compared_with"]))
     fields = {
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
@@ -299,7 +303,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         **review_fields(summary["review"]),
         "test sets": f"compared with {test_sets or 'none'}",
         "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s{replicas}",
-        "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens generated "
+        "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens generated{thought} "
         f"({summary['tokens_per_example']} per example), {summary['seconds']} s",
     }
     return {name: text for name, text in fields.items() if text}

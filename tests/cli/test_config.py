@@ -123,11 +123,12 @@ def test_a_wrong_file_is_one_line(model: str, text: str, words: str) -> None:
     assert "--config none.yaml: cannot be read: No such file" in absent.failure
 
 
-def test_an_empty_list_in_a_file_sets_nothing() -> None:
+def test_an_empty_list_in_a_file_sets_nothing(model: str) -> None:
     Path("example.json").write_text(json.dumps({"text": "Some text.", "label": "no"}))
     Path("run.yaml").write_text("count: 2\nexample: []\ncorpus: []\ndecontaminate: []\n")
     assert "give --example FILE" in run("create", "--config", "run.yaml", "--dry-run").failure
-    planned = run("create", "--config", "run.yaml", "--example", "example.json", "--dry-run", "--json")
+    given = ("--example", "example.json", "--model", model)
+    planned = run("create", "--config", "run.yaml", *given, "--dry-run", "--json")
     assert json.loads(planned.out)["config"]["decontaminate"] == []
 
 

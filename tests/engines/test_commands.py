@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -176,30 +179,56 @@ GPU_PRESETS = [
 ]
 
 
+COMMANDS = dict(
+    line.split(": ", 1) for line in Path(__file__).with_name("vllm_commands.txt").read_text().splitlines()
+)
+"""The arguments of vLLM's server for each preset, without those that all have."""
+
+
+def with_config(checkpoint: Checkpoint, folder: Path, **changes: object) -> Checkpoint:
+    """The checkpoint with another config.json."""
+    config = json.loads((checkpoint.path / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    return replace(checkpoint, path=folder)
+
+
 @pytest.mark.usefixtures("on_a_gpu")
 @pytest.mark.parametrize("preset", GPU_PRESETS, ids=lambda preset: preset.name)
-def test_the_command_line_of_a_preset(preset: Preset, safetensors: Checkpoint) -> None:
-    found = " ".join(VLLM.command(safetensors, preset.engine, Workload()).arguments[3:])
-    found = re.sub(r"^--model \S+ --served-model-name tiny --structured-outputs-config {.*} ", "", found)
-    engine = preset.engine
-    wanted = [
-        "--enable-prefix-caching --uvicorn-log-level warning --dtype auto --max-model-len 4096",
-        f"--tensor-parallel-size {engine.tensor_parallel_size}",
-        *([f"--reasoning-parser {engine.reasoning_parser}"] if engine.reasoning_parser else []),
-        "--max-num-seqs 256",
-    ]
-    assert found == " ".join(wanted)
-    # A model that can think is told not to, and the grammar would wait until it has.
-    assert bool(engine.reasoning_parser) == bool(
-        {"enable_thinking", "reasoning_effort"} & preset.chat_template.keys()
+def test_the_command_line_of_a_preset(preset: Preset, safetensors: Checkpoint, tmp_path: Path) -> None:
+    checkpoint = with_config(safetensors, tmp_path, max_position_embeddings=262_144)
+    words = " ".join(VLLM.command(checkpoint, preset.engine, Workload()).arguments[3:])
+    usual = (
+        rf"--model {tmp_path} --served-model-name tiny --structured-outputs-config {{.*}} --enable-prefix-caching "
+        r"--uvicorn-log-level warning (.*) --max-num-seqs 256"
     )
+    found = re.fullmatch(usual, words)
+    assert found
+    assert found[1] == COMMANDS[preset.name]
+    # The parser is what lets a model think before the grammar applies.
+    assert bool(preset.engine.reasoning_parser) == bool(preset.thinking)
+
+
+def test_every_preset_has_its_command_line_and_a_parser_of_vllm() -> None:
+    assert [preset.name for preset in GPU_PRESETS] == [*COMMANDS]
+    vllm = importlib.util.find_spec("vllm")  # not imported, which is slow
+    if vllm and vllm.submodule_search_locations:
+        known = Path(vllm.submodule_search_locations[0], "reasoning", "__init__.py").read_text()
+        parsers = {preset.engine.reasoning_parser for preset in GPU_PRESETS} - {None}
+        assert all(f'"{parser}": (' in known for parser in parsers)
 
 
 @pytest.mark.usefixtures("on_a_gpu")
-def test_quantization_and_the_type_of_the_cache_are_passed_to_vllm(safetensors: Checkpoint) -> None:
-    command = VLLM.command(safetensors, EngineSettings(quantization="fp8", kv_cache_dtype="fp8"), Workload())
-    assert "--kv-cache-dtype fp8 --quantization fp8" in " ".join(command.arguments)
+def test_quantization_and_the_type_of_the_cache_are_passed_to_vllm(
+    safetensors: Checkpoint, tmp_path: Path
+) -> None:
+    settings = EngineSettings(quantization="fp8", kv_cache_dtype="fp8", tensor_parallel_size=2)
+    command = VLLM.command(safetensors, settings, Workload())
+    words = " ".join(command.arguments)
+    assert "--tensor-parallel-size 2 --kv-cache-dtype fp8 --quantization fp8" in words
     assert (command.record["quantization"], command.record["kv_cache_dtype"]) == ("fp8", "fp8")
+    assert "--language-model-only" not in words
+    sees = with_config(safetensors, tmp_path, vision_config={})
+    assert "--language-model-only" in VLLM.command(sees, settings, Workload()).arguments
 
 
 def test_a_missing_vllm_is_one_line(safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

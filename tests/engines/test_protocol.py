@@ -59,6 +59,37 @@ def test_invalid_token_counts_are_ignored(tokens: Any) -> None:
     assert 0 <= completion.generated_tokens <= 10**9
 
 
+ANSWER = '[{"a": "</think>"}]'
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "thinks", "answer", "thoughts"),
+    [
+        ({"content": ANSWER, "reasoning": "[1]?"}, "stop", True, ANSWER, "[1]?"),
+        ({"content": ANSWER, "reasoning_content": "Well"}, "length", False, ANSWER, "Well"),
+        ({"content": f"<think>\nA [1]?\n</think>\n{ANSWER[:8]}"}, "stop", True, f"\n{ANSWER[:8]}", "A [1]?"),
+        ({"content": "Only [1]?</think>[2]"}, "length", True, "[2]", "Only [1]?"),
+        ({"content": "<think>Perhaps [1]"}, "length", False, None, "Perhaps [1]"),
+        ({"content": None, "reasoning": "[1]"}, "stop", False, "[1]", ""),
+        ({"content": None, "reasoning": "[1]"}, "length", False, "[1]", ""),
+        ({"content": None, "reasoning": "[1]"}, "stop", True, "", "[1]"),  # a thought is never data
+        ({"content": None, "reasoning": "[1]"}, "length", True, None, "[1]"),
+        ({"content": "", "reasoning": "Half \ud800"}, "length", True, None, "Half ?"),
+    ],
+)  # fmt: skip
+def test_thoughts_are_apart_from_the_answer(
+    message: dict[str, Any], reason: str, thinks: bool, answer: str | None, thoughts: str
+) -> None:
+    request = Request(1, WRITE.messages, WRITE.schema, Sampling(5, thinking=300 if thinks else None))
+    choice = {"message": message, "finish_reason": reason}
+    found = read(request, {"choices": [choice], "usage": {"completion_tokens": 60}})
+    assert (found.text, found.thinking) == (answer or "", thoughts)
+    assert (found.error is None) == (answer is not None)
+    assert (0 < found.thinking_tokens <= 60) == bool(thoughts)
+    counted = {"completion_tokens": 60, "completion_tokens_details": {"reasoning_tokens": 25}}
+    assert read(request, {"choices": [choice], "usage": counted}).thinking_tokens == (25 if thoughts else 0)
+
+
 def scored(top: list[dict[str, Any]]) -> dict[str, Any]:
     return {"choices": [{"logprobs": {"content": [{"top_logprobs": top}]}}]}
 

@@ -44,12 +44,10 @@ def reason_of(item: Any, encoding: PromptEncoding) -> Reason | None:
     [
         (TEXT, {}, [FIRST, SECOND]),
         (TEXT, {"count": 1}, [FIRST, "not_needed"]),
-        (f"<think>[1]?</think>Here you are:\n```json\n{TEXT}\n```", {}, [FIRST, SECOND]),
-        (f"Only [1]?</think>{TEXT[:-8]}", {"truncated": True}, [FIRST, "truncated"]),
+        (f"Here you are:\n```json\n{TEXT}\n```", {}, [FIRST, SECOND]),
         (TEXT.replace("bakes", "</think>"), {}, [FIRST, "Who </think>?"]),
         (TEXT[:-8], {}, [FIRST, "invalid_json"]),
         (TEXT[:-8], {"truncated": True, "keep_complete_items": False}, ["truncated"]),
-        (f"<think>Perhaps {TEXT}", {"truncated": True}, ["truncated"]),
         ("  \n", {}, ["no_response"]),
         ("[]", {}, ["no_response"]),
         ("I cannot do that.", {}, ["invalid_json"]),
