@@ -26,7 +26,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 GROUPS = ("input", "output", "strategy", "quality", "training", "sampling", "engine", "run control")
 """The headings of `--help`, in order."""
 
-VARIABLES = {f"DATACREATE_{name}" for name in "API_KEY COMMAND HOME OFFLINE RESTARTS SCRATCH SUPERVISED".split()}
+VARIABLES = {
+    f"DATACREATE_{name}" for name in "API_KEY COMMAND HOME OFFLINE RESTARTS SCRATCH SUPERVISED".split()
+}
 """Environment variables that set no option."""
 
 

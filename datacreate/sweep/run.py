@@ -228,13 +228,12 @@ class Sweep:
     @contextmanager
     def _servers(self, generator: str, steps: Sequence[Step], session: _Session) -> Iterator[Resources]:
         """The servers of a generator; if there are none, each step starts its own, one after the other."""
-        create = self.plan.create
-        if len(steps) < 2 or "adapter" in create:
+        if len(steps) < 2 or "adapter" in self.plan.create:
             yield Resources()
             return
         count = sum(step.examples for step in steps)
         verifiers = {step.verifier for step in steps if step.verifier}
-        options = engine_options(create)
+        options = engine_options(self.plan.create)
         with ExitStack() as stack:
             servers = Resources()
             try:
