@@ -1,4 +1,4 @@
-"""The test sets of `--decontaminate`: benchmarks and files whose rows examples must not repeat."""
+"""The sets of `--decontaminate`: benchmarks, files and runs whose rows examples must not repeat."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from datacreate.formats.reader import RowFile
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate
 from datacreate.messages import did_you_mean
+from datacreate.runs.directory import RunDirectory
 
 SPLITS = ("dev", "test")
 """The splits of a benchmark that examples must not repeat."""
@@ -28,11 +29,11 @@ SPLITS = ("dev", "test")
 def find_test_sets(
     names: Sequence[str], format: TaskFormat, before: Sequence[DecontaminationSetRef] | None = None
 ) -> tuple[DecontaminationSet, ...]:
-    """The test sets with these names, for examples of a format: benchmarks in the registry's order, then files.
+    """The sets with these names, for examples of a format: benchmarks in the registry's order, then files and runs.
 
     `all` stands for all imported benchmarks; in an existing run for those that it was compared with `before`. A
-    registered name is a benchmark, any other name a file. Raises UsageError if it is neither, BenchmarkError if a
-    benchmark is not imported (the message says how to import it) or damaged.
+    registered name is a benchmark, any other name a file or a run directory. Raises UsageError if it is neither,
+    BenchmarkError if a benchmark is not imported (the message says how to import it) or damaged.
     """
     registry, wanted = load_registry(), set(names)
     if before is not None and "all" in names:
@@ -51,9 +52,13 @@ def find_test_sets(
             )
     files = dict.fromkeys(_file(name) for name in names if name != "all" and name not in registry)
     for path in files:
-        file = RowFile(path)
-        ref = DecontaminationSetRef(name=path.name, split=None, digest=file.sha256())
-        sets.append(DecontaminationSet(ref, partial(_rows_of_file, file, format)))
+        run = RunDirectory(path)
+        is_run = run.exists and run.train_path.is_file()
+        file = RowFile(run.train_path if is_run else path)
+        # A run is a folder also by its name: there may be a benchmark of that name.
+        name = f"{path.resolve().name}{os.sep}" if is_run else path.name
+        ref = DecontaminationSetRef(name=name, split=None, digest=file.sha256())
+        sets.append(DecontaminationSet(ref, partial(_rows_of_file, file, format), by_ngram=not is_run))
     return tuple(sets)
 
 

@@ -1,4 +1,4 @@
-"""What `create` and `train` would do, without starting a server or writing a file."""
+"""What `create`, `improve` and `train` would do, without starting a server or writing a file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datacreate.finetuning.records import TRAINING, TrainingDirectory, read_trai
 from datacreate.finetuning.train import TrainConfig, prepare
 from datacreate.formats.validate import shorten
 from datacreate.hardware import visible_gpus
+from datacreate.improve import ImproveConfig, read_round
 from datacreate.messages import no_notify
 from datacreate.plan import make_plan, read_inputs
 from datacreate.run_models import describe_recipe, engines_of, models_of, needs_embedder, with_strategy
@@ -65,6 +66,20 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         "decontaminate": list(filters.decontaminate or ()),
         "num_examples": stored.spec.num_examples if stored else config.num_examples,
         "concurrency": stored.spec.concurrency if stored else config.concurrency,
+    }
+
+
+def describe_round(config: ImproveConfig) -> dict[str, Any]:
+    """What `improve` would do, as JSON has it. Raises the errors that it raises before it trains or starts a server."""
+    this = read_round(config)
+    plan = describe_run(config.creation(this.parents))
+    if config.directory.parents_path.is_file():
+        return plan
+    steps = [this.training.recipe.steps(len(trained)) for trained, _ in this.splits]
+    return plan | {
+        "encoder": str(this.encoder),
+        "task": this.training.task.description,
+        "student_steps": steps,
     }
 
 

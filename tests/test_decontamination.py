@@ -254,3 +254,21 @@ def test_filter_compares_with_the_users_own_file(tmp_path: Path) -> None:
     assert [(one["name"], one["split"]) for one in found["compared_with"]] == [("mine.jsonl", None)]
     with pytest.raises(UsageError, match="would overwrite an input"):
         filter_rows(Path(rows), DatasetFilterSettings.of(decontaminate=mine), out=Path(mine))
+
+
+def test_rows_of_a_run_may_share_phrases_but_not_be_repeated(tmp_path: Path, model: str) -> None:
+    other = {**TEST_ROW, "question": "Who sleeps?"}  # the writer's words follow from the prompt
+    make(tmp_path / "csqa", model, writing(TEST_ROW["question"]), example=other, decontaminate="none")
+    found: dict[str, list[str]] = {}
+    for name, question in {
+        "phrase": "What would the keeper of a lighthouse polish if all boats had already left?",
+        "near": TEST_ROW["question"].replace("evening", "thick"),
+    }.items():
+        make(tmp_path / name, model, writing(question), decontaminate=str(tmp_path / "csqa"))
+        found[name] = details(tmp_path / name)
+        [run] = RunDirectory(tmp_path / name).read_config().spec.compared_with
+        assert (run.name, run.split) == ("csqa/", None)
+    assert found["phrase"] == []
+    [detail] = found["near"]
+    assert detail.startswith("csqa/ row ")
+    assert ": Jaccard 0." in detail

@@ -43,11 +43,9 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     datacreate create --benchmark csqa --count train
     datacreate create --instruction @task.txt --inputs subject,body --labels topic=bug,billing,other --count 100
     """
-    from datacreate.cli.show import print_samples, print_summary
     from datacreate.cli.terminal import CreationProgress
     from datacreate.create import create as create_
     from datacreate.dataset_metrics import DatasetMetrics
-    from datacreate.runs.directory import RunDirectory
 
     config = CreateConfig.of(**settings)
     if dry_run:
@@ -58,9 +56,17 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json(summary)
         return
-    print_samples(list(islice(RunDirectory(config.run_dir).examples(with_attributes=True), 3)))
+    print_created(config.run_dir, summary)
+
+
+def print_created(run_dir: Path, summary: dict[str, Any]) -> None:
+    """Print a few examples of a run, its summary, and where they are."""
+    from datacreate.cli.show import print_samples, print_summary
+    from datacreate.runs.directory import RunDirectory
+
+    print_samples(list(islice(RunDirectory(run_dir).examples(with_attributes=True), 3)))
     print_summary(summary)
-    echo(f"\n{config.run_dir / 'train.jsonl'}")
+    echo(f"\n{run_dir / 'train.jsonl'}")
 
 
 def _dry_run(config: CreateConfig, as_json: bool) -> None:

@@ -26,7 +26,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 GROUPS = ("input", "output", "strategy", "quality", "training", "sampling", "engine", "run control")
 """The headings of `--help`, in order."""
 
-VARIABLES = {f"DATACREATE_{name}" for name in "API_KEY COMMAND HOME OFFLINE RESTARTS SCRATCH SUPERVISED".split()}
+VARIABLES = {
+    f"DATACREATE_{name}" for name in "API_KEY COMMAND HOME OFFLINE RESTARTS SCRATCH SUPERVISED".split()
+}
 """Environment variables that set no option."""
 
 
@@ -130,12 +132,19 @@ def json_option(help: str = "Print the result as JSON.") -> Callable[[F], F]:
 
 
 def settings_options(
-    model: type[BaseModel], into: str = "settings", without: Iterable[str] = ()
+    model: type[BaseModel],
+    into: str = "settings",
+    without: Iterable[str] = (),
+    *,
+    only: Iterable[str] | None = None,
+    unset: str | None = None,
 ) -> Callable[[F], F]:
-    """An option for every setting of `model`; the command gets those that were given as the mapping `into`."""
+    """An option for every setting of `model`, or for those in `only`; the command gets those that were given as the
+    mapping `into`. `unset`: what an option that is not given means, if not the setting's default.
+    """
     from datacreate.settings import option_info
 
-    names = [name for name in model.model_fields if name not in without and option_info(model, name)]
+    names = [name for name in only or model.model_fields if name not in without and option_info(model, name)]
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
@@ -146,17 +155,17 @@ def settings_options(
 
         decorated: Any = wrapped
         for name in reversed(names):
-            decorated = _option(model, name)(decorated)
+            decorated = _option(model, name, unset)(decorated)
         return decorated  # type: ignore[no-any-return]
 
     return decorate
 
 
-def _option(model: type[BaseModel], name: str) -> Callable[[F], F]:
+def _option(model: type[BaseModel], name: str, unset: str | None) -> Callable[[F], F]:
     from datacreate.settings import option_flag, option_info
 
     field, info, flag = model.model_fields[name], option_info(model, name), option_flag(model, name)
-    kinds, default = _kinds(field.annotation), info["shown_default"]
+    kinds, default = _kinds(field.annotation), unset or info["shown_default"]
     if default is None and not field.is_required():
         default = flag.partition("/")[0] if field.default is True else field.default
         if default is None and "off" in info["metavar"]:

@@ -1,15 +1,19 @@
-"""`datacreate train`: fine-tune an encoder."""
+"""`datacreate train` and `datacreate improve`: fine-tune an encoder; create more of what it gets wrong."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
 from datacreate.cli.terminal import echo, print_json, print_plan
+from datacreate.engines.settings import EngineOptions
 from datacreate.finetuning.recipe import Recipe, make_recipe
 from datacreate.finetuning.train import TrainConfig
+from datacreate.improve import REPEATED_OPTIONS, ImproveConfig
+from datacreate.runs.config import CreateConfig
 
 
 @command()
@@ -52,3 +56,52 @@ def train(
         if score is not None:
             how += f", score {100 * score:.1f} on {model.selection_rows} selection rows"
         echo(f"{config.out / f'seed-{model.seed}'}  {how}, {model.seconds:.0f} s")
+
+
+@command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@settings_options(ImproveConfig)
+@settings_options(CreateConfig, "changed", only=REPEATED_OPTIONS, unset="as in RUN")
+@settings_options(EngineOptions, "engine")
+@option(
+    "--dry-run", is_flag=True, help="Print what would happen; train nothing, start no server, write nothing."
+)
+@config_option
+@json_option("Print the summary as JSON; with --dry-run the plan.")
+def improve(
+    runs: tuple[Path, ...],
+    settings: dict[str, Any],
+    changed: dict[str, Any],
+    engine: dict[str, Any],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Create COUNT more examples, from those rows of the finished RUN that students get wrong.
+
+    A student judges the rows that it was not trained on, so that no human labels are needed. Rows of several RUNs
+    are judged together. When interrupted it exits with 75, and the same command resumes.
+
+    \b
+    datacreate improve runs/nli --count 200 --encoder all-minilm-l6-v2
+    datacreate train runs/nli runs/nli-improved --out trained/nli
+    """
+    from datacreate.cli.create import print_created
+    from datacreate.cli.terminal import CreationProgress, TrainingProgress
+    from datacreate.create import create
+    from datacreate.dataset_metrics import DatasetMetrics
+    from datacreate.improve import prepare_round
+    from datacreate.libraries import configure_process
+
+    configure_process()
+    config = ImproveConfig.of(runs=runs, create=changed | engine, **settings)
+    if dry_run:
+        from datacreate.dry_run import describe_round
+
+        plan = describe_round(config)
+        print_json(plan) if as_json else print_plan(plan)
+        return
+    with TrainingProgress() as training:
+        creation = prepare_round(config, training)
+    with CreationProgress() as creating:
+        summary = create(creation, progress=creating, compute_metrics=DatasetMetrics().run)
+    print_json(summary) if as_json else print_created(creation.run_dir, summary)

@@ -173,17 +173,18 @@ def place(
         shares = [need.least + rest * (number in writers) for number, need in enumerate(needs)]
         return [Placement(share=int(1000 * share / total) / 1000) for share in shares]
     numbers = [need.gpus for need in needs]
-    if sum(numbers) > len(gpus):
+    fit_alone = all(need.least <= most * total for need in needs)
+    if sum(numbers) > len(gpus) or not fit_alone:
         names = " and ".join(f"{need.model} ({need.least:.1f} GiB)" for need in needs)
-        after = ""
-        if len(writers) < len(needs):
-            after = (
-                ", or verify afterwards: the same command with --verify off, then `datacreate filter RUN_DIR "
+        advice = "more GPUs (--tensor-parallel-size, --verifier-tensor-parallel-size)"
+        if fit_alone and len(writers) < len(needs):
+            advice = (
+                "more GPUs, or verify afterwards: --verify off instead of --verifier, then `datacreate filter RUN_DIR "
                 f"--verifier {needs[-1].model} --out FILE`"
             )
         raise EngineError(
             f"{names} need {needed:.1f} GiB on each GPU, and {most * total:.1f} of {total:.1f} GiB may be used; use "
-            f"smaller or quantized models (--quantization, --verifier-quantization), more GPUs{after}"
+            f"smaller or quantized models (--quantization, --verifier-quantization), {advice}"
         )
     while fitting := [i for i, need in enumerate(needs) if sum(numbers) + need.gpus <= len(gpus)]:
         least_served = min(fitting, key=lambda i: numbers[i] / (needs[i].weights * needs[i].gpus))

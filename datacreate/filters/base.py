@@ -61,8 +61,9 @@ class FilterSettings(Settings):
         metavar="COSINE|off",
     )
     decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_test_sets)] = quality(
-        "Test sets whose rows examples must not repeat: benchmarks (their dev and test rows) and files of your own.",
-        metavar="all|none|NAME|FILE[,...]",
+        "Rows that examples must not repeat: benchmarks (their dev and test rows), files of your own, and runs "
+        "(without the check of --ngram).",
+        metavar="all|none|NAME|FILE|RUN[,...]",
         shown_default="all imported benchmarks",
     )
     ngram: int = quality(
@@ -140,6 +141,7 @@ class DecontaminationSet:
 
     ref: DecontaminationSetRef
     read: Callable[[], Iterable[DecontaminationRow]]
+    by_ngram: bool = True  # examples of the same task as the rows share phrases with them
 
 
 @dataclass(frozen=True)

@@ -73,10 +73,12 @@ class Contamination(Filter):
         """Read, index and embed the rows of the test sets. Raises what the sets raise."""
         self._rows: list[DecontaminationRow] = []
         self._names: list[str] = []  # of each row: test set, and row of its file
+        self._by_ngram: list[bool] = []  # of each row: whether it may share no n-gram
         pieces: list[Float16Rows] = []
         for each in self._inputs.test_sets:
             rows, title = list(each.read()), each.ref.title
             self._rows += rows
+            self._by_ngram += [each.by_ngram] * len(rows)
             self._names += [f"{title} row {number}" for number in range(1, len(rows) + 1)]
             if self._embedder and rows:
                 texts = ["\n".join(row.inputs) for row in rows]
@@ -89,8 +91,13 @@ class Contamination(Filter):
     def _index_ngrams(self) -> None:
         self._short_lengths: set[int] = set()  # in words, of questions shorter than n
         self._short_with_passage: dict[str, int] = {}  # their words, if they say enough -> first row
-        questions, passages = [], []
-        for number, row in enumerate(self._rows):
+        questions: list[list[str]] = []
+        passages: list[list[str]] = []
+        for number, (row, by_ngram) in enumerate(zip(self._rows, self._by_ngram, strict=True)):
+            if not by_ngram:
+                questions.append([])
+                passages.append([])
+                continue
             question = encodable_words(row.question)
             # A short question says little if each has a passage of its own.
             if is_short := 0 < len(question) < self._n and not row.passage:

@@ -6,14 +6,22 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from datacreate.benchmarks import find_benchmark, has_split, load_registry, read_split, split_sha256
 from datacreate.errors import TrainingError
 from datacreate.files import refuse_links, replace_files
-from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
+from datacreate.finetuning.encoder import (
+    Encoded,
+    Inputs,
+    collator,
+    encode,
+    load_tokenizer,
+    load_with_head,
+    run_trial,
+)
 from datacreate.finetuning.records import (
     EVALUATION,
     PREDICTIONS,
@@ -28,7 +36,7 @@ from datacreate.finetuning.records import (
 )
 from datacreate.finetuning.rows import Question, question_of, read_file, sha256_of, task_of
 from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import StepProgress
+from datacreate.finetuning.train import Report, StepProgress
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat, load_format
@@ -239,6 +247,33 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
     unsorted = np.empty_like(sorted_rows)
     unsorted[order] = sorted_rows
     return unsorted
+
+
+def held_out_probabilities(
+    inputs: Inputs, splits: Sequence[tuple[Sequence[int], Sequence[int]]], folder: Path, report: Report
+) -> dict[int, list[float]]:
+    """The probabilities that students give to rows that they were not trained on, by the index of the row.
+
+    A student is trained in `folder` for each pair of training rows and held-out rows (indices into `inputs.rows`).
+    Finished students are kept, so that the same call resumes. Raises what `run_trial` raises.
+    """
+    import torch
+
+    dataset, task = inputs.rows.dataset, inputs.training.task
+    [rate] = inputs.training.recipe.learning_rates
+    found: dict[int, list[float]] = {}
+    for number, (trained, held_out) in enumerate(splits, 1):
+        place, name = folder / f"student-{number}", f"student {number} of {len(splits)}"
+        rows = Encoded(dataset.select(trained), 0)
+        run_trial(replace(inputs, rows=rows), 1, rate, place, partial(report, name))
+        with quiet():
+            held = dataset.select(held_out)
+            given = probabilities(
+                load_with_head(place / "model", task), held, collator(task, inputs.tokenizer)
+            )
+        found |= zip(held_out, given.tolist(), strict=True)
+    torch.cuda.empty_cache()  # a server may need the memory next
+    return found
 
 
 def grade(

@@ -42,6 +42,9 @@ Selection = Literal["held-out", "human", "none"]
 PAPER_METHOD = " (paper)"
 """Suffix of a condition's name when its rows were created by `--recipe paper`."""
 
+IMPROVED = "improved"
+"""A condition's name for rows that `datacreate improve` created."""
+
 SOFT_LABELS = " (soft labels)"
 """Suffix of a condition's name when it was trained on the verifier's probabilities."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
-from datacreate.finetuning.records import PAPER_METHOD, SOFT_LABELS, Condition, Task
+from datacreate.finetuning.records import IMPROVED, PAPER_METHOD, SOFT_LABELS, Condition, Task
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.infer_answers import few_labels
 from datacreate.formats.options import FormatOptions
@@ -71,12 +71,13 @@ class Source:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Questions of one task; `groups` as in Source."""
+    """Questions of one task."""
 
     condition: Condition
     task: Task
     questions: tuple[Question, ...]
-    groups: tuple[str, ...]
+    rows: tuple[Mapping[str, Json], ...]  # of each question
+    groups: tuple[str, ...]  # SOURCE:GROUP, with the number of the source; groups as in Source
     skipped: dict[str, int]  # why a row cannot be used -> number of rows
     probabilities_digest: str | None = None  # SHA-256 of the soft labels
 
@@ -116,13 +117,13 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
         )
     return Source(
         str(path),
-        spec.strategy + (PAPER_METHOD if spec.recipe == "paper" else ""),
+        IMPROVED if spec.improves else spec.strategy + (PAPER_METHOD if spec.recipe == "paper" else ""),
         config.format,
         [row for row, _ in accepted],
         [parent for _, parent in accepted],
         spec.benchmark,
         spec.model,
-        spec.examples_id,
+        spec.improves or spec.examples_id,
         list(islice(run.verifier_probabilities(), config.count)) if verifier_probabilities else None,
     )
 
@@ -243,6 +244,7 @@ def training_set(
     """
     task = task_of(sources[0].format, sources[0].rows, sources[0].name)
     questions: list[Question] = []
+    rows: list[Mapping[str, Json]] = []
     groups: list[str] = []
     skipped: Counter[str] = Counter()
     for number, source in enumerate(sources):
@@ -266,11 +268,12 @@ def training_set(
                 if probabilities is not None:
                     question = replace(question, probabilities=soft_label(probabilities, source, task))
                 questions.append(question)
+                rows.append(row)
                 groups.append(f"{number}:{group}")
         if reasons.total() > MAX_SKIPPED * len(source.rows):
-            why, rows = reasons.most_common(1)[0]
+            why, most = reasons.most_common(1)[0]
             raise TrainingError(
-                f"{source.name}: {rows} of {len(source.rows)} rows cannot be used: {why}; "
+                f"{source.name}: {most} of {len(source.rows)} rows cannot be used: {why}; "
                 f"the head has {task.description}"
             )
         skipped += reasons
@@ -280,7 +283,8 @@ def training_set(
                 f"--count {count} but only {len(questions)} rows; lower --count or add sources"
             )
         sample = random.Random(sample_seed).sample(range(len(questions)), len(questions))[:count]
-        questions, groups = [questions[i] for i in sample], [groups[i] for i in sample]
+        questions, rows = [questions[i] for i in sample], [rows[i] for i in sample]
+        groups = [groups[i] for i in sample]
     benchmarks = {source.benchmark for source in sources if source.benchmark}
     names = sorted({source.condition for source in sources}, key=lambda name: (name != "human", name))
     soft = any(question.probabilities for question in questions)
@@ -294,7 +298,7 @@ def training_set(
         digest=sha256_of([q.text, q.passage, q.options, q.answer] for q in questions),
     )
     digest = sha256_of(q.probabilities for q in questions) if soft else None
-    return TrainingSet(record, task, tuple(questions), tuple(groups), dict(skipped), digest)
+    return TrainingSet(record, task, tuple(questions), tuple(rows), tuple(groups), dict(skipped), digest)
 
 
 def sha256_of(lines: Iterable[Json]) -> str:
@@ -362,3 +366,22 @@ def split_selection_rows(
         splits = splitter.split(small, labels, small_groups)
     selection = {small[i] for i in next(splits)[1].tolist()}
     return [i for i in rows if i not in selection], sorted(selection)
+
+
+def cross_fitting_splits(
+    questions: Sequence[Question], groups: Sequence[str], task: Task, folds: int
+) -> list[tuple[list[int], list[int]]]:
+    """Indices of training and held-out rows, `folds` times: each row is held out once.
+
+    Stratified by label; rows of one group stay together, except those of a group so large that the others would
+    not suffice to train on. Raises ValueError if there are fewer rows than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    sizes, total = Counter(groups), len(questions)
+    own = [group if 2 * folds * sizes[group] <= total else f"{group} {i}" for i, group in enumerate(groups)]
+    labels = [question.answer or 0 if task.head == "sequence_classification" else 0 for question in questions]
+    if min(Counter(labels).values()) < folds:
+        labels = [0] * total
+    splits = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(own, labels, own)
+    return [(trained.tolist(), held_out.tolist()) for trained, held_out in splits]

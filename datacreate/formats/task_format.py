@@ -239,7 +239,10 @@ class TaskFormat:
 
 
 def load_format(name_or_path: str) -> TaskFormat:
-    """A shipped format by name, or a format from a JSON file; not yet bound. Raises FormatError."""
+    """A shipped format by name, a format from a JSON file, or that of a run from its config.json; not yet bound.
+
+    Raises FormatError.
+    """
     path = Path(name_or_path)
     if path.suffix != ".json" and not path.is_file():
         path = shipped("schemas", f"{name_or_path}.json")
@@ -252,6 +255,8 @@ def load_format(name_or_path: str) -> TaskFormat:
         raise FormatError(f"{path}: {error.strerror}; --format takes a name or a JSON file") from None
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: cannot be read as JSON ({error}); fix the file") from None
+    if isinstance(document, dict) and isinstance(spec := document.get("spec"), dict):
+        document = spec.get("format")
     name = document.get("title", path.stem) if isinstance(document, dict) else path.stem
     return read_format(document, name)
 

@@ -70,6 +70,7 @@ class IdentitySettings(Settings):
         le=100,
     )
     seed: int = setting("Seed of every random choice of the run.", "sampling", default=42)
+    improves: str | None = None  # `RunSpec.examples_id` of the run that `datacreate improve` started from
     chat_template_kwargs: JsonPairs = setting(
         "Arguments of the model's chat template, such as enable_thinking=false.",
         "engine",

@@ -48,8 +48,23 @@ _SCHEMA_VERSION = 5
 
 _MAX_FILES = 20  # documents in the dataset card
 
-_BEFORE_A_RUN = (TEMPORARY, "servers", _VECTORS, _PASSAGES, LOCK_FILE, "engine*.log", "verifier*.log")
-"""Files that a directory without a run may hold: of a failed start, or of servers that registered there."""
+_STUDENTS, _PARENTS = "students", "parents.jsonl"
+
+_BEFORE_A_RUN = (
+    *(
+        TEMPORARY,
+        "servers",
+        _VECTORS,
+        _PASSAGES,
+        _STUDENTS,
+        _PARENTS,
+        LOCK_FILE,
+        "engine*.log",
+        "verifier*.log",
+    ),
+)
+"""Files that a directory without a run may hold: of a failed start, of `improve`, or of servers that registered there.
+"""
 
 
 class RunConfig(Settings):
@@ -96,6 +111,8 @@ class RunDirectory:
         self.vectors_path = path / _VECTORS
         self.passages_path = path / _PASSAGES
         self.sources_path = path / "sources.jsonl"
+        self.students_path = path / _STUDENTS  # of `improve`
+        self.parents_path = path / _PARENTS
 
     def log_of(self, engine: str) -> Path:
         """The log file of an engine: `engine`, `engine-2`, `verifier`; `engine.1` for the first of several servers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from datacreate.errors import DatacreateError
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import EVALUATION
 from datacreate.finetuning.train import TrainConfig
+from datacreate.improve import REPEATED_OPTIONS
 from datacreate.plan import DEFAULT_NUM_EXAMPLES, default_chains
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
@@ -74,7 +75,7 @@ class Step:
     many as the servers process.
     """
 
-    kind: Literal["create", "train", "evaluate", "zero-shot"]
+    kind: Literal["create", "improve", "train", "evaluate", "zero-shot"]
     name: str  # unique in the cell
     arguments: tuple[Argument, ...]
     folder: PurePath  # of what it creates or evaluates
@@ -115,15 +116,20 @@ class _Rows:
 
     condition: str
     human: bool  # the train split of the benchmark
-    created: Step | None
+    created: Step | None  # with the step that it depends on
     sample: int | None = None
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)  # of `train`, beside those of the plan
 
     @property
+    def runs(self) -> list[Step]:
+        """The steps that create rows, in order."""
+        return [step for step in (self.created and self.created.depends_on, self.created) if step]
+
+    @property
     def label(self) -> str:
         """The number of rows in names of files: a created set that grew is another one."""
-        created = [str(self.created.examples)] if self.created else []
+        created = [str(sum(step.examples for step in self.runs))] if self.runs else []
         if self.sample:
             return "-of-".join([str(self.sample), *created])
         return "+".join([*(["full"] if self.human else []), *created])
@@ -172,9 +178,9 @@ class _Builder:
                     continue
                 for seed in plan.example_seeds:
                     name = f"{prefix}-{condition}-{seed}"
-                    create = self._creation(name, generator, variant, seed)
-                    rows = self._created_rows(create, condition, variant, seed)
-                    yield name, [create, *self._trainings(name, rows)]
+                    created = self._creations(name, generator, variant, seed)
+                    rows = self._created_rows(created[-1], condition, variant, seed)
+                    yield name, [*created, *self._trainings(name, rows)]
 
     def _human_rows(self, seed: int) -> list[_Rows]:
         """Nested samples of the human rows. All rows are the same for each seed: they appear once."""
@@ -190,7 +196,32 @@ class _Builder:
         mixed = _Rows(MIXED + condition, True, create, options=variant.train)
         return [sample for sample in (*rows, mixed) if sample.condition in self.plan.conditions]
 
-    def _creation(self, cell: str, generator: str, variant: Variant, seed: int) -> Step:
+    def _creations(self, cell: str, generator: str, variant: Variant, seed: int) -> list[Step]:
+        """Creating the set, or its first part and the part that `improve` creates."""
+        if variant.improve is None:
+            return [self._creation(cell, generator, variant, seed, self.count)]
+        improved = round(variant.improve.share * self.count)
+        create = self._creation(cell, generator, variant, seed, self.count - improved)
+        given = self.plan.create | variant.create
+        options = as_arguments(
+            CreateConfig, {name: given[name] for name in REPEATED_OPTIONS if name in given}
+        )
+        encoder, folder = self.plan.encoders[0], PurePath("runs", f"{cell}-improved")
+        arguments: list[Argument] = ["improve", create.folder, "--count", str(improved), "--encoder", encoder]
+        step = replace(
+            create,
+            kind="improve",
+            name="improve",
+            arguments=(*arguments, "--model", generator, *options, "--run-dir", folder),
+            folder=folder,
+            requirements=(*create.requirements, Requirement("encoder", encoder)),
+            depends_on=create,
+            examples=improved,
+            in_flight=None,
+        )
+        return [create, step]
+
+    def _creation(self, cell: str, generator: str, variant: Variant, seed: int, count: int) -> Step:
         options = self.plan.create | variant.create
         verifier = options.get("verifier")
         requirements = [Requirement("example", self.benchmark.name), *self._instruct(generator)]
@@ -199,7 +230,7 @@ class _Builder:
             default = CreateConfig.model_fields["embedding_model"].default
             requirements.append(Requirement("encoder", str(options.get("embedding_model", default))))
         folder = PurePath("runs", cell)
-        grid = {"benchmark": self.benchmark.name, "strategy": variant.strategy, "count": self.count}
+        grid = {"benchmark": self.benchmark.name, "strategy": variant.strategy, "count": count}
         config = CreateConfig.of(**grid, run_dir=Path(folder), **options)
         arguments = as_arguments(CreateConfig, {**grid, "model": generator, "seed": seed})
         return Step(
@@ -211,7 +242,7 @@ class _Builder:
             self.engine,
             generator=generator,
             verifier=verifier,
-            examples=self.count,
+            examples=count,
             in_flight=config.concurrency
             or default_chains(config, config.num_examples or DEFAULT_NUM_EXAMPLES, config.examples),
         )
@@ -239,7 +270,7 @@ class _Builder:
             Requirement("encoder", encoder),
         )
         arguments: list[Argument] = ["train", *([self.benchmark.name] if rows.human else [])]
-        arguments += [rows.created.folder] if rows.created else []
+        arguments += [step.folder for step in rows.runs]
         if rows.condition.removeprefix(MIXED) in self.plan.variants:
             arguments += ["--condition", rows.condition]
         arguments += ["--encoder", encoder, *as_arguments(Recipe, recipe), *as_arguments(TrainConfig, rest)]

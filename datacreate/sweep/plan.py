@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
@@ -29,7 +29,8 @@ MIXED = "human+"
 CONDITIONS = (HUMAN, HUMAN_FULL, ZERO_SHOT, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
 
 CREATE_OPTIONS = set(CreateConfig.model_fields) - set(
-    "example example_limit benchmark example_seed count run_dir strategy model format labels ranges seed".split()
+    "example example_limit benchmark example_seed count run_dir strategy model format labels ranges seed "
+    "improves".split()
 )
 RECIPE_OPTIONS = set(Recipe.model_fields) - {"name"} | {"recipe"}
 TRAIN_OPTIONS = {"model_selection", "device_batch_size", "nproc"}
@@ -42,10 +43,21 @@ _LISTS = "benchmarks conditions generators encoders test example_seeds train_see
 Seed = Annotated[int, Field(strict=True, ge=0)]
 
 
+class Improvement(Settings):
+    """A part of the rows that `improve` creates."""
+
+    share: float = Field(default=0.5, gt=0, lt=1)
+
+
+def _improvement(value: Any) -> Any:
+    return {} if value is True else None if value is False else value
+
+
 class Variant(Settings):
     """A condition of a plan's own: a strategy with further options of `create` and `train`."""
 
     strategy: str
+    improve: Annotated[Improvement | None, BeforeValidator(_improvement)] = None
     create: dict[Any, Any] = Field(default={})
     train: dict[Any, Any] = Field(default={})
 
@@ -175,7 +187,9 @@ class SweepPlan(Settings):
         for condition in self.conditions:
             if condition not in (HUMAN, HUMAN_FULL) and not self.generators:
                 raise ValueError(f"generators: the condition {condition} needs a model; name at least one")
-            if condition not in (ZERO_SHOT, *STRATEGIES, *self.variants) and not self.encoders:
+            improves = (variant := self.variant(condition)) is not None and variant.improve
+            is_trained = improves or condition not in (ZERO_SHOT, *STRATEGIES, *self.variants)
+            if is_trained and not self.encoders:
                 raise ValueError(f"encoders: the condition {condition} needs at least one to train")
         for size in self.sizes:
             if size != "all" and self.count != "train" and size > self.count:

@@ -170,14 +170,13 @@ class Sweep:
 
     def _generate(self, generator: str, cells: Sequence[SweepCell], nproc: int, session: _Session) -> None:
         """Run the steps of all cells that need a generator, on servers that are started once."""
-        waiting = [
-            (cell, step)
-            for cell in cells
-            for step in self._steps_to_run(cell, [])
-            if step.generator == generator
-        ]
-        with self._servers(generator, [step for _, step in waiting], session) as servers:
-            loads = [(cell, step.in_flight or servers.slots) for cell, step in waiting]
+        steps = {
+            cell: [s for s in self._steps_to_run(cell, []) if s.generator == generator] for cell in cells
+        }
+        with self._servers(
+            generator, [step for found in steps.values() for step in found], session
+        ) as servers:
+            loads = [(cell, found[0].in_flight or servers.slots) for cell, found in steps.items() if found]
             # Twice the slots: a cell leaves servers idle at its start, at its end, and while it scores.
             most = 2 * servers.slots if servers.slots > 1 else 1
             self._run_cells(loads, most, [servers] * nproc, generator, session)
@@ -229,20 +228,19 @@ class Sweep:
     @contextmanager
     def _servers(self, generator: str, steps: Sequence[Step], session: _Session) -> Iterator[Resources]:
         """The servers of a generator; if there are none, each step starts its own, one after the other."""
-        create = self.plan.create
-        if len(steps) < 2 or "adapter" in create:
+        if len(steps) < 2 or "adapter" in self.plan.create:
             yield Resources()
             return
         count = sum(step.examples for step in steps)
         verifiers = {step.verifier for step in steps if step.verifier}
-        options = engine_options(create)
+        options = engine_options(self.plan.create)
         with ExitStack() as stack:
             servers = Resources()
             try:
                 servers = stack.enter_context(
                     shared_servers((generator, *sorted(verifiers)), options, count, self._out, session.notify)
                 )
-                shared = f"{len(steps)} cells share servers for {servers.slots} requests at once"
+                shared = f"{len(steps)} steps share servers for {servers.slots} requests at once"
                 session.notify(f"{generator}: {shared}")
             except (EngineError, CheckpointError) as error:
                 if error.exit_code == RESUMABLE:

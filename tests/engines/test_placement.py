@@ -138,8 +138,8 @@ def test_models_that_do_not_fit_are_refused_with_the_numbers_and_what_to_do(
         servers.start()
     assert str(refused.value) == (
         "7B (19.1 GiB) and 32B (69.0 GiB) need 88.1 GiB on each GPU, and 73.3 of 79.6 GiB may be used; use smaller or "
-        "quantized models (--quantization, --verifier-quantization), more GPUs, or verify afterwards: the same command "
-        "with --verify off, then `datacreate filter RUN_DIR --verifier 32B --out FILE`"
+        "quantized models (--quantization, --verifier-quantization), more GPUs, or verify afterwards: --verify off "
+        "instead of --verifier, then `datacreate filter RUN_DIR --verifier 32B --out FILE`"
     )
 
 
@@ -177,7 +177,14 @@ def test_a_run_uses_all_servers_of_writer_and_verifier(
         "model": str(checkpoint(tmp_path, "1.5B").path),
         "verifier": str(checkpoint(tmp_path, "7B").path),
     }
-    settings = {"verify": "keep", "example": YES_NO, "count": 200, "max_num_seqs": 20, "near": None}
+    settings = {
+        "verify": "keep",
+        "example": YES_NO,
+        "count": 200,
+        "strategy": "tree",
+        "max_num_seqs": 20,
+        "near": None,
+    }
     make(tmp_path / "run", **settings, **models, verifier_tensor_parallel_size=2)
     logs = {path.name: path.read_text().split() for path in (tmp_path / "run").glob("*[er1-9].log")}
     assert {name: " ".join(words[:2]) for name, words in logs.items()} == {

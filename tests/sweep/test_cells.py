@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from datacreate.cli.create import create
+from datacreate.errors import SweepPlanError
 from datacreate.runs.config import CreateConfig
 from datacreate.settings import as_arguments
 from datacreate.sweep import Step, load_plan
@@ -81,6 +82,29 @@ def test_a_variant_is_a_strategy_with_options_of_its_own(bench: Bench) -> None:
         "--out trained/creak-writer-mine-42/human+mine-reader-full+10 --seeds 1",
         "evaluate trained/creak-writer-mine-42/human+mine-reader-full+10 --benchmark creak --benchmark strategyqa",
     ]
+
+
+def test_a_variant_can_improve_its_rows(bench: Bench) -> None:
+    variants = {
+        "more": {"strategy": "tree", "improve": True},
+        "most": {"strategy": "tree", "improve": {"share": 0.8}, "create": {"verifier": "./models/writer"}},
+    }
+    half = commands(bench, variants=variants, conditions=["more"], train_seeds=[1], count=100, **READER)
+    assert half[:3] == [
+        "create --benchmark creak --strategy tree --count 50 --model writer --seed 42 "
+        "--run-dir runs/creak-writer-more-42",
+        "improve runs/creak-writer-more-42 --count 50 --encoder reader --model writer "
+        "--run-dir runs/creak-writer-more-42-improved",
+        "train runs/creak-writer-more-42 runs/creak-writer-more-42-improved --condition more --encoder reader "
+        "--out trained/creak-writer-more-42/more-reader-100 --seeds 1",
+    ]
+    create, improve, *_ = commands(bench, variants=variants, conditions=["most"], count=100, **READER)
+    assert "--count 20 " in create
+    assert improve.startswith(
+        "improve runs/creak-writer-most-42 --count 80 --encoder reader --model writer --verifier"
+    )
+    with pytest.raises(SweepPlanError, match="encoders: the condition more needs at least one to train"):
+        bench.sweep(variants=variants, conditions=["more"])
 
 
 def test_further_options_reach_create_and_train(bench: Bench) -> None:

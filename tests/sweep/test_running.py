@@ -54,6 +54,18 @@ def test_all_cells_are_created_trained_and_evaluated_once(bench: Bench) -> None:
     assert bench.calls() == []
 
 
+def test_a_cell_improves_its_rows_beside_others(bench: Bench) -> None:
+    plan = {"variants": {"more": {"strategy": "tree", "improve": True}}, "conditions": ["tree", "more"]}
+    assert set(states(bench.run(**plan, **READER, count=80)).values()) == {"finished"}
+    done = sorted(verbs(bench.calls())[:3])  # with the generator, which both cells share
+    assert done == ["create", "create", "improve"]
+    rows = {path.parent.name: path.read_text().count("\n") for path in bench.out.rglob("train.jsonl")}
+    name = "creak-writer-more-42"
+    assert rows == {"creak-writer-tree-42": 80, name: 40, f"{name}-improved": 40}
+    assert {one.state for one in bench.run(**plan, **READER, count=80)} == {"finished"}
+    assert bench.calls() == []
+
+
 def test_a_failed_cell_reports_its_last_line_and_the_others_run(bench: Bench, tmp_path: Path) -> None:
     lines: list[str] = []
     failed, other = bench.sweep(**BOTH, count=70).run(notify=lines.append)

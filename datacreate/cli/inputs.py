@@ -1,0 +1,88 @@
+"""`datacreate schema` and `datacreate attributes`: what `create` reads besides examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from datacreate.cli.options import (
+    Command,
+    check_new_file,
+    config_option,
+    path_argument,
+    path_option,
+    settings_options,
+)
+from datacreate.cli.terminal import echo, print_json, say
+from datacreate.engines.settings import EngineOptions
+from datacreate.formats.options import ExampleOptions, FormatOptions
+from datacreate.runs.config import CreateConfig, GeneratorOptions, SamplingOptions
+
+
+@click.group()
+def schema() -> None:
+    """Infer a task format from examples, or check a format file."""
+
+
+@schema.command(cls=Command)
+@path_argument("example")
+@settings_options(FormatOptions, "fields", without=("format",))
+def infer(example: Path, fields: dict[str, Any]) -> None:
+    """Print the format inferred from EXAMPLE, a file with one or several, to edit and use with --format."""
+    from datacreate.runs.formatting_examples import read_examples
+
+    _, inferred = read_examples([example], FormatOptions.of(**fields))
+    for note in inferred.notes:
+        say(note)
+    print_json(inferred.format.document())
+
+
+@schema.command(cls=Command)
+@click.argument("file")
+@path_option("--example", group="input", help="Example to validate, or several in one file.")
+def check(file: str, example: Path | None) -> None:
+    """Check whether FILE (a file or a shipped name) is a valid format, and whether --example is valid in it."""
+    from datacreate.formats.task_format import load_format
+    from datacreate.runs.formatting_examples import read_examples
+
+    if example is None:
+        echo(f"format {load_format(file).name}: good")
+        return
+    for note in read_examples([example], FormatOptions(format=file))[1].notes:
+        echo(note)
+
+
+class _SuggestOptions(SamplingOptions, EngineOptions, GeneratorOptions, FormatOptions, ExampleOptions):
+    """The options of `create` that decide what a model proposes."""
+
+
+@click.group()
+def attributes() -> None:
+    """Propose the dimensions and values of --attributes."""
+
+
+@attributes.command(cls=Command)
+@settings_options(_SuggestOptions)
+@path_option("-o", "--out", group="output", help="File to write; it must not exist.  [default: print it]")
+@config_option
+def suggest(settings: dict[str, Any], out: Path | None) -> None:
+    """Let the model propose dimensions and values for --attributes, as YAML to edit.
+
+    \b
+    datacreate attributes suggest --example mine.json -o attributes.yaml
+    datacreate create --example mine.json --attributes attributes.yaml --count 100
+    """
+    from datacreate.attribute_suggestion import suggest_attributes
+    from datacreate.files import replace_file
+
+    if out:
+        check_new_file("--out", out)
+    unused: dict[str, Any] = {"count": 1, "run_dir": Path("unused"), "verify": "off", "decontaminate": ()}
+    text = suggest_attributes(CreateConfig.of(**unused, **settings), say)
+    if out:
+        replace_file(out, text)
+        echo(str(out))
+    else:
+        echo(text.rstrip("\n"))

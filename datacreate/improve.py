@@ -1,0 +1,376 @@
+"""An error-driven round: students show which rows of a run are hard, and a second run starts from those.
+
+No human labels are needed: a student judges only rows that it was not trained on (cross-fitting). As in S3 (Wang et
+al., 2023) and LLM2LLM (Lee et al., 2024), the hard rows are then the formatting examples of an ordinary run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice, zip_longest
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from datacreate.checkpoints import resolve
+from datacreate.errors import RunError, RunMismatch, TrainingError, UsageError
+from datacreate.files import replace_file
+from datacreate.finetuning.evaluate import held_out_probabilities
+from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.records import TRIALS, Training, TrainingDirectory
+from datacreate.finetuning.rows import (
+    MIN_ROWS_TO_SPLIT,
+    TrainingSet,
+    cross_fitting_splits,
+    read_file,
+    read_source,
+    training_set,
+)
+from datacreate.finetuning.statistics import compute_scores
+from datacreate.finetuning.train import Prepared, Report, StepProgress, TrainConfig, encode_inputs
+from datacreate.formats.example import Json
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.reader import MAX_EXAMPLES
+from datacreate.plan import read_inputs
+from datacreate.run_models import models_of, needs_embedder
+from datacreate.runs.config import CreateConfig, RunSpec
+from datacreate.runs.directory import RunDirectory
+from datacreate.settings import Settings, setting
+from datacreate.signals import caught_signals
+from datacreate.verification.scoring import Probabilities
+
+FOLDS = 3
+
+MIN_PARENTS = 10
+ROWS_PER_PARENT = 5  # to create: a parent is shown in about one request
+
+REPEATED_OPTIONS = (
+    *("model", "adapter", "verifier", "embedding_model", "attributes", "corpus", "corpus_field"),
+    *("passage_tokens", "decontaminate", "num_examples"),
+)
+"""Options of `create` for which a run's config.json may not suffice: it has names, but not the folders of files."""
+
+
+class ImproveConfig(Settings):
+    """One round as requested."""
+
+    runs: tuple[Path, ...] = Field(min_length=1)  # finished; the settings are those of the first
+    count: int = setting("Examples to create, beside those of RUN.", "output", default=..., gt=0)
+    run_dir: Path | None = setting(
+        "Run directory of the new examples; the same command resumes the run in it.",
+        "output",
+        metavar="DIR",
+        shown_default="RUN-improved, of the last RUN",
+    )
+    encoder: str = setting(
+        "Students are trained from it: preset or checkpoint folder.", "training", default=...
+    )
+    epochs: Annotated[int, Field(gt=0)] = setting(
+        "Passes over the rows for a student.", "training", default=10
+    )
+    dev: Path | None = setting(
+        "File with human rows: one student is trained on all rows of RUN, and the rows of this file that it gets "
+        "wrong are the hard ones. The new examples do not repeat them.",
+        "input",
+        metavar="FILE",
+    )
+    parents: int | None = setting(
+        "Hard rows that the new examples start from.",
+        "strategy",
+        gt=0,
+        le=MAX_EXAMPLES,
+        metavar="K",
+        shown_default=f"a row for {ROWS_PER_PARENT} examples, at least {MIN_PARENTS}",
+    )
+    create: dict[str, Any] = Field(default={})  # options of `create`, instead of those of the run
+
+    @property
+    def directory(self) -> RunDirectory:
+        """Of the new run."""
+        last = self.runs[-1] if self.runs[-1].name else self.runs[-1].absolute()
+        return RunDirectory(self.run_dir or last.with_name(f"{last.name}-improved"))
+
+    @property
+    def most_parents(self) -> int:
+        return self.parents or min(max(MIN_PARENTS, self.count // ROWS_PER_PARENT), MAX_EXAMPLES)
+
+    def creation(self, parents: Sequence[Mapping[str, Json]]) -> CreateConfig:
+        """The new run: the settings of the first RUN, with `parents` as its formatting examples.
+
+        Raises UsageError for wrong options, or for files that have to be given again; RunError.
+        """
+        directory = RunDirectory(self.runs[0])
+        spec, given = directory.read_config().spec, self.create
+        for name in ("corpus", "attributes"):
+            if getattr(spec, name) and name not in given:
+                raise UsageError(f"--{name}: {directory.path} was made with one; give it again")
+        sampling = [generator.sampling for generator in spec.mixture] or [spec.sampling]
+        shared = {k: v for k, v in sampling[0].items() if all(each.get(k) == v for each in sampling)}
+        shared.pop("max_tokens", None)  # by the longest example
+        settings = {
+            **spec.filters.model_dump(),
+            **shared,
+            **_models(spec),
+            "seed": spec.seed,
+            "shots": spec.shots,
+            "chat_template_kwargs": spec.chat_template_kwargs,
+            "num_examples": spec.num_examples,
+            "label_ratio": spec.label_ratio,
+            **({"embedding_model": spec.embedding_model} if spec.embedding_model else {}),
+            # A leading space: a text that starts with @ would be the name of a file.
+            "instruction": spec.instruction and f" {spec.instruction}",
+            "format": str(directory.config_path),
+            **given,
+            "decontaminate": self._not_to_repeat(spec),
+            "recipe": "best"
+            if spec.recipe == "paper"
+            else spec.recipe,  # the paper has one formatting example
+            "strategy": "naive",  # takes the formatting examples in turns
+            "example": tuple(map(dict, parents)),
+            "improves": spec.improves or spec.examples_id,
+            "count": self.count,
+            "run_dir": self.directory.path,
+        }
+        if "verifier" in given and spec.verification is None:
+            del settings["verify"]
+        return CreateConfig.of(**settings)
+
+    def _not_to_repeat(self, spec: RunSpec) -> list[str]:
+        """The test sets of the first RUN, what the user gives, --dev, and the rows of all RUNs."""
+        given = self.create.get("decontaminate") or ()
+        names = [*([given] if isinstance(given, str) else given), *map(str, filter(None, [self.dev]))]
+        names = [part.strip() for name in names for part in name.split(",") if part.strip() != "none"]
+        names += map(str, self.runs)
+        known = {Path(name).name for name in names}
+        for ref in spec.compared_with:
+            if not ref.split and ref.name.rstrip(os.sep) not in known:
+                raise UsageError(
+                    f"{self.runs[0]} repeats no row of {ref.name}; give it again with --decontaminate"
+                )
+        return list(dict.fromkeys([*(ref.name for ref in spec.compared_with if ref.split), *names]))
+
+
+def _models(spec: RunSpec) -> dict[str, Any]:
+    """The generators and the verification of a run, as options."""
+    names = tuple(generator.model for generator in spec.mixture) or spec.model
+    first = spec.mixture[0].sha256 if spec.mixture else spec.model_sha256
+    verification = spec.verification
+    if verification is None:
+        return {"model": names, "verify": "off"}
+    verifier = None if verification.model_sha256 == first else verification.model
+    noise_check = verification.label_noise_check
+    return {
+        "model": names,
+        "verify": verification.mode,
+        "verifier": verifier,
+        "label_noise_check": noise_check,
+    }
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A row, and the probabilities that a student which was not trained on it, and the verifier, give its answers."""
+
+    values: Mapping[str, Json]
+    names: Sequence[str]  # labels, or the options of the row
+    answer: int  # index of its own one
+    student: Sequence[float]
+    verifier: Probabilities | None
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether the student answers otherwise."""
+        return _best(self.student) != self.answer
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the verifier gives the same answer, or there is none."""
+        return self.verifier is None or _best(self.verifier) == self.answer
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether both answer otherwise: the row is probably mislabeled."""
+        return self.is_missed and not self.is_confirmed
+
+    @property
+    def ease(self) -> tuple[bool, float]:
+        """Sorts rows, the hardest first: those that the student misses and the verifier confirms; then, those of
+        which the student is least sure.
+        """
+        own = self.student[self.answer]
+        if self.is_missed and self.verifier is not None and self.is_confirmed:
+            return False, own
+        return True, abs(own - max(p for at, p in enumerate(self.student) if at != self.answer))
+
+    @property
+    def line(self) -> str:
+        """The line of parents.jsonl."""
+        opinions = {"student": self.student, "verifier": self.verifier}
+        by_name = {
+            who: given and dict(zip(self.names, (round(p, 4) for p in given), strict=True))
+            for who, given in opinions.items()
+        }
+        document = {"row": self.values, "label": self.names[self.answer], **by_name}
+        return json.dumps(document, ensure_ascii=False) + "\n"
+
+
+def _best(probabilities: Sequence[float]) -> int:
+    return max(range(len(probabilities)), key=probabilities.__getitem__)
+
+
+def hard_rows(rows: Sequence[Judged], number: int, *, balanced: bool) -> list[Judged]:
+    """The hardest rows, at most `number`, without doubtful ones. `balanced`: labels in turns."""
+    by_label: defaultdict[int, list[Judged]] = defaultdict(list)
+    for row in sorted((row for row in rows if not row.is_doubtful), key=lambda row: row.ease):
+        by_label[row.answer if balanced else 0].append(row)
+    in_turns = chain.from_iterable(zip_longest(*(by_label[label] for label in sorted(by_label))))
+    return list(islice(filter(None, in_turns), number))
+
+
+@dataclass(frozen=True)
+class Round:
+    """What the students of a round learn and judge."""
+
+    config: ImproveConfig
+    training: Training
+    encoder: Path
+    rows: TrainingSet
+    splits: Sequence[
+        tuple[list[int], list[int]]
+    ]  # per student: indices of its training rows, and of those it judges
+
+    @property
+    def parents(self) -> list[Mapping[str, Json]]:
+        """The formatting examples of the new run: as chosen; before that the first rows, as many as will be chosen."""
+        path = self.config.directory.parents_path
+        if not path.is_file():
+            return list(self.rows.rows[: self.config.most_parents])
+        return [json.loads(line)["row"] for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def judge(self, folder: Path, report: Report) -> list[Judged]:
+        """The rows with the opinions of students, which are trained in `folder`."""
+        questions, task = self.rows.questions, self.training.task
+        config = TrainConfig(sources=(), out=folder, encoder=self.config.encoder)
+        inputs = encode_inputs(config, Prepared(self.training, self.encoder, questions, ()))
+        students = held_out_probabilities(inputs, self.splits, folder, report)
+        return [
+            Judged(
+                self.rows.rows[at],
+                questions[at].options or task.names,
+                questions[at].answer or 0,
+                students[at],
+                questions[at].probabilities,
+            )
+            for at in sorted(students)
+        ]
+
+    def choose(self, judged: Sequence[Judged]) -> tuple[list[Judged], dict[str, Any]]:
+        """The formatting examples of the new run, and the scores of the students for scores.json."""
+        config, task = self.config, self.training.task
+        candidates = [row for row in judged if row.is_missed] if config.dev else judged
+        labels = task.head == "sequence_classification"
+        if not (chosen := hard_rows(candidates, config.most_parents, balanced=labels)):
+            raise TrainingError(
+                f"{config.dev or config.runs[0]}: the student gets no row wrong; give other rows"
+            )
+        confirmed = [row for row in judged if row.is_confirmed] or judged
+        answers = [_best(row.student) for row in confirmed]
+        scores = compute_scores([row.answer for row in confirmed], answers, task.names, balanced=labels)
+        counts = {
+            "judged": len(judged),
+            "missed": sum(row.is_missed for row in judged),
+            "doubtful": sum(row.is_doubtful for row in judged),
+            "most_parents": config.most_parents,
+        }
+        return chosen, counts | scores.model_dump()
+
+
+def read_round(config: ImproveConfig) -> Round:
+    """Read the rows, and find the encoder. Raises what `read_source`, `training_set` and `resolve` raise, and
+    TrainingError if there are too few rows, RunError if the directory of the new run holds another one.
+    """
+    directory = config.directory
+    directory.check()
+    if directory.exists and not directory.parents_path.is_file():
+        raise RunError(f"{directory.path} holds a run that `improve` did not make; choose another --run-dir")
+    sources = []
+    for run in map(RunDirectory, config.runs):
+        run.read_config()
+        source = read_source(f"{run.path}{os.sep}", verifier_probabilities=True)  # no benchmark's name
+        families = map(str, islice(run.families(), len(source.rows)))
+        sources.append(replace(source, groups=list(families)))
+    created = sum(len(source.rows) for source in sources)
+    if created < MIN_ROWS_TO_SPLIT:
+        raise TrainingError(
+            f"{config.runs[-1]}: {created} rows are too few to learn from; create at least {MIN_ROWS_TO_SPLIT}"
+        )
+    if config.dev:
+        options = FormatOptions(format=str(RunDirectory(config.runs[0]).config_path))
+        sources.append(read_file(config.dev, options))
+    rows = training_set(sources)
+    encoder = resolve(config.encoder, "encoder")
+    settings = json.loads((encoder.path / "config.json").read_text(encoding="utf-8"))
+    training = Training(
+        condition=rows.condition,
+        task=rows.task,
+        encoder=encoder.name,
+        encoder_sha256=encoder.sha256,
+        recipe=Recipe(epochs=config.epochs).for_encoder(settings),
+        selection="none",
+        selection_digest=None,
+        probabilities_digest=rows.probabilities_digest,
+    )
+    if config.dev:
+        human = [group.startswith(f"{len(config.runs)}:") for group in rows.groups]
+        at = range(len(human))
+        splits = [([i for i in at if not human[i]], [i for i in at if human[i]])]
+    else:
+        splits = cross_fitting_splits(rows.questions, rows.groups, rows.task, FOLDS)
+    return Round(config, training, encoder.path, rows, splits)
+
+
+def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig:
+    """The settings of the new run, after its formatting examples have been chosen and written to parents.jsonl.
+
+    They are chosen once; after an interruption the same call resumes. Raises what `read_round` and `train` raise,
+    what `create` raises before it starts a server, and RunMismatch if they were chosen with other settings.
+    """
+    this, directory = read_round(config), config.directory
+    students, creation = TrainingDirectory(directory.students_path), config.creation(this.parents)
+    inputs = read_inputs(creation, directory)
+    models_of(creation, inputs.verify, needs_embedder(creation), progress.notify)
+
+    def report(what: str, done: int, total: int, score: float | None) -> None:
+        lock.check()
+        progress.step(what, done, total, score)
+
+    try:
+        with caught_signals(), students.locked(this.training, progress.notify) as lock:
+            trials, scores_path = students.path / TRIALS, students.path / "scores.json"
+            if not directory.parents_path.is_file():
+                chosen, scores = this.choose(this.judge(trials, report))
+                share = scores["accuracy" if scores["balanced_accuracy"] is None else "balanced_accuracy"]
+                progress.notify(
+                    f"students: accuracy {100 * share:.1f} % on {scores['rows']} held-out rows "
+                    f"({100 / scores['classes']:.1f} % is chance); {scores['doubtful']} more are probably mislabeled"
+                )
+                lock.check()
+                replace_file(scores_path, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
+                replace_file(directory.parents_path, "".join(row.line for row in chosen))  # the last one
+            made = json.loads(scores_path.read_bytes())["most_parents"]
+            if config.parents not in (None, made):
+                raise RunMismatch(
+                    f"{directory.path} was made with --parents {made}, not {config.parents}; "
+                    "use the same, or another --run-dir"
+                )
+            shutil.rmtree(trials, ignore_errors=True)
+    except RunMismatch as error:
+        raise RunMismatch(str(error).replace("--out", "--run-dir")) from None
+    progress.notify(f"{directory.parents_path}: {len(this.parents)} hard rows are the formatting examples")
+    return config.creation(this.parents)

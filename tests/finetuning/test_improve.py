@@ -1,0 +1,239 @@
+"""`improve`: a second run from the rows that students get wrong."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.create import create
+from datacreate.engines.request import Completion, Request
+from datacreate.errors import DatacreateError, RunError, RunMismatch, TrainingError, UsageError
+from datacreate.finetuning.rows import read_source, training_set
+from datacreate.improve import ImproveConfig, Judged, hard_rows, prepare_round, read_round
+from datacreate.runs.directory import RunDirectory
+from tests.finetuning.sets import FOODS, choices, claims, write_rows
+from tests.finetuning.training import Recorder, sensible
+from tests.inprocess import run
+from tests.making import examples, make
+from tests.scripted import ScriptedEngine
+from tests.verifying import asked, scored
+
+
+def tasting(request: Request) -> Completion:
+    """A verifier that knows what can be eaten."""
+    text, names = asked(request)
+    can_be_eaten = not set(FOODS).isdisjoint(text.split())
+    wanted = [name for name in names if name in FOODS] or [names[names[0].casefold() not in ("true", "yes")]]
+    right = wanted[0] if can_be_eaten or wanted[0] in FOODS else next(n for n in names if n not in wanted)
+    return scored(request, [0.9 if name == right else 0.1 for name in names])
+
+
+def engine() -> ScriptedEngine:
+    return ScriptedEngine(sensible, scorer=tasting)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, model: str) -> dict[str, Path]:
+    """Finished runs with options and with labels; the latter are verified."""
+    folder = tmp_path_factory.mktemp("runs")
+    make(folder / "options", model, engine(), example=choices(1)[0], count=60)
+    make(folder / "labels", model, engine(), example=claims(1)[0], count=60, verify="keep", shots=2, near=0.9)
+    return {name: folder / name for name in ("options", "labels")}
+
+
+def improving(
+    source: Path | Sequence[Path], out: Path, encoder: str, model: str, **changes: Any
+) -> ImproveConfig:
+    sources = [source] if isinstance(source, Path) else source
+    usual: dict[str, Any] = {"count": 20, "epochs": 1, "create": {"model": model}}
+    return ImproveConfig.of(runs=tuple(sources), run_dir=out, encoder=encoder, **usual | changes)
+
+
+def improved(config: ImproveConfig, recorder: Recorder | None = None) -> dict[str, Any]:
+    creation = prepare_round(config, recorder or Recorder())
+    return create(creation, engine_factory=lambda *_: engine())
+
+
+def parents(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "parents.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["labels", "options"])
+def test_the_new_run_starts_from_hard_rows_and_repeats_nothing(
+    runs: dict[str, Path], tmp_path: Path, encoder: str, model: str, kind: str
+) -> None:
+    old, new = runs[kind], tmp_path / "new"
+    assert improved(improving(old, new, encoder, model))["accepted"] == 20
+    chosen, before = parents(new), examples(old)
+    assert len(chosen) == 10
+    assert all(each["row"] in before for each in chosen)
+    for each in chosen:
+        opinions = [each["student"], *filter(None, [each["verifier"]])]
+        assert len(opinions) == (2 if kind == "labels" else 1)
+        for opinion in opinions:
+            assert str(each["row"]["label"]) in opinion
+            assert sum(opinion.values()) == pytest.approx(1, abs=0.001)
+    if kind == "labels":
+        assert set(Counter(each["label"] for each in chosen).values()) == {5}
+
+    first, spec = (RunDirectory(path).read_config().spec for path in (old, new))
+    assert spec.strategy == "naive"
+    assert list(spec.examples) == [each["row"] for each in chosen]
+    for name in ("format", "seed", "shots", "instruction", "label_ratio", "num_examples"):
+        assert getattr(spec, name) == getattr(first, name), name
+    assert spec.filters.near == first.filters.near
+    if spec.verification and first.verification:
+        assert (spec.verification.mode, spec.verification.model) == ("keep", first.verification.model)
+    assert (spec.verification is None) == (first.verification is None)
+    assert [each.name for each in spec.compared_with] == [f"{kind}/"]
+    questions = [row["question"] for row in (*before, *examples(new))]
+    assert len(set(questions)) == 80
+
+    both = training_set([read_source(str(path)) for path in (old, new)])
+    assert len(both.questions) == 80
+    assert both.condition.name == "improved+tree"
+    assert both.condition.example == first.examples_id
+    assert {path.name for path in (new / "students").iterdir()} == {"scores.json", "training.json"}
+
+
+class Killed(Exception):
+    """In place of SIGKILL."""
+
+
+def test_an_interrupted_round_resumes_and_its_parents_never_change(
+    runs: dict[str, Path], tmp_path: Path, encoder: str, model: str
+) -> None:
+    def kill() -> None:
+        raise Killed
+
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    improved(improving(runs["labels"], once, encoder, model))
+    config = improving(runs["labels"], twice, encoder, model)
+    with pytest.raises(Killed):
+        improved(config, Recorder(4, kill))  # the second student
+    recorder = Recorder()
+    improved(config, recorder)
+    assert {what for what, *_ in recorder.steps} == {"student 2 of 3", "student 3 of 3"}
+    for name in ("parents.jsonl", "train.jsonl"):
+        assert (twice / name).read_bytes() == (once / name).read_bytes(), name
+
+    again = Recorder()
+    assert improved(improving(runs["labels"], twice, encoder, model, count=55), again)["accepted"] == 55
+    assert again.steps == []
+    assert len(parents(twice)) == 10
+    for changes, message in (
+        ({"epochs": 2}, r"epochs=1 there.*epochs=2 requested.*another --run-dir"),
+        ({"parents": 20}, r"made with --parents 10, not 20; use the same, or another --run-dir"),
+    ):
+        with pytest.raises(RunMismatch, match=message):
+            improved(improving(runs["labels"], twice, encoder, model, count=55, **changes))
+
+
+def test_with_human_rows_those_that_the_student_misses_are_the_parents(
+    runs: dict[str, Path], tmp_path: Path, encoder: str, model: str
+) -> None:
+    rows = [
+        {name: row[name] for name in ("question", "context", "options", "label")} for row in claims(30, 5)
+    ]
+    dev = write_rows(tmp_path / "dev.jsonl", rows)
+    recorder = Recorder()
+    config = improving(runs["labels"], tmp_path / "new", encoder, model, dev=dev)
+    improved(config, recorder)
+    assert {what for what, *_ in recorder.steps} == {"student 1 of 1"}
+    for each in parents(tmp_path / "new"):
+        assert each["row"] in rows
+        assert max(each["student"], key=each["student"].__getitem__) != each["label"]
+    compared = RunDirectory(tmp_path / "new").read_config().spec.compared_with
+    assert [each.name for each in compared] == ["dev.jsonl", "labels/"]
+
+
+def test_a_second_round_judges_the_rows_of_both_runs(
+    runs: dict[str, Path], tmp_path: Path, encoder: str, model: str
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    improved(improving(runs["options"], first, encoder, model))
+    config = improving([runs["options"], first], second, encoder, model)
+    assert len(read_round(config).rows.questions) == 80
+    improved(config)
+    spec = RunDirectory(second).read_config().spec
+    assert [each.name for each in spec.compared_with] == ["options/", "first/"]
+    assert spec.improves == RunDirectory(runs["options"]).read_config().spec.examples_id
+
+
+def judged(answer: int, student: Sequence[float], verifier: tuple[float, ...] | None, name: str) -> Judged:
+    return Judged({"id": name}, ("no", "yes"), answer, student, verifier)
+
+
+def test_hard_rows_are_those_that_the_verifier_confirms_and_then_the_uncertain_ones() -> None:
+    rows = [
+        judged(1, (0.1, 0.9), (0.2, 0.8), "sure"),
+        judged(1, (0.4, 0.6), (0.2, 0.8), "uncertain"),
+        judged(1, (0.7, 0.3), (0.2, 0.8), "missed and confirmed"),
+        judged(1, (0.9, 0.1), (0.2, 0.8), "clearly missed and confirmed"),
+        judged(1, (0.9, 0.1), (0.8, 0.2), "mislabeled"),
+        judged(0, (0.45, 0.55), None, "missed, without a verifier"),
+        judged(0, (0.9, 0.1), (0.8, 0.2), "sure no"),
+    ]
+
+    def names(number: int, *, balanced: bool) -> list[Any]:
+        return [row.values["id"] for row in hard_rows(rows, number, balanced=balanced)]
+
+    assert names(4, balanced=False) == [
+        "clearly missed and confirmed",
+        "missed and confirmed",
+        "missed, without a verifier",
+        "uncertain",
+    ]
+    assert names(4, balanced=True) == [
+        "missed, without a verifier",
+        "clearly missed and confirmed",
+        "sure no",
+        "missed and confirmed",
+    ]
+    assert len(names(99, balanced=True)) == 6
+
+
+def test_what_cannot_be_improved_is_one_line(
+    runs: dict[str, Path], tmp_path: Path, encoder: str, model: str
+) -> None:
+    make(tmp_path / "few", model, engine(), example=choices(1)[0], count=10)
+    texts = {"question": "Who sleeps?", "answer": "All the cats of the town do."}
+    make(tmp_path / "texts", model, example=texts, count=45)
+    mine = write_rows(tmp_path / "mine.jsonl", claims(1))
+    make(tmp_path / "compared", model, engine(), example=choices(1)[0], count=40, decontaminate=str(mine))
+    new = tmp_path / "new"
+    wrong: list[tuple[Path, Path, dict[str, Any], type[DatacreateError], str]] = [
+        (tmp_path / "none", new, {}, UsageError, "none: not a run directory"),
+        (tmp_path / "few", new, {}, TrainingError, "10 rows are too few to learn from; create at least 40"),
+        (tmp_path / "texts", new, {}, TrainingError, "different values in 45 rows; if they are the labels"),
+        (tmp_path / "compared", new, {}, UsageError, "mine.jsonl; give it again with --decontaminate"),
+        (runs["options"], tmp_path / "few", {}, RunError, "holds a run that `improve` did not make"),
+        (runs["options"], new, {"encoder": "no-such"}, DatacreateError, "no-such"),
+        (runs["options"], new, {"create": {}}, DatacreateError, "scripted-model"),
+    ]
+    for source, out, changes, error, message in wrong:
+        with pytest.raises(error, match=message) as raised:
+            prepare_round(
+                improving(source, out, **{"encoder": encoder, "model": model} | changes), Recorder()
+            )
+        assert "\n" not in str(raised.value)
+    assert not new.exists()
+    create_again = {"create": {"model": model, "decontaminate": (str(mine),)}}
+    prepare_round(improving(tmp_path / "compared", new, encoder, model, **create_again), Recorder())
+
+
+def test_the_command_shows_what_it_would_do_and_does_it(
+    runs: dict[str, Path], tmp_path: Path, encoder: str, model: str
+) -> None:
+    new = tmp_path / "new"
+    words = ["improve", runs["options"], "--count", 10, "--encoder", encoder, "--epochs", 1, "--model", model]
+    words += ["--run-dir", new, "--json"]
+    plan = json.loads(run(*words, "--dry-run", "--url", "http://127.0.0.1:1").out)
+    assert (plan["count"], plan["examples"], plan["student_steps"]) == (10, 10, [3, 3, 3])
+    assert not new.exists()
+    assert json.loads(run(*words).out)["accepted"] == 10
