@@ -65,8 +65,8 @@ def speed(folder: Path, options: argparse.Namespace) -> None:
         options.count,
         "--model",
         options.model,
-        "--verify",
-        "off",
+        "--recipe",
+        "fast",
         "--decontaminate",
         "none",
     )

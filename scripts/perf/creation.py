@@ -8,8 +8,8 @@ resume        CPU seconds from the start of a process to its first request, in a
 start         CPU seconds of a new run of 50 examples until its first log line
 help          seconds of `datacreate --help`
 paper         tokens per accepted example: ours against --recipe paper
-verify        seconds a request of five questions with five options: with the filters on, and verified by
-              the model that writes (every question scored, all kept), against neither
+verify        milliseconds per written token of questions with five options, and of claims with fixed labels: with
+              the filters on, and verified by the model that writes (all scored and kept), against neither
 
 Without names all are run. Real-model parts use qwen2.5-coder-0.5b-instruct with the engine that `auto`
 takes here; scripts/perf/engines.py compares that engine with the server alone.
@@ -46,6 +46,7 @@ from datacreate.runs.directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "data" / "examples" / "commonsense.json"
+CLAIM = ROOT / "data" / "examples" / "claim.json"
 MODEL = "qwen2.5-coder-0.5b-instruct"
 
 
@@ -115,7 +116,7 @@ def resume(run_dir: Path, near: float | None, count: int) -> float:
     """CPU seconds from the start of this process to the first new request of the run."""
     engine = FirstRequestTimer()
     config = CreateConfig(
-        example=EXAMPLE, count=count, run_dir=run_dir, near=near, model=MODEL, decontaminate=(), verify="off"
+        example=EXAMPLE, count=count, run_dir=run_dir, near=near, model=MODEL, decontaminate=(), recipe="fast"
     )
     with suppress(Stopped):
         create(config, engine_factory=lambda *_: cast(Engine, engine))
@@ -129,7 +130,7 @@ def measure_resume(count: int = 100_000) -> dict[str, Any]:
             run_dir = Path(folder, name)
             config = CreateConfig(
                 example=EXAMPLE, count=count, run_dir=run_dir, near=near, model=MODEL, decontaminate=(),
-                verify="off",
+                recipe="fast",
             )  # fmt: skip
             create(config, engine_factory=lambda *_: cast(Engine, VariedEngine()))
             command = [sys.executable, __file__, "--resume", str(run_dir), str(near or 0), str(count + 5)]
@@ -153,7 +154,7 @@ def measure_start() -> dict[str, Any]:
         for turn in range(6):
             log = Path(folder, f"run-{turn}", "log.jsonl")
             words = ["create", "--example", EXAMPLE, "--url", url, "--count", 50, "--run-dir", log.parent]
-            command = [sys.executable, "-m", "datacreate", *map(str, words), "--verify", "off"]
+            command = [sys.executable, "-m", "datacreate", *map(str, words), "--recipe", "fast"]
             child = psutil.Popen(
                 command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
@@ -256,14 +257,14 @@ def run_real(count: int, **settings: Any) -> tuple[dict[str, Any], Recorder]:
 
     with tempfile.TemporaryDirectory() as folder:
         config = CreateConfig(
-            example=EXAMPLE, count=count, run_dir=Path(folder) / "run", model=MODEL, **settings
+            **({"example": EXAMPLE} | settings), count=count, run_dir=Path(folder) / "run", model=MODEL
         )  # fmt: skip
         return create(config, engine_factory=factory), recorders[0]
 
 
 def measure_paper() -> dict[str, Any]:
-    ours, _ = run_real(200)
-    paper, _ = run_real(20, method="paper")
+    ours, _ = run_real(200, recipe="fast")
+    paper, _ = run_real(20, recipe="paper")
     return {
         name: {
             "generated_tokens_per_accepted": summary["tokens_per_example"],
@@ -278,7 +279,7 @@ def measure_paper() -> dict[str, Any]:
 
 
 def measure_verify(count: int = 300) -> dict[str, Any]:
-    """Two rounds of the three, so that the machine's moods fall on all of them.
+    """Two rounds of all kinds, so that a slow phase of the machine falls on all of them.
 
     By the token that is written, for how many a request takes differs from run to run; no strategy
     that waits for its parents, for that is time, but not the engine's.
@@ -290,10 +291,13 @@ def measure_verify(count: int = 300) -> dict[str, Any]:
         "exact": False,
         "decontaminate": (),
     }
+    claims = {**bare, "example": CLAIM}
     kinds: dict[str, dict[str, Any]] = {
-        "bare": bare,
-        "filters": {"strategy": "naive", "verify": "off"},
-        "verified": {**bare, "verify": "keep"},
+        "options": bare,
+        "options, filters": {"strategy": "naive", "verify": "off"},
+        "options, verified": {**bare, "verify": "keep"},
+        "labels": claims,
+        "labels, verified": {**claims, "verify": "keep"},
     }
     costs: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(2):
@@ -302,9 +306,12 @@ def measure_verify(count: int = 300) -> dict[str, Any]:
             costs[name].append(1000 * recorder.seconds() / sum(tokens for _, tokens in recorder.finished))
     cost = {name: statistics.mean(each) for name, each in costs.items()}
     return {
-        "seconds_per_1000_written_tokens": {name: round(each, 2) for name, each in cost.items()},
-        "verified_over_bare": round(cost["verified"] / cost["bare"], 2),
-        "filters_over_bare": round(cost["filters"] / cost["bare"], 2),
+        "milliseconds_per_written_token": {name: round(each, 2) for name, each in cost.items()},
+        "ratios": {
+            name: round(each / cost[bare_name], 2)
+            for name, each in cost.items()
+            if (bare_name := name.partition(",")[0]) != name
+        },
     }
 
 
