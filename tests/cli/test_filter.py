@@ -324,7 +324,7 @@ def test_the_verifiers_bias_to_a_label_is_removed(tmp_path: Path, model: str, en
     source = write(tmp_path / "rows.jsonl", sorted([*claims, *wrong], key=lambda row: bool(row["label"])))
     found = filtered(source, "--verifier", model)
     assert found["labels"]["after"] == {"True": 15, "False": 15}
-    assert len({request.messages[-1]["content"] for request in engine.history}) == 2 * 31
+    assert len({request.messages[-1]["content"] for request in engine.history}) == 31
 
 
 def test_a_verifier_needs_a_closed_set_of_answers(tmp_path: Path, model: str, engine: ScriptedEngine) -> None:
