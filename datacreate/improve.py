@@ -39,7 +39,7 @@ from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import MAX_EXAMPLES
 from datacreate.plan import read_inputs
 from datacreate.run_models import models_of, needs_embedder
-from datacreate.runs.config import CreateConfig, RunSpec
+from datacreate.runs.config import CreateConfig, IdentitySettings, RunSpec
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import Settings, setting
 from datacreate.signals import caught_signals
@@ -117,9 +117,10 @@ class ImproveConfig(Settings):
             **spec.filters.model_dump(),
             **shared,
             **_models(spec),
-            "seed": spec.seed,
-            "shots": spec.shots,
-            "chat_template_kwargs": spec.chat_template_kwargs,
+            **spec.subset(IdentitySettings),
+            "max_parent_uses": IdentitySettings.model_fields[
+                "max_parent_uses"
+            ].default,  # of other strategies
             "num_examples": spec.num_examples,
             "label_ratio": spec.label_ratio,
             **({"embedding_model": spec.embedding_model} if spec.embedding_model else {}),
@@ -128,9 +129,8 @@ class ImproveConfig(Settings):
             "format": str(directory.config_path),
             **given,
             "decontaminate": self._not_to_repeat(spec),
-            "recipe": "best"
-            if spec.recipe == "paper"
-            else spec.recipe,  # the paper has one formatting example
+            # The recipe of the paper takes one formatting example.
+            "recipe": "best" if spec.recipe == "paper" else spec.recipe,
             "strategy": "naive",  # takes the formatting examples in turns
             "example": tuple(map(dict, parents)),
             "improves": spec.improves or spec.examples_id,
