@@ -21,6 +21,7 @@ from pydantic import Field
 from datacreate.checkpoints import resolve
 from datacreate.errors import RunError, RunMismatch, TrainingError, UsageError
 from datacreate.files import replace_file
+from datacreate.finetuning.encoder import Report
 from datacreate.finetuning.evaluate import held_out_probabilities
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import TRIALS, Training, TrainingDirectory
@@ -33,10 +34,11 @@ from datacreate.finetuning.rows import (
     training_set,
 )
 from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import Prepared, Report, StepProgress, TrainConfig, encode_inputs
+from datacreate.finetuning.train import Prepared, TrainConfig, encode_inputs
 from datacreate.formats.example import Json
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import MAX_EXAMPLES
+from datacreate.messages import StepProgress
 from datacreate.plan import read_inputs
 from datacreate.run_models import models_of, needs_embedder
 from datacreate.runs.config import CreateConfig, IdentitySettings, RunSpec

@@ -16,6 +16,7 @@ from datacreate.files import refuse_links, replace_files
 from datacreate.finetuning.encoder import (
     Encoded,
     Inputs,
+    Report,
     collator,
     encode,
     load_tokenizer,
@@ -36,14 +37,13 @@ from datacreate.finetuning.records import (
 )
 from datacreate.finetuning.rows import Question, question_of, read_file, sha256_of, task_of
 from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import Report, StepProgress
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import one_line_errors, quiet
 from datacreate.locking import LOCK_FILE, locked
-from datacreate.messages import Notify, SilentProgress
+from datacreate.messages import Notify, SilentProgress, StepProgress
 from datacreate.signals import caught_signals
 
 BATCH_TOKENS = 16_384

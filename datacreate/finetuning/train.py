@@ -13,13 +13,13 @@ import pickle
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
@@ -30,6 +30,7 @@ from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.encoder import (
     DEVICE_BATCH_SIZE,
     Inputs,
+    Report,
     encode,
     has_passages,
     load_config,
@@ -53,7 +54,7 @@ from datacreate.formats.reader import has_rows
 from datacreate.formats.task_format import load_format
 from datacreate.hardware import check_build, usable_cores, visible_gpus
 from datacreate.libraries import configure_process, quiet
-from datacreate.messages import Notify, SilentProgress, no_notify
+from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
 from datacreate.settings import CommaList, setting
 from datacreate.signals import caught_signals
 
@@ -110,16 +111,6 @@ class TrainConfig(FormatOptions):
     @property
     def selection(self) -> Selection:
         return self.model_selection or ("human" if self.recipe.name == "paper" else "held-out")
-
-
-class StepProgress(Protocol):
-    """Receives the progress of trainings, evaluations and zero-shot answers."""
-
-    def notify(self, text: str) -> None:
-        """Show a line once."""
-
-    def step(self, what: str, done: int, total: int, score: float | None) -> None:
-        """After each step of `what`; `score` is the best selection score so far, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -263,9 +254,6 @@ def encode_inputs(config: TrainConfig, prepared: Prepared) -> Inputs:
 
 Trial = tuple[int, float]
 """Seed and learning rate."""
-
-Report = Callable[[str, int, int, float | None], None]
-"""As `StepProgress.step`."""
 
 
 def _best_models(
