@@ -1,4 +1,4 @@
-"""Shortcuts and diversity of a run's rows, beside those of the human train set.
+"""Measures shortcuts and diversity of a run's rows, and of the human train set for comparison.
 
 Computed on demand from the log and the imported benchmark, on bounded samples drawn by seed. The result is
 plain JSON (shares in [0, 1]):

@@ -36,7 +36,7 @@ _TRUE = {"1", "on", "yes", "true"}
 
 
 def go_offline() -> None:
-    """Set all of them for this process and its children; a second call changes nothing."""
+    """Set NO_DOWNLOADS and NO_TELEMETRY for this process and its children; a second call changes nothing."""
     ours = {name for name in os.environ.get(OURS, "").split(",") if name in os.environ}
     ours |= {name for name in NO_DOWNLOADS if os.environ.get(name, "").lower() not in _TRUE}
     os.environ.update(NO_DOWNLOADS | NO_TELEMETRY)

@@ -48,7 +48,7 @@ from datacreate.verification.scoring import VerifyMode
 DEFAULT_NUM_EXAMPLES = 5
 """Examples per request, as in the paper; fewer if they do not fit the context length."""
 
-MIN_GENERATIONS = 10
+MIN_REQUESTS_PER_CHAIN = 10
 """Requests in each chain, if all examples are accepted: with fewer, most examples are children of the root."""
 
 MAX_GROWTH = 2
@@ -73,7 +73,7 @@ class RunInputs:
     verify: VerifyMode
     test_sets: tuple[DecontaminationSet, ...]  # for decontamination
     stored: RunConfig | None  # of the run in the directory
-    identity: dict[str, Any]  # the fields of `RunSpec` that depend on neither
+    identity: dict[str, Any]  # the fields of `RunSpec` that need no model and no server
     passages: Passages | None = None  # of the user's documents
 
 
@@ -235,8 +235,11 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
 def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
     used, number = spec.num_chains or math.ceil(count / spec.num_examples), len(spec.examples)
     if used < number and spec.shots == 1:
-        what = "chains start from" if spec.num_chains else "requests show"
-        yield f"{used} {what} the first {used} of {number} formatting examples only; a larger --count uses more of them"
+        kind = "chain" if spec.num_chains else "request"
+        yield (
+            f"only the first {used} of {number} formatting examples are used, one by each {kind}; a larger --count "
+            "uses more of them"
+        )
     verification = spec.verification
     generators = {spec.model_sha256, *(generator.sha256 for generator in spec.mixture)}
     if verification and verification.model_sha256 in generators:
@@ -328,7 +331,7 @@ def default_chains(
     """
     if find_strategy(config.strategy).queue != "chain":
         return None
-    deep = 1 if config.recipe == "paper" else config.count // (MIN_GENERATIONS * num_examples)
+    deep = 1 if config.recipe == "paper" else config.count // (MIN_REQUESTS_PER_CHAIN * num_examples)
     # One for each root, as long as no more than half of the set are children of roots.
     of_roots = min(num_roots, config.count // (2 * num_examples))
     return config.num_chains or max(1, min(deep, usable), of_roots)

@@ -164,7 +164,9 @@ def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
     if requested == "off":
         return requested
     if requested == "relabel" and format.roles.tools:
-        raise UsageError("--verify relabel: another function takes other arguments; use --verify drop")
+        raise UsageError(
+            "--verify relabel: a call cannot be relabeled (other functions take other arguments); use --verify drop"
+        )
     flag = f"--verify {config.verify}" if config.verify else f"--verifier {config.verifier}"
     check_scorable(format, flag)
     return requested

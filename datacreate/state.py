@@ -100,23 +100,23 @@ class RunState:
         plan: RunPlan,
         count: int,
         filters: Sequence[Filter],
-        accepted: PassedVectors | None = None,
+        vectors: PassedVectors | None = None,
     ) -> None:
         spec = plan.spec
         self._plan = plan
         self._count = count
         self._filters = filters
-        self._embedder = accepted.embedder if accepted else None
+        self._embedder = vectors.embedder if vectors else None
         self._format = plan.encoding.format
         self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
         self._schema = lru_cache(maxsize=1024)(self._build_schema)
         self._verification = spec.verification
-        vectors = accepted if plan.strategy.queue == "coverage" else None
-        self._queue = _make_queue(plan, count, vectors)
+        coverage_vectors = vectors if plan.strategy.queue == "coverage" else None
+        self._queue = _make_queue(plan, count, coverage_vectors)
         self._shots = Shots(plan.roots, spec.shots, self._format)
         self.seed = spec.seed
         self.stats = RunStats.of(spec, self._format)
-        self._acceptance = Acceptance(plan, count, filters, self.stats, vectors)
+        self._acceptance = Acceptance(plan, count, filters, self.stats, coverage_vectors)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far
         self._rate = _FIRST_RATE * spec.num_examples  # examples of a request that are accepted, or wait
@@ -136,7 +136,7 @@ class RunState:
     def _make_request(self, parent: Parent) -> None:
         labels, pseudo_labels = None, self._acceptance.pseudo_labels
         if (quotas := self._acceptance.quotas) and not pseudo_labels:
-            rng = self._rng("deal", self._requests)  # the word is part of the seed: do not change it
+            rng = self._rng("deal", self._requests)  # "deal" is part of the seed: do not rename it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
         values = self._acceptance.attributes.assign(
             self._requests, self._rate / _REQUEST_MARGIN, self._rng("attributes", self._requests)
@@ -279,11 +279,12 @@ class RunState:
         """The next commit of waiting examples, if the label-noise check has decided; see `Acceptance.release`."""
         return self._acceptance.release()
 
-    def _choose_parents(self, pending: PendingRequest, accepted: Sequence[Candidate]) -> Sequence[int]:
-        if not accepted:
+    def _choose_parents(self, pending: PendingRequest, passed: Sequence[Candidate]) -> Sequence[int]:
+        """Indices into `passed`, the children of the request that passed the filters."""
+        if not passed:
             return ()
         parent = self._plan.text_of(pending.example)
-        children = [candidate.text for candidate in accepted]
+        children = [candidate.text for candidate in passed]
         return self._plan.strategy.choose(
             parent, children, self._rng("choose", pending.number), self._embedder
         )

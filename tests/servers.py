@@ -28,7 +28,7 @@ MODEL = "scripted"
 
 _CONTEXT = 4096
 _LETTER = re.compile(r"Answer with the letter ([A-Z])\.")
-_NAMES = re.compile(r"Answer with one of: (.*)\.$")
+_NAMES = re.compile(r"Answer with one of: (.*)\.$", re.MULTILINE)
 _OPTIONS = re.compile(r"^([A-Z])\. ", re.MULTILINE)
 
 

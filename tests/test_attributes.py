@@ -109,7 +109,7 @@ WRONG = {
     "length:\n  short:\n    words: [9, 2]": ": length.short: words: the first number is larger than the second",
     "length: {words: [0, 2]}": ": length.words.0: write it as",
     "length: {words: 5}": ": length.words: write it as",
-    "length: {words: [5, 9]}\nsize: {words: [5, 9]}": ": size: length also has words; give one range",
+    "length: {words: [5, 9]}\nsize: {words: [5, 9]}": ": size: length also has words; give them to one dimension",
     "a: [x": ": not valid YAML at line 1, column 6",
 }  # fmt: skip
 

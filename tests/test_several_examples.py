@@ -292,10 +292,8 @@ def test_a_chain_without_children_returns_to_the_next_root(tmp_path: Path, model
 def test_a_run_too_small_for_its_examples_says_how_many_it_uses(tmp_path: Path, model: str) -> None:
     notes: list[str] = []
     make(tmp_path, model, example=questions(9), count=20, notify=notes.append)
-    assert (
-        "4 requests show the first 4 of 9 formatting examples only; a larger --count uses more of them"
-        in notes
-    )
+    used = "only the first 4 of 9 formatting examples are used, one by each request"
+    assert f"{used}; a larger --count uses more of them" in notes
 
 
 # Prompts

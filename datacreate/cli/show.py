@@ -174,16 +174,16 @@ def _print_fields(fields: Any) -> None:
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
-    from datacreate import metrics as tables
+    from datacreate import metrics as metric_tables
 
     if not metrics["rows"]:
         return
     if metrics["no_shortcuts"]:
         echo(f"shortcuts: not measured, {metrics['no_shortcuts']}")
-    for columns, rows in (tables.shortcut_table(metrics), tables.diversity_table(metrics)):
+    for columns, rows in (metric_tables.shortcut_table(metrics), metric_tables.diversity_table(metrics)):
         if rows:
             print_columns((columns, *rows))
             echo()
-    for warning in tables.warnings(metrics):
+    for warning in metric_tables.warnings(metrics):
         echo(f"warning: {warning}", fg="yellow")
-    echo(tables.basis(metrics))
+    echo(metric_tables.basis(metrics))

@@ -19,11 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import chain, count, islice
+from itertools import count, islice
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 from rensa import RMinHash
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
@@ -37,7 +36,7 @@ from datacreate.corpus.documents import (
 )
 from datacreate.errors import RunError, RunMismatch, UsageError
 from datacreate.files import replaced, storage_error
-from datacreate.filters.near import Hashes, LshIndex, shingles
+from datacreate.filters.near import LshIndex, hash_bands, shingles
 from datacreate.formats.example import one_line
 
 SIMILAR = 0.8
@@ -48,8 +47,6 @@ _MIN_SHARE = 8
 
 _BANDS, _ROWS_PER_BAND = 16, 8
 """Bands of MinHash values: they find 95 % of the pairs at `SIMILAR`, and nearly all above 0.85."""
-
-_POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, _ROWS_PER_BAND + 1, dtype=np.uint64)
 
 _PASSAGE_MARGIN = 1.25
 """So many times the passages that the examples need are used, as some give no valid one."""
@@ -126,7 +123,7 @@ class Passages:
     @cached_property
     def _order(self) -> array[int]:
         """The passages in the order in which they are assigned."""
-        rng = random.Random(f"{self._seed}:passages")  # the word is part of the seed: do not change it
+        rng = random.Random(f"{self._seed}:passages")  # "passages" is part of the seed: do not rename it
         numbers = iter(range(len(self)))
         queues = [list(islice(numbers, size)) for size in self._about.passages]
         rng.shuffle(queues)
@@ -221,10 +218,8 @@ def _write(file: IO[bytes], files: Sequence[Path], options: CorpusOptions) -> li
     the user. Raises UsageError if there is no passage."""
     notes: dict[Path, str] = {}
     left_out, documents, used = Counter[str](), Counter[int](), set[Path]()
-    index, starts = (
-        LshIndex(_BANDS),
-        array("q", [0]),
-    )  # of each passage; an empty line of one that is left out
+    index = LshIndex(_BANDS)
+    starts = array("q", [0])  # of the line of each passage, which is empty for one that is left out
 
     def shingles_of(row: int) -> set[str]:
         line = os.pread(file.fileno(), starts[row + 1] - starts[row], starts[row])
@@ -233,7 +228,8 @@ def _write(file: IO[bytes], files: Sequence[Path], options: CorpusOptions) -> li
     cut = _cut(files, options, notes, left_out)
     while batch := list(islice(cut, _BATCH)):
         tokens = [shingles(passage.text) for _, _, passage in batch]
-        index.add(bands := _bands(tokens))
+        signatures = RMinHash.digest_matrix_from_token_sets(tokens, _BANDS * _ROWS_PER_BAND, 1).to_rows()
+        index.add(bands := hash_bands(signatures, _BANDS))
         for (path, document, passage), own, found in zip(batch, tokens, index.find(bands), strict=True):
             earlier = [row for row in found if row < len(starts) - 1]
             if any(_are_similar(set(own), shingles_of(row)) for row in earlier):
@@ -274,15 +270,6 @@ def _cut(
                     left_out["too short"] += 1
                 else:
                     yield file, number, passage
-
-
-def _bands(tokens: Sequence[Sequence[str]]) -> Hashes:
-    """The hash of each band of passages with these shingles, (n, _BANDS)."""
-    size = _BANDS * _ROWS_PER_BAND
-    digests = RMinHash.digest_matrix_from_token_sets(tokens, size, 1).to_rows()
-    signatures = np.fromiter(chain.from_iterable(digests), np.uint64, len(tokens) * size)
-    bands = (signatures.reshape(len(tokens), _BANDS, -1) @ _POWERS) >> np.uint64(32)
-    return bands.astype(np.uint32)
 
 
 def _are_similar(one: set[str], other: set[str]) -> bool:

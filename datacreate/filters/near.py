@@ -129,11 +129,7 @@ class NearIndex:
         """The hash of each band of all inputs of an example together, (n, BANDS)."""
         size = BANDS * self._rows_per_band
         merged = [list(chain.from_iterable(each)) for each in rows]
-        digests = RMinHash.digest_matrix_from_token_hash_sets(merged, size, _SEED).to_rows()
-        signatures = np.fromiter(chain.from_iterable(digests), np.uint64, len(rows) * size)
-        powers = _POWERS[: self._rows_per_band]
-        bands = (signatures.reshape(len(rows), BANDS, -1) @ powers) >> np.uint64(32)
-        return bands.astype(np.uint32)
+        return hash_bands(RMinHash.digest_matrix_from_token_hash_sets(merged, size, _SEED).to_rows(), BANDS)
 
 
 def _hash_shingles(inputs: Sequence[str], among: str) -> Hashed:
@@ -187,6 +183,13 @@ def rows_per_band(threshold: float) -> int:
     """
     fitting = [r for r in range(1, MAX_ROWS_PER_BAND + 1) if 1 - (1 - threshold**r) ** BANDS >= MIN_RECALL]
     return max(fitting, default=1)
+
+
+def hash_bands(signatures: Sequence[Sequence[int]], bands: int) -> Hashes:
+    """The hash of each band of MinHash signatures of at most `MAX_ROWS_PER_BAND` values per band, (n, bands)."""
+    values = np.fromiter(chain.from_iterable(signatures), np.uint64, sum(map(len, signatures)))
+    values = values.reshape(len(signatures), bands, -1)
+    return ((values @ _POWERS[: values.shape[2]]) >> np.uint64(32)).astype(np.uint32)
 
 
 def shingles(text: str) -> list[str]:

@@ -20,7 +20,7 @@ from datacreate.filters.base import Filter, FilterInputs, FilterSettings
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.selection.passed_vectors import to_float16, to_float64
 
-Rows = NDArray[Any]
+Vector = NDArray[Any]
 
 MAX_EXACT = 20_000
 """Up to this number of rows, all are compared; above it, the graph is faster."""
@@ -82,7 +82,9 @@ class SemanticDuplicates(Filter):
         self._numbers.append(number)
 
 
-def most_similar(vector: Rows, rows: Iterable[int], vector_of: Callable[[int], Rows]) -> tuple[int, float]:
+def most_similar(
+    vector: Vector, rows: Iterable[int], vector_of: Callable[[int], Vector]
+) -> tuple[int, float]:
     """Of some rows the one with the highest cosine (the first of equals), and the cosine: of rounded vectors, so that
     it is the same on every machine."""
     a = to_float64(vector)

@@ -2,7 +2,7 @@
 
 example.py             Example, and the formatting example from a file
 reader.py              the rows of a file
-options.py             --format, --inputs, --answer, --labels, ..., and what they change
+options.py             --format, --inputs, --answer, --labels, --example, ..., and what they change
 infer.py               the format of an example; infer_answers.py: answer, options; infer_rows.py: of many rows
 declare.py             the format of --format or of named fields, without an example
 infer_checks.py        refuses examples and options from which no right format can be inferred

@@ -1,4 +1,4 @@
-"""What the user says about examples and their fields: the options of commands that read examples, and their values."""
+"""The options of commands that read examples (`--format`, `--inputs`, `--example`, ...), and what they change."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ class FormatOptions(Settings):
         "Field with a list of possible answers.", "input", metavar="FIELD", shown_default="as for --answer"
     )
     ignore: Fields = setting(
-        "Fields that nothing uses; the model does not write them.", "input", default=(), metavar="FIELD,..."
+        "Fields that are not inputs and that the model does not write; they keep their value.",
+        "input",
+        default=(),
+        metavar="FIELD,...",
     )
     labels: Pairs = setting("All values that a field may have.", "input", default={}, metavar="FIELD=a,b,c")
     label: tuple[str, ...] = setting(
@@ -62,7 +65,7 @@ class FormatOptions(Settings):
         "Range of a numeric field.", "input", default={}, flag="--range", metavar="FIELD=1..5"
     )
     turns: int | None = setting(
-        "Conversations: messages of the user, each with its answer.",
+        "Conversations: number of user messages, each with its answer.",
         "input",
         gt=0,
         shown_default="as in the example",
@@ -73,7 +76,7 @@ class FormatOptions(Settings):
         beside = ("format", "turns") if turns else ("format",)
         names = (name for name in FormatOptions.model_fields if name not in beside)
         if self.format is not None and (flag := self.changed(names)):
-            raise UsageError(f"{flag} is for formats without --format; write it into the --format file")
+            raise UsageError(f"{flag} cannot be combined with --format; write it into the format file")
 
     @property
     def range_schema(self) -> dict[str, Any]:
@@ -94,7 +97,7 @@ _Source = Path | dict[str, Json]
 """A file with formatting examples, or the values of one."""
 
 
-def several(value: Any) -> tuple[Any, ...]:
+def as_tuple(value: Any) -> tuple[Any, ...]:
     """One file or example, or a sequence of them, as a sequence."""
     return (value,) if isinstance(value, (str, Path, dict)) else tuple(value or ())
 
@@ -102,7 +105,7 @@ def several(value: Any) -> tuple[Any, ...]:
 class ExampleOptions(Settings):
     """What the data should be like: formatting examples, from files or from a benchmark, and an instruction."""
 
-    example: Annotated[_Source | tuple[_Source, ...], BeforeValidator(several)] = setting(
+    example: Annotated[_Source | tuple[_Source, ...], BeforeValidator(as_tuple)] = setting(
         "File with formatting examples: a JSON object, or rows as JSONL, JSON, CSV, TSV or Parquet. Repeat the option "
         "for more.",
         "input",
@@ -144,7 +147,7 @@ class ExampleOptions(Settings):
     @property
     def sources(self) -> tuple[_Source, ...]:
         """The files and the values of the formatting examples."""
-        return several(self.example)
+        return as_tuple(self.example)
 
     @model_validator(mode="after")
     def _check_example(self) -> Self:

@@ -2,7 +2,7 @@
 
 The right answer is one of the fixed labels, or one of the example's own options. The answer field can hold the option
 itself, its position (from 0 or 1, as a number or a text), its letter, or its key in a list beside the options.
-`Answers` hides the difference: a choice is always an index.
+`Answers` hides the difference: a choice is always an index. `draw_balanced` draws examples with balanced labels.
 """
 
 from __future__ import annotations
@@ -41,22 +41,23 @@ class Roles:
 
     def single(self) -> dict[str, FieldPath]:
         """The roles of one field each."""
-        return {role: path for role, path in vars(self).items() if path and role not in LISTS}
+        return {role: path for role, path in vars(self).items() if path and role not in LIST_ROLES}
 
     def named(self) -> dict[str, str]:
         """The roles that have a field, with dotted paths for messages."""
-        lists = {role: ", ".join(map(dotted, getattr(self, role))) for role in LISTS}
+        lists = {role: ", ".join(map(dotted, getattr(self, role))) for role in LIST_ROLES}
         named = {**lists, **{role: dotted(path) for role, path in self.single().items()}}
         return {role: named[role] for role in vars(self) if named.get(role)}
 
     def document(self) -> dict[str, Json]:
         """The roles as a format file writes them."""
-        lists = {role: [_written(path) for path in getattr(self, role)] for role in LISTS}
+        lists = {role: [_written(path) for path in getattr(self, role)] for role in LIST_ROLES}
         lists = {role: paths for role, paths in lists.items() if paths}
         return {**lists, **{role: _written(path) for role, path in self.single().items()}}
 
 
-LISTS = ("inputs", "tags", "ignored")
+LIST_ROLES = ("inputs", "tags", "ignored")
+"""The roles that several fields can have."""
 
 
 def _written(path: FieldPath) -> Json:
@@ -66,7 +67,7 @@ def _written(path: FieldPath) -> Json:
 _PATH = {"type": ["string", "array"], "items": {"type": "string"}}
 _PATHS = {"type": "array", "items": _PATH}
 ROLES_SCHEMA = {
-    "properties": {role: _PATHS if role in LISTS else _PATH for role in vars(Roles())},
+    "properties": {role: _PATHS if role in LIST_ROLES else _PATH for role in vars(Roles())},
     "additionalProperties": False,
     "type": "object",
 }

@@ -1,4 +1,4 @@
-"""Questions about a JSON Schema: is a field constant, does it have fixed labels, where is its free text.
+"""Functions on JSON Schemas: is a field constant, does it have fixed labels, where is its free text, which fits values.
 
 Schemas have no `$ref` here: schema_keywords.py resolves them. `properties` lists all properties of an object. Schemas
 and objects are dicts: `isinstance` with Mapping takes ten times as long, and these functions run for every example.

@@ -40,7 +40,7 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.infer_checks import check_alike
-from datacreate.formats.roles import LISTS, ROLES_SCHEMA, Answers, Roles, codes, first_code
+from datacreate.formats.roles import LIST_ROLES, ROLES_SCHEMA, Answers, Roles, codes, first_code
 from datacreate.formats.rules import (
     ROLES_OF_RULE,
     Rule,
@@ -85,7 +85,10 @@ _EXTENSION = {
 
 @dataclass(frozen=True)
 class TaskFormat:
-    """A format, bound to the formatting example. Fields are written in the order of `properties`."""
+    """The schema of an example and the roles of its fields; `bind` specializes it to the formatting example.
+
+    Fields are written in the order of `properties`.
+    """
 
     name: str
     schema: Mapping[str, Json]
@@ -140,12 +143,8 @@ class TaskFormat:
             "x-datacreate": {"roles": self.roles.document(), "rules": sorted(self.rules)},
         }
 
-    def free_texts(self, values: Mapping[str, Json]) -> list[str]:
-        """The texts of an example that the model worded: no constants, no enumerations."""
-        return free_texts(values, self.schema)
-
     def _texts(self, path: FieldPath, values: Mapping[str, Json]) -> list[str]:
-        """The texts of an input; an input without free text, such as a number, is a text of its own."""
+        """The texts of an input; the values of an input without free text, such as a number, count as texts."""
         value = value_at(values, path)
         if path in self._plain_inputs and isinstance(value, str):
             return [value]
@@ -291,7 +290,7 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
 def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
     found: dict[str, Any] = {}
     for role, written in given.items():
-        listed = written if role in LISTS else [written]
+        listed = written if role in LIST_ROLES else [written]
         paths = [tuple(path.split(".") if isinstance(path, str) else path) for path in listed]
         for path in paths:
             try:
@@ -302,7 +301,7 @@ def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
             if role == "options" and not _is_list(field_schema):
                 why = f"the role options names {dotted(path)}, which is not a list; name a list"
                 raise FormatError(f"{name}: {why}")
-        found[role] = tuple(paths) if role in LISTS else paths[0]
+        found[role] = tuple(paths) if role in LIST_ROLES else paths[0]
     roles = Roles(**found)
     inputs = roles.inputs if "inputs" in given else default_inputs(schema, roles)
     return replace(roles, inputs=inputs)

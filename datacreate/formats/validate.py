@@ -1,4 +1,4 @@
-"""From a completion to valid examples and rejects, and the reasons for which an example is rejected.
+"""Parses a completion into valid examples and rejects, and lists the reasons for which an example is rejected.
 
 `parse_completion` extracts the JSON array and reads its items; a truncated array still yields its complete items.
 `validate_example` checks what the grammar does not ensure: all keywords with `jsonschema`, the text itself (blank,
@@ -21,13 +21,12 @@ from datacreate.formats.example import Example, Json, dotted, find_unsupported_v
 from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
 from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS, describe_error
-from datacreate.formats.schema_utils import normalize_values
+from datacreate.formats.schema_utils import free_texts, normalize_values
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
 MAX_REJECT_CHARS = 400
 """Longer texts of rejects are cut."""
-
 
 MIN_COPIED_WORDS = 8
 """A shorter input, such as a term, may be a part of the passage that it is about."""
@@ -47,21 +46,19 @@ class Reason(StrEnum):
     ANSWER_NOT_IN_OPTIONS = "answer_not_in_options"
     ANSWER_NOT_IN_CONTEXT = "answer_not_in_context"
     DUPLICATE_OPTIONS = "duplicate_options"
-    ANSWER_REPEATS_INPUT = (
-        "answer_repeats_input"  # the same text, though the formatting example answers with another
-    )
+    ANSWER_REPEATS_INPUT = "answer_repeats_input"  # and that of the formatting example does not
     EQUAL_ANSWERS = "equal_answers"  # the rejected answer says the same as the chosen one
     WRONG_TURNS = "wrong_turns"  # user and assistant do not alternate
     WRONG_TAGS = "wrong_tags"  # not one tag for each token
     INVALID_CALL = "invalid_call"  # of no tool, or with arguments that the tool does not take
     WRONG_LENGTH = "wrong_length"  # more or fewer words than the attributes of its request ask for
     COPIED_EXAMPLE = "copied_example"  # same text as an example, or a part of the passage, that it was shown
-    DUPLICATE = "duplicate"  # same normalized text as an earlier example
+    DUPLICATE = "duplicate"  # same normalized inputs as an earlier example
     NEAR_DUPLICATE = "near_duplicate"  # few words differ from an earlier example
     SEMANTIC_DUPLICATE = "semantic_duplicate"  # same meaning as an earlier example
     CONTAMINATED = "contaminated"  # repeats a row of a test set
     REJECTED_BY_VERIFIER = "rejected_by_verifier"  # the verifier finds another answer more probable
-    OVER_QUOTA = "over_quota"  # its label has as many examples as it may have
+    OVER_QUOTA = "over_quota"  # its label, or a value of its attributes, has all its examples
     NOT_NEEDED = "not_needed"  # valid, but the requested count was reached
 
 
@@ -78,7 +75,6 @@ _REASON_OF_RULE = {
 _INVALID = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffd-\uffff]")
 _VISIBLE = re.compile(r"[^\s\u00ad\u115f\u1160\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2800\u3164\ufeff]")
 _WORD = re.compile(r"[^\W_]|[\u2190-\u2bff\U0001f000-\U0001faff]")  # a letter, a digit, an arrow, an emoji
-
 
 _DECODER = json.JSONDecoder()
 _BEFORE_ITEM = re.compile(r"[ \t\r\n,]*")
@@ -103,9 +99,7 @@ class Candidate:
     key: str  # all inputs, normalized: examples with equal keys are exact duplicates
     text: str  # as `TaskFormat.compared_text` gives it
     passage: str = ""  # one of the inputs; empty if the format has none
-    passage_id: str = (
-        ""  # of a passage that was given to the model: only examples about the same one are similar
-    )
+    passage_id: str = ""  # of a given passage: only examples about the same one are compared
 
     @property
     def question(self) -> str:
@@ -202,7 +196,7 @@ def validate_example(
     except KeyError as missing:  # a schema may allow what the roles of its fields do not
         found = Reason.SCHEMA_VIOLATION, f"the field {missing.args[0]} is missing"
     except TypeError:
-        found = Reason.SCHEMA_VIOLATION, f"a field has not the type of the format {format.name}"
+        found = Reason.SCHEMA_VIOLATION, f"a field has another type than in the format {format.name}"
     return found if isinstance(found, Candidate) else Reject(found[0], shorten(values), found[1])
 
 
@@ -230,7 +224,7 @@ def copies_passage(candidate: Candidate) -> bool:
 def _checked(
     values: Mapping[str, Json], format: TaskFormat, allow_empty: bool
 ) -> Candidate | tuple[Reason, str]:
-    texts = format.free_texts(values)
+    texts = free_texts(values, format.schema)
     if any(map(_INVALID.search, texts)):
         return Reason.INVALID_CHARACTERS, ""
     if message := find_unsupported_value(values):

@@ -1,4 +1,7 @@
-"""Metrics of a set: diversity and shortcuts. Here: all of them (see `dataset_metrics`) as tables, beside human rows."""
+"""Metrics of a set: diversity.py and shortcuts.py measure them.
+
+This file shows what `dataset_metrics` collected as tables, beside the metrics of human rows.
+"""
 
 from __future__ import annotations
 

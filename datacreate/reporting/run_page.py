@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from datacreate import metrics as tables
+from datacreate import metrics as metric_tables
 from datacreate.dataset_metrics import sampled
 from datacreate.filters.near import NearIndex
 from datacreate.formats.example import Example, Json, field_text, value_at
@@ -79,7 +79,7 @@ def write_run_page(
     run: RunDirectory,
     path: Path,
     summary: Mapping[str, Any],
-    metrics: tables.Metrics,
+    metrics: metric_tables.Metrics,
     notify: Notify = no_notify,
 ) -> None:
     """Write the page of a run to `path`; an older page is replaced.
@@ -92,7 +92,7 @@ def write_run_page(
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: tables.Metrics) -> str:
+def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: metric_tables.Metrics) -> str:
     """The page as HTML."""
     spec, format, total = (config := run.read_config()).spec, config.format, summary["accepted"]
     view = RowView(format)
@@ -114,7 +114,7 @@ def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: tables.Metr
         run=str(run.path),
         summary=summary,
         fields={name: text for name, text in summary_fields(summary).items() if name not in _CHARTS},
-        warnings=[*filter(None, warnings), *tables.warnings(metrics)],
+        warnings=[*filter(None, warnings), *metric_tables.warnings(metrics)],
         size=_SIZE,
         examples=[_fields(values) for values in spec.examples[:MAX_BARS]],
         samples=[(at + 1, _fields(rows[at])) for at in sorted(shown & rows.keys())],
@@ -132,8 +132,8 @@ def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: tables.Metr
         lengths=length_chart(sampled(run.commits(), 0)[0], view),
         shortcuts=shortcut_chart(metrics),
         no_shortcuts=metrics["no_shortcuts"],
-        diversity=tables.diversity_table(metrics),
-        basis=tables.basis(metrics),
+        diversity=metric_tables.diversity_table(metrics),
+        basis=metric_tables.basis(metrics),
     )
 
 
@@ -221,7 +221,7 @@ def length_chart(rows: Sequence[Mapping[str, Json]], view: RowView) -> Chart:
     return _histogram(f"Words per text (longer texts count as {MAX_WORDS})", counts, view.legend)
 
 
-def shortcut_chart(metrics: tables.Metrics) -> Chart:
+def shortcut_chart(metrics: metric_tables.Metrics) -> Chart:
     """What each shortcut alone gets right, with marks at chance and at human rows."""
     human = {row["name"]: row["score"] for row in (metrics["human"] or {}).get("shortcuts", ())}
     bars = [
@@ -235,7 +235,7 @@ def shortcut_chart(metrics: tables.Metrics) -> Chart:
         for row in metrics["shortcuts"]
     ]
     note = "The share of rows that a model gets right without the task. Marks: chance" + (
-        f" and {tables.human_name(metrics)}." if human else "."
+        f" and {metric_tables.human_name(metrics)}." if human else "."
     )
     return Chart("Shortcuts", bars, note)
 

@@ -1,1 +1,7 @@
-"""People decide about the rows of a run: in a terminal program, or in a spreadsheet."""
+"""Review: people accept, reject or edit the rows of a run.
+
+rows.py         the rows, their order and their flags
+session.py      checks and stores decisions
+app.py          the terminal program
+spreadsheet.py  CSV export and import
+"""

@@ -123,7 +123,7 @@ def _dimensions(document: Any) -> Attributes:
     dimensions = tuple(_dimension(str(name).strip(), entry) for name, entry in document.items())
     with_words = [each.name for each in dimensions if any(value.words for value in each.values)]
     if with_words[1:]:
-        raise UsageError(f"{with_words[1]}: {with_words[0]} also has words; give one range for each example")
+        raise UsageError(f"{with_words[1]}: {with_words[0]} also has words; give them to one dimension only")
     return dimensions
 
 
@@ -150,7 +150,7 @@ def _dimension(name: str, document: Any) -> Dimension:
         )
     if len(entries) < 2 and not any(entry.words for entry in entries.values()):
         raise UsageError(
-            f"{name}: give at least two values; what all examples have in common is an --instruction"
+            f"{name}: give at least two values, and write what all examples have in common into --instruction"
         )
     shares = {text: entry.share for text, entry in entries.items() if entry.share is not None}
     if missing := [text for text in entries if shares and text not in shares]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from datacreate import metrics as tables
+from datacreate import metrics as metric_tables
 from datacreate.checkpoints import UNSEEN
 from datacreate.messages import markdown, markdown_code, markdown_table, visible
 from datacreate.runs.config import RunSpec
@@ -27,7 +27,7 @@ _DUPLICATES = {"near": "examples that differ in a few words", "semantic": "parap
 def dataset_card(
     spec: RunSpec,
     summary: Mapping[str, Any],
-    metrics: tables.Metrics | None = None,
+    metrics: metric_tables.Metrics | None = None,
     use: Mapping[str, Any] | None = None,
 ) -> str:
     """The card as Markdown; all text from the example, the models and the server is escaped.
@@ -66,11 +66,11 @@ def dataset_card(
         ],
         same_model="which also wrote the examples" if same else "which did not write the examples",
         unchecked=", ".join(said for name, said in _DUPLICATES.items() if name not in on),
-        shortcuts=tables.shortcut_table(metrics) if metrics else None,
-        diversity=tables.diversity_table(metrics) if metrics else None,
-        warnings=tables.warnings(metrics) if metrics else [],
+        shortcuts=metric_tables.shortcut_table(metrics) if metrics else None,
+        diversity=metric_tables.diversity_table(metrics) if metrics else None,
+        warnings=metric_tables.warnings(metrics) if metrics else [],
         use=use,
-        basis=tables.basis(metrics) if metrics else "",
+        basis=metric_tables.basis(metrics) if metrics else "",
     )
 
 

@@ -21,7 +21,7 @@ from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.base import DecontaminationSetRef, FilterSettings
 from datacreate.formats.example import Example, Json
-from datacreate.formats.options import ExampleOptions, FormatOptions, several
+from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import JsonPairs, OrOff, Settings, Shares, setting
@@ -35,9 +35,10 @@ AUTO = "auto"
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
 _SET_BY_DATACREATE = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
-
+"""Arguments of the chat template that a server does not take from a user."""
 
 _NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "label_noise_check", "shots")
+"""Settings that `--recipe paper` refuses."""
 
 
 class IdentitySettings(Settings):
@@ -51,12 +52,12 @@ class IdentitySettings(Settings):
     )
     recipe: CreateRecipe = setting(
         "Defaults of --strategy and --verify. best: coverage (tree without its embedding model), labels verified; "
-        "fast: tree, not verified; paper: tree, without all improvements over the paper.",
+        "fast: tree, not verified; paper: the method of the paper, with tree.",
         "strategy",
         default="best",
     )
     max_parent_uses: int = setting(
-        "tree, coverage: prompts made from one example while no other example is waiting.",
+        "tree, coverage: how many prompts may have the same parent while no other parent is waiting.",
         "strategy",
         default=8,
         gt=0,
@@ -116,7 +117,7 @@ class SamplingOptions(Settings):
         "Penalty on tokens that occurred before; above 1 it discourages them.", gt=0
     )
     max_tokens: int | None = _sampling(
-        "Maximum number of tokens in one answer.", gt=0, shown_default="from the longest example"
+        "Maximum number of tokens in one completion.", gt=0, shown_default="from the longest example"
     )
 
 
@@ -182,7 +183,7 @@ class CreateConfig(
         "Run directory; the same command resumes the run in it.",
         "output",
         metavar="DIR",
-        shown_default="runs/EXAMPLE-STRATEGY, or -RECIPE; without an example from benchmark, instruction or format",
+        shown_default="runs/NAME-STRATEGY or runs/NAME-RECIPE; NAME from the example, benchmark, instruction or format",
         validate_default=True,
     )
     num_examples: int | None = setting(
@@ -198,7 +199,7 @@ class CreateConfig(
         "random, diverse, similar: independent chains of prompts, with one request in flight each.",
         "strategy",
         gt=0,
-        shown_default="so many that each has at least 10 generations",
+        shown_default="as many as have at least 10 requests each",
     )
     label_ratio: Shares | None = setting(
         "Share of each label in the set; the shares add up to 1.",
@@ -277,7 +278,7 @@ def _run_name(values: Mapping[str, Any]) -> str:
     instruction = str(values.get("instruction"))
     if benchmark := values.get("benchmark"):
         return str(benchmark)
-    if sources := several(values.get("example")):
+    if sources := as_tuple(values.get("example")):
         if not isinstance(sources[0], (str, Path)):
             raise ValueError("--run-dir: give a run directory; only an example from a file has a default one")
         return Path(sources[0]).stem

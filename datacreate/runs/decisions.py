@@ -1,4 +1,4 @@
-"""What reviewers decide about the rows of a run, and what follows from it: records of the log, and their figures."""
+"""Decisions of reviewers about the rows of a run: their records in the log, and their statistics."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Decision:
         return replace(self, removed=earlier.removed, added=earlier.added)
 
     def values(self, written: dict[str, Json] | None) -> dict[str, Json] | None:
-        """The row that the model wrote as it is now; None if it is rejected."""
+        """The row after the decision, where the model wrote `written`; None if it is rejected."""
         return self.added or (None if self.removed else written)
 
     def line(self) -> str:

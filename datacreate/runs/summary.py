@@ -264,7 +264,7 @@ class RunStats:
 
 
 def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
-    """Why the set is not what its strategy is for; None if it is, or if the set is too small to be deep."""
+    """A warning if most examples are children of the roots; None if not, and for naive and small sets."""
     rows, children = sum(depths.values()), depths.get(1, 0)
     small = rows < MIN_REQUESTS * spec.num_examples
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:

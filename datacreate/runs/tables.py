@@ -27,10 +27,10 @@ _FORMULA = ("=", "+", "-", "@")
 Columns = Mapping[str, Schema]
 """The JSON Schema of each column."""
 
-Rows = Iterator[Mapping[str, Json]]
+RowIterator = Iterator[Mapping[str, Json]]
 
 
-def write_parquet(columns: Columns, rows: Rows, path: Path) -> str:
+def write_parquet(columns: Columns, rows: RowIterator, path: Path) -> str:
     """Write a Parquet file; returns a line about columns that became JSON text, or ""."""
     import pyarrow.parquet
 
@@ -41,7 +41,7 @@ def write_parquet(columns: Columns, rows: Rows, path: Path) -> str:
     return _note(columns)
 
 
-def write_datasets(columns: Columns, splits: Mapping[str, Rows], path: Path) -> str:
+def write_datasets(columns: Columns, splits: Mapping[str, RowIterator], path: Path) -> str:
     """Write a folder for `datasets.load_from_disk` with these splits; returns a line as `write_parquet`."""
     import datasets
 
@@ -55,7 +55,7 @@ def write_datasets(columns: Columns, splits: Mapping[str, Rows], path: Path) -> 
     return _note(columns)
 
 
-def write_csv(columns: Columns, rows: Rows, path: Path) -> str:
+def write_csv(columns: Columns, rows: RowIterator, path: Path) -> str:
     """Write a header and a line per row: texts as they are, null as an empty cell, other values as JSON text.
 
     Returns a line about cells that a spreadsheet would take for formulas, or "".
@@ -82,7 +82,7 @@ def _arrow_schema(columns: Mapping[str, Schema]) -> Any:
     return pa.schema([(name, pa.string() if found is None else found) for name, found in types.items()])
 
 
-def _batches(columns: Columns, rows: Rows, schema: Any) -> Iterator[Any]:
+def _batches(columns: Columns, rows: RowIterator, schema: Any) -> Iterator[Any]:
     as_text = {name for name, part in columns.items() if arrow_type(part) is None}
     while batch := list(islice(rows, _BATCH_ROWS)):
         arrays = []

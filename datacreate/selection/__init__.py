@@ -1,7 +1,7 @@
 """Selection: which formatting examples, and which examples that passed the filters, the next prompts show.
 
 strategies.py        the strategies; a new one is one function
-queue.py             the order of parents: chains, tree, farthest first, levels of the paper
+queue.py             the order of parents: chains, tree, farthest first, levels (the tree of the paper)
 embeddings.py        sentence embeddings and similarity
 passed_vectors.py    the embeddings of examples that passed the filters, in a file
 shots.py             the examples that a prompt shows beside the parent

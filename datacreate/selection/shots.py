@@ -38,7 +38,7 @@ class Shots:
             self._latest.extend(map(json.loads, lines))
 
     def replace(self, removed: Values | None, added: Values | None) -> None:
-        """Show a row no more that a reviewer has removed, but what the reviewer has put in its place."""
+        """Stop showing a row that a reviewer removed; show what the reviewer put in its place."""
         if removed and removed in self._latest:
             self._latest.remove(removed)
         if added and self._needs_latest:
@@ -46,7 +46,7 @@ class Shots:
 
     def draw(self, parent: Parent, rng: Random) -> tuple[Example, ...]:
         """The examples beside the parent, with balanced labels: roots in their order, so that equal sets give the same
-        text, then others. None for a parent without a line, whose prompt shows no example.
+        text, then others. Empty for a parent without a line: its prompt shows no example.
         """
         if not self._others or not parent.line:
             return ()

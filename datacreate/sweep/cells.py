@@ -173,14 +173,27 @@ class _Builder:
             prefix = f"{self.benchmark.name}-{short_name(generator)}"
             if ZERO_SHOT in conditions:
                 yield f"{prefix}-{ZERO_SHOT}", [self._zero_shot(f"{prefix}-{ZERO_SHOT}", generator)]
-            for condition in dict.fromkeys(condition.removeprefix(MIXED) for condition in conditions):
-                if (variant := plan.variant(condition)) is None:
-                    continue
+            for variants in self._created_sets():
+                first, variant = next(iter(variants.items()))
                 for seed in plan.example_seeds:
-                    name = f"{prefix}-{condition}-{seed}"
+                    name = f"{prefix}-{first}-{seed}"
                     created = self._creations(name, generator, variant, seed)
-                    rows = self._created_rows(created[-1], condition, variant, seed)
+                    rows = [
+                        row
+                        for item in variants.items()
+                        for row in self._created_rows(created[-1], *item, seed)
+                    ]
                     yield name, [*created, *self._trainings(name, rows)]
+
+    def _created_sets(self) -> list[dict[str, Variant]]:
+        """Condition -> variant, for each set: variants that differ only in `train` have the same one."""
+        names = dict.fromkeys(condition.removeprefix(MIXED) for condition in self.plan.conditions)
+        sets: dict[str, dict[str, Variant]] = {}
+        for name in names:
+            if variant := self.plan.variant(name):
+                key = variant.model_copy(update={"train": {}}).model_dump_json()
+                sets.setdefault(key, {})[name] = variant
+        return list(sets.values())
 
     def _human_rows(self, seed: int) -> list[_Rows]:
         """Nested samples of the human rows. All rows are the same for each seed: they appear once."""

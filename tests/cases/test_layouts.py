@@ -146,7 +146,7 @@ def test_layouts_that_need_more_say_so() -> None:
         infer_format(Example(TAGS))
     with pytest.raises(ExampleError, match=r"tags: .*add --labels tags=O,B-PER"):
         infer_format(Example(NAMED_TAGS))
-    with pytest.raises(UsageError, match="--verify relabel: another function takes other arguments"):
+    with pytest.raises(UsageError, match="--verify relabel: a call cannot be relabeled"):
         verify_mode(
             CreateConfig(example=CALL, count=1, run_dir=Path("run"), verify="relabel"),
             infer_format(Example(CALL)),

@@ -70,7 +70,7 @@ def test_named_fields_keep_the_roles_that_are_given() -> None:
         ({"inputs": "text", "ignore": "id"}, "--ignore: without an example"),
         ({"inputs": "text", "turns": 2}, "--turns: without an example"),
         ({"inputs": "text", "options": "o"}, "--options o: without an example"),
-        ({"format": "preference", "labels": "a=b,c"}, "--labels is for formats without --format"),
+        ({"format": "preference", "labels": "a=b,c"}, "--labels cannot be combined with --format"),
         ({"format": "preference", "turns": 2}, "not a conversation"),
     ],
 )

@@ -92,5 +92,5 @@ def test_a_file_without_a_format_is_an_error_that_names_the_first_line(tmp_path:
     path.write_text(json.dumps({"question": None}))
     with pytest.raises(UsageError, match=r"rows\.jsonl: the example has no field that can vary"):
         read_rows(path)
-    with pytest.raises(UsageError, match="--range is for formats without --format"):
+    with pytest.raises(UsageError, match="--range cannot be combined with --format"):
         read_rows(path, FormatOptions(format="multiple_choice", ranges={"x": "1..2"}))

@@ -107,6 +107,18 @@ def test_a_variant_can_improve_its_rows(bench: Bench) -> None:
         bench.sweep(variants=variants, conditions=["more"])
 
 
+def test_variants_that_differ_only_in_the_training_share_a_set(bench: Bench) -> None:
+    variants = {
+        "off": {"strategy": "tree", "create": {"verify": "soft"}},
+        "soft": {"strategy": "tree", "create": {"verify": "soft"}, "train": {"soft_labels": True}},
+        "other": {"strategy": "tree"},
+    }
+    assert trainings(bench, variants=variants, conditions=["off", "soft", "other"]) == {
+        "creak-writer-off-42": ["off-reader-10", "soft-reader-10"],
+        "creak-writer-other-42": ["other-reader-10"],
+    }
+
+
 def test_further_options_reach_create_and_train(bench: Bench) -> None:
     create, train, _ = commands(
         bench,
