@@ -24,7 +24,7 @@ from datacreate.formats.validate import (
     shorten,
 )
 from datacreate.plan import RunPlan
-from datacreate.quotas import AttributeQuotas, Quotas
+from datacreate.quotas import RunQuotas
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
@@ -72,11 +72,7 @@ class Acceptance:
         self._input_may_copy_passage = any(map(copies_passage, roots))
         self._waiting: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self.passed = 0  # examples that passed the filters, waiting ones included
-        self.quotas: Quotas | None = None
-        labels, ratio = self._format.labels, plan.spec.label_ratio
-        if labels and not plan.is_paper_method:
-            self.quotas = Quotas(labels, count, list(ratio.values()) if ratio else None)
-        self.attributes = AttributeQuotas({each.name: each.shares for each in plan.spec.attributes}, count)
+        self.quotas = RunQuotas.of(plan.spec, self._format, count)
 
     def keys_of(self, shown: Iterable[Example]) -> frozenset[str]:
         """The keys of the examples that a prompt shows: copies of them are rejected."""
@@ -211,9 +207,7 @@ class Acceptance:
     def review(self, decision: Decision) -> None:
         """Apply a decision of a reviewer. The filters keep the text of a rejected row: it must not come back."""
         if decision.removed:
-            self.attributes.remove(decision.attributes)
-            if self.quotas:
-                self.quotas.remove(value_at(decision.removed, self._format.roles.answer))
+            self.quotas.remove(value_at(decision.removed, self._format.roles.answer), decision.attributes)
         if decision.added:
             origin = Origin(decision.request, attributes=decision.attributes)
             self._add(Candidate.of(decision.added, self._format), origin)
@@ -233,9 +227,9 @@ class Acceptance:
             return reject
         if self._stats.accepted + accepted >= self._count:
             return _reject(Reason.NOT_NEEDED, candidate)
-        if self._label_is_final and self._quota_is_full(candidate):
+        if self._label_is_final and self.quotas.label_is_full(self._label(candidate)):
             return _reject(Reason.OVER_QUOTA, candidate)
-        if full := self.attributes.full(origin.attributes):
+        if full := self.quotas.attributes.full(origin.attributes):
             return _reject(Reason.OVER_QUOTA, candidate, full)
         return None
 
@@ -255,13 +249,10 @@ class Acceptance:
             return False
         return not (self._verification and self._verification.mode == "relabel")
 
-    def _quota_is_full(self, candidate: Candidate) -> bool:
-        return self.quotas is not None and not self.quotas.remaining(self._label(candidate))
-
     def _accept(self, candidate: Candidate, origin: Origin, *, is_new: bool = True) -> Candidate | Reject:
         """Add the example to the training set, unless a quota is full: of its label, or of an attribute."""
-        full = self.attributes.full(origin.attributes)
-        if full or self._quota_is_full(candidate):
+        full = self.quotas.attributes.full(origin.attributes)
+        if full or self.quotas.label_is_full(self._label(candidate)):
             return _reject(Reason.OVER_QUOTA, candidate, full or "")
         self._add(candidate, origin, is_new=is_new)
         return candidate
@@ -270,9 +261,7 @@ class Acceptance:
         """Update quotas with an accepted example, and the filters if they have not seen its text."""
         if is_new:
             self._add_to_filters(candidate, origin.request)
-        if self.quotas:
-            self.quotas.add(self._label(candidate))
-        self.attributes.add(origin.attributes)
+        self.quotas.add(self._label(candidate), origin.attributes)
 
     def _add_to_filters(self, candidate: Candidate, request: int) -> None:
         for each in self._filters:

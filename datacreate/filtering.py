@@ -239,7 +239,7 @@ def _balanced(rows: Sequence[Row], format: TaskFormat, counts: _Counts, rejects:
     share = counts.labels_after[rarest]
     if not share:
         raise UsageError(
-            f"--balance: no row with the label {rarest!r} is left, so classes cannot be balanced; "
+            f"--balance: no row with the label {rarest!r} is left, so labels cannot be balanced; "
             "add such rows, or remove --balance"
         )
     counts.labels_after = Counter()

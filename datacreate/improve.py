@@ -21,6 +21,7 @@ from pydantic import Field
 from datacreate.checkpoints import resolve
 from datacreate.errors import RunError, RunMismatch, TrainingError, UsageError
 from datacreate.files import replace_file
+from datacreate.finetuning.encoder import Report
 from datacreate.finetuning.evaluate import held_out_probabilities
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import TRIALS, Training, TrainingDirectory
@@ -33,13 +34,14 @@ from datacreate.finetuning.rows import (
     training_set,
 )
 from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import Prepared, Report, StepProgress, TrainConfig, encode_inputs
+from datacreate.finetuning.train import Prepared, TrainConfig, encode_inputs
 from datacreate.formats.example import Json
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import MAX_EXAMPLES
+from datacreate.messages import StepProgress
 from datacreate.plan import read_inputs
 from datacreate.run_models import models_of, needs_embedder
-from datacreate.runs.config import CreateConfig, RunSpec
+from datacreate.runs.config import CreateConfig, IdentitySettings, RunSpec
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import Settings, setting
 from datacreate.signals import caught_signals
@@ -117,9 +119,10 @@ class ImproveConfig(Settings):
             **spec.filters.model_dump(),
             **shared,
             **_models(spec),
-            "seed": spec.seed,
-            "shots": spec.shots,
-            "chat_template_kwargs": spec.chat_template_kwargs,
+            **spec.subset(IdentitySettings),
+            "max_parent_uses": IdentitySettings.model_fields[
+                "max_parent_uses"
+            ].default,  # of other strategies
             "num_examples": spec.num_examples,
             "label_ratio": spec.label_ratio,
             **({"embedding_model": spec.embedding_model} if spec.embedding_model else {}),
@@ -128,9 +131,8 @@ class ImproveConfig(Settings):
             "format": str(directory.config_path),
             **given,
             "decontaminate": self._not_to_repeat(spec),
-            "recipe": "best"
-            if spec.recipe == "paper"
-            else spec.recipe,  # the paper has one formatting example
+            # The recipe of the paper takes one formatting example.
+            "recipe": "best" if spec.recipe == "paper" else spec.recipe,
             "strategy": "naive",  # takes the formatting examples in turns
             "example": tuple(map(dict, parents)),
             "improves": spec.improves or spec.examples_id,

@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 _MARKUP = re.compile(r"[\\`*<>\[\]|~&#!$@]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|(?<=www)\.", re.IGNORECASE)
 
@@ -16,6 +16,16 @@ Notify = Callable[[str], None]
 
 def no_notify(message: str) -> None:
     """A `Notify` that shows nothing."""
+
+
+class StepProgress(Protocol):
+    """Receives the progress of trainings, evaluations and zero-shot answers."""
+
+    def notify(self, text: str) -> None:
+        """Show a line once."""
+
+    def step(self, what: str, done: int, total: int, score: float | None) -> None:
+        """After each step of `what`; `score` is the best selection score so far, if there is one."""
 
 
 class SilentProgress:

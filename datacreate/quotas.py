@@ -6,9 +6,13 @@ import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 from datacreate.formats.example import Json
 from datacreate.formats.roles import label_key
+from datacreate.formats.task_format import TaskFormat
+from datacreate.runs.config import RunSpec
 
 
 class Quotas:
@@ -138,6 +142,37 @@ class AttributeQuotas:
 
     def _needed(self, name: str) -> dict[str, int]:
         return {value: self._quotas[name].remaining(value) for value in self._values[name]}
+
+
+@dataclass(frozen=True)
+class RunQuotas:
+    """The quotas of a run; `labels` is None without fixed labels, and with the recipe of the paper."""
+
+    labels: Quotas | None
+    attributes: AttributeQuotas
+
+    @classmethod
+    def of(cls, spec: RunSpec, format: TaskFormat, count: int) -> Self:
+        """The quotas of a run before its first example."""
+        ratio = list(spec.label_ratio.values()) if spec.label_ratio else None
+        labels = Quotas(format.labels, count, ratio) if format.labels and spec.recipe != "paper" else None
+        return cls(labels, AttributeQuotas({each.name: each.shares for each in spec.attributes}, count))
+
+    def add(self, label: Json, attributes: Mapping[str, str]) -> None:
+        """Count an accepted example with this label and these values."""
+        self.attributes.add(attributes)
+        if self.labels:
+            self.labels.add(label)
+
+    def remove(self, label: Json, attributes: Mapping[str, str]) -> None:
+        """Free the place of an accepted example with this label and these values."""
+        self.attributes.remove(attributes)
+        if self.labels:
+            self.labels.remove(label)
+
+    def label_is_full(self, label: Json) -> bool:
+        """Whether no more examples with this label can be accepted."""
+        return self.labels is not None and not self.labels.remaining(label)
 
 
 def _weighted_sample(keys: list[str], number: int, weights: dict[str, int], rng: random.Random) -> list[str]:

@@ -135,10 +135,10 @@ class RunState:
 
     def _make_request(self, parent: Parent) -> None:
         labels, pseudo_labels = None, self._acceptance.pseudo_labels
-        if (quotas := self._acceptance.quotas) and not pseudo_labels:
+        if (quotas := self._acceptance.quotas.labels) and not pseudo_labels:
             rng = self._rng("deal", self._requests)  # "deal" is part of the seed: do not rename it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
-        values = self._acceptance.attributes.assign(
+        values = self._acceptance.quotas.attributes.assign(
             self._requests, self._rate / _REQUEST_MARGIN, self._rng("attributes", self._requests)
         )
         pending = PendingRequest(
@@ -168,7 +168,7 @@ class RunState:
             missing = max(missing, check.rows_to_test)
         if self._in_flight >= self._plan.spec.max_in_flight:
             return False
-        needs_values = not self._acceptance.awaits_check and self._acceptance.attributes.need_request(
+        needs_values = not self._acceptance.awaits_check and self._acceptance.quotas.attributes.need_request(
             self._rate / _REQUEST_MARGIN
         )
         return needs_values or self._in_flight * self._rate < _REQUEST_MARGIN * missing
@@ -306,7 +306,7 @@ class RunState:
             dropped = len(commit.scored) - len(commit.accepted)
             self._rate -= dropped / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
             return
-        self._acceptance.attributes.end(commit.request)
+        self._acceptance.quotas.attributes.end(commit.request)
         passed = len(commit.passed)
         self._rate += (passed - self._rate) / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
         lines = tuple(map(example_line, commit.waiting)) or commit.lines

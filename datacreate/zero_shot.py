@@ -20,7 +20,7 @@ from datacreate.errors import RunMismatch, Stopped
 from datacreate.finetuning.evaluate import Measured, TestSet, evaluation_of, read_test_set
 from datacreate.finetuning.records import Condition, EvaluatedModel, Evaluation, Task
 from datacreate.finetuning.rows import Question
-from datacreate.finetuning.train import StepProgress
+from datacreate.messages import StepProgress
 from datacreate.prompts.label_scoring import LabelQuestion
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.verification.scoring import score_labels

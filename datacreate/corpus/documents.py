@@ -85,7 +85,9 @@ def find_files(paths: Sequence[str]) -> list[Path]:
 
 def _files_in(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
-        raise UsageError(f"--corpus {one_line(str(error.filename))}: cannot be read ({error.strerror})")
+        raise UsageError(
+            f"--corpus {one_line(str(error.filename))}: cannot be read ({error.strerror}); {_READABLE}"
+        )
 
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

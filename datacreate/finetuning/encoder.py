@@ -203,6 +203,10 @@ OnStep = Callable[[int, int, float | None], None]
 """Called after each step: steps done, steps in total, best selection score. An error that it raises ends the trial."""
 
 
+Report = Callable[[str, int, int, float | None], None]
+"""As `StepProgress.step`."""
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What all trials of a training share."""

@@ -16,6 +16,7 @@ from datacreate.files import refuse_links, replace_files
 from datacreate.finetuning.encoder import (
     Encoded,
     Inputs,
+    Report,
     collator,
     encode,
     load_tokenizer,
@@ -34,16 +35,22 @@ from datacreate.finetuning.records import (
     read_evaluation,
     read_model,
 )
-from datacreate.finetuning.rows import Question, question_of, read_file, sha256_of, task_of
+from datacreate.finetuning.rows import (
+    Question,
+    cross_fitting_splits,
+    question_of,
+    read_file,
+    sha256_of,
+    task_of,
+)
 from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import Report, StepProgress
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import one_line_errors, quiet
 from datacreate.locking import LOCK_FILE, locked
-from datacreate.messages import Notify, SilentProgress
+from datacreate.messages import Notify, SilentProgress, StepProgress
 from datacreate.signals import caught_signals
 
 BATCH_TOKENS = 16_384
@@ -260,7 +267,7 @@ def held_out_probabilities(
     import torch
 
     dataset, task = inputs.rows.dataset, inputs.training.task
-    [rate] = inputs.training.recipe.learning_rates
+    rate = inputs.training.recipe.learning_rates[0]
     found: dict[int, list[float]] = {}
     for number, (trained, held_out) in enumerate(splits, 1):
         place, name = folder / f"student-{number}", f"student {number} of {len(splits)}"
@@ -274,6 +281,31 @@ def held_out_probabilities(
         found |= zip(held_out, given.tolist(), strict=True)
     torch.cuda.empty_cache()  # a server may need the memory next
     return found
+
+
+WEIGHT_FOLDS = 3
+"""Students that give rows their weights."""
+
+
+def weighted(
+    inputs: Inputs, questions: Sequence[Question], groups: Sequence[str], folder: Path, report: Report
+) -> Inputs:
+    """The inputs with labels that are multiplied by the weight of their row, and so is the loss of the row.
+
+    The weight is the probability of the label that a student gives which was not trained on the row, at least 0.1;
+    the mean over all rows is 1. `questions` and `groups` are those of the rows.
+    """
+    task, dataset = inputs.training.task, inputs.rows.dataset
+    splits = cross_fitting_splits(questions, groups, task, WEIGHT_FOLDS)
+    students = held_out_probabilities(inputs, splits, folder, report)
+    weights = [max(0.1, students[at][question.answer or 0]) for at, question in enumerate(questions)]
+    mean, names, labels = sum(weights) / len(weights), range(task.classes), dataset["label"]
+    targets = [
+        [weight / mean * (label[name] if isinstance(label, list) else float(label == name)) for name in names]
+        for weight, label in zip(weights, labels, strict=True)
+    ]
+    rows = replace(inputs.rows, dataset=dataset.remove_columns("label").add_column("label", targets))
+    return replace(inputs, rows=rows)
 
 
 def grade(

@@ -48,6 +48,9 @@ IMPROVED = "improved"
 SOFT_LABELS = " (soft labels)"
 """Suffix of a condition's name when it was trained on the verifier's probabilities."""
 
+WEIGHTED = " (weighted)"
+"""Suffix of a condition's name when its rows had weights."""
+
 TRAINING, MODEL, TRIALS = "training.json", "model.json", ".trials"
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.jsonl"
 

@@ -10,16 +10,17 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
@@ -30,6 +31,7 @@ from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.encoder import (
     DEVICE_BATCH_SIZE,
     Inputs,
+    Report,
     encode,
     has_passages,
     load_config,
@@ -37,9 +39,19 @@ from datacreate.finetuning.encoder import (
     max_input_tokens,
     run_trial,
 )
+from datacreate.finetuning.evaluate import weighted
 from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import Model, Selection, Training, TrainingDirectory, read_model
+from datacreate.finetuning.records import (
+    TRIALS,
+    WEIGHTED,
+    Model,
+    Selection,
+    Training,
+    TrainingDirectory,
+    read_model,
+)
 from datacreate.finetuning.rows import (
+    MIN_ROWS_TO_SPLIT,
     Question,
     TrainingSet,
     question_of,
@@ -53,7 +65,7 @@ from datacreate.formats.reader import has_rows
 from datacreate.formats.task_format import load_format
 from datacreate.hardware import check_build, usable_cores, visible_gpus
 from datacreate.libraries import configure_process, quiet
-from datacreate.messages import Notify, SilentProgress, no_notify
+from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
 from datacreate.settings import CommaList, setting
 from datacreate.signals import caught_signals
 
@@ -112,16 +124,6 @@ class TrainConfig(FormatOptions):
         return self.model_selection or ("human" if self.recipe.name == "paper" else "held-out")
 
 
-class StepProgress(Protocol):
-    """Receives the progress of trainings, evaluations and zero-shot answers."""
-
-    def notify(self, text: str) -> None:
-        """Show a line once."""
-
-    def step(self, what: str, done: int, total: int, score: float | None) -> None:
-        """After each step of `what`; `score` is the best selection score so far, if there is one."""
-
-
 @dataclass(frozen=True)
 class Prepared:
     """A training before its rows are encoded."""
@@ -130,6 +132,7 @@ class Prepared:
     encoder: Path
     rows: Sequence[Question]
     selection_rows: Sequence[Question]  # choose the best checkpoint
+    groups: Sequence[str] = ()  # of `rows`, for --weights
 
     @property
     def summary(self) -> str:
@@ -182,8 +185,16 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
             f"--learning-rates: --model-selection {config.selection} has no rows to choose one of "
             f"{len(recipe.learning_rates)}{few}; give one rate, more rows or another selection"
         )
+    condition = rows.condition
+    if recipe.weights:
+        condition = condition.model_copy(update={"name": condition.name + WEIGHTED})
+        if len(trained) < MIN_ROWS_TO_SPLIT:
+            raise TrainingError(
+                f"--weights: {len(trained)} rows are too few to learn from; give at least {MIN_ROWS_TO_SPLIT}"
+            )
+    groups = dict(zip(rows.questions, rows.groups, strict=True))
     training = Training(
-        condition=rows.condition,
+        condition=condition,
         task=rows.task,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
@@ -192,7 +203,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
         selection_digest=selection_digest,
         probabilities_digest=rows.probabilities_digest,
     )
-    return Prepared(training, encoder.path, trained, choosing)
+    return Prepared(training, encoder.path, trained, choosing, [groups[question] for question in trained])
 
 
 def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Model]:
@@ -214,10 +225,13 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Mod
 
         if missing := [seed for seed in config.seeds if not directory.model(seed).is_dir()]:
             progress.notify(prepared.summary)
-            inputs = encode_inputs(config, prepared)
+            inputs, students = encode_inputs(config, prepared), directory.path / TRIALS / "students"
+            if training.recipe.weights:
+                inputs = weighted(inputs, prepared.rows, prepared.groups, students, report)
             for trial, best in _best_models(inputs, missing, config.nproc, directory, report):
                 lock.check()
                 directory.keep(trial, best)
+            shutil.rmtree(students, ignore_errors=True)
         return [read_model(directory.model(seed)) for seed in config.seeds]
 
 
@@ -263,9 +277,6 @@ def encode_inputs(config: TrainConfig, prepared: Prepared) -> Inputs:
 
 Trial = tuple[int, float]
 """Seed and learning rate."""
-
-Report = Callable[[str, int, int, float | None], None]
-"""As `StepProgress.step`."""
 
 
 def _best_models(

@@ -103,8 +103,8 @@ def check_answer_values(roles: Roles, own: Schema, example: Example) -> None:
     if possible and not any(set(labels) == set(each) for each in possible):
         wanted = " or ".join(",".join(map(str, each)) for each in possible)
         raise UsageError(
-            f"--labels or --range for {dotted(roles.answer or ())}: it points at one of the {len(options)} options in "
-            f"{dotted(roles.options or ())}; its values can only be {wanted}"
+            f"--labels or --range for {dotted(roles.answer or ())}: it says which of the {len(options)} options in "
+            f"{dotted(roles.options or ())} is right; its values can only be {wanted}"
         )
 
 

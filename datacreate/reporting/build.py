@@ -21,6 +21,7 @@ from datacreate.finetuning.records import (
     SOFT_LABELS,
     TRAINING,
     TRIALS,
+    WEIGHTED,
     Selection,
     TrainingDirectory,
     read_evaluation,
@@ -178,7 +179,7 @@ def _order(cells: Sequence[ResultCell]) -> Callable[[ResultCell], tuple[Any, ...
 
 def _strategy(condition: str) -> str:
     """The strategy of a condition, without its method and label type."""
-    return condition.removesuffix(SOFT_LABELS).removesuffix(PAPER_METHOD)
+    return condition.removesuffix(WEIGHTED).removesuffix(SOFT_LABELS).removesuffix(PAPER_METHOD)
 
 
 @cache

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from datacreate.formats.validate import (
 )
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
-from datacreate.quotas import AttributeQuotas, Quotas
+from datacreate.quotas import RunQuotas
 from datacreate.review.rows import Change, ReviewRow, Selection
 from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision, Sample
@@ -49,35 +48,16 @@ class Refused(DatacreateError):
     """A decision that cannot be made, with the reason."""
 
 
-@dataclass
-class _Places:
-    """The places of a training set: of each label, and of each attribute."""
-
-    labels: Quotas | None
-    attributes: AttributeQuotas
-
-    def free(self, label: Json, attributes: Mapping[str, str]) -> None:
-        """A row leaves the set."""
-        self.attributes.remove(attributes)
-        if self.labels:
-            self.labels.remove(label)
-
-    def take(self, label: Json, attributes: Mapping[str, str]) -> None:
-        """A row enters the set, if it can. Raises Refused."""
-        if not self.attributes.missing or self.attributes.full(attributes):
-            raise Refused("a new row has its place; it cannot come back")
-        if self.labels and not self.labels.remaining(label):
-            raise Refused(
-                f"the set has as many rows with the label {label} as it may have; reject this row, and create writes "
-                "another one"
-            )
-        self.add(label, attributes)
-
-    def add(self, label: Json, attributes: Mapping[str, str]) -> None:
-        """A row is in the set."""
-        self.attributes.add(attributes)
-        if self.labels:
-            self.labels.add(label)
+def _add_if_possible(quotas: RunQuotas, label: Json, attributes: Mapping[str, str]) -> None:
+    """Count a row that enters the set. Raises Refused if it has all rows of this label or these values."""
+    if not quotas.attributes.missing or quotas.attributes.full(attributes):
+        raise Refused("a new row has its place; it cannot come back")
+    if quotas.label_is_full(label):
+        raise Refused(
+            f"the set has as many rows with the label {label} as it may have; reject this row, and create writes "
+            "another one"
+        )
+    quotas.add(label, attributes)
 
 
 @contextmanager
@@ -120,12 +100,7 @@ class ReviewSession:
         self._parents: dict[str, dict[str, Json]] = {}  # by id, as far as they were looked for in `_shown`
         spec = self.config.spec
         self.stats = RunStats.of(spec, self.format)
-        quotas: Quotas | None = None
-        if self.format.labels and spec.recipe != "paper":
-            ratio = list(spec.label_ratio.values()) if spec.label_ratio else None
-            quotas = Quotas(self.format.labels, self.config.count, ratio)
-        shares = {each.name: each.shares for each in spec.attributes}
-        self._places = _Places(quotas, AttributeQuotas(shares, self.config.count))
+        self._quotas = RunQuotas.of(spec, self.format, self.config.count)
         self._changed = not directory.is_reviewed()  # a review was killed
         self._checksum = first_checksum(self.config.run_id)
         self._log: LogWriter | None = None
@@ -158,7 +133,7 @@ class ReviewSession:
                 scored = commit.scored[indices[position]]
                 row.assigned, row.probabilities = scored.assigned, scored.probabilities
             self.rows.append(row)
-            self._places.add(self._label(values), commit.attributes)
+            self._quotas.add(self._label(values), commit.attributes)
         if commit.released:
             begin = waiting[commit.request]
             for number, (index, values) in enumerate(zip(indices, commit.accepted, strict=True), first):
@@ -185,12 +160,12 @@ class ReviewSession:
         row.decision = decision
         if decision.removed:
             row.in_set = False
-            self._places.free(self._label(decision.removed), decision.attributes)
+            self._quotas.remove(self._label(decision.removed), decision.attributes)
         if decision.added:
             if decision.added != row.values:
                 row.probabilities = None  # they are those of another text
             row.values, row.in_set = decision.added, True
-            self._places.add(self._label(decision.added), decision.attributes)
+            self._quotas.add(self._label(decision.added), decision.attributes)
             self._passed.append([decision.added, decision.row])
             self._add_to_filters(decision.added, decision.row)
 
@@ -241,9 +216,9 @@ class ReviewSession:
 
     def prepare(self, changes: Sequence[Change]) -> list[Decision | Refused]:
         """The decisions about different rows, which are made together, or why one is refused. Nothing is changed."""
-        places = deepcopy(self._places)
+        quotas = deepcopy(self._quotas)
         for row in (change.row for change in changes if change.moves and change.row.in_set):
-            places.free(self._label(row.values), row.commit.attributes)
+            quotas.remove(self._label(row.values), row.commit.attributes)
 
         def is_new(change: Change) -> tuple[bool, bool]:
             """Rows that keep their place come first, so that the message names one that needs another."""
@@ -259,7 +234,7 @@ class ReviewSession:
                     if len(changes) > 1:  # compare the next ones with it
                         self._add_to_filters(values, row.number)
                 if values and change.moves:
-                    places.take(self._label(values), row.commit.attributes)
+                    _add_if_possible(quotas, self._label(values), row.commit.attributes)
                 made[row.number] = self._decision(change, values)
             except DatacreateError as error:
                 made[row.number] = Refused(f"row {row.number}: {error}")

@@ -178,7 +178,9 @@ class RunDirectory:
         try:
             document: dict[str, Any] = parse_object(self.config_path.read_bytes())
             if not {"datacreate", "schema_version"} & document.keys():
-                raise UsageError(f"{self.path}: not a run directory (its config.json is of another program)")
+                raise UsageError(
+                    f"{self.path}: not a run directory (its config.json is of another program); give another path"
+                )
             version, schema_version = document.pop("datacreate"), document.pop("schema_version", None)
             if schema_version != _SCHEMA_VERSION:
                 raise RunError(

@@ -42,7 +42,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, model: str) -> dict[str, Path
     """Finished runs with options and with labels; the latter are verified."""
     folder = tmp_path_factory.mktemp("runs")
     make(folder / "options", model, engine(), example=choices(1)[0], count=60)
-    make(folder / "labels", model, engine(), example=claims(1)[0], count=60, verify="keep", shots=2, near=0.9)
+    verified: dict[str, Any] = {"count": 60, "verify": "keep", "shots": 2, "near": 0.9, "temperature": 0.7}
+    instruction = " @home: what can be eaten"  # no file
+    make(folder / "labels", model, engine(), example=claims(1)[0], instruction=instruction, **verified)
     return {name: folder / name for name in ("options", "labels")}
 
 
@@ -87,6 +89,7 @@ def test_the_new_run_starts_from_hard_rows_and_repeats_nothing(
     for name in ("format", "seed", "shots", "instruction", "label_ratio", "num_examples"):
         assert getattr(spec, name) == getattr(first, name), name
     assert spec.filters.near == first.filters.near
+    assert spec.sampling["temperature"] == first.sampling["temperature"]
     if spec.verification and first.verification:
         assert (spec.verification.mode, spec.verification.model) == ("keep", first.verification.model)
     assert (spec.verification is None) == (first.verification is None)
