@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,19 +51,33 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def data_dir_without_benchmarks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def data_dir_without_benchmarks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The data directory without imported benchmarks, which every run would use for decontamination."""
-    own = paths.data_dir()
-    if not (own / "benchmarks").is_dir():
-        yield
-        return
-    without = tmp_path_factory.mktemp("home")
-    for part in own.iterdir():
+    own, without = paths.data_dir(), tmp_path_factory.mktemp("home")
+    for part in own.iterdir() if own.is_dir() else ():
         if part.name != "benchmarks":
             (without / part.name).symlink_to(part)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATACREATE_HOME", str(without))
-        yield
+        yield without
+
+
+@pytest.fixture(scope="session")
+def empty_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("empty-home")
+
+
+@pytest.fixture(autouse=True)
+def data_dir_without_models(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    data_dir_without_benchmarks: Path,
+    empty_data_dir: Path,
+) -> None:
+    """Without the marker `model` a test finds no downloaded model, on any machine."""
+    is_unchanged = os.environ.get("DATACREATE_HOME") == str(data_dir_without_benchmarks)
+    if is_unchanged and request.node.get_closest_marker("model") is None:
+        monkeypatch.setenv("DATACREATE_HOME", str(empty_data_dir))
 
 
 @pytest.fixture(autouse=True)
