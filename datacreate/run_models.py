@@ -158,8 +158,7 @@ def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
     # `--verifier` implies verification.
     requested = config.verify or ("drop" if config.verifier else None)
     if requested is None:
-        # Assigned labels can be noise, so they are verified. For options, only a larger model helps.
-        wanted = can_score_labels(format) and format.labels and config.recipe == "best"
+        wanted = config.recipe == "best" and can_score_labels(format)
         return "drop" if wanted else "off"
     if requested == "off":
         return requested

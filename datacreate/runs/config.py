@@ -51,7 +51,7 @@ class IdentitySettings(Settings):
         shown_default="that of the recipe",
     )
     recipe: CreateRecipe = setting(
-        "Defaults of --strategy and --verify. best: coverage (tree without its embedding model), labels verified; "
+        "Defaults of --strategy and --verify. best: coverage (tree without its embedding model), answers verified; "
         "fast: tree, not verified; paper: the method of the paper, with tree.",
         "strategy",
         default="best",
@@ -216,7 +216,7 @@ class CreateConfig(
         "What to do after a model has scored each answer without seeing it: only log the scores (keep), drop "
         "or relabel the examples for which another answer is more probable, or keep its probabilities as soft labels.",
         "quality",
-        shown_default="drop with --verifier, or fixed labels and the recipe best; else off",
+        shown_default="drop with the recipe best or --verifier, if the answers can be scored; else off",
     )
     label_noise_check: Annotated[float | None, OrOff] = setting(
         "Minimum concordance (0.5: chance; with two labels the AUC) of assigned labels and the verifier in the first "
