@@ -51,10 +51,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def data_dir_without_benchmarks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The data directory without imported benchmarks, which every run would use for decontamination."""
+def data_dir_without_benchmarks(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Path]:
+    """The data directory without imported benchmarks, which every run would use for decontamination.
+
+    With `-m "not model"` it has no models either: fixtures of a module are made before `data_dir_without_models`.
+    """
     own, without = paths.data_dir(), tmp_path_factory.mktemp("home")
-    for part in own.iterdir() if own.is_dir() else ():
+    has_models = own.is_dir() and "not model" not in pytestconfig.option.markexpr
+    for part in own.iterdir() if has_models else ():
         if part.name != "benchmarks":
             (without / part.name).symlink_to(part)
     with pytest.MonkeyPatch.context() as patch:
