@@ -336,7 +336,7 @@ CALL = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "function_c
             {},
             "prompt is a list of messages; write prompt, chosen and rejected as texts",
         ),
-        (ARC, {"labels": {"answerKey": "A,B"}}, "one of the 4 options in choices.text; its values can only be A,B,C,D"),
+        (ARC, {"labels": {"answerKey": "A,B"}}, "which of the 4 options in choices.text is right"),
         (MMLU, {"ranges": {"answer": "1..3"}}, "its values can only be 0,1,2,3 or 1,2,3,4"),
         (NLI, {"inputs": "label", "answer": "label"}, "label is named in --inputs and in --answer; name it in one"),
         (NLI, {"ignore": "label", "answer": "label"}, "label is named in --answer and in --ignore"),

@@ -47,7 +47,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
     plan.write_text(yaml.safe_dump(cells))
     create = ("--example", EXAMPLE, "--model", writer, "--verify", "off")
     commands: dict[tuple[object, ...], int | None] = {
-        ("create", *create, "--count", 12, "--run-dir", run, "--strategy", "naive"): 0,
+        ("create", *create, "--count", 40, "--run-dir", run, "--strategy", "naive"): 0,
+        ("improve", run, "--count", 5, "--model", writer, "--encoder", tiny, "--epochs", 1): 0,
         ("preview", *create): 0,
         ("show", run): 0,
         ("show", run, "--html", folder / "run.html"): 0,
