@@ -53,6 +53,9 @@ from datacreate.state import RunState
 DEFAULT_MAX_FAILED_REQUESTS = 64
 """Consecutive requests without an accepted example after which a run fails."""
 
+_EXPECT_THOUGHTS = 5
+"""Requests after which a model that should think has thought."""
+
 _POLL_SECONDS = 0.5
 
 _LOGGED_VERSIONS = [
@@ -97,7 +100,6 @@ def create(
     inputs = read_inputs(config, directory)
     embeds = needs_embedder(config)
     models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)
-    progress.notify(describe_recipe(config, inputs.verify, models))
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
         lock = stack.enter_context(directory.locked(progress.notify))
@@ -109,6 +111,7 @@ def create(
         plan = make_plan(config, inputs, models, engines)
         if stored:
             stored.check_same(dict(plan.spec), config.count, directory.path)
+        progress.notify(describe_recipe(config, inputs.verify, inputs.inferred.format, models))
         for note in plan.notes:
             progress.notify(note)
         run_config = _run_config(stored, plan, config, models, engines)
@@ -219,6 +222,8 @@ class _Run:
                 while not state.finished and (parsed := pipeline.next_completed()) is not None:
                     apply(state.decide(parsed))
                     release()
+                    if note := self._no_thoughts():
+                        self._progress.notify(note)
                     if state.stats.consecutive_failures >= max_failed_requests and not state.finished:
                         raise NoProgress(self._no_progress_message())
                 self._progress.update(state.stats, self._count, pipeline.uncommitted)
@@ -260,6 +265,19 @@ class _Run:
             directory.write_train(read_log(directory.log_path, self._config.run_id), self._lock)
         return directory.write_summary(
             self._config, self._state.stats, self._compute_metrics, self._progress.notify
+        )
+
+    def _no_thoughts(self) -> str | None:
+        """A note, once: after the first requests, or at the end of a smaller run."""
+        stats, thinks = self._state.stats, "thinking" in self._config.spec.sampling
+        is_time = stats.requests == _EXPECT_THOUGHTS or (
+            stats.requests < _EXPECT_THOUGHTS and self._state.finished
+        )
+        if not (thinks and is_time) or stats.thinking_tokens:
+            return None
+        return (
+            f"no thoughts in the first {stats.requests} answers: the model does not think (--thinking has no "
+            "effect), or its server does not return thoughts"
         )
 
     def _no_progress_message(self) -> str:

@@ -39,7 +39,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         engines = [choose(model, config.engine, config.count).name for model in models.generators]
     attributes = {each.name: list(each.shares) for each in inputs.identity["attributes"]}
     accepted = directory.accepted() if stored else 0
-    notes = [describe_recipe(config, inputs.verify, models), *inputs.inferred.notes]
+    notes = [describe_recipe(config, inputs.verify, inputs.inferred.format, models), *inputs.inferred.notes]
     if config.num_examples and not stored:
         notes.append(
             f"whether {config.num_examples} examples fit the model's context length is checked at the start"

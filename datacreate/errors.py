@@ -33,6 +33,9 @@ class SweepPlanError(UsageError): ...  # the plan of a sweep is wrong, or differ
 class CheckpointError(DatacreateError): ...  # a checkpoint is not downloaded, damaged or too large
 
 
+class NotDownloaded(CheckpointError): ...  # a preset or Hub id without its files on this machine
+
+
 class UnknownModel(CheckpointError):
     """No such preset, Hub id, folder or file, or one of another kind."""
 

@@ -11,8 +11,9 @@ from datacreate.checkpoints import Checkpoint, Thinking, combined_sha256, read_a
 from datacreate.engines.client import Engine
 from datacreate.engines.factory import LocalModel, checkpoint_of, make_engine, only_model
 from datacreate.engines.request import DEFAULT_THINKING, Check, Sampling
-from datacreate.errors import CheckpointError, UsageError
+from datacreate.errors import CheckpointError, NotDownloaded, UsageError
 from datacreate.formats.infer import InferredFormat
+from datacreate.formats.task_format import TaskFormat
 from datacreate.messages import Notify
 from datacreate.prompts.label_scoring import can_score_labels, check_scorable
 from datacreate.runs.config import AUTO, CreateConfig, SamplingOptions
@@ -58,10 +59,7 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
     Raises CheckpointError if one is not downloaded or an adapter does not fit, UsageError if a generator cannot think
     as --thinking says, or if the verifier cannot be kept from thinking.
     """
-    try:
-        embedding_model = resolve(config.embedding_model, "encoder") if embeds else None
-    except CheckpointError as error:
-        raise type(error)(f"--embedding-model: {error}") from None
+    embedding_model = _embedding_model(config) if embeds else None
     generators = tuple(checkpoint_of(name, config) for name in _names(config, notify))
     if config.adapter is not None:
         generators = (with_adapter(generators[0], read_adapter(config.adapter)),)
@@ -73,6 +71,13 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
         verifier = checkpoint_of(config.verifier, config) if config.verifier else generators[0]
         verifier.check_scores()
     return RunModels(generators, embedding_model, verifier)
+
+
+def _embedding_model(config: CreateConfig) -> Checkpoint:
+    try:
+        return resolve(config.embedding_model, "encoder")
+    except CheckpointError as error:
+        raise type(error)(f"--embedding-model: {error}") from None
 
 
 def _names(config: CreateConfig, notify: Notify) -> tuple[str, ...]:
@@ -132,7 +137,7 @@ def with_strategy(config: CreateConfig, directory: RunDirectory) -> CreateConfig
     """The settings with the strategy of their recipe, if the user named none.
 
     An existing run keeps its strategy. best: coverage, or tree if its embedding model is not downloaded.
-    Raises RunError if the directory cannot be used.
+    Raises RunError if the directory cannot be used, CheckpointError if the embedding model is unknown or damaged.
     """
     if config.strategy != AUTO:
         return config
@@ -146,8 +151,8 @@ def with_strategy(config: CreateConfig, directory: RunDirectory) -> CreateConfig
 
 def _has_embedder(config: CreateConfig) -> bool:
     try:
-        resolve(config.embedding_model, "encoder")
-    except CheckpointError:
+        _embedding_model(config)
+    except NotDownloaded:
         return False
     return True
 
@@ -171,12 +176,18 @@ def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
     return requested
 
 
-def describe_recipe(config: CreateConfig, verify: VerifyMode, models: RunModels | None) -> str:
+def describe_recipe(
+    config: CreateConfig, verify: VerifyMode, format: TaskFormat, models: RunModels | None
+) -> str:
     """What the recipe and the options decide, in one line."""
     model = models.verifier.name if models and models.verifier else config.verifier or "the generator"
-    verified = "answers are not verified" if verify == "off" else f"answers verified by {model} ({verify})"
+    verified = f"answers verified by {model} ({verify})"
+    if verify == "off":
+        verified = "answers are not verified"
+        if not can_score_labels(format):
+            verified = "answers cannot be verified (free text)"
     line = f"recipe {config.recipe}: strategy {config.strategy}, {verified}"
-    if config.recipe == "best" and not _has_embedder(config):
+    if config.recipe == "best" and config.strategy == "tree" and not _has_embedder(config):
         line += f"; for the strategy coverage: `datacreate models pull {config.embedding_model}`"
     return line
 

@@ -253,7 +253,7 @@ def test_another_file_of_attributes_is_another_run(tmp_path: Path, model: str, a
     moved.write_text(f"# the same\n{FILE}")
     make(tmp_path / "run", model, of_any_length, example=QA, attributes=moved, count=10)
     moved.write_text(FILE.replace("sport", "golf"))
-    with pytest.raises(RunMismatch, match="was made with another attributes"):
+    with pytest.raises(RunMismatch, match="was made with another --attributes"):
         make(tmp_path / "run", model, of_any_length, example=QA, attributes=moved, count=10)
 
 

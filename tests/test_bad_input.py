@@ -52,12 +52,15 @@ commonsense | --label-ratio a=1                  | 2 | has no fixed labels
 nli         | LABELS --label-ratio entailment=0.5,no=0.5         | 2 | unknown label 'no'; labels are entail
 nli         | LABELS --label-ratio entailment=1                  | 2 | no share for the label 'neutral'
 nli         | LABELS --label-ratio entailment=1,neutral=1        | 2 | the shares add up to 2
+commonsense | --recipe paper --max-parent-uses 3 | 2 | --max-parent-uses: --recipe paper has no such step
 nli         | LABELS --label-ratio neutral=1 --recipe paper      | 2 | --label-ratio: --recipe paper has no such step
 commonsense | --url localhost                    | 2 | neither an address nor a folder
 commonsense | --url http://127.0.0.1:1 --compile | 2 | --enforce-eager: running servers have loaded their models
 commonsense | --decontaminate csqb               | 2 | did you mean csqa?
 commonsense | --decontaminate csqa               | 1 | datacreate benchmarks import
 commonsense | --semantic 0.9 --embedding-model ./nowhere         | 2 | no such folder
+commonsense | --embedding-model ./nowhere        | 2 | --embedding-model: nowhere: no such folder
+commonsense | --embedding-model nosuch           | 2 | --embedding-model: unknown model 'nosuch'
 commonsense | --strategy coverage --embedding-model roberta-base | 1 | --embedding-model: roberta-base is not downloaded
 commonsense | --chat-template-kwargs tokenize=false              | 2 | datacreate sets tokenize itself
 commonsense | --chain 3                          | 2 | --chain
@@ -123,8 +126,8 @@ def test_a_run_directory_that_cannot_be_used_stays_as_it_is(
         (path.parent, [], "has other files and no run; choose an empty or new --run-dir"),
         (path, [], "a part of this path is a file; choose another --run-dir"),
         (path / "run", [], "a part of this path is a file; choose another --run-dir"),
-        (tmp_path / "run", ["--seed", 7], "another seed: 42 stored, 7 requested"),
-        (tmp_path / "run", ["--num-examples", 7], "another num_examples: 5 stored, 7 requested"),
+        (tmp_path / "run", ["--seed", 7], "another --seed: 42 stored, 7 requested"),
+        (tmp_path / "run", ["--num-examples", 7], "another --num-examples: 5 stored, 7 requested"),
         (tmp_path / "run", ["--count", 4], "which cannot be reduced to 4"),
     ]:
         count = [] if "--count" in options else ["--count", 5]
@@ -166,10 +169,22 @@ def test_a_damaged_log_or_config_is_one_line(tmp_path: Path, model: str) -> None
     assert len(examples(tmp_path / "run")) == 25
 
 
-def test_a_run_directory_of_an_old_version_names_the_version(tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [
+        ({"schema_version": 4}, "run format 4"),
+        ({"schema_version": "x"}, "an unknown run format"),
+        ({}, "an unknown"),
+    ],
+)
+def test_a_run_directory_of_another_format_says_which(
+    tmp_path: Path, model: str, version: dict[str, Any], found: str
+) -> None:
     make(tmp_path / "run", model, count=4)
-    (tmp_path / "run" / "config.json").write_text('{"datacreate": "0.0.9", "identity": {}}')
-    with pytest.raises(RunError, match=r"run: written by datacreate 0\.0\.9 in another format"):
+    (tmp_path / "run" / "config.json").write_text(json.dumps({"datacreate": "0.1.0", **version}))
+    with pytest.raises(
+        RunError, match=rf"run: {found}.*, this datacreate reads \d+; .*train\.jsonl; start again"
+    ):
         make(tmp_path / "run", model, count=4)
 
 

@@ -239,7 +239,7 @@ def test_a_file_is_known_by_its_content(tmp_path: Path, model: str) -> None:
     write(tmp_path / "mine.jsonl", TEST_ROW, TEST_ROW)
     with pytest.raises(RunMismatch, match=r"made with another version of mine.jsonl \(sha256 \w+… stored"):
         make(run_dir, model, decontaminate=mine)
-    with pytest.raises(RunMismatch, match=r"decontaminate: \['mine.jsonl'\] stored, \[\] requested"):
+    with pytest.raises(RunMismatch, match=r"--decontaminate: \['mine.jsonl'\] stored, \[\] requested"):
         make(run_dir, model, decontaminate="none")
     (tmp_path / "mine.jsonl").unlink()
     with pytest.raises(UsageError, match=r"mine.jsonl: no such file"):

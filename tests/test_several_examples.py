@@ -405,7 +405,7 @@ def test_the_examples_are_part_of_the_identity(tmp_path: Path, model: str) -> No
             r"example\.2\.question: 'Where is",
         ),
         ({"example": questions(2)[::-1]}, r"example\.1\.question"),
-        ({"shots": 2}, "shots: 1 stored, 2 requested"),
+        ({"shots": 2}, "--shots: 1 stored, 2 requested"),
     ):
         with pytest.raises(RunMismatch, match=message):
             make(tmp_path, model, **{"example": questions(2), "count": 10, **changes})
@@ -414,7 +414,7 @@ def test_the_examples_are_part_of_the_identity(tmp_path: Path, model: str) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recipe": "paper", "concurrency": None}, "--recipe paper starts from one example, and there are 2; add"),
+        ({"recipe": "paper", "concurrency": None}, "starts from one example, and there are 2; give one --example"),
         ({"recipe": "paper", "shots": 2, "concurrency": None}, "--shots: --recipe paper has no such step"),
         ({"strategy": "naive", "shots": 3}, "--strategy naive shows only formatting examples, of which there are 2;"),
         ({"examples": 2}, "--examples draws from a benchmark"),

@@ -20,7 +20,7 @@ from datacreate.checkpoints.presets import (
     sources_of,
 )
 from datacreate.checkpoints.pull import find_local
-from datacreate.errors import CheckpointError, UnknownModel, UsageError
+from datacreate.errors import CheckpointError, NotDownloaded, UnknownModel, UsageError
 
 UNSEEN = "served as "
 """Prefix of the `sha256` of a model that is known only by the name that a server gives it."""
@@ -102,7 +102,7 @@ def resolve(name_or_path: str, kind: Kind, *, trust_remote_code: bool = False) -
         others = [one for one in load_presets().values() if one.kind == kind]
         here = [one.name for one in others if find_local(one.name, one.sources)]
         instead = f", or choose one that is: {', '.join(here)}" if here else ""
-        raise CheckpointError(f"{name} is not downloaded: run `datacreate models pull {name}`{instead}")
+        raise NotDownloaded(f"{name} is not downloaded: run `datacreate models pull {name}`{instead}")
     return _checkpoint(name, found, preset, kind, trust_remote_code)
 
 

@@ -73,6 +73,11 @@ def _dry_run(config: CreateConfig, as_json: bool) -> None:
     from datacreate.dry_run import describe_run
 
     plan, options = describe_run(config), config.as_options()
+    # What this machine and this version decided, so that another one does the same.
+    verify = plan["verification"]
+    options |= {"strategy": plan["strategy"], "verify": "off" if verify == "off" else verify["mode"]}
+    if verify == "off":
+        options.pop("label-noise-check", None)
     if plan["models"] is None:
         options.pop("model")
     if as_json:

@@ -24,7 +24,7 @@ from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
 from datacreate.selection.strategies import STRATEGIES
-from datacreate.settings import JsonPairs, OrOff, Settings, Shares, setting
+from datacreate.settings import JsonPairs, OrOff, Settings, Shares, option_info, setting
 from datacreate.verification.scoring import VerifyMode
 
 CreateRecipe = Literal["best", "fast", "paper"]
@@ -45,10 +45,10 @@ class IdentitySettings(Settings):
     """Settings that decide the result and are part of `RunSpec` as they are."""
 
     strategy: str = setting(
-        f"How the next prompt is chosen: {', '.join(STRATEGIES)}.",
+        f"How the next prompt is chosen: {', '.join(STRATEGIES)}; auto: as the recipe says.",
         "strategy",
         default=AUTO,
-        shown_default="that of the recipe",
+        shown_default="auto",
     )
     recipe: CreateRecipe = setting(
         "Defaults of --strategy and --verify. best: coverage (tree without its embedding model), answers verified; "
@@ -246,7 +246,12 @@ class CreateConfig(
 
             values = values | {"count": find_benchmark(benchmark).rows["train"]}
         if values.get("run_dir") is None:
-            how = values.get("strategy") or values.get("recipe") or cls.model_fields["recipe"].default
+            strategy = values.get("strategy")
+            how = (
+                strategy
+                if strategy not in (None, AUTO)
+                else values.get("recipe") or cls.model_fields["recipe"].default
+            )
             values = values | {"run_dir": Path("runs", f"{_run_name(values)}-{how}")}
         return values
 
@@ -260,7 +265,8 @@ class CreateConfig(
             )
         if self.benchmark is not None and (flag := self.changed(FormatOptions.model_fields)):
             raise ValueError(f"{flag}: a benchmark has its own format; remove {flag}")
-        if self.recipe == "paper" and (flag := self.changed(_NOT_IN_PAPER)):
+        not_in_paper = (*_NOT_IN_PAPER, *(["max_parent_uses"] if self.strategy in (AUTO, "tree") else []))
+        if self.recipe == "paper" and (flag := self.changed(not_in_paper)):
             raise ValueError(f"{flag}: --recipe paper has no such step; remove one of the two")
         if len(self.models) != len(set(self.models)) or not self.models:
             raise ValueError("--model: name each model once")
@@ -357,6 +363,9 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
             if json.dumps(stored.get(key)) != json.dumps(requested.get(key)):
                 return _difference(f"{name}.{key}", stored.get(key), requested.get(key))
         return f"order of fields in {name}"
+    if name == "verification":  # one is None
+        stored, requested = (each and each["mode"] for each in (stored, requested))
+        return _difference("verification.mode", stored, requested)
     if name == "examples" and len(stored) != len(requested):
         return f"number of examples: {len(stored)} stored, {len(requested)} requested"
     if name == "examples":
@@ -369,5 +378,24 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
             if one["digest"] != other["digest"]:
                 before, now = one["digest"][:12], other["digest"][:12]
                 return f"version of {one['name']} (sha256 {before}… stored, {now}… requested)"
-    detail = f": {stored!r} stored, {requested!r} requested"
-    return name + (detail if len(detail) < 160 else "")
+    setting = _SETTINGS.get(name) or name.removeprefix("sampling.").removeprefix("filters.")
+    is_option = bool(setting in CreateConfig.model_fields and option_info(CreateConfig, setting))
+    before, now = (_shown(setting, value) if is_option else repr(value) for value in (stored, requested))
+    detail = f": {before} stored, {now} requested"
+    return (CreateConfig.flags()[setting] if is_option else name) + (detail if len(detail) < 160 else "")
+
+
+_SETTINGS = {
+    "verification.mode": "verify",
+    "verification.model": "verifier",
+    "verification.label_noise_check": "label_noise_check",
+    "corpus.passage_tokens": "passage_tokens",
+}
+"""Field of `RunSpec` -> the setting that decides it, where they have other names."""
+
+
+def _shown(setting: str, value: Json) -> str:
+    """A value as it is typed."""
+    if value is None:
+        return "off" if setting in ("thinking", "verify", "label_noise_check") else "none"
+    return value if isinstance(value, str) and value.isprintable() else repr(value)

@@ -181,11 +181,12 @@ class RunDirectory:
                 raise UsageError(
                     f"{self.path}: not a run directory (its config.json is of another program); give another path"
                 )
-            version, schema_version = document.pop("datacreate"), document.pop("schema_version", None)
-            if schema_version != _SCHEMA_VERSION:
+            _, version = document.pop("datacreate"), document.pop("schema_version", None)
+            if version != _SCHEMA_VERSION:
+                found = f"run format {version}" if isinstance(version, int) else "an unknown run format"
                 raise RunError(
-                    f"{self.path}: written by datacreate {version} in another format; resume with that version, "
-                    "or start again in another --run-dir"
+                    f"{self.path}: {found}, this datacreate reads {_SCHEMA_VERSION}; its rows are usable as a file: "
+                    f"{self.train_path}; start again in another --run-dir"
                 )
             return RunConfig(**document)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -39,8 +39,10 @@ def examples_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], Infe
 def _check_number(config: CreateConfig, number: int) -> None:
     """Raise UsageError if the run cannot use so many formatting examples, or has too few to show."""
     if config.recipe == "paper" and number > 1:
-        one = "--examples 1" if config.benchmark else "--example-limit 1"
-        raise UsageError(f"--recipe paper starts from one example, and there are {number}; add {one}")
+        one = "add --examples 1" if config.benchmark else "add --example-limit 1"
+        if len(config.sources) > 1:
+            one = "give one --example"
+        raise UsageError(f"--recipe paper starts from one example, and there are {number}; {one}")
     if config.shots > max(1, number) and find_strategy(config.strategy).queue == "root":
         raise UsageError(
             f"--shots {config.shots}: --strategy {config.strategy} shows only formatting examples, of which there "

@@ -82,6 +82,7 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
     document = json.loads(run(*command, "--dry-run", "--json").out)
     assert sorted(Path().rglob("*")) == before
     assert document["plan"]["state"] == "new"
+    assert [document["config"][name] for name in ("strategy", "verify")] == ["random", "off"]
     Path("saved.json").write_text(json.dumps(document))
     assert run("create", "--config", "saved.json").code == 0
     assert run(*command, "--run-dir", "typed").code == 0
@@ -90,7 +91,7 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
     again = json.loads(run(*command, "--dry-run", "--json").out)["plan"]
     assert (again["state"], again["accepted"], again["concurrency"]) == ("finished", 6, 2)
     other = run(*command, "--seed", "7", "--dry-run")
-    assert (other.code, "another seed: 42 stored, 7 requested" in other.failure) == (1, True)
+    assert (other.code, "another --seed: 42 stored, 7 requested" in other.failure) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def test_another_corpus_is_another_run(tmp_path: Path, model: str, docs: Path) -
     changes: dict[str, Any] = {"example": YES_NO, "corpus": ("docs",), "count": 10}
     with pytest.raises(EngineError):
         make(tmp_path / "run", model, ScriptedEngine(answering(), dies_after=3), **changes)
-    with pytest.raises(RunMismatch, match=r"corpus.passage_tokens: 160 stored, 80 requested"):
+    with pytest.raises(RunMismatch, match=r"--passage-tokens: 160 stored, 80 requested"):
         make(tmp_path / "run", model, passage_tokens=80, **changes)
     with pytest.raises(RunMismatch, match="another corpus"):
         make(tmp_path / "run", model, **{**changes, "corpus": ()})

@@ -213,7 +213,7 @@ class TestChangedPlans:
         ("changes", "message"),
         [
             ({"count": 5}, "was made with --count 10, which cannot be reduced to 5"),
-            ({"create": {"temperature": 0.5}}, "was made with another sampling.temperature"),
+            ({"create": {"temperature": 0.5}}, "was made with another --temperature"),
         ],
     )
     def test_a_set_that_cannot_be_continued_is_kept_and_the_cell_fails(
