@@ -23,7 +23,7 @@ from datacreate.messages import SilentProgress
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.summary import summary_fields
 from datacreate.zero_shot import answer_zero_shot
-from tests.engines.helpers import MESSAGES, YES_NO, make
+from tests.engines.helpers import MESSAGES, YES_NO, Notes, make
 from tests.making import commits, examples
 from tests.servers import MODEL, Server
 from tests.tiny_model import THINKING_TEMPLATE, write_gguf
@@ -87,6 +87,16 @@ def test_thoughts_are_in_the_log_and_not_in_the_data(
     assert counted is None or set(tokens) == {counted}
     assert summary["thinking_tokens"] == sum(tokens)
     assert f"of which {sum(tokens)} thinking" in summary_fields(summary)["cost"]
+
+
+@pytest.mark.parametrize("count", [10, 60])
+@pytest.mark.parametrize("thinks", [True, False])
+def test_a_model_without_thoughts_is_a_note_once(tmp_path: Path, count: int, thinks: bool) -> None:
+    notes = Notes()
+    features: dict[str, Any] = {"says": in_field("reasoning")} if thinks else {}
+    with Server(**features) as server:
+        make(tmp_path / "run", server, notes=notes, thinking=300, count=count)
+    assert sum("the model does not think" in note for note in notes.messages) == (not thinks)
 
 
 def test_a_model_thinks_when_it_writes_and_not_when_it_scores(
