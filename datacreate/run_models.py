@@ -175,6 +175,8 @@ def describe_recipe(config: CreateConfig, verify: VerifyMode, models: RunModels 
     """What the recipe and the options decide, in one line."""
     model = models.verifier.name if models and models.verifier else config.verifier or "the generator"
     verified = "answers are not verified" if verify == "off" else f"answers verified by {model} ({verify})"
+    if config.improves:
+        return f"strategy {config.strategy}, as always for improve; {verified}"
     line = f"recipe {config.recipe}: strategy {config.strategy}, {verified}"
     if config.recipe == "best" and not _has_embedder(config):
         line += f"; for the strategy coverage: `datacreate models pull {config.embedding_model}`"
