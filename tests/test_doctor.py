@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -106,7 +107,7 @@ def test_a_machine_in_order_has_no_failure(data: Path) -> None:
     assert ended.code == 0
     headings = [line for line in ended.out.splitlines() if not line.startswith(" ")]
     assert headings == ["software", "machine", "storage", "models", "benchmarks", "13 ok, 2 warn"]
-    assert "  warn  instruct  none (of 23 presets) → datacreate models pull NAME" in ended.out
+    assert re.search(r"  warn  instruct  none \(of \d+ presets\) → datacreate models pull NAME\n", ended.out)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +265,7 @@ def test_a_damaged_benchmark_is_a_failure(data: Path) -> None:
 
 def test_a_pulled_model_is_listed_and_a_damaged_one_is_a_failure(data: Path) -> None:
     folder = write_files(data / "checkpoints" / "all-mpnet-base-v2", checkpoint_files())
-    assert look()["encoder"].message == "all-mpnet-base-v2 (of 7 presets)"
+    assert look()["encoder"].message.startswith("all-mpnet-base-v2 (of ")
     (folder / "config.json").unlink()
     damaged = look()["all-mpnet-base-v2"]
     assert (damaged.state, damaged.fix) == ("fail", "datacreate models pull all-mpnet-base-v2 --force")

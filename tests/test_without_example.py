@@ -204,7 +204,8 @@ def test_the_verifier_reads_the_instruction(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(answering())
     make(tmp_path / "run", model, engine, count=10, verify="keep", **FIELDS)
     systems = {str(request.messages[0]["content"]) for request in engine.verified}
-    assert systems == {f"You answer about data that was written for this task:\n\n{TASK}"}
+    how = "Answer with one of: billing, bug, other."
+    assert systems == {f"You answer about data that was written for this task:\n\n{TASK}\n\n{how}"}
     plain = ScriptedEngine(answering())
     make(
         tmp_path / "plain",
@@ -215,4 +216,4 @@ def test_the_verifier_reads_the_instruction(tmp_path: Path, model: str) -> None:
         **FIELDS
         | {"example": {"subject": "Hi", "body": "My site is down.", "topic": "bug"}, "instruction": None},
     )
-    assert {request.messages[0]["role"] for request in plain.verified} == {"user"}
+    assert {request.messages[0]["content"] for request in plain.verified} == {how}

@@ -238,9 +238,10 @@ def mode_of(run_dir: Path, model: str, writer: Any = None, **changes: Any) -> st
     return summary["verification"] and str(summary["verification"]["mode"])
 
 
-def test_fixed_labels_are_verified_by_default_and_options_with_a_verifier(tmp_path: Path, model: str) -> None:
+def test_closed_answers_are_verified_by_default(tmp_path: Path, model: str) -> None:
     assert mode_of(tmp_path / "labels", model, writing(0.8, LABELS), **THREE_LABELS) == "drop"
-    assert mode_of(tmp_path / "options", model, writing(0.9)) is None
+    assert mode_of(tmp_path / "options", model, writing(0.9)) == "drop"
+    assert mode_of(tmp_path / "fast", model, recipe="fast") is None
     assert mode_of(tmp_path / "named", model, writing(0.9), verifier=model) == "drop"
     assert mode_of(tmp_path / "free", model, example=FREE_TEXT) is None
     paper = {"recipe": "paper", "concurrency": None}
