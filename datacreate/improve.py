@@ -172,13 +172,8 @@ def _models(spec: RunSpec) -> dict[str, Any]:
     if verification is None:
         return {"model": names, "verify": "off"}
     verifier = None if verification.model_sha256 == first else verification.model
-    noise_check = verification.label_noise_check
-    return {
-        "model": names,
-        "verify": verification.mode,
-        "verifier": verifier,
-        "label_noise_check": noise_check,
-    }
+    checks = {"verify": verification.mode, "label_noise_check": verification.label_noise_check}
+    return {"model": names, "verifier": verifier, **checks}
 
 
 @dataclass(frozen=True)

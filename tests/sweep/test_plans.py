@@ -68,6 +68,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "variants.mine.strategi: no such key (did you mean strategy",
     ),
     ({"variants": {"mine": {"strategy": "tree", "improve": "yes"}}}, "improve: give true or {share: 0.5}"),
+    (
+        {"variants": {"mine": {"strategy": "tree", "improve": {"shar": 0.7}}}},
+        "variants.mine.improve.shar: no such key (did you mean share?)",
+    ),
     (IMPROVED, "count: `improve` needs 40 rows in the first part; use a count of 80 or more"),
     (
         {"variants": {"mine": {"strategy": "tree", "create": {"max_num_seqs": 8}}}},
