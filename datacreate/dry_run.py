@@ -77,6 +77,7 @@ def describe_round(config: ImproveConfig) -> dict[str, Any]:
         return plan
     steps = [this.training.recipe.steps(len(trained)) for trained, _ in this.splits]
     return plan | {
+        "notes": [*plan["notes"], *this.notes],
         "encoder": str(this.encoder),
         "task": this.training.task.description,
         "student_steps": steps,

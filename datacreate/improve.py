@@ -18,8 +18,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from datacreate.benchmarks import find_benchmark, split_sha256
 from datacreate.checkpoints import resolve
-from datacreate.errors import RunError, RunMismatch, TrainingError, UsageError
+from datacreate.errors import BenchmarkError, RunError, RunMismatch, TrainingError, UsageError
 from datacreate.files import replace_file
 from datacreate.finetuning.encoder import Report
 from datacreate.finetuning.evaluate import held_out_probabilities
@@ -28,6 +29,7 @@ from datacreate.finetuning.records import TRIALS, Training, TrainingDirectory
 from datacreate.finetuning.rows import (
     MIN_ROWS_TO_SPLIT,
     TrainingSet,
+    check_distinct,
     cross_fitting_splits,
     read_file,
     read_source,
@@ -120,9 +122,7 @@ class ImproveConfig(Settings):
             **shared,
             **_models(spec),
             **spec.subset(IdentitySettings),
-            "max_parent_uses": IdentitySettings.model_fields[
-                "max_parent_uses"
-            ].default,  # of other strategies
+            "max_parent_uses": CreateConfig.model_fields["max_parent_uses"].default,  # of other strategies
             "num_examples": spec.num_examples,
             "label_ratio": spec.label_ratio,
             **({"embedding_model": spec.embedding_model} if spec.embedding_model else {}),
@@ -144,18 +144,24 @@ class ImproveConfig(Settings):
         return CreateConfig.of(**settings)
 
     def _not_to_repeat(self, spec: RunSpec) -> list[str]:
-        """The test sets of the first RUN, what the user gives, --dev, and the rows of all RUNs."""
+        """The test sets of the first RUN (not with `none`), what the user gives, --dev, and the rows of all RUNs."""
         given = self.create.get("decontaminate") or ()
         names = [*([given] if isinstance(given, str) else given), *map(str, filter(None, [self.dev]))]
-        names = [part.strip() for name in names for part in name.split(",") if part.strip() != "none"]
-        names += map(str, self.runs)
+        names = [part.strip() for name in names for part in name.split(",")]
+        before = () if "none" in names else spec.compared_with
+        names = [*(name for name in names if name != "none"), *map(str, self.runs)]
         known = {Path(name).name for name in names}
-        for ref in spec.compared_with:
+        for ref in before:
+            try:
+                split_sha256(find_benchmark(ref.name), ref.split) if ref.split else None
+            except BenchmarkError as error:
+                what = f"{self.runs[0]} was compared with it; or --decontaminate none"
+                raise BenchmarkError(f"{error} ({what})") from None
             if not ref.split and ref.name.rstrip(os.sep) not in known:
                 raise UsageError(
                     f"{self.runs[0]} repeats no row of {ref.name}; give it again with --decontaminate"
                 )
-        return list(dict.fromkeys([*(ref.name for ref in spec.compared_with if ref.split), *names]))
+        return list(dict.fromkeys([*(ref.name for ref in before if ref.split), *names]))
 
 
 def _models(spec: RunSpec) -> dict[str, Any]:
@@ -166,13 +172,8 @@ def _models(spec: RunSpec) -> dict[str, Any]:
     if verification is None:
         return {"model": names, "verify": "off"}
     verifier = None if verification.model_sha256 == first else verification.model
-    noise_check = verification.label_noise_check
-    return {
-        "model": names,
-        "verify": verification.mode,
-        "verifier": verifier,
-        "label_noise_check": noise_check,
-    }
+    checks = {"verify": verification.mode, "label_noise_check": verification.label_noise_check}
+    return {"model": names, "verifier": verifier, **checks}
 
 
 @dataclass(frozen=True)
@@ -243,9 +244,8 @@ class Round:
     training: Training
     encoder: Path
     rows: TrainingSet
-    splits: Sequence[
-        tuple[list[int], list[int]]
-    ]  # per student: indices of its training rows, and of those it judges
+    splits: Sequence[tuple[list[int], list[int]]]  # per student: its training rows, and those it judges
+    notes: tuple[str, ...] = ()  # for the user
 
     @property
     def parents(self) -> list[Mapping[str, Json]]:
@@ -301,7 +301,9 @@ def read_round(config: ImproveConfig) -> Round:
     directory.check()
     if directory.exists and not directory.parents_path.is_file():
         raise RunError(f"{directory.path} holds a run that `improve` did not make; choose another --run-dir")
+    check_distinct(f"{run}{os.sep}" for run in config.runs)
     sources = []
+    notes: tuple[str, ...] = ()
     for run in map(RunDirectory, config.runs):
         run.read_config()
         source = read_source(f"{run.path}{os.sep}", verifier_probabilities=True)  # no benchmark's name
@@ -330,11 +332,18 @@ def read_round(config: ImproveConfig) -> Round:
     )
     if config.dev:
         human = [group.startswith(f"{len(config.runs)}:") for group in rows.groups]
-        at = range(len(human))
-        splits = [([i for i in at if not human[i]], [i for i in at if human[i]])]
+        texts = [(each.text, each.passage, each.options) for each in rows.questions]
+        trained = [i for i, is_human in enumerate(human) if not is_human]
+        known = {texts[i] for i in trained}
+        judged = [i for i, text in enumerate(texts) if human[i] and text not in known]
+        if repeated := sum(human) - len(judged):
+            notes = (f"{config.dev}: {repeated} rows are left out: the student is trained on them",)
+        if not judged:
+            raise TrainingError(f"{config.dev}: the student is trained on all of these rows; give other rows")
+        splits = [(trained, judged)]
     else:
         splits = cross_fitting_splits(rows.questions, rows.groups, rows.task, FOLDS)
-    return Round(config, training, encoder.path, rows, splits)
+    return Round(config, training, encoder.path, rows, splits, notes)
 
 
 def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig:
@@ -356,12 +365,19 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
         with caught_signals(), students.locked(this.training, progress.notify) as lock:
             trials, scores_path = students.path / TRIALS, students.path / "scores.json"
             if not directory.parents_path.is_file():
+                for note in this.notes:
+                    progress.notify(note)
                 chosen, scores = this.choose(this.judge(trials, report))
                 share = scores["accuracy" if scores["balanced_accuracy"] is None else "balanced_accuracy"]
+                doubtful = "" if config.dev else f"; {scores['doubtful']} more are probably mislabeled"
                 progress.notify(
                     f"students: accuracy {100 * share:.1f} % on {scores['rows']} held-out rows "
-                    f"({100 / scores['classes']:.1f} % is chance); {scores['doubtful']} more are probably mislabeled"
+                    f"({100 / scores['classes']:.1f} % is chance){doubtful}"
                 )
+                if not scores["above_chance"]:
+                    progress.notify(
+                        "warning: students are not clearly better than chance: hard rows may be arbitrary"
+                    )
                 lock.check()
                 replace_file(scores_path, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
                 replace_file(directory.parents_path, "".join(row.line for row in chosen))  # the last one
@@ -374,5 +390,8 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
             shutil.rmtree(trials, ignore_errors=True)
     except RunMismatch as error:
         raise RunMismatch(str(error).replace("--out", "--run-dir")) from None
-    progress.notify(f"{directory.parents_path}: {len(this.parents)} hard rows are the formatting examples")
+    number = len(this.parents)
+    progress.notify(
+        f"{directory.parents_path}: {number} hard rows are the formatting examples, taken in turns"
+    )
     return config.creation(this.parents)

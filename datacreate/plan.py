@@ -20,7 +20,7 @@ from datacreate.decontamination import find_test_sets, with_names
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.client import Engine
 from datacreate.engines.request import Sampling
-from datacreate.errors import PromptTooLong, UsageError
+from datacreate.errors import PromptTooLong, RunMismatch, UsageError
 from datacreate.filters.base import DecontaminationSet
 from datacreate.formats.declare import most_tokens
 from datacreate.formats.example import Example, dotted
@@ -132,6 +132,10 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     label_ratio = _label_ratio(config, inferred.format)
     directory.check()
     stored = directory.read_config() if directory.exists else None
+    if stored and stored.spec.improves and not config.improves:
+        raise RunMismatch(
+            f"{directory.path} was made by `improve`; resume it with `datacreate improve RUN...`"
+        )
     names = config.decontaminate
     if names is None and stored:
         names = stored.spec.filters.decontaminate
@@ -234,7 +238,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
 
 def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
     used, number = spec.num_chains or math.ceil(count / spec.num_examples), len(spec.examples)
-    if used < number and spec.shots == 1:
+    if used < number and spec.shots == 1 and not spec.improves:
         kind = "chain" if spec.num_chains else "request"
         yield (
             f"only the first {used} of {number} formatting examples are used, one by each {kind}; a larger --count "

@@ -186,6 +186,8 @@ def describe_recipe(
         verified = "answers are not verified"
         if not can_score_labels(format):
             verified = "answers cannot be verified (free text)"
+    if config.improves:
+        return f"strategy {config.strategy}, as always for improve; {verified}"
     line = f"recipe {config.recipe}: strategy {config.strategy}, {verified}"
     if config.recipe == "best" and config.strategy == "tree" and not _has_embedder(config):
         line += f"; for the strategy coverage: `datacreate models pull {config.embedding_model}`"

@@ -256,8 +256,11 @@ class SettingsError:
 
     @classmethod
     def first(cls, error: ValidationError) -> SettingsError:
-        """The first finding of the error."""
-        found = error.errors(include_url=False)[0]
+        """The first finding of the error; an unknown key before a missing one, which it may be misspelled."""
+        findings = error.errors(include_url=False)
+        found = findings[0]
+        if found["type"] == "missing":
+            found = next((each for each in findings if each["type"] == "extra_forbidden"), found)
         return cls(found["loc"], found["input"], found["msg"].removeprefix("Value error, "), found["type"])
 
     @property
@@ -270,7 +273,11 @@ class SettingsError:
         """`give a number greater than 0` for pydantic's `Input should be greater than 0`."""
         if not self.why.startswith(_PYDANTIC_PREFIX):
             return self.why
-        wanted = self.why.removeprefix(_PYDANTIC_PREFIX).partition(", unable to")[0]
+        wanted = (
+            self.why.removeprefix(_PYDANTIC_PREFIX)
+            .partition(", unable to")[0]
+            .partition(" or instance of")[0]
+        )
         wanted = wanted.replace("valid tuple", "list: [a, b]").replace("valid dictionary", "mapping: {a: b}")
         return f"give {'a number ' if wanted.startswith(('greater', 'less')) else ''}{wanted}"
 

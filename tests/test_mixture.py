@@ -108,7 +108,7 @@ def test_one_of_the_models_can_verify(tmp_path: Path, model: str, other: str) ->
 def test_the_mixture_identifies_the_run(tmp_path: Path, model: str, other: str) -> None:
     make_mixed(tmp_path, (model, other), Fleet(), count=10)
     for models in ((model,), (other, model)):
-        with pytest.raises(RunMismatch, match="another model"):
+        with pytest.raises(RunMismatch, match="another --model: "):
             make_mixed(tmp_path, models, Fleet(), count=10)
     spec = json.loads((tmp_path / "config.json").read_text())["spec"]
     assert [generator["model"] for generator in spec["mixture"]] == ["scripted-model", "another-model"]

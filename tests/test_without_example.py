@@ -54,7 +54,7 @@ def test_the_first_examples_are_written_from_the_fields_alone(
 
 def test_another_instruction_is_another_run(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, count=10, **FIELDS)
-    with pytest.raises(RunMismatch, match="another instruction"):
+    with pytest.raises(RunMismatch, match="another --instruction: "):
         make(tmp_path / "run", model, count=10, **{**FIELDS, "instruction": "Mails to a shop."})
     (tmp_path / "task.txt").write_bytes(b"\xef\xbb\xbf" + TASK.replace("\n", "\r\n").encode() + b"\n\n")
     make(tmp_path / "run", model, count=15, **{**FIELDS, "instruction": f"@{tmp_path / 'task.txt'}"})

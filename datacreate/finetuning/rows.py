@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -103,6 +104,15 @@ def read_source(
     if path.is_dir():
         return _read_run(path, verifier_probabilities)
     raise UsageError(f"{name_or_path}: no run directory, file or benchmark (`datacreate benchmarks list`)")
+
+
+def check_distinct(sources: Iterable[str]) -> None:
+    """Raise UsageError if a source is given twice, also by another path."""
+    known: set[str] = set()
+    for source in sources:
+        if (name := source if source in load_registry() else os.path.realpath(source)) in known:
+            raise UsageError(f"{source.rstrip(os.sep)}: given twice; give it once")
+        known.add(name)
 
 
 def _read_run(path: Path, verifier_probabilities: bool) -> Source:

@@ -54,6 +54,7 @@ from datacreate.finetuning.rows import (
     MIN_ROWS_TO_SPLIT,
     Question,
     TrainingSet,
+    check_distinct,
     question_of,
     read_source,
     split_selection_rows,
@@ -148,6 +149,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     recipe = config.recipe
     if not config.sources or not config.seeds:
         raise UsageError("nothing to train: give at least one source and one seed")
+    check_distinct(config.sources)
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
     flag = config.changed(FormatOptions.model_fields)

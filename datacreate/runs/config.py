@@ -378,24 +378,18 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
             if one["digest"] != other["digest"]:
                 before, now = one["digest"][:12], other["digest"][:12]
                 return f"version of {one['name']} (sha256 {before}… stored, {now}… requested)"
-    setting = _SETTINGS.get(name) or name.removeprefix("sampling.").removeprefix("filters.")
-    is_option = bool(setting in CreateConfig.model_fields and option_info(CreateConfig, setting))
-    before, now = (_shown(setting, value) if is_option else repr(value) for value in (stored, requested))
-    detail = f": {before} stored, {now} requested"
-    return (CreateConfig.flags()[setting] if is_option else name) + (detail if len(detail) < 160 else "")
+    group, _, leaf = name.rpartition(".")
+    setting = {"mode": "verify", "model": "verifier"}.get(leaf, leaf) if group == "verification" else leaf
+    is_own = group in ("", "sampling", "filters", "corpus", "verification")
+    if is_own and setting in CreateConfig.model_fields and option_info(CreateConfig, setting):
+        name = CreateConfig.flags()[setting]
+    detail = f": {_shown(name, stored)} stored, {_shown(name, requested)} requested"
+    return name + (detail if len(detail) < 160 else "")
 
 
-_SETTINGS = {
-    "verification.mode": "verify",
-    "verification.model": "verifier",
-    "verification.label_noise_check": "label_noise_check",
-    "corpus.passage_tokens": "passage_tokens",
-}
-"""Field of `RunSpec` -> the setting that decides it, where they have other names."""
-
-
-def _shown(setting: str, value: Json) -> str:
-    """A value as it is typed."""
-    if value is None:
-        return "off" if setting in ("thinking", "verify", "label_noise_check") else "none"
-    return value if isinstance(value, str) and value.isprintable() else repr(value)
+def _shown(name: str, value: Json) -> str:
+    """A value; of an option as it is typed."""
+    if value is None and name.startswith("--"):
+        return "off" if name in ("--thinking", "--verify", "--label-noise-check") else "none"
+    is_word = name.startswith("--") and isinstance(value, str) and value.isprintable() and " " not in value
+    return str(value) if is_word else repr(value)

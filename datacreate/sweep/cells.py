@@ -213,7 +213,7 @@ class _Builder:
         """Creating the set, or its first part and the part that `improve` creates."""
         if variant.improve is None:
             return [self._creation(cell, generator, variant, seed, self.count)]
-        improved = round(variant.improve.share * self.count)
+        improved = variant.improve.rows(self.count)
         create = self._creation(cell, generator, variant, seed, self.count - improved)
         given = self.plan.create | variant.create
         options = as_arguments(

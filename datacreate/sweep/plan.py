@@ -15,6 +15,7 @@ from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, SweepPlanError
 from datacreate.files import read_yaml
 from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.rows import MIN_ROWS_TO_SPLIT
 from datacreate.finetuning.train import TrainConfig
 from datacreate.messages import did_you_mean
 from datacreate.paths import shipped
@@ -48,8 +49,14 @@ class Improvement(Settings):
 
     share: float = Field(default=0.5, gt=0, lt=1)
 
+    def rows(self, count: int) -> int:
+        """How many rows of a set `improve` creates."""
+        return round(self.share * count)
+
 
 def _improvement(value: Any) -> Any:
+    if value is not None and not isinstance(value, (bool, dict)):
+        raise ValueError("give true or {share: 0.5}")
     return {} if value is True else None if value is False else value
 
 
@@ -132,14 +139,18 @@ class SweepPlan(Settings):
     @classmethod
     def _check_variants(cls, given: dict[str, Variant]) -> dict[str, Variant]:
         for name in given:
-            if not re.fullmatch(r"\w[\w.-]*", name) or name in CONDITIONS:
-                raise ValueError(f"{name!r} is not a new name of letters, digits, hyphens and dots")
+            if name in CONDITIONS:
+                kind = "strategy" if name in STRATEGIES else "condition"
+                raise ValueError(f"{name!r} is a {kind}; choose another name")
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(f"{name!r} is not a name of letters, digits, hyphens and dots")
         return given
 
     @field_validator("conditions")
     @classmethod
     def _check_conditions(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        variants = info.data.get("variants", {})
+        if (variants := info.data.get("variants")) is None:  # they are wrong
+            return names
         known = [*CONDITIONS, *variants, *(MIXED + name for name in variants)]
         for name in names:
             if name not in known:
@@ -187,10 +198,16 @@ class SweepPlan(Settings):
         for condition in self.conditions:
             if condition not in (HUMAN, HUMAN_FULL) and not self.generators:
                 raise ValueError(f"generators: the condition {condition} needs a model; name at least one")
-            improves = (variant := self.variant(condition)) is not None and variant.improve
-            is_trained = improves or condition not in (ZERO_SHOT, *STRATEGIES, *self.variants)
+            improvement = variant.improve if (variant := self.variant(condition)) else None
+            is_trained = improvement or condition not in (ZERO_SHOT, *STRATEGIES, *self.variants)
             if is_trained and not self.encoders:
                 raise ValueError(f"encoders: the condition {condition} needs at least one to train")
+            counts = [self.rows(find_benchmark(name)) for name in self.benchmarks] if improvement else []
+            if improvement and any(count - improvement.rows(count) < MIN_ROWS_TO_SPLIT for count in counts):
+                raise ValueError(
+                    f"count: `improve` needs {MIN_ROWS_TO_SPLIT} rows in the first part; use a count of "
+                    f"{round(MIN_ROWS_TO_SPLIT / (1 - improvement.share))} or more"
+                )
         for size in self.sizes:
             if size != "all" and self.count != "train" and size > self.count:
                 raise ValueError(f"sizes: {size} is more than the count of {self.count}")
@@ -230,6 +247,8 @@ def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 
 def _check_names(given: dict[str, Any], names: set[str]) -> None:
     for name in given:
+        if name not in names and name in RunEngineOptions.model_fields:
+            raise ValueError(f"{name}: an engine option; put it under the plan's `create`")
         if name not in names:
             raise ValueError(f"{name}: no such option, or the plan sets it{did_you_mean(str(name), names)}")
 
@@ -296,12 +315,21 @@ def load_plan(name_or_path: str) -> SweepPlan:
 def _first_error(error: ValidationError) -> str:
     """The first problem in one line, and the number of further ones."""
     wrong = SettingsError.first(error)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if wrong.kind == "extra_forbidden":
-        return f"{wrong.key}: no such key{did_you_mean(wrong.key, SweepPlan.model_fields)}{more}"
+    is_unknown = wrong.kind == "extra_forbidden"  # a misspelled key is also a missing one: one problem
+    kinds = [each["type"] for each in error.errors(include_url=False)]
+    number = sum(not (is_unknown and kind == "missing") for kind in kinds) - 1
+    more = f" (and {number} more)" if number else ""
+    if is_unknown:
+        models: dict[int, type[Settings]] = {1: SweepPlan, 3: Variant, 4: Improvement}
+        hint = did_you_mean(str(wrong.path[-1]), models[len(wrong.path)].model_fields)
+        return f"{wrong.key}: no such key{hint}{more}"
     if not wrong.path:  # a contradiction; the message names the keys
         return f"{wrong.why}{more}"
-    if wrong.key in ("create", "train") and wrong.kind == "value_error" and not wrong.why.startswith("--"):
+    if (
+        wrong.path[-1] in ("create", "train")
+        and wrong.kind == "value_error"
+        and not wrong.why.startswith("--")
+    ):
         return f"{wrong.key}.{wrong.why}{more}"  # the message begins with the name of an option
     why = "this key is required" if wrong.kind == "missing" else wrong.remedy
     return f"{wrong.key}: {why}{more}"

@@ -189,7 +189,7 @@ def test_another_corpus_is_another_run(tmp_path: Path, model: str, docs: Path) -
         make(tmp_path / "run", model, ScriptedEngine(answering(), dies_after=3), **changes)
     with pytest.raises(RunMismatch, match=r"--passage-tokens: 160 stored, 80 requested"):
         make(tmp_path / "run", model, passage_tokens=80, **changes)
-    with pytest.raises(RunMismatch, match="another corpus"):
+    with pytest.raises(RunMismatch, match="another --corpus"):
         make(tmp_path / "run", model, **{**changes, "corpus": ()})
     before = (docs / "b.md").read_text()
     (docs / "b.md").write_text(f"{before}More.\n")

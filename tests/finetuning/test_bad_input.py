@@ -63,6 +63,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "no such folder": (["--encoder", "./nowhere"], 2, "no such folder"),
     "an unknown benchmark": (["--benchmark", "creek"], 2, "did you mean creak"),
     "an unknown source": (["nothing-of-that-name"], 2, "no run directory, file or benchmark"),
+    "a source twice": (["creak"], 2, "creak: given twice; give it once"),
     "another head": (["csqa"], 1, "use data with the same head"),
     "labels of a benchmark": (["--labels", "label=a,b"], 2, "--labels: that is for files"),
 }

@@ -12,7 +12,14 @@ import pytest
 
 from datacreate.create import create
 from datacreate.engines.request import Completion, Request
-from datacreate.errors import DatacreateError, RunError, RunMismatch, TrainingError, UsageError
+from datacreate.errors import (
+    BenchmarkError,
+    DatacreateError,
+    RunError,
+    RunMismatch,
+    TrainingError,
+    UsageError,
+)
 from datacreate.finetuning.rows import read_source, training_set
 from datacreate.improve import ImproveConfig, Judged, hard_rows, prepare_round, read_round
 from datacreate.runs.directory import RunDirectory
@@ -143,11 +150,19 @@ def test_with_human_rows_those_that_the_student_misses_are_the_parents(
     rows = [
         {name: row[name] for name in ("question", "context", "options", "label")} for row in claims(30, 5)
     ]
-    dev = write_rows(tmp_path / "dev.jsonl", rows)
+    names = ("question", "context", "options", "label")
+    trained = [{name: row[name] for name in names if name in row} for row in examples(runs["labels"])[:3]]
+    dev = write_rows(tmp_path / "dev.jsonl", [*rows, *trained])
     recorder = Recorder()
     config = improving(runs["labels"], tmp_path / "new", encoder, model, dev=dev)
     improved(config, recorder)
     assert {what for what, *_ in recorder.steps} == {"student 1 of 1"}
+    assert f"{dev}: 3 rows are left out: the student is trained on them" in recorder.notes
+    assert not any("mislabeled" in note for note in recorder.notes)
+    with pytest.raises(TrainingError, match="the student is trained on all of these rows"):
+        read_round(
+            improving(runs["labels"], tmp_path / "other", encoder, model, dev=write_rows(dev, trained))
+        )
     for each in parents(tmp_path / "new"):
         assert each["row"] in rows
         assert max(each["student"], key=each["student"].__getitem__) != each["label"]
@@ -163,6 +178,12 @@ def test_a_second_round_judges_the_rows_of_both_runs(
     config = improving([runs["options"], first], second, encoder, model)
     assert len(read_round(config).rows.questions) == 80
     improved(config)
+    with pytest.raises(UsageError, match="options: given twice; give it once"):
+        read_round(
+            improving([runs["options"], runs["labels"] / ".." / "options"], tmp_path / "x", encoder, model)
+        )
+    with pytest.raises(RunMismatch, match="was made by `improve`; resume it with `datacreate improve RUN"):
+        make(first, model, engine(), example=choices(1)[0], count=20)
     spec = RunDirectory(second).read_config().spec
     assert [each.name for each in spec.compared_with] == ["options/", "first/"]
     assert spec.improves == RunDirectory(runs["options"]).read_config().spec.examples_id
@@ -228,6 +249,20 @@ def test_what_cannot_be_improved_is_one_line(
     assert not new.exists()
     create_again = {"create": {"model": model, "decontaminate": (str(mine),)}}
     prepare_round(improving(tmp_path / "compared", new, encoder, model, **create_again), Recorder())
+
+
+def test_the_test_sets_of_the_run_are_looked_for_before_students_are_trained(
+    home: Path, tmp_path: Path, encoder: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "run", model, engine(), example=choices(1)[0], count=40, decontaminate="creak")
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "another"))
+    recorder, new = Recorder(), tmp_path / "new"
+    with pytest.raises(BenchmarkError, match=r"creak is not imported.*or --decontaminate none\)$"):
+        prepare_round(improving(tmp_path / "run", new, encoder, model), recorder)
+    assert not recorder.steps
+    without = {"model": model, "decontaminate": ("none",)}
+    improved(improving(tmp_path / "run", new, encoder, model, create=without))
+    assert [each.name for each in RunDirectory(new).read_config().spec.compared_with] == ["run/"]
 
 
 def test_the_command_shows_what_it_would_do_and_does_it(

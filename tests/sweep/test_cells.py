@@ -98,10 +98,10 @@ def test_a_variant_can_improve_its_rows(bench: Bench) -> None:
         "train runs/creak-writer-more-42 runs/creak-writer-more-42-improved --condition more --encoder reader "
         "--out trained/creak-writer-more-42/more-reader-100 --seeds 1",
     ]
-    create, improve, *_ = commands(bench, variants=variants, conditions=["most"], count=100, **READER)
-    assert "--count 20 " in create
+    create, improve, *_ = commands(bench, variants=variants, conditions=["most"], count=200, **READER)
+    assert "--count 40 " in create
     assert improve.startswith(
-        "improve runs/creak-writer-most-42 --count 80 --encoder reader --model writer --verifier"
+        "improve runs/creak-writer-most-42 --count 160 --encoder reader --model writer --verifier"
     )
     with pytest.raises(SweepPlanError, match="encoders: the condition more needs at least one to train"):
         bench.sweep(variants=variants, conditions=["more"])

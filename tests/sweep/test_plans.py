@@ -12,6 +12,13 @@ from datacreate.sweep import Sweep, SweepPlan, cells_of, load_plan
 from tests.process import ROOT
 from tests.sweep.conftest import Bench
 
+IMPROVED: dict[str, Any] = {
+    "variants": {"mine": {"strategy": "tree", "improve": True}},
+    "conditions": ["mine"],
+    "encoders": ["./models/reader"],
+    "count": 78,
+}
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"benchmark": ["creak"]}, "benchmark: no such key (did you mean benchmarks?)"),
     ({"max_num_seqs": 3}, "max_num_seqs: no such key"),
@@ -53,10 +60,22 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"variants": {"mine": {"strategy": "tre"}}},
         "variants.mine.strategy: no strategy 'tre' (did you mean tree?)",
     ),
-    ({"variants": {"tree": {"strategy": "tree"}}}, "variants: 'tree' is not a new name"),
+    ({"variants": {"tree": {"strategy": "tree"}}}, "variants: 'tree' is a strategy; choose another name"),
+    ({"variants": {"a b": {"strategy": "tree"}}}, "variants: 'a b' is not a name of letters"),
+    ({"variants": {"mine": "tree"}}, "variants.mine: give a mapping"),
+    (
+        {"variants": {"mine": {"strategi": "tree"}}},
+        "variants.mine.strategi: no such key (did you mean strategy",
+    ),
+    ({"variants": {"mine": {"strategy": "tree", "improve": "yes"}}}, "improve: give true or {share: 0.5}"),
+    (
+        {"variants": {"mine": {"strategy": "tree", "improve": {"shar": 0.7}}}},
+        "variants.mine.improve.shar: no such key (did you mean share?)",
+    ),
+    (IMPROVED, "count: `improve` needs 40 rows in the first part; use a count of 80 or more"),
     (
         {"variants": {"mine": {"strategy": "tree", "create": {"max_num_seqs": 8}}}},
-        "variants.mine.create: max_num_seqs: no such option, or the plan sets it",
+        "variants.mine.create.max_num_seqs: an engine option; put it under the plan's `create`",
     ),
     ({"conditions": ["human+mine"]}, "conditions: no condition 'human+mine'"),
     ({"name": "../x"}, "name: String should match pattern"),
@@ -72,6 +91,12 @@ def test_a_wrong_key_is_one_line(changes: dict[str, Any], message: str, bench: B
     assert str(caught.value).startswith(f"plan {bench.plan}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_variant_is_one_problem(bench: Bench) -> None:
+    bench.write(variants={"mine": {"strategi": "tree"}}, conditions=["mine"])
+    with pytest.raises(SweepPlanError, match=r"did you mean strategy, train\?\)$"):
+        load_plan(str(bench.plan))
 
 
 @pytest.mark.parametrize(
