@@ -273,5 +273,9 @@ def test_the_command_shows_what_it_would_do_and_does_it(
     words += ["--run-dir", new, "--json"]
     plan = json.loads(run(*words, "--dry-run", "--url", "http://127.0.0.1:1").out)
     assert (plan["count"], plan["examples"], plan["student_steps"]) == (10, 10, [3, 3, 3])
+    assert plan["notes"][0] == "strategy naive, as always for improve; answers are not verified"
     assert not new.exists()
-    assert json.loads(run(*words).out)["accepted"] == 10
+    done = run(*words)
+    assert json.loads(done.out)["accepted"] == 10
+    assert "10 hard rows are the formatting examples, taken in turns" in done.err
+    assert "only the first" not in done.err
