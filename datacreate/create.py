@@ -100,6 +100,9 @@ def create(
     inputs = read_inputs(config, directory)
     embeds = needs_embedder(config)
     models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)
+    recipe = describe_recipe(config, inputs.verify, inputs.inferred.format, models)
+    if not directory.exists:
+        progress.notify(recipe)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
         lock = stack.enter_context(directory.locked(progress.notify))
@@ -111,7 +114,7 @@ def create(
         plan = make_plan(config, inputs, models, engines)
         if stored:
             stored.check_same(dict(plan.spec), config.count, directory.path)
-        progress.notify(describe_recipe(config, inputs.verify, inputs.inferred.format, models))
+            progress.notify(recipe)
         for note in plan.notes:
             progress.notify(note)
         run_config = _run_config(stored, plan, config, models, engines)

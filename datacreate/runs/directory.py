@@ -50,19 +50,8 @@ _MAX_FILES = 20  # documents in the dataset card
 
 _STUDENTS, _PARENTS = "students", "parents.jsonl"
 
-_BEFORE_A_RUN = (
-    *(
-        TEMPORARY,
-        "servers",
-        _VECTORS,
-        _PASSAGES,
-        _STUDENTS,
-        _PARENTS,
-        LOCK_FILE,
-        "engine*.log",
-        "verifier*.log",
-    ),
-)
+_OF_ENGINES = ("servers", "engine*.log", "verifier*.log")
+_BEFORE_A_RUN = (TEMPORARY, LOCK_FILE, _VECTORS, _PASSAGES, _STUDENTS, _PARENTS, *_OF_ENGINES)
 """Files that a directory without a run may hold: of a failed start, of `improve`, or of servers that registered there.
 """
 

@@ -1,0 +1,65 @@
+"""What `--recipe` decides, and that the first line says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.runs.directory import RunDirectory
+from tests.finetuning.conftest import save_encoder
+from tests.making import NLI, NLI_LABELS, make
+
+
+def first_line(run_dir: Path, model: str, **changes: Any) -> str:
+    lines: list[str] = []
+    make(run_dir, model, notify=lines.append, **{"count": 9, "verify": None, "num_chains": None} | changes)
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_encoder(tmp_path_factory.mktemp("encoders") / "tiny"))
+
+
+VERIFIED, UNVERIFIED = "answers verified by scripted-model (drop)", "answers are not verified"
+PULL = "; for the strategy coverage: `datacreate models pull all-mpnet-base-v2`"
+
+
+@pytest.mark.parametrize(
+    ("has_encoder", "changes", "line"),
+    [
+        (True, {}, f"recipe best: strategy coverage, {VERIFIED}"),
+        (True, {"recipe": "fast"}, f"recipe fast: strategy tree, {UNVERIFIED}"),
+        (True, {"strategy": "naive"}, f"recipe best: strategy naive, {VERIFIED}"),
+        (True, {"verify": "off"}, f"recipe best: strategy coverage, {UNVERIFIED}"),
+        (False, {}, f"recipe best: strategy tree, {VERIFIED}{PULL}"),
+    ],
+)
+@pytest.mark.parametrize("format", [{}, {"example": NLI, "labels": NLI_LABELS}], ids=["options", "labels"])
+def test_the_first_line_says_what_the_recipe_decided(
+    tmp_path: Path,
+    model: str,
+    encoder: str,
+    has_encoder: bool,
+    changes: dict[str, Any],
+    line: str,
+    format: dict[str, Any],
+) -> None:
+    embeds = {"embedding_model": encoder} if has_encoder else {}
+    assert first_line(tmp_path / "run", model, **format, **embeds, **changes) == line
+    spec = RunDirectory(tmp_path / "run").read_config().spec
+    assert f"strategy {spec.strategy}," in line
+    assert (spec.verification is not None) == (VERIFIED in line)
+
+
+def test_paper_is_tree_and_not_verified(tmp_path: Path, model: str) -> None:
+    paper: dict[str, Any] = {"recipe": "paper", "concurrency": None, "example": NLI, "labels": NLI_LABELS}
+    assert first_line(tmp_path / "run", model, **paper) == f"recipe paper: strategy tree, {UNVERIFIED}"
+
+
+def test_an_existing_run_keeps_its_strategy(tmp_path: Path, model: str, encoder: str) -> None:
+    assert "strategy tree" in first_line(tmp_path / "run", model)
+    longer = first_line(tmp_path / "run", model, count=12, embedding_model=encoder)
+    assert longer == f"recipe best: strategy tree, {VERIFIED}"
