@@ -15,14 +15,7 @@ from typing import Self
 
 from datacreate.filters.base import Filter
 from datacreate.formats.example import Example, Json, value_at
-from datacreate.formats.validate import (
-    Candidate,
-    Reason,
-    Reject,
-    answer_repeats_input,
-    copies_passage,
-    shorten,
-)
+from datacreate.formats.validate import Candidate, CopyChecks, Reason, Reject
 from datacreate.plan import RunPlan
 from datacreate.quotas import RunQuotas
 from datacreate.runs.decisions import Decision
@@ -49,7 +42,7 @@ class Origin:
 class Acceptance:
     """What decides about the next example: the examples accepted or waiting so far, and the results of verification.
 
-    `stats` has the number of accepted examples and the label-noise check; the caller updates it with every commit.
+    The caller updates `stats` with every commit.
     """
 
     def __init__(
@@ -66,10 +59,7 @@ class Acceptance:
         self._vectors = vectors
         self._format = plan.encoding.format
         self._verification = plan.spec.verification
-        roots = [Candidate.of(root.values, self._format) for root in plan.roots]
-        self._root_keys = {root.key for root in roots}
-        self._answer_may_repeat_input = any(answer_repeats_input(root, self._format) for root in roots)
-        self._input_may_copy_passage = any(map(copies_passage, roots))
+        self._copies = CopyChecks(plan.spec.examples, self._format)
         self._waiting: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self.passed = 0  # examples that passed the filters, waiting ones included
         self.quotas = RunQuotas.of(plan.spec, self._format, count)
@@ -101,18 +91,16 @@ class Acceptance:
     ) -> tuple[Candidate | Reject, Scored | None]:
         """The item as it is accepted or waits, or a reject; and the verifier's result, or None.
 
-        `has_label` says whether it was written for a label, `accepted` is the number of examples accepted from the same
-        completion.
+        `has_label`: whether it was written for a label. `accepted`: the examples accepted from the same completion.
         """
         if reject := self.find_reject(item, origin, accepted):
             return reject, None
         if not self._verification:
             return self._accept(item, origin), None
         if probabilities is None:
-            return _reject(Reason.REJECTED_BY_VERIFIER, item, NO_SCORES), None
+            return item.reject(Reason.REJECTED_BY_VERIFIER, NO_SCORES), None
         right = self._format.answers.chosen(item.example.values) if has_label else None
-        assigned = -1 if right is None else right
-        scored = Scored(assigned, -1, False, probabilities)
+        scored = Scored(-1 if right is None else right, -1, False, probabilities)
         if self.awaits_check:
             self._add_to_filters(item, origin.request)
             return item, scored
@@ -123,8 +111,7 @@ class Acceptance:
     ) -> tuple[Candidate | Reject, Scored]:
         """Accept or reject a scored example that passed the filters; `is_new`: it was not added to them."""
         assert self._verification is not None, "the caller checks it"
-        check = self._stats.label_noise_check
-        calibrated = check.calibrated(scored.probabilities) if check else scored.probabilities
+        calibrated = self._stats.calibrated(scored.probabilities)
         assigned = -1 if self.pseudo_labels else scored.assigned
         scored = replace(
             scored, final=final_label(self._verification.mode, assigned, calibrated, origin.request)
@@ -132,7 +119,7 @@ class Acceptance:
         if scored.final < 0:
             answers = list(map(str, self._format.answers.choices(item.example.values)))
             detail = disagreement(answers, assigned, calibrated)
-            return _reject(Reason.REJECTED_BY_VERIFIER, item, detail), scored
+            return item.reject(Reason.REJECTED_BY_VERIFIER, detail), scored
         if scored.final != self._format.answers.chosen(item.example.values):
             relabeled = self._format.answers.with_choice(item.example.values, scored.final)
             candidate = Candidate.of(relabeled, self._format)
@@ -156,7 +143,7 @@ class Acceptance:
         for values, scored in zip(commit.waiting, commit.scored, strict=True):
             candidate = Candidate.of(values, self._format)
             if self._stats.accepted + len(accepted) >= self._count:
-                result: Candidate | Reject = _reject(Reason.NOT_NEEDED, candidate)
+                result: Candidate | Reject = candidate.reject(Reason.NOT_NEEDED)
             else:
                 result, scored = self._verify(candidate, scored, Origin.of(commit), is_new=False)
             decided.append(scored)
@@ -187,7 +174,7 @@ class Acceptance:
 
     @property
     def next_released(self) -> int | None:
-        """The number of the earliest request with waiting examples."""
+        """The earliest request with waiting examples."""
         return self._waiting[0].request if self._waiting else None
 
     def replay(self, commit: Commit) -> None:
@@ -213,32 +200,23 @@ class Acceptance:
             self._add(Candidate.of(decision.added, self._format), origin)
 
     def find_reject(self, candidate: Candidate, origin: Origin, accepted: int = 0) -> Reject | None:
-        """The first reason to reject a valid example, before verification; None if there is none.
-
-        `accepted` is the number of examples accepted from the same completion.
-        """
-        if candidate.key in origin.shown:
-            return _reject(Reason.COPIED_EXAMPLE, candidate)
-        if not self._answer_may_repeat_input and answer_repeats_input(candidate, self._format):
-            return _reject(Reason.ANSWER_REPEATS_INPUT, candidate)
-        if not self._input_may_copy_passage and copies_passage(candidate):
-            return _reject(Reason.COPIED_EXAMPLE, candidate, "a part of the passage")
-        if reject := self._match_filters(candidate):
+        """The first reason to reject a valid example, before verification; `accepted` as for `decide`."""
+        if reject := self._copies.find(candidate, origin.shown) or self._match_filters(candidate):
             return reject
         if self._stats.accepted + accepted >= self._count:
-            return _reject(Reason.NOT_NEEDED, candidate)
+            return candidate.reject(Reason.NOT_NEEDED)
         if self._label_is_final and self.quotas.label_is_full(self._label(candidate)):
-            return _reject(Reason.OVER_QUOTA, candidate)
+            return candidate.reject(Reason.OVER_QUOTA)
         if full := self.quotas.attributes.full(origin.attributes):
-            return _reject(Reason.OVER_QUOTA, candidate, full)
+            return candidate.reject(Reason.OVER_QUOTA, full)
         return None
 
     def _match_filters(self, candidate: Candidate) -> Reject | None:
-        if candidate.key in self._root_keys:
-            return _reject(Reason.COPIED_EXAMPLE, candidate)
+        if candidate.key in self._copies.root_keys:
+            return candidate.reject(Reason.COPIED_EXAMPLE)
         for each in self._filters:
             if (detail := each.match(candidate)) is not None:
-                return _reject(each.reason, candidate, detail)
+                return candidate.reject(each.reason, detail)
         return None
 
     @property
@@ -253,7 +231,7 @@ class Acceptance:
         """Add the example to the training set, unless a quota is full: of its label, or of an attribute."""
         full = self.quotas.attributes.full(origin.attributes)
         if full or self.quotas.label_is_full(self._label(candidate)):
-            return _reject(Reason.OVER_QUOTA, candidate, full or "")
+            return candidate.reject(Reason.OVER_QUOTA, full or "")
         self._add(candidate, origin, is_new=is_new)
         return candidate
 
@@ -272,7 +250,3 @@ class Acceptance:
 
     def _label(self, candidate: Candidate) -> Json:
         return value_at(candidate.example.values, self._format.roles.answer)
-
-
-def _reject(reason: Reason, candidate: Candidate, detail: str = "") -> Reject:
-    return Reject(reason, shorten(candidate.example.values), detail)

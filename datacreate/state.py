@@ -110,7 +110,6 @@ class RunState:
         self._format = plan.encoding.format
         self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
         self._schema = lru_cache(maxsize=1024)(self._build_schema)
-        self._verification = spec.verification
         coverage_vectors = vectors if plan.strategy.queue == "coverage" else None
         self._queue = _make_queue(plan, count, coverage_vectors)
         self._shots = Shots(plan.roots, spec.shots, self._format)
@@ -180,7 +179,6 @@ class RunState:
         return build_response_schema(self._encodings[pseudo_labels], self._plan.spec.num_examples, labels)
 
     def build_request(self, pending: PendingRequest) -> Request:
-        """The request for the engine."""
         spec = self._plan.spec
         encoding = self._encodings[pending.pseudo_labels]
         messages = chat_prompt(encoding, pending.shown, spec.num_examples, pending.content)
@@ -202,13 +200,10 @@ class RunState:
                 truncated=completion.finish_reason == "length",
                 keep_complete_items=not self._plan.is_paper_method,
             )
-            dimensions = self._plan.spec.attributes
-            items = [
-                find_length_error(item, pending.attributes, dimensions) or item
-                if isinstance(item, Candidate)
-                else item
-                for item in items
-            ]
+            for index, item in enumerate(items):
+                if isinstance(item, Candidate):
+                    wrong = find_length_error(item, pending.attributes, self._plan.spec.attributes)
+                    items[index] = wrong or item
         candidates = [item for item in items if isinstance(item, Candidate)]
         if self._embedder:  # one batch is faster than single texts later
             self._embedder.encode([candidate.text for candidate in candidates])
@@ -216,14 +211,18 @@ class RunState:
             each.prefetch(candidates)
         origin = Origin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)
         questions: dict[int, LabelQuestion] = {}
-        for index, item in enumerate(items if self._verification else ()):
+        verification = self._plan.spec.verification
+        for index, item in enumerate(items):
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
-            if isinstance(item, Candidate) and not self._acceptance.find_reject(item, origin):
-                scored_by_letter = self._verification is not None and self._verification.scored_by_letter
+            if (
+                verification
+                and isinstance(item, Candidate)
+                and not self._acceptance.find_reject(item, origin)
+            ):
                 question = label_question(
                     self._format,
                     item.example.values,
-                    scored_by_letter=scored_by_letter,
+                    scored_by_letter=verification.scored_by_letter,
                     instruction=self._plan.spec.instruction,
                 )
                 if question is not None:
@@ -241,11 +240,10 @@ class RunState:
                 rejects.append(item)
                 continue
             scores = parsed.scores.get(index)
-            probabilities = round_probabilities(scores) if scores else None
             result, verified = self._acceptance.decide(
                 item,
                 parsed.origin,
-                probabilities,
+                round_probabilities(scores) if scores else None,
                 has_label=not pending.pseudo_labels,
                 accepted=0 if awaits_check else len(passed),
             )
@@ -276,7 +274,7 @@ class RunState:
         )
 
     def release(self) -> Commit | None:
-        """The next commit of waiting examples, if the label-noise check has decided; see `Acceptance.release`."""
+        """See `Acceptance.release`."""
         return self._acceptance.release()
 
     def _choose_parents(self, pending: PendingRequest, passed: Sequence[Candidate]) -> Sequence[int]:

@@ -27,7 +27,6 @@ def quality(help: str, **options: Any) -> Any:
 
 
 def threshold(help: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
-    """A `Threshold` setting."""
     return quality(help, default=default, gt=0, le=1, metavar=metavar)
 
 
@@ -79,15 +78,13 @@ class FilterSettings(Settings):
 class Filter(ABC):
     """One check of valid examples against those that were added before, or against fixed rows.
 
-    `match` changes nothing. Every example that passes all filters is passed to `add`, in order; a run adds also those
-    that wait or are dropped later. A filter that rejects an example also rejects it later: more examples never make a
-    filter accept one.
+    Every example that passes all filters is passed to `add`, in order. More examples never make a filter accept one
+    that it rejected.
     """
 
     reason: ClassVar[Reason]
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
-        """All filters take these two arguments."""
         return
 
     def prepare(self, notify: Notify = no_notify) -> None:
@@ -102,11 +99,11 @@ class Filter(ABC):
     def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
         """Why the example is rejected (such as the row that it repeats); None if it passes.
 
-        It is not compared with added examples of the number `ignore`: a row that is edited may resemble itself.
+        Added examples of the number `ignore` do not count: a row that is edited may resemble itself.
         """
 
     def add(self, candidate: Candidate, number: int) -> None:
-        """Take an example into account that passed all filters; `number` is that of its request, or of its line."""
+        """Take an example into account that passed all filters; `number`: of its request, or of its line."""
         return
 
 
@@ -118,7 +115,6 @@ class DecontaminationRow(NamedTuple):
 
     @property
     def question(self) -> str:
-        """All inputs but the passage."""
         return "\n".join(text for text in self.inputs if text != self.passage)
 
 
@@ -131,7 +127,6 @@ class DecontaminationSetRef(FrozenModel):
 
     @property
     def title(self) -> str:
-        """The name and the split."""
         return f"{self.name} {self.split}" if self.split else self.name
 
 

@@ -7,7 +7,7 @@ are NUM_OPTIONS options where the schema leaves their number open.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from datacreate.errors import FormatError, UsageError
@@ -63,13 +63,14 @@ def _from_names(options: FormatOptions) -> InferredFormat:
             f"--options {options.options}: without an example, name the field that repeats the right option with "
             "--answer, and give it no --labels or --range"
         )
-    listed = [options.options] if options.options else []
-    answer = [options.answer] if options.answer else []
-    ordered = dict.fromkeys(
-        [*options.inputs, *listed, *(name for name in valued if name not in answer), *answer]
-    )
-    paths = {name: tuple(name.split(".")) for name in ordered}
-    _check_paths(paths.values())
+    others = (name for name in valued if name != options.answer)
+    names = [*options.inputs, options.options, *others, options.answer]
+    paths = {name: tuple(name.split(".")) for name in names if name}
+    for path in paths.values():
+        if not all(path) or any(path[:end] in paths.values() for end in range(1, len(path))):
+            raise UsageError(
+                f"{dotted(path)!r}: a field needs a name, and cannot be a part of another one; change it"
+            )
     values: dict[str, Json] = {}
     for index, (name, path) in enumerate(paths.items()):
         value: Json = _first_value(valued[name]) if name in valued else f"text {index}"
@@ -79,15 +80,6 @@ def _from_names(options: FormatOptions) -> InferredFormat:
             value = "option 0"
         values = replace_field(values, path, value)
     return infer_format(Example(values), options)
-
-
-def _check_paths(paths: Iterable[FieldPath]) -> None:
-    """Refuse a field without a name, and a field inside another one."""
-    for path in (known := list(paths)):
-        if not all(path) or any(path[:end] in known for end in range(1, len(path))):
-            raise UsageError(
-                f"{dotted(path)!r}: a field needs a name, and cannot be a part of another one; change it"
-            )
 
 
 def _first_value(given: Sequence[str] | str) -> Json:
@@ -203,8 +195,7 @@ def _tokens(schema: Json, is_passage: bool) -> int:
     if "items" in schema:
         number = max(schema.get("minItems", 0), min(_MAX_ITEMS, schema.get("maxItems", _MAX_ITEMS)))
         return int(number) * (_tokens(schema["items"], is_passage) // 2)
-    branches = schema.get("anyOf") or schema.get("oneOf")
-    if branches:
+    if branches := schema.get("anyOf") or schema.get("oneOf"):
         return max(_tokens(branch, is_passage) for branch in branches)
     default = _PASSAGE_TOKENS if is_passage else _TEXT_TOKENS
     shortest = int(schema.get("minLength", 0)) // _CHARS_PER_TOKEN

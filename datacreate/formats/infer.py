@@ -21,7 +21,6 @@ from datacreate.formats.example import (
     canonical_json,
     dotted,
     field_at,
-    find_unsupported_value,
     leaves_of,
     one_line,
     value_at,
@@ -104,9 +103,6 @@ def infer_format(
     formatting examples with the same fields at the top level, which the format also fits (`infer_from_examples`).
     Raises ExampleError, FormatError or UsageError if the options, the format and the examples contradict each other.
     """
-    for each in (example, *others):
-        if message := find_unsupported_value(each.values):
-            raise ExampleError(f"{each.where}{message}; fix the example")
     options = options or FormatOptions()
     about_fields = {name for name in FormatOptions.model_fields if name != "format"}
     if options.format is not None:
@@ -217,17 +213,16 @@ def _infer(
     if not (advice or overrides or rules or format.head == "multiple_choice"):
         advice = _advice(format, example, every)
     notes = [summary(format) + advice]
-    if format.labels and roles.answer and roles.answer not in overrides:
+    if roles.answer in overrides:
+        name = dotted(roles.answer)
+        if beside := [dotted(path) for path in overrides if path != roles.answer]:
+            notes.append(f"only the answer, {name}, is balanced and verified, not {', '.join(beside)}")
+        if "minimum" in overrides[roles.answer] and not format.labels:
+            notes.append(
+                f"{name} has no fixed labels: a range gives them up to {MAX_INTEGER_LABELS} whole numbers"
+            )
+    elif format.labels and roles.answer:
         notes += rare_labels(roles.answer, [example, *others])
-    beside = [dotted(path) for path in overrides if path != roles.answer]
-    if roles.answer and roles.answer in overrides and beside:
-        notes.append(
-            f"only the answer, {dotted(roles.answer)}, is balanced and verified, not {', '.join(beside)}"
-        )
-    if roles.answer and "minimum" in overrides.get(roles.answer, {}) and not format.labels:
-        notes.append(
-            f"{dotted(roles.answer)} has no fixed labels: a range gives them up to {MAX_INTEGER_LABELS} whole numbers"
-        )
     return InferredFormat(format, tuple(notes))
 
 
@@ -236,27 +231,21 @@ def _advice(format: TaskFormat, example: Example, every: Sequence[Mapping[str, J
     answer = format.roles.answer
     if answer is not None:
         value = field_at(example.values, answer)
-        seen: list[str] = list(dict.fromkeys(str(value_at(values, answer)) for values in every))
-        are_labels = 1 < len(seen) <= MAX_INTEGER_LABELS and not any(
-            " " in each or "," in each for each in seen
-        )
-        shown = seen if are_labels else _PLACEHOLDERS
-        if format.labels:
-            return (
-                "" if isinstance(value, bool) else f"; for other labels add {_option(answer, value, shown)}"
-            )
-        if isinstance(value, float):
+        if isinstance(value, bool | float):
             return ""
-        return f"; if {dotted(answer)} has a fixed set of values, add {_option(answer, value, shown)}"
+        seen = list(dict.fromkeys(str(value_at(values, answer)) for values in every))
+        are_labels = 1 < len(seen) <= MAX_INTEGER_LABELS and not {" ", ","} & {*"".join(seen)}
+        option = _option(answer, value, seen if are_labels else _PLACEHOLDERS)
+        start = "for other labels" if format.labels else f"if {dotted(answer)} has a fixed set of values,"
+        return f"; {start} add {option}"
     scalars = {
         path: value for path, value in leaves_of(example.values) if isinstance(value, str | int | float)
     }
     for path, value in scalars.items():
         repeated = label_set([value_at(values, path) for values in every])
         if repeated and "," not in "".join(map(str, repeated)):
-            return (
-                f"; if {dotted(path)} is a label, add --labels {dotted(path)}={','.join(map(str, repeated))}"
-            )
+            option = f"--labels {dotted(path)}={','.join(map(str, repeated))}"
+            return f"; if {dotted(path)} is a label, add {option}"
         if _is_yes_no(value):
             texts = [text for text in scalars.values() if isinstance(text, str)]
             labels = yes_no_labels(value, texts) if isinstance(value, str) else None

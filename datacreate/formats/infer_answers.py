@@ -80,10 +80,10 @@ def label_set(answers: Sequence[Json]) -> list[Json] | None:
     if len(found) == len(answers) or not few_labels(len(found), len(answers)):
         return None
     if all(str(each).removeprefix("-").isdecimal() for each in found):
-        return found if sorted(map(int, found)) == list(range(len(found))) else None
-    if not all(isinstance(each, str) and 0 < len(each.strip()) <= _MAX_LABEL_LENGTH for each in found):
-        return None
-    return found
+        are_labels = sorted(map(int, found)) == list(range(len(found)))
+    else:
+        are_labels = all(isinstance(x, str) and 0 < len(x.strip()) <= _MAX_LABEL_LENGTH for x in found)
+    return found if are_labels else None
 
 
 def few_labels(number: int, rows: int) -> bool:
@@ -102,10 +102,11 @@ def rare_labels(path: FieldPath, examples: Sequence[Example]) -> list[str]:
     counts = Counter(label_key(answer) for answer, _ in answers)
     if len(examples) < _USUAL_REPEATS * len(counts):
         return []
-    rare = [
-        f"{where}{one_line(str(answer))!r}" for answer, where in answers if counts[label_key(answer)] == 1
+    return [
+        f"{where}{one_line(str(answer))!r} occurs once; correct it if it is no label of its own"
+        for answer, where in answers
+        if counts[label_key(answer)] == 1
     ]
-    return [f"{label} occurs once; correct it if it is no label of its own" for label in rare]
 
 
 def with_codes(
@@ -131,9 +132,9 @@ def with_codes(
     name, schema = dotted(path), with_field(schema, path, {"enum": codes(first, number)})
     if len(fitting) == 1:
         return schema, ""
-    right, others = codes(first, number).index(answer), ",".join(map(str, codes(fitting[1], number)))
+    right, others = options[codes(first, number).index(answer)], ",".join(map(str, codes(fitting[1], number)))
     return schema, (
-        f"; {name} {answer} is taken for {one_line(str(options[right]))!r}, counted from 0; "
+        f"; {name} {answer} is taken for {one_line(str(right))!r}, counted from 0; "
         f"if it counts from 1, add --labels {name}={others}"
     )
 
@@ -202,8 +203,6 @@ _LANGUAGES: tuple[tuple[str, str], ...] = (
     ("ναι/όχι", ""),  # Greek
 )
 
-_CASES = (str.lower, str.capitalize, str.upper)
-
 
 def yes_no_labels(value: str, texts: Iterable[str]) -> tuple[str, str] | None:
     """The two answers of which `value` is one, in its case; None if it is neither.
@@ -214,7 +213,7 @@ def yes_no_labels(value: str, texts: Iterable[str]) -> tuple[str, str] | None:
     found: list[tuple[tuple[str, str], set[str]]] = []
     for pairs, frequent in _LANGUAGES:
         for pair in pairs.split():
-            for change_case in _CASES:
+            for change_case in (str.lower, str.capitalize, str.upper):
                 yes, no = map(change_case, pair.split("/"))
                 if answer in (yes, no):
                     found.append(((yes, no), set(frequent.split())))

@@ -91,16 +91,15 @@ def check_alike(roles: Roles, example: Example, first: Example) -> None:
 def check_answer_values(roles: Roles, own: Schema, example: Example) -> None:
     """Raises UsageError if the values given for an answer are not the positions, letters or keys of the options."""
     answer, options = (field_at(example.values, path or ()) for path in (roles.answer, roles.options))
-    if str(answer).casefold() in [str(option).casefold() for option in options] and not roles.keys:
-        return  # the answer is an option itself
     if roles.keys:
         possible = [field_at(example.values, roles.keys)]
+    elif str(answer).casefold() in [str(option).casefold() for option in options]:
+        return
     else:
-        possible = [codes(first, len(options)) for first in FIRST_CODES]
-        possible = [each for each in possible if any(type(code) is type(answer) for code in each)]
+        possible = [codes(first, len(options)) for first in FIRST_CODES if type(first) is type(answer)]
         possible = [each for each in possible if answer in each]
     labels = fixed_labels(own) or ()
-    if possible and not any(set(labels) == set(each) for each in possible):
+    if possible and set(labels) not in map(set, possible):
         wanted = " or ".join(",".join(map(str, each)) for each in possible)
         raise UsageError(
             f"--labels or --range for {dotted(roles.answer or ())}: it says which of the {len(options)} options in "
@@ -122,14 +121,13 @@ def _check_named_texts(path: FieldPath, value: Mapping[str, Json], answers: Mapp
 
 def _check_objects(path: FieldPath, items: list[Json], answers: Mapping[FieldPath, Json]) -> None:
     """Refuses options that are objects with a letter or number and a text."""
-    inner = [part for item in items for part in item.values()]
-    possible = [code for first in FIRST_CODES for code in codes(first, len(items))]
+    possible = [part for item in items for part in item.values()]
+    possible += [code for first in FIRST_CODES for code in codes(first, len(items))]
     for where, answer in answers.items():
-        if not isinstance(answer, bool) and answer in [*inner, *possible]:
-            name = dotted(path)
+        if not isinstance(answer, bool) and answer in possible:
             raise ExampleError(
-                f"{name}: options that are objects cannot be matched with {dotted(where)}; write the texts in one "
-                'list and the letters in another: {"text": [...], "label": [...]}'
+                f"{dotted(path)}: options that are objects cannot be matched with {dotted(where)}; write the texts in "
+                'one list and the letters in another: {"text": [...], "label": [...]}'
             )
 
 

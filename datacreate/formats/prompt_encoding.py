@@ -44,11 +44,6 @@ _STRAY_JSON = re.compile(
 closing a list."""
 
 
-def _is_cut(text: str) -> bool:
-    """Whether a text of several words ends with a comma: the model went on with the next field."""
-    return text.rstrip().endswith(",") and len(text.split()) > 1
-
-
 class MalformedItem(ValueError):
     """An item does not have the shape of the encoding."""
 
@@ -135,7 +130,6 @@ class PromptEncoding:
 
     @property
     def field_schemas(self) -> dict[str, Json]:
-        """The schema of each written field, in order."""
         schemas = {name: self._properties[name] for name in self.fields}
         if self._tagged:
             tokens, number = schemas[self._tagged[0]], len(self._tagged)
@@ -151,9 +145,7 @@ class PromptEncoding:
         return frozenset(str(label).casefold() for label in labels)
 
     def has_placeholder(self, values: Mapping[str, Json]) -> bool:
-        """Whether a text is a word of the prompt or JSON instead of content: a field's own name, "wrong option 2", or a
-        label.
-        """
+        """Whether a text is a word of the prompt or JSON instead of content, such as a field's own name or a label."""
         options = self.format.roles.options
         for name in () if self.may_have_placeholders else self.fields:
             own_name = re.compile(rf"\W*{re.escape(name)}\W*", re.IGNORECASE)
@@ -162,11 +154,10 @@ class PromptEncoding:
                 if (
                     text.strip(" .?!").casefold() in self._label_words
                     or _STRAY_JSON.match(text)
-                    or _is_cut(text)
+                    or (text.rstrip().endswith(",") and len(text.split()) > 1)  # went on with the next field
                     or (len(name) > 2 and own_name.fullmatch(text))
+                    or (options and options[0] == name and _OPTION_WORDS.fullmatch(text))
                 ):
-                    return True
-                if options and options[0] == name and _OPTION_WORDS.fullmatch(text):
                     return True
         return False
 
@@ -224,9 +215,9 @@ class PromptEncoding:
         answer = value_at(values, path)
         if not path or answer is None:
             return values
-        if isinstance(answer, list):
-            return replace_field(values, path, [as_written(str(each), self.passage) for each in answer])
-        return replace_field(values, path, as_written(str(answer), self.passage))
+        answers = answer if isinstance(answer, list) else [answer]
+        written = [as_written(str(each), self.passage) for each in answers]
+        return replace_field(values, path, written if isinstance(answer, list) else written[0])
 
     def _with_start(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
         """The values with where an extractive answer starts in the context; -1 if it does not occur there."""
@@ -259,12 +250,12 @@ def _without_constants(schema: Schema) -> Schema:
         name: _without_constants(part) if isinstance(part, Mapping) else part
         for name, part in schema["properties"].items()
     }
-    kept = {name: part for name, part in parts.items() if not is_constant(part) and not _is_empty(part)}
+    kept = {
+        name: part
+        for name, part in parts.items()
+        if not is_constant(part) and not (isinstance(part, Mapping) and part.get("properties") == {})
+    }
     return {**schema, "properties": kept, "required": list(kept)}
-
-
-def _is_empty(schema: Json) -> bool:
-    return isinstance(schema, Mapping) and schema.get("properties") == {}
 
 
 def _selected(value: Json, schema: Json) -> Json:

@@ -141,9 +141,8 @@ def describe_error(error: ValidationError) -> str:
         allowed = [wanted] if error.validator == "const" else schema["enum"]
         return f"{_shown([error.instance])}, expected {_shown(allowed)}"
     if error.validator == "type":
-        return (
-            f"{_shown([error.instance])}, expected {_words(wanted if isinstance(wanted, list) else [wanted])}"
-        )
+        types = wanted if isinstance(wanted, list) else [wanted]
+        return f"{_shown([error.instance])}, expected {_words(types)}"
     return " ".join(error.message.split())
 
 

@@ -80,15 +80,14 @@ def find_length_error(
 
     `attributes`: the value of each dimension. A context that was given with the request does not count.
     """
-    from datacreate.formats.validate import Reason, Reject, shorten
+    from datacreate.formats.validate import Reason
 
     chosen = (value for each in dimensions for value in each.values if attributes[each.name] == value.name)
     wanted = next((value.words for value in chosen if value.words), None)
     number = len(words(candidate.text, None)) if wanted else 0
     if wanted is None or wanted[0] <= number <= wanted[1]:
         return None
-    detail = f"{number} words, expected {wanted[0]} to {wanted[1]}"
-    return Reject(Reason.WRONG_LENGTH, shorten(candidate.example.values), detail)
+    return candidate.reject(Reason.WRONG_LENGTH, f"{number} words, expected {wanted[0]} to {wanted[1]}")
 
 
 class _Entry(FrozenModel):

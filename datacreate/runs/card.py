@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
-_SHOWN_EXAMPLES = 3
 
 _DUPLICATES = {"near": "examples that differ in a few words", "semantic": "paraphrases"}
 """Filter -> what may be in the data without it."""
@@ -32,8 +31,7 @@ def dataset_card(
 ) -> str:
     """The card as Markdown; all text from the example, the models and the server is escaped.
 
-    `metrics` as in `dataset_metrics`; None if nothing was measured. `use` as `RunDirectory.write_sources`
-    returns it.
+    `metrics` as in `dataset_metrics`; None if nothing was measured. `use` as `RunDirectory.write_sources` returns it.
     """
     filters, checked = summary["filters"], summary["verification"]
     on = {report["name"] for report in filters if report["on"]}
@@ -50,8 +48,7 @@ def dataset_card(
         weights=_weights(spec.model_sha256),
         sampling=json.dumps(spec.sampling),
         examples=[
-            _fenced(json.dumps(each, ensure_ascii=False, indent=2), "json")
-            for each in spec.examples[:_SHOWN_EXAMPLES]
+            _fenced(json.dumps(each, ensure_ascii=False, indent=2), "json") for each in spec.examples[:3]
         ],
         instruction=_fenced(spec.instruction, "text") if spec.instruction else None,
         filters=[_filter(report) for report in filters],

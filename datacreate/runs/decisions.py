@@ -12,17 +12,12 @@ from typing import Any, Literal
 
 from datacreate.formats.example import FieldPath, Json, canonical_json, value_at
 
-_line = json.JSONEncoder(ensure_ascii=False).encode
-
 Verdict = Literal["accept", "reject", "edit"]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a reviewer decided about a row. The last decision about a row counts.
-
-    A rejected row leaves the training set, an edited one is replaced, an accepted one stays or comes back.
-    """
+    """What a reviewer decided about a row; the last decision counts. An accepted row stays or comes back."""
 
     verdict: Verdict
     row: int  # from 1, in the order in which rows were accepted; rejected ones keep their number
@@ -47,8 +42,7 @@ class Decision:
         return self.added or (None if self.removed else written)
 
     def line(self) -> str:
-        """The record as a line of the log, without checksum and line break."""
-        return _line({"decision": self.verdict, **vars(self)})
+        return json.dumps({"decision": self.verdict, **vars(self)}, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -62,8 +56,7 @@ class Sample:
     time: float
 
     def line(self) -> str:
-        """The record as a line of the log, without checksum and line break."""
-        return _line({"sample": self.rows, **vars(self)})
+        return json.dumps({"sample": self.rows, **vars(self)}, ensure_ascii=False)
 
 
 class ReviewStats:
@@ -79,13 +72,11 @@ class ReviewStats:
         self._now: dict[int, str] = {}
 
     def begin(self, sample: Sample) -> None:
-        """Start another sample."""
         self.sample = sample
         self._before.clear()
         self._now.clear()
 
     def decide(self, decision: Decision) -> None:
-        """Count a decision."""
         if decision.removed:
             self._before.setdefault(decision.row, canonical_json(value_at(decision.removed, self._answer)))
         if decision.added:

@@ -17,11 +17,6 @@ from datacreate.runs.log import Commit, Record, Session
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
 
-_SAMPLES = 3
-
-_LONGEST_INSTRUCTION = 200
-"""Characters that are shown of it."""
-
 MAX_KEPT_RATIO = 1.5
 """Highest ratio of two labels' acceptance rates by the verifier without a warning in the summary."""
 
@@ -56,7 +51,7 @@ class RunStats:
     labels: Counter[str] = field(default_factory=Counter)
     attributes: dict[str, Counter[str]] = field(default_factory=dict)  # dimension -> value -> examples
     by_generator: Counter[int] = field(default_factory=Counter)  # accepted examples by index of the generator
-    last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=3))
     waiting: int = 0  # examples that wait for the label-noise check
     scored: int = 0  # examples that the verifier scored, without those that wait
     scoring_tokens: int = 0
@@ -83,11 +78,9 @@ class RunStats:
 
     @cached_property
     def review(self) -> ReviewStats:
-        """What reviewers decided."""
         return ReviewStats(self.format.roles.answer)
 
     def add_record(self, record: Record) -> None:
-        """Update with a record of the log."""
         match record:
             case Commit():
                 self.add(record)
@@ -105,7 +98,6 @@ class RunStats:
         self.consecutive_failures = 0
 
     def add(self, commit: Commit) -> None:
-        """Update with a commit."""
         self.requests += not commit.released
         self._count(commit.accepted, commit.depth + 1, commit.model, commit.attributes, 1)
         if commit.accepted or commit.waiting:
@@ -115,7 +107,13 @@ class RunStats:
         self.prompt_tokens += commit.prompt_tokens
         self.generated_tokens += commit.generated_tokens
         self.thinking_tokens += commit.thinking_tokens
-        self._add_scored(commit)
+        self.scoring_tokens += commit.scoring_tokens
+        self.waiting += -len(commit.scored) if commit.released else len(commit.waiting)
+        for scored in commit.scored:
+            if self.label_noise_check and not commit.released:
+                self.label_noise_check.add(scored)
+            if not commit.waiting:
+                self._add_decided(scored)
         self.rejects.update(reject.reason for reject in commit.rejects)
         self.last_rejects.extend(commit.rejects)
         if self._clock is not None:
@@ -123,7 +121,6 @@ class RunStats:
             self._clock = commit.time
 
     def decide(self, decision: Decision) -> None:
-        """Update with a decision of a reviewer."""
         for values, sign in ((decision.removed, -1), (decision.added, 1)):
             if values:
                 self._count([values], decision.depth, decision.model, decision.attributes, sign)
@@ -149,21 +146,14 @@ class RunStats:
         for name, value in attributes.items():
             self.attributes[name][value] += sign * len(rows)
 
-    def _add_scored(self, commit: Commit) -> None:
-        self.scoring_tokens += commit.scoring_tokens
-        check = self.label_noise_check
-        self.waiting += -len(commit.scored) if commit.released else len(commit.waiting)
-        for scored in commit.scored:
-            if check and not commit.released:
-                check.add(scored)
-            if not commit.waiting:
-                self._add_decided(
-                    scored, check.calibrated(scored.probabilities) if check else scored.probabilities
-                )
+    def calibrated(self, probabilities: Probabilities) -> Probabilities:
+        """The verifier's probabilities, without its bias to labels if they are fixed."""
+        return self.label_noise_check.calibrated(probabilities) if self.label_noise_check else probabilities
 
-    def _add_decided(self, scored: Scored, probabilities: Probabilities) -> None:
+    def _add_decided(self, scored: Scored) -> None:
         self.scored += 1
         if scored.assigned >= 0:
+            probabilities = self.calibrated(scored.probabilities)
             self.written_by_label[scored.assigned] += 1
             self.agreed += probabilities[scored.assigned] == max(probabilities)
         if scored.final >= 0:
@@ -294,7 +284,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
         "made by": f"{summary['model']}, {summary['strategy']}{_shown(summary)}",
         "benchmark": summary.get("benchmark", ""),
-        "instruction": shorten(" ".join(summary.get("instruction", "").split()), _LONGEST_INSTRUCTION),
+        "instruction": shorten(" ".join(summary.get("instruction", "").split()), 200),
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),
