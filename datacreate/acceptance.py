@@ -69,12 +69,6 @@ class Acceptance:
         return frozenset(Candidate.of(example.values, self._format).key for example in shown)
 
     @property
-    def pseudo_labels(self) -> bool:
-        """Whether texts are written without a label."""
-        check = self._stats.label_noise_check
-        return check is not None and check.pseudo_labels
-
-    @property
     def awaits_check(self) -> bool:
         """Whether scored examples wait for the label-noise check."""
         check, how = self._stats.label_noise_check, self._verification
@@ -112,7 +106,7 @@ class Acceptance:
         """Accept or reject a scored example that passed the filters; `is_new`: it was not added to them."""
         assert self._verification is not None, "the caller checks it"
         calibrated = self._stats.calibrated(scored.probabilities)
-        assigned = -1 if self.pseudo_labels else scored.assigned
+        assigned = -1 if self._stats.pseudo_labels else scored.assigned
         scored = replace(
             scored, final=final_label(self._verification.mode, assigned, calibrated, origin.request)
         )
@@ -223,9 +217,7 @@ class Acceptance:
     def _label_is_final(self) -> bool:
         """Whether verification, now and later, keeps the label that an example was written with."""
         check = self._stats.label_noise_check
-        if check and (not check.decided or check.pseudo_labels):
-            return False
-        return not (self._verification and self._verification.mode == "relabel")
+        return (check is None or check.decided) and not self._stats.labels_by_verifier
 
     def _accept(self, candidate: Candidate, origin: Origin, *, is_new: bool = True) -> Candidate | Reject:
         """Add the example to the training set, unless a quota is full: of its label, or of an attribute."""

@@ -62,7 +62,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         "servers": list(config.urls),
         "embedding_model": config.embedding_model if needs_embedder(config) else "none",
         "verification": "off" if inputs.verify == "off" else {"mode": inputs.verify, "model": verifier},
-        "filters": [entry.name for entry in FILTERS if entry.is_on(filters)],
+        "filters": [each.name for each in FILTERS if each.is_on(filters)],
         "decontaminate": list(filters.decontaminate or ()),
         "num_examples": stored.spec.num_examples if stored else config.num_examples,
         "concurrency": stored.spec.concurrency if stored else config.concurrency,

@@ -3,8 +3,7 @@
 A completion is parsed (`parse`) and then decided in the order of requests (`decide`), which gives a `Commit`.
 Applying it (`apply`) gives the parents of the next requests, which are logged with it. Replaying a log applies its
 commits again: a resumed run has the same state and the same requests, without choosing, embedding or scoring
-anything twice. If a commit cannot be written, the run ends: the state in memory is discarded, and resuming replays
-the log.
+anything twice.
 """
 
 from __future__ import annotations
@@ -133,7 +132,7 @@ class RunState:
         return parents
 
     def _make_request(self, parent: Parent) -> None:
-        labels, pseudo_labels = None, self._acceptance.pseudo_labels
+        labels, pseudo_labels = None, self.stats.pseudo_labels
         if (quotas := self._acceptance.quotas.labels) and not pseudo_labels:
             rng = self._rng("deal", self._requests)  # "deal" is part of the seed: do not rename it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))

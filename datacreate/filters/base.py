@@ -82,10 +82,18 @@ class Filter(ABC):
     that it rejected.
     """
 
+    name: ClassVar[str]
     reason: ClassVar[Reason]
+    settings: ClassVar[
+        tuple[str, ...]
+    ]  # fields of `FilterSettings`; the first is None, False or () if it is off
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
         return
+
+    @classmethod
+    def is_on(cls, settings: FilterSettings) -> bool:
+        return bool(getattr(settings, cls.settings[0]))
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Do what takes long or may fail; called once before the first `prefetch` or `match`."""
@@ -119,8 +127,6 @@ class DecontaminationRow(NamedTuple):
 
 
 class DecontaminationSetRef(FrozenModel):
-    """A test set that examples are compared with."""
-
     name: str  # of the benchmark, or of the file, without its folder
     split: str | None  # of the benchmark; None for a file
     digest: str  # SHA-256 of the file
@@ -132,8 +138,6 @@ class DecontaminationSetRef(FrozenModel):
 
 @dataclass(frozen=True)
 class DecontaminationSet:
-    """A test set with its rows."""
-
     ref: DecontaminationSetRef
     read: Callable[[], Iterable[DecontaminationRow]]
     by_ngram: bool = True  # examples of the same task as the rows share phrases with them

@@ -61,9 +61,9 @@ class _Compared:
 
 
 class Contamination(Filter):
-    """Finds examples that repeat rows of the test sets."""
-
+    name = "contamination"
     reason = Reason.CONTAMINATED
+    settings = ("decontaminate", "ngram", "decontaminate_near")
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
         self._settings, self._inputs, self._n = settings, inputs, settings.ngram
@@ -197,10 +197,9 @@ def most_common(index: NgramIndex, grams: Sequence[str]) -> tuple[int, int] | No
 def embed_texts(
     title: str, texts: Sequence[str], embedder: Embedder, model_sha256: str | None, notify: Notify
 ) -> Float16Rows:
-    """The embeddings of the texts of a test set, (texts, dim), computed once per embedding model.
+    """The embeddings of the texts of a test set, (texts, dim), cached in $DATACREATE_HOME/embeddings/MODEL/TEXTS.npy.
 
-    $DATACREATE_HOME/embeddings/MODEL/TEXTS.npy caches them; MODEL and TEXTS are the first 16 digits of the SHA-256
-    of the model and of the texts. Without the model's hash nothing is cached.
+    MODEL and TEXTS are the first 16 digits of SHA-256 hashes. Without the model's hash nothing is cached.
     """
     digest = hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
     path = data_dir() / "embeddings" / (model_sha256 or "")[:16] / f"{digest[:16]}.npy"

@@ -13,7 +13,6 @@ from contextlib import suppress
 from datacreate.errors import FormatError, UsageError
 from datacreate.formats.example import Example, FieldPath, Json, dotted, replace_field
 from datacreate.formats.infer import InferredFormat, infer_format, summary
-from datacreate.formats.infer_checks import check_roles
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.roles import FIRST_CODES
@@ -51,7 +50,6 @@ def declare_format(options: FormatOptions) -> InferredFormat:
 
 def _from_names(options: FormatOptions) -> InferredFormat:
     """A format with the named fields: texts, but for those with --labels or --range, and a list of --options."""
-    check_roles(options)
     if flag := options.changed(("ignore", "turns")):
         need = "a value to keep" if flag == "--ignore" else "--format chat or sharegpt"
         raise UsageError(f"{flag}: without an example it needs {need}; remove {flag}")
@@ -168,7 +166,6 @@ def _num_options(format: TaskFormat, schema: Schema) -> int:
 
 
 def _two_turns(schema: Schema) -> list[dict[str, Json]]:
-    """A message of the user and its answer, in the words of the schema."""
     parts = schema["items"]["properties"]
     role, text = ("from", "value") if "from" in parts else ("role", "content")
     names = ("human", "gpt") if "human" in parts[role].get("enum", ()) else ("user", "assistant")

@@ -1,10 +1,8 @@
 """Infers the task format from one example, or from several.
 
 Types, nesting and list lengths come from the values. Roles come from field names and from relations between values:
-an answer that is one of the options, or a span of the context. All other texts are inputs. A label is only inferred
-from a top-level field with a usual name. One example does not show ranges, nor fixed labels, except yes/no, those of
-NLI and options that are the labels: the user gives them with --labels and --range. Several examples show which fields
-may be null, and labels that repeat.
+an answer that is one of the options, or a span of the context. All other texts are inputs. docs/formats.md lists what
+is inferred.
 """
 
 from __future__ import annotations
@@ -99,9 +97,8 @@ def infer_format(
 ) -> InferredFormat:
     """The format of an example: the one named, or the first shipped one that fits, or an inferred one.
 
-    `rows` of the same data show whether an answer that is a position counts from 0 or from 1. `others` are further
-    formatting examples with the same fields at the top level, which the format also fits (`infer_from_examples`).
-    Raises ExampleError, FormatError or UsageError if the options, the format and the examples contradict each other.
+    `rows` of the same data show whether a position counts from 0 or from 1. The format also fits the `others`: examples
+    with the same fields. Raises ExampleError, FormatError or UsageError for what contradicts each other.
     """
     options = options or FormatOptions()
     about_fields = {name for name in FormatOptions.model_fields if name != "format"}
@@ -328,9 +325,7 @@ def _with_labels(
     *,
     are_spans: bool,
 ) -> Schema:
-    """The schema with the enumeration of a yes/no answer, of options that are the labels, or of `answers` (of all
-    examples) that are a label set, and not `are_spans` of their contexts.
-    """
+    """The schema with the labels: of a yes/no answer, of options, or of `answers` that are few and no spans."""
     assert roles.answer is not None, "the caller checks it"
     value, own = field_at(example.values, roles.answer), schema_at(schema, roles.answer)
     given = roles.answer in overrides

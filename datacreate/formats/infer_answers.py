@@ -1,7 +1,4 @@
-"""Finds the options, the answer and what it means among the fields of one example.
-
-An answer is also one of the two to a yes/no question, in many languages.
-"""
+"""Finds the options, the answer and what it means among the fields of one example."""
 
 from __future__ import annotations
 
@@ -36,10 +33,7 @@ def find_options(
     answer: FieldPath | None,
     given: FieldPath | None,
 ) -> tuple[FieldPath | None, FieldPath | None, FieldPath | None]:
-    """The fields of the options, of their keys and of the answer: a list that contains the answer, or a position.
-
-    Raises ExampleError if a list is named like options but lacks the answer.
-    """
+    """The fields of options, keys and answer. Raises ExampleError for options without the answer."""
     answers = [answer] if answer else list(scalars)
     ordered = [given] if given and given in lists else sort_by_name(lists, OPTIONS_NAMES)
     for path in ordered:
@@ -112,10 +106,7 @@ def rare_labels(path: FieldPath, examples: Sequence[Example]) -> list[str]:
 def with_codes(
     schema: Schema, roles: Roles, example: Example, rows: Sequence[Mapping[str, Json]]
 ) -> tuple[Schema, str]:
-    """The schema with the positions or letters that the answer can have, and a remark if one example leaves it open.
-
-    An answer that is itself an option leaves the schema as it is.
-    """
+    """The schema with the positions or letters that the answer can have, and a remark if one example leaves it open."""
     answer, options = value_at(example.values, roles.answer), value_at(example.values, roles.options)
     number = len(options)
     if str(answer).casefold() in [str(option).casefold() for option in options]:
@@ -205,10 +196,7 @@ _LANGUAGES: tuple[tuple[str, str], ...] = (
 
 
 def yes_no_labels(value: str, texts: Iterable[str]) -> tuple[str, str] | None:
-    """The two answers of which `value` is one, in its case; None if it is neither.
-
-    If several languages have this answer, `texts` decide.
-    """
+    """The two answers of which `value` is one, in its case, in the language of the `texts`; None if it is neither."""
     answer = unicodedata.normalize("NFC", value)
     found: list[tuple[tuple[str, str], set[str]]] = []
     for pairs, frequent in _LANGUAGES:

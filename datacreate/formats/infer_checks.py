@@ -24,21 +24,14 @@ from datacreate.formats.schema_utils import Schema, fixed_labels
 _CHAT_ROLES = ("system", "user", "assistant", "human", "gpt")
 
 
-def check_roles(options: FormatOptions) -> None:
-    """Raises UsageError if a field is given two roles."""
-    given = [("--inputs", name) for name in options.inputs]
-    given += [("--answer", options.answer)] if options.answer else []
-    given += [("--options", options.options)] if options.options else []
-    given += [("--ignore", name) for name in options.ignore]
-    flags: dict[str, str] = {}
-    for flag, name in given:
-        if flags.setdefault(name, flag) != flag:
-            raise UsageError(f"{name} is named in {flags[name]} and in {flag}; name it in one of them")
-
-
 def check_options(example: Example, options: FormatOptions) -> None:
     """Raises UsageError if a field is given two roles, or if the field of --options has no list."""
-    check_roles(options)
+    given = [*(("--inputs", name) for name in options.inputs), ("--answer", options.answer)]
+    given += [("--options", options.options), *(("--ignore", name) for name in options.ignore)]
+    flags: dict[str, str] = {}
+    for flag, name in given:
+        if name and flags.setdefault(name, flag) != flag:
+            raise UsageError(f"{name} is named in {flags[name]} and in {flag}; name it in one of them")
     if options.options:
         value = field_at(example.values, named_field(example, options.options, "--options"))
         if not isinstance(value, list) or len(value) < 2:

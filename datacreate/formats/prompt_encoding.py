@@ -50,18 +50,15 @@ class MalformedItem(ValueError):
 
 @dataclass(frozen=True)
 class PromptEncoding:
-    """How examples of a format are written.
-
-    With `pseudo_labels` the label is not written, because the verifier assigns it later; reading sets the first label
-    as a stand-in. `passage` is the context of the items that are read, if the format has given contexts. With
-    `may_have_placeholders` no text is taken for one: a formatting example has such a text.
-    """
+    """How examples of a format are written."""
 
     format: TaskFormat
     style: Style = "positional"
-    pseudo_labels: bool = False
-    passage: str = ""
-    may_have_placeholders: bool = False
+    pseudo_labels: bool = (
+        False  # the label is not written; reading sets the first one, until the verifier assigns one
+    )
+    passage: str = ""  # the context of the items that are read, if the format has given contexts
+    may_have_placeholders: bool = False  # a formatting example has a text that looks like one
 
     @cached_property
     def _schema(self) -> Schema:
@@ -125,7 +122,6 @@ class PromptEncoding:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The top-level fields that are written, in order."""
         return tuple(name for name in self._properties if name not in self._tagged[1:])
 
     @property

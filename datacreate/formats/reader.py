@@ -17,7 +17,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -72,8 +71,7 @@ class RowFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.untyped = False  # CSV: all values are texts
-        self._data = path
-        self._open: Callable[[], BinaryIO] = lambda: self._data.open("rb")
+        self._data, self._is_compressed = path, False
         with self._one_line_errors():
             self._rows = self._rows_of_folder() if path.is_dir() else self._rows_of_file()
 
@@ -123,11 +121,11 @@ class RowFile:
         if not self.path.is_file():
             self._copy(self.path.open("rb"))
         head = self._head()
-        if is_compressed := head.startswith(b"\x1f\x8b"):
-            self._open = cast(Callable[[], BinaryIO], partial(gzip.open, self._data))
+        if head.startswith(b"\x1f\x8b"):
+            self._is_compressed = True
             head = self._head()
         if head.startswith(b"PAR1"):
-            if is_compressed:  # Parquet needs a file with random access
+            if self._is_compressed:  # Parquet needs a file with random access
                 self._copy(self._open())
             return self._parquet
         if head.startswith(_UTF16) or max(head[::2].count(0), head[1::2].count(0)) > len(head) / 4:
@@ -145,6 +143,9 @@ class RowFile:
             return lambda: _table(self._lines(), delimiter)
         return self._documents if start.startswith(b"[") or self._spans_lines() else self._json_lines
 
+    def _open(self) -> BinaryIO:
+        return cast(BinaryIO, gzip.open(self._data)) if self._is_compressed else self._data.open("rb")
+
     def _head(self) -> bytes:
         with self._open() as file:
             return file.read(_CHUNK)
@@ -155,8 +156,7 @@ class RowFile:
         with source:
             shutil.copyfileobj(source, self._temporary)
         self._temporary.flush()
-        self._data = Path(self._temporary.name)
-        self._open = lambda: self._data.open("rb")
+        self._data, self._is_compressed = Path(self._temporary.name), False
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """Only "\\n" ends a line: JSON strings may hold U+2028 and similar."""
@@ -261,10 +261,8 @@ def _objects_in(text: str) -> Iterator[RawRow]:
         return cast(re.Match[str], _SPACE.match(text, at)).end()
 
     decode, line, counted = json.JSONDecoder(parse_int=parse_integer).raw_decode, 1, 0
-    at = skip(0)
-    in_array = text.startswith("[", at)
-    if in_array:
-        at = skip(at + 1)
+    in_array = text.startswith("[", skip(0))
+    at = skip(skip(0) + in_array)
     while at < len(text) and not (in_array and text[at] == "]"):
         line, counted = line + text.count("\n", counted, at), at
         try:
@@ -357,8 +355,7 @@ def typed(row: RawRow, schema: Schema) -> RawRow:
 def load_examples(path: Path, limit: int | None = None, schema: Schema | None = None) -> list[Example]:
     """The formatting examples in a file: its first `limit` rows, or at most one more than MAX_EXAMPLES.
 
-    `schema` gives the texts of a table their types. Raises ExampleError, naming the line. Of a large file no more is
-    read than the rows that are used.
+    `schema` gives the texts of a table their types. Raises ExampleError, naming the line.
     """
     try:
         file = RowFile(path)

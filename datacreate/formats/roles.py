@@ -124,8 +124,6 @@ def draw_balanced(
 
 @dataclass(frozen=True)
 class Answers:
-    """The possible answers of the examples of a format."""
-
     roles: Roles
     labels: tuple[Json, ...] | None  # fixed for all examples
     own_options: bool  # whether each example has its own options

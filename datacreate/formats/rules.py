@@ -140,16 +140,14 @@ def turns_schema(schema: Schema, turns: Turns) -> Schema:
 
 
 def call_schema(tools: Sequence[Mapping[str, Json]]) -> Schema:
-    """The schema of a call of one of the tools, one branch for each. Raises FormatError for unusable parameters.
-
-    A grammar requires all properties, so that a function with optional arguments has a second variant without them.
-    """
+    """The schema of a call of one of the tools, one branch for each. Raises FormatError for unusable parameters."""
     variants = []
     for name, parameters in _parameters(tools).items():
         resolved = resolve({"properties": {"arguments": parameters}}, f"the tool {name}")
         exact = resolved["properties"]["arguments"]
         every = exact.get("properties", {})
         required = {key: part for key, part in every.items() if key in exact.get("required", ())}
+        # A grammar requires all properties: optional arguments need a second variant, without them.
         least = {**exact, "properties": required, "additionalProperties": False}
         for arguments in [least, exact] if required != every else [exact]:
             parts: dict[str, Json] = {"name": {"const": name}, "arguments": arguments}

@@ -92,8 +92,7 @@ for _name, _pattern in _PATTERNS.items():
 def resolve(document: Mapping[str, Json], name: str) -> dict[str, Json]:
     """The schema with each `$ref` replaced by its definition, without `$defs`.
 
-    Raises FormatError with the location of an unsupported keyword or format, of a recursive reference, and of one that
-    is not to `#/$defs`. Nothing is downloaded.
+    Raises FormatError with the location of what cannot be used. Nothing is downloaded.
     """
     definitions = document.get("$defs", {})
 

@@ -1,8 +1,7 @@
 """Parses a completion into valid examples and rejects, and lists the reasons for which an example is rejected.
 
-`parse_completion` extracts the JSON array and reads its items; a truncated array still yields its complete items.
 `validate_example` checks what the grammar does not ensure: all keywords with `jsonschema`, the text itself (blank,
-control characters, placeholders), and the rules between fields.
+control characters), and the rules between fields.
 """
 
 from __future__ import annotations
@@ -147,8 +146,7 @@ def parse_completion(
 ) -> list[Candidate | Reject]:
     """The items of a completion in order, each a valid candidate or a reject.
 
-    `count`: number of examples requested. `truncated`: generation stopped at max_tokens. `keep_complete_items`:
-    of an incomplete array.
+    `truncated`: generation stopped at max_tokens. `keep_complete_items`: of an incomplete array.
     """
     if not text.strip():
         return [Reject(Reason.NO_RESPONSE, "")]

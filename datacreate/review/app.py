@@ -61,7 +61,6 @@ class Dialog(ModalScreen[object]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
 
     def fault(self, text: str) -> None:
-        """Show why the dialog stays open."""
         self.query_one(".fault", Static).update(Text(printable(text)))
 
 

@@ -107,7 +107,7 @@ def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: P
 def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_notify) -> int:
     """Make the decisions in a file of `write_spreadsheet`; returns how many are new.
 
-    All are checked before the first is made. Raises UsageError if one is wrong, after a line for each to `notify`.
+    Raises UsageError if one is wrong, after a line for each to `notify`; none is made then.
     """
     source = RowFile(path)
     changes: dict[int, tuple[int, Change]] = {}  # by row: the line, and what to do

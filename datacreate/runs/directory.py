@@ -85,8 +85,6 @@ ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
 
 
 class RunDirectory:
-    """The files of one run."""
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config_path = path / "config.json"
@@ -321,7 +319,6 @@ class RunDirectory:
             yield from [family] * len(commit.accepted)
 
     def summary(self) -> dict[str, Any]:
-        """The content of summary.json so far, counted from the log."""
         config = self.read_config()
         return summary_of(config, self._stats(config))
 
@@ -350,7 +347,6 @@ def _in_summary(path: Path) -> tuple[int, int]:
 
 
 def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
-    """The content of summary.json."""
     spec = config.spec
     return {
         "strategy": spec.strategy,

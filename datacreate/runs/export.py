@@ -38,12 +38,10 @@ def export(
 ) -> list[Path]:
     """Write the examples in a layout of `LAYOUTS` into the folder `target` (default: in the run); returns the paths.
 
-    `split`: the share of each file; rows of one family stay together (see `RunDirectory.families`), so that each file
-    is within one family of its share. `with_attributes` adds a column for each dimension of `--attributes`. `notify`
-    gets a line about the splits, and one about what the layout holds in another form, or not at all. Raises RunError if
-    the run is not finished (unless `partial`) or does not fit the layout, UsageError for wrong shares, RunLocked if
-    another process writes there, StorageError if the target cannot be written. An older export is replaced; after an
-    error it stays, and no file is left behind.
+    `split`: the share of each file; rows of one family stay together (see `RunDirectory.families`). `notify` gets a
+    line about the splits, and one about what the layout holds in another form, or not at all. Raises RunError if the
+    run is not finished (unless `partial`) or does not fit the layout, UsageError for wrong shares, RunLocked if another
+    process writes there, StorageError. An older export is replaced; after an error it stays.
     """
     config, accepted = run.read_config(), run.accepted()
     if accepted < config.count and not partial:

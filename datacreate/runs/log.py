@@ -1,5 +1,4 @@
-"""The log of a run: a line per session and per committed request, and one more for a request with waiting examples,
-when they are decided; a line per decision of a reviewer. Everything else is derived from it.
+"""The log of a run: a line per session, commit and decision of a reviewer. Everything else is derived from it.
 
 A line also names the parents of the requests that are made after it, so that a resumed run makes the same ones.
 
@@ -72,12 +71,10 @@ class Commit:
 
     @cached_property
     def lines(self) -> tuple[str, ...]:
-        """The accepted examples as lines of train.jsonl, without line breaks."""
         return tuple(map(example_line, self.accepted))
 
     @property
     def train_lines(self) -> bytes:
-        """What the commit adds to train.jsonl."""
         return "".join(f"{line}\n" for line in self.lines).encode("utf-8")
 
     def reviewed(self, first_row: int, decisions: Mapping[int, Decision]) -> Commit:
@@ -152,8 +149,6 @@ class Commit:
 
 @dataclass(frozen=True)
 class Session:
-    """A process that worked on the run."""
-
     started: float  # seconds since the epoch, to the millisecond
     environment: dict[str, str]  # host, package versions, servers
 
@@ -171,8 +166,6 @@ def first_checksum(run: str) -> int:
 
 @dataclass(frozen=True)
 class LogLine:
-    """A complete line of the log."""
-
     number: int  # from 1
     record: Record
     next: tuple[int, ...]  # parents of the requests that are made after it, as `Parent.number`

@@ -62,7 +62,6 @@ class RunStats:
 
     @classmethod
     def of(cls, spec: RunSpec, format: TaskFormat) -> Self:
-        """The statistics of a run before its first commit."""
         ratio = tuple(spec.label_ratio.values()) if spec.label_ratio else None
         attributes = {each.name: Counter(dict.fromkeys(each.shares, 0)) for each in spec.attributes}
         generators = [generator.model for generator in spec.mixture]
@@ -160,9 +159,13 @@ class RunStats:
             self.kept_by_label[scored.final] += 1
 
     @property
-    def _labels_by_verifier(self) -> bool:
-        check, how = self.label_noise_check, self.verification
-        return (check is not None and check.pseudo_labels) or (how is not None and how.mode == "relabel")
+    def pseudo_labels(self) -> bool:
+        """Whether texts are written without a label."""
+        return self.label_noise_check is not None and self.label_noise_check.pseudo_labels
+
+    @property
+    def labels_by_verifier(self) -> bool:
+        return self.pseudo_labels or (self.verification is not None and self.verification.mode == "relabel")
 
     @property
     def written(self) -> int:
@@ -198,7 +201,6 @@ class RunStats:
         how, names = self.verification, [str(label) for label in self.format.labels or ()]
         if how is None:
             return None
-        kept = {name: self.kept_by_label[index] for index, name in enumerate(names)}
         ratio = self._kept_ratio() if names else None
         check = self.label_noise_check
         found = check.concordance if check else None
@@ -206,8 +208,8 @@ class RunStats:
             "model": how.model,
             "mode": how.mode,
             "scored": self.scored,
-            "kept": sum(self.kept_by_label.values()),
-            "dropped": self.scored - sum(self.kept_by_label.values()),
+            "kept": self.kept_by_label.total(),
+            "dropped": self.scored - self.kept_by_label.total(),
             "agreed": round(self.agreed / written, 4) if (written := self.written_by_label.total()) else None,
             "tokens": self.scoring_tokens,
             "concordance": found.value if found else None,
@@ -216,7 +218,7 @@ class RunStats:
             "label_noise_rows": check.seen if check else None,
             "pseudo_labels": check.pseudo_labels if check else None,
             "written_by_label": {name: self.written_by_label[index] for index, name in enumerate(names)},
-            "kept_by_label": kept,
+            "kept_by_label": {name: self.kept_by_label[index] for index, name in enumerate(names)},
             "kept_ratio": round(ratio, 2) if ratio else None,
             "warning": self._warning(names, ratio),
         }
@@ -224,27 +226,24 @@ class RunStats:
     def _kept_ratio(self) -> float | None:
         """The highest acceptance rate of a label divided by the lowest; None if nothing was kept.
 
-        Rates, not counts: quotas assign a label more often if it is rejected more often, so that counts are even.
-        Labels that the verifier gives are compared with the requested shares.
+        Quotas make counts even, but not rates. The verifier's labels are compared with the requested shares.
         """
         kept = self.kept_by_label
         wanted: Mapping[int, float] = self.written_by_label
         if not kept:
             return None
-        if self._labels_by_verifier:
+        if self.labels_by_verifier:
             wanted = dict(enumerate(self.label_ratio or [1.0] * len(self.format.labels or ())))
         rates = [max(1, kept[index]) / number for index, number in wanted.items() if number]
         return max(rates) / min(rates)
 
     def _warning(self, names: Sequence[str], ratio: float | None) -> str | None:
         kept, written = self.kept_by_label, self.written_by_label
-        enough = sum((kept if self._labels_by_verifier else written).values()) >= MIN_ROWS_PER_LABEL * len(
-            names
-        )
-        if not enough or ratio is None or ratio <= MAX_KEPT_RATIO:
+        rows = (kept if self.labels_by_verifier else written).total()
+        if rows < MIN_ROWS_PER_LABEL * len(names) or ratio is None or ratio <= MAX_KEPT_RATIO:
             return None
         counts = ", ".join(
-            f"{name} {kept[index]}" + ("" if self._labels_by_verifier else f" of {written[index]}")
+            f"{name} {kept[index]}" + ("" if self.labels_by_verifier else f" of {written[index]}")
             for index, name in enumerate(names)
         )
         return (
@@ -260,14 +259,14 @@ def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
         return None
     several = len(spec.examples) > 1
-    root = (
+    what = (
         f"children of the formatting example{'s' * several}"
         if spec.examples
-        else "written from the instruction alone"
+        else "from the instruction alone"
     )
     remedy = "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses"
     return (
-        f"{children} of {rows} examples are {root}, as with --strategy naive; use "
+        f"{children} of {rows} examples are {what}, as with --strategy naive; use "
         f"{remedy}{', fewer examples' * several} or a larger --count"
     )
 

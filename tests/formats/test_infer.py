@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
-from datacreate.formats.infer_rows import infer_from_examples
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.task_format import bind, read_format
 from datacreate.formats.validate import Candidate, Reject, parse_completion
+from datacreate.runs.formatting_examples import read_examples
 from tests.formats import examples
 from tests.formats.examples import encoding_of, inferred, json_objects
 from tests.scripted import fill
@@ -277,7 +277,7 @@ def test_any_similar_objects_give_a_format_of_all_or_an_error_of_one_line(
 ) -> None:
     rows = [values, *data.draw(st.lists(variants(values), min_size=1, max_size=4))]
     try:
-        found, result = infer_from_examples(list(map(Example, rows)), FormatOptions())
+        found, result = read_examples(rows, FormatOptions())
     except DatacreateError as error:
         found, message = (), str(error)
     else:
