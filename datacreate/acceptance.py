@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 from datacreate.filters.base import Filter
 from datacreate.formats.example import Example, Json, value_at
@@ -32,11 +31,6 @@ class Origin:
     request: int
     shown: Collection[str] = ()  # keys of the examples in its prompt: copies of them are rejected
     attributes: Mapping[str, str] = field(default_factory=dict)  # dimension -> value
-
-    @classmethod
-    def of(cls, commit: Commit) -> Self:
-        """The origin of examples that have passed the filters."""
-        return cls(commit.request, attributes=commit.attributes)
 
 
 class Acceptance:
@@ -89,21 +83,23 @@ class Acceptance:
         """
         if reject := self.find_reject(item, origin, accepted):
             return reject, None
+        result: Candidate | Reject = item
+        scored: Scored | None = None
         if not self._verification:
-            return self._accept(item, origin), None
-        if probabilities is None:
-            return item.reject(Reason.REJECTED_BY_VERIFIER, NO_SCORES), None
-        right = self._format.answers.chosen(item.example.values) if has_label else None
-        scored = Scored(-1 if right is None else right, -1, False, probabilities)
-        if self.awaits_check:
-            self._add_to_filters(item, origin.request)
-            return item, scored
-        return self._verify(item, scored, origin)
+            result = self._accept(item, origin)
+        elif probabilities is None:
+            result = item.reject(Reason.REJECTED_BY_VERIFIER, NO_SCORES)
+        else:
+            right = self._format.answers.chosen(item.example.values) if has_label else None
+            scored = Scored(-1 if right is None else right, -1, False, probabilities)
+            if not self.awaits_check:
+                result, scored = self._verify(item, scored, origin)
+        if isinstance(result, Candidate):
+            self._add_to_filters(result, origin.request)
+        return result, scored
 
-    def _verify(
-        self, item: Candidate, scored: Scored, origin: Origin, *, is_new: bool = True
-    ) -> tuple[Candidate | Reject, Scored]:
-        """Accept or reject a scored example that passed the filters; `is_new`: it was not added to them."""
+    def _verify(self, item: Candidate, scored: Scored, origin: Origin) -> tuple[Candidate | Reject, Scored]:
+        """Accept or reject a scored example that passed the filters."""
         assert self._verification is not None, "the caller checks it"
         calibrated = self._stats.calibrated(scored.probabilities)
         assigned = -1 if self._stats.pseudo_labels else scored.assigned
@@ -118,12 +114,10 @@ class Acceptance:
             relabeled = self._format.answers.with_choice(item.example.values, scored.final)
             candidate = Candidate.of(relabeled, self._format)
             # In a format without free text, the answer is part of the compared text.
-            if candidate.key != item.key:
-                is_new = True
-                if reject := self._match_filters(candidate):
-                    return reject, scored
+            if candidate.key != item.key and (reject := self._match_filters(candidate)):
+                return reject, scored
             item = candidate
-        result = self._accept(item, origin, is_new=is_new)
+        result = self._accept(item, origin)
         return result, replace(scored, accepted=not isinstance(result, Reject))
 
     def release(self) -> Commit | None:
@@ -139,12 +133,14 @@ class Acceptance:
             if self._stats.accepted + len(accepted) >= self._count:
                 result: Candidate | Reject = candidate.reject(Reason.NOT_NEEDED)
             else:
-                result, scored = self._verify(candidate, scored, Origin.of(commit), is_new=False)
+                origin = Origin(commit.request, attributes=commit.attributes)
+                result, scored = self._verify(candidate, scored, origin)
             decided.append(scored)
             if isinstance(result, Reject):
                 rejects.append(result)
             else:
                 accepted.append(result)
+                self._add_relabeled(candidate, result, commit.request)
         return replace(
             commit,
             accepted=tuple(dict(candidate.example.values) for candidate in accepted),
@@ -178,10 +174,12 @@ class Acceptance:
             indices = [index for index, scored in enumerate(commit.scored) if scored.accepted]
             for index, candidate in zip(indices, candidates, strict=True):
                 before = Candidate.of(self._waiting[0].waiting[index], self._format)
-                self._add(candidate, Origin.of(commit), is_new=candidate.key != before.key)
+                self.quotas.add(self._label(candidate), commit.attributes)
+                self._add_relabeled(before, candidate, commit.request)
             return
         for candidate in candidates:
-            self._add(candidate, Origin.of(commit))
+            self.quotas.add(self._label(candidate), commit.attributes)
+            self._add_to_filters(candidate, commit.request)
         for values in commit.waiting:
             self._add_to_filters(Candidate.of(values, self._format), commit.request)
 
@@ -190,8 +188,9 @@ class Acceptance:
         if decision.removed:
             self.quotas.remove(value_at(decision.removed, self._format.roles.answer), decision.attributes)
         if decision.added:
-            origin = Origin(decision.request, attributes=decision.attributes)
-            self._add(Candidate.of(decision.added, self._format), origin)
+            candidate = Candidate.of(decision.added, self._format)
+            self.quotas.add(self._label(candidate), decision.attributes)
+            self._add_to_filters(candidate, decision.request)
 
     def find_reject(self, candidate: Candidate, origin: Origin, accepted: int = 0) -> Reject | None:
         """The first reason to reject a valid example, before verification; `accepted` as for `decide`."""
@@ -219,19 +218,17 @@ class Acceptance:
         check = self._stats.label_noise_check
         return (check is None or check.decided) and not self._stats.labels_by_verifier
 
-    def _accept(self, candidate: Candidate, origin: Origin, *, is_new: bool = True) -> Candidate | Reject:
-        """Add the example to the training set, unless a quota is full: of its label, or of an attribute."""
+    def _accept(self, candidate: Candidate, origin: Origin) -> Candidate | Reject:
+        """Count the example, unless a quota is full: of its label, or of an attribute."""
         full = self.quotas.attributes.full(origin.attributes)
         if full or self.quotas.label_is_full(self._label(candidate)):
             return candidate.reject(Reason.OVER_QUOTA, full or "")
-        self._add(candidate, origin, is_new=is_new)
+        self.quotas.add(self._label(candidate), origin.attributes)
         return candidate
 
-    def _add(self, candidate: Candidate, origin: Origin, *, is_new: bool = True) -> None:
-        """Update quotas with an accepted example, and the filters if they have not seen its text."""
-        if is_new:
-            self._add_to_filters(candidate, origin.request)
-        self.quotas.add(self._label(candidate), origin.attributes)
+    def _add_relabeled(self, before: Candidate, now: Candidate, request: int) -> None:
+        if now.key != before.key:  # else the filters have seen its text
+            self._add_to_filters(now, request)
 
     def _add_to_filters(self, candidate: Candidate, request: int) -> None:
         for each in self._filters:

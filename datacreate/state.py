@@ -95,11 +95,7 @@ class RunState:
     """The state of a run. `to_submit` holds the next requests, in order; the caller removes them."""
 
     def __init__(
-        self,
-        plan: RunPlan,
-        count: int,
-        filters: Sequence[Filter],
-        vectors: PassedVectors | None = None,
+        self, plan: RunPlan, count: int, filters: Sequence[Filter], vectors: PassedVectors | None = None
     ) -> None:
         spec = plan.spec
         self._plan = plan

@@ -17,14 +17,7 @@ from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.roles import FIRST_CODES
 from datacreate.formats.rules import ROLES_OF_RULE
-from datacreate.formats.schema_utils import (
-    Schema,
-    constant_of,
-    fixed_labels,
-    is_constant,
-    leaves,
-    schema_at,
-)
+from datacreate.formats.schema_utils import Schema, constant_of, fixed_labels, is_constant, leaves, schema_at
 from datacreate.formats.task_format import TaskFormat, load_format, specialize
 
 NUM_OPTIONS = 4

@@ -26,6 +26,9 @@ from datacreate.formats.example import (
 )
 from datacreate.formats.infer_answers import (
     are_yes_no,
+    check_answer_values,
+    check_layout,
+    check_options,
     find_answer_start,
     find_named,
     find_options,
@@ -35,7 +38,6 @@ from datacreate.formats.infer_answers import (
     with_codes,
     yes_no_labels,
 )
-from datacreate.formats.infer_checks import check_answer_values, check_layout, check_options
 from datacreate.formats.options import FormatOptions, field_overrides, named_field
 from datacreate.formats.roles import Roles
 from datacreate.formats.rules import Rule
@@ -53,13 +55,7 @@ from datacreate.formats.schema_utils import (
     with_field,
     without_null,
 )
-from datacreate.formats.task_format import (
-    TaskFormat,
-    bind,
-    default_inputs,
-    find_first_code,
-    load_format,
-)
+from datacreate.formats.task_format import TaskFormat, bind, default_inputs, find_first_code, load_format
 from datacreate.paths import shipped
 
 _ANSWER_NAMES = (

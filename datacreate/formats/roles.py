@@ -45,9 +45,10 @@ class Roles:
 
     def named(self) -> dict[str, str]:
         """The roles that have a field, with dotted paths for messages."""
-        lists = {role: ", ".join(map(dotted, getattr(self, role))) for role in LIST_ROLES}
-        named = {**lists, **{role: dotted(path) for role, path in self.single().items()}}
-        return {role: named[role] for role in vars(self) if named.get(role)}
+        found = {
+            role: paths if role in LIST_ROLES else [paths] for role, paths in vars(self).items() if paths
+        }
+        return {role: ", ".join(map(dotted, paths)) for role, paths in found.items()}
 
     def document(self) -> dict[str, Json]:
         """The roles as a format file writes them."""

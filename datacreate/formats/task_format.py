@@ -39,11 +39,11 @@ from datacreate.formats.example import (
     value_at,
     values_in,
 )
-from datacreate.formats.infer_checks import check_alike
 from datacreate.formats.roles import LIST_ROLES, ROLES_SCHEMA, Answers, Roles, codes, first_code
 from datacreate.formats.rules import (
     ROLES_OF_RULE,
     Rule,
+    as_messages,
     call_schema,
     prompt_texts,
     rule_holds,
@@ -324,11 +324,31 @@ def bind(
             problem = f"the field {unknown[0]} is not in the format {name}; add it or drop it"
             raise ExampleError(f"{each.where}{problem}")
         format.check(each)
-        check_alike(format.roles, each, example)
+        _check_alike(format.roles, each, example)
     bound = specialize(format, example.values, turns, [each.values for each in others])
     if all(map(is_constant, bound.schema["properties"].values())):
         raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
     return bound
+
+
+def _check_alike(roles: Roles, example: Example, first: Example) -> None:
+    """Raises ExampleError for another number of options, other keys, tools, or another start of a conversation."""
+
+    def form(values: Mapping[str, Json]) -> dict[FieldPath | None, Json]:
+        turns = value_at(values, roles.turns)
+        return {
+            roles.options: len(value_at(values, roles.options) or ()),
+            roles.turns: turns and as_messages(turns)[0]["role"],
+            **{path: value_at(values, path) for path in (roles.keys, roles.tools)},
+        }
+
+    wanted = form(first.values)
+    for path, value in form(example.values).items():
+        if path and value != wanted[path]:
+            raise ExampleError(
+                f"{example.where}{dotted(path)}: all examples need the same number of options with the same letters, "
+                "the same tools, and the same first message; make them alike"
+            )
 
 
 Values = Mapping[str, Json]

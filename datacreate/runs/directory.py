@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from functools import partial
 from importlib import metadata
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -192,28 +191,28 @@ class RunDirectory:
         """
         # Counted before, since another process may be writing the run. Reviewers only make both smaller.
         reported, decided = _in_summary(self.summary_path)
-        expected = {self.train_path: _lines(self.train_path), self.summary_path: reported}
-        found = decisions = 0
+        expected = [
+            ("examples", self.train_path, _lines(self.train_path)),
+            ("examples", self.summary_path, reported),
+            ("decisions of reviewers", self.summary_path, decided),
+        ]
+        found = Counter[str]()
         if os.path.lexists(self.log_path):
             if not stat.S_ISREG(self.log_path.lstat().st_mode):
                 raise LogDamaged(
                     f"{self.log_path}: not a regular file; restore it from a copy, or use another --run-dir"
                 )
             for line in read_log(self.log_path, run_id):
-                found += len(line.record.accepted) if isinstance(line.record, Commit) else 0
-                decisions += isinstance(line.record, Decision)
+                found["examples"] += len(line.record.accepted) if isinstance(line.record, Commit) else 0
+                found["decisions of reviewers"] += isinstance(line.record, Decision)
                 yield line
-        path, most = max(expected.items(), key=itemgetter(1))
-        if found < most:
-            raise LogDamaged(
-                f"{self.log_path}: it has {found} examples, but {path.name} has {most}; restore it from a copy, or "
-                f"remove {self.train_path.name} and {self.summary_path.name} to continue with {found}"
-            )
-        if decisions < decided:
-            raise LogDamaged(
-                f"{self.log_path}: it has {decisions} decisions of reviewers, but {self.summary_path.name} has "
-                f"{decided}; restore it from a copy, or remove {self.summary_path.name} to continue with {decisions}"
-            )
+        for what, path, most in expected:
+            if found[what] < most:
+                both = f"{self.train_path.name} and {self.summary_path.name}"
+                raise LogDamaged(
+                    f"{self.log_path}: it has {found[what]} {what}, but {path.name} has {most}; restore it from a "
+                    f"copy, or remove {both} to continue with {found[what]}"
+                )
 
     def commits(self) -> Iterator[Commit]:
         """The committed requests in order, without rejected rows, and with edited rows as they are now."""
