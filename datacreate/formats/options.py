@@ -178,7 +178,7 @@ def field_overrides(example: Example, options: FormatOptions) -> dict[FieldPath,
                 raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
             if path in schemas:
                 raise UsageError(f"{name} has both --labels and --range; give one of them")
-            schema = {"type": JSON_TYPES[type(first)]}
+            schema: dict[str, Json] = {"type": JSON_TYPES[type(first)]}
             if isinstance(wanted, str):
                 schema |= _range(wanted, type(first), f"{option} {name}={wanted}")
             else:

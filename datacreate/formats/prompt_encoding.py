@@ -82,12 +82,12 @@ class PromptEncoding:
         answer = roles.answer
         for path in (answer if self._answer_follows_options else None, roles.answer_start):
             schema = with_field(schema, path, None) if path else schema
-        if answer and labels and self.pseudo_labels:
-            schema = with_field(schema, answer, {"const": labels[0]})
-        elif answer and labels:
-            schema = _move_first(schema, answer)
-        properties: dict[str, Json] = _without_constants(schema)["properties"]
-        return properties
+        if answer and labels:
+            pseudo = self.pseudo_labels
+            schema = (
+                with_field(schema, answer, {"const": labels[0]}) if pseudo else _move_first(schema, answer)
+            )
+        return dict(_without_constants(schema)["properties"])
 
     @cached_property
     def _moved_options(self) -> FieldPath | None:

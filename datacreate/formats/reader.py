@@ -99,8 +99,7 @@ class RowFile:
         with self._one_line_errors():
             for path in sorted(self.path.glob("*.arrow")) if self.path.is_dir() else [self._data]:
                 with path.open("rb") as file:
-                    for part in iter(lambda: file.read(_CHUNK), b""):
-                        hashed.update(part)
+                    hashlib.file_digest(file, lambda: hashed)
         return hashed.hexdigest()
 
     @contextmanager
@@ -223,13 +222,10 @@ def decoded(content: bytes, line: int = 1) -> str:
     except UnicodeDecodeError as error:
         line += content.count(b"\n", 0, error.start)
         wrong = content[content.rfind(b"\n", 0, error.start) + 1 :].partition(b"\n")[0]
-    remedy = "convert it with `iconv -f {} -t UTF-8`"
-    if 3 * sum(byte > 127 for byte in wrong) > len(wrong):
-        raise ValueError(
-            f"line {line}: not UTF-8; {remedy.format('ENCODING')} (`file -i` guesses the encoding)"
-        )
-    likely = remedy.format("WINDOWS-1252")
-    raise ValueError(f"line {line}: not UTF-8, probably Latin-1 (Windows-1252); {likely}")
+    is_latin = 3 * sum(byte > 127 for byte in wrong) <= len(wrong)
+    why = ", probably Latin-1 (Windows-1252)" if is_latin else " (`file -i` guesses the encoding)"
+    encoding = "WINDOWS-1252" if is_latin else "ENCODING"
+    raise ValueError(f"line {line}: not UTF-8{why}; convert it with `iconv -f {encoding} -t UTF-8`")
 
 
 def has_rows(path: Path) -> bool:
@@ -295,9 +291,7 @@ def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]
         if header == ["sep=", ""]:  # Excel's first line
             header = [name.strip() for name in next(filter(None, reader), [])]
         if "" in header or len(set(header)) < len(header):
-            raise ValueError(
-                "line 1: a column has no name, or the name of another; name each in the first line"
-            )
+            raise ValueError("line 1: a column has no name, or the name of another; name each there")
         number = reader.line_num + 1
         for cells in reader:
             if cells and len(cells) != len(header):
