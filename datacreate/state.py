@@ -201,6 +201,7 @@ class RunState:
                 self._plan.spec.num_examples,
                 truncated=completion.finish_reason == "length",
                 keep_complete_items=not self._plan.is_paper_method,
+                longest_text=self._plan.samplings[pending.model].longest_text,
             )
             dimensions = self._plan.spec.attributes
             items = [
