@@ -116,7 +116,8 @@ class ImproveConfig(Settings):
                 raise UsageError(f"--{name}: {directory.path} was made with one; give it again")
         sampling = [generator.sampling for generator in spec.mixture] or [spec.sampling]
         shared = {k: v for k, v in sampling[0].items() if all(each.get(k) == v for each in sampling)}
-        shared.pop("max_tokens", None)  # by the longest example
+        for name in ("max_tokens", "longest_text"):  # by the longest example
+            shared.pop(name, None)
         settings = {
             **spec.filters.model_dump(),
             **shared,

@@ -29,6 +29,7 @@ from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_letters
+from datacreate.quotas import checked_label_ratio
 from datacreate.run_models import Engines, RunModels, sampling_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import (
@@ -41,7 +42,6 @@ from datacreate.runs.config import (
 from datacreate.runs.directory import RunConfig, RunDirectory
 from datacreate.runs.formatting_examples import examples_and_format
 from datacreate.selection.strategies import Strategy, find_strategy
-from datacreate.settings import check_shares
 from datacreate.verification.label_noise import most_rows
 from datacreate.verification.scoring import VerifyMode
 
@@ -54,11 +54,18 @@ MIN_REQUESTS_PER_CHAIN = 10
 MAX_GROWTH = 2
 """How many times longer than the formatting example a new example can be."""
 
-EXTRA_TOKENS = 16
+EXTRA_TOKENS = 32
 """Additional tokens per example, so that answers to a very short example are not truncated."""
 
-TOKENS_PER_WORD = 2
-"""Tokens that one word of --attributes may take: more than an English word does."""
+TOKENS_PER_WORD, CHARS_PER_WORD = 2, 20
+"""What one word of --attributes may take: more than an English word does."""
+
+TEXT_GROWTH, MIN_LONGEST_TEXT = 4, 400
+"""How many times longer than the whole formatting example one text can be, and the characters that it always can have.
+Longer texts are those that have no end."""
+
+_LIMITS = {"max_tokens", "longest_text"}
+"""The fields of `Sampling` that follow from the formatting example."""
 
 _QUEUES = {"num_chains": {"chain"}, "max_parent_uses": {"tree", "coverage"}}
 """Setting -> the queues that it changes."""
@@ -129,7 +136,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         note = f"{ignored} has no effect with --strategy {config.strategy}"
         inferred = replace(inferred, notes=(*inferred.notes, note))
     verify = verify_mode(config, inferred)
-    label_ratio = _label_ratio(config, inferred.format)
+    label_ratio = checked_label_ratio(config, inferred.format)
     directory.check()
     stored = directory.read_config() if directory.exists else None
     if stored and stored.spec.improves and not config.improves:
@@ -205,7 +212,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     )
     samplings = tuple(
         sampling_of(
-            config, checkpoint, _max_tokens(config, stored, index) or fit(engine, thinking, number)[1]
+            config, checkpoint, **(_limits(config, stored, index) or fit(engine, thinking, number)[1])
         )
         for index, (engine, checkpoint, thinking) in enumerate(generators)
     )
@@ -254,12 +261,12 @@ def _given(sampling: Sampling) -> dict[str, Any]:
     return {name: value for name, value in vars(sampling).items() if value is not None}
 
 
-def _max_tokens(config: CreateConfig, stored: RunSpec | None, index: int) -> int | None:
-    """The user's max_tokens, or that of the existing run; None to derive it from the example."""
-    if config.max_tokens or stored is None:
-        return config.max_tokens
-    sampling = stored.mixture[index].sampling if index < len(stored.mixture) else stored.sampling
-    return int(sampling["max_tokens"])
+def _limits(config: CreateConfig, stored: RunSpec | None, index: int) -> dict[str, int]:
+    """The limits of an answer that the user or the existing run has; {} to derive them from the example."""
+    found: dict[str, Any] = {}
+    if stored:
+        found = stored.mixture[index].sampling if index < len(stored.mixture) else stored.sampling
+    return {name: int(found[name]) for name in _LIMITS & found.keys()} | config.given(["max_tokens"])
 
 
 def _verification(
@@ -293,25 +300,6 @@ def _verification(
         label_noise_rows=known.label_noise_rows if known else most_rows(config.count),
         scored_by_letter=scored_by_letter,
     )
-
-
-def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] | None:
-    """The share of each label, in the order of the labels; None if all are equal."""
-    if config.label_ratio is None:
-        return None
-    names = [str(label) for label in format.labels or ()]
-    if not names:
-        raise UsageError(
-            f"--label-ratio: the format {format.name} has no fixed labels; give them with "
-            "--labels FIELD=a,b,c"
-        )
-    if unknown := [name for name in config.label_ratio if name not in names]:
-        raise UsageError(f"--label-ratio: unknown label {unknown[0]!r}; labels are {', '.join(names)}")
-    if missing := [name for name in names if name not in config.label_ratio]:
-        raise UsageError(f"--label-ratio: no share for the label {missing[0]!r}; give one, 0 for none of it")
-    ratio = {name: config.label_ratio[name] for name in names}
-    check_shares("--label-ratio", ratio)
-    return ratio
 
 
 def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
@@ -352,8 +340,8 @@ def _fit_context(
     most: int,
     *,
     fixed: bool = True,
-) -> tuple[int, int]:
-    """The number of examples per request, exactly or at most `most`, and its max_tokens.
+) -> tuple[int, dict[str, int]]:
+    """The number of examples per request, exactly or at most `most`, and the limits of its answer.
 
     `words`: the most words that --attributes ask for; 0 without such a range. `thinking`: the most tokens of thinking
     before the answer. Raises PromptTooLong if none fits.
@@ -363,8 +351,9 @@ def _fit_context(
         return json.dumps(encoding.write(encoding.format.with_all_turns(root)), ensure_ascii=False)
 
     def tokens(text: str) -> int:
-        return engine.count_tokens([{"role": "user", "content": text}])
+        return engine.count_tokens([{"role": "user", "content": text}]) - template
 
+    template = engine.count_tokens([{"role": "user", "content": "."}]) - 1
     shown = sorted(roots, key=lambda root: len(written(root)), reverse=True)[:shots]
     usual = tokens(written(shown[0])) if shown else most_tokens(encoding)
     longest = max(usual * (MAX_GROWTH if shown else 1), usual + TOKENS_PER_WORD * words)
@@ -377,7 +366,11 @@ def _fit_context(
         prompt += max(1, accepted) * tokens(content.passage)
     for number in [most] if fixed else range(most, 0, -1):
         if prompt + thinking + number * example_tokens <= engine.max_context:
-            return number, number * example_tokens
+            limits = {"max_tokens": number * example_tokens}
+            if shown and not thinking and encoding.style == "positional" and engine.bounds_texts:
+                longest_text = TEXT_GROWTH * len(written(shown[0]))
+                limits["longest_text"] = max(longest_text, MIN_LONGEST_TEXT, CHARS_PER_WORD * words)
+            return number, limits
     raise PromptTooLong(
         f"a prompt of {prompt} tokens{f', {thinking} tokens of thinking' * (thinking > 0)} and {most if fixed else 1} "
         f"new example(s) of up to {example_tokens} tokens exceed the model's context length of {engine.max_context}; "

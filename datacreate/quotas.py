@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from datacreate.errors import UsageError
 from datacreate.formats.example import Json
 from datacreate.formats.roles import label_key
 from datacreate.formats.task_format import TaskFormat
-from datacreate.runs.config import RunSpec
+from datacreate.runs.config import CreateConfig, RunSpec
+from datacreate.settings import check_shares
 
 
 class Quotas:
@@ -173,6 +175,25 @@ class RunQuotas:
     def label_is_full(self, label: Json) -> bool:
         """Whether no more examples with this label can be accepted."""
         return self.labels is not None and not self.labels.remaining(label)
+
+
+def checked_label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] | None:
+    """The share of each label, in the order of the labels; None if all are equal. Raises UsageError if one is wrong."""
+    if config.label_ratio is None:
+        return None
+    names = [str(label) for label in format.labels or ()]
+    if not names:
+        raise UsageError(
+            f"--label-ratio: the format {format.name} has no fixed labels; give them with "
+            "--labels FIELD=a,b,c"
+        )
+    if unknown := [name for name in config.label_ratio if name not in names]:
+        raise UsageError(f"--label-ratio: unknown label {unknown[0]!r}; labels are {', '.join(names)}")
+    if missing := [name for name in names if name not in config.label_ratio]:
+        raise UsageError(f"--label-ratio: no share for the label {missing[0]!r}; give one, 0 for none of it")
+    ratio = {name: config.label_ratio[name] for name in names}
+    check_shares("--label-ratio", ratio)
+    return ratio
 
 
 def _weighted_sample(keys: list[str], number: int, weights: dict[str, int], rng: random.Random) -> list[str]:

@@ -123,9 +123,11 @@ def thinking_limit(config: CreateConfig, checkpoint: Checkpoint) -> int:
     return wanted if isinstance(wanted, int) else DEFAULT_THINKING
 
 
-def sampling_of(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
+def sampling_of(
+    config: CreateConfig, checkpoint: Checkpoint, max_tokens: int, longest_text: int | None = None
+) -> Sampling:
     """The user's sampling settings, then the preset's. The paper uses temperature 1."""
-    sampling = Sampling(max_tokens, thinking_limit(config, checkpoint) or None)
+    sampling = Sampling(max_tokens, thinking_limit(config, checkpoint) or None, longest_text)
     if checkpoint.preset and config.recipe != "paper":
         sampling = replace(sampling, **checkpoint.preset.sampling.model_dump(exclude_none=True))
         if sampling.thinking and checkpoint.thinking:

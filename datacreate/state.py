@@ -194,6 +194,7 @@ class RunState:
                 self._plan.spec.num_examples,
                 truncated=completion.finish_reason == "length",
                 keep_complete_items=not self._plan.is_paper_method,
+                longest_text=self._plan.samplings[pending.model].longest_text,
             )
             for index, item in enumerate(items):
                 if isinstance(item, Candidate):

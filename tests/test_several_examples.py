@@ -357,7 +357,7 @@ def test_copies_of_any_shown_example_are_rejected(tmp_path: Path, model: str) ->
 @pytest.mark.parametrize(("shots", "fit"), [(1, 5), (6, 3)])
 def test_the_context_length_counts_all_shots(tmp_path: Path, model: str, shots: int, fit: int) -> None:
     engine = ScriptedEngine(answering())
-    engine.max_context = 420
+    engine.max_context = 500
     make(tmp_path, model, engine, example=questions(6), shots=shots, count=10)
     assert RunDirectory(tmp_path).read_config().spec.num_examples == fit
     with pytest.raises(PromptTooLong, match="fewer --shots"):

@@ -63,6 +63,11 @@ class Engine:
         return min(server.max_context for server in self._active_servers())
 
     @property
+    def bounds_texts(self) -> bool:
+        """Whether the servers end a text that is longer than `Sampling.longest_text`."""
+        return all(server.bounds_texts for server in self._active_servers())
+
+    @property
     def settings(self) -> dict[str, Any]:
         """For the record, as JSON: model, slots, versions, `urls` of remote servers."""
         members = self._active_servers()

@@ -31,6 +31,7 @@ class Sampling:
 
     max_tokens: int  # of the answer
     thinking: int | None = None  # most tokens of thinking before the answer; None: it does not think
+    longest_text: int | None = None  # most characters of one text in the answer, if the server can end it
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int | None = None

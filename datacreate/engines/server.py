@@ -105,6 +105,11 @@ class Server:
         return self._protocol.names[0]
 
     @property
+    def bounds_texts(self) -> bool:
+        """Whether its grammar can end a text that is too long."""
+        return self._protocol.compact_grammar
+
+    @property
     def is_active(self) -> bool:
         """Whether it passed the self-test and gets requests."""
         return not self.suspended.is_set()

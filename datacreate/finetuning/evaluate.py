@@ -93,10 +93,10 @@ def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
     test = _test_set(path.name, "test", "", task, source.format, source.rows)
     if all(question.answer is None for question in test.usable):
         raise TrainingError(f"{path}: no row fits a model of {task.description}; give rows with its answers")
-    rows = (
+    texts = (
         [q.text, q.passage, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions
     )
-    return replace(test, sha256=sha256_of(rows))
+    return replace(test, sha256=sha256_of(texts))
 
 
 def _test_set(
@@ -119,17 +119,14 @@ def benchmarks_for(model: Model, requested: Sequence[str], split: str = "test") 
         imported = [name for name, benchmark in load_registry().items() if has_split(benchmark, split)]
         fitting = [name for name in imported if read_test_set(name, split).task == model.training.task]
         if not fitting:
-            raise TrainingError(
-                f"no imported benchmark has {model.training.task.description}: `datacreate benchmarks list`"
-            )
+            task = model.training.task.description
+            raise TrainingError(f"no imported benchmark has {task}: `datacreate benchmarks list`")
         return fitting
     if requested:
         return list(dict.fromkeys(find_benchmark(name).name for name in requested))
     benchmark = model.training.condition.benchmark
     if benchmark is None:
-        raise TrainingError(
-            "the model was trained on rows without a benchmark; name --benchmark or --test to test it on"
-        )
+        raise TrainingError("the model was trained on rows without a benchmark; name --benchmark or --test")
     return [benchmark, *find_benchmark(benchmark).out_of_distribution]
 
 
@@ -274,10 +271,8 @@ def held_out_probabilities(
         rows = Encoded(dataset.select(trained), 0)
         run_trial(replace(inputs, rows=rows), 1, rate, place, partial(report, name))
         with quiet():
-            held = dataset.select(held_out)
-            given = probabilities(
-                load_with_head(place / "model", task), held, collator(task, inputs.tokenizer)
-            )
+            student, pad = load_with_head(place / "model", task), collator(task, inputs.tokenizer)
+            given = probabilities(student, dataset.select(held_out), pad)
         found |= zip(held_out, given.tolist(), strict=True)
     torch.cuda.empty_cache()  # a server may need the memory next
     return found
@@ -304,8 +299,8 @@ def weighted(
         [weight / mean * (label[name] if isinstance(label, list) else float(label == name)) for name in names]
         for weight, label in zip(weights, labels, strict=True)
     ]
-    rows = replace(inputs.rows, dataset=dataset.remove_columns("label").add_column("label", targets))
-    return replace(inputs, rows=rows)
+    reweighted = dataset.remove_columns("label").add_column("label", targets)
+    return replace(inputs, rows=replace(inputs.rows, dataset=reweighted))
 
 
 def grade(
@@ -324,19 +319,19 @@ def grade(
     given: list[int] = []
     for number, (label, question) in enumerate(zip(test.labels, test.questions, strict=True)):
         row_probabilities, answer, said = None, None, -1
-        predicted, correct, rounded = None, False, list[float]()
+        predicted, correct, scores = None, False, list[float]()
         if isinstance(question, Question):
             row_probabilities, answer = next(remaining), question.answer
             names = test.task.names if labels else question.options
         if row_probabilities is not None:
             best = max(range(len(row_probabilities)), key=row_probabilities.__getitem__)
             predicted, correct = names[best], answer is not None and names[best] == names[answer]
-            rounded = [round(float(probability), 4) for probability in row_probabilities]
+            scores = [round(float(probability), 4) for probability in row_probabilities]
             said = -1 if answer is None else answer if correct else best
         truth.append(-1 if answer is None else answer)
         given.append(said)
         predictions.append(
-            Prediction(row=number, label=label, predicted=predicted, correct=correct, scores=rounded)
+            Prediction(row=number, label=label, predicted=predicted, correct=correct, scores=scores)
         )
     return predictions, compute_scores(truth, given, test.task.names, balanced=labels, truncated=truncated)
 

@@ -36,18 +36,12 @@ class Recipe(Settings):
         shown_default="by the encoder's family and size",
     )
     batch_size: Count = setting("Rows per optimizer step.", "training", default=16)
-    epochs: Count | None = setting(
-        "Passes over the rows.", "training", default=None, shown_default="by the number of rows"
-    )
-    warmup_ratio: float = setting(
-        "Warm-up steps as a share of all steps.", "training", default=0.1, ge=0, le=1
-    )
-    warmup_steps: int | None = setting(
-        "Warm-up steps; overrides --warmup-ratio.", "training", default=None, ge=0
-    )
+    epochs: Count | None = setting("Passes over the rows.", "training", shown_default="by the number of rows")
+    warmup_ratio: float = setting("Share of steps for warm-up.", "training", default=0.1, ge=0, le=1)
+    warmup_steps: int | None = setting("Warm-up steps; overrides --warmup-ratio.", "training", ge=0)
     weight_decay: float = setting("Weight decay.", "training", default=0.01, ge=0)
     max_length: Annotated[int, Field(gt=1)] | None = setting(
-        "Longest input in tokens.", "training", default=None, shown_default="512 with a passage, else 256"
+        "Longest input in tokens.", "training", shown_default="512 with a passage, else 256"
     )
     show_context: bool = setting(
         "Whether multiple choice sees the passage of a question that has one.",

@@ -276,7 +276,7 @@ def training_set(
                 reasons[source.invalid[index]] += 1
             else:
                 if probabilities is not None:
-                    question = replace(question, probabilities=soft_label(probabilities, source, task))
+                    question = with_soft_label(question, soft_label(probabilities, source, task))
                 questions.append(question)
                 rows.append(row)
                 groups.append(f"{number}:{group}")
@@ -334,6 +334,14 @@ def soft_label(probabilities: Probabilities, source: Source, task: Task) -> Prob
         )
     by_name = dict(zip(names, probabilities, strict=True))
     return tuple(by_name[name] / total for name in task.names)
+
+
+def with_soft_label(question: Question, probabilities: Probabilities) -> Question:
+    """The row with a soft label. Its answer, which selection rows are judged by, becomes the most probable one."""
+    highest = max(probabilities)
+    unchanged = question.answer is not None and probabilities[question.answer] == highest
+    answer = question.answer if unchanged else probabilities.index(highest)
+    return replace(question, probabilities=probabilities, answer=answer)
 
 
 def split_selection_rows(

@@ -81,17 +81,14 @@ class TrainConfig(FormatOptions):
     out: Path = setting("Folder for the models; the same command resumes there.", "output", default=...)
     encoder: str = setting("Preset or checkpoint folder.", "input", default="roberta-large")
     count: Annotated[int, Field(gt=0)] | None = setting(
-        "Rows to sample from the sources.", "input", default=None, shown_default="all"
+        "Rows to sample from the sources.", "input", shown_default="all"
     )
     sample_seed: int = setting("Seed of the sample; samples of one seed are nested.", "input", default=0)
     benchmark: str | None = setting(
-        "The benchmark that the rows are for, where the sources do not say.", "input", default=None
+        "The benchmark that the rows are for, where the sources do not say.", "input"
     )
     condition: str | None = setting(
-        "Name of the training set in reports.",
-        "output",
-        default=None,
-        shown_default="human, the strategy, ...",
+        "Name of the training set in reports.", "output", shown_default="human, the strategy, ..."
     )
     recipe: Recipe = Field(default_factory=Recipe)
     seeds: Annotated[tuple[int, ...], CommaList] = setting(
@@ -104,7 +101,6 @@ class TrainConfig(FormatOptions):
     model_selection: Selection | None = setting(
         "Rows that choose the best checkpoint: a tenth of the sources' rows, the benchmark's human dev split, or none.",
         "training",
-        default=None,
         shown_default="held-out; human with --recipe paper",
     )
     device_batch_size: Annotated[int, Field(gt=0)] = setting(
@@ -114,7 +110,6 @@ class TrainConfig(FormatOptions):
         setting(
             "Training processes, one seed and learning rate each; auto: one per GPU.",
             "training",
-            default=None,
             metavar="N|auto",
             shown_default="auto",
         )
@@ -168,14 +163,13 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     )
     for why, number in rows.skipped.items():
         notify(f"{number} rows are skipped: {why}")
-    if len(rows.questions) < FEW_ROWS:
-        notify(f"warning: only {len(rows.questions)} rows; a model learns little from fewer than {FEW_ROWS}")
     hard, total = sum(question.probabilities is None for question in rows.questions), len(rows.questions)
+    if total < FEW_ROWS:
+        only = f"only {total} row{'s' * (total != 1)}"
+        notify(f"warning: {only}; a model learns little from fewer than {FEW_ROWS}")
     if recipe.soft_labels and hard == total:
         names = ", ".join(config.sources)
-        raise TrainingError(
-            f"{names}: no row was verified; add a run created with --verifier, or drop --soft-labels"
-        )
+        raise TrainingError(f"{names}: no row was verified; add a run with --verifier, or drop --soft-labels")
     if recipe.soft_labels and hard:
         notify(f"{hard} of {total} rows have no verifier probabilities; their hard label is used")
     encoder = resolve(config.encoder, "encoder")
@@ -192,7 +186,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
         condition = condition.model_copy(update={"name": condition.name + WEIGHTED})
         if len(trained) < MIN_ROWS_TO_SPLIT:
             raise TrainingError(
-                f"--weights: {len(trained)} rows are too few to learn from; give at least {MIN_ROWS_TO_SPLIT}"
+                f"--weights: {len(trained)} rows are too few; give at least {MIN_ROWS_TO_SPLIT}"
             )
     groups = dict(zip(rows.questions, rows.groups, strict=True))
     training = Training(
@@ -253,9 +247,8 @@ def _select(
         raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
     benchmark = find_benchmark(rows.condition.benchmark)
     format, dev = load_format(benchmark.format_name), read_split(benchmark, "dev")
-    rows.task.check_same(
-        task_of(format, dev, benchmark.name), "the training set", f"{benchmark.name}'s dev split"
-    )
+    dev_task = task_of(format, dev, benchmark.name)
+    rows.task.check_same(dev_task, "the training set", f"{benchmark.name}'s dev split")
     all_questions = [question_of(row, format, rows.task) for row in dev]
     usable = [q for q in all_questions if isinstance(q, Question) and q.answer is not None]
     return questions, usable, "human", split_sha256(benchmark, "dev")

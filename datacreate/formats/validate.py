@@ -36,7 +36,7 @@ class Reason(StrEnum):
 
     NO_RESPONSE = "no_response"  # the request failed, or the completion is empty
     INVALID_JSON = "invalid_json"
-    TRUNCATED = "truncated"  # the completion stopped at max_tokens
+    TRUNCATED = "truncated"  # the completion stopped at max_tokens, or a text became too long
     SCHEMA_VIOLATION = "schema_violation"  # a keyword that the grammar enforces
     CONSTRAINT_VIOLATION = "constraint_violation"  # a keyword that only validation checks: a length, ...
     BLANK = "blank"  # a text without visible characters, or inputs without a letter or digit
@@ -142,11 +142,18 @@ class CopyChecks:
 
 
 def parse_completion(
-    text: str, encoding: PromptEncoding, count: int, *, truncated: bool, keep_complete_items: bool = True
+    text: str,
+    encoding: PromptEncoding,
+    count: int,
+    *,
+    truncated: bool,
+    keep_complete_items: bool = True,
+    longest_text: int | None = None,
 ) -> list[Candidate | Reject]:
     """The items of a completion in order, each a valid candidate or a reject.
 
-    `truncated`: generation stopped at max_tokens. `keep_complete_items`: of an incomplete array.
+    `truncated`: generation stopped at max_tokens. `keep_complete_items`: of an incomplete array. `longest_text`: most
+    characters of a text; the server ended a longer one.
     """
     if not text.strip():
         return [Reject(Reason.NO_RESPONSE, "")]
@@ -160,16 +167,18 @@ def parse_completion(
         items, complete = list(_complete_items(body)), False
     results: list[Candidate | Reject] = []
     if complete or keep_complete_items:
-        results += [parse_item(item, encoding) for item in items[:count]]
+        results += [parse_item(item, encoding, longest_text) for item in items[:count]]
         results += [Reject(Reason.NOT_NEEDED, shorten(item)) for item in items[count:]]
     if not complete:
         results.append(incomplete)
     return results or [Reject(Reason.NO_RESPONSE, shorten(text))]
 
 
-def parse_item(item: Json, encoding: PromptEncoding) -> Candidate | Reject:
+def parse_item(item: Json, encoding: PromptEncoding, longest_text: int | None = None) -> Candidate | Reject:
     """Parse and validate one item of the array."""
     try:
+        if longest_text is not None and _most_characters(item) > longest_text:
+            return Reject(Reason.TRUNCATED, shorten(item), f"a text of more than {longest_text} characters")
         values = encoding.read(item)
         if encoding.has_placeholder(values):
             return Reject(Reason.PLACEHOLDER, shorten(item))
@@ -177,6 +186,14 @@ def parse_item(item: Json, encoding: PromptEncoding) -> Candidate | Reject:
     except (MalformedItem, RecursionError):
         return Reject(Reason.SCHEMA_VIOLATION, shorten(item))
     return result if isinstance(result, Candidate) else replace(result, text=shorten(item))
+
+
+def _most_characters(value: Json) -> int:
+    """The length of the longest text in a value."""
+    if isinstance(value, str):
+        return len(value)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return max(map(_most_characters, parts), default=0)
 
 
 def _complete_items(body: str) -> Iterator[Json]:

@@ -18,6 +18,8 @@ from datacreate.checkpoints import UNSEEN
 from datacreate.finetuning.records import Evaluation, Selection
 from datacreate.finetuning.statistics import (
     ALPHA,
+    Estimate,
+    Interval,
     Models,
     chance_corrected,
     difference,
@@ -210,16 +212,11 @@ def cell_of(models: Sequence[Evaluated], paper_accuracy: float | None = None) ->
     """The cell of all models of one condition on the same test rows (at least one)."""
     first, trained = models[0].evaluation, is_trained(models[0])
     scores = [model.evaluation.scores for model in models]
-    score, (score_low, score_high) = scores[0].score, scores[0].score_interval
-    accuracy, (accuracy_low, accuracy_high) = scores[0].accuracy, scores[0].accuracy_interval
-    group = statistics_of(models)
-    if len(models) > 1:
-        found = mean_score(group, labels_of(models[0]), k := first.scores.classes)
-        score, (low, high) = found.value, found.interval
-        score_low, score_high = max(chance_corrected(0, k), low), min(1.0, high)
-        found = mean_score(group, np.zeros(first.scores.rows, dtype=int), None)
-        accuracy, (low, high) = found.value, found.interval
-        accuracy_low, accuracy_high = max(0.0, low), min(1.0, high)
+    group, labels, k = statistics_of(models), labels_of(models[0]), first.scores.classes
+    score = mean_score(group, labels, k)
+    score_low, score_high = _interval(group, score, first.scores.score_interval, chance_corrected(0, k))
+    accuracy = mean_score(group, np.zeros_like(labels), None)
+    accuracy_low, accuracy_high = _interval(group, accuracy, first.scores.accuracy_interval, 0.0)
     sd_seeds, sd_examples = _spread(group, np.array([one.score for one in scores]))
     name = first.condition.name
     return ResultCell(
@@ -232,10 +229,10 @@ def cell_of(models: Sequence[Evaluated], paper_accuracy: float | None = None) ->
         examples=len({model.evaluation.condition.example for model in models} - {None}),
         sets=len({model.evaluation.condition.digest for model in models}) if trained else 0,
         seeds=len({model.evaluation.seed for model in models}) if trained else 0,
-        score=score,
+        score=score.value,
         score_low=score_low,
         score_high=score_high,
-        accuracy=accuracy,
+        accuracy=accuracy.value,
         accuracy_low=accuracy_low,
         accuracy_high=accuracy_high,
         sd_seeds=sd_seeds,
@@ -247,6 +244,16 @@ def cell_of(models: Sequence[Evaluated], paper_accuracy: float | None = None) ->
         paper_accuracy=paper_accuracy,
         sources=tuple(model.path for model in models),
     )
+
+
+def _interval(models: Models, mean: Estimate, of_one: Interval, lowest: float) -> Interval:
+    """The interval of the mean of some models: that of one model, if it is the only one or no row changes the mean.
+
+    Models that are all right, or that all predict one class, have an error of 0 here and not on other test rows.
+    """
+    if len(models.origins) == 1 or mean.error < 1e-9:
+        return of_one
+    return max(lowest, mean.interval[0]), min(1.0, mean.interval[1])
 
 
 def constant_cell(model: Evaluated) -> ResultCell:

@@ -155,10 +155,18 @@ COMPARED = (
     "effect, the true difference that this comparison finds with 80 % power. p (Holm) is corrected for all "
     "comparisons of this table."
 )
+ALIKE = (
+    "An interval of width 0: no test row is answered differently by the models, or each predicts one class. Other test "
+    "rows may show a difference."
+)
 MATCHED = (
     "Created rows that match human rows: the smallest measured number of created rows with at least the mean score of "
     "a number of human rows; the means are compared, not tested. Numbers of human rows whose score is not "
     "significantly above chance are left out."
+)
+UNMATCHED = (
+    "How many created rows match human rows is not known: there is no score of human rows that is significantly above "
+    "chance."
 )
 MIN_EXAMPLES = 3
 """With fewer formatting examples a cell is marked."""
@@ -214,11 +222,13 @@ def _results(table: ResultTable, report: Report) -> Section:
         title = f"Comparisons: {significant} of {len(table.comparisons)} significant at 5 %"
         tables.append(_table(title, _COMPARISON_COLUMNS, table.comparisons))
         notes.append(COMPARED)
+        if any(comparison.high - comparison.low < 1e-9 for comparison in table.comparisons):
+            notes.append(ALIKE)
     if table.gaps:
         tables.insert(1, _table("Mean PGR over test sets", _GAP_COLUMNS, table.gaps))
-    tables += [_curve_table(curves, table.matches) for curves in learning_curves(table.cells)]
-    if table.matches:
-        notes.append(MATCHED)
+    if found := learning_curves(table.cells):
+        tables += [_curve_table(curves, table.matches) for curves in found]
+        notes.append(MATCHED if table.matches else UNMATCHED)
     if any(cell.paper_accuracy is not None for cell in table.cells):
         notes.append(f"Paper: {report.paper_citation}")
     for test in dict.fromkeys(map(test_name, table.cells)):
@@ -243,15 +253,17 @@ def _curve_table(curves: Curves, matches: Sequence[RowsToMatch]) -> Table:
     rows = []
     for condition, points in curves.items():
         scores = [_score(points[count]) if count in points else "" for count in counts]
-        digests = {(cell.trained_for, cell.test_digest) for cell in points.values()}
+        tests = {(cell.trained_for, cell.test_digest) for cell in points.values()}
         found = [
             f"{match.human_count:,} human: {f'{match.count:,}' if match.count else f'none up to {match.largest:,}'}"
             for match in matches
-            if match.condition == condition and (match.trained_for, match.test_digest) in digests
+            if match.condition == condition and (match.trained_for, match.test_digest) in tests
         ]
         rows.append((condition, *scores, "; ".join(found)))
-    columns = ("condition", *(f"{count:,} rows" for count in counts), "created rows that match human rows")
-    return Table(f"Learning curves: {_curve_name(curves)}", columns, tuple(rows))
+    columns = ["condition", *(f"{count:,} rows" for count in counts), "created rows that match human rows"]
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    return Table(f"Learning curves: {_curve_name(curves)}", tuple(columns), tuple(rows))
 
 
 def _curve_name(curves: Curves) -> str:

@@ -59,6 +59,7 @@ class InstantEngine:
     slots = 64
     max_in_flight = 72
     max_context = 4096
+    bounds_texts = False
 
     def __init__(self) -> None:
         self._ready: list[Completion] = []

@@ -151,10 +151,22 @@ def test_human_rows_beside_a_verified_run_keep_their_labels(
     assert training_set(sources, condition="mine").condition.name == "mine (soft labels)"
 
 
-def test_selection_rows_keep_their_label(encoder: str) -> None:
-    questions = [Question("there is a saw", None, (), 1, (0.9, 0.1, 0.0)), Question("a brush", None, (), 2)]
+def test_selection_rows_are_judged_by_the_most_probable_answer(
+    runs: dict[str, Path], encoder: str, set_probabilities: SetProbabilities
+) -> None:
+    set_probabilities(lambda place, row: None if place == 0 else tuple(1 - p for p in certain(place, row)))
+    labelled = training_set([read_source(str(runs["labels"]))])
+    rows = training_set([read_source(str(runs["labels"]), verifier_probabilities=True)])
+    opposite = [question.answer == 0 for question in labelled.questions[1:]]
+    assert [question.answer for question in rows.questions] == [labelled.questions[0].answer, *opposite]
     tokenizer = load_tokenizer(Path(encoder))
-    assert encode(questions, LABELS, tokenizer, 60).dataset["label"][:] == [1, 2]
+    encoded = encode(rows.questions[:3], rows.task, tokenizer, 60).dataset["label"][:]
+    assert encoded == [question.answer for question in rows.questions[:3]]
+
+
+def test_a_row_without_a_soft_label_has_its_label_as_one(encoder: str) -> None:
+    questions = [Question("there is a saw", None, (), 0, (0.9, 0.1, 0.0)), Question("a brush", None, (), 2)]
+    tokenizer = load_tokenizer(Path(encoder))
     found = encode(questions, LABELS, tokenizer, 60, soft_labels=True).dataset["label"][:]
     assert found == [[0.9, 0.1, 0.0], [0.0, 0.0, 1.0]]
 

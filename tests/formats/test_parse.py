@@ -46,6 +46,8 @@ def reason_of(item: Any, encoding: PromptEncoding) -> Reason | None:
         (TEXT, {"count": 1}, [FIRST, "not_needed"]),
         (f"Here you are:\n```json\n{TEXT}\n```", {}, [FIRST, SECOND]),
         (TEXT.replace("bakes", "</think>"), {}, [FIRST, "Who </think>?"]),
+        (TEXT, {"longest_text": len(FIRST)}, [FIRST, SECOND]),
+        (TEXT, {"longest_text": len(FIRST) - 1}, ["truncated", SECOND]),
         (TEXT[:-8], {}, [FIRST, "invalid_json"]),
         (TEXT[:-8], {"truncated": True, "keep_complete_items": False}, ["truncated"]),
         ("  \n", {}, ["no_response"]),

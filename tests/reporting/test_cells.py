@@ -42,6 +42,20 @@ def test_one_model(tmp_path: Path) -> None:
     assert one.sources == (str(tmp_path / "one"),)
 
 
+def test_models_that_are_all_right_have_the_interval_of_one(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        evaluated(tmp_path / str(seed), answers(40, 40), seed=seed)
+        evaluated(tmp_path / f"random-{seed}", answers(40, 40), condition="random", rows_of="r", seed=seed)
+    table = only_table(tmp_path)
+    one = cell(table, "tree")
+    assert (one.accuracy_low, one.accuracy_high) == pytest.approx(mean_interval([40], [40]))
+    low, _ = mean_interval([20, 20], [20, 20])
+    assert (one.score, one.score_low, one.score_high) == (1.0, pytest.approx(2 * low - 1), 1.0)
+    (compared,) = table.comparisons
+    assert (compared.difference, compared.low, compared.high, compared.p) == pytest.approx((0, 0, 0, 1))
+    assert "An interval of width 0" in as_markdown(build_report([tmp_path]))
+
+
 def test_the_constant_prediction_follows_from_the_test_set(tmp_path: Path) -> None:
     evaluated(tmp_path / "one", answers(60, 100), ["True"] * 70 + ["False"] * 30)
     constant = cell(only_table(tmp_path), "constant")

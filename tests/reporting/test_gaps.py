@@ -132,6 +132,15 @@ def test_learning_curves_and_the_rows_that_match_human_rows(tmp_path: Path) -> N
     assert "<title>tree, 200 rows: +50.0 (" in page
 
 
+def test_a_curve_without_human_rows_above_chance_says_why_nothing_matches(tmp_path: Path) -> None:
+    for count in (100, 200):
+        trained(tmp_path, "human", 104, count)
+        trained(tmp_path, "tree", 150, count)
+    text = as_markdown(build_report([tmp_path]))
+    assert "created rows that match" not in text
+    assert "How many created rows match human rows is not known" in text
+
+
 def test_one_number_of_rows_makes_no_curve(tmp_path: Path) -> None:
     trained(tmp_path, "human", 180)
     trained(tmp_path, "tree", 160)
