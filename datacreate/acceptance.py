@@ -17,6 +17,7 @@ from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.validate import Candidate, CopyChecks, Reason, Reject
 from datacreate.plan import RunPlan
 from datacreate.quotas import RunQuotas
+from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
@@ -53,6 +54,7 @@ class Acceptance:
         self._vectors = vectors
         self._format = plan.encoding.format
         self._verification = plan.spec.verification
+        self._dimensions = plan.spec.attributes
         self._copies = CopyChecks(plan.spec.examples, self._format)
         self._waiting: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self.passed = 0  # examples that passed the filters, waiting ones included
@@ -194,7 +196,8 @@ class Acceptance:
 
     def find_reject(self, candidate: Candidate, origin: Origin, accepted: int = 0) -> Reject | None:
         """The first reason to reject a valid example, before verification; `accepted` as for `decide`."""
-        if reject := self._copies.find(candidate, origin.shown) or self._match_filters(candidate):
+        reject = find_length_error(candidate, origin.attributes, self._dimensions)
+        if reject := reject or self._copies.find(candidate, origin.shown) or self._match_filters(candidate):
             return reject
         if self._stats.accepted + accepted >= self._count:
             return candidate.reject(Reason.NOT_NEEDED)

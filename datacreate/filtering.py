@@ -90,7 +90,7 @@ def filter_rows(
     names = ("all",) if settings.decontaminate is None else settings.decontaminate
     rows = read_rows(source, settings)
     own_files = [path for path in map(Path, names) if path.is_file()]
-    _refuse_overwriting((*rows.inputs, *own_files), {"--out": out, "--rejects": rejects})
+    _refuse_overwriting((*rows.files, *own_files), {"--out": out, "--rejects": rejects})
     test_sets = find_test_sets(names, rows.format)
     filter_settings = with_names(settings, test_sets)
     if settings.balance and not rows.format.labels:

@@ -27,7 +27,6 @@ from datacreate.formats.validate import Candidate, Reason, Reject, parse_complet
 from datacreate.plan import RunPlan
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, label_question
-from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, Session, example_line
 from datacreate.runs.summary import RunStats
@@ -196,10 +195,6 @@ class RunState:
                 keep_complete_items=not self._plan.is_paper_method,
                 longest_text=self._plan.samplings[pending.model].longest_text,
             )
-            for index, item in enumerate(items):
-                if isinstance(item, Candidate):
-                    wrong = find_length_error(item, pending.attributes, self._plan.spec.attributes)
-                    items[index] = wrong or item
         candidates = [item for item in items if isinstance(item, Candidate)]
         if self._embedder:  # one batch is faster than single texts later
             self._embedder.encode([candidate.text for candidate in candidates])

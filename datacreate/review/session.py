@@ -82,7 +82,7 @@ class ReviewSession:
         self._shown = chain(spec.examples, (values for values, _ in self._passed))  # in prompts
         self.stats = RunStats.of(spec, self.format)
         self._quotas = RunQuotas.of(spec, self.format, self.config.count)
-        self._changed = not directory.is_reviewed()  # a review was killed
+        self._changed = not directory.is_up_to_date()  # a review was killed
         self._checksum = first_checksum(self.config.run_id)
         self._log: LogWriter | None = None
         waiting: dict[int, list[list[Any]]] = {}  # request -> its examples in `_passed`

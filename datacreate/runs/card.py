@@ -45,7 +45,11 @@ def dataset_card(
         size_category=Markup(
             next((name for size, name in _SIZES.items() if summary["accepted"] < size), "n>1M")
         ),
-        weights=_weights(spec.model_sha256),
+        weights=(
+            "known by the name that its server reports; its weights were not checked"
+            if spec.model_sha256.startswith(UNSEEN)
+            else f"weights sha256 {spec.model_sha256[:16]}…"
+        ),
         sampling=json.dumps(spec.sampling),
         examples=[
             _fenced(json.dumps(each, ensure_ascii=False, indent=2), "json") for each in spec.examples[:3]
@@ -90,12 +94,6 @@ def _template() -> Template:
         "percent": lambda share: f"{share:.0%}",
     }
     return environment.get_template("card.md.j2")
-
-
-def _weights(sha256: str) -> str:
-    if sha256.startswith(UNSEEN):
-        return "known by the name that its server reports; its weights were not checked"
-    return f"weights sha256 {sha256[:16]}…"
 
 
 def _filter(report: Mapping[str, Any]) -> list[Any]:

@@ -239,9 +239,9 @@ class RunDirectory:
     def is_finished(self, count: int) -> bool:
         """Whether train.jsonl or summary.json have so many examples; the log also has them, or is damaged."""
         reported, _ = _in_summary(self.summary_path)
-        return max(_lines(self.train_path), reported) >= count and self.is_reviewed()
+        return max(_lines(self.train_path), reported) >= count and self.is_up_to_date()
 
-    def is_reviewed(self) -> bool:
+    def is_up_to_date(self) -> bool:
         """Whether train.jsonl and summary.json follow all decisions of reviewers; the log is not parsed."""
         return _in_summary(self.summary_path)[1] == count_decisions(self.log_path)
 

@@ -298,7 +298,7 @@ LAYOUTS = ("hf", *_FILES)
 def _write(
     layout: str, format: TaskFormat, columns: Mapping[str, Schema], rows: Iterator[Values], path: Path
 ) -> str:
-    """Write the rows of one file, of which there is at least one; returns a line for the user, or ""."""
+    """Write the rows of one file; returns a line for the user, or ""."""
     if layout in ("csv", "parquet"):
         from datacreate.runs.tables import write_csv, write_parquet
 

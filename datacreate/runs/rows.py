@@ -58,7 +58,7 @@ class Rows:
     format: TaskFormat
     total: int  # at least the number of rows
     read: Callable[[], Iterator[Row | InvalidRow]]
-    inputs: tuple[Path, ...]  # files that an output must not overwrite
+    files: tuple[Path, ...]  # which an output must not overwrite
     instruction: str | None = None  # of a run
 
 

@@ -297,16 +297,8 @@ def test_rows_of_any_shape_are_read_back_from_json(tmp_path: Path, rows: list[Ro
 
 
 STARTS = [
-    b"",
-    b"[",
-    b"{",
-    b'[{"a": 1}',
-    b"PAR1",
-    b"\x1f\x8b\x08\x00",
-    b"a,b\n1,",
-    b"\xef\xbb\xbf",
-    b'{"a":\n',
-]
+    b"", b"[", b"{", b'[{"a": 1}', b"PAR1", b"\x1f\x8b\x08\x00", b"a,b\n1,", b"\xef\xbb\xbf", b'{"a":\n',
+]  # fmt: skip
 
 
 @unhurried
@@ -434,9 +426,8 @@ def test_texts_of_a_table_become_what_the_format_says(tmp_path: Path) -> None:
     assert invalid == {"stars: maximum 5": 1}
     assert (valid[1]["stars"], format.labels) == (2, (1, 2, 3, 4, 5))
     assert kept(path, labels=["stars=1,2,3,4,5,9"])[1][1]["stars"] == "2"
-    document = {
-        "properties": {"text": {"type": "string"}, "stars": {"type": "integer"}, "label": {"type": "boolean"}}
-    }
+    types = {"text": "string", "stars": "integer", "label": "boolean"}
+    document = {"properties": {name: {"type": kind} for name, kind in types.items()}}
     (tmp_path / "format.json").write_text(json.dumps(document))
     invalid, valid, _ = kept(path, format=str(tmp_path / "format.json"))
     assert (invalid, valid[0]) == (Counter(), {"text": "Stars 0", "stars": 1, "label": True})
@@ -447,14 +438,8 @@ def test_texts_of_a_table_become_what_the_format_says(tmp_path: Path) -> None:
 
 def test_a_refused_file_has_its_rejects_written(tmp_path: Path) -> None:
     out, rejects = tmp_path / "new" / "out.jsonl", tmp_path / "new" / "rejects.jsonl"
-    KINDS["rows.jsonl"](
-        [
-            *tickets(4),
-            *({"text": f"t{i}", "label": i} for i in range(3)),
-            *({"text": f"t{i}"} for i in range(2)),
-        ],
-        tmp_path / "rows.jsonl",
-    )
+    bad = [*({"text": f"t{i}", "label": i} for i in range(3)), *({"text": f"t{i}"} for i in range(2))]
+    KINDS["rows.jsonl"]([*tickets(4), *bad], tmp_path / "rows.jsonl")
     ended = run("filter", tmp_path / "rows.jsonl", "--out", out, "--rejects", rejects)
     assert ended.code == 1
     assert (
