@@ -84,9 +84,7 @@ class Filter(ABC):
 
     name: ClassVar[str]
     reason: ClassVar[Reason]
-    settings: ClassVar[
-        tuple[str, ...]
-    ]  # fields of `FilterSettings`; the first is None, False or () if it is off
+    settings: ClassVar[tuple[str, ...]]  # names in `FilterSettings`; the first is None, False or () if off
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
         return

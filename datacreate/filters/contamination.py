@@ -148,9 +148,8 @@ class Contamination(Filter):
 
     def _name(self, row: int) -> str:
         """A row as a person finds it: test set, row of the file, and how it starts."""
-        return (
-            f"{self._names[row]} ({shorten(' '.join(' '.join(self._rows[row].inputs).split()), _MAX_SHOWN)})"
-        )
+        text = " ".join(" ".join(self._rows[row].inputs).split())
+        return f"{self._names[row]} ({shorten(text, _MAX_SHOWN)})"
 
     def _repeated_question(self, candidate: Candidate) -> int | None:
         """The row that shares most n-grams with the question, or all words if the row is shorter than an n-gram."""

@@ -55,7 +55,7 @@ class PromptEncoding:
     format: TaskFormat
     style: Style = "positional"
     pseudo_labels: bool = (
-        False  # the label is not written; reading sets the first one, until the verifier assigns one
+        False  # the label is not written, since the verifier assigns it; reading sets the first
     )
     passage: str = ""  # the context of the items that are read, if the format has given contexts
     may_have_placeholders: bool = False  # a formatting example has a text that looks like one
@@ -82,11 +82,10 @@ class PromptEncoding:
         answer = roles.answer
         for path in (answer if self._answer_follows_options else None, roles.answer_start):
             schema = with_field(schema, path, None) if path else schema
-        if answer and labels:
-            pseudo = self.pseudo_labels
-            schema = (
-                with_field(schema, answer, {"const": labels[0]}) if pseudo else _move_first(schema, answer)
-            )
+        if answer and labels and self.pseudo_labels:
+            schema = with_field(schema, answer, {"const": labels[0]})
+        elif answer and labels:
+            schema = _move_first(schema, answer)
         return dict(_without_constants(schema)["properties"])
 
     @cached_property
