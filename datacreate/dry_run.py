@@ -5,23 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from datacreate.engines.factory import choose
+from datacreate.errors import DatacreateError
 from datacreate.filters.registry import FILTERS
 from datacreate.finetuning.records import TRAINING, TrainingDirectory, read_training
 from datacreate.finetuning.train import TrainConfig, prepare
 from datacreate.formats.validate import shorten
 from datacreate.hardware import visible_gpus
 from datacreate.improve import ImproveConfig, read_round
-from datacreate.messages import no_notify
+from datacreate.messages import Notify, no_notify
 from datacreate.plan import make_plan, read_inputs
 from datacreate.run_models import describe_recipe, engines_of, models_of, needs_embedder, with_strategy
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 
 
-def describe_run(config: CreateConfig) -> dict[str, Any]:
+def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, Any]:
     """What `create` would do with these settings, as JSON has it; None: decided when the servers are up.
 
-    Raises the errors that `create` raises before it starts a server.
+    Raises the errors that `create` raises before it starts a server. Before an error about a model, `notify` gets how
+    the examples are understood.
     """
     directory = RunDirectory(config.run_dir)
     config = with_strategy(config, directory)
@@ -29,7 +31,12 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
     stored, filters = inputs.stored, inputs.identity["filters"]
     models = None
     if not config.served or "model" in config.model_fields_set:  # else the servers have to be asked
-        models = models_of(config, inputs.verify, needs_embedder(config), no_notify)
+        try:
+            models = models_of(config, inputs.verify, needs_embedder(config), no_notify)
+        except DatacreateError:
+            for note in inputs.inferred.notes:
+                notify(note)
+            raise
     if stored and models:
         with engines_of(models, config, directory, None, no_notify) as unstarted:
             plan = make_plan(config, inputs, models, unstarted)
@@ -45,6 +52,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
             f"whether {config.num_examples} examples fit the model's context length is checked at the start"
         )
     verifier = models.verifier.name if models and models.verifier else config.verifier
+    is_verified = inputs.verify != "off" and not (models and models.unverified)
     return {
         "run_dir": str(directory.path),
         "state": "new" if stored is None else "finished" if accepted == config.count else "resumes",
@@ -61,7 +69,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         "engines": engines,
         "servers": list(config.urls),
         "embedding_model": config.embedding_model if needs_embedder(config) else "none",
-        "verification": "off" if inputs.verify == "off" else {"mode": inputs.verify, "model": verifier},
+        "verification": {"mode": inputs.verify, "model": verifier} if is_verified else "off",
         "filters": [each.name for each in FILTERS if each.is_on(filters)],
         "decontaminate": list(filters.decontaminate or ()),
         "num_examples": stored.spec.num_examples if stored else config.num_examples,

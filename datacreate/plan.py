@@ -28,7 +28,7 @@ from datacreate.formats.infer import InferredFormat
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import RequestContent, chat_prompt
-from datacreate.prompts.label_scoring import can_score_labels, check_letters
+from datacreate.prompts.label_scoring import check_letters
 from datacreate.quotas import checked_label_ratio
 from datacreate.run_models import Engines, RunModels, sampling_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
@@ -135,10 +135,10 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if ignored := config.changed([name for name, queues in _QUEUES.items() if queue not in queues]):
         note = f"{ignored} has no effect with --strategy {config.strategy}"
         inferred = replace(inferred, notes=(*inferred.notes, note))
-    verify = verify_mode(config, inferred)
     label_ratio = checked_label_ratio(config, inferred.format)
     directory.check()
     stored = directory.read_config() if directory.exists else None
+    verify = verify_mode(config, inferred, stored.spec if stored else None)
     if stored and stored.spec.improves and not config.improves:
         raise RunMismatch(
             f"{directory.path} was made by `improve`; resume it with `datacreate improve RUN...`"
@@ -287,9 +287,7 @@ def _verification(
         if inputs.stored
         else verifier.needs_letters(format.labels or ())
     )
-    if not can_score_labels(format, scored_by_letter=scored_by_letter):
-        if config.verify is None and config.verifier is None:
-            return None
+    if scored_by_letter:
         check_letters(format, f"--verify {mode}", model.name)
     has_check = mode != "keep" and encoding.supports_pseudo_labels and config.recipe != "paper"
     return Verification(

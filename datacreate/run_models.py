@@ -11,12 +11,13 @@ from datacreate.checkpoints import Checkpoint, Thinking, combined_sha256, read_a
 from datacreate.engines.client import Engine
 from datacreate.engines.factory import LocalModel, checkpoint_of, make_engine, only_model
 from datacreate.engines.request import DEFAULT_THINKING, Check, Sampling
+from datacreate.engines.self_test import scores_are_real
 from datacreate.errors import CheckpointError, NotDownloaded, UsageError
 from datacreate.formats.infer import InferredFormat
 from datacreate.formats.task_format import TaskFormat
 from datacreate.messages import Notify
-from datacreate.prompts.label_scoring import can_score_labels, check_scorable
-from datacreate.runs.config import AUTO, CreateConfig, SamplingOptions
+from datacreate.prompts.label_scoring import MAX_LETTERS, can_score_labels, check_scorable, scoring_system
+from datacreate.runs.config import AUTO, CreateConfig, RunSpec, SamplingOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import find_strategy
 from datacreate.verification.scoring import VerifyMode
@@ -32,6 +33,7 @@ class RunModels:
     generators: tuple[Checkpoint, ...]  # several share the requests
     embedding_model: Checkpoint | None
     verifier: Checkpoint | None  # one of the generators, or another model
+    unverified: str = ""  # why answers are not verified as the recipe says, and what to do; empty if they are
 
     @property
     def name(self) -> str:
@@ -57,7 +59,7 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
     """The checkpoints that a run needs; `embeds` says whether it embeds texts.
 
     Raises CheckpointError if one is not downloaded or an adapter does not fit, UsageError if a generator cannot think
-    as --thinking says, or if the verifier cannot be kept from thinking.
+    as --thinking says, or if the verifier that the user asks for cannot be kept from thinking.
     """
     embedding_model = _embedding_model(config) if embeds else None
     generators = tuple(checkpoint_of(name, config) for name in _names(config, notify))
@@ -66,10 +68,13 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
     generators = _with_distinct_names(generators)
     for generator in generators:
         thinking_limit(config, generator)
-    verifier = None
-    if verify != "off":
-        verifier = checkpoint_of(config.verifier, config) if config.verifier else generators[0]
-        verifier.check_scores()
+    if verify == "off":
+        return RunModels(generators, embedding_model, None)
+    verifier = checkpoint_of(config.verifier, config) if config.verifier else generators[0]
+    if verifier.always_thinks and not _asks_to_verify(config):
+        why = f"{verifier.name} always thinks, so it cannot score them; a --verifier that does not think can"
+        return RunModels(generators, embedding_model, None, why)
+    verifier.check_scores()
     return RunModels(generators, embedding_model, verifier)
 
 
@@ -159,14 +164,22 @@ def _has_embedder(config: CreateConfig) -> bool:
     return True
 
 
-def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
-    """How labels are verified. UsageError if it is requested for a format whose labels cannot be scored."""
+def _asks_to_verify(config: CreateConfig) -> bool:
+    """Whether the user, and not only the recipe, decides about verification."""
+    return config.verify is not None or config.verifier is not None
+
+
+def verify_mode(config: CreateConfig, inferred: InferredFormat, stored: RunSpec | None = None) -> VerifyMode:
+    """How labels are verified. A run of the recipe best that could not verify them does not begin to when it resumes.
+
+    UsageError if it is requested for a format whose labels cannot be scored.
+    """
     format = inferred.format
     # `--verifier` implies verification.
     requested = config.verify or ("drop" if config.verifier else None)
     if requested is None:
         wanted = config.recipe == "best" and can_score_labels(format)
-        return "drop" if wanted else "off"
+        return "drop" if wanted and (stored is None or stored.verification) else "off"
     if requested == "off":
         return requested
     if requested == "relabel" and format.roles.tools:
@@ -184,7 +197,9 @@ def describe_recipe(
     """What the recipe and the options decide, in one line."""
     model = models.verifier.name if models and models.verifier else config.verifier or "the generator"
     verified = f"answers verified by {model} ({verify})"
-    if verify == "off":
+    if models and models.unverified:
+        verified = f"answers are not verified: {models.unverified}"
+    elif verify == "off":
         verified = "answers are not verified"
         if not can_score_labels(format):
             verified = "answers cannot be verified (free text)"
@@ -194,6 +209,24 @@ def describe_recipe(
     if config.recipe == "best" and config.strategy == "tree" and not _has_embedder(config):
         line += f"; for the strategy coverage: `datacreate models pull {config.embedding_model}`"
     return line
+
+
+def without_verifier(
+    models: RunModels, engines: Engines, config: CreateConfig, format: TaskFormat
+) -> RunModels:
+    """The models of a new run: without the verifier of the recipe, if it cannot score the answers."""
+    if models.verifier is None or _asks_to_verify(config):
+        return models
+    if why := engines.verifier.problem_of(scores_are_real(scoring_system(config.instruction))):
+        why += "; to verify them, use a server with logprobs"
+    elif not can_score_labels(format, scored_by_letter=True) and engines.verifier.needs_letters(
+        format.labels or ()
+    ):
+        why = (
+            f"labels that start with the same token are scored by letters, which are {MAX_LETTERS}; to verify them, "
+            "use another --verifier"
+        )
+    return replace(models, verifier=None, unverified=why) if why else models
 
 
 EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]

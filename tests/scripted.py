@@ -51,6 +51,9 @@ class ScriptedEngine:
     def needs_letters(self, labels: Sequence[Json]) -> bool:
         return False
 
+    def problem_of(self, check: Check) -> str | None:
+        return None
+
     def start(self, checks: Sequence[Check] = ()) -> None:
         if self._left == 0:
             raise EngineError("the server ended (code 1): it cannot start")

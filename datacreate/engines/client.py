@@ -101,6 +101,11 @@ class Engine:
         except Unavailable as error:
             raise ServersUnavailable(f"{server.url}: {error}; run the same command to resume") from None
 
+    def problem_of(self, check: Check) -> str | None:
+        """Why no server passes a check that the run can do without; None if one does."""
+        self._active_servers()
+        return self._run(self._pool.problem_of(check))
+
     def start(self, checks: Sequence[Check] = ()) -> None:
         """Return when the servers run and pass these checks."""
         self._active_servers()

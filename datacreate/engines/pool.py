@@ -120,6 +120,19 @@ class Pool:
         ):
             raise self.no_server_error()
 
+    async def problem_of(self, check: Check) -> str | None:
+        """Why every server fails a check; None if one passes it, or cannot be asked now."""
+        problems = []
+        for server in self.active_servers:
+            try:
+                reason = await server.problem_of(check)
+            except (Unavailable, Incompatible):
+                return None  # `run_checks` reports it
+            if reason is None:
+                return None
+            problems.append(f"{server.url}: {reason}")
+        return problems[0]
+
     async def answer(self, request: Request) -> Completion:
         """Return the answer of one of the servers; retries as the module says."""
         failures = 0

@@ -80,7 +80,11 @@ class Completion:
 
 @dataclass(frozen=True)
 class Check:
-    """Requests with known answers. `problem` returns what is wrong with the completions, or None."""
+    """Requests with known answers. `problem` returns what is wrong with the completions, or None.
+
+    `advice` says what to do about it.
+    """
 
     requests: tuple[Request, ...]
     problem: Callable[[Sequence[Completion]], str | None]
+    advice: str = ""

@@ -62,18 +62,15 @@ def scores_are_real(system: str = "") -> Check:
     prompts = [
         [*before, {"role": "user", "content": f"Answer with the letter {letter}."}] for letter in _LETTERS
     ]
-    return Check(tuple(scoring(-1, prompt, _LETTERS) for prompt in prompts), _scores_problem)
+    advice = "use a server with logprobs, or --verify off to create without scores"
+    return Check(tuple(scoring(-1, prompt, _LETTERS) for prompt in prompts), _scores_problem, advice)
 
 
 def _scores_problem(completions: Sequence[Completion]) -> str | None:
-    advice = "use a server with logprobs, or --verify off to create without scores"
     for answer in completions:
         if answer.error:
-            return f"returns no probabilities for label scoring: {answer.error}; {advice}"
+            return f"returns no probabilities for label scoring: {answer.error}"
     of_a, of_b = (answer.scores[0] for answer in completions)  # of the letter A, for both prompts
-    found = f"A: {of_a:.2f} and {of_b:.2f}"
-    return (
-        None
-        if of_a > of_b
-        else f"returns probabilities that do not depend on the question ({found}); {advice}"
-    )
+    if of_a > of_b:
+        return None
+    return f"returns probabilities that do not depend on the question (A: {of_a:.2f} and {of_b:.2f})"

@@ -154,14 +154,19 @@ class Server:
 
     async def _check(self, check: Check) -> None:
         """Run one check. Raises Incompatible if it fails, Unavailable if there is no answer."""
+        if reason := await self.problem_of(check):
+            raise Incompatible("; ".join(filter(None, (reason, check.advice))))
+
+    async def problem_of(self, check: Check) -> str | None:
+        """Why it fails a check; None if it passes. Raises Unavailable if there is no answer."""
         completions: list[Completion] = []
         for request in check.requests:
             try:
                 completions.append(await self.ask(request, self_test=True))
             except RequestRejected as problem:
                 completions.append(Completion(request.id, "", "error", error=str(problem)))
-        if reason := check.problem(completions):
-            raise Incompatible(f"it {reason}")
+        reason = check.problem(completions)
+        return reason and f"it {reason}"
 
     async def _models(self) -> list[dict[str, Any]]:
         """The entries of /v1/models with a usable name."""

@@ -72,6 +72,9 @@ class InstantEngine:
     def needs_letters(self, labels: Sequence[Json]) -> bool:
         return False
 
+    def problem_of(self, check: Check) -> str | None:
+        return None
+
     def start(self, checks: Sequence[Check] = ()) -> None: ...
 
     def submit(self, request: Request) -> None:

@@ -71,6 +71,13 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
     assert [config[name] for name in ("count", "seed", "top-k")] == [3, 2, 3]
 
 
+def test_a_dry_run_without_the_model_says_how_the_example_is_understood() -> None:
+    ended = run("create", *TYPED, "--example", "nli.json", "--model", "qwen3-8b", "--dry-run")
+    assert "qwen3-8b is not downloaded" in ended.failure
+    assert (ended.code, ended.out) == (1, "")
+    assert "labels: entailment, neutral, contradiction" in ended.lines[0]
+
+
 def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model: str) -> None:
     before = sorted(Path().rglob("*"))
     command = ("create", "--example", "nli.json", "--model", model, *TYPED)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.errors import EngineError, ServersUnavailable
+from datacreate.errors import EngineError, RunMismatch, ServersUnavailable
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import YES_NO, Notes, make
 from tests.servers import MODEL, Handler, Server, refusing, until
@@ -107,6 +107,28 @@ def test_an_incompatible_server_is_refused_in_one_line(tmp_path: Path, kind: str
 def test_without_verification_no_logprobs_are_needed(tmp_path: Path) -> None:
     with Server(kind="bare", scores="none") as server:
         make(tmp_path / "run", server)
+
+
+@pytest.mark.parametrize(
+    ("scores", "why"), [("none", "it returns no logprobs"), ("uniform", "do not depend on the question")]
+)
+def test_without_scores_the_recipe_does_not_verify(tmp_path: Path, scores: Any, why: str) -> None:
+    usual: dict[str, Any] = {"example": YES_NO, "verify": None}
+    with Server(scores=scores) as server:
+        make(tmp_path / "run", server, notes=(notes := Notes()), count=20, **usual)
+        first, second, *_ = notes.messages
+        assert first.startswith(f"recipe best: strategy tree, answers verified by {MODEL} (drop)")
+        assert second.startswith(f"answers are not verified after all: {server.url}: it returns")
+        assert why in second
+        assert second.endswith("to verify them, use a server with logprobs")
+        assert RunDirectory(tmp_path / "run").read_config().spec.verification is None
+        with pytest.raises(EngineError, match=f"{why}.*; use a server with logprobs, or --verify off"):
+            make(tmp_path / "asked", server, **usual | {"verify": "drop"})
+        server.scores = "real"  # an existing run does not change
+        make(tmp_path / "run", server, notes=(notes := Notes()), count=30, **usual)
+        assert notes.messages[0].startswith("recipe best: strategy tree, answers are not verified")
+        with pytest.raises(RunMismatch, match="--verify: off stored, drop requested"):
+            make(tmp_path / "run", server, count=30, **usual | {"verify": "drop"})
 
 
 def test_the_schema_of_the_run_is_tried_first(tmp_path: Path) -> None:

@@ -126,6 +126,20 @@ def test_a_model_that_always_thinks_has_room_for_it(
     assert "thinking_token_budget" not in body
 
 
+def test_the_recipe_does_not_verify_with_a_model_that_always_thinks(
+    tmp_path: Path, server: Server, preset: WritePreset
+) -> None:
+    preset(ALWAYS)
+    for count in (20, 30):
+        notes = Notes()
+        make(tmp_path / "run", server, notes=notes, model=MODEL, example=YES_NO, verify=None, count=count)
+        because = f": {MODEL} always thinks, so it cannot score them; a --verifier that does not think can"
+        says = f"recipe best: strategy tree, answers are not verified{because if count == 20 else ''}"
+        assert notes.messages[0].startswith(says)
+    assert RunDirectory(tmp_path / "run").read_config().spec.verification is None
+    assert not any("logprobs" in body for body in server.bodies)
+
+
 def test_an_answer_that_is_only_thoughts_is_a_reject(tmp_path: Path) -> None:
     def thinking(text: str) -> dict[str, Any]:
         draft = server.answered % 2 == 0 and server.answered > 0

@@ -234,7 +234,8 @@ def test_examples_without_scores_are_dropped(tmp_path: Path, model: str) -> None
 
 def mode_of(run_dir: Path, model: str, writer: Any = None, **changes: Any) -> str | None:
     """The mode in which a run with the default of --verify is verified."""
-    summary, _ = verified(run_dir, model, writer or answering(), verify=None, count=9, **changes)
+    usual: dict[str, Any] = {"verify": None, "count": 9}
+    summary, _ = verified(run_dir, model, writer or answering(), **usual | changes)
     return summary["verification"] and str(summary["verification"]["mode"])
 
 
@@ -274,7 +275,11 @@ def test_labels_with_the_same_first_token_are_scored_by_letter(tmp_path: Path, m
         "example": {"question": "Why?", "label": "label 3"},
     }
     engine = SameFirstToken(answering())
-    assert mode_of(tmp_path / "many", model, engine, **many) is None
+    messages = verified(tmp_path / "many", model, engine, verify=None, count=9, **many)[1]
+    assert (
+        "answers are not verified after all: labels that start with the same token are scored" in messages[1]
+    )
+    assert mode_of(tmp_path / "many", model, engine, **many | {"count": 12}) is None  # resumed
     with pytest.raises(UsageError, match="27 labels"):
         verified(tmp_path / "refused", model, engine, count=5, **many)
 
