@@ -108,7 +108,7 @@ class RunState:
         self._queue = _make_queue(plan, count, coverage_vectors)
         self._shots = Shots(plan.roots, spec.shots, self._format)
         self.seed = spec.seed
-        self.stats = RunStats.of(spec, self._format)
+        self.stats = RunStats(spec, self._format)
         self._acceptance = Acceptance(plan, count, filters, self.stats, coverage_vectors)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far

@@ -1,11 +1,9 @@
 """How an example is written compactly for the model, and how a written item is read back.
 
-The default style is `positional`: one JSON array per example, fields by position. Constants are not written. A fixed
-label comes first, so that the model writes the text for it. If each example has its own options, the right option is
-written first and the answer field is not written: every answer is then among its options, and positions and letters are
-always right. Reading shuffles the options, because models prefer some positions. Where an extractive answer starts is
-not written either; it is searched in the context. A context that is a passage of a document is not written; it is added
-when an item is read. The style `keyed` writes the JSON object unchanged, as the paper does.
+The default style is `positional`: one JSON array per example, fields by position, without what can be added when an
+item is read (docs/formats.md, How the model writes an example). If each example has its own options, the right option
+is written first and the answer field is not written: every answer is then among its options, and positions and letters
+are always right. The style `keyed` writes the JSON object unchanged, as the paper does.
 """
 
 from __future__ import annotations

@@ -82,7 +82,9 @@ def rule_holds(rule: Rule, answers: Answers, values: Mapping[str, Json]) -> bool
     if rule is Rule.ANSWER_IN_OPTIONS:
         return answers.chosen(values) is not None
     if rule is Rule.TURNS_ALTERNATE:
-        return turns_alternate(field_at(values, roles.turns or ()))
+        speakers = [message["role"] for message in as_messages(field_at(values, roles.turns or ()))]
+        speakers = speakers[speakers[0] == "system" :]
+        return bool(speakers) and speakers == ["user", "assistant"] * (len(speakers) // 2)
     if rule is Rule.ONE_TAG_PER_TOKEN:
         lists = filter(None, (value_at(values, path) for path in (roles.inputs[0], *roles.tags)))
         return len(set(map(len, lists))) == 1
@@ -116,13 +118,6 @@ def as_messages(turns: Turns) -> list[dict[str, str]]:
 def prompt_texts(turns: Turns) -> list[str]:
     """What the assistant answers to: the texts of the system and of the user."""
     return [message["content"] for message in as_messages(turns) if message["role"] != "assistant"]
-
-
-def turns_alternate(turns: Turns) -> bool:
-    """Whether user and assistant take turns, from the user to the assistant, after at most one system message."""
-    roles = [message["role"] for message in as_messages(turns)]
-    roles = roles[roles[0] == "system" :]
-    return bool(roles) and roles == ["user", "assistant"] * (len(roles) // 2)
 
 
 def with_turns(turns: Turns, number: int) -> list[Mapping[str, Json]]:

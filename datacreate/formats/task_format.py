@@ -8,9 +8,8 @@ a file given with `--format`. Its key `x-datacreate` says what JSON Schema canno
       "rules": ["answer_in_options", "options_differ"]
     }
 
-A field is a dotted path, or a list of keys if a key contains a dot. Without `inputs` they are all fields with free text
-that have no other role. `load_format` reads a file, `bind` fits the format to the formatting example: its number of
-options, and which fields are null.
+A field is a dotted path, or a list of keys if a key contains a dot. `load_format` reads a file, `bind` fits the format
+to the formatting example: its number of options, and which fields are null.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class ReviewSession:
         self._passed: list[list[Any]] = []
         self._parents: dict[str, dict[str, Json]] = {}  # by id, as far as they were looked for in `_shown`
         self._shown = chain(spec.examples, (values for values, _ in self._passed))  # in prompts
-        self.stats = RunStats.of(spec, self.format)
+        self.stats = RunStats(spec, self.format)
         self._quotas = RunQuotas.of(spec, self.format, self.config.count)
         self._changed = not directory.is_up_to_date()  # a review was killed
         self._checksum = first_checksum(self.config.run_id)

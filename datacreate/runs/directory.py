@@ -26,7 +26,6 @@ from pydantic import Field, ValidationError
 from datacreate.corpus import about_passages
 from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
 from datacreate.files import TEMPORARY, replace_file, replaced, storage_error, sync
-from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock, locked
@@ -36,7 +35,7 @@ from datacreate.runs.card import dataset_card
 from datacreate.runs.config import RunSpec
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, count_decisions, read_decisions, read_log
-from datacreate.runs.summary import RunStats, depth_warning
+from datacreate.runs.summary import RunStats
 from datacreate.settings import Settings, SettingsError
 from datacreate.verification.scoring import Probabilities
 
@@ -264,7 +263,7 @@ class RunDirectory:
         Returns the summary. The metrics of a finished run are measured for the card. Raises StorageError.
         """
         sources = self.write_sources(config.spec) if config.spec.corpus else None
-        summary = summary_of(config, stats)
+        summary = stats.summary(config.count, config.license)
         replace_file(self.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         if stats.accepted:
             metrics = None
@@ -319,10 +318,10 @@ class RunDirectory:
 
     def summary(self) -> dict[str, Any]:
         config = self.read_config()
-        return summary_of(config, self._stats(config))
+        return self._stats(config).summary(config.count, config.license)
 
     def _stats(self, config: RunConfig) -> RunStats:
-        stats = RunStats.of(config.spec, config.format)
+        stats = RunStats(config.spec, config.format)
         for line in self.log(config.run_id):
             stats.add_record(line.record)
         return stats
@@ -343,20 +342,3 @@ def _in_summary(path: Path) -> tuple[int, int]:
         return int(found["accepted"]), int((found.get("review") or {"decisions": 0})["decisions"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return 0, 0
-
-
-def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
-    spec = config.spec
-    return {
-        "strategy": spec.strategy,
-        "model": spec.model,
-        "license": config.license,
-        **({"instruction": spec.instruction} if spec.instruction else {}),
-        **({"benchmark": spec.benchmark} if spec.benchmark else {}),
-        "formatting_examples": len(spec.examples),
-        "shots": spec.shots,
-        **stats.summary(config.count),
-        "depth_warning": depth_warning(spec, stats.depths),
-        "filters": filter_report(spec.filters, stats.rejects),
-        "compared_with": [split.model_dump() for split in spec.compared_with],
-    }

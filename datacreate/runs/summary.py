@@ -6,12 +6,13 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
+from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Reason, Reject, shorten
-from datacreate.runs.config import RunSpec, Verification
+from datacreate.runs.config import RunSpec
 from datacreate.runs.decisions import Decision, ReviewStats, Sample, review_fields
 from datacreate.runs.log import Commit, Record, Session
 from datacreate.verification.label_noise import LabelNoiseCheck
@@ -34,10 +35,8 @@ MIN_REQUESTS = 20
 class RunStats:
     """Running statistics; the same log gives the same numbers."""
 
+    spec: RunSpec
     format: TaskFormat
-    verification: Verification | None = None
-    label_ratio: Sequence[float] | None = None
-    generators: Sequence[str] = ()  # names of several models; () for one model
     accepted: int = 0
     requests: int = 0
     prompt_tokens: int = 0
@@ -49,7 +48,7 @@ class RunStats:
     rejects: Counter[Reason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
-    attributes: dict[str, Counter[str]] = field(default_factory=dict)  # dimension -> value -> examples
+    attributes: dict[str, Counter[str]] = field(init=False)  # dimension -> value -> examples
     by_generator: Counter[int] = field(default_factory=Counter)  # accepted examples by index of the generator
     last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=3))
     waiting: int = 0  # examples that wait for the label-noise check
@@ -60,17 +59,14 @@ class RunStats:
     kept_by_label: Counter[int] = field(default_factory=Counter)  # by the verifier, before quotas
     _clock: float | None = None  # time of the session's start or last commit
 
-    @classmethod
-    def of(cls, spec: RunSpec, format: TaskFormat) -> Self:
-        ratio = tuple(spec.label_ratio.values()) if spec.label_ratio else None
-        attributes = {each.name: Counter(dict.fromkeys(each.shares, 0)) for each in spec.attributes}
-        generators = [generator.model for generator in spec.mixture]
-        return cls(format, spec.verification, ratio, generators, attributes=attributes)
+    def __post_init__(self) -> None:
+        dimensions = self.spec.attributes
+        self.attributes = {each.name: Counter(dict.fromkeys(each.shares, 0)) for each in dimensions}
 
     @cached_property
     def label_noise_check(self) -> LabelNoiseCheck | None:
         """The label-noise check; None without fixed labels or verification."""
-        how, labels = self.verification, self.format.labels
+        how, labels = self.spec.verification, self.format.labels
         if how is None or not labels:
             return None
         return LabelNoiseCheck(labels, how.label_noise_rows, how.label_noise_check)
@@ -165,17 +161,25 @@ class RunStats:
 
     @property
     def labels_by_verifier(self) -> bool:
-        return self.pseudo_labels or (self.verification is not None and self.verification.mode == "relabel")
+        how = self.spec.verification
+        return self.pseudo_labels or (how is not None and how.mode == "relabel")
 
     @property
     def written(self) -> int:
         """Examples that were accepted or rejected; those not needed are not counted."""
         return self.accepted + sum(n for reason, n in self.rejects.items() if reason is not Reason.NOT_NEEDED)
 
-    def summary(self, requested: int) -> dict[str, Any]:
+    def summary(self, requested: int, license: str | None) -> dict[str, Any]:
         """The content of summary.json. Rates are per second of the sessions between start and last commit."""
-        rate = 1 / self.seconds if self.seconds else 0.0
+        spec, rate = self.spec, 1 / self.seconds if self.seconds else 0.0
         return {
+            "strategy": spec.strategy,
+            "model": spec.model,
+            "license": license,
+            **({"instruction": spec.instruction} if spec.instruction else {}),
+            **({"benchmark": spec.benchmark} if spec.benchmark else {}),
+            "formatting_examples": len(spec.examples),
+            "shots": spec.shots,
             "requested": requested,
             "accepted": self.accepted,
             "finished": self.accepted >= requested,
@@ -192,13 +196,16 @@ class RunStats:
             "depths": {str(depth): n for depth, n in sorted(self.depths.items()) if n},
             "labels": dict(sorted(self.labels.items())),
             "attributes": {name: dict(counts) for name, counts in self.attributes.items()},
-            "generators": {name: self.by_generator[index] for index, name in enumerate(self.generators)},
+            "generators": {each.model: self.by_generator[index] for index, each in enumerate(spec.mixture)},
             "verification": self._verification_summary(),
             "review": self.review.summary(),
+            "depth_warning": depth_warning(spec, self.depths),
+            "filters": filter_report(spec.filters, self.rejects),
+            "compared_with": [each.model_dump() for each in spec.compared_with],
         }
 
     def _verification_summary(self) -> dict[str, Any] | None:
-        how, names = self.verification, [str(label) for label in self.format.labels or ()]
+        how, names = self.spec.verification, [str(label) for label in self.format.labels or ()]
         if how is None:
             return None
         ratio = self._kept_ratio() if names else None
@@ -233,7 +240,8 @@ class RunStats:
         if not kept:
             return None
         if self.labels_by_verifier:
-            wanted = dict(enumerate(self.label_ratio or [1.0] * len(self.format.labels or ())))
+            ratio = self.spec.label_ratio
+            wanted = dict(enumerate(ratio.values() if ratio else [1.0] * len(self.format.labels or ())))
         rates = [max(1, kept[index]) / number for index, number in wanted.items() if number]
         return max(rates) / min(rates)
 
@@ -301,8 +309,8 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
 def _shown(summary: Mapping[str, Any]) -> str:
     """How many formatting examples there were and how many a prompt showed, if not one."""
     number, shots = summary["formatting_examples"], summary["shots"]
-    in_prompts = f", up to {shots} in a prompt" if shots > 1 else ""
-    return f", {number} formatting examples{in_prompts}" if number > 1 else in_prompts
+    examples = f", {number} formatting examples" if number > 1 else ""
+    return examples + (f", up to {shots} in a prompt" if shots > 1 else "")
 
 
 def _verification(checked: Mapping[str, Any]) -> str:

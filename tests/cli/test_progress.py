@@ -15,6 +15,7 @@ from datacreate.formats.task_format import load_format
 from datacreate.formats.validate import Reason
 from datacreate.pipeline import Uncommitted
 from datacreate.runs.summary import RunStats
+from tests.runs.test_card import SPEC
 
 Said = pytest.CaptureFixture[str]
 
@@ -33,7 +34,7 @@ class Run:
     def __init__(self, count: int = 40, accepted: int = 0) -> None:
         self.clock = Clock()
         self.count = count
-        self.stats = RunStats(load_format("multiple_choice"), accepted=accepted, requests=accepted)
+        self.stats = RunStats(SPEC, load_format("multiple_choice"), accepted=accepted, requests=accepted)
         self.stats.generated_tokens = 100 * accepted
         self.uncommitted = Uncommitted()
         self.progress = CreationProgress(clock=self.clock)

@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from datacreate.filters.contamination import Contamination, most_common, ngram_index, ngrams
-from datacreate.formats.text_normalization import words
+from datacreate.filters.contamination import Contamination
 from tests.filters.texts import ODD, candidate, contamination, decontamination_set
 
 SHARED = Path(__file__).parents[3] / "shared" / "benchmarks"
@@ -155,17 +152,6 @@ def test_a_phrase_of_many_test_rows_shows_no_repeat() -> None:
     assert filter.match(candidate(f"{phrase}\nquite another text than those")) is None
     assert all(filter.match(candidate(row)) for row in rows)
     assert against(rows[:10]).match(candidate(f"{phrase}\nquite another text than those"))
-
-
-@given(st.lists(st.text(alphabet="ab cd水", min_size=1, max_size=30), max_size=8), st.integers(1, 5))
-def test_ngrams_are_found_in_the_rows_that_have_them(texts: list[str], n: int) -> None:
-    pieces = [ngrams(words(text), n) for text in texts]
-    index = ngram_index(pieces)
-    for i, piece in enumerate(pieces):
-        row, count = most_common(index, piece) or (i, 0)
-        assert row <= i
-        assert count == len(piece)
-    assert most_common(index, ngrams("never seen in any of the texts".split(), n)) is None
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared benchmarks are not on this machine")

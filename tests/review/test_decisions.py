@@ -457,8 +457,3 @@ def test_a_label_that_is_edited_after_a_reject_was_wrong(tmp_path: Path, model: 
         edit(session, first.number, label="entailment")
     sample = RunDirectory(tmp_path).summary()["review"]["sample"]
     assert (sample["decided"], sample["right"]) == (2, 0)
-
-
-def test_the_interval_is_that_of_wilson() -> None:
-    assert wilson_interval(93, 100) == pytest.approx((0.8625, 0.9657), abs=1e-4)
-    assert wilson_interval(100, 100) == pytest.approx((0.9630, 1.0), abs=1e-4)
