@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from datacreate.filters.base import Filter
 from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.validate import Candidate, CopyChecks, Reason, Reject
-from datacreate.plan import RunPlan
 from datacreate.quotas import RunQuotas
 from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision
@@ -41,24 +40,18 @@ class Acceptance:
     """
 
     def __init__(
-        self,
-        plan: RunPlan,
-        count: int,
-        filters: Sequence[Filter],
-        stats: RunStats,
-        vectors: PassedVectors | None,
+        self, stats: RunStats, count: int, filters: Sequence[Filter], vectors: PassedVectors | None
     ) -> None:
+        self._stats = stats
         self._count = count
         self._filters = filters
-        self._stats = stats
         self._vectors = vectors
-        self._format = plan.encoding.format
-        self._verification = plan.spec.verification
-        self._dimensions = plan.spec.attributes
-        self._copies = CopyChecks(plan.spec.examples, self._format)
+        self._format = stats.format
+        self._verification = stats.spec.verification
+        self._copies = CopyChecks(stats.spec.examples, self._format)
         self._waiting: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self.passed = 0  # examples that passed the filters, waiting ones included
-        self.quotas = RunQuotas.of(plan.spec, self._format, count)
+        self.quotas = RunQuotas.of(stats.spec, self._format, count)
 
     def keys_of(self, shown: Iterable[Example]) -> frozenset[str]:
         """The keys of the examples that a prompt shows: copies of them are rejected."""
@@ -196,7 +189,7 @@ class Acceptance:
 
     def find_reject(self, candidate: Candidate, origin: Origin, accepted: int = 0) -> Reject | None:
         """The first reason to reject a valid example, before verification; `accepted` as for `decide`."""
-        reject = find_length_error(candidate, origin.attributes, self._dimensions)
+        reject = find_length_error(candidate, origin.attributes, self._stats.spec.attributes)
         if reject := reject or self._copies.find(candidate, origin.shown) or self._match_filters(candidate):
             return reject
         if self._stats.accepted + accepted >= self._count:

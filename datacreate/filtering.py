@@ -29,7 +29,7 @@ from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import AuxiliaryModels
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
-from datacreate.selection.embeddings import Embedder, SentenceEmbedder
+from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.verification.verifier import Verifier
 
@@ -98,11 +98,10 @@ def filter_rows(
             f"--balance: the format {rows.format.name} of {source} has no fixed labels; "
             "give them with --labels FIELD=a,b,c, or remove --balance"
         )
-    embedder, inputs = None, FilterInputs(test_sets, origin="line")
+    inputs = FilterInputs(test_sets, origin="line")
     if settings.semantic:
-        embedding_model = resolve(settings.embedding_model, "encoder")
-        embedder = SentenceEmbedder(embedding_model.path)
-        inputs = FilterInputs(test_sets, PassedVectors(embedder), embedding_model.sha256, "line")
+        model = resolve(settings.embedding_model, "encoder")
+        inputs = FilterInputs(test_sets, PassedVectors(SentenceEmbedder(model.path)), model.sha256, "line")
     filters = make_filters(filter_settings, inputs)
     counts, verifier = _Counts(), None
     refused: InvalidRows | None = None
@@ -124,7 +123,7 @@ def filter_rows(
                 if verifier:
                     spaced = islice(rows.read(), 0, None, max(1, rows.total // _CALIBRATION_ROWS))
                     verifier.calibrate([row.candidate for row in spaced if isinstance(row, Row)])
-                kept = _filtered(rows, filters, embedder, counts, write_rejects, on_progress)
+                kept = _filtered(rows, filters, counts, write_rejects, on_progress)
                 if settings.balance:
                     kept = _balanced(list(kept), rows.format, counts, write_rejects)
                 for row in kept:
@@ -181,7 +180,6 @@ def _label(row: Row, format: TaskFormat) -> str:
 def _filtered(
     rows: Rows,
     filters: Sequence[Filter],
-    embedder: Embedder | None,
     counts: _Counts,
     rejects: WriteLine,
     on_progress: OnProgress | None,
@@ -193,8 +191,6 @@ def _filtered(
             on_progress(done, max(done, rows.total))
         done += len(batch)
         candidates = [row.candidate for row in batch if isinstance(row, Row)]
-        if embedder:
-            embedder.encode([candidate.text for candidate in candidates])
         for filter in filters:
             filter.prefetch(candidates)
         for row in batch:

@@ -109,7 +109,7 @@ class RunState:
         self._shots = Shots(plan.roots, spec.shots, self._format)
         self.seed = spec.seed
         self.stats = RunStats(spec, self._format)
-        self._acceptance = Acceptance(plan, count, filters, self.stats, coverage_vectors)
+        self._acceptance = Acceptance(self.stats, count, filters, coverage_vectors)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far
         self._rate = _FIRST_RATE * spec.num_examples  # examples of a request that are accepted, or wait

@@ -8,7 +8,7 @@ that decides is computed from the rounded vectors.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from operator import itemgetter
 from typing import Any
@@ -55,6 +55,9 @@ class SemanticDuplicates(Filter):
         for begin in range(len(self._index), len(self._numbers), _CHUNK):
             end = min(begin + _CHUNK, len(self._numbers))
             self._index.add(np.arange(begin, end), self._vectors.between(begin, end), threads=1)
+
+    def prefetch(self, candidates: Sequence[Candidate]) -> None:
+        self._vectors.embedder.encode([candidate.text for candidate in candidates])
 
     def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
         if not self._numbers:

@@ -75,8 +75,11 @@ class RowFile:
         with self._one_line_errors():
             self._rows = self._rows_of_folder() if path.is_dir() else self._rows_of_file()
 
-    def read(self) -> Iterator[RawRow]:
-        """The rows, from the first. UsageError, naming the line, if the file cannot be read further or has no rows."""
+    def read(self, schema: Schema | None = None) -> Iterator[RawRow]:
+        """The rows, from the first; `schema` gives the texts of a table their types.
+
+        UsageError, naming the line, if the file cannot be read further or has no rows.
+        """
         with self._one_line_errors():
             rows = self._rows()
             first = list(islice(rows, 2))
@@ -84,7 +87,8 @@ class RowFile:
                 raise ValueError(f"no rows; {READABLE}")
             if len(first) == 1 and (name := _wrapper(first[0].values)):
                 raise ValueError(f"one object that holds rows; unwrap them with `jq -c '.{name}[]'`")
-            yield from chain(first, rows)
+            for row in chain(first, rows):
+                yield _typed(row, schema) if schema and self.untyped else row
 
     def read_objects(self) -> Iterator[dict[str, Json]]:
         """The rows, whatever their fields. UsageError, naming the line, if one is not a JSON object."""
@@ -335,7 +339,7 @@ def _iso(value: Any) -> str:
     return str(value.isoformat())
 
 
-def typed(row: RawRow, schema: Schema) -> RawRow:
+def _typed(row: RawRow, schema: Schema) -> RawRow:
     """A row of texts with JSON values in the fields that cannot be texts: 4, true or True, ["a", "b"]."""
     values = dict(row.values)
     for name, part in schema["properties"].items():
@@ -349,11 +353,10 @@ def typed(row: RawRow, schema: Schema) -> RawRow:
 def load_examples(path: Path, limit: int | None = None, schema: Schema | None = None) -> list[Example]:
     """The formatting examples in a file: its first `limit` rows, or at most one more than MAX_EXAMPLES.
 
-    `schema` gives the texts of a table their types. Raises ExampleError, naming the line.
+    `schema` as for `RowFile.read`. Raises ExampleError, naming the line.
     """
     try:
-        file = RowFile(path)
-        rows = list(islice(file.read(), limit or MAX_EXAMPLES + 1))
+        rows = list(islice(RowFile(path).read(schema), limit or MAX_EXAMPLES + 1))
     except UsageError as error:
         raise ExampleError(str(error)) from None
     examples: list[Example] = []
@@ -363,6 +366,5 @@ def load_examples(path: Path, limit: int | None = None, schema: Schema | None = 
             raise ExampleError(f"{origin}: {row.error}; write each example as one JSON object")
         if not row.values:
             raise ExampleError(f"{origin}: the object has no fields; fill in an example")
-        values = typed(row, schema).values if schema and file.untyped else row.values
-        examples.append(Example(values, origin if len(rows) > 1 else str(path)))
+        examples.append(Example(row.values, origin if len(rows) > 1 else str(path)))
     return examples

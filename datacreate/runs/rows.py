@@ -15,7 +15,7 @@ from datacreate.errors import DatacreateError, UsageError
 from datacreate.formats.example import Json
 from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import READABLE, RawRow, RowFile, has_rows, typed
+from datacreate.formats.reader import READABLE, RawRow, RowFile, has_rows
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Candidate, Reason, validate_example
 from datacreate.runs.directory import RunDirectory
@@ -79,12 +79,11 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
 
     def objects() -> Iterator[Mapping[str, Json]]:
         nonlocal total, first_error
-        for total, row in enumerate(source.read(), 1):  # noqa: B007 (the number of rows)
+        for total, row in enumerate(source.read(options.range_schema), 1):  # noqa: B007 (the number of rows)
             first_error = first_error or f"line {row.number}: {row.error}"
             if not row.error:
-                yield typed(row, ranges).values if source.untyped else row.values
+                yield row.values
 
-    ranges = options.range_schema
     rows = objects()
     first = next(rows, None)
     if first is None:
@@ -98,8 +97,7 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
     deque(rows, maxlen=0)  # the number of rows is known after the last
 
     def read() -> Iterator[Row | InvalidRow]:
-        for row in source.read():
-            yield _checked(typed(row, format.schema) if source.untyped else row, format)
+        return (_checked(row, format) for row in source.read(format.schema))
 
     return Rows(path, format, total, read, (path,))
 
