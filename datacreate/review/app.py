@@ -56,12 +56,12 @@ class Dialog(ModalScreen[object]):
     Dialog { align: center middle; }
     Dialog > VerticalScroll { width: 100%; height: 100%; padding: 0 1; background: $background; }
     Dialog TextArea { height: auto; max-height: 8; }
-    Dialog .fault { text-style: bold; }
+    Dialog .error { text-style: bold; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
 
-    def fault(self, text: str) -> None:
-        self.query_one(".fault", Static).update(Text(printable(text)))
+    def show_error(self, text: str) -> None:
+        self.query_one(".error", Static).update(Text(printable(text)))
 
 
 class RejectDialog(Dialog):
@@ -75,7 +75,7 @@ class RejectDialog(Dialog):
             line = Input(max_length=200, select_on_focus=False, compact=True)
             line.cursor_blink = False  # nothing is sent while nothing is pressed
             yield line
-            yield Static("", classes="fault", markup=False)
+            yield Static("", classes="error", markup=False)
 
     def on_key(self, event: Key) -> None:
         """Keys that arrived before the line had the focus belong to it."""
@@ -95,7 +95,7 @@ class RejectDialog(Dialog):
         if words:
             self.dismiss(words)
         else:
-            self.fault("Write a reason, or go back with Esc.")
+            self.show_error("Write a reason, or go back with Esc.")
 
 
 class EditDialog(Dialog):
@@ -113,7 +113,7 @@ class EditDialog(Dialog):
     def compose(self) -> ComposeResult:
         with VerticalScroll(can_focus=False):
             yield Static("Ctrl+S or F2 saves, Esc goes back, Tab moves to the next field.", markup=False)
-            yield Static("", classes="fault", markup=False)
+            yield Static("", classes="error", markup=False)
             for name in self._names:
                 yield Static(Text(f"\n{printable(name)}", style="bold"), markup=False)
                 area = TextArea(edit_text(self._values[name]), compact=True, highlight_cursor_line=False)
@@ -131,10 +131,10 @@ class EditDialog(Dialog):
                 try:
                     values[name] = edited_value(area.text, self._values[name])
                 except ValueError as error:
-                    self.fault(f"{name}: {error}")
+                    self.show_error(f"{name}: {error}")
                     return
         if why := self._save(values):
-            self.fault(why)
+            self.show_error(why)
         else:
             self.dismiss(values)
 

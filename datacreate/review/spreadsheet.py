@@ -26,7 +26,7 @@ from datacreate.runs.decisions import Decision, Verdict
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 """A spreadsheet runs a cell that starts with one of these; an apostrophe before it makes it a text."""
 
-_MOST_FAULTS = 20  # that are shown
+_MAX_ERRORS = 20  # that are shown
 
 
 def edit_text(value: Json) -> str:
@@ -111,14 +111,14 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
     """
     source = RowFile(path)
     changes: dict[int, tuple[int, Change]] = {}  # by row: the line, and what to do
-    faults: list[tuple[int, str]] = []
+    errors: list[tuple[int, str]] = []
     seen: set[int] = set()
     needed = ["id", "decision", *(f"field:{name}" for name in session.fields)]
     for raw in source.read():
         if not source.untyped:
             raise UsageError(f"{path}: not a CSV file; give one of --export")
         if raw.error:
-            faults.append((raw.number, raw.error))
+            errors.append((raw.number, raw.error))
             continue
         cells = {
             name: str(value or "").replace("\r\n", "\n").removeprefix("'")
@@ -133,19 +133,19 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
             if change := _change(row, cells):
                 changes[row.number] = raw.number, change
         except ValueError as error:
-            faults.append((raw.number, str(error)))
+            errors.append((raw.number, str(error)))
     decisions = session.prepare([change for _, change in changes.values()])
     made: list[Decision] = []
     for (line, _), found in zip(changes.values(), decisions, strict=True):
         if isinstance(found, Refused):
-            faults.append((line, str(found)))
+            errors.append((line, str(found)))
         else:
             made.append(found)
-    for line, fault in sorted(faults)[:_MOST_FAULTS]:
-        notify(f"{path}: line {line}: {fault}")
-    if faults:
+    for line, message in sorted(errors)[:_MAX_ERRORS]:
+        notify(f"{path}: line {line}: {message}")
+    if errors:
         raise UsageError(
-            f"{path}: nothing was imported; {len(faults)} line(s) are wrong: correct them and import again"
+            f"{path}: nothing was imported; {len(errors)} line(s) are wrong: correct them and import again"
         )
     if made:
         session.commit(made)
