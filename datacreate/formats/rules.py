@@ -17,8 +17,17 @@ import jsonschema
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from datacreate.formats.example import Json, canonical_json, field_at, value_at
-from datacreate.formats.roles import Answers
+from datacreate.errors import ExampleError
+from datacreate.formats.example import (
+    Example,
+    FieldPath,
+    Json,
+    canonical_json,
+    dotted,
+    field_at,
+    value_at,
+)
+from datacreate.formats.roles import Answers, Roles
 from datacreate.formats.schema_keywords import resolve
 from datacreate.formats.schema_utils import Schema
 from datacreate.formats.text_normalization import normalize_text
@@ -124,6 +133,26 @@ def with_turns(turns: Turns, number: int) -> list[Mapping[str, Json]]:
     """As many pairs of a user's and an assistant's turn; the last ones are left out, or all are repeated."""
     start = as_messages(turns)[0]["role"] == "system"
     return [*turns[:start], *islice(cycle(turns[start:]), 2 * number)]
+
+
+def check_alike(roles: Roles, example: Example, first: Example) -> None:
+    """Raises ExampleError for another number of options, other keys, tools, or another start of a conversation."""
+
+    def form(values: Mapping[str, Json]) -> dict[FieldPath | None, Json]:
+        turns = value_at(values, roles.turns)
+        return {
+            roles.options: len(value_at(values, roles.options) or ()),
+            roles.turns: turns and as_messages(turns)[0]["role"],
+            **{path: value_at(values, path) for path in (roles.keys, roles.tools)},
+        }
+
+    wanted = form(first.values)
+    for path, value in form(example.values).items():
+        if path and value != wanted[path]:
+            raise ExampleError(
+                f"{example.where}{dotted(path)}: all examples need the same number of options with the same letters, "
+                "the same tools, and the same first message; make them alike"
+            )
 
 
 def turns_schema(schema: Schema, turns: Turns) -> Schema:
