@@ -95,27 +95,19 @@ def test_decisions_come_back_from_a_spreadsheet(tmp_path: Path, model: str, name
     assert len(examples(run)) == 10
 
 
+EDIT = {"decision": "edit"}
 FAULTS: dict[str, tuple[dict[str, str], str]] = {
     "unknown id": ({"id": "31"}, "id '31': no row of this run"),
     "no number": ({"id": "=1+1"}, "id '=1+1': no row of this run"),
     "an id twice": ({"id": "1"}, "id 1: a line above also has this id; keep one"),
-    "a changed row": (
-        {"field:premise": "Another text."},
-        "field:premise is not that of row 2; write changes into edit:NAME",
-    ),
+    "a changed row": ({"field:premise": "Another text."}, "field:premise is not that of row 2; write changes into edit"),
     "another word": ({"decision": "ok"}, "decision 'ok'; write accept, reject or edit, or leave it empty"),
     "no reason": ({"decision": "reject"}, "a rejected row needs a reason"),
-    "an edit without the word": (
-        {"edit:premise": "New."},
-        "a field is edited; write edit as the decision, or empty the cells edit:NAME",
-    ),
-    "nothing edited": ({"decision": "edit"}, "row 2: nothing is edited; change a field, or accept the row"),
-    "not valid": ({"decision": "edit", "edit:label": "maybe"}, "row 2: schema violation (label: "),
-    "a duplicate": (
-        {"decision": "edit", "edit:premise": "P", "edit:hypothesis": "H"},
-        "row 2: duplicate (repeats row 1",
-    ),
-}
+    "an edit without the word": ({"edit:premise": "New."}, "a field is edited; write edit as the decision, or empty"),
+    "nothing edited": (EDIT, "row 2: nothing is edited; change a field, or accept the row"),
+    "not valid": (EDIT | {"edit:label": "maybe"}, "row 2: schema violation (label: "),
+    "a duplicate": (EDIT | {"edit:premise": "P", "edit:hypothesis": "H"}, "row 2: duplicate (repeats row 1"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FAULTS)
