@@ -11,20 +11,13 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 from datacreate.filters.base import Filter
 from datacreate.formats.example import Example, Json, value_at
-from datacreate.formats.validate import (
-    Candidate,
-    Reason,
-    Reject,
-    answer_repeats_input,
-    copies_passage,
-    shorten,
-)
+from datacreate.formats.validate import Candidate, CopyChecks, Reason, Reject
 from datacreate.plan import RunPlan
 from datacreate.quotas import RunQuotas
+from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
@@ -40,16 +33,11 @@ class Origin:
     shown: Collection[str] = ()  # keys of the examples in its prompt: copies of them are rejected
     attributes: Mapping[str, str] = field(default_factory=dict)  # dimension -> value
 
-    @classmethod
-    def of(cls, commit: Commit) -> Self:
-        """The origin of examples that have passed the filters."""
-        return cls(commit.request, attributes=commit.attributes)
-
 
 class Acceptance:
     """What decides about the next example: the examples accepted or waiting so far, and the results of verification.
 
-    `stats` has the number of accepted examples and the label-noise check; the caller updates it with every commit.
+    The caller updates `stats` with every commit.
     """
 
     def __init__(
@@ -66,10 +54,8 @@ class Acceptance:
         self._vectors = vectors
         self._format = plan.encoding.format
         self._verification = plan.spec.verification
-        roots = [Candidate.of(root.values, self._format) for root in plan.roots]
-        self._root_keys = {root.key for root in roots}
-        self._answer_may_repeat_input = any(answer_repeats_input(root, self._format) for root in roots)
-        self._input_may_copy_passage = any(map(copies_passage, roots))
+        self._dimensions = plan.spec.attributes
+        self._copies = CopyChecks(plan.spec.examples, self._format)
         self._waiting: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self.passed = 0  # examples that passed the filters, waiting ones included
         self.quotas = RunQuotas.of(plan.spec, self._format, count)
@@ -77,12 +63,6 @@ class Acceptance:
     def keys_of(self, shown: Iterable[Example]) -> frozenset[str]:
         """The keys of the examples that a prompt shows: copies of them are rejected."""
         return frozenset(Candidate.of(example.values, self._format).key for example in shown)
-
-    @property
-    def pseudo_labels(self) -> bool:
-        """Whether texts are written without a label."""
-        check = self._stats.label_noise_check
-        return check is not None and check.pseudo_labels
 
     @property
     def awaits_check(self) -> bool:
@@ -101,48 +81,45 @@ class Acceptance:
     ) -> tuple[Candidate | Reject, Scored | None]:
         """The item as it is accepted or waits, or a reject; and the verifier's result, or None.
 
-        `has_label` says whether it was written for a label, `accepted` is the number of examples accepted from the same
-        completion.
+        `has_label`: whether it was written for a label. `accepted`: the examples accepted from the same completion.
         """
         if reject := self.find_reject(item, origin, accepted):
             return reject, None
+        result: Candidate | Reject = item
+        scored: Scored | None = None
         if not self._verification:
-            return self._accept(item, origin), None
-        if probabilities is None:
-            return _reject(Reason.REJECTED_BY_VERIFIER, item, NO_SCORES), None
-        right = self._format.answers.chosen(item.example.values) if has_label else None
-        assigned = -1 if right is None else right
-        scored = Scored(assigned, -1, False, probabilities)
-        if self.awaits_check:
-            self._add_to_filters(item, origin.request)
-            return item, scored
-        return self._verify(item, scored, origin)
+            result = self._accept(item, origin)
+        elif probabilities is None:
+            result = item.reject(Reason.REJECTED_BY_VERIFIER, NO_SCORES)
+        else:
+            right = self._format.answers.chosen(item.example.values) if has_label else None
+            scored = Scored(-1 if right is None else right, -1, False, probabilities)
+            if not self.awaits_check:
+                result, scored = self._verify(item, scored, origin)
+        if isinstance(result, Candidate):
+            self._add_to_filters(result, origin.request)
+        return result, scored
 
-    def _verify(
-        self, item: Candidate, scored: Scored, origin: Origin, *, is_new: bool = True
-    ) -> tuple[Candidate | Reject, Scored]:
-        """Accept or reject a scored example that passed the filters; `is_new`: it was not added to them."""
+    def _verify(self, item: Candidate, scored: Scored, origin: Origin) -> tuple[Candidate | Reject, Scored]:
+        """Accept or reject a scored example that passed the filters."""
         assert self._verification is not None, "the caller checks it"
-        check = self._stats.label_noise_check
-        calibrated = check.calibrated(scored.probabilities) if check else scored.probabilities
-        assigned = -1 if self.pseudo_labels else scored.assigned
+        calibrated = self._stats.calibrated(scored.probabilities)
+        assigned = -1 if self._stats.pseudo_labels else scored.assigned
         scored = replace(
             scored, final=final_label(self._verification.mode, assigned, calibrated, origin.request)
         )
         if scored.final < 0:
             answers = list(map(str, self._format.answers.choices(item.example.values)))
             detail = disagreement(answers, assigned, calibrated)
-            return _reject(Reason.REJECTED_BY_VERIFIER, item, detail), scored
+            return item.reject(Reason.REJECTED_BY_VERIFIER, detail), scored
         if scored.final != self._format.answers.chosen(item.example.values):
             relabeled = self._format.answers.with_choice(item.example.values, scored.final)
             candidate = Candidate.of(relabeled, self._format)
             # In a format without free text, the answer is part of the compared text.
-            if candidate.key != item.key:
-                is_new = True
-                if reject := self._match_filters(candidate):
-                    return reject, scored
+            if candidate.key != item.key and (reject := self._match_filters(candidate)):
+                return reject, scored
             item = candidate
-        result = self._accept(item, origin, is_new=is_new)
+        result = self._accept(item, origin)
         return result, replace(scored, accepted=not isinstance(result, Reject))
 
     def release(self) -> Commit | None:
@@ -156,14 +133,16 @@ class Acceptance:
         for values, scored in zip(commit.waiting, commit.scored, strict=True):
             candidate = Candidate.of(values, self._format)
             if self._stats.accepted + len(accepted) >= self._count:
-                result: Candidate | Reject = _reject(Reason.NOT_NEEDED, candidate)
+                result: Candidate | Reject = candidate.reject(Reason.NOT_NEEDED)
             else:
-                result, scored = self._verify(candidate, scored, Origin.of(commit), is_new=False)
+                origin = Origin(commit.request, attributes=commit.attributes)
+                result, scored = self._verify(candidate, scored, origin)
             decided.append(scored)
             if isinstance(result, Reject):
                 rejects.append(result)
             else:
                 accepted.append(result)
+                self._add_relabeled(candidate, result, commit.request)
         return replace(
             commit,
             accepted=tuple(dict(candidate.example.values) for candidate in accepted),
@@ -187,7 +166,7 @@ class Acceptance:
 
     @property
     def next_released(self) -> int | None:
-        """The number of the earliest request with waiting examples."""
+        """The earliest request with waiting examples."""
         return self._waiting[0].request if self._waiting else None
 
     def replay(self, commit: Commit) -> None:
@@ -197,10 +176,12 @@ class Acceptance:
             indices = [index for index, scored in enumerate(commit.scored) if scored.accepted]
             for index, candidate in zip(indices, candidates, strict=True):
                 before = Candidate.of(self._waiting[0].waiting[index], self._format)
-                self._add(candidate, Origin.of(commit), is_new=candidate.key != before.key)
+                self.quotas.add(self._label(candidate), commit.attributes)
+                self._add_relabeled(before, candidate, commit.request)
             return
         for candidate in candidates:
-            self._add(candidate, Origin.of(commit))
+            self.quotas.add(self._label(candidate), commit.attributes)
+            self._add_to_filters(candidate, commit.request)
         for values in commit.waiting:
             self._add_to_filters(Candidate.of(values, self._format), commit.request)
 
@@ -209,59 +190,48 @@ class Acceptance:
         if decision.removed:
             self.quotas.remove(value_at(decision.removed, self._format.roles.answer), decision.attributes)
         if decision.added:
-            origin = Origin(decision.request, attributes=decision.attributes)
-            self._add(Candidate.of(decision.added, self._format), origin)
+            candidate = Candidate.of(decision.added, self._format)
+            self.quotas.add(self._label(candidate), decision.attributes)
+            self._add_to_filters(candidate, decision.request)
 
     def find_reject(self, candidate: Candidate, origin: Origin, accepted: int = 0) -> Reject | None:
-        """The first reason to reject a valid example, before verification; None if there is none.
-
-        `accepted` is the number of examples accepted from the same completion.
-        """
-        if candidate.key in origin.shown:
-            return _reject(Reason.COPIED_EXAMPLE, candidate)
-        if not self._answer_may_repeat_input and answer_repeats_input(candidate, self._format):
-            return _reject(Reason.ANSWER_REPEATS_INPUT, candidate)
-        if not self._input_may_copy_passage and copies_passage(candidate):
-            return _reject(Reason.COPIED_EXAMPLE, candidate, "a part of the passage")
-        if reject := self._match_filters(candidate):
+        """The first reason to reject a valid example, before verification; `accepted` as for `decide`."""
+        reject = find_length_error(candidate, origin.attributes, self._dimensions)
+        if reject := reject or self._copies.find(candidate, origin.shown) or self._match_filters(candidate):
             return reject
         if self._stats.accepted + accepted >= self._count:
-            return _reject(Reason.NOT_NEEDED, candidate)
+            return candidate.reject(Reason.NOT_NEEDED)
         if self._label_is_final and self.quotas.label_is_full(self._label(candidate)):
-            return _reject(Reason.OVER_QUOTA, candidate)
+            return candidate.reject(Reason.OVER_QUOTA)
         if full := self.quotas.attributes.full(origin.attributes):
-            return _reject(Reason.OVER_QUOTA, candidate, full)
+            return candidate.reject(Reason.OVER_QUOTA, full)
         return None
 
     def _match_filters(self, candidate: Candidate) -> Reject | None:
-        if candidate.key in self._root_keys:
-            return _reject(Reason.COPIED_EXAMPLE, candidate)
+        if candidate.key in self._copies.root_keys:
+            return candidate.reject(Reason.COPIED_EXAMPLE)
         for each in self._filters:
             if (detail := each.match(candidate)) is not None:
-                return _reject(each.reason, candidate, detail)
+                return candidate.reject(each.reason, detail)
         return None
 
     @property
     def _label_is_final(self) -> bool:
         """Whether verification, now and later, keeps the label that an example was written with."""
         check = self._stats.label_noise_check
-        if check and (not check.decided or check.pseudo_labels):
-            return False
-        return not (self._verification and self._verification.mode == "relabel")
+        return (check is None or check.decided) and not self._stats.labels_by_verifier
 
-    def _accept(self, candidate: Candidate, origin: Origin, *, is_new: bool = True) -> Candidate | Reject:
-        """Add the example to the training set, unless a quota is full: of its label, or of an attribute."""
+    def _accept(self, candidate: Candidate, origin: Origin) -> Candidate | Reject:
+        """Count the example, unless a quota is full: of its label, or of an attribute."""
         full = self.quotas.attributes.full(origin.attributes)
         if full or self.quotas.label_is_full(self._label(candidate)):
-            return _reject(Reason.OVER_QUOTA, candidate, full or "")
-        self._add(candidate, origin, is_new=is_new)
+            return candidate.reject(Reason.OVER_QUOTA, full or "")
+        self.quotas.add(self._label(candidate), origin.attributes)
         return candidate
 
-    def _add(self, candidate: Candidate, origin: Origin, *, is_new: bool = True) -> None:
-        """Update quotas with an accepted example, and the filters if they have not seen its text."""
-        if is_new:
-            self._add_to_filters(candidate, origin.request)
-        self.quotas.add(self._label(candidate), origin.attributes)
+    def _add_relabeled(self, before: Candidate, now: Candidate, request: int) -> None:
+        if now.key != before.key:  # else the filters have seen its text
+            self._add_to_filters(now, request)
 
     def _add_to_filters(self, candidate: Candidate, request: int) -> None:
         for each in self._filters:
@@ -272,7 +242,3 @@ class Acceptance:
 
     def _label(self, candidate: Candidate) -> Json:
         return value_at(candidate.example.values, self._format.roles.answer)
-
-
-def _reject(reason: Reason, candidate: Candidate, detail: str = "") -> Reject:
-    return Reject(reason, shorten(candidate.example.values), detail)

@@ -24,7 +24,7 @@ from datacreate.filters.registry import filter_report, make_filters
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Candidate, Reason
+from datacreate.formats.validate import Reason
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import AuxiliaryModels
@@ -40,12 +40,10 @@ WriteLine = Callable[[str], object]
 
 _BATCH = 256  # rows embedded or scored at once, and between two calls of `OnProgress`
 
-_SAMPLE = 200  # least number of rows that calibrate the verifier, if there are as many
+_CALIBRATION_ROWS = 200  # at least, if there are as many, and up to about twice as many
 
 
 class DatasetFilterSettings(EngineOptions, AuxiliaryModels, FilterSettings, FormatOptions):
-    """The settings of `datacreate filter`."""
-
     near: Threshold = threshold(
         "Drop rows whose inputs each have at least this Jaccard similarity to those of an earlier one, computed on "
         "words and word pairs.",
@@ -83,8 +81,7 @@ def filter_rows(
 ) -> dict[str, Any]:
     """Check the rows of a run directory or of a file; returns the counts, as `filter --json` prints them.
 
-    `out` gets the kept rows as they were read, `rejects` one object per dropped row (reason, detail, line, row).
-    Of rows that repeat each other the first is kept. `notify` gets a line about each long preparation. Raises
+    `out` gets the kept rows as they were read, `rejects` one object per dropped row (reason, detail, line, row). Raises
     UsageError if an output is an input, or there is nothing to balance; InvalidRows, after `rejects` is written, if
     most rows are not valid; BenchmarkError or CheckpointError for what is not downloaded; EngineError if the verifier
     fails; StorageError if the disk is full; and what `read_rows` raises.
@@ -93,7 +90,7 @@ def filter_rows(
     names = ("all",) if settings.decontaminate is None else settings.decontaminate
     rows = read_rows(source, settings)
     own_files = [path for path in map(Path, names) if path.is_file()]
-    _refuse_overwriting((*rows.inputs, *own_files), {"--out": out, "--rejects": rejects})
+    _refuse_overwriting((*rows.files, *own_files), {"--out": out, "--rejects": rejects})
     test_sets = find_test_sets(names, rows.format)
     filter_settings = with_names(settings, test_sets)
     if settings.balance and not rows.format.labels:
@@ -125,13 +122,11 @@ def filter_rows(
                 for filter in filters:
                     filter.prepare(notify)
                 if verifier:
-                    verifier.calibrate(_sample(rows))
+                    spaced = islice(rows.read(), 0, None, max(1, rows.total // _CALIBRATION_ROWS))
+                    verifier.calibrate([row.candidate for row in spaced if isinstance(row, Row)])
                 kept = _filtered(rows, filters, embedder, counts, write_rejects, on_progress)
                 if settings.balance:
-                    accepted = list(kept)
-                    kept = (
-                        _balanced(accepted, rows.format, counts, write_rejects) if counts.rows else iter(())
-                    )
+                    kept = _balanced(list(kept), rows.format, counts, write_rejects)
                 for row in kept:
                     write(row.line)
                     counts.kept += 1
@@ -179,14 +174,7 @@ def _refuse_if_mostly_invalid(
         )
 
 
-def _sample(rows: Rows) -> list[Candidate]:
-    """Up to about 2 x `_SAMPLE` valid rows, evenly spaced."""
-    spaced = islice(rows.read(), 0, None, max(1, rows.total // _SAMPLE))
-    return [row.candidate for row in spaced if isinstance(row, Row)]
-
-
 def _label(row: Row, format: TaskFormat) -> str:
-    """The label; empty if the format has none."""
     return str(field_at(row.values, format.roles.answer or ())) if format.labels else ""
 
 
@@ -198,10 +186,7 @@ def _filtered(
     rejects: WriteLine,
     on_progress: OnProgress | None,
 ) -> Iterator[Row]:
-    """The rows that all filters accept; the others are counted and written to `rejects`.
-
-    Rows are embedded and scored in batches: one by one is many times slower.
-    """
+    """The rows that all filters accept; the others are counted and written to `rejects`."""
     read, done = rows.read(), 0
     while batch := list(islice(read, _BATCH)):
         if on_progress and done:
@@ -221,23 +206,23 @@ def _filtered(
             counts.rows += 1
             label = _label(row, rows.format)
             counts.labels_before[label] += 1
-            found = ((filter.reason, filter.match(row.candidate)) for filter in filters)
-            if reject := next(((reason, detail) for reason, detail in found if detail is not None), None):
-                counts.rejected[reject[0]] += 1
-                _write_reject(rejects, *reject, row.number, json.loads(row.line))
-                continue
             for filter in filters:
-                filter.add(row.candidate, row.number)
-            counts.labels_after[label] += 1
-            yield row
+                if (detail := filter.match(row.candidate)) is not None:
+                    counts.rejected[filter.reason] += 1
+                    _write_reject(rejects, filter.reason, detail, row.number, json.loads(row.line))
+                    break
+            else:
+                for filter in filters:
+                    filter.add(row.candidate, row.number)
+                counts.labels_after[label] += 1
+                yield row
 
 
 def _balanced(rows: Sequence[Row], format: TaskFormat, counts: _Counts, rejects: WriteLine) -> Iterator[Row]:
     """The first rows of each label, as many as the rarest label has."""
-    labels = list(map(str, format.labels or ()))
-    rarest = min(labels, key=lambda label: counts.labels_after[label])
+    rarest = min(map(str, format.labels or ()), key=counts.labels_after.__getitem__)
     share = counts.labels_after[rarest]
-    if not share:
+    if not share and counts.rows:
         raise UsageError(
             f"--balance: no row with the label {rarest!r} is left, so labels cannot be balanced; "
             "add such rows, or remove --balance"

@@ -3,8 +3,7 @@
 A completion is parsed (`parse`) and then decided in the order of requests (`decide`), which gives a `Commit`.
 Applying it (`apply`) gives the parents of the next requests, which are logged with it. Replaying a log applies its
 commits again: a resumed run has the same state and the same requests, without choosing, embedding or scoring
-anything twice. If a commit cannot be written, the run ends: the state in memory is discarded, and resuming replays
-the log.
+anything twice.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from datacreate.formats.validate import Candidate, Reason, Reject, parse_complet
 from datacreate.plan import RunPlan
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, label_question
-from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, Session, example_line
 from datacreate.runs.summary import RunStats
@@ -96,11 +94,7 @@ class RunState:
     """The state of a run. `to_submit` holds the next requests, in order; the caller removes them."""
 
     def __init__(
-        self,
-        plan: RunPlan,
-        count: int,
-        filters: Sequence[Filter],
-        vectors: PassedVectors | None = None,
+        self, plan: RunPlan, count: int, filters: Sequence[Filter], vectors: PassedVectors | None = None
     ) -> None:
         spec = plan.spec
         self._plan = plan
@@ -110,7 +104,6 @@ class RunState:
         self._format = plan.encoding.format
         self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
         self._schema = lru_cache(maxsize=1024)(self._build_schema)
-        self._verification = spec.verification
         coverage_vectors = vectors if plan.strategy.queue == "coverage" else None
         self._queue = _make_queue(plan, count, coverage_vectors)
         self._shots = Shots(plan.roots, spec.shots, self._format)
@@ -134,7 +127,7 @@ class RunState:
         return parents
 
     def _make_request(self, parent: Parent) -> None:
-        labels, pseudo_labels = None, self._acceptance.pseudo_labels
+        labels, pseudo_labels = None, self.stats.pseudo_labels
         if (quotas := self._acceptance.quotas.labels) and not pseudo_labels:
             rng = self._rng("deal", self._requests)  # "deal" is part of the seed: do not rename it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
@@ -180,7 +173,6 @@ class RunState:
         return build_response_schema(self._encodings[pseudo_labels], self._plan.spec.num_examples, labels)
 
     def build_request(self, pending: PendingRequest) -> Request:
-        """The request for the engine."""
         spec = self._plan.spec
         encoding = self._encodings[pending.pseudo_labels]
         messages = chat_prompt(encoding, pending.shown, spec.num_examples, pending.content)
@@ -203,13 +195,6 @@ class RunState:
                 keep_complete_items=not self._plan.is_paper_method,
                 longest_text=self._plan.samplings[pending.model].longest_text,
             )
-            dimensions = self._plan.spec.attributes
-            items = [
-                find_length_error(item, pending.attributes, dimensions) or item
-                if isinstance(item, Candidate)
-                else item
-                for item in items
-            ]
         candidates = [item for item in items if isinstance(item, Candidate)]
         if self._embedder:  # one batch is faster than single texts later
             self._embedder.encode([candidate.text for candidate in candidates])
@@ -217,14 +202,18 @@ class RunState:
             each.prefetch(candidates)
         origin = Origin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)
         questions: dict[int, LabelQuestion] = {}
-        for index, item in enumerate(items if self._verification else ()):
+        verification = self._plan.spec.verification
+        for index, item in enumerate(items):
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
-            if isinstance(item, Candidate) and not self._acceptance.find_reject(item, origin):
-                scored_by_letter = self._verification is not None and self._verification.scored_by_letter
+            if (
+                verification
+                and isinstance(item, Candidate)
+                and not self._acceptance.find_reject(item, origin)
+            ):
                 question = label_question(
                     self._format,
                     item.example.values,
-                    scored_by_letter=scored_by_letter,
+                    scored_by_letter=verification.scored_by_letter,
                     instruction=self._plan.spec.instruction,
                 )
                 if question is not None:
@@ -242,11 +231,10 @@ class RunState:
                 rejects.append(item)
                 continue
             scores = parsed.scores.get(index)
-            probabilities = round_probabilities(scores) if scores else None
             result, verified = self._acceptance.decide(
                 item,
                 parsed.origin,
-                probabilities,
+                round_probabilities(scores) if scores else None,
                 has_label=not pending.pseudo_labels,
                 accepted=0 if awaits_check else len(passed),
             )
@@ -277,7 +265,7 @@ class RunState:
         )
 
     def release(self) -> Commit | None:
-        """The next commit of waiting examples, if the label-noise check has decided; see `Acceptance.release`."""
+        """See `Acceptance.release`."""
         return self._acceptance.release()
 
     def _choose_parents(self, pending: PendingRequest, passed: Sequence[Candidate]) -> Sequence[int]:

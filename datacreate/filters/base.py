@@ -27,7 +27,6 @@ def quality(help: str, **options: Any) -> Any:
 
 
 def threshold(help: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
-    """A `Threshold` setting."""
     return quality(help, default=default, gt=0, le=1, metavar=metavar)
 
 
@@ -79,16 +78,20 @@ class FilterSettings(Settings):
 class Filter(ABC):
     """One check of valid examples against those that were added before, or against fixed rows.
 
-    `match` changes nothing. Every example that passes all filters is passed to `add`, in order; a run adds also those
-    that wait or are dropped later. A filter that rejects an example also rejects it later: more examples never make a
-    filter accept one.
+    Every example that passes all filters is passed to `add`, in order. More examples never make a filter accept one
+    that it rejected.
     """
 
+    name: ClassVar[str]
     reason: ClassVar[Reason]
+    settings: ClassVar[tuple[str, ...]]  # names in `FilterSettings`; the first is None, False or () if off
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
-        """All filters take these two arguments."""
         return
+
+    @classmethod
+    def is_on(cls, settings: FilterSettings) -> bool:
+        return bool(getattr(settings, cls.settings[0]))
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Do what takes long or may fail; called once before the first `prefetch` or `match`."""
@@ -102,11 +105,11 @@ class Filter(ABC):
     def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
         """Why the example is rejected (such as the row that it repeats); None if it passes.
 
-        It is not compared with added examples of the number `ignore`: a row that is edited may resemble itself.
+        Added examples of the number `ignore` do not count: a row that is edited may resemble itself.
         """
 
     def add(self, candidate: Candidate, number: int) -> None:
-        """Take an example into account that passed all filters; `number` is that of its request, or of its line."""
+        """Take an example into account that passed all filters; `number`: of its request, or of its line."""
         return
 
 
@@ -118,27 +121,21 @@ class DecontaminationRow(NamedTuple):
 
     @property
     def question(self) -> str:
-        """All inputs but the passage."""
         return "\n".join(text for text in self.inputs if text != self.passage)
 
 
 class DecontaminationSetRef(FrozenModel):
-    """A test set that examples are compared with."""
-
     name: str  # of the benchmark, or of the file, without its folder
     split: str | None  # of the benchmark; None for a file
     digest: str  # SHA-256 of the file
 
     @property
     def title(self) -> str:
-        """The name and the split."""
         return f"{self.name} {self.split}" if self.split else self.name
 
 
 @dataclass(frozen=True)
 class DecontaminationSet:
-    """A test set with its rows."""
-
     ref: DecontaminationSetRef
     read: Callable[[], Iterable[DecontaminationRow]]
     by_ngram: bool = True  # examples of the same task as the rows share phrases with them

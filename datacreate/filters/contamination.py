@@ -22,7 +22,7 @@ from datacreate.errors import LockLost, RunLocked, StorageError
 from datacreate.filters.base import DecontaminationRow, Filter, FilterInputs, FilterSettings
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.semantic import most_similar
-from datacreate.formats.validate import Candidate, Reason
+from datacreate.formats.validate import Candidate, Reason, shorten
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
@@ -61,9 +61,9 @@ class _Compared:
 
 
 class Contamination(Filter):
-    """Finds examples that repeat rows of the test sets."""
-
+    name = "contamination"
     reason = Reason.CONTAMINATED
+    settings = ("decontaminate", "ngram", "decontaminate_near")
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
         self._settings, self._inputs, self._n = settings, inputs, settings.ngram
@@ -94,18 +94,15 @@ class Contamination(Filter):
         questions: list[list[str]] = []
         passages: list[list[str]] = []
         for number, (row, by_ngram) in enumerate(zip(self._rows, self._by_ngram, strict=True)):
-            if not by_ngram:
-                questions.append([])
-                passages.append([])
-                continue
-            question = encodable_words(row.question)
+            question = encodable_words(row.question) if by_ngram else []
             # A short question says little if each has a passage of its own.
             if is_short := 0 < len(question) < self._n and not row.passage:
                 self._short_lengths.add(len(question))
             if row.passage and MIN_WORDS_INSIDE <= len(question) < self._n:
                 self._short_with_passage.setdefault(" ".join(question), number)
             questions.append(ngrams(question, len(question) if is_short else self._n))
-            passages.append(ngrams(encodable_words(row.passage), self._n) if row.passage else questions[-1])
+            is_compared = row.passage and by_ngram
+            passages.append(ngrams(encodable_words(row.passage), self._n) if is_compared else questions[-1])
         self._questions = ngram_index(questions, MAX_ROWS_OF_NGRAM)
         self._passages = ngram_index(passages)
 
@@ -151,9 +148,8 @@ class Contamination(Filter):
 
     def _name(self, row: int) -> str:
         """A row as a person finds it: test set, row of the file, and how it starts."""
-        start = " ".join("\n".join(self._rows[row].inputs).split())
-        start = start if len(start) <= _MAX_SHOWN else start[:_MAX_SHOWN] + "…"
-        return f"{self._names[row]} ({start})"
+        text = " ".join(" ".join(self._rows[row].inputs).split())
+        return f"{self._names[row]} ({shorten(text, _MAX_SHOWN)})"
 
     def _repeated_question(self, candidate: Candidate) -> int | None:
         """The row that shares most n-grams with the question, or all words if the row is shorter than an n-gram."""
@@ -200,10 +196,9 @@ def most_common(index: NgramIndex, grams: Sequence[str]) -> tuple[int, int] | No
 def embed_texts(
     title: str, texts: Sequence[str], embedder: Embedder, model_sha256: str | None, notify: Notify
 ) -> Float16Rows:
-    """The embeddings of the texts of a test set, (texts, dim), computed once per embedding model.
+    """The embeddings of the texts of a test set, (texts, dim), cached in $DATACREATE_HOME/embeddings/MODEL/TEXTS.npy.
 
-    $DATACREATE_HOME/embeddings/MODEL/TEXTS.npy caches them; MODEL and TEXTS are the first 16 digits of the SHA-256
-    of the model and of the texts. Without the model's hash nothing is cached.
+    MODEL and TEXTS are the first 16 digits of SHA-256 hashes. Without the model's hash nothing is cached.
     """
     digest = hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
     path = data_dir() / "embeddings" / (model_sha256 or "")[:16] / f"{digest[:16]}.npy"

@@ -14,7 +14,9 @@ class ExactDuplicates(Filter):
     At a million examples the chance that any two different texts share a digest is 3e-8.
     """
 
+    name = "exact"
     reason = Reason.DUPLICATE
+    settings = ("exact",)
 
     def __init__(self, _settings: FilterSettings, inputs: FilterInputs) -> None:
         self._number_of: dict[int, int] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from itertools import chain, pairwise
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,13 +49,11 @@ class NearIndex:
     """Examples by their inputs, numbered from 0, searchable for the most similar one.
 
     An example is as similar to another as the least similar of its inputs: different questions about one passage, or
-    different texts under one instruction, are not near-duplicates. Case, punctuation and the order of words beyond
-    pairs are ignored. A pair at the threshold is found with a probability of about `MIN_RECALL`, a more similar pair
-    with a higher one. Pairs below the threshold are never rejected.
+    different texts under one instruction, are not near-duplicates. A pair at the threshold is found with a probability
+    of about `MIN_RECALL`, a more similar pair with a higher one. Pairs below the threshold are never rejected.
     """
 
     def __init__(self, threshold: float) -> None:
-        """`threshold` is in (0, 1]."""
         self._threshold = threshold
         self._rows_per_band = rows_per_band(threshold)
         self._index = LshIndex(BANDS)
@@ -73,17 +72,11 @@ class NearIndex:
         self._add_waiting()
         hashed = _hash_shingles(inputs, among)
         kept = list(map(_kept, hashed))
-        best = None
         [candidates] = self._index.find(self._bands([hashed]))
-        for row in self._similar(kept, candidates):
-            similarity = self._similarity(kept, row)
-            if (
-                similarity >= self._threshold
-                and row not in ignored
-                and (best is None or similarity > best[1])
-            ):
-                best = (row, similarity)
-        return best
+        rows = (row for row in self._similar(kept, candidates) if row not in ignored)
+        found = ((row, self._similarity(kept, row)) for row in rows)
+        best = max(found, key=itemgetter(1), default=(0, 0.0))
+        return best if best[1] >= self._threshold else None
 
     def _similarity(self, hashed: Sequence[set[int]], row: int) -> float:
         starts = self._starts[self._inputs[row] : self._inputs[row + 1] + 1]
@@ -145,9 +138,9 @@ def _kept(hashes: Sequence[int]) -> set[int]:
 
 
 class NearDuplicates(Filter):
-    """Finds texts that are similar to an added one."""
-
+    name = "near"
     reason = Reason.NEAR_DUPLICATE
+    settings = ("near",)
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
         assert settings.near is not None, "the filter is on"

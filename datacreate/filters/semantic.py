@@ -31,9 +31,9 @@ _CHUNK = 8192  # rows added to the index in one call
 
 
 class SemanticDuplicates(Filter):
-    """Finds examples whose embedding is close to that of an earlier one."""
-
+    name = "semantic"
     reason = Reason.SEMANTIC_DUPLICATE
+    settings = ("semantic",)
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
         assert settings.semantic is not None, "the filter is on"

@@ -3,9 +3,9 @@
 example.py             Example, and the formatting example from a file
 reader.py              the rows of a file
 options.py             --format, --inputs, --answer, --labels, --example, ..., and what they change
-infer.py               the format of an example; infer_answers.py: answer, options; infer_rows.py: of many rows
+infer.py               the format of an example; infer_rows.py: of many rows
+infer_answers.py       its answer and options; refuses layouts that would be misread
 declare.py             the format of --format or of named fields, without an example
-infer_checks.py        refuses examples and options from which no right format can be inferred
 task_format.py         TaskFormat; loads schemas/*.json and --format files
 roles.py               what each field is for; which option is right, however the answer field says it
 rules.py               conditions between fields; conversations and function calls

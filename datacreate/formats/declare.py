@@ -7,25 +7,17 @@ are NUM_OPTIONS options where the schema leaves their number open.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from datacreate.errors import FormatError, UsageError
 from datacreate.formats.example import Example, FieldPath, Json, dotted, replace_field
 from datacreate.formats.infer import InferredFormat, infer_format, summary
-from datacreate.formats.infer_checks import check_roles
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.roles import FIRST_CODES
 from datacreate.formats.rules import ROLES_OF_RULE
-from datacreate.formats.schema_utils import (
-    Schema,
-    constant_of,
-    fixed_labels,
-    is_constant,
-    leaves,
-    schema_at,
-)
+from datacreate.formats.schema_utils import Schema, constant_of, fixed_labels, is_constant, leaves, schema_at
 from datacreate.formats.task_format import TaskFormat, load_format, specialize
 
 NUM_OPTIONS = 4
@@ -51,7 +43,6 @@ def declare_format(options: FormatOptions) -> InferredFormat:
 
 def _from_names(options: FormatOptions) -> InferredFormat:
     """A format with the named fields: texts, but for those with --labels or --range, and a list of --options."""
-    check_roles(options)
     if flag := options.changed(("ignore", "turns")):
         need = "a value to keep" if flag == "--ignore" else "--format chat or sharegpt"
         raise UsageError(f"{flag}: without an example it needs {need}; remove {flag}")
@@ -63,13 +54,14 @@ def _from_names(options: FormatOptions) -> InferredFormat:
             f"--options {options.options}: without an example, name the field that repeats the right option with "
             "--answer, and give it no --labels or --range"
         )
-    listed = [options.options] if options.options else []
-    answer = [options.answer] if options.answer else []
-    ordered = dict.fromkeys(
-        [*options.inputs, *listed, *(name for name in valued if name not in answer), *answer]
-    )
-    paths = {name: tuple(name.split(".")) for name in ordered}
-    _check_paths(paths.values())
+    others = (name for name in valued if name != options.answer)
+    names = [*options.inputs, options.options, *others, options.answer]
+    paths = {name: tuple(name.split(".")) for name in names if name}
+    for path in paths.values():
+        if not all(path) or any(path[:end] in paths.values() for end in range(1, len(path))):
+            raise UsageError(
+                f"{dotted(path)!r}: a field needs a name, and cannot be a part of another one; change it"
+            )
     values: dict[str, Json] = {}
     for index, (name, path) in enumerate(paths.items()):
         value: Json = _first_value(valued[name]) if name in valued else f"text {index}"
@@ -79,15 +71,6 @@ def _from_names(options: FormatOptions) -> InferredFormat:
             value = "option 0"
         values = replace_field(values, path, value)
     return infer_format(Example(values), options)
-
-
-def _check_paths(paths: Iterable[FieldPath]) -> None:
-    """Refuse a field without a name, and a field inside another one."""
-    for path in (known := list(paths)):
-        if not all(path) or any(path[:end] in known for end in range(1, len(path))):
-            raise UsageError(
-                f"{dotted(path)!r}: a field needs a name, and cannot be a part of another one; change it"
-            )
 
 
 def _first_value(given: Sequence[str] | str) -> Json:
@@ -176,7 +159,6 @@ def _num_options(format: TaskFormat, schema: Schema) -> int:
 
 
 def _two_turns(schema: Schema) -> list[dict[str, Json]]:
-    """A message of the user and its answer, in the words of the schema."""
     parts = schema["items"]["properties"]
     role, text = ("from", "value") if "from" in parts else ("role", "content")
     names = ("human", "gpt") if "human" in parts[role].get("enum", ()) else ("user", "assistant")
@@ -203,8 +185,7 @@ def _tokens(schema: Json, is_passage: bool) -> int:
     if "items" in schema:
         number = max(schema.get("minItems", 0), min(_MAX_ITEMS, schema.get("maxItems", _MAX_ITEMS)))
         return int(number) * (_tokens(schema["items"], is_passage) // 2)
-    branches = schema.get("anyOf") or schema.get("oneOf")
-    if branches:
+    if branches := schema.get("anyOf") or schema.get("oneOf"):
         return max(_tokens(branch, is_passage) for branch in branches)
     default = _PASSAGE_TOKENS if is_passage else _TEXT_TOKENS
     shortest = int(schema.get("minLength", 0)) // _CHARS_PER_TOKEN

@@ -43,7 +43,6 @@ def one_line(text: str) -> str:
 
 
 def dotted(path: FieldPath) -> str:
-    """A path for a message."""
     return one_line(".".join(path))
 
 
@@ -87,7 +86,6 @@ def leaves_of(values: Mapping[str, Json]) -> Iterator[tuple[FieldPath, Json]]:
 
 
 def has_field(values: Json, path: FieldPath) -> bool:
-    """Whether there is a field at `path`."""
     try:
         field_at(values, path)
     except (KeyError, TypeError):
@@ -97,12 +95,7 @@ def has_field(values: Json, path: FieldPath) -> bool:
 
 def value_at(values: Json, path: FieldPath | None) -> Json:
     """The value at `path`; None if there is none."""
-    if path is None:
-        return None
-    try:
-        return field_at(values, path)
-    except (KeyError, TypeError):
-        return None
+    return field_at(values, path) if path is not None and has_field(values, path) else None
 
 
 def replace_field(values: Mapping[str, Json], path: FieldPath, value: Json) -> dict[str, Json]:
@@ -117,7 +110,7 @@ def values_in(value: Json) -> list[str]:
         return [value]
     if isinstance(value, dict):
         value = list(value.values())
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [text for part in value for text in values_in(part)]
     return [] if value is None else [str(value)]
 
@@ -130,10 +123,7 @@ def field_text(value: Json) -> str:
 
 
 def find_unsupported_value(value: Json, path: FieldPath = ()) -> str | None:
-    """A message about the first value that train.jsonl cannot hold; None if there is none.
-
-    JSON has no NaN, UTF-8 has no lone surrogates, and tables have no integers beyond 64 bits.
-    """
+    """A message about the first value that train.jsonl or a table cannot hold; None if there is none."""
     where = dotted(path) or "the example"
     if len(path) > MAX_NESTING:
         return f"{where[:60]}: nested deeper than {MAX_NESTING} levels"

@@ -1,10 +1,8 @@
 """Infers the task format from one example, or from several.
 
 Types, nesting and list lengths come from the values. Roles come from field names and from relations between values:
-an answer that is one of the options, or a span of the context. All other texts are inputs. A label is only inferred
-from a top-level field with a usual name. One example does not show ranges, nor fixed labels, except yes/no, those of
-NLI and options that are the labels: the user gives them with --labels and --range. Several examples show which fields
-may be null, and labels that repeat.
+an answer that is one of the options, or a span of the context. All other texts are inputs. docs/formats.md lists what
+is inferred.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ from datacreate.formats.example import (
     canonical_json,
     dotted,
     field_at,
-    find_unsupported_value,
     leaves_of,
     one_line,
     value_at,
@@ -29,6 +26,9 @@ from datacreate.formats.example import (
 )
 from datacreate.formats.infer_answers import (
     are_yes_no,
+    check_answer_values,
+    check_layout,
+    check_options,
     find_answer_start,
     find_named,
     find_options,
@@ -38,7 +38,6 @@ from datacreate.formats.infer_answers import (
     with_codes,
     yes_no_labels,
 )
-from datacreate.formats.infer_checks import check_answer_values, check_layout, check_options
 from datacreate.formats.options import FormatOptions, field_overrides, named_field
 from datacreate.formats.roles import Roles
 from datacreate.formats.rules import Rule
@@ -56,13 +55,7 @@ from datacreate.formats.schema_utils import (
     with_field,
     without_null,
 )
-from datacreate.formats.task_format import (
-    TaskFormat,
-    bind,
-    default_inputs,
-    find_first_code,
-    load_format,
-)
+from datacreate.formats.task_format import TaskFormat, bind, default_inputs, find_first_code, load_format
 from datacreate.paths import shipped
 
 _ANSWER_NAMES = (
@@ -100,13 +93,9 @@ def infer_format(
 ) -> InferredFormat:
     """The format of an example: the one named, or the first shipped one that fits, or an inferred one.
 
-    `rows` of the same data show whether an answer that is a position counts from 0 or from 1. `others` are further
-    formatting examples with the same fields at the top level, which the format also fits (`infer_from_examples`).
-    Raises ExampleError, FormatError or UsageError if the options, the format and the examples contradict each other.
+    `rows` of the same data show whether a position counts from 0 or from 1. The format also fits the `others`: examples
+    with the same fields. Raises ExampleError, FormatError or UsageError for what contradicts each other.
     """
-    for each in (example, *others):
-        if message := find_unsupported_value(each.values):
-            raise ExampleError(f"{each.where}{message}; fix the example")
     options = options or FormatOptions()
     about_fields = {name for name in FormatOptions.model_fields if name != "format"}
     if options.format is not None:
@@ -217,17 +206,16 @@ def _infer(
     if not (advice or overrides or rules or format.head == "multiple_choice"):
         advice = _advice(format, example, every)
     notes = [summary(format) + advice]
-    if format.labels and roles.answer and roles.answer not in overrides:
+    if roles.answer in overrides:
+        name = dotted(roles.answer)
+        if beside := [dotted(path) for path in overrides if path != roles.answer]:
+            notes.append(f"only the answer, {name}, is balanced and verified, not {', '.join(beside)}")
+        if "minimum" in overrides[roles.answer] and not format.labels:
+            notes.append(
+                f"{name} has no fixed labels: a range gives them up to {MAX_INTEGER_LABELS} whole numbers"
+            )
+    elif format.labels and roles.answer:
         notes += rare_labels(roles.answer, [example, *others])
-    beside = [dotted(path) for path in overrides if path != roles.answer]
-    if roles.answer and roles.answer in overrides and beside:
-        notes.append(
-            f"only the answer, {dotted(roles.answer)}, is balanced and verified, not {', '.join(beside)}"
-        )
-    if roles.answer and "minimum" in overrides.get(roles.answer, {}) and not format.labels:
-        notes.append(
-            f"{dotted(roles.answer)} has no fixed labels: a range gives them up to {MAX_INTEGER_LABELS} whole numbers"
-        )
     return InferredFormat(format, tuple(notes))
 
 
@@ -236,27 +224,21 @@ def _advice(format: TaskFormat, example: Example, every: Sequence[Mapping[str, J
     answer = format.roles.answer
     if answer is not None:
         value = field_at(example.values, answer)
-        seen: list[str] = list(dict.fromkeys(str(value_at(values, answer)) for values in every))
-        are_labels = 1 < len(seen) <= MAX_INTEGER_LABELS and not any(
-            " " in each or "," in each for each in seen
-        )
-        shown = seen if are_labels else _PLACEHOLDERS
-        if format.labels:
-            return (
-                "" if isinstance(value, bool) else f"; for other labels add {_option(answer, value, shown)}"
-            )
-        if isinstance(value, float):
+        if isinstance(value, bool | float):
             return ""
-        return f"; if {dotted(answer)} has a fixed set of values, add {_option(answer, value, shown)}"
+        seen = list(dict.fromkeys(str(value_at(values, answer)) for values in every))
+        are_labels = 1 < len(seen) <= MAX_INTEGER_LABELS and not {" ", ","} & {*"".join(seen)}
+        option = _option(answer, value, seen if are_labels else _PLACEHOLDERS)
+        start = "for other labels" if format.labels else f"if {dotted(answer)} has a fixed set of values,"
+        return f"; {start} add {option}"
     scalars = {
         path: value for path, value in leaves_of(example.values) if isinstance(value, str | int | float)
     }
     for path, value in scalars.items():
         repeated = label_set([value_at(values, path) for values in every])
         if repeated and "," not in "".join(map(str, repeated)):
-            return (
-                f"; if {dotted(path)} is a label, add --labels {dotted(path)}={','.join(map(str, repeated))}"
-            )
+            option = f"--labels {dotted(path)}={','.join(map(str, repeated))}"
+            return f"; if {dotted(path)} is a label, add {option}"
         if _is_yes_no(value):
             texts = [text for text in scalars.values() if isinstance(text, str)]
             labels = yes_no_labels(value, texts) if isinstance(value, str) else None
@@ -339,9 +321,7 @@ def _with_labels(
     *,
     are_spans: bool,
 ) -> Schema:
-    """The schema with the enumeration of a yes/no answer, of options that are the labels, or of `answers` (of all
-    examples) that are a label set, and not `are_spans` of their contexts.
-    """
+    """The schema with the labels: of a yes/no answer, of options, or of `answers` that are few and no spans."""
     assert roles.answer is not None, "the caller checks it"
     value, own = field_at(example.values, roles.answer), schema_at(schema, roles.answer)
     given = roles.answer in overrides

@@ -1,7 +1,4 @@
-"""Finds the options, the answer and what it means among the fields of one example.
-
-An answer is also one of the two to a yes/no question, in many languages.
-"""
+"""Finds the options, the answer and what it means among the fields of one example; refuses what would be misread."""
 
 from __future__ import annotations
 
@@ -9,11 +6,21 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from datacreate.errors import ExampleError
-from datacreate.formats.example import Example, FieldPath, Json, dotted, one_line, value_at
+from datacreate.errors import ExampleError, UsageError
+from datacreate.formats.example import (
+    Example,
+    FieldPath,
+    Json,
+    dotted,
+    field_at,
+    fields_of,
+    one_line,
+    value_at,
+)
+from datacreate.formats.options import FormatOptions, named_field
 from datacreate.formats.roles import FIRST_CODES, Roles, codes, first_code, label_key
 from datacreate.formats.rules import find_span
-from datacreate.formats.schema_utils import Schema, with_field
+from datacreate.formats.schema_utils import Schema, fixed_labels, with_field
 from datacreate.formats.text_normalization import words
 
 _MAX_LABEL_LENGTH = 60
@@ -24,6 +31,8 @@ MAX_FOUND_LABELS = 50
 
 _USUAL_REPEATS = 3
 """With so many examples for each label, a label that occurs once is unusual."""
+
+_CHAT_ROLES = ("system", "user", "assistant", "human", "gpt")
 
 OPTIONS_NAMES = (
     "options choices candidates alternatives answers endings 选项 optionen opciones opções варианты"
@@ -36,10 +45,7 @@ def find_options(
     answer: FieldPath | None,
     given: FieldPath | None,
 ) -> tuple[FieldPath | None, FieldPath | None, FieldPath | None]:
-    """The fields of the options, of their keys and of the answer: a list that contains the answer, or a position.
-
-    Raises ExampleError if a list is named like options but lacks the answer.
-    """
+    """The fields of options, keys and answer. Raises ExampleError for options without the answer."""
     answers = [answer] if answer else list(scalars)
     ordered = [given] if given and given in lists else sort_by_name(lists, OPTIONS_NAMES)
     for path in ordered:
@@ -80,10 +86,10 @@ def label_set(answers: Sequence[Json]) -> list[Json] | None:
     if len(found) == len(answers) or not few_labels(len(found), len(answers)):
         return None
     if all(str(each).removeprefix("-").isdecimal() for each in found):
-        return found if sorted(map(int, found)) == list(range(len(found))) else None
-    if not all(isinstance(each, str) and 0 < len(each.strip()) <= _MAX_LABEL_LENGTH for each in found):
-        return None
-    return found
+        are_labels = sorted(map(int, found)) == list(range(len(found)))
+    else:
+        are_labels = all(isinstance(x, str) and 0 < len(x.strip()) <= _MAX_LABEL_LENGTH for x in found)
+    return found if are_labels else None
 
 
 def few_labels(number: int, rows: int) -> bool:
@@ -102,19 +108,17 @@ def rare_labels(path: FieldPath, examples: Sequence[Example]) -> list[str]:
     counts = Counter(label_key(answer) for answer, _ in answers)
     if len(examples) < _USUAL_REPEATS * len(counts):
         return []
-    rare = [
-        f"{where}{one_line(str(answer))!r}" for answer, where in answers if counts[label_key(answer)] == 1
+    return [
+        f"{where}{one_line(str(answer))!r} occurs once; correct it if it is no label of its own"
+        for answer, where in answers
+        if counts[label_key(answer)] == 1
     ]
-    return [f"{label} occurs once; correct it if it is no label of its own" for label in rare]
 
 
 def with_codes(
     schema: Schema, roles: Roles, example: Example, rows: Sequence[Mapping[str, Json]]
 ) -> tuple[Schema, str]:
-    """The schema with the positions or letters that the answer can have, and a remark if one example leaves it open.
-
-    An answer that is itself an option leaves the schema as it is.
-    """
+    """The schema with the positions or letters that the answer can have, and a remark if one example leaves it open."""
     answer, options = value_at(example.values, roles.answer), value_at(example.values, roles.options)
     number = len(options)
     if str(answer).casefold() in [str(option).casefold() for option in options]:
@@ -131,9 +135,9 @@ def with_codes(
     name, schema = dotted(path), with_field(schema, path, {"enum": codes(first, number)})
     if len(fitting) == 1:
         return schema, ""
-    right, others = codes(first, number).index(answer), ",".join(map(str, codes(fitting[1], number)))
+    right, others = options[codes(first, number).index(answer)], ",".join(map(str, codes(fitting[1], number)))
     return schema, (
-        f"; {name} {answer} is taken for {one_line(str(options[right]))!r}, counted from 0; "
+        f"; {name} {answer} is taken for {one_line(str(right))!r}, counted from 0; "
         f"if it counts from 1, add --labels {name}={others}"
     )
 
@@ -173,6 +177,108 @@ def find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | Non
     return paths[0] if paths and paths[0][-1].casefold() in names else None
 
 
+# Layouts and options that would be misread
+
+
+def check_options(example: Example, options: FormatOptions) -> None:
+    """Raises UsageError if a field is given two roles, or if the field of --options has no list."""
+    given = [*(("--inputs", name) for name in options.inputs), ("--answer", options.answer)]
+    given += [("--options", options.options), *(("--ignore", name) for name in options.ignore)]
+    flags: dict[str, str] = {}
+    for flag, name in given:
+        if name and flags.setdefault(name, flag) != flag:
+            raise UsageError(f"{name} is named in {flags[name]} and in {flag}; name it in one of them")
+    if options.options:
+        value = field_at(example.values, named_field(example, options.options, "--options"))
+        if not isinstance(value, list) or len(value) < 2:
+            raise UsageError(
+                f"--options {options.options}: the example has no list of two or more values there; "
+                "write the options as a list"
+            )
+
+
+def check_layout(
+    example: Example, options: FormatOptions, answer: FieldPath | None, scalars: Mapping[FieldPath, Json]
+) -> None:
+    """Raises ExampleError for a layout that would be misread; without `answer` any of the scalars may be the answer."""
+    answers = {answer: scalars[answer]} if answer is not None and answer in scalars else dict(scalars)
+    ignored = [tuple(name.split(".")) for name in options.ignore]
+    for path, value in [((), example.values), *fields_of(example.values)]:
+        if any(path[: len(each)] == each for each in ignored):
+            continue
+        if isinstance(value, Mapping):
+            is_named = bool(path) and path[-1].casefold() in OPTIONS_NAMES
+            if answer in scalars or is_named:
+                _check_named_texts(path, value, answers)
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            _check_messages(path, value)
+            is_given = options.options == ".".join(path)
+            if is_given or path[-1].casefold() in OPTIONS_NAMES:
+                _check_objects(path, value, answers)
+
+
+def check_answer_values(roles: Roles, own: Schema, example: Example) -> None:
+    """Raises UsageError if the values given for an answer are not the positions, letters or keys of the options."""
+    answer, options = (field_at(example.values, path or ()) for path in (roles.answer, roles.options))
+    if roles.keys:
+        possible = [field_at(example.values, roles.keys)]
+    elif str(answer).casefold() in [str(option).casefold() for option in options]:
+        return
+    else:
+        possible = [codes(first, len(options)) for first in FIRST_CODES if type(first) is type(answer)]
+        possible = [each for each in possible if answer in each]
+    labels = fixed_labels(own) or ()
+    if possible and set(labels) not in map(set, possible):
+        wanted = " or ".join(",".join(map(str, each)) for each in possible)
+        raise UsageError(
+            f"--labels or --range for {dotted(roles.answer or ())}: it says which of the {len(options)} options in "
+            f"{dotted(roles.options or ())} is right; its values can only be {wanted}"
+        )
+
+
+def _check_named_texts(path: FieldPath, value: Mapping[str, Json], answers: Mapping[FieldPath, Json]) -> None:
+    """Refuses options that are fields of an object, such as A, B, C and D, one of which the answer names."""
+    texts = [key for key, part in value.items() if isinstance(part, str) and part]
+    for where, answer in answers.items():
+        others = [key for key in texts if (*path, key) != where]
+        if answer in others and len(others) > 1:
+            raise ExampleError(
+                f"{dotted(where)}: {one_line(str(answer))!r} is the name of the field {dotted((*path, str(answer)))}; "
+                'write the options as a list: "options": ["...", "..."]'
+            )
+
+
+def _check_objects(path: FieldPath, items: list[Json], answers: Mapping[FieldPath, Json]) -> None:
+    """Refuses options that are objects with a letter or number and a text."""
+    possible = [part for item in items for part in item.values()]
+    possible += [code for first in FIRST_CODES for code in codes(first, len(items))]
+    for where, answer in answers.items():
+        if not isinstance(answer, bool) and answer in possible:
+            raise ExampleError(
+                f"{dotted(path)}: options that are objects cannot be matched with {dotted(where)}; write the texts in "
+                'one list and the letters in another: {"text": [...], "label": [...]}'
+            )
+
+
+def _check_messages(path: FieldPath, items: list[Json]) -> None:
+    """Refuses messages that are not a conversation of user and assistant at the top level."""
+    role = next(
+        (r for r, text in (("role", "content"), ("from", "value")) if {r, text} <= items[0].keys()), ""
+    )
+    if not role or any(not isinstance(item.get(role), str) for item in items):
+        return
+    name = dotted(path)
+    for item in items:
+        if item[role] not in _CHAT_ROLES or item.get("tool_calls"):
+            what = "tool_calls" if item[role] in _CHAT_ROLES else f"the role {one_line(item[role])!r}"
+            raise ExampleError(
+                f"{name}: {what} cannot be created or checked; only system, user and assistant can: "
+                "remove the messages of tools"
+            )
+    if path[-1] in ("prompt", "chosen", "rejected"):
+        raise ExampleError(f"{name} is a list of messages; write prompt, chosen and rejected as texts")
+
+
 # The answers in pairs, and frequent words that tell languages with a common answer apart ("no", "ja", "falso").
 _LANGUAGES: tuple[tuple[str, str], ...] = (
     ("yes/no true/false", "the is of and to a in"),  # English
@@ -202,19 +308,14 @@ _LANGUAGES: tuple[tuple[str, str], ...] = (
     ("ναι/όχι", ""),  # Greek
 )
 
-_CASES = (str.lower, str.capitalize, str.upper)
-
 
 def yes_no_labels(value: str, texts: Iterable[str]) -> tuple[str, str] | None:
-    """The two answers of which `value` is one, in its case; None if it is neither.
-
-    If several languages have this answer, `texts` decide.
-    """
+    """The two answers of which `value` is one, in its case, in the language of the `texts`; None if it is neither."""
     answer = unicodedata.normalize("NFC", value)
     found: list[tuple[tuple[str, str], set[str]]] = []
     for pairs, frequent in _LANGUAGES:
         for pair in pairs.split():
-            for change_case in _CASES:
+            for change_case in (str.lower, str.capitalize, str.upper):
                 yes, no = map(change_case, pair.split("/"))
                 if answer in (yes, no):
                     found.append(((yes, no), set(frequent.split())))

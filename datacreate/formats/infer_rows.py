@@ -26,9 +26,8 @@ _VOTES = 50
 def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions | None = None) -> TaskFormat:
     """The one format of many rows: a shipped one, or one that allows what occurs in the first 1,000 of them.
 
-    A field is required if all rows have it, and may be null if it is null in one. Answer and options are required, and
-    answers have their most frequent type. If the answers of all rows are few, they are the labels. Raises what
-    `infer_format` raises about a typical row if none has a format.
+    A field is required if all rows have it. Answer and options are required, and answers have their most frequent type.
+    If the answers of all rows are few, they are the labels. Raises what `infer_format` raises if no row has a format.
     """
     rows = iter(rows)
     first = list(islice(rows, _ROWS))
@@ -62,9 +61,8 @@ def infer_from_examples(
 ) -> tuple[tuple[Example, ...], InferredFormat]:
     """The format of all formatting examples, and the examples with the same fields: one that is missing becomes null.
 
-    A field has the type that most of them give it, and may be null if it is null in one; the answer, its options and
-    what the roles need may not. If the answers are few and repeat, they are the labels. Raises what `infer_format`
-    raises; ExampleError, naming the origin, for an example that does not fit.
+    A field has the type that most of them give it, and may be null if it is null in one; the answer and its options may
+    not. Raises what `infer_format` raises; ExampleError, naming the origin, for an example that does not fit.
     """
     if len(examples) == 1:
         return tuple(examples), infer_format(examples[0], options)
@@ -81,10 +79,7 @@ def infer_from_examples(
 
 
 def _vote(examples: Sequence[Example], options: FormatOptions) -> tuple[Example, TaskFormat]:
-    """A typical row and its format: it has the roles and rules that most of the typical rows have.
-
-    Typical rows have many fields with the most frequent type of the field.
-    """
+    """A row and its format, with the roles and rules that most rows with many fields of the usual types have."""
     rows = [each.values for each in examples]
     counts = Counter(kind for row in rows for kind in _kinds(row))
     usual = {path: kind for (path, kind), _ in reversed(counts.most_common())}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -27,8 +26,6 @@ Fields = Annotated[tuple[str, ...], CommaList]
 
 
 class FormatOptions(Settings):
-    """The task format of examples."""
-
     format: str | None = setting(
         "Task format: the name of a shipped one, or a JSON file.",
         "input",
@@ -98,7 +95,6 @@ _Source = Path | dict[str, Json]
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
-    """One file or example, or a sequence of them, as a sequence."""
     return (value,) if isinstance(value, (str, Path, dict)) else tuple(value or ())
 
 
@@ -146,7 +142,6 @@ class ExampleOptions(Settings):
 
     @property
     def sources(self) -> tuple[_Source, ...]:
-        """The files and the values of the formatting examples."""
         return as_tuple(self.example)
 
     @model_validator(mode="after")
@@ -183,31 +178,24 @@ def field_overrides(example: Example, options: FormatOptions) -> dict[FieldPath,
                 raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
             if path in schemas:
                 raise UsageError(f"{name} has both --labels and --range; give one of them")
+            schema: dict[str, Json] = {"type": JSON_TYPES[type(first)]}
             if isinstance(wanted, str):
-                keywords = _range(wanted, type(first), f"{option} {name}={wanted}")
+                schema |= _range(wanted, type(first), f"{option} {name}={wanted}")
             else:
-                keywords = _labels(wanted, type(first), f"{option} {name}={','.join(wanted)}")
-            schemas[path] = {"type": JSON_TYPES[type(first)], **keywords}
-            if is_list:
-                schemas[path] = {"type": "array", "items": schemas[path]}
+                text = f"{option} {name}={','.join(wanted)}"
+                schema["enum"] = labels = [_convert(each, type(first), text) for each in wanted]
+                if len(set(labels)) < max(2, len(labels)):
+                    raise UsageError(f"{text}: give two or more different values")
+            schemas[path] = {"type": "array", "items": schema} if is_list else schema
     return schemas
 
 
-def _labels(values: Sequence[str], kind: type, given: str) -> dict[str, Json]:
-    labels = [_convert(value, kind, given) for value in values]
-    if len(set(labels)) < max(2, len(labels)):
-        raise UsageError(f"{given}: give two or more different values")
-    return {"enum": labels}
-
-
 def _range(text: str, kind: type, given: str) -> dict[str, Json]:
-    low, dots, high = text.partition("..")
-    if kind not in (int, float) or not dots:
-        problem = "write LOW..HIGH" if kind in (int, float) else "the example's value is not a number"
-        raise UsageError(f"{given}: {problem}")
-    bounds = _convert(low, kind, given), _convert(high, kind, given)
-    if bounds[0] >= bounds[1]:
-        raise UsageError(f"{given}: LOW must be less than HIGH")
+    if kind not in (int, float):
+        raise UsageError(f"{given}: the example's value is not a number")
+    bounds = [_convert(bound, kind, given) for bound in text.split("..")] if ".." in text else []
+    if len(bounds) != 2 or bounds[0] >= bounds[1]:
+        raise UsageError(f"{given}: write LOW..HIGH; LOW must be less than HIGH")
     return {"minimum": bounds[0], "maximum": bounds[1]}
 
 

@@ -44,29 +44,21 @@ _STRAY_JSON = re.compile(
 closing a list."""
 
 
-def _is_cut(text: str) -> bool:
-    """Whether a text of several words ends with a comma: the model went on with the next field."""
-    return text.rstrip().endswith(",") and len(text.split()) > 1
-
-
 class MalformedItem(ValueError):
     """An item does not have the shape of the encoding."""
 
 
 @dataclass(frozen=True)
 class PromptEncoding:
-    """How examples of a format are written.
-
-    With `pseudo_labels` the label is not written, because the verifier assigns it later; reading sets the first label
-    as a stand-in. `passage` is the context of the items that are read, if the format has given contexts. With
-    `may_have_placeholders` no text is taken for one: a formatting example has such a text.
-    """
+    """How examples of a format are written."""
 
     format: TaskFormat
     style: Style = "positional"
-    pseudo_labels: bool = False
-    passage: str = ""
-    may_have_placeholders: bool = False
+    pseudo_labels: bool = (
+        False  # the label is not written, since the verifier assigns it; reading sets the first
+    )
+    passage: str = ""  # the context of the items that are read, if the format has given contexts
+    may_have_placeholders: bool = False  # a formatting example has a text that looks like one
 
     @cached_property
     def _schema(self) -> Schema:
@@ -94,8 +86,7 @@ class PromptEncoding:
             schema = with_field(schema, answer, {"const": labels[0]})
         elif answer and labels:
             schema = _move_first(schema, answer)
-        properties: dict[str, Json] = _without_constants(schema)["properties"]
-        return properties
+        return dict(_without_constants(schema)["properties"])
 
     @cached_property
     def _moved_options(self) -> FieldPath | None:
@@ -130,12 +121,10 @@ class PromptEncoding:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The top-level fields that are written, in order."""
         return tuple(name for name in self._properties if name not in self._tagged[1:])
 
     @property
     def field_schemas(self) -> dict[str, Json]:
-        """The schema of each written field, in order."""
         schemas = {name: self._properties[name] for name in self.fields}
         if self._tagged:
             tokens, number = schemas[self._tagged[0]], len(self._tagged)
@@ -151,9 +140,7 @@ class PromptEncoding:
         return frozenset(str(label).casefold() for label in labels)
 
     def has_placeholder(self, values: Mapping[str, Json]) -> bool:
-        """Whether a text is a word of the prompt or JSON instead of content: a field's own name, "wrong option 2", or a
-        label.
-        """
+        """Whether a text is a word of the prompt or JSON instead of content, such as a field's own name or a label."""
         options = self.format.roles.options
         for name in () if self.may_have_placeholders else self.fields:
             own_name = re.compile(rf"\W*{re.escape(name)}\W*", re.IGNORECASE)
@@ -162,11 +149,10 @@ class PromptEncoding:
                 if (
                     text.strip(" .?!").casefold() in self._label_words
                     or _STRAY_JSON.match(text)
-                    or _is_cut(text)
+                    or (text.rstrip().endswith(",") and len(text.split()) > 1)  # went on with the next field
                     or (len(name) > 2 and own_name.fullmatch(text))
+                    or (options and options[0] == name and _OPTION_WORDS.fullmatch(text))
                 ):
-                    return True
-                if options and options[0] == name and _OPTION_WORDS.fullmatch(text):
                     return True
         return False
 
@@ -224,9 +210,9 @@ class PromptEncoding:
         answer = value_at(values, path)
         if not path or answer is None:
             return values
-        if isinstance(answer, list):
-            return replace_field(values, path, [as_written(str(each), self.passage) for each in answer])
-        return replace_field(values, path, as_written(str(answer), self.passage))
+        answers = answer if isinstance(answer, list) else [answer]
+        written = [as_written(str(each), self.passage) for each in answers]
+        return replace_field(values, path, written if isinstance(answer, list) else written[0])
 
     def _with_start(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
         """The values with where an extractive answer starts in the context; -1 if it does not occur there."""
@@ -259,12 +245,12 @@ def _without_constants(schema: Schema) -> Schema:
         name: _without_constants(part) if isinstance(part, Mapping) else part
         for name, part in schema["properties"].items()
     }
-    kept = {name: part for name, part in parts.items() if not is_constant(part) and not _is_empty(part)}
+    kept = {
+        name: part
+        for name, part in parts.items()
+        if not is_constant(part) and not (isinstance(part, Mapping) and part.get("properties") == {})
+    }
     return {**schema, "properties": kept, "required": list(kept)}
-
-
-def _is_empty(schema: Json) -> bool:
-    return isinstance(schema, Mapping) and schema.get("properties") == {}
 
 
 def _selected(value: Json, schema: Json) -> Json:

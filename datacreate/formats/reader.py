@@ -17,7 +17,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -72,8 +71,7 @@ class RowFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.untyped = False  # CSV: all values are texts
-        self._data = path
-        self._open: Callable[[], BinaryIO] = lambda: self._data.open("rb")
+        self._data, self._is_compressed = path, False
         with self._one_line_errors():
             self._rows = self._rows_of_folder() if path.is_dir() else self._rows_of_file()
 
@@ -101,8 +99,7 @@ class RowFile:
         with self._one_line_errors():
             for path in sorted(self.path.glob("*.arrow")) if self.path.is_dir() else [self._data]:
                 with path.open("rb") as file:
-                    for part in iter(lambda: file.read(_CHUNK), b""):
-                        hashed.update(part)
+                    hashlib.file_digest(file, lambda: hashed)
         return hashed.hexdigest()
 
     @contextmanager
@@ -123,11 +120,11 @@ class RowFile:
         if not self.path.is_file():
             self._copy(self.path.open("rb"))
         head = self._head()
-        if is_compressed := head.startswith(b"\x1f\x8b"):
-            self._open = cast(Callable[[], BinaryIO], partial(gzip.open, self._data))
+        if head.startswith(b"\x1f\x8b"):
+            self._is_compressed = True
             head = self._head()
         if head.startswith(b"PAR1"):
-            if is_compressed:  # Parquet needs a file with random access
+            if self._is_compressed:  # Parquet needs a file with random access
                 self._copy(self._open())
             return self._parquet
         if head.startswith(_UTF16) or max(head[::2].count(0), head[1::2].count(0)) > len(head) / 4:
@@ -145,6 +142,9 @@ class RowFile:
             return lambda: _table(self._lines(), delimiter)
         return self._documents if start.startswith(b"[") or self._spans_lines() else self._json_lines
 
+    def _open(self) -> BinaryIO:
+        return cast(BinaryIO, gzip.open(self._data)) if self._is_compressed else self._data.open("rb")
+
     def _head(self) -> bytes:
         with self._open() as file:
             return file.read(_CHUNK)
@@ -155,8 +155,7 @@ class RowFile:
         with source:
             shutil.copyfileobj(source, self._temporary)
         self._temporary.flush()
-        self._data = Path(self._temporary.name)
-        self._open = lambda: self._data.open("rb")
+        self._data, self._is_compressed = Path(self._temporary.name), False
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """Only "\\n" ends a line: JSON strings may hold U+2028 and similar."""
@@ -223,13 +222,10 @@ def decoded(content: bytes, line: int = 1) -> str:
     except UnicodeDecodeError as error:
         line += content.count(b"\n", 0, error.start)
         wrong = content[content.rfind(b"\n", 0, error.start) + 1 :].partition(b"\n")[0]
-    remedy = "convert it with `iconv -f {} -t UTF-8`"
-    if 3 * sum(byte > 127 for byte in wrong) > len(wrong):
-        raise ValueError(
-            f"line {line}: not UTF-8; {remedy.format('ENCODING')} (`file -i` guesses the encoding)"
-        )
-    likely = remedy.format("WINDOWS-1252")
-    raise ValueError(f"line {line}: not UTF-8, probably Latin-1 (Windows-1252); {likely}")
+    is_latin = 3 * sum(byte > 127 for byte in wrong) <= len(wrong)
+    why = ", probably Latin-1 (Windows-1252)" if is_latin else " (`file -i` guesses the encoding)"
+    encoding = "WINDOWS-1252" if is_latin else "ENCODING"
+    raise ValueError(f"line {line}: not UTF-8{why}; convert it with `iconv -f {encoding} -t UTF-8`")
 
 
 def has_rows(path: Path) -> bool:
@@ -261,10 +257,8 @@ def _objects_in(text: str) -> Iterator[RawRow]:
         return cast(re.Match[str], _SPACE.match(text, at)).end()
 
     decode, line, counted = json.JSONDecoder(parse_int=parse_integer).raw_decode, 1, 0
-    at = skip(0)
-    in_array = text.startswith("[", at)
-    if in_array:
-        at = skip(at + 1)
+    in_array = text.startswith("[", skip(0))
+    at = skip(skip(0) + in_array)
     while at < len(text) and not (in_array and text[at] == "]"):
         line, counted = line + text.count("\n", counted, at), at
         try:
@@ -297,9 +291,7 @@ def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]
         if header == ["sep=", ""]:  # Excel's first line
             header = [name.strip() for name in next(filter(None, reader), [])]
         if "" in header or len(set(header)) < len(header):
-            raise ValueError(
-                "line 1: a column has no name, or the name of another; name each in the first line"
-            )
+            raise ValueError("line 1: a column has no name, or the name of another; name each there")
         number = reader.line_num + 1
         for cells in reader:
             if cells and len(cells) != len(header):
@@ -357,8 +349,7 @@ def typed(row: RawRow, schema: Schema) -> RawRow:
 def load_examples(path: Path, limit: int | None = None, schema: Schema | None = None) -> list[Example]:
     """The formatting examples in a file: its first `limit` rows, or at most one more than MAX_EXAMPLES.
 
-    `schema` gives the texts of a table their types. Raises ExampleError, naming the line. Of a large file no more is
-    read than the rows that are used.
+    `schema` gives the texts of a table their types. Raises ExampleError, naming the line.
     """
     try:
         file = RowFile(path)

@@ -40,14 +40,13 @@ _ANY: dict[str, Json] = {"type": ["string", "number", "boolean", "null", "array"
 def build_response_schema(encoding: PromptEncoding, count: int, labels: Sequence[Json] | None) -> str:
     """The schema of a response as compact JSON: an array of `count` examples.
 
-    `labels` has one label per example, which becomes a constant of that item. Equal arguments give equal strings, so
-    that an engine compiles each grammar once.
+    `labels` has one label per example, which becomes a constant of that item.
     """
     if labels is None:
         items = {"type": "array", "items": item_schema(encoding), "minItems": count, "maxItems": count}
     else:
         items = _tuple([item_schema(encoding, [label]) for label in labels])
-    # Models write properties in the order of the schema, so keys are not sorted.
+    # Keys are not sorted: models write properties in this order. Equal schemas give equal texts, to be compiled once.
     return json.dumps(items, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -58,10 +57,8 @@ def item_schema(encoding: PromptEncoding, labels: Sequence[Json] = ()) -> dict[s
     if labels and answer:
         schema = with_field(schema, answer, {"const": labels[0]})
         if call:
-            calls = schema_at(schema, call)
-            fitting = [
-                part for part in calls["anyOf"] if part["properties"][answer[-1]]["const"] == labels[0]
-            ]
+            calls, name = schema_at(schema, call), answer[-1]
+            fitting = [part for part in calls["anyOf"] if part["properties"][name]["const"] == labels[0]]
             schema = with_field(schema, call, {**calls, "anyOf": fitting})
     parts = {name: grammar_schema(part) for name, part in schema["properties"].items()}
     if encoding.is_bare:

@@ -45,9 +45,10 @@ class Roles:
 
     def named(self) -> dict[str, str]:
         """The roles that have a field, with dotted paths for messages."""
-        lists = {role: ", ".join(map(dotted, getattr(self, role))) for role in LIST_ROLES}
-        named = {**lists, **{role: dotted(path) for role, path in self.single().items()}}
-        return {role: named[role] for role in vars(self) if named.get(role)}
+        found = {
+            role: paths if role in LIST_ROLES else [paths] for role, paths in vars(self).items() if paths
+        }
+        return {role: ", ".join(map(dotted, paths)) for role, paths in found.items()}
 
     def document(self) -> dict[str, Json]:
         """The roles as a format file writes them."""
@@ -124,8 +125,6 @@ def draw_balanced(
 
 @dataclass(frozen=True)
 class Answers:
-    """The possible answers of the examples of a format."""
-
     roles: Roles
     labels: tuple[Json, ...] | None  # fixed for all examples
     own_options: bool  # whether each example has its own options

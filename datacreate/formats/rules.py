@@ -25,8 +25,6 @@ from datacreate.formats.text_normalization import normalize_text
 
 
 class Rule(StrEnum):
-    """A condition between the fields of one example."""
-
     ANSWER_IN_OPTIONS = "answer_in_options"
     ANSWER_IN_CONTEXT = "answer_in_context"
     OPTIONS_DIFFER = "options_differ"
@@ -142,20 +140,16 @@ def turns_schema(schema: Schema, turns: Turns) -> Schema:
 
 
 def call_schema(tools: Sequence[Mapping[str, Json]]) -> Schema:
-    """The schema of a call of one of the tools, one branch for each. Raises FormatError for unusable parameters.
-
-    A grammar requires all properties, so that a function with optional arguments has a second variant without them.
-    """
+    """The schema of a call of one of the tools, one branch for each. Raises FormatError for unusable parameters."""
     variants = []
     for name, parameters in _parameters(tools).items():
-        exact = resolve({"properties": {"arguments": parameters}}, f"the tool {name}")["properties"][
-            "arguments"
-        ]
-        required = {
-            key: part for key, part in exact.get("properties", {}).items() if key in exact.get("required", ())
-        }
+        resolved = resolve({"properties": {"arguments": parameters}}, f"the tool {name}")
+        exact = resolved["properties"]["arguments"]
+        every = exact.get("properties", {})
+        required = {key: part for key, part in every.items() if key in exact.get("required", ())}
+        # A grammar requires all properties: optional arguments need a second variant, without them.
         least = {**exact, "properties": required, "additionalProperties": False}
-        for arguments in [least, exact] if required != exact.get("properties", {}) else [exact]:
+        for arguments in [least, exact] if required != every else [exact]:
             parts: dict[str, Json] = {"name": {"const": name}, "arguments": arguments}
             variants.append({"properties": parts})
     parts = {"name": {"enum": list(_parameters(tools))}, "arguments": {"type": "object"}}
@@ -166,13 +160,9 @@ def call_schema(tools: Sequence[Mapping[str, Json]]) -> Schema:
 def call_fits(call: Mapping[str, Json], tools: Sequence[Mapping[str, Json]]) -> bool:
     """Whether a call names one of the tools, and its arguments are valid under the tool's parameters."""
     parameters = _parameters(tools).get(call["name"])
-    return parameters is not None and _arguments_are_valid(canonical_json(parameters), call["arguments"])
-
-
-def _arguments_are_valid(parameters: str, arguments: Json) -> bool:
-    validator = _validator(parameters)
+    validator = _validator(canonical_json(parameters)) if parameters is not None else None
     try:
-        return validator is not None and validator.is_valid(arguments)
+        return validator is not None and validator.is_valid(call["arguments"])
     except Unresolvable:
         return False
 

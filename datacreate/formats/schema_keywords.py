@@ -92,8 +92,7 @@ for _name, _pattern in _PATTERNS.items():
 def resolve(document: Mapping[str, Json], name: str) -> dict[str, Json]:
     """The schema with each `$ref` replaced by its definition, without `$defs`.
 
-    Raises FormatError with the location of an unsupported keyword or format, of a recursive reference, and of one that
-    is not to `#/$defs`. Nothing is downloaded.
+    Raises FormatError with the location of what cannot be used. Nothing is downloaded.
     """
     definitions = document.get("$defs", {})
 
@@ -141,9 +140,8 @@ def describe_error(error: ValidationError) -> str:
         allowed = [wanted] if error.validator == "const" else schema["enum"]
         return f"{_shown([error.instance])}, expected {_shown(allowed)}"
     if error.validator == "type":
-        return (
-            f"{_shown([error.instance])}, expected {_words(wanted if isinstance(wanted, list) else [wanted])}"
-        )
+        types = wanted if isinstance(wanted, list) else [wanted]
+        return f"{_shown([error.instance])}, expected {_words(types)}"
     return " ".join(error.message.split())
 
 

@@ -186,8 +186,7 @@ def may_have_text(schema: Json) -> bool:
 def normalize_values(value: Json, schema: Json) -> Json:
     """The value with numbers as an enumeration of the schema writes them (4.0 for 4), and texts without outer space.
 
-    Engines write the shorter form of a number. Labels are counted by their JSON text. The first of several lines keeps
-    its indentation.
+    The first of several lines keeps its indentation.
     """
     if not isinstance(schema, dict):
         return value
@@ -211,10 +210,7 @@ def normalize_values(value: Json, schema: Json) -> Json:
 def specialize_schema(
     schema: Schema, values: Sequence[Json], path: FieldPath, options: FieldPath | None
 ) -> Schema:
-    """The schema of a field, specialized to its values in the formatting examples.
-
-    It decides whether the field is null, removes fields that the examples lack, and fixes the number of options.
-    """
+    """The schema of a field, specialized to its values in the formatting examples: nulls, fields, number of options."""
     if all(value is None for value in values):
         return without_null(schema, {"type": "null"})
     if None not in values:

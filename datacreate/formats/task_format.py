@@ -39,11 +39,11 @@ from datacreate.formats.example import (
     value_at,
     values_in,
 )
-from datacreate.formats.infer_checks import check_alike
 from datacreate.formats.roles import LIST_ROLES, ROLES_SCHEMA, Answers, Roles, codes, first_code
 from datacreate.formats.rules import (
     ROLES_OF_RULE,
     Rule,
+    as_messages,
     call_schema,
     prompt_texts,
     rule_holds,
@@ -85,10 +85,7 @@ _EXTENSION = {
 
 @dataclass(frozen=True)
 class TaskFormat:
-    """The schema of an example and the roles of its fields; `bind` specializes it to the formatting example.
-
-    Fields are written in the order of `properties`.
-    """
+    """The schema of an example and the roles of its fields; `bind` specializes it to the formatting example."""
 
     name: str
     schema: Mapping[str, Json]
@@ -145,10 +142,7 @@ class TaskFormat:
 
     def _texts(self, path: FieldPath, values: Mapping[str, Json]) -> list[str]:
         """The texts of an input; the values of an input without free text, such as a number, count as texts."""
-        value = value_at(values, path)
-        if path in self._plain_inputs and isinstance(value, str):
-            return [value]
-        schema = schema_at(self.schema, path)
+        value, schema = value_at(values, path), schema_at(self.schema, path)
         if is_constant(schema) or value is None:
             return []
         if path == self.roles.turns:
@@ -156,15 +150,6 @@ class TaskFormat:
         if self.roles.tags and path == self.roles.inputs[0]:
             return [" ".join(map(str, value))]
         return free_texts(value, schema) if may_have_text(schema) else values_in(value)
-
-    @cached_property
-    def _plain_inputs(self) -> frozenset[FieldPath]:
-        """The inputs that are one text: most are, and need no look at the schema of each example."""
-        paths = (path for path in self.roles.inputs if path != self.roles.turns and not self.roles.tags)
-        schemas = {path: schema_at(self.schema, path) for path in paths}
-        return frozenset(
-            p for p, part in schemas.items() if part.get("type") == "string" and may_have_text(part)
-        )
 
     @cached_property
     def passage_field(self) -> FieldPath | None:
@@ -182,10 +167,8 @@ class TaskFormat:
         return [text for path in paths for text in self._texts(path, values)]
 
     def input_texts(self, values: Mapping[str, Json]) -> tuple[str, ...]:
-        """What makes an example different from others: filters and similarity compare these texts.
-
-        These are the texts of all inputs, the passage last. If the example has none, they are all its values that are
-        not constant.
+        """What filters and similarity compare: the texts of all inputs, the passage last; without texts, all values
+        that are not constant.
         """
         texts = self.texts_beside_passage(values)
         if self.passage_field and (passage := self._texts(self.passage_field, values)):
@@ -226,8 +209,9 @@ class TaskFormat:
         start = example.where
         if error is not None:
             at = dotted(tuple(map(str, error.absolute_path))) or "the example"
-            remedy = "change the example or the format"
-            raise ExampleError(f"{start}{at}: {describe_error(error)[:200]} (format {self.name}); {remedy}")
+            raise ExampleError(
+                f"{start}{at}: {describe_error(error)[:200]} (format {self.name}); change the example or the format"
+            )
         for rule in sorted(self.rules):
             for path in (self.roles.single().get(role) for role in ROLES_OF_RULE[rule]):
                 if path and not has_field(example.values, path):
@@ -238,10 +222,7 @@ class TaskFormat:
 
 
 def load_format(name_or_path: str) -> TaskFormat:
-    """A shipped format by name, a format from a JSON file, or that of a run from its config.json; not yet bound.
-
-    Raises FormatError.
-    """
+    """A shipped format by name, that of a JSON file, or of a run's config.json; not yet bound. Raises FormatError."""
     path = Path(name_or_path)
     if path.suffix != ".json" and not path.is_file():
         path = shipped("schemas", f"{name_or_path}.json")
@@ -256,17 +237,13 @@ def load_format(name_or_path: str) -> TaskFormat:
         raise FormatError(f"{path}: cannot be read as JSON ({error}); fix the file") from None
     if isinstance(document, dict) and isinstance(spec := document.get("spec"), dict):
         document = spec.get("format")
-    name = document.get("title", path.stem) if isinstance(document, dict) else path.stem
-    return read_format(document, name)
+    return read_format(document, path.stem)
 
 
-def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
-    """A format from its document, not yet bound.
-
-    Raises FormatError with the location if the document is not the schema of an object, names a field that does not
-    exist, or uses an unsupported keyword.
-    """
+def read_format(document: Mapping[str, Json], name: str = "format") -> TaskFormat:
+    """A format from its document, not yet bound; `name`: that of one without a title. Raises FormatError."""
     is_object = isinstance(document, Mapping) and document.get("type", "object") == "object"
+    name = str(document.get("title", name)) if is_object else name
     if not is_object or not isinstance(document.get("properties"), Mapping):
         raise FormatError(f"{name}: not the JSON Schema of an object; start from `datacreate schema infer`")
     try:
@@ -337,9 +314,9 @@ def bind(
 ) -> TaskFormat:
     """The format, specialized to the formatting example: its fields, nulls, number of options, turns and tools.
 
-    `turns`: of a conversation, if not as many as the example has. `others`: further formatting examples with the same
-    fields; a field that is null in some of them may be null. Raises UsageError for another format, ExampleError if an
-    example has unknown fields, is invalid or unlike the first, or if there are only constant fields.
+    `turns`: of a conversation, if not as many as the example has. `others`: further formatting examples; a field that
+    is null in some of them may be null. Raises UsageError for turns of another format, ExampleError for an example that
+    does not fit.
     """
     properties, name = format.schema["properties"], format.name
     for each in (example, *others):
@@ -347,11 +324,31 @@ def bind(
             problem = f"the field {unknown[0]} is not in the format {name}; add it or drop it"
             raise ExampleError(f"{each.where}{problem}")
         format.check(each)
-        check_alike(format.roles, each, example)
+        _check_alike(format.roles, each, example)
     bound = specialize(format, example.values, turns, [each.values for each in others])
     if all(map(is_constant, bound.schema["properties"].values())):
         raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
     return bound
+
+
+def _check_alike(roles: Roles, example: Example, first: Example) -> None:
+    """Raises ExampleError for another number of options, other keys, tools, or another start of a conversation."""
+
+    def form(values: Mapping[str, Json]) -> dict[FieldPath | None, Json]:
+        turns = value_at(values, roles.turns)
+        return {
+            roles.options: len(value_at(values, roles.options) or ()),
+            roles.turns: turns and as_messages(turns)[0]["role"],
+            **{path: value_at(values, path) for path in (roles.keys, roles.tools)},
+        }
+
+    wanted = form(first.values)
+    for path, value in form(example.values).items():
+        if path and value != wanted[path]:
+            raise ExampleError(
+                f"{example.where}{dotted(path)}: all examples need the same number of options with the same letters, "
+                "the same tools, and the same first message; make them alike"
+            )
 
 
 Values = Mapping[str, Json]

@@ -1,8 +1,7 @@
 """Parses a completion into valid examples and rejects, and lists the reasons for which an example is rejected.
 
-`parse_completion` extracts the JSON array and reads its items; a truncated array still yields its complete items.
 `validate_example` checks what the grammar does not ensure: all keywords with `jsonschema`, the text itself (blank,
-control characters, placeholders), and the rules between fields.
+control characters), and the rules between fields.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
@@ -116,6 +115,31 @@ class Candidate:
             passage_id = hashlib.sha256(passage.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         return cls(Example(values), inputs, key, format.compared_text(values), passage, passage_id)
 
+    def reject(self, reason: Reason, detail: str = "") -> Reject:
+        """A reject of this example."""
+        return Reject(reason, shorten(self.example.values), detail)
+
+
+class CopyChecks:
+    """Finds examples that copy what they were shown, except as a formatting example itself does."""
+
+    def __init__(self, roots: Iterable[Mapping[str, Json]], format: TaskFormat) -> None:
+        self._format = format
+        candidates = [Candidate.of(values, format) for values in roots]
+        self.root_keys = {root.key for root in candidates}
+        self._answer_may_repeat_input = any(answer_repeats_input(root, format) for root in candidates)
+        self._input_may_copy_passage = any(map(copies_passage, candidates))
+
+    def find(self, candidate: Candidate, shown: Collection[str]) -> Reject | None:
+        """Why a valid example is rejected; `shown` are the keys of the examples in its prompt."""
+        if candidate.key in shown:
+            return candidate.reject(Reason.COPIED_EXAMPLE)
+        if not self._answer_may_repeat_input and answer_repeats_input(candidate, self._format):
+            return candidate.reject(Reason.ANSWER_REPEATS_INPUT)
+        if not self._input_may_copy_passage and copies_passage(candidate):
+            return candidate.reject(Reason.COPIED_EXAMPLE, "a part of the passage")
+        return None
+
 
 def parse_completion(
     text: str,
@@ -128,8 +152,8 @@ def parse_completion(
 ) -> list[Candidate | Reject]:
     """The items of a completion in order, each a valid candidate or a reject.
 
-    `count`: number of examples requested. `truncated`: generation stopped at max_tokens. `keep_complete_items`:
-    of an incomplete array. `longest_text`: most characters of a text; the server ended a longer one.
+    `truncated`: generation stopped at max_tokens. `keep_complete_items`: of an incomplete array. `longest_text`: most
+    characters of a text; the server ended a longer one.
     """
     if not text.strip():
         return [Reject(Reason.NO_RESPONSE, "")]
@@ -137,7 +161,10 @@ def parse_completion(
     incomplete = Reject(Reason.TRUNCATED if truncated else Reason.INVALID_JSON, shorten(text))
     if not body.startswith("["):
         return [incomplete]
-    items, complete = _parse_array(body)
+    try:
+        items, complete = _DECODER.raw_decode(body)[0], True
+    except (ValueError, RecursionError):
+        items, complete = list(_complete_items(body)), False
     results: list[Candidate | Reject] = []
     if complete or keep_complete_items:
         results += [parse_item(item, encoding, longest_text) for item in items[:count]]
@@ -169,16 +196,8 @@ def _most_characters(value: Json) -> int:
     return max(map(_most_characters, parts), default=0)
 
 
-def _parse_array(body: str) -> tuple[list[Json], bool]:
-    """The items of a JSON array, and whether the array is complete."""
-    try:
-        value, _ = _DECODER.raw_decode(body)
-        return value, True
-    except (ValueError, RecursionError):
-        return list(_complete_items(body)), False
-
-
 def _complete_items(body: str) -> Iterator[Json]:
+    """The items of an array that is cut or wrong, as far as they are complete."""
     position = 1
     while start := _BEFORE_ITEM.match(body, position):
         try:
@@ -202,8 +221,7 @@ def validate_example(
 ) -> Candidate | Reject:
     """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
 
-    Used for what a model writes and for rows of files. With `allow_empty`, texts may be empty, but not all inputs
-    beside the passage.
+    With `allow_empty`, texts may be empty, but not all inputs beside the passage.
     """
     if not format.roles.answer_start:  # outer spaces also count
         values = normalize_values(values, format.schema)
@@ -219,14 +237,9 @@ def validate_example(
 def answer_repeats_input(candidate: Candidate, format: TaskFormat) -> bool:
     """Whether the answer is one of the inputs after normalization: an answer in words, no label, option or number."""
     answer = value_at(candidate.example.values, format.roles.answer)
-    if (
-        format.labels
-        or format.roles.options
-        or not isinstance(answer, str)
-        or not any(map(str.isalpha, answer))
-    ):
+    if format.labels or format.roles.options or not isinstance(answer, str):
         return False
-    return normalize_text(answer) in map(normalize_text, candidate.inputs)
+    return any(map(str.isalpha, answer)) and normalize_text(answer) in map(normalize_text, candidate.inputs)
 
 
 def copies_passage(candidate: Candidate) -> bool:
@@ -263,8 +276,7 @@ def _checked(
 def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reason, str]:
     """Which keyword an invalid example violates, and whether the grammar enforces it."""
     error = best_match(format.validator.iter_errors(values))
-    if error is None:  # impossible: the example is invalid
-        return Reason.SCHEMA_VIOLATION, ""
+    assert error is not None, "the example is invalid"
     keyword, path = str(error.validator), list(map(str, error.absolute_schema_path))
     location = dotted(tuple(map(str, error.absolute_path))) or "the example"
     if keyword in GRAMMAR_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):

@@ -61,7 +61,6 @@ class Dialog(ModalScreen[object]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
 
     def fault(self, text: str) -> None:
-        """Show why the dialog stays open."""
         self.query_one(".fault", Static).update(Text(printable(text)))
 
 
@@ -70,15 +69,9 @@ class RejectDialog(Dialog):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(can_focus=False):
-            lines = [f"  {number}  {reason}" for number, reason in enumerate(REASONS, 1)]
-            text = [
-                "Why is the row rejected?",
-                "",
-                *lines,
-                "",
-                "A digit or your own words, then Enter; Esc goes back.",
-            ]
-            yield Static(Text("\n".join(text)), markup=False)
+            reasons = "\n".join(f"  {number}  {reason}" for number, reason in enumerate(REASONS, 1))
+            how = "A digit or your own words, then Enter; Esc goes back."
+            yield Static(Text(f"Why is the row rejected?\n\n{reasons}\n\n{how}"), markup=False)
             line = Input(max_length=200, select_on_focus=False, compact=True)
             line.cursor_blink = False  # nothing is sent while nothing is pressed
             yield line
@@ -119,9 +112,7 @@ class EditDialog(Dialog):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(can_focus=False):
-            yield Static(
-                Text("Ctrl+S or F2 saves, Esc goes back, Tab moves to the next field."), markup=False
-            )
+            yield Static("Ctrl+S or F2 saves, Esc goes back, Tab moves to the next field.", markup=False)
             yield Static("", classes="fault", markup=False)
             for name in self._names:
                 yield Static(Text(f"\n{printable(name)}", style="bold"), markup=False)
@@ -204,25 +195,23 @@ class ReviewApp(App[None]):
 
     def _show(self, message: str = "") -> None:
         row = self.current
-        self.query_one("#top", Static).update(
-            Text(printable(self._title()), no_wrap=True, overflow="ellipsis")
-        )
+        title = Text(printable(self._title()), no_wrap=True, overflow="ellipsis")
+        self.query_one("#top", Static).update(title)
         self.query_one("#row", Static).update(self._describe(row) if row else Text(self._end()))
         self.query_one("#message", Static).update(Text(printable(message)))
         self.query_one("#body", VerticalScroll).scroll_home(animate=False)
 
     def _title(self) -> str:
         session, chosen = self._session, self._selection
-        review = session.stats.review
         parts = [
+            session.directory.path.name,
+            self._sample is not None and f"random sample of {len(self._sample)}",
             f"{len(self._rows) - self._at} to review",
-            f"{len(review.last)} of {len(session.rows)} decided",
+            f"{len(session.stats.review.last)} of {len(session.rows)} decided",
+            chosen.label and f"label {chosen.label}",
+            chosen.flag and f"flag {chosen.flag}",
         ]
-        if self._sample is not None:
-            parts.insert(0, f"random sample of {len(self._sample)}")
-        shown = {"label": chosen.label, "flag": chosen.flag}
-        parts += [f"{name} {value}" for name, value in shown.items() if value is not None]
-        return " · ".join([session.directory.path.name, *parts])
+        return " · ".join(part for part in parts if part)
 
     def _end(self) -> str:
         left = sum(row.decision is None for row in (self._sample or self._session.select(self._selection)))

@@ -25,8 +25,6 @@ FLAGS = {
 
 @dataclass
 class ReviewRow:
-    """A row of the run, as it is now."""
-
     number: int
     commit: Commit  # that accepted it
     values: dict[str, Json]  # of a rejected row those that it had

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints import resolve
@@ -23,14 +22,7 @@ from datacreate.errors import DatacreateError, UsageError
 from datacreate.filters.base import Filter, FilterInputs
 from datacreate.filters.registry import make_filters
 from datacreate.formats.example import Example, Json, value_at
-from datacreate.formats.validate import (
-    Candidate,
-    Reason,
-    Reject,
-    answer_repeats_input,
-    copies_passage,
-    validate_example,
-)
+from datacreate.formats.validate import Candidate, CopyChecks, Reject, validate_example
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.quotas import RunQuotas
@@ -48,18 +40,6 @@ class Refused(DatacreateError):
     """A decision that cannot be made, with the reason."""
 
 
-def _add_if_possible(quotas: RunQuotas, label: Json, attributes: Mapping[str, str]) -> None:
-    """Count a row that enters the set. Raises Refused if it has all rows of this label or these values."""
-    if not quotas.attributes.missing or quotas.attributes.full(attributes):
-        raise Refused("a new row has its place; it cannot come back")
-    if quotas.label_is_full(label):
-        raise Refused(
-            f"the set has as many rows with the label {label} as it may have; reject this row, and create writes "
-            "another one"
-        )
-    quotas.add(label, attributes)
-
-
 @contextmanager
 def reviewing(
     directory: RunDirectory,
@@ -69,9 +49,8 @@ def reviewing(
 ) -> Iterator[ReviewSession]:
     """Review a run in this block; its directory is locked. Afterwards its files follow the decisions.
 
-    `embedder` replaces the embedding model, with which edited rows are compared if the run has `--semantic`.
-    Raises UsageError if it is no run, RunError or LogDamaged if it is damaged, RunLocked if another process writes it,
-    StorageError if it cannot be written.
+    `embedder` replaces the embedding model of `--semantic`. Raises UsageError if it is no run, RunError or LogDamaged
+    if it is damaged, RunLocked if another process writes it, StorageError if it cannot be written.
     """
     directory.read_config()  # before the lock, which would create the folder
     with directory.locked(notify) as lock:
@@ -94,22 +73,20 @@ class ReviewSession:
         self._lock = lock
         self._embedder = embedder
         self.rows: list[ReviewRow] = []  # in order of their numbers, from 1
+        spec = self.config.spec
+        self._copies = CopyChecks(spec.examples, self.format)
         self._filters: list[Filter] | None = None
         # What the filters have to know, in order: values and row number, 0 without one.
         self._passed: list[list[Any]] = []
         self._parents: dict[str, dict[str, Json]] = {}  # by id, as far as they were looked for in `_shown`
-        spec = self.config.spec
+        self._shown = chain(spec.examples, (values for values, _ in self._passed))  # in prompts
         self.stats = RunStats.of(spec, self.format)
         self._quotas = RunQuotas.of(spec, self.format, self.config.count)
-        self._changed = not directory.is_reviewed()  # a review was killed
+        self._changed = not directory.is_up_to_date()  # a review was killed
         self._checksum = first_checksum(self.config.run_id)
         self._log: LogWriter | None = None
-        self._read_log()
-
-    def _read_log(self) -> None:
-        waiting: dict[int, int] = {}  # request -> index of its first waiting example in `_passed`
-        commits: list[Commit] = []
-        for line in self.directory.log(self.config.run_id):
+        waiting: dict[int, list[list[Any]]] = {}  # request -> its examples in `_passed`
+        for line in directory.log(self.config.run_id):
             record, self._checksum = line.record, line.checksum
             if isinstance(record, Decision):
                 self._apply(record)
@@ -117,35 +94,30 @@ class ReviewSession:
             self.stats.add_record(record)
             if isinstance(record, Commit):
                 self._add_rows(record, waiting)
-                commits.append(record)
-        texts = (values for commit in commits for values in commit.passed)
-        self._shown = chain(self.config.spec.examples, texts)  # in prompts
-        if check := self.stats.label_noise_check:
-            for row in self.rows:
-                if row.probabilities is not None:
-                    row.probabilities = check.calibrated(row.probabilities)
+        for row in self.rows:
+            if row.probabilities is not None:
+                row.probabilities = self.stats.calibrated(row.probabilities)
 
-    def _add_rows(self, commit: Commit, waiting: dict[int, int]) -> None:
-        first, indices = len(self.rows) + 1, [i for i, each in enumerate(commit.scored) if each.accepted]
+    def _add_rows(self, commit: Commit, waiting: dict[int, list[list[Any]]]) -> None:
+        if commit.released:
+            passed = waiting.pop(commit.request)
+        else:
+            passed = [[values, 0] for values in commit.passed]
+            self._passed += passed
+        if commit.waiting:
+            waiting[commit.request] = passed
+        accepted = [index for index, scored in enumerate(commit.scored) if scored.accepted]
         for position, values in enumerate(commit.accepted):
             row = ReviewRow(len(self.rows) + 1, commit, values)
             if commit.scored:
-                scored = commit.scored[indices[position]]
+                scored = commit.scored[accepted[position]]
                 row.assigned, row.probabilities = scored.assigned, scored.probabilities
             self.rows.append(row)
             self._quotas.add(self._label(values), commit.attributes)
-        if commit.released:
-            begin = waiting[commit.request]
-            for number, (index, values) in enumerate(zip(indices, commit.accepted, strict=True), first):
-                self._passed[begin + index][1] = number
-                before = self._passed[begin + index][0]
-                if values != before and self._candidate(values).key != self._candidate(before).key:
-                    self._passed.append([values, number])
-        elif commit.waiting:
-            waiting[commit.request] = len(self._passed)
-            self._passed += [[values, 0] for values in commit.waiting]
-        else:
-            self._passed += [[values, number] for number, values in enumerate(commit.accepted, first)]
+            entry = passed[accepted[position] if commit.released else position]
+            entry[1] = row.number
+            if values != entry[0] and self._candidate(values).key != self._candidate(entry[0]).key:
+                self._passed.append([values, row.number])  # the verifier gave it another label
 
     def _candidate(self, values: dict[str, Json]) -> Candidate:
         return Candidate.of(values, self.format)
@@ -154,7 +126,6 @@ class ReviewSession:
         return value_at(values, self.format.roles.answer)
 
     def _apply(self, decision: Decision) -> None:
-        """Update everything in memory with a decision."""
         self.stats.decide(decision)
         row = self.rows[decision.row - 1]
         row.decision = decision
@@ -220,13 +191,12 @@ class ReviewSession:
         for row in (change.row for change in changes if change.moves and change.row.in_set):
             quotas.remove(self._label(row.values), row.commit.attributes)
 
-        def is_new(change: Change) -> tuple[bool, bool]:
-            """Rows that keep their place come first, so that the message names one that needs another."""
+        def needs_place(change: Change) -> tuple[bool, bool]:
             label = self._label(change.values or change.row.values)
             return not change.row.in_set, label != self._label(change.row.values)
 
         made: dict[int, Decision | Refused] = {}
-        for change in sorted(changes, key=is_new):
+        for change in sorted(changes, key=needs_place):  # so that rows that keep their place are not refused
             row, values = change.row, None if change.verdict == "reject" else change.row.values
             try:
                 if change.verdict == "edit":
@@ -234,7 +204,7 @@ class ReviewSession:
                     if len(changes) > 1:  # compare the next ones with it
                         self._add_to_filters(values, row.number)
                 if values and change.moves:
-                    _add_if_possible(quotas, self._label(values), row.commit.attributes)
+                    _take_place(quotas, self._label(values), row.commit.attributes)
                 made[row.number] = self._decision(change, values)
             except DatacreateError as error:
                 made[row.number] = Refused(f"row {row.number}: {error}")
@@ -272,34 +242,27 @@ class ReviewSession:
         self._changed = True
 
     def _validated(self, change: Change) -> dict[str, Json]:
-        """The values of an edited row, checked like those that a model writes. Raises Refused, and what the filters
-        raise."""
-        row, format, spec = change.row, self.format, self.config.spec
+        """The values of an edited row, checked like those that a model writes. Raises Refused."""
+        row, format = change.row, self.format
         assert change.values is not None, "an edit has values"
         found = validate_example(change.values, format)
-        if isinstance(found, Candidate):
-            found = find_length_error(found, row.commit.attributes, spec.attributes) or found
         if isinstance(found, Reject):
-            raise Refused(f"{_words(found.reason)}{found.detail and f' ({found.detail})'}")
+            raise _refused(found)
         values = dict(found.example.values)
         passage = format.roles.context if format.context_is_given else None
         if value_at(values, passage) != value_at(row.values, passage):
             raise Refused("the passage is that of a document; edit the other fields")
         if example_line(values) == example_line(row.values):
             raise Refused("nothing is edited; change a field, or accept the row")
-        roots, parent = [self._candidate(root) for root in spec.examples], self.parent(row)
-        if found.key in {each.key for each in [*roots, *([self._candidate(parent)] if parent else [])]}:
-            raise Refused("copies the example that the model was shown")
-        if answer_repeats_input(found, format) and not any(
-            answer_repeats_input(each, format) for each in roots
-        ):
-            raise Refused("the answer repeats an input")
-        if copies_passage(found) and not any(map(copies_passage, roots)):
-            raise Refused("copies a part of the passage")
+        parent = self.parent(row)
+        shown = self._copies.root_keys | ({self._candidate(parent).key} if parent else set())
+        reject = find_length_error(found, row.commit.attributes, self.config.spec.attributes)
+        if reject := reject or self._copies.find(found, shown):
+            raise _refused(reject)
         if found.key != self._candidate(row.values).key:  # else only the answer is edited
             for each in self._all_filters():
                 if (detail := each.match(found, row.number)) is not None:
-                    raise Refused(f"{_words(each.reason)} ({detail})")
+                    raise _refused(found.reject(each.reason, detail))
         return values
 
     def _all_filters(self) -> list[Filter]:
@@ -317,14 +280,7 @@ class ReviewSession:
                 roots = [self.format.compared_text(values) for values in spec.examples]
                 roots = roots or [spec.instruction or ""]  # as `RunPlan.text_of`
                 vectors = PassedVectors(self._embedder, self.directory.vectors_path, roots)
-            for ref in spec.compared_with:
-                if not ref.split and not Path(ref.name).exists():
-                    raise Refused(
-                        f"{ref.name}, a file of --decontaminate, is not in this folder, so that an edited text cannot "
-                        "be compared with it; start the review in its folder, or reject the row"
-                    )
-            names = [ref.name for ref in spec.compared_with]
-            test_sets = find_test_sets(names, self.format, spec.compared_with)
+            test_sets = find_test_sets([ref.name for ref in spec.compared_with], self.format)
             if changed := [each.ref.name for each in test_sets if each.ref not in spec.compared_with]:
                 raise Refused(
                     f"{changed[0]}, a test set of --decontaminate, has changed since the run was made; restore it, or "
@@ -339,7 +295,6 @@ class ReviewSession:
         return self._filters
 
     def close(self) -> None:
-        """Close the log."""
         if self._log:
             self._log.close()
 
@@ -356,8 +311,19 @@ class ReviewSession:
             self.directory.write_summary(self.config, self.stats, compute_metrics, notify)
 
 
-def _words(reason: Reason) -> str:
-    return reason.value.replace("_", " ")
+def _take_place(quotas: RunQuotas, label: Json, attributes: Mapping[str, str]) -> None:
+    if not quotas.attributes.missing or quotas.attributes.full(attributes):
+        raise Refused("a new row has its place; it cannot come back")
+    if quotas.label_is_full(label):
+        raise Refused(
+            f"the set has as many rows with the label {label} as it may have; reject this row, and create writes "
+            "another one"
+        )
+    quotas.add(label, attributes)
+
+
+def _refused(reject: Reject) -> Refused:
+    return Refused(reject.reason.value.replace("_", " ") + (f" ({reject.detail})" if reject.detail else ""))
 
 
 def _reviewer() -> str:

@@ -21,7 +21,7 @@ from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify, printable, visible, visible_json
 from datacreate.review.rows import Change, ReviewRow
 from datacreate.review.session import Refused, ReviewSession
-from datacreate.runs.decisions import Verdict
+from datacreate.runs.decisions import Decision, Verdict
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 """A spreadsheet runs a cell that starts with one of these; an apostrophe before it makes it a text."""
@@ -60,9 +60,8 @@ def _is_plain(value: Json) -> bool:
 
 
 def _are_lines(value: Json) -> bool:
-    return (
-        isinstance(value, list) and bool(value) and all(_is_plain(v) and v and "\n" not in v for v in value)
-    )
+    lines = value if isinstance(value, list) else ()
+    return bool(lines) and all(_is_plain(line) and line and "\n" not in line for line in lines)
 
 
 def editable(session: ReviewSession, row: ReviewRow) -> list[str]:
@@ -108,20 +107,24 @@ def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: P
 def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_notify) -> int:
     """Make the decisions in a file of `write_spreadsheet`; returns how many are new.
 
-    All are checked before the first is made. Raises UsageError if one is wrong, after a line for each to `notify`.
+    Raises UsageError if one is wrong, after a line for each to `notify`; none is made then.
     """
     source = RowFile(path)
     changes: dict[int, tuple[int, Change]] = {}  # by row: the line, and what to do
     faults: list[tuple[int, str]] = []
     seen: set[int] = set()
+    needed = ["id", "decision", *(f"field:{name}" for name in session.fields)]
     for raw in source.read():
         if not source.untyped:
             raise UsageError(f"{path}: not a CSV file; give one of --export")
         if raw.error:
             faults.append((raw.number, raw.error))
             continue
-        cells = {name: _cell(value) for name, value in raw.values.items()}
-        if missing := [name for name in _needed(session) if name not in cells]:
+        cells = {
+            name: str(value or "").replace("\r\n", "\n").removeprefix("'")
+            for name, value in raw.values.items()
+        }
+        if missing := [name for name in needed if name not in cells]:
             raise UsageError(
                 f"{path}: no column {missing[0]!r}; give a file of --export with all its columns"
             )
@@ -132,30 +135,21 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
         except ValueError as error:
             faults.append((raw.number, str(error)))
     decisions = session.prepare([change for _, change in changes.values()])
-    faults += [
-        (line, str(found))
-        for (line, _), found in zip(changes.values(), decisions, strict=True)
-        if isinstance(found, Refused)
-    ]
+    made: list[Decision] = []
+    for (line, _), found in zip(changes.values(), decisions, strict=True):
+        if isinstance(found, Refused):
+            faults.append((line, str(found)))
+        else:
+            made.append(found)
     for line, fault in sorted(faults)[:_MOST_FAULTS]:
         notify(f"{path}: line {line}: {fault}")
     if faults:
         raise UsageError(
             f"{path}: nothing was imported; {len(faults)} line(s) are wrong: correct them and import again"
         )
-    made = [found for found in decisions if not isinstance(found, Refused)]
     if made:
         session.commit(made)
     return len(made)
-
-
-def _needed(session: ReviewSession) -> list[str]:
-    return ["id", "decision", *(f"field:{name}" for name in session.fields)]
-
-
-def _cell(value: Json) -> str:
-    text = str(value or "").replace("\r\n", "\n")
-    return text.removeprefix("'")
 
 
 def _row(session: ReviewSession, id: str, seen: set[int]) -> ReviewRow:

@@ -80,15 +80,14 @@ def find_length_error(
 
     `attributes`: the value of each dimension. A context that was given with the request does not count.
     """
-    from datacreate.formats.validate import Reason, Reject, shorten
+    from datacreate.formats.validate import Reason
 
     chosen = (value for each in dimensions for value in each.values if attributes[each.name] == value.name)
     wanted = next((value.words for value in chosen if value.words), None)
     number = len(words(candidate.text, None)) if wanted else 0
     if wanted is None or wanted[0] <= number <= wanted[1]:
         return None
-    detail = f"{number} words, expected {wanted[0]} to {wanted[1]}"
-    return Reject(Reason.WRONG_LENGTH, shorten(candidate.example.values), detail)
+    return candidate.reject(Reason.WRONG_LENGTH, f"{number} words, expected {wanted[0]} to {wanted[1]}")
 
 
 class _Entry(FrozenModel):
@@ -112,18 +111,17 @@ class _Entry(FrozenModel):
 def read_attributes(path: Path) -> Attributes:
     """The dimensions in a YAML file. Raises UsageError, in one line that names the key, if one is wrong."""
     try:
-        return _dimensions(read_yaml(path))
+        document = read_yaml(path)
+        if not isinstance(document, Mapping) or not document:
+            raise UsageError(f"no dimensions; {_HOW}")
+        dimensions = tuple(_dimension(str(name).strip(), entry) for name, entry in document.items())
+        with_words = [each.name for each in dimensions if any(value.words for value in each.values)]
+        if with_words[1:]:
+            raise UsageError(
+                f"{with_words[1]}: {with_words[0]} also has words; give them to one dimension only"
+            )
     except (ValueError, UsageError) as error:
         raise UsageError(f"--attributes {path}: {error}") from None
-
-
-def _dimensions(document: Any) -> Attributes:
-    if not isinstance(document, Mapping) or not document:
-        raise UsageError(f"no dimensions; {_HOW}")
-    dimensions = tuple(_dimension(str(name).strip(), entry) for name, entry in document.items())
-    with_words = [each.name for each in dimensions if any(value.words for value in each.values)]
-    if with_words[1:]:
-        raise UsageError(f"{with_words[1]}: {with_words[0]} also has words; give them to one dimension only")
     return dimensions
 
 

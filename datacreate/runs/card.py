@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
-_SHOWN_EXAMPLES = 3
 
 _DUPLICATES = {"near": "examples that differ in a few words", "semantic": "paraphrases"}
 """Filter -> what may be in the data without it."""
@@ -32,8 +31,7 @@ def dataset_card(
 ) -> str:
     """The card as Markdown; all text from the example, the models and the server is escaped.
 
-    `metrics` as in `dataset_metrics`; None if nothing was measured. `use` as `RunDirectory.write_sources`
-    returns it.
+    `metrics` as in `dataset_metrics`; None if nothing was measured. `use` as `RunDirectory.write_sources` returns it.
     """
     filters, checked = summary["filters"], summary["verification"]
     on = {report["name"] for report in filters if report["on"]}
@@ -47,11 +45,14 @@ def dataset_card(
         size_category=Markup(
             next((name for size, name in _SIZES.items() if summary["accepted"] < size), "n>1M")
         ),
-        weights=_weights(spec.model_sha256),
+        weights=(
+            "known by the name that its server reports; its weights were not checked"
+            if spec.model_sha256.startswith(UNSEEN)
+            else f"weights sha256 {spec.model_sha256[:16]}…"
+        ),
         sampling=json.dumps(spec.sampling),
         examples=[
-            _fenced(json.dumps(each, ensure_ascii=False, indent=2), "json")
-            for each in spec.examples[:_SHOWN_EXAMPLES]
+            _fenced(json.dumps(each, ensure_ascii=False, indent=2), "json") for each in spec.examples[:3]
         ],
         instruction=_fenced(spec.instruction, "text") if spec.instruction else None,
         filters=[_filter(report) for report in filters],
@@ -93,12 +94,6 @@ def _template() -> Template:
         "percent": lambda share: f"{share:.0%}",
     }
     return environment.get_template("card.md.j2")
-
-
-def _weights(sha256: str) -> str:
-    if sha256.startswith(UNSEEN):
-        return "known by the name that its server reports; its weights were not checked"
-    return f"weights sha256 {sha256[:16]}…"
 
 
 def _filter(report: Mapping[str, Any]) -> list[Any]:

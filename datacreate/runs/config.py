@@ -142,8 +142,6 @@ class AuxiliaryModels(Settings):
 
 
 class GeneratorOptions(Settings):
-    """The models that write the examples."""
-
     model: str | tuple[str, ...] = setting(
         "Generator, the model that writes: preset (see `models list`), Hub id (org/name), folder or GGUF file; "
         "several share the requests.",
@@ -158,7 +156,6 @@ class GeneratorOptions(Settings):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The names or paths of the generators."""
         return (self.model,) if isinstance(self.model, str) else self.model
 
 
@@ -249,12 +246,9 @@ class CreateConfig(
 
             values = values | {"count": find_benchmark(benchmark).rows["train"]}
         if values.get("run_dir") is None:
-            strategy = values.get("strategy")
-            how = (
-                strategy
-                if strategy not in (None, AUTO)
-                else values.get("recipe") or cls.model_fields["recipe"].default
-            )
+            how = values.get("strategy")
+            if how in (None, AUTO):
+                how = values.get("recipe") or cls.model_fields["recipe"].default
             values = values | {"run_dir": Path("runs", f"{_run_name(values)}-{how}")}
         return values
 
@@ -307,8 +301,6 @@ class Verification(Settings):
 
 
 class Generator(Settings):
-    """One of several models."""
-
     model: str
     sha256: str
     sampling: dict[str, Json]
@@ -344,7 +336,6 @@ class RunSpec(IdentitySettings):
 
     @property
     def max_in_flight(self) -> int:
-        """The most requests in flight."""
         return min(self.concurrency, self.num_chains or self.concurrency)
 
     def check_same(self, requested: Mapping[str, Any], directory: Path) -> None:
@@ -369,13 +360,12 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
     if name == "verification":  # one is None
         stored, requested = (each and each["mode"] for each in (stored, requested))
         return _difference("verification.mode", stored, requested)
-    if name == "examples" and len(stored) != len(requested):
-        return f"number of examples: {len(stored)} stored, {len(requested)} requested"
     if name == "examples":
-        same = [json.dumps(one) == json.dumps(other) for one, other in zip(stored, requested, strict=True)]
-        at = same.index(False)
-        where = "example" if len(same) == 1 else f"example.{at + 1}"
-        return _difference(where, stored[at], requested[at])
+        if len(stored) != len(requested):
+            return f"number of examples: {len(stored)} stored, {len(requested)} requested"
+        for number, (one, other) in enumerate(zip(stored, requested, strict=True), 1):
+            if json.dumps(one) != json.dumps(other):
+                return _difference("example" if len(stored) == 1 else f"example.{number}", one, other)
     if name == "compared_with":
         for one, other in zip(stored, requested, strict=False):
             if one["digest"] != other["digest"]:

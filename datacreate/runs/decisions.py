@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import Any, Literal
 
 from datacreate.formats.example import FieldPath, Json, canonical_json, value_at
-
-_line = json.JSONEncoder(ensure_ascii=False).encode
 
 Verdict = Literal["accept", "reject", "edit"]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a reviewer decided about a row. The last decision about a row counts.
-
-    A rejected row leaves the training set, an edited one is replaced, an accepted one stays or comes back.
-    """
+    """What a reviewer decided about a row; the last decision counts. An accepted row stays or comes back."""
 
     verdict: Verdict
     row: int  # from 1, in the order in which rows were accepted; rejected ones keep their number
@@ -47,8 +40,7 @@ class Decision:
         return self.added or (None if self.removed else written)
 
     def line(self) -> str:
-        """The record as a line of the log, without checksum and line break."""
-        return _line({"decision": self.verdict, **vars(self)})
+        return json.dumps({"decision": self.verdict, **vars(self)}, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -62,8 +54,7 @@ class Sample:
     time: float
 
     def line(self) -> str:
-        """The record as a line of the log, without checksum and line break."""
-        return _line({"sample": self.rows, **vars(self)})
+        return json.dumps({"sample": self.rows, **vars(self)}, ensure_ascii=False)
 
 
 class ReviewStats:
@@ -79,13 +70,11 @@ class ReviewStats:
         self._now: dict[int, str] = {}
 
     def begin(self, sample: Sample) -> None:
-        """Start another sample."""
         self.sample = sample
         self._before.clear()
         self._now.clear()
 
     def decide(self, decision: Decision) -> None:
-        """Count a decision."""
         if decision.removed:
             self._before.setdefault(decision.row, canonical_json(value_at(decision.removed, self._answer)))
         if decision.added:
@@ -111,7 +100,11 @@ class ReviewStats:
 
     def _sample_summary(self, sample: Sample) -> dict[str, Any]:
         decided = [self.last[row] for row in sample.rows if row in self.last]
-        right = sum(map(self._was_right, decided))
+        # A row is right if its answer is the one that it had when the sample was drawn.
+        right = sum(
+            each.verdict != "reject" and self._before.get(each.row) == self._now.get(each.row)
+            for each in decided
+        )
         interval = wilson_interval(right, len(decided)) if decided else None
         return {
             "rows": len(sample.rows),
@@ -123,18 +116,13 @@ class ReviewStats:
             "interval": [round(bound, 4) for bound in interval] if interval else None,
         }
 
-    def _was_right(self, decision: Decision) -> bool:
-        """Whether the answer is the one that the row had when the sample was drawn; that of a rejected row is not."""
-        is_same = self._before.get(decision.row) == self._now.get(decision.row)
-        return decision.verdict != "reject" and is_same
-
 
 def wilson_interval(right: int, rows: int) -> tuple[float, float]:
     """The 95 % interval of the share `right / rows` (Wilson, 1927)."""
-    share, z2 = right / rows, NormalDist().inv_cdf(0.975) ** 2
-    middle = (share + z2 / (2 * rows)) / (1 + z2 / rows)
-    half = math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2))) / (1 + z2 / rows)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, rows).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def review_fields(review: Mapping[str, Any] | None) -> dict[str, str]:

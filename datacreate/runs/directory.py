@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from functools import partial
 from importlib import metadata
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +40,18 @@ from datacreate.runs.summary import RunStats, depth_warning
 from datacreate.settings import Settings, SettingsError
 from datacreate.verification.scoring import Probabilities
 
-_VECTORS, _PASSAGES = "vectors.f16", "passages.jsonl"
+_VECTORS, _PASSAGES, _STUDENTS, _PARENTS = "vectors.f16", "passages.jsonl", "students", "parents.jsonl"
 
 _SCHEMA_VERSION = 5
 """Version of the files in a run directory; a directory of another version is refused."""
 
 _MAX_FILES = 20  # documents in the dataset card
 
-_STUDENTS, _PARENTS = "students", "parents.jsonl"
-
-_OF_ENGINES = ("servers", "engine*.log", "verifier*.log")
-_BEFORE_A_RUN = (TEMPORARY, LOCK_FILE, _VECTORS, _PASSAGES, _STUDENTS, _PARENTS, *_OF_ENGINES)
-"""Files that a directory without a run may hold: of a failed start, of `improve`, or of servers that registered there.
-"""
+_BEFORE_A_RUN = (
+    *(TEMPORARY, LOCK_FILE, _VECTORS, _PASSAGES, _STUDENTS, _PARENTS),
+    *("servers", "engine*.log", "verifier*.log"),
+)
+"""What a directory without a run may hold: of a failed start, of `improve`, or of servers that registered there."""
 
 
 class RunConfig(Settings):
@@ -77,9 +75,7 @@ class RunConfig(Settings):
 
     @property
     def format(self) -> TaskFormat:
-        """The format of the run's examples."""
-        document = self.spec.format
-        format = read_format(document, str(document.get("title", "format")))
+        format = read_format(self.spec.format)
         return about_passages(format) if self.spec.corpus else format
 
 
@@ -88,8 +84,6 @@ ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
 
 
 class RunDirectory:
-    """The files of one run."""
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config_path = path / "config.json"
@@ -122,15 +116,18 @@ class RunDirectory:
         if not os.access(existing, os.W_OK | os.X_OK):
             code = errno.EROFS if os.statvfs(existing).f_flag & os.ST_RDONLY else errno.EACCES
             raise storage_error(self.path, OSError(code, os.strerror(code)))
-        if existing == self.path and not self.exists and any(map(_is_foreign, self.path.iterdir())):
-            raise RunError(f"{self.path} has other files and no run; choose an empty or new --run-dir")
+        if existing == self.path and not self.exists:
+            for file in self.path.iterdir():
+                if not any(fnmatch(file.name, pattern) for pattern in _BEFORE_A_RUN):
+                    raise RunError(
+                        f"{self.path} has other files and no run; choose an empty or new --run-dir"
+                    )
 
     @contextlib.contextmanager
     def locked(self, notify: Notify = no_notify) -> Iterator[FolderLock]:
         """Hold the directory for writing, and create it if needed; `notify` is called before a wait.
 
-        Call `check` of the lock before each write. Raises RunLocked, naming the holder, if another process
-        has it; StorageError if it cannot be created; RunError if it holds files of something else.
+        Call `check` of the lock before each write. Raises RunLocked if another process has it, and as `check`.
         """
         self.check()
         with locked(self.path, notify) as lock:
@@ -183,7 +180,6 @@ class RunDirectory:
             raise RunError(f"{self.config_path}: damaged ({why}); restore it from a copy") from None
 
     def write_config(self, config: RunConfig) -> None:
-        """Replace config.json."""
         document = {"schema_version": _SCHEMA_VERSION, "datacreate": metadata.version("datacreate")}
         document |= config.model_dump(mode="json")
         replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -195,90 +191,77 @@ class RunDirectory:
         """
         # Counted before, since another process may be writing the run. Reviewers only make both smaller.
         reported, decided = _in_summary(self.summary_path)
-        expected = {self.train_path: _lines(self.train_path), self.summary_path: reported}
-        found = decisions = 0
+        expected = [
+            ("examples", self.train_path, _lines(self.train_path)),
+            ("examples", self.summary_path, reported),
+            ("decisions of reviewers", self.summary_path, decided),
+        ]
+        found = Counter[str]()
         if os.path.lexists(self.log_path):
             if not stat.S_ISREG(self.log_path.lstat().st_mode):
                 raise LogDamaged(
                     f"{self.log_path}: not a regular file; restore it from a copy, or use another --run-dir"
                 )
             for line in read_log(self.log_path, run_id):
-                found += len(line.record.accepted) if isinstance(line.record, Commit) else 0
-                decisions += isinstance(line.record, Decision)
+                found["examples"] += len(line.record.accepted) if isinstance(line.record, Commit) else 0
+                found["decisions of reviewers"] += isinstance(line.record, Decision)
                 yield line
-        path, most = max(expected.items(), key=itemgetter(1))
-        if found < most:
-            raise LogDamaged(
-                f"{self.log_path}: it has {found} examples, but {path.name} has {most}; restore it from a copy, or "
-                f"remove {self.train_path.name} and {self.summary_path.name} to continue with {found}"
-            )
-        if decisions < decided:
-            raise LogDamaged(
-                f"{self.log_path}: it has {decisions} decisions of reviewers, but {self.summary_path.name} has "
-                f"{decided}; restore it from a copy, or remove {self.summary_path.name} to continue with {decisions}"
-            )
-
-    def _numbered(self) -> Iterator[tuple[int, Commit]]:
-        """The commits as they were logged, with the number of their first row (see `Decision.row`)."""
-        row = 1
-        for line in self.log(self.read_config().run_id):
-            if isinstance(line.record, Commit):
-                yield row, line.record
-                row += len(line.record.accepted)
+        for what, path, most in expected:
+            if found[what] < most:
+                both = f"{self.train_path.name} and {self.summary_path.name}"
+                raise LogDamaged(
+                    f"{self.log_path}: it has {found[what]} {what}, but {path.name} has {most}; restore it from a "
+                    f"copy, or remove {both} to continue with {found[what]}"
+                )
 
     def commits(self) -> Iterator[Commit]:
         """The committed requests in order, without rejected rows, and with edited rows as they are now."""
-        decisions = read_decisions(self.log_path)
-        return (commit.reviewed(row, decisions) for row, commit in self._numbered())
+        return self._reviewed(self.log(self.read_config().run_id))
+
+    def _reviewed(self, lines: Iterable[LogLine]) -> Iterator[Commit]:
+        decisions, row = read_decisions(self.log_path), 1
+        for line in lines:
+            if isinstance(line.record, Commit):
+                yield line.record.reviewed(row, decisions)
+                row += len(line.record.accepted)
 
     def verifier_probabilities(self) -> Iterator[Probabilities | None]:
-        """The verifier's probabilities for each accepted example, in order; None without verification, or if a
-        reviewer edited it.
+        """The verifier's probabilities for each accepted example, in order; None if it has not seen the example.
 
         They are those of the example's options, or of the format's labels without the verifier's bias to labels.
         """
-        check = self._stats(self.read_config()).label_noise_check
-        decisions = read_decisions(self.log_path)
-        for row, commit in self._numbered():
-            found: list[Probabilities | None] = [None] * len(commit.accepted)
-            if commit.scored:
-                accepted = [scored.probabilities for scored in commit.scored if scored.accepted]
-                found = list(map(check.calibrated, accepted) if check else accepted)
-            for number, (values, probabilities) in enumerate(zip(commit.accepted, found, strict=True), row):
-                now = decisions[number].values(values) if number in decisions else values
-                if now is not None:
-                    yield probabilities if now == values else None
+        stats = self._stats(self.read_config())
+        for commit in self.commits():
+            accepted = [scored.probabilities for scored in commit.scored if scored.accepted]
+            for found in accepted or [()] * len(commit.accepted):
+                yield stats.calibrated(found) if found else None
 
     def is_finished(self, count: int) -> bool:
         """Whether train.jsonl or summary.json have so many examples; the log also has them, or is damaged."""
         reported, _ = _in_summary(self.summary_path)
-        return max(_lines(self.train_path), reported) >= count and self.is_reviewed()
+        return max(_lines(self.train_path), reported) >= count and self.is_up_to_date()
 
-    def is_reviewed(self) -> bool:
+    def is_up_to_date(self) -> bool:
         """Whether train.jsonl and summary.json follow all decisions of reviewers; the log is not parsed."""
         return _in_summary(self.summary_path)[1] == count_decisions(self.log_path)
 
     def write_train(self, lines: Iterable[LogLine], lock: FolderLock) -> None:
         """Write train.jsonl from the lines of the log, as reviewers left the rows. Raises StorageError, LockLost."""
-        decisions, row = read_decisions(self.log_path), 1
         with replaced(self.train_path) as part, part.open("xb") as file:
-            for line in lines:
-                if isinstance(line.record, Commit):
-                    file.write(line.record.reviewed(row, decisions).train_lines)
-                    row += len(line.record.accepted)
+            for commit in self._reviewed(lines):
+                file.write(commit.train_lines)
             if self.log_path.is_file():
                 sync(self.log_path)  # first, see RunWriter
             lock.check()
-            if decisions:  # the lines of sources.jsonl may be those of other rows
+            if count_decisions(self.log_path):  # the lines of sources.jsonl may be those of other rows
                 self.sources_path.unlink(missing_ok=True)
 
     def write_summary(
         self, config: RunConfig, stats: RunStats, compute_metrics: ComputeMetrics | None, notify: Notify
     ) -> dict[str, Any]:
-        """Write sources.jsonl (with a corpus), summary.json and, if there are examples, the dataset card; returns the
-        summary.
+        """Write summary.json, sources.jsonl (with a corpus) and, if there are examples, the dataset card.
 
-        The metrics of a finished run are measured for the card. Raises StorageError.
+        Returns the summary. The metrics of a finished run are measured for the card. Raises StorageError.
         """
         sources = self.write_sources(config.spec) if config.spec.corpus else None
         summary = summary_of(config, stats)
@@ -292,7 +275,6 @@ class RunDirectory:
         return summary
 
     def accepted(self) -> int:
-        """The number of accepted examples so far."""
         return self._stats(self.read_config()).accepted
 
     def examples(self, *, with_attributes: bool = False) -> Iterator[dict[str, Json]]:
@@ -326,8 +308,7 @@ class RunDirectory:
     def families(self) -> Iterator[int]:
         """The family of each accepted example in order: those about one passage; without passages, those of one parent.
 
-        The formatting example is the parent of many that have little in common: there, those of one request. The
-        children of one parent about different passages are no family: few families would be left.
+        The formatting example is the parent of many that have little in common: there, those of one request.
         """
         numbers: dict[str | int, int] = {}
         corpus = self.read_config().spec.corpus
@@ -337,7 +318,6 @@ class RunDirectory:
             yield from [family] * len(commit.accepted)
 
     def summary(self) -> dict[str, Any]:
-        """The content of summary.json so far, counted from the log."""
         config = self.read_config()
         return summary_of(config, self._stats(config))
 
@@ -365,13 +345,7 @@ def _in_summary(path: Path) -> tuple[int, int]:
         return 0, 0
 
 
-def _is_foreign(path: Path) -> bool:
-    """Whether a folder with this file cannot become a run directory."""
-    return not any(fnmatch(path.name, pattern) for pattern in _BEFORE_A_RUN)
-
-
 def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
-    """The content of summary.json."""
     spec = config.spec
     return {
         "strategy": spec.strategy,

@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from datacreate.errors import RunError, UsageError
@@ -26,16 +25,6 @@ from datacreate.settings import check_shares
 Values = dict[str, Json]
 
 
-@dataclass(frozen=True)
-class ExportRows:
-    """The rows of one file; they can be read once."""
-
-    path: Path  # of the run, for messages
-    format: TaskFormat
-    columns: Mapping[str, Schema]  # the JSON Schema of each field
-    rows: Iterator[Values]
-
-
 def export(
     run: RunDirectory,
     layout: str,
@@ -49,12 +38,10 @@ def export(
 ) -> list[Path]:
     """Write the examples in a layout of `LAYOUTS` into the folder `target` (default: in the run); returns the paths.
 
-    `split`: the share of each file; rows of one family stay together (see `RunDirectory.families`), so that each file
-    is within one family of its share. `with_attributes` adds a column for each dimension of `--attributes`. `notify`
-    gets a line about the splits, and one about what the layout holds in another form, or not at all. Raises RunError if
-    the run is not finished (unless `partial`) or does not fit the layout, UsageError for wrong shares, RunLocked if
-    another process writes there, StorageError if the target cannot be written. An older export is replaced; after an
-    error it stays, and no file is left behind.
+    `split`: the share of each file; rows of one family stay together (see `RunDirectory.families`). `notify` gets a
+    line about the splits, and one about what the layout holds in another form, or not at all. Raises RunError if the
+    run is not finished (unless `partial`) or does not fit the layout, UsageError for wrong shares, RunLocked if another
+    process writes there, StorageError. An older export is replaced; after an error it stays.
     """
     config, accepted = run.read_config(), run.accepted()
     if accepted < config.count and not partial:
@@ -76,10 +63,6 @@ def export(
             if numbers is None or number in numbers:
                 yield values
 
-    parts = {
-        name: ExportRows(run.path, config.format, columns, rows_of(numbers))
-        for name, numbers in splits.items()
-    }
     is_own = target is None
     target = run.path / "export" / layout if target is None else target.resolve()
     if is_own:
@@ -91,15 +74,19 @@ def export(
             raise RunError(f"{target} has other files and no data set; choose another --out")
         paths = {"": target}
         with replaced_by_one(target, notify) as folder:
-            notes = [write_datasets(columns, {name: part.rows for name, part in parts.items()}, folder)]
+            rows = {name: rows_of(numbers) for name, numbers in splits.items()}
+            notes = [write_datasets(columns, rows, folder)]
     else:
-        file_name, write = _FILES[layout]
-        paths = {name: target / file_name.format(split=name, strategy=config.spec.strategy) for name in parts}
+        file_name, strategy = _FILES[layout], config.spec.strategy
+        paths = {name: target / file_name.format(split=name, strategy=strategy) for name in splits}
         with ExitStack() as stack:
             written = {
                 name: stack.enter_context(replaced_by_one(path, notify)) for name, path in paths.items()
             }
-            notes = [write(parts[name], path) for name, path in written.items()]
+            notes = [
+                _write(layout, config.format, columns, rows_of(splits[name]), path)
+                for name, path in written.items()
+            ]
         if is_own:  # a split of an older export would be read with the new ones
             for path in set(target.glob(f"*{Path(file_name).suffix}")) - set(paths.values()):
                 path.unlink()
@@ -157,39 +144,25 @@ def assign_families(sizes: Mapping[int, int], shares: Mapping[str, float], seed:
     return assigned
 
 
-def _reference(rows: ExportRows, path: Path) -> str:
+def _reference(values: Values, format: TaskFormat) -> Values:
     """Question, context, options and label, as the reference implementation writes them."""
-    format = rows.format
-    answer, roles = format.roles.answer, format.roles
-    if not roles.inputs or answer is None:
-        raise RunError(
-            f"{rows.path}: the reference layout needs an input and an answer field; export hf or chat"
-        )
-    labels = [str(label) for label in format.labels or ()]
-    lines = (
-        {
-            "question": format.input_text(values),
-            "context": format.passage(values) or None,
-            "options": field_at(values, roles.options) if roles.options else labels,
-            "label": _answer(values, format),
-        }
-        for values in rows.rows
-    )
-    _write_lines(path, lines)
-    return _left_out(format, "reference")
+    if not format.roles.inputs or format.roles.answer is None:
+        raise RunError("--layout reference: needs an input and an answer field; export hf or chat")
+    options = format.roles.options
+    return {
+        "question": format.input_text(values),
+        "context": format.passage(values) or None,
+        "options": field_at(values, options) if options else [str(label) for label in format.labels or ()],
+        "label": _answer(values, format),
+    }
 
 
-def _chat(rows: ExportRows, path: Path) -> str:
-    """One conversation per line, for fine-tuning a language model.
+def _chat(values: Values, format: TaskFormat) -> Values:
+    """A conversation, for fine-tuning a language model.
 
     A conversation stays as it is. Else the user's turn holds the passage, the other inputs and the options, the
     assistant's turn the answer. Without inputs or an answer the assistant's turn is the whole example as JSON.
     """
-    _write_lines(path, (_conversation(values, rows.format) for values in rows.rows))
-    return _left_out(rows.format, "chat", "tools")
-
-
-def _conversation(values: Values, format: TaskFormat) -> Values:
     if format.roles.turns:
         return {"messages": as_messages(field_at(values, format.roles.turns))}
     system, parts, answer = _prompt_and_answer(values, format)
@@ -201,17 +174,12 @@ def _conversation(values: Values, format: TaskFormat) -> Values:
     return {"messages": messages} | ({"tools": field_at(values, tools)} if tools else {})
 
 
-def _alpaca(rows: ExportRows, path: Path) -> str:
-    """Rows with instruction, input and output, and system if there is one. Raises RunError for longer conversations."""
-    _write_lines(path, (_alpaca_row(values, rows.format, rows.path) for values in rows.rows))
-    return _left_out(rows.format, "alpaca")
-
-
-def _alpaca_row(values: Values, format: TaskFormat, run: Path) -> Values:
+def _alpaca(values: Values, format: TaskFormat) -> Values:
+    """Instruction, input and output, and system if there is one."""
     if format.roles.turns:
         *first, user, answer = [turn["content"] for turn in as_messages(field_at(values, format.roles.turns))]
         if len(first) > 1:
-            raise RunError(f"{run}: an alpaca row has one turn of the user, these have more; export chat")
+            raise RunError("--layout alpaca: a row has one turn of the user, these have more; export chat")
         system, instruction, given = "".join(first), user, ""
     else:
         system, (context, question, options), answer = _prompt_and_answer(values, format)
@@ -227,20 +195,12 @@ def _alpaca_row(values: Values, format: TaskFormat, run: Path) -> Values:
     return row | ({"system": system} if system else {})
 
 
-def _preference(rows: ExportRows, path: Path) -> str:
-    """Rows with prompt, chosen and rejected."""
-    format = rows.format
+def _preference(values: Values, format: TaskFormat) -> Values:
+    """Prompt, chosen and rejected."""
     if format.roles.rejected is None:
-        raise RunError(
-            f"{rows.path}: the preference layout needs a chosen and a rejected answer; export chat or alpaca"
-        )
-    _write_lines(path, (_preference_row(values, format) for values in rows.rows))
-    return _left_out(format, "preference", "rejected")
-
-
-def _preference_row(values: Values, format: TaskFormat) -> Values:
+        raise RunError("--layout preference: needs a chosen and a rejected answer; export chat or alpaca")
     system, parts, chosen = _prompt_and_answer(values, format)
-    rejected = _text(field_at(values, format.roles.rejected or ()))
+    rejected = _text(field_at(values, format.roles.rejected))
     return {"prompt": "\n\n".join(filter(None, (system, *parts))), "chosen": chosen, "rejected": rejected}
 
 
@@ -295,11 +255,11 @@ def _text(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False) if is_nested else "" if value is None else str(value)
 
 
-def _left_out(format: TaskFormat, layout: str, *more: str) -> str:
-    """A line about the fields that the layout has no place for; "" if none. `more` are roles that it has besides."""
+def _left_out(format: TaskFormat, layout: str) -> str:
+    """A line about the fields that the layout has no place for; "" if none."""
     if not _has_answer(format) and not format.roles.turns:
         return ""  # the whole example is the answer
-    shown = ("options", "answer", "turns", *more)
+    shown = ("options", "answer", "turns", {"chat": "tools", "preference": "rejected"}.get(layout))
     used = {path for role, path in format.roles.single().items() if role in shown}
     used |= {*format.roles.inputs, *format.roles.tags}
     if layout != "reference" and format.roles.call:  # which has the name only
@@ -309,40 +269,41 @@ def _left_out(format: TaskFormat, layout: str, *more: str) -> str:
     return f"the {layout} layout leaves out {names}; export hf or csv for all fields" if others else ""
 
 
-def _jsonl(rows: ExportRows, path: Path) -> str:
-    _write_lines(path, rows.rows)
-    return ""
-
-
-def _parquet(rows: ExportRows, path: Path) -> str:
-    from datacreate.runs.tables import write_parquet
-
-    return write_parquet(rows.columns, rows.rows, path)
-
-
-def _csv(rows: ExportRows, path: Path) -> str:
-    from datacreate.runs.tables import write_csv
-
-    return write_csv(rows.columns, rows.rows, path)
-
-
-def _write_lines(path: Path, rows: Iterable[Json]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-_FILES: dict[str, tuple[str, Callable[[ExportRows, Path], str]]] = {
-    "jsonl": ("{split}.jsonl", _jsonl),
-    "parquet": ("{split}.parquet", _parquet),
-    "csv": ("{split}.csv", _csv),
-    "chat": ("{split}_chat.jsonl", _chat),
-    "alpaca": ("{split}_alpaca.jsonl", _alpaca),
-    "preference": ("{split}_preference.jsonl", _preference),
-    "reference": ("{split}_{strategy}.jsonl", _reference),
+_ROWS: dict[str, Callable[[Values, TaskFormat], Values]] = {
+    "jsonl": lambda values, _: values,
+    "chat": _chat,
+    "alpaca": _alpaca,
+    "preference": _preference,
+    "reference": _reference,
 }
-"""Layout -> name of its file, and the function that writes it. It returns a line for the user, or ""."""
+"""Layout -> a line of its file, from an example and the format."""
+
+_FILES = {
+    "jsonl": "{split}.jsonl",
+    "parquet": "{split}.parquet",
+    "csv": "{split}.csv",
+    "chat": "{split}_chat.jsonl",
+    "alpaca": "{split}_alpaca.jsonl",
+    "preference": "{split}_preference.jsonl",
+    "reference": "{split}_{strategy}.jsonl",
+}
+"""Layout -> the name of its file."""
 
 _WITH_ATTRIBUTES = ("jsonl", "hf", "parquet", "csv")
 
 LAYOUTS = ("hf", *_FILES)
 """The layouts; `hf` is a folder."""
+
+
+def _write(
+    layout: str, format: TaskFormat, columns: Mapping[str, Schema], rows: Iterator[Values], path: Path
+) -> str:
+    """Write the rows of one file; returns a line for the user, or ""."""
+    if layout in ("csv", "parquet"):
+        from datacreate.runs.tables import write_csv, write_parquet
+
+        return (write_csv if layout == "csv" else write_parquet)(columns, rows, path)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for values in rows:
+            file.write(json.dumps(_ROWS[layout](values, format), ensure_ascii=False) + "\n")
+    return "" if layout == "jsonl" else _left_out(format, layout)

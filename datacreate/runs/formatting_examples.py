@@ -32,12 +32,7 @@ def examples_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], Infe
         found = _draw_examples(config, config.benchmark)
     else:
         found = (), declare_format(config)
-    _check_number(config, len(found[0]))
-    return found
-
-
-def _check_number(config: CreateConfig, number: int) -> None:
-    """Raise UsageError if the run cannot use so many formatting examples, or has too few to show."""
+    number = len(found[0])
     if config.recipe == "paper" and number > 1:
         one = "add --examples 1" if config.benchmark else "add --example-limit 1"
         if len(config.sources) > 1:
@@ -48,6 +43,7 @@ def _check_number(config: CreateConfig, number: int) -> None:
             f"--shots {config.shots}: --strategy {config.strategy} shows only formatting examples, of which there "
             f"{'is 1' if number == 1 else f'are {number}'}; give more with --example, or use another strategy"
         )
+    return found
 
 
 def _draw_examples(config: CreateConfig, name: str) -> tuple[tuple[Example, ...], InferredFormat]:
@@ -65,8 +61,8 @@ def read_examples(
 ) -> tuple[tuple[Example, ...], InferredFormat]:
     """The formatting examples of a run, without repeated ones, and their format.
 
-    `sources`: files, of each of which at most `limit` rows are taken, and the values of examples. Raises ExampleError,
-    with file and line, for an example that cannot be read or does not fit; and what `infer_format` raises.
+    `sources`: files, of each of which at most `limit` rows are taken, and the values of examples. Raises ExampleError
+    for an example that cannot be read or does not fit; and what `infer_format` raises.
     """
     schema = load_format(options.format).schema if options.format else options.range_schema
     examples: dict[str, Example] = {}
@@ -89,9 +85,8 @@ def read_examples(
             f"--example: more than {MAX_EXAMPLES} rows, and a few are enough; take the first with --example-limit K"
         )
     used, inferred = infer_from_examples(list(examples.values()), options)
-    return used, replace(
-        inferred, notes=(*inferred.notes, *repeated, *_contradictions(used, inferred.format))
-    )
+    notes = (*inferred.notes, *repeated, *_contradictions(used, inferred.format))
+    return used, replace(inferred, notes=notes)
 
 
 def _contradictions(examples: Sequence[Example], format: TaskFormat) -> list[str]:

@@ -1,5 +1,4 @@
-"""The log of a run: a line per session and per committed request, and one more for a request with waiting examples,
-when they are decided; a line per decision of a reviewer. Everything else is derived from it.
+"""The log of a run: a line per session, commit and decision of a reviewer. Everything else is derived from it.
 
 A line also names the parents of the requests that are made after it, so that a resumed run makes the same ones.
 
@@ -35,12 +34,8 @@ _SYNC_SECONDS = 1.0
 _CHECKSUM = b',"crc":"%08x"}\n'
 _CHECKSUM_BYTES = len(_CHECKSUM % 0)
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def example_line(values: dict[str, Json]) -> str:
-    """One line of train.jsonl, with the fields in the order of the formatting example."""
-    return _encode(values)
+example_line = json.JSONEncoder(ensure_ascii=False).encode
+"""One line of train.jsonl or of the log."""
 
 
 @dataclass(frozen=True)
@@ -76,29 +71,31 @@ class Commit:
 
     @cached_property
     def lines(self) -> tuple[str, ...]:
-        """The accepted examples as lines of train.jsonl, without line breaks."""
         return tuple(map(example_line, self.accepted))
 
     @property
     def train_lines(self) -> bytes:
-        """What the commit adds to train.jsonl."""
         return "".join(f"{line}\n" for line in self.lines).encode("utf-8")
 
     def reviewed(self, first_row: int, decisions: Mapping[int, Decision]) -> Commit:
         """The commit with only the accepted examples that are in the training set after these decisions.
 
-        `first_row` is the number of its first row.
+        `first_row` is the number of its first row. An edited row has no probabilities.
         """
         rows = dict(enumerate(self.accepted, first_row))
         if decisions.keys().isdisjoint(rows):
             return self
         kept = [decisions[row].values(was) if row in decisions else was for row, was in rows.items()]
-        left = iter(kept)
-        scored = tuple(replace(s, accepted=next(left) is not None) if s.accepted else s for s in self.scored)
-        return replace(self, accepted=tuple(filter(None, kept)), scored=scored)
+        scored, changes = list(self.scored), zip(kept, self.accepted, strict=True)
+        for index, each in enumerate(self.scored):
+            if each.accepted:
+                now, was = next(changes)
+                probabilities = each.probabilities if now == was else ()
+                scored[index] = replace(each, accepted=now is not None, probabilities=probabilities)
+        return replace(self, accepted=tuple(filter(None, kept)), scored=tuple(scored))
 
     def line(self) -> str:
-        """The commit as a line of the log, without checksum and line break."""
+        """A line of the log, without checksum and line break."""
         record: dict[str, Any] = {
             "request": self.request,
             "parent": self.parent,
@@ -120,7 +117,7 @@ class Commit:
             record["attributes"] = self.attributes
         if self.thinking:
             record["thinking"] = [self.thinking_tokens, self.thinking]
-        return _encode(record)
+        return example_line(record)
 
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Commit:
@@ -152,14 +149,11 @@ class Commit:
 
 @dataclass(frozen=True)
 class Session:
-    """A process that worked on the run."""
-
     started: float  # seconds since the epoch, to the millisecond
     environment: dict[str, str]  # host, package versions, servers
 
     def line(self) -> str:
-        """The session as a line of the log, without checksum and line break."""
-        return _encode({"session": self.environment, "started": self.started})
+        return example_line({"session": self.environment, "started": self.started})
 
 
 Record = Session | Commit | Decision | Sample
@@ -172,8 +166,6 @@ def first_checksum(run: str) -> int:
 
 @dataclass(frozen=True)
 class LogLine:
-    """A complete line of the log."""
-
     number: int  # from 1
     record: Record
     next: tuple[int, ...]  # parents of the requests that are made after it, as `Parent.number`
@@ -222,7 +214,7 @@ def _record(found: dict[str, Any]) -> Record:
 def read_decisions(path: Path) -> dict[int, Decision]:
     """What was decided about each reviewed row, by the number of the row: the last decision, with the change so far.
 
-    The other lines are skipped, which is fast, and no checksum is compared: `read_log` does that. Raises LogDamaged.
+    The other lines are skipped, and no checksum is compared: `read_log` does that. Raises LogDamaged.
     """
     found: dict[int, Decision] = {}
     for number, line in _decision_lines(path):
@@ -233,7 +225,6 @@ def read_decisions(path: Path) -> dict[int, Decision]:
 
 
 def count_decisions(path: Path) -> int:
-    """The number of decisions in the log."""
     return sum(1 for _ in _decision_lines(path))
 
 
@@ -246,10 +237,7 @@ def _decision_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 class Appender:
-    """A file that only grows. Opening it removes an incomplete last line, and refuses a link.
-
-    All methods raise StorageError if the disk is full or cannot be written.
-    """
+    """A file that only grows. Opening it removes an incomplete last line, and refuses a link. Raises StorageError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -298,7 +286,6 @@ class Appender:
         return not self._dirty
 
     def close(self) -> None:
-        """Sync and close."""
         try:
             self.sync(now=True)
         finally:
@@ -327,7 +314,7 @@ class RunWriter:
     """log.jsonl and train.jsonl, open for writing; `checksum` as for LogWriter.
 
     Examples are written to train.jsonl when their commits are on the disk. So the log holds all examples of
-    train.jsonl, even after a power failure; if it does not, it is damaged. Methods raise StorageError as `Appender`.
+    train.jsonl, even after a power failure; if it does not, it is damaged.
     """
 
     def __init__(self, log: Path, train: Path, checksum: int) -> None:
@@ -336,7 +323,6 @@ class RunWriter:
         self._waiting: list[bytes] = []  # lines of train.jsonl
 
     def append(self, record: Session | Commit, next: Sequence[int] = ()) -> None:
-        """Write a record, and the parents of the requests that are made after it (see LogLine)."""
         self.log.write([record], next)
         if isinstance(record, Commit):
             self._waiting.append(record.train_lines)

@@ -1,7 +1,6 @@
 """Reads the rows of a run directory or of a file, and validates each one.
 
-`filter`, and for files `train` and `evaluate --test`, use `read_rows`. Rows of a file are validated by the function
-that validates what a model writes (`formats.validate.validate_example`); rows of a run were validated when it was made.
+Rows of a file are validated as what a model writes; rows of a run were validated when it was made.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Rows:
     format: TaskFormat
     total: int  # at least the number of rows
     read: Callable[[], Iterator[Row | InvalidRow]]
-    inputs: tuple[Path, ...]  # files that an output must not overwrite
+    files: tuple[Path, ...]  # which an output must not overwrite
     instruction: str | None = None  # of a run
 
 
@@ -91,9 +90,8 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
     if first is None:
         raise UsageError(f"{path}: {first_error}; {READABLE}")
     try:
-        format = (
-            load_format(options.format) if options.format else infer_from_rows(chain([first], rows), options)
-        )
+        named = load_format(options.format) if options.format else None
+        format = named or infer_from_rows(chain([first], rows), options)
     except DatacreateError as error:
         message = str(error)  # the reader also names the path
         raise UsageError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from None
@@ -123,6 +121,5 @@ def _checked(row: RawRow, format: TaskFormat) -> Row | InvalidRow:
     found = validate_example(row.values, format, allow_empty=True)
     if isinstance(found, Candidate):
         return Row(row.number, row.line, found)
-    return InvalidRow(
-        row.number, row.values, found.reason, found.detail or found.reason.value.replace("_", " ")
-    )
+    detail = found.detail or found.reason.value.replace("_", " ")
+    return InvalidRow(row.number, row.values, found.reason, detail)

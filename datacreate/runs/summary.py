@@ -17,11 +17,6 @@ from datacreate.runs.log import Commit, Record, Session
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
 
-_SAMPLES = 3
-
-_LONGEST_INSTRUCTION = 200
-"""Characters that are shown of it."""
-
 MAX_KEPT_RATIO = 1.5
 """Highest ratio of two labels' acceptance rates by the verifier without a warning in the summary."""
 
@@ -56,7 +51,7 @@ class RunStats:
     labels: Counter[str] = field(default_factory=Counter)
     attributes: dict[str, Counter[str]] = field(default_factory=dict)  # dimension -> value -> examples
     by_generator: Counter[int] = field(default_factory=Counter)  # accepted examples by index of the generator
-    last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=3))
     waiting: int = 0  # examples that wait for the label-noise check
     scored: int = 0  # examples that the verifier scored, without those that wait
     scoring_tokens: int = 0
@@ -67,7 +62,6 @@ class RunStats:
 
     @classmethod
     def of(cls, spec: RunSpec, format: TaskFormat) -> Self:
-        """The statistics of a run before its first commit."""
         ratio = tuple(spec.label_ratio.values()) if spec.label_ratio else None
         attributes = {each.name: Counter(dict.fromkeys(each.shares, 0)) for each in spec.attributes}
         generators = [generator.model for generator in spec.mixture]
@@ -83,11 +77,9 @@ class RunStats:
 
     @cached_property
     def review(self) -> ReviewStats:
-        """What reviewers decided."""
         return ReviewStats(self.format.roles.answer)
 
     def add_record(self, record: Record) -> None:
-        """Update with a record of the log."""
         match record:
             case Commit():
                 self.add(record)
@@ -105,7 +97,6 @@ class RunStats:
         self.consecutive_failures = 0
 
     def add(self, commit: Commit) -> None:
-        """Update with a commit."""
         self.requests += not commit.released
         self._count(commit.accepted, commit.depth + 1, commit.model, commit.attributes, 1)
         if commit.accepted or commit.waiting:
@@ -115,7 +106,13 @@ class RunStats:
         self.prompt_tokens += commit.prompt_tokens
         self.generated_tokens += commit.generated_tokens
         self.thinking_tokens += commit.thinking_tokens
-        self._add_scored(commit)
+        self.scoring_tokens += commit.scoring_tokens
+        self.waiting += -len(commit.scored) if commit.released else len(commit.waiting)
+        for scored in commit.scored:
+            if self.label_noise_check and not commit.released:
+                self.label_noise_check.add(scored)
+            if not commit.waiting:
+                self._add_decided(scored)
         self.rejects.update(reject.reason for reject in commit.rejects)
         self.last_rejects.extend(commit.rejects)
         if self._clock is not None:
@@ -123,7 +120,6 @@ class RunStats:
             self._clock = commit.time
 
     def decide(self, decision: Decision) -> None:
-        """Update with a decision of a reviewer."""
         for values, sign in ((decision.removed, -1), (decision.added, 1)):
             if values:
                 self._count([values], decision.depth, decision.model, decision.attributes, sign)
@@ -149,30 +145,27 @@ class RunStats:
         for name, value in attributes.items():
             self.attributes[name][value] += sign * len(rows)
 
-    def _add_scored(self, commit: Commit) -> None:
-        self.scoring_tokens += commit.scoring_tokens
-        check = self.label_noise_check
-        self.waiting += -len(commit.scored) if commit.released else len(commit.waiting)
-        for scored in commit.scored:
-            if check and not commit.released:
-                check.add(scored)
-            if not commit.waiting:
-                self._add_decided(
-                    scored, check.calibrated(scored.probabilities) if check else scored.probabilities
-                )
+    def calibrated(self, probabilities: Probabilities) -> Probabilities:
+        """The verifier's probabilities, without its bias to labels if they are fixed."""
+        return self.label_noise_check.calibrated(probabilities) if self.label_noise_check else probabilities
 
-    def _add_decided(self, scored: Scored, probabilities: Probabilities) -> None:
+    def _add_decided(self, scored: Scored) -> None:
         self.scored += 1
         if scored.assigned >= 0:
+            probabilities = self.calibrated(scored.probabilities)
             self.written_by_label[scored.assigned] += 1
             self.agreed += probabilities[scored.assigned] == max(probabilities)
         if scored.final >= 0:
             self.kept_by_label[scored.final] += 1
 
     @property
-    def _labels_by_verifier(self) -> bool:
-        check, how = self.label_noise_check, self.verification
-        return (check is not None and check.pseudo_labels) or (how is not None and how.mode == "relabel")
+    def pseudo_labels(self) -> bool:
+        """Whether texts are written without a label."""
+        return self.label_noise_check is not None and self.label_noise_check.pseudo_labels
+
+    @property
+    def labels_by_verifier(self) -> bool:
+        return self.pseudo_labels or (self.verification is not None and self.verification.mode == "relabel")
 
     @property
     def written(self) -> int:
@@ -208,7 +201,6 @@ class RunStats:
         how, names = self.verification, [str(label) for label in self.format.labels or ()]
         if how is None:
             return None
-        kept = {name: self.kept_by_label[index] for index, name in enumerate(names)}
         ratio = self._kept_ratio() if names else None
         check = self.label_noise_check
         found = check.concordance if check else None
@@ -216,8 +208,8 @@ class RunStats:
             "model": how.model,
             "mode": how.mode,
             "scored": self.scored,
-            "kept": sum(self.kept_by_label.values()),
-            "dropped": self.scored - sum(self.kept_by_label.values()),
+            "kept": self.kept_by_label.total(),
+            "dropped": self.scored - self.kept_by_label.total(),
             "agreed": round(self.agreed / written, 4) if (written := self.written_by_label.total()) else None,
             "tokens": self.scoring_tokens,
             "concordance": found.value if found else None,
@@ -226,7 +218,7 @@ class RunStats:
             "label_noise_rows": check.seen if check else None,
             "pseudo_labels": check.pseudo_labels if check else None,
             "written_by_label": {name: self.written_by_label[index] for index, name in enumerate(names)},
-            "kept_by_label": kept,
+            "kept_by_label": {name: self.kept_by_label[index] for index, name in enumerate(names)},
             "kept_ratio": round(ratio, 2) if ratio else None,
             "warning": self._warning(names, ratio),
         }
@@ -234,27 +226,24 @@ class RunStats:
     def _kept_ratio(self) -> float | None:
         """The highest acceptance rate of a label divided by the lowest; None if nothing was kept.
 
-        Rates, not counts: quotas assign a label more often if it is rejected more often, so that counts are even.
-        Labels that the verifier gives are compared with the requested shares.
+        Quotas make counts even, but not rates. The verifier's labels are compared with the requested shares.
         """
         kept = self.kept_by_label
         wanted: Mapping[int, float] = self.written_by_label
         if not kept:
             return None
-        if self._labels_by_verifier:
+        if self.labels_by_verifier:
             wanted = dict(enumerate(self.label_ratio or [1.0] * len(self.format.labels or ())))
         rates = [max(1, kept[index]) / number for index, number in wanted.items() if number]
         return max(rates) / min(rates)
 
     def _warning(self, names: Sequence[str], ratio: float | None) -> str | None:
         kept, written = self.kept_by_label, self.written_by_label
-        enough = sum((kept if self._labels_by_verifier else written).values()) >= MIN_ROWS_PER_LABEL * len(
-            names
-        )
-        if not enough or ratio is None or ratio <= MAX_KEPT_RATIO:
+        rows = (kept if self.labels_by_verifier else written).total()
+        if rows < MIN_ROWS_PER_LABEL * len(names) or ratio is None or ratio <= MAX_KEPT_RATIO:
             return None
         counts = ", ".join(
-            f"{name} {kept[index]}" + ("" if self._labels_by_verifier else f" of {written[index]}")
+            f"{name} {kept[index]}" + ("" if self.labels_by_verifier else f" of {written[index]}")
             for index, name in enumerate(names)
         )
         return (
@@ -270,14 +259,14 @@ def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
         return None
     several = len(spec.examples) > 1
-    root = (
+    what = (
         f"children of the formatting example{'s' * several}"
         if spec.examples
-        else "written from the instruction alone"
+        else "from the instruction alone"
     )
     remedy = "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses"
     return (
-        f"{children} of {rows} examples are {root}, as with --strategy naive; use "
+        f"{children} of {rows} examples are {what}, as with --strategy naive; use "
         f"{remedy}{', fewer examples' * several} or a larger --count"
     )
 
@@ -294,7 +283,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
         "made by": f"{summary['model']}, {summary['strategy']}{_shown(summary)}",
         "benchmark": summary.get("benchmark", ""),
-        "instruction": shorten(" ".join(summary.get("instruction", "").split()), _LONGEST_INSTRUCTION),
+        "instruction": shorten(" ".join(summary.get("instruction", "").split()), 200),
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),

@@ -67,19 +67,16 @@ def write_csv(columns: Columns, rows: RowIterator, path: Path) -> str:
         for row in rows:
             writer.writerow([_cell(row.get(name)) for name in columns])
             formulas += sum(isinstance(value, str) and value.startswith(_FORMULA) for value in row.values())
-    if not formulas:
-        return ""
     what = f"{formulas} cells start with =, +, - or @: a spreadsheet may run them as formulas"
-    return f"{what}; import the columns as text"
+    return f"{what}; import the columns as text" if formulas else ""
 
 
 def _cell(value: Json) -> str:
     return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _arrow_schema(columns: Mapping[str, Schema]) -> Any:
-    types = {name: arrow_type(schema) for name, schema in columns.items()}
-    return pa.schema([(name, pa.string() if found is None else found) for name, found in types.items()])
+def _arrow_schema(columns: Columns) -> Any:
+    return pa.schema([(name, arrow_type(schema) or pa.string()) for name, schema in columns.items()])
 
 
 def _batches(columns: Columns, rows: RowIterator, schema: Any) -> Iterator[Any]:

@@ -50,114 +50,51 @@ ALPACA = {"instruction": "Translate into Spanish.", "input": "Where is it?", "ou
 SYSTEM = {"system": "You are terse.", **ALPACA, "source": "phrasebook"}
 NLI = {"premise": "A man sleeps.", "hypothesis": "Somebody rests.", "label": "neutral"}
 
-LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str | None]] = {
-    "ARC": (
-        ARC,
-        {},
-        "inputs: question; options: choices.text; keys: choices.label; answer: answerKey; 4 options per example; "
-        "kept as they are: id",
-        "barometer",
-    ),
+SPAN = "the Giant Mountains"
+
+LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
+    "ARC": (ARC, {}, "inputs: question; options: choices.text; keys: choices.label; answer: answerKey; 4 options per "
+            "example; kept as they are: id", "barometer"),
     "numbered keys": (NUMBERED, {}, "keys: choices.label; answer: answerKey", "barometer"),
-    "MMLU": (
-        MMLU,
-        {},
-        "inputs: question, subject; options: choices; answer: answer (position from 0",
-        "Mercury",
-    ),
+    "MMLU": (MMLU, {}, "inputs: question, subject; options: choices; answer: answer (position from 0", "Mercury"),
     "MMLU from 1": (MMLU, {"ranges": {"answer": "1..4"}}, "answer: answer (position from 1", "Venus"),
-    "letter": (
-        {"question": "Which flies?", "options": ["a fish", "a bird"], "answer": "b"},
-        {},
-        "answer: answer (letter of the right option)",
-        "a bird",
-    ),
-    "options in an object": (
-        {"q": {"stem": "Which flies?", "options": ["fish", "bird"], "answer": "bird"}},
-        {},
-        "inputs: q.stem; options: q.options; answer: q.answer",
-        "bird",
-    ),
-    "named options": (
-        {"stem": "Which flies?", "what": ["fish", "bird"], "number": 1},
-        {"options": "what", "answer": "number"},
-        "inputs: stem; options: what; answer: number (position from 0",
-        "bird",
-    ),
-    "SQuAD": (
-        SQUAD,
-        {},
-        "inputs: title, context, question; context: context; answer: answers.text; answer start: "
-        "answers.answer_start; the answer is a span of the context; kept as they are: id",
-        "the Giant Mountains",
-    ),
-    "SQuAD with several answers": (
-        SQUAD | {"answers": {"text": ["the Giant Mountains"] * 2, "answer_start": [18, 18]}},
-        {},
-        "answer: answers.text; answer start: answers.answer_start",
-        "the Giant Mountains",
-    ),
-    "options with keys, named": (
-        {"q": "Which flies?", "a": ["x fish", "x bird"], "b": ["A", "B"], "right": "B", "id": 3},
-        {"options": "a", "answer": "right", "ignore": "b"},
-        "inputs: q; options: a; answer: right (letter of the right option); 2 options per example; "
-        "kept as they are: b, id",
-        "x bird",
-    ),
-    "flat SQuAD": (
-        FLAT,
-        {},
-        "answer: answer; answer start: answer_start; the answer is a span",
-        "the Giant Mountains",
-    ),
-    "NLI": (
-        NLI,
-        {},
-        "inputs: premise, hypothesis; context: premise; answer: label; labels: entailment, n",
-        "neutral",
-    ),
+    "letter": ({"question": "Which flies?", "options": ["a fish", "a bird"], "answer": "b"}, {},
+               "answer: answer (letter of the right option)", "a bird"),
+    "options in an object": ({"q": {"stem": "Which flies?", "options": ["fish", "bird"], "answer": "bird"}}, {},
+                             "inputs: q.stem; options: q.options; answer: q.answer", "bird"),
+    "named options": ({"stem": "Which flies?", "what": ["fish", "bird"], "number": 1},
+                      {"options": "what", "answer": "number"},
+                      "inputs: stem; options: what; answer: number (position from 0", "bird"),
+    "SQuAD": (SQUAD, {}, "inputs: title, context, question; context: context; answer: answers.text; answer start: "
+              "answers.answer_start; the answer is a span of the context; kept as they are: id", SPAN),
+    "SQuAD with several answers": (SQUAD | {"answers": {"text": [SPAN] * 2, "answer_start": [18, 18]}}, {},
+                                   "answer: answers.text; answer start: answers.answer_start", SPAN),
+    "options with keys, named": ({"q": "Which flies?", "a": ["x a", "x bird"], "b": ["A", "B"], "right": "B", "id": 3},
+                                 {"options": "a", "answer": "right", "ignore": "b"},
+                                 "inputs: q; options: a; answer: right (letter of the right option); 2 options per "
+                                 "example; kept as they are: b, id", "x bird"),
+    "flat SQuAD": (FLAT, {}, "answer: answer; answer start: answer_start; the answer is a span", SPAN),
+    "NLI": (NLI, {}, "inputs: premise, hypothesis; context: premise; answer: label; labels: entailment, n", "neutral"),
     "Alpaca": (ALPACA, {}, "inputs: instruction, input; answer: output", "¿Dónde está?"),
-    "Alpaca with system": (
-        SYSTEM,
-        {},
-        "inputs: system, instruction, input; answer: output; kept as they are: source",
-        "¿Dónde está?",
-    ),
-    "prompt and completion": (
-        {"prompt": "Write a haiku.", "completion": "Soft rain"},
-        {},
-        "inputs: prompt; answer: completion",
-        "Soft rain",
-    ),
-    "several labels": (
-        {"text": "A storm delays the match.", "labels": ["weather", "sport"]},
-        {"labels": {"labels": "weather,sport,art"}},
-        "inputs: text; answer: labels",
-        "weather, sport",
-    ),
-    "label with a comma": (
-        {"headline": "Vote delayed", "section": "Politics, US"},
-        {"label": ["section=Politics, US", "section=Arts"]},
-        "inputs: headline; answer: section; labels: Politics, US, Arts",
-        "Politics, US",
-    ),
+    "Alpaca with system": (SYSTEM, {}, "inputs: system, instruction, input; answer: output; kept as they are: source",
+                           "¿Dónde está?"),
+    "prompt and completion": ({"prompt": "Write a haiku.", "completion": "Soft rain"}, {},
+                              "inputs: prompt; answer: completion", "Soft rain"),
+    "several labels": ({"text": "A storm delays the match.", "labels": ["weather", "sport"]},
+                       {"labels": {"labels": "weather,sport,art"}}, "inputs: text; answer: labels", "weather, sport"),
+    "label with a comma": ({"headline": "Vote delayed", "section": "Politics, US"},
+                           {"label": ["section=Politics, US", "section=Arts"]},
+                           "inputs: headline; answer: section; labels: Politics, US, Arts", "Politics, US"),
     "rating": ({"text": "Good.", "stars": 4}, {"ranges": {"stars": "1..5"}}, "labels: 1, 2, 3, 4, 5", "4"),
     "numbers": ({"x": 3, "y": 0.5, "label": "high"}, {}, "inputs: x, y; answer: label", "high"),
     "Chinese": ({"问题": "天空是什么颜色？", "答案": "蓝色"}, {}, "inputs: 问题; answer: 答案", "蓝色"),
     "German": ({"frage": "Was ist rot?", "antwort": "Blut"}, {}, "inputs: frage; answer: antwort", "Blut"),
-    "ignored": (
-        {"text": "Good.", "by": "Kim", "label": "yes"},
-        {"ignore": "by"},
-        "inputs: text; answer: label; labels: yes, no; kept as they are: by",
-        "yes",
-    ),
-    "some inputs": (
-        {"text": "Good.", "by": "Kim", "label": "yes"},
-        {"inputs": "text"},
-        "inputs: text; answer: label; labels: yes, no; not used as inputs: by",
-        "yes",
-    ),
-}
+    "ignored": ({"text": "Good.", "by": "Kim", "label": "yes"}, {"ignore": "by"},
+                "inputs: text; answer: label; labels: yes, no; kept as they are: by", "yes"),
+    "some inputs": ({"text": "Good.", "by": "Kim", "label": "yes"}, {"inputs": "text"},
+                    "inputs: text; answer: label; labels: yes, no; not used as inputs: by", "yes"),
+}  # fmt: skip
+"""Name -> example, options, a part of the line about it, the answer in words."""
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -176,9 +113,8 @@ def knowing(request: Request) -> Completion:
     rows = written(request, rng)
     for row in rows:
         for part in (row, *row):
-            for options in (
-                part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
-            ):
+            inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
+            for options in inner:
                 if isinstance(options, list) and len(options) > 1 and str(options[0]).startswith("word"):
                     options[0] = f"right {rng.random()}"
         if "Giant" in str(request.messages) or "A context" in str(request.messages):
@@ -203,12 +139,8 @@ def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name:
             assert sum(str(option).startswith("right") for option in format.answers.choices(row)) == 1
             places.add(format.answers.chosen(row))
         if format.roles.answer_start:
-            answers = (
-                row["answers"]
-                if "answers" in row
-                else {"text": [row["answer"]], "answer_start": [row["answer_start"]]}
-            )
-            [text], [start] = answers["text"], answers["answer_start"]
+            one = {"text": [row.get("answer")], "answer_start": [row.get("answer_start")]}
+            [text], [start] = row.get("answers", one).values()
             assert row["context"][start:].startswith(text)
             assert start == 15
     if format.options_vary:
@@ -316,26 +248,18 @@ CALL = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "function_c
     [
         (LETTERS | {"choices": OBJECTS}, {}, "choices: options that are objects cannot be matched with answer;"),
         ({"q": {"stem": "Which flies?", "choices": OBJECTS}, "answerKey": "B"}, {}, "q.choices: options that are"),
-        (
-            LETTERS | {"options": [{"id": 1, "text": "fish"}, {"id": 2, "text": "bird"}], "answer": 2},
-            {},
-            "options: options that are objects",
-        ),
+        (LETTERS | {"options": [{"id": 1, "text": "fish"}, {"id": 2, "text": "bird"}], "answer": 2}, {},
+         "options: options that are objects"),
         (LETTERS | {"options": {"A": "fish", "B": "bird"}}, {}, "'B' is the name of the field options.B; write"),
         (LETTERS | {"A": "fish", "B": "bird"}, {}, "answer: 'B' is the name of the field B; write the options as"),
         (ARC, {"options": "choices"}, "--options choices: the example has no list of two or more values there;"),
         (CALL, {}, "conversations: the role 'function_call' cannot be created"),
-        (
-            {"messages": [SAID, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
-            {},
-            "messages: tool_calls cannot be created",
-        ),
+        ({"messages": [SAID, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]}, {},
+         "messages: tool_calls cannot be created"),
         ({"messages": [SAID, {"role": "tool", "content": "cold"}]}, {}, "messages: the role 'tool' cannot be"),
-        (
-            {"prompt": [SAID], "chosen": [SAID], "rejected": [SAID]},
-            {},
-            "prompt is a list of messages; write prompt, chosen and rejected as texts",
-        ),
+        ({"prompt": [SAID], "chosen": [SAID], "rejected": [SAID]}, {},
+         "prompt is a list of messages; write prompt, chosen and rejected as texts"),
+        (MMLU | {"answer": "Pluto"}, {}, "answer: 'Pluto' is not among choices; fix the example"),
         (ARC, {"labels": {"answerKey": "A,B"}}, "which of the 4 options in choices.text is right"),
         (MMLU, {"ranges": {"answer": "1..3"}}, "its values can only be 0,1,2,3 or 1,2,3,4"),
         (NLI, {"inputs": "label", "answer": "label"}, "label is named in --inputs and in --answer; name it in one"),
@@ -358,12 +282,6 @@ def test_filter_reads_extractive_answers(tmp_path: Path) -> None:
     ]
     report = filter_rows(rows_file(tmp_path, rows), DatasetFilterSettings(near=None))
     assert (report["rows"], report["invalid"], report["kept"]) == (3, 1, 3)
-
-
-def test_rows_that_differ_in_any_input_are_different(tmp_path: Path) -> None:
-    rows = [ALPACA | {"instruction": "Give the plural.", "input": word} for word in ("mouse", "ox", "leaf")]
-    rows += [ALPACA | {"instruction": "Give the singular.", "input": "leaf"}, rows[0]]
-    assert filter_rows(rows_file(tmp_path, rows))["kept"] == 4
 
 
 def test_train_reads_all_inputs_but_constant_ones(tmp_path: Path) -> None:

@@ -38,39 +38,17 @@ TOOLS = [
     {"type": "function", "function": {"name": "list_alarms", "description": "All alarms."}},
 ]
 PREFERENCE = {"prompt": "Name a fish.", "chosen": "Cod.", "rejected": "Table."}
-CHAT = {
-    "messages": [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "What is a fjord?"},
-        {"role": "assistant", "content": "A narrow sea inlet."},
-    ]
-}
+SAID = {"system": "Be brief.", "user": "What is a fjord?", "assistant": "A narrow sea inlet."}
+CHAT = {"messages": [{"role": role, "content": text} for role, text in SAID.items()]}
 SHAREGPT = {
-    "conversations": [
-        {"from": "human", "value": "What is a fjord?"},
-        {"from": "gpt", "value": "A narrow sea inlet."},
-    ]
+    "conversations": [{"from": "human", "value": SAID["user"]}, {"from": "gpt", "value": SAID["assistant"]}]
 }
 TAGS = {"tokens": ["Kim", "visited", "Oslo"], "ner_tags": [1, 0, 3]}
 NAMED_TAGS = {"tokens": ["Kim", "visited", "Oslo"], "tags": ["B-PER", "O", "B-LOC"]}
-CALL = {
-    "query": "How warm is it in Oslo?",
-    "tools": TOOLS,
-    "call": {"name": "get_weather", "arguments": {"city": "Oslo"}},
-}
-ALPACA = {
-    "system": "You are terse.",
-    "instruction": "Translate into Spanish.",
-    "input": "Hello",
-    "output": "Hola",
-}
-EMPTY_OBJECT = {
-    "question": "What colour is the sky?",
-    "answer": "blue",
-    "metadata": {},
-    "source": None,
-    "tags": [],
-}
+CALLED = {"name": "get_weather", "arguments": {"city": "Oslo"}}
+CALL = {"query": "How warm is it in Oslo?", "tools": TOOLS, "call": CALLED}
+ALPACA = {key: test_core.SYSTEM[key] for key in ("system", "instruction", "input", "output")}
+EMPTY_OBJECT = {"question": "What is blue?", "answer": "the sky", "metadata": {}, "source": None, "tags": []}
 MAP = {"name": "desk lamp", "attrs": {"colour": "black", "watt": "7"}}
 
 SHIPPED: dict[str, tuple[dict[str, Json], dict[str, Any], str]] = {

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datacreate.decontamination import find_test_sets
-from datacreate.errors import DatacreateError, UsageError
+from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.finetuning.rows import read_source, training_set
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import RowFile, load_examples
@@ -186,12 +186,23 @@ def test_what_cannot_be_read_is_one_line_with_the_remedy(tmp_path: Path, name: s
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [('// c\n{"text": "a"}', "line 1: not JSON"), ('["a", "b"]', 'line 1: not a JSON object: "a"')],
+    [
+        ('// c\n{"text": "a"}', "line 1: not JSON"),
+        ('["a", "b"]', 'line 1: not a JSON object: "a"'),
+        ("null", "not a JSON object: null"),
+        ("{}", "has no fields"),
+        ('{"score": NaN}', "score: JSON has no nan"),
+        ('{"score": 1e999}', "score: JSON has no inf"),
+        ('{"number": 99999999999999999999}', "number: an integer of more than 64 bits"),
+        ('{"text": "\\ud800"}', "lone surrogate"),
+        ('{"a": ' + "[" * 50 + "]" * 50 + "}", "nested deeper than 20 levels"),
+    ],
 )
-def test_an_example_that_is_no_object_is_named(tmp_path: Path, content: str, message: str) -> None:
+def test_an_example_that_cannot_be_used_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "mine.json").write_text(content)
-    with pytest.raises(DatacreateError, match=message):
+    with pytest.raises(ExampleError, match=message) as caught:
         load_examples(tmp_path / "mine.json")
+    assert str(caught.value).startswith(f"{tmp_path / 'mine.json'}: ")
 
 
 def test_the_line_of_excel_with_the_separator_is_skipped(tmp_path: Path) -> None:
@@ -234,6 +245,8 @@ def test_the_path_is_named_once(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_several_splits_names_them(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a folder without a data set"):
+        read(tmp_path)
     as_folder(ROWS, tmp_path / "train")
     (tmp_path / "dataset_dict.json").write_text('{"splits": ["train"]}')
     with pytest.raises(UsageError, match=r"give the folder of one \(train\)"):
@@ -284,16 +297,8 @@ def test_rows_of_any_shape_are_read_back_from_json(tmp_path: Path, rows: list[Ro
 
 
 STARTS = [
-    b"",
-    b"[",
-    b"{",
-    b'[{"a": 1}',
-    b"PAR1",
-    b"\x1f\x8b\x08\x00",
-    b"a,b\n1,",
-    b"\xef\xbb\xbf",
-    b'{"a":\n',
-]
+    b"", b"[", b"{", b'[{"a": 1}', b"PAR1", b"\x1f\x8b\x08\x00", b"a,b\n1,", b"\xef\xbb\xbf", b'{"a":\n',
+]  # fmt: skip
 
 
 @unhurried
@@ -421,9 +426,8 @@ def test_texts_of_a_table_become_what_the_format_says(tmp_path: Path) -> None:
     assert invalid == {"stars: maximum 5": 1}
     assert (valid[1]["stars"], format.labels) == (2, (1, 2, 3, 4, 5))
     assert kept(path, labels=["stars=1,2,3,4,5,9"])[1][1]["stars"] == "2"
-    document = {
-        "properties": {"text": {"type": "string"}, "stars": {"type": "integer"}, "label": {"type": "boolean"}}
-    }
+    types = {"text": "string", "stars": "integer", "label": "boolean"}
+    document = {"properties": {name: {"type": kind} for name, kind in types.items()}}
     (tmp_path / "format.json").write_text(json.dumps(document))
     invalid, valid, _ = kept(path, format=str(tmp_path / "format.json"))
     assert (invalid, valid[0]) == (Counter(), {"text": "Stars 0", "stars": 1, "label": True})
@@ -434,14 +438,8 @@ def test_texts_of_a_table_become_what_the_format_says(tmp_path: Path) -> None:
 
 def test_a_refused_file_has_its_rejects_written(tmp_path: Path) -> None:
     out, rejects = tmp_path / "new" / "out.jsonl", tmp_path / "new" / "rejects.jsonl"
-    KINDS["rows.jsonl"](
-        [
-            *tickets(4),
-            *({"text": f"t{i}", "label": i} for i in range(3)),
-            *({"text": f"t{i}"} for i in range(2)),
-        ],
-        tmp_path / "rows.jsonl",
-    )
+    bad = [*({"text": f"t{i}", "label": i} for i in range(3)), *({"text": f"t{i}"} for i in range(2))]
+    KINDS["rows.jsonl"]([*tickets(4), *bad], tmp_path / "rows.jsonl")
     ended = run("filter", tmp_path / "rows.jsonl", "--out", out, "--rejects", rejects)
     assert ended.code == 1
     assert (

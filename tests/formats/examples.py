@@ -6,10 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from datacreate.formats.example import Example
-from datacreate.formats.infer import InferredFormat, infer_format
+from datacreate.formats.infer import InferredFormat
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.runs.formatting_examples import read_examples
 
 UMBRELLA = {
     "question": "Where would you put a wet umbrella when you come home?",
@@ -71,7 +71,7 @@ def inferred(values: dict[str, Any], **overrides: Any) -> InferredFormat:
         overrides = {"labels": {"output.label": "true,false"}, **overrides}
     if values is DOTTED:
         overrides = {"labels": {"a.label": "yes,no"}, **overrides}
-    return infer_format(Example(values), FormatOptions(**overrides))
+    return read_examples([values], FormatOptions(**overrides))[1]
 
 
 def encoding_of(values: dict[str, Any], **overrides: Any) -> PromptEncoding:

@@ -47,11 +47,8 @@ def test_named_fields(options: dict[str, Any], expected: dict[str, Any]) -> None
     assert types(**options) == expected
 
 
-def test_an_inner_field_can_be_the_answer() -> None:
-    assert declared(inputs="mail.text", labels="mail.mood=good,bad").labels == ("good", "bad")
-
-
 def test_named_fields_keep_the_roles_that_are_given() -> None:
+    assert declared(inputs="mail.text", labels="mail.mood=good,bad").labels == ("good", "bad")
     roles = declared(
         inputs="context,question,id", answer="reply", labels={"reply": "a,b", "tone": "x,y"}
     ).roles

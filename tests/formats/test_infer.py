@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
-from datacreate.formats.infer_rows import infer_from_examples
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.task_format import bind, read_format
 from datacreate.formats.validate import Candidate, Reject, parse_completion
+from datacreate.runs.formatting_examples import read_examples
 from tests.formats import examples
 from tests.formats.examples import encoding_of, inferred, json_objects
 from tests.scripted import fill
@@ -159,10 +159,7 @@ def test_labels_and_ranges_end_the_advice(
 
 @pytest.mark.parametrize(
     ("value", "given", "has_note"),
-    [
-        (40, {"ranges": {"celsius": "-50..60"}}, True),
-        ([1, 2], {"labels": {"celsius": "1,2,3"}}, False),
-    ],
+    [(40, {"ranges": {"celsius": "-50..60"}}, True), ([1, 2], {"labels": {"celsius": "1,2,3"}}, False)],
 )
 def test_a_range_that_is_no_label_set_gets_a_note(value: Any, given: dict[str, Any], has_note: bool) -> None:
     found = inferred({"text": "It hurts.", "celsius": value}, **given)
@@ -202,11 +199,6 @@ def test_what_settles_from_where_a_position_counts() -> None:
     for other, first in ((0, 0), (3, 1), (2, 0)):
         rows = [{**values, "label": other}]
         assert infer_format(Example(values), rows=rows).format.first_code == first
-
-
-def test_an_answer_may_not_be_a_misspelled_option() -> None:
-    with pytest.raises(ExampleError, match="'five' is not among choices"):
-        inferred({"stem": "Two and two?", "choices": ["three", "four"], "label": "five"})
 
 
 @pytest.mark.parametrize("values", [{"a": None}, {"a": ""}, {"a": []}, {"a": {"b": None}}, {}])
@@ -277,7 +269,7 @@ def test_any_similar_objects_give_a_format_of_all_or_an_error_of_one_line(
 ) -> None:
     rows = [values, *data.draw(st.lists(variants(values), min_size=1, max_size=4))]
     try:
-        found, result = infer_from_examples(list(map(Example, rows)), FormatOptions())
+        found, result = read_examples(rows, FormatOptions())
     except DatacreateError as error:
         found, message = (), str(error)
     else:

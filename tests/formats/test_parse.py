@@ -14,7 +14,7 @@ from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, bind, read_format
 from datacreate.formats.validate import Candidate, Reason, Reject, parse_completion, parse_item
 from tests.formats import examples
-from tests.formats.examples import encoding_of, inferred, json_values
+from tests.formats.examples import encoding_of, inferred, json_objects, json_values
 
 CHOICE = encoding_of(examples.UMBRELLA)
 KEYED = PromptEncoding(CHOICE.format, "keyed")
@@ -185,6 +185,12 @@ def test_numbers_that_json_lacks_are_rejected_and_the_next_item_is_kept() -> Non
     for number in ("NaN", "-Infinity", "1e999", f"1{'0' * 400}"):
         text = f'[["some words", {number}], ["other words", 1.3], ["fine", 2.5]]'
         assert parse(text, encoding) == ["schema_violation", "constraint_violation", "None"]
+
+
+@given(values=json_objects)
+def test_equal_values_have_equal_ids(values: dict[str, object]) -> None:
+    assert Example(values).id == Example(dict(reversed(values.items()))).id
+    assert Example({"label": True}).id != Example({"label": 1}).id
 
 
 def test_the_text_of_a_reject_is_short_and_printable() -> None:

@@ -26,10 +26,7 @@ def test_constants_are_not_written_and_are_restored() -> None:
     encoding = encoding_of(examples.NESTED)
     written = encoding.write(Example(examples.NESTED))
     assert json.dumps(written) == json.dumps(
-        [
-            {"label": "true", "why": "At sea level it does."},
-            {"claim": "Water boils at 100 degrees."},
-        ]
+        [{"label": "true", "why": "At sea level it does."}, {"claim": "Water boils at 100 degrees."}]
     )
     assert json.dumps(encoding.read(written)) == json.dumps(examples.NESTED)
 
@@ -104,12 +101,6 @@ def test_reading_shuffles_the_options_whatever_their_written_order(values: dict[
     assert all(abs(places[place] - expected) < 60 for place in range(len(field_at(values, path))))
 
 
-@pytest.mark.parametrize("q", [3, {}, {"question": "q", "options": "none", "answer": "a"}, {"options": []}])
-def test_malformed_options_in_an_object(q: Any) -> None:
-    with pytest.raises(MalformedItem):
-        encoding_of(IN_OBJECT).read([q])
-
-
 def test_the_paper_style_writes_the_object() -> None:
     encoding = PromptEncoding(encoding_of(examples.UMBRELLA).format, "keyed")
     assert encoding.write(Example(examples.UMBRELLA)) == examples.UMBRELLA
@@ -117,11 +108,15 @@ def test_the_paper_style_writes_the_object() -> None:
 
 
 @pytest.mark.parametrize(
-    "item", [None, "text", {}, [], ["q"], ["q", []], ["q", "text"], ["q", ["a"], "more"]]
-)
-def test_other_shapes_are_malformed(item: Any) -> None:
+    ("values", "item"),
+    [
+        *((examples.UMBRELLA, item) for item in (None, "x", {}, [], ["q"], ["q", []], ["q", "x"], ["q", ["a"], "x"])),
+        *((IN_OBJECT, [q]) for q in (3, {}, {"question": "q", "options": "none", "answer": "a"}, {"options": []})),
+    ],
+)  # fmt: skip
+def test_other_shapes_are_malformed(values: dict[str, Any], item: Any) -> None:
     with pytest.raises(MalformedItem):
-        encoding_of(examples.UMBRELLA).read(item)
+        encoding_of(values).read(item)
 
 
 def prompt(values: dict[str, Any], labels: dict[str, str], **how: Any) -> str:

@@ -14,66 +14,34 @@ from datacreate.runs.config import RunSpec
 from tests.reporting.sample import HOSTILE, metrics
 
 SPEC = RunSpec(
-    examples=({"question": "Q?", "label": "```\n# not a heading"},),
-    format={},
-    strategy="tree",
-    recipe="best",
-    model="some-model",
-    model_sha256="ab" * 32,
-    embedding_model=None,
-    embedding_model_sha256=None,
-    seed=1,
-    num_examples=5,
-    concurrency=8,
-    max_parent_uses=4,
-    sampling={"temperature": 1.0},
-    benchmark="csqa",
+    examples=({"question": "Q?", "label": "```\n# not a heading"},), format={}, strategy="tree", recipe="best",
+    model="some-model", model_sha256="ab" * 32, embedding_model=None, embedding_model_sha256=None, seed=1,
+    num_examples=5, concurrency=8, max_parent_uses=4, sampling={"temperature": 1.0}, benchmark="csqa",
     filters=FilterSettings(near=None),
-)
+)  # fmt: skip
 SUMMARY: dict[str, Any] = {
-    "accepted": 1200,
-    "rejected": {"duplicate": 12, "rejected_by_verifier": 3},
-    "requests": 300,
-    "generated_tokens": 9000,
-    "tokens_per_example": 7.5,
-    "labels": {"True": 600, "False": 600},
-    "attributes": {"topic": {"sport": 700, "law": 500}},
-    "depths": {"1": 1200},
-    "depth_warning": "1200 of 1200 examples are children of the formatting example",
-    "license": None,
+    "accepted": 1200, "rejected": {"duplicate": 12, "rejected_by_verifier": 3}, "requests": 300,
+    "generated_tokens": 9000, "tokens_per_example": 7.5, "labels": {"True": 600, "False": 600},
+    "attributes": {"topic": {"sport": 700, "law": 500}}, "depths": {"1": 1200},
+    "depth_warning": "1200 of 1200 examples are children of the formatting example", "license": None,
     "filters": [{"name": "exact", "on": True, "settings": {}, "rejected": 12}],
-    "verification": None,
-    "review": None,
-    "compared_with": [],
-}
+    "verification": None, "review": None, "compared_with": [],
+}  # fmt: skip
+CONTAMINATION = {"ngram": 8, "decontaminate": ["csqa", "creak"]}
 FULL = SUMMARY | {
     "license": "apache-2.0",
     "filters": [
         {"name": "near", "on": True, "settings": {"near": 0.7}, "rejected": 4},
         {"name": "semantic", "on": False, "settings": {"semantic": None}, "rejected": 0},
-        {
-            "name": "contamination",
-            "on": True,
-            "settings": {"ngram": 8, "decontaminate": ["csqa", "creak"]},
-            "rejected": 2,
-        },
+        {"name": "contamination", "on": True, "settings": CONTAMINATION, "rejected": 2},
     ],
     "verification": {
-        "model": "other-model",
-        "mode": "drop",
-        "pseudo_labels": True,
-        "kept": 1200,
-        "dropped": 3,
-        "agreed": 0.91,
-        "concordance": 0.5061,
-        "concordance_interval": [0.42, 0.59],
-        "min_concordance": 0.6,
-        "label_noise_rows": 200,
-        "kept_by_label": {"True": 700, "False": 500},
-        "warning": None,
+        "model": "other-model", "mode": "drop", "pseudo_labels": True, "kept": 1200, "dropped": 3, "agreed": 0.91,
+        "concordance": 0.5061, "concordance_interval": [0.42, 0.59], "min_concordance": 0.6,
+        "label_noise_rows": 200, "kept_by_label": {"True": 700, "False": 500}, "warning": None,
     },
     "compared_with": [{"name": "csqa", "split": "test", "digest": "cd" * 32}],
-}
+}  # fmt: skip
 
 
 def sections(card: str) -> dict[str, str]:

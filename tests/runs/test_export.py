@@ -82,18 +82,6 @@ def test_odd_texts_are_the_same_in_conversations(tmp_path: Path, run: RunDirecto
         assert assistant == values["label"]
 
 
-def test_no_input_is_lost(tmp_path: Path, model: str) -> None:
-    mail = {"subject": "Your order", "body": "It left today.", "topic": "shipping"}
-    make(tmp_path / "run", model, example=mail, labels={"topic": "shipping,payment"}, count=4)
-    run = RunDirectory(tmp_path / "run")
-    expected = [f"subject: {values['subject']}\nbody: {values['body']}" for values in run.examples()]
-    chat = rows_of(exported(run, "chat", tmp_path / "chat"))
-    assert [row["messages"][0]["content"] for row in chat] == expected
-    assert [
-        row["question"] for row in rows_of(exported(run, "reference", tmp_path / "reference"))
-    ] == expected
-
-
 def test_odd_texts_are_the_same_in_columns(tmp_path: Path, run: RunDirectory) -> None:
     import datasets
     import pyarrow.parquet

@@ -76,16 +76,6 @@ def test_examples_are_written_when_their_commits_are_on_the_disk(tmp_path: Path)
     files.close()
 
 
-def test_line_separators_inside_a_text_do_not_break_a_line(tmp_path: Path) -> None:
-    odd = {"q": "a\u2028b\u2029c\u0085d\r\ne\x1cf"}
-    commit = Commit(0, "0" * 16, 0, (odd,), (0,), (Reject(Reason.COPIED_EXAMPLE, "\u2028\n"),), 1, 2, 3.0)
-    log = RunWriter(tmp_path / "log", tmp_path / "train", first_checksum("run"))
-    log.append(commit)
-    log.close()
-    assert [line.record for line in read_log(tmp_path / "log", "run")] == [commit]
-    assert (tmp_path / "log").read_bytes().count(b"\n") == 1
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, model: str) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"

@@ -45,16 +45,7 @@ def test_rows_of_an_inferred_format_may_have_other_fields_types_and_lengths(tmp_
         {key: value for key, value in first.items() if key != "note"},
         {**first, "text": "", "tags": []},
     ]
-    reasons = [
-        "valid",
-        "valid",
-        "valid",
-        "constraint_violation",
-        "valid",
-        "valid",
-        "valid",
-        "blank",
-    ]
+    reasons = ["valid", "valid", "valid", "constraint_violation", "valid", "valid", "valid", "blank"]
     outcome = found(tmp_path / "rows.jsonl", rows, ranges={"stars": "1..5"})
     assert outcome == list(enumerate(reasons, 1))
     rows[3]["stars"] = 4
@@ -81,11 +72,6 @@ def test_lines_that_are_not_rows_are_reported_with_their_number(tmp_path: Path) 
 
 def test_a_file_without_a_format_is_an_error_that_names_the_first_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    with pytest.raises(UsageError, match="no such file"):
-        read_rows(path)
-    path.write_text("\n\n")
-    with pytest.raises(UsageError, match="no rows"):
-        read_rows(path)
     path.write_text("once upon a time\n[1]\n")
     with pytest.raises(UsageError, match=r"rows\.jsonl: line 1: not JSON"):
         read_rows(path)
