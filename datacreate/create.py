@@ -130,6 +130,8 @@ def create(
             embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
         if embeds and embedder and not finished:
+            if models.embedding_model:
+                progress.notify(f"loading {models.embedding_model.name}")
             texts = [plan.text_of(root) for root in plan.roots or (Example({}),)]
             vectors = PassedVectors(embedder, directory.vectors_path, texts)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None

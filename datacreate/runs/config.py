@@ -51,7 +51,8 @@ class IdentitySettings(Settings):
         shown_default="auto",
     )
     recipe: CreateRecipe = setting(
-        "Defaults of --strategy and --verify. best: coverage (tree without its embedding model), answers verified; "
+        "Defaults of --strategy and --verify. best: coverage (tree without its embedding model), answers verified "
+        "where they can be scored; "
         "fast: tree, not verified; paper: the method of the paper, with tree.",
         "strategy",
         default="best",
@@ -117,7 +118,9 @@ class SamplingOptions(Settings):
         "Penalty on tokens that occurred before; above 1 it discourages them.", gt=0
     )
     max_tokens: int | None = _sampling(
-        "Maximum number of tokens in one completion.", gt=0, shown_default="from the longest example"
+        "Maximum number of tokens in one completion; give it for texts much longer than the examples.",
+        gt=0,
+        shown_default="from the longest example",
     )
 
 
