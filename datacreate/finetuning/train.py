@@ -155,7 +155,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
         benchmark=config.benchmark,
     )
     for why, number in rows.skipped.items():
-        notify(f"{number} rows are skipped: {why}")
+        notify(f"skipped rows: {number}, {why}")
     hard, total = sum(question.probabilities is None for question in rows.questions), len(rows.questions)
     if total < FEW_ROWS:
         only = f"only {total} row{'s' * (total != 1)}"

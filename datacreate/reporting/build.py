@@ -306,4 +306,4 @@ def _check_finished(folder: Path) -> None:
     """Raise TrainingError if a training has unfinished seeds. Its finished seeds are used all the same."""
     if any((folder / TRIALS).glob("seed-*")):
         finished = len(TrainingDirectory(folder).models())
-        raise TrainingError(f"unfinished training ({finished} seeds finished); run its `train` again")
+        raise TrainingError(f"unfinished training (finished seeds: {finished}); run its `train` again")

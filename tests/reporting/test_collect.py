@@ -108,7 +108,7 @@ def test_an_unfinished_training_is_said_and_its_finished_seeds_count(tmp_path: P
     (tmp_path / "out" / ".trials" / "seed-2-lr-2e-05").mkdir(parents=True)
     found = collect([tmp_path])
     assert len(found.evaluated) == 1
-    assert skipped(found, tmp_path / "out").startswith("unfinished training (1 seeds finished)")
+    assert skipped(found, tmp_path / "out").startswith("unfinished training (finished seeds: 1)")
 
 
 def test_a_report_needs_nothing_but_the_evaluations(tmp_path: Path) -> None:
