@@ -69,8 +69,6 @@ def build() -> str:
     for kind in ENGINES.values():
         if installed := kind.build():
             return installed
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return "llamacpp"
     return "gpu" if shutil.which("nvidia-smi") else "cpu" if hardware.cpu_has_bf16() else "llamacpp"
 
 
@@ -86,13 +84,14 @@ def install_command(build: str) -> str:
 def software(imports: Mapping[str, Imported]) -> list[Finding]:
     """Python, engines and libraries: installed versions, and whether they import."""
     fix = install_command(build())
-    findings = [
+    return [
         Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
         Finding("datacreate", "ok", f"{installed_version('datacreate')}, {Path(__file__).parent}"),
+        *(_module(module, imports.get(module), fix) for module in IMPORT_CODE),
+        *(finding for kind in ENGINES.values() for finding in kind.findings(fix)),
+        _engine(fix),
+        _libraries(fix),
     ]
-    findings += [_module(module, imports.get(module), fix) for module in IMPORT_CODE]
-    findings += [finding for kind in ENGINES.values() for finding in kind.findings(fix)]
-    return [*findings, _engine(fix), _libraries(fix)]
 
 
 def _version(module: str) -> str | None:
@@ -142,8 +141,8 @@ def run_import(module: str) -> Imported:
         return (str(error), "")
     if ended.returncode == 0:
         return (None, ended.stdout.strip())
-    lines = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
-    return (lines[-1] if lines else f"exit code {ended.returncode}", "")
+    lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
+    return (lines[-1].strip(), "")
 
 
 def machine(torch: Imported | None) -> list[Finding]:
@@ -164,9 +163,9 @@ def _gpus(build: str, torch: Imported | None) -> Finding:
         rows = [line.rsplit(", ", 3) for line in hardware.nvidia_smi(*query).splitlines()]
     except EngineError as error:
         return Finding("GPU", bad, str(error), "reload or reinstall the NVIDIA driver")
+    if not rows and build != "gpu":
+        return Finding("GPU", "ok", "none; models run on the CPU")
     if not rows:
-        if build != "gpu":
-            return Finding("GPU", "ok", "none; models run on the CPU")
         fix = f"use a machine with a GPU, or {install_command('cpu')}"
         return Finding("GPU", "fail", "none, but the GPU build of vLLM is installed", fix)
     message = "; ".join(f"{row[0]}, {row[1]} of {row[2]} free, driver {row[3]}" for row in rows)
@@ -186,10 +185,8 @@ def _gpus(build: str, torch: Imported | None) -> Finding:
 
 def _cpu(build: str) -> Finding:
     flags = hardware.cpu_flags()
-    message = ", ".join(
-        [f"{hardware.usable_cores()} cores", *(each for each in _SHOWN_FLAGS if each in flags)]
-    )
-    if platform.machine() in ("x86_64", "AMD64") and flags and build != "gpu" and "avx2" not in flags:
+    message = ", ".join([f"{hardware.usable_cores()} cores", *filter(flags.__contains__, _SHOWN_FLAGS)])
+    if flags and build != "gpu" and "avx2" not in flags:
         return Finding("CPU", "fail", f"{message}; both engines need AVX2", "use another machine, or --url")
     if build == "cpu" and flags and not hardware.cpu_has_bf16():
         message += "; no bfloat16 instructions: vLLM is slow here"
@@ -209,14 +206,13 @@ def storage() -> list[Finding]:
         message = f"{path} is read-only: no pulls and no imports"
     else:
         message = f"{path}{'' if existing == path else '; not created yet'}"
-    findings = [Finding("data directory", state, message, None if state == "ok" else fix)]
-    if existing.is_dir():
-        usage = shutil.disk_usage(existing)
-        state = "fail" if usage.free < _NO_DISK else "warn" if usage.free < _LOW_DISK else "ok"
-        message = f"{_size(usage.free)} free of {_size(usage.total)}"
-        more = None if state == "ok" else "delete files, or use a larger disk"
-        findings.append(Finding("free space", state, message, more))
-    return findings
+    found = Finding("data directory", state, message, None if state == "ok" else fix)
+    if not existing.is_dir():
+        return [found]
+    usage = shutil.disk_usage(existing)
+    state = "fail" if usage.free < _NO_DISK else "warn" if usage.free < _LOW_DISK else "ok"
+    more = None if state == "ok" else "delete files, or use a larger disk"
+    return [found, Finding("free space", state, f"{_size(usage.free)} free of {_size(usage.total)}", more)]
 
 
 def _size(size_bytes: float) -> str:

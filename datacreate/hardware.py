@@ -134,7 +134,7 @@ def has_gpu() -> bool:
     return Path("/dev/nvidia0").exists()
 
 
-def mismatch() -> str | None:
+def build_mismatch() -> str | None:
     """Why the installed builds of torch and vLLM do not suit this machine, and what to do; None if they do."""
     gpu, cpu_torch = vllm_build() == "gpu", (installed_version("torch") or "").endswith("+cpu")
     if has_gpu():
@@ -157,7 +157,7 @@ def check_build(notify: Notify) -> None:
 
     A job that computes on the CPU of a GPU node would waste the hours of its allocation.
     """
-    if why := mismatch():
+    if why := build_mismatch():
         if slurm_job():
             raise EngineError(why)
         notify(f"warning: {why}")

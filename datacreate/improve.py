@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -36,7 +36,7 @@ from datacreate.finetuning.rows import (
     training_set,
 )
 from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import Prepared, TrainConfig, encode_inputs
+from datacreate.finetuning.train import Prepared, encode_inputs
 from datacreate.formats.example import Json
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import MAX_EXAMPLES
@@ -72,12 +72,8 @@ class ImproveConfig(Settings):
         metavar="DIR",
         shown_default="RUN-improved, of the last RUN",
     )
-    encoder: str = setting(
-        "Students are trained from it: preset or checkpoint folder.", "training", default=...
-    )
-    epochs: Annotated[int, Field(gt=0)] = setting(
-        "Passes over the rows for a student.", "training", default=10
-    )
+    encoder: str = setting("Students start from it: preset or checkpoint folder.", "training", default=...)
+    epochs: int = setting("Passes over the rows for a student.", "training", default=10, gt=0)
     dev: Path | None = setting(
         "File with human rows: one student is trained on all rows of RUN, and the rows of this file that it gets "
         "wrong are the hard ones. The new examples do not repeat them.",
@@ -159,9 +155,8 @@ class ImproveConfig(Settings):
                 what = f"{self.runs[0]} was compared with it; or --decontaminate none"
                 raise BenchmarkError(f"{error} ({what})") from None
             if not ref.split and ref.name.rstrip(os.sep) not in known:
-                raise UsageError(
-                    f"{self.runs[0]} repeats no row of {ref.name}; give it again with --decontaminate"
-                )
+                advice = "give it again with --decontaminate"
+                raise UsageError(f"{self.runs[0]} repeats no row of {ref.name}; {advice}")
         return list(dict.fromkeys([*(ref.name for ref in before if ref.split), *names]))
 
 
@@ -179,7 +174,7 @@ def _models(spec: RunSpec) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Judged:
-    """A row, and the probabilities that a student which was not trained on it, and the verifier, give its answers."""
+    """A row, with the probabilities of its answers by the verifier and by a student that was not trained on it."""
 
     values: Mapping[str, Json]
     names: Sequence[str]  # labels, or the options of the row
@@ -203,7 +198,7 @@ class Judged:
         return self.is_missed and not self.is_confirmed
 
     @property
-    def ease(self) -> tuple[bool, float]:
+    def order(self) -> tuple[bool, float]:
         """Sorts rows, the hardest first: those that the student misses and the verifier confirms; then, those of
         which the student is least sure.
         """
@@ -231,7 +226,7 @@ def _best(probabilities: Sequence[float]) -> int:
 def hard_rows(rows: Sequence[Judged], number: int, *, balanced: bool) -> list[Judged]:
     """The hardest rows, at most `number`, without doubtful ones. `balanced`: labels in turns."""
     by_label: defaultdict[int, list[Judged]] = defaultdict(list)
-    for row in sorted((row for row in rows if not row.is_doubtful), key=lambda row: row.ease):
+    for row in sorted((row for row in rows if not row.is_doubtful), key=lambda row: row.order):
         by_label[row.answer if balanced else 0].append(row)
     in_turns = chain.from_iterable(zip_longest(*(by_label[label] for label in sorted(by_label))))
     return list(islice(filter(None, in_turns), number))
@@ -259,8 +254,7 @@ class Round:
     def judge(self, folder: Path, report: Report) -> list[Judged]:
         """The rows with the opinions of students, which are trained in `folder`."""
         questions, task = self.rows.questions, self.training.task
-        config = TrainConfig(sources=(), out=folder, encoder=self.config.encoder)
-        inputs = encode_inputs(config, Prepared(self.training, self.encoder, questions, ()))
+        inputs = encode_inputs(Prepared(self.training, self.encoder, questions, ()))
         students = held_out_probabilities(inputs, self.splits, folder, report)
         return [
             Judged(
@@ -279,9 +273,8 @@ class Round:
         candidates = [row for row in judged if row.is_missed] if config.dev else judged
         labels = task.head == "sequence_classification"
         if not (chosen := hard_rows(candidates, config.most_parents, balanced=labels)):
-            raise TrainingError(
-                f"{config.dev or config.runs[0]}: the student gets no row wrong; give other rows"
-            )
+            file = config.dev or config.runs[0]
+            raise TrainingError(f"{file}: the student gets no row wrong; give other rows")
         confirmed = [row for row in judged if row.is_confirmed] or judged
         answers = [_best(row.student) for row in confirmed]
         scores = compute_scores([row.answer for row in confirmed], answers, task.names, balanced=labels)
@@ -312,9 +305,8 @@ def read_round(config: ImproveConfig) -> Round:
         sources.append(replace(source, groups=list(families)))
     created = sum(len(source.rows) for source in sources)
     if created < MIN_ROWS_TO_SPLIT:
-        raise TrainingError(
-            f"{config.runs[-1]}: {created} rows are too few to learn from; create at least {MIN_ROWS_TO_SPLIT}"
-        )
+        few = f"{created} rows are too few; create at least {MIN_ROWS_TO_SPLIT}"
+        raise TrainingError(f"{config.runs[-1]}: {few}")
     if config.dev:
         options = FormatOptions(format=str(RunDirectory(config.runs[0]).config_path))
         sources.append(read_file(config.dev, options))
@@ -376,9 +368,7 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
                     f"({100 / scores['classes']:.1f} % is chance){doubtful}"
                 )
                 if not scores["above_chance"]:
-                    progress.notify(
-                        "warning: students are not clearly better than chance: hard rows may be arbitrary"
-                    )
+                    progress.notify("warning: students are hardly above chance: hard rows may be arbitrary")
                 lock.check()
                 replace_file(scores_path, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
                 replace_file(directory.parents_path, "".join(row.line for row in chosen))  # the last one
@@ -391,8 +381,6 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
             shutil.rmtree(trials, ignore_errors=True)
     except RunMismatch as error:
         raise RunMismatch(str(error).replace("--out", "--run-dir")) from None
-    number = len(this.parents)
-    progress.notify(
-        f"{directory.parents_path}: {number} hard rows are the formatting examples, taken in turns"
-    )
+    found = f"{len(this.parents)} hard rows are the formatting examples, taken in turns"
+    progress.notify(f"{directory.parents_path}: {found}")
     return config.creation(this.parents)

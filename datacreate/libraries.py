@@ -29,7 +29,7 @@ NO_TELEMETRY = {
 }
 """Keeps libraries from reporting their use; always on."""
 
-OURS = "DATACREATE_OFFLINE"
+SET_BY_DATACREATE = "DATACREATE_OFFLINE"
 """The variable that lists which of NO_DOWNLOADS datacreate set, and not the user."""
 
 _TRUE = {"1", "on", "yes", "true"}
@@ -37,10 +37,10 @@ _TRUE = {"1", "on", "yes", "true"}
 
 def go_offline() -> None:
     """Set NO_DOWNLOADS and NO_TELEMETRY for this process and its children; a second call changes nothing."""
-    ours = {name for name in os.environ.get(OURS, "").split(",") if name in os.environ}
+    ours = {name for name in os.environ.get(SET_BY_DATACREATE, "").split(",") if name in os.environ}
     ours |= {name for name in NO_DOWNLOADS if os.environ.get(name, "").lower() not in _TRUE}
     os.environ.update(NO_DOWNLOADS | NO_TELEMETRY)
-    os.environ[OURS] = ",".join(sorted(ours))
+    os.environ[SET_BY_DATACREATE] = ",".join(sorted(ours))
 
 
 def online_environment() -> dict[str, str]:
@@ -50,7 +50,7 @@ def online_environment() -> dict[str, str]:
 
 def user_forbids() -> str | None:
     """The variable by which the user, and not datacreate, forbids downloads; None if there is none."""
-    ours = os.environ.get(OURS, "").split(",")
+    ours = os.environ.get(SET_BY_DATACREATE, "").split(",")
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # huggingface_hub reads both
         if os.environ.get(name, "").lower() in _TRUE and name not in ours:
             return name

@@ -7,6 +7,7 @@ variables from these declarations; docs/cli.md follows from the options.
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -151,30 +152,28 @@ def _pairs(value: Any) -> Any:
     """`NAME=VALUE` texts as a mapping."""
     if isinstance(value, Mapping):
         return value
-    pairs = {}
-    for text in [value] if isinstance(value, str) else value:
-        name, _, part = str(text).partition("=")
-        if not (name and part):
-            raise ValueError(f"write it as NAME=VALUE, not {text}")
-        if name.strip() in pairs:
-            raise ValueError(f"{name.strip()} is given twice; give it once")
-        pairs[name.strip()] = part
-    return pairs
+    texts = [value] if isinstance(value, str) else map(str, value)
+    return _mapping((*text.partition("="), f"write it as NAME=VALUE, not {text}") for text in texts)
 
 
 def _shares(value: Any) -> Any:
     """`yes=0.7,no=0.3` texts as a mapping."""
     if value is None or isinstance(value, Mapping):
         return value
-    shares: dict[str, str] = {}
-    for part in (part for text in ([value] if isinstance(value, str) else value) for part in text.split(",")):
-        name, equals, share = part.rpartition("=")
-        if not (name.strip() and equals):
-            raise ValueError("write it as NAME=0.7,NAME=0.3")
-        if name.strip() in shares:
+    parts = (part for text in ([value] if isinstance(value, str) else value) for part in text.split(","))
+    return _mapping((*part.rpartition("="), "write it as NAME=0.7,NAME=0.3") for part in parts)
+
+
+def _mapping(parts: Iterable[tuple[str, str, str, str]]) -> dict[str, str]:
+    """Texts that are cut at their `=`, and what to say if there is none, as a mapping."""
+    found: dict[str, str] = {}
+    for name, _, value, advice in parts:
+        if not (name.strip() and value):
+            raise ValueError(advice)
+        if name.strip() in found:
             raise ValueError(f"{name.strip()} is given twice; give it once")
-        shares[name.strip()] = share
-    return shares
+        found[name.strip()] = value
+    return found
 
 
 def check_shares(where: str, shares: Mapping[str, float]) -> None:
@@ -187,9 +186,8 @@ def check_shares(where: str, shares: Mapping[str, float]) -> None:
 
 
 def _json_pairs(value: Any) -> Any:
-    return (
-        value if isinstance(value, Mapping) else {name: _json(part) for name, part in _pairs(value).items()}
-    )
+    is_mapping = isinstance(value, Mapping)
+    return value if is_mapping else {name: _json(part) for name, part in _pairs(value).items()}
 
 
 def _json(text: str) -> Any:
@@ -222,11 +220,8 @@ def _text_or_file(value: Any) -> Any:
     return text
 
 
-OrOff = BeforeValidator(_off)
-"""Takes the word `off` for None."""
-
-Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
-"""A mapping, or `NAME=VALUE` texts."""
+OrOff = BeforeValidator(_off)  # takes the word `off` for None
+Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]  # a mapping, or `NAME=VALUE` texts
 
 JsonPairs = Annotated[dict[str, Any], BeforeValidator(_json_pairs)]
 """The same; values are JSON where they can be read as such."""
@@ -234,8 +229,7 @@ JsonPairs = Annotated[dict[str, Any], BeforeValidator(_json_pairs)]
 Shares = Annotated[dict[str, float], BeforeValidator(_shares)]
 """A mapping, or `NAME=0.7,NAME=0.3` texts; see `check_shares`."""
 
-CommaList = BeforeValidator(_list)
-"""Takes `a,b` for ("a", "b")."""
+CommaList = BeforeValidator(_list)  # takes `a,b` for ("a", "b")
 
 TextOrFile = Annotated[
     str,
@@ -273,11 +267,7 @@ class SettingsError:
         """`give a number greater than 0` for pydantic's `Input should be greater than 0`."""
         if not self.why.startswith(_PYDANTIC_PREFIX):
             return self.why
-        wanted = (
-            self.why.removeprefix(_PYDANTIC_PREFIX)
-            .partition(", unable to")[0]
-            .partition(" or instance of")[0]
-        )
+        wanted = re.split(", unable to| or instance of", self.why.removeprefix(_PYDANTIC_PREFIX))[0]
         wanted = wanted.replace("valid tuple", "list: [a, b]").replace("valid dictionary", "mapping: {a: b}")
         return f"give {'a number ' if wanted.startswith(('greater', 'less')) else ''}{wanted}"
 

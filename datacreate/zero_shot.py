@@ -49,10 +49,8 @@ def answer_zero_shot(
 
         @cache
         def started() -> Engine:
-            rows = sum(len(test.usable) for test in tests)
-            engine = make_engine(
-                checkpoint, options, count=rows, log=out / "engine.log", notify=progress.notify
-            )
+            rows, log = sum(len(test.usable) for test in tests), out / "engine.log"
+            engine = make_engine(checkpoint, options, count=rows, log=log, notify=progress.notify)
             stack.callback(engine.close)
             engine.start([scores_are_real()])
             return engine
@@ -80,9 +78,7 @@ def answer_zero_shot(
         for test in tests:
             one = evaluation_of(out, test, evaluated, measure, progress.notify)
             if one.encoder != checkpoint.name and one.encoder_sha256 != checkpoint.sha256:
-                raise RunMismatch(
-                    f"{out}: {one.encoder} was evaluated on {test.name} there; choose another --out"
-                )
+                raise RunMismatch(f"{out} has {one.encoder}'s answers to {test.name}; choose another --out")
             found.append(one)
         return found
 

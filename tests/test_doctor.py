@@ -186,9 +186,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, torch: str) -> Finding:
     return look()["GPU"]
 
 
-def test_gpus_driver_and_free_memory_are_reported(
-    programs: Programs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gpus_driver_and_memory_are_reported(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     programs("nvidia-smi", TWO_GPUS)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     found = gpu(monkeypatch, "13.0 True")
@@ -220,9 +218,7 @@ def test_gpus_that_cannot_be_used_matter_to_the_gpu_build(
     assert (gpu(monkeypatch, "13.0 True").state, look()["GPU"].fix) == (state, "unset CUDA_VISIBLE_DEVICES")
 
 
-def test_the_gpu_build_needs_a_gpu_and_a_compiler(
-    packages: dict[str, str | None], programs: Programs
-) -> None:
+def test_the_gpu_build_needs_gpu_and_compiler(packages: dict[str, str | None], programs: Programs) -> None:
     packages |= GPU_BUILD
     programs("g++", "").unlink()
     found = look()

@@ -43,15 +43,11 @@ def are_loopback(addresses: set[str]) -> bool:
     "engine",
     [
         pytest.param(
-            "llamacpp",
-            marks=pytest.mark.skipif(not LLAMACPP.build(), reason="llama.cpp is not installed"),
+            "llamacpp", marks=pytest.mark.skipif(not LLAMACPP.build(), reason="llama.cpp is not installed")
         ),
         pytest.param(
             "vllm",
-            marks=[
-                pytest.mark.model,
-                pytest.mark.skipif(not VLLM.build(), reason="vLLM is not installed"),
-            ],
+            marks=[pytest.mark.model, pytest.mark.skipif(not VLLM.build(), reason="vLLM is not installed")],
         ),
     ],
 )

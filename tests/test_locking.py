@@ -66,9 +66,7 @@ def beat(path: Path, count: int) -> None:
 # One machine
 
 
-def test_a_second_process_is_refused_at_once(
-    tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_process_is_refused(tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"JOB_ID": "817", "ARRAY_JOB_ID": "815", "ARRAY_TASK_ID": "2"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     with held(tmp_path):
@@ -156,9 +154,7 @@ def test_a_heartbeat_of_another_machine_refuses(tmp_path: Path, time: Time) -> N
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"name": "proc'], ids=["whole", "empty", "cut off"])
-def test_a_silent_lock_of_another_machine_is_taken_over(
-    tmp_path: Path, time: Time, content: bytes | None
-) -> None:
+def test_a_silent_lock_of_another_machine_is_taken(tmp_path: Path, time: Time, content: bytes | None) -> None:
     path = write_record(tmp_path)
     if content is not None:
         path.write_bytes(content)
@@ -176,9 +172,7 @@ def test_a_lock_that_is_freed_meanwhile_is_taken(tmp_path: Path, time: Time) -> 
         assert not lock.after_silence
 
 
-def test_a_requeued_job_waits_for_its_last_start(
-    tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_requeued_job_waits(tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     path = write_record(tmp_path)

@@ -62,9 +62,7 @@ def test_the_evaluation_of_another_model_is_not_taken(home: Path, model: str) ->
     answer(home, model, engine_for(lambda request: "True"))
     other = Path(shutil.copytree(model, home / "other-model"))
     (other / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(
-        RunMismatch, match=r"out: scripted-model was evaluated on bioasq there; choose another"
-    ):
+    with pytest.raises(RunMismatch, match=r"out has scripted-model's answers to bioasq; choose another"):
         answer(home, str(other), engine_for(lambda request: "False"))
 
 

@@ -13,19 +13,7 @@ from datacreate.benchmarks.store import (
 )
 
 __all__ = [
-    "SPLITS",
-    "Benchmark",
-    "Findings",
-    "ImportReport",
-    "benchmarks_in",
-    "find_benchmark",
-    "folder_of",
-    "formatting_examples",
-    "has_split",
-    "import_benchmark",
-    "load_registry",
-    "read_manifest",
-    "read_split",
-    "split_sha256",
-    "state",
-]
+    "SPLITS", "Benchmark", "Findings", "ImportReport", "benchmarks_in", "find_benchmark", "folder_of",
+    "formatting_examples", "has_split", "import_benchmark", "load_registry", "read_manifest", "read_split",
+    "split_sha256", "state",
+]  # fmt: skip

@@ -41,6 +41,7 @@ from datacreate.locking import locked
 _SEED = 42  # of the division of one Hub split into several of ours
 
 SplitState = Literal["imported", "kept", "refused", "missing"]
+Rows = list[BenchmarkRow]
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,13 @@ class ImportReport:
 class _Split(NamedTuple):
     """A split in memory."""
 
-    rows: list[BenchmarkRow]
+    rows: Rows
     source: str
     note: str | None = None
 
     @property
-    def content(self) -> bytes:
-        return "".join(row.line() for row in self.rows).encode("utf-8")
+    def text(self) -> str:
+        return "".join(row.line() for row in self.rows)
 
 
 def benchmarks_in(folder: Path) -> list[Benchmark]:
@@ -136,7 +137,7 @@ def _reference_files(folder: Path, benchmark: Benchmark) -> dict[Split, Path]:
     return {split: path for split, path in paths.items() if path.is_file()}
 
 
-def _read(path: Path, benchmark: Benchmark) -> list[BenchmarkRow]:
+def _read(path: Path, benchmark: Benchmark) -> Rows:
     try:
         return parse_rows(path.read_bytes(), str(path), benchmark)
     except OSError as error:
@@ -146,12 +147,11 @@ def _read(path: Path, benchmark: Benchmark) -> list[BenchmarkRow]:
 def _imported(benchmark: Benchmark) -> dict[Split, _Split]:
     """The splits that are imported already."""
     manifest, where = store.read_manifest(benchmark), str(store.folder_of(benchmark))
-    return {
-        split: _Split(
-            parse_rows(store.read_bytes(benchmark, split), where, benchmark), record.source, record.note
-        )
-        for split, record in (manifest.splits.items() if manifest else ())
-    }
+    found: dict[Split, _Split] = {}
+    for split, record in (manifest.splits if manifest else {}).items():
+        rows = parse_rows(store.read_bytes(benchmark, split), where, benchmark)
+        found[split] = _Split(rows, record.source, record.note)
+    return found
 
 
 def _write(
@@ -175,17 +175,17 @@ def _write(
             state = "missing"
         elif split in fresh:
             state = "refused" if refused else "imported"
-        elif split in new and new[split].content != before[split].content:
+        elif split in new and new[split].text != before[split].text:
             remark = f"differs from {source}; --replace takes that instead"
         reports.append(SplitReport(split, state, benchmark.rows[split], findings.get(split), remark))
     if fresh and not refused:
-        store.write(benchmark, {s: (d.content, d.source, d.note, findings[s]) for s, d in combined.items()})
+        store.write(benchmark, {s: (d.text, d.source, d.note, findings[s]) for s, d in combined.items()})
     return ImportReport(benchmark.name, source, tuple(reports))
 
 
 def _assign(
     source: str,
-    raw: Mapping[str, list[BenchmarkRow]],
+    raw: Mapping[str, Rows],
     imported: Mapping[Split, _Split],
     benchmark: Benchmark,
     hub: HubDataset,
@@ -200,18 +200,14 @@ def _assign(
                 rows, note = _without(rows, imported[split].rows, split)
                 notes.append(note)
         if len(wanted) > 1:
-            notes.append(
-                f"split by seed {_SEED} into the paper's sizes, since the paper's own rows are not known"
-            )
+            notes.append(f"split by seed {_SEED} into the paper's sizes, as the paper's rows are not known")
         parts = _divided(rows, [benchmark.rows[split] for split in wanted])
         for split, part in zip(wanted, parts, strict=True):
             assigned[split] = _Split(part, source, "; ".join(notes) or None)
     return assigned
 
 
-def _without(
-    rows: Sequence[BenchmarkRow], other: Sequence[BenchmarkRow], name: str
-) -> tuple[list[BenchmarkRow], str]:
+def _without(rows: Rows, other: Rows, name: str) -> tuple[Rows, str]:
     """The rows without those of another split, each as often as it occurs there.
 
     A row of the other split that has no exact match removes the rows with its question.
@@ -235,7 +231,7 @@ def _without(
     return rest, note
 
 
-def _divided(rows: Sequence[BenchmarkRow], sizes: Sequence[int]) -> list[list[BenchmarkRow]]:
+def _divided(rows: Rows, sizes: Sequence[int]) -> list[Rows]:
     """Random parts in proportion to `sizes`, each in the original order."""
     order = list(range(len(rows)))
     random.Random(_SEED).shuffle(order)
@@ -252,16 +248,13 @@ def download(benchmark: Benchmark, hub: HubDataset) -> Path:
 
     Raises BenchmarkError if the Hub cannot serve, saying how to import a copy.
     """
-    options = ["--repo-type", "dataset", "--revision", hub.revision]
     if not (reason := user_forbids() and f"{user_forbids()} is set"):
         within = f"*{hub.config}*" if hub.config else "*"
-        for suffix in _SUFFIXES:
-            options += ["--include", within + suffix]
-        command = [sys.executable, "-m", "huggingface_hub.cli.hf", "download", hub.id, *options, "--quiet"]
-        environment = online_environment()
-        child = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-        )
+        command = [sys.executable, "-m", "huggingface_hub.cli.hf", "download", hub.id, "--quiet"]
+        command += ["--repo-type", "dataset", "--revision", hub.revision]
+        command += [word for suffix in _SUFFIXES for word in ("--include", within + suffix)]
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+        child = subprocess.run(command, env=online_environment(), **streams)
         if child.returncode == 0:
             return Path(child.stdout.strip().splitlines()[-1])
         reason = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1][:200]
@@ -272,10 +265,10 @@ def download(benchmark: Benchmark, hub: HubDataset) -> Path:
     )
 
 
-def read_copy(folder: Path, benchmark: Benchmark, hub: HubDataset) -> dict[str, list[BenchmarkRow]]:
+def read_copy(folder: Path, benchmark: Benchmark, hub: HubDataset) -> dict[str, Rows]:
     """The rows of the Hub's splits that the registry names."""
     data = folder / hub.config if hub.config and (folder / hub.config).is_dir() else folder
-    found: dict[str, list[BenchmarkRow]] = {}
+    found: dict[str, Rows] = {}
     for split, rows in _hub_rows(data, hub).items():
         found[split] = []
         for number, values in enumerate(rows, 1):
@@ -303,9 +296,8 @@ def _hub_rows(data: Path, hub: HubDataset) -> dict[str, list[Any]]:
         except Exception:  # noqa: BLE001 (the library has no common error for damaged files)
             raise BenchmarkError(f"{data}: cannot be read; give a complete copy of {hub.id}") from None
     if missing := [split for split in hub.splits if split not in found]:
-        raise BenchmarkError(
-            f"{data}: no split {missing[0]!r}; a copy of {hub.id} has {', '.join(hub.splits)}"
-        )
+        has = ", ".join(hub.splits)
+        raise BenchmarkError(f"{data}: no split {missing[0]!r}; a copy of {hub.id} has {has}")
     return found
 
 

@@ -35,7 +35,7 @@ _MAX_NAMED = 10  # rows in a note
 
 
 class SplitRecord(FrozenModel):
-    """One imported split."""
+    """One imported split in the manifest."""
 
     size: int  # bytes
     sha256: str
@@ -77,22 +77,15 @@ def has_split(benchmark: Benchmark, split: str) -> bool:
 
 def split_sha256(benchmark: Benchmark, split: str) -> str:
     """SHA-256 of an imported split; BenchmarkError, saying how to import it, if it is missing."""
-    return record_of(benchmark, split).sha256
-
-
-def record_of(benchmark: Benchmark, split: str) -> SplitRecord:
-    """The record of an imported split. Raises like `split_sha256`."""
-    manifest = read_manifest(benchmark)
+    name, manifest = benchmark.name, read_manifest(benchmark)
     if manifest is None:
-        raise BenchmarkError(
-            f"benchmark {benchmark.name} is not imported: run `datacreate benchmarks import {benchmark.name}"
-            f"{'' if benchmark.source.hub else ' --from DIR'}`"
-        )
-    if record := {str(name): record for name, record in manifest.splits.items()}.get(split):
-        return record
-    raise BenchmarkError(
-        f"benchmark {benchmark.name} has no {split} split: {how_to_import(benchmark, split)}"
-    )
+        source = "" if benchmark.source.hub else " --from DIR"
+        command = f"`datacreate benchmarks import {name}{source}`"
+        raise BenchmarkError(f"benchmark {name} is not imported: run {command}")
+    for found, record in manifest.splits.items():
+        if found == split:
+            return record.sha256
+    raise BenchmarkError(f"benchmark {name} has no {split} split: {how_to_import(benchmark, split)}")
 
 
 def read_split(benchmark: Benchmark, split: str) -> list[dict[str, Json]]:
@@ -106,13 +99,12 @@ def read_split(benchmark: Benchmark, split: str) -> list[dict[str, Json]]:
 
 def read_bytes(benchmark: Benchmark, split: str) -> bytes:
     """The file of an imported split, checked against its hash. Raises like `read_split`."""
-    record = record_of(benchmark, split)
-    path = folder_of(benchmark) / f"{split}.jsonl"
+    sha256, path = split_sha256(benchmark, split), folder_of(benchmark) / f"{split}.jsonl"
     try:
         content = path.read_bytes()
     except OSError as error:
         raise _damaged(benchmark, f"{path} cannot be read ({error.strerror})") from None
-    if hashlib.sha256(content).hexdigest() != record.sha256:
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise _damaged(benchmark, f"{path} was changed after the import (its sha256 differs)")
     return content
 
@@ -125,9 +117,7 @@ def how_to_import(benchmark: Benchmark, split: str) -> str:
     return f"`{command} --from DIR` reads DIR/{benchmark.source.reference}/{split}.jsonl"
 
 
-def formatting_examples(
-    benchmark: Benchmark, seed: int, number: int = 1
-) -> tuple[list[dict[str, Json]], str]:
+def formatting_examples(benchmark: Benchmark, seed: int, count: int = 1) -> tuple[list[dict[str, Json]], str]:
     """Well-formed, different rows of the train split (without one, of dev), and a note that says which.
 
     The first is the same as `random.seed(seed); random.choice(rows)` of the reference implementation; a row that
@@ -154,19 +144,17 @@ def formatting_examples(
         return True
 
     answer = format.roles.answer if format.labels else None
-    others = [row for row in range(len(rows)) if row != first] if number > 1 else []
-    drawn = draw_balanced(others, number - 1, rng, lambda row: value_at(rows[row], answer), [first], is_new)
+    others = [row for row in range(len(rows)) if row != first] if count > 1 else []
+    drawn = draw_balanced(others, count - 1, rng, lambda row: value_at(rows[row], answer), [first], is_new)
     chosen = [first, *drawn]
-    if len(chosen) < number:
+    if len(chosen) < count:
         raise BenchmarkError(
             f"benchmark {benchmark.name}: only {len(chosen)} different rows of {split} fit the format of the first; "
             "use a smaller --examples"
         )
-    listed = ", ".join(str(row + 1) for row in chosen[:_MAX_NAMED]) + (", …" if number > _MAX_NAMED else "")
-    note = (
-        f"formatting example: row {listed}" if number == 1 else f"{number} formatting examples: rows {listed}"
-    )
-    note += f" of {benchmark.name}'s {split} split, seed {seed}"
+    listed = ", ".join(str(row + 1) for row in chosen[:_MAX_NAMED]) + (", …" if count > _MAX_NAMED else "")
+    what = "formatting example: row" if count == 1 else f"{count} formatting examples: rows"
+    note = f"{what} {listed} of {benchmark.name}'s {split} split, seed {seed}"
     note += f", after {malformed} malformed row{'s' * (malformed > 1)}" if malformed else ""
     if split != "train":
         note += f"; its train split is not imported ({how_to_import(benchmark, 'train')})"
@@ -197,30 +185,22 @@ def state(benchmark: Benchmark) -> ImportState:
     return "present" if len(manifest.splits) == len(SPLITS) else "incomplete"
 
 
-def write(benchmark: Benchmark, splits: Mapping[Split, tuple[bytes, str, str | None, Findings]]) -> None:
-    """Write these splits (content, source, note, findings) and the manifest; remove other splits. StorageError.
+def write(benchmark: Benchmark, splits: Mapping[Split, tuple[str, str, str | None, Findings]]) -> None:
+    """Write these splits (text, source, note, findings) and the manifest; remove other splits. StorageError.
 
     The caller holds the lock of the folder. Splits of an earlier manifest stay valid until the new one is written,
     unless their content changes.
     """
-    records = {
-        split: SplitRecord(
-            size=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
-            source=source,
-            note=note,
-            findings=findings,
-        )
-        for split, (content, source, note, findings) in splits.items()
-    }
+    folder, texts, records = folder_of(benchmark), dict[Path, str](), dict[Split, SplitRecord]()
+    for split, (text, source, note, findings) in splits.items():
+        content, texts[folder / f"{split}.jsonl"] = text.encode("utf-8"), text
+        size, sha256 = len(content), hashlib.sha256(content).hexdigest()
+        records[split] = SplitRecord(size=size, sha256=sha256, source=source, note=note, findings=findings)
     now, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
     manifest = Manifest(name=benchmark.name, splits=records, when=now, datacreate=version)
-    folder = folder_of(benchmark)
-    texts = {folder / f"{split}.jsonl": content.decode("utf-8") for split, (content, *_) in splits.items()}
     replace_files(texts | {folder / MANIFEST: manifest.model_dump_json(indent=2) + "\n"})
-    for split in SPLITS:
-        if split not in splits:
-            (folder / f"{split}.jsonl").unlink(missing_ok=True)
+    for split in set(SPLITS) - splits.keys():
+        (folder / f"{split}.jsonl").unlink(missing_ok=True)
 
 
 def _damaged(benchmark: Benchmark, what: str) -> BenchmarkError:

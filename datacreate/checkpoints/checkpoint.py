@@ -94,9 +94,7 @@ def resolve(name_or_path: str, kind: Kind, *, trust_remote_code: bool = False) -
     preset, sources = sources_of(name_or_path)
     name = preset.name if preset and not HUB_ID.fullmatch(name_or_path) else name_or_path
     if preset and preset.kind != kind:
-        raise UnknownModel(
-            f"{name} is an {preset.kind} model; an {kind} model is needed here (see `datacreate models list`)"
-        )
+        raise UnknownModel(f"{name} is an {preset.kind} model; give an {kind} model (see `models list`)")
     found = find_local(preset.name if preset else name, sources)
     if found is None:
         others = [one for one in load_presets().values() if one.kind == kind]
@@ -113,9 +111,7 @@ def _checkpoint(name: str, location: Path, preset: Preset | None, kind: Kind, tr
         path = gguf_in(location)
     if path is not None:
         if kind == "encoder":
-            raise CheckpointError(
-                f"{path}: a GGUF file; an encoder must be a folder of safetensors, give one"
-            )
+            raise CheckpointError(f"{path}: a GGUF file; an encoder must be a folder of safetensors")
         gguf = read_gguf(path)
         if gguf.kind != "model":
             raise CheckpointError(

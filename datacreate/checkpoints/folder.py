@@ -31,9 +31,7 @@ def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
     """
     names = {path.name for path in folder.iterdir()}
     if "config.json" not in names and "adapter_config.json" in names:
-        raise CheckpointError(
-            f"{folder}: a LoRA adapter, not a model; give its base with --model and this with --adapter"
-        )
+        raise CheckpointError(f"{folder}: a LoRA adapter; give its base with --model and this with --adapter")
     weights = _matching(names, ("*.safetensors",))
     if not weights and _matching(names, _PICKLES):
         raise CheckpointError(
@@ -64,9 +62,8 @@ def check_writes(folder: Path) -> None:
     kinds = list(map(str, listed)) if isinstance(listed, list) else []
     writes = any(kind.endswith(("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")) for kind in kinds)
     if config.get("is_encoder_decoder") is True or (kinds and not writes):
-        raise CheckpointError(
-            f"{folder}: {', '.join(kinds)}, which cannot follow instructions; give an instruct model"
-        )
+        kind = ", ".join(kinds)
+        raise CheckpointError(f"{folder}: {kind}, which cannot follow instructions; give an instruct model")
 
 
 def kept_files(folder: Path) -> dict[str, Path]:

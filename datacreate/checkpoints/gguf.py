@@ -51,9 +51,7 @@ def read_gguf(path: Path) -> GgufFile:
             file.seek(4, 1)  # the version
             values = _read_values(file, files[0].stat().st_size)
     except (struct.error, ValueError, KeyError, OverflowError, TypeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: truncated or no readable GGUF header; copy or download it again"
-        ) from error
+        raise CheckpointError(f"{path}: no complete GGUF header; copy or download it again") from error
 
     def number(key: str) -> int | None:
         found = values.get(f"{values.get('general.architecture')}.{key}")

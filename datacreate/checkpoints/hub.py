@@ -12,6 +12,7 @@ import errno
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from datacreate.checkpoints.folder import KEPT, SKIPPED, remove_cached
 from datacreate.checkpoints.pull import PROBE_SECONDS
@@ -51,13 +52,11 @@ def _download(repo: str, revision: str, pattern: str, force: bool) -> None:
     names = [sibling.rfilename for sibling in info.siblings or ()]
     if not pattern and not any(name.endswith(".safetensors") for name in names):
         raise ValueError(f"no safetensors; for a GGUF, `hf download {repo} FILE` and --model with its path")
-    kept = pattern or [*KEPT]
-    folder = snapshot_download(
-        repo, revision=revision, allow_patterns=kept, ignore_patterns=[*SKIPPED], force_download=force
-    )
-    mismatches = HfApi().verify_repo_checksums(repo, revision=Path(folder).name).mismatches
+    files: dict[str, Any] = {"allow_patterns": pattern or [*KEPT], "ignore_patterns": [*SKIPPED]}
+    folder = Path(snapshot_download(repo, revision=revision, **files, force_download=force))
+    mismatches = HfApi().verify_repo_checksums(repo, revision=folder.name).mismatches
     for mismatch in mismatches:
-        remove_cached(Path(folder, mismatch["path"]), Path(folder).parents[1])
+        remove_cached(folder / mismatch["path"], folder.parents[1])
     if mismatches:
         raise ValueError(f"{mismatches[0]['path']} has another hash than on the Hub; removed, run again")
 

@@ -17,7 +17,7 @@ from datacreate.errors import CheckpointError, UnknownModel
 from datacreate.files import read_yaml
 from datacreate.messages import did_you_mean
 from datacreate.paths import data_dir, shipped
-from datacreate.settings import FrozenModel
+from datacreate.settings import FrozenModel, SettingsError
 
 Kind = Literal["instruct", "encoder"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -77,9 +77,7 @@ class EngineSettings(FrozenModel):
     kv_cache_gib: float | None = Field(default=None, gt=0)  # CPU only
     kv_cache_dtype: Literal["auto", "fp8"] | None = None
     quantization: str | None = None  # a method of vLLM; quantized checkpoints name theirs themselves
-    reasoning_parser: str | None = (
-        None  # vLLM's name of how the model marks its thinking; the grammar begins after it
-    )
+    reasoning_parser: str | None = None  # vLLM's name of how a model marks its thinking, before the grammar
 
 
 class RecommendedSampling(FrozenModel):
@@ -164,9 +162,8 @@ def read_preset(path: Path) -> Preset:
     try:
         return Preset.model_validate({"name": path.stem} | read_yaml(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the preset"
-        why = f"{where}: {first['msg']}"
+        first = SettingsError.first(error)
+        why = f"{first.key}: {first.why}"
     except (TypeError, ValueError) as error:
         why = f"not a YAML mapping: {error}"
     raise CheckpointError(f"preset {path}: {why}; repair or remove the file")

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from datacreate.checkpoints.folder import KEPT, SKIPPED, remove_cached
 from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, sources_of
@@ -116,9 +116,8 @@ def _from_hub(source: HubRepository, force: bool) -> None:
     command += [source.file or "", "force" if force else ""]
     environment = online_environment()
     environment |= {} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    child = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-    )
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
+    child = subprocess.run(command, env=environment, **streams)
     if child.returncode == RESUMABLE:
         raise StorageError(child.stdout.strip())
     if child.returncode == -signal.SIGALRM:

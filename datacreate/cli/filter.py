@@ -16,9 +16,7 @@ from datacreate.filtering import DatasetFilterSettings
 @path_option("--rejects", group="output", help="Write the dropped rows here, with reasons.")
 @settings_options(DatasetFilterSettings)
 @json_option("Print the counts as JSON.")
-def filter(
-    source: Path, out: Path | None, rejects: Path | None, settings: dict[str, Any], as_json: bool
-) -> None:
+def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Path | None) -> None:
     """Check the rows of a run or of a file; without --out, only report.
 
     Of rows that repeat each other, the first is kept.
@@ -36,15 +34,11 @@ def filter(
         report = filter_rows(
             source,
             DatasetFilterSettings.of(**settings),
-            out=out,
-            rejects=rejects,
+            **outputs,
             notify=shown.notify,
             on_progress=lambda done, total: shown.step("filter", done, total, None),
         )
-    if as_json:
-        print_json(report)
-    else:
-        _print(report)
+    print_json(report) if as_json else _print(report)
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -53,10 +47,8 @@ def _print(report: dict[str, Any]) -> None:
     if report["invalid"]:
         lines.append(("invalid", str(report["invalid"]), f"first: {report['first_invalid']}"))
     for filter in report["filters"]:
-        dropped, settings = (
-            (str(filter["rejected"]), _settings(filter["settings"])) if filter["on"] else ("", "off")
-        )
-        lines.append((filter["name"], dropped, settings))
+        shown = (str(filter["rejected"]), _settings(filter["settings"])) if filter["on"] else ("", "off")
+        lines.append((filter["name"], *shown))
     if report["balance"]["on"]:
         lines.append(("balance", str(report["balance"]["rejected"]), ""))
     print_columns(lines)

@@ -49,7 +49,7 @@ def _run(received: signals.Signals) -> tuple[str, int]:
     """Run the command; returns the error line, or an empty text, and the exit code."""
     stdout = _open_streams()
     try:
-        from datacreate.cli.verbs import prints, run
+        from datacreate.cli.verbs import prints_result, run
 
         message, code = run()
     except BaseException:  # a library may have replaced Interrupt by an error of its own
@@ -61,7 +61,7 @@ def _run(received: signals.Signals) -> tuple[str, int]:
         return signals.STOPPED, RESUMABLE
     if not message and stdout and stdout.error and not isinstance(stdout.error, BrokenPipeError):
         message = f"standard output cannot be written: {stdout.error.strerror or stdout.error}"
-        code = 1 if prints(sys.argv[1:]) else 0
+        code = 1 if prints_result(sys.argv[1:]) else 0
     return message, code
 
 

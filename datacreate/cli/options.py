@@ -26,10 +26,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 GROUPS = ("input", "output", "strategy", "quality", "training", "sampling", "engine", "run control")
 """The headings of `--help`, in order."""
 
-VARIABLES = {
-    f"DATACREATE_{name}" for name in "API_KEY COMMAND HOME OFFLINE RESTARTS SCRATCH SUPERVISED".split()
-}
-"""Environment variables that set no option."""
+VARIABLES = "API_KEY COMMAND HOME OFFLINE RESTARTS SCRATCH SUPERVISED".split()
+"""The ends of environment variables DATACREATE_... that set no option."""
 
 
 class Text(click.ParamType[str]):
@@ -83,7 +81,8 @@ def _warn_about_variables(context: click.Context) -> None:
     """Warn about variables named like those of datacreate that nothing reads."""
     prefix, others = f"{context.auto_envvar_prefix}_", tuple(f"DATACREATE_{verb.upper()}_" for verb in VERBS)
     read = {_variable(param, context) for param in context.command.params if isinstance(param, Option)}
-    for name in sorted(set(os.environ) - read - VARIABLES):
+    read |= {f"DATACREATE_{name}" for name in VARIABLES}
+    for name in sorted(set(os.environ) - read):
         if name.startswith(prefix) or (name.startswith("DATACREATE_") and not name.startswith(others)):
             say(f"warning: ${name} has no effect: no such option or variable")
 
@@ -93,29 +92,22 @@ option = functools.partial(click.option, cls=Option)
 path_option = functools.partial(option, type=click.Path(path_type=Path))
 
 
-class _PathType(click.Path):
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not value:
-            self.fail("the path is empty; give a file or a folder", param, ctx)
-        return super().convert(value, param, ctx)
+class PathType(click.Path):
+    """A path; with `ending` that of a file to write: a wrong argument must not replace another file."""
 
-
-class OutputFile(click.Path):
-    """A file to write whose name has this ending: a wrong argument must not replace another file."""
-
-    def __init__(self, ending: str) -> None:
+    def __init__(self, ending: str = "") -> None:
         super().__init__(path_type=Path)
         self._ending = ending
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("the path is empty; give a file or a folder", param, ctx)
         if not str(value).endswith(self._ending):
-            self.fail(
-                f"{value} is not the name of such a file; give one that ends in {self._ending}", param, ctx
-            )
+            self.fail(f"{value} is no such file name; give one that ends in {self._ending}", param, ctx)
         return super().convert(value, param, ctx)
 
 
-path_argument = functools.partial(click.argument, type=_PathType(path_type=Path))
+path_argument = functools.partial(click.argument, type=PathType())
 
 
 def check_new_file(flag: str, path: Path) -> None:
@@ -165,14 +157,14 @@ def _option(model: type[BaseModel], name: str, unset: str | None) -> Callable[[F
     from datacreate.settings import option_flag, option_info
 
     field, info, flag = model.model_fields[name], option_info(model, name), option_flag(model, name)
-    kinds, default = _kinds(field.annotation), unset or info["shown_default"]
-    if default is None and not field.is_required():
+    kinds, default, required = _kinds(field.annotation), unset or info["shown_default"], field.is_required()
+    if default is None and not required:
         default = flag.partition("/")[0] if field.default is True else field.default
         if default is None and "off" in info["metavar"]:
             default = "off"
     has_default = default not in (None, (), {}) and default is not False
     help = f"{field.description}  [default: {default}]" if has_default else field.description
-    settings: dict[str, Any] = {"help": help, "group": info["group"], "required": field.is_required()}
+    settings: dict[str, Any] = {"help": help, "group": info["group"], "required": required}
     if bool in kinds:
         return option(flag, name, is_flag=True, default=None, **settings)
     choices = [kind for kind in kinds if isinstance(kind, str)]

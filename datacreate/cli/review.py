@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from datacreate.cli.options import OutputFile, command, json_option, option, path_argument, path_option
+from datacreate.cli.options import PathType, command, json_option, option, path_argument, path_option
 from datacreate.cli.terminal import echo, is_live, print_json, say
 from datacreate.errors import UsageError
 from datacreate.review.rows import FLAGS, Selection
-
-if TYPE_CHECKING:
-    from datacreate.runs.directory import RunDirectory
 
 
 @command()
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
 @option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.", group="input")
 @option(
     "--export",
-    type=OutputFile(".csv"),
+    type=PathType(".csv"),
     metavar="FILE.csv",
     help="Write the rows for a spreadsheet.",
     group="output",
@@ -59,6 +56,7 @@ def review(
     datacreate review runs/mine-best --export rows.csv
     datacreate review runs/mine-best --import rows.csv
     """
+    from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.review.session import reviewing
     from datacreate.review.spreadsheet import read_spreadsheet, write_spreadsheet
     from datacreate.runs.decisions import review_fields
@@ -66,22 +64,18 @@ def review(
 
     selection = Selection(label, flag)
     if import_ and (export or sample):
-        raise click.UsageError(
-            f"--import takes the rows of its file; remove {'--export' if export else '--sample'}"
-        )
+        other = "--export" if export else "--sample"
+        raise click.UsageError(f"--import takes the rows of its file; remove {other}")
     if (sample or import_) and selection != Selection():
         raise click.UsageError(f"{'--sample' if sample else '--import'}: remove --label and --flag")
     if not (export or import_ or (sys.stdin.isatty() and is_live())):
-        raise UsageError(
-            "review needs a terminal; without one use --export FILE.csv, edit the file, then --import it"
-        )
-    with reviewing(RunDirectory(run), _metrics, say) as session:
+        raise UsageError("review needs a terminal; without one use --export FILE.csv, edit and --import it")
+    with reviewing(RunDirectory(run), DatasetMetrics().run, say) as session:
         selection.check(session.format)
         drawn = session.sample(sample, seed) if sample else None
         if export:
-            write_spreadsheet(
-                session, session.select(selection, decided=True) if drawn is None else drawn, export, say
-            )
+            rows = session.select(selection, decided=True) if drawn is None else drawn
+            write_spreadsheet(session, rows, export, say)
         elif import_:
             say(f"{read_spreadsheet(session, import_, say)} new decisions")
         else:
@@ -100,9 +94,3 @@ def review(
     missing = session.config.count - session.stats.accepted
     if missing:
         echo(f"{missing} rows are missing: the same `create` command writes them")
-
-
-def _metrics(directory: RunDirectory) -> dict[str, Any]:
-    from datacreate.dataset_metrics import DatasetMetrics
-
-    return DatasetMetrics().run(directory)

@@ -14,18 +14,10 @@ from datacreate.engines.settings import EngineOptions
 
 
 @command()
-@option(
-    "--model", required=True, group="engine", help="Preset (see `models list`), Hub id, folder or GGUF file."
-)
-@path_option(
-    "--adapter", metavar="DIR|FILE.gguf", group="engine", help="LoRA adapter: a PEFT folder, or a GGUF file."
-)
-@option(
-    "--host", default="127.0.0.1", show_default=True, group="output", help="Name or address to listen on."
-)
-@option(
-    "--port", type=click.IntRange(0, 65535), default=0, group="output", help="Port.  [default: a free one]"
-)
+@option("--model", required=True, group="engine", help="Preset (`models list`), Hub id, folder or GGUF file.")
+@path_option("--adapter", metavar="DIR|FILE.gguf", group="engine", help="LoRA adapter: PEFT folder or GGUF.")
+@option("--host", default="127.0.0.1", show_default=True, group="output", help="Address to listen on.")
+@option("--port", type=click.IntRange(0, 65535), default=0, group="output", help="Port.  [default: free]")
 @option(
     "--register-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -35,9 +27,7 @@ from datacreate.engines.settings import EngineOptions
 )
 @settings_options(EngineOptions, "engine", without=("urls", "request_timeout", "servers", "wait", "replicas"))
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM-OPTION...]")
-def serve(
-    model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[str, ...], **address: Any
-) -> None:
+def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[str, ...], **at: Any) -> None:
     """Serve MODEL with vLLM or llama.cpp, OpenAI-compatible, until it is stopped.
 
     The server is started with the settings that `create` would use for a small run. Options after `--` go to
@@ -51,18 +41,15 @@ def serve(
     """
     from datacreate.checkpoints import read_adapter, resolve, with_adapter
     from datacreate.cli.terminal import CreationProgress
-    from datacreate.engines.factory import Endpoint, serving, wait_for_end
+    from datacreate.engines.factory import serving, wait_for_end
 
     options = EngineOptions.of(**engine)
     checkpoint = resolve(model, "instruct", trust_remote_code=options.trust_remote_code)
     if adapter is not None:
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))
-    endpoint = Endpoint(**address)
-    if endpoint.register_dir and endpoint.is_loopback:
-        say(f"{endpoint.host}: only this machine can reach the server; name a reachable address with --host")
     with ExitStack() as starting:
         notify = starting.enter_context(CreationProgress()).notify
-        with serving(checkpoint, options, endpoint, more, notify) as server:
+        with serving(checkpoint, options, more, notify, **at) as server:
             starting.close()
             echo(server.address.url)
             say(f"{checkpoint.name} is ready; Ctrl-C ends it")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import (
-    OutputFile,
+    PathType,
     command,
     json_option,
     option,
@@ -30,7 +30,7 @@ from datacreate.settings import Settings, Shares, setting
 @option("--samples", type=click.IntRange(min=0), default=3, show_default=True, help="Examples to show.")
 @option(
     "--html",
-    type=OutputFile(".html"),
+    type=PathType(".html"),
     metavar="FILE.html",
     group="output",
     help="Also write a page with charts and more samples.",
@@ -92,38 +92,18 @@ class _SplitOptions(Settings):
 )
 @option("--seed", type=int, default=42, show_default=True, help="Seed that draws the splits.", group="output")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
-def export(
-    run: Path,
-    layout: str,
-    out: Path | None,
-    settings: dict[str, Any],
-    with_attributes: bool,
-    seed: int,
-    partial: bool,
-) -> None:
+def export(run: Path, layout: str, out: Path | None, settings: dict[str, Any], **how: Any) -> None:
     """Write RUN's examples in another layout, as one file or split."""
     from datacreate.runs.directory import RunDirectory
 
     split = _SplitOptions.of(**settings).split
-    paths = export_run(
-        RunDirectory(run),
-        layout,
-        out,
-        split=split,
-        seed=seed,
-        with_attributes=with_attributes,
-        partial=partial,
-        notify=say,
-    )
-    for path in paths:
+    for path in export_run(RunDirectory(run), layout, out, split=split, notify=say, **how):
         echo(str(path))
 
 
 @command()
 @path_argument("paths", nargs=-1, metavar="[PATH...]")
-@path_option(
-    "--out", group="output", default="report", show_default=True, help="Folder; an older report is replaced."
-)
+@path_option("--out", group="output", default="report", show_default=True, help="Folder to write or replace.")
 @json_option("Print the report as JSON instead of Markdown.")
 def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Report all evaluations and creation runs below PATHs (default: runs).

@@ -23,22 +23,15 @@ _ARRAY = "SLURM_ARRAY_TASK_ID"
 
 @command()
 @click.argument("plan", metavar="PLAN")
-@path_option(
-    "--out", group="output", help="Folder of the sweep; the same command resumes there.  [default: runs/NAME]"
-)
+@path_option("--out", group="output", help="Folder; the same command resumes there.  [default: runs/NAME]")
 @option("--index", metavar="I|auto", help=f"Only this cell; auto: the one of ${_ARRAY}.")
 @option(
     "--nproc",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Most sets to create at once on the servers of one generator.  [default: as many as keep them busy, one per "
-    "core]",
+    help="Most sets to create at once on a generator's servers.  [default: as many as keep them busy, one per core]",
 )
-@option(
-    "--dry-run",
-    is_flag=True,
-    help="List the cells, their states, what is missing, and the commands that would run.",
-)
+@option("--dry-run", is_flag=True, help="List the cells, their states, what is missing, and the commands.")
 @config_option
 @json_option("Print the cells as JSON.")
 def sweep(
@@ -62,15 +55,11 @@ def sweep(
     loaded = load_plan(plan)
     out = out or Path("runs") / loaded.name
     grid = Sweep(loaded, out)
-    if dry_run:
-        outcomes = grid.states() if number is None else [grid.states()[grid.cell(number).index]]
-    else:
-        outcomes = _run(grid, number, nproc)
+    outcomes = grid.states(number) if dry_run else _run(grid, number, nproc)
     if as_json:
         print_json([_document(grid, outcome) for outcome in outcomes])
     elif dry_run:
-        _print_cells(outcomes)
-        _print_commands(grid, outcomes)
+        _print_dry_run(grid, outcomes)
     else:
         _print_result(outcomes, out)
     states = {outcome.state for outcome in outcomes}
@@ -82,9 +71,11 @@ def sweep(
 
 def _cell_number(given: str | None) -> int | None:
     """The number of --index, or that of this task in its job array."""
+    if given is None:
+        return None
     found = os.environ.get(_ARRAY, "") if given == "auto" else given
-    if found is None or found.isdecimal():
-        return None if found is None else int(found)
+    if found.isdecimal():
+        return int(found)
     if given == "auto":
         raise click.UsageError(f"--index auto: ${_ARRAY} is not set; run it in a job array, or give a number")
     raise click.UsageError(f"--index {given}: give the number of a cell (see --dry-run), or the word auto")
@@ -101,18 +92,14 @@ def _run(grid: Sweep, number: int | None, nproc: int | None) -> list[Outcome]:
         live.close()
 
 
-def _print_cells(outcomes: Sequence[Outcome]) -> None:
-    """A table of cells. What blocks them is shown below the table, not in it."""
+def _print_dry_run(grid: Sweep, outcomes: Sequence[Outcome]) -> None:
+    """A table of cells; below it what is missing, and the commands that would run."""
     rows = [("INDEX", "CELL", "STEPS", "STATE")]
     for outcome in outcomes:
         steps = f"{outcome.finished_steps}/{len(outcome.cell.steps)}"
         state = outcome.state if outcome.state == "blocked" else _state(outcome)
         rows.append((str(outcome.cell.index), outcome.cell.name, steps, state))
     print_columns(rows)
-
-
-def _print_commands(grid: Sweep, outcomes: Sequence[Outcome]) -> None:
-    """What is missing, and the commands that would run."""
     cells = [outcome.cell for outcome in outcomes if outcome.state != "running"]
     if missing := grid.missing(cells):
         echo("\n" + "\n".join(missing))

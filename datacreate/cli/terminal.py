@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -148,12 +147,10 @@ def _duration(seconds: float) -> str:
 class _Reporter:
     """The common part of all kinds of progress. Context managers; their methods are thread-safe."""
 
-    def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, heartbeat: float = HEARTBEAT_SECONDS
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, pause: float = HEARTBEAT_SECONDS) -> None:
         self._clock = clock
         self._live = LiveText() if is_live() else None
-        self._pause = _LIVE_SECONDS if self._live else heartbeat
+        self._pause = _LIVE_SECONDS if self._live else pause
         self._lock = threading.RLock()
         self._closed = threading.Event()
         self._timer = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -166,9 +163,7 @@ class _Reporter:
         self._timer.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._closed.set()
             if self._live:

@@ -63,9 +63,7 @@ def train(
 @settings_options(ImproveConfig)
 @settings_options(CreateConfig, "changed", only=REPEATED_OPTIONS, unset="as in RUN")
 @settings_options(EngineOptions, "engine")
-@option(
-    "--dry-run", is_flag=True, help="Print what would happen; train nothing, start no server, write nothing."
-)
+@option("--dry-run", is_flag=True, help="Print what would happen; train, start and write nothing.")
 @config_option
 @json_option("Print the summary as JSON; with --dry-run the plan.")
 def improve(

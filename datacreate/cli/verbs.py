@@ -96,7 +96,7 @@ def run() -> tuple[str, int]:
     return "", 0
 
 
-def prints(words: Sequence[str]) -> bool:
+def prints_result(words: Sequence[str]) -> bool:
     """Whether the result of a command line is what it prints, and not the files that it writes."""
     asks = {"--dry-run", "--help", "-h"}
     if not words or words[0] in _PRINTERS or not asks.isdisjoint(words):

@@ -18,17 +18,14 @@ from datacreate.errors import UsageError
 KEY = "DATACREATE_API_KEY"
 """The environment variable with the API key of servers that have not registered their own; no option takes the key."""
 
-_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
-"""An address without http://, as opposed to a path."""
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")  # an address without http://, as opposed to a path
 
 
 def api_key() -> str:
     """The servers' API key, or "". UsageError if it cannot be sent in an HTTP header."""
     key = os.environ.get(KEY, "").strip()
     if not all("!" <= character <= "~" for character in key):
-        raise UsageError(
-            f"${KEY} contains a space, a line break or a non-ASCII character; set it to the key only"
-        )
+        raise UsageError(f"${KEY} has a space, a line break or a non-ASCII character; set it to the key only")
     return key
 
 
@@ -39,9 +36,7 @@ class Address(BaseModel):
 
     url: str  # without /v1 and without a trailing slash
     max_num_seqs: int | None = Field(default=None, gt=0)  # its slots
-    key: str = Field(
-        default="", pattern=r"^[!-~]*$", max_length=1000, repr=False
-    )  # its API key, if it needs one
+    key: str = Field(default="", pattern=r"^[!-~]*$", max_length=1000, repr=False)  # API key, if it needs one
 
 
 class ServerSource:

@@ -166,16 +166,17 @@ def place(
     in equal parts, for more requests at once. Otherwise each gets GPUs of its own, in proportion to its weights, which
     decide the time per token. EngineError if there are too few.
     """
-    most, needed = needs[0].most, sum(need.least for need in needs)
-    total = gib or needed / most
-    if gib is None or needed <= most * total:
-        rest = (most * total - needed) / len(writers)
-        shares = [need.least + rest * (number in writers) for number, need in enumerate(needs)]
-        return [Placement(share=int(1000 * share / total) / 1000) for share in shares]
+    share, needed = needs[0].max_share, sum(need.min_gib for need in needs)
+    total = gib or needed / share
+    usable = share * total
+    if gib is None or needed <= usable:
+        rest = (usable - needed) / len(writers)
+        parts = [need.min_gib + rest * (number in writers) for number, need in enumerate(needs)]
+        return [Placement(share=int(1000 * part / total) / 1000) for part in parts]
     numbers = [need.gpus for need in needs]
-    fit_alone = all(need.least <= most * total for need in needs)
+    fit_alone = all(need.min_gib <= usable for need in needs)
     if sum(numbers) > len(gpus) or not fit_alone:
-        names = " and ".join(f"{need.model} ({need.least:.1f} GiB)" for need in needs)
+        names = " and ".join(f"{need.model} ({need.min_gib:.1f} GiB)" for need in needs)
         advice = "more GPUs (--tensor-parallel-size, --verifier-tensor-parallel-size)"
         if fit_alone and len(writers) < len(needs):
             advice = (
@@ -183,16 +184,14 @@ def place(
                 f"--verifier {needs[-1].model} --out FILE`"
             )
         raise EngineError(
-            f"{names} need {needed:.1f} GiB on each GPU, and {most * total:.1f} of {total:.1f} GiB may be used; use "
+            f"{names} need {needed:.1f} GiB on each GPU, and {usable:.1f} of {total:.1f} GiB may be used; use "
             f"smaller or quantized models (--quantization, --verifier-quantization), {advice}"
         )
     while fitting := [i for i, need in enumerate(needs) if sum(numbers) + need.gpus <= len(gpus)]:
-        least_served = min(fitting, key=lambda i: numbers[i] / (needs[i].weights * needs[i].gpus))
+        least_served = min(fitting, key=lambda i: numbers[i] / (needs[i].weights_gib * needs[i].gpus))
         numbers[least_served] += needs[least_served].gpus
-    ends = list(accumulate(numbers))
-    return [
-        Placement(tuple(gpus[end - number : end]), most) for number, end in zip(numbers, ends, strict=True)
-    ]
+    ends = zip(numbers, accumulate(numbers), strict=True)
+    return [Placement(tuple(gpus[end - number : end]), share) for number, end in ends]
 
 
 def _settings(checkpoint: Checkpoint, options: EngineOptions) -> EngineSettings:
@@ -245,25 +244,16 @@ def gpu_groups(
     return groups if replicas == "auto" else groups[:replicas]
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a server listens, and the folder in which it registers once it is ready."""
-
-    host: str = "127.0.0.1"
-    port: int = 0  # 0: a free port
-    register_dir: Path | None = None
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        with suppress(ValueError):
-            return ip_address(self.host).is_loopback
-        return self.host == "localhost"
-
-
 @contextmanager
 def serving(
-    checkpoint: Checkpoint, options: EngineOptions, endpoint: Endpoint, more: Sequence[str], notify: Notify
+    checkpoint: Checkpoint,
+    options: EngineOptions,
+    more: Sequence[str],
+    notify: Notify,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    register_dir: Path | None = None,
 ) -> Iterator[LocalServer]:
     """Start a server and yield it when it is ready; it is registered until the block ends, then stopped.
 
@@ -271,35 +261,43 @@ def serving(
     machines can reach needs one; a server that registers makes its own and registers it, too. Raises UsageError for an
     invalid argument or an address that cannot be used, EngineError if the server ends before it is ready.
     """
-    key, port = api_key(), free_port(endpoint.host, endpoint.port)
-    own = "" if key or endpoint.is_loopback or not endpoint.register_dir else secrets.token_urlsafe(32)
-    if not (key or own or endpoint.is_loopback):
+    key, port, local = api_key(), free_port(host, port), _is_loopback(host)
+    own = "" if key or local or not register_dir else secrets.token_urlsafe(32)
+    if not (key or own or local):
         raise UsageError(
-            f"--host {endpoint.host}: give --register-dir, or set ${KEY}, here and for clients: without a key "
+            f"--host {host}: give --register-dir, or set ${KEY}, here and for clients: without a key "
             "everybody in the network could use this server"
         )
+    if register_dir and local:
+        notify(f"{host}: only this machine can reach the server; name a reachable address with --host")
     # As for a small run: how many examples its clients want is not known, and llama.cpp starts in seconds.
     engine = choose(checkpoint, options.engine, 1)
     copies = engine.copies(more) if more else 1
-    if folder := endpoint.register_dir:  # created before the model is loaded, so that clients can wait for it
+    if register_dir:  # created before the model is loaded, so that clients can wait for it
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            register_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise storage_error(folder, error) from None
+            raise storage_error(register_dir, error) from None
     notify(f"preparing {checkpoint.name}")
-    [command] = server_commands(
-        checkpoint, options.model_copy(update={"engine": engine.name}), Workload(notify=notify)
-    )
+    chosen = options.model_copy(update={"engine": engine.name})
+    [command] = server_commands(checkpoint, chosen, Workload(notify=notify))
     command = replace(command, slots=command.slots * copies, arguments=(*command.arguments, *more))
-    server = LocalServer(command, key or own, None, endpoint.host, port)
+    server = LocalServer(command, key or own, None, host, port)
     notify(f"starting {engine.title} for {command.model}")
     try:
         server.launch()
         server.until_ready()
-        with _registered(server.address.model_copy(update={"key": own}), folder):
+        with _registered(server.address.model_copy(update={"key": own}), register_dir):
             yield server
     finally:
         server.stop()
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def wait_for_end(server: LocalServer) -> None:
@@ -317,8 +315,7 @@ def _registered(address: Address, folder: Path | None) -> Iterator[None]:
     # A restarted task of a job array replaces the file of its dead node.
     job = slurm_job() or ""
     name = f"job-{job}" if "_" in job else re.sub(r"[^\w.]+", "-", address.url.partition("://")[2]).strip("-")
-    text = address.model_dump_json(exclude_defaults=True) + "\n"
-    path = folder / f"{name}.json"
+    text, path = address.model_dump_json(exclude_defaults=True) + "\n", folder / f"{name}.json"
     replace_file(path, text, mode=0o600 if address.key else 0o666)
     try:
         yield

@@ -35,7 +35,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Recognized:
+class ServerInfo:
     """What a server says about itself, not checked."""
 
     version: object
@@ -91,10 +91,10 @@ class GpuNeed:
     """What a server of a model needs; memory is in GiB on each of its GPUs."""
 
     model: str  # for messages
-    weights: float
-    least: float  # weights, the smallest useful KV cache, and what vLLM itself needs
+    weights_gib: float
+    min_gib: float  # weights, the smallest useful KV cache, and what vLLM itself needs
     gpus: int = 1  # that its weights are split over
-    most: float = 1.0  # the share of a GPU's memory that all servers on it may use together
+    max_share: float = 1.0  # of a GPU's memory, for all servers on it together
 
 
 class EngineKind(ServerKind, ABC):
@@ -131,7 +131,7 @@ class EngineKind(ServerKind, ABC):
         return None
 
     @abstractmethod
-    async def recognize(self, send: Send, model: str) -> Recognized | None:
+    async def recognize(self, send: Send, model: str) -> ServerInfo | None:
         """What a server says about itself; None if it is of another kind."""
 
     def copies(self, more: Sequence[str]) -> int:
@@ -139,9 +139,8 @@ class EngineKind(ServerKind, ABC):
 
         UsageError for arguments that it does not accept.
         """
-        raise UsageError(
-            f"{more[0]}: {self.title}'s server accepts no options after --; remove them, or use another --engine"
-        )
+        refused = f"{more[0]}: {self.title}'s server accepts no options after --"
+        raise UsageError(f"{refused}; remove them, or use another --engine")
 
     def findings(self, install: str) -> list[Finding]:
         """Problems that `doctor` reports, besides imports that fail. `install`: the command that installs it."""

@@ -18,18 +18,16 @@ from typing import Any
 
 from datacreate.checkpoints import Checkpoint, EngineSettings
 from datacreate.child_process import SCRATCH
-from datacreate.engines.kind import EngineKind, Recognized, Send, ServerCommand, Workload, check_memory
+from datacreate.engines.kind import EngineKind, Send, ServerCommand, ServerInfo, Workload, check_memory
 from datacreate.errors import EngineError
 from datacreate.hardware import GIB, installed_version, usable_cores
 
-_SLOTS = 32
-"""Requests processed at once; more do not increase throughput on a CPU."""
+_SLOTS = 32  # requests processed at once; more do not increase throughput on a CPU
 
 _CONTEXT = 2048
 """Default tokens of a prompt and its answer. Each slot allocates a full context, so a longer one gets fewer slots."""
 
-_OVERHEAD_GIB = 0.5
-"""Memory besides weights and cache: Python and buffers."""
+_OVERHEAD_GIB = 0.5  # memory besides weights and cache: Python and buffers
 
 _ENVIRONMENT = {
     # ggml's threads wait for each other many times a token. If they spin for long, they lose a time slice whenever
@@ -65,15 +63,11 @@ class _LlamaCpp(EngineKind):
         if not self.build():
             raise EngineError("llama.cpp is not installed; run scripts/setup, or pip install xllamacpp")
         if header is None:
-            raise EngineError(
-                f"{name}: llama.cpp loads only GGUF files; pass one with --model FILE.gguf, or use --engine vllm"
-            )
+            raise EngineError(f"{name}: llama.cpp loads only GGUF files; give one, or use --engine vllm")
         longest = header.context_length or settings.max_model_len or _CONTEXT
         context = settings.max_model_len or min(_CONTEXT, longest)
         if context > longest:
-            raise EngineError(
-                f"{name} has a context length of {longest} tokens; set --max-model-len to at most that"
-            )
+            raise EngineError(f"{name} has a context of {longest} tokens; lower --max-model-len")
         slots = settings.max_num_seqs or max(1, min(_SLOTS, _SLOTS * _CONTEXT // context))
         weights, cache = header.size_bytes / GIB, header.kv_bytes_per_token * slots * context / GIB
         advice = f"a smaller --max-num-seqs (it is {slots}) or --max-model-len (it is {context})"
@@ -94,17 +88,17 @@ class _LlamaCpp(EngineKind):
         }
         lora = str(adapter.path) if adapter else ""
         command = (sys.executable, "-m", __name__, name, lora, json.dumps(parameters))
-        record: dict[str, object] = {"device": "cpu", "threads": threads}
-        record |= {"adapter": adapter.name} if adapter else {}
+        loaded = {"adapter": adapter.name} if adapter else {}
+        record = {"device": "cpu", "threads": threads, **loaded}
         return ServerCommand(self, name, command, _ENVIRONMENT, slots, record)
 
-    async def recognize(self, send: Send, model: str) -> Recognized | None:
+    async def recognize(self, send: Send, model: str) -> ServerInfo | None:
         status, props = await send("/props", None)
         if status != 200 or not isinstance(props, dict) or "total_slots" not in props:
             return None
         defaults = props.get("default_generation_settings")
         context = defaults.get("n_ctx") if isinstance(defaults, dict) else None
-        return Recognized(props.get("build_info", ""), props["total_slots"], context)
+        return ServerInfo(props.get("build_info", ""), props["total_slots"], context)
 
     def scoring_fields(self, tokens: Sequence[int] | None) -> dict[str, Any]:
         return {"logprobs": True, "top_logprobs": 100}

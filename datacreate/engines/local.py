@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from datacreate.engines.kind import ServerCommand
 from datacreate.errors import EngineError, UsageError
 from datacreate.files import open_own, storage_error
 from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY
+from datacreate.messages import Notify
 from datacreate.signals import deferred
 
 _GRACE_SECONDS = 10.0  # to stop after SIGTERM
@@ -110,9 +111,7 @@ class LocalServers(ServerSource):
 
     remote = False
 
-    def __init__(
-        self, prepare: Callable[[], Sequence[ServerCommand]], log: Path | None, notify: Callable[[str], None]
-    ) -> None:
+    def __init__(self, prepare: Callable[[], list[ServerCommand]], log: Path | None, notify: Notify) -> None:
         self._key = secrets.token_urlsafe(32)
         self._prepare = prepare
         self._log = log

@@ -37,14 +37,9 @@ _MAX_SAME_ERRORS = 5
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
-_USUAL_WAIT = 300.0
-"""Seconds without any usable server after which the run stops."""
-
-_SCAN_SECONDS = 2.0
-"""Interval between two reads of a folder of servers."""
-
-_STRAGGLER_SECONDS = 20.0
-"""How long, at the start, the servers that are ready wait for the others."""
+_USUAL_WAIT = 300.0  # seconds without any usable server after which the run stops
+_SCAN_SECONDS = 2.0  # interval between two reads of a folder of servers
+_STRAGGLER_SECONDS = 20.0  # how long, at the start, the servers that are ready wait for the others
 
 
 class Pool:
@@ -110,14 +105,12 @@ class Pool:
             try:
                 await server.run_checks(checks)
             except (Unavailable, Incompatible) as problem:
-                server.passed_before = isinstance(
-                    problem, Unavailable
-                )  # these checks are a part of its self-test
+                # These checks are a part of its self-test.
+                server.passed_before = isinstance(problem, Unavailable)
                 self._suspend(server, problem)
         servers = self._servers.values()
-        if any(server.is_incompatible for server in servers) and not any(
-            server.is_active for server in servers
-        ):
+        is_any_active = any(server.is_active for server in servers)
+        if any(server.is_incompatible for server in servers) and not is_any_active:
             raise self.no_server_error()
 
     async def problem_of(self, check: Check) -> str | None:
@@ -154,17 +147,15 @@ class Pool:
                 self._mark_healthy(server)
                 return completion
             except Busy as problem:
-                if not (
-                    was_alone and server.sent == sent
-                ):  # other requests took its slots, also if they have ended since
-                    server.shrink(server.in_flight - 1)
-                else:
+                if was_alone and server.sent == sent:
                     self._suspend(server, problem)
+                else:  # other requests took its slots, also if they have ended since
+                    server.shrink(server.in_flight - 1)
             except Unavailable as problem:
-                failures += (
-                    problem.may_be_request and first_failure is not None and self._answered > first_failure
-                )
-                first_failure = self._sent if first_failure is None else first_failure
+                if first_failure is None:
+                    first_failure = self._sent
+                elif self._answered > first_failure:
+                    failures += problem.may_be_request
                 if failures >= (1 if isinstance(problem, RequestRejected) else _MAX_ATTEMPTS):
                     return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")
                 self._suspend(server, problem)

@@ -18,8 +18,7 @@ from datacreate.engines.kind import STANDARD, ServerKind
 from datacreate.engines.request import DEFAULT_THINKING, Completion, Messages, Request
 from datacreate.prompts.generation import merge_system_message
 
-_UNLISTED_LOGPROB = -20.0
-"""The log-probability of a choice that is not among the most probable tokens."""
+_UNLISTED_LOGPROB = -20.0  # the log-probability of a choice that is not among the most probable tokens
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 """Makes llguidance write JSON without spaces, which saves tokens."""
@@ -28,8 +27,7 @@ _MARGIN = 64
 """Characters beyond `Sampling.longest_text` after which the grammar ends a text: more than a token has, so that the
 grammar does not shape shorter texts."""
 
-_JSON = ("[", "{")
-"""How an answer starts."""
+_JSON = ("[", "{")  # how an answer starts
 
 _THINKS = (
     "it thinks before it answers and reached the maximum number of tokens; give it more with --thinking TOKENS, or "
@@ -79,9 +77,8 @@ class ChatApi:
 
     def messages(self, messages: Messages, *, thinks: bool = False) -> dict[str, Any]:
         """The fields for a prompt, without a system role if the model has none."""
-        fields: dict[str, Any] = {
-            "messages": list(messages) if self.has_system_role else merge_system_message(messages)
-        }
+        shown = list(messages) if self.has_system_role else merge_system_message(messages)
+        fields: dict[str, Any] = {"messages": shown}
         switch, disable = self.thinking.enable, self.thinking.disable
         arguments = {**(switch if thinks or disable is None else disable), **self.template_kwargs}
         if "reasoning_effort" in arguments:  # where vLLM reads it for gpt-oss, which has no template there

@@ -11,8 +11,7 @@ from typing import Literal
 
 FinishReason = Literal["stop", "length", "error"]
 
-DEFAULT_THINKING = 2048
-"""Tokens that a model may think before an answer, where no limit is given."""
+DEFAULT_THINKING = 2048  # tokens that a model may think before an answer, where no limit is given
 
 Messages = Sequence[dict[str, str]]
 

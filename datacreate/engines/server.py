@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 _DEFAULT_SLOTS = 64  # of a server that does not report them
 _DEFAULT_CONTEXT = 4096  # tokens, if neither the server nor the user tells
-
 _CONNECT_SECONDS = 20.0  # for a connection, and for requests that need no generation
 _TEST_SECONDS = 120.0  # for one request of the self-test
 _KEEP_ALIVE_SECONDS = 4.0  # less than uvicorn's 5 s: no request uses a connection that the server is closing
 _MAX_BYTES = 8 * 2**20  # size limit of a response
+Body = dict[str, Any] | None  # of a POST request; None: it is a GET request
 
 
 def client() -> httpx2.AsyncClient:
@@ -95,9 +95,8 @@ class Server:
 
     def _set_context(self, reported: int | None) -> None:
         """The context length in tokens: the user's and the server's, whichever is shorter."""
-        self.max_context = min(
-            filter(None, (reported, self._options.max_model_len)), default=_DEFAULT_CONTEXT
-        )
+        known = filter(None, (reported, self._options.max_model_len))
+        self.max_context = min(known, default=_DEFAULT_CONTEXT)
 
     @property
     def model(self) -> str:
@@ -244,9 +243,7 @@ class Server:
             raise Incompatible("/tokenize returns no list of token ids")
         return tokens
 
-    async def _json(
-        self, path: str, body: dict[str, Any] | None = None, seconds: float = _CONNECT_SECONDS
-    ) -> Any:
+    async def _json(self, path: str, body: Body = None, seconds: float = _CONNECT_SECONDS) -> Any:
         """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
         status, document = await self._send(path, body, seconds)
         if status == 404 and not self.passed_before:
@@ -257,9 +254,7 @@ class Server:
             raise Unavailable("it returned something other than JSON")
         return document
 
-    async def _send(
-        self, path: str, body: dict[str, Any] | None = None, seconds: float = _CONNECT_SECONDS
-    ) -> tuple[int, Any]:
+    async def _send(self, path: str, body: Body = None, seconds: float = _CONNECT_SECONDS) -> tuple[int, Any]:
         """GET, or POST with a body. Returns the HTTP status and the JSON or text. Raises Unavailable.
 
         It may take `seconds` without any answer of the server: answers to other requests count, so the server
@@ -292,11 +287,8 @@ class Server:
             return status, raw[:400].decode("utf-8", "replace")
 
     async def _exchange(self, path: str, body: Any) -> tuple[int, bytes]:
-        raw = bytearray()
-        method, headers = (
-            "POST" if body else "GET",
-            {"Authorization": f"Bearer {self.key}"} if self.key else {},
-        )
+        raw, method = bytearray(), "POST" if body else "GET"
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         async with self._http.stream(method, self.url + path, json=body, headers=headers) as answer:
             if answer.headers.get("content-encoding", "identity").lower() != "identity":
                 raise Unavailable("it sends compressed answers, which were not requested")

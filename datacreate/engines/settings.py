@@ -29,8 +29,7 @@ _SERVER_SIDE = (
 )
 """Settings of a server that datacreate starts."""
 
-_CLIENT_SIDE = ("request_timeout", "servers", "wait")
-"""Settings for the use of running servers."""
+_CLIENT_SIDE = ("request_timeout", "servers", "wait")  # settings for the use of running servers
 
 
 def _engine(help: str, **options: Any) -> Any:
@@ -40,9 +39,7 @@ def _engine(help: str, **options: Any) -> Any:
 class EngineOptions(Settings):
     """Which engine, which servers, and how a model is loaded. None: chosen automatically."""
 
-    engine: EngineName = _engine(
-        "Server to start: vLLM, llama.cpp, or what suits this machine (auto).", default="auto"
-    )
+    engine: EngineName = _engine("Server to start; auto: what suits this machine.", default="auto")
     urls: Annotated[tuple[str, ...], CommaList] = _engine(
         "Running OpenAI-compatible servers, or a folder in which servers register (`serve --register-dir`); "
         "$DATACREATE_API_KEY holds their key.",
@@ -101,9 +98,8 @@ class EngineOptions(Settings):
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number of at least 1, or auto")
         if self.served and (flag := self.changed(_SERVER_SIDE)):
-            raise ValueError(
-                f"{flag}: running servers have loaded their models; set it where they are started"
-            )
+            loaded = "running servers have loaded their models"
+            raise ValueError(f"{flag}: {loaded}; set it where they are started")
         if not self.served and (flag := self.changed(_CLIENT_SIDE)):
             raise ValueError(f"{flag}: that is for running servers; name them with --url, or remove it")
         if self.engine != "auto" and (problem := self.unsupported(ENGINES[self.engine])):
@@ -114,17 +110,14 @@ class EngineOptions(Settings):
         """The first setting that is changed and that the engine does not have, as a message; None if there is none."""
         known = {"adapter", *kind.settings, *(f"verifier_{name}" for name in kind.settings)}
         flag = self.changed(name for name in _SERVER_SIDE if name not in known)
-        return (
-            f"{flag}: {kind.title} has no such setting; remove it, or use another --engine" if flag else None
-        )
+        remedy = "remove it, or use another --engine"
+        return f"{flag}: {kind.title} has no such setting; {remedy}" if flag else None
 
 
 class RunEngineOptions(EngineOptions):
     """The settings of the engines of a run, which may have a verifier of its own beside the generators."""
 
-    verifier_quantization: str | None = _engine(
-        "vLLM: as --quantization, for the --verifier.", metavar="METHOD"
-    )
+    verifier_quantization: str | None = _engine("vLLM: --quantization of the --verifier.", metavar="METHOD")
     verifier_tensor_parallel_size: int | None = _engine("vLLM: GPUs that the --verifier is split over.", gt=0)
 
     @property

@@ -27,9 +27,9 @@ from datacreate.engines.kind import (
     EngineKind,
     Finding,
     GpuNeed,
-    Recognized,
     Send,
     ServerCommand,
+    ServerInfo,
     Workload,
     check_memory,
 )
@@ -37,19 +37,18 @@ from datacreate.errors import CheckpointError, EngineError, UsageError
 from datacreate.files import remove_temporary, replaced, storage_error
 from datacreate.hardware import (
     GIB,
+    build_mismatch,
     cpu_has_bf16,
     gpu_memory,
     has_flashinfer_kernels,
     has_gpu,
     installed_version,
-    mismatch,
     vllm_build,
 )
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
 
-_MAX_CONTEXT = {"cpu": 4096, "gpu": 16384}
-"""Tokens of context by default; a longer context only costs memory."""
+_MAX_CONTEXT = {"cpu": 4096, "gpu": 16384}  # tokens of context by default; a longer context only costs memory
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     # On the CPU throughput no longer grows past 32 in flight, and blocks of 128 tokens never match short
@@ -58,10 +57,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "gpu": {},
 }
 
-_ENVIRONMENT = {
-    "VLLM_LOGGING_LEVEL": "WARNING",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+_ENVIRONMENT = {"VLLM_LOGGING_LEVEL": "WARNING", "TOKENIZERS_PARALLELISM": "false"}
 
 _CPU_ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -86,7 +82,7 @@ _SHARED_CORES = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINC
 _GRAMMAR = {"backend": "xgrammar", "disable_any_whitespace": True}
 """vLLM reads these from the command line only, not from requests."""
 
-_OURS = re.compile(r"--(model|host|port|uds|served-model-name|max-num-seqs|api-key|ssl-.*)")
+_RESERVED = re.compile(r"--(model|host|port|uds|served-model-name|max-num-seqs|api-key|ssl-.*)")
 """Arguments of vLLM's server that datacreate sets itself, or that would make it serve with TLS."""
 
 _COPIES = re.compile(r"(?:--data-parallel-size|-dp)[= ](\d+)")
@@ -95,13 +91,9 @@ _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """LoRA ranks that vLLM supports; an adapter uses the next larger one."""
 
 _OVERHEAD_GIB = 2.5  # on a CPU, besides weights and cache: Python, torch, vLLM and activations
-
 _GPU_SHARE = 0.92  # vLLM's default
-
 _GPU_OVERHEAD_GIB = 4.0  # on a GPU, besides weights and cache: CUDA, activations, logits and CUDA graphs
-
 _LEAST_CACHE_TOKENS = 16_384  # two steps of prompts; less makes vLLM wait for free cache
-
 _UNKNOWN_CACHE_GIB = 2.0  # of a model whose config.json does not have the usual fields
 
 _HALVES_WEIGHTS = re.compile(r"(fp8|int8)_per_.*|mxfp8")
@@ -135,11 +127,9 @@ class _Vllm(EngineKind):
         """Also CheckpointError and StorageError, for a copy. On a GPU vLLM itself checks whether the model fits."""
         build = self.build()
         if build is None:
-            raise EngineError(
-                "vLLM is not installed; run scripts/setup --cpu (or --gpu), or use --engine llamacpp"
-            )
+            raise EngineError("vLLM is not installed; run scripts/setup, or use --engine llamacpp")
         if build == "gpu" and not has_gpu():
-            raise EngineError(f"{checkpoint.name}: {mismatch()}")
+            raise EngineError(f"{checkpoint.name}: {build_mismatch()}")
         resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
         if build == "gpu":
             resolved.setdefault("max_num_seqs", gpu_slots())
@@ -199,10 +189,8 @@ class _Vllm(EngineKind):
 
     def copies(self, more: Sequence[str]) -> int:
         for word in more:
-            if _OURS.fullmatch(word.partition("=")[0].replace("_", "-")):
-                raise UsageError(
-                    f"{word}: datacreate sets this argument; use its own options (no TLS: use a proxy)"
-                )
+            if _RESERVED.fullmatch(word.partition("=")[0].replace("_", "-")):
+                raise UsageError(f"{word}: datacreate sets this; use its own options (no TLS: use a proxy)")
         found = _COPIES.search(" ".join(more).replace("_", "-"))
         return int(found[1]) if found else 1
 
@@ -217,14 +205,14 @@ class _Vllm(EngineKind):
             found.append(Finding("compiler", "fail" if build == "gpu" else "warn", message, "install g++"))
         return found
 
-    async def recognize(self, send: Send, model: str) -> Recognized | None:
+    async def recognize(self, send: Send, model: str) -> ServerInfo | None:
         status, version = await send("/version", None)
         if status != 200 or not isinstance(version, dict) or "version" not in version:
             return None
         status, tokens = await send("/tokenize", self.text_tokens(model, "a"))
         # Other servers with /tokenize have other arguments and no token ids in logprobs.
         is_vllm = status == 200 and isinstance(tokens, dict) and "max_model_len" in tokens
-        return Recognized(version["version"]) if is_vllm else None
+        return ServerInfo(version["version"]) if is_vllm else None
 
     def scoring_fields(self, tokens: Sequence[int] | None) -> dict[str, Any]:
         if tokens is None:
@@ -306,10 +294,8 @@ def dequantized(checkpoint: Checkpoint, notify: Notify = no_notify) -> Path:
             child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             if child.returncode:
                 raise_if_disk_full(child.stderr, folder)
-                reason = (child.stderr.strip().splitlines() or ["killed, probably out of memory"])[-1].strip()
-                raise CheckpointError(
-                    f"cannot convert {source.name} for vLLM: {reason}; use --engine llamacpp"
-                )
+                why = (child.stderr.strip().splitlines() or ["killed, probably out of memory"])[-1].strip()
+                raise CheckpointError(f"cannot convert {source.name} for vLLM: {why}; use --engine llamacpp")
     return folder
 
 

@@ -60,9 +60,7 @@ def _load(kind: Any, folder: Path, failure: str, **options: Any) -> Any:
         return kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
     except Exception as error:  # noqa: BLE001 - damaged files raise errors without a common class
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise TrainingError(
-            f"{folder}: {failure} ({reason}); restore it, or choose another encoder"
-        ) from None
+        raise TrainingError(f"{folder}: {failure} ({reason}); restore it, or use another encoder") from None
 
 
 def max_input_tokens(tokenizer: Any, config: Any, recipe: Recipe, with_passage: bool) -> int:
@@ -97,20 +95,17 @@ def encode(
     if max(lengths) > max_length:
         tokens = tokenizer(texts, **second, truncation="longest_first", max_length=max_length)
     columns = {name: tokens[name] for name in tokenizer.model_input_names if name in tokens}
-    inputs_per_row = task.classes if task.head == "multiple_choice" else 1
-    starts = range(0, len(texts), inputs_per_row)
     if task.head == "multiple_choice":
-        columns = {
-            name: [values[at : at + inputs_per_row] for at in starts] for name, values in columns.items()
-        }
-    longest = [max(lengths[at : at + inputs_per_row]) for at in starts]
+        starts, size = range(0, len(texts), task.classes), task.classes
+        columns = {name: [values[at : at + size] for at in starts] for name, values in columns.items()}
+        lengths = [max(lengths[at : at + size]) for at in starts]
     labels: list[Any] = [question.answer or 0 for question in questions]
     if soft_labels:
         one_hot = [tuple(float(index == label) for index in range(task.classes)) for label in labels]
         labels = [list(q.probabilities or hard) for q, hard in zip(questions, one_hot, strict=True)]
-    shown = [min(length, max_length) for length in longest]
+    shown = [min(length, max_length) for length in lengths]
     dataset = datasets.Dataset.from_dict({**columns, "label": labels, "length": shown})
-    return Encoded(dataset, sum(length > max_length for length in longest))
+    return Encoded(dataset, sum(length > max_length for length in lengths))
 
 
 def _inputs(questions: Sequence[Question], task: Task, show_context: bool) -> tuple[list[str], list[str]]:
@@ -151,26 +146,20 @@ def load_with_head(folder: Path, task: Task) -> Any:
     """
     from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
-    kind, labels = AutoModelForMultipleChoice, {}
+    kind = AutoModelForMultipleChoice
+    # It may have another task's head.
+    options: dict[str, Any] = {"ignore_mismatched_sizes": True, "output_loading_info": True}
     if task.head == "sequence_classification":
-        kind = AutoModelForSequenceClassification
-        names = dict(enumerate(task.names))
-        labels = {"id2label": names, "label2id": {name: index for index, name in names.items()}}
-    labels |= {
-        "ignore_mismatched_sizes": True,
-        "output_loading_info": True,
-    }  # it may have another task's head
-    model, info = _load(kind, folder, f"cannot be loaded with a {task.head} head", **labels)
+        kind, names = AutoModelForSequenceClassification, dict(enumerate(task.names))
+        options |= {"id2label": names, "label2id": {name: index for index, name in names.items()}}
+    model, info = _load(kind, folder, f"cannot be loaded with a {task.head} head", **options)
     prefix = f"{model.base_model_prefix}."
     if mismatched := sorted(name for name, *_ in info["mismatched_keys"] if name.startswith(prefix)):
-        raise TrainingError(
-            f"{folder}: the shape of {mismatched[0]} does not match config.json; restore both"
-        )
+        raise TrainingError(f"{folder}: the shape of {mismatched[0]} differs from config.json; restore both")
     missing, total = len(info["missing_keys"]), len(model.state_dict())
     if missing > MAX_MISSING * total:
-        raise TrainingError(
-            f"{folder}: {missing} of {total} weights of {type(model).__name__} are missing; choose an encoder"
-        )
+        name = type(model).__name__
+        raise TrainingError(f"{folder}: {missing} of {total} weights of {name} are missing; use an encoder")
     return model.float()
 
 
@@ -196,15 +185,13 @@ def with_lora(model: Any, recipe: Recipe) -> Any:
     return get_peft_model(model, config)
 
 
-DEVICE_BATCH_SIZE = 16
-"""Most rows per forward pass; larger batches accumulate gradients."""
+DEVICE_BATCH_SIZE = 16  # most rows per forward pass; larger batches accumulate gradients
 
 OnStep = Callable[[int, int, float | None], None]
 """Called after each step: steps done, steps in total, best selection score. An error that it raises ends the trial."""
 
 
-Report = Callable[[str, int, int, float | None], None]
-"""As `StepProgress.step`."""
+Report = Callable[[str, int, int, float | None], None]  # as `StepProgress.step`
 
 
 @dataclass(frozen=True)

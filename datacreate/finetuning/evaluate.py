@@ -53,8 +53,7 @@ from datacreate.locking import LOCK_FILE, locked
 from datacreate.messages import Notify, SilentProgress, StepProgress
 from datacreate.signals import caught_signals
 
-BATCH_TOKENS = 16_384
-"""Tokens per batch, padding included: many short rows or few long ones."""
+BATCH_TOKENS = 16_384  # tokens per batch, padding included: many short rows or few long ones
 
 
 @dataclass(frozen=True)
@@ -186,11 +185,7 @@ Measured = tuple[Iterable[Sequence[float] | None], int]
 
 
 def evaluation_of(
-    folder: Path,
-    test: TestSet,
-    model: EvaluatedModel,
-    measure: Callable[[TestSet], Measured],
-    notify: Notify,
+    folder: Path, test: TestSet, model: EvaluatedModel, measure: Callable[[TestSet], Measured], notify: Notify
 ) -> Evaluation:
     """The evaluation of a test set in `folder`/evaluations; measured and written if there is no complete one.
 
@@ -278,8 +273,7 @@ def held_out_probabilities(
     return found
 
 
-WEIGHT_FOLDS = 3
-"""Students that give rows their weights."""
+WEIGHT_FOLDS = 3  # students that give rows their weights
 
 
 def weighted(

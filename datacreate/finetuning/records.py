@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -39,17 +39,13 @@ from datacreate.settings import SettingsError
 Selection = Literal["held-out", "human", "none"]
 """The selection rows: a tenth of the training rows, the human dev split, or none."""
 
-PAPER_METHOD = " (paper)"
-"""Suffix of a condition's name when its rows were created by `--recipe paper`."""
-
-IMPROVED = "improved"
-"""A condition's name for rows that `datacreate improve` created."""
+PAPER_METHOD = " (paper)"  # suffix of a condition's name when its rows were created by `--recipe paper`
+IMPROVED = "improved"  # a condition's name for rows that `datacreate improve` created
 
 SOFT_LABELS = " (soft labels)"
 """Suffix of a condition's name when it was trained on the verifier's probabilities."""
 
-WEIGHTED = " (weighted)"
-"""Suffix of a condition's name when its rows had weights."""
+WEIGHTED = " (weighted)"  # suffix of a condition's name when its rows had weights
 
 TRAINING, MODEL, TRIALS = "training.json", "model.json", ".trials"
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.jsonl"
@@ -144,9 +140,8 @@ class Task(Record):
     def check_same(self, other: Task, this: str, that: str) -> None:
         """Raise TrainingError unless `other` needs the same head; `this` and `that` name the two."""
         if self != other:
-            raise TrainingError(
-                f"{this} has {self.description}, {that} has {other.description}; use data with the same head"
-            )
+            different = f"{this} has {self.description}, {that} has {other.description}"
+            raise TrainingError(f"{different}; use data with the same head")
 
 
 class Training(Record):
@@ -171,9 +166,8 @@ class Training(Record):
                 key = next(key for key, value in mine if value != getattr(theirs, key))
                 mine, theirs = f"{key}={getattr(mine, key)}", f"{key}={getattr(theirs, key)}"
             difference = f"{name}: {str(mine)[:80]} there, {str(theirs)[:80]} requested"
-            raise RunMismatch(
-                f"{where} holds another training ({difference}); repeat its settings, or choose another --out"
-            )
+            advice = "repeat its settings, or choose another --out"
+            raise RunMismatch(f"{where} holds another training ({difference}); {advice}")
 
 
 class Model(Record):
@@ -217,8 +211,6 @@ class TrainingDirectory:
         Raises RunLocked if another process writes there, RunMismatch if it holds another training,
         TrainingError if it holds other files, StorageError.
         """
-        if any(path.is_file() for path in (self.path, *self.path.parents)):
-            raise TrainingError(f"{self.path} is a file, not a folder; choose another --out")
         try:
             files = {path.name for path in self.path.iterdir() if not path.match(TEMPORARY)} - {LOCK_FILE}
         except OSError:
@@ -256,36 +248,29 @@ class TrainingDirectory:
             shutil.rmtree(trial, ignore_errors=True)
 
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
-
-
-def _read(kind: type[AnyRecord], path: Path, remedy: str) -> AnyRecord:
-    """A record from its file; TrainingError if it is missing or damaged."""
+@contextmanager
+def _reading(path: Path, remedy: str) -> Iterator[None]:
+    """Turns the errors of a missing or damaged file into a TrainingError."""
     try:
-        return kind.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise TrainingError(f"{path} does not exist; give the --out of a `datacreate train`") from None
-    except (OSError, ValidationError) as error:
-        raise _damaged(path, error, remedy) from None
-
-
-def _damaged(path: Path, error: OSError | ValidationError, remedy: str) -> TrainingError:
-    if isinstance(error, ValidationError):
+        yield
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be read ({error.strerror}); {remedy}") from None
+    except ValidationError as error:
         first = SettingsError.first(error)
         reason = ": ".join(filter(None, (first.key, first.why)))[:160]
-    else:
-        reason = error.strerror or type(error).__name__
-    return TrainingError(f"{path} is damaged ({reason}); {remedy}")
+        raise TrainingError(f"{path} is damaged ({reason}); {remedy}") from None
 
 
 def read_training(path: Path) -> Training:
     """training.json of a folder; TrainingError if it is missing or damaged."""
-    return _read(Training, path / TRAINING, "train again into a new --out")
+    with _reading(file := path / TRAINING, "give the --out of a `train`, or train again into a new one"):
+        return Training.model_validate_json(file.read_bytes())
 
 
 def read_model(path: Path) -> Model:
     """model.json of a trained model; TrainingError if it is missing or damaged."""
-    return _read(Model, path / MODEL, "train this seed again")
+    with _reading(file := path / MODEL, "give the --out of a `train`, or train this seed again"):
+        return Model.model_validate_json(file.read_bytes())
 
 
 def models_at(path: Path) -> list[Path]:
@@ -299,13 +284,11 @@ def models_at(path: Path) -> list[Path]:
 
 def read_evaluation(folder: Path) -> Evaluation:
     """evaluation.json of a folder; TrainingError if it is missing or damaged."""
-    return _read(Evaluation, folder / EVALUATION, "evaluate the model again")
+    with _reading(file := folder / EVALUATION, "evaluate the model again"):
+        return Evaluation.model_validate_json(file.read_bytes())
 
 
 def read_predictions(folder: Path) -> list[Prediction]:
     """predictions.jsonl of a folder, one per test row; TrainingError if it is missing or damaged."""
-    path = folder / PREDICTIONS
-    try:
-        return [Prediction.model_validate_json(line) for line in path.read_bytes().split(b"\n") if line]
-    except (OSError, ValidationError) as error:
-        raise _damaged(path, error, "evaluate the model again") from None
+    with _reading(file := folder / PREDICTIONS, "evaluate the model again"):
+        return [Prediction.model_validate_json(line) for line in file.read_bytes().split(b"\n") if line]

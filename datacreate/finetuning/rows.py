@@ -31,11 +31,8 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import InvalidRow, Row, read_rows
 from datacreate.verification.scoring import Probabilities
 
-MAX_SKIPPED = 0.5
-"""A source is refused if a larger share of its rows cannot be used."""
-
-SELECTION_FOLDS = 10
-"""One row in this many is a selection row: it chooses the best checkpoint."""
+MAX_SKIPPED = 0.5  # a source is refused if a larger share of its rows cannot be used
+SELECTION_FOLDS = 10  # one row in this many is a selection row: it chooses the best checkpoint
 
 MIN_ROWS_TO_SPLIT = 40
 """With fewer rows the last checkpoint is kept; one row in four is held out if it has to choose a learning rate."""
@@ -96,9 +93,8 @@ def read_source(
         benchmark = find_benchmark(name_or_path)
         rows = read_split(benchmark, "train")
         groups = [canonical_json(row["question"]) for row in rows]
-        return Source(
-            benchmark.name, "human", load_format(benchmark.format_name), rows, groups, benchmark.name
-        )
+        format = load_format(benchmark.format_name)
+        return Source(benchmark.name, "human", format, rows, groups, benchmark.name)
     if has_rows(path):
         return read_file(path, options or FormatOptions())
     if path.is_dir():
@@ -288,10 +284,8 @@ def training_set(
             )
         skipped += reasons
     if count is not None:
-        if count > len(questions):
-            raise TrainingError(
-                f"--count {count} but only {len(questions)} rows; lower --count or add sources"
-            )
+        if count > (total := len(questions)):
+            raise TrainingError(f"--count {count} but only {total} rows; lower --count or add sources")
         sample = random.Random(sample_seed).sample(range(len(questions)), len(questions))[:count]
         questions, rows = [questions[i] for i in sample], [rows[i] for i in sample]
         groups = [groups[i] for i in sample]
@@ -373,10 +367,7 @@ def split_selection_rows(
     fold_count = round(folds * len(small) / len(rows))
     if fold_count < 2 or len(set(small_groups)) < 2 * fold_count:
         small, fold_count, small_groups = rows, folds, list(map(str, rows))
-    # The position of the right option carries no meaning: multiple choice is not stratified.
-    labels = [questions[i].answer or 0 if task.head == "sequence_classification" else 0 for i in small]
-    if min(Counter(labels).values()) < fold_count:
-        labels = [0] * len(small)
+    labels = _strata([questions[i] for i in small], task, fold_count)
     if len(set(small_groups)) == len(small_groups):  # much faster, and the same without shared groups
         splits = StratifiedKFold(fold_count, shuffle=True, random_state=seed).split(small, labels)
     else:
@@ -398,8 +389,13 @@ def cross_fitting_splits(
 
     sizes, total = Counter(groups), len(questions)
     own = [group if 2 * folds * sizes[group] <= total else f"{group} {i}" for i, group in enumerate(groups)]
-    labels = [question.answer or 0 if task.head == "sequence_classification" else 0 for question in questions]
-    if min(Counter(labels).values()) < folds:
-        labels = [0] * total
+    labels = _strata(questions, task, folds)
     splits = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(own, labels, own)
     return [(trained.tolist(), held_out.tolist()) for trained, held_out in splits]
+
+
+def _strata(questions: Sequence[Question], task: Task, folds: int) -> list[int]:
+    """The label of each row; always 0 for options, whose position carries no meaning, and if a label is rare."""
+    labels = [question.answer or 0 for question in questions]
+    stratify = task.head == "sequence_classification" and min(Counter(labels).values()) >= folds
+    return labels if stratify else [0] * len(labels)

@@ -23,13 +23,11 @@ import numpy.typing as npt
 from datacreate.finetuning.records import Scores
 from datacreate.runs.decisions import wilson_interval
 
-DEGENERATE_SHARE = 0.95
-"""From this share of identical predictions on, a model counts as degenerate."""
+DEGENERATE_SHARE = 0.95  # from this share of identical predictions on, a model counts as degenerate
 
 ALPHA = 0.05
 
-Interval = tuple[float, float]
-"""Low and high end, 95 %."""
+Interval = tuple[float, float]  # low and high end, 95 %
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -41,12 +39,7 @@ _COVERED = ("examples, seeds, rows", "training sets, seeds, rows", "seeds, rows"
 
 
 def compute_scores(
-    truth: Sequence[int],
-    answers: Sequence[int],
-    names: Sequence[str],
-    *,
-    balanced: bool,
-    truncated: int = 0,
+    truth: Sequence[int], answers: Sequence[int], names: Sequence[str], *, balanced: bool, truncated: int = 0
 ) -> Scores:
     """Scores of one model on one test set.
 
@@ -101,10 +94,12 @@ def mean_interval(correct: Sequence[int], rows: Sequence[int]) -> Interval:
 
     Of one share it is Wilson's (1927).
     """
-    shares = [right / number for right, number in zip(correct, rows, strict=True)]
-    low, high = combined_interval(
-        shares, [wilson_interval(*each) for each in zip(correct, rows, strict=True)]
+    pairs = list(zip(correct, rows, strict=True))
+    shares, intervals = (
+        [right / number for right, number in pairs],
+        [wilson_interval(*pair) for pair in pairs],
     )
+    low, high = combined_interval(shares, intervals)
     return max(0.0, low), min(1.0, high)
 
 

@@ -40,7 +40,7 @@ from datacreate.finetuning.encoder import (
     run_trial,
 )
 from datacreate.finetuning.evaluate import weighted
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.recipe import Count, Recipe
 from datacreate.finetuning.records import (
     TRIALS,
     WEIGHTED,
@@ -70,8 +70,7 @@ from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
 from datacreate.settings import CommaList, setting
 from datacreate.signals import caught_signals
 
-FEW_ROWS = 20
-"""With fewer rows a warning is shown."""
+FEW_ROWS = 20  # with fewer rows a warning is shown
 
 
 class TrainConfig(FormatOptions):
@@ -80,13 +79,9 @@ class TrainConfig(FormatOptions):
     sources: tuple[str, ...]  # run directories, files, names of benchmarks
     out: Path = setting("Folder for the models; the same command resumes there.", "output", default=...)
     encoder: str = setting("Preset or checkpoint folder.", "input", default="roberta-large")
-    count: Annotated[int, Field(gt=0)] | None = setting(
-        "Rows to sample from the sources.", "input", shown_default="all"
-    )
+    count: Count | None = setting("Rows to sample from the sources.", "input", shown_default="all")
     sample_seed: int = setting("Seed of the sample; samples of one seed are nested.", "input", default=0)
-    benchmark: str | None = setting(
-        "The benchmark that the rows are for, where the sources do not say.", "input"
-    )
+    benchmark: str | None = setting("The benchmark that the rows are for, if no source says it.", "input")
     condition: str | None = setting(
         "Name of the training set in reports.", "output", shown_default="human, the strategy, ..."
     )
@@ -103,16 +98,14 @@ class TrainConfig(FormatOptions):
         "training",
         shown_default="held-out; human with --recipe paper",
     )
-    device_batch_size: Annotated[int, Field(gt=0)] = setting(
+    device_batch_size: Count = setting(
         "Rows per forward pass; gradients are accumulated.", "training", default=DEVICE_BATCH_SIZE
     )
-    nproc: Annotated[int | None, Field(gt=0), BeforeValidator(lambda n: None if n == "auto" else n)] = (
-        setting(
-            "Training processes, one seed and learning rate each; auto: one per GPU.",
-            "training",
-            metavar="N|auto",
-            shown_default="auto",
-        )
+    nproc: Annotated[Count | None, BeforeValidator(lambda n: None if n == "auto" else n)] = setting(
+        "Training processes, one seed and learning rate each; auto: one per GPU.",
+        "training",
+        metavar="N|auto",
+        shown_default="auto",
     )
 
     @property
@@ -184,10 +177,8 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     condition = rows.condition
     if recipe.weights:
         condition = condition.model_copy(update={"name": condition.name + WEIGHTED})
-        if len(trained) < MIN_ROWS_TO_SPLIT:
-            raise TrainingError(
-                f"--weights: {len(trained)} rows are too few; give at least {MIN_ROWS_TO_SPLIT}"
-            )
+        if (number := len(trained)) < MIN_ROWS_TO_SPLIT:
+            raise TrainingError(f"--weights: {number} rows are too few; give at least {MIN_ROWS_TO_SPLIT}")
     groups = dict(zip(rows.questions, rows.groups, strict=True))
     training = Training(
         condition=condition,
@@ -221,7 +212,8 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Mod
 
         if missing := [seed for seed in config.seeds if not directory.model(seed).is_dir()]:
             progress.notify(prepared.summary)
-            inputs, students = encode_inputs(config, prepared), directory.path / TRIALS / "students"
+            students = directory.path / TRIALS / "students"
+            inputs = encode_inputs(prepared, config.device_batch_size)
             if training.recipe.weights:
                 inputs = weighted(inputs, prepared.rows, prepared.groups, students, report)
             for trial, best in _best_models(inputs, missing, config.nproc, directory, report):
@@ -254,7 +246,7 @@ def _select(
     return questions, usable, "human", split_sha256(benchmark, "dev")
 
 
-def encode_inputs(config: TrainConfig, prepared: Prepared) -> Inputs:
+def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE) -> Inputs:
     """The token ids of a training. TrainingError if there are no rows, or the encoder cannot be read."""
     training, path, trained = prepared.training, prepared.encoder, prepared.rows
     recipe, task, tokenizer = training.recipe, training.task, load_tokenizer(path)
@@ -267,11 +259,10 @@ def encode_inputs(config: TrainConfig, prepared: Prepared) -> Inputs:
     with quiet():
         rows = encoded(trained, soft_labels=recipe.soft_labels)
         selection = encoded(prepared.selection_rows) if prepared.selection_rows else None
-    return Inputs(training, path, tokenizer, rows, selection, length, config.device_batch_size)
+    return Inputs(training, path, tokenizer, rows, selection, length, device_batch_size)
 
 
-Trial = tuple[int, float]
-"""Seed and learning rate."""
+Trial = tuple[int, float]  # seed and learning rate
 
 
 def _best_models(

@@ -53,8 +53,7 @@ from datacreate.selection.strategies import STRATEGIES
 CONDITIONS = (CONSTANT, ZERO_SHOT, HUMAN, *STRATEGIES)
 """The order of conditions; mixes with human rows come next, then all others by name."""
 
-SAMPLES = 5
-"""Accepted examples that are shown of each creation run."""
+SAMPLES = 5  # accepted examples that are shown of each creation run
 
 _Setup = tuple[str, str, str, Selection]
 """Encoder, its SHA-256, recipe, model selection: what all models of a table share."""
@@ -73,10 +72,8 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
         try:
             created.append(created_set(path, metrics))
         except (DatacreateError, OSError, ValueError, KeyError, TypeError) as error:
-            reason = str(error)
-            if not isinstance(error, DatacreateError):
-                reason = f"cannot be read as a creation run ({type(error).__name__}: {reason})"
-            skipped.append(Skipped(path_text(path), " ".join(reason.split())[:300]))
+            unexpected = "" if isinstance(error, DatacreateError) else f"damaged, {type(error).__name__}: "
+            skipped.append(Skipped(path_text(path), " ".join(f"{unexpected}{error}".split())[:300]))
     if not found.evaluated and not created:
         what = "no evaluations and no creation runs; run `datacreate evaluate` first"
         if skipped:
@@ -134,11 +131,9 @@ def _table(
     groups: defaultdict[tuple[Any, ...], list[Evaluated]] = defaultdict(list)
     for model in evaluated:
         e, condition = model.evaluation, model.evaluation.condition
-        if condition.name != CONSTANT:
-            key: tuple[Any, ...] = (condition.name, condition.count, condition.full)
-            if not is_trained(model):
-                key = (e.encoder, e.encoder_sha256)
-            groups[e.digest, trained_for(model), *key].append(model)
+        trained = condition.name, condition.count, condition.full
+        key = trained if is_trained(model) else (e.encoder, e.encoder_sha256)
+        groups[e.digest, trained_for(model), *key].append(model)
     rows = with_gaps([(cell_of(models, _paper_accuracy(models[0])), models) for models in groups.values()])
     tests = {model.evaluation.digest: model for model in evaluated}
     rows += [(constant_cell(model), []) for model in tests.values()]
@@ -224,7 +219,7 @@ def created_set(path: Path, metrics: DatasetMetrics) -> CreatedSet:
 
 
 @dataclass(frozen=True)
-class Found:
+class Collected:
     """What is below some folders."""
 
     evaluated: tuple[Evaluated, ...]
@@ -232,7 +227,7 @@ class Found:
     skipped: tuple[Skipped, ...]
 
 
-def collect(paths: Sequence[Path]) -> Found:
+def collect(paths: Sequence[Path]) -> Collected:
     """Everything below `paths`, sorted by folder name.
 
     A second evaluation of the same model on the same rows (a copy, or a path given twice) is skipped.
@@ -253,7 +248,7 @@ def collect(paths: Sequence[Path]) -> Found:
                 _check_finished(folder)
         except TrainingError as error:
             skipped.append(Skipped(path_text(folder), str(error).removeprefix(f"{folder}{os.sep}")))
-    return Found(tuple(_each_once(evaluated, skipped)), tuple(runs), tuple(skipped))
+    return Collected(tuple(_each_once(evaluated, skipped)), tuple(runs), tuple(skipped))
 
 
 def path_text(path: Path) -> str:
@@ -287,13 +282,9 @@ def _read(folder: Path) -> Evaluated:
     evaluation, predictions = read_evaluation(folder), read_predictions(folder)
     rows, accuracy = evaluation.scores.rows, evaluation.scores.accuracy
     correct = tuple(prediction.correct for prediction in predictions)
-    problem = None
-    if [prediction.row for prediction in predictions] != list(range(rows)):
-        problem = f"{len(predictions)} predictions for {rows} test rows, or not in their order"
-    elif abs(sum(correct) / rows - accuracy) > 1e-6:
-        problem = f"{EVALUATION} has accuracy {accuracy:.4f}, its predictions {sum(correct) / rows:.4f}"
-    if problem:
-        raise TrainingError(f"{problem}; evaluate the model again")
+    in_order = [prediction.row for prediction in predictions] == list(range(rows))
+    if not in_order or abs(sum(correct) / rows - accuracy) > 1e-6:
+        raise TrainingError(f"{EVALUATION} and {PREDICTIONS} contradict each other; evaluate the model again")
     labels = tuple(intern(prediction.label) for prediction in predictions)  # many models answer the same rows
     return Evaluated(path_text(folder), evaluation, labels, correct)
 
@@ -315,6 +306,4 @@ def _check_finished(folder: Path) -> None:
     """Raise TrainingError if a training has unfinished seeds. Its finished seeds are used all the same."""
     if any((folder / TRIALS).glob("seed-*")):
         finished = len(TrainingDirectory(folder).models())
-        raise TrainingError(
-            f"unfinished training ({finished} seeds finished); run its `datacreate train` again"
-        )
+        raise TrainingError(f"unfinished training ({finished} seeds finished); run its `train` again")

@@ -195,12 +195,11 @@ class Report:
 
 CONSTANT, ZERO_SHOT, HUMAN = "constant", "zero-shot", "human"
 
-OWN_ROWS = "own rows"
-"""The benchmark name of training rows that were made for none."""
+OWN_ROWS = "own rows"  # the benchmark name of training rows that were made for none
 
 
 def is_trained(model: Evaluated) -> bool:
-    return model.evaluation.condition.name not in (CONSTANT, ZERO_SHOT)
+    return model.evaluation.condition.name != ZERO_SHOT
 
 
 def trained_for(model: Evaluated) -> str:
@@ -212,7 +211,7 @@ def cell_of(models: Sequence[Evaluated], paper_accuracy: float | None = None) ->
     """The cell of all models of one condition on the same test rows (at least one)."""
     first, trained = models[0].evaluation, is_trained(models[0])
     scores = [model.evaluation.scores for model in models]
-    group, labels, k = statistics_of(models), labels_of(models[0]), first.scores.classes
+    group, labels, k = as_models(models), labels_of(models[0]), first.scores.classes
     score = mean_score(group, labels, k)
     score_low, score_high = _interval(group, score, first.scores.score_interval, chance_corrected(0, k))
     accuracy = mean_score(group, np.zeros_like(labels), None)
@@ -299,7 +298,7 @@ def compare_cells(rows: Sequence[CellOfModels]) -> tuple[Comparison, ...]:
     """
     pairs = [pair for pair in combinations(rows, 2) if _comparable(pair[0][0], pair[1][0])]
     found = [
-        difference(statistics_of(ours), statistics_of(theirs), labels_of(ours[0]), first.classes)
+        difference(as_models(ours), as_models(theirs), labels_of(ours[0]), first.classes)
         for (first, ours), (_, theirs) in pairs
     ]
     comparisons = [
@@ -347,7 +346,7 @@ def labels_of(model: Evaluated) -> Any:
     return np.array([numbers.get(label.strip().casefold(), -1) for label in model.truth])
 
 
-def statistics_of(models: Sequence[Evaluated]) -> Models:
+def as_models(models: Sequence[Evaluated]) -> Models:
     """Models as the statistics take them."""
     conditions = [(model.evaluation.condition, str(model.evaluation.seed)) for model in models]
     return Models(

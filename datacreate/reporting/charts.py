@@ -13,8 +13,7 @@ from datacreate.messages import visible
 if TYPE_CHECKING:
     from jinja2 import Template
 
-GREY = 7
-"""The last color of a chart."""
+GREY = 7  # the last color of a chart
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,8 @@ def line_plot(title: str, series: Mapping[str, Sequence[Point]]) -> LinePlot:
     first, last = math.floor(bottom / step), max(1, math.ceil(top / step))
 
     def across(x: float) -> float:
-        return (
-            _LEFT + 20 + (_RIGHT - _LEFT - 40) * math.log(x / numbers[0]) / math.log(numbers[-1] / numbers[0])
-        )
+        share = math.log(x / numbers[0]) / math.log(numbers[-1] / numbers[0])
+        return _LEFT + 20 + (_RIGHT - _LEFT - 40) * share
 
     def down(y: float) -> float:
         return _BOTTOM - (_BOTTOM - _TOP) * (y / step - first) / (last - first)
@@ -97,9 +95,6 @@ def page_template(name: str) -> Template:
     def shown(value: object) -> object:
         return value if isinstance(value, Markup) else visible(str(value))
 
-    layout: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    loader = PackageLoader("datacreate.reporting")
-    environment = Environment(
-        loader=loader, autoescape=True, finalize=shown, undefined=StrictUndefined, **layout
-    )
-    return environment.get_template(name)
+    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    options |= {"autoescape": True, "finalize": shown, "undefined": StrictUndefined}
+    return Environment(loader=PackageLoader("datacreate.reporting"), **options).get_template(name)

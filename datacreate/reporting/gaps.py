@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from datacreate.finetuning.statistics import Interval, combined_interval, ratio
+from datacreate.finetuning.statistics import combined_interval, ratio
 from datacreate.reporting.cells import (
     HUMAN,
     CellOfModels,
@@ -17,8 +17,8 @@ from datacreate.reporting.cells import (
     MeanGap,
     ResultCell,
     RowsToMatch,
+    as_models,
     labels_of,
-    statistics_of,
 )
 
 Curves = Mapping[str, Mapping[int, ResultCell]]
@@ -27,29 +27,24 @@ Curves = Mapping[str, Mapping[int, ResultCell]]
 
 def with_gaps(rows: Sequence[CellOfModels]) -> list[CellOfModels]:
     """Cells of created rows with the performance gap recovered, against human rows of the same number."""
-    human: dict[tuple[str, str, int | None], CellOfModels] = {}
+    human: dict[tuple[str, str, int | None], Sequence[Evaluated]] = {}
     for cell, models in sorted(rows, key=lambda row: row[0].sets):  # of several, that with most training sets
         if cell.condition == HUMAN:
-            human[cell.test_digest, cell.trained_for, cell.count] = cell, models
+            human[cell.test_digest, cell.trained_for, cell.count] = models
     result = []
     for cell, models in rows:
         if cell.count is not None and cell.condition.partition("+")[0] != HUMAN:
-            _, others = human.get((cell.test_digest, cell.trained_for, cell.count), (None, ()))
+            others = human.get((cell.test_digest, cell.trained_for, cell.count))
+            labels = labels_of(models[0])
             if not others:
                 cell = replace(cell, pgr_missing="no human rows of this number")
-            elif found := _ratio(models, others, cell.classes):
+            elif found := ratio(as_models(models), as_models(others), labels, cell.classes):
                 pgr, (low, high) = found
                 cell = replace(cell, pgr=pgr, pgr_low=low, pgr_high=high)
             else:
                 cell = replace(cell, pgr_missing="human score not significantly above chance")
         result.append((cell, models))
     return result
-
-
-def _ratio(
-    models: Sequence[Evaluated], others: Sequence[Evaluated], classes: int
-) -> tuple[float, Interval] | None:
-    return ratio(statistics_of(models), statistics_of(others), labels_of(models[0]), classes)
 
 
 def mean_gaps(cells: Sequence[ResultCell]) -> tuple[MeanGap, ...]:
@@ -72,21 +67,18 @@ def mean_gaps(cells: Sequence[ResultCell]) -> tuple[MeanGap, ...]:
                 by_training[cell.trained_for].append((cell.pgr, cell.pgr_low, cell.pgr_high))
         if (tests := sum(map(len, by_training.values()))) > 1:
             means = [np.mean(ends, axis=0).tolist() for ends in by_training.values()]
-            low, high = combined_interval(
-                [pgr for pgr, _, _ in means], [(low, high) for _, low, high in means]
-            )
+            low, high = combined_interval([pgr for pgr, *_ in means], [(low, high) for _, low, high in means])
             counts = {cell.count for cell in group}
-            result.append(
-                MeanGap(
-                    condition=condition,
-                    count=counts.pop() if len(counts) == 1 else None,
-                    tests=tests,
-                    missing=tuple(cell.test for cell in group if cell.pgr is None),
-                    pgr=sum(pgr for pgr, _, _ in means) / len(means),
-                    pgr_low=low,
-                    pgr_high=high,
-                )
+            mean = MeanGap(
+                condition=condition,
+                count=counts.pop() if len(counts) == 1 else None,
+                tests=tests,
+                missing=tuple(cell.test for cell in group if cell.pgr is None),
+                pgr=sum(pgr for pgr, *_ in means) / len(means),
+                pgr_low=low,
+                pgr_high=high,
             )
+            result.append(mean)
     return tuple(result)
 
 
@@ -100,10 +92,8 @@ def learning_curves(cells: Sequence[ResultCell]) -> list[Curves]:
         if cell.count is not None and not cell.condition.startswith(f"{HUMAN}+"):
             points = found[cell.test_digest, cell.trained_for].setdefault(cell.condition, {})
             points[cell.count] = max(points.get(cell.count, cell), cell, key=lambda each: each.sets)
-    sorted_by_count = [
-        {name: dict(sorted(points.items())) for name, points in of.items()} for of in found.values()
-    ]
-    return [curves for curves in sorted_by_count if max(map(len, curves.values())) > 1]
+    several = (curves for curves in found.values() if max(map(len, curves.values())) > 1)
+    return [{name: dict(sorted(points.items())) for name, points in curves.items()} for curves in several]
 
 
 def rows_to_match(cells: Sequence[ResultCell]) -> tuple[RowsToMatch, ...]:

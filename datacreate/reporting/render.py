@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from datacreate import metrics as metric_tables
-from datacreate.errors import UsageError
 from datacreate.files import replace_files
 from datacreate.formats.example import Json, field_text
 from datacreate.formats.validate import shorten
@@ -43,8 +42,8 @@ _GROUP = ("distribution", "encoder", "encoder_sha256", "recipe", "selection", "g
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Write all files into `folder`, which is made if needed; files of an older report are replaced.
 
-    Returns their paths. Raises UsageError if there is a file at the folder's path, RunLocked if another process
-    writes there, StorageError if the disk is full.
+    Returns their paths. Raises RunLocked if another process writes there, StorageError if the disk is full or a file
+    is in the way.
     """
     writers: dict[str, Callable[[Report], str]] = {
         "report.md": as_markdown,
@@ -53,8 +52,6 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         "report.json": as_json,
         "report.html": as_page,
     }
-    if any(path.is_file() for path in (folder, *folder.parents)):
-        raise UsageError(f"{folder} is a file, not a folder; choose another --out")
     # UTF-8 cannot hold lone surrogates: they are written as JSON escapes.
     texts = {
         folder / name: write(report).encode("utf-8", "backslashreplace").decode("utf-8")
@@ -99,8 +96,8 @@ def as_json(report: Report) -> str:
 def as_page(report: Report) -> str:
     """The report as one HTML page."""
     found = sections(report)
-    cells = [section.results.cells if section.results else () for section in found]
-    charts, plots = list(map(score_charts, cells)), list(map(curve_plots, cells))
+    charts = [score_charts(section.cells) for section in found]
+    plots = [curve_plots(section.cells) for section in found]
     page = page_template("report.html.j2")
     return page.render(version=report.version, sections=found, charts=charts, plots=plots)
 
@@ -124,16 +121,14 @@ def curve_plots(cells: Sequence[ResultCell]) -> list[LinePlot]:
         y, low, high = (100 * share for share in (cell.score, cell.score_low, cell.score_high))
         return Point(count, y, low, high, f"{cell.condition}, {count:,} rows: {_score(cell)}")
 
-    return [
-        line_plot(
-            _curve_name(curves), {name: list(starmap(point, of.items())) for name, of in curves.items()}
-        )
-        for curves in learning_curves(cells)
-    ]
+    plots = []
+    for curves in learning_curves(cells):
+        lines = {name: list(starmap(point, of.items())) for name, of in curves.items()}
+        plots.append(line_plot(_curve_name(curves), lines))
+    return plots
 
 
-DEGENERATE, NOT_ABOVE_CHANCE, FEW_EXAMPLES = "†‡°"
-"""Symbols of a cell in tables."""
+DEGENERATE, NOT_ABOVE_CHANCE, FEW_EXAMPLES = "†‡°"  # symbols of a cell in tables
 
 LEGEND = (
     "Score: chance-corrected balanced accuracy (fixed labels) or accuracy (options); 0 is chance, 100 is "
@@ -168,9 +163,7 @@ UNMATCHED = (
     "How many created rows match human rows is not known: there is no score of human rows that is significantly above "
     "chance."
 )
-MIN_EXAMPLES = 3
-"""With fewer formatting examples a cell is marked."""
-
+MIN_EXAMPLES = 3  # with fewer formatting examples a cell is marked
 _LONGEST = 300  # characters of a sample's field
 _SELECTION = {
     "held-out": "model selected on a tenth of the training rows",
@@ -191,13 +184,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, paragraphs, tables and footnotes. `results` is set if the section may have charts."""
+    """A heading, paragraphs, tables and footnotes, and the cells that the page shows as charts."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
-    results: ResultTable | None = None
+    cells: tuple[ResultCell, ...] = ()
 
 
 def sections(report: Report) -> list[Section]:
@@ -244,7 +237,7 @@ def _results(table: ResultTable, report: Report) -> Section:
         encoder = checkpoint_name(table.encoder, table.encoder_sha256)
         written = f", rows written by {table.generator}" if table.generator else ""
         title += f": {encoder}, recipe {table.recipe}, {_SELECTION[table.selection]}{written}"
-    return Section(title, tables=tuple(tables), notes=tuple(notes), results=table)
+    return Section(title, tables=tuple(tables), notes=tuple(notes), cells=table.cells)
 
 
 def _curve_table(curves: Curves, matches: Sequence[RowsToMatch]) -> Table:

@@ -36,15 +36,12 @@ MAX_SAMPLES, MAX_NODES, MAX_POINTS, MAX_COMPARED, MAX_PAIRS, MAX_BARS = 60, 2_00
 """At most this many samples, examples in the tree, points on the map, rows compared with each other, pairs of
 near-duplicates, and bars of a chart."""
 
-MAX_WORDS = 200
-"""Longer texts share a bar of the lengths."""
+MAX_WORDS = 200  # longer texts share a bar of the lengths
 
 USUAL_NEAR, BELOW_NEAR = 0.7, 0.2
 """Threshold of near-duplicates if the filter is off; pairs are shown from this much below the threshold."""
 
-COLORS = 8
-"""Colors of labels; the last is for all further ones."""
-
+COLORS = 8  # colors of labels; the last is for all further ones
 _CHARTS = ("labels", "attributes", "depth", "rejected")  # figures of the summary that the page has as charts
 _SIZE = 720.0  # width and height of a plot
 _LONGEST = 160  # characters of a text in a plot
@@ -71,8 +68,8 @@ class Plot:
     note: str
 
 
-Pair = tuple[int, int, float]
-"""Two rows, the later one first, and their similarity."""
+Rows = Sequence[Mapping[str, Json]]
+Pair = tuple[int, int, float]  # two rows, the later one first, and their similarity
 
 
 def write_run_page(
@@ -215,7 +212,7 @@ def _histogram(title: str, counts: Counter[tuple[int, int]], legend: Sequence[st
     return Chart(title, bars, f"{counts.total():,} rows.", legend)
 
 
-def length_chart(rows: Sequence[Mapping[str, Json]], view: RowView) -> Chart:
+def length_chart(rows: Rows, view: RowView) -> Chart:
     """How many rows have a text of which length, by label."""
     counts = Counter((min(MAX_WORDS, view.words(row)), view.color(row)) for row in rows)
     return _histogram(f"Words per text (longer texts count as {MAX_WORDS})", counts, view.legend)
@@ -240,9 +237,7 @@ def shortcut_chart(metrics: metric_tables.Metrics) -> Chart:
     return Chart("Shortcuts", bars, note)
 
 
-def lineage(
-    commits: Iterable[Commit], examples: Sequence[Mapping[str, Json]], view: RowView, total: int
-) -> Plot:
+def lineage(commits: Iterable[Commit], examples: Rows, view: RowView, total: int) -> Plot:
     """The first rows around the formatting example, or around a center with several: the distance is the depth.
 
     Rows that passed the filters but were not accepted are shown, hollow, if they have children.
@@ -317,10 +312,7 @@ def near_pairs(rows: Iterable[Sequence[str]], threshold: float | None) -> tuple[
 
 
 def text_map(
-    rows: Mapping[int, Mapping[str, Json]],
-    pairs: Sequence[Pair],
-    view: RowView,
-    total: int,
+    rows: Mapping[int, Mapping[str, Json]], pairs: Sequence[Pair], view: RowView, total: int
 ) -> Plot | None:
     """The texts in two dimensions, similar ones close to each other (t-SNE of TF-IDF); None if there are too few.
 

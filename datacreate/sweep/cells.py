@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain, product
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -32,11 +33,8 @@ from datacreate.sweep.plan import (
     split_recipe,
 )
 
-Argument = str | PurePath
-"""A PurePath is relative to the folder of the sweep, which can therefore be moved."""
-
-_ZERO_SHOT_EXAMPLES = 500
-"""As many as a server is started for; test sets have more or fewer rows."""
+Argument = str | PurePath  # a PurePath is relative to the folder of the sweep, which can therefore be moved
+_ZERO_SHOT_EXAMPLES = 500  # as many as a server is started for; test sets have more or fewer rows
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,11 @@ class Requirement:
     def missing(self) -> str | None:
         """Why it is missing and what to do; None if it is there. Reads no rows and no weights."""
         try:
-            if self.kind == "instruct" or self.kind == "encoder":
-                resolve(self.name, self.kind, trust_remote_code=self.trust_remote_code)
-                return None
-            benchmark = find_benchmark(self.name)
             if self.kind == "split":
-                split_sha256(benchmark, self.split)
-            elif not has_split(benchmark, "train"):
+                split_sha256(find_benchmark(self.name), self.split)
+            elif self.kind != "example":
+                resolve(self.name, self.kind, trust_remote_code=self.trust_remote_code)
+            elif not has_split(benchmark := find_benchmark(self.name), "train"):
                 split_sha256(benchmark, "dev")
         except DatacreateError as error:
             return str(error)
@@ -66,28 +62,21 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Step:
-    """One `datacreate` command.
-
-    `arguments` decide the result. `engine_arguments` say how models are run (for a training: --nproc), which may
-    change at any time.
-
-    `generator` is the model that the step runs, if it runs one. It sends `in_flight` requests at once, or with None as
-    many as the servers process.
-    """
+    """One `datacreate` command."""
 
     kind: Literal["create", "improve", "train", "evaluate", "zero-shot"]
     name: str  # unique in the cell
-    arguments: tuple[Argument, ...]
+    arguments: tuple[Argument, ...]  # they decide the result
     folder: PurePath  # of what it creates or evaluates
     requirements: tuple[Requirement, ...]
-    engine_arguments: tuple[str, ...] = ()
+    engine_arguments: tuple[str, ...] = ()  # how models are run (--nproc of a training); may change
     depends_on: Step | None = None
     models: tuple[str, ...] = ()  # their folders, of a training or an evaluation
     evaluations: tuple[PurePath, ...] = ()  # files that the evaluation writes into the folder of a model
-    generator: str | None = None
-    verifier: str | None = None  # another model that the step runs
-    examples: int = 0  # to create or answer with it
-    in_flight: int | None = None  # requests
+    generator: str | None = None  # the model that it runs
+    verifier: str | None = None  # another model that it runs
+    examples: int = 0  # to create or answer
+    in_flight: int | None = None  # requests at once; None: as many as the servers process
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -178,12 +167,8 @@ class _Builder:
                 for seed in plan.example_seeds:
                     name = f"{prefix}-{first}-{seed}"
                     created = self._creations(name, generator, variant, seed)
-                    rows = [
-                        row
-                        for item in variants.items()
-                        for row in self._created_rows(created[-1], *item, seed)
-                    ]
-                    yield name, [*created, *self._trainings(name, rows)]
+                    sets = (self._created_rows(created[-1], *item, seed) for item in variants.items())
+                    yield name, [*created, *self._trainings(name, [*chain.from_iterable(sets)])]
 
     def _created_sets(self) -> list[dict[str, Variant]]:
         """Condition -> variant, for each set: variants that differ only in `train` have the same one."""
@@ -216,10 +201,9 @@ class _Builder:
         improved = variant.improve.rows(self.count)
         create = self._creation(cell, generator, variant, seed, self.count - improved)
         given = self.plan.create | variant.create
-        options = as_arguments(
-            CreateConfig, {name: given[name] for name in REPEATED_OPTIONS if name in given}
-        )
-        encoder, folder = self.plan.encoders[0], PurePath("runs", f"{cell}-improved")
+        given = {name: given[name] for name in REPEATED_OPTIONS if name in given}
+        options, encoder = as_arguments(CreateConfig, given), self.plan.encoders[0]
+        folder = PurePath("runs", f"{cell}-improved")
         arguments: list[Argument] = ["improve", create.folder, "--count", str(improved), "--encoder", encoder]
         step = replace(
             create,
@@ -261,17 +245,15 @@ class _Builder:
         )
 
     def _trainings(self, cell: str, sets: Sequence[_Rows]) -> list[Step]:
-        encoders = self.plan.encoders
-        return [step for encoder in encoders for rows in sets for step in self._training(cell, rows, encoder)]
+        pairs = product(self.plan.encoders, sets)
+        return [step for encoder, rows in pairs for step in self._training(cell, rows, encoder)]
 
     def _training(self, cell: str, rows: _Rows, encoder: str) -> tuple[Step, Step]:
         """Training an encoder on rows, and evaluating its models."""
         name = f"{rows.condition}-{short_name(encoder)}-{rows.label}"
-        folder, (recipe, rest) = (
-            PurePath("trained", cell, name),
-            split_recipe({**self.plan.train, **rows.options}),
-        )
-        engine = {name: rest.pop(name) for name in ("nproc",) if name in rest}
+        folder = PurePath("trained", cell, name)
+        recipe, rest = split_recipe({**self.plan.train, **rows.options})
+        nproc = as_arguments(TrainConfig, {"nproc": rest.pop("nproc", None)})
         if rows.created is None:
             recipe.pop("soft_labels", None)  # human rows have no scores
         selection = rest.get("model_selection") or ("human" if recipe.get("name") == "paper" else "held-out")
@@ -297,28 +279,19 @@ class _Builder:
             "models": tuple(f"seed-{seed}" for seed in self.plan.train_seeds),
             "evaluations": tuple(PurePath("evaluations", f"{test}-test", EVALUATION) for test in self.tests),
         }
-        nproc = tuple(as_arguments(TrainConfig, engine))
-        train = Step(
-            "train",
-            f"train-{name}",
-            tuple(arguments),
-            engine_arguments=nproc,
-            depends_on=rows.created,
-            **shared,
-        )
+        own: dict[str, Any] = {"engine_arguments": tuple(nproc), "depends_on": rows.created}
+        train = Step("train", f"train-{name}", tuple(arguments), **own, **shared)
         return train, Step("evaluate", f"evaluate-{name}", evaluate, depends_on=train, **shared)
 
     def _zero_shot(self, cell: str, generator: str) -> Step:
         """The generator itself on the test set."""
         folder, test = PurePath(ZERO_SHOT, cell), self.benchmark.name
-        arguments = ("evaluate", "--zero-shot", generator, "--benchmark", test, "--out", folder)
-        requirements = (*self._instruct(generator), Requirement("split", test, "test"))
         return Step(
             "zero-shot",
             ZERO_SHOT,
-            arguments,
+            ("evaluate", "--zero-shot", generator, "--benchmark", test, "--out", folder),
             folder,
-            requirements,
+            (*self._instruct(generator), Requirement("split", test, "test")),
             self.zero_shot_engine,
             generator=generator,
             examples=_ZERO_SHOT_EXAMPLES,

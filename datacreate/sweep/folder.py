@@ -38,7 +38,7 @@ class Status(FrozenModel):
 
     state: Literal["started", "finished", "failed"]
     identity: tuple[str, ...]
-    message: str | None = None  # the last line of a failed step
+    message: str | None = None  # the last line of a failed step, and only of that
 
 
 class SweepFolder:
@@ -55,9 +55,7 @@ class SweepFolder:
         except (OSError, ValidationError):  # no plan yet, or one of another version
             return
         if name != self._plan.name:
-            raise SweepPlanError(
-                f"{self.path} is the folder of the plan {name}, not {self._plan.name}; use another --out"
-            )
+            raise SweepPlanError(f"{self.path} has the plan {name}, not {self._plan.name}; use another --out")
 
     def create(self) -> None:
         """Create the folder. StorageError."""
@@ -109,11 +107,6 @@ class SweepFolder:
             return False
         is_complete = _is_usable if step.kind == "train" else _is_evaluated
         return folder.is_dir() and all(is_complete(folder / model, step) for model in step.models)
-
-    def failure(self, cell: SweepCell, step: Step) -> str | None:
-        """The message of the step if it failed."""
-        status = self.status(cell, step)
-        return status.message if status and status.state == "failed" else None
 
     def remove_unusable(self, step: Step) -> str | None:
         """Remove models that need another evaluation but have no weights; returns a message if there are any."""

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
@@ -24,8 +33,7 @@ from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import Settings, SettingsError
 
 HUMAN, HUMAN_FULL, ZERO_SHOT = "human", "human-full", "zero-shot"
-MIXED = "human+"
-"""Prefix of a strategy: the whole human train split and the created set together."""
+MIXED = "human+"  # prefix of a strategy: the whole human train split and the created set together
 
 CONDITIONS = (HUMAN, HUMAN_FULL, ZERO_SHOT, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
 
@@ -42,6 +50,75 @@ VARIANT_OPTIONS = CREATE_OPTIONS - set(RunEngineOptions.model_fields)
 
 _LISTS = "benchmarks conditions generators encoders test example_seeds train_seeds sizes".split()
 Seed = Annotated[int, Field(strict=True, ge=0)]
+
+
+def short_name(model: str) -> str:
+    """A checkpoint in file names: its preset's name, or the last part of its path or Hub id."""
+    return re.sub(r"[^\w.+-]+", "_", Path(model).name)
+
+
+def _model(name: str, info: ValidationInfo, *, known: bool = True) -> str:
+    """A name, with paths made absolute. ValueError for one that is not `known`: no path, Hub id or preset."""
+    path = Path((info.context or {}).get("folder", "."), Path(name).expanduser())
+    if name.startswith((".", "~", os.sep)) or name.endswith(".gguf") or ("/" in name and path.is_dir()):
+        return str(path.resolve())
+    if not known or "/" in name:
+        return name
+    try:
+        return find_preset(name).name
+    except CheckpointError as error:
+        raise ValueError(str(error)) from None
+
+
+def _create_options(given: dict[str, Any], info: ValidationInfo, *, names: set[str]) -> dict[str, Any]:
+    """Options of `create`, converted, with paths made absolute. ValueError."""
+    _check_names(given, names)
+    if isinstance(given.get("urls"), (list, tuple)):
+        given = {**given, "urls": [_model(str(url), info, known=False) for url in given["urls"]]}
+    for name in ("embedding_model", "verifier"):
+        if name in given:
+            known = name != "verifier" or "urls" not in given
+            given = {**given, name: _model(str(given[name]), info, known=known)}
+    return _converted(CreateConfig, given, benchmark="any", count=1, run_dir=Path())
+
+
+def _train_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Options of `train`, converted. ValueError."""
+    _check_names(given, RECIPE_OPTIONS | TRAIN_OPTIONS)
+    recipe, rest = split_recipe(given)
+    values = _converted(Recipe, recipe) | _converted(TrainConfig, rest, sources=(), out=Path())
+    return {"recipe": values.pop("name"), **values} if "name" in values else values
+
+
+def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of `train` as fields of Recipe, and as fields of TrainConfig."""
+    recipe = {name: value for name, value in train.items() if name in RECIPE_OPTIONS}
+    if "recipe" in recipe:
+        recipe = {"name": recipe.pop("recipe"), **recipe}
+    return recipe, {name: value for name, value in train.items() if name not in RECIPE_OPTIONS}
+
+
+def _check_names(given: dict[str, Any], names: set[str]) -> None:
+    for name in given:
+        if name not in names and name in RunEngineOptions.model_fields:
+            raise ValueError(f"{name}: an engine option; put it under the plan's `create`")
+        if name not in names:
+            raise ValueError(f"{name}: no such option, or the plan sets it{did_you_mean(str(name), names)}")
+
+
+def _converted(model: type[Settings], given: dict[str, Any], **required: Any) -> dict[str, Any]:
+    """The given values as the model converts them, in the order of its fields. ValueError."""
+    try:
+        settings = model(**required, **given)
+    except ValidationError as error:
+        names = {name: name for name in model.model_fields} | {"name": "recipe"}  # keys, not flags
+        raise ValueError(SettingsError.first(error).on_command_line(names)) from None
+    return {name: getattr(settings, name) for name in model.model_fields if name in given}
+
+
+CreateValues = Annotated[dict[Any, Any], AfterValidator(partial(_create_options, names=CREATE_OPTIONS))]
+VariantValues = Annotated[dict[Any, Any], AfterValidator(partial(_create_options, names=VARIANT_OPTIONS))]
+TrainValues = Annotated[dict[Any, Any], AfterValidator(_train_options)]
 
 
 class Improvement(Settings):
@@ -65,8 +142,8 @@ class Variant(Settings):
 
     strategy: str
     improve: Annotated[Improvement | None, BeforeValidator(_improvement)] = None
-    create: dict[Any, Any] = Field(default={})
-    train: dict[Any, Any] = Field(default={})
+    create: VariantValues = Field(default={})
+    train: TrainValues = Field(default={})
 
     @field_validator("strategy")
     @classmethod
@@ -74,16 +151,6 @@ class Variant(Settings):
         if name not in STRATEGIES:
             raise ValueError(f"no strategy {name!r}{did_you_mean(name, STRATEGIES)}")
         return name
-
-    @field_validator("create")
-    @classmethod
-    def _check_create(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        return _create_options(given, VARIANT_OPTIONS, info)
-
-    @field_validator("train")
-    @classmethod
-    def _check_train(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return _train_options(given)
 
 
 class SweepPlan(Settings):
@@ -97,16 +164,14 @@ class SweepPlan(Settings):
     benchmarks: tuple[str, ...] = Field(min_length=1)
     variants: dict[str, Variant] = Field(default={})  # further conditions
     conditions: tuple[str, ...] = Field(min_length=1)
-    create: dict[Any, Any] = Field(
-        default={}
-    )  # further options of `create`; of the engine, also for zero-shot
+    create: CreateValues = Field(default={})  # further options of `create`; of the engine, also for zero-shot
     generators: tuple[str, ...] = ()  # instruct checkpoints; with `urls` in create, names of served models
     example_seeds: tuple[Seed, ...] = Field(default=(42,), min_length=1)  # of example and human sample
     count: int | Literal["train"] = "train"  # rows per set; train: as many as that split has
     encoders: tuple[str, ...] = ()  # to fine-tune; none: sets are created and nothing is trained
     sizes: tuple[int | Literal["all"], ...] = Field(default=("all",), min_length=1)  # rows to train on
     train_seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
-    train: dict[Any, Any] = Field(default={})  # further options of `train`
+    train: TrainValues = Field(default={})  # further options of `train`
     test: tuple[str, ...] = ()  # test sets; none: the benchmark and those out of distribution
     keep_weights: bool = False  # of evaluated models
 
@@ -156,16 +221,6 @@ class SweepPlan(Settings):
             if name not in known:
                 raise ValueError(f"no condition {name!r}{did_you_mean(name, known)}; see docs/sweeps.md")
         return names
-
-    @field_validator("create")
-    @classmethod
-    def _check_create(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        return _create_options(given, CREATE_OPTIONS, info)
-
-    @field_validator("train")
-    @classmethod
-    def _check_train(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return _train_options(given)
 
     @field_validator("generators", "encoders")
     @classmethod
@@ -217,75 +272,9 @@ class SweepPlan(Settings):
         return self
 
 
-def _create_options(given: dict[str, Any], names: set[str], info: ValidationInfo) -> dict[str, Any]:
-    """Options of `create`, converted, with paths made absolute. ValueError."""
-    _check_names(given, names)
-    if isinstance(given.get("urls"), (list, tuple)):
-        given = {**given, "urls": [_model(str(url), info, known=False) for url in given["urls"]]}
-    for name in ("embedding_model", "verifier"):
-        if name in given:
-            known = name != "verifier" or "urls" not in given
-            given = {**given, name: _model(str(given[name]), info, known=known)}
-    return _converted(CreateConfig, given, benchmark="any", count=1, run_dir=Path())
-
-
-def _train_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Options of `train`, converted. ValueError."""
-    _check_names(given, RECIPE_OPTIONS | TRAIN_OPTIONS)
-    recipe, rest = split_recipe(given)
-    values = _converted(Recipe, recipe) | _converted(TrainConfig, rest, sources=(), out=Path())
-    return {"recipe": values.pop("name"), **values} if "name" in values else values
-
-
-def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of `train` as fields of Recipe, and as fields of TrainConfig."""
-    recipe = {name: value for name, value in train.items() if name in RECIPE_OPTIONS}
-    if "recipe" in recipe:
-        recipe = {"name": recipe.pop("recipe"), **recipe}
-    return recipe, {name: value for name, value in train.items() if name not in RECIPE_OPTIONS}
-
-
-def _check_names(given: dict[str, Any], names: set[str]) -> None:
-    for name in given:
-        if name not in names and name in RunEngineOptions.model_fields:
-            raise ValueError(f"{name}: an engine option; put it under the plan's `create`")
-        if name not in names:
-            raise ValueError(f"{name}: no such option, or the plan sets it{did_you_mean(str(name), names)}")
-
-
-def _converted(model: type[Settings], given: dict[str, Any], **required: Any) -> dict[str, Any]:
-    """The given values as the model converts them, in the order of its fields. ValueError."""
-    try:
-        settings = model(**required, **given)
-    except ValidationError as error:
-        names = {name: name for name in model.model_fields} | {"name": "recipe"}  # keys, not flags
-        raise ValueError(SettingsError.first(error).on_command_line(names)) from None
-    return {name: getattr(settings, name) for name in model.model_fields if name in given}
-
-
-def short_name(model: str) -> str:
-    """A checkpoint in file names: its preset's name, or the last part of its path or Hub id."""
-    return re.sub(r"[^\w.+-]+", "_", Path(model).name)
-
-
 def engine_options(create: dict[str, Any]) -> RunEngineOptions:
     """The engine options among these options of `create`."""
-    return RunEngineOptions(
-        **{name: create[name] for name in create if name in RunEngineOptions.model_fields}
-    )
-
-
-def _model(name: str, info: ValidationInfo, *, known: bool = True) -> str:
-    """A name, with paths made absolute. ValueError for one that is not `known`: no path, Hub id or preset."""
-    path = Path((info.context or {}).get("folder", "."), Path(name).expanduser())
-    if name.startswith((".", "~", os.sep)) or name.endswith(".gguf") or ("/" in name and path.is_dir()):
-        return str(path.resolve())
-    if not known or "/" in name:
-        return name
-    try:
-        return find_preset(name).name
-    except CheckpointError as error:
-        raise ValueError(str(error)) from None
+    return RunEngineOptions(**{k: v for k, v in create.items() if k in RunEngineOptions.model_fields})
 
 
 def load_plan(name_or_path: str) -> SweepPlan:
@@ -325,11 +314,8 @@ def _first_error(error: ValidationError) -> str:
         return f"{wrong.key}: no such key{hint}{more}"
     if not wrong.path:  # a contradiction; the message names the keys
         return f"{wrong.why}{more}"
-    if (
-        wrong.path[-1] in ("create", "train")
-        and wrong.kind == "value_error"
-        and not wrong.why.startswith("--")
-    ):
+    names_option = wrong.kind == "value_error" and not wrong.why.startswith("--")
+    if wrong.path[-1] in ("create", "train") and names_option:
         return f"{wrong.key}.{wrong.why}{more}"  # the message begins with the name of an option
     why = "this key is required" if wrong.kind == "missing" else wrong.remedy
     return f"{wrong.key}: {why}{more}"

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datacreate.engines.factory import LocalModel, checkpoint_of, local_servers, make_engine
 from datacreate.engines.local import LocalServers
@@ -90,19 +90,24 @@ class Sweep:
     def cells(self) -> tuple[SweepCell, ...]:
         return cells_of(self.plan)
 
-    def cell(self, index: int) -> SweepCell:
-        """The cell of that index, from 0. UsageError if there is none."""
-        if not 0 <= index < len(self.cells):
-            raise UsageError(
-                f"plan {self.plan.name} has the cells 0 to {len(self.cells) - 1}, and no {index}; "
-                "`datacreate sweep PLAN --dry-run` shows them"
-            )
-        return self.cells[index]
+    def _chosen(self, index: int | None) -> tuple[SweepCell, ...]:
+        """The cell of that index, from 0, or all. UsageError if there is none."""
+        if index is None:
+            return self.cells
+        if index < len(self.cells):
+            return (self.cells[index],)
+        raise UsageError(
+            f"plan {self.plan.name} has the cells 0 to {len(self.cells) - 1}, and no {index}; "
+            "`datacreate sweep PLAN --dry-run` shows them"
+        )
 
-    def states(self) -> list[Outcome]:
-        """The state of every cell; writes nothing. SweepPlanError if the folder belongs to another plan."""
+    def states(self, index: int | None = None) -> list[Outcome]:
+        """The state of all cells, or of the one of `index`; writes nothing.
+
+        SweepPlanError if the folder belongs to another plan, UsageError if there is no such cell.
+        """
         self._folder.check_plan()
-        return [self._state(cell) for cell in self.cells]
+        return [self._state(cell) for cell in self._chosen(index)]
 
     def commands(self, cell: SweepCell) -> list[list[str]]:
         """The commands that `run` would run for a cell, as far as their requirements are met."""
@@ -123,11 +128,8 @@ class Sweep:
         lacking: dict[str, dict[str, None]] = {}
         for cell in cells:
             left = [step for step in cell.steps if not self._folder.is_finished(cell, step)]
-            for requirement in dict.fromkeys(
-                requirement for step in left for requirement in step.requirements
-            ):
-                if why := self._check(requirement):
-                    lacking.setdefault(why, {})[cell.name] = None
+            for why in filter(None, (self._check(needed) for step in left for needed in step.requirements)):
+                lacking.setdefault(why, {})[cell.name] = None
         return [
             f"missing for {next(iter(names)) if len(names) == 1 else f'{len(names)} cells'}: {why}"
             for why, names in lacking.items()
@@ -150,7 +152,7 @@ class Sweep:
         Stopped after a signal or if a step was stopped, LockLost, StorageError, SweepPlanError; the same call
         resumes.
         """
-        chosen = self.cells if index is None else (self.cell(index),)
+        chosen = self._chosen(index)
         self._folder.check_plan()
         self._folder.create()
         for line in self.missing(chosen):
@@ -170,16 +172,14 @@ class Sweep:
 
     def _generate(self, generator: str, cells: Sequence[SweepCell], nproc: int, session: _Session) -> None:
         """Run the steps of all cells that need a generator, on servers that are started once."""
-        steps = {
-            cell: [s for s in self._steps_to_run(cell, []) if s.generator == generator] for cell in cells
-        }
-        with self._servers(
-            generator, [step for found in steps.values() for step in found], session
-        ) as servers:
-            loads = [(cell, found[0].in_flight or servers.slots) for cell, found in steps.items() if found]
+        found = [(cell, step) for cell in cells for step in self._steps_to_run(cell, [])]
+        found = [(cell, step) for cell, step in found if step.generator == generator]
+        first = dict(reversed(found))
+        with self._servers(generator, [step for _, step in found], session) as servers:
+            loads = [(cell, first[cell].in_flight or servers.slots) for cell in cells if cell in first]
             # Twice the slots: a cell leaves servers idle at its start, at its end, and while it scores.
-            most = 2 * servers.slots if servers.slots > 1 else 1
-            self._run_cells(loads, most, [servers] * nproc, generator, session)
+            max_load = 2 * servers.slots if servers.slots > 1 else 1
+            self._run_cells(loads, max_load, [servers] * nproc, generator, session)
 
     def _train(self, cells: Sequence[SweepCell], nproc: int | None, session: _Session) -> None:
         """Run the other steps of the cells, as many cells at once as get GPUs of their own.
@@ -188,28 +188,30 @@ class Sweep:
         """
         gpus, each = visible_gpus(), self.plan.train.get("nproc") or 1
         unfinished = sum(any(True for _ in self._steps_to_run(cell, [*session.failed])) for cell in cells)
-        most = max(1, min(len(gpus) // each, unfinished, nproc or unfinished))
-        groups = ({"CUDA_VISIBLE_DEVICES": ",".join(gpus[n::most])} if most > 1 else {} for n in range(most))
-        free = [Resources(environment=group) for group in groups]
-        self._run_cells([(cell, 1) for cell in cells], most, free, None, session)
+        at_once = max(1, min(len(gpus) // each, unfinished, nproc or unfinished))
+        free = [Resources()]
+        if at_once > 1:
+            groups = (",".join(gpus[n::at_once]) for n in range(at_once))
+            free = [Resources(environment={"CUDA_VISIBLE_DEVICES": group}) for group in groups]
+        self._run_cells([(cell, 1) for cell in cells], at_once, free, None, session)
 
     def _run_cells(
         self,
         waiting: list[tuple[SweepCell, int]],
-        most: int,
+        max_load: int,
         free: list[Resources],
         generator: str | None,
         session: _Session,
     ) -> None:
         """Run the steps of the waiting cells, each with some of the `free` resources while it runs.
 
-        The next cell starts if the loads of the running ones add up to less than `most`.
+        The next cell starts if the loads of the running ones add up to less than `max_load`.
         """
         running: dict[Future[None], tuple[int, Resources]] = {}
         with deferred(), ThreadPoolExecutor(len(free)) as pool:
             try:
                 while running or (waiting and not session.stopping):
-                    while waiting and free and sum(load for load, _ in running.values()) < most:
+                    while waiting and free and sum(load for load, _ in running.values()) < max_load:
                         (cell, load), resources = waiting.pop(0), free.pop(0)
                         future = pool.submit(self._run_steps, cell, generator, resources, session)
                         running[future] = load, resources
@@ -300,10 +302,11 @@ class Sweep:
         session.notify(f"{name}  {result}, {time.monotonic() - start:.0f} s")
         if is_stopped:
             raise Stopped(_STOPPED if session.stopping else f"{cell.name}, {step.name}: {line}")
-        message = line if code else None
-        state: Literal["failed", "finished"] = "failed" if code else "finished"
-        self._folder.write(cell, step, Status(state=state, identity=step.identity, message=message))
-        return message
+        status = Status(state="finished", identity=step.identity)
+        if code:
+            status = Status(state="failed", identity=step.identity, message=line)
+        self._folder.write(cell, step, status)
+        return status.message
 
     def _arguments(self, step: Step, engine: Sequence[str]) -> list[str]:
         """The arguments of a step with absolute paths: it may start in any folder."""
@@ -312,21 +315,22 @@ class Sweep:
 
     def _state(self, cell: SweepCell, failed: Mapping[Step, str] | None = None) -> Outcome:
         """The state of a cell from its files; `failed` are the steps that failed in this process."""
-        finished = [step for step in cell.steps if self._folder.is_finished(cell, step)]
-        left, number = [step for step in cell.steps if step not in finished], len(finished)
+        left = [step for step in cell.steps if not self._folder.is_finished(cell, step)]
+        outcome = partial(Outcome, cell, finished_steps=len(cell.steps) - len(left))
         if not left:
-            return Outcome(cell, "finished", finished_steps=number)
+            return outcome("finished")
         if failed is None and self._folder.is_running(cell):
-            return Outcome(cell, "running", finished_steps=number)
+            return outcome("running")
         if failed is None:
-            failed = {step: why for step in left if (why := self._folder.failure(cell, step)) is not None}
+            found = {step: status for step in left if (status := self._folder.status(cell, step))}
+            failed = {step: status.message for step, status in found.items() if status.message is not None}
         for step in left:
             if step in failed:
-                return Outcome(cell, "failed", failed[step], step, number)
+                return outcome("failed", failed[step], step)
         for step in left:
             if why := self._why_missing(step):
-                return Outcome(cell, "blocked", why, step, number)
-        return Outcome(cell, "pending", finished_steps=number)
+                return outcome("blocked", why, step)
+        return outcome("pending")
 
     def _why_missing(self, step: Step) -> str | None:
         """Why a requirement of the step is not met; None if all are met."""
@@ -368,8 +372,8 @@ def shared_servers(
     if options.served:
         checkpoint = checkpoint_of(models[0], options)
         with closing(make_engine(checkpoint, options, count=count, notify=notify)) as engine:
-            slots = engine.slots
-        yield Resources(slots)
+            found = Resources(engine.slots)
+        yield found
         return
     checkpoints = {found.sha256: found for found in (checkpoint_of(name, options) for name in models)}
     first, *others = checkpoints.values()
@@ -378,14 +382,9 @@ def shared_servers(
     with ExitStack() as stack:
         local: list[LocalServers] = []
         for model in sharing:
-            servers = local_servers(
-                model.checkpoint,
-                model.options,
-                count=count,
-                log=logs / f"server-{short_name(model.checkpoint.name)}.log",
-                models=sharing,
-                notify=notify,
-            )
+            log = logs / f"server-{short_name(model.checkpoint.name)}.log"
+            shared: dict[str, Any] = {"count": count, "log": log, "models": sharing, "notify": notify}
+            servers = local_servers(model.checkpoint, model.options, **shared)
             stack.callback(servers.stop)
             servers.start()
             local.append(servers)

@@ -49,7 +49,7 @@ def main() -> None:
             recipe=recipe,
             model_selection="none",
         )
-        compare(name, encode_inputs(config, prepare(config)), options.rounds)
+        compare(name, encode_inputs(prepare(config), config.device_batch_size), options.rounds)
     if device().type == "cuda":
         utilization()
 

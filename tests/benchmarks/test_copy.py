@@ -170,9 +170,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_damaged_files_are_one_line(
-    tmp_path: Path, home: Path, name: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_damage_is_one_line(tmp_path: Path, home: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     for split in ("train", "validation"):
         save(tmp_path / f"{split}.jsonl", [as_creak(row) for row in claims(2)])
     (tmp_path / "train.jsonl").unlink() if name.startswith("train") else None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datacreate.benchmarks import find_benchmark, read_manifest, read_split
-from datacreate.libraries import NO_DOWNLOADS, OURS
+from datacreate.libraries import NO_DOWNLOADS, SET_BY_DATACREATE
 from tests.benchmarks.conftest import claims
 from tests.benchmarks.test_copy import as_creak
 from tests.hub import COMMIT, Hub
@@ -21,7 +21,7 @@ REPO = "amydeng2000/CREAK"
 @pytest.fixture(autouse=True)
 def nothing_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment as it is before scripts/test, or the import of datacreate, changes it."""
-    for name in (*NO_DOWNLOADS, OURS):
+    for name in (*NO_DOWNLOADS, SET_BY_DATACREATE):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -56,7 +56,7 @@ def test_a_data_set_is_downloaded_without_its_code_and_its_commit_is_recorded(
     assert manifest.splits["train"].source == f"hub {REPO}@{COMMIT}"
 
 
-def test_offline_and_unreachable_say_how_to_import_a_copy(
+def test_without_the_hub_the_error_says_how_to_import_a_copy(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("benchmarks", "import", "piqa")

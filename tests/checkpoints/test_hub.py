@@ -34,9 +34,7 @@ def test_any_hub_id_is_pulled_into_the_cache_and_found_there_without_a_network(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.files |= {"pytorch_model.bin": b"pickle", "onnx/config.json": b"{}", "own.py": b"code"}
-    with pytest.raises(
-        CheckpointError, match="org/tiny is not downloaded: run `datacreate models pull org/tiny`"
-    ):
+    with pytest.raises(CheckpointError, match="org/tiny is not downloaded: run `datacreate models pull"):
         resolve("org/tiny", "encoder")
     folder = pull("org/tiny")
     assert folder == tmp_path / "hub" / "models--org--tiny" / "snapshots" / COMMIT
@@ -120,9 +118,7 @@ def test_a_damaged_cache_is_downloaded_again_on_request(hub: Hub) -> None:
 def test_a_repository_that_is_not_there_is_one_line(hub: Hub) -> None:
     with pytest.raises(CheckpointError) as raised:
         pull("org/none")
-    assert str(raised.value).startswith(
-        "cannot download org/none: Hub org/none: no such repository, or no access"
-    )
+    assert str(raised.value).startswith("cannot download org/none: Hub org/none: no such repository")
     assert "\n" not in str(raised.value)
 
 
@@ -138,9 +134,7 @@ def test_without_a_network_the_mirror_serves_and_a_line_says_so(
     assert notes[1].endswith("; trying mirror whole 1.0")
 
 
-def test_a_hub_that_does_not_answer_is_noticed_in_seconds(
-    data_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_hub_is_noticed_in_seconds(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as silent:  # accepts, and says nothing
         silent.bind(("127.0.0.1", 0))
         silent.listen()

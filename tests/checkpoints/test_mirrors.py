@@ -134,7 +134,7 @@ def test_a_full_disk_is_a_storage_error_and_nothing_is_in_the_way_afterwards() -
 
 
 @pytest.mark.usefixtures("pieces")
-def test_a_read_only_data_directory_serves_models_and_refuses_a_pull(
+def test_a_read_only_directory_serves_models_and_refuses_a_pull(
     data_folder: Path, mounted: list[str]
 ) -> None:
     pull("tiny")

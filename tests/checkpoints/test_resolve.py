@@ -23,7 +23,7 @@ def refused(place: str | Path, kind: Kind = "encoder", **how: bool) -> str:
 
 def test_the_other_kind_of_preset_is_refused(data_folder: Path) -> None:
     name = "all-minilm-l6-v2"
-    assert f"{name} is an encoder model; an instruct model is needed" in refused(name, "instruct")
+    assert f"{name} is an encoder model; give an instruct model" in refused(name, "instruct")
     assert refused(name) == f"{name} is not downloaded: run `datacreate models pull {name}`"
     write_files(data_folder / "checkpoints" / name, checkpoint_files())
     assert refused("all-mpnet-base-v2").endswith(f" all-mpnet-base-v2`, or choose one that is: {name}")
@@ -63,13 +63,11 @@ LARGE = safetensors_bytes(3, floats=800_000)
         ),
         (
             {"config.json": None, "adapter_config.json": b'{"base_model_name_or_path": "org/base"}'},
-            "a LoRA adapter, not a model; give its base with --model and this with --adapter",
+            "a LoRA adapter; give its base with --model and this with --adapter",
         ),
     ],
 )
-def test_a_folder_that_is_no_safe_checkpoint(
-    tmp_path: Path, change: dict[str, bytes | None], said: str
-) -> None:
+def test_a_folder_that_is_not_safe(tmp_path: Path, change: dict[str, bytes | None], said: str) -> None:
     files = {name: content for name, content in (checkpoint_files() | change).items() if content is not None}
     assert said in refused(str(write_files(tmp_path / "local", files)))
 

@@ -288,9 +288,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
     return engine
 
 
-def test_rows_with_an_improbable_label_are_dropped(
-    tmp_path: Path, model: str, engine: ScriptedEngine
-) -> None:
+def test_rows_with_improbable_labels_are_dropped(tmp_path: Path, model: str, engine: ScriptedEngine) -> None:
     claims = [claim("A trout is a fish")] * 2 + [claim("A whale is a fish", False)]
     claims += [claim("A stone can swim", False), claim("Is a riddle a question")]
     source, rejects = write(tmp_path / "rows.jsonl", claims), tmp_path / "rejects.jsonl"

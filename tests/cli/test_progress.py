@@ -164,7 +164,7 @@ def test_the_timer_prints_and_ends_with_the_block(monkeypatch: pytest.MonkeyPatc
             return written
 
     monkeypatch.setattr(sys, "stderr", heard := Heard())
-    with CreationProgress(heartbeat=0) as progress:
+    with CreationProgress(pause=0) as progress:
         progress.notify("loading qwen")
         assert twice.wait(20)
     assert "progress" not in {thread.name for thread in threading.enumerate()}

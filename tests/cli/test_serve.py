@@ -19,7 +19,7 @@ from datacreate import hardware
 from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.engines import factory
 from datacreate.engines.addresses import Address, Addresses
-from datacreate.engines.factory import Endpoint, serving, wait_for_end
+from datacreate.engines.factory import serving, wait_for_end
 from datacreate.engines.kind import ServerCommand
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.local import LocalServer
@@ -36,9 +36,9 @@ from tests.servers import until
     ("words", "says"),
     [
         (["--host", "192.0.2.7"], "--host 192.0.2.7 --port 0: "),
-        (["--", "--port", "8000"], "--port: datacreate sets this argument"),
-        (["--", "--served_model_name=x"], "--served_model_name=x: datacreate sets this argument"),
-        (["--", "--ssl-keyfile", "key.pem"], "--ssl-keyfile: datacreate sets this argument"),
+        (["--", "--port", "8000"], "--port: datacreate sets this; use its own options"),
+        (["--", "--served_model_name=x"], "--served_model_name=x: datacreate sets this; use its own options"),
+        (["--", "--ssl-keyfile", "key.pem"], "--ssl-keyfile: datacreate sets this; use its own options"),
         (["--max-num-seqs", "-1"], "--max-num-seqs -1: "),
         (["--engine", "llamacpp", "--dtype", "float16"], "--dtype: llama.cpp has no such setting"),
         (["--engine", "llamacpp", "--", "--seed", "1"], "--seed: llama.cpp's server accepts no"),
@@ -57,14 +57,12 @@ def test_invalid_settings_are_one_line(
     assert "starting llama.cpp" not in ended.err
 
 
-def test_a_port_in_use_and_an_invalid_key_are_refused(
-    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_used_port_and_an_invalid_key_are_refused(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as used:
         ended = typed("serve", "--model", str(tiny_gguf), "--port", str(used.getsockname()[1]))
     assert (ended.code, "Address already in use" in ended.failure) == (2, True)
     monkeypatch.setenv("DATACREATE_API_KEY", "two\nlines")
-    assert "$DATACREATE_API_KEY contains" in typed("serve", "--model", str(tiny_gguf)).failure
+    assert "$DATACREATE_API_KEY has a space" in typed("serve", "--model", str(tiny_gguf)).failure
 
 
 def test_the_engine_is_that_of_a_small_run(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +101,8 @@ def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         command = ServerCommand(VLLM, "tiny", (sys.executable, "-c", script), {}, 4)
         monkeypatch.setattr(factory, "server_commands", lambda *_, **__: [command])
         checkpoint = resolve(str(tiny_gguf), "instruct")
-        endpoint = Endpoint(host=host, register_dir=tmp_path / "servers")
-        return serving(checkpoint, EngineOptions(), endpoint, more, lambda _: None)
+        address = {"host": host, "register_dir": tmp_path / "servers"}
+        return serving(checkpoint, EngineOptions(), more, lambda _: None, **address)
 
     return start
 
@@ -139,9 +137,7 @@ def test_a_server_for_other_machines_registers_a_key_that_only_its_owner_can_rea
         assert "key" not in path.read_text()
 
 
-def test_a_server_that_ends_before_it_is_ready_is_not_registered(
-    serving_script: Serving, tmp_path: Path
-) -> None:
+def test_a_server_that_ends_at_its_start_is_not_registered(serving_script: Serving, tmp_path: Path) -> None:
     says = r"vLLM server for tiny ended \(exit code 1\)"
     with pytest.raises(EngineError, match=says), serving_script("raise SystemExit(1)"):
         raise AssertionError("it is not ready")

@@ -36,11 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("redirects", "variables"),
-    [
-        (">/dev/full 2>/dev/full", {}),
-        ("2>&- <&-", {"PYTHONIOENCODING": "ascii"}),
-    ],
+    ("redirects", "variables"), [(">/dev/full 2>/dev/full", {}), ("2>&- <&-", {"PYTHONIOENCODING": "ascii"})]
 )
 def test_a_run_finishes_whatever_happens_to_its_streams(
     folder: Path, model: str, redirects: str, variables: dict[str, str]

@@ -172,9 +172,7 @@ def test_if_others_succeed_the_request_is_the_cause(
     "fault",
     [refusing(500), sending(b"", 302, Location="/"), sending({"choices": "none"}), cut_off, hanging, silent],
 )
-def test_other_servers_replace_one_that_fails(
-    tmp_path: Path, server: Server, other: Server, fault: Fault
-) -> None:
+def test_others_replace_one_that_fails(tmp_path: Path, server: Server, other: Server, fault: Fault) -> None:
     server.fault_after, server.later_fault = 5, fault
     notes = Notes()
     make(tmp_path / "run", server, other, notes=notes, count=100, request_timeout=2.0)

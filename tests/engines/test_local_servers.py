@@ -53,14 +53,11 @@ def make_local(run_dir: Path, model: Path, notes: Notes, count: int = 30) -> Non
         pytest.param("llamacpp", marks=needs_llamacpp),
         pytest.param(
             "vllm",
-            marks=[
-                pytest.mark.model,
-                pytest.mark.skipif(not VLLM.build(), reason="vLLM is not installed"),
-            ],
+            marks=[pytest.mark.model, pytest.mark.skipif(not VLLM.build(), reason="vLLM is not installed")],
         ),
     ],
 )
-def test_a_local_server_writes_by_a_schema_and_scores_choices(
+def test_a_local_server_follows_schemas_and_scores_choices(
     tiny_gguf: Path, tmp_path: Path, kind: Any
 ) -> None:
     options: dict[str, Any] = {"max_num_seqs": 2, "max_model_len": 1024}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datacreate.checkpoints import Checkpoint, EngineSettings
-from datacreate.engines.kind import EngineKind, Recognized, Send, ServerCommand, Workload
+from datacreate.engines.kind import EngineKind, Send, ServerCommand, ServerInfo, Workload
 from datacreate.engines.settings import ENGINES
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, make
@@ -42,8 +42,8 @@ class New(EngineKind):
         command = (sys.executable, "-c", SERVER)
         return ServerCommand(self, checkpoint.name, command, {"PYTHONPATH": str(ROOT)}, 4, {"made": "here"})
 
-    async def recognize(self, send: Send, model: str) -> Recognized:
-        return Recognized("7", slots=2)
+    async def recognize(self, send: Send, model: str) -> ServerInfo:
+        return ServerInfo("7", slots=2)
 
 
 @pytest.fixture(autouse=True)

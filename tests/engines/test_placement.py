@@ -123,9 +123,7 @@ def test_models_are_placed_as_the_documentation_says(row: list[str], node: Node,
     assert placed(tmp_path, writer, verifier) == servers
 
 
-def test_models_that_do_not_fit_are_refused_with_the_numbers_and_what_to_do(
-    node: Node, tmp_path: Path
-) -> None:
+def test_models_that_do_not_fit_are_refused_with_numbers_and_advice(node: Node, tmp_path: Path) -> None:
     node(1)
     models = [
         LocalModel(checkpoint(tmp_path, "7B"), EngineOptions()),

@@ -51,7 +51,7 @@ def test_a_model_can_be_named_by_the_folder_it_was_loaded_from(tmp_path: Path, s
     assert server.bodies[-1]["model"] == MODEL
 
 
-def test_the_api_key_is_sent_and_not_stored(
+def test_a_key_is_sent_and_not_stored(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.key = "sesame-4711"
@@ -76,9 +76,7 @@ def test_a_registered_key_is_sent_and_not_stored(tmp_path: Path, server: Server,
     assert not any(b"sesame" in path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file())
 
 
-def test_a_server_that_registers_during_the_run_is_used(
-    tmp_path: Path, server: Server, other: Server
-) -> None:
+def test_a_server_that_registers_later_is_used(tmp_path: Path, server: Server, other: Server) -> None:
     folder = tmp_path / "run" / "servers"
 
     def add_other(number: int) -> None:
@@ -94,9 +92,7 @@ def test_a_server_that_registers_during_the_run_is_used(
     assert server.most_out <= 3
 
 
-def test_the_run_waits_for_the_requested_number_of_servers(
-    tmp_path: Path, server: Server, other: Server
-) -> None:
+def test_the_run_waits_for_the_number_of_servers(tmp_path: Path, server: Server, other: Server) -> None:
     folder = tmp_path / "servers"
     server.on_models = lambda number: register(folder, other, capacity=40) if number == 1 else None
     starting = Thread(target=register, args=(folder, server), kwargs={"capacity": 40})
@@ -124,9 +120,7 @@ def test_unreadable_files_of_a_folder_are_ignored(tmp_path: Path) -> None:
     assert (found.url, found.max_num_seqs) == ("http://node7:8000", 256)
 
 
-def test_a_resumed_run_warns_if_it_cannot_use_all_servers(
-    tmp_path: Path, server: Server, other: Server
-) -> None:
+def test_a_resumed_run_warns_of_servers_it_cannot_use(tmp_path: Path, server: Server, other: Server) -> None:
     make(tmp_path / "run", server, count=50, concurrency=4)
     notes = Notes()
     make(tmp_path / "run", server, other, count=100, concurrency=4, notes=notes)
@@ -167,7 +161,7 @@ def test_a_key_that_cannot_be_sent_is_one_line(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("DATACREATE_API_KEY", key)
-    says = r"\$DATACREATE_API_KEY contains a space, a line break or a non-ASCII"
+    says = r"\$DATACREATE_API_KEY has a space, a line break or a non-ASCII"
     with pytest.raises(UsageError, match=says) as refused:
         make(tmp_path / "run", server)
     assert key not in str(refused.value)

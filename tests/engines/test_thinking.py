@@ -115,9 +115,7 @@ def test_a_model_thinks_when_it_writes_and_not_when_it_scores(
     assert "thinking_token_budget" not in server.bodies[-1]
 
 
-def test_a_model_that_always_thinks_has_room_for_it(
-    tmp_path: Path, server: Server, preset: WritePreset
-) -> None:
+def test_a_model_that_must_think_has_room_for_it(tmp_path: Path, server: Server, preset: WritePreset) -> None:
     preset(ALWAYS)
     make(tmp_path / "run", server, model=MODEL, count=20, chat_template_kwargs={"reasoning_effort": "high"})
     assert all(body["max_tokens"] > DEFAULT_THINKING for body in server.bodies)  # also the self-test's
@@ -223,7 +221,7 @@ def test_only_a_model_that_can_be_kept_from_thinking_scores_labels(
 
 
 @pytest.mark.parametrize("thinking", [True, False, None])  # how YAML reads on and off
-def test_a_model_without_a_preset_has_the_usual_switch(
+def test_without_a_preset_the_usual_switch_is_used(
     tmp_path: Path, server: Server, thinking: bool | None
 ) -> None:
     make(tmp_path / "run", server, example=YES_NO, verify="keep", count=20, thinking=thinking)

@@ -47,9 +47,7 @@ def save_tokenizer(folder: Path, vocabulary: Sequence[str] = (), inputs: Sequenc
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A </s> </s> $B:1 </s>:1",
-        special_tokens=[("<s>", 0), ("</s>", 2)],
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B:1 </s>:1", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
     names = {"bos": "<s>", "cls": "<s>", "eos": "</s>", "sep": "</s>"}
     names |= {"pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}

@@ -59,7 +59,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
         1,
         "not downloaded: run `datacreate models pull roberta-large`",
     ),
-    "a generator": (["--encoder", "qwen2.5-coder-0.5b-instruct"], 2, "an encoder model is needed here"),
+    "a generator": (["--encoder", "qwen2.5-coder-0.5b-instruct"], 2, "give an encoder model"),
     "no such folder": (["--encoder", "./nowhere"], 2, "no such folder"),
     "an unknown benchmark": (["--benchmark", "creek"], 2, "did you mean creak"),
     "an unknown source": (["nothing-of-that-name"], 2, "no run directory, file or benchmark"),
@@ -70,9 +70,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_wrong_command_is_one_line_and_writes_nothing(
-    home: Path, tmp_path: Path, encoder: str, name: str
-) -> None:
+def test_a_wrong_command_is_one_line(home: Path, tmp_path: Path, encoder: str, name: str) -> None:
     more, code, words = BAD[name]
     own = [] if "--encoder" in more else ["--encoder", encoder]
     result = invoke(train, "creak", *own, "--out", tmp_path / "out", *more)
@@ -87,7 +85,7 @@ DAMAGE: list[tuple[str, str | None, str]] = [
     ("config.json", None, "no config.json"),
     ("config.json", "{", "config.json: not a JSON object"),
     ("config.json", "{}", "not the configuration of an encoder"),
-    ("config.json", "hidden_size", "does not match config.json"),
+    ("config.json", "hidden_size", "differs from config.json"),
     ("tokenizer.json", None, "no tokenizer"),
     ("tokenizer.json", "{}", "the tokenizer does not load"),
 ]
@@ -162,7 +160,5 @@ def test_evaluating_something_else_is_one_line(home: Path, tmp_path: Path) -> No
 def test_the_command_prints_the_line_and_exits_with_its_code(home: Path, tmp_path: Path) -> None:
     ended = run("train", "creak", "--encoder", "roberta-large", "--out", tmp_path / "out")
     assert ended.code == 1
-    assert ended.failure.startswith(
-        "datacreate: roberta-large is not downloaded: run `datacreate models pull"
-    )
+    assert ended.failure.startswith("datacreate: roberta-large is not downloaded: run `datacreate models")
     assert ended.out == ""

@@ -133,12 +133,7 @@ def test_positions_start_after_the_padding_id(tmp_path: Path) -> None:
     ],
 )
 def test_every_family_trains_and_predicts(
-    home: Path,
-    tmp_path: Path,
-    encoder_of: Callable[[str], str],
-    family: str,
-    benchmark: str,
-    lora: bool,
+    home: Path, tmp_path: Path, encoder_of: Callable[[str], str], family: str, benchmark: str, lora: bool
 ) -> None:
     assert family in FAMILIES
     trained(benchmark, tmp_path / "out", encoder_of(family), epochs=1, count=60, lora=lora, lora_rank=2)

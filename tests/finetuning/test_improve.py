@@ -222,7 +222,7 @@ def test_hard_rows_are_those_that_the_verifier_confirms_and_then_the_uncertain_o
     assert len(names(99, balanced=True)) == 6
 
 
-def test_what_cannot_be_improved_is_one_line(
+def test_what_cannot_improve_is_one_line(
     runs: dict[str, Path], tmp_path: Path, encoder: str, model: str
 ) -> None:
     make(tmp_path / "few", model, engine(), example=choices(1)[0], count=10)
@@ -233,7 +233,7 @@ def test_what_cannot_be_improved_is_one_line(
     new = tmp_path / "new"
     wrong: list[tuple[Path, Path, dict[str, Any], type[DatacreateError], str]] = [
         (tmp_path / "none", new, {}, UsageError, "none: not a run directory"),
-        (tmp_path / "few", new, {}, TrainingError, "10 rows are too few to learn from; create at least 40"),
+        (tmp_path / "few", new, {}, TrainingError, "10 rows are too few; create at least 40"),
         (tmp_path / "texts", new, {}, TrainingError, "different values in 45 rows; if they are the labels"),
         (tmp_path / "compared", new, {}, UsageError, "mine.jsonl; give it again with --decontaminate"),
         (runs["options"], tmp_path / "few", {}, RunError, "holds a run that `improve` did not make"),

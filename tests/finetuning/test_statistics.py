@@ -134,12 +134,6 @@ def shares(correct: Sequence[int], rows: int = 100) -> list[list[bool]]:
 ROWS = np.zeros(100, dtype=int)
 
 
-def test_seeds_are_averaged_within_training_rows_within_examples() -> None:
-    found = mean_score(models(shares([60, 80, 10, 90]), "a-x-1 a-x-2 a-y-1 b-z-1"), ROWS, None)
-    assert found.value == pytest.approx(((0.7 + 0.1) / 2 + 0.9) / 2)
-    assert found.covers == "examples, seeds, rows"
-
-
 def test_the_error_of_independent_models_is_that_of_a_t_test() -> None:
     """Models that err on rows of their own have nothing in common: scores are a sample of size three."""
     rng = np.random.default_rng(3)

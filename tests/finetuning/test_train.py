@@ -14,7 +14,15 @@ import pytest
 
 from datacreate.benchmarks import find_benchmark, split_sha256
 from datacreate.checkpoints import checkpoint
-from datacreate.errors import BenchmarkError, RunLocked, RunMismatch, Stopped, TrainingError, UsageError
+from datacreate.errors import (
+    BenchmarkError,
+    RunLocked,
+    RunMismatch,
+    Stopped,
+    StorageError,
+    TrainingError,
+    UsageError,
+)
 from datacreate.finetuning import train as train_module
 from datacreate.finetuning.recipe import PAPER
 from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
@@ -155,7 +163,7 @@ def test_a_folder_with_other_files_is_refused(home: Path, tmp_path: Path, encode
     with pytest.raises(TrainingError, match="holds other files, no training"):
         train(config("creak", tmp_path / "full", encoder))
     (tmp_path / "file").write_text("words")
-    with pytest.raises(TrainingError, match="is a file, not a folder"):
+    with pytest.raises(StorageError, match="file: cannot be written"):
         train(config("creak", tmp_path / "file", encoder))
 
 

@@ -21,7 +21,7 @@ def test_mislabeled_rows_weigh_less(tmp_path: Path, encoder: str) -> None:
     source = write_rows(tmp_path / "rows.jsonl", rows)
     training = config(source, tmp_path / "out", encoder, weights=True, epochs=8, model_selection="none")
     prepared = prepare(training)
-    encoded, students = encode_inputs(training, prepared), tmp_path / "students"
+    encoded, students = encode_inputs(prepared), tmp_path / "students"
     inputs = weighted(encoded, prepared.rows, prepared.groups, students, Recorder().step)
     labels = inputs.rows.dataset["label"]
     weights = [sum(label) for label in labels]

@@ -97,11 +97,7 @@ def metrics(text: str, human: bool) -> dict[str, Any]:
             {"name": "wording", "score": 0.91, "chance": 0.5, "rows": 500, "warning": f"see {text!r}"},
         ],
         "no_shortcuts": None,
-        "diversity": {
-            "texts": 500,
-            "paired": 500,
-            "mean_words": 12.4,
-        }
+        "diversity": {"texts": 500, "paired": 500, "mean_words": 12.4}
         | {"distinct_1": 0.21, "distinct_2": 0.63, "distinct_3": None, "self_bleu": 0.31}
         | {"between": 0.81, "from_example": 0.77, "vendi": 61.3},
         "passage_words": 91.5,

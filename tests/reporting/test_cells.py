@@ -96,8 +96,7 @@ def test_test_rows_without_a_known_label_are_wrong_but_of_no_class(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "other",
-    [{"encoder": "other"}, {"encoder_sha256": "0" * 64}, {"recipe": "paper"}, {"selection": "human"}],
+    "other", [{"encoder": "other"}, {"encoder_sha256": "0" * 64}, {"recipe": "paper"}, {"selection": "human"}]
 )
 def test_models_of_another_setup_have_their_own_table(tmp_path: Path, other: dict[str, Any]) -> None:
     evaluated(tmp_path / "one", answers(60, 100), condition="tree")

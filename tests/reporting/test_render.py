@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate.errors import UsageError
+from datacreate.errors import StorageError
 from datacreate.messages import markdown, visible
 from datacreate.reporting.build import build_report
 from datacreate.reporting.cells import Comparison, Report, ResultCell
@@ -97,7 +97,7 @@ def test_a_report_is_reproducible_and_replaces_an_older_one(tmp_path: Path, repo
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert {path.name for path in (tmp_path / "two").iterdir()} == FILES
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match="choose another --out"):
+    with pytest.raises(StorageError, match="choose another path"):
         write_report(report, tmp_path / "file")
 
 

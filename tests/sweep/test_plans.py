@@ -146,9 +146,7 @@ def test_a_file_is_found_before_a_shipped_plan(bench: Bench, monkeypatch: pytest
     monkeypatch.chdir(bench.folder)
     Path("cpu").write_text(bench.write().read_text())
     assert load_plan("cpu").benchmarks == ("creak",)
-    with pytest.raises(
-        SweepPlanError, match=r"papr: no such file, and no shipped plan \(did you mean paper\?\)"
-    ):
+    with pytest.raises(SweepPlanError, match=r"papr: no such file, and no shipped plan \(did you mean paper"):
         load_plan("papr")
 
 
@@ -160,9 +158,9 @@ def test_a_wrong_index_names_the_right_ones(bench: Bench) -> None:
 
 def test_the_folder_of_another_plan_is_refused(bench: Bench) -> None:
     assert bench.run()
-    with pytest.raises(SweepPlanError, match="is the folder of the plan plan, not other; use another --out"):
+    with pytest.raises(SweepPlanError, match="has the plan plan, not other; use another --out"):
         bench.run(name="other")
-    with pytest.raises(SweepPlanError, match="is the folder of the plan plan"):
+    with pytest.raises(SweepPlanError, match="has the plan plan"):
         bench.sweep(name="other").states()
 
 
