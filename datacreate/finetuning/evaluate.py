@@ -37,7 +37,6 @@ from datacreate.finetuning.records import (
 )
 from datacreate.finetuning.rows import (
     Question,
-    cross_fitting_splits,
     question_of,
     read_file,
     sha256_of,
@@ -271,30 +270,6 @@ def held_out_probabilities(
         found |= zip(held_out, given.tolist(), strict=True)
     torch.cuda.empty_cache()  # a server may need the memory next
     return found
-
-
-WEIGHT_FOLDS = 3  # students that give rows their weights
-
-
-def weighted(
-    inputs: Inputs, questions: Sequence[Question], groups: Sequence[str], folder: Path, report: Report
-) -> Inputs:
-    """The inputs with labels that are multiplied by the weight of their row, and so is the loss of the row.
-
-    The weight is the probability of the label that a student gives which was not trained on the row, at least 0.1;
-    the mean over all rows is 1. `questions` and `groups` are those of the rows.
-    """
-    task, dataset = inputs.training.task, inputs.rows.dataset
-    splits = cross_fitting_splits(questions, groups, task, WEIGHT_FOLDS)
-    students = held_out_probabilities(inputs, splits, folder, report)
-    weights = [max(0.1, students[at][question.answer or 0]) for at, question in enumerate(questions)]
-    mean, names, labels = sum(weights) / len(weights), range(task.classes), dataset["label"]
-    targets = [
-        [weight / mean * (label[name] if isinstance(label, list) else float(label == name)) for name in names]
-        for weight, label in zip(weights, labels, strict=True)
-    ]
-    reweighted = dataset.remove_columns("label").add_column("label", targets)
-    return replace(inputs, rows=replace(inputs.rows, dataset=reweighted))
 
 
 def grade(

@@ -61,11 +61,6 @@ class Recipe(Settings):
     soft_labels: bool = setting(
         "Train on the verifier's probabilities where rows have them.", "training", default=False
     )
-    weights: bool = setting(
-        "Weight each row by the probability that students, trained on other rows, give its label.",
-        "training",
-        default=False,
-    )
 
     def steps(self, rows: int) -> int:
         """Optimizer steps for that many rows."""
@@ -95,13 +90,13 @@ class Recipe(Settings):
 
     @property
     def description(self) -> str:
-        """Name and changed values, by which reports group. Soft labels and weights are part of the condition."""
+        """Name and changed values, by which reports group. Soft labels are part of the condition."""
         base = PAPER if self.name == "paper" else Recipe(learning_rates=self.learning_rates)
         parts: list[str] = [self.name]
         if self.name != "paper" and self.learning_rates:
             parts.append(f"lr {'/'.join(f'{rate:g}' for rate in self.learning_rates)}")
         for key, value in self:
-            if value != getattr(base, key) and key not in ("name", "soft_labels", "weights"):
+            if value != getattr(base, key) and key not in ("name", "soft_labels"):
                 parts.append(key if value is True else f"{key}={value}")
         return ", ".join(parts)
 

@@ -45,8 +45,6 @@ IMPROVED = "improved"  # a condition's name for rows that `datacreate improve` c
 SOFT_LABELS = " (soft labels)"
 """Suffix of a condition's name when it was trained on the verifier's probabilities."""
 
-WEIGHTED = " (weighted)"  # suffix of a condition's name when its rows had weights
-
 TRAINING, MODEL, TRIALS = "training.json", "model.json", ".trials"
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.jsonl"
 

@@ -10,7 +10,6 @@ import json
 import multiprocessing
 import os
 import pickle
-import shutil
 import sys
 import threading
 from collections import defaultdict
@@ -39,11 +38,8 @@ from datacreate.finetuning.encoder import (
     max_input_tokens,
     run_trial,
 )
-from datacreate.finetuning.evaluate import weighted
 from datacreate.finetuning.recipe import Count, Recipe
 from datacreate.finetuning.records import (
-    TRIALS,
-    WEIGHTED,
     Model,
     Selection,
     Training,
@@ -51,7 +47,6 @@ from datacreate.finetuning.records import (
     read_model,
 )
 from datacreate.finetuning.rows import (
-    MIN_ROWS_TO_SPLIT,
     Question,
     TrainingSet,
     check_distinct,
@@ -121,7 +116,6 @@ class Prepared:
     encoder: Path
     rows: Sequence[Question]
     selection_rows: Sequence[Question]  # choose the best checkpoint
-    groups: Sequence[str] = ()  # of `rows`, for --weights
 
     @property
     def summary(self) -> str:
@@ -174,14 +168,8 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
             f"--learning-rates: --model-selection {config.selection} has no rows to choose one of "
             f"{len(recipe.learning_rates)}{few}; give one rate, more rows or another selection"
         )
-    condition = rows.condition
-    if recipe.weights:
-        condition = condition.model_copy(update={"name": condition.name + WEIGHTED})
-        if (number := len(trained)) < MIN_ROWS_TO_SPLIT:
-            raise TrainingError(f"--weights: {number} rows are too few; give at least {MIN_ROWS_TO_SPLIT}")
-    groups = dict(zip(rows.questions, rows.groups, strict=True))
     training = Training(
-        condition=condition,
+        condition=rows.condition,
         task=rows.task,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
@@ -190,7 +178,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
         selection_digest=selection_digest,
         probabilities_digest=rows.probabilities_digest,
     )
-    return Prepared(training, encoder.path, trained, choosing, [groups[question] for question in trained])
+    return Prepared(training, encoder.path, trained, choosing)
 
 
 def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Model]:
@@ -212,14 +200,10 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Mod
 
         if missing := [seed for seed in config.seeds if not directory.model(seed).is_dir()]:
             progress.notify(prepared.summary)
-            students = directory.path / TRIALS / "students"
             inputs = encode_inputs(prepared, config.device_batch_size)
-            if training.recipe.weights:
-                inputs = weighted(inputs, prepared.rows, prepared.groups, students, report)
             for trial, best in _best_models(inputs, missing, config.nproc, directory, report):
                 lock.check()
                 directory.keep(trial, best)
-            shutil.rmtree(students, ignore_errors=True)
         return [read_model(directory.model(seed)) for seed in config.seeds]
 
 

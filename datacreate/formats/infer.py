@@ -246,7 +246,7 @@ def _advice(format: TaskFormat, example: Example, every: Sequence[Mapping[str, J
     return "; for a field with fixed values add --labels FIELD=a,b,c" if len(scalars) > 1 else ""
 
 
-def _option(path: FieldPath, value: Json, labels: Sequence[str] = _PLACEHOLDERS) -> str:
+def _option(path: FieldPath, value: Json, labels: Sequence[str]) -> str:
     """The option that makes a field a label, for a message; a text may have these `labels`."""
     name = dotted(path)
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 5:

@@ -23,7 +23,7 @@ _VOTES = 50
 """The roles are those that most of this many typical rows give."""
 
 
-def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions | None = None) -> TaskFormat:
+def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions) -> TaskFormat:
     """The one format of many rows: a shipped one, or one that allows what occurs in the first 1,000 of them.
 
     A field is required if all rows have it. Answer and options are required, and answers have their most frequent type.
@@ -31,7 +31,6 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions |
     """
     rows = iter(rows)
     first = list(islice(rows, _ROWS))
-    options = options or FormatOptions()
     _, voted = _vote([Example(row) for row in first], options)
     if voted.name != "inferred":
         format = with_ignored(load_format(voted.name), voted.roles.ignored)

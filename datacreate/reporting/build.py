@@ -21,7 +21,6 @@ from datacreate.finetuning.records import (
     SOFT_LABELS,
     TRAINING,
     TRIALS,
-    WEIGHTED,
     Selection,
     TrainingDirectory,
     read_evaluation,
@@ -174,7 +173,7 @@ def _order(cells: Sequence[ResultCell]) -> Callable[[ResultCell], tuple[Any, ...
 
 def _strategy(condition: str) -> str:
     """The strategy of a condition, without its method and label type."""
-    return condition.removesuffix(WEIGHTED).removesuffix(SOFT_LABELS).removesuffix(PAPER_METHOD)
+    return condition.removesuffix(SOFT_LABELS).removesuffix(PAPER_METHOD)
 
 
 @cache

@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 from datacreate.checkpoints import resolve
 from datacreate.errors import DatacreateError, UsageError
@@ -38,6 +38,12 @@ from datacreate.selection.passed_vectors import PassedVectors
 
 class Refused(DatacreateError):
     """A decision that cannot be made, with the reason."""
+
+
+@dataclass
+class _Text:
+    values: dict[str, Json]
+    row: int = 0  # the number of the row that has it; 0 without one
 
 
 @contextmanager
@@ -76,16 +82,15 @@ class ReviewSession:
         spec = self.config.spec
         self._copies = CopyChecks(spec.examples, self.format)
         self._filters: list[Filter] | None = None
-        # What the filters have to know, in order: values and row number, 0 without one.
-        self._passed: list[list[Any]] = []
+        self._passed: list[_Text] = []  # what the filters have to know, in order
         self._parents: dict[str, dict[str, Json]] = {}  # by id, as far as they were looked for in `_shown`
-        self._shown = chain(spec.examples, (values for values, _ in self._passed))  # in prompts
+        self._shown = chain(spec.examples, (text.values for text in self._passed))  # in prompts
         self.stats = RunStats(spec, self.format)
         self._quotas = RunQuotas.of(spec, self.format, self.config.count)
         self._changed = not directory.is_up_to_date()  # a review was killed
         self._checksum = first_checksum(self.config.run_id)
         self._log: LogWriter | None = None
-        waiting: dict[int, list[list[Any]]] = {}  # request -> its examples in `_passed`
+        waiting: dict[int, list[_Text]] = {}  # request -> its examples in `_passed`
         for line in directory.log(self.config.run_id):
             record, self._checksum = line.record, line.checksum
             if isinstance(record, Decision):
@@ -98,11 +103,11 @@ class ReviewSession:
             if row.probabilities is not None:
                 row.probabilities = self.stats.calibrated(row.probabilities)
 
-    def _add_rows(self, commit: Commit, waiting: dict[int, list[list[Any]]]) -> None:
+    def _add_rows(self, commit: Commit, waiting: dict[int, list[_Text]]) -> None:
         if commit.released:
             passed = waiting.pop(commit.request)
         else:
-            passed = [[values, 0] for values in commit.passed]
+            passed = [_Text(values) for values in commit.passed]
             self._passed += passed
         if commit.waiting:
             waiting[commit.request] = passed
@@ -114,10 +119,10 @@ class ReviewSession:
                 row.assigned, row.probabilities = scored.assigned, scored.probabilities
             self.rows.append(row)
             self._quotas.add(self._label(values), commit.attributes)
-            entry = passed[accepted[position] if commit.released else position]
-            entry[1] = row.number
-            if values != entry[0] and self._candidate(values).key != self._candidate(entry[0]).key:
-                self._passed.append([values, row.number])  # the verifier gave it another label
+            text = passed[accepted[position] if commit.released else position]
+            text.row, before = row.number, text.values
+            if values != before and self._candidate(values).key != self._candidate(before).key:
+                self._passed.append(_Text(values, row.number))  # the verifier gave it another label
 
     def _candidate(self, values: dict[str, Json]) -> Candidate:
         return Candidate.of(values, self.format)
@@ -137,7 +142,7 @@ class ReviewSession:
                 row.probabilities = None  # they are those of another text
             row.values, row.in_set = decision.added, True
             self._quotas.add(self._label(decision.added), decision.attributes)
-            self._passed.append([decision.added, decision.row])
+            self._passed.append(_Text(decision.added, decision.row))
             self._add_to_filters(decision.added, decision.row)
 
     def _add_to_filters(self, values: dict[str, Json], number: int) -> None:
@@ -289,8 +294,8 @@ class ReviewSession:
             filters = make_filters(spec.filters, FilterInputs(test_sets, vectors, sha256, origin="row"))
             for each in filters:
                 each.prepare()
-                for values, number in self._passed:
-                    each.add(self._candidate(values), number)
+                for text in self._passed:
+                    each.add(self._candidate(text.values), text.row)
             self._filters = filters
         return self._filters
 

@@ -230,7 +230,8 @@ def test_filter_reads_lists_of_labels_and_train_refuses_them(tmp_path: Path) -> 
     rows = [{"text": f"Report {i}.", "labels": lists[i % 4]} for i in range(12)]
     file = rows_file(tmp_path, rows)
     assert filter_rows(file, DatasetFilterSettings(near=None))["kept"] == 12
-    assert infer_from_rows(rows).schema["properties"]["labels"]["items"] == {"enum": ["air", "land", "sea"]}
+    labels = infer_from_rows(rows, FormatOptions()).schema["properties"]["labels"]
+    assert labels["items"] == {"enum": ["air", "land", "sea"]}
     with pytest.raises(
         TrainingError, match="labels is a list, and an encoder learns one label for each row; "
     ):
