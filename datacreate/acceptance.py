@@ -25,7 +25,7 @@ from datacreate.verification.scoring import NO_SCORES, Probabilities, Scored, di
 
 
 @dataclass(frozen=True)
-class Origin:
+class RequestOrigin:
     """The request that an example was written for."""
 
     request: int
@@ -66,7 +66,7 @@ class Acceptance:
     def decide(
         self,
         item: Candidate,
-        origin: Origin,
+        origin: RequestOrigin,
         probabilities: Probabilities | None,
         *,
         has_label: bool,
@@ -93,7 +93,9 @@ class Acceptance:
             self._add_to_filters(result, origin.request)
         return result, scored
 
-    def _verify(self, item: Candidate, scored: Scored, origin: Origin) -> tuple[Candidate | Reject, Scored]:
+    def _verify(
+        self, item: Candidate, scored: Scored, origin: RequestOrigin
+    ) -> tuple[Candidate | Reject, Scored]:
         """Accept or reject a scored example that passed the filters."""
         assert self._verification is not None, "the caller checks it"
         calibrated = self._stats.calibrated(scored.probabilities)
@@ -128,7 +130,7 @@ class Acceptance:
             if self._stats.accepted + len(accepted) >= self._count:
                 result: Candidate | Reject = candidate.reject(Reason.NOT_NEEDED)
             else:
-                origin = Origin(commit.request, attributes=commit.attributes)
+                origin = RequestOrigin(commit.request, attributes=commit.attributes)
                 result, scored = self._verify(candidate, scored, origin)
             decided.append(scored)
             if isinstance(result, Reject):
@@ -187,7 +189,7 @@ class Acceptance:
             self.quotas.add(self._label(candidate), decision.attributes)
             self._add_to_filters(candidate, decision.request)
 
-    def find_reject(self, candidate: Candidate, origin: Origin, accepted: int = 0) -> Reject | None:
+    def find_reject(self, candidate: Candidate, origin: RequestOrigin, accepted: int = 0) -> Reject | None:
         """The first reason to reject a valid example, before verification; `accepted` as for `decide`."""
         reject = find_length_error(candidate, origin.attributes, self._stats.spec.attributes)
         if reject := reject or self._copies.find(candidate, origin.shown) or self._match_filters(candidate):
@@ -214,7 +216,7 @@ class Acceptance:
         check = self._stats.label_noise_check
         return (check is None or check.decided) and not self._stats.labels_by_verifier
 
-    def _accept(self, candidate: Candidate, origin: Origin) -> Candidate | Reject:
+    def _accept(self, candidate: Candidate, origin: RequestOrigin) -> Candidate | Reject:
         """Count the example, unless a quota is full: of its label, or of an attribute."""
         full = self.quotas.attributes.full(origin.attributes)
         if full or self.quotas.label_is_full(self._label(candidate)):

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from datacreate.engines.client import Engine
+from datacreate.engines.engine import Engine
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import RunError
 from datacreate.formats.example import Json

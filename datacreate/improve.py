@@ -22,11 +22,13 @@ from datacreate.benchmarks import find_benchmark, split_sha256
 from datacreate.checkpoints import resolve
 from datacreate.errors import BenchmarkError, RunError, RunMismatch, TrainingError, UsageError
 from datacreate.files import replace_file
-from datacreate.finetuning.encoder import Report
+from datacreate.finetuning.encoder import OnNamedStep
 from datacreate.finetuning.evaluate import held_out_probabilities
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import TRIALS, Training, TrainingDirectory
-from datacreate.finetuning.rows import (
+from datacreate.finetuning.statistics import compute_scores
+from datacreate.finetuning.train import Prepared, encode_inputs
+from datacreate.finetuning.training_rows import (
     MIN_ROWS_TO_SPLIT,
     TrainingSet,
     check_distinct,
@@ -35,8 +37,6 @@ from datacreate.finetuning.rows import (
     read_source,
     training_set,
 )
-from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import Prepared, encode_inputs
 from datacreate.formats.example import Json
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import MAX_EXAMPLES
@@ -251,7 +251,7 @@ class Round:
             return list(self.rows.rows[: self.config.most_parents])
         return [json.loads(line)["row"] for line in path.read_text(encoding="utf-8").splitlines()]
 
-    def judge(self, folder: Path, report: Report) -> list[Judged]:
+    def judge(self, folder: Path, report: OnNamedStep) -> list[Judged]:
         """The rows with the opinions of students, which are trained in `folder`."""
         questions, task = self.rows.questions, self.training.task
         inputs = encode_inputs(Prepared(self.training, self.encoder, questions, ()))

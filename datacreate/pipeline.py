@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
 
-from datacreate.engines.client import Engine
+from datacreate.engines.engine import Engine
 from datacreate.engines.request import Completion, scoring
 from datacreate.formats.validate import Candidate
 from datacreate.prompts.label_scoring import PermutedQuestion

@@ -18,15 +18,15 @@ from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.decontamination import find_test_sets, with_names
 from datacreate.engines.addresses import Addresses
-from datacreate.engines.client import Engine
+from datacreate.engines.engine import Engine
 from datacreate.engines.request import Sampling
 from datacreate.errors import PromptTooLong, RunMismatch, UsageError
 from datacreate.filters.base import DecontaminationSet
-from datacreate.formats.declare import most_tokens
 from datacreate.formats.example import Example, dotted
 from datacreate.formats.infer import InferredFormat
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.without_example import most_tokens
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import check_letters
 from datacreate.quotas import checked_label_ratio

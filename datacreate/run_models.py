@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint, Thinking, combined_sha256, read_adapter, resolve, with_adapter
-from datacreate.engines.client import Engine
+from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, checkpoint_of, make_engine, only_model
 from datacreate.engines.request import DEFAULT_THINKING, Check, Sampling
 from datacreate.engines.self_test import scores_are_real

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
-from datacreate.acceptance import Acceptance, Origin
+from datacreate.acceptance import Acceptance, RequestOrigin
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import LogDamaged
 from datacreate.filters.base import Filter
@@ -84,7 +84,7 @@ class ParsedCompletion:
     pending: PendingRequest
     completion: Completion
     items: tuple[Candidate | Reject, ...]
-    origin: Origin
+    origin: RequestOrigin
     questions: Mapping[int, LabelQuestion]  # index of the item -> question for the verifier
     scores: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     scoring_tokens: int = 0
@@ -200,7 +200,7 @@ class RunState:
             self._embedder.encode([candidate.text for candidate in candidates])
         for each in self._filters:
             each.prefetch(candidates)
-        origin = Origin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)
+        origin = RequestOrigin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)
         questions: dict[int, LabelQuestion] = {}
         verification = self._plan.spec.verification
         for index, item in enumerate(items):

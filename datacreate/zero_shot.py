@@ -12,14 +12,14 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from datacreate.engines.client import Engine
+from datacreate.engines.engine import Engine
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, Stopped
 from datacreate.finetuning.evaluate import Measured, TestSet, evaluation_of, read_test_set
 from datacreate.finetuning.records import Condition, EvaluatedModel, Evaluation, Task
-from datacreate.finetuning.rows import Question
+from datacreate.finetuning.training_rows import Question
 from datacreate.messages import StepProgress
 from datacreate.prompts.label_scoring import LabelQuestion
 from datacreate.signals import Signals, caught_signals, deferred

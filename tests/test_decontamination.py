@@ -14,7 +14,7 @@ from datacreate.benchmarks import find_benchmark, import_benchmark
 from datacreate.decontamination import find_test_sets
 from datacreate.engines.request import Check, Completion, Request
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
-from datacreate.filtering import DatasetFilterSettings, filter_rows
+from datacreate.filter_rows import DatasetFilterSettings, filter_rows
 from datacreate.formats.example import Example
 from datacreate.formats.task_format import bind, load_format
 from datacreate.runs.directory import RunDirectory

@@ -27,7 +27,7 @@ from tests.reporting.evaluations import answers, evaluated
 
 
 @dataclass(frozen=True)
-class Verb:
+class Command:
     """A command that writes into OUT, from inputs in IN; HOME is the data directory."""
 
     words: str
@@ -36,31 +36,31 @@ class Verb:
     start: str | None = None  # a folder in IN with which OUT starts
 
 
-VERBS = {
-    "filter": Verb(
+COMMANDS = {
+    "filter": Command(
         "filter IN/run --out OUT/kept.jsonl --rejects OUT/rejects.jsonl --near 0.3",
         ".kept.jsonl.part",
         ("kept.jsonl", "rejects.jsonl"),
     ),
-    "export": Verb(
+    "export": Command(
         "export IN/run --layout chat --out OUT",
         ".train_chat.jsonl.part",
         ("train_chat.jsonl",),
     ),
-    "export as a folder": Verb("export IN/run --layout hf --out OUT/hf", ".hf.part", ("hf",)),
-    "report": Verb("report IN/evaluations --out OUT", ".", ("report.md", "report.html", "results.csv")),
-    "evaluate": Verb(
+    "export as a folder": Command("export IN/run --layout hf --out OUT/hf", ".hf.part", ("hf",)),
+    "report": Command("report IN/evaluations --out OUT", ".", ("report.md", "report.html", "results.csv")),
+    "evaluate": Command(
         "evaluate OUT --benchmark creak",
         "evaluations/creak-test",
         ("evaluations/creak-test/predictions.jsonl", "evaluations/creak-test/evaluation.json"),
         "model",
     ),
-    "benchmarks import": Verb(
+    "benchmarks import": Command(
         "benchmarks import strategyqa --from IN/reference --allow-count-mismatch",
         "benchmarks/strategyqa",
         ("benchmarks/strategyqa/test.jsonl", "benchmarks/strategyqa/manifest.json"),
     ),
-    "benchmarks import --replace": Verb(
+    "benchmarks import --replace": Command(
         "benchmarks import strategyqa --from IN/reference --allow-count-mismatch --replace",
         "benchmarks/strategyqa",
         ("benchmarks/strategyqa/test.jsonl", "benchmarks/strategyqa/manifest.json"),
@@ -97,15 +97,15 @@ Command = Callable[[str, Path], Callable[[], Ended]]
 
 @pytest.fixture
 def command(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """A verb in an output folder, which is made as it is before the verb."""
+    """A command in an output folder, which is made as it is before the command."""
 
     def prepared(name: str, out: Path) -> Callable[[], Ended]:
-        verb = VERBS[name]
+        command = COMMANDS[name]
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        if verb.start:
-            shutil.copytree(inputs / verb.start, out, dirs_exist_ok=True)
-        words = verb.words.replace("IN/", f"{inputs}/").replace("OUT", str(out)).split()
+        if command.start:
+            shutil.copytree(inputs / command.start, out, dirs_exist_ok=True)
+        words = command.words.replace("IN/", f"{inputs}/").replace("OUT", str(out)).split()
         monkeypatch.setenv("DATACREATE_HOME", str(out if "import" in name else inputs / "trained"))
         return lambda: typed(*words)
 
@@ -120,14 +120,14 @@ def result(out: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("act", [killed, terminated])
 @pytest.mark.parametrize("most", [4, pytest.param(1000, marks=pytest.mark.slow)], ids=["some", "every"])
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_interrupted_at_a_change_of_a_file_the_same_command_gives_the_same_result(
     command: Command, tmp_path: Path, name: str, most: int, act: Callable[[], None]
 ) -> None:
     out, whole = tmp_path / "out", command(name, tmp_path / "out")
     number = changes_of(whole)
     expected = result(out)
-    assert set(VERBS[name].files) <= expected.keys() | {path.name for path in out.iterdir()}
+    assert set(COMMANDS[name].files) <= expected.keys() | {path.name for path in out.iterdir()}
     assert leftovers(out) == []
     for change in range(number - 1, -1, -max(1, number // most)):
         run = command(name, out)
@@ -142,12 +142,12 @@ def leftovers(out: Path) -> list[Path]:
     return [path for path in out.rglob("*") if path.name.endswith((".part", ".lock"))]
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_second_process_is_refused_and_the_message_names_the_first(
     command: Command, tmp_path: Path, name: str
 ) -> None:
     run = command(name, tmp_path / "out")
-    with locked(tmp_path / "out" / VERBS[name].lock):
+    with locked(tmp_path / "out" / COMMANDS[name].lock):
         before = result(tmp_path / "out")
         ended = run()
         assert ended.code == 1
@@ -157,7 +157,7 @@ def test_a_second_process_is_refused_and_the_message_names_the_first(
 
 
 @pytest.mark.parametrize("size", [0, 400], ids=["at once", "while it writes"])
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_full_disk_is_one_line_and_what_was_there_stays(
     command: Command, tmp_path: Path, name: str, size: int
 ) -> None:
@@ -178,7 +178,7 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays(
 def test_links_among_the_outputs_are_not_followed(command: Command, tmp_path: Path, name: str) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    for file in VERBS[name].files:
+    for file in COMMANDS[name].files:
         out, run = tmp_path / "out", command(name, tmp_path / "out")
         (out / file).parent.mkdir(parents=True, exist_ok=True)
         (out / file).unlink(missing_ok=True)

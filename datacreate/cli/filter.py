@@ -7,7 +7,7 @@ from typing import Any
 
 from datacreate.cli.options import command, json_option, path_argument, path_option, settings_options
 from datacreate.cli.terminal import echo, print_columns, print_json
-from datacreate.filtering import DatasetFilterSettings
+from datacreate.filter_rows import DatasetFilterSettings
 
 
 @command()
@@ -28,7 +28,7 @@ def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Pat
     datacreate filter mine.jsonl --verifier qwen3-8b --out clean.jsonl --rejects dropped.jsonl
     """
     from datacreate.cli.terminal import TrainingProgress
-    from datacreate.filtering import filter_rows
+    from datacreate.filter_rows import filter_rows
 
     with TrainingProgress("rows") as shown:
         report = filter_rows(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 
 import click
 
+from datacreate.cli.commands import COMMANDS
 from datacreate.cli.terminal import say
-from datacreate.cli.verbs import VERBS
 from datacreate.errors import UsageError
 from datacreate.files import read_yaml
 from datacreate.messages import did_you_mean
@@ -79,7 +79,10 @@ def _variable(option: click.Parameter, context: click.Context) -> str:
 
 def _warn_about_variables(context: click.Context) -> None:
     """Warn about variables named like those of datacreate that nothing reads."""
-    prefix, others = f"{context.auto_envvar_prefix}_", tuple(f"DATACREATE_{verb.upper()}_" for verb in VERBS)
+    prefix, others = (
+        f"{context.auto_envvar_prefix}_",
+        tuple(f"DATACREATE_{name.upper()}_" for name in COMMANDS),
+    )
     read = {_variable(param, context) for param in context.command.params if isinstance(param, Option)}
     read |= {f"DATACREATE_{name}" for name in VARIABLES}
     for name in sorted(set(os.environ) - read):

@@ -11,7 +11,7 @@ import click
 from datacreate.cli.options import PathType, command, json_option, option, path_argument, path_option
 from datacreate.cli.terminal import echo, is_live, print_json, say
 from datacreate.errors import UsageError
-from datacreate.review.rows import FLAGS, Selection
+from datacreate.review.review_rows import FLAGS, Selection
 
 
 @command()

@@ -2,10 +2,10 @@
 
 engines/
   request.py    Request, Completion, Check
-  client.py     Engine: what a run uses; it sends its requests from its own thread
+  engine.py     Engine: what a run uses; it sends its requests from its own thread
   pool.py       many servers as one: capacity, retries, lost servers
   server.py     one server: HTTP, self-test, tokenizer
-  protocol.py   Request -> JSON body, JSON answer -> Completion
+  chat_api.py   Request -> JSON body, JSON answer -> Completion
   addresses.py  --url -> the servers that exist now
   self_test.py  the checks that a server must pass before a run
   local.py      starts, watches and stops servers on this machine

@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 from datacreate.checkpoints import Checkpoint, EngineSettings, Thinking, resolve, served
 from datacreate.engines.addresses import KEY, Address, Addresses, api_key
-from datacreate.engines.client import Engine
+from datacreate.engines.chat_api import ChatApi
+from datacreate.engines.engine import Engine
 from datacreate.engines.kind import EngineKind, GpuNeed, ServerCommand, Workload
 from datacreate.engines.local import LocalServer, LocalServers, free_port
-from datacreate.engines.protocol import ChatApi
 from datacreate.engines.settings import ENGINES, EngineName, EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.files import replace_file, storage_error
@@ -43,8 +43,8 @@ def only_model(
     options: EngineOptions, notify: Notify = no_notify, template_kwargs: Mapping[str, Any] | None = None
 ) -> str:
     """The name of the single model of the servers. ServersUnavailable if none answers; EngineError if several."""
-    protocol = ChatApi((), template_kwargs or {})
-    with closing(Engine(Addresses(options.urls), protocol, options, notify)) as engine:
+    api = ChatApi((), template_kwargs or {})
+    with closing(Engine(Addresses(options.urls), api, options, notify)) as engine:
         return str(engine.settings["model"])
 
 
@@ -74,11 +74,11 @@ def make_engine(
     included; () if it is alone. `count`: how many examples the run creates.
     """
     names = (checkpoint.name, str(checkpoint.path))
-    protocol = ChatApi(names, template_kwargs or {}, thinking or checkpoint.thinking or Thinking(disable={}))
+    api = ChatApi(names, template_kwargs or {}, thinking or checkpoint.thinking or Thinking(disable={}))
     if options.served:
-        return Engine(Addresses(options.urls), protocol, options, notify)
+        return Engine(Addresses(options.urls), api, options, notify)
     servers = local_servers(checkpoint, options, count=count, log=log, models=models, notify=notify)
-    return Engine(servers, protocol, options, notify)
+    return Engine(servers, api, options, notify)
 
 
 def local_servers(

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from datacreate.engines.addresses import ServerSource
-from datacreate.engines.protocol import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
+from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
 from datacreate.engines.request import Check, Completion, Request
 from datacreate.engines.server import Server, client
 from datacreate.engines.settings import EngineOptions
@@ -46,10 +46,10 @@ class Pool:
     """The servers of one model."""
 
     def __init__(
-        self, source: ServerSource, protocol: ChatApi, options: EngineOptions, log: Callable[[str], None]
+        self, source: ServerSource, api: ChatApi, options: EngineOptions, log: Callable[[str], None]
     ) -> None:
         self._source = source
-        self._protocol = protocol
+        self._api = api
         self._options = options
         self._longest_wait = _USUAL_WAIT if options.wait is None else options.wait
         self._log = log
@@ -176,7 +176,7 @@ class Pool:
         known = {address.url: address for address in self._source.now()}
         for url, address in known.items():
             if url not in self._servers:
-                server = Server(address, self._protocol, self._http, self._options, self._source.remote)
+                server = Server(address, self._api, self._http, self._options, self._source.remote)
                 self._servers[url] = server
                 self._monitors[url] = asyncio.create_task(self._monitor(server))
             self._servers[url].key = address.key  # a server that was started again has another one

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from datacreate.engines.addresses import KEY, Address
-from datacreate.engines.protocol import (
+from datacreate.engines.chat_api import (
     Busy,
     ChatApi,
     Incompatible,
@@ -61,7 +61,7 @@ class Server:
     def __init__(
         self,
         address: Address,
-        protocol: ChatApi,
+        api: ChatApi,
         http: httpx2.AsyncClient,
         options: EngineOptions,
         remote: bool,
@@ -83,7 +83,7 @@ class Server:
         self._given_slots = options.max_num_seqs or address.max_num_seqs
         self._set_slots(self._given_slots or _DEFAULT_SLOTS)
         self._set_context(None)
-        self._protocol = self._initial_protocol = protocol
+        self._api = self._initial_api = api
         self._http = http
         self._last_answer = 0.0
         self._successes = 0  # since max_in_flight last changed
@@ -101,12 +101,12 @@ class Server:
     @property
     def model(self) -> str:
         """Its name for the model."""
-        return self._protocol.names[0]
+        return self._api.names[0]
 
     @property
     def bounds_texts(self) -> bool:
         """Whether its grammar can end a text that is too long."""
-        return self._protocol.compact_grammar
+        return self._api.compact_grammar
 
     @property
     def is_active(self) -> bool:
@@ -135,9 +135,9 @@ class Server:
 
     async def test(self, checks: Sequence[Check]) -> None:
         """Check that it serves the model and passes the checks. Raises Incompatible or Unavailable."""
-        self._protocol = self._initial_protocol
-        card = _the_model(await self._models(), self._protocol.names)
-        self._protocol = replace(self._protocol, names=(str(card["id"]),))
+        self._api = self._initial_api
+        card = _the_model(await self._models(), self._api.names)
+        self._api = replace(self._api, names=(str(card["id"]),))
         self._set_context(_positive(card.get("max_model_len")))
         await self._recognize()
         await self._find_request_form()
@@ -149,7 +149,7 @@ class Server:
         for check in checks:
             await self._check(check)
         if checks and not self._remote:
-            await self._protocol.kind.after_checks(self._send, self.slots)
+            await self._api.kind.after_checks(self._send, self.slots)
 
     async def _check(self, check: Check) -> None:
         """Run one check. Raises Incompatible if it fails, Unavailable if there is no answer."""
@@ -179,7 +179,7 @@ class Server:
         """Recognize an engine that offers more than the standard API."""
         for kind in ENGINES.values():
             if found := await kind.recognize(self._send, self.model):
-                self._protocol = replace(self._protocol, kind=kind, compact_grammar=kind.compact_grammar)
+                self._api = replace(self._api, kind=kind, compact_grammar=kind.compact_grammar)
                 self.version = f"{kind.title} {short_text(found.version, 40)}"
                 if slots := _positive(found.slots):
                     self._set_slots(min(self._given_slots or slots, slots))
@@ -190,9 +190,9 @@ class Server:
     async def _find_request_form(self) -> None:
         """Find the request form in which it enforces schemas: system role or not, compact or standard."""
         problems: list[Exception] = []
-        for compact in (True, False) if self._protocol.compact_grammar else (False,):
+        for compact in (True, False) if self._api.compact_grammar else (False,):
             for system in (True, False):
-                self._protocol = replace(self._protocol, has_system_role=system, compact_grammar=compact)
+                self._api = replace(self._api, has_system_role=system, compact_grammar=compact)
                 try:
                     return await self._check(schema_enforced())
                 except (Incompatible, Unavailable) as error:
@@ -207,11 +207,11 @@ class Server:
         Raises Unavailable if there is no answer, Incompatible if there never will be.
         """
         tokens = await self.first_tokens(request.choices) if request.choices else None
-        body, seconds = self._protocol.body(request, tokens), self._options.request_timeout
+        body, seconds = self._api.body(request, tokens), self._options.request_timeout
         if self_test:
-            if not self._protocol.thinking_limit(request):
+            if not self._api.thinking_limit(request):
                 seconds = min(seconds, _TEST_SECONDS)
-            body |= self._protocol.kind.self_test_fields
+            body |= self._api.kind.self_test_fields
         completion = read(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_answer = time.monotonic()
         self._successes += 1
@@ -221,8 +221,8 @@ class Server:
 
     async def count_tokens(self, messages: Messages) -> int:
         """The length of the prompt in tokens, chat template included; estimated without a tokenizer."""
-        prompt = self._protocol.messages(messages)
-        if body := await self._protocol.kind.prompt_tokens(self._send, self.model, prompt):
+        prompt = self._api.messages(messages)
+        if body := await self._api.kind.prompt_tokens(self._send, self.model, prompt):
             return len(await self._tokens(body))
         return sum(len(message["content"].encode("utf-8", "replace")) for message in messages) // 3 + 16
 
@@ -230,7 +230,7 @@ class Server:
         """The first token of each choice, -1 for an empty one; None without a tokenizer."""
         for choice in choices:
             if choice not in self._first_tokens:
-                body = self._protocol.kind.text_tokens(self.model, choice)
+                body = self._api.kind.text_tokens(self.model, choice)
                 if body is None:
                     return None
                 self._first_tokens[choice] = next(iter(await self._tokens(body)), -1)

@@ -19,8 +19,8 @@ from datacreate.errors import TrainingError
 from datacreate.files import replace_file
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import MODEL, Model, Task, Training, read_model
-from datacreate.finetuning.rows import Question
 from datacreate.finetuning.statistics import chance_corrected
+from datacreate.finetuning.training_rows import Question
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import one_line_errors, quiet
 
@@ -191,7 +191,7 @@ OnStep = Callable[[int, int, float | None], None]
 """Called after each step: steps done, steps in total, best selection score. An error that it raises ends the trial."""
 
 
-Report = Callable[[str, int, int, float | None], None]  # as `StepProgress.step`
+OnNamedStep = Callable[[str, int, int, float | None], None]  # as `StepProgress.step`
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from datacreate.files import refuse_links, replace_files
 from datacreate.finetuning.encoder import (
     Encoded,
     Inputs,
-    Report,
+    OnNamedStep,
     collator,
     encode,
     load_tokenizer,
@@ -35,14 +35,14 @@ from datacreate.finetuning.records import (
     read_evaluation,
     read_model,
 )
-from datacreate.finetuning.rows import (
+from datacreate.finetuning.statistics import compute_scores
+from datacreate.finetuning.training_rows import (
     Question,
     question_of,
     read_file,
     sha256_of,
     task_of,
 )
-from datacreate.finetuning.statistics import compute_scores
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat, load_format
@@ -248,7 +248,7 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
 
 
 def held_out_probabilities(
-    inputs: Inputs, splits: Sequence[tuple[Sequence[int], Sequence[int]]], folder: Path, report: Report
+    inputs: Inputs, splits: Sequence[tuple[Sequence[int], Sequence[int]]], folder: Path, report: OnNamedStep
 ) -> dict[int, list[float]]:
     """The probabilities that students give to rows that they were not trained on, by the index of the row.
 

@@ -32,7 +32,7 @@ Interval = tuple[float, float]  # low and high end, 95 %
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-Origin = tuple[str, str, str]
+TrainingOrigin = tuple[str, str, str]
 """What a model was trained on and how: formatting example ("" without one), training rows, seed."""
 
 _COVERED = ("examples, seeds, rows", "training sets, seeds, rows", "seeds, rows")
@@ -122,12 +122,12 @@ class Models:
     """
 
     correct: npt.NDArray[np.bool_]
-    origins: Sequence[Origin]  # of each model, all different
+    origins: Sequence[TrainingOrigin]  # of each model, all different
     trained: bool = True
 
     @property
     def level(self) -> int:
-        """The outermost level of `Origin` at which the models differ; the seed if there is one model."""
+        """The outermost level of `TrainingOrigin` at which the models differ; the seed if there is one model."""
         return next((level for level in (0, 1) if len({o[: level + 1] for o in self.origins}) > 1), 2)
 
     def units(self, level: int) -> tuple[list[tuple[str, ...]], Floats]:

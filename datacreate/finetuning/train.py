@@ -30,7 +30,7 @@ from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.encoder import (
     DEVICE_BATCH_SIZE,
     Inputs,
-    Report,
+    OnNamedStep,
     encode,
     has_passages,
     load_config,
@@ -46,7 +46,7 @@ from datacreate.finetuning.records import (
     TrainingDirectory,
     read_model,
 )
-from datacreate.finetuning.rows import (
+from datacreate.finetuning.training_rows import (
     Question,
     TrainingSet,
     check_distinct,
@@ -250,7 +250,7 @@ Trial = tuple[int, float]  # seed and learning rate
 
 
 def _best_models(
-    inputs: Inputs, seeds: Sequence[int], nproc: int | None, directory: TrainingDirectory, report: Report
+    inputs: Inputs, seeds: Sequence[int], nproc: int | None, directory: TrainingDirectory, report: OnNamedStep
 ) -> Iterator[tuple[Path, Model]]:
     """Run all trials; the best one of a seed, as folder and model, as soon as the trials of the seed have ended."""
     rates = inputs.training.recipe.learning_rates
@@ -271,12 +271,12 @@ def _best_models(
 
 
 def _in_this_process(
-    inputs: Inputs, trials: Sequence[Trial], directory: TrainingDirectory, report: Report
+    inputs: Inputs, trials: Sequence[Trial], directory: TrainingDirectory, report: OnNamedStep
 ) -> Iterator[Model]:
     for seed, rate in trials:
         several = len(inputs.training.recipe.learning_rates) > 1
-        on_step = partial(report, f"seed {seed}" + (f", lr {rate:g}" if several else ""))
-        yield run_trial(inputs, seed, rate, directory.trial(seed, rate), on_step)
+        named = partial(report, f"seed {seed}" + (f", lr {rate:g}" if several else ""))
+        yield run_trial(inputs, seed, rate, directory.trial(seed, rate), named)
 
 
 def _in_processes(
@@ -285,7 +285,7 @@ def _in_processes(
     inputs: Inputs,
     trials: Sequence[Trial],
     directory: TrainingDirectory,
-    report: Report,
+    report: OnNamedStep,
 ) -> Iterator[Model]:
     """Run the trials in up to `nproc` processes. Whatever ends this generator, also an error, kills them."""
     context = multiprocessing.get_context("spawn")

@@ -5,7 +5,7 @@ reader.py              the rows of a file
 options.py             --format, --inputs, --answer, --labels, --example, ..., and what they change
 infer.py               the format of an example; infer_rows.py: of many rows
 infer_answers.py       its answer and options; refuses layouts that would be misread
-declare.py             the format of --format or of named fields, without an example
+without_example.py     the format of --format or of named fields, without an example
 task_format.py         TaskFormat; loads schemas/*.json and --format files
 roles.py               what each field is for; which option is right, however the answer field says it
 rules.py               conditions between fields; conversations and function calls

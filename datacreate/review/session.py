@@ -26,7 +26,7 @@ from datacreate.formats.validate import Candidate, CopyChecks, Reject, validate_
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.quotas import RunQuotas
-from datacreate.review.rows import Change, ReviewRow, Selection
+from datacreate.review.review_rows import Change, ReviewRow, Selection
 from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.runs.directory import ComputeMetrics, RunDirectory

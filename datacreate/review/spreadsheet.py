@@ -19,7 +19,7 @@ from datacreate.formats.reader import RowFile
 from datacreate.formats.schema_utils import is_constant
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify, printable, visible, visible_json
-from datacreate.review.rows import Change, ReviewRow
+from datacreate.review.review_rows import Change, ReviewRow
 from datacreate.review.session import Refused, ReviewSession
 from datacreate.runs.decisions import Decision, Verdict
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, formatting_examples
 from datacreate.errors import ExampleError, UsageError
-from datacreate.formats.declare import declare_format
 from datacreate.formats.example import Example, Json, find_unsupported_value, value_at
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.infer_rows import infer_from_examples
@@ -16,6 +15,7 @@ from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import MAX_EXAMPLES, load_examples
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Candidate
+from datacreate.formats.without_example import declare_format
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import find_strategy
 

@@ -26,7 +26,7 @@ from datacreate.sweep.plan import SweepPlan
 POLL_SECONDS = 0.2
 
 _WEIGHTS = ("*.safetensors", "*.bin")
-_STEP_OPTIONS = tuple(f"DATACREATE_{verb}_" for verb in ("CREATE", "IMPROVE", "TRAIN", "EVALUATE"))
+_STEP_OPTIONS = tuple(f"DATACREATE_{command}_" for command in ("CREATE", "IMPROVE", "TRAIN", "EVALUATE"))
 """Environment variables that steps do not get: the plan decides their options."""
 
 _GRACE_SECONDS = 600.0  # after SIGTERM: training writes a checkpoint first

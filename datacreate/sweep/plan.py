@@ -24,8 +24,8 @@ from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, SweepPlanError
 from datacreate.files import read_yaml
 from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.rows import MIN_ROWS_TO_SPLIT
 from datacreate.finetuning.train import TrainConfig
+from datacreate.finetuning.training_rows import MIN_ROWS_TO_SPLIT
 from datacreate.messages import did_you_mean
 from datacreate.paths import shipped
 from datacreate.runs.config import CreateConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from datacreate.engines.client import Engine
+from datacreate.engines.engine import Engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.filters.base import Filter
 from datacreate.formats.task_format import TaskFormat

@@ -36,7 +36,7 @@ from filters import made_up_words, texts
 
 from datacreate.checkpoints import Checkpoint
 from datacreate.create import create
-from datacreate.engines.client import Engine
+from datacreate.engines.engine import Engine
 from datacreate.engines.factory import make_engine
 from datacreate.engines.request import Check, Completion, Messages, Request
 from datacreate.errors import Stopped

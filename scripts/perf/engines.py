@@ -30,7 +30,7 @@ from typing import Any
 
 from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.create import create
-from datacreate.engines.client import Engine
+from datacreate.engines.engine import Engine
 from datacreate.engines.factory import make_engine, server_commands
 from datacreate.engines.kind import Workload
 from datacreate.engines.local import LocalServer

@@ -20,7 +20,7 @@ from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 
 from datacreate.benchmarks import find_benchmark, read_split
-from datacreate.engines.client import Engine
+from datacreate.engines.engine import Engine
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.engines.settings import EngineOptions

@@ -12,8 +12,8 @@ import pytest
 
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import ExampleError, TrainingError, UsageError
-from datacreate.filtering import DatasetFilterSettings, filter_rows
-from datacreate.finetuning.rows import read_source, training_set
+from datacreate.filter_rows import DatasetFilterSettings, filter_rows
+from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
 from datacreate.formats.infer_rows import infer_from_rows

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from datacreate.errors import ExampleError, FormatError, RunError, TrainingError, UsageError
-from datacreate.filtering import DatasetFilterSettings, filter_rows
-from datacreate.finetuning.rows import read_source, task_of
+from datacreate.filter_rows import DatasetFilterSettings, filter_rows
+from datacreate.finetuning.training_rows import read_source, task_of
 from datacreate.formats.example import Example, Json
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from datacreate.decontamination import find_test_sets
 from datacreate.errors import DatacreateError, ExampleError, UsageError
-from datacreate.finetuning.rows import read_source, training_set
+from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import RowFile, load_examples
 from datacreate.formats.task_format import TaskFormat, load_format

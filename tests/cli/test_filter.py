@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datacreate import filtering
+from datacreate import filter_rows
 from datacreate.engines.request import Completion, Request
 from tests.benchmarks.conftest import imported
 from tests.inprocess import run
@@ -284,7 +284,7 @@ def knowing(request: Request) -> Completion:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
     engine = ScriptedEngine(knowing, scorer=knowing)
-    monkeypatch.setattr(filtering, "make_engine", lambda *_, **__: engine)
+    monkeypatch.setattr(filter_rows, "make_engine", lambda *_, **__: engine)
     return engine
 
 

@@ -18,7 +18,7 @@ from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.request import DEFAULT_THINKING, Completion, Request, Sampling
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, UsageError
-from datacreate.filtering import DatasetFilterSettings, filter_rows
+from datacreate.filter_rows import DatasetFilterSettings, filter_rows
 from datacreate.messages import SilentProgress
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.summary import summary_fields

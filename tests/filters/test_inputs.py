@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from datacreate.engines.request import Completion, Request
-from datacreate.filtering import DatasetFilterSettings, filter_rows
+from datacreate.filter_rows import DatasetFilterSettings, filter_rows
 from tests.making import NLI, NLI_LABELS, examples, make
 from tests.scripted import Script, written
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datacreate.filtering import DatasetFilterSettings
+from datacreate.filter_rows import DatasetFilterSettings
 from datacreate.filters.base import FilterInputs, FilterSettings
 from datacreate.filters.registry import FILTERS, filter_report, make_filters
 from datacreate.formats.validate import Reason

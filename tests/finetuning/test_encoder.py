@@ -22,7 +22,7 @@ from datacreate.finetuning.encoder import (
 from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Task
-from datacreate.finetuning.rows import Question
+from datacreate.finetuning.training_rows import Question
 from tests.finetuning.conftest import FAMILIES, TOKENS, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS
 from tests.finetuning.training import trained

@@ -21,8 +21,8 @@ from datacreate.errors import BenchmarkError, TrainingError
 from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_test_set
 from datacreate.finetuning.records import Task, models_at, read_evaluation, read_model, read_predictions
-from datacreate.finetuning.rows import Question
 from datacreate.finetuning.train import train
+from datacreate.finetuning.training_rows import Question
 from datacreate.formats.options import FormatOptions
 from tests.finetuning.conftest import TOKENS, import_rows, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS, choices, claims, write_rows

@@ -20,7 +20,7 @@ from datacreate.errors import (
     TrainingError,
     UsageError,
 )
-from datacreate.finetuning.rows import read_source, training_set
+from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.improve import ImproveConfig, Judged, hard_rows, prepare_round, read_round
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import FOODS, choices, claims, write_rows

@@ -17,8 +17,15 @@ from datacreate.finetuning.encoder import encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Task
-from datacreate.finetuning.rows import Probabilities, Question, Source, read_source, soft_label, training_set
 from datacreate.finetuning.train import TrainConfig, train
+from datacreate.finetuning.training_rows import (
+    Probabilities,
+    Question,
+    Source,
+    read_source,
+    soft_label,
+    training_set,
+)
 from datacreate.formats.roles import Roles
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory

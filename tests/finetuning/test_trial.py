@@ -16,8 +16,8 @@ from datacreate.errors import LockLost, Stopped, StorageError, UnwritablePath
 from datacreate.finetuning.encoder import load_with_head, make_trainer
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import TRIALS
-from datacreate.finetuning.rows import Source, training_set
 from datacreate.finetuning.train import TrainConfig, train
+from datacreate.finetuning.training_rows import Source, training_set
 from datacreate.formats.task_format import load_format
 from tests.faults import forked, killed
 from tests.finetuning.conftest import save_encoder

@@ -13,8 +13,8 @@ from datacreate.engines.request import Completion, Request
 from datacreate.finetuning.encoder import Inputs, encode, load_tokenizer
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Model, Training
-from datacreate.finetuning.rows import TrainingSet
 from datacreate.finetuning.train import TrainConfig, train
+from datacreate.finetuning.training_rows import TrainingSet
 from tests.finetuning.sets import ASKED, FOODS, TOOLS
 from tests.scripted import written
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from datacreate.cli.verbs import datacreate
+from datacreate.cli.commands import datacreate
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions

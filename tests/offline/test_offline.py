@@ -83,11 +83,11 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
 
 @pytest.mark.slow
 def test_no_command_calls_another_machine(guarded: Guarded) -> None:
-    from datacreate.cli.verbs import VERBS
+    from datacreate.cli.commands import COMMANDS
 
     assert guarded.called == set()
     words = {word for line in guarded.lines("end") for word in line["command"]}
-    assert words >= {*VERBS, "create", "train", "evaluate"}
+    assert words >= {*COMMANDS, "create", "train", "evaluate"}
     model = guarded.log.parent / "out" / "trained" / "creak-writer-tree-42" / "tree-tiny-10" / "seed-1"
     assert read_evaluation(model / "evaluations" / "creak-test").scores.rows == 20
 

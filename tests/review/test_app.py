@@ -24,7 +24,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from datacreate.review.app import ReviewApp
-from datacreate.review.rows import ReviewRow, Selection
+from datacreate.review.review_rows import ReviewRow, Selection
 from datacreate.review.session import ReviewSession
 from datacreate.runs.directory import RunDirectory
 from datacreate.signals import Signals

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datacreate.errors import EngineError, LogDamaged, RunError, RunLocked
-from datacreate.review.rows import Change, Selection
+from datacreate.review.review_rows import Change, Selection
 from datacreate.review.session import Refused, reviewing
 from datacreate.runs.decisions import wilson_interval
 from datacreate.runs.directory import RunDirectory

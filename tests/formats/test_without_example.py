@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from datacreate.errors import FormatError, UsageError
-from datacreate.formats.declare import declare_format, most_tokens
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.formats.without_example import declare_format, most_tokens
 from datacreate.prompts.generation import RequestContent, chat_prompt
 
 

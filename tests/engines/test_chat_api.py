@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.engines.protocol import Unavailable, read
+from datacreate.engines.chat_api import Unavailable, read
 from datacreate.engines.request import Request, Sampling, scoring
 
 json_values = st.recursive(

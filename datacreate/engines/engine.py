@@ -11,8 +11,8 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from datacreate.engines.addresses import ServerSource
+from datacreate.engines.chat_api import ChatApi, Incompatible, Unavailable
 from datacreate.engines.pool import Pool
-from datacreate.engines.protocol import ChatApi, Incompatible, Unavailable
 from datacreate.engines.request import Check, Completion, Messages, Request
 from datacreate.engines.server import Server
 from datacreate.engines.settings import EngineOptions
@@ -35,13 +35,13 @@ class Engine:
     """
 
     def __init__(
-        self, source: ServerSource, protocol: ChatApi, options: EngineOptions, notify: Notify = no_notify
+        self, source: ServerSource, api: ChatApi, options: EngineOptions, notify: Notify = no_notify
     ) -> None:
         self._source = source
-        self._protocol = protocol
+        self._api = api
         self._notify = notify
         self._messages: SimpleQueue[str] = SimpleQueue()
-        self._pool = Pool(source, protocol, options, self._messages.put)
+        self._pool = Pool(source, api, options, self._messages.put)
         self._unfinished: dict[int, Future[Completion]] = {}
         self._finished: SimpleQueue[Future[Completion]] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -77,8 +77,8 @@ class Engine:
             **({"urls": [server.url for server in members]} if self._source.remote else {}),
             "max_num_seqs": [server.slots for server in members],
             "max_model_len": self.max_context,
-            "chat_template": dict(self._protocol.template_kwargs),
-            "thinking": self._protocol.thinking.model_dump(include={"enable", "disable"}),
+            "chat_template": dict(self._api.template_kwargs),
+            "thinking": self._api.thinking.model_dump(include={"enable", "disable"}),
             **({"server": ", ".join(versions)} if versions else {}),
             **self._source.record,
         }

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from datacreate.cli.verbs import VERBS
+from datacreate.cli.commands import COMMANDS
 from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, examples, make
 from tests.process import ROOT
@@ -24,15 +24,15 @@ def example(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help_and_says_what_the_list_says_it_is(verb: str) -> None:
-    module, line = VERBS[verb]
-    command = getattr(import_module(f"datacreate.cli.{module}"), verb)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_verb_has_help_and_says_what_the_list_says_it_is(name: str) -> None:
+    module, line = COMMANDS[name]
+    command = getattr(import_module(f"datacreate.cli.{module}"), name)
     assert isinstance(command, click.Command)
     assert line.endswith(".")
-    ended = run(verb, "--help")
+    ended = run(name, "--help")
     assert ended.code == 0
-    assert ended.out.startswith(f"Usage: datacreate {verb}")
+    assert ended.out.startswith(f"Usage: datacreate {name}")
 
 
 def test_the_page_of_the_docs_is_up_to_date() -> None:
@@ -43,7 +43,7 @@ def test_the_page_of_the_docs_is_up_to_date() -> None:
 
 def test_the_list_of_verbs_and_no_verb_at_all() -> None:
     ended = run("--help")
-    assert all(f"  {verb} " in ended.out for verb in VERBS)
+    assert all(f"  {name} " in ended.out for name in COMMANDS)
     bare = run()
     assert bare.code == 2
     assert bare.err == ended.out

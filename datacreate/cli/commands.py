@@ -10,7 +10,7 @@ import click
 from datacreate.errors import DatacreateError
 from datacreate.libraries import go_offline
 
-VERBS: dict[str, tuple[str, str]] = {
+COMMANDS: dict[str, tuple[str, str]] = {
     "create": ("create", "Make a training set from one example."),
     "preview": ("create", "Show a few examples; write nothing."),
     "show": ("show", "Show a run: summary, samples, shortcuts, diversity."),
@@ -39,19 +39,19 @@ class LazyGroup(click.Group):
     """The group of all commands, which are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
+        if cmd_name not in COMMANDS:
             return None
-        module, _ = VERBS[cmd_name]
+        module, _ = COMMANDS[cmd_name]
         command = getattr(import_module(f"datacreate.cli.{module}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
 @click.group(

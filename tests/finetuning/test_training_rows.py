@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.records import Task
-from datacreate.finetuning.rows import (
+from datacreate.finetuning.training_rows import (
     MIN_ROWS_TO_SPLIT,
     SELECTION_FOLDS,
     Question,
