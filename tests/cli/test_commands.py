@@ -25,7 +25,7 @@ def example(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_verb_has_help_and_says_what_the_list_says_it_is(name: str) -> None:
+def test_every_command_has_help_and_says_what_the_list_says_it_is(name: str) -> None:
     module, line = COMMANDS[name]
     command = getattr(import_module(f"datacreate.cli.{module}"), name)
     assert isinstance(command, click.Command)
@@ -41,7 +41,7 @@ def test_the_page_of_the_docs_is_up_to_date() -> None:
     assert found.returncode == 0, "run scripts/docs-cli, and commit docs/cli.md"
 
 
-def test_the_list_of_verbs_and_no_verb_at_all() -> None:
+def test_the_list_of_commands_and_no_command_at_all() -> None:
     ended = run("--help")
     assert all(f"  {name} " in ended.out for name in COMMANDS)
     bare = run()
