@@ -51,7 +51,6 @@ from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
 
-DEFAULT_MAX_FAILED_REQUESTS = 64
 """Consecutive requests without an accepted example after which a run fails."""
 
 _EXPECT_THOUGHTS = 5
@@ -160,7 +159,7 @@ def create(
         # Generate.
         if not finished:
             try:
-                run.generate(engines, config.max_failed_requests or DEFAULT_MAX_FAILED_REQUESTS, signals)
+                run.generate(engines, config.max_failed_requests, signals)
             except StorageError:  # the last commit may not be in the log
                 raise
             except DatacreateError:

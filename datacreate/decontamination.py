@@ -65,7 +65,7 @@ def find_test_sets(
 def with_names(settings: FilterSettings, sets: Sequence[DecontaminationSet]) -> FilterSettings:
     """The settings of the filters with the names of the test sets, without folders, for `--decontaminate`."""
     names = tuple(dict.fromkeys(each.ref.name for each in sets))
-    return FilterSettings(**settings.subset(FilterSettings) | {"decontaminate": names})
+    return FilterSettings(**settings.values_for(FilterSettings) | {"decontaminate": names})
 
 
 def _rows_of_split(benchmark: Benchmark, split: str, passages: bool) -> Iterator[DecontaminationRow]:

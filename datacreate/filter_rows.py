@@ -53,7 +53,7 @@ class DatasetFilterSettings(EngineOptions, AuxiliaryModels, FilterSettings, Form
 
     @model_validator(mode="after")
     def _check_verifier(self) -> Self:
-        flag = self.changed(EngineOptions.model_fields)
+        flag = self.first_changed_flag(EngineOptions.model_fields)
         if self.verifier is None and flag:
             raise ValueError(f"{flag}: that is for --verifier; remove it, or name a verifier")
         return self

@@ -118,7 +118,7 @@ class ImproveConfig(Settings):
             **spec.filters.model_dump(),
             **shared,
             **_models(spec),
-            **spec.subset(IdentitySettings),
+            **spec.values_for(IdentitySettings),
             "max_parent_uses": CreateConfig.model_fields["max_parent_uses"].default,  # of other strategies
             "num_examples": spec.num_examples,
             "label_ratio": spec.label_ratio,
@@ -155,8 +155,8 @@ class ImproveConfig(Settings):
                 what = f"{self.runs[0]} was compared with it; or --decontaminate none"
                 raise BenchmarkError(f"{error} ({what})") from None
             if not ref.split and ref.name.rstrip(os.sep) not in known:
-                advice = "give it again with --decontaminate"
-                raise UsageError(f"{self.runs[0]} repeats no row of {ref.name}; {advice}")
+                was = f"{self.runs[0]} was made with --decontaminate {ref.name}"
+                raise UsageError(f"{was}; give that file again")
         return list(dict.fromkeys([*(ref.name for ref in before if ref.split), *names]))
 
 
@@ -273,8 +273,11 @@ class Round:
         candidates = [row for row in judged if row.is_missed] if config.dev else judged
         labels = task.head == "sequence_classification"
         if not (chosen := hard_rows(candidates, config.most_parents, balanced=labels)):
-            file = config.dev or config.runs[0]
-            raise TrainingError(f"{file}: the student gets no row wrong; give other rows")
+            if config.dev:
+                raise TrainingError(f"{config.dev}: the student gets no row wrong; give other rows")
+            raise TrainingError(
+                f"{config.runs[0]}: students and verifier contradict every row; check its labels"
+            )
         confirmed = [row for row in judged if row.is_confirmed] or judged
         answers = [_best(row.student) for row in confirmed]
         scores = compute_scores([row.answer for row in confirmed], answers, task.names, balanced=labels)

@@ -6,12 +6,11 @@ not have them: resuming a finished run starts no server.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from datacreate.corpus import about_passages
@@ -20,16 +19,16 @@ from datacreate.decontamination import find_test_sets, with_names
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.engine import Engine
 from datacreate.engines.request import Sampling
-from datacreate.errors import PromptTooLong, RunMismatch, UsageError
+from datacreate.errors import RunMismatch, UsageError
 from datacreate.filters.base import DecontaminationSet
 from datacreate.formats.example import Example, dotted
 from datacreate.formats.infer import InferredFormat
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.without_example import most_tokens
-from datacreate.prompts.generation import RequestContent, chat_prompt
+from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import check_letters
 from datacreate.quotas import checked_label_ratio
+from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, most_in_flight
 from datacreate.run_models import Engines, RunModels, sampling_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import (
@@ -45,24 +44,8 @@ from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.verification.label_noise import most_rows
 from datacreate.verification.scoring import VerifyMode
 
-DEFAULT_NUM_EXAMPLES = 5
-"""Examples per request, as in the paper; fewer if they do not fit the context length."""
-
 MIN_REQUESTS_PER_CHAIN = 10
 """Requests in each chain, if all examples are accepted: with fewer, most examples are children of the root."""
-
-MAX_GROWTH = 2
-"""How many times longer than the formatting example a new example can be."""
-
-EXTRA_TOKENS = 32
-"""Additional tokens per example, so that answers to a very short example are not truncated."""
-
-TOKENS_PER_WORD, CHARS_PER_WORD = 2, 20
-"""What one word of --attributes may take: more than an English word does."""
-
-TEXT_GROWTH, MIN_LONGEST_TEXT = 4, 400
-"""How many times longer than the whole formatting example one text can be, and the characters that it always can have.
-Longer texts are those that have no end."""
 
 _LIMITS = {"max_tokens", "longest_text"}
 """The fields of `Sampling` that follow from the formatting example."""
@@ -132,7 +115,9 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if config.served:
         Addresses(config.urls)
     roots, inferred = examples_and_format(config)
-    if ignored := config.changed([name for name, queues in _QUEUES.items() if queue not in queues]):
+    if ignored := config.first_changed_flag(
+        [name for name, queues in _QUEUES.items() if queue not in queues]
+    ):
         note = f"{ignored} has no effect with --strategy {config.strategy}"
         inferred = replace(inferred, notes=(*inferred.notes, note))
     label_ratio = checked_label_ratio(config, inferred.format)
@@ -155,7 +140,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         inferred = _with_corpus(inferred, passages)
     before = stored.spec.compared_with if stored else None
     test_sets = find_test_sets(names or (), inferred.format, before)
-    identity = config.subset(IdentitySettings) | {
+    identity = config.values_for(IdentitySettings) | {
         "examples": tuple(dict(root.values) for root in roots),
         "format": inferred.format.document(),
         "instruction": config.instruction,
@@ -202,24 +187,27 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     few = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
     most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
     number = stored.num_examples if stored else None
-    fit = partial(_fit_context, encoding, roots, config.shots, content, words)
+    prompt = LongestPrompt(encoding, roots, config.shots, content, words)
     generators = [
         (engine, checkpoint, thinking_limit(config, checkpoint))
         for engine, checkpoint in zip(engines.generators, models.generators, strict=True)
     ]
     number = number or min(
-        fit(engine, thinking, most, fixed=bool(config.num_examples))[0] for engine, _, thinking in generators
+        prompt.fit(engine, thinking, most, fixed=bool(config.num_examples)).num_examples
+        for engine, _, thinking in generators
     )
     samplings = tuple(
         sampling_of(
-            config, checkpoint, **(_limits(config, stored, index) or fit(engine, thinking, number)[1])
+            config,
+            checkpoint,
+            **(_limits(config, stored, index) or prompt.fit(engine, thinking, number).limits),
         )
         for index, (engine, checkpoint, thinking) in enumerate(generators)
     )
     if stored:
         num_chains, concurrency = stored.num_chains, stored.concurrency
     else:
-        usable = _concurrency(config.count, number, engines.generators)
+        usable = most_in_flight(config.count, number, engines.generators)
         num_chains = default_chains(config, number, len(roots), usable)
         concurrency = config.concurrency or num_chains or (1 if paper else usable)
     spec = RunSpec(
@@ -325,67 +313,3 @@ def default_chains(
     # One for each root, as long as no more than half of the set are children of roots.
     of_roots = min(num_roots, config.count // (2 * num_examples))
     return config.num_chains or max(1, min(deep, usable), of_roots)
-
-
-def _fit_context(
-    encoding: PromptEncoding,
-    roots: Sequence[Example],
-    shots: int,
-    content: RequestContent,
-    words: int,
-    engine: Engine,
-    thinking: int,
-    most: int,
-    *,
-    fixed: bool = True,
-) -> tuple[int, dict[str, int]]:
-    """The number of examples per request, exactly or at most `most`, and the limits of its answer.
-
-    `words`: the most words that --attributes ask for; 0 without such a range. `thinking`: the most tokens of thinking
-    before the answer. Raises PromptTooLong if none fits.
-    """
-
-    def written(root: Example) -> str:
-        return json.dumps(encoding.write(encoding.format.with_all_turns(root)), ensure_ascii=False)
-
-    def tokens(text: str) -> int:
-        return engine.count_tokens([{"role": "user", "content": text}]) - template
-
-    template = engine.count_tokens([{"role": "user", "content": "."}]) - 1
-    shown = sorted(roots, key=lambda root: len(written(root)), reverse=True)[:shots]
-    usual = tokens(written(shown[0])) if shown else most_tokens(encoding)
-    longest = max(usual * (MAX_GROWTH if shown else 1), usual + TOKENS_PER_WORD * words)
-    example_tokens = longest + EXTRA_TOKENS
-    # If the roots are too few, accepted examples are also shown; else one in the place of a root, the parent.
-    accepted = shots - len(shown)
-    prompt = engine.count_tokens(chat_prompt(encoding, shown, most, content))
-    prompt += accepted * example_tokens or example_tokens // 2
-    if content.passage and encoding.format.context_is_given:  # also those of accepted examples
-        prompt += max(1, accepted) * tokens(content.passage)
-    for number in [most] if fixed else range(most, 0, -1):
-        if prompt + thinking + number * example_tokens <= engine.max_context:
-            limits = {"max_tokens": number * example_tokens}
-            if shown and not thinking and encoding.style == "positional" and engine.bounds_texts:
-                longest_text = TEXT_GROWTH * len(written(shown[0]))
-                limits["longest_text"] = max(longest_text, MIN_LONGEST_TEXT, CHARS_PER_WORD * words)
-            return number, limits
-    raise PromptTooLong(
-        f"a prompt of {prompt} tokens{f', {thinking} tokens of thinking' * (thinking > 0)} and {most if fixed else 1} "
-        f"new example(s) of up to {example_tokens} tokens exceed the model's context length of {engine.max_context}; "
-        "use a shorter "
-        f"{'example' if roots else '--instruction'}, {'fewer --shots, ' if shots > 1 else ''}"
-        f"{'fewer words in --attributes, ' if words else ''}"
-        f"{'a smaller --passage-tokens, ' if content.passage else ''}"
-        f"{'a smaller --thinking, ' if thinking else ''}"
-        f"{'a smaller --num-examples, ' if fixed else ''}or a larger --max-model-len"
-    )
-
-
-def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
-    """A multiple of what the engines process at once, but no more than twice the requests that the count needs.
-
-    Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the engines would
-    be idle. The slowest of several models delays the others in the same way.
-    """
-    multiple = 3 if len(engines) == 1 else 10
-    return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // number))

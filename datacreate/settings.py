@@ -61,14 +61,14 @@ class Settings(FrozenModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise UsageError(SettingsError.first(error).on_command_line(cls.flags())) from None
+            raise UsageError(SettingsProblem.first(error).on_command_line(cls.flags())) from None
 
     @classmethod
     def flags(cls) -> dict[str, str]:
         """The flag of every field: `ranges` -> `--range`."""
         return {name: option_flag(cls, name).partition("/")[0] for name in cls.model_fields}
 
-    def changed(self, names: Iterable[str]) -> str | None:
+    def first_changed_flag(self, names: Iterable[str]) -> str | None:
         """The flag of the first of these settings that differs from its default."""
         for name in names:
             field = type(self).model_fields.get(name)
@@ -91,7 +91,7 @@ class Settings(FrozenModel):
                 options[self.flags()[name].removeprefix("--")] = "off" if is_off else value
         return options
 
-    def subset(self, model: type[BaseModel]) -> dict[str, Any]:
+    def values_for(self, model: type[BaseModel]) -> dict[str, Any]:
         """The values of all fields that `model` also has."""
         return {name: getattr(self, name) for name in model.model_fields if name in type(self).model_fields}
 
@@ -240,7 +240,7 @@ TextOrFile = Annotated[
 
 
 @dataclass(frozen=True)
-class SettingsError:
+class SettingsProblem:
     """The first thing that is wrong with settings. `path` is () where settings contradict each other."""
 
     path: tuple[int | str, ...]
@@ -249,7 +249,7 @@ class SettingsError:
     kind: str  # pydantic's name of it, such as `extra_forbidden`
 
     @classmethod
-    def first(cls, error: ValidationError) -> SettingsError:
+    def first(cls, error: ValidationError) -> SettingsProblem:
         """The first finding of the error; an unknown key before a missing one, which it may be misspelled."""
         findings = error.errors(include_url=False)
         found = findings[0]

@@ -17,7 +17,7 @@ from datacreate.errors import CheckpointError, UnknownModel
 from datacreate.files import read_yaml
 from datacreate.messages import did_you_mean
 from datacreate.paths import data_dir, shipped
-from datacreate.settings import FrozenModel, SettingsError
+from datacreate.settings import FrozenModel, SettingsProblem
 
 Kind = Literal["instruct", "encoder"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -162,7 +162,7 @@ def read_preset(path: Path) -> Preset:
     try:
         return Preset.model_validate({"name": path.stem} | read_yaml(path))
     except ValidationError as error:
-        first = SettingsError.first(error)
+        first = SettingsProblem.first(error)
         why = f"{first.key}: {first.why}"
     except (TypeError, ValueError) as error:
         why = f"not a YAML mapping: {error}"

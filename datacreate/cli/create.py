@@ -29,7 +29,7 @@ from datacreate.runs.config import CreateConfig
 @option("--dry-run", is_flag=True, help="Print what would happen; start no server and write nothing.")
 @json_option("Print the summary as JSON; with --dry-run the plan and a configuration for --config.")
 def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
-    """Make a training set of exactly COUNT examples from one or several formatting examples.
+    """Make a training set of exactly COUNT examples from one or several formatting examples, or from an instruction.
 
     They are your own or rows of a benchmark's train split; they are not part of the set. A stopped run
     (Ctrl-C, time limit, full disk) exits with 75; the same command resumes it. A larger --count extends a

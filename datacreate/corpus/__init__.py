@@ -47,7 +47,7 @@ class CorpusOptions(Settings):
     def _check_corpus(self) -> Self:
         if not all(self.corpus):
             raise ValueError("--corpus: the path is empty; give a file or a folder")
-        if not self.corpus and (flag := self.changed(("corpus_field", "passage_tokens"))):
+        if not self.corpus and (flag := self.first_changed_flag(("corpus_field", "passage_tokens"))):
             raise ValueError(f"{flag} is for documents; also give --corpus PATH")
         return self
 

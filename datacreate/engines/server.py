@@ -240,7 +240,9 @@ class Server:
         document = await self._json("/tokenize", body)
         tokens = document.get("tokens") if isinstance(document, dict) else None
         if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
-            raise Incompatible("/tokenize returns no list of token ids")
+            raise Incompatible(
+                "/tokenize returns no list of token ids; use a server with that of vLLM or llama.cpp"
+            )
         return tokens
 
     async def _json(self, path: str, body: Body = None, seconds: float = _CONNECT_SECONDS) -> Any:
@@ -306,7 +308,9 @@ def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str,
     ids = [(card, card.get("id")) for card in cards]
     named = [card for card, id in ids if isinstance(id, str) and id.isprintable() and 0 < len(id) <= 500]
     if not named:
-        raise Incompatible("the name of its model is not printable text")
+        raise Incompatible(
+            "the name of its model is not printable text; rename it (vLLM: --served-model-name)"
+        )
     served = ", ".join(short_text(card["id"], 80) for card in named)
     matching = [card for card in named if not names or card["id"] in names or card.get("root") in names]
     if not matching:

@@ -56,7 +56,8 @@ class EngineOptions(Settings):
     )  # fmt: skip
     wait: float | None = _engine(
         "With --url: seconds to wait while no server answers, before exit code 75.",
-        ge=0, le=10**7, metavar="SECONDS", shown_default="300; at the start 0, unless --url is a folder",
+        ge=0, le=10**7, metavar="SECONDS",
+        shown_default="300; at the start 0, unless --url is a folder or --servers is above 1",
     )  # fmt: skip
     replicas: int | Literal["auto"] = _engine(
         "Servers to start for each model, each on its own GPUs.", default="auto", metavar="N|auto",
@@ -97,10 +98,10 @@ class EngineOptions(Settings):
             raise ValueError(f"--url: that is for running servers; remove it or --engine {self.engine}")
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number of at least 1, or auto")
-        if self.served and (flag := self.changed(_SERVER_SIDE)):
+        if self.served and (flag := self.first_changed_flag(_SERVER_SIDE)):
             loaded = "running servers have loaded their models"
             raise ValueError(f"{flag}: {loaded}; set it where they are started")
-        if not self.served and (flag := self.changed(_CLIENT_SIDE)):
+        if not self.served and (flag := self.first_changed_flag(_CLIENT_SIDE)):
             raise ValueError(f"{flag}: that is for running servers; name them with --url, or remove it")
         if self.engine != "auto" and (problem := self.unsupported(ENGINES[self.engine])):
             raise ValueError(problem)
@@ -109,7 +110,7 @@ class EngineOptions(Settings):
     def unsupported(self, kind: EngineKind) -> str | None:
         """The first setting that is changed and that the engine does not have, as a message; None if there is none."""
         known = {"adapter", *kind.settings, *(f"verifier_{name}" for name in kind.settings)}
-        flag = self.changed(name for name in _SERVER_SIDE if name not in known)
+        flag = self.first_changed_flag(name for name in _SERVER_SIDE if name not in known)
         remedy = "remove it, or use another --engine"
         return f"{flag}: {kind.title} has no such setting; {remedy}" if flag else None
 

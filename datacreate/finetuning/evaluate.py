@@ -118,7 +118,9 @@ def benchmarks_for(model: Model, requested: Sequence[str], split: str = "test") 
         fitting = [name for name in imported if read_test_set(name, split).task == model.training.task]
         if not fitting:
             task = model.training.task.description
-            raise TrainingError(f"no imported benchmark has {task}: `datacreate benchmarks list`")
+            raise TrainingError(
+                f"no imported benchmark has {task}; import one: `datacreate benchmarks import NAME`"
+            )
         return fitting
     if requested:
         return list(dict.fromkeys(find_benchmark(name).name for name in requested))

@@ -34,7 +34,7 @@ from datacreate.finetuning.recipe import Recipe
 from datacreate.formats.task_format import Head
 from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
-from datacreate.settings import SettingsError
+from datacreate.settings import SettingsProblem
 
 Selection = Literal["held-out", "human", "none"]
 """The selection rows: a tenth of the training rows, the human dev split, or none."""
@@ -254,7 +254,7 @@ def _reading(path: Path, remedy: str) -> Iterator[None]:
     except OSError as error:
         raise TrainingError(f"{path} cannot be read ({error.strerror}); {remedy}") from None
     except ValidationError as error:
-        first = SettingsError.first(error)
+        first = SettingsProblem.first(error)
         reason = ": ".join(filter(None, (first.key, first.why)))[:160]
         raise TrainingError(f"{path} is damaged ({reason}); {remedy}") from None
 

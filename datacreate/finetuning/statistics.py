@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -184,7 +185,7 @@ def mean_score(models: Models, labels: Integers, classes: int | None) -> Estimat
     """
     scores, covariance = _scores(models.correct, labels, classes)
     _, units = models.units(models.level)
-    return _estimate([(units, 1.0, 0.0)], scores, covariance, _COVERED[models.level])
+    return _estimate([_Part(units, 1.0, 0.0)], scores, covariance, _COVERED[models.level])
 
 
 def difference(first: Models, second: Models, labels: Integers, classes: int | None) -> Estimate:
@@ -241,17 +242,20 @@ def _contrasts(
     single = (len(keys) == 1 and first.trained) or (len(other_keys) == 1 and second.trained)
 
     def estimate(factor: float, other: float) -> Estimate:
-        parts: list[_Part] = [(ours, factor, other * single), (theirs, other, factor * single)]
+        parts = [_Part(ours, factor, other * single), _Part(theirs, other, factor * single)]
         if paired:
-            parts = [(factor * ours + other * theirs, 1.0, 0.0)]
+            parts = [_Part(factor * ours + other * theirs, 1.0, 0.0)]
         return _estimate(parts, scores, covariance, _COVERED[level])
 
     return estimate
 
 
-_Part = tuple[Floats, float, float]
-"""The mean of independent units: the weights of the models in each, (units, models); the factor of the mean; the factor
-of a mean of a single unit that is assumed to vary as these do, or 0."""
+class _Part(NamedTuple):
+    """The mean of independent units, times a factor."""
+
+    units: Floats  # the weight of each model in each unit, (units, models)
+    factor: float
+    of_single: float  # factor of a mean of a single unit that is assumed to vary as these do, or 0
 
 
 def _estimate(parts: Sequence[_Part], scores: Floats, covariance: Floats, covers: str) -> Estimate:

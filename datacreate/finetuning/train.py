@@ -134,7 +134,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     check_distinct(config.sources)
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
-    flag = config.changed(FormatOptions.model_fields)
+    flag = config.first_changed_flag(FormatOptions.model_fields)
     if flag and not any(has_rows(Path(source)) for source in config.sources):
         raise UsageError(f"{flag}: that is for files; runs and benchmarks have their format")
     sources = [
@@ -156,7 +156,9 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
         notify(f"warning: {only}; a model learns little from fewer than {FEW_ROWS}")
     if recipe.soft_labels and hard == total:
         names = ", ".join(config.sources)
-        raise TrainingError(f"{names}: no row was verified; add a run with --verifier, or drop --soft-labels")
+        raise TrainingError(
+            f"{names}: no row was verified; add a verified run (--recipe best, or --verifier), or drop --soft-labels"
+        )
     if recipe.soft_labels and hard:
         notify(f"{hard} of {total} rows have no verifier probabilities; their hard label is used")
     encoder = resolve(config.encoder, "encoder")

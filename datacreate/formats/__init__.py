@@ -1,6 +1,6 @@
 """Task formats: what one example looks like, how it is written for the model, and how a completion is validated.
 
-example.py             Example, and the formatting example from a file
+example.py             Example; JSON objects from text; fields by path
 reader.py              the rows of a file
 options.py             --format, --inputs, --answer, --labels, --example, ..., and what they change
 infer.py               the format of an example; infer_rows.py: of many rows
@@ -9,6 +9,7 @@ without_example.py     the format of --format or of named fields, without an exa
 task_format.py         TaskFormat; loads schemas/*.json and --format files
 roles.py               what each field is for; which option is right, however the answer field says it
 rules.py               conditions between fields; conversations and function calls
+schema_utils.py        functions on JSON Schemas: constants, labels, free texts
 schema_keywords.py     the JSON Schema keywords that a format may use
 prompt_encoding.py     the prompt encoding: writes an example, reads an item
 response_schema.py     the grammar of a request

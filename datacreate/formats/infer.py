@@ -79,7 +79,7 @@ _PLACEHOLDERS = ("a", "b", "c")
 
 @dataclass(frozen=True)
 class InferredFormat:
-    """A bound format, and a line for the user about what was inferred and how to change it."""
+    """A bound format, and notes for the user, one line each: what was inferred and how to change it."""
 
     format: TaskFormat
     notes: tuple[str, ...]
@@ -109,7 +109,7 @@ def infer_format(
         taken = (
             {"labels", "label", "ranges"} if format.roles.tags else {"turns"} if format.roles.turns else set()
         )
-        if options.changed(about_fields - taken) or not _fits(format, example.values):
+        if options.first_changed_flag(about_fields - taken) or not _fits(format, example.values):
             continue
         if not all(format.validator.is_valid(each.values) for each in others):
             continue

@@ -72,7 +72,7 @@ class FormatOptions(Settings):
         """Raise UsageError if --format comes with options about fields; with `turns` it may come with --turns."""
         beside = ("format", "turns") if turns else ("format",)
         names = (name for name in FormatOptions.model_fields if name not in beside)
-        if self.format is not None and (flag := self.changed(names)):
+        if self.format is not None and (flag := self.first_changed_flag(names)):
             raise UsageError(f"{flag} cannot be combined with --format; write it into the format file")
 
     @property
@@ -148,7 +148,7 @@ class ExampleOptions(Settings):
     def _check_example(self) -> Self:
         if self.example and self.benchmark is not None:
             raise ValueError("give either --example FILE or --benchmark NAME")
-        if self.benchmark is None and (flag := self.changed(("example_seed", "examples"))):
+        if self.benchmark is None and (flag := self.first_changed_flag(("example_seed", "examples"))):
             raise ValueError(f"{flag} draws from a benchmark; give --benchmark NAME instead of --example")
         if not self.example and self.example_limit is not None:
             raise ValueError("--example-limit is for --example; with --benchmark give --examples K")

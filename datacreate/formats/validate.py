@@ -109,8 +109,10 @@ class Candidate:
     def of(cls, values: Mapping[str, Json], format: TaskFormat) -> Self:
         """The candidate of a valid example."""
         inputs, passage = format.input_texts(values), format.passage(values)
-        key = normalize_text("\n".join(inputs))
-        passage, passage_id = passage if passage in inputs else "", ""
+        key = "\n".join(map(normalize_text, inputs))
+        if passage not in inputs:
+            passage = ""
+        passage_id = ""
         if passage and format.context_is_given:
             passage_id = hashlib.sha256(passage.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         return cls(Example(values), inputs, key, format.compared_text(values), passage, passage_id)

@@ -43,7 +43,7 @@ def declare_format(options: FormatOptions) -> InferredFormat:
 
 def _from_names(options: FormatOptions) -> InferredFormat:
     """A format with the named fields: texts, but for those with --labels or --range, and a list of --options."""
-    if flag := options.changed(("ignore", "turns")):
+    if flag := options.first_changed_flag(("ignore", "turns")):
         need = "a value to keep" if flag == "--ignore" else "--format chat or sharegpt"
         raise UsageError(f"{flag}: without an example it needs {need}; remove {flag}")
     if not options.inputs:

@@ -17,7 +17,7 @@ from datacreate.files import read_yaml
 from datacreate.formats.example import dotted
 from datacreate.formats.text_normalization import words
 from datacreate.messages import did_you_mean
-from datacreate.settings import FrozenModel, SettingsError, check_shares
+from datacreate.settings import FrozenModel, SettingsProblem, check_shares
 
 if TYPE_CHECKING:  # jsonschema, which they import, would make `--help` slow
     from datacreate.formats.task_format import TaskFormat
@@ -104,7 +104,7 @@ class _Entry(FrozenModel):
     @model_validator(mode="after")
     def _check_order(self) -> Self:
         if self.words and self.words[0] > self.words[1]:
-            raise ValueError("words: the first number is larger than the second")
+            raise ValueError("words: the first number is larger than the second; write [fewest, most]")
         return self
 
 
@@ -165,7 +165,7 @@ def _entry(key: str, given: Any) -> _Entry:
     try:
         return _Entry.model_validate(given)
     except ValidationError as error:
-        wrong = SettingsError.first(error)
+        wrong = SettingsProblem.first(error)
         key = ".".join(filter(None, (key, wrong.key)))
         why = {"value_error": wrong.why, "extra_forbidden": "unknown key"}.get(wrong.kind, _HOW)
         last = key.rpartition(".")[2]

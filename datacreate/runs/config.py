@@ -227,11 +227,11 @@ class CreateConfig(
         le=1,
         metavar="SHARE|off",
     )
-    max_failed_requests: int | None = setting(
+    max_failed_requests: int = setting(
         "Consecutive requests without an accepted example, besides those in flight, after which the run fails.",
         "run control",
+        default=64,
         gt=0,
-        shown_default="64",
     )
 
     @model_validator(mode="before")
@@ -254,16 +254,16 @@ class CreateConfig(
 
     @model_validator(mode="after")
     def _check_conflicts(self) -> Self:
-        has_task = self.instruction is not None and self.changed(FormatOptions.model_fields)
+        has_task = self.instruction is not None and self.first_changed_flag(FormatOptions.model_fields)
         if not (self.example or self.benchmark or has_task):
             raise ValueError(
                 "give --example FILE or --benchmark NAME; without an example give --instruction TEXT, and --format or "
                 "field names (--inputs, --answer, --labels)"
             )
-        if self.benchmark is not None and (flag := self.changed(FormatOptions.model_fields)):
+        if self.benchmark is not None and (flag := self.first_changed_flag(FormatOptions.model_fields)):
             raise ValueError(f"{flag}: a benchmark has its own format; remove {flag}")
         not_in_paper = (*_NOT_IN_PAPER, *(["max_parent_uses"] if self.strategy in (AUTO, "tree") else []))
-        if self.recipe == "paper" and (flag := self.changed(not_in_paper)):
+        if self.recipe == "paper" and (flag := self.first_changed_flag(not_in_paper)):
             raise ValueError(f"{flag}: --recipe paper has no such step; remove one of the two")
         if len(self.models) != len(set(self.models)) or not self.models:
             raise ValueError("--model: name each model once")
@@ -271,7 +271,7 @@ class CreateConfig(
             raise ValueError("--adapter: an adapter belongs to one model; give one --model")
         if taken := _SET_BY_DATACREATE & self.chat_template_kwargs.keys():
             raise ValueError(f"--chat-template-kwargs: datacreate sets {min(taken)} itself; remove it")
-        if self.verify == "off" and (flag := self.changed(("verifier", "label_noise_check"))):
+        if self.verify == "off" and (flag := self.first_changed_flag(("verifier", "label_noise_check"))):
             raise ValueError(f"{flag}: --verify off verifies nothing; remove one of the two")
         return self
 

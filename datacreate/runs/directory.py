@@ -36,7 +36,7 @@ from datacreate.runs.config import RunSpec
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, count_decisions, read_decisions, read_log
 from datacreate.runs.summary import RunStats
-from datacreate.settings import Settings, SettingsError
+from datacreate.settings import Settings, SettingsProblem
 from datacreate.verification.scoring import Probabilities
 
 _VECTORS, _PASSAGES, _STUDENTS, _PARENTS = "vectors.f16", "passages.jsonl", "students", "parents.jsonl"
@@ -175,7 +175,7 @@ class RunDirectory:
                 )
             return RunConfig(**document)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            why = SettingsError.first(error).key if isinstance(error, ValidationError) else str(error)
+            why = SettingsProblem.first(error).key if isinstance(error, ValidationError) else str(error)
             raise RunError(f"{self.config_path}: damaged ({why}); restore it from a copy") from None
 
     def write_config(self, config: RunConfig) -> None:

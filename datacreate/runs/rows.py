@@ -70,7 +70,7 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
     """
     options = options or FormatOptions()
     if path.is_dir() and not has_rows(path):
-        if flag := options.changed(FormatOptions.model_fields):
+        if flag := options.first_changed_flag(FormatOptions.model_fields):
             raise UsageError(f"{path}: a run directory has a format; remove {flag}")
         return _rows_of_run(RunDirectory(path))
     options.check_format(turns=False)

@@ -17,7 +17,8 @@ from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import EVALUATION
 from datacreate.finetuning.train import TrainConfig
 from datacreate.improve import REPEATED_OPTIONS
-from datacreate.plan import DEFAULT_NUM_EXAMPLES, default_chains
+from datacreate.plan import default_chains
+from datacreate.request_size import DEFAULT_NUM_EXAMPLES
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import as_arguments

@@ -30,7 +30,7 @@ from datacreate.messages import did_you_mean
 from datacreate.paths import shipped
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
-from datacreate.settings import Settings, SettingsError
+from datacreate.settings import Settings, SettingsProblem
 
 HUMAN, HUMAN_FULL, ZERO_SHOT = "human", "human-full", "zero-shot"
 MIXED = "human+"  # prefix of a strategy: the whole human train split and the created set together
@@ -112,7 +112,7 @@ def _converted(model: type[Settings], given: dict[str, Any], **required: Any) ->
         settings = model(**required, **given)
     except ValidationError as error:
         names = {name: name for name in model.model_fields} | {"name": "recipe"}  # keys, not flags
-        raise ValueError(SettingsError.first(error).on_command_line(names)) from None
+        raise ValueError(SettingsProblem.first(error).on_command_line(names)) from None
     return {name: getattr(settings, name) for name in model.model_fields if name in given}
 
 
@@ -208,7 +208,7 @@ class SweepPlan(Settings):
                 kind = "strategy" if name in STRATEGIES else "condition"
                 raise ValueError(f"{name!r} is a {kind}; choose another name")
             if not re.fullmatch(r"\w[\w.-]*", name):
-                raise ValueError(f"{name!r} is not a name of letters, digits, hyphens and dots")
+                raise ValueError(f"{name!r}: use letters, digits, _, - and . only")
         return given
 
     @field_validator("conditions")
@@ -245,7 +245,7 @@ class SweepPlan(Settings):
     def _check_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         for value in values:
             if values.count(value) > 1:
-                raise ValueError(f"{value} is listed twice")
+                raise ValueError(f"{value} is listed twice; list it once")
         return values
 
     @model_validator(mode="after")
@@ -265,7 +265,9 @@ class SweepPlan(Settings):
                 )
         for size in self.sizes:
             if size != "all" and self.count != "train" and size > self.count:
-                raise ValueError(f"sizes: {size} is more than the count of {self.count}")
+                raise ValueError(
+                    f"sizes: {size} is more than the count of {self.count}; lower it, or raise count"
+                )
         for name in self.benchmarks:
             if not self.tests(find_benchmark(name)):
                 raise ValueError(f"test: none of these fits the head of a model for {name}")
@@ -303,7 +305,7 @@ def load_plan(name_or_path: str) -> SweepPlan:
 
 def _first_error(error: ValidationError) -> str:
     """The first problem in one line, and the number of further ones."""
-    wrong = SettingsError.first(error)
+    wrong = SettingsProblem.first(error)
     is_unknown = wrong.kind == "extra_forbidden"  # a misspelled key is also a missing one: one problem
     kinds = [each["type"] for each in error.errors(include_url=False)]
     number = sum(not (is_unknown and kind == "missing") for kind in kinds) - 1

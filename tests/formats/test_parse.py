@@ -225,6 +225,12 @@ SUMS = format_of(question={"const": "a + b?"}, a=NUMBER, b=NUMBER, answer=ANY_TE
         (None, examples.SPAN, {"context": "It is in the Giant Mountains."}, False),
         (None, examples.SPAN, {"answer": "Mountains"}, True),
         (None, {"subject": "Hello", "body": "Shall we meet?", "label": "ham"}, {"body": "Buy now!"}, False),
+        (
+            None,
+            {"subject": "Hello you", "body": "two", "label": "ham"},
+            {"subject": "Hello", "body": "you two"},
+            False,
+        ),
         (SUMS, {"question": "a + b?", "a": 1, "b": 6, "answer": "7"}, {"a": 2, "b": 5}, False),
         (None, {**examples.UMBRELLA, "question": ""}, {"options": [*OPTIONS[:4], "stand"]}, False),
         (None, {"instruction": "", "output": "One poem."}, {"output": "Another poem."}, False),
