@@ -149,7 +149,7 @@ def test_a_heartbeat_of_another_machine_refuses(tmp_path: Path, time: Time) -> N
         FolderLock(tmp_path, notes.append).acquire()
     assert str(error.value) == f"{tmp_path} is locked by {NODE}; wait until it has finished"
     assert time.sleeps == [1] * 9
-    assert notes == [f"{tmp_path} is locked by {NODE}; waiting up to a minute for its heartbeat"]
+    assert notes == [f"waiting up to a minute for a heartbeat: {tmp_path} is locked by {NODE}"]
     assert path.exists()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.errors import ExampleError, FormatError, RunError, TrainingError, UsageError
+from datacreate.errors import ExampleError, FormatError, RunError, UsageError
 from datacreate.filter_rows import DatasetFilterSettings, filter_rows
 from datacreate.finetuning.training_rows import read_source, task_of
 from datacreate.formats.example import Example, Json
@@ -149,7 +149,7 @@ def test_no_encoder_is_trained_on_a_layout_without_a_head(layout: str, tmp_path:
     values, options, name = SHIPPED[layout]
     make(tmp_path / "run", model, example=values, **options, count=4)
     source = read_source(str(tmp_path / "run"))
-    with pytest.raises(TrainingError, match=f"no encoder is trained on rows of the format {name}"):
+    with pytest.raises(UsageError, match=f"no encoder is trained on rows of the format {name}"):
         task_of(source.format, source.rows, source.name)
 
 

@@ -147,7 +147,7 @@ def test_export_in_the_reference_layout_of_fixed_labels(tmp_path: Path, model: s
 def test_what_does_not_fit_a_layout_is_one_line(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, example={"text": "A text.", "parts": [1, "a", {"b": 2}]}, count=8)
     ended = run("export", tmp_path / "run", "--layout", "reference")
-    assert ended.code == 1
+    assert ended.code == 2
     assert "needs an input and an answer field; export hf or chat" in ended.failure
     ended = run("export", tmp_path / "run", "--layout", "chat")
     assert Path(ended.out.strip()) == tmp_path / "run" / "export" / "chat" / "train_chat.jsonl"
