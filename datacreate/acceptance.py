@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from datacreate.filters.base import Filter
+from datacreate.filters.base import Check
 from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.validate import Candidate, CopyChecks, Reason, Reject
 from datacreate.quotas import RunQuotas
@@ -40,7 +40,7 @@ class Acceptance:
     """
 
     def __init__(
-        self, stats: RunStats, count: int, filters: Sequence[Filter], vectors: PassedVectors | None
+        self, stats: RunStats, count: int, filters: Sequence[Check], vectors: PassedVectors | None
     ) -> None:
         self._stats = stats
         self._count = count

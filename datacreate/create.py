@@ -101,8 +101,10 @@ def create(
     embeds = needs_embedder(config)
     models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)
     recipe = describe_recipe(config, inputs.verify, inputs.inferred.format, models)
+    decided = (recipe, *inputs.inferred.notes)
     if not directory.exists:
-        progress.notify(recipe)
+        for note in decided:
+            progress.notify(note)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
         lock = stack.enter_context(directory.locked(progress.notify))
@@ -118,8 +120,9 @@ def create(
         plan = make_plan(config, inputs, models, engines)
         if stored:
             stored.check_same(dict(plan.spec), config.count, directory.path)
-            progress.notify(recipe)
-        for note in plan.notes:
+            for note in decided:
+                progress.notify(note)
+        for note in plan.warnings:
             progress.notify(note)
         run_config = _run_config(stored, plan, config, models, engines)
 

@@ -19,7 +19,7 @@ from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import InvalidRows, UsageError
 from datacreate.files import storage_error
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Threshold, quality, threshold
+from datacreate.filters.base import Check, FilterInputs, FilterSettings, Threshold, quality, threshold
 from datacreate.filters.registry import filter_report, make_filters
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
@@ -102,7 +102,7 @@ def filter_rows(
     if settings.semantic:
         model = resolve(settings.embedding_model, "encoder")
         inputs = FilterInputs(test_sets, PassedVectors(SentenceEmbedder(model.path)), model.sha256, "line")
-    filters = make_filters(filter_settings, inputs)
+    filters: list[Check] = [*make_filters(filter_settings, inputs)]
     counts, verifier = _Counts(), None
     refused: InvalidRows | None = None
     with _lines(rejects, notify) as write_rejects:
@@ -179,7 +179,7 @@ def _label(row: Row, format: TaskFormat) -> str:
 
 def _filtered(
     rows: Rows,
-    filters: Sequence[Filter],
+    filters: Sequence[Check],
     counts: _Counts,
     rejects: WriteLine,
     on_progress: OnProgress | None,

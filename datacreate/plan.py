@@ -76,7 +76,7 @@ class RunPlan:
     strategy: Strategy
     samplings: tuple[Sampling, ...]  # one per generator
     spec: RunSpec
-    notes: tuple[str, ...]  # for the user: the inferred format, warnings
+    warnings: tuple[str, ...]
     passages: Passages | None = None  # of the user's documents
 
     def content_of(self, request: int, attributes: Mapping[str, str]) -> RequestContent:
@@ -227,8 +227,8 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
             if len(samplings) > 1
         ),
     )
-    notes = (*inputs.inferred.notes, *_warnings(spec, config.count))
-    return RunPlan(roots, encoding, find_strategy(config.strategy), samplings, spec, notes, passages)
+    warnings = tuple(_warnings(spec, config.count))
+    return RunPlan(roots, encoding, find_strategy(config.strategy), samplings, spec, warnings, passages)
 
 
 def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
@@ -236,8 +236,8 @@ def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
     if used < number and spec.shots == 1 and not spec.improves:
         kind = "chain" if spec.num_chains else "request"
         yield (
-            f"only the first {used} of {number} formatting examples are used, one by each {kind}; a larger --count "
-            "uses more of them"
+            f"{number} formatting examples, but about {used} {kind}{'s' * (used > 1)}: some examples may not be used; "
+            "a larger --count uses more of them"
         )
     verification = spec.verification
     generators = {spec.model_sha256, *(generator.sha256 for generator in spec.mixture)}

@@ -202,7 +202,10 @@ def describe_recipe(
     elif verify == "off":
         verified = "answers are not verified"
         if not can_score_labels(format):
-            verified = "answers cannot be verified (free text)"
+            what = "answers cannot be verified (free text)"
+            verified = (
+                what if format.roles.answer else "no answer field found, so nothing is verified or balanced"
+            )
     if config.improves:
         return f"strategy {config.strategy}, as always for improve; {verified}"
     line = f"recipe {config.recipe}: strategy {config.strategy}, {verified}"

@@ -20,7 +20,7 @@ from functools import cached_property, lru_cache
 from datacreate.acceptance import Acceptance, RequestOrigin
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import LogDamaged
-from datacreate.filters.base import Filter
+from datacreate.filters.base import Check
 from datacreate.formats.example import Example, Json
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.validate import Candidate, Reason, Reject, parse_completion, shorten
@@ -94,7 +94,7 @@ class RunState:
     """The state of a run. `to_submit` holds the next requests, in order; the caller removes them."""
 
     def __init__(
-        self, plan: RunPlan, count: int, filters: Sequence[Filter], vectors: PassedVectors | None = None
+        self, plan: RunPlan, count: int, filters: Sequence[Check], vectors: PassedVectors | None = None
     ) -> None:
         spec = plan.spec
         self._plan = plan

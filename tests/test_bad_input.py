@@ -70,6 +70,7 @@ commonsense | --chain 3                          | 2 | --chain
 LOCAL = """
 commonsense | --model qwen2.5-coder-0.6b-instruct | 2 | qwen2.5-coder-0.5b-instruct
 commonsense | --model all-minilm-l6-v2            | 2 | give an instruct model
+commonsense | --model=                            | 2 | the name of a model is empty
 commonsense | --model ./nowhere                   | 2 | no such folder
 commonsense | --adapter ./nowhere                 | 2 | adapter_config.json: no such file
 commonsense | --model qwen3-8b --adapter ./mine   | 2 | an adapter belongs to one model

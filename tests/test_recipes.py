@@ -54,6 +54,14 @@ def test_the_first_line_says_what_the_recipe_decided(
     assert (spec.verification is not None) == (VERIFIED in line)
 
 
+def test_the_recipe_and_the_format_are_the_first_lines(tmp_path: Path, model: str) -> None:
+    lines: list[str] = []
+
+    make(tmp_path, model, notify=lines.append, example={"text": "An apple is blue."}, count=9, verify=None)
+    assert "no answer field found, so nothing is verified or balanced" in lines[0]
+    assert "text" in lines[1]
+
+
 def test_paper_is_tree_and_not_verified(tmp_path: Path, model: str) -> None:
     paper: dict[str, Any] = {"recipe": "paper", "concurrency": None, "example": NLI, "labels": NLI_LABELS}
     assert first_line(tmp_path / "run", model, **paper) == f"recipe paper: strategy tree, {UNVERIFIED}"

@@ -292,7 +292,7 @@ def test_a_chain_without_children_returns_to_the_next_root(tmp_path: Path, model
 def test_a_run_too_small_for_its_examples_says_how_many_it_uses(tmp_path: Path, model: str) -> None:
     notes: list[str] = []
     make(tmp_path, model, example=questions(9), count=20, notify=notes.append)
-    used = "only the first 4 of 9 formatting examples are used, one by each request"
+    used = "9 formatting examples, but about 4 requests: some examples may not be used"
     assert f"{used}; a larger --count uses more of them" in notes
 
 

@@ -84,6 +84,8 @@ def resolve(name_or_path: str, kind: Kind, *, trust_remote_code: bool = False) -
     Hub id (`org/name`, `org/name@revision`) in the Hub cache. Raises CheckpointError: unknown, not downloaded,
     of the other kind, incomplete, or in need of its publisher's code without `trust_remote_code`.
     """
+    if not name_or_path.strip():
+        raise UnknownModel("the name of a model is empty; give a preset, a Hub id or a folder")
     location = Path(name_or_path).expanduser()
     is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
     if is_path or (location.is_dir() and name_or_path.lower() not in preset_files()):

@@ -143,7 +143,11 @@ class LocalServers(ServerSource):
         server = self._servers.get(url)
         if server is None or (server.exit_code is None and not hung):
             return None
-        reason = f"{url}: no answer" if server.exit_code is None else server.exit_reason()
+        reason = (
+            f"{url}, which this command started, does not answer"
+            if server.exit_code is None
+            else server.exit_reason()
+        )
         if server.restarted:
             del self._servers[url]
             if not self._servers:

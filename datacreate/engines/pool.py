@@ -241,7 +241,7 @@ class Pool:
         elif done := self._source.repair(server.url, hung=problem.hung):
             self._log(done)
         elif str(before) != str(problem):
-            self._log(f"{server.url}: {problem}; suspended, retrying later")
+            self._log(f"{server.url}: {problem}; suspended until it answers")
         self._update_active_servers()
 
     def _update_active_servers(self) -> None:
@@ -272,7 +272,9 @@ class Pool:
         if failing and all(server.is_incompatible for server in failing):
             return EngineError(f"no server can be used: {why}")
         why = self._source.failed or why or f"no server at {self._source.description}"
-        return ServersUnavailable(f"no server answers: {why}; run the same command to resume")
+        never = self._source.remote and not any(server.passed_before for server in self._servers.values())
+        advice = "check --url, or start the server, and " if never else ""
+        return ServersUnavailable(f"no server answers: {why}; {advice}run the same command to resume")
 
     async def close(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}

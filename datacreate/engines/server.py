@@ -249,7 +249,7 @@ class Server:
         """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
         status, document = await self._send(path, body, seconds)
         if status == 404 and not self.passed_before:
-            raise _wrong_address(path, f"HTTP 404: {short_text(document)}")
+            raise _wrong_address(path, f"HTTP 404: {_shown(document)}")
         if status != 200:
             raise _refusal(status, document)
         if isinstance(document, str) and body:
@@ -324,6 +324,12 @@ def _positive(value: Any) -> int | None:
     return value if type(value) is int and 0 < value < 10**8 else None
 
 
+def _shown(document: Any) -> str:
+    """An answer in a message; of a web page only that it is one."""
+    is_page = isinstance(document, str) and document.lstrip().startswith("<")
+    return "a web page" if is_page else short_text(document)
+
+
 def _wrong_address(path: str, found: str) -> Incompatible:
     return Incompatible(f"no OpenAI-compatible server at this address ({path} returns {found}); check --url")
 
@@ -342,7 +348,7 @@ def _connection_problem(error: Exception) -> Exception:
 
 def _refusal(status: int, document: Any) -> Exception:
     """The exception for an HTTP status other than 200."""
-    text = f"HTTP {status}: {short_text(document)}"
+    text = f"HTTP {status}: {_shown(document)}"
     if 300 <= status < 400:
         return Incompatible(f"it redirects to another address (HTTP {status}); use that address with --url")
     if status in (401, 403):

@@ -75,23 +75,14 @@ class FilterSettings(Settings):
     )
 
 
-class Filter(ABC):
+class Check(ABC):
     """One check of valid examples against those that were added before, or against fixed rows.
 
-    Every example that passes all filters is passed to `add`, in order. More examples never make a filter accept one
+    Every example that passes all checks is passed to `add`, in order. More examples never make a check accept one
     that it rejected.
     """
 
-    name: ClassVar[str]
     reason: ClassVar[Reason]
-    settings: ClassVar[tuple[str, ...]]  # names in `FilterSettings`; the first is None, False or () if off
-
-    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
-        return
-
-    @classmethod
-    def is_on(cls, settings: FilterSettings) -> bool:
-        return bool(getattr(settings, cls.settings[0]))
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Do what takes long or may fail; called once before the first `prefetch` or `match`."""
@@ -109,8 +100,22 @@ class Filter(ABC):
         """
 
     def add(self, candidate: Candidate, number: int) -> None:
-        """Take an example into account that passed all filters; `number`: of its request, or of its line."""
+        """Take an example into account that passed all checks; `number`: of its request, or of its line."""
         return
+
+
+class Filter(Check):
+    """A check that options switch on. The constructor takes the settings and the `FilterInputs`."""
+
+    name: ClassVar[str]
+    settings: ClassVar[tuple[str, ...]]  # names in `FilterSettings`; the first is None, False or () if off
+
+    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
+        return
+
+    @classmethod
+    def is_on(cls, settings: FilterSettings) -> bool:
+        return bool(getattr(settings, cls.settings[0]))
 
 
 class DecontaminationRow(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -149,6 +150,13 @@ def _has_surrogate(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)
 
 
+def json_problem(error: json.JSONDecodeError) -> str:
+    """What is wrong, in words that do not depend on the version of Python."""
+    ends = re.match(r"\s*[}\]]", error.doc[error.pos :])
+    is_trailing = ends and error.doc[: error.pos].rstrip().endswith(",")
+    return "remove the comma before the end" if is_trailing or "trailing comma" in error.msg else error.msg
+
+
 def parse_object(content: bytes | str) -> dict[str, Json]:
     """A JSON object, in UTF-8. Raises ValueError with a message of one line."""
     try:
@@ -158,7 +166,9 @@ def parse_object(content: bytes | str) -> dict[str, Json]:
         raise ValueError(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         where = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
-        raise ValueError(f"not JSON at {where} ({error.msg})" if content.strip() else "empty") from None
+        raise ValueError(
+            f"not JSON at {where} ({json_problem(error)})" if content.strip() else "empty"
+        ) from None
     except RecursionError:
         raise ValueError(f"nested deeper than {MAX_NESTING} levels") from None
     if not isinstance(value, dict):

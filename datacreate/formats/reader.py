@@ -27,6 +27,7 @@ from datacreate.formats.example import (
     MAX_NESTING,
     Example,
     Json,
+    json_problem,
     one_line,
     parse_integer,
     parse_object,
@@ -271,7 +272,9 @@ def _objects_in(text: str) -> Iterator[RawRow]:
             near = text[error.pos : error.pos + 20].strip()
             where = f"at {near!r}" if near else "at the end of the file"
             line += text.count("\n", at, error.pos)
-            raise ValueError(f"line {line}: not JSON {where} ({error.msg}); repair the file") from None
+            raise ValueError(
+                f"line {line}: not JSON {where} ({json_problem(error)}); repair the file"
+            ) from None
         except ValueError as error:
             raise ValueError(f"line {line}: {error}") from None
         except RecursionError:

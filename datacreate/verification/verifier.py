@@ -7,7 +7,7 @@ from typing import Any
 
 from datacreate.engines.engine import Engine
 from datacreate.engines.self_test import scores_are_real
-from datacreate.filters.base import Filter
+from datacreate.filters.base import Check
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
@@ -29,10 +29,10 @@ from datacreate.verification.scoring import (
 )
 
 
-class Verifier(Filter):
+class Verifier(Check):
     """Drops rows whose label is not the most probable one for a model; it is shown the row without the label.
 
-    The most expensive filter: it does not score rows that one of the `others` rejects.
+    The most expensive check: it does not score rows that one of the `others` rejects.
     """
 
     reason = Reason.REJECTED_BY_VERIFIER
@@ -42,7 +42,7 @@ class Verifier(Filter):
         engine: Engine,
         model: str,
         format: TaskFormat,
-        others: Sequence[Filter],
+        others: Sequence[Check],
         instruction: str | None = None,
     ) -> None:
         """`instruction`: that the rows were written with. Raises UsageError if labels are free text."""

@@ -159,6 +159,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "cut.json": (b'[{"a": 1},\n{"a": ', "line 2: not JSON at the end of the file"),
     "open.json": (b'[{"a": 1},\n{"a": 2},', "the array does not end"),
     "comma.json": (b'[{"a": 1}\n{"a": 2}]', "line 1: not JSON .a comma is missing"),
+    "last.json": (b'[{"a": 1},\n{"a": 2,}]', "line 2: not JSON .*remove the comma before the end"),
     "more.json": (b'[{"a": 1}]\n{"a": 2}', "not JSON: the array .* is not all of the file"),
     "items.json": (b'[{"a": 1},\n2]', "line 2: not a JSON object: 2"),
     "key.json": (b'{\n "a": 1,\n b: 2}', "line 3: not JSON at 'b: 2}'"),

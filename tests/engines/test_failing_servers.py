@@ -189,7 +189,7 @@ def test_a_server_that_fails_the_self_test_is_one_line(tmp_path: Path, server: S
 
 
 def test_an_unreachable_server_is_an_error_if_it_is_the_only_one(tmp_path: Path) -> None:
-    says = r":9: cannot be reached \(Connection refused\); run the same"
+    says = r":9: cannot be reached \(Connection refused\); check --url, or start the server, and run the same"
     with pytest.raises(ServersUnavailable, match=says):
         make(tmp_path / "run", "http://127.0.0.1:9")
     assert not (tmp_path / "run").exists()

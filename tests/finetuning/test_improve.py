@@ -277,4 +277,4 @@ def test_the_command_shows_what_it_would_do_and_does_it(
     done = run(*words)
     assert json.loads(done.out)["accepted"] == 10
     assert "10 hard rows are the formatting examples, taken in turns" in done.err
-    assert "only the first" not in done.err
+    assert "may not be used" not in done.err
