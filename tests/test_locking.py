@@ -271,7 +271,7 @@ def test_a_run_of_a_lost_node_resumes_after_its_lock_is_silent(
     speed_up(100, monkeypatch.setattr)
     second = run(*command)
     assert second.code == 0
-    assert any(f"is locked by {NODE}; waiting" in line for line in second.lines)
+    assert any(line.startswith("waiting up to") and f"is locked by {NODE}" in line for line in second.lines)
     assert len(train(tmp_path / "run").splitlines()) == 400
     assert not (tmp_path / "run" / LOCK_FILE).exists()
 
