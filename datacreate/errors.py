@@ -21,6 +21,9 @@ class UsageError(DatacreateError):
     exit_code = 2
 
 
+class NoRows(UsageError): ...  # a file without rows
+
+
 class ExampleError(UsageError): ...  # the formatting example cannot be used
 
 

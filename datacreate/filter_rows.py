@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -81,16 +81,19 @@ def filter_rows(
 ) -> dict[str, Any]:
     """Check the rows of a run directory or of a file; returns the counts, as `filter --json` prints them.
 
-    `out` gets the kept rows as they were read, `rejects` one object per dropped row (reason, detail, line, row). Raises
-    UsageError if an output is an input, or there is nothing to balance; InvalidRows, after `rejects` is written, if
+    `out` gets the kept rows as they were read, `rejects` one object per dropped row (reason, detail, line, row); both
+    are JSONL, and an older file is replaced. Raises UsageError if an output is an input or has no name of a JSONL file,
+    or there is nothing to balance; InvalidRows, after `rejects` is written, if
     most rows are not valid; BenchmarkError or CheckpointError for what is not downloaded; EngineError if the verifier
     fails; StorageError if the disk is full; and what `read_rows` raises.
     """
     settings = settings or DatasetFilterSettings()
     names = ("all",) if settings.decontaminate is None else settings.decontaminate
+    outputs = {flag: path for flag, path in (("--out", out), ("--rejects", rejects)) if path}
+    _check_names(outputs)
     rows = read_rows(source, settings)
     own_files = [path for path in map(Path, names) if path.is_file()]
-    _refuse_overwriting((*rows.files, *own_files), {"--out": out, "--rejects": rejects})
+    _refuse_overwriting((*rows.files, *own_files), outputs)
     test_sets = find_test_sets(names, rows.format)
     filter_settings = with_names(settings, test_sets)
     if settings.balance and not rows.format.labels:
@@ -143,7 +146,7 @@ def filter_rows(
     return {
         "source": str(source),
         "format": rows.format.name,
-        "rows": counts.rows,
+        "rows": counts.rows + counts.invalid.total(),
         "invalid": counts.invalid.total(),
         "first_invalid": next(iter(counts.first_invalid.values()), None),
         "filters": reports,
@@ -245,9 +248,8 @@ def _lines(path: Path | None, notify: Notify) -> Iterator[WriteLine]:
         yield lambda _: None
         return
     try:
-        is_device = path.exists() and not path.is_file()
         with (
-            nullcontext(path) if is_device else replaced_by_one(path.resolve(), notify) as part,
+            nullcontext(path) if _is_device(path) else replaced_by_one(path.resolve(), notify) as part,
             part.open("wb") as file,
         ):
             yield lambda line: file.write(line.encode("utf-8") + b"\n")
@@ -260,14 +262,23 @@ def _write_reject(write: WriteLine, reason: Reason, detail: str, number: int, ro
     write(json.dumps(document, ensure_ascii=False))
 
 
-def _refuse_overwriting(inputs: Sequence[Path], outputs: dict[str, Path | None]) -> None:
-    """UsageError if an output (flag -> path) is a folder, an input, or another output."""
-    taken = {path.resolve() for path in inputs}
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def _check_names(outputs: Mapping[str, Path]) -> None:
+    """UsageError if an output (flag -> path) is a folder, or has a name of other files: those are never replaced."""
     for flag, path in outputs.items():
-        if path is None:
-            continue
         if path.is_dir():
             raise UsageError(f"{flag} {path}: that is a folder; give a file")
+        if not _is_device(path) and path.resolve().suffix.lower() not in (".jsonl", ".ndjson"):
+            raise UsageError(f"{flag} {path}: rows are written as JSONL; give a name that ends in .jsonl")
+
+
+def _refuse_overwriting(inputs: Sequence[Path], outputs: Mapping[str, Path]) -> None:
+    """UsageError if an output (flag -> path) is an input, or another output."""
+    taken = {path.resolve() for path in inputs}
+    for flag, path in outputs.items():
         if path.resolve() in taken or any(path.exists() and path.samefile(p) for p in taken if p.exists()):
             raise UsageError(f"{flag} {path}: that would overwrite an input or output; give another file")
         taken.add(path.resolve())

@@ -192,6 +192,8 @@ def test_previewed_examples_can_be_saved_and_used(tmp_path: Path, model: str) ->
     assert saved.read_text() == ended.out
     ended = run(*words)
     assert (ended.code, "it exists" in ended.err) == (2, True)
+    ended = run("preview", *instructed, "--save-examples", tmp_path / "first.csv")
+    assert (ended.code, "give one that ends in .jsonl" in ended.err) == (2, True)
     ended = run("create", "--example", saved, *instructed, "--count", 12, "--run-dir", tmp_path / "run")
     assert ended.code == 0, ended.err
     spec = RunDirectory(tmp_path / "run").read_config().spec

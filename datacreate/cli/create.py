@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.cli.options import (
+    PathType,
     check_new_file,
     command,
     config_option,
     json_option,
     option,
-    path_option,
     settings_options,
 )
 from datacreate.cli.terminal import echo, print_json, print_plan, say
@@ -88,8 +88,9 @@ def _dry_run(config: CreateConfig, as_json: bool) -> None:
 
 @command()
 @option("--count", type=int, default=5, show_default=True, group="output", help="Examples to show.")
-@path_option(
+@option(
     "--save-examples",
+    type=PathType(".jsonl"),
     metavar="FILE.jsonl",
     group="output",
     help="Write the examples to a new file, to edit them and give them to --example.",

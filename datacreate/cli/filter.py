@@ -12,8 +12,18 @@ from datacreate.filter_rows import DatasetFilterSettings
 
 @command()
 @path_argument("source", metavar="RUN|FILE")
-@path_option("--out", group="output", help="Write the kept rows here, unchanged.")
-@path_option("--rejects", group="output", help="Write the dropped rows here, with reasons.")
+@path_option(
+    "--out",
+    group="output",
+    metavar="FILE.jsonl",
+    help="Write the kept rows here, unchanged; an older file is replaced.",
+)
+@path_option(
+    "--rejects",
+    group="output",
+    metavar="FILE.jsonl",
+    help="Write the dropped rows here, with reasons; an older file is replaced.",
+)
 @settings_options(DatasetFilterSettings)
 @json_option("Print the counts as JSON.")
 def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Path | None) -> None:
@@ -52,7 +62,7 @@ def _print(report: dict[str, Any]) -> None:
     if report["balance"]["on"]:
         lines.append(("balance", str(report["balance"]["rejected"]), ""))
     print_columns(lines)
-    total = report["rows"] + report["invalid"]
+    total = report["rows"]
     echo(f"kept {report['kept']} of {total} rows ({report['kept'] / total:.1%})")
     before, after = report["labels"]["before"], report["labels"]["after"]
     if before:

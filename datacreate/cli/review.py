@@ -30,7 +30,7 @@ from datacreate.review.review_rows import FLAGS, Selection
     "--export",
     type=PathType(".csv"),
     metavar="FILE.csv",
-    help="Write the rows for a spreadsheet.",
+    help="Write the rows for a spreadsheet; decisions that were not imported are not overwritten.",
     group="output",
 )
 @path_option("--import", "import_", metavar="FILE.csv", help="Read decisions from that file.", group="input")

@@ -82,7 +82,11 @@ class _SplitOptions(Settings):
     help="jsonl: as train.jsonl; hf: a datasets folder; parquet; csv; chat: conversations; alpaca: instruction, input, "
     "output; preference: prompt, chosen, rejected; reference: train_STRATEGY.jsonl.",
 )
-@path_option("--out", group="output", help="Folder to write to.  [default: RUN/export/LAYOUT]")
+@path_option(
+    "--out",
+    group="output",
+    help="Folder to write to; files of the same names are replaced.  [default: RUN/export/LAYOUT]",
+)
 @settings_options(_SplitOptions)
 @option(
     "--with-attributes",
@@ -103,7 +107,13 @@ def export(run: Path, layout: str, out: Path | None, settings: dict[str, Any], *
 
 @command()
 @path_argument("paths", nargs=-1, metavar="[PATH...]")
-@path_option("--out", group="output", default="report", show_default=True, help="Folder to write or replace.")
+@path_option(
+    "--out",
+    group="output",
+    default="report",
+    show_default=True,
+    help="Folder; the files of an older report are replaced.",
+)
 @json_option("Print the report as JSON instead of Markdown.")
 def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Report all evaluations and creation runs below PATHs (default: runs).

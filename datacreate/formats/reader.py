@@ -21,7 +21,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from datacreate.errors import ExampleError, UsageError
+from datacreate.errors import ExampleError, NoRows, UsageError
 from datacreate.formats.example import (
     JSON_TYPES,
     MAX_NESTING,
@@ -58,7 +58,7 @@ class RawRow:
     """One row. `error` says why it is not a JSON object that train.jsonl can hold; `values` is empty then."""
 
     number: int  # the line where it starts; in Parquet files and folders its position; from 1
-    line: str  # its JSON in one line, unchanged if the file has it so
+    line: str  # its JSON in one line, unchanged if the file has it so; with an error its text
     values: dict[str, Json] = field(default_factory=dict)
     error: str | None = None
 
@@ -79,13 +79,13 @@ class RowFile:
     def read(self, schema: Schema | None = None) -> Iterator[RawRow]:
         """The rows, from the first; `schema` gives the texts of a table their types.
 
-        UsageError, naming the line, if the file cannot be read further or has no rows.
+        UsageError, naming the line, if the file cannot be read further; NoRows if it has none.
         """
         with self._one_line_errors():
             rows = self._rows()
             first = list(islice(rows, 2))
             if not first:
-                raise ValueError(f"no rows; {READABLE}")
+                raise NoRows(f"{self.path}: no rows; {READABLE}")
             if len(first) == 1 and (name := _wrapper(first[0].values)):
                 raise ValueError(f"one object that holds rows; unwrap them with `jq -c '.{name}[]'`")
             for row in chain(first, rows):
@@ -290,9 +290,20 @@ def _objects_in(text: str) -> Iterator[RawRow]:
 
 
 def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]:
-    """The rows of a CSV file: values are texts, an empty cell is null."""
+    """The rows of a CSV file: values are texts, an empty cell is null.
+
+    A row with another number of cells is one with an error. Wrong quotes end the reading: the next row could start
+    anywhere.
+    """
     csv.field_size_limit(_LARGEST)
-    reader = csv.reader((line for _, line in lines), delimiter=delimiter, strict=True)
+    number, text = 1, list[str]()  # where the row starts, and its lines
+
+    def noted() -> Iterator[str]:
+        for _, line in lines:
+            text.append(line)
+            yield line
+
+    reader = csv.reader(noted(), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(filter(None, reader), [])]
         if header == ["sep=", ""]:  # Excel's first line
@@ -300,21 +311,24 @@ def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]
         if "" in header or len(set(header)) < len(header):
             raise ValueError("line 1: a column has no name, or the name of another; name each there")
         number = reader.line_num + 1
+        text.clear()
         for cells in reader:
             if cells and len(cells) != len(header):
-                raise ValueError(
-                    f"line {number}: {len(cells)} cells, but {len(header)} columns in the first line; put cells that "
-                    f"contain {delimiter!r} in quotes"
+                why = (
+                    f"{len(cells)} cells, but {len(header)} columns in the first line (quote cells that contain "
+                    f"{delimiter!r})"
                 )
-            if cells:
+                yield RawRow(number, "".join(text).rstrip("\r\n"), error=why)
+            elif cells:
                 values = {name: cell or None for name, cell in zip(header, cells, strict=True)}
                 yield _row(number, json.dumps(values, ensure_ascii=False))
             number = reader.line_num + 1
+            text.clear()
     except csv.Error as error:
         how = f"{error}; repair the line"
         if "new-line character" in str(error):  # the csv module's advice is for its callers
             how = "its line ends are carriage returns; convert them with `tr '\\r' '\\n'`"
-        raise ValueError(f"line {reader.line_num}: {how}") from None
+        raise ValueError(f"line {number}: {how}") from None
 
 
 def _arrow_rows(batches: Iterable[Any]) -> Iterator[RawRow]:
@@ -359,14 +373,16 @@ def load_examples(path: Path, limit: int | None = None, schema: Schema | None = 
     `schema` as for `RowFile.read`. Raises ExampleError, naming the line.
     """
     try:
-        rows = list(islice(RowFile(path).read(schema), limit or MAX_EXAMPLES + 1))
+        file = RowFile(path)
+        rows = list(islice(file.read(schema), limit or MAX_EXAMPLES + 1))
     except UsageError as error:
         raise ExampleError(str(error)) from None
     examples: list[Example] = []
     for row in rows:
         origin = f"{path}: line {row.number}"
         if row.error:
-            raise ExampleError(f"{origin}: {row.error}; write each example as one JSON object")
+            how = "repair the row" if file.untyped else "write each example as one JSON object"
+            raise ExampleError(f"{origin}: {row.error}; {how}")
         if not row.values:
             raise ExampleError(f"{origin}: the object has no fields; fill in an example")
         examples.append(Example(row.values, origin if len(rows) > 1 else str(path)))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import cast, get_args
 
-from datacreate.errors import UsageError
+from datacreate.errors import NoRows, UsageError
 from datacreate.formats.example import Json
 from datacreate.formats.reader import RowFile
 from datacreate.formats.schema_utils import is_constant
@@ -79,8 +79,14 @@ def probabilities_text(session: ReviewSession, row: ReviewRow) -> str:
 
 
 def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: Path, notify: Notify) -> None:
-    """Write rows as CSV: UTF-8 with a byte order mark, which spreadsheets need. Raises StorageError, RunLocked."""
+    """Write rows as CSV: UTF-8 with a byte order mark, which spreadsheets need.
+
+    Raises UsageError if the file is there, and is no such one or holds decisions that are not in the run;
+    StorageError, RunLocked.
+    """
     names = session.fields
+    if path.is_file():
+        _check_replaceable(session, path)
     with replaced_by_one(path, notify) as part, part.open("x", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
@@ -104,36 +110,52 @@ def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: P
             )
 
 
+def _check_replaceable(session: ReviewSession, path: Path) -> None:
+    try:
+        new = sum(bool(error) or _has_work(session, cells) for _, cells, error in _lines(session, path))
+    except NoRows:  # no row was exported
+        return
+    except UsageError:
+        raise UsageError(
+            f"--export {path}: it exists and is no file of --export of this run; give another file"
+        ) from None
+    if new:
+        raise UsageError(
+            f"--export {path}: it exists, and {new} of its lines have decisions that are not in the run; --import it "
+            "first, or give another file"
+        )
+
+
+def _has_work(session: ReviewSession, cells: Mapping[str, str]) -> bool:
+    """Whether a reviewer filled in what is not in the run."""
+    if not any(
+        cell.strip() for name, cell in cells.items() if name == "decision" or name.startswith("edit:")
+    ):
+        return False
+    try:
+        return _change(_row(session, cells["id"], set()), cells) is not None
+    except ValueError:
+        return True
+
+
 def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_notify) -> int:
     """Make the decisions in a file of `write_spreadsheet`; returns how many are new.
 
     Raises UsageError if one is wrong, after a line for each to `notify`; none is made then.
     """
-    source = RowFile(path)
     changes: dict[int, tuple[int, Change]] = {}  # by row: the line, and what to do
     errors: list[tuple[int, str]] = []
     seen: set[int] = set()
-    needed = ["id", "decision", *(f"field:{name}" for name in session.fields)]
-    for raw in source.read():
-        if not source.untyped:
-            raise UsageError(f"{path}: not a CSV file; give one of --export")
-        if raw.error:
-            errors.append((raw.number, raw.error))
+    for line, cells, error in _lines(session, path):
+        if error:
+            errors.append((line, error))
             continue
-        cells = {
-            name: str(value or "").replace("\r\n", "\n").removeprefix("'")
-            for name, value in raw.values.items()
-        }
-        if missing := [name for name in needed if name not in cells]:
-            raise UsageError(
-                f"{path}: no column {missing[0]!r}; give a file of --export with all its columns"
-            )
         try:
             row = _row(session, cells["id"], seen)
             if change := _change(row, cells):
-                changes[row.number] = raw.number, change
-        except ValueError as error:
-            errors.append((raw.number, str(error)))
+                changes[row.number] = line, change
+        except ValueError as wrong:
+            errors.append((line, str(wrong)))
     decisions = session.prepare([change for _, change in changes.values()])
     made: list[Decision] = []
     for (line, _), found in zip(changes.values(), decisions, strict=True):
@@ -150,6 +172,25 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
     if made:
         session.commit(made)
     return len(made)
+
+
+def _lines(session: ReviewSession, path: Path) -> Iterator[tuple[int, dict[str, str], str | None]]:
+    """Line number, cells and error of each line. Raises UsageError if the file is no export of the run."""
+    source = RowFile(path)
+    needed = ["id", "decision", *(f"field:{name}" for name in session.fields)]
+    for raw in source.read():
+        if not source.untyped:
+            raise UsageError(f"{path}: not a CSV file; give one of --export")
+        cells = {
+            name: str(value or "").replace("\r\n", "\n").removeprefix("'")
+            for name, value in raw.values.items()
+        }
+        missing = [name for name in needed if name not in cells]
+        if missing and not raw.error:
+            raise UsageError(
+                f"{path}: no column {missing[0]!r}; give a file of --export with all its columns"
+            )
+        yield raw.number, cells, raw.error
 
 
 def _row(session: ReviewSession, id: str, seen: set[int]) -> ReviewRow:

@@ -63,6 +63,12 @@ def export(
             if numbers is None or number in numbers:
                 yield values
 
+    if (
+        target
+        and not target.is_dir()
+        and target.suffix.lower() in {Path(name).suffix for name in _FILES.values()}
+    ):
+        raise UsageError(f"--out {target}: export writes into a folder; give the name of one, not of a file")
     is_own = target is None
     target = run.path / "export" / layout if target is None else target.resolve()
     if is_own:

@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class InvalidRow:
-    """A row that is no JSON object (reason `invalid_json`; `values` is its text) or not valid in the format."""
+    """A row that cannot be read (reason `invalid_json`; `values` is its text) or is not valid in the format."""
 
     number: int
     values: Json

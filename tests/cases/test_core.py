@@ -280,7 +280,7 @@ def test_filter_reads_extractive_answers(tmp_path: Path) -> None:
         rows[2] | {"question": "Why?", "answers": {"text": ["the Giant Mountains"], "answer_start": [4]}}
     ]
     report = filter_rows(rows_file(tmp_path, rows), DatasetFilterSettings(near=None))
-    assert (report["rows"], report["invalid"], report["kept"]) == (3, 1, 3)
+    assert (report["rows"], report["invalid"], report["kept"]) == (4, 1, 3)
 
 
 def test_train_reads_all_inputs_but_constant_ones(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_layouts_are_read_with_the_fields_of_their_origin(tmp_path: Path, model:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     report = filter_rows(path, DatasetFilterSettings(near=None), out=tmp_path / "kept.jsonl")
-    assert (report["format"], report["rows"], report["invalid"], report["kept"]) == ("preference", 5, 1, 5)
+    assert (report["format"], report["rows"], report["invalid"], report["kept"]) == ("preference", 6, 1, 5)
 
 
 def test_chat_rows_differ_by_what_the_assistant_answers_to(tmp_path: Path, model: str) -> None:

@@ -135,10 +135,10 @@ def test_labels_and_ranges_can_be_given(tmp_path: Path) -> None:
     file = write(tmp_path / "rows.jsonl", [*rows, {**rows[0], "stars": 9}])
     assert "has no fixed labels" in error_of(file, "--balance")
     report = filtered(file, "--range", "stars=1..5", "--balance")
-    assert (report["rows"], report["first_invalid"]) == (10, "line 11: stars: maximum 5")
+    assert (report["rows"], report["first_invalid"]) == (11, "line 11: stars: maximum 5")
     assert report["labels"]["after"] == {str(stars): 2 for stars in range(1, 6)}
     report = filtered(file, "--labels", "stars=1,2,3,4,5")
-    assert (report["rows"], report["invalid"]) == (10, 1)
+    assert (report["rows"], report["invalid"]) == (11, 1)
 
 
 def test_a_run_is_read_from_its_log(tmp_path: Path, model: str) -> None:
@@ -160,7 +160,7 @@ def test_invalid_lines_are_counted_and_written_to_the_rejects(tmp_path: Path) ->
     file.write_text("\n".join(lines))
     out, rejects = tmp_path / "out.jsonl", tmp_path / "rejects.jsonl"
     report = filtered(file, "--out", out, "--rejects", rejects)
-    assert (report["rows"], report["invalid"], report["kept"]) == (4, 4, 4)
+    assert (report["rows"], report["invalid"], report["kept"]) == (8, 4, 4)
     assert report["first_invalid"].startswith("line 3: not JSON at column 2")
     assert read(out) == good
     assert [(one["line"], one["reason"]) for one in read(rejects)] == [
@@ -173,6 +173,29 @@ def test_invalid_lines_are_counted_and_written_to_the_rejects(tmp_path: Path) ->
     message = "4 of 7 rows are not valid in the format yes_no_closed_book, 1 of them like line 3: not JSON"
     assert message in error_of(file, "--out", out)
     assert read(out) == good
+
+
+def test_rows_of_a_table_with_another_number_of_cells_are_invalid(tmp_path: Path) -> None:
+    file, out, rejects = tmp_path / "rows.csv", tmp_path / "out.jsonl", tmp_path / "rejects.jsonl"
+    good = ["one red apple,a", "two green pears,b", '"a, b and c",a', "the last of them,b"]
+    more = '"a text\nof two lines",a,"b"'
+    file.write_text("\n".join(["text,label", *good[:2], more, "", "no label", *good[2:], ""]))
+    report = filtered(file, "--out", out, "--rejects", rejects)
+    assert (report["rows"], report["invalid"], report["kept"]) == (6, 2, 4)
+    assert [row["text"] for row in read(out)][2:] == ["a, b and c", "the last of them"]
+    first, second = read(rejects)
+    why = "3 cells, but 2 columns in the first line (quote cells that contain ',')"
+    assert first == {"reason": "invalid_json", "detail": why, "line": 4, "row": more}
+    assert (second["line"], second["row"]) == (7, "no label")
+    assert report["first_invalid"] == f"line 4: {why}"
+    file.write_text("\n".join(["text,label", more, *good[:1]]))
+    ended = run("preview", "--example", file)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{file}: line 2: {why}; repair the row" in ended.failure
+    file.write_text(
+        "\n".join(["text,label", *good, '"open,a', *good])
+    )  # nobody knows where the next row starts
+    assert f"{file}: line 6: ',' expected after '\"'; repair the line" in error_of(file)
 
 
 def test_terminal_escapes_in_field_names_are_not_printed(tmp_path: Path) -> None:
@@ -243,7 +266,8 @@ def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     for out in (file, tmp_path / "." / "rows.jsonl", link):
         assert "would overwrite an input" in error_of(file, "--out", out)
         assert "would overwrite an input" in error_of(file, "--rejects", out)
-    assert "give another file" in error_of(file, "--out", tmp_path / "o", "--rejects", tmp_path / "o")
+    twice = tmp_path / "o.jsonl"
+    assert "give another file" in error_of(file, "--out", twice, "--rejects", twice)
     assert "that is a folder" in error_of(file, "--out", tmp_path)
     out = write(tmp_path / "out.jsonl", [COMMONSENSE])
     one_label = write(tmp_path / "true.jsonl", [claim("All are true here")])
@@ -257,6 +281,21 @@ def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
         assert (failed.code, failed.out) == (2, "")
         assert f"{impossible}: cannot be written (" in failed.err
         assert ".part" not in failed.err
+
+
+@pytest.mark.parametrize("name", ["a.csv", "A.TSV", "a.json", "a.parquet", "a.jsonl.gz", "notes.md", "a"])
+@pytest.mark.parametrize("flag", ["--out", "--rejects"])
+def test_only_files_with_the_name_of_json_lines_are_written(tmp_path: Path, name: str, flag: str) -> None:
+    path = tmp_path / name
+    says = f"{flag} {path}: rows are written as JSONL; give a name that ends in .jsonl"
+    assert says in error_of(tmp_path / "before anything is read.jsonl", flag, path)
+    path.write_text("precious")
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(path)
+    file = write(tmp_path / "rows.jsonl", different(3))
+    for out in (path, link):
+        assert "rows are written as JSONL" in error_of(file, flag, out)
+    assert path.read_text() == "precious"
 
 
 def test_links_and_devices_stay_what_they_are(tmp_path: Path) -> None:

@@ -133,13 +133,54 @@ def test_a_file_that_is_no_export_is_one_line(run: Path, tmp_path: Path) -> None
         ("a.csv", "id,decision\n1,accept\n", needed),
         ("a.jsonl", '{"id": 1}\n', "not a CSV file; give one of --export"),
         ("a.csv", "", "no rows"),
-        ("a.csv", "id,decision\n1\n", "line 2: 1 cells, but 2 columns"),
     ):
         (tmp_path / name).write_text(content)
         ended = command(run, "--import", tmp_path / name)
         assert (ended.code, len(ended.lines)) == (2, 1)
         assert message in ended.failure
     assert "no such file" in command(run, "--import", tmp_path / "none.csv").failure
+
+
+def test_a_line_with_another_number_of_cells_is_named(run: Path) -> None:
+    text = text_of(exported(run)[:2])
+    (run.parent / "filled.csv").write_text(text + "3,accept\r\n")
+    ended = command(run, "--import", run.parent / "filled.csv")
+    assert (ended.code, "nothing was imported; 1 line(s)" in ended.failure) == (2, True)
+    assert "line 4: 2 cells, but 12 columns in the first line" in ended.lines[0]
+
+
+def test_decisions_that_were_not_imported_are_not_overwritten(run: Path) -> None:
+    path = run.parent / "rows.csv"
+    exported(run, "--flag", "disagreement")  # no row: a header only
+    rows = exported(run)
+    exported(run)
+    fills: tuple[dict[str, str], ...] = (
+        {"decision": "accept"},
+        {"decision": "reject", "reason": "no"},
+        {"decision": "perhaps"},
+        {"edit:premise": "A new text."},
+        {"id": "31", "decision": "accept"},
+    )
+    for cells in fills:
+        path.write_text(text_of([rows[0] | cells, *rows[1:]]))
+        before = path.read_bytes()
+        ended = command(run, "--export", path)
+        says = f"--export {path}: it exists, and 1 of its lines have decisions that are not in the run; --import it"
+        assert (ended.code, says in ended.failure, path.read_bytes()) == (2, True, before)
+    edited = [rows[0] | {"decision": "edit", "edit:premise": "A new text."}, rows[1] | {"decision": "accept"}]
+    path.write_text(text_of([*edited, *rows[2:]]))
+    assert command(run, "--import", path).code == 0
+    assert [row["decision"] for row in exported(run)[:3]] == ["edit", "accept", ""]
+    exported(run)
+
+
+def test_another_file_is_not_overwritten(run: Path) -> None:
+    path = run.parent / "rows.csv"
+    for content in ("name,price\nnut,3\n", '{"id": 1}\n{"id": 2}\n', "PK\x03\x04\0"):
+        path.write_text(content)
+        ended = command(run, "--export", path)
+        assert (ended.code, path.read_text()) == (2, content)
+        assert f"--export {path}: it exists and is no file of --export of this run" in ended.failure
 
 
 def test_labels_can_be_exchanged_in_one_import(run: Path) -> None:

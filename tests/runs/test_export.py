@@ -281,3 +281,11 @@ def test_a_wrong_split_writes_nothing(
     with pytest.raises(UsageError, match=message):
         export(RunDirectory(tmp_path), "jsonl", split=split)
     assert not (tmp_path / "export").exists()
+
+
+def test_a_new_folder_is_not_named_like_a_file(tmp_path: Path, run: RunDirectory) -> None:
+    path = tmp_path / "rows.csv"
+    with pytest.raises(UsageError, match=r"--out .*rows.csv: export writes into a folder"):
+        export(run, "csv", path)
+    path.mkdir()
+    assert export(run, "csv", path) == [path / "train.csv"]
