@@ -91,8 +91,9 @@ def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
     """
     source = read_file(path, options)
     if task.head == "sequence_classification" and not (source.format.roles.answer or options.format):
-        labels = {_field_with(task.names, source): ",".join(task.names)}
-        source = read_file(path, options.model_copy(update={"labels": labels}))
+        field = _field_with(task.names, source)
+        label = (*options.label, *(f"{field}={name}" for name in task.names))
+        source = read_file(path, options.model_copy(update={"label": label}))
     has_labels = source.format.roles.answer and source.format.head != "multiple_choice"
     if task.head == "multiple_choice" or not has_labels:  # labels may be fewer, or in another order
         task.check_same(task_of(source.format, source.rows, source.name), "the model", source.name)
