@@ -7,10 +7,10 @@ from typing import Any
 from datacreate.engines.factory import choose
 from datacreate.errors import DatacreateError
 from datacreate.filters.registry import FILTERS
-from datacreate.finetuning.records import TRAINING, TrainingDirectory, read_training
+from datacreate.finetuning.records import TrainingDirectory
 from datacreate.finetuning.train import TrainConfig, prepare
 from datacreate.formats.validate import shorten
-from datacreate.hardware import visible_gpus
+from datacreate.hardware import check_build, visible_gpus
 from datacreate.improve import ImproveConfig, read_round
 from datacreate.messages import Notify, no_notify
 from datacreate.plan import make_plan, read_inputs
@@ -94,15 +94,17 @@ def describe_round(config: ImproveConfig) -> dict[str, Any]:
 
 def describe_training(config: TrainConfig) -> dict[str, Any]:
     """What `train` would do, as JSON has it. Raises the errors that `train` raises before it trains."""
-    prepared, directory = prepare(config), TrainingDirectory(config.out)
+    notes: list[str] = []
+    check_build(notes.append)
+    prepared, directory = prepare(config, notes.append), TrainingDirectory(config.out)
     training = prepared.training
-    if (config.out / TRAINING).is_file():
-        read_training(config.out).check_same(training, config.out)
+    directory.check(training)
     left = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
     return {
         "out": str(config.out),
         "condition": training.condition.name,
-        "benchmark": training.condition.benchmark,
+        "benchmark": training.condition.benchmark or "none",
+        "notes": notes,
         "task": training.task.description,
         "encoder": str(prepared.encoder),
         "recipe": training.recipe.description,

@@ -78,10 +78,10 @@ class RunLocked(RunError): ...  # another process is writing it
 class LogDamaged(RunError): ...  # its log is damaged before the last line
 
 
-class InvalidRows(DatacreateError): ...  # most rows of a file are not valid
+class InvalidRows(UsageError): ...  # most rows of a file are not valid
 
 
-class TrainingError(DatacreateError): ...  # an encoder cannot be trained or measured on these rows
+class TrainingError(DatacreateError): ...  # a model or an encoder cannot be used, or a training failed
 
 
 class NoProgress(DatacreateError): ...  # many requests in a row gave no accepted example
@@ -96,7 +96,7 @@ class StorageError(DatacreateError):
 class UnwritablePath(StorageError):
     """Nothing can be written there; another path is needed."""
 
-    exit_code = 1
+    exit_code = 2
 
 
 class Stopped(DatacreateError):

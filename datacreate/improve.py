@@ -20,7 +20,7 @@ from pydantic import Field
 
 from datacreate.benchmarks import find_benchmark, split_sha256
 from datacreate.checkpoints import resolve
-from datacreate.errors import BenchmarkError, RunError, RunMismatch, TrainingError, UsageError
+from datacreate.errors import BenchmarkError, RunMismatch, TrainingError, UsageError
 from datacreate.files import replace_file
 from datacreate.finetuning.encoder import OnNamedStep
 from datacreate.finetuning.evaluate import held_out_probabilities
@@ -72,7 +72,11 @@ class ImproveConfig(Settings):
         metavar="DIR",
         shown_default="RUN-improved, of the last RUN",
     )
-    encoder: str = setting("Students start from it: preset or checkpoint folder.", "training", default=...)
+    encoder: str = setting(
+        "Preset or checkpoint folder that students start from, such as all-minilm-l6-v2: the one that you will train.",
+        "training",
+        default=...,
+    )
     epochs: int = setting("Passes over the rows for a student.", "training", default=10, gt=0)
     dev: Path | None = setting(
         "File with human rows: one student is trained on all rows of RUN, and the rows of this file that it gets "
@@ -292,12 +296,14 @@ class Round:
 
 def read_round(config: ImproveConfig) -> Round:
     """Read the rows, and find the encoder. Raises what `read_source`, `training_set` and `resolve` raise, and
-    TrainingError if there are too few rows, RunError if the directory of the new run holds another one.
+    TrainingError if there are too few rows, UsageError if the directory of the new run holds another one.
     """
     directory = config.directory
     directory.check()
     if directory.exists and not directory.parents_path.is_file():
-        raise RunError(f"{directory.path} holds a run that `improve` did not make; choose another --run-dir")
+        raise UsageError(
+            f"{directory.path} holds a run that `improve` did not make; choose another --run-dir"
+        )
     check_distinct(f"{run}{os.sep}" for run in config.runs)
     sources = []
     notes: tuple[str, ...] = ()
@@ -333,9 +339,9 @@ def read_round(config: ImproveConfig) -> Round:
         known = {texts[i] for i in trained}
         judged = [i for i, text in enumerate(texts) if human[i] and text not in known]
         if repeated := sum(human) - len(judged):
-            notes = (f"{config.dev}: {repeated} rows are left out: the student is trained on them",)
+            notes = (f"{config.dev}: rows left out, since the student is trained on them: {repeated}",)
         if not judged:
-            raise TrainingError(f"{config.dev}: the student is trained on all of these rows; give other rows")
+            raise UsageError(f"{config.dev}: the student is trained on all of these rows; give other rows")
         splits = [(trained, judged)]
     else:
         splits = cross_fitting_splits(rows.questions, rows.groups, rows.task, FOLDS)
@@ -363,6 +369,7 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
             if not directory.parents_path.is_file():
                 for note in this.notes:
                     progress.notify(note)
+                progress.notify(f"loading {this.training.encoder}")
                 chosen, scores = this.choose(this.judge(trials, report))
                 share = scores["accuracy" if scores["balanced_accuracy"] is None else "balanced_accuracy"]
                 doubtful = "" if config.dev else f"; {scores['doubtful']} more are probably mislabeled"
@@ -384,6 +391,7 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
             shutil.rmtree(trials, ignore_errors=True)
     except RunMismatch as error:
         raise RunMismatch(str(error).replace("--out", "--run-dir")) from None
-    found = f"{len(this.parents)} hard rows are the formatting examples, taken in turns"
+    rows = "1 hard row is" if len(this.parents) == 1 else f"{len(this.parents)} hard rows are"
+    found = f"{rows} the formatting examples, taken in turns"
     progress.notify(f"{directory.parents_path}: {found}")
     return config.creation(this.parents)

@@ -160,7 +160,7 @@ class FolderLock:
 
     def _is_silent(self, record: dict[str, Any], beat: int) -> bool:
         """Whether a foreign record gets no heartbeat; False if it changes. BlockingIOError if it gets one."""
-        self._notify(f"{self._name} is locked by {record['name']}; waiting up to a minute for its heartbeat")
+        self._notify(f"waiting up to a minute for a heartbeat: {self._name} is locked by {record['name']}")
         requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
         ends_soon = requeued and record.get("job") == slurm_job()  # our last start, on a node that SLURM lost
         for _ in range(SILENCE_SECONDS):

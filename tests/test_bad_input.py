@@ -132,7 +132,8 @@ def test_a_run_directory_that_cannot_be_used_stays_as_it_is(
         (tmp_path / "run", ["--count", 4], "which cannot be reduced to 4"),
     ]:
         count = [] if "--count" in options else ["--count", 5]
-        assert says in one_line(run(*create, "--run-dir", run_dir, *count, *options), 1)
+        code = 1 if options else 2
+        assert says in one_line(run(*create, "--run-dir", run_dir, *count, *options), code)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["mine", "run"]
     assert [file.name for file in path.parent.iterdir()] == ["example.json"]
 
@@ -201,7 +202,7 @@ def test_export_to_an_unwritable_path_is_one_line(tmp_path: Path, model: str, la
     make(tmp_path / "run", model, count=4)
     (tmp_path / "file").write_text("x")
     ended = run("export", tmp_path / "run", "--layout", layout, "--out", tmp_path / "file" / "deep")
-    line = one_line(ended, 1)
+    line = one_line(ended, 2)
     assert str(tmp_path / "file" / "deep") in line
     assert ".part" not in line
     assert (tmp_path / "file").read_text() == "x"
@@ -212,7 +213,7 @@ def test_export_hf_keeps_other_files(tmp_path: Path, model: str) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     ended = run("export", tmp_path / "run", "--layout", "hf", "--out", tmp_path / "mine")
-    assert "has other files and no data set" in one_line(ended, 1)
+    assert "has other files and no data set" in one_line(ended, 2)
     assert [path.name for path in tmp_path.glob("mine*")] == ["mine"]
     assert (tmp_path / "mine" / "thesis.tex").exists()
 

@@ -198,7 +198,7 @@ def test_folders_that_are_links_are_refused(command: Command, tmp_path: Path, in
         ["export", run, "--layout", "chat"],
     ):
         ended = typed(*map(str, words))
-        assert (ended.code, "a symbolic link is there" in ended.failure) == (1, True)
+        assert (ended.code, "a symbolic link is there" in ended.failure) == (2, True)
     assert result(tmp_path) == before
 
 

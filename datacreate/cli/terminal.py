@@ -6,6 +6,7 @@ Progress goes to stderr: a live line on a terminal, otherwise a plain line at le
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ HEARTBEAT_SECONDS = 9.0
 
 _LIVE_SECONDS = 0.5  # between two updates of the line on a terminal
 _MAX_REASONS = 4
+_ACTIVITY = re.compile("[a-z]+ing ")  # see `Notify`
 
 
 def echo(text: str = "", **style: Any) -> None:
@@ -79,8 +81,12 @@ def print_columns(lines: Sequence[Sequence[str]]) -> None:
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
-    """Print what `--dry-run` found, a line for each entry."""
-    print_columns([(name.replace("_", " "), _plan_text(value)) for name, value in plan.items()])
+    """Print what `--dry-run` found, a line for each entry and each note."""
+    lines: list[tuple[str, str]] = []
+    for name, value in plan.items():
+        texts = value if name == "notes" and value else [_plan_text(value)]
+        lines += [("" if at else name.replace("_", " "), text) for at, text in enumerate(texts)]
+    print_columns(lines)
 
 
 def _plan_text(value: Any) -> str:
@@ -171,9 +177,9 @@ class _Reporter:
         self._timer.join()
 
     def notify(self, text: str) -> None:
-        """Print a line once. Before anything is counted it also names the phase."""
+        """Print a line once. An activity is also the phase, shown with its seconds until something is counted."""
         with self._lock:
-            if not self._counting:
+            if not self._counting and _ACTIVITY.match(text):
                 self._begin(text)
             self._print(text)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.benchmarks import find_benchmark, has_split, load_registry, read_split, split_sha256
-from datacreate.errors import TrainingError
+from datacreate.errors import TrainingError, UsageError
 from datacreate.files import refuse_links, replace_files
 from datacreate.finetuning.encoder import (
     Encoded,
@@ -38,6 +38,8 @@ from datacreate.finetuning.records import (
 from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.training_rows import (
     Question,
+    Source,
+    name_index,
     question_of,
     read_file,
     sha256_of,
@@ -83,18 +85,41 @@ def read_test_set(name: str, split: str = "test") -> TestSet:
 
 
 def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
-    """A file as questions of a model's task; TrainingError if no row has one of its answers."""
+    """A file as questions of a model's task; UsageError if no row has one of its answers.
+
+    Where neither the file nor `options` say what the label is, it is the field that has the model's labels.
+    """
     source = read_file(path, options)
+    if task.head == "sequence_classification" and not (source.format.roles.answer or options.format):
+        field = _field_with(task.names, source)
+        label = (*options.label, *(f"{field}={name}" for name in task.names))
+        source = read_file(path, options.model_copy(update={"label": label}))
     has_labels = source.format.roles.answer and source.format.head != "multiple_choice"
     if task.head == "multiple_choice" or not has_labels:  # labels may be fewer, or in another order
         task.check_same(task_of(source.format, source.rows, source.name), "the model", source.name)
     test = _test_set(path.name, "test", "", task, source.format, source.rows)
     if all(question.answer is None for question in test.usable):
-        raise TrainingError(f"{path}: no row fits a model of {task.description}; give rows with its answers")
+        raise UsageError(f"{path}: no row fits a model of {task.description}; give rows with its answers")
     texts = (
         [q.text, q.passage, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions
     )
     return replace(test, sha256=sha256_of(texts))
+
+
+def _field_with(labels: Sequence[str], source: Source) -> str:
+    """The one field of all rows that has these labels. UsageError if there is none, or several."""
+    found = [
+        name
+        for name in source.rows[0]
+        if all(name_index(str(row.get(name)), labels) is not None for row in source.rows)
+    ]
+    if len(found) != 1:
+        fields = f"the fields {', '.join(found)} have" if found else "no field has only"
+        option = f"--labels FIELD={','.join(labels)}"
+        raise UsageError(
+            f"{source.name}: {fields} the labels of the model; name the one of the answer: {option}"
+        )
+    return found[0]
 
 
 def _test_set(
@@ -111,7 +136,7 @@ def benchmarks_for(model: Model, requested: Sequence[str], split: str = "test") 
     """The benchmarks to test a model on: those requested; with `all` every imported one with its head.
 
     By default the benchmark that its rows are for, and the out-of-distribution ones of that. Raises
-    TrainingError if there is none, BenchmarkError for an unknown name.
+    UsageError or TrainingError if there is none, BenchmarkError for an unknown name.
     """
     if "all" in requested:
         imported = [name for name, benchmark in load_registry().items() if has_split(benchmark, split)]
@@ -126,7 +151,9 @@ def benchmarks_for(model: Model, requested: Sequence[str], split: str = "test") 
         return list(dict.fromkeys(find_benchmark(name).name for name in requested))
     benchmark = model.training.condition.benchmark
     if benchmark is None:
-        raise TrainingError("the model was trained on rows without a benchmark; name --benchmark or --test")
+        raise UsageError(
+            "the model was trained on rows of no benchmark; give --test FILE or --benchmark NAME"
+        )
     return [benchmark, *find_benchmark(benchmark).out_of_distribution]
 
 
@@ -141,8 +168,8 @@ def evaluate(
 ) -> list[Evaluation]:
     """Evaluate the model in `folder` on benchmarks and on files, which `options` say how to read.
 
-    Existing evaluations on the same rows are read, not repeated. Raises TrainingError for a damaged model or a
-    test set that needs another head; Stopped after SIGINT or SIGTERM: finished evaluations are kept.
+    Existing evaluations on the same rows are read, not repeated. Raises TrainingError for a damaged model, UsageError
+    for a test set that needs another head; Stopped after SIGINT or SIGTERM: finished evaluations are kept.
     """
     model, shown = read_model(folder), progress or SilentProgress()
     training = model.training
@@ -163,8 +190,9 @@ def evaluate(
     def measure(test: TestSet) -> Measured:
         show_context = training.recipe.show_context
         with quiet():
+            rows = f"{len(test.labels)} row{'s' * (len(test.labels) != 1)}"
+            shown.notify(f"evaluating {folder} on {rows} of {test.name} ({test.split})")
             network, tokenizer = load()
-            shown.notify(f"{folder}: {len(test.labels)} rows of {test.name} ({test.split})")
             encoded = encode(test.usable, task, tokenizer, model.max_length, show_context=show_context)
             predicted = probabilities(network, encoded.dataset, collator(task, tokenizer))
         return predicted.tolist(), encoded.truncated

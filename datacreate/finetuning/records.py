@@ -136,10 +136,10 @@ class Task(Record):
         return f"the labels {', '.join(self.names)}"
 
     def check_same(self, other: Task, this: str, that: str) -> None:
-        """Raise TrainingError unless `other` needs the same head; `this` and `that` name the two."""
+        """Raise UsageError unless `other` needs the same head; `this` and `that` name the two."""
         if self != other:
             different = f"{this} has {self.description}, {that} has {other.description}"
-            raise TrainingError(f"{different}; use data with the same head")
+            raise UsageError(f"{different}; give rows with the same labels or number of options")
 
 
 class Training(Record):
@@ -202,26 +202,34 @@ class TrainingDirectory:
         folders = [path for path in self.path.glob("seed-*") if (path / MODEL).is_file()]
         return sorted(folders, key=lambda path: int(path.name.removeprefix("seed-")))
 
+    def check(self, training: Training) -> None:
+        """Raise UsageError if the folder holds other files, RunMismatch if another training, UnwritablePath if a file
+        is there.
+        """
+        try:
+            files = {path.name for path in self.path.iterdir() if not path.match(TEMPORARY)} - {LOCK_FILE}
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise storage_error(self.path, error) from None
+        if files and TRAINING not in files:
+            raise UsageError(f"{self.path} holds other files, no training; choose an empty or new --out")
+        if (self.path / TRAINING).is_file():
+            read_training(self.path).check_same(training, self.path)
+
     @contextmanager
     def locked(self, training: Training, notify: Notify = no_notify) -> Iterator[FolderLock]:
         """Lock the folder for writing; create it if needed.
 
-        Raises RunLocked if another process writes there, RunMismatch if it holds another training,
-        TrainingError if it holds other files, StorageError.
+        Raises RunLocked if another process writes there, StorageError, and what `check` raises.
         """
-        try:
-            files = {path.name for path in self.path.iterdir() if not path.match(TEMPORARY)} - {LOCK_FILE}
-        except OSError:
-            files = set()
-        if files and TRAINING not in files:
-            raise TrainingError(f"{self.path} holds other files, no training; choose an empty or new --out")
+        self.check(training)
         with locked(self.path, notify) as lock:
             trials = self.path / TRIALS
             refuse_links(trials, *trials.rglob("*"))
             remove_temporary(*trials.glob("*/model"), *trials.glob("*/checkpoint-*"))
-            if (self.path / TRAINING).is_file():
-                read_training(self.path).check_same(training, self.path)
-            else:
+            self.check(training)  # another process may have been faster
+            if not (self.path / TRAINING).is_file():
                 replace_file(self.path / TRAINING, training.model_dump_json(indent=2) + "\n")
             try:
                 yield lock

@@ -122,7 +122,7 @@ class Prepared:
         """Encoder, rows, steps and selection in one line."""
         training, selection = self.training, len(self.selection_rows)
         chosen = f"{selection} ({training.selection})" if selection else "no"
-        rows = f"{len(self.rows)} rows to train on, {chosen} selection rows"
+        rows = f"{len(self.rows)} row{'s' * (len(self.rows) != 1)} to train on, {chosen} selection rows"
         return f"{training.encoder}, {training.task.description}: {rows}, {training.recipe.steps(len(self.rows))} steps"
 
 
@@ -156,11 +156,12 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
         notify(f"warning: {only}; a model learns little from fewer than {FEW_ROWS}")
     if recipe.soft_labels and hard == total:
         names = ", ".join(config.sources)
-        raise TrainingError(
-            f"{names}: no row was verified; add a verified run (--recipe best, or --verifier), or drop --soft-labels"
+        raise UsageError(
+            f"{names}: no row was verified, so there are no soft labels; add a run that was made with --recipe best "
+            "or --verifier, or remove --soft-labels"
         )
     if recipe.soft_labels and hard:
-        notify(f"{hard} of {total} rows have no verifier probabilities; their hard label is used")
+        notify(f"rows that were not verified: {hard} of {total}; they are trained on their label alone")
     encoder = resolve(config.encoder, "encoder")
     recipe = recipe.for_encoder(json.loads((encoder.path / "config.json").read_text(encoding="utf-8")))
     trained, choosing, selection, selection_digest = _select(config, rows)
@@ -186,12 +187,13 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
 def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Model]:
     """Train a model for every seed of `config`; finished trials are kept, an interrupted one starts again.
 
-    Raises a DatacreateError: TrainingError for unusable rows or encoders, RunMismatch if the folder holds
+    Raises a DatacreateError: UsageError for unusable rows, TrainingError for encoders, RunMismatch if the folder holds
     another training; Stopped after SIGINT or SIGTERM, LockLost if another process has taken the folder
     over: after these two the same call resumes.
     """
     progress = progress or SilentProgress()
     check_build(progress.notify)
+    progress.notify("reading the rows and the encoder")
     prepared = prepare(config, progress.notify)
     training, directory = prepared.training, TrainingDirectory(config.out)
     with caught_signals(), directory.locked(training, progress.notify) as lock:
@@ -202,6 +204,7 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Mod
 
         if missing := [seed for seed in config.seeds if not directory.model(seed).is_dir()]:
             progress.notify(prepared.summary)
+            progress.notify(f"loading {training.encoder}")
             inputs = encode_inputs(prepared, config.device_batch_size)
             for trial, best in _best_models(inputs, missing, config.nproc, directory, report):
                 lock.check()

@@ -85,8 +85,8 @@ def read_source(
 ) -> Source:
     """A benchmark by name, else a run directory (with its `verifier_probabilities`, if requested), else a file.
 
-    `options` say how to read a file. Raises BenchmarkError, RunError or TrainingError if it is missing, unfinished,
-    empty or malformed.
+    `options` say how to read a file. Raises UsageError, BenchmarkError, RunError or TrainingError if it is missing,
+    unfinished, empty or malformed.
     """
     path = Path(name_or_path)
     if name_or_path in load_registry():
@@ -135,14 +135,14 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
 
 
 def read_file(path: Path, options: FormatOptions) -> Source:
-    """All rows of a file, or of a run; TrainingError if one is not JSON, and what `read_rows` raises."""
+    """All rows of a file, or of a run; UsageError if one is not JSON, and what `read_rows` raises."""
     read = read_rows(path, options)
     rows: list[dict[str, Json]] = []
     first_of_kind: dict[tuple[Reason, str], str] = {}
     invalid: dict[int, str] = {}
     for index, row in enumerate(read.read()):
         if isinstance(row, InvalidRow) and row.reason is Reason.INVALID_JSON:
-            raise TrainingError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
+            raise UsageError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
         if isinstance(row, InvalidRow):  # a model may still be tested on it
             invalid[index] = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")
         rows.append(json.loads(row.line) if isinstance(row, Row) else row.values)
@@ -150,7 +150,7 @@ def read_file(path: Path, options: FormatOptions) -> Source:
 
 
 def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str) -> Task:
-    """The task of rows of a format. Raises TrainingError if no classification head fits.
+    """The task of rows of a format. Raises UsageError if no classification head fits.
 
     A format without fixed labels gets the labels that occur in the rows, if there are few.
     """
@@ -158,34 +158,34 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
         sizes = Counter(len(o) for o in _values(rows, format.roles.options) if isinstance(o, list))
         options = sizes.most_common(1)[0][0] if sizes else 0  # a row with another number is malformed
         if options < 2:
-            raise TrainingError(f"{source}: no row with two or more options; give each row a list of them")
+            raise UsageError(f"{source}: no row with two or more options; give each row a list of them")
         return Task(head="multiple_choice", names=tuple(map(str, range(options))))
     labels = [str(label) for label in format.labels or ()]
     if len(labels) >= 2:
         return Task(head="sequence_classification", names=tuple(labels))
     path, roles = format.roles.answer, format.roles
     if roles.turns or roles.tags or roles.rejected or Rule.ANSWER_IN_CONTEXT in format.rules:
-        raise TrainingError(
+        raise UsageError(
             f"{source}: no encoder is trained on rows of the format {format.name}; export them for another program"
         )
     if path is None:
-        raise TrainingError(
+        raise UsageError(
             f"{source}: no field is recognized as the label; name it and its values with --labels FIELD=a,b,c"
         )
     if any(isinstance(value, list) for value in _values(rows, path)):
-        raise TrainingError(
+        raise UsageError(
             f"{source}: the field {dotted(path)} is a list, and an encoder learns one label for each row; "
-            "no head has several, so write one label into each row"
+            "write one label into each row"
         )
     labels = sorted({str(label) for label in _values(rows, path)})
     if few_labels(len(labels), len(rows)):
         return Task(head="sequence_classification", names=tuple(labels))
     if len(labels) < 2:
-        raise TrainingError(
+        raise UsageError(
             f"{source}: the field {dotted(path)} has {len(labels)} different values; training needs two labels or more"
         )
     shown = ",".join(labels) if len(labels) <= 10 else "a,b,c"
-    raise TrainingError(
+    raise UsageError(
         f"{source}: the field {dotted(path)} has {len(labels)} different values in {len(rows)} rows; if they are the "
         f"labels, add --labels {dotted(path)}={shown}; else give each row a list of options"
     )
@@ -215,7 +215,7 @@ def question_of(
         if not text.strip():
             return "the inputs are empty"
         if task.head == "sequence_classification":
-            return Question(text, passage, (), _index(answer, task.names))
+            return Question(text, passage, (), name_index(answer, task.names))
         options = tuple(map(str, format.answers.choices(row)))
         right = format.answers.chosen(row)
     except (KeyError, TypeError, IndexError) as error:
@@ -225,7 +225,7 @@ def question_of(
     return Question(text, passage, options, right)
 
 
-def _index(answer: str, names: Sequence[str]) -> int | None:
+def name_index(answer: str, names: Sequence[str]) -> int | None:
     """The index of an answer: exact spelling first, then ignoring case and outer spaces."""
     if answer in names:
         return names.index(answer)
@@ -245,7 +245,7 @@ def training_set(
     """The rows of all sources, or a sample of `count` rows.
 
     Samples of one seed are nested: the first 100 are among the first 200. `condition` and `benchmark`
-    override those of the sources. Raises TrainingError if there are too few rows, if sources need
+    override those of the sources. Raises UsageError if there are too few rows, if sources need
     different heads, if most rows of one cannot be used, or if probabilities do not fit their row.
     """
     task = task_of(sources[0].format, sources[0].rows, sources[0].name)
@@ -278,14 +278,14 @@ def training_set(
                 groups.append(f"{number}:{group}")
         if reasons.total() > MAX_SKIPPED * len(source.rows):
             why, most = reasons.most_common(1)[0]
-            raise TrainingError(
+            raise UsageError(
                 f"{source.name}: {most} of {len(source.rows)} rows cannot be used: {why}; "
-                f"the head has {task.description}"
+                f"the model learns {task.description}; repair or remove these rows"
             )
         skipped += reasons
     if count is not None:
         if count > (total := len(questions)):
-            raise TrainingError(f"--count {count} but only {total} rows; lower --count or add sources")
+            raise UsageError(f"--count {count} but only {total} rows; lower --count or add sources")
         sample = random.Random(sample_seed).sample(range(len(questions)), len(questions))[:count]
         questions, rows = [questions[i] for i in sample], [rows[i] for i in sample]
         groups = [groups[i] for i in sample]
@@ -354,13 +354,13 @@ def split_selection_rows(
     Stratified by label. Rows of one group stay together, since children resemble their siblings. A group
     larger than half a fold always goes to training. With too few groups, rows are split individually.
     """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
     rows, folds = list(range(len(questions))), SELECTION_FOLDS
     if len(rows) < MIN_ROWS_TO_SPLIT:
         if not chooses_rate or len(rows) < MIN_ROWS_TO_CHOOSE:
             return rows, []
         folds = 4
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     sizes = Counter(groups)
     small = [i for i in rows if 2 * folds * sizes[groups[i]] <= len(rows)]
     small_groups = [groups[i] for i in small]

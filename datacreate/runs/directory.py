@@ -105,20 +105,20 @@ class RunDirectory:
         return self.config_path.is_file()
 
     def check(self) -> None:
-        """Raise RunError if this cannot become a run directory, StorageError if it cannot be written."""
+        """Raise UsageError if this cannot become a run directory, StorageError if it cannot be written."""
         try:
             existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         except OSError as error:
             raise storage_error(self.path, error) from None
         if not existing.is_dir():
-            raise RunError(f"{self.path}: a part of this path is a file; choose another --run-dir")
+            raise UsageError(f"{self.path}: a part of this path is a file; choose another --run-dir")
         if not os.access(existing, os.W_OK | os.X_OK):
             code = errno.EROFS if os.statvfs(existing).f_flag & os.ST_RDONLY else errno.EACCES
             raise storage_error(self.path, OSError(code, os.strerror(code)))
         if existing == self.path and not self.exists:
             for file in self.path.iterdir():
                 if not any(fnmatch(file.name, pattern) for pattern in _BEFORE_A_RUN):
-                    raise RunError(
+                    raise UsageError(
                         f"{self.path} has other files and no run; choose an empty or new --run-dir"
                     )
 

@@ -77,7 +77,7 @@ def export(
         from datacreate.runs.tables import write_datasets
 
         if target.is_dir() and any(target.iterdir()) and not (target / "dataset_dict.json").is_file():
-            raise RunError(f"{target} has other files and no data set; choose another --out")
+            raise UsageError(f"{target} has other files and no data set; choose another --out")
         paths = {"": target}
         with replaced_by_one(target, notify) as folder:
             rows = {name: rows_of(numbers) for name, numbers in splits.items()}
@@ -153,7 +153,7 @@ def assign_families(sizes: Mapping[int, int], shares: Mapping[str, float], seed:
 def _reference(values: Values, format: TaskFormat) -> Values:
     """Question, context, options and label, as the reference implementation writes them."""
     if not format.roles.inputs or format.roles.answer is None:
-        raise RunError("--layout reference: needs an input and an answer field; export hf or chat")
+        raise UsageError("--layout reference: needs an input and an answer field; export hf or chat")
     options = format.roles.options
     return {
         "question": format.input_text(values),
@@ -185,7 +185,7 @@ def _alpaca(values: Values, format: TaskFormat) -> Values:
     if format.roles.turns:
         *first, user, answer = [turn["content"] for turn in as_messages(field_at(values, format.roles.turns))]
         if len(first) > 1:
-            raise RunError("--layout alpaca: a row has one turn of the user, these have more; export chat")
+            raise UsageError("--layout alpaca: a row has one turn of the user, these have more; export chat")
         system, instruction, given = "".join(first), user, ""
     else:
         system, (context, question, options), answer = _prompt_and_answer(values, format)
@@ -204,7 +204,7 @@ def _alpaca(values: Values, format: TaskFormat) -> Values:
 def _preference(values: Values, format: TaskFormat) -> Values:
     """Prompt, chosen and rejected."""
     if format.roles.rejected is None:
-        raise RunError("--layout preference: needs a chosen and a rejected answer; export chat or alpaca")
+        raise UsageError("--layout preference: needs a chosen and a rejected answer; export chat or alpaca")
     system, parts, chosen = _prompt_and_answer(values, format)
     rejected = _text(field_at(values, format.roles.rejected))
     return {"prompt": "\n\n".join(filter(None, (system, *parts))), "chosen": chosen, "rejected": rejected}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from datacreate.engines.request import Completion, Request
-from datacreate.errors import ExampleError, TrainingError, UsageError
+from datacreate.errors import ExampleError, UsageError
 from datacreate.filter_rows import DatasetFilterSettings, filter_rows
 from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.formats.example import Example
@@ -232,9 +232,7 @@ def test_filter_reads_lists_of_labels_and_train_refuses_them(tmp_path: Path) -> 
     assert filter_rows(file, DatasetFilterSettings(near=None))["kept"] == 12
     labels = infer_from_rows(rows, FormatOptions()).schema["properties"]["labels"]
     assert labels["items"] == {"enum": ["air", "land", "sea"]}
-    with pytest.raises(
-        TrainingError, match="labels is a list, and an encoder learns one label for each row; "
-    ):
+    with pytest.raises(UsageError, match="labels is a list, and an encoder learns one label for each row; "):
         training_set([read_source(str(file))])
 
 

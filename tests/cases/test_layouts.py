@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.errors import ExampleError, FormatError, RunError, TrainingError, UsageError
+from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.filter_rows import DatasetFilterSettings, filter_rows
 from datacreate.finetuning.training_rows import read_source, task_of
 from datacreate.formats.example import Example, Json
@@ -149,7 +149,7 @@ def test_no_encoder_is_trained_on_a_layout_without_a_head(layout: str, tmp_path:
     values, options, name = SHIPPED[layout]
     make(tmp_path / "run", model, example=values, **options, count=4)
     source = read_source(str(tmp_path / "run"))
-    with pytest.raises(TrainingError, match=f"no encoder is trained on rows of the format {name}"):
+    with pytest.raises(UsageError, match=f"no encoder is trained on rows of the format {name}"):
         task_of(source.format, source.rows, source.name)
 
 
@@ -196,7 +196,7 @@ def test_every_export_holds_every_field_or_names_it(
         target = tmp_path / "out" / layout
         try:
             path = exported(run, layout, target, notify=notes.append)
-        except RunError as error:
+        except UsageError as error:
             refused = str(error)
         else:
             lost = [lost_fields(*pair) for pair in zip(read(layout, path), made, strict=True)]
@@ -240,7 +240,7 @@ def test_exports_of_chat_layouts(tmp_path: Path, model: str) -> None:
     assert read("chat", exported(run, "chat"))[0] == {
         "messages": [{"role": speakers[t["from"]], "content": t["value"]} for t in first["conversations"]]
     }
-    with pytest.raises(RunError, match="one turn of the user, these have more; export chat"):
+    with pytest.raises(UsageError, match="one turn of the user, these have more; export chat"):
         exported(run, "alpaca")
 
 
@@ -253,7 +253,7 @@ def test_exports_of_instructions_and_preferences(tmp_path: Path, model: str) -> 
         {"role": "user", "content": f"instruction: {first['instruction']}\ninput: {first['input']}"},
         {"role": "assistant", "content": first["output"]},
     ]
-    with pytest.raises(RunError, match="needs a chosen and a rejected answer; export chat"):
+    with pytest.raises(UsageError, match="needs a chosen and a rejected answer; export chat"):
         exported(run, "preference")
     make(tmp_path / "preference", model, example=PREFERENCE, count=2)
     run = RunDirectory(tmp_path / "preference")

@@ -411,7 +411,7 @@ def test_messages_show_json_types(tmp_path: Path) -> None:
     rows = [{"claim": f"Claim {i} is right.", "label": label} for i, label in enumerate(labels)]
     KINDS["rows.jsonl"](rows, tmp_path / "rows.jsonl")
     ended = run("filter", tmp_path / "rows.jsonl")
-    assert ended.code == 1
+    assert ended.code == 2
     assert (
         "4 of 6 rows are not valid in the format inferred, 4 of them like line 2: label: false (boolean), "
         in ended.failure
@@ -442,7 +442,7 @@ def test_a_refused_file_has_its_rejects_written(tmp_path: Path) -> None:
     bad = [*({"text": f"t{i}", "label": i} for i in range(3)), *({"text": f"t{i}"} for i in range(2))]
     KINDS["rows.jsonl"]([*tickets(4), *bad], tmp_path / "rows.jsonl")
     ended = run("filter", tmp_path / "rows.jsonl", "--out", out, "--rejects", rejects)
-    assert ended.code == 1
+    assert ended.code == 2
     assert (
         "5 of 9 rows are not valid in the format inferred, 3 of them like line 5: label: 0 (integer)"
         in ended.failure

@@ -144,10 +144,23 @@ def test_export_in_the_reference_layout_of_fixed_labels(tmp_path: Path, model: s
     assert all(row["label"] in row["options"] for row in rows)
 
 
+def test_a_file_where_a_folder_has_to_be_is_wrong_usage(tmp_path: Path, model: str, example: Path) -> None:
+    make(tmp_path / "run", model, count=8)
+    for words in (
+        ["export", tmp_path / "run", "--out", example],
+        ["report", tmp_path / "run", "--out", example],
+        ["create", "--example", example, "--model", model, "--count", 3, "--run-dir", example],
+    ):
+        ended = run(*words)
+        assert (ended.code, ended.out) == (2, "")
+        assert f"{example}" in ended.failure
+        assert ended.failure.endswith(("choose another path", "choose another --run-dir"))
+
+
 def test_what_does_not_fit_a_layout_is_one_line(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, example={"text": "A text.", "parts": [1, "a", {"b": 2}]}, count=8)
     ended = run("export", tmp_path / "run", "--layout", "reference")
-    assert ended.code == 1
+    assert ended.code == 2
     assert "needs an input and an answer field; export hf or chat" in ended.failure
     ended = run("export", tmp_path / "run", "--layout", "chat")
     assert Path(ended.out.strip()) == tmp_path / "run" / "export" / "chat" / "train_chat.jsonl"

@@ -278,7 +278,7 @@ def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     for impossible in (out / "inside.jsonl", "/dev/null/inside.jsonl"):
         failed = run("filter", file, "--out", impossible)
-        assert (failed.code, failed.out) == (1, "")
+        assert (failed.code, failed.out) == (2, "")
         assert f"{impossible}: cannot be written (" in failed.err
         assert ".part" not in failed.err
 

@@ -131,6 +131,7 @@ def test_every_phase_has_a_heartbeat_and_a_note_between_commits_changes_nothing(
     run = Run()
     run.at(9)
     run.progress.notify("loading qwen…")
+    run.progress.notify("warning: few rows")
     run.at(17)
     run.at(18)
     run.update()
@@ -139,6 +140,7 @@ def test_every_phase_has_a_heartbeat_and_a_note_between_commits_changes_nothing(
     assert lines(capsys) == [
         "starting, 9 s",
         "loading qwen…",
+        "warning: few rows",
         "loading qwen…, 9 s",
         "0 of 40, 0 s, waiting for the first completion",
         "labels are noise",
@@ -247,6 +249,6 @@ def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said, monkeypatch
         "seed 1: 21 of 101 steps, 2.0/s, about 40 s left, best score 25.0",
         "seed 1: 101 of 101 steps in 50 s, 2.0/s, best score 50.0",
         "60 rows of creak (test)",
-        "60 rows of creak (test), 10 s",
+        "finishing seed 1, 10 s",
         "seed 2: 1 of 101 steps, 0 s",
     ]

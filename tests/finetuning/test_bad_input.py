@@ -52,7 +52,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "no rank": (["--lora", "--lora-rank", "0"], 2, "--lora-rank 0: give"),
     "one token": (["--max-length", "1"], 2, "--max-length 1: give"),
     "another recipe": (["--recipe", "mine"], 2, "'mine' is not one of 'datacreate', 'paper'"),
-    "too many rows": (["--count", "1000"], 1, "lower --count or add sources"),
+    "too many rows": (["--count", "1000"], 2, "lower --count or add sources"),
     "an unknown preset": (["--encoder", "roberta-larg"], 2, "roberta-large"),
     "an encoder that is not downloaded": (
         ["--encoder", "roberta-large"],
@@ -64,7 +64,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "an unknown benchmark": (["--benchmark", "creek"], 2, "did you mean creak"),
     "an unknown source": (["nothing-of-that-name"], 2, "no run directory, file or benchmark"),
     "a source twice": (["creak"], 2, "creak: given twice; give it once"),
-    "another head": (["csqa"], 1, "use data with the same head"),
+    "another head": (["csqa"], 2, "give rows with the same labels or number of options"),
     "labels of a benchmark": (["--labels", "label=a,b"], 2, "--labels: that is for files"),
 }
 
@@ -145,9 +145,16 @@ def test_unusable_sources_are_one_line(home: Path, tmp_path: Path, model: str, e
     refused(trained(tmp_path / "run"), 1, "not finished (25 of 1000 examples)")
     refused(trained(write_rows(tmp_path / "empty.jsonl", [])), 2, "no rows")
     labels = [claims(1)[0], *[row | {"label": "perhaps"} for row in claims(9)]]
-    refused(trained(write_rows(tmp_path / "labels.jsonl", labels)), 1, "the answer is not one of the labels")
+    refused(trained(write_rows(tmp_path / "labels.jsonl", labels)), 2, "the answer is not one of the labels")
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": row["question"]} for row in claims(9)])
+    refused(trained(texts), 2, "no field is recognized as the label")
+    rows = write_rows(tmp_path / "few.jsonl", [*claims(6), labels[-1]])
+    refused(invoke(train, rows, "--encoder", encoder, "--out", rows), 2, "few.jsonl: cannot be written")
+    dry = invoke(train, rows, "--encoder", encoder, "--out", tmp_path / "out", "--dry-run")
+    assert "notes           skipped rows: 1, " in dry.stdout
+    assert "\n                warning: only 6 rows; a model learns little" in dry.stdout
     options = write_rows(tmp_path / "options.jsonl", choices(9, 3))
-    refused(trained("csqa", options), 1, "has questions with 5 options")
+    refused(trained("csqa", options), 2, "has questions with 5 options")
     assert not (tmp_path / "out").exists()
 
 

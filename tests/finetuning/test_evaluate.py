@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from datacreate.benchmarks import find_benchmark, read_split, split_sha256
 from datacreate.cli.evaluate import evaluate as command
-from datacreate.errors import BenchmarkError, TrainingError
+from datacreate.errors import BenchmarkError, TrainingError, UsageError
 from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_test_set
 from datacreate.finetuning.records import Task, models_at, read_evaluation, read_model, read_predictions
@@ -169,8 +169,8 @@ def test_malformed_rows_are_wrong_and_reported(own_home: Path, tmp_path: Path, f
     assert found.scores.accuracy == sum(one.correct for one in predictions) / 40
     assert (found.scores.unanswered, found.scores.truncated) == (1, 1)
     shown = CliRunner().invoke(command, [str(folder), "--benchmark", "csqa"]).stdout
-    assert "1 rows without a prediction count as wrong" in shown
-    assert "1 of 40 rows were truncated" in shown
+    assert "rows without a prediction, which count as wrong: 1 of 40" in shown
+    assert "rows longer than the model's input, which were cut: 1 of 40" in shown
 
 
 def one_hot(chosen: Sequence[int | None], classes: int) -> list[list[float] | None]:
@@ -205,7 +205,7 @@ def test_of_identical_options_either_is_right(home: Path) -> None:
 
 
 def test_a_model_answers_only_sets_of_its_head(models: Path) -> None:
-    with pytest.raises(TrainingError, match="has questions with 5 options, piqa has questions with 2") as e:
+    with pytest.raises(UsageError, match="has questions with 5 options, piqa has questions with 2") as e:
         evaluate(models / "csqa" / "seed-1", ["piqa"])
     assert "\n" not in str(e.value)
     found = evaluate(models / "creak" / "seed-1", ["all"])
@@ -237,7 +237,7 @@ def test_a_damaged_model_is_one_line(models: Path) -> None:
 def test_a_model_of_rows_without_a_benchmark_needs_one(home: Path, tmp_path: Path, encoder: str) -> None:
     rows = write_rows(tmp_path / "mine.jsonl", claims(60))
     trained(rows, tmp_path / "out", encoder, epochs=1)
-    with pytest.raises(TrainingError, match="name --benchmark or --test"):
+    with pytest.raises(UsageError, match="give --test FILE or --benchmark"):
         evaluate(tmp_path / "out" / "seed-1")
     [found] = evaluate(tmp_path / "out" / "seed-1", ["creak"])
     assert found.condition.name == "mine"
@@ -252,6 +252,7 @@ def test_a_model_is_tested_on_a_file_of_ones_own(home: Path, tmp_path: Path, mod
     assert "30 rows of mine.jsonl (test)" in shown.stderr
     options = FormatOptions(labels={"truth": "False,True"})
     [found] = evaluate(folder, files=[path], options=options)
+    assert [found] == evaluate(folder, files=[path]), "the field with the model's labels"
     assert (found.benchmark, found.scores.rows, found.scores.accuracy) == ("mine.jsonl", 30, 1)
     assert read_predictions(folder / "evaluations" / "mine.jsonl-test")[1].label == "False"
     assert len(evaluate(folder, ["creak"], files=[path], options=options)) == 2
@@ -264,9 +265,9 @@ def test_a_model_is_tested_on_a_file_of_ones_own(home: Path, tmp_path: Path, mod
     for model, file, words in [
         (folder, other, "no row fits a model of the labels True, False"),
         (models / "csqa" / "seed-1", other, "the model has questions with 5 options, .* has the labels"),
-        (folder, texts, "no field is recognized as the label"),
+        (folder, texts, "no field has only the labels of the model; .*: --labels FIELD=True,False"),
     ]:
-        with pytest.raises(TrainingError, match=words):
+        with pytest.raises(UsageError, match=words):
             evaluate(model, files=[file])
 
 

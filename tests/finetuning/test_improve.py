@@ -15,7 +15,6 @@ from datacreate.engines.request import Completion, Request
 from datacreate.errors import (
     BenchmarkError,
     DatacreateError,
-    RunError,
     RunMismatch,
     TrainingError,
     UsageError,
@@ -157,9 +156,9 @@ def test_with_human_rows_those_that_the_student_misses_are_the_parents(
     config = improving(runs["labels"], tmp_path / "new", encoder, model, dev=dev)
     improved(config, recorder)
     assert {what for what, *_ in recorder.steps} == {"student 1 of 1"}
-    assert f"{dev}: 3 rows are left out: the student is trained on them" in recorder.notes
+    assert f"{dev}: rows left out, since the student is trained on them: 3" in recorder.notes
     assert not any("mislabeled" in note for note in recorder.notes)
-    with pytest.raises(TrainingError, match="the student is trained on all of these rows"):
+    with pytest.raises(UsageError, match="the student is trained on all of these rows"):
         read_round(
             improving(runs["labels"], tmp_path / "other", encoder, model, dev=write_rows(dev, trained))
         )
@@ -234,9 +233,9 @@ def test_what_cannot_improve_is_one_line(
     wrong: list[tuple[Path, Path, dict[str, Any], type[DatacreateError], str]] = [
         (tmp_path / "none", new, {}, UsageError, "none: not a run directory"),
         (tmp_path / "few", new, {}, TrainingError, "10 rows are too few; create at least 40"),
-        (tmp_path / "texts", new, {}, TrainingError, "different values in 45 rows; if they are the labels"),
-        (tmp_path / "compared", new, {}, UsageError, "mine.jsonl; give it again with --decontaminate"),
-        (runs["options"], tmp_path / "few", {}, RunError, "holds a run that `improve` did not make"),
+        (tmp_path / "texts", new, {}, UsageError, "different values in 45 rows; if they are the labels"),
+        (tmp_path / "compared", new, {}, UsageError, "mine.jsonl; give that file again"),
+        (runs["options"], tmp_path / "few", {}, UsageError, "holds a run that `improve` did not make"),
         (runs["options"], new, {"encoder": "no-such"}, DatacreateError, "no-such"),
         (runs["options"], new, {"create": {}}, DatacreateError, "scripted-model"),
     ]

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from datacreate.cli.train import train as command
-from datacreate.errors import RunMismatch, TrainingError
+from datacreate.errors import DatacreateError, RunMismatch, TrainingError
 from datacreate.finetuning.encoder import encode, load_tokenizer, load_with_head, make_trainer
 from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.recipe import Recipe
@@ -136,7 +136,7 @@ def test_rows_without_probabilities_are_counted_and_other_probabilities_are_refu
     set_probabilities(unsure)
     requested, recorder = soft(runs["options"], tmp_path / "out", encoder, epochs=1), Recorder()
     [model] = train(requested, recorder)
-    assert "54 of 160 rows have no verifier probabilities; their hard label is used" in recorder.notes
+    assert "rows that were not verified: 54 of 160; they are trained on their label alone" in recorder.notes
     assert model.training.condition.name == "tree (soft labels)"
     with pytest.raises(RunMismatch, match=r"name=tree \(soft labels\) there, name=tree requested"):
         train(soft(runs["options"], tmp_path / "out", encoder, epochs=1, soft_labels=False))
@@ -203,7 +203,7 @@ def test_sources_without_probabilities_are_refused_in_one_line(
     def refused(*sources: object) -> str:
         options = ["--soft-labels", "--encoder", encoder, "--out", str(tmp_path / "out")]
         result = CliRunner().invoke(command, [*map(str, sources), *options])
-        assert isinstance(result.exception, TrainingError)
+        assert isinstance(result.exception, DatacreateError)
         assert "\n" not in str(result.exception)
         return str(result.exception)
 

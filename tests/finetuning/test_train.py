@@ -73,7 +73,7 @@ def test_finished_seeds_are_kept_and_more_are_added(home: Path, tmp_path: Path, 
     assert [path.name for path in TrainingDirectory(tmp_path / "out").models()] == ["seed-1", "seed-3"]
     recorder = Recorder()
     train(first, recorder)
-    assert (recorder.steps, recorder.notes) == ([], [])
+    assert (recorder.steps, recorder.notes) == ([], ["reading the rows and the encoder"])
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_a_folder_of_another_training_is_refused_naming_what_differs(
 def test_a_folder_with_other_files_is_refused(home: Path, tmp_path: Path, encoder: str) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("words")
-    with pytest.raises(TrainingError, match="holds other files, no training"):
+    with pytest.raises(UsageError, match="holds other files, no training"):
         train(config("creak", tmp_path / "full", encoder))
     (tmp_path / "file").write_text("words")
     with pytest.raises(StorageError, match="file: cannot be written"):
@@ -229,7 +229,7 @@ def test_the_human_dev_split_can_choose(home: Path, tmp_path: Path, encoder: str
     assert (found.trained_rows, found.selection_rows) == (45, 40)
     assert (found.training.selection, found.training.condition.name) == ("human", "tree")
     assert found.training.selection_digest == split_sha256(find_benchmark("csqa"), "dev")
-    with pytest.raises(TrainingError, match="has questions with 5 options, piqa's dev split"):
+    with pytest.raises(UsageError, match="has questions with 5 options, piqa's dev split"):
         train(config(run, tmp_path / "no", encoder, **human, benchmark="piqa"))
     with pytest.raises(BenchmarkError, match="did you mean creak"):
         train(config(run, tmp_path / "no", encoder, benchmark="creek"))

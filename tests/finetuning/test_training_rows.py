@@ -199,9 +199,9 @@ def test_labels_of_a_file_can_be_named(tmp_path: Path) -> None:
 
 
 def test_sources_of_different_heads_are_not_mixed(home: Path) -> None:
-    with pytest.raises(TrainingError, match=r"csqa has questions with 5 options, piqa has .* 2 options"):
+    with pytest.raises(UsageError, match=r"csqa has questions with 5 options, piqa has .* 2 options"):
         mixed("csqa", "piqa")
-    with pytest.raises(TrainingError, match="creak has the labels True, False, csqa has questions with 5"):
+    with pytest.raises(UsageError, match="creak has the labels True, False, csqa has questions with 5"):
         mixed("creak", "csqa")
 
 
