@@ -332,10 +332,9 @@ def soft_label(probabilities: Probabilities, source: Source, task: Task) -> Prob
 
 def with_soft_label(question: Question, probabilities: Probabilities) -> Question:
     """The row with a soft label. Its answer, which selection rows are judged by, becomes the most probable one."""
-    highest = max(probabilities)
-    unchanged = question.answer is not None and probabilities[question.answer] == highest
-    answer = question.answer if unchanged else probabilities.index(highest)
-    return replace(question, probabilities=probabilities, answer=answer)
+    answers = range(len(probabilities))
+    best = max(answers, key=lambda answer: (probabilities[answer], answer == question.answer))
+    return replace(question, probabilities=probabilities, answer=best)
 
 
 def split_selection_rows(

@@ -150,18 +150,14 @@ COMPARED = (
     "effect, the true difference that this comparison finds with 80 % power. p (Holm) is corrected for all "
     "comparisons of this table."
 )
-ALIKE = (
-    "An interval of width 0: no test row is answered differently by the models, or each predicts one class. Other test "
-    "rows may show a difference."
-)
+ALIKE = "An interval of width 0: the models answer all test rows alike, or each predicts one class; other rows may differ."
 MATCHED = (
     "Created rows that match human rows: the smallest measured number of created rows with at least the mean score of "
     "a number of human rows; the means are compared, not tested. Numbers of human rows whose score is not "
     "significantly above chance are left out."
 )
 UNMATCHED = (
-    "How many created rows match human rows is not known: there is no score of human rows that is significantly above "
-    "chance."
+    "How many created rows match human rows is unknown: no score of human rows is significantly above chance."
 )
 MIN_EXAMPLES = 3  # with fewer formatting examples a cell is marked
 _LONGEST = 300  # characters of a sample's field
@@ -195,15 +191,15 @@ class Section:
 
 def sections(report: Report) -> list[Section]:
     """The sections of a report in order."""
-    where = ", ".join(report.paths)
-    about = f"{report.evaluations} evaluations and {len(report.created)} creation runs in {where}."
+    found = f"{report.evaluations} evaluations and {len(report.created)} creation runs"
+    about = f"{found} in {', '.join(report.paths)}."
     result = [Section("Overview", (about, *(LEGEND if report.tables else ())))]
     result += [_results(table, report) for table in report.tables]
     if report.created:
         result.append(_created(report.created))
     if report.skipped:
-        rows = tuple((skipped.path, skipped.reason) for skipped in report.skipped)
-        result.append(Section("Skipped", tables=(Table("", ("folder", "reason"), rows),)))
+        skipped = Table("", ("folder", "reason"), tuple((one.path, one.reason) for one in report.skipped))
+        result.append(Section("Skipped", tables=(skipped,)))
     return result
 
 

@@ -138,7 +138,7 @@ def test_a_curve_without_human_rows_above_chance_says_why_nothing_matches(tmp_pa
         trained(tmp_path, "tree", 150, count)
     text = as_markdown(build_report([tmp_path]))
     assert "created rows that match" not in text
-    assert "How many created rows match human rows is not known" in text
+    assert "How many created rows match human rows is unknown" in text
 
 
 def test_one_number_of_rows_makes_no_curve(tmp_path: Path) -> None:
