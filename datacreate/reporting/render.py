@@ -150,7 +150,9 @@ COMPARED = (
     "effect, the true difference that this comparison finds with 80 % power. p (Holm) is corrected for all "
     "comparisons of this table."
 )
-ALIKE = "An interval of width 0: the models answer all test rows alike, or each predicts one class; other rows may differ."
+ALIKE = (
+    "An interval of width 0: the models answer all test rows alike, or with one class. Other rows may differ."
+)
 MATCHED = (
     "Created rows that match human rows: the smallest measured number of created rows with at least the mean score of "
     "a number of human rows; the means are compared, not tested. Numbers of human rows whose score is not "
