@@ -107,17 +107,18 @@ def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
 
 
 def _field_with(labels: Sequence[str], source: Source) -> str:
-    """The one field of all rows that has these labels. UsageError if there is none, or several."""
+    """The one field that has these labels in most rows. UsageError if there is none, or several."""
     found = [
         name
         for name in source.rows[0]
-        if all(name_index(str(row.get(name)), labels) is not None for row in source.rows)
+        if 2 * sum(name_index(str(row.get(name)), labels) is not None for row in source.rows)
+        > len(source.rows)
     ]
     if len(found) != 1:
-        fields = f"the fields {', '.join(found)} have" if found else "no field has only"
+        fields = f"the fields {', '.join(found)} have" if found else "no field has"
         option = f"--labels FIELD={','.join(labels)}"
         raise UsageError(
-            f"{source.name}: {fields} the labels of the model; name the one of the answer: {option}"
+            f"{source.name}: {fields} the labels of the model in most rows; name the one of the answer: {option}"
         )
     return found[0]
 

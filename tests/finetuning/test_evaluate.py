@@ -265,7 +265,7 @@ def test_a_model_is_tested_on_a_file_of_ones_own(home: Path, tmp_path: Path, mod
     for model, file, words in [
         (folder, other, "no row fits a model of the labels True, False"),
         (models / "csqa" / "seed-1", other, "the model has questions with 5 options, .* has the labels"),
-        (folder, texts, "no field has only the labels of the model; .*: --labels FIELD=True,False"),
+        (folder, texts, "no field has the labels of the model in most rows; .*: --labels FIELD=True,False"),
     ]:
         with pytest.raises(UsageError, match=words):
             evaluate(model, files=[file])
