@@ -288,7 +288,7 @@ def dequantized(checkpoint: Checkpoint, notify: Notify = no_notify) -> Path:
         remove_temporary(folder.parent)
         if folder.is_dir():  # another process made it meanwhile
             return folder
-        notify(f"vLLM reads no GGUF files: converting {checkpoint.name} (once)")
+        notify(f"converting {checkpoint.name}, since vLLM reads no GGUF files (once)")
         with replaced(folder) as new:
             command = [sys.executable, "-m", __name__, str(source), str(new)]
             child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
