@@ -52,7 +52,7 @@ def test_a_preview_has_nothing_to_resume(tmp_path: Path) -> None:
     path = tmp_path / "example.json"
     path.write_text(json.dumps(COMMONSENSE))
     ended = typed("preview", "--example", str(path), "--url", "http://127.0.0.1:9", "--model", "any")
-    assert (ended.code, ended.failure.endswith("; run it again")) == (75, True)
+    assert (ended.code, ended.failure.endswith(", and run it again")) == (75, True)
 
 
 def test_a_served_model_verifies_rows(tmp_path: Path, url: str) -> None:

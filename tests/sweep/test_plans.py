@@ -61,7 +61,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "variants.mine.strategy: no strategy 'tre' (did you mean tree?)",
     ),
     ({"variants": {"tree": {"strategy": "tree"}}}, "variants: 'tree' is a strategy; choose another name"),
-    ({"variants": {"a b": {"strategy": "tree"}}}, "variants: 'a b' is not a name of letters"),
+    ({"variants": {"a b": {"strategy": "tree"}}}, "variants: 'a b': use letters, digits"),
     ({"variants": {"mine": "tree"}}, "variants.mine: give a mapping"),
     (
         {"variants": {"mine": {"strategi": "tree"}}},
