@@ -51,8 +51,6 @@ from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
 
-"""Consecutive requests without an accepted example after which a run fails."""
-
 _EXPECT_THOUGHTS = 5
 """Requests after which a model that should think has thought."""
 

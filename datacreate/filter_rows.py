@@ -83,9 +83,9 @@ def filter_rows(
 
     `out` gets the kept rows as they were read, `rejects` one object per dropped row (reason, detail, line, row); both
     are JSONL, and an older file is replaced. Raises UsageError if an output is an input or has no name of a JSONL file,
-    or there is nothing to balance; InvalidRows, after `rejects` is written, if
-    most rows are not valid; BenchmarkError or CheckpointError for what is not downloaded; EngineError if the verifier
-    fails; StorageError if the disk is full; and what `read_rows` raises.
+    or there is nothing to balance; InvalidRows, after `rejects` is written, if most rows are not valid; BenchmarkError
+    or CheckpointError for what is not downloaded; EngineError if the verifier fails; StorageError if the disk is full;
+    and what `read_rows` raises.
     """
     settings = settings or DatasetFilterSettings()
     names = ("all",) if settings.decontaminate is None else settings.decontaminate

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 _MARKUP = re.compile(r"[\\`*<>\[\]|~&#!$@]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|(?<=www)\.", re.IGNORECASE)
 
 Notify = Callable[[str], None]
-"""Shows a line to the user, once. A text that begins with a verb in -ing (`loading X`) says what goes on from now."""
+"""Shows a line to the user, once. A text that begins with a verb in -ing (`loading X`) says what is happening now."""
 
 
 def no_notify(message: str) -> None:

@@ -26,7 +26,7 @@ def max_in_flight(slots: int) -> int:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are sampled, and limits of the answer. None: no effect, or no limit: the setting has no effect."""
+    """How tokens are sampled, and limits of the answer. None: no effect, or no limit."""
 
     max_tokens: int  # of the answer
     thinking: int | None = None  # most tokens of thinking before the answer; None: it does not think
