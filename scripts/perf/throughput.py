@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""The whole job on one llama.cpp server: ways to write questions with five options, and a sweep of small cells.
+
+    scripts/perf/throughput.py [writers] [cells] [--model NAME] [--count 60] [--peer PYTHON] [--json FILE]
+
+writers  Usable rows/s against the same server, one after the other: `loop`, the plain guided loop (the example in the
+         prompt, the schema of one example, 16 requests at once); `create` unverified, and verified by the same model;
+         with --peer, NVIDIA Data Designer, installed in an environment of its own, whose python that option names.
+         Usable is what `datacreate filter` keeps. Before and after them `raw`: the server's tokens/s, no grammar.
+cells    A plan of 12 cells (creak, 10 examples each, one epoch): seconds of `sweep` against the same cells one after
+         another, each a `sweep --index` with a server of its own; and with `--nproc 1`, one at a time on one server.
+
+The machine should have nothing else to do. `cells` needs the benchmark creak and all-minilm-l6-v2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from engines import raw_tokens_per_second, running
+
+from datacreate.engines.request import Request, Sampling
+from datacreate.engines.settings import EngineOptions
+from datacreate.hardware import cpu_flags
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "examples" / "commonsense.json"
+DATACREATE = [sys.executable, "-m", "datacreate"]
+IN_FLIGHT = 16
+PROMPT = (
+    f"Write one new example like this one, about something else. Answer with JSON.\n{EXAMPLE.read_text()}"
+)
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "question": {"type": "string"},
+        "options": {"type": "array", "items": {"type": "string"}, "minItems": 5, "maxItems": 5},
+        "label": {"type": "string"},
+    },
+    "required": ["question", "options", "label"],
+    "additionalProperties": False,
+}
+
+PEER = """
+import json, sys
+import data_designer.config as dd
+from data_designer.interface import DataDesigner
+
+url, model, count, prompt, schema, out = sys.argv[1:]
+parameters = dd.ChatCompletionInferenceParams(temperature=1.0, max_tokens=200, max_parallel_requests=16)
+models = [dd.ModelConfig(alias="writer", model=model, provider="local", inference_parameters=parameters,
+                         skip_health_check=True)]
+builder = dd.DataDesignerConfigBuilder(model_configs=models)
+topics = "home travel food sport school work animals weather music health money games".split()
+builder.add_column(dd.SamplerColumnConfig(name="topic", sampler_type="category",
+                                          params=dd.CategorySamplerParams(values=topics)))
+builder.add_column(dd.LLMStructuredColumnConfig(name="row", model_alias="writer", output_format=json.loads(schema),
+                                                prompt=prompt + "\\nTopic: {{ topic }}"))
+provider = dd.ModelProvider(name="local", endpoint=url + "/v1", api_key="none")
+designer = DataDesigner(artifact_path=out, model_providers=[provider])
+made = designer.create(builder, num_records=int(count))
+with open(out + "/rows.jsonl", "w") as file:
+    for row in made.load_dataset()["row"]:
+        row = json.loads(row) if isinstance(row, str) else row
+        file.write(json.dumps({**row, "options": list(row["options"])}) + "\\n")
+"""
+
+
+def measure_writers(model: str, count: int, peer: str | None) -> dict[str, Any]:
+    with running(model, EngineOptions(engine="llamacpp")) as url, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        figures: dict[str, Any] = {"raw": {"tokens_per_second": raw(url)}}
+        figures["loop"] = timed(lambda: write_loop(url, count, folder / "loop.jsonl"))
+        for verify in ("off", "keep"):
+            run = folder / verify
+            command = ["create", "--example", EXAMPLE, "--count", count, "--run-dir", run, "--url", url]
+            options = ["--strategy", "tree", "--verify", verify, "--model", model, "--decontaminate", "none"]
+            figures[f"create, {verify}"] = timed(lambda: start([*command, *options], run))  # noqa: B023
+        if peer:
+            out = folder / "peer"
+            out.mkdir()
+            words = [peer, "-c", PEER, url, served_model(url), count, PROMPT, json.dumps(SCHEMA), out]
+            figures["Data Designer"] = timed(lambda: run_peer(words, out))
+        figures["raw again"] = {"tokens_per_second": raw(url)}
+    return figures
+
+
+def timed(write: Callable[[], Path]) -> dict[str, Any]:
+    began = time.monotonic()
+    rows = write()
+    seconds = time.monotonic() - began
+    written = len(rows.read_text(encoding="utf-8").splitlines())
+    kept = usable(rows)
+    return {
+        "seconds": round(seconds, 1),
+        "rows": written,
+        "usable": kept,
+        "usable_per_second": round(kept / seconds, 3),
+    }
+
+
+def usable(rows: Path) -> int:
+    words = ["filter", rows, "--format", "multiple_choice", "--decontaminate", "none", "--json"]
+    done = subprocess.run([*DATACREATE, *map(str, words)], capture_output=True, text=True, check=True)
+    return int(json.loads(done.stdout)["kept"])
+
+
+def start(words: Sequence[object], run: Path) -> Path:
+    subprocess.run([*DATACREATE, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+    return run / "train.jsonl"
+
+
+def run_peer(words: Sequence[object], out: Path) -> Path:
+    environment = {**os.environ, "NEMO_TELEMETRY_ENABLED": "false", "HF_HUB_OFFLINE": "1"}
+    environment.pop("PYTHONPATH", None)
+    subprocess.run([str(word) for word in words], check=True, env=environment, stdout=sys.stderr)
+    return out / "rows.jsonl"
+
+
+def served_model(url: str) -> str:
+    import httpx2
+
+    return str(httpx2.get(f"{url}/v1/models").json()["data"][0]["id"])
+
+
+def raw(url: str) -> float:
+    messages = [{"role": "user", "content": PROMPT}]
+    requests = [Request(number, messages, None, Sampling(48)) for number in range(32)]
+    return round(raw_tokens_per_second(url, requests, 48, IN_FLIGHT), 1)
+
+
+def write_loop(url: str, count: int, out: Path) -> Path:
+    """Rows by `IN_FLIGHT` requests at once until `count` answers are there; whatever they are."""
+
+    async def work_all() -> None:
+        import httpx2
+
+        async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:
+            model, left = served_model(url), iter(range(count))
+            schema = {"type": "json_schema", "json_schema": {"name": "row", "schema": SCHEMA, "strict": True}}
+
+            async def work() -> None:
+                for _ in left:
+                    body = {
+                        "model": model,
+                        "messages": [{"role": "user", "content": PROMPT}],
+                        "max_tokens": 200,
+                    }
+                    body |= {"temperature": 1.0, "response_format": schema}
+                    answer = (await client.post(f"{url}/v1/chat/completions", json=body)).json()
+                    with out.open("a", encoding="utf-8") as file:
+                        file.write(" ".join(answer["choices"][0]["message"]["content"].split()) + "\n")
+
+            await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+
+    asyncio.run(work_all())
+    return out
+
+
+def measure_cells(model: str) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as name:
+        plan = Path(name, "plan.yaml")
+        seeds = list(range(1, 13))
+        plan.write_text(
+            f"benchmarks: [creak]\ntest: [creak]\nconditions: [naive]\ngenerators: [{model}]\nexample_seeds: {seeds}\n"
+            "count: 10\nencoders: [all-minilm-l6-v2]\ntrain_seeds: [1]\ntrain: {epochs: 1, max_length: 64}\n"
+            "create: {engine: llamacpp, verify: 'off'}\n"
+        )
+
+        def sweep(out: str, *options: object) -> float:
+            began = time.monotonic()
+            words = ["sweep", plan, "--out", Path(name, out), *options]
+            subprocess.run([*DATACREATE, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+            return time.monotonic() - began
+
+        together = sweep("together")
+        one_server = sweep("one_server", "--nproc", 1)
+        separate = sum(sweep("separate", "--index", index) for index in range(len(seeds)))
+    return {
+        "together_seconds": round(together, 1),
+        "one_at_a_time_on_one_server_seconds": round(one_server, 1),
+        "one_after_another_seconds": round(separate, 1),
+        "together_over_one_after_another": round(together / separate, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", choices=["writers", "cells", []])
+    parser.add_argument("--model", default="qwen2.5-coder-0.5b-instruct")
+    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--peer", metavar="PYTHON")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    sets = sorted(flag for flag in cpu_flags() if flag.startswith(("avx", "amx", "fma")))
+    figures: dict[str, Any] = {"model": arguments.model, "instruction_sets": sets}
+    for part in arguments.parts or ["writers", "cells"]:
+        if part == "writers":
+            figures[part] = measure_writers(arguments.model, arguments.count, arguments.peer)
+        else:
+            figures[part] = measure_cells(arguments.model)
+        print(json.dumps({part: figures[part]}, indent=2), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
