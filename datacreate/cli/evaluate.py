@@ -121,7 +121,7 @@ def _print(found: list[tuple[Path, Evaluation]]) -> None:
         remarks = {
             "degenerate: (nearly) all predictions are the same": s.degenerate,
             "not significantly above chance": not s.above_chance,
-            f"rows without a prediction, which count as wrong: {s.unanswered} of {s.rows}": s.unanswered,
+            f"rows without a prediction or right answer, which are wrong: {s.unanswered} of {s.rows}": s.unanswered,
             f"rows longer than the model's input, which were cut: {s.truncated} of {s.rows}": s.truncated,
         }
         warnings += [f"{folder} on {one.benchmark}: {text}" for text, applies in remarks.items() if applies]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,9 @@ from datacreate.finetuning.training_rows import (
     sha256_of,
     task_of,
 )
-from datacreate.formats.example import Json, field_at
+from datacreate.formats.example import Json, dotted, field_at, values_in
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.formats.task_format import TaskFormat, load_format, read_format
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import one_line_errors, quiet
 from datacreate.locking import LOCK_FILE, locked
@@ -77,34 +78,52 @@ class TestSet:
         return [question for question in self.questions if isinstance(question, Question)]
 
 
-def read_test_set(name: str, split: str = "test") -> TestSet:
-    """A benchmark's split as questions; BenchmarkError if it is not imported."""
+def read_test_set(name: str, split: str = "test", task: Task | None = None) -> TestSet:
+    """A benchmark's split as questions, of a model's task if it is given.
+
+    BenchmarkError if it is not imported, UsageError if it needs another head.
+    """
     benchmark = find_benchmark(name)
     format, rows = load_format(benchmark.format_name), read_split(benchmark, split)
-    task = task_of(format, rows, name)
-    return _test_set(name, split, split_sha256(benchmark, split), task, format, rows)
+    own = task_of(format, rows, name)
+    if task is not None:
+        task.check_same(own, "the model", name)
+    return _test_set(name, split, split_sha256(benchmark, split), task or own, format, rows)
 
 
-def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
-    """A file as questions of a model's task; UsageError if no row has one of its answers.
+def read_test_file(
+    path: Path, task: Task, options: FormatOptions, known: Sequence[TaskFormat] = ()
+) -> TestSet:
+    """A file as questions of a model's task; UsageError if a row has a label that the model lacks, or all have one.
 
-    Where neither the file nor `options` say what the label is, it is the field that has the model's labels.
+    Rows with the fields of `known`, the formats that the model was trained on, are read with it. Where neither the
+    file nor `options` say what the label is, it is the field that has the model's labels.
     """
-    source = read_file(path, options)
+    source = read_file(path, options, known)
     if task.head == "sequence_classification" and not (source.format.roles.answer or options.format):
         field = _field_with(task.names, source)
         label = (*options.label, *(f"{field}={name}" for name in task.names))
-        source = read_file(path, options.model_copy(update={"label": label}))
+        source = read_file(path, options.model_copy(update={"label": label}), known)
     has_labels = source.format.roles.answer and source.format.head != "multiple_choice"
     if task.head == "multiple_choice" or not has_labels:  # labels may be fewer, or in another order
         task.check_same(task_of(source.format, source.rows, source.name), "the model", source.name)
     test = _test_set(path.name, "test", "", task, source.format, source.rows)
-    if all(question.answer is None for question in test.usable):
-        raise UsageError(f"{path}: no row fits a model of {task.description}; give rows with its answers")
-    texts = (
-        [q.text, q.passage, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions
-    )
-    return replace(test, sha256=sha256_of(texts))
+    if task.head == "multiple_choice":
+        if all(question.answer is None for question in test.usable):
+            raise UsageError(f"{path}: no row fits a model of {task.description}; give rows with its answers")
+    elif unknown := sorted({label for label in test.labels if name_index(label, task.names) is None}):
+        shown = ", ".join(label or "(none)" for label in unknown[:5])
+        raise UsageError(
+            f"{path}: the model has {task.description}, and rows have {shown}; remove these rows, or correct them"
+        )
+    elif len({name_index(label, task.names) for label in test.labels}) == 1:
+        raise UsageError(
+            f"{path}: all rows have the label {test.labels[0]}; give rows with two labels or more"
+        )
+    # Equal for all models: not the texts, which depend on the inputs of the model.
+    chosen = [dotted(source.format.roles.answer or ()), list(options.inputs), options.format]
+    texts = ("\n".join(values_in(row)).casefold() for row in source.rows)
+    return replace(test, sha256=sha256_of(chain([chosen], texts)))
 
 
 def _field_with(labels: Sequence[str], source: Source) -> str:
@@ -142,7 +161,7 @@ def benchmarks_for(model: Model, requested: Sequence[str], split: str = "test") 
     """
     if "all" in requested:
         imported = [name for name, benchmark in load_registry().items() if has_split(benchmark, split)]
-        fitting = [name for name in imported if read_test_set(name, split).task == model.training.task]
+        fitting = [name for name in imported if model.training.task.is_same(read_test_set(name, split).task)]
         if not fitting:
             task = model.training.task.description
             raise TrainingError(
@@ -203,10 +222,10 @@ def evaluate(
     with caught_signals():
         for source in sources:
             if isinstance(source, str):
-                test = read_test_set(source, split)
-                task.check_same(test.task, str(folder), source)
+                test = read_test_set(source, split, task)
             else:
-                test = read_test_file(source, task, options or FormatOptions())
+                known = [read_format(document) for document in training.formats]
+                test = read_test_file(source, task, options or FormatOptions(), known)
             found.append(evaluation_of(folder, test, evaluated, measure, shown.notify))
     return found
 
@@ -312,7 +331,7 @@ def grade(
     """A prediction for every row, and the scores.
 
     `probabilities` has, for each usable row, one number per option or label, or None without an answer.
-    Answers are compared as texts: of two identical options either is right. A row without an answer, or
+    Answers are compared as texts: of two identical options either is right. A row without a prediction, or
     whose right answer is not among its options, counts as wrong.
     """
     labels = test.task.head == "sequence_classification"
@@ -321,7 +340,8 @@ def grade(
     truth: list[int] = []
     given: list[int] = []
     for number, (label, question) in enumerate(zip(test.labels, test.questions, strict=True)):
-        row_probabilities, answer, said = None, None, -1
+        row_probabilities, said = None, -1
+        answer = name_index(label, test.task.names) if labels else None
         predicted, correct, scores = None, False, list[float]()
         if isinstance(question, Question):
             row_probabilities, answer = next(remaining), question.answer

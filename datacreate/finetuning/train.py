@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -180,6 +180,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
         selection=selection,
         selection_digest=selection_digest,
         probabilities_digest=rows.probabilities_digest,
+        formats=rows.formats,
     )
     return Prepared(training, encoder.path, trained, choosing)
 
@@ -221,7 +222,7 @@ def _select(
         several = len(config.recipe.learning_rates) > 1
         training, chosen = split_selection_rows(questions, rows.groups, rows.task, chooses_rate=several)
         if chosen:
-            return [questions[i] for i in training], [questions[i] for i in chosen], "held-out", None
+            return [questions[i] for i in training], [_judged(questions[i]) for i in chosen], "held-out", None
     if config.selection != "human":
         return questions, (), "none", None
     if rows.condition.benchmark is None:
@@ -233,6 +234,13 @@ def _select(
     all_questions = [question_of(row, format, rows.task) for row in dev]
     usable = [q for q in all_questions if isinstance(q, Question) and q.answer is not None]
     return questions, usable, "human", split_sha256(benchmark, "dev")
+
+
+def _judged(question: Question) -> Question:
+    """A selection row: if it has a soft label, with the most probable answer, since an assigned one may be wrong."""
+    soft, own = question.probabilities or (), question.answer
+    best = max(range(len(soft)), key=lambda answer: (soft[answer], answer == own), default=own)
+    return replace(question, answer=best)
 
 
 def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE) -> Inputs:

@@ -77,6 +77,9 @@ class TrainingSet:
     rows: tuple[Mapping[str, Json], ...]  # of each question
     groups: tuple[str, ...]  # SOURCE:GROUP, with the number of the source; groups as in Source
     skipped: dict[str, int]  # why a row cannot be used -> number of rows
+    formats: tuple[
+        dict[str, Json], ...
+    ]  # files of the formats of the sources, with the inputs in the questions
     probabilities_digest: str | None = None  # SHA-256 of the soft labels
 
 
@@ -134,9 +137,9 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
     )
 
 
-def read_file(path: Path, options: FormatOptions) -> Source:
+def read_file(path: Path, options: FormatOptions, known: Sequence[TaskFormat] = ()) -> Source:
     """All rows of a file, or of a run; UsageError if one is not JSON, and what `read_rows` raises."""
-    read = read_rows(path, options)
+    read = read_rows(path, options, known)
     rows: list[dict[str, Json]] = []
     first_of_kind: dict[tuple[Reason, str], str] = {}
     invalid: dict[int, str] = {}
@@ -197,20 +200,19 @@ def _values(rows: Sequence[Mapping[str, Json]], path: FieldPath) -> Iterator[Jso
             yield field_at(row, path)
 
 
-def varying_inputs(format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> tuple[FieldPath, ...]:
-    """The inputs, without those that are the same in all rows, such as one instruction: they say nothing of a row."""
-    inputs = [path for path in format.roles.inputs if path != format.passage_field]
-    varying = (path for path in inputs if len({canonical_json(value_at(row, path)) for row in rows}) > 1)
-    return tuple(varying) or tuple(inputs)
+def with_varying_inputs(format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> TaskFormat:
+    """The format without inputs that are the same in all rows, such as one instruction: they say nothing of a row."""
+    passage, inputs = format.passage_field, format.roles.inputs
+    varying = {path for path in inputs if len({canonical_json(value_at(row, path)) for row in rows}) > 1}
+    kept = tuple(path for path in inputs if path in {*varying, passage}) if varying - {passage} else inputs
+    return replace(format, roles=replace(format.roles, inputs=kept))
 
 
-def question_of(
-    row: Mapping[str, Json], format: TaskFormat, task: Task, inputs: Iterable[FieldPath] | None = None
-) -> Question | str:
-    """The texts of a row, of all inputs or of `inputs`; or the reason why it cannot be used."""
+def question_of(row: Mapping[str, Json], format: TaskFormat, task: Task) -> Question | str:
+    """The texts of a row, or the reason why it cannot be used."""
     try:
         passage = format.passage(row) or None
-        text = format.input_text(row, inputs)
+        text = format.input_text(row)
         answer = str(field_at(row, format.roles.answer or ()))
         if not text.strip():
             return "the inputs are empty"
@@ -252,17 +254,20 @@ def training_set(
     questions: list[Question] = []
     rows: list[Mapping[str, Json]] = []
     groups: list[str] = []
+    formats: list[dict[str, Json]] = []
     skipped: Counter[str] = Counter()
     for number, source in enumerate(sources):
         task.check_same(task_of(source.format, source.rows, source.name), sources[0].name, source.name)
         alike = (other.rows for other in sources if other.format.roles.inputs == source.format.roles.inputs)
-        inputs = varying_inputs(source.format, list(chain.from_iterable(alike)))
+        format = with_varying_inputs(source.format, list(chain.from_iterable(alike)))
+        if (document := format.document()) not in formats:
+            formats.append(document)
         reasons: Counter[str] = Counter()
         soft_labels = source.verifier_probabilities or [None] * len(source.rows)
         for index, (row, group, probabilities) in enumerate(
             zip(source.rows, source.groups, soft_labels, strict=True)
         ):
-            question = question_of(row, source.format, task, inputs)
+            question = question_of(row, format, task)
             if isinstance(question, str):
                 reasons[question] += 1
             elif question.answer is None:
@@ -272,7 +277,7 @@ def training_set(
                 reasons[source.invalid[index]] += 1
             else:
                 if probabilities is not None:
-                    question = with_soft_label(question, soft_label(probabilities, source, task))
+                    question = replace(question, probabilities=soft_label(probabilities, source, task))
                 questions.append(question)
                 rows.append(row)
                 groups.append(f"{number}:{group}")
@@ -302,7 +307,9 @@ def training_set(
         digest=sha256_of([q.text, q.passage, q.options, q.answer] for q in questions),
     )
     digest = sha256_of(q.probabilities for q in questions) if soft else None
-    return TrainingSet(record, task, tuple(questions), tuple(rows), tuple(groups), dict(skipped), digest)
+    return TrainingSet(
+        record, task, tuple(questions), tuple(rows), tuple(groups), dict(skipped), tuple(formats), digest
+    )
 
 
 def sha256_of(lines: Iterable[Json]) -> str:
@@ -328,13 +335,6 @@ def soft_label(probabilities: Probabilities, source: Source, task: Task) -> Prob
         )
     by_name = dict(zip(names, probabilities, strict=True))
     return tuple(by_name[name] / total for name in task.names)
-
-
-def with_soft_label(question: Question, probabilities: Probabilities) -> Question:
-    """The row with a soft label. Its answer, which selection rows are judged by, becomes the most probable one."""
-    answers = range(len(probabilities))
-    best = max(answers, key=lambda answer: (probabilities[answer], answer == question.answer))
-    return replace(question, probabilities=probabilities, answer=best)
 
 
 def split_selection_rows(

@@ -19,11 +19,12 @@ from datacreate.benchmarks import find_benchmark, read_split, split_sha256
 from datacreate.cli.evaluate import evaluate as command
 from datacreate.errors import BenchmarkError, TrainingError, UsageError
 from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
-from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_test_set
+from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_test_file, read_test_set
 from datacreate.finetuning.records import Task, models_at, read_evaluation, read_model, read_predictions
 from datacreate.finetuning.train import train
-from datacreate.finetuning.training_rows import Question
+from datacreate.finetuning.training_rows import Question, read_source, training_set
 from datacreate.formats.options import FormatOptions
+from datacreate.formats.task_format import read_format
 from tests.finetuning.conftest import TOKENS, import_rows, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS, choices, claims, write_rows
 from tests.finetuning.training import config, trained
@@ -169,7 +170,7 @@ def test_malformed_rows_are_wrong_and_reported(own_home: Path, tmp_path: Path, f
     assert found.scores.accuracy == sum(one.correct for one in predictions) / 40
     assert (found.scores.unanswered, found.scores.truncated) == (1, 1)
     shown = CliRunner().invoke(command, [str(folder), "--benchmark", "csqa"]).stdout
-    assert "rows without a prediction, which count as wrong: 1 of 40" in shown
+    assert "rows without a prediction or right answer, which are wrong: 1 of 40" in shown
     assert "rows longer than the model's input, which were cut: 1 of 40" in shown
 
 
@@ -189,6 +190,9 @@ def test_rows_without_an_answer_count_as_wrong(home: Path) -> None:
     _, found = grade(creak, one_hot(answers, 2))
     assert found.unanswered == 30
     assert found.balanced_accuracy == found.constant == found.accuracy == 0.5
+    empty = replace(creak, questions=["the inputs are empty" if q.answer == 1 else q for q in creak.usable])
+    right = [question.answer for question in empty.usable]
+    assert grade(empty, one_hot(right, 2))[1].score == 0, "they count in the recall of their label"
 
 
 def test_of_identical_options_either_is_right(home: Path) -> None:
@@ -235,12 +239,15 @@ def test_a_damaged_model_is_one_line(models: Path) -> None:
 
 
 def test_a_model_of_rows_without_a_benchmark_needs_one(home: Path, tmp_path: Path, encoder: str) -> None:
-    rows = write_rows(tmp_path / "mine.jsonl", claims(60))
-    trained(rows, tmp_path / "out", encoder, epochs=1)
+    texts = [{"question": row["question"], "label": str(row["label"])} for row in claims(200)]
+    rows = write_rows(tmp_path / "mine.jsonl", texts)
+    model = trained(rows, tmp_path / "out", encoder, epochs=8)
     with pytest.raises(UsageError, match="give --test FILE or --benchmark"):
         evaluate(tmp_path / "out" / "seed-1")
     [found] = evaluate(tmp_path / "out" / "seed-1", ["creak"])
     assert found.condition.name == "mine"
+    assert model.training.task.names == ("False", "True") != read_test_set("creak").task.names
+    assert found.scores.accuracy == 1, "labels in another order"
 
 
 def test_a_model_is_tested_on_a_file_of_ones_own(home: Path, tmp_path: Path, models: Path) -> None:
@@ -256,19 +263,42 @@ def test_a_model_is_tested_on_a_file_of_ones_own(home: Path, tmp_path: Path, mod
     assert (found.benchmark, found.scores.rows, found.scores.accuracy) == ("mine.jsonl", 30, 1)
     assert read_predictions(folder / "evaluations" / "mine.jsonl-test")[1].label == "False"
     assert len(evaluate(folder, ["creak"], files=[path], options=options)) == 2
-    write_rows(path, rows[:1])
-    assert evaluate(folder, files=[path], options=options)[0].scores.rows == 1, "other rows, one label"
+    write_rows(path, rows[:2])
+    assert evaluate(folder, files=[path], options=options)[0].scores.rows == 2, "other rows"
     other = write_rows(
         tmp_path / "other.jsonl", [{"text": "a", "label": "maybe"}, {"text": "b", "label": "no"}]
     )
     texts = write_rows(tmp_path / "texts.jsonl", [{"text": "a"}])
+    one = write_rows(tmp_path / "one.jsonl", [{"text": "a", "truth": "True"}])
     for model, file, words in [
-        (folder, other, "no row fits a model of the labels True, False"),
+        (folder, other, "the model has the labels True, False, and rows have maybe, no; remove these rows"),
+        (folder, one, "all rows have the label True; give rows with two labels or more"),
         (models / "csqa" / "seed-1", other, "the model has questions with 5 options, .* has the labels"),
         (folder, texts, "no field has the labels of the model in most rows; .*: --labels FIELD=True,False"),
     ]:
         with pytest.raises(UsageError, match=words):
             evaluate(model, files=[file])
+
+
+def test_a_test_file_has_the_inputs_that_the_model_has_learned(tmp_path: Path) -> None:
+    def row(number: int, **more: str) -> dict[str, str]:
+        words = {"instruction": "Classify.", "premise": f"it is {number}", "hypothesis": f"so {number}"}
+        return {**words, "label": ("yes", "no", "maybe")[number % 3], **more}
+
+    learned = training_set(
+        [read_source(str(write_rows(tmp_path / "train.jsonl", [row(n) for n in range(60)])))]
+    )
+    known = [read_format(document) for document in learned.formats]
+    more = [row(n, genre=f"fiction of {n}", guess=("no", "yes")[n % 2]) for n in range(9)]
+    test = write_rows(tmp_path / "test.jsonl", more)
+    for options in (FormatOptions(), FormatOptions(answer="label"), FormatOptions(answer="guess")):
+        found = read_test_file(test, learned.task, options, known)
+        assert [one.text for one in found.usable] == [one.text for one in learned.questions[:9]]
+    assert found.labels[:2] == ["no", "yes"]
+    other = learned.task.model_copy(update={"names": ("yes", "no", "maybe")})
+    digests = {read_test_file(test, task, FormatOptions(), known).sha256 for task in (learned.task, other)}
+    assert digests != {found.sha256}
+    assert len(digests) == 1
 
 
 def test_a_lora_model_scores_as_when_it_was_chosen(home: Path, tmp_path: Path, encoder: str) -> None:
