@@ -24,7 +24,7 @@ from datacreate.errors import BenchmarkError, RunMismatch, TrainingError, UsageE
 from datacreate.files import replace_file
 from datacreate.finetuning.encoder import OnNamedStep
 from datacreate.finetuning.evaluate import held_out_probabilities
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import TRIALS, Training, TrainingDirectory
 from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.train import Prepared, encode_inputs
@@ -327,7 +327,7 @@ def read_round(config: ImproveConfig) -> Round:
         task=rows.task,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
-        recipe=Recipe(epochs=config.epochs).for_encoder(settings),
+        recipe=Hyperparameters(epochs=config.epochs).for_encoder(settings),
         selection="none",
         selection_digest=None,
         probabilities_digest=rows.probabilities_digest,

@@ -17,7 +17,7 @@ from typing import Any
 
 from datacreate.errors import TrainingError
 from datacreate.files import replace_file
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import MODEL, Model, Task, Training, read_model
 from datacreate.finetuning.statistics import chance_corrected
 from datacreate.finetuning.training_rows import Question
@@ -63,7 +63,7 @@ def _load(kind: Any, folder: Path, failure: str, **options: Any) -> Any:
         raise TrainingError(f"{folder}: {failure} ({reason}); restore it, or use another encoder") from None
 
 
-def max_input_tokens(tokenizer: Any, config: Any, recipe: Recipe, with_passage: bool) -> int:
+def max_input_tokens(tokenizer: Any, config: Any, recipe: Hyperparameters, with_passage: bool) -> int:
     """Longest input in tokens: the recipe's limit, within the positions of the encoder."""
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     if config.model_type in _OFFSET_POSITIONS:
@@ -163,7 +163,7 @@ def load_with_head(folder: Path, task: Task) -> Any:
     return model.float()
 
 
-def with_lora(model: Any, recipe: Recipe) -> Any:
+def with_lora(model: Any, recipe: Hyperparameters) -> Any:
     """The model with adapters on all linear layers; head and pooler, which are new, are trained in full."""
     from peft import LoraConfig, get_peft_model
 

@@ -30,13 +30,13 @@ from datacreate.files import (
     replace_file,
     storage_error,
 )
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.formats.task_format import Head
 from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import SettingsProblem
 
-Selection = Literal["held-out", "human", "none"]
+SelectionKind = Literal["held-out", "human", "none"]
 """The selection rows: a tenth of the training rows, the human dev split, or none."""
 
 PAPER_METHOD = " (paper)"  # suffix of a condition's name when its rows were created by `--recipe paper`
@@ -93,8 +93,8 @@ class EvaluatedModel(Record):
     condition: Condition
     encoder: str  # for zero-shot, the generator
     encoder_sha256: str
-    recipe: str  # Recipe.description, or "zero-shot"
-    selection: Selection
+    recipe: str  # Hyperparameters.description, or "zero-shot"
+    selection: SelectionKind
     seed: int  # of the training
 
 
@@ -149,8 +149,8 @@ class Training(Record):
     task: Task
     encoder: str
     encoder_sha256: str
-    recipe: Recipe
-    selection: Selection
+    recipe: Hyperparameters
+    selection: SelectionKind
     selection_digest: str | None  # of the human dev rows, where they are used
     probabilities_digest: str | None = None  # of the verifier's probabilities, where labels are soft
 

@@ -115,7 +115,7 @@ def combined_interval(values: Sequence[float], intervals: Sequence[Interval]) ->
 
 
 @dataclass(frozen=True)
-class Models:
+class ConditionModels:
     """The models of one condition on one test set, at least one.
 
     `correct`, of shape (models, rows), says which rows each got right. `trained` is false for a model whose
@@ -149,7 +149,7 @@ class Estimate:
 
     value: float
     error: float  # standard error
-    freedom: float  # degrees of freedom of Student's t; infinite if models do not differ or there is one
+    degrees_of_freedom: float  # of Student's t; infinite if models do not differ or there is one
     covers: str  # what the error includes: rows, and seeds and formatting examples where there are several
 
     @property
@@ -164,7 +164,7 @@ class Estimate:
 
         if self.error < 1e-12:  # no row, example or seed could change the value
             return 0.0 if abs(self.value) > 1e-12 else 1.0
-        return float(2 * t.sf(abs(self.value) / self.error, self.freedom))
+        return float(2 * t.sf(abs(self.value) / self.error, self.degrees_of_freedom))
 
     @property
     def minimum_detectable(self) -> float:
@@ -174,10 +174,10 @@ class Estimate:
     def _quantile(self, probability: float) -> float:
         from scipy.stats import t
 
-        return float(t.ppf(probability, self.freedom))
+        return float(t.ppf(probability, self.degrees_of_freedom))
 
 
-def mean_score(models: Models, labels: Integers, classes: int | None) -> Estimate:
+def mean_score(models: ConditionModels, labels: Integers, classes: int | None) -> Estimate:
     """The mean score over the seeds of a training set, then over training sets, then over examples.
 
     `labels`, of shape (rows,), numbers the label of each test row; -1 is none. The score of a model is the mean
@@ -188,7 +188,9 @@ def mean_score(models: Models, labels: Integers, classes: int | None) -> Estimat
     return _estimate([_Part(units, 1.0, 0.0)], scores, covariance, _COVERED[models.level])
 
 
-def difference(first: Models, second: Models, labels: Integers, classes: int | None) -> Estimate:
+def difference(
+    first: ConditionModels, second: ConditionModels, labels: Integers, classes: int | None
+) -> Estimate:
     """The mean score of the first condition less that of the second, on the same test rows.
 
     Conditions with the same formatting examples are compared example by example, others as independent
@@ -198,7 +200,7 @@ def difference(first: Models, second: Models, labels: Integers, classes: int | N
 
 
 def ratio(
-    first: Models, second: Models, labels: Integers, classes: int | None
+    first: ConditionModels, second: ConditionModels, labels: Integers, classes: int | None
 ) -> tuple[float, Interval] | None:
     """The mean score of the first condition divided by that of the second, on the same test rows.
 
@@ -228,7 +230,7 @@ def ratio(
 
 
 def _contrasts(
-    first: Models, second: Models, labels: Integers, classes: int | None
+    first: ConditionModels, second: ConditionModels, labels: Integers, classes: int | None
 ) -> Callable[[float, float], Estimate]:
     """A function of two factors: the mean score of the first condition times one, plus the second's times the other."""
     scores, covariance = _scores(np.vstack([first.correct, second.correct]), labels, classes)
@@ -273,7 +275,7 @@ def _estimate(parts: Sequence[_Part], scores: Floats, covariance: Floats, covers
     return Estimate(
         value=float(contrast @ scores),
         error=float(spread + common) ** 0.5,
-        freedom=float((spread + common) ** 2 / terms) if terms else np.inf,
+        degrees_of_freedom=float((spread + common) ** 2 / terms) if terms else np.inf,
         covers=covers if any(len(units) > 1 for units, _, _ in parts) else "rows",
     )
 

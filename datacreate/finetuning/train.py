@@ -38,10 +38,10 @@ from datacreate.finetuning.encoder import (
     max_input_tokens,
     run_trial,
 )
-from datacreate.finetuning.recipe import Count, Recipe
+from datacreate.finetuning.hyperparameters import Count, Hyperparameters
 from datacreate.finetuning.records import (
     Model,
-    Selection,
+    SelectionKind,
     Training,
     TrainingDirectory,
     read_model,
@@ -80,7 +80,7 @@ class TrainConfig(FormatOptions):
     condition: str | None = setting(
         "Name of the training set in reports.", "output", shown_default="human, the strategy, ..."
     )
-    recipe: Recipe = Field(default_factory=Recipe)
+    recipe: Hyperparameters = Field(default_factory=Hyperparameters)
     seeds: Annotated[tuple[int, ...], CommaList] = setting(
         "Training seeds, one model each.",
         "training",
@@ -88,7 +88,7 @@ class TrainConfig(FormatOptions):
         metavar="N,...",
         shown_default="1,2,3",
     )
-    model_selection: Selection | None = setting(
+    model_selection: SelectionKind | None = setting(
         "Rows that choose the best checkpoint: a tenth of the sources' rows, the benchmark's human dev split, or none.",
         "training",
         shown_default="held-out; human with --recipe paper",
@@ -104,7 +104,7 @@ class TrainConfig(FormatOptions):
     )
 
     @property
-    def selection(self) -> Selection:
+    def selection(self) -> SelectionKind:
         return self.model_selection or ("human" if self.recipe.name == "paper" else "held-out")
 
 
@@ -214,7 +214,7 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Mod
 
 def _select(
     config: TrainConfig, rows: TrainingSet
-) -> tuple[Sequence[Question], Sequence[Question], Selection, str | None]:
+) -> tuple[Sequence[Question], Sequence[Question], SelectionKind, str | None]:
     """The rows to train on, those that choose the best checkpoint, their kind, and their digest if human."""
     questions = rows.questions
     if config.selection == "held-out":

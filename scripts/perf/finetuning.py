@@ -19,7 +19,7 @@ from typing import Any
 
 from datacreate.finetuning.encoder import Encoded, Inputs, collator, load_with_head, make_trainer
 from datacreate.finetuning.evaluate import probabilities
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import Task
 from datacreate.finetuning.train import TrainConfig, encode_inputs, prepare
 from datacreate.hardware import device, has_bf16
@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     setting = f"batch {BATCH_SIZE}, {options.rows} rows x {options.rounds}"
     print(f"{device()}, bf16 {has_bf16()}, {options.encoder}, {setting}")
-    recipe = Recipe(epochs=1, batch_size=BATCH_SIZE, max_length=MAX_LENGTH)
+    recipe = Hyperparameters(epochs=1, batch_size=BATCH_SIZE, max_length=MAX_LENGTH)
     for name in options.benchmark or ["csqa", "creak"]:
         config = TrainConfig(
             sources=(name,),

@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest, norm
 
-from datacreate.finetuning.statistics import Estimate, Interval, Models, combined_interval, difference, ratio
+from datacreate.finetuning.statistics import (
+    ConditionModels,
+    Estimate,
+    Interval,
+    combined_interval,
+    difference,
+    ratio,
+)
 
 Shape = tuple[int, int]
 """Formatting examples, and training seeds of each."""
@@ -65,11 +72,11 @@ class Pair:
         first, second = (self.models(correct, condition) for condition, correct in enumerate(right))
         return difference(first, second, truth, 2)
 
-    def models(self, correct: Any, condition: int) -> Models:
+    def models(self, correct: Any, condition: int) -> ConditionModels:
         examples, seeds = map(range, correct.shape[:2])
         prefix = "" if self.same_examples else f"{condition} "
         origins = [(f"{prefix}{e}", f"{condition} {e}", str(seed)) for e in examples for seed in seeds]
-        return Models(correct.reshape(-1, self.rows), origins)
+        return ConditionModels(correct.reshape(-1, self.rows), origins)
 
 
 def significant(pair: Pair, pairs: int, seed: int = 0) -> float:

@@ -15,7 +15,7 @@ from datacreate.cli.evaluate import evaluate
 from datacreate.cli.train import train
 from datacreate.errors import DatacreateError
 from datacreate.finetuning.encoder import load_config, load_tokenizer, load_with_head, max_input_tokens
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import Task
 from tests.finetuning.sets import choices, claims, write_rows
 from tests.inprocess import run
@@ -118,7 +118,7 @@ def test_an_encoder_with_any_content_is_read_or_one_line(tmp_path: Path, encoder
     def read(content: bytes) -> None:
         if name == "config.json":
             (folder / name).write_bytes(content)
-            max_input_tokens(tokenizer, load_config(folder), Recipe(), True)
+            max_input_tokens(tokenizer, load_config(folder), Hyperparameters(), True)
         else:
             (folder / name).write_bytes(len(content).to_bytes(8, "little") + content + whole[header:])
             load_with_head(folder, Task(head="sequence_classification", names=("a", "b")))

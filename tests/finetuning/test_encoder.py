@@ -20,7 +20,7 @@ from datacreate.finetuning.encoder import (
     max_input_tokens,
 )
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import Task
 from datacreate.finetuning.training_rows import Question
 from tests.finetuning.conftest import FAMILIES, TOKENS, save_encoder
@@ -103,7 +103,7 @@ def test_the_longest_input_fits_the_positions_of_the_encoder(
 ) -> None:
     folder = Path(encoder_of(family))
     tokenizer = load_tokenizer(folder)
-    length = max_input_tokens(tokenizer, load_config(folder), Recipe(), with_passage=True)
+    length = max_input_tokens(tokenizer, load_config(folder), Hyperparameters(), with_passage=True)
     assert length == tokens
     encoded = encode([Question(" ".join(FOODS * 20), None, (), 0)], LABELS, tokenizer, length)
     model = load_with_head(folder, LABELS).eval()
@@ -113,7 +113,9 @@ def test_the_longest_input_fits_the_positions_of_the_encoder(
 
 def test_positions_start_after_the_padding_id(tmp_path: Path) -> None:
     folder = save_encoder(tmp_path / "odd", pad_token_id=4)
-    length = max_input_tokens(load_tokenizer(folder), load_config(folder), Recipe(), with_passage=False)
+    length = max_input_tokens(
+        load_tokenizer(folder), load_config(folder), Hyperparameters(), with_passage=False
+    )
     assert length == 61
     model = load_with_head(folder, LABELS).eval()
     assert model(torch.full((1, length), 7)).logits.shape == (1, 2)

@@ -15,7 +15,7 @@ from datacreate.cli.train import train as command
 from datacreate.errors import DatacreateError, RunMismatch, TrainingError
 from datacreate.finetuning.encoder import encode, load_tokenizer, load_with_head, make_trainer
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import Task
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.training_rows import (
@@ -119,7 +119,7 @@ def test_the_loss_is_the_cross_entropy_with_the_probabilities(
     rows = training_set([read_source(str(runs[head]), verifier_probabilities=True)])
     folder = Path(encoder_of(family))
     model = load_with_head(folder, rows.task).eval()
-    inputs = inputs_of(folder, rows, Recipe(soft_labels=True))
+    inputs = inputs_of(folder, rows, Hyperparameters(soft_labels=True))
     trainer = make_trainer(inputs, model, 1, 1e-3, tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
     with torch.inference_mode():

@@ -13,8 +13,8 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from datacreate.finetuning.records import Scores
 from datacreate.finetuning.statistics import (
+    ConditionModels,
     Estimate,
-    Models,
     chance_corrected,
     compute_scores,
     difference,
@@ -120,10 +120,10 @@ def test_degenerate_and_above_chance_are_two_flags(name: str) -> None:
     assert (found.degenerate, found.above_chance) == (degenerate, above_chance)
 
 
-def models(right: Sequence[Sequence[bool]], origins: str, trained: bool = True) -> Models:
+def models(right: Sequence[Sequence[bool]], origins: str, trained: bool = True) -> ConditionModels:
     """Models from words like `a-x-1`: formatting example (may be empty), training rows, seed."""
     found = [tuple(word.split("-")) for word in origins.split()]
-    return Models(np.array(right, dtype=bool), [(e, rows, seed) for e, rows, seed in found], trained)
+    return ConditionModels(np.array(right, dtype=bool), [(e, rows, seed) for e, rows, seed in found], trained)
 
 
 def shares(correct: Sequence[int], rows: int = 100) -> list[list[bool]]:
@@ -164,7 +164,7 @@ def test_seeds_of_one_example_say_nothing_of_other_examples() -> None:
         models(right, " ".join(f"{e}-{e}-{seed}" for e in "ab" for seed in "1234")), ROWS, None
     )
     assert by_example.error > 1.5 * as_seeds.error
-    assert by_example.freedom < 2 < as_seeds.freedom
+    assert by_example.degrees_of_freedom < 2 < as_seeds.degrees_of_freedom
 
 
 def test_the_same_examples_are_compared_example_by_example() -> None:

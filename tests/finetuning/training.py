@@ -11,7 +11,7 @@ from typing import Any
 
 from datacreate.engines.request import Completion, Request
 from datacreate.finetuning.encoder import Inputs, encode, load_tokenizer
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import Model, Training
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.training_rows import TrainingSet
@@ -24,7 +24,7 @@ SHORT: dict[str, Any] = {"learning_rates": (3e-3,), "epochs": 4}
 def config(source: object, out: Path, encoder: str, **changes: Any) -> TrainConfig:
     """A short training with one seed; `changes` are fields of TrainConfig or of its recipe."""
     named = {name: changes.pop(name) for name in list(changes) if name in TrainConfig.model_fields}
-    base = {"seeds": (1,), "recipe": Recipe(**SHORT | changes)}
+    base = {"seeds": (1,), "recipe": Hyperparameters(**SHORT | changes)}
     sources = tuple(map(str, source)) if isinstance(source, list) else (str(source),)
     return TrainConfig(**base | {"sources": sources, "out": out, "encoder": encoder} | named)
 
@@ -40,7 +40,9 @@ def weights(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def inputs_of(encoder: Path, rows: TrainingSet, recipe: Recipe, device_batch_size: int = 16) -> Inputs:
+def inputs_of(
+    encoder: Path, rows: TrainingSet, recipe: Hyperparameters, device_batch_size: int = 16
+) -> Inputs:
     """The inputs of a trial without selection rows."""
     training = Training(
         condition=rows.condition,
