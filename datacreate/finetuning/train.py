@@ -40,20 +40,20 @@ from datacreate.finetuning.encoder import (
 )
 from datacreate.finetuning.hyperparameters import Count, Hyperparameters
 from datacreate.finetuning.records import (
-    Model,
     SelectionKind,
-    Training,
+    TrainedModel,
     TrainingDirectory,
+    TrainingSpec,
     read_model,
 )
 from datacreate.finetuning.training_rows import (
-    Question,
+    ClassificationExample,
     TrainingSet,
     check_distinct,
-    question_of,
+    infer_head,
     read_source,
     split_selection_rows,
-    task_of,
+    to_classification_example,
     training_set,
 )
 from datacreate.formats.options import FormatOptions
@@ -112,10 +112,10 @@ class TrainConfig(FormatOptions):
 class Prepared:
     """A training before its rows are encoded."""
 
-    training: Training
+    training: TrainingSpec
     encoder: Path
-    rows: Sequence[Question]
-    selection_rows: Sequence[Question]  # choose the best checkpoint
+    rows: Sequence[ClassificationExample]
+    selection_rows: Sequence[ClassificationExample]  # choose the best checkpoint
 
     @property
     def summary(self) -> str:
@@ -136,7 +136,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
         find_benchmark(config.benchmark)
     flag = config.first_changed_flag(FormatOptions.model_fields)
     if flag and not any(has_rows(Path(source)) for source in config.sources):
-        raise UsageError(f"{flag}: that is for files; runs and benchmarks have their format")
+        raise UsageError(f"{flag} only applies to files; runs and benchmarks have their own format")
     sources = [
         read_source(source, verifier_probabilities=recipe.soft_labels, options=config)
         for source in config.sources
@@ -150,7 +150,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     )
     for why, number in rows.skipped.items():
         notify(f"skipped rows: {number}, {why}")
-    hard, total = sum(question.probabilities is None for question in rows.questions), len(rows.questions)
+    hard, total = sum(example.probabilities is None for example in rows.examples), len(rows.examples)
     if total < FEW_ROWS:
         only = f"only {total} row{'s' * (total != 1)}"
         notify(f"warning: {only}; a model learns little from fewer than {FEW_ROWS}")
@@ -166,14 +166,14 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     recipe = recipe.for_encoder(json.loads((encoder.path / "config.json").read_text(encoding="utf-8")))
     trained, choosing, selection, selection_digest = _select(config, rows)
     if len(recipe.learning_rates) > 1 and not choosing:
-        few = "" if config.selection == "none" else f" ({len(rows.questions)} rows)"
+        few = "" if config.selection == "none" else f" ({len(rows.examples)} rows)"
         raise UsageError(
             f"--learning-rates: --model-selection {config.selection} has no rows to choose one of "
             f"{len(recipe.learning_rates)}{few}; give one rate, more rows or another selection"
         )
-    training = Training(
+    training = TrainingSpec(
         condition=rows.condition,
-        task=rows.task,
+        task=rows.head,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
         recipe=recipe,
@@ -184,7 +184,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     return Prepared(training, encoder.path, trained, choosing)
 
 
-def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Model]:
+def train(config: TrainConfig, progress: StepProgress | None = None) -> list[TrainedModel]:
     """Train a model for every seed of `config`; finished trials are kept, an interrupted one starts again.
 
     Raises a DatacreateError: UsageError for unusable rows, TrainingError for encoders, RunMismatch if the folder holds
@@ -214,36 +214,38 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Mod
 
 def _select(
     config: TrainConfig, rows: TrainingSet
-) -> tuple[Sequence[Question], Sequence[Question], SelectionKind, str | None]:
+) -> tuple[Sequence[ClassificationExample], Sequence[ClassificationExample], SelectionKind, str | None]:
     """The rows to train on, those that choose the best checkpoint, their kind, and their digest if human."""
-    questions = rows.questions
+    examples = rows.examples
     if config.selection == "held-out":
         several = len(config.recipe.learning_rates) > 1
-        training, chosen = split_selection_rows(questions, rows.groups, rows.task, chooses_rate=several)
+        training, chosen = split_selection_rows(examples, rows.groups, rows.head, chooses_rate=several)
         if chosen:
-            return [questions[i] for i in training], [questions[i] for i in chosen], "held-out", None
+            return [examples[i] for i in training], [examples[i] for i in chosen], "held-out", None
     if config.selection != "human":
-        return questions, (), "none", None
+        return examples, (), "none", None
     if rows.condition.benchmark is None:
         raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
     benchmark = find_benchmark(rows.condition.benchmark)
     format, dev = load_format(benchmark.format_name), read_split(benchmark, "dev")
-    dev_task = task_of(format, dev, benchmark.name)
-    rows.task.check_same(dev_task, "the training set", f"{benchmark.name}'s dev split")
-    all_questions = [question_of(row, format, rows.task) for row in dev]
-    usable = [q for q in all_questions if isinstance(q, Question) and q.answer is not None]
-    return questions, usable, "human", split_sha256(benchmark, "dev")
+    dev_head = infer_head(format, dev, benchmark.name)
+    rows.head.check_same(dev_head, "the training set", f"{benchmark.name}'s dev split")
+    all_examples = [to_classification_example(row, format, rows.head) for row in dev]
+    usable = [
+        one for one in all_examples if isinstance(one, ClassificationExample) and one.answer is not None
+    ]
+    return examples, usable, "human", split_sha256(benchmark, "dev")
 
 
 def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE) -> Inputs:
     """The token ids of a training. TrainingError if there are no rows, or the encoder cannot be read."""
     training, path, trained = prepared.training, prepared.encoder, prepared.rows
-    recipe, task, tokenizer = training.recipe, training.task, load_tokenizer(path)
+    recipe, head, tokenizer = training.recipe, training.task, load_tokenizer(path)
     if not trained:
         raise TrainingError("no row to train on; give more rows")
     length = max_input_tokens(tokenizer, load_config(path), recipe, has_passages(trained))
     encoded = partial(
-        encode, task=task, tokenizer=tokenizer, max_length=length, show_context=recipe.show_context
+        encode, head=head, tokenizer=tokenizer, max_length=length, show_context=recipe.show_context
     )
     with quiet():
         rows = encoded(trained, soft_labels=recipe.soft_labels)
@@ -256,14 +258,14 @@ Trial = tuple[int, float]  # seed and learning rate
 
 def _best_models(
     inputs: Inputs, seeds: Sequence[int], nproc: int | None, directory: TrainingDirectory, report: OnNamedStep
-) -> Iterator[tuple[Path, Model]]:
+) -> Iterator[tuple[Path, TrainedModel]]:
     """Run all trials; the best one of a seed, as folder and model, as soon as the trials of the seed have ended."""
     rates = inputs.training.recipe.learning_rates
     trials = [(seed, rate) for seed in seeds for rate in rates]
     gpus = visible_gpus()
     nproc = min(nproc or len(gpus) or 1, len(trials))
     run = partial(_in_processes, nproc, gpus) if nproc > 1 else _in_this_process
-    ended: defaultdict[int, list[Model]] = defaultdict(list)
+    ended: defaultdict[int, list[TrainedModel]] = defaultdict(list)
     for model in run(inputs, trials, directory, report):
         models = ended[model.seed]
         models.append(model)
@@ -277,7 +279,7 @@ def _best_models(
 
 def _in_this_process(
     inputs: Inputs, trials: Sequence[Trial], directory: TrainingDirectory, report: OnNamedStep
-) -> Iterator[Model]:
+) -> Iterator[TrainedModel]:
     for seed, rate in trials:
         several = len(inputs.training.recipe.learning_rates) > 1
         named = partial(report, f"seed {seed}" + (f", lr {rate:g}" if several else ""))
@@ -291,7 +293,7 @@ def _in_processes(
     trials: Sequence[Trial],
     directory: TrainingDirectory,
     report: OnNamedStep,
-) -> Iterator[Model]:
+) -> Iterator[TrainedModel]:
     """Run the trials in up to `nproc` processes. Whatever ends this generator, also an error, kills them."""
     context = multiprocessing.get_context("spawn")
     steps, pickled, waiting = context.SimpleQueue(), pickle.dumps(inputs), list(trials)

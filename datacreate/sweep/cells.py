@@ -125,7 +125,7 @@ class _Rows:
         return "+".join([*(["full"] if self.human else []), *created])
 
 
-def cells_of(plan: SweepPlan) -> tuple[SweepCell, ...]:
+def build_cells(plan: SweepPlan) -> tuple[SweepCell, ...]:
     """All cells of a plan: by benchmark, human rows first."""
     benchmarks = map(find_benchmark, plan.benchmarks)
     named = [cell for benchmark in benchmarks for cell in _Builder(plan, benchmark).cells()]

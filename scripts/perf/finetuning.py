@@ -20,7 +20,7 @@ from typing import Any
 from datacreate.finetuning.encoder import Encoded, Inputs, collator, load_with_head, make_trainer
 from datacreate.finetuning.evaluate import probabilities
 from datacreate.finetuning.hyperparameters import Hyperparameters
-from datacreate.finetuning.records import Task
+from datacreate.finetuning.records import HeadSpec
 from datacreate.finetuning.train import TrainConfig, encode_inputs, prepare
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import quiet
@@ -56,15 +56,15 @@ def main() -> None:
 
 def compare(name: str, grouped: Inputs, rounds: int) -> None:
     """Print rows per second of training and evaluation, ours and padded."""
-    rows, task = grouped.rows, grouped.training.task
+    rows, head = grouped.rows, grouped.training.task
     speeds: dict[tuple[str, str], list[float]] = {}
     with quiet():
-        model = load(grouped.encoder, task)
+        model = load(grouped.encoder, head)
         measurements: dict[tuple[str, str], Callable[[], float]] = {
             ("training", "datacreate"): lambda: train(grouped, model),
             ("training", "padded"): lambda: train(grouped, model, padded=True),
             ("evaluation", "datacreate"): lambda: timed(
-                rows, lambda: probabilities(model, rows.dataset, collator(task, grouped.tokenizer))
+                rows, lambda: probabilities(model, rows.dataset, collator(head, grouped.tokenizer))
             ),
             ("evaluation", "padded"): lambda: predict_padded(grouped, model),
         }
@@ -80,20 +80,20 @@ def padded_collator(inputs: Inputs) -> Any:
     """Pads every row to the longest possible input."""
     from transformers import DataCollatorForMultipleChoice, DataCollatorWithPadding
 
-    several = inputs.training.task.head == "multiple_choice"
+    several = inputs.training.task.is_multiple_choice
     kind = DataCollatorForMultipleChoice if several else DataCollatorWithPadding
     return kind(inputs.tokenizer, padding="max_length", max_length=MAX_LENGTH)
 
 
-def load(folder: Path, task: Task) -> Any:
+def load(folder: Path, head: HeadSpec) -> Any:
     """The encoder itself on a CPU; RoBERTa-large's shape with random weights on a GPU."""
     if device().type == "cpu":
-        return load_with_head(folder, task)
+        return load_with_head(folder, head)
     from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
-    options = task.head == "multiple_choice"
+    options = head.is_multiple_choice
     kind = AutoModelForMultipleChoice if options else AutoModelForSequenceClassification
-    return kind.from_config(roberta_large(task.classes))
+    return kind.from_config(roberta_large(head.classes))
 
 
 def roberta_large(classes: int) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from datacreate.engines.request import Completion, Request
 from datacreate.finetuning.encoder import Inputs, encode, load_tokenizer
 from datacreate.finetuning.hyperparameters import Hyperparameters
-from datacreate.finetuning.records import Model, Training
+from datacreate.finetuning.records import TrainedModel, TrainingSpec
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.training_rows import TrainingSet
 from tests.finetuning.sets import ASKED, FOODS, TOOLS
@@ -29,7 +29,7 @@ def config(source: object, out: Path, encoder: str, **changes: Any) -> TrainConf
     return TrainConfig(**base | {"sources": sources, "out": out, "encoder": encoder} | named)
 
 
-def trained(source: object, out: Path, encoder: str, **changes: Any) -> Model:
+def trained(source: object, out: Path, encoder: str, **changes: Any) -> TrainedModel:
     """The model of a training with one seed."""
     [model] = train(config(source, out, encoder, **changes))
     return model
@@ -44,9 +44,9 @@ def inputs_of(
     encoder: Path, rows: TrainingSet, recipe: Hyperparameters, device_batch_size: int = 16
 ) -> Inputs:
     """The inputs of a trial without selection rows."""
-    training = Training(
+    training = TrainingSpec(
         condition=rows.condition,
-        task=rows.task,
+        task=rows.head,
         encoder=encoder.name,
         encoder_sha256="",
         recipe=recipe,
@@ -54,7 +54,7 @@ def inputs_of(
         selection_digest=None,
     )
     tokenizer = load_tokenizer(encoder)
-    encoded = encode(rows.questions, rows.task, tokenizer, 60, soft_labels=recipe.soft_labels)
+    encoded = encode(rows.examples, rows.head, tokenizer, 60, soft_labels=recipe.soft_labels)
     return Inputs(training, encoder, tokenizer, encoded, None, 60, device_batch_size)
 
 
