@@ -89,11 +89,10 @@ def encode(
     import datasets
 
     texts, pairs = _text_pairs(examples, head, show_context)
-    second = {"text_pair": pairs} if pairs else {}
-    tokens = tokenizer(texts, **second, verbose=False)
+    tokens = tokenizer(texts, pairs, verbose=False)
     lengths = [len(ids) for ids in tokens["input_ids"]]
     if max(lengths) > max_length:
-        tokens = tokenizer(texts, **second, truncation="longest_first", max_length=max_length)
+        tokens = tokenizer(texts, pairs, truncation="longest_first", max_length=max_length)
     columns = {name: tokens[name] for name in tokenizer.model_input_names if name in tokens}
     if head.is_multiple_choice:
         starts, size = range(0, len(texts), head.classes), head.classes
@@ -102,22 +101,24 @@ def encode(
     labels: list[Any] = [example.answer or 0 for example in examples]
     if soft_labels:
         one_hot = [tuple(float(index == label) for index in range(head.classes)) for label in labels]
-        labels = [list(q.probabilities or hard) for q, hard in zip(examples, one_hot, strict=True)]
-    shown = [min(length, max_length) for length in lengths]
-    dataset = datasets.Dataset.from_dict({**columns, "label": labels, "length": shown})
+        labels = [list(one.probabilities or hard) for one, hard in zip(examples, one_hot, strict=True)]
+    cut = [min(length, max_length) for length in lengths]
+    dataset = datasets.Dataset.from_dict({**columns, "label": labels, "length": cut})
     return Encoded(dataset, sum(length > max_length for length in lengths))
 
 
 def _text_pairs(
     examples: Sequence[ClassificationExample], head: HeadSpec, show_context: bool
-) -> tuple[list[str], list[str]]:
-    """First and second texts of all inputs; no second ones if there are neither options nor passages."""
+) -> tuple[list[str], list[str] | None]:
+    """First and second texts of all inputs; None without second ones: neither options nor passages."""
     if head.is_multiple_choice:
-        shown = [f"{q.passage} {q.text}" if q.passage and show_context else q.text for q in examples]
+        texts = [
+            f"{one.passage} {one.text}" if one.passage and show_context else one.text for one in examples
+        ]
         options = [option for example in examples for option in example.options]
-        return [text for text in shown for _ in range(head.classes)], options
+        return [text for text in texts for _ in range(head.classes)], options
     passages = [example.passage or "" for example in examples]
-    return [example.text for example in examples], passages if has_passages(examples) else []
+    return [example.text for example in examples], passages if has_passages(examples) else None
 
 
 def has_passages(examples: Sequence[ClassificationExample]) -> bool:

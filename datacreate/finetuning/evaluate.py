@@ -175,12 +175,10 @@ def evaluate(
     Existing evaluations on the same rows are read, not repeated. Raises TrainingError for a damaged model, UsageError
     for a test set that needs another head; Stopped after SIGINT or SIGTERM: finished evaluations are kept.
     """
-    model, shown = read_model(folder), progress or SilentProgress()
-    training = model.training
-    head = training.task
-    sources: list[str | Path] = [*files]
-    if names or not files:
-        sources = [*benchmarks_for(model, names, split), *files]
+    model, progress = read_model(folder), progress or SilentProgress()
+    training, head = model.training, model.training.task
+    benchmarks = benchmarks_for(model, names, split) if names or not files else []
+    sources: list[str | Path] = [*benchmarks, *files]
     load = cache(lambda: (load_with_head(folder, head), load_tokenizer(folder)))
     evaluated = EvaluatedModel(
         condition=training.condition,
@@ -195,7 +193,7 @@ def evaluate(
         show_context = training.recipe.show_context
         with quiet():
             rows = f"{len(test.labels)} row{'s' * (len(test.labels) != 1)}"
-            shown.notify(f"evaluating {folder} on {rows} of {test.name} ({test.split})")
+            progress.notify(f"evaluating {folder} on {rows} of {test.name} ({test.split})")
             network, tokenizer = load()
             encoded = encode(test.usable, head, tokenizer, model.max_length, show_context=show_context)
             predicted = probabilities(network, encoded.dataset, collator(head, tokenizer))
@@ -209,7 +207,7 @@ def evaluate(
                 head.check_same(test.head, str(folder), source)
             else:
                 test = read_test_file(source, head, options or FormatOptions())
-            found.append(load_or_measure_evaluation(folder, test, evaluated, measure, shown.notify))
+            found.append(load_or_measure_evaluation(folder, test, evaluated, measure, progress.notify))
     return found
 
 

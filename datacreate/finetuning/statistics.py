@@ -118,12 +118,15 @@ def combined_interval(values: Sequence[float], intervals: Sequence[Interval]) ->
 class ConditionModels:
     """The models of one condition on one test set, at least one.
 
-    `correct`, of shape (models, rows), says which rows each got right. `trained` is false for a model whose
-    answers depend on no training: nothing but the choice of test rows could change its score.
+    The score of a model is the mean over labels of the share of rows it got right, corrected for chance if `classes`
+    is given. `trained` is false for a model whose answers depend on no training: nothing but the choice of test rows
+    could change its score.
     """
 
-    correct: npt.NDArray[np.bool_]
+    correct: npt.NDArray[np.bool_]  # which rows each model got right, (models, rows)
     origins: Sequence[TrainingOrigin]  # of each model, all different
+    labels: Integers  # the number of each row's label, (rows,); -1 is none
+    classes: int | None
     trained: bool = True
 
     @property
@@ -177,31 +180,23 @@ class Estimate:
         return float(t.ppf(probability, self.degrees_of_freedom))
 
 
-def mean_score(models: ConditionModels, labels: Integers, classes: int | None) -> Estimate:
-    """The mean score over the seeds of a training set, then over training sets, then over examples.
-
-    `labels`, of shape (rows,), numbers the label of each test row; -1 is none. The score of a model is the mean
-    of the shares right of each label, corrected for chance if `classes` is given.
-    """
-    scores, covariance = _scores(models.correct, labels, classes)
+def mean_score(models: ConditionModels) -> Estimate:
+    """The mean score over the seeds of a training set, then over training sets, then over examples."""
+    scores, covariance = _scores(models.correct, models.labels, models.classes)
     _, units = models.units(models.level)
     return _estimate([_Part(units, 1.0, 0.0)], scores, covariance, _COVERED[models.level])
 
 
-def difference(
-    first: ConditionModels, second: ConditionModels, labels: Integers, classes: int | None
-) -> Estimate:
+def difference(first: ConditionModels, second: ConditionModels) -> Estimate:
     """The mean score of the first condition less that of the second, on the same test rows.
 
     Conditions with the same formatting examples are compared example by example, others as independent
     samples. A condition with a single example (or seed) is assumed to vary as the other one does.
     """
-    return _contrasts(first, second, labels, classes)(1.0, -1.0)
+    return _contrasts(first, second)(1.0, -1.0)
 
 
-def ratio(
-    first: ConditionModels, second: ConditionModels, labels: Integers, classes: int | None
-) -> tuple[float, Interval] | None:
+def ratio(first: ConditionModels, second: ConditionModels) -> tuple[float, Interval] | None:
     """The mean score of the first condition divided by that of the second, on the same test rows.
 
     The interval (Fieller, 1954) has every r for which the first score less r times the second does not differ from 0
@@ -209,7 +204,7 @@ def ratio(
     """
     from scipy.optimize import brentq
 
-    contrast = _contrasts(first, second, labels, classes)
+    contrast = _contrasts(first, second)
     if (divisor := contrast(0.0, 1.0)).interval[0] <= 0:
         return None
     value = contrast(1.0, 0.0).value / divisor.value
@@ -229,11 +224,9 @@ def ratio(
     return value, (end(-0.5), end(0.5))
 
 
-def _contrasts(
-    first: ConditionModels, second: ConditionModels, labels: Integers, classes: int | None
-) -> Callable[[float, float], Estimate]:
+def _contrasts(first: ConditionModels, second: ConditionModels) -> Callable[[float, float], Estimate]:
     """A function of two factors: the mean score of the first condition times one, plus the second's times the other."""
-    scores, covariance = _scores(np.vstack([first.correct, second.correct]), labels, classes)
+    scores, covariance = _scores(np.vstack([first.correct, second.correct]), first.labels, first.classes)
     with_example = [models.level for models in (first, second) if models.origins[0][0]]
     level = min(with_example or (first.level, second.level))
     (keys, ours), (other_keys, theirs) = (

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from datacreate import signals
-from datacreate.benchmarks import find_benchmark, read_split, split_sha256
+from datacreate.benchmarks import find_benchmark
 from datacreate.checkpoints import resolve
 from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.encoder import (
@@ -38,6 +38,7 @@ from datacreate.finetuning.encoder import (
     max_input_tokens,
     run_trial,
 )
+from datacreate.finetuning.evaluate import read_test_set
 from datacreate.finetuning.hyperparameters import Count, Hyperparameters
 from datacreate.finetuning.records import (
     SelectionKind,
@@ -50,15 +51,12 @@ from datacreate.finetuning.training_rows import (
     ClassificationExample,
     TrainingSet,
     check_distinct,
-    infer_head,
     read_source,
     split_selection_rows,
-    to_classification_example,
     training_set,
 )
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
-from datacreate.formats.task_format import load_format
 from datacreate.hardware import check_build, usable_cores, visible_gpus
 from datacreate.libraries import configure_process, quiet
 from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
@@ -164,7 +162,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
         notify(f"rows that were not verified: {hard} of {total}; they are trained on their label alone")
     encoder = resolve(config.encoder, "encoder")
     recipe = recipe.for_encoder(json.loads((encoder.path / "config.json").read_text(encoding="utf-8")))
-    trained, choosing, selection, selection_digest = _select(config, rows)
+    trained, choosing, selection, selection_digest = _split_rows(config, rows)
     if len(recipe.learning_rates) > 1 and not choosing:
         few = "" if config.selection == "none" else f" ({len(rows.examples)} rows)"
         raise UsageError(
@@ -212,29 +210,24 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Tra
         return [read_model(directory.model(seed)) for seed in config.seeds]
 
 
-def _select(
+def _split_rows(
     config: TrainConfig, rows: TrainingSet
 ) -> tuple[Sequence[ClassificationExample], Sequence[ClassificationExample], SelectionKind, str | None]:
     """The rows to train on, those that choose the best checkpoint, their kind, and their digest if human."""
     examples = rows.examples
     if config.selection == "held-out":
         several = len(config.recipe.learning_rates) > 1
-        training, chosen = split_selection_rows(examples, rows.groups, rows.head, chooses_rate=several)
-        if chosen:
-            return [examples[i] for i in training], [examples[i] for i in chosen], "held-out", None
+        training, selection = split_selection_rows(examples, rows.groups, rows.head, chooses_rate=several)
+        if selection:
+            return [examples[i] for i in training], [examples[i] for i in selection], "held-out", None
     if config.selection != "human":
         return examples, (), "none", None
     if rows.condition.benchmark is None:
         raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
-    benchmark = find_benchmark(rows.condition.benchmark)
-    format, dev = load_format(benchmark.format_name), read_split(benchmark, "dev")
-    dev_head = infer_head(format, dev, benchmark.name)
-    rows.head.check_same(dev_head, "the training set", f"{benchmark.name}'s dev split")
-    all_examples = [to_classification_example(row, format, rows.head) for row in dev]
-    usable = [
-        one for one in all_examples if isinstance(one, ClassificationExample) and one.answer is not None
-    ]
-    return examples, usable, "human", split_sha256(benchmark, "dev")
+    dev = read_test_set(rows.condition.benchmark, "dev")
+    rows.head.check_same(dev.head, "the training set", f"{dev.name}'s dev split")
+    chosen = [example for example in dev.usable if example.answer is not None]
+    return examples, chosen, "human", dev.sha256
 
 
 def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE) -> Inputs:

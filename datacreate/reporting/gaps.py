@@ -18,7 +18,6 @@ from datacreate.reporting.results import (
     ResultWithModels,
     RowsToMatch,
     condition_models,
-    label_numbers,
 )
 
 Curves = Mapping[str, Mapping[int, ConditionResult]]
@@ -40,9 +39,7 @@ def with_gaps(rows: Sequence[ResultWithModels]) -> list[ResultWithModels]:
         others = human.get((result.test_digest, result.trained_for, result.count))
         if not others:
             return {"pgr_missing": "no human rows of this number"}
-        labels = label_numbers(models[0])
-        found = ratio(condition_models(models), condition_models(others), labels, result.classes)
-        if found is None:
+        if (found := ratio(condition_models(models), condition_models(others))) is None:
             return {"pgr_missing": "human score not significantly above chance"}
         pgr, (low, high) = found
         return {"pgr": pgr, "pgr_low": low, "pgr_high": high}

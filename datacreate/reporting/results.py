@@ -10,7 +10,7 @@ untrusted and unescaped: each output escapes them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -224,10 +224,10 @@ def condition_result(
     """The result of all models of one condition on the same test rows (at least one)."""
     first, trained = models[0].evaluation, is_trained(models[0])
     scores = [model.evaluation.scores for model in models]
-    group, labels, k = condition_models(models), label_numbers(models[0]), first.scores.classes
-    score = mean_score(group, labels, k)
-    score_low, score_high = _interval(group, score, first.scores.score_interval, chance_corrected(0, k))
-    accuracy = mean_score(group, np.zeros_like(labels), None)
+    group, worst = condition_models(models), chance_corrected(0, first.scores.classes)
+    score = mean_score(group)
+    score_low, score_high = _interval(group, score, first.scores.score_interval, worst)
+    accuracy = mean_score(replace(group, labels=np.zeros_like(group.labels), classes=None))
     accuracy_low, accuracy_high = _interval(group, accuracy, first.scores.accuracy_interval, 0.0)
     sd_seeds, sd_examples = _spread(group, np.array([one.score for one in scores]))
     name = first.condition.name
@@ -310,10 +310,7 @@ def compare_results(rows: Sequence[ResultWithModels]) -> tuple[Comparison, ...]:
     is all human rows.
     """
     pairs = [pair for pair in combinations(rows, 2) if _comparable(pair[0][0], pair[1][0])]
-    found = [
-        difference(condition_models(ours), condition_models(theirs), label_numbers(ours[0]), first.classes)
-        for (first, ours), (_, theirs) in pairs
-    ]
+    found = [difference(condition_models(ours), condition_models(theirs)) for (_, ours), (_, theirs) in pairs]
     comparisons = [
         Comparison(
             trained_for=max(first.trained_for, second.trained_for),  # "-" sorts before every name
@@ -351,7 +348,7 @@ def _is_reference(result: ConditionResult) -> bool:
     return result.count is None or (result.full and result.condition.partition("+")[0] == HUMAN)
 
 
-def label_numbers(model: EvaluationRows) -> Any:
+def _label_numbers(model: EvaluationRows) -> Any:
     """The number of each test row's label, of shape (rows,); -1 without one. With options it is always 0."""
     if model.evaluation.head == "multiple_choice":
         return np.zeros(len(model.truth), dtype=int)
@@ -365,7 +362,9 @@ def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:
     return ConditionModels(
         np.array([model.correct for model in models]),
         [(condition.example or "", condition.digest, seed) for condition, seed in conditions],
-        trained=is_trained(models[0]),
+        _label_numbers(models[0]),
+        models[0].evaluation.scores.classes,
+        is_trained(models[0]),
     )
 
 

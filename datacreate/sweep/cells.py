@@ -269,12 +269,8 @@ class _Builder:
         arguments += [step.folder for step in rows.runs]
         if rows.condition.removeprefix(MIXED) in self.plan.variants:
             arguments += ["--condition", rows.condition]
-        arguments += [
-            "--encoder",
-            encoder,
-            *as_arguments(Hyperparameters, recipe),
-            *as_arguments(TrainConfig, rest),
-        ]
+        options = as_arguments(Hyperparameters, recipe) + as_arguments(TrainConfig, rest)
+        arguments += ["--encoder", encoder, *options]
         arguments += ["--count", str(rows.sample), "--sample-seed", str(rows.seed)] if rows.sample else []
         arguments += ["--out", folder, "--seeds", ",".join(map(str, self.plan.train_seeds))]
         evaluate: tuple[Argument, ...] = ("evaluate", folder)
