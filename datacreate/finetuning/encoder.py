@@ -193,12 +193,12 @@ DEVICE_BATCH_SIZE = 16  # most rows per forward pass; larger batches accumulate 
 OnStep = Callable[[int, int, float | None], None]
 """Called after each step: steps done, steps in total, best selection score. An error that it raises ends the trial."""
 
-
-OnNamedStep = Callable[[str, int, int, float | None], None]  # as `StepProgress.step`
+OnNamedStep = Callable[[str, int, int, float | None], None]
+"""The same after the name of the trial, as `StepProgress.step`."""
 
 
 @dataclass(frozen=True)
-class Inputs:
+class TrialInputs:
     """What all trials of a training share."""
 
     training: TrainingSpec
@@ -210,7 +210,9 @@ class Inputs:
     device_batch_size: int = DEVICE_BATCH_SIZE
 
 
-def run_trial(inputs: Inputs, seed: int, learning_rate: float, folder: Path, on_step: OnStep) -> TrainedModel:
+def run_trial(
+    inputs: TrialInputs, seed: int, learning_rate: float, folder: Path, on_step: OnStep
+) -> TrainedModel:
     """Train and save the best model in `folder`/model. A finished trial is read, an interrupted one starts again.
 
     Raises TrainingError if the encoder does not fit or memory runs out, StorageError.
@@ -218,6 +220,10 @@ def run_trial(inputs: Inputs, seed: int, learning_rate: float, folder: Path, on_
     if (folder / "model" / MODEL).is_file():
         return read_model(folder / "model")
     import transformers
+
+    class StepCallback(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            on_step(state.global_step, state.max_steps, state.best_metric)
 
     shutil.rmtree(folder, ignore_errors=True)
     recipe = inputs.training.recipe
@@ -227,7 +233,7 @@ def run_trial(inputs: Inputs, seed: int, learning_rate: float, folder: Path, on_
         if recipe.lora:
             model = with_lora(model, recipe)
         trainer = make_trainer(inputs, model, seed, learning_rate, folder)
-        trainer.add_callback(_step_callback(on_step))
+        trainer.add_callback(StepCallback())
         result, state = trainer.train(), trainer.state
         packages = ("datacreate", "torch", "transformers", "datasets", "peft", "accelerate")
         record = TrainedModel(
@@ -247,16 +253,6 @@ def run_trial(inputs: Inputs, seed: int, learning_rate: float, folder: Path, on_
     return record
 
 
-def _step_callback(on_step: OnStep) -> Any:
-    from transformers import TrainerCallback
-
-    class StepCallback(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            on_step(state.global_step, state.max_steps, state.best_metric)
-
-    return StepCallback()
-
-
 def _save(model: Any, tokenizer: Any, folder: Path, record: TrainedModel) -> None:
     """Save the model, adapters merged. The record is written last and marks it as complete."""
     model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
@@ -270,7 +266,7 @@ def _save(model: Any, tokenizer: Any, folder: Path, record: TrainedModel) -> Non
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def make_trainer(inputs: Inputs, model: Any, seed: int, learning_rate: float, folder: Path) -> Any:
+def make_trainer(inputs: TrialInputs, model: Any, seed: int, learning_rate: float, folder: Path) -> Any:
     """A Trainer for one model: batches grouped by length, evaluated on the selection rows at intervals.
 
     A step has exactly the recipe's batch size, whatever the device batch size and the number of GPUs: the
@@ -339,7 +335,7 @@ def make_trainer(inputs: Inputs, model: Any, seed: int, learning_rate: float, fo
     return trainer
 
 
-def _selection_metric(inputs: Inputs) -> Callable[[Any], dict[str, float]]:
+def _selection_metric(inputs: TrialInputs) -> Callable[[Any], dict[str, float]]:
     """What chooses the best checkpoint: the chance-corrected score; in the paper's recipe accuracy.
 
     Ties are common on few rows and go to the lower loss, which is subtracted with a weight of 1e-6.

@@ -15,8 +15,8 @@ from datacreate.errors import TrainingError, UsageError
 from datacreate.files import refuse_links, replace_files
 from datacreate.finetuning.encoder import (
     Encoded,
-    Inputs,
     OnNamedStep,
+    TrialInputs,
     collator,
     encode,
     load_tokenizer,
@@ -225,7 +225,7 @@ def load_or_measure_evaluation(
     target = folder / "evaluations" / f"{test.name}-{test.split}"
     refuse_links(target.parent, target)
     existing = _existing_evaluation(target, test)
-    if existing is not None and not (target / LOCK_FILE).exists():  # else: a killed process has left more
+    if existing is not None and not (target / LOCK_FILE).exists():  # a killed process leaves one, and more
         return existing
     if not test.usable:
         raise TrainingError(f"{test.name}: no usable row in its {test.split} split; import it again")
@@ -280,7 +280,10 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
 
 
 def held_out_probabilities(
-    inputs: Inputs, splits: Sequence[tuple[Sequence[int], Sequence[int]]], folder: Path, report: OnNamedStep
+    inputs: TrialInputs,
+    splits: Sequence[tuple[Sequence[int], Sequence[int]]],
+    folder: Path,
+    report: OnNamedStep,
 ) -> dict[int, list[float]]:
     """The probabilities that students give to rows that they were not trained on, by the index of the row.
 

@@ -150,7 +150,7 @@ class TrainingSpec(Record):
     """Everything that decides the models of a training, except their seeds."""
 
     condition: Condition
-    head: HeadSpec
+    task: HeadSpec
     encoder: str
     encoder_sha256: str
     recipe: Hyperparameters

@@ -95,12 +95,8 @@ def mean_interval(correct: Sequence[int], rows: Sequence[int]) -> Interval:
 
     Of one share it is Wilson's (1927).
     """
-    pairs = list(zip(correct, rows, strict=True))
-    shares, intervals = (
-        [right / number for right, number in pairs],
-        [wilson_interval(*pair) for pair in pairs],
-    )
-    low, high = combined_interval(shares, intervals)
+    shares = [right / number for right, number in zip(correct, rows, strict=True)]
+    low, high = combined_interval(shares, list(map(wilson_interval, correct, rows)))
     return max(0.0, low), min(1.0, high)
 
 
@@ -135,7 +131,10 @@ class ConditionModels:
         return next((level for level in (0, 1) if len({o[: level + 1] for o in self.origins}) > 1), 2)
 
     def units(self, level: int) -> tuple[list[tuple[str, ...]], Floats]:
-        """The groups of models at a level, sorted, and the weight of each model in each, (groups, models)."""
+        """The groups of models at a level, sorted, and the weight of each model in each, (groups, models).
+
+        Seeds of one training set weigh the same, and so do training sets of one example.
+        """
         keys = sorted({origin[: level + 1] for origin in self.origins})
         sets = Counter(example for example, _ in {origin[:2] for origin in self.origins})
         seeds = Counter(origin[:2] for origin in self.origins)

@@ -29,8 +29,8 @@ from datacreate.checkpoints import resolve
 from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.encoder import (
     DEVICE_BATCH_SIZE,
-    Inputs,
     OnNamedStep,
+    TrialInputs,
     encode,
     has_passages,
     load_config,
@@ -230,7 +230,7 @@ def _split_rows(
     return examples, chosen, "human", dev.sha256
 
 
-def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE) -> Inputs:
+def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE) -> TrialInputs:
     """The token ids of a training. TrainingError if there are no rows, or the encoder cannot be read."""
     training, path, trained = prepared.training, prepared.encoder, prepared.rows
     recipe, head, tokenizer = training.recipe, training.task, load_tokenizer(path)
@@ -243,14 +243,18 @@ def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE
     with quiet():
         rows = encoded(trained, soft_labels=recipe.soft_labels)
         selection = encoded(prepared.selection_rows) if prepared.selection_rows else None
-    return Inputs(training, path, tokenizer, rows, selection, length, device_batch_size)
+    return TrialInputs(training, path, tokenizer, rows, selection, length, device_batch_size)
 
 
 Trial = tuple[int, float]  # seed and learning rate
 
 
 def _best_models(
-    inputs: Inputs, seeds: Sequence[int], nproc: int | None, directory: TrainingDirectory, report: OnNamedStep
+    inputs: TrialInputs,
+    seeds: Sequence[int],
+    nproc: int | None,
+    directory: TrainingDirectory,
+    report: OnNamedStep,
 ) -> Iterator[tuple[Path, TrainedModel]]:
     """Run all trials; the best one of a seed, as folder and model, as soon as the trials of the seed have ended."""
     rates = inputs.training.recipe.learning_rates
@@ -271,7 +275,7 @@ def _best_models(
 
 
 def _in_this_process(
-    inputs: Inputs, trials: Sequence[Trial], directory: TrainingDirectory, report: OnNamedStep
+    inputs: TrialInputs, trials: Sequence[Trial], directory: TrainingDirectory, report: OnNamedStep
 ) -> Iterator[TrainedModel]:
     for seed, rate in trials:
         several = len(inputs.training.recipe.learning_rates) > 1
@@ -282,7 +286,7 @@ def _in_this_process(
 def _in_processes(
     nproc: int,
     gpus: Sequence[str],
-    inputs: Inputs,
+    inputs: TrialInputs,
     trials: Sequence[Trial],
     directory: TrainingDirectory,
     report: OnNamedStep,

@@ -75,7 +75,7 @@ class TrainingSet:
     head: HeadSpec
     examples: tuple[ClassificationExample, ...]
     rows: tuple[Mapping[str, Json], ...]  # of each example
-    groups: tuple[str, ...]  # SOURCE:GROUP, with the number of the source; groups as in Source
+    groups: tuple[str, ...]  # the number of the source and the group there, as `0:GROUP`
     skipped: dict[str, int]  # why a row cannot be used -> number of rows
     probabilities_digest: str | None = None  # SHA-256 of the soft labels
 
@@ -200,7 +200,7 @@ def _values(rows: Sequence[Mapping[str, Json]], path: FieldPath) -> Iterator[Jso
 
 
 def varying_inputs(format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> tuple[FieldPath, ...]:
-    """The inputs, without those that are the same in all rows, such as one instruction: they say nothing of a row."""
+    """The inputs without those that are the same in all rows, such as an instruction: these tell no rows apart."""
     inputs = [path for path in format.roles.inputs if path != format.passage_field]
     varying = (path for path in inputs if len({canonical_json(value_at(row, path)) for row in rows}) > 1)
     return tuple(varying) or tuple(inputs)
@@ -345,11 +345,10 @@ def split_selection_rows(
 ) -> tuple[list[int], list[int]]:
     """Indices of the training rows, and of the selection rows: one in ten.
 
-    A set below MIN_ROWS_TO_SPLIT has none, unless they have to choose the learning rate; then it is one in four
-    from MIN_ROWS_TO_CHOOSE rows on.
-
-    Stratified by label. Rows of one group stay together, since children resemble their siblings. A group
-    larger than half a fold always goes to training. With too few groups, rows are split individually.
+    A set below MIN_ROWS_TO_SPLIT has no selection rows, unless they have to choose the learning rate; then it is one in
+    four from MIN_ROWS_TO_CHOOSE rows on. Stratified by label. Rows of one group stay together, since children
+    resemble their siblings. A group larger than half a fold always goes to training. With too few groups, rows are
+    split individually.
     """
     rows, folds = list(range(len(examples))), SELECTION_FOLDS
     if len(rows) < MIN_ROWS_TO_SPLIT:

@@ -170,14 +170,10 @@ def share_charts(summary: Mapping[str, Any], view: RowView) -> list[Chart]:
     groups |= {f"Attribute {name}": counts for name, counts in summary["attributes"].items()}
     groups["Models"] = summary["generators"]
     depths = Counter({(int(depth), 0): count for depth, count in summary["depths"].items()})
-    return [
-        *(
-            _shares(name, counts, view if name == "Labels" else None)
-            for name, counts in groups.items()
-            if counts
-        ),
-        _histogram("Depth in the tree (1: a child of the formatting example)", depths),
+    charts = [
+        _shares(name, counts, view if name == "Labels" else None) for name, counts in groups.items() if counts
     ]
+    return [*charts, _histogram("Depth in the tree (1: a child of the formatting example)", depths)]
 
 
 def _shares(title: str, counts: Mapping[str, int], view: RowView | None = None) -> Chart:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datacreate.finetuning.encoder import Encoded, Inputs, collator, load_with_head, make_trainer
+from datacreate.finetuning.encoder import Encoded, TrialInputs, collator, load_with_head, make_trainer
 from datacreate.finetuning.evaluate import probabilities
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HeadSpec
@@ -54,7 +54,7 @@ def main() -> None:
         utilization()
 
 
-def compare(name: str, grouped: Inputs, rounds: int) -> None:
+def compare(name: str, grouped: TrialInputs, rounds: int) -> None:
     """Print rows per second of training and evaluation, ours and padded."""
     rows, head = grouped.rows, grouped.training.task
     speeds: dict[tuple[str, str], list[float]] = {}
@@ -76,7 +76,7 @@ def compare(name: str, grouped: Inputs, rounds: int) -> None:
         print(f"{name:14} {what:10} {ours:8.1f} rows/s, padded {theirs:8.1f}, ratio {ours / theirs:5.1f}")
 
 
-def padded_collator(inputs: Inputs) -> Any:
+def padded_collator(inputs: TrialInputs) -> Any:
     """Pads every row to the longest possible input."""
     from transformers import DataCollatorForMultipleChoice, DataCollatorWithPadding
 
@@ -109,7 +109,7 @@ def roberta_large(classes: int) -> Any:
     return RobertaConfig(num_labels=classes, **positions, **shape)
 
 
-def train(inputs: Inputs, model: Any, *, padded: bool = False) -> float:
+def train(inputs: TrialInputs, model: Any, *, padded: bool = False) -> float:
     """Rows per second of one epoch, without its first step, which warms up."""
     from torch.utils.data import SequentialSampler
     from transformers import TrainerCallback
@@ -131,7 +131,7 @@ def train(inputs: Inputs, model: Any, *, padded: bool = False) -> float:
     return BATCH_SIZE * (len(times) - 1) / (times[-1] - times[0])
 
 
-def predict_padded(inputs: Inputs, model: Any) -> float:
+def predict_padded(inputs: TrialInputs, model: Any) -> float:
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(inputs, model, 0, 1e-5, Path(folder))
         trainer.data_collator = padded_collator(inputs)

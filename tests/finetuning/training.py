@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.engines.request import Completion, Request
-from datacreate.finetuning.encoder import Inputs, encode, load_tokenizer
+from datacreate.finetuning.encoder import TrialInputs, encode, load_tokenizer
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import TrainedModel, TrainingSpec
 from datacreate.finetuning.train import TrainConfig, train
@@ -42,7 +42,7 @@ def weights(folder: Path) -> str:
 
 def inputs_of(
     encoder: Path, rows: TrainingSet, recipe: Hyperparameters, device_batch_size: int = 16
-) -> Inputs:
+) -> TrialInputs:
     """The inputs of a trial without selection rows."""
     training = TrainingSpec(
         condition=rows.condition,
@@ -55,7 +55,7 @@ def inputs_of(
     )
     tokenizer = load_tokenizer(encoder)
     encoded = encode(rows.examples, rows.head, tokenizer, 60, soft_labels=recipe.soft_labels)
-    return Inputs(training, encoder, tokenizer, encoded, None, 60, device_batch_size)
+    return TrialInputs(training, encoder, tokenizer, encoded, None, 60, device_batch_size)
 
 
 class Recorder:
