@@ -73,8 +73,8 @@ class DatasetMetrics:
             found = shortcuts(format, rows, families, self.seed)
             pairs = [question_and_passage(format, values) for values in rows]
             texts = [text for text, _ in pairs if text]
-            roots = [text for values in examples if (text := question_and_passage(format, values)[0])]
-            different = diversity(texts, examples=roots, number=number, seed=self.seed)
+            shown = [text for values in examples if (text := question_and_passage(format, values)[0])]
+            different = diversity(texts, examples=shown, number=number, seed=self.seed)
             lengths = [len(words(passage)) for _, passage in pairs[:MAX_TEXTS] if passage]
             return {
                 "rows": len(rows),

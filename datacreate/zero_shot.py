@@ -18,7 +18,7 @@ from datacreate.engines.self_test import scores_are_real
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, Stopped
 from datacreate.finetuning.evaluate import Measured, TestSet, load_or_measure_evaluation, read_test_set
-from datacreate.finetuning.records import Condition, EvaluatedModel, Evaluation, HeadSpec
+from datacreate.finetuning.records import Condition, EvaluatedModel, Evaluation
 from datacreate.finetuning.training_rows import ClassificationExample
 from datacreate.messages import StepProgress
 from datacreate.prompts.label_scoring import LabelQuestion
@@ -86,9 +86,26 @@ def answer_zero_shot(
 def _answers(engine: Engine, test: TestSet, progress: StepProgress, signals: Signals) -> Measured:
     """The probabilities of the answers to each usable row."""
     scored_by_letter = test.head.is_multiple_choice or engine.needs_letters(test.head.names)
-    fitting = [_truncated(engine, example, test.head, scored_by_letter) for example in test.usable]
-    truncated = sum(cut is not whole for cut, whole in zip(fitting, test.usable, strict=True))
-    questions = [(_label_question(example, test.head, scored_by_letter), example.text) for example in fitting]
+
+    def label_question(example: ClassificationExample) -> LabelQuestion:
+        text = f"{example.passage}\n\n{example.text}" if example.passage else example.text
+        return LabelQuestion(text, example.options or test.head.names, scored_by_letter)
+
+    def shortened(example: ClassificationExample) -> ClassificationExample:
+        """The example with as much of its passage as the model's context length allows."""
+        room = engine.max_context - 1  # one token is generated
+        while example.passage:
+            question = label_question(example)
+            length = engine.count_tokens(question.prompt(range(len(question.options)))[0])
+            if length <= room:
+                break
+            kept = int(len(example.passage) * room / length * 0.95)
+            example = replace(example, passage=example.passage[:kept])
+        return example
+
+    examples = list(map(shortened, test.usable))
+    truncated = sum(cut is not whole for cut, whole in zip(examples, test.usable, strict=True))
+    questions = [(label_question(example), example.text) for example in examples]
 
     def report(done: int) -> None:
         if signals.received:
@@ -97,23 +114,3 @@ def _answers(engine: Engine, test: TestSet, progress: StepProgress, signals: Sig
 
     with deferred():
         return score_labels(engine, questions, report), truncated
-
-
-def _truncated(
-    engine: Engine, example: ClassificationExample, head: HeadSpec, scored_by_letter: bool
-) -> ClassificationExample:
-    """The example with as much of its passage as the model's context length allows."""
-    room = engine.max_context - 1  # one token is generated
-    while example.passage:
-        question = _label_question(example, head, scored_by_letter)
-        length = engine.count_tokens(question.prompt(range(len(question.options)))[0])
-        if length <= room:
-            break
-        kept = int(len(example.passage) * room / length * 0.95)
-        example = replace(example, passage=example.passage[:kept])
-    return example
-
-
-def _label_question(example: ClassificationExample, head: HeadSpec, scored_by_letter: bool) -> LabelQuestion:
-    text = f"{example.passage}\n\n{example.text}" if example.passage else example.text
-    return LabelQuestion(text, example.options or head.names, scored_by_letter)

@@ -337,10 +337,9 @@ def compare_results(rows: Sequence[ResultWithModels]) -> tuple[Comparison, ...]:
 
 
 def _comparable(first: ConditionResult, second: ConditionResult) -> bool:
-    same_rows = first.test_digest == second.test_digest and "-" in (first.trained_for, second.trained_for)
-    if not (same_rows or (first.test_digest, first.trained_for) == (second.test_digest, second.trained_for)):
-        return False
-    return first.count == second.count or _is_reference(first) or _is_reference(second)
+    same_training = first.trained_for == second.trained_for or "-" in (first.trained_for, second.trained_for)
+    same_count = first.count == second.count or _is_reference(first) or _is_reference(second)
+    return first.test_digest == second.test_digest and same_training and same_count
 
 
 def _is_reference(result: ConditionResult) -> bool:
