@@ -262,7 +262,7 @@ def test_a_ratio_differs_from_1_where_the_difference_is_significant(right: list[
     if found is not None and abs(compared.p - 0.05) > 1e-3:
         low, high = found[1]
         assert low <= found[0] <= high
-        assert (low <= 1 <= high) == (compared.p > 0.05)
+        assert (low - 1e-9 <= 1 <= high + 1e-9) == (compared.p > 0.05)
 
 
 def test_there_is_no_ratio_to_a_score_that_may_be_0() -> None:
