@@ -78,7 +78,9 @@ def answer_zero_shot(
         found = []
         for test in tests:
             one = load_or_measure_evaluation(out, test, evaluated, measure, progress.notify)
-            if one.encoder != checkpoint.name and one.encoder_sha256 != checkpoint.sha256:
+            hashes = {one.encoder_sha256, checkpoint.sha256}
+            seen = not any(sha256.startswith(UNSEEN) for sha256 in hashes)
+            if len(hashes) > 1 and (seen or one.encoder != checkpoint.name):
                 raise RunMismatch(f"{out} has {one.encoder}'s answers to {test.name}; choose another --out")
             found.append(one)
         return found

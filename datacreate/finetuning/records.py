@@ -31,6 +31,7 @@ from datacreate.files import (
     storage_error,
 )
 from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.formats.example import Json
 from datacreate.formats.task_format import Head
 from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
@@ -139,6 +140,10 @@ class HeadSpec(Record):
             return f"questions with {self.classes} options"
         return f"the labels {', '.join(self.names)}"
 
+    def is_same(self, other: HeadSpec) -> bool:
+        """Whether the two are equal but for the order of labels."""
+        return self.head == other.head and sorted(self.names) == sorted(other.names)
+
     def check_same(self, other: HeadSpec, this: str, that: str) -> None:
         """Raise UsageError unless `other` needs the same head; `this` and `that` name the two."""
         if not self.is_same(other):
@@ -157,9 +162,7 @@ class TrainingSpec(Record):
     selection: SelectionKind
     selection_digest: str | None  # of the human dev rows, where they are used
     probabilities_digest: str | None = None  # of the verifier's probabilities, where labels are soft
-    formats: tuple[
-        dict[str, Json], ...
-    ] = ()  # of the rows, with the inputs that are learned, as format files
+    formats: tuple[dict[str, Json], ...] = ()  # files of the rows' formats, with the inputs that are learned
 
     def check_same(self, other: TrainingSpec, where: Path) -> None:
         """Raise RunMismatch, naming the first difference, unless `other` is the same training."""
@@ -206,8 +209,10 @@ class TrainingDirectory:
 
     def models(self) -> list[Path]:
         """The finished models, by seed."""
-        folders = [path for path in self.path.glob("seed-*") if (path / MODEL).is_file()]
-        return sorted(folders, key=lambda path: int(path.name.removeprefix("seed-")))
+        seeds = (path.parent.name.removeprefix("seed-") for path in self.path.glob(f"seed-*/{MODEL}"))
+        return [
+            self.model(seed) for seed in sorted(map(int, filter(str.isdecimal, seeds)))
+        ]  # no seed-1-backup
 
     def check(self, training: TrainingSpec) -> None:
         """Raise UsageError if the folder holds other files, RunMismatch if another training, UnwritablePath if a file

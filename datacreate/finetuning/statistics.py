@@ -167,8 +167,6 @@ class Estimate:
         """The two-sided probability of a value at least as far from 0 if the true value is 0."""
         from scipy.stats import t
 
-        if self.error < 1e-12:  # no row, example or seed could change the value
-            return 0.0 if abs(self.value) > 1e-12 else 1.0
         return float(2 * t.sf(abs(self.value) / self.error, self.degrees_of_freedom))
 
     @property
@@ -243,7 +241,7 @@ def _contrasts(first: ConditionModels, second: ConditionModels) -> Callable[[flo
         found = _estimate(parts, scores, covariance, _COVERED[level])
         if found.error > 1e-9:
             return found
-        return replace(found, error=_error_of_alike(labels, classes) * float(np.hypot(factor, other)))
+        return replace(found, error=_error_of_alike(first) * float(np.hypot(factor, other)))
 
     return estimate
 
@@ -290,14 +288,14 @@ def _scores(correct: npt.NDArray[np.bool_], labels: Integers, classes: int | Non
     return (scores - 1 / classes) / (1 - 1 / classes), covariance / (1 - 1 / classes) ** 2
 
 
-def _error_of_alike(labels: Integers, classes: int | None) -> float:
+def _error_of_alike(models: ConditionModels) -> float:
     """The standard error of a score if all rows of a label have the same outcome, from Wilson's intervals.
 
     No row changes the score then, and its variance over rows is 0. Other test rows may differ all the same.
     """
-    rows = np.unique(labels[labels >= 0], return_counts=True)[1].tolist()
+    rows = np.unique(models.labels[models.labels >= 0], return_counts=True)[1].tolist()
     low, _ = combined_interval([1.0] * len(rows), [wilson_interval(number, number) for number in rows])
-    return (1 - low) / (1 - 1 / classes if classes else 1) / 1.96
+    return (1 - low) / (1 - 1 / models.classes if models.classes else 1) / 1.96
 
 
 def holm(p: Sequence[float]) -> list[float]:

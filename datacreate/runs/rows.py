@@ -77,7 +77,7 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
         return _rows_of_run(RunDirectory(path))
     options.check_format(turns=False)
     source = RowFile(path)
-    total, first_error = 0, ""
+    total, first_error, how = 0, "", options
 
     def objects() -> Iterator[Mapping[str, Json]]:
         nonlocal total, first_error
@@ -93,8 +93,8 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
     try:
         named = load_format(options.format) if options.format else None
         if not (named or options.inputs):
-            named, options = _known_format(first, options, known)
-        format = named or infer_from_rows(chain([first], rows), options)
+            named, how = _known_format(first, options, known)
+        format = named or infer_from_rows(chain([first], rows), how)
     except DatacreateError as error:
         message = str(error)  # the reader also names the path
         raise UsageError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from None

@@ -121,6 +121,11 @@ def test_degenerate_and_above_chance_are_two_flags(name: str) -> None:
     assert (found.degenerate, found.above_chance) == (degenerate, above_chance)
 
 
+def test_chance_is_one_of_the_labels_that_occur() -> None:
+    found = labels([0, 1] * 20, [0] * 40)  # of three that the model knows
+    assert (found.score, found.classes, found.above_chance, found.degenerate) == (0, 2, False, True)
+
+
 def models(
     right: Sequence[Sequence[bool]], origins: str, trained: bool = True, truth: Sequence[int] | None = None
 ) -> ConditionModels:
@@ -236,14 +241,15 @@ def test_identical_conditions_differ_in_5_percent(pair: Pair) -> None:
 
 def test_a_difference_that_no_row_changes_is_as_uncertain_as_few_rows_are() -> None:
     for rows, is_significant in ((2, False), (50, True)):
-        truth = np.array([0, 1] * rows)
-        right, constant = models([[True, True] * rows], "-x-1"), models([[True, False] * rows], "-y-1")
-        found = difference(right, constant, truth, 2)
+        truth = [0, 1] * rows
+        right = models([[True, True] * rows], "-x-1", truth=truth)
+        found = difference(right, models([[True, False] * rows], "-y-1", truth=truth))
         assert found.value == 1
         assert (found.p < 0.05) == is_significant
         assert found.minimum_detectable > 0
-        share = ratio(models([[True, True] * rows], "a-z-1"), right, truth, 2)
-        assert share is None if rows == 2 else share and share[1][0] < share[0] == 1 < share[1][1]
+        share = ratio(models([[True, True] * rows], "a-z-1", truth=truth), right)
+        assert share
+        assert share[1][0] < share[0] == 1 < share[1][1]
 
 
 def test_a_true_difference_is_found() -> None:
