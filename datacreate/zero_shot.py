@@ -59,18 +59,13 @@ def answer_zero_shot(
         def measure(test: TestSet) -> Measured:
             return _answers(started(), test, progress, signals)
 
-        condition = Condition(
-            name="zero-shot",
-            benchmark=None,
-            count=0,
-            full=True,
-            generator=checkpoint.name,
-            digest=checkpoint.sha256,
-        )
+        name, sha256 = checkpoint.name, checkpoint.sha256
         evaluated = EvaluatedModel(
-            condition=condition,
-            encoder=checkpoint.name,
-            encoder_sha256=checkpoint.sha256,
+            condition=Condition(
+                name="zero-shot", benchmark=None, count=0, full=True, generator=name, digest=sha256
+            ),
+            encoder=name,
+            encoder_sha256=sha256,
             recipe="zero-shot",
             selection="none",
             seed=0,
@@ -78,9 +73,10 @@ def answer_zero_shot(
         found = []
         for test in tests:
             one = load_or_measure_evaluation(out, test, evaluated, measure, progress.notify)
-            hashes = {one.encoder_sha256, checkpoint.sha256}
-            seen = not any(sha256.startswith(UNSEEN) for sha256 in hashes)
-            if len(hashes) > 1 and (seen or one.encoder != checkpoint.name):
+            hashes = {one.encoder_sha256, sha256}
+            if len(hashes) > 1 and (
+                one.encoder != name or not any(each.startswith(UNSEEN) for each in hashes)
+            ):
                 raise RunMismatch(f"{out} has {one.encoder}'s answers to {test.name}; choose another --out")
             found.append(one)
         return found
