@@ -93,7 +93,8 @@ def _complete(engine: Engine, request: Request) -> Completion:
 
 
 def _prompt(inputs: RunInputs) -> list[Message]:
-    lines = "\n".join(json.dumps(dict(root.values), ensure_ascii=False) for root in inputs.roots[:_SHOWN])
+    examples = inputs.formatting_examples[:_SHOWN]
+    lines = "\n".join(json.dumps(dict(each.values), ensure_ascii=False) for each in examples)
     encoding = PromptEncoding(inputs.inferred.format)
     shown = (
         f"Here is an example of it:\n{lines}" if lines else f"Each is written as {describe_fields(encoding)}"

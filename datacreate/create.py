@@ -1,6 +1,6 @@
 """The generation loop: choose parents, request examples, validate, log and commit them.
 
-`create` prepares a run and `_Run.generate` is the loop. Completions arrive in any order and are committed in the
+`create` prepares a run and `_Session.generate` is the loop. Completions arrive in any order and are committed in the
 order of their requests. Every commit is logged, so that the same call resumes after any interruption.
 """
 
@@ -43,8 +43,8 @@ from datacreate.run_models import (
     without_verifier,
 )
 from datacreate.runs.config import CreateConfig, RunSpec
-from datacreate.runs.directory import ComputeMetrics, RunConfig, RunDirectory
-from datacreate.runs.log import Commit, LogLine, RunWriter, Session, first_checksum, read_log
+from datacreate.runs.directory import ComputeMetrics, RunDirectory, StoredConfig
+from datacreate.runs.log import Commit, LogLine, RunWriter, SessionStart, first_checksum, read_log
 from datacreate.runs.summary import RunStats
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
@@ -132,15 +132,15 @@ def create(
         if embeds and embedder and not finished:
             if models.embedding_model:
                 progress.notify(f"loading {models.embedding_model.name}")
-            texts = [plan.text_of(root) for root in plan.roots or (Example({}),)]
+            texts = [plan.text_of(each) for each in plan.formatting_examples or (Example({}),)]
             vectors = PassedVectors(embedder, directory.vectors_path, texts)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filter_inputs = FilterInputs(inputs.test_sets, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
         state = RunState(plan, config.count, filters, vectors)
-        run = _Run(state, directory, lock, run_config, progress, compute_metrics)
+        session = _Session(state, directory, lock, run_config, progress, compute_metrics)
         if stored:
-            run.replay(figures_only=finished)
+            session.replay(figures_only=finished)
             finished = state.finished
 
         # Start the engines; the directory is written only after they have passed their checks.
@@ -160,17 +160,17 @@ def create(
         # Generate.
         if not finished:
             try:
-                run.generate(engines, config.max_failed_requests, signals)
+                session.generate(engines, config.max_failed_requests, signals)
             except StorageError:  # the last commit may not be in the log
                 raise
             except DatacreateError:
                 with suppress(StorageError, LockLost):
-                    run.save()
+                    session.save()
                 raise
-        return run.save()
+        return session.save()
 
 
-class _Run:
+class _Session:
     """One session of a run."""
 
     def __init__(
@@ -178,7 +178,7 @@ class _Run:
         state: RunState,
         directory: RunDirectory,
         lock: FolderLock,
-        config: RunConfig,
+        config: StoredConfig,
         progress: RunProgress,
         compute_metrics: ComputeMetrics | None,
     ) -> None:
@@ -193,7 +193,7 @@ class _Run:
         self._files: RunWriter | None = None  # of this session
 
     def generate(self, engines: Engines, max_failed_requests: int, signals: Signals) -> None:
-        """Request, verify, decide and commit until the count is reached."""
+        """Request, verify, judge and commit until the count is reached."""
         state, noise_check = self._state, self._state.stats.label_noise_check
         # Requests already in flight do not use the latest commit; allow for them.
         max_failed_requests += self._config.spec.max_in_flight
@@ -204,8 +204,8 @@ class _Run:
             files = RunWriter(self._directory.log_path, self._directory.train_path, self._checksum)
             self._files = files
             stack.callback(lambda: files.close(is_lost=self._lock.is_lost))
-            session = Session(round(time.time(), 3), {**_environment(), **engines.environment})
-            files.append(session, state.begin(session))
+            start = SessionStart(round(time.time(), 3), {**_environment(), **engines.environment})
+            files.append(start, state.begin(start))
             self._progress.update(state.stats, self._count, pipeline.uncommitted)
 
             def apply(commit: Commit) -> None:
@@ -230,7 +230,7 @@ class _Run:
                 pipeline.submit()
                 pipeline.poll(_POLL_SECONDS)
                 while not state.finished and (parsed := pipeline.next_completed()) is not None:
-                    apply(state.decide(parsed))
+                    apply(state.judge(parsed))
                     release()
                     if note := self._no_thoughts():
                         self._progress.notify(note)
@@ -314,13 +314,13 @@ def _without_gc() -> Iterator[None]:
 
 
 def _run_config(
-    stored: RunConfig | None, plan: RunPlan, config: CreateConfig, models: RunModels, engines: Engines
-) -> RunConfig:
+    stored: StoredConfig | None, plan: RunPlan, config: CreateConfig, models: RunModels, engines: Engines
+) -> StoredConfig:
     if stored:
         return stored.model_copy(update={"count": config.count})
     licenses = [generator.preset.license for generator in models.generators if generator.preset]
     known = len(licenses) == len(models.generators)
-    return RunConfig(
+    return StoredConfig(
         spec=plan.spec,
         count=config.count,
         license=", ".join(dict.fromkeys(licenses)) if known else None,
@@ -334,7 +334,8 @@ def _schema_check(plan: RunPlan) -> Check:
     labels = plan.encoding.format.labels if not plan.is_paper_method else None
     schema = build_response_schema(plan.encoding, 1, labels[:1] if labels else None)
     # The prompt is the one of the run, so that the server's prefix cache has it afterwards.
-    prompt = chat_prompt(plan.encoding, plan.roots[:1], plan.spec.num_examples, plan.content_of(0, {}))
+    shown = plan.formatting_examples[:1]
+    prompt = chat_prompt(plan.encoding, shown, plan.spec.num_examples, plan.content_of(0, {}))
     max_tokens = plan.samplings[0].max_tokens // plan.spec.num_examples + 1
     return schema_accepted(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
 

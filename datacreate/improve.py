@@ -177,7 +177,7 @@ def _models(spec: RunSpec) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedRow:
     """A row, with the probabilities of its answers by the verifier and by a student that was not trained on it."""
 
     values: Mapping[str, Json]
@@ -227,9 +227,9 @@ def _best(probabilities: Sequence[float]) -> int:
     return max(range(len(probabilities)), key=probabilities.__getitem__)
 
 
-def hard_rows(rows: Sequence[Judged], number: int, *, balanced: bool) -> list[Judged]:
+def hard_rows(rows: Sequence[JudgedRow], number: int, *, balanced: bool) -> list[JudgedRow]:
     """The hardest rows, at most `number`, without doubtful ones. `balanced`: labels in turns."""
-    by_label: defaultdict[int, list[Judged]] = defaultdict(list)
+    by_label: defaultdict[int, list[JudgedRow]] = defaultdict(list)
     for row in sorted((row for row in rows if not row.is_doubtful), key=lambda row: row.order):
         by_label[row.answer if balanced else 0].append(row)
     in_turns = chain.from_iterable(zip_longest(*(by_label[label] for label in sorted(by_label))))
@@ -255,13 +255,13 @@ class Round:
             return list(self.rows.rows[: self.config.most_parents])
         return [json.loads(line)["row"] for line in path.read_text(encoding="utf-8").splitlines()]
 
-    def judge(self, folder: Path, report: OnNamedStep) -> list[Judged]:
+    def judge(self, folder: Path, report: OnNamedStep) -> list[JudgedRow]:
         """The rows with the opinions of students, which are trained in `folder`."""
         questions, task = self.rows.questions, self.training.task
         inputs = encode_inputs(Prepared(self.training, self.encoder, questions, ()))
         students = held_out_probabilities(inputs, self.splits, folder, report)
         return [
-            Judged(
+            JudgedRow(
                 self.rows.rows[at],
                 questions[at].options or task.names,
                 questions[at].answer or 0,
@@ -271,7 +271,7 @@ class Round:
             for at in sorted(students)
         ]
 
-    def choose(self, judged: Sequence[Judged]) -> tuple[list[Judged], dict[str, Any]]:
+    def choose(self, judged: Sequence[JudgedRow]) -> tuple[list[JudgedRow], dict[str, Any]]:
         """The formatting examples of the new run, and the scores of the students for scores.json."""
         config, task = self.config, self.training.task
         candidates = [row for row in judged if row.is_missed] if config.dev else judged

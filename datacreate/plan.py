@@ -38,14 +38,14 @@ from datacreate.runs.config import (
     RunSpec,
     Verification,
 )
-from datacreate.runs.directory import RunConfig, RunDirectory
+from datacreate.runs.directory import RunDirectory, StoredConfig
 from datacreate.runs.formatting_examples import examples_and_format
 from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.verification.label_noise import most_rows
 from datacreate.verification.scoring import VerifyMode
 
 MIN_REQUESTS_PER_CHAIN = 10
-"""Requests in each chain, if all examples are accepted: with fewer, most examples are children of the root."""
+"""Requests in each chain, if all examples are accepted: with fewer, most are children of formatting examples."""
 
 _LIMITS = {"max_tokens", "longest_text"}
 """The fields of `Sampling` that follow from the formatting example."""
@@ -58,11 +58,11 @@ _QUEUES = {"num_chains": {"chain"}, "max_parent_uses": {"tree", "coverage"}}
 class RunInputs:
     """What is known of a run before a model or a server is looked at."""
 
-    roots: tuple[Example, ...]  # the formatting examples; () with an instruction only
+    formatting_examples: tuple[Example, ...]  # () with an instruction only
     inferred: InferredFormat
     verify: VerifyMode
     test_sets: tuple[DecontaminationSet, ...]  # for decontamination
-    stored: RunConfig | None  # of the run in the directory
+    stored: StoredConfig | None  # of the run in the directory
     identity: dict[str, Any]  # the fields of `RunSpec` that need no model and no server
     passages: Passages | None = None  # of the user's documents
 
@@ -71,7 +71,7 @@ class RunInputs:
 class RunPlan:
     """The decisions of a run before the first request."""
 
-    roots: tuple[Example, ...]  # the formatting examples; () with an instruction only
+    formatting_examples: tuple[Example, ...]  # () with an instruction only
     encoding: PromptEncoding
     strategy: Strategy
     samplings: tuple[Sampling, ...]  # one per generator
@@ -90,7 +90,7 @@ class RunPlan:
         return described(self.spec.attributes, self.encoding.format)
 
     def text_of(self, parent: Example) -> str:
-        """What similarity compares of a parent; of the empty root it is the instruction."""
+        """What similarity compares of a parent; without a formatting example it is the instruction."""
         if not parent.values:
             return self.spec.instruction or ""
         return self.encoding.format.compared_text(parent.values)
@@ -114,7 +114,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     queue = find_strategy(config.strategy).queue
     if config.served:
         Addresses(config.urls)
-    roots, inferred = examples_and_format(config)
+    examples, inferred = examples_and_format(config)
     if ignored := config.first_changed_flag(
         [name for name, queues in _QUEUES.items() if queue not in queues]
     ):
@@ -141,7 +141,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     before = stored.spec.compared_with if stored else None
     test_sets = find_test_sets(names or (), inferred.format, before)
     identity = config.values_for(IdentitySettings) | {
-        "examples": tuple(dict(root.values) for root in roots),
+        "examples": tuple(dict(each.values) for each in examples),
         "format": inferred.format.document(),
         "instruction": config.instruction,
         "benchmark": config.benchmark,
@@ -154,7 +154,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
         stored.check_same(identity | given, config.count, directory.path)
-    return RunInputs(roots, inferred, verify, test_sets, stored, identity, passages)
+    return RunInputs(examples, inferred, verify, test_sets, stored, identity, passages)
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
@@ -172,10 +172,14 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     The engines provide token counts, slots and context length; a finished run needs none of them. Raises
     PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels.
     """
-    roots, embedding_model, paper = inputs.roots, models.embedding_model, config.recipe == "paper"
+    examples, embedding_model, paper = (
+        inputs.formatting_examples,
+        models.embedding_model,
+        config.recipe == "paper",
+    )
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
-    if any(encoding.has_placeholder(root.values) for root in roots):
+    if any(encoding.has_placeholder(each.values) for each in examples):
         encoding = replace(encoding, may_have_placeholders=True)
     passages = inputs.passages
     texts = described(inputs.identity["attributes"], encoding.format)
@@ -187,7 +191,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     few = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
     most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
     number = stored.num_examples if stored else None
-    prompt = LongestPrompt(encoding, roots, config.shots, content, words)
+    prompt = LongestPrompt(encoding, examples, config.shots, content, words)
     generators = [
         (engine, checkpoint, thinking_limit(config, checkpoint))
         for engine, checkpoint in zip(engines.generators, models.generators, strict=True)
@@ -208,7 +212,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         num_chains, concurrency = stored.num_chains, stored.concurrency
     else:
         usable = most_in_flight(config.count, number, engines.generators)
-        num_chains = default_chains(config, number, len(roots), usable)
+        num_chains = default_chains(config, number, len(examples), usable)
         concurrency = config.concurrency or num_chains or (1 if paper else usable)
     spec = RunSpec(
         **inputs.identity,
@@ -228,7 +232,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         ),
     )
     warnings = tuple(_warnings(spec, config.count))
-    return RunPlan(roots, encoding, find_strategy(config.strategy), samplings, spec, warnings, passages)
+    return RunPlan(examples, encoding, find_strategy(config.strategy), samplings, spec, warnings, passages)
 
 
 def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
@@ -301,7 +305,7 @@ def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
 
 
 def default_chains(
-    config: CreateConfig, num_examples: int, num_roots: int = 1, usable: int = sys.maxsize
+    config: CreateConfig, num_examples: int, num_formatting_examples: int = 1, usable: int = sys.maxsize
 ) -> int | None:
     """The number of chains, each of which has at most one request in flight; None for a strategy without chains.
 
@@ -310,6 +314,6 @@ def default_chains(
     if find_strategy(config.strategy).queue != "chain":
         return None
     deep = 1 if config.recipe == "paper" else config.count // (MIN_REQUESTS_PER_CHAIN * num_examples)
-    # One for each root, as long as no more than half of the set are children of roots.
-    of_roots = min(num_roots, config.count // (2 * num_examples))
-    return config.num_chains or max(1, min(deep, usable), of_roots)
+    # One for each formatting example, as long as no more than half of the set are children of these.
+    starts = min(num_formatting_examples, config.count // (2 * num_examples))
+    return config.num_chains or max(1, min(deep, usable), starts)

@@ -26,7 +26,7 @@ from datacreate.formats.validate import Candidate, CopyChecks, Reject, validate_
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.quotas import RunQuotas
-from datacreate.review.review_rows import Change, ReviewRow, Selection
+from datacreate.review.review_rows import Change, ReviewRow, RowQuery
 from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.runs.directory import ComputeMetrics, RunDirectory
@@ -131,7 +131,7 @@ class ReviewSession:
         return value_at(values, self.format.roles.answer)
 
     def _apply(self, decision: Decision) -> None:
-        self.stats.decide(decision)
+        self.stats.add_decision(decision)
         row = self.rows[decision.row - 1]
         row.decision = decision
         if decision.removed:
@@ -163,9 +163,9 @@ class ReviewSession:
             self._parents[Example(values).id] = values
         return self._parents.get(wanted)
 
-    def select(self, selection: Selection, *, decided: bool = False) -> list[ReviewRow]:
-        """The rows of a selection, in order; `decided`: also those about which somebody has decided."""
-        return selection.of([row for row in self.rows if decided or row.decision is None], self.format)
+    def select(self, query: RowQuery, *, decided: bool = False) -> list[ReviewRow]:
+        """The rows of a query, in order; `decided`: also those about which somebody has decided."""
+        return query.matching([row for row in self.rows if decided or row.decision is None], self.format)
 
     def sample(self, size: int, seed: int) -> list[ReviewRow]:
         """Rows drawn at random from train.jsonl; those of the sample that was begun last, if it has this size and seed.
@@ -180,7 +180,7 @@ class ReviewSession:
             drawn = random.Random(seed).sample(current, min(size, len(current)))
             last = Sample(tuple(drawn), len(current), seed, _reviewer(), round(time.time(), 3))
             self._write([last])
-            self.stats.review.begin(last)
+            self.stats.review.begin_sample(last)
         return [self.rows[number - 1] for number in last.rows]
 
     def decide(self, change: Change) -> None:
@@ -188,7 +188,7 @@ class ReviewSession:
         [decision] = self.prepare([change])
         if isinstance(decision, Refused):
             raise decision
-        self.commit([decision])
+        self.save_decisions([decision])
 
     def prepare(self, changes: Sequence[Change]) -> list[Decision | Refused]:
         """The decisions about different rows, which are made together, or why one is refused. Nothing is changed."""
@@ -224,7 +224,7 @@ class ReviewSession:
             row=row.number,
             request=row.commit.request,
             depth=row.commit.depth + 1,
-            model=row.commit.model,
+            model=row.commit.generator,
             attributes=row.commit.attributes,
             removed=None if same else before,
             added=None if same else values,
@@ -233,7 +233,7 @@ class ReviewSession:
             time=round(time.time(), 3),
         )
 
-    def commit(self, decisions: Sequence[Decision]) -> None:
+    def save_decisions(self, decisions: Sequence[Decision]) -> None:
         """Write decisions to the log, at once, and apply them. Raises LockLost, StorageError."""
         self._write(decisions)
         for decision in decisions:
@@ -260,7 +260,7 @@ class ReviewSession:
         if example_line(values) == example_line(row.values):
             raise Refused("nothing is edited; change a field, or accept the row")
         parent = self.parent(row)
-        shown = self._copies.root_keys | ({self._candidate(parent).key} if parent else set())
+        shown = self._copies.formatting_keys | ({self._candidate(parent).key} if parent else set())
         reject = find_length_error(found, row.commit.attributes, self.config.spec.attributes)
         if reject := reject or self._copies.find(found, shown):
             raise _refused(reject)
@@ -318,7 +318,7 @@ class ReviewSession:
 
 def _take_place(quotas: RunQuotas, label: Json, attributes: Mapping[str, str]) -> None:
     if not quotas.attributes.missing or quotas.attributes.full(attributes):
-        raise Refused("a new row has its place; it cannot come back")
+        raise Refused("another row was written in its place, so it cannot be restored")
     if quotas.label_is_full(label):
         raise Refused(
             f"the set has as many rows with the label {label} as it may have; reject this row, and create writes "

@@ -51,9 +51,8 @@ class IdentitySettings(Settings):
         shown_default="auto",
     )
     recipe: CreateRecipe = setting(
-        "Defaults of --strategy and --verify. best: coverage (tree without its embedding model), answers verified "
-        "where they can be scored; "
-        "fast: tree, not verified; paper: the method of the paper, with tree.",
+        "Defaults of --strategy and --verify. best: coverage (tree if the embedding model is not downloaded), answers "
+        "verified where possible; fast: tree, not verified; paper: the method of the paper, with tree.",
         "strategy",
         default="best",
     )
@@ -295,7 +294,7 @@ class Verification(Settings):
     mode: VerifyMode
     model: str
     model_sha256: str
-    label_noise_check: float | None
+    label_noise_check: float | None  # the minimum concordance; None: it is only measured
     label_noise_rows: int  # the most examples that the check uses
     scored_by_letter: bool = False  # options are scored by their letters, not by their first tokens
 

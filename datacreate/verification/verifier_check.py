@@ -29,7 +29,7 @@ from datacreate.verification.scoring import (
 )
 
 
-class Verifier(Check):
+class VerifierCheck(Check):
     """Drops rows whose label is not the most probable one for a model; it is shown the row without the label.
 
     The most expensive check: it does not score rows that one of the `others` rejects.
@@ -107,7 +107,7 @@ class Verifier(Check):
             scores = calibrated(scores, self._means)
         values = candidate.example.values
         assigned = self._format.answers.chosen(values) or 0
-        if final_label("drop", assigned, scores) >= 0:
+        if final_label("drop", assigned, scores) is not None:
             return None
         options = [str(answer) for answer in self._format.answers.choices(values)]
         return disagreement(options, assigned, scores)
