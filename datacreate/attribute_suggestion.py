@@ -99,7 +99,7 @@ def _prompt(inputs: RunInputs) -> list[Message]:
     shown = (
         f"Here is an example of it:\n{lines}" if lines else f"Each is written as {describe_fields(encoding)}"
     )
-    task = f"The task: {inputs.identity['instruction']}\n\n" if inputs.identity["instruction"] else ""
+    task = f"The task: {inputs.spec.instruction}\n\n" if inputs.spec.instruction else ""
     user = (
         f"A data set has texts for training a language model. {shown}\n\n{task}"
         "The data set must be varied. Name 3 to 5 dimensions in which its examples should differ. The first is the "

@@ -99,9 +99,9 @@ def create(
     embeds = needs_embedder(config)
     models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)
     recipe = describe_recipe(config, inputs.verify, inputs.inferred.format, models)
-    decided = (recipe, *inputs.inferred.notes)
+    notes = (recipe, *inputs.inferred.notes)
     if not directory.exists:
-        for note in decided:
+        for note in notes:
             progress.notify(note)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
@@ -112,28 +112,21 @@ def create(
 
         # Decide everything else; an existing run must have been made with the same settings.
         if not stored:
-            before, models = models, without_verifier(models, engines, config, inputs.inferred.format)
-            if models != before:
+            with_verifier, models = models, without_verifier(models, engines, config, inputs.inferred.format)
+            if models != with_verifier:
                 progress.notify(f"answers are not verified after all: {models.unverified}")
         plan = make_plan(config, inputs, models, engines)
         if stored:
             stored.check_same(dict(plan.spec), config.count, directory.path)
-            for note in decided:
-                progress.notify(note)
-        for note in plan.warnings:
+        for note in (*(notes if stored else ()), *plan.warnings):
             progress.notify(note)
         run_config = _run_config(stored, plan, config, models, engines)
 
         # Restore the state from the commits of earlier sessions; of a finished run, only its figures.
         finished = stored is not None and directory.is_finished(config.count)
-        if models.embedding_model:
-            embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
-        if embeds and embedder and not finished:
-            if models.embedding_model:
-                progress.notify(f"loading {models.embedding_model.name}")
-            texts = [plan.text_of(each) for each in plan.formatting_examples or (Example({}),)]
-            vectors = PassedVectors(embedder, directory.vectors_path, texts)
+        if embeds and not finished:
+            vectors = _open_vectors(plan, models, embedder, directory, progress)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filter_inputs = FilterInputs(inputs.test_sets, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
@@ -147,9 +140,7 @@ def create(
         if not finished:
             for each in filters:
                 each.prepare(progress.notify)
-            system = scoring_system(plan.spec.instruction)
-            scoring_checks = [scores_are_real(system)] if plan.spec.verification else []
-            engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
+            _start_engines(engines, models, plan, progress)
             if stored or plan.spec.num_chains:
                 _warn_if_idle(plan.spec, config.count, engines, progress)
         lock.check()
@@ -327,6 +318,29 @@ def _run_config(
         engines=engines.settings,
         versions={name: version for name, version in _environment().items() if name != "host"},
     )
+
+
+def _open_vectors(
+    plan: RunPlan,
+    models: RunModels,
+    embedder: Embedder | None,
+    directory: RunDirectory,
+    progress: RunProgress,
+) -> PassedVectors:
+    """The vectors of the run, by the embedding model or by the `embedder` that replaces it."""
+    if models.embedding_model:
+        progress.notify(f"loading {models.embedding_model.name}")
+        embedder = SentenceEmbedder(models.embedding_model.path)
+    assert embedder, "a run that embeds has a model or this"
+    texts = [plan.text_of(each) for each in plan.formatting_examples or (Example({}),)]
+    return PassedVectors(embedder, directory.vectors_path, texts)
+
+
+def _start_engines(engines: Engines, models: RunModels, plan: RunPlan, progress: RunProgress) -> None:
+    """Start the servers, and test them with the requests of this run."""
+    system = scoring_system(plan.spec.instruction)
+    scoring_checks = [scores_are_real(system)] if plan.spec.verification else []
+    engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
 
 
 def _schema_check(plan: RunPlan) -> Check:

@@ -35,6 +35,7 @@ from datacreate.runs.config import (
     CreateConfig,
     Generator,
     IdentitySettings,
+    InputSpec,
     RunSpec,
     Verification,
 )
@@ -63,7 +64,7 @@ class RunInputs:
     verify: VerifyMode
     test_sets: tuple[DecontaminationSet, ...]  # for decontamination
     stored: StoredConfig | None  # of the run in the directory
-    identity: dict[str, Any]  # the fields of `RunSpec` that need no model and no server
+    spec: InputSpec
     passages: Passages | None = None  # of the user's documents
 
 
@@ -140,21 +141,22 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         inferred = _with_corpus(inferred, passages)
     before = stored.spec.compared_with if stored else None
     test_sets = find_test_sets(names or (), inferred.format, before)
-    identity = config.values_for(IdentitySettings) | {
-        "examples": tuple(dict(each.values) for each in examples),
-        "format": inferred.format.document(),
-        "instruction": config.instruction,
-        "benchmark": config.benchmark,
-        "filters": with_names(config, test_sets),
-        "compared_with": tuple(each.ref for each in test_sets),
-        "label_ratio": label_ratio,
-        "corpus": passages.ref(config) if passages else None,
-        "attributes": _attributes(config, inferred.format),
-    }
+    spec = InputSpec(
+        **config.values_for(IdentitySettings),
+        examples=tuple(dict(each.values) for each in examples),
+        format=inferred.format.document(),
+        instruction=config.instruction,
+        benchmark=config.benchmark,
+        filters=with_names(config, test_sets),
+        compared_with=tuple(each.ref for each in test_sets),
+        label_ratio=label_ratio,
+        corpus=passages.ref(config) if passages else None,
+        attributes=_attributes(config, inferred.format),
+    )
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
-        stored.check_same(identity | given, config.count, directory.path)
-    return RunInputs(examples, inferred, verify, test_sets, stored, identity, passages)
+        stored.check_same(dict(spec) | given, config.count, directory.path)
+    return RunInputs(examples, inferred, verify, test_sets, stored, spec, passages)
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
@@ -172,55 +174,26 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     The engines provide token counts, slots and context length; a finished run needs none of them. Raises
     PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels.
     """
-    examples, embedding_model, paper = (
-        inputs.formatting_examples,
-        models.embedding_model,
-        config.recipe == "paper",
-    )
+    examples, paper = inputs.formatting_examples, config.recipe == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
     if any(encoding.has_placeholder(each.values) for each in examples):
         encoding = replace(encoding, may_have_placeholders=True)
-    passages = inputs.passages
-    texts = described(inputs.identity["attributes"], encoding.format)
-    longest = {name: max(values.values(), key=len) for name, values in texts.items()}
-    passage = passages.longest if passages else None
-    content = RequestContent(config.instruction, attributes=longest, passage=passage)
-    values = (value for each in inputs.identity["attributes"] for value in each.values)
-    words = max((value.words[1] for value in values if value.words), default=0)
-    few = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
-    most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
-    number = stored.num_examples if stored else None
-    prompt = LongestPrompt(encoding, examples, config.shots, content, words)
-    generators = [
-        (engine, checkpoint, thinking_limit(config, checkpoint))
-        for engine, checkpoint in zip(engines.generators, models.generators, strict=True)
-    ]
-    number = number or min(
-        prompt.fit(engine, thinking, most, fixed=bool(config.num_examples)).num_examples
-        for engine, _, thinking in generators
-    )
-    samplings = tuple(
-        sampling_of(
-            config,
-            checkpoint,
-            **(_limits(config, stored, index) or prompt.fit(engine, thinking, number).limits),
-        )
-        for index, (engine, checkpoint, thinking) in enumerate(generators)
-    )
+    num_examples, samplings = _fit_requests(config, inputs, encoding, models, engines)
     if stored:
         num_chains, concurrency = stored.num_chains, stored.concurrency
     else:
-        usable = most_in_flight(config.count, number, engines.generators)
-        num_chains = default_chains(config, number, len(examples), usable)
+        usable = most_in_flight(config.count, num_examples, engines.generators)
+        num_chains = default_chains(config, num_examples, len(examples), usable)
         concurrency = config.concurrency or num_chains or (1 if paper else usable)
+    embedding_model = models.embedding_model
     spec = RunSpec(
-        **inputs.identity,
+        **dict(inputs.spec),
         model=models.name,
         model_sha256=models.sha256,
         embedding_model=embedding_model.name if embedding_model else None,
         embedding_model_sha256=embedding_model.sha256 if embedding_model else None,
-        num_examples=number,
+        num_examples=num_examples,
         concurrency=concurrency,
         num_chains=num_chains,
         sampling=_given(samplings[0]),
@@ -232,7 +205,45 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         ),
     )
     warnings = tuple(_warnings(spec, config.count))
-    return RunPlan(examples, encoding, find_strategy(config.strategy), samplings, spec, warnings, passages)
+    strategy = find_strategy(config.strategy)
+    return RunPlan(examples, encoding, strategy, samplings, spec, warnings, inputs.passages)
+
+
+def _fit_requests(
+    config: CreateConfig, inputs: RunInputs, encoding: PromptEncoding, models: RunModels, engines: Engines
+) -> tuple[int, tuple[Sampling, ...]]:
+    """How many examples each request asks for, and how each generator samples."""
+    stored, passages = inputs.stored.spec if inputs.stored else None, inputs.passages
+    per_passage = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
+    max_num_examples = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES)
+    prompt = _longest_prompt(config, inputs, encoding)
+    generators = [
+        (engine, checkpoint, thinking_limit(config, checkpoint))
+        for engine, checkpoint in zip(engines.generators, models.generators, strict=True)
+    ]
+    num_examples = (stored and stored.num_examples) or min(
+        prompt.fit(engine, thinking, max_num_examples, fixed=bool(config.num_examples)).num_examples
+        for engine, _, thinking in generators
+    )
+    samplings = tuple(
+        sampling_of(
+            config,
+            checkpoint,
+            **(_limits(config, stored, index) or prompt.fit(engine, thinking, num_examples).limits),
+        )
+        for index, (engine, checkpoint, thinking) in enumerate(generators)
+    )
+    return num_examples, samplings
+
+
+def _longest_prompt(config: CreateConfig, inputs: RunInputs, encoding: PromptEncoding) -> LongestPrompt:
+    dimensions, passages = inputs.spec.attributes, inputs.passages
+    texts = described(dimensions, encoding.format)
+    longest = {name: max(values.values(), key=len) for name, values in texts.items()}
+    passage = passages.longest if passages else None
+    content = RequestContent(config.instruction, attributes=longest, passage=passage)
+    words = max((value.words[1] for each in dimensions for value in each.values if value.words), default=0)
+    return LongestPrompt(encoding, inputs.formatting_examples, config.shots, content, words)
 
 
 def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
@@ -244,8 +255,7 @@ def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
             "a larger --count uses more of them"
         )
     verification = spec.verification
-    generators = {spec.model_sha256, *(generator.sha256 for generator in spec.mixture)}
-    if verification and verification.model_sha256 in generators:
+    if verification and verification.model_sha256 in {each.sha256 for each in spec.generators}:
         yield f"{verification.model} scores its own examples; a different --verifier is more reliable"
 
 

@@ -195,30 +195,35 @@ class RunState:
                 keep_complete_items=not self._plan.is_paper_method,
                 longest_text=self._plan.samplings[pending.generator].longest_text,
             )
-        candidates = [item for item in items if isinstance(item, Candidate)]
+        candidates = {index: item for index, item in enumerate(items) if isinstance(item, Candidate)}
         if self._embedder:  # one batch is faster than single texts later
-            self._embedder.encode([candidate.text for candidate in candidates])
+            self._embedder.encode([candidate.text for candidate in candidates.values()])
         for each in self._filters:
-            each.prefetch(candidates)
+            each.prefetch(list(candidates.values()))
         origin = RequestOrigin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)
-        questions: dict[int, LabelQuestion] = {}
-        verification = self._plan.spec.verification
-        for index, item in enumerate(items):
-            # Filters only get stricter: an item that is rejected now is also rejected by `judge`.
-            if (
-                verification
-                and isinstance(item, Candidate)
-                and not self._acceptance.find_reject(item, origin)
-            ):
-                question = label_question(
-                    self._format,
-                    item.example.values,
-                    scored_by_letter=verification.scored_by_letter,
-                    instruction=self._plan.spec.instruction,
-                )
-                if question is not None:
-                    questions[index] = question
+        questions = self._label_questions(candidates, origin)
         return ParsedCompletion(pending, completion, tuple(items), origin, questions)
+
+    def _label_questions(
+        self, candidates: Mapping[int, Candidate], origin: RequestOrigin
+    ) -> dict[int, LabelQuestion]:
+        """Questions for the verifier, by index of the item, about those that pass the filters now.
+
+        Filters only get stricter: an item that is rejected now is also rejected by `judge`.
+        """
+        if not (verification := self._plan.spec.verification):
+            return {}
+        questions = {
+            index: label_question(
+                self._format,
+                candidate.example.values,
+                scored_by_letter=verification.scored_by_letter,
+                instruction=self._plan.spec.instruction,
+            )
+            for index, candidate in candidates.items()
+            if not self._acceptance.find_reject(candidate, origin)
+        }
+        return {index: question for index, question in questions.items() if question}
 
     def judge(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""

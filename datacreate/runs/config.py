@@ -305,11 +305,23 @@ class Generator(Settings):
     sampling: dict[str, Json]
 
 
-class RunSpec(IdentitySettings):
-    """What decides a run's result; the same for every session of a run directory."""
+class InputSpec(IdentitySettings):
+    """The part of `RunSpec` that needs no model and no server."""
 
     examples: tuple[dict[str, Json], ...]  # the formatting examples
     format: dict[str, Json]  # the bound format's document
+    instruction: str | None = None
+    benchmark: str | None = None  # that the example was drawn from
+    filters: FilterSettings
+    compared_with: tuple[DecontaminationSetRef, ...] = ()
+    label_ratio: dict[str, float] | None = None
+    corpus: CorpusRef | None = None
+    attributes: Attributes = ()
+
+
+class RunSpec(InputSpec):
+    """What decides a run's result; the same for every session of a run directory."""
+
     model: str  # of several, their names joined
     model_sha256: str
     embedding_model: str | None  # None where nothing is embedded
@@ -318,15 +330,13 @@ class RunSpec(IdentitySettings):
     concurrency: int
     num_chains: int | None = None  # of the strategies with chains
     sampling: dict[str, Json]
-    instruction: str | None = None
-    benchmark: str | None = None  # that the example was drawn from
-    filters: FilterSettings
-    compared_with: tuple[DecontaminationSetRef, ...] = ()
-    label_ratio: dict[str, float] | None = None
-    corpus: CorpusRef | None = None
-    attributes: Attributes = ()
     verification: Verification | None = None
     mixture: tuple[Generator, ...] = ()  # () with one model
+
+    @property
+    def generators(self) -> tuple[Generator, ...]:
+        one = Generator(model=self.model, sha256=self.model_sha256, sampling=self.sampling)
+        return self.mixture or (one,)
 
     @property
     def examples_id(self) -> str:
