@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from datacreate.filters.base import Check
+from datacreate.filters.base import Check, first_reject
 from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.validate import Candidate, CopyChecks, Reason, Reject
 from datacreate.quotas import RunQuotas
@@ -205,10 +205,7 @@ class Acceptance:
     def _match_filters(self, candidate: Candidate) -> Reject | None:
         if candidate.key in self._copies.formatting_keys:
             return candidate.reject(Reason.COPIED_EXAMPLE)
-        for each in self._filters:
-            if (detail := each.match(candidate)) is not None:
-                return candidate.reject(each.reason, detail)
-        return None
+        return first_reject(self._filters, candidate)
 
     @property
     def _label_is_final(self) -> bool:

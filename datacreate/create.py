@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from datacreate.engines.factory import check_engine
@@ -126,7 +127,7 @@ def create(
         finished = stored is not None and directory.is_finished(config.count)
         vectors = None
         if embeds and not finished:
-            vectors = _open_vectors(plan, models, embedder, directory, progress)
+            vectors = _open_vectors(plan, models, embedder, directory.vectors_path, progress)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filter_inputs = FilterInputs(inputs.test_sets, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
@@ -140,7 +141,9 @@ def create(
         if not finished:
             for each in filters:
                 each.prepare(progress.notify)
-            _start_engines(engines, models, plan, progress)
+            system = scoring_system(plan.spec.instruction)
+            scoring_checks = [scores_are_real(system)] if plan.spec.verification else []
+            engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
             if stored or plan.spec.num_chains:
                 _warn_if_idle(plan.spec, config.count, engines, progress)
         lock.check()
@@ -321,11 +324,7 @@ def _run_config(
 
 
 def _open_vectors(
-    plan: RunPlan,
-    models: RunModels,
-    embedder: Embedder | None,
-    directory: RunDirectory,
-    progress: RunProgress,
+    plan: RunPlan, models: RunModels, embedder: Embedder | None, path: Path, progress: RunProgress
 ) -> PassedVectors:
     """The vectors of the run, by the embedding model or by the `embedder` that replaces it."""
     if models.embedding_model:
@@ -333,14 +332,7 @@ def _open_vectors(
         embedder = SentenceEmbedder(models.embedding_model.path)
     assert embedder, "a run that embeds has a model or this"
     texts = [plan.text_of(each) for each in plan.formatting_examples or (Example({}),)]
-    return PassedVectors(embedder, directory.vectors_path, texts)
-
-
-def _start_engines(engines: Engines, models: RunModels, plan: RunPlan, progress: RunProgress) -> None:
-    """Start the servers, and test them with the requests of this run."""
-    system = scoring_system(plan.spec.instruction)
-    scoring_checks = [scores_are_real(system)] if plan.spec.verification else []
-    engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
+    return PassedVectors(embedder, path, texts)
 
 
 def _schema_check(plan: RunPlan) -> Check:

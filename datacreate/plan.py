@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from datacreate.corpus import about_passages
@@ -31,14 +31,7 @@ from datacreate.quotas import checked_label_ratio
 from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, most_in_flight
 from datacreate.run_models import Engines, RunModels, sampling_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
-from datacreate.runs.config import (
-    CreateConfig,
-    Generator,
-    IdentitySettings,
-    InputSpec,
-    RunSpec,
-    Verification,
-)
+from datacreate.runs.config import CreateConfig, Generator, IdentitySettings, InputSpec, RunSpec, Verification
 from datacreate.runs.directory import RunDirectory, StoredConfig
 from datacreate.runs.formatting_examples import examples_and_format
 from datacreate.selection.strategies import Strategy, find_strategy
@@ -217,21 +210,16 @@ def _fit_requests(
     per_passage = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
     max_num_examples = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES)
     prompt = _longest_prompt(config, inputs, encoding)
-    generators = [
-        (engine, checkpoint, thinking_limit(config, checkpoint))
+    fits = [
+        partial(prompt.fit, engine, thinking_limit(config, checkpoint))
         for engine, checkpoint in zip(engines.generators, models.generators, strict=True)
     ]
     num_examples = (stored and stored.num_examples) or min(
-        prompt.fit(engine, thinking, max_num_examples, fixed=bool(config.num_examples)).num_examples
-        for engine, _, thinking in generators
+        fit(max_num_examples, fixed=bool(config.num_examples)).num_examples for fit in fits
     )
     samplings = tuple(
-        sampling_of(
-            config,
-            checkpoint,
-            **(_limits(config, stored, index) or prompt.fit(engine, thinking, num_examples).limits),
-        )
-        for index, (engine, checkpoint, thinking) in enumerate(generators)
+        sampling_of(config, checkpoint, **(_limits(config, stored, index) or fit(num_examples).limits))
+        for index, (checkpoint, fit) in enumerate(zip(models.generators, fits, strict=True))
     )
     return num_examples, samplings
 

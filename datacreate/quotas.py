@@ -100,10 +100,7 @@ class AttributeQuotas:
         self._assigned: dict[int, Mapping[str, str]] = {}  # request -> its values
 
     def assign(self, request: int, per_request: float, rng: random.Random) -> dict[str, str]:
-        """Assigns a value of each dimension to a new request.
-
-        `per_request`: how many examples a request in flight is expected to give.
-        """
+        """Assigns values to a new request. `per_request`: the examples that each in flight is expected to give."""
         assigned = {}
         for name, in_flight in self._in_flight.items():
             needed = self._needed(name)

@@ -53,7 +53,7 @@ class LongestPrompt:
     """
 
     encoding: PromptEncoding
-    formatting_examples: Sequence[Example]
+    examples: Sequence[Example]  # the formatting examples
     shots: int
     content: RequestContent
     words: int
@@ -69,9 +69,7 @@ class LongestPrompt:
 
         encoding, shots, content, words = self.encoding, self.shots, self.content, self.words
         template = engine.count_tokens([{"role": "user", "content": "."}]) - 1
-        shown = sorted(self.formatting_examples, key=lambda each: len(self._written(each)), reverse=True)[
-            :shots
-        ]
+        shown = sorted(self.examples, key=lambda each: len(self._written(each)), reverse=True)[:shots]
         usual = tokens(self._written(shown[0])) if shown else most_tokens(encoding)
         longest = max(usual * (_MAX_GROWTH if shown else 1), usual + _TOKENS_PER_WORD * words)
         example_tokens = longest + _EXTRA_TOKENS
@@ -92,17 +90,15 @@ class LongestPrompt:
             f"a prompt of {prompt} tokens{f', {thinking} tokens of thinking' * (thinking > 0)} and "
             f"{most if fixed else 1} new example(s) of up to {example_tokens} tokens exceed the model's context length "
             f"of {engine.max_context}; use a shorter "
-            f"{'example' if self.formatting_examples else '--instruction'}, {'fewer --shots, ' if shots > 1 else ''}"
+            f"{'example' if self.examples else '--instruction'}, {'fewer --shots, ' if shots > 1 else ''}"
             f"{'fewer words in --attributes, ' if words else ''}"
             f"{'a smaller --passage-tokens, ' if content.passage else ''}"
             f"{'a smaller --thinking, ' if thinking else ''}"
             f"{'a smaller --num-examples, ' if fixed else ''}or a larger --max-model-len"
         )
 
-    def _written(self, example: Example) -> str:
-        return json.dumps(
-            self.encoding.write(self.encoding.format.with_all_turns(example)), ensure_ascii=False
-        )
+    def _written(self, each: Example) -> str:
+        return json.dumps(self.encoding.write(self.encoding.format.with_all_turns(each)), ensure_ascii=False)
 
 
 def most_in_flight(count: int, number: int, engines: Sequence[Engine]) -> int:

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
 
 from datacreate.checkpoints import resolve
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.filters.base import Filter, FilterInputs
+from datacreate.filters.base import Filter, FilterInputs, first_reject
 from datacreate.filters.registry import make_filters
 from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.validate import Candidate, CopyChecks, Reject, validate_example
@@ -41,7 +41,9 @@ class Refused(DatacreateError):
 
 
 @dataclass
-class _Text:
+class _PassedText:
+    """An example that passed the filters: they compare others with it, even if its row is rejected later."""
+
     values: dict[str, Json]
     row: int = 0  # the number of the row that has it; 0 without one
 
@@ -82,15 +84,13 @@ class ReviewSession:
         spec = self.config.spec
         self._copies = CopyChecks(spec.examples, self.format)
         self._filters: list[Filter] | None = None
-        self._passed: list[_Text] = []  # what the filters have to know, in order
-        self._parents: dict[str, dict[str, Json]] = {}  # by id, as far as they were looked for in `_shown`
-        self._shown = chain(spec.examples, (text.values for text in self._passed))  # in prompts
+        self._passed: list[_PassedText] = []  # in order
         self.stats = RunStats(spec, self.format)
         self._quotas = RunQuotas.of(spec, self.format, self.config.count)
         self._changed = not directory.is_up_to_date()  # a review was killed
         self._checksum = first_checksum(self.config.run_id)
         self._log: LogWriter | None = None
-        waiting: dict[int, list[_Text]] = {}  # request -> its examples in `_passed`
+        waiting: dict[int, list[_PassedText]] = {}  # request -> its examples in `_passed`
         for line in directory.log(self.config.run_id):
             record, self._checksum = line.record, line.checksum
             if isinstance(record, Decision):
@@ -103,11 +103,11 @@ class ReviewSession:
             if row.probabilities is not None:
                 row.probabilities = self.stats.calibrated(row.probabilities)
 
-    def _add_rows(self, commit: Commit, waiting: dict[int, list[_Text]]) -> None:
+    def _add_rows(self, commit: Commit, waiting: dict[int, list[_PassedText]]) -> None:
         if commit.released:
             passed = waiting.pop(commit.request)
         else:
-            passed = [_Text(values) for values in commit.passed]
+            passed = [_PassedText(values) for values in commit.passed]
             self._passed += passed
         if commit.waiting:
             waiting[commit.request] = passed
@@ -122,7 +122,7 @@ class ReviewSession:
             text = passed[accepted[position] if commit.released else position]
             text.row, before = row.number, text.values
             if values != before and self._candidate(values).key != self._candidate(before).key:
-                self._passed.append(_Text(values, row.number))  # the verifier gave it another label
+                self._passed.append(_PassedText(values, row.number))  # the verifier gave it another label
 
     def _candidate(self, values: dict[str, Json]) -> Candidate:
         return Candidate.of(values, self.format)
@@ -142,7 +142,7 @@ class ReviewSession:
                 row.probabilities = None  # they are those of another text
             row.values, row.in_set = decision.added, True
             self._quotas.add(self._label(decision.added), decision.attributes)
-            self._passed.append(_Text(decision.added, decision.row))
+            self._passed.append(_PassedText(decision.added, decision.row))
             self._add_to_filters(decision.added, decision.row)
 
     def _add_to_filters(self, values: dict[str, Json], number: int) -> None:
@@ -158,10 +158,13 @@ class ReviewSession:
 
     def parent(self, row: ReviewRow) -> dict[str, Json] | None:
         """The example that the model was shown when it wrote the row."""
-        wanted = row.commit.parent
-        while wanted not in self._parents and (values := next(self._shown, None)) is not None:
-            self._parents[Example(values).id] = values
-        return self._parents.get(wanted)
+        return self._parents.get(row.commit.parent)
+
+    @cached_property
+    def _parents(self) -> dict[str, dict[str, Json]]:
+        """What prompts may have shown, by id; made for the first row that is shown."""
+        shown = (*self.config.spec.examples, *(text.values for text in self._passed))
+        return {Example(values).id: values for values in shown}
 
     def select(self, query: RowQuery, *, decided: bool = False) -> list[ReviewRow]:
         """The rows of a query, in order; `decided`: also those about which somebody has decided."""
@@ -262,12 +265,11 @@ class ReviewSession:
         parent = self.parent(row)
         shown = self._copies.formatting_keys | ({self._candidate(parent).key} if parent else set())
         reject = find_length_error(found, row.commit.attributes, self.config.spec.attributes)
-        if reject := reject or self._copies.find(found, shown):
+        reject = reject or self._copies.find(found, shown)
+        if not reject and found.key != self._candidate(row.values).key:  # else only the answer is edited
+            reject = first_reject(self._all_filters(), found, row.number)
+        if reject:
             raise _refused(reject)
-        if found.key != self._candidate(row.values).key:  # else only the answer is edited
-            for each in self._all_filters():
-                if (detail := each.match(found, row.number)) is not None:
-                    raise _refused(found.reject(each.reason, detail))
         return values
 
     def _all_filters(self) -> list[Filter]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from datacreate.engines.engine import Engine
 from datacreate.engines.self_test import scores_are_real
-from datacreate.filters.base import Check
+from datacreate.filters.base import Check, first_reject
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
@@ -81,8 +81,7 @@ class VerifierCheck(Check):
         questions = {
             candidate.example.id: question
             for candidate in candidates
-            if all(other.match(candidate) is None for other in self._others)
-            and (question := self._question(candidate))
+            if not first_reject(self._others, candidate) and (question := self._question(candidate))
         }
         seeded = [(question, question.shown) for question in questions.values()]
         scores = score_labels(self._engine, seeded, lambda _: None)
