@@ -93,8 +93,7 @@ def _complete(engine: Engine, request: Request) -> Completion:
 
 
 def _prompt(inputs: RunInputs) -> list[Message]:
-    examples = inputs.formatting_examples[:_SHOWN]
-    lines = "\n".join(json.dumps(dict(each.values), ensure_ascii=False) for each in examples)
+    lines = "\n".join(json.dumps(values, ensure_ascii=False) for values in inputs.spec.examples[:_SHOWN])
     encoding = PromptEncoding(inputs.inferred.format)
     shown = (
         f"Here is an example of it:\n{lines}" if lines else f"Each is written as {describe_fields(encoding)}"

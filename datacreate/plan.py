@@ -52,7 +52,6 @@ _QUEUES = {"num_chains": {"chain"}, "max_parent_uses": {"tree", "coverage"}}
 class RunInputs:
     """What is known of a run before a model or a server is looked at."""
 
-    formatting_examples: tuple[Example, ...]  # () with an instruction only
     inferred: InferredFormat
     verify: VerifyMode
     test_sets: tuple[DecontaminationSet, ...]  # for decontamination
@@ -149,7 +148,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
         stored.check_same(dict(spec) | given, config.count, directory.path)
-    return RunInputs(examples, inferred, verify, test_sets, stored, spec, passages)
+    return RunInputs(inferred, verify, test_sets, stored, spec, passages)
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
@@ -167,12 +166,13 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     The engines provide token counts, slots and context length; a finished run needs none of them. Raises
     PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels.
     """
-    examples, paper = inputs.formatting_examples, config.recipe == "paper"
+    examples, paper = tuple(map(Example, inputs.spec.examples)), config.recipe == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
     if any(encoding.has_placeholder(each.values) for each in examples):
         encoding = replace(encoding, may_have_placeholders=True)
-    num_examples, samplings = _fit_requests(config, inputs, encoding, models, engines)
+    prompt = _longest_prompt(config, inputs, encoding, examples)
+    num_examples, samplings = _fit_requests(config, inputs, prompt, models, engines)
     if stored:
         num_chains, concurrency = stored.num_chains, stored.concurrency
     else:
@@ -203,13 +203,12 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
 
 
 def _fit_requests(
-    config: CreateConfig, inputs: RunInputs, encoding: PromptEncoding, models: RunModels, engines: Engines
+    config: CreateConfig, inputs: RunInputs, prompt: LongestPrompt, models: RunModels, engines: Engines
 ) -> tuple[int, tuple[Sampling, ...]]:
     """How many examples each request asks for, and how each generator samples."""
     stored, passages = inputs.stored.spec if inputs.stored else None, inputs.passages
     per_passage = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
     max_num_examples = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES)
-    prompt = _longest_prompt(config, inputs, encoding)
     fits = [
         partial(prompt.fit, engine, thinking_limit(config, checkpoint))
         for engine, checkpoint in zip(engines.generators, models.generators, strict=True)
@@ -224,14 +223,16 @@ def _fit_requests(
     return num_examples, samplings
 
 
-def _longest_prompt(config: CreateConfig, inputs: RunInputs, encoding: PromptEncoding) -> LongestPrompt:
+def _longest_prompt(
+    config: CreateConfig, inputs: RunInputs, encoding: PromptEncoding, examples: tuple[Example, ...]
+) -> LongestPrompt:
     dimensions, passages = inputs.spec.attributes, inputs.passages
     texts = described(dimensions, encoding.format)
     longest = {name: max(values.values(), key=len) for name, values in texts.items()}
     passage = passages.longest if passages else None
     content = RequestContent(config.instruction, attributes=longest, passage=passage)
     words = max((value.words[1] for each in dimensions for value in each.values if value.words), default=0)
-    return LongestPrompt(encoding, inputs.formatting_examples, config.shots, content, words)
+    return LongestPrompt(encoding, examples, config.shots, content, words)
 
 
 def _warnings(spec: RunSpec, count: int) -> Iterator[str]:

@@ -104,7 +104,10 @@ def test_a_row_whose_place_is_taken_does_not_come_back(tmp_path: Path, model: st
     with review(tmp_path) as session:
         reject(session, 2)
     make(tmp_path, model, **LABELED)
-    with review(tmp_path) as session, pytest.raises(Refused, match="row 2: another row was written in its place"):
+    with (
+        review(tmp_path) as session,
+        pytest.raises(Refused, match="row 2: another row was written in its place"),
+    ):
         accept(session, 2)
 
 
