@@ -203,7 +203,7 @@ class _Session:
                 files.append(commit, parents)
 
             def release() -> None:
-                while not state.finished and (commit := state.release()) is not None:
+                while not state.finished and (commit := state.acceptance.release()) is not None:
                     apply(commit)
 
             release()  # an earlier session may have ended just after the label-noise check had decided

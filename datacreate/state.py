@@ -109,7 +109,7 @@ class RunState:
         self._shots = Shots(plan.formatting_examples, spec.shots, self._format)
         self.seed = spec.seed
         self.stats = RunStats(spec, self._format)
-        self._acceptance = Acceptance(self.stats, count, filters, coverage_vectors)
+        self.acceptance = Acceptance(self.stats, count, filters, coverage_vectors)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far
         self._rate = _FIRST_RATE * spec.num_examples  # examples of a request that are accepted, or wait
@@ -128,10 +128,10 @@ class RunState:
 
     def _make_request(self, parent: Parent) -> None:
         labels, pseudo_labels = None, self.stats.pseudo_labels
-        if (quotas := self._acceptance.quotas.labels) and not pseudo_labels:
+        if (quotas := self.acceptance.quotas.labels) and not pseudo_labels:
             rng = self._rng("deal", self._requests)  # "deal" is part of the seed: do not rename it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
-        values = self._acceptance.quotas.attributes.assign(
+        values = self.acceptance.quotas.attributes.assign(
             self._requests, self._rate / _REQUEST_MARGIN, self._rng("attributes", self._requests)
         )
         pending = PendingRequest(
@@ -157,11 +157,11 @@ class RunState:
         if not self._in_flight or self.finished:
             return not self.finished
         missing = self._count - self.stats.accepted - self.stats.waiting  # if all that wait will be accepted
-        if (check := self.stats.label_noise_check) and self._acceptance.awaits_check:
+        if (check := self.stats.label_noise_check) and self.acceptance.awaits_check:
             missing = max(missing, check.rows_to_test)
         if self._in_flight >= self._plan.spec.max_in_flight:
             return False
-        needs_values = not self._acceptance.awaits_check and self._acceptance.quotas.attributes.need_request(
+        needs_values = not self.acceptance.awaits_check and self.acceptance.quotas.attributes.need_request(
             self._rate / _REQUEST_MARGIN
         )
         return needs_values or self._in_flight * self._rate < _REQUEST_MARGIN * missing
@@ -200,7 +200,7 @@ class RunState:
             self._embedder.encode([candidate.text for candidate in candidates.values()])
         for each in self._filters:
             each.prefetch(list(candidates.values()))
-        origin = RequestOrigin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)
+        origin = RequestOrigin(pending.number, self.acceptance.keys_of(pending.shown), pending.attributes)
         questions = self._label_questions(candidates, origin)
         return ParsedCompletion(pending, completion, tuple(items), origin, questions)
 
@@ -221,13 +221,13 @@ class RunState:
                 instruction=self._plan.spec.instruction,
             )
             for index, candidate in candidates.items()
-            if not self._acceptance.find_reject(candidate, origin)
+            if not self.acceptance.find_reject(candidate, origin)
         }
         return {index: question for index, question in questions.items() if question}
 
     def judge(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
-        pending, completion, awaits_check = parsed.pending, parsed.completion, self._acceptance.awaits_check
+        pending, completion, awaits_check = parsed.pending, parsed.completion, self.acceptance.awaits_check
         passed: list[Candidate] = []
         rejects: list[Reject] = []
         scored: list[Scored] = []
@@ -236,7 +236,7 @@ class RunState:
                 rejects.append(item)
                 continue
             scores = parsed.scores.get(index)
-            result, verified = self._acceptance.judge(
+            result, verified = self.acceptance.judge(
                 item,
                 parsed.origin,
                 round_probabilities(scores) if scores else None,
@@ -269,10 +269,6 @@ class RunState:
             thinking_tokens=completion.thinking_tokens,
         )
 
-    def release(self) -> Commit | None:
-        """The commit of the earliest request whose examples wait no longer; None if there is none."""
-        return self._acceptance.release()
-
     def _choose_parents(self, pending: PendingRequest, passed: Sequence[Candidate]) -> Sequence[int]:
         """Indices into `passed`, the children of the request that passed the filters."""
         if not passed:
@@ -295,17 +291,17 @@ class RunState:
 
     def _record(self, commit: Commit) -> None:
         self.stats.add(commit)
-        self._acceptance.record(commit)
+        self.acceptance.record(commit)
         if commit.released:  # it was counted with all its examples
             dropped = len(commit.scored) - len(commit.accepted)
             self._rate -= dropped / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
             return
-        self._acceptance.quotas.attributes.end(commit.request)
+        self.acceptance.quotas.attributes.end(commit.request)
         passed = len(commit.passed)
         self._rate += (passed - self._rate) / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
         lines = tuple(map(example_line, commit.waiting)) or commit.lines
         self._shots.add(lines)
-        first = self._acceptance.passed - passed + 1
+        first = self.acceptance.passed - passed + 1
         parents = [Parent(first + i, lines[i], commit.depth + 1) for i in commit.next_parents]
         # Twice what this rate requires, as if no waiting example will be accepted.
         needed = math.ceil(2 * (self._count - self.stats.accepted) / max(1.0, self._rate))
@@ -317,14 +313,14 @@ class RunState:
         if not isinstance(commit, Commit):
             self.stats.add_record(commit)
             if isinstance(commit, Decision):
-                self._acceptance.apply_decision(commit)
+                self.acceptance.apply_decision(commit)
                 self._shots.replace(commit.removed, commit.added)
         else:
             requests = self.to_submit
             expected = requests.popleft().number if requests and not commit.released else None
-            if commit.request != (self._acceptance.next_released if commit.released else expected):
+            if commit.request != (self.acceptance.next_released if commit.released else expected):
                 raise _cannot_follow(path, line, f"request {commit.request}")
-            self._acceptance.replay(commit)
+            self.acceptance.replay(commit)
             self._record(commit)
         for number in line.next:
             parent = self._queue.next(self._requests, idle=not self._in_flight, logged=number)

@@ -108,7 +108,9 @@ class Commit:
         }
         if self.scored:
             record["scored"] = [
-                [_index(s.assigned), _index(s.final), int(s.accepted), *s.probabilities] for s in self.scored
+                [-1 if label is None else label for label in (s.assigned, s.final)]
+                + [int(s.accepted), *s.probabilities]
+                for s in self.scored
             ]
             record["scoring_tokens"] = self.scoring_tokens
         if self.waiting or self.released:
@@ -137,8 +139,8 @@ class Commit:
             record["time"],
             record.get("model", 0),
             tuple(
-                Scored(_label(assigned), _label(final), bool(accepted), tuple(probabilities))
-                for assigned, final, accepted, *probabilities in record.get("scored", ())
+                Scored(None if a < 0 else a, None if f < 0 else f, bool(accepted), tuple(probabilities))
+                for a, f, accepted, *probabilities in record.get("scored", ())  # a: assigned, f: final
             ),
             record.get("scoring_tokens", 0),
             tuple(record.get("waiting", ())),
@@ -147,14 +149,6 @@ class Commit:
             thinking,
             thinking_tokens,
         )
-
-
-def _index(label: int | None) -> int:
-    return -1 if label is None else label
-
-
-def _label(index: int) -> int | None:
-    return None if index < 0 else index
 
 
 @dataclass(frozen=True)
