@@ -19,7 +19,7 @@ from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import InvalidRows, UsageError
 from datacreate.files import storage_error
-from datacreate.filters.base import Check, FilterInputs, FilterSettings, Threshold, quality, threshold
+from datacreate.filters.base import Check, FilterInputs, FilterOptions, Threshold, quality, threshold
 from datacreate.filters.registry import filter_report, make_filters
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
@@ -27,7 +27,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Reason
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
-from datacreate.runs.config import AuxiliaryModels
+from datacreate.runs.config import AuxiliaryModelOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
@@ -43,7 +43,7 @@ _BATCH = 256  # rows embedded or scored at once, and between two calls of `OnPro
 _CALIBRATION_ROWS = 200  # at least, if there are as many, and up to about twice as many
 
 
-class DatasetFilterSettings(EngineOptions, AuxiliaryModels, FilterSettings, FormatOptions):
+class DatasetFilterSettings(EngineOptions, AuxiliaryModelOptions, FilterOptions, FormatOptions):
     near: Threshold = threshold(
         "Drop rows whose inputs each have at least this Jaccard similarity to those of an earlier one, computed on "
         "words and word pairs.",

@@ -31,7 +31,7 @@ from datacreate.quotas import checked_label_ratio
 from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, most_in_flight
 from datacreate.run_models import Engines, RunModels, sampling_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
-from datacreate.runs.config import CreateConfig, Generator, IdentitySettings, InputSpec, RunSpec, Verification
+from datacreate.runs.config import CreateConfig, Generator, IdentityOptions, InputSpec, RunSpec, Verification
 from datacreate.runs.directory import RunDirectory, StoredConfig
 from datacreate.runs.formatting_examples import examples_and_format
 from datacreate.selection.strategies import Strategy, find_strategy
@@ -134,7 +134,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     before = stored.spec.compared_with if stored else None
     test_sets = find_test_sets(names or (), inferred.format, before)
     spec = InputSpec(
-        **config.values_for(IdentitySettings),
+        **config.values_for(IdentityOptions),
         examples=tuple(dict(each.values) for each in examples),
         format=inferred.format.document(),
         instruction=config.instruction,

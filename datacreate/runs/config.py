@@ -19,7 +19,7 @@ from datacreate.corpus import CorpusOptions, CorpusRef
 from datacreate.engines.request import DEFAULT_THINKING
 from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import RunMismatch
-from datacreate.filters.base import DecontaminationSetRef, FilterSettings
+from datacreate.filters.base import DecontaminationSetRef, FilterOptions
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
@@ -41,7 +41,7 @@ _NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "
 """Settings that `--recipe paper` refuses."""
 
 
-class IdentitySettings(Settings):
+class IdentityOptions(Settings):
     """Settings that decide the result and are part of `RunSpec` as they are."""
 
     strategy: str = setting(
@@ -123,7 +123,7 @@ class SamplingOptions(Settings):
     )
 
 
-class AuxiliaryModels(Settings):
+class AuxiliaryModelOptions(Settings):
     """The models besides the generators: the verifier of labels, and the embedding model for similarity."""
 
     verifier: str | None = setting(
@@ -159,10 +159,10 @@ class GeneratorOptions(Settings):
 
 
 class CreateConfig(
-    IdentitySettings,
+    IdentityOptions,
     SamplingOptions,
-    AuxiliaryModels,
-    FilterSettings,
+    AuxiliaryModelOptions,
+    FilterOptions,
     RunEngineOptions,
     GeneratorOptions,
     FormatOptions,
@@ -305,14 +305,14 @@ class Generator(Settings):
     sampling: dict[str, Json]
 
 
-class InputSpec(IdentitySettings):
+class InputSpec(IdentityOptions):
     """The part of `RunSpec` that needs no model and no server."""
 
     examples: tuple[dict[str, Json], ...]  # the formatting examples
     format: dict[str, Json]  # the bound format's document
     instruction: str | None = None
     benchmark: str | None = None  # that the example was drawn from
-    filters: FilterSettings
+    filters: FilterOptions
     compared_with: tuple[DecontaminationSetRef, ...] = ()
     label_ratio: dict[str, float] | None = None
     corpus: CorpusRef | None = None
