@@ -31,7 +31,7 @@ from datacreate.runs.config import AuxiliaryModelOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
-from datacreate.verification.verifier import Verifier
+from datacreate.verification.verifier_check import VerifierCheck
 
 OnProgress = Callable[[int, int], None]
 """(rows done, most rows)"""
@@ -117,7 +117,7 @@ def filter_rows(
                     checkpoint.check_scores()
                     engine = make_engine(checkpoint, settings, count=rows.total, notify=notify)
                     stack.callback(engine.close)
-                    verifier = Verifier(
+                    verifier = VerifierCheck(
                         engine, checkpoint.name, rows.format, tuple(filters), rows.instruction
                     )
                     filters.append(verifier)
