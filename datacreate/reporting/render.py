@@ -151,7 +151,7 @@ COMPARED = (
 )
 SEVERAL_SETS = (
     "Several training sets of one formatting example count as one condition; if their runs differ in more than seeds, "
-    "such as verification, name them with `train --condition`"
+    "such as verification, name them with --condition of train"
 )
 MATCHED = (
     "Created rows that match human rows: the smallest measured number of created rows with at least the mean score of "

@@ -229,7 +229,7 @@ def test_the_human_dev_split_can_choose(home: Path, tmp_path: Path, encoder: str
     assert (found.trained_rows, found.selection_rows) == (45, 40)
     assert (found.training.selection, found.training.condition.name) == ("human", "tree")
     assert found.training.selection_digest == split_sha256(find_benchmark("csqa"), "dev")
-    with pytest.raises(UsageError, match="has questions with 5 options, piqa's dev split"):
+    with pytest.raises(UsageError, match="has questions with 5 options, piqa has questions with 2"):
         train(config(run, tmp_path / "no", encoder, **human, benchmark="piqa"))
     with pytest.raises(BenchmarkError, match="did you mean creak"):
         train(config(run, tmp_path / "no", encoder, benchmark="creek"))
