@@ -256,18 +256,18 @@ def benchmarks() -> list[Finding]:
 
 def server(url: str, model: str | None) -> Finding:
     """Whether a server answers, enforces schemas, and returns real scores."""
-    from datacreate.checkpoints import served
+    from datacreate.checkpoints import served_checkpoint
     from datacreate.engines.factory import make_engine, only_model
-    from datacreate.engines.self_test import scores_are_real
+    from datacreate.engines.self_test import scoring_test
     from datacreate.engines.settings import EngineOptions
 
     try:
         options = EngineOptions.of(urls=(url,), wait=0.0, request_timeout=_SERVER_SECONDS)
         name = model or only_model(options)
-        with closing(make_engine(served(name), options, count=1)) as engine:
+        with closing(make_engine(served_checkpoint(name), options, count=1)) as engine:
             engine.start()
             try:
-                engine.start([scores_are_real()])
+                engine.start([scoring_test()])
             except EngineError as error:
                 return Finding(url, "warn", str(error), "create with --verify off")
     except DatacreateError as error:

@@ -19,12 +19,12 @@ from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import InvalidRows, UsageError
 from datacreate.files import storage_error
-from datacreate.filters.base import Check, FilterInputs, FilterSettings, Threshold, quality, threshold
+from datacreate.filters.base import FilterInputs, FilterSettings, RowCheck, Threshold, quality, threshold
 from datacreate.filters.registry import filter_report, make_filters
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import RejectReason
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import AuxiliaryModels
@@ -64,7 +64,7 @@ class _Counts:
     rows: int = 0  # valid ones
     invalid: Counter[tuple[str, str]] = field(default_factory=Counter)  # (reason, field) -> rows
     first_invalid: dict[tuple[str, str], str] = field(default_factory=dict)  # its line number and detail
-    rejected: Counter[Reason] = field(default_factory=Counter)
+    rejected: Counter[RejectReason] = field(default_factory=Counter)
     labels_before: Counter[str] = field(default_factory=Counter)
     labels_after: Counter[str] = field(default_factory=Counter)
     kept: int = 0
@@ -105,7 +105,7 @@ def filter_rows(
     if settings.semantic:
         model = resolve(settings.embedding_model, "encoder")
         inputs = FilterInputs(test_sets, PassedVectors(SentenceEmbedder(model.path)), model.sha256, "line")
-    filters: list[Check] = [*make_filters(filter_settings, inputs)]
+    filters: list[RowCheck] = [*make_filters(filter_settings, inputs)]
     counts, verifier = _Counts(), None
     refused: InvalidRows | None = None
     with _lines(rejects, notify) as write_rejects:
@@ -141,7 +141,7 @@ def filter_rows(
         raise refused
     reports = filter_report(filter_settings, counts.rejected)
     if verifier:
-        reports.append(verifier.report(counts.rejected[Reason.REJECTED_BY_VERIFIER]))
+        reports.append(verifier.report(counts.rejected[RejectReason.REJECTED_BY_VERIFIER]))
     labels = list(map(str, rows.format.labels or ()))
     return {
         "source": str(source),
@@ -152,7 +152,7 @@ def filter_rows(
         "filters": reports,
         "embedding_model": settings.embedding_model if settings.semantic else None,
         "compared_with": [each.ref.model_dump() for each in test_sets],
-        "balance": {"on": settings.balance, "rejected": counts.rejected[Reason.OVER_QUOTA]},
+        "balance": {"on": settings.balance, "rejected": counts.rejected[RejectReason.OVER_QUOTA]},
         "kept": counts.kept,
         "labels": {
             "before": {label: counts.labels_before[label] for label in labels},
@@ -182,7 +182,7 @@ def _label(row: Row, format: TaskFormat) -> str:
 
 def _filtered(
     rows: Rows,
-    filters: Sequence[Check],
+    filters: Sequence[RowCheck],
     counts: _Counts,
     rejects: WriteLine,
     on_progress: OnProgress | None,
@@ -233,9 +233,9 @@ def _balanced(rows: Sequence[Row], format: TaskFormat, counts: _Counts, rejects:
             counts.labels_after[label] += 1
             yield row
         else:
-            counts.rejected[Reason.OVER_QUOTA] += 1
+            counts.rejected[RejectReason.OVER_QUOTA] += 1
             detail = f"{share} rows have this label already"
-            _write_reject(rejects, Reason.OVER_QUOTA, detail, row.number, json.loads(row.line))
+            _write_reject(rejects, RejectReason.OVER_QUOTA, detail, row.number, json.loads(row.line))
 
 
 @contextmanager
@@ -257,7 +257,7 @@ def _lines(path: Path | None, notify: Notify) -> Iterator[WriteLine]:
         raise storage_error(path, error) from None
 
 
-def _write_reject(write: WriteLine, reason: Reason, detail: str, number: int, row: Json) -> None:
+def _write_reject(write: WriteLine, reason: RejectReason, detail: str, number: int, row: Json) -> None:
     document = {"reason": reason, "detail": detail, "line": number, "row": row}
     write(json.dumps(document, ensure_ascii=False))
 

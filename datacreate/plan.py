@@ -112,7 +112,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
     """
     queue = find_strategy(config.strategy).queue
-    if config.served:
+    if config.uses_running_servers:
         Addresses(config.urls)
     roots, inferred = examples_and_format(config)
     if ignored := config.first_changed_flag(

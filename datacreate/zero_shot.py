@@ -14,7 +14,7 @@ from pathlib import Path
 
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import checkpoint_of, make_engine
-from datacreate.engines.self_test import scores_are_real
+from datacreate.engines.self_test import scoring_test
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, Stopped
 from datacreate.finetuning.evaluate import Measured, TestSet, evaluation_of, read_test_set
@@ -52,7 +52,7 @@ def answer_zero_shot(
             rows, log = sum(len(test.usable) for test in tests), out / "engine.log"
             engine = make_engine(checkpoint, options, count=rows, log=log, notify=progress.notify)
             stack.callback(engine.close)
-            engine.start([scores_are_real()])
+            engine.start([scoring_test()])
             return engine
 
         def measure(test: TestSet) -> Measured:

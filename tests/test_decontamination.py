@@ -12,7 +12,7 @@ import pytest
 
 from datacreate.benchmarks import find_benchmark, import_benchmark
 from datacreate.decontamination import find_test_sets
-from datacreate.engines.request import Check, Completion, Request
+from datacreate.engines.request import Completion, Request, ServerTest
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
 from datacreate.filter_rows import DatasetFilterSettings, filter_rows
 from datacreate.formats.example import Example
@@ -105,7 +105,7 @@ def test_rows_of_test_sets_are_read_and_embedded_before_the_model_loads(
     imported(tmp_path / "files", "csqa", {"test": [TEST_ROW]})
 
     class Late(ScriptedEngine):
-        def start(self, checks: Sequence[Check] = ()) -> None:
+        def start(self, tests: Sequence[ServerTest] = ()) -> None:
             assert [TEST_ROW["question"]] in embedder.calls
             super().start()
 

@@ -134,7 +134,7 @@ def _absolute(location: Path) -> Path:
     return location.resolve() if location.is_dir() else location.parent.resolve() / location.name
 
 
-def served(name_or_path: str) -> Checkpoint:
+def served_checkpoint(name_or_path: str) -> Checkpoint:
     """A model behind a server: its checkpoint if that is also on this machine, else only its name."""
     try:
         preset, _ = sources_of(name_or_path)

@@ -1,6 +1,6 @@
 """Creates engines from the user's settings: clients of running servers, or servers on this machine.
 
-`serving` runs one server for others (`datacreate serve`), with the settings that `create` uses.
+`start_shared_server` runs one server for others (`datacreate serve`), with the settings that `create` uses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from datacreate.checkpoints import Checkpoint, EngineSettings, Thinking, resolve, served
+from datacreate.checkpoints import Checkpoint, EngineSettings, Thinking, resolve, served_checkpoint
 from datacreate.engines.addresses import KEY, Address, Addresses, api_key
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
@@ -34,8 +34,8 @@ _BUSY = 256
 
 def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
     """Resolve an instruct model; with --url it need not be on this machine. Raises CheckpointError."""
-    if options.served:
-        return served(name)
+    if options.uses_running_servers:
+        return served_checkpoint(name)
     return resolve(name, "instruct", trust_remote_code=options.trust_remote_code)
 
 
@@ -75,7 +75,7 @@ def make_engine(
     """
     names = (checkpoint.name, str(checkpoint.path))
     api = ChatApi(names, template_kwargs or {}, thinking or checkpoint.thinking or Thinking(disable={}))
-    if options.served:
+    if options.uses_running_servers:
         return Engine(Addresses(options.urls), api, options, notify)
     servers = local_servers(checkpoint, options, count=count, log=log, models=models, notify=notify)
     return Engine(servers, api, options, notify)
@@ -245,7 +245,7 @@ def gpu_groups(
 
 
 @contextmanager
-def serving(
+def start_shared_server(
     checkpoint: Checkpoint,
     options: EngineOptions,
     more: Sequence[str],

@@ -64,7 +64,7 @@ class ServerKind:
         """The body of a /tokenize request for a prompt with its chat template; None: it cannot count its tokens."""
         return None
 
-    async def after_checks(self, send: Send, slots: int) -> None:
+    async def after_self_test(self, send: Send, slots: int) -> None:
         """Prepare a server of this machine that has passed its self-test."""
 
 

@@ -50,7 +50,7 @@ class _LlamaCpp(EngineKind):
     penalty_field = "repeat_penalty"
     thinking_field = "thinking_budget_tokens"
     compact_grammar = True  # if it is built with llguidance
-    self_test_fields: Mapping[str, Any] = {"id_slot": 0}  # see `after_checks`
+    self_test_fields: Mapping[str, Any] = {"id_slot": 0}  # see `after_self_test`
 
     def build(self) -> str | None:
         return self.name if installed_version("xllamacpp") else None
@@ -112,8 +112,8 @@ class _LlamaCpp(EngineKind):
             return {"content": found["prompt"], "add_special": True}
         return None
 
-    async def after_checks(self, send: Send, slots: int) -> None:
-        # Each slot has its own prompt cache: copy that of slot 0, which the checks used.
+    async def after_self_test(self, send: Send, slots: int) -> None:
+        # Each slot has its own prompt cache: copy that of slot 0, which the tests used.
         file = {"filename": "prompt"}
         status, _ = await send("/slots/0?action=save", file)
         for slot in range(1, slots if status == 200 else 1):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
-from datacreate.engines.request import Check, Completion, Request
+from datacreate.engines.request import Completion, Request, ServerTest
 from datacreate.engines.server import Server, client
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
@@ -54,7 +54,7 @@ class Pool:
         self._longest_wait = _USUAL_WAIT if options.wait is None else options.wait
         self._log = log
         self._http: httpx2.AsyncClient | None = None
-        self._checks: tuple[Check, ...] = ()
+        self._tests: tuple[ServerTest, ...] = ()
         self._servers: dict[str, Server] = {}
         self._monitors: dict[str, asyncio.Task[None]] = {}
         # Those in use, or the last ones used. Other threads read it: the list is replaced, never changed.
@@ -98,14 +98,14 @@ class Pool:
             return enough or not more_possible or seconds >= longest
         return bool(self.active_servers) and seconds > (_STRAGGLER_SECONDS if enough else longest)
 
-    async def run_checks(self, checks: Sequence[Check]) -> None:
-        """Run these checks on every server, now and when one joins. EngineError if none passes."""
-        self._checks = tuple(checks)
+    async def run_tests(self, tests: Sequence[ServerTest]) -> None:
+        """Run these tests on every server, now and when one joins. EngineError if none passes."""
+        self._tests = tuple(tests)
         for server in self.active_servers:
             try:
-                await server.run_checks(checks)
+                await server.run_tests(tests)
             except (Unavailable, Incompatible) as problem:
-                # These checks are a part of its self-test.
+                # These tests are a part of its self-test.
                 server.passed_before = isinstance(problem, Unavailable)
                 self._suspend(server, problem)
         servers = self._servers.values()
@@ -113,14 +113,14 @@ class Pool:
         if any(server.is_incompatible for server in servers) and not is_any_active:
             raise self.no_server_error()
 
-    async def problem_of(self, check: Check) -> str | None:
-        """Why every server fails a check; None if one passes it, or cannot be asked now."""
+    async def find_common_problem(self, test: ServerTest) -> str | None:
+        """Why every server fails a test; None if one passes it, or cannot be asked now."""
         problems = []
         for server in self.active_servers:
             try:
-                reason = await server.problem_of(check)
+                reason = await server.find_problem(test)
             except (Unavailable, Incompatible):
-                return None  # `run_checks` reports it
+                return None  # `run_tests` reports it
             if reason is None:
                 return None
             problems.append(f"{server.url}: {reason}")
@@ -189,7 +189,7 @@ class Pool:
         """Admit a server when it passes its tests; when it is suspended, test it again after a pause."""
         while True:
             try:
-                await server.test(self._checks)
+                await server.test(self._tests)
                 server.suspended.clear()
                 if server.last_request_succeeded:
                     self._mark_healthy(server)

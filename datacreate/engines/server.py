@@ -25,8 +25,8 @@ from datacreate.engines.chat_api import (
     read,
     short_text,
 )
-from datacreate.engines.request import Check, Completion, Messages, Request, max_in_flight
-from datacreate.engines.self_test import schema_enforced
+from datacreate.engines.request import Completion, Messages, Request, ServerTest, max_in_flight
+from datacreate.engines.self_test import schema_enforcement_test
 from datacreate.engines.settings import ENGINES, EngineOptions
 
 if TYPE_CHECKING:
@@ -133,38 +133,38 @@ class Server:
         """Send fewer requests after a 429; successful ones raise the limit again, one at a time."""
         self.max_in_flight, self._successes = max(1, most), 0
 
-    async def test(self, checks: Sequence[Check]) -> None:
-        """Check that it serves the model and passes the checks. Raises Incompatible or Unavailable."""
+    async def test(self, tests: Sequence[ServerTest]) -> None:
+        """Check that it serves the model and passes the tests. Raises Incompatible or Unavailable."""
         self._api = self._initial_api
         card = _the_model(await self._models(), self._api.names)
         self._api = replace(self._api, names=(str(card["id"]),))
         self._set_context(_positive(card.get("max_model_len")))
         await self._recognize()
         await self._find_request_form()
-        await self.run_checks(checks)
+        await self.run_tests(tests)
         self.passed_before = True
 
-    async def run_checks(self, checks: Sequence[Check]) -> None:
-        """Run more checks, the last one with a prompt of the run. Raises what `_check` raises."""
-        for check in checks:
-            await self._check(check)
-        if checks and not self._remote:
-            await self._api.kind.after_checks(self._send, self.slots)
+    async def run_tests(self, tests: Sequence[ServerTest]) -> None:
+        """Run more tests, the last one with a prompt of the run. Raises what `_run_test` raises."""
+        for test in tests:
+            await self._run_test(test)
+        if tests and not self._remote:
+            await self._api.kind.after_self_test(self._send, self.slots)
 
-    async def _check(self, check: Check) -> None:
-        """Run one check. Raises Incompatible if it fails, Unavailable if there is no answer."""
-        if reason := await self.problem_of(check):
-            raise Incompatible("; ".join(filter(None, (reason, check.advice))))
+    async def _run_test(self, test: ServerTest) -> None:
+        """Run one test. Raises Incompatible if it fails, Unavailable if there is no answer."""
+        if reason := await self.find_problem(test):
+            raise Incompatible("; ".join(filter(None, (reason, test.advice))))
 
-    async def problem_of(self, check: Check) -> str | None:
-        """Why it fails a check; None if it passes. Raises Unavailable if there is no answer."""
+    async def find_problem(self, test: ServerTest) -> str | None:
+        """Why it fails a test; None if it passes. Raises Unavailable if there is no answer."""
         completions: list[Completion] = []
-        for request in check.requests:
+        for request in test.requests:
             try:
                 completions.append(await self.ask(request, self_test=True))
             except RequestRejected as problem:
                 completions.append(Completion(request.id, "", "error", error=str(problem)))
-        reason = check.problem(completions)
+        reason = test.problem(completions)
         return reason and f"it {reason}"
 
     async def _models(self) -> list[dict[str, Any]]:
@@ -194,7 +194,7 @@ class Server:
             for system in (True, False):
                 self._api = replace(self._api, has_system_role=system, compact_grammar=compact)
                 try:
-                    return await self._check(schema_enforced())
+                    return await self._run_test(schema_enforcement_test())
                 except (Incompatible, Unavailable) as error:
                     if isinstance(error, Unavailable) and (error.hung or not error.may_be_request):
                         raise

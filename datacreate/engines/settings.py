@@ -88,20 +88,20 @@ class EngineOptions(Settings):
     trust_remote_code: bool = _engine("Allow Python code of the model's publisher to run.", default=False)
 
     @property
-    def served(self) -> bool:
+    def uses_running_servers(self) -> bool:
         """Whether running servers are used, instead of starting some."""
         return bool(self.urls)
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
-        if self.served and self.engine != "auto":
+        if self.uses_running_servers and self.engine != "auto":
             raise ValueError(f"--url: that is for running servers; remove it or --engine {self.engine}")
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number of at least 1, or auto")
-        if self.served and (flag := self.first_changed_flag(_SERVER_SIDE)):
+        if self.uses_running_servers and (flag := self.first_changed_flag(_SERVER_SIDE)):
             loaded = "running servers have loaded their models"
             raise ValueError(f"{flag}: {loaded}; set it where they are started")
-        if not self.served and (flag := self.first_changed_flag(_CLIENT_SIDE)):
+        if not self.uses_running_servers and (flag := self.first_changed_flag(_CLIENT_SIDE)):
             raise ValueError(f"{flag}: that is for running servers; name them with --url, or remove it")
         if self.engine != "auto" and (problem := self.unsupported(ENGINES[self.engine])):
             raise ValueError(problem)
@@ -124,7 +124,7 @@ class RunEngineOptions(EngineOptions):
     @property
     def for_verifier(self) -> EngineOptions:
         """The settings of the verifier: those of a local generator do not apply to it."""
-        if self.served:
+        if self.uses_running_servers:
             return self
         own = {name: getattr(self, f"verifier_{name}") for name in _OF_VERIFIER}
         return EngineOptions(engine=self.engine, **own)

@@ -13,7 +13,7 @@ from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel, OrOff, Settings, setting
 
 if TYPE_CHECKING:
-    from datacreate.formats.validate import Candidate, Reason
+    from datacreate.formats.validate import Candidate, RejectReason
     from datacreate.selection.passed_vectors import PassedVectors
 
 
@@ -75,14 +75,14 @@ class FilterSettings(Settings):
     )
 
 
-class Check(ABC):
+class RowCheck(ABC):
     """One check of valid examples against those that were added before, or against fixed rows.
 
     Every example that passes all checks is passed to `add`, in order. More examples never make a check accept one
     that it rejected.
     """
 
-    reason: ClassVar[Reason]
+    reason: ClassVar[RejectReason]
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Do what takes long or may fail; called once before the first `prefetch` or `match`."""
@@ -104,7 +104,7 @@ class Check(ABC):
         return
 
 
-class Filter(Check):
+class Filter(RowCheck):
     """A check that options switch on. The constructor takes the settings and the `FilterInputs`."""
 
     name: ClassVar[str]

@@ -22,7 +22,7 @@ from datacreate.errors import LockLost, RunLocked, StorageError
 from datacreate.filters.base import DecontaminationRow, Filter, FilterInputs, FilterSettings
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.semantic import most_similar
-from datacreate.formats.validate import Candidate, Reason, shorten
+from datacreate.formats.validate import Candidate, RejectReason, shorten
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
@@ -62,7 +62,7 @@ class _Compared:
 
 class Contamination(Filter):
     name = "contamination"
-    reason = Reason.CONTAMINATED
+    reason = RejectReason.CONTAMINATED
     settings = ("decontaminate", "ngram", "decontaminate_near")
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings
-from datacreate.formats.validate import Candidate, Reason
+from datacreate.formats.validate import Candidate, RejectReason
 
 
 class ExactDuplicates(Filter):
@@ -15,7 +15,7 @@ class ExactDuplicates(Filter):
     """
 
     name = "exact"
-    reason = Reason.DUPLICATE
+    reason = RejectReason.DUPLICATE
     settings = ("exact",)
 
     def __init__(self, _settings: FilterSettings, inputs: FilterInputs) -> None:
@@ -23,11 +23,11 @@ class ExactDuplicates(Filter):
         self._origin = inputs.origin
 
     def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
-        number = self._number_of.get(_digest(candidate.key))
+        number = self._number_of.get(_digest(candidate.exact_key))
         return f"repeats {self._origin} {number}" if number not in (None, ignore) else None
 
     def add(self, candidate: Candidate, number: int) -> None:
-        self._number_of.setdefault(_digest(candidate.key), number)
+        self._number_of.setdefault(_digest(candidate.exact_key), number)
 
 
 def _digest(key: str) -> int:

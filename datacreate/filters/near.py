@@ -17,7 +17,7 @@ from rensa import RMinHash
 
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings
 from datacreate.formats.text_normalization import words
-from datacreate.formats.validate import Candidate, Reason
+from datacreate.formats.validate import Candidate, RejectReason
 
 BANDS = 32
 
@@ -139,7 +139,7 @@ def _kept(hashes: Sequence[int]) -> set[int]:
 
 class NearDuplicates(Filter):
     name = "near"
-    reason = Reason.NEAR_DUPLICATE
+    reason = RejectReason.NEAR_DUPLICATE
     settings = ("near",)
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:

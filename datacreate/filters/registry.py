@@ -10,7 +10,7 @@ from datacreate.filters.contamination import Contamination
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import RejectReason
 
 FILTERS: tuple[type[Filter], ...] = (ExactDuplicates, NearDuplicates, SemanticDuplicates, Contamination)
 
@@ -19,7 +19,7 @@ def make_filters(settings: FilterSettings, inputs: FilterInputs) -> list[Filter]
     return [filter(settings, inputs) for filter in FILTERS if filter.is_on(settings)]
 
 
-def filter_report(settings: FilterSettings, rejected: Mapping[Reason, int]) -> list[dict[str, Any]]:
+def filter_report(settings: FilterSettings, rejected: Mapping[RejectReason, int]) -> list[dict[str, Any]]:
     """All filters in order, with their settings and how many examples each rejected."""
     values = settings.model_dump(mode="json")
     return [

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings
-from datacreate.formats.validate import Candidate, Reason
+from datacreate.formats.validate import Candidate, RejectReason
 from datacreate.selection.passed_vectors import to_float16, to_float64
 
 Vector = NDArray[Any]
@@ -32,7 +32,7 @@ _CHUNK = 8192  # rows added to the index in one call
 
 class SemanticDuplicates(Filter):
     name = "semantic"
-    reason = Reason.SEMANTIC_DUPLICATE
+    reason = RejectReason.SEMANTIC_DUPLICATE
     settings = ("semantic",)
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
@@ -57,7 +57,7 @@ class SemanticDuplicates(Filter):
             self._index.add(np.arange(begin, end), self._vectors.between(begin, end), threads=1)
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
-        self._vectors.embedder.encode([candidate.text for candidate in candidates])
+        self._vectors.embedder.encode([candidate.compared_text for candidate in candidates])
 
     def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
         if not self._numbers:
@@ -65,7 +65,7 @@ class SemanticDuplicates(Filter):
         nearest: Iterable[int] = self._of_passage.get(candidate.passage_id, ())
         if candidate.passage_id and not nearest:
             return None
-        [vector] = to_float16(self._vectors.embedder.encode([candidate.text]))
+        [vector] = to_float16(self._vectors.embedder.encode([candidate.compared_text]))
         if not candidate.passage_id:
             self._update_index()
             every = len(self._index) <= MAX_EXACT
@@ -79,7 +79,7 @@ class SemanticDuplicates(Filter):
         return f"same meaning as {self._origin} {self._numbers[row]}, cosine {cosine:.2f}"
 
     def add(self, candidate: Candidate, number: int) -> None:
-        self._vectors.ensure(len(self._numbers), candidate.text)
+        self._vectors.ensure(len(self._numbers), candidate.compared_text)
         if candidate.passage_id:
             self._of_passage.setdefault(candidate.passage_id, []).append(len(self._numbers))
         self._numbers.append(number)

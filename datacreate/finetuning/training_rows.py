@@ -26,7 +26,7 @@ from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
 from datacreate.formats.rules import Rule
 from datacreate.formats.task_format import TaskFormat, load_format
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import RejectReason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import InvalidRow, Row, read_rows
 from datacreate.verification.scoring import Probabilities
@@ -138,10 +138,10 @@ def read_file(path: Path, options: FormatOptions) -> Source:
     """All rows of a file, or of a run; UsageError if one is not JSON, and what `read_rows` raises."""
     read = read_rows(path, options)
     rows: list[dict[str, Json]] = []
-    first_of_kind: dict[tuple[Reason, str], str] = {}
+    first_of_kind: dict[tuple[RejectReason, str], str] = {}
     invalid: dict[int, str] = {}
     for index, row in enumerate(read.read()):
-        if isinstance(row, InvalidRow) and row.reason is Reason.INVALID_JSON:
+        if isinstance(row, InvalidRow) and row.reason is RejectReason.INVALID_JSON:
             raise UsageError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
         if isinstance(row, InvalidRow):  # a model may still be tested on it
             invalid[index] = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")

@@ -48,11 +48,11 @@ class LabelQuestion:
         if self.scored_by_letter:
             choices, task = tuple(ascii_uppercase[: len(options)]), _LETTER
             shown += "\n\n" + "\n".join(map("{}. {}".format, choices, options))
-        system = "\n\n".join(filter(None, (scoring_system(self.instruction), task)))
+        system = "\n\n".join(filter(None, (scoring_system_message(self.instruction), task)))
         return [{"role": "system", "content": system}, {"role": "user", "content": shown}], choices
 
 
-def scoring_system(instruction: str | None) -> str:
+def scoring_system_message(instruction: str | None) -> str:
     """The system message about an instruction, which may say what the labels mean; empty without one."""
     return f"You answer about data that was written for this task:\n\n{instruction}" if instruction else ""
 

@@ -121,7 +121,7 @@ class ReviewSession:
             self._quotas.add(self._label(values), commit.attributes)
             text = passed[accepted[position] if commit.released else position]
             text.row, before = row.number, text.values
-            if values != before and self._candidate(values).key != self._candidate(before).key:
+            if values != before and self._candidate(values).exact_key != self._candidate(before).exact_key:
                 self._passed.append(_Text(values, row.number))  # the verifier gave it another label
 
     def _candidate(self, values: dict[str, Json]) -> Candidate:
@@ -260,11 +260,11 @@ class ReviewSession:
         if example_line(values) == example_line(row.values):
             raise Refused("nothing is edited; change a field, or accept the row")
         parent = self.parent(row)
-        shown = self._copies.root_keys | ({self._candidate(parent).key} if parent else set())
+        shown = self._copies.root_keys | ({self._candidate(parent).exact_key} if parent else set())
         reject = find_length_error(found, row.commit.attributes, self.config.spec.attributes)
-        if reject := reject or self._copies.find(found, shown):
+        if reject := reject or self._copies.find_reject(found, shown):
             raise _refused(reject)
-        if found.key != self._candidate(row.values).key:  # else only the answer is edited
+        if found.exact_key != self._candidate(row.values).exact_key:  # else only the answer is edited
             for each in self._all_filters():
                 if (detail := each.match(found, row.number)) is not None:
                     raise _refused(found.reject(each.reason, detail))

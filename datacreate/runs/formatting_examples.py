@@ -94,7 +94,7 @@ def _contradictions(examples: Sequence[Example], format: TaskFormat) -> list[str
     first: dict[str, Example] = {}
     notes: list[str] = []
     for each in examples:
-        same = first.setdefault(Candidate.of(each.values, format).key, each)
+        same = first.setdefault(Candidate.of(each.values, format).exact_key, each)
         if value_at(same.values, format.roles.answer) != value_at(each.values, format.roles.answer):
             notes.append(
                 f"{each.where}the same inputs as {same.origin}, with another answer; keep the right one"

@@ -25,7 +25,7 @@ from typing import Any
 from datacreate.errors import LogDamaged
 from datacreate.files import open_own, storage_error, sync
 from datacreate.formats.example import Json
-from datacreate.formats.validate import Reason, Reject
+from datacreate.formats.validate import Reject, RejectReason
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.verification.scoring import Scored
 
@@ -129,7 +129,7 @@ class Commit:
             record["depth"],
             tuple(record["accepted"]),
             tuple(record["next_parents"]),
-            tuple(Reject(Reason(reason), *texts) for reason, *texts in record["rejects"]),
+            tuple(Reject(RejectReason(reason), *texts) for reason, *texts in record["rejects"]),
             record["tokens"][0],
             record["tokens"][1],
             record["time"],

@@ -11,7 +11,7 @@ from typing import Any
 from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Reason, Reject, shorten
+from datacreate.formats.validate import Reject, RejectReason, shorten
 from datacreate.runs.config import RunSpec
 from datacreate.runs.decisions import Decision, ReviewStats, Sample, review_fields
 from datacreate.runs.log import Commit, Record, Session
@@ -45,7 +45,7 @@ class RunStats:
     seconds: float = 0.0
     replicas: int = 1  # servers of each model in the last session
     consecutive_failures: int = 0  # latest requests without an accepted example
-    rejects: Counter[Reason] = field(default_factory=Counter)
+    rejects: Counter[RejectReason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     attributes: dict[str, Counter[str]] = field(init=False)  # dimension -> value -> examples
@@ -167,7 +167,9 @@ class RunStats:
     @property
     def written(self) -> int:
         """Examples that were accepted or rejected; those not needed are not counted."""
-        return self.accepted + sum(n for reason, n in self.rejects.items() if reason is not Reason.NOT_NEEDED)
+        return self.accepted + sum(
+            n for reason, n in self.rejects.items() if reason is not RejectReason.NOT_NEEDED
+        )
 
     def summary(self, requested: int, license: str | None) -> dict[str, Any]:
         """The content of summary.json. Rates are per second of the sessions between start and last commit."""

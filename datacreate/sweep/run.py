@@ -369,7 +369,7 @@ def shared_servers(
     steps; the servers write their logs into `logs`. EngineError or CheckpointError if a server cannot be started;
     ServersUnavailable if none of `options.urls` answers.
     """
-    if options.served:
+    if options.uses_running_servers:
         checkpoint = checkpoint_of(models[0], options)
         with closing(make_engine(checkpoint, options, count=count, notify=notify)) as engine:
             found = Resources(engine.slots)

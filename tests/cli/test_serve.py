@@ -19,7 +19,7 @@ from datacreate import hardware
 from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.engines import factory
 from datacreate.engines.addresses import Address, Addresses
-from datacreate.engines.factory import serving, wait_for_end
+from datacreate.engines.factory import start_shared_server, wait_for_end
 from datacreate.engines.kind import ServerCommand
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.local import LocalServer
@@ -94,7 +94,7 @@ Serving = Callable[..., AbstractContextManager[LocalServer]]
 
 @pytest.fixture
 def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serving:
-    """`serving` with a Python script as the server, registered in tmp_path/servers."""
+    """`start_shared_server` with a Python script as the server, registered in tmp_path/servers."""
 
     def start(script: str, *more: str, host: str = "127.0.0.1") -> AbstractContextManager[LocalServer]:
         monkeypatch.setattr(factory, "choose", lambda *_: VLLM)
@@ -102,7 +102,7 @@ def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(factory, "server_commands", lambda *_, **__: [command])
         checkpoint = resolve(str(tiny_gguf), "instruct")
         address = {"host": host, "register_dir": tmp_path / "servers"}
-        return serving(checkpoint, EngineOptions(), more, lambda _: None, **address)
+        return start_shared_server(checkpoint, EngineOptions(), more, lambda _: None, **address)
 
     return start
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.engines.chat_api import Unavailable, read
-from datacreate.engines.request import Request, Sampling, scoring
+from datacreate.engines.request import Request, Sampling, scoring_request
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=5),
@@ -27,7 +27,7 @@ json_values = st.recursive(
 )
 COUNTS = [1e308, 10**400, -5, math.nan, math.inf, "many", True, {"a": 1}, None]
 WRITE = Request(1, [{"role": "user", "content": "?"}], '{"type":"array"}', Sampling(5))
-SCORE = scoring(-2, [], ("A", "B"))
+SCORE = scoring_request(-2, [], ("A", "B"))
 
 
 @given(json_values)

@@ -17,7 +17,7 @@ import pytest
 from datacreate.checkpoints import resolve
 from datacreate.engines.factory import make_engine
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.request import Completion, Request, Sampling, scoring
+from datacreate.engines.request import Completion, Request, Sampling, scoring_request
 from datacreate.engines.settings import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable
@@ -78,7 +78,7 @@ def test_a_local_server_follows_schemas_and_scores_choices(
         assert not engine.needs_letters(["yes", "no"])
         assert engine.needs_letters(["yes", "yes"])
         engine.submit(Request(1, MESSAGES, json.dumps(schema), Sampling(max_tokens=50)))
-        engine.submit(scoring(-2, MESSAGES, ("A", "B", "C")))
+        engine.submit(scoring_request(-2, MESSAGES, ("A", "B", "C")))
         answers: dict[int, Completion] = {}
         while len(answers) < 2:
             answers |= {answer.request_id: answer for answer in engine.poll(60.0)}

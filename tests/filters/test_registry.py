@@ -5,7 +5,7 @@ from __future__ import annotations
 from datacreate.filter_rows import DatasetFilterSettings
 from datacreate.filters.base import FilterInputs, FilterSettings
 from datacreate.filters.registry import FILTERS, filter_report, make_filters
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import RejectReason
 from datacreate.runs.config import CreateConfig
 from datacreate.settings import option_info
 
@@ -21,7 +21,7 @@ def test_filters_run_and_are_reported_in_the_order_of_the_registry() -> None:
     settings = FilterSettings(near=0.7, decontaminate=("creak",))
     filters = make_filters(settings, FilterInputs())
     assert [one.reason for one in filters] == ["duplicate", "near_duplicate", "contaminated"]
-    assert filter_report(settings, {Reason.NEAR_DUPLICATE: 3})[:2] == [
+    assert filter_report(settings, {RejectReason.NEAR_DUPLICATE: 3})[:2] == [
         {"name": "exact", "reason": "duplicate", "on": True, "settings": {}, "rejected": 0},
         {"name": "near", "reason": "near_duplicate", "on": True, "settings": {"near": 0.7}, "rejected": 3},
     ]
