@@ -20,7 +20,7 @@ from datacreate.checkpoints.checkpoint import (
 from datacreate.checkpoints.folder import combined_sha256
 from datacreate.checkpoints.gguf import read_gguf
 from datacreate.checkpoints.presets import (
-    EngineSettings,
+    LaunchSettings,
     Preset,
     Thinking,
     find_preset,
@@ -30,7 +30,7 @@ from datacreate.checkpoints.presets import (
 from datacreate.checkpoints.pull import find_local, pull
 
 __all__ = [
-    "UNSEEN", "Checkpoint", "EngineSettings", "Preset", "Thinking", "combined_sha256", "find_local",
+    "UNSEEN", "Checkpoint", "LaunchSettings", "Preset", "Thinking", "combined_sha256", "find_local",
     "find_preset", "load_presets", "pull", "read_adapter", "read_gguf", "resolve", "served_checkpoint",
     "sources_of", "with_adapter",
 ]  # fmt: skip

@@ -11,8 +11,8 @@ from datacreate.checkpoints.folder import combined_sha256, quick_hash
 from datacreate.checkpoints.gguf import SUFFIX, GgufFile, gguf_in, parts, read_gguf
 from datacreate.checkpoints.presets import (
     HUB_ID,
-    EngineSettings,
     Kind,
+    LaunchSettings,
     Preset,
     Thinking,
     load_presets,
@@ -54,9 +54,9 @@ class Checkpoint:
     gguf: GgufFile | None = None
 
     @property
-    def engine_settings(self) -> EngineSettings:
+    def launch_settings(self) -> LaunchSettings:
         """The preset's; the defaults if there is none."""
-        return self.preset.engine if self.preset else EngineSettings()
+        return self.preset.engine if self.preset else LaunchSettings()
 
     @property
     def thinking(self) -> Thinking | None:

@@ -16,7 +16,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from datacreate.checkpoints import Checkpoint, EngineSettings, Thinking, resolve, served_checkpoint
+from datacreate.checkpoints import Checkpoint, LaunchSettings, Thinking, resolve, served_checkpoint
 from datacreate.engines.addresses import KEY, Address, Addresses, api_key
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
@@ -194,9 +194,9 @@ def place(
     return [Placement(tuple(gpus[end - number : end]), share) for number, end in ends]
 
 
-def _settings(checkpoint: Checkpoint, options: EngineOptions) -> EngineSettings:
+def _settings(checkpoint: Checkpoint, options: EngineOptions) -> LaunchSettings:
     """The preset's settings, overridden by the user's."""
-    return checkpoint.engine_settings.model_copy(update=options.given(EngineSettings.model_fields))
+    return checkpoint.launch_settings.model_copy(update=options.given(LaunchSettings.model_fields))
 
 
 def server_commands(
@@ -217,7 +217,7 @@ def server_commands(
     settings = _settings(checkpoint, options)
     if placement.share is not None:
         settings = settings.model_copy(update={"gpu_memory_utilization": placement.share})
-    each = settings.tensor_parallel_size
+    each = settings.tensor_parallel_size or 1
     groups = gpu_groups(replicas, each, placement.gpus) if "replicas" in engine.settings else ((),)
     commands = [engine.command(checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
     busy = min(commands[0].slots, _BUSY)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.checkpoints import Checkpoint, LaunchSettings
 from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import free_memory_gib
 from datacreate.messages import Notify, no_notify
@@ -120,13 +120,13 @@ class EngineKind(ServerKind, ABC):
         """
 
     @abstractmethod
-    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
         """The command that serves a checkpoint. EngineError if this machine cannot do it.
 
         GET /health must return 200, without the key, once the server is ready.
         """
 
-    def gpu_need(self, checkpoint: Checkpoint, settings: EngineSettings, notify: Notify) -> GpuNeed | None:
+    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
         """What a server of the checkpoint needs of its GPUs; None if it reserves no share of their memory."""
         return None
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.checkpoints import Checkpoint, LaunchSettings
 from datacreate.child_process import SCRATCH
 from datacreate.engines.kind import EngineKind, Send, ServerCommand, ServerInfo, Workload, check_memory
 from datacreate.errors import EngineError
@@ -58,7 +58,7 @@ class _LlamaCpp(EngineKind):
     def suitability(self, *, gguf: bool, long_run: bool) -> int:
         return 2 if gguf and self.build() else 0
 
-    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
         name, header, adapter = checkpoint.name, checkpoint.gguf, checkpoint.adapter
         if not self.build():
             raise EngineError("llama.cpp is not installed; run scripts/setup, or pip install xllamacpp")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import model_validator
 
+from datacreate.checkpoints.presets import LaunchOptions, engine_setting
 from datacreate.engines.kind import EngineKind
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.vllm import VLLM
-from datacreate.settings import CommaList, Settings, setting
+from datacreate.settings import CommaList, Settings
 
 ENGINES: dict[str, EngineKind] = {kind.name: kind for kind in (VLLM, LLAMACPP)}
 """The engines that datacreate can start."""
@@ -32,60 +33,41 @@ _SERVER_SIDE = (
 _CLIENT_SIDE = ("request_timeout", "servers", "wait")  # settings for the use of running servers
 
 
-def _engine(help: str, **options: Any) -> Any:
-    return setting(help, "engine", **options)
+class _ServerOptions(Settings):
+    """Which servers are started or used. They stand before the `LaunchOptions` in `--help`."""
 
-
-class EngineOptions(Settings):
-    """Which engine, which servers, and how a model is loaded. None: chosen automatically."""
-
-    engine: EngineName = _engine("Server to start; auto: what suits this machine.", default="auto")
-    urls: Annotated[tuple[str, ...], CommaList] = _engine(
+    engine: EngineName = engine_setting("Server to start; auto: what suits this machine.", default="auto")
+    urls: Annotated[tuple[str, ...], CommaList] = engine_setting(
         "Running OpenAI-compatible servers, or a folder in which servers register (`serve --register-dir`); "
         "$DATACREATE_API_KEY holds their key.",
         default=(), flag="--url", metavar="URL[,URL...]",
     )  # fmt: skip
-    request_timeout: float = _engine(
+    request_timeout: float = engine_setting(
         "With --url: seconds that a server may take for one answer.",
         default=300.0, gt=0, le=86400, metavar="SECONDS",
     )  # fmt: skip
-    servers: int = _engine(
+    servers: int = engine_setting(
         "With --url: number of servers to wait for before the first request; --concurrency is then chosen to "
         "suit them.",
         default=1, gt=0,
     )  # fmt: skip
-    wait: float | None = _engine(
+    wait: float | None = engine_setting(
         "With --url: seconds to wait while no server answers, before exit code 75.",
         ge=0, le=10**7, metavar="SECONDS",
         shown_default="300; at the start 0, unless --url is a folder or --servers is above 1",
     )  # fmt: skip
-    replicas: int | Literal["auto"] = _engine(
+    replicas: int | Literal["auto"] = engine_setting(
         "Servers to start for each model, each on its own GPUs.", default="auto", metavar="N|auto",
         shown_default="auto: one for each GPU that the count keeps busy; 1 on a CPU",
     )  # fmt: skip
-    max_model_len: int | None = _engine("Context length in tokens, prompt and answer together.", gt=0)
-    max_num_seqs: int | None = _engine("Requests that one server processes at once.", gt=0)
-    tensor_parallel_size: int | None = _engine("vLLM: GPUs that one model is split over.", gt=0)
-    gpu_memory_utilization: float | None = _engine(
-        "vLLM: share of the GPU memory to use, by all models of a run together.", gt=0, le=1, metavar="SHARE"
+
+
+class EngineOptions(LaunchOptions, _ServerOptions):
+    """Which engine, which servers, and how a model is loaded. None: chosen automatically."""
+
+    trust_remote_code: bool = engine_setting(
+        "Allow Python code of the model's publisher to run.", default=False
     )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = _engine(
-        "vLLM: data type of the weights in memory.", shown_default="what this machine computes fast"
-    )
-    enforce_eager: bool | None = _engine(
-        "vLLM: skip or do the compilation of the model.", flag="--enforce-eager/--compile",
-        shown_default="compile on a GPU, and for 500 or more examples",
-    )  # fmt: skip
-    kv_cache_gib: float | None = _engine(
-        "vLLM on a CPU: memory of the KV cache in GiB.", gt=0, metavar="GIB", shown_default="1"
-    )
-    kv_cache_dtype: Literal["auto", "fp8"] | None = _engine(
-        "vLLM: data type of the KV cache; fp8 takes half the memory.", shown_default="auto: that of the model"
-    )
-    quantization: str | None = _engine(
-        "vLLM: quantize the weights while they are loaded, for example with fp8_per_tensor.", metavar="METHOD"
-    )
-    trust_remote_code: bool = _engine("Allow Python code of the model's publisher to run.", default=False)
 
     @property
     def uses_running_servers(self) -> bool:
@@ -118,8 +100,12 @@ class EngineOptions(Settings):
 class RunEngineOptions(EngineOptions):
     """The settings of the engines of a run, which may have a verifier of its own beside the generators."""
 
-    verifier_quantization: str | None = _engine("vLLM: --quantization of the --verifier.", metavar="METHOD")
-    verifier_tensor_parallel_size: int | None = _engine("vLLM: GPUs that the --verifier is split over.", gt=0)
+    verifier_quantization: str | None = engine_setting(
+        "vLLM: --quantization of the --verifier.", metavar="METHOD"
+    )
+    verifier_tensor_parallel_size: int | None = engine_setting(
+        "vLLM: GPUs that the --verifier is split over.", gt=0
+    )
 
     @property
     def for_verifier(self) -> EngineOptions:

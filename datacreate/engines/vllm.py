@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.checkpoints import Checkpoint, LaunchSettings
 from datacreate.checkpoints.folder import read_json
 from datacreate.checkpoints.gguf import parts
 from datacreate.checkpoints.pull import raise_if_disk_full
@@ -123,14 +123,15 @@ class _Vllm(EngineKind):
         # With bfloat16 instructions it is faster than llama.cpp, but takes a minute to start.
         return 3 if build == "gpu" or (cpu_has_bf16() and long_run) else 1
 
-    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
         """Also CheckpointError and StorageError, for a copy. On a GPU vLLM itself checks whether the model fits."""
         build = self.build()
         if build is None:
             raise EngineError("vLLM is not installed; run scripts/setup, or use --engine llamacpp")
         if build == "gpu" and not has_gpu():
             raise EngineError(f"{checkpoint.name}: {build_mismatch()}")
-        resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
+        resolved: dict[str, Any] = {"dtype": "auto", "tensor_parallel_size": 1, **_DEFAULTS[build]}
+        resolved |= settings.model_dump(exclude_none=True)
         if build == "gpu":
             resolved.setdefault("max_num_seqs", gpu_slots())
         cache = max(1, round(resolved.pop("kv_cache_gib", None) or 1))  # whole GiB; not automatic
@@ -155,7 +156,7 @@ class _Vllm(EngineKind):
                 resolved["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"
             if settings.enforce_eager is None:
                 resolved["enforce_eager"] = not work.is_long or shutil.which("g++") is None
-            if settings.tensor_parallel_size == 1:  # a separate worker process would get one core less
+            if resolved["tensor_parallel_size"] == 1:  # a separate worker process would get one core less
                 flags["distributed_executor_backend"] = "uni"
             environment |= _CPU_ENVIRONMENT | {"VLLM_CPU_KVCACHE_SPACE": str(cache)}
             environment |= _SHARED_CORES if work.models > 1 else {}
@@ -175,10 +176,10 @@ class _Vllm(EngineKind):
         slots = int(resolved["max_num_seqs"])
         return ServerCommand(self, name, tuple(command), environment, slots, record | resolved)
 
-    def gpu_need(self, checkpoint: Checkpoint, settings: EngineSettings, notify: Notify) -> GpuNeed | None:
+    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
         if self.build() != "gpu":
             return None
-        folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size
+        folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size or 1
         config = read_json(folder / "config.json")
         halved = settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization)
         weights = _weights(folder) * (0.55 if halved else 1.0) / gpus  # embeddings keep 16 bits
@@ -242,7 +243,7 @@ def _weights(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
 
 
-def _context(config: dict[str, Any], settings: EngineSettings, build: Literal["cpu", "gpu"]) -> int:
+def _context(config: dict[str, Any], settings: LaunchSettings, build: Literal["cpu", "gpu"]) -> int:
     """The context in tokens: that of the settings or the default, and no more than the model has."""
     longest = (config.get("text_config") or config).get("max_position_embeddings")
     context = settings.max_model_len or _MAX_CONTEXT[build]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.checkpoints import Checkpoint, LaunchSettings
 from datacreate.engines.kind import EngineKind, Send, ServerCommand, ServerInfo, Workload
 from datacreate.engines.settings import ENGINES
 from datacreate.runs.directory import RunDirectory
@@ -38,7 +38,7 @@ class New(EngineKind):
     def suitability(self, *, gguf: bool, long_run: bool) -> int:
         return 9
 
-    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
         command = (sys.executable, "-c", SERVER)
         return ServerCommand(self, checkpoint.name, command, {"PYTHONPATH": str(ROOT)}, 4, {"made": "here"})
 
