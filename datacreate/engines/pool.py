@@ -32,7 +32,7 @@ _MAX_ATTEMPTS = 3
 """Failures after which a request is given up. A failure counts only if a request that was sent after the first
 failure has been answered since."""
 
-_MAX_SAME_ERRORS = 5
+_MAX_REPEATED_ERRORS = 5
 """Suspensions of a server for the same error, without a success in between, after which the run stops."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
@@ -106,7 +106,7 @@ class Pool:
                 await server.run_tests(tests)
             except (Unavailable, Incompatible) as problem:
                 # These tests are a part of its self-test.
-                server.passed_before = isinstance(problem, Unavailable)
+                server.has_passed_self_test = isinstance(problem, Unavailable)
                 self._suspend(server, problem)
         servers = self._servers.values()
         is_any_active = any(server.is_active for server in servers)
@@ -211,30 +211,27 @@ class Pool:
         """Reset the failure state of a server that answered."""
         if server.is_active and server.problem:
             self._log(f"{server.url}: available again")
-            server.problem, server.failures, server.same_errors = None, 0, 0
-            server.last_request_succeeded, self.fatal_error = True, None
+            server.note_recovery()
+            self.fatal_error = None
             self._wake()
 
     def _suspend(self, server: Server, problem: Unavailable | Incompatible) -> None:
         """Send it no more requests; stop the run if it, like all others, always fails with the same problem."""
         if not server.is_active:
             return
-        same = str(problem) == str(server.problem) and not isinstance(problem, Busy)
-        server.same_errors = server.same_errors + 1 if same else 1
-        used = [server, *(each for each in self._servers.values() if each.passed_before)]
-        if all(each.same_errors >= _MAX_SAME_ERRORS for each in used):
+        server.suspend(problem)
+        used = [server, *(each for each in self._servers.values() if each.has_passed_self_test)]
+        if all(each.repeated_errors >= _MAX_REPEATED_ERRORS for each in used):
             self.fatal_error = ServersUnavailable(
-                f"{server.url}: the same error {_MAX_SAME_ERRORS} times in a row: {problem}; see the log of the "
+                f"{server.url}: the same error {_MAX_REPEATED_ERRORS} times in a row: {problem}; see the log of the "
                 "server, then run the same command to resume"
             )
-        server.last_request_succeeded = False
-        server.suspended.set()
         self._handle_failure(server, problem)
 
     def _handle_failure(self, server: Server, problem: Unavailable | Incompatible) -> None:
         """Log once why a server is suspended; restart a local one that died or hangs."""
-        before, server.problem = server.problem, problem
-        server.failures += 1
+        before = server.problem
+        server.note_failure(problem)
         if server.is_incompatible:
             if not isinstance(before, Incompatible):
                 self._log(f"{server.url} cannot be used: {problem}")
@@ -272,7 +269,9 @@ class Pool:
         if failing and all(server.is_incompatible for server in failing):
             return EngineError(f"no server can be used: {why}")
         why = self._source.failed or why or f"no server at {self._source.description}"
-        never = self._source.remote and not any(server.passed_before for server in self._servers.values())
+        never = self._source.remote and not any(
+            server.has_passed_self_test for server in self._servers.values()
+        )
         advice = "check --url, or start the server, and " if never else ""
         return ServersUnavailable(f"no server answers: {why}; {advice}run the same command to resume")
 

@@ -76,10 +76,10 @@ class Server:
         self.last_request_succeeded = True  # whether the last request of the run succeeded
         self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
         self.failures = 0  # in a row
-        self.same_errors = 0  # requests of the run that failed in a row, all with the same error
+        self.repeated_errors = 0  # requests of the run that failed in a row, all with the same error
         self._options = options
         self._remote = remote
-        self.passed_before = False  # whether it ever passed the self-test
+        self.has_passed_self_test = False  # whether it ever passed the self-test
         self._given_slots = options.max_num_seqs or address.max_num_seqs
         self._set_slots(self._given_slots or _DEFAULT_SLOTS)
         self._set_context(None)
@@ -121,13 +121,30 @@ class Server:
     @property
     def is_incompatible(self) -> bool:
         """Whether it can never be used. One that worked before may be behind a proxy that answers for a while."""
-        return not (self.is_active or self.passed_before) and isinstance(self.problem, Incompatible)
+        return not (self.is_active or self.has_passed_self_test) and isinstance(self.problem, Incompatible)
 
     @property
     def free_share(self) -> float:
         """The free share of the capacity; 0 or less if it can take no request."""
         limit = self.max_in_flight if self.last_request_succeeded else 1
         return (limit - self.in_flight) / self.max_in_flight if self.is_active else 0.0
+
+    def note_recovery(self) -> None:
+        """Note an answer after failures."""
+        self.problem, self.failures, self.repeated_errors = None, 0, 0
+        self.last_request_succeeded = True
+
+    def note_failure(self, problem: Unavailable | Incompatible) -> None:
+        """Note that its self-test or a request failed."""
+        self.problem = problem
+        self.failures += 1
+
+    def suspend(self, problem: Unavailable | Incompatible) -> None:
+        """Take no more requests, since one of the run failed; `note_failure` follows."""
+        is_repeated = str(problem) == str(self.problem) and not isinstance(problem, Busy)
+        self.repeated_errors = self.repeated_errors + 1 if is_repeated else 1
+        self.last_request_succeeded = False
+        self.suspended.set()
 
     def shrink(self, most: int) -> None:
         """Send fewer requests after a 429; successful ones raise the limit again, one at a time."""
@@ -142,7 +159,7 @@ class Server:
         await self._recognize()
         await self._find_request_form()
         await self.run_tests(tests)
-        self.passed_before = True
+        self.has_passed_self_test = True
 
     async def run_tests(self, tests: Sequence[ServerTest]) -> None:
         """Run more tests, the last one with a prompt of the run. Raises what `_run_test` raises."""
@@ -248,7 +265,7 @@ class Server:
     async def _json(self, path: str, body: Body = None, seconds: float = _CONNECT_SECONDS) -> Any:
         """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
         status, document = await self._send(path, body, seconds)
-        if status == 404 and not self.passed_before:
+        if status == 404 and not self.has_passed_self_test:
             raise _wrong_address(path, f"HTTP 404: {_shown(document)}")
         if status != 200:
             raise _refusal(status, document)
