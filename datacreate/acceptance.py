@@ -207,7 +207,7 @@ class Acceptance:
         if candidate.exact_key in self._copies.root_keys:
             return candidate.reject(RejectReason.COPIED_EXAMPLE)
         for each in self._filters:
-            if (detail := each.match(candidate)) is not None:
+            if (detail := each.find_conflict(candidate)) is not None:
                 return candidate.reject(each.reason, detail)
         return None
 

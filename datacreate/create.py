@@ -135,7 +135,7 @@ def create(
             texts = [plan.text_of(root) for root in plan.roots or (Example({}),)]
             vectors = PassedVectors(embedder, directory.vectors_path, texts)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
-        filter_inputs = FilterInputs(inputs.test_sets, vectors, sha256)
+        filter_inputs = FilterInputs(inputs.decontamination_sets, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
         state = RunState(plan, config.count, filters, vectors)
         run = _Run(state, directory, lock, run_config, progress, compute_metrics)

@@ -15,7 +15,7 @@ from typing import Any
 
 from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
-from datacreate.decontamination import find_test_sets, with_names
+from datacreate.decontamination import find_decontamination_sets, with_names
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.engine import Engine
 from datacreate.engines.request import Sampling
@@ -61,7 +61,7 @@ class RunInputs:
     roots: tuple[Example, ...]  # the formatting examples; () with an instruction only
     inferred: InferredFormat
     verify: VerifyMode
-    test_sets: tuple[DecontaminationSet, ...]  # for decontamination
+    decontamination_sets: tuple[DecontaminationSet, ...]
     stored: RunConfig | None  # of the run in the directory
     identity: dict[str, Any]  # the fields of `RunSpec` that need no model and no server
     passages: Passages | None = None  # of the user's documents
@@ -139,14 +139,14 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         passages = open_corpus(config, config.seed, directory.passages_path, known)
         inferred = _with_corpus(inferred, passages)
     before = stored.spec.compared_with if stored else None
-    test_sets = find_test_sets(names or (), inferred.format, before)
+    sets = find_decontamination_sets(names or (), inferred.format, before)
     identity = config.values_for(IdentitySettings) | {
         "examples": tuple(dict(root.values) for root in roots),
         "format": inferred.format.document(),
         "instruction": config.instruction,
         "benchmark": config.benchmark,
-        "filters": with_names(config, test_sets),
-        "compared_with": tuple(each.ref for each in test_sets),
+        "filters": with_names(config, sets),
+        "compared_with": tuple(each.ref for each in sets),
         "label_ratio": label_ratio,
         "corpus": passages.ref(config) if passages else None,
         "attributes": _attributes(config, inferred.format),
@@ -154,7 +154,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
         stored.check_same(identity | given, config.count, directory.path)
-    return RunInputs(roots, inferred, verify, test_sets, stored, identity, passages)
+    return RunInputs(roots, inferred, verify, sets, stored, identity, passages)
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:

@@ -3,5 +3,5 @@
 base.py           the interface, and the settings of all filters
 registry.py       the list of filters (how to add one: CONTRIBUTING.md)
 exact.py          equal inputs; near.py: similar words; semantic.py: similar embeddings
-contamination.py  rows of test sets
+contamination.py  rows of `--decontaminate`
 """

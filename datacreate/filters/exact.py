@@ -16,15 +16,15 @@ class ExactDuplicates(Filter):
 
     name = "exact"
     reason = RejectReason.DUPLICATE
-    settings = ("exact",)
+    setting_names = ("exact",)
 
     def __init__(self, _settings: FilterSettings, inputs: FilterInputs) -> None:
         self._number_of: dict[int, int] = {}
-        self._origin = inputs.origin
+        self._number_prefix = inputs.number_prefix
 
-    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
+    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
         number = self._number_of.get(_digest(candidate.exact_key))
-        return f"repeats {self._origin} {number}" if number not in (None, ignore) else None
+        return f"repeats {self._number_prefix} {number}" if number not in (None, ignored_number) else None
 
     def add(self, candidate: Candidate, number: int) -> None:
         self._number_of.setdefault(_digest(candidate.exact_key), number)

@@ -28,7 +28,7 @@ def filter_report(settings: FilterSettings, rejected: Mapping[RejectReason, int]
             "reason": filter.reason.value,
             "on": filter.is_on(settings),
             "settings": {
-                name: values[name] for name in filter.settings if not isinstance(values[name], bool)
+                name: values[name] for name in filter.setting_names if not isinstance(values[name], bool)
             },
             "rejected": rejected.get(filter.reason, 0),
         }

@@ -33,7 +33,7 @@ _CHUNK = 8192  # rows added to the index in one call
 class SemanticDuplicates(Filter):
     name = "semantic"
     reason = RejectReason.SEMANTIC_DUPLICATE
-    settings = ("semantic",)
+    setting_names = ("semantic",)
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
         assert settings.semantic is not None, "the filter is on"
@@ -42,7 +42,7 @@ class SemanticDuplicates(Filter):
         self._vectors = inputs.vectors
         self._numbers = array("q")  # of each row of `_vectors`
         self._of_passage: dict[str, list[int]] = {}  # id of a given passage -> its rows
-        self._origin = inputs.origin
+        self._number_prefix = inputs.number_prefix
 
     @cached_property
     def _index(self) -> Any:
@@ -59,7 +59,7 @@ class SemanticDuplicates(Filter):
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
         self._vectors.embedder.encode([candidate.compared_text for candidate in candidates])
 
-    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
+    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
         if not self._numbers:
             return None
         nearest: Iterable[int] = self._of_passage.get(candidate.passage_id, ())
@@ -70,13 +70,13 @@ class SemanticDuplicates(Filter):
             self._update_index()
             every = len(self._index) <= MAX_EXACT
             nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=every).keys
-        nearest = [row for row in map(int, nearest) if self._numbers[row] != ignore]
+        nearest = [row for row in map(int, nearest) if self._numbers[row] != ignored_number]
         if not nearest:
             return None
         row, cosine = most_similar(vector, nearest, self._vectors.__getitem__)
         if cosine < self._threshold:
             return None
-        return f"same meaning as {self._origin} {self._numbers[row]}, cosine {cosine:.2f}"
+        return f"same meaning as {self._number_prefix} {self._numbers[row]}, cosine {cosine:.2f}"
 
     def add(self, candidate: Candidate, number: int) -> None:
         self._vectors.ensure(len(self._numbers), candidate.compared_text)

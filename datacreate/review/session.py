@@ -266,14 +266,16 @@ class ReviewSession:
             raise _refused(reject)
         if found.exact_key != self._candidate(row.values).exact_key:  # else only the answer is edited
             for each in self._all_filters():
-                if (detail := each.match(found, row.number)) is not None:
+                if (detail := each.find_conflict(found, row.number)) is not None:
                     raise _refused(found.reject(each.reason, detail))
         return values
 
     def _all_filters(self) -> list[Filter]:
         """The filters of the run, with all rows that passed them; made for the first edit that needs them."""
         if self._filters is None:
-            from datacreate.decontamination import find_test_sets  # here, since it takes long to load
+            from datacreate.decontamination import (
+                find_decontamination_sets,  # here, since it takes long to load
+            )
 
             spec, vectors, sha256 = self.config.spec, None, None
             if spec.filters.semantic is not None:
@@ -285,13 +287,13 @@ class ReviewSession:
                 roots = [self.format.compared_text(values) for values in spec.examples]
                 roots = roots or [spec.instruction or ""]  # as `RunPlan.text_of`
                 vectors = PassedVectors(self._embedder, self.directory.vectors_path, roots)
-            test_sets = find_test_sets([ref.name for ref in spec.compared_with], self.format)
-            if changed := [each.ref.name for each in test_sets if each.ref not in spec.compared_with]:
+            sets = find_decontamination_sets([ref.name for ref in spec.compared_with], self.format)
+            if changed := [each.ref.name for each in sets if each.ref not in spec.compared_with]:
                 raise Refused(
                     f"{changed[0]}, a test set of --decontaminate, has changed since the run was made; restore it, or "
                     "reject the row"
                 )
-            filters = make_filters(spec.filters, FilterInputs(test_sets, vectors, sha256, origin="row"))
+            filters = make_filters(spec.filters, FilterInputs(sets, vectors, sha256, number_prefix="row"))
             for each in filters:
                 each.prepare()
                 for text in self._passed:

@@ -81,7 +81,7 @@ class Verifier(RowCheck):
         questions = {
             candidate.example.id: question
             for candidate in candidates
-            if all(other.match(candidate) is None for other in self._others)
+            if all(other.find_conflict(candidate) is None for other in self._others)
             and (question := self._question(candidate))
         }
         seeded = [(question, question.shown) for question in questions.values()]
@@ -99,7 +99,7 @@ class Verifier(RowCheck):
             instruction=self._instruction,
         )
 
-    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
+    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
         scores = self._scores.get(candidate.example.id)
         if scores is None:
             return NO_SCORES

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from datacreate.errors import ExampleError, FormatError, UsageError
-from datacreate.filter_rows import DatasetFilterSettings, filter_rows
+from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.finetuning.training_rows import read_source, task_of
 from datacreate.formats.example import Example, Json
 from datacreate.formats.infer import infer_format
@@ -76,7 +76,7 @@ def test_layouts_are_read_with_the_fields_of_their_origin(tmp_path: Path, model:
     rows[3]["rejected"] = "cod"
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report = filter_rows(path, DatasetFilterSettings(near=None), out=tmp_path / "kept.jsonl")
+    report = filter_rows(path, FilterConfig(near=None), out=tmp_path / "kept.jsonl")
     assert (report["format"], report["rows"], report["invalid"], report["kept"]) == ("preference", 6, 1, 5)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datacreate.filter_rows import DatasetFilterSettings
+from datacreate.filter_rows import FilterConfig
 from datacreate.filters.base import FilterInputs, FilterSettings
 from datacreate.filters.registry import FILTERS, filter_report, make_filters
 from datacreate.formats.validate import RejectReason
@@ -11,9 +11,9 @@ from datacreate.settings import option_info
 
 
 def test_every_setting_of_a_filter_is_an_option_of_create_and_filter() -> None:
-    assert [name for filter in FILTERS for name in filter.settings] == list(FilterSettings.model_fields)
+    assert [name for filter in FILTERS for name in filter.setting_names] == list(FilterSettings.model_fields)
     for name in FilterSettings.model_fields:
-        for model in (CreateConfig, DatasetFilterSettings):
+        for model in (CreateConfig, FilterConfig):
             assert option_info(model, name)["group"] == "quality"
 
 
