@@ -33,7 +33,7 @@ from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import RejectReason
-from datacreate.locking import replaced_by_one
+from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import AuxiliaryModels
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
@@ -278,7 +278,7 @@ def _jsonl_output(path: Path | None, notify: Notify) -> Iterator[WriteLine]:
         return
     try:
         with (
-            nullcontext(path) if _is_device(path) else replaced_by_one(path.resolve(), notify) as part,
+            nullcontext(path) if _is_device(path) else exclusive_replacement(path.resolve(), notify) as part,
             part.open("wb") as file,
         ):
             yield lambda line: file.write(line.encode("utf-8") + b"\n")

@@ -19,7 +19,7 @@ from datacreate.cli.options import (
 from datacreate.cli.terminal import echo, print_json, print_plan, say
 from datacreate.errors import DatacreateError
 from datacreate.files import replace_file
-from datacreate.messages import visible_json
+from datacreate.messages import safe_json
 from datacreate.runs.config import CreateConfig
 
 
@@ -121,6 +121,6 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
         say(f"{save_examples}: {len(examples)} examples")
     if as_json:
         for values in examples:
-            echo(visible_json(values))
+            echo(safe_json(values))
         return
     print_samples(shown)

@@ -19,7 +19,7 @@ from datacreate.cli.options import (
     settings_options,
 )
 from datacreate.cli.terminal import echo, print_columns, print_json, say
-from datacreate.messages import visible
+from datacreate.messages import safe_text
 from datacreate.runs.export import LAYOUTS
 from datacreate.runs.export import export as export_run
 from datacreate.settings import Settings, Shares, setting
@@ -159,7 +159,7 @@ def _print_fields(fields: Any) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in fields:
-        table.add_row(Text(visible(name)), Text(visible(field_text(value))))
+        table.add_row(Text(safe_text(name)), Text(safe_text(field_text(value))))
     Console(highlight=False).print(table)
 
 

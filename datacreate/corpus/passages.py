@@ -35,7 +35,7 @@ from datacreate.corpus.documents import (
     shown,
 )
 from datacreate.errors import RunError, RunMismatch, UsageError
-from datacreate.files import replaced, storage_error
+from datacreate.files import atomic_replacement, storage_error
 from datacreate.filters.near import LshIndex, hash_bands, shingles
 from datacreate.formats.example import one_line
 
@@ -180,7 +180,7 @@ class Passages:
         """Write the file of a run, unless it was opened from there. Raises StorageError."""
         if not path.is_file() or not os.path.samestat(path.stat(), os.fstat(self._file.fileno())):
             self._file.seek(0)
-            with replaced(path) as part, part.open("xb") as copy:
+            with atomic_replacement(path) as part, part.open("xb") as copy:
                 shutil.copyfileobj(self._file, copy)
 
 

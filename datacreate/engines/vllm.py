@@ -34,7 +34,7 @@ from datacreate.engines.kind import (
     check_memory,
 )
 from datacreate.errors import CheckpointError, EngineError, UsageError
-from datacreate.files import remove_temporary, replaced, storage_error
+from datacreate.files import atomic_replacement, remove_temporary, storage_error
 from datacreate.hardware import (
     GIB,
     build_mismatch,
@@ -290,7 +290,7 @@ def dequantized(checkpoint: Checkpoint, notify: Notify = no_notify) -> Path:
         if folder.is_dir():  # another process made it meanwhile
             return folder
         notify(f"converting {checkpoint.name}, since vLLM reads no GGUF files (once)")
-        with replaced(folder) as new:
+        with atomic_replacement(folder) as new:
             command = [sys.executable, "-m", __name__, str(source), str(new)]
             child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             if child.returncode:

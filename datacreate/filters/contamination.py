@@ -23,7 +23,7 @@ from datacreate.filters.base import DecontaminationRow, Filter, FilterInputs, Fi
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.semantic import most_similar
 from datacreate.formats.validate import Candidate, RejectReason, shorten
-from datacreate.locking import replaced_by_one
+from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
 from datacreate.selection.embeddings import Embedder
@@ -212,7 +212,7 @@ def embed_texts(
         # Without the cache the next run only takes longer.
         with (
             contextlib.suppress(OSError, StorageError, RunLocked, LockLost),
-            replaced_by_one(path) as part,
+            exclusive_replacement(path) as part,
             part.open("xb") as file,
         ):
             np.save(file, vectors, allow_pickle=False)

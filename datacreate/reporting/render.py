@@ -21,7 +21,7 @@ from datacreate.files import replace_files
 from datacreate.formats.example import Json, field_text
 from datacreate.formats.validate import shorten
 from datacreate.locking import locked
-from datacreate.messages import markdown, markdown_table, printable
+from datacreate.messages import markdown, markdown_table, safe_line
 from datacreate.reporting.cells import (
     Comparison,
     CreatedSet,
@@ -84,7 +84,7 @@ def as_csv(report: Report, record: type[ResultCell | Comparison]) -> str:
     for table in report.tables:
         for row in table.cells if record is ResultCell else table.comparisons:
             values = [getattr(table, name) for name in _GROUP] + [getattr(row, name) for name in names]
-            writer.writerow([printable(value) if isinstance(value, str) else value for value in values])
+            writer.writerow([safe_line(value) if isinstance(value, str) else value for value in values])
     return file.getvalue()
 
 
