@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datacreate.engines.factory import choose
+from datacreate.engines.factory import choose_engine
 from datacreate.errors import DatacreateError
 from datacreate.filters.registry import FILTERS
 from datacreate.finetuning.records import TrainingDirectory
@@ -43,7 +43,7 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
         stored.check_same(dict(plan.spec), config.count, directory.path)
     engines = ["running servers"]
     if models and not config.uses_running_servers:
-        engines = [choose(model, config.engine, config.count).name for model in models.generators]
+        engines = [choose_engine(model, config.engine, config.count).name for model in models.generators]
     attributes = {each.name: list(each.shares) for each in inputs.identity["attributes"]}
     accepted = directory.accepted() if stored else 0
     notes = [describe_recipe(config, inputs.verify, inputs.inferred.format, models), *inputs.inferred.notes]

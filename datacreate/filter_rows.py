@@ -15,7 +15,7 @@ from pydantic import model_validator
 
 from datacreate.checkpoints import resolve
 from datacreate.decontamination import find_decontamination_sets, with_names
-from datacreate.engines.factory import checkpoint_of, make_engine
+from datacreate.engines.factory import make_engine, resolve_checkpoint
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import InvalidRows, UsageError
 from datacreate.files import storage_error
@@ -213,7 +213,7 @@ def _open_verifier(
     name: str, config: FilterConfig, rows: Rows, others: Sequence[RowCheck], stack: ExitStack, notify: Notify
 ) -> Verifier:
     """The check by a model, which is closed with `stack`."""
-    checkpoint = checkpoint_of(name, config)
+    checkpoint = resolve_checkpoint(name, config)
     checkpoint.check_scores()
     engine = make_engine(checkpoint, config, count=rows.total, notify=notify)
     stack.callback(engine.close)

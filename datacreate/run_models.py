@@ -9,7 +9,7 @@ from typing import Any
 
 from datacreate.checkpoints import Checkpoint, Thinking, combined_sha256, read_adapter, resolve, with_adapter
 from datacreate.engines.engine import Engine
-from datacreate.engines.factory import LocalModel, checkpoint_of, make_engine, only_model
+from datacreate.engines.factory import LocalModel, make_engine, only_model, resolve_checkpoint
 from datacreate.engines.request import DEFAULT_THINKING, Sampling, ServerTest
 from datacreate.engines.self_test import scoring_test
 from datacreate.errors import CheckpointError, NotDownloaded, UsageError
@@ -67,7 +67,7 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
     as --thinking says, or if the verifier that the user asks for cannot be kept from thinking.
     """
     embedding_model = _embedding_model(config) if embeds else None
-    generators = tuple(checkpoint_of(name, config) for name in _names(config, notify))
+    generators = tuple(resolve_checkpoint(name, config) for name in _names(config, notify))
     if config.adapter is not None:
         generators = (with_adapter(generators[0], read_adapter(config.adapter)),)
     generators = _with_distinct_names(generators)
@@ -75,7 +75,7 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
         thinking_limit(config, generator)
     if verify == "off":
         return RunModels(generators, embedding_model, None)
-    verifier = checkpoint_of(config.verifier, config) if config.verifier else generators[0]
+    verifier = resolve_checkpoint(config.verifier, config) if config.verifier else generators[0]
     if verifier.always_thinks and not _asks_to_verify(config):
         why = f"{verifier.name} always thinks, so it cannot score them; a --verifier that does not think can"
         return RunModels(generators, embedding_model, None, why)
@@ -248,15 +248,19 @@ class Engines:
     verifier: Engine
 
     def start(
-        self, models: RunModels, notify: Notify, write: Sequence[ServerTest], score: Sequence[ServerTest]
+        self,
+        models: RunModels,
+        notify: Notify,
+        writing_tests: Sequence[ServerTest],
+        scoring_tests: Sequence[ServerTest],
     ) -> None:
         """Start the servers, and return when all have passed their self-tests."""
         for engine, generator in zip(self.generators, models.generators, strict=True):
             notify(f"testing {generator.name}")
-            engine.start([*(score if engine is self.verifier else ()), *write])
+            engine.start([*(scoring_tests if engine is self.verifier else ()), *writing_tests])
         if self.verifier not in self.generators and models.verifier:
             notify(f"testing {models.verifier.name}, the verifier")
-            self.verifier.start(score)
+            self.verifier.start(scoring_tests)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -303,7 +307,7 @@ def engines_of(
                 checkpoint,
                 config if checkpoint is not extra else config.for_verifier,
                 count=config.count,
-                log=directory.log_of(name),
+                log=directory.engine_log_path(name),
                 template_kwargs=config.chat_template_kwargs if checkpoint is not extra else None,
                 thinking=_thinking(config, checkpoint),
                 models=local,

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from datacreate.engines.engine import Engine
-from datacreate.engines.factory import checkpoint_of, make_engine
+from datacreate.engines.factory import make_engine, resolve_checkpoint
 from datacreate.engines.self_test import scoring_test
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, Stopped
@@ -41,7 +41,7 @@ def answer_zero_shot(
     is of another model; Stopped after a signal: finished test sets are kept.
     """
     options = options or EngineOptions()
-    checkpoint = checkpoint_of(model, options)
+    checkpoint = resolve_checkpoint(model, options)
     checkpoint.check_scores()
     tests = [read_test_set(name, split) for name in dict.fromkeys(names)]
     with ExitStack() as stack:

@@ -15,9 +15,9 @@ from datacreate.checkpoints.presets import (
     LaunchSettings,
     Preset,
     Thinking,
+    find_sources,
     load_presets,
     preset_files,
-    sources_of,
 )
 from datacreate.checkpoints.pull import find_local
 from datacreate.errors import CheckpointError, NotDownloaded, UnknownModel, UsageError
@@ -93,7 +93,7 @@ def resolve(name_or_path: str, kind: Kind, *, trust_remote_code: bool = False) -
             what = "file" if location.suffix == SUFFIX else "folder"
             raise UnknownModel(f"{location}: no such {what}; correct the path, or give a preset")
         return _checkpoint("", _absolute(location), None, kind, trust_remote_code)
-    preset, sources = sources_of(name_or_path)
+    preset, sources = find_sources(name_or_path)
     name = preset.name if preset and not HUB_ID.fullmatch(name_or_path) else name_or_path
     if preset and preset.kind != kind:
         raise UnknownModel(f"{name} is an {preset.kind} model; give an {kind} model (see `models list`)")
@@ -137,7 +137,7 @@ def _absolute(location: Path) -> Path:
 def served_checkpoint(name_or_path: str) -> Checkpoint:
     """A model behind a server: its checkpoint if that is also on this machine, else only its name."""
     try:
-        preset, _ = sources_of(name_or_path)
+        preset, _ = find_sources(name_or_path)
     except CheckpointError:
         preset = None
     try:

@@ -161,7 +161,7 @@ def find_preset(name: str) -> Preset:
     )
 
 
-def sources_of(name: str) -> tuple[Preset | None, tuple[ModelSource, ...]]:
+def find_sources(name: str) -> tuple[Preset | None, tuple[ModelSource, ...]]:
     """Preset and sources of a preset's name or a Hub id, `org/name` or `org/name@revision`.
 
     A preset's Hub id also has its settings. CheckpointError for a name that is neither.

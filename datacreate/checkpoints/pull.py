@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from datacreate.checkpoints.folder import KEPT, SKIPPED, remove_cached
-from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, sources_of
+from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, find_sources
 from datacreate.errors import RESUMABLE, CheckpointError, StorageError
 from datacreate.files import atomic_replacement, remove_temporary, storage_error
 from datacreate.libraries import offline_variable, online_environment
@@ -82,7 +82,7 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
     compared where they are known. Raises CheckpointError if no source can serve, StorageError if the
     disk is full or read-only.
     """
-    preset, sources = sources_of(name)
+    preset, sources = find_sources(name)
     name = preset.name if preset else name
     failures: list[str] = []
     try:

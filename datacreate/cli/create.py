@@ -52,7 +52,7 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
         _dry_run(config, as_json)
         return
     with CreationProgress() as progress:
-        summary = create_(config, progress=progress, compute_metrics=DatasetMetrics().run)
+        summary = create_(config, progress=progress, compute_metrics=DatasetMetrics().measure_run)
     if as_json:
         print_json(summary)
         return

@@ -47,7 +47,7 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     drawn = set(random.Random(0).sample(range(total), min(samples, total)))
     rows = directory.examples(with_attributes=True)
     shown = [values for index, values in enumerate(rows) if index in drawn]
-    metrics = DatasetMetrics().run(directory)
+    metrics = DatasetMetrics().measure_run(directory)
     if html:
         from datacreate.reporting.run_page import write_run_page
 

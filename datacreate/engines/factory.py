@@ -32,7 +32,7 @@ _BUSY = 256
 """Examples for which a GPU is started, with `--replicas auto`; a large one takes more requests at once."""
 
 
-def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
+def resolve_checkpoint(name: str, options: EngineOptions) -> Checkpoint:
     """Resolve an instruct model; with --url it need not be on this machine. Raises CheckpointError."""
     if options.uses_running_servers:
         return served_checkpoint(name)
@@ -106,7 +106,7 @@ def check_engine(requested: EngineName, notify: Notify) -> None:
         check_build(notify)
 
 
-def choose(checkpoint: Checkpoint, requested: EngineName, count: int) -> EngineKind:
+def choose_engine(checkpoint: Checkpoint, requested: EngineName, count: int) -> EngineKind:
     """Choose the engine for `count` examples of a checkpoint.
 
     EngineError if no installed engine loads it, or in a SLURM job if the build does not suit the node.
@@ -146,7 +146,7 @@ def placements(models: Sequence[LocalModel], count: int, notify: Notify) -> dict
     """
     needs: list[GpuNeed] = []
     for model in models if len(models) > 1 else ():
-        engine = choose(model.checkpoint, model.options.engine, count)
+        engine = choose_engine(model.checkpoint, model.options.engine, count)
         need = engine.gpu_need(model.checkpoint, _settings(model.checkpoint, model.options), notify)
         if need is None:
             return {}
@@ -211,7 +211,7 @@ def server_commands(
     `placement`: where they run if other models share the machine. Raises UsageError, EngineError, CheckpointError.
     """
     placement = placement or Placement()
-    engine = choose(checkpoint, options.engine, work.count)
+    engine = choose_engine(checkpoint, options.engine, work.count)
     if problem := options.unsupported(engine):
         raise UsageError(problem)
     settings = _settings(checkpoint, options)
@@ -271,7 +271,7 @@ def start_shared_server(
     if register_dir and local:
         notify(f"{host}: only this machine can reach the server; name a reachable address with --host")
     # As for a small run: how many examples its clients want is not known, and llama.cpp starts in seconds.
-    engine = choose(checkpoint, options.engine, 1)
+    engine = choose_engine(checkpoint, options.engine, 1)
     copies = engine.copies(more) if more else 1
     if register_dir:  # created before the model is loaded, so that clients can wait for it
         try:

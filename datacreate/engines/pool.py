@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
 from datacreate.engines.request import Completion, Request, ServerTest
-from datacreate.engines.server import Server, client
+from datacreate.engines.server import Server, make_http_client
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
 
@@ -73,7 +73,7 @@ class Pool:
 
     async def connect(self) -> None:
         """Test all servers. Returns when each has passed or failed, or after a limited wait for the rest."""
-        self._http = client()
+        self._http = make_http_client()
         self._scan()
         began = self._last_healthy = time.monotonic()
         self._watcher = asyncio.create_task(self._watch())
@@ -155,7 +155,7 @@ class Pool:
                 if first_failure is None:
                     first_failure = self._sent
                 elif self._answered > first_failure:
-                    failures += problem.may_be_request
+                    failures += problem.request_may_be_cause
                 if failures >= (1 if isinstance(problem, RequestRejected) else _MAX_ATTEMPTS):
                     return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")
                 self._suspend(server, problem)

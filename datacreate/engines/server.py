@@ -22,7 +22,7 @@ from datacreate.engines.chat_api import (
     Incompatible,
     RequestRejected,
     Unavailable,
-    read,
+    parse_response,
     short_text,
 )
 from datacreate.engines.request import Completion, Messages, Request, ServerTest, max_in_flight
@@ -41,7 +41,7 @@ _MAX_BYTES = 8 * 2**20  # size limit of a response
 Body = dict[str, Any] | None  # of a POST request; None: it is a GET request
 
 
-def client() -> httpx2.AsyncClient:
+def make_http_client() -> httpx2.AsyncClient:
     """The HTTP client for all servers."""
     import httpx2
 
@@ -213,7 +213,7 @@ class Server:
                 try:
                     return await self._run_test(schema_enforcement_test())
                 except (Incompatible, Unavailable) as error:
-                    if isinstance(error, Unavailable) and (error.hung or not error.may_be_request):
+                    if isinstance(error, Unavailable) and (error.hung or not error.request_may_be_cause):
                         raise
                     problems.append(error)  # some chat templates raise an error for a system role
         raise problems[0]
@@ -229,7 +229,7 @@ class Server:
             if not self._api.thinking_limit(request):
                 seconds = min(seconds, _TEST_SECONDS)
             body |= self._api.kind.self_test_fields
-        completion = read(request, await self._json("/v1/chat/completions", body, seconds), tokens)
+        completion = parse_response(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_answer = time.monotonic()
         self._successes += 1
         if self.max_in_flight < max_in_flight(self.slots) and self._successes >= 4 * self.max_in_flight:
@@ -266,7 +266,7 @@ class Server:
         """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
         status, document = await self._send(path, body, seconds)
         if status == 404 and not self.has_passed_self_test:
-            raise _wrong_address(path, f"HTTP 404: {_shown(document)}")
+            raise _wrong_address(path, f"HTTP 404: {_response_excerpt(document)}")
         if status != 200:
             raise _refusal(status, document)
         if isinstance(document, str) and body:
@@ -290,16 +290,16 @@ class Server:
             status, raw = exchange.result()
         except httpx2.ConnectTimeout:
             reason = f"cannot be reached ({_CONNECT_SECONDS:.0f} s)"
-            raise Unavailable(reason, may_be_request=False, hung=True) from None
+            raise Unavailable(reason, request_may_be_cause=False, hung=True) from None
         except httpx2.ConnectError as error:
             raise _connection_problem(error) from None
         except (httpx2.HTTPError, ValueError) as error:
             reason = f"the connection broke ({type(error).__name__})"
-            raise Unavailable(reason, may_be_request=False) from None
+            raise Unavailable(reason, request_may_be_cause=False) from None
         finally:
             exchange.cancel()  # closes the connection, which makes the server cancel the request
         if status == 429:
-            raise Busy("it is busy (HTTP 429)", may_be_request=False)
+            raise Busy("it is busy (HTTP 429)", request_may_be_cause=False)
         try:
             return status, json.loads(raw)
         except (ValueError, RecursionError):
@@ -341,7 +341,7 @@ def _positive(value: Any) -> int | None:
     return value if type(value) is int and 0 < value < 10**8 else None
 
 
-def _shown(document: Any) -> str:
+def _response_excerpt(document: Any) -> str:
     """An answer in a message; of a web page only that it is one."""
     is_page = isinstance(document, str) and document.lstrip().startswith("<")
     return "a web page" if is_page else short_text(document)
@@ -360,16 +360,16 @@ def _connection_problem(error: Exception) -> Exception:
         return Incompatible("its TLS certificate is not trusted; set SSL_CERT_FILE to the file of its CA")
     number = cause.errno if isinstance(cause, OSError) else None
     reason = os.strerror(number) if number and number > 0 else short_text(cause, 80) or type(error).__name__
-    return Unavailable(f"cannot be reached ({reason})", may_be_request=False)
+    return Unavailable(f"cannot be reached ({reason})", request_may_be_cause=False)
 
 
 def _refusal(status: int, document: Any) -> Exception:
     """The exception for an HTTP status other than 200."""
-    text = f"HTTP {status}: {_shown(document)}"
+    text = f"HTTP {status}: {_response_excerpt(document)}"
     if 300 <= status < 400:
         return Incompatible(f"it redirects to another address (HTTP {status}); use that address with --url")
     if status in (401, 403):
         return Incompatible(f"access denied (HTTP {status}); set ${KEY} to the server's key")
     if status in (404, 502, 503, 504):  # still loading, or behind a proxy
-        return Unavailable(text, may_be_request=False)
+        return Unavailable(text, request_may_be_cause=False)
     return RequestRejected(text) if 400 <= status < 500 and status != 408 else Unavailable(text)

@@ -57,7 +57,7 @@ from datacreate.finetuning.training_rows import (
     training_set,
 )
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import has_rows
+from datacreate.formats.reader import is_row_file
 from datacreate.formats.task_format import load_format
 from datacreate.hardware import check_build, usable_cores, visible_gpus
 from datacreate.libraries import configure_process, quiet
@@ -135,7 +135,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
     flag = config.first_changed_flag(FormatOptions.model_fields)
-    if flag and not any(has_rows(Path(source)) for source in config.sources):
+    if flag and not any(is_row_file(Path(source)) for source in config.sources):
         raise UsageError(f"{flag}: that is for files; runs and benchmarks have their format")
     sources = [
         read_source(source, verifier_probabilities=recipe.soft_labels, options=config)

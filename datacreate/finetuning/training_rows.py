@@ -23,7 +23,7 @@ from datacreate.finetuning.records import IMPROVED, PAPER_METHOD, SOFT_LABELS, C
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.infer_answers import few_labels
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import has_rows
+from datacreate.formats.reader import is_row_file
 from datacreate.formats.rules import Rule
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import RejectReason
@@ -95,7 +95,7 @@ def read_source(
         groups = [canonical_json(row["question"]) for row in rows]
         format = load_format(benchmark.format_name)
         return Source(benchmark.name, "human", format, rows, groups, benchmark.name)
-    if has_rows(path):
+    if is_row_file(path):
         return read_file(path, options or FormatOptions())
     if path.is_dir():
         return _read_run(path, verifier_probabilities)

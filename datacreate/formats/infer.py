@@ -46,12 +46,12 @@ from datacreate.formats.schema_utils import (
     Schema,
     allows_null,
     fixed_labels,
+    infer_schema,
     is_constant,
     is_number,
     leaves,
     nullable,
     schema_at,
-    schema_of,
     with_field,
     without_null,
 )
@@ -197,7 +197,7 @@ def _declared_schema(
     all_values: Sequence[Mapping[str, Json]], overrides: Mapping[FieldPath, dict[str, Json]]
 ) -> Schema:
     """The schema of the values, with what the user declared about fields."""
-    schema = schema_of(all_values)
+    schema = infer_schema(all_values)
     if is_constant(schema) or not all_values[0]:
         raise ExampleError("the example has no field that can vary: all are null or empty; fill one in")
     for path, override in overrides.items():

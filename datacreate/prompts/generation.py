@@ -212,7 +212,7 @@ def _without_example(encoding: PromptEncoding, different: str) -> str:
     ]
     texts = f"a real {_listed(worded, 'and')}" if worded else ""
     if question:
-        choices = _listed([_shown(label) for label in encoding.format.labels or ()], "or")
+        choices = _listed([_as_written(label) for label in encoding.format.labels or ()], "or")
         asked = f"a {question} as a whole sentence that someone would ask, and whose answer is the {choices} before it"
         request = f" In each, write {' and '.join(filter(None, (texts, asked)))}, {different}."
     else:
@@ -226,9 +226,9 @@ def _words(schema: Json) -> str:
     if not isinstance(schema, Mapping):
         return ""
     if is_constant(schema):
-        return _shown(constant_of(schema))
+        return _as_written(constant_of(schema))
     if values := fixed_labels(schema):
-        return f"one of {', '.join(map(_shown, values))}"
+        return f"one of {', '.join(map(_as_written, values))}"
     if branches := schema.get("anyOf") or schema.get("oneOf"):
         return " or ".join(_words(branch) or "a text" for branch in branches)
     kind = schema.get("type")
@@ -250,7 +250,7 @@ def _words(schema: Json) -> str:
     return f"a text of {length} characters" if length else ""
 
 
-def _shown(value: Json) -> str:
+def _as_written(value: Json) -> str:
     """A value as the model writes it, a text without quotes."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 

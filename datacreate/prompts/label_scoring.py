@@ -137,9 +137,7 @@ def label_question(
     scored_by_letter = scored_by_letter or not format.labels
     if not answers or (scored_by_letter and len(answers) > MAX_LETTERS):
         return None
-    return LabelQuestion(_shown(format, values), tuple(map(str, answers)), scored_by_letter, instruction)
-
-
-def _shown(format: TaskFormat, values: Mapping[str, Json]) -> str:
-    """The passage, and the other inputs."""
-    return "\n\n".join(filter(str.strip, (format.passage(values), format.input_text(values))))
+    passage_and_inputs = filter(str.strip, (format.passage(values), format.input_text(values)))
+    return LabelQuestion(
+        "\n\n".join(passage_and_inputs), tuple(map(str, answers)), scored_by_letter, instruction
+    )

@@ -182,7 +182,7 @@ def _lines(session: ReviewSession, path: Path) -> Iterator[tuple[int, dict[str, 
     source = RowFile(path)
     needed = ["id", "decision", *(f"field:{name}" for name in session.fields)]
     for raw in source.read():
-        if not source.untyped:
+        if not source.values_are_text:
             raise UsageError(f"{path}: not a CSV file; give one of --export")
         cells = {
             name: str(value or "").replace("\r\n", "\n").removeprefix("'")

@@ -79,7 +79,7 @@ class RunConfig(Settings):
 
 
 ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
-"""From a finished run to its metrics for the dataset card: `dataset_metrics.DatasetMetrics().run`."""
+"""From a finished run to its metrics for the dataset card: `dataset_metrics.DatasetMetrics().measure_run`."""
 
 
 class RunDirectory:
@@ -96,7 +96,7 @@ class RunDirectory:
         self.students_path = path / _STUDENTS  # of `improve`
         self.parents_path = path / _PARENTS
 
-    def log_of(self, engine: str) -> Path:
+    def engine_log_path(self, engine: str) -> Path:
         """The log file of an engine: `engine`, `engine-2`, `verifier`; `engine.1` for the first of several servers."""
         return self.path / f"{engine}.log"
 

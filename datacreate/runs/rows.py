@@ -15,7 +15,7 @@ from datacreate.errors import DatacreateError, UsageError
 from datacreate.formats.example import Json
 from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import READABLE, RawRow, RowFile, has_rows
+from datacreate.formats.reader import READABLE, RawRow, RowFile, is_row_file
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Candidate, RejectReason, validate_example
 from datacreate.runs.directory import RunDirectory
@@ -69,7 +69,7 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
     FormatError or ExampleError if the file is missing, has no rows or no format; RunError if the run cannot be read.
     """
     options = options or FormatOptions()
-    if path.is_dir() and not has_rows(path):
+    if path.is_dir() and not is_row_file(path):
         if flag := options.first_changed_flag(FormatOptions.model_fields):
             raise UsageError(f"{path}: a run directory has a format; remove {flag}")
         return _rows_of_run(RunDirectory(path))

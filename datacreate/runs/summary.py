@@ -291,7 +291,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
     test_sets = ", ".join(dict.fromkeys(split["name"] for split in summary["compared_with"]))
     fields = {
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
-        "made by": f"{summary['model']}, {summary['strategy']}{_shown(summary)}",
+        "made by": f"{summary['model']}, {summary['strategy']}{_examples_note(summary)}",
         "benchmark": summary.get("benchmark", ""),
         "instruction": shorten(" ".join(summary.get("instruction", "").split()), 200),
         "rejected": _counts(summary["rejected"]),
@@ -308,7 +308,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
     return {name: text for name, text in fields.items() if text}
 
 
-def _shown(summary: Mapping[str, Any]) -> str:
+def _examples_note(summary: Mapping[str, Any]) -> str:
     """How many formatting examples there were and how many a prompt showed, if not one."""
     number, shots = summary["formatting_examples"], summary["shots"]
     examples = f", {number} formatting examples" if number > 1 else ""

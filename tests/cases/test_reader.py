@@ -20,8 +20,9 @@ from datacreate.decontamination import find_decontamination_sets
 from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import RowFile, load_examples
+from datacreate.formats.reader import RowFile
 from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.runs.formatting_examples import load_examples
 from datacreate.runs.rows import InvalidRow, read_rows
 from datacreate.runs.rows import Row as FileRow
 from tests.inprocess import run

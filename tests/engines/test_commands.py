@@ -16,7 +16,7 @@ from datacreate.checkpoints import Checkpoint, LaunchSettings, resolve, with_ada
 from datacreate.checkpoints.checkpoint import Adapter
 from datacreate.checkpoints.presets import Preset, load_presets
 from datacreate.engines import kind
-from datacreate.engines.factory import choose, gpu_groups
+from datacreate.engines.factory import choose_engine, gpu_groups
 from datacreate.engines.kind import Workload
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.vllm import VLLM
@@ -71,7 +71,7 @@ def test_auto_chooses_by_machine_and_count(
 
     def chosen(checkpoint: Checkpoint) -> str:
         try:
-            return " ".join(choose(checkpoint, "auto", count).name for count in (499, 500))
+            return " ".join(choose_engine(checkpoint, "auto", count).name for count in (499, 500))
         except EngineError as error:
             return str(error)
 
@@ -260,8 +260,8 @@ def test_a_job_on_a_node_that_does_not_suit_the_build_fails_at_once(
     ]
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     with pytest.raises(EngineError, match=r"run scripts/setup --gpu"):
-        choose(gguf, "auto", 5)
-    assert choose(gguf, "llamacpp", 5) is LLAMACPP  # what the user asked for
+        choose_engine(gguf, "auto", 5)
+    assert choose_engine(gguf, "llamacpp", 5) is LLAMACPP  # what the user asked for
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     check_build(notes.append)
     monkeypatch.setattr(hardware, "vllm_build", lambda: "gpu")

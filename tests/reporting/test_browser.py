@@ -84,7 +84,7 @@ def test_a_run_with_hostile_text(tmp_path: Path, model: str) -> None:
         count=40,
     )
     directory, page = RunDirectory(run), tmp_path / "page.html"
-    write_run_page(directory, page, directory.summary(), DatasetMetrics().run(directory))
+    write_run_page(directory, page, directory.summary(), DatasetMetrics().measure_run(directory))
     dom, console = browse(page)
     assert console == []
     assert not re.search(r"<(script|img|iframe|form)\b|<b>|<svg onload|<body class", dom)
