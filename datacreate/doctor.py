@@ -21,8 +21,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from datacreate import hardware
+from datacreate.engines.engine_kind import Finding, FindingState
 from datacreate.engines.factory import suited_engine
-from datacreate.engines.kind import Finding, FindingState
 from datacreate.engines.settings import ENGINES
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
 from datacreate.hardware import GIB, installed_version

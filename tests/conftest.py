@@ -119,7 +119,7 @@ REAL_MODEL = "qwen2.5-coder-0.5b-instruct"
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
     """A llama.cpp server with a real model (0.5B) that all tests share."""
     from datacreate.checkpoints import LaunchSettings, resolve
-    from datacreate.engines.kind import Workload
+    from datacreate.engines.engine_kind import Workload
     from datacreate.engines.llamacpp import LLAMACPP
     from datacreate.engines.local import LocalServers
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from datacreate import doctor, hardware
-from datacreate.engines.kind import Finding
+from datacreate.engines.engine_kind import Finding
 from tests.benchmarks.conftest import choices, imported
 from tests.checkpoints.conftest import checkpoint_files, write_files
 from tests.inprocess import typed

@@ -76,7 +76,7 @@ def evaluate(
     if bool(models) == bool(zero_shot):
         raise click.UsageError("give either models or --zero-shot GENERATOR")
     if flag := next((FormatOptions.flags()[name] for name in format_options if not files), None):
-        raise click.UsageError(f"{flag}: that is for --test; remove it, or give --test FILE")
+        raise click.UsageError(f"{flag} only applies to --test; remove it, or give --test FILE")
     from datacreate.benchmarks import load_registry
     from datacreate.cli.terminal import TrainingProgress
 
@@ -96,7 +96,7 @@ def evaluate(
         from datacreate.libraries import configure_process
 
         if flag := "--out" if out else next((EngineOptions.flags()[name] for name in engine), None):
-            raise click.UsageError(f"{flag}: that is for --zero-shot; remove it, or give --zero-shot NAME")
+            raise click.UsageError(f"{flag} only applies to --zero-shot; remove it, or give --zero-shot NAME")
         configure_process()
         folders = [folder for path in models for folder in models_at(path)]
         with TrainingProgress() as progress:

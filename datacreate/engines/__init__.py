@@ -9,7 +9,7 @@ engines/
   addresses.py  --url -> the servers that exist now
   self_test.py  the tests that a server must pass before a run
   local.py      starts, watches and stops servers on this machine
-  kind.py       EngineKind: what differs between engines
+  engine_kind.py EngineKind: what differs between engines
   vllm.py       vLLM: command line, environment and memory of its server, its requests
   llamacpp.py   the same for llama.cpp, and the process of its server
   settings.py   the list of engines; options: which engine and servers, how a model is loaded

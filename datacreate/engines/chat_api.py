@@ -1,7 +1,7 @@
 """The chat completions API: Request -> JSON body, and JSON answer -> Completion.
 
 The schema goes into the standard `response_format`. Extensions are sent only to the kinds of servers that
-have them (kind.py).
+have them (engine_kind.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from datacreate.checkpoints import Thinking
-from datacreate.engines.kind import STANDARD, ServerKind
+from datacreate.engines.engine_kind import STANDARD, ServerKind
 from datacreate.engines.request import DEFAULT_THINKING, Completion, Messages, Request
 from datacreate.prompts.generation import merge_system_message
 

@@ -20,7 +20,7 @@ from datacreate.checkpoints import Checkpoint, LaunchSettings, Thinking, resolve
 from datacreate.engines.addresses import KEY, Address, Addresses, api_key
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
-from datacreate.engines.kind import EngineKind, GpuNeed, ServerCommand, Workload
+from datacreate.engines.engine_kind import EngineKind, GpuNeed, ServerCommand, Workload
 from datacreate.engines.local import LocalServer, LocalServers, free_port
 from datacreate.engines.settings import ENGINES, EngineName, EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
@@ -218,7 +218,7 @@ def server_commands(
     if placement.share is not None:
         settings = settings.model_copy(update={"gpu_memory_utilization": placement.share})
     each = settings.tensor_parallel_size or 1
-    groups = gpu_groups(replicas, each, placement.gpus) if "replicas" in engine.settings else ((),)
+    groups = gpu_groups(replicas, each, placement.gpus) if "replicas" in engine.own_settings else ((),)
     commands = [engine.command(checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
     busy = min(commands[0].slots, _BUSY)
     return commands[: max(1, ceil(work.count / busy))] if replicas == "auto" else commands
@@ -248,7 +248,7 @@ def gpu_groups(
 def start_shared_server(
     checkpoint: Checkpoint,
     options: EngineOptions,
-    more: Sequence[str],
+    extra_arguments: Sequence[str],
     notify: Notify,
     *,
     host: str = "127.0.0.1",
@@ -257,9 +257,9 @@ def start_shared_server(
 ) -> Iterator[LocalServer]:
     """Start a server and yield it when it is ready; it is registered until the block ends, then stopped.
 
-    `more` are further arguments for the engine's server. The API key is $DATACREATE_API_KEY. An address that other
-    machines can reach needs one; a server that registers makes its own and registers it, too. Raises UsageError for an
-    invalid argument or an address that cannot be used, EngineError if the server ends before it is ready.
+    `extra_arguments` are for the engine's server. The API key is $DATACREATE_API_KEY. An address that other machines
+    can reach needs one; a server that registers makes its own and registers it, too. Raises UsageError for an invalid
+    argument or an address that cannot be used, EngineError if the server ends before it is ready.
     """
     key, port, local = api_key(), free_port(host, port), _is_loopback(host)
     own = "" if key or local or not register_dir else secrets.token_urlsafe(32)
@@ -272,7 +272,7 @@ def start_shared_server(
         notify(f"{host}: only this machine can reach the server; name a reachable address with --host")
     # As for a small run: how many examples its clients want is not known, and llama.cpp starts in seconds.
     engine = choose_engine(checkpoint, options.engine, 1)
-    copies = engine.copies(more) if more else 1
+    copies = engine.count_copies(extra_arguments) if extra_arguments else 1
     if register_dir:  # created before the model is loaded, so that clients can wait for it
         try:
             register_dir.mkdir(parents=True, exist_ok=True)
@@ -281,7 +281,7 @@ def start_shared_server(
     notify(f"preparing {checkpoint.name}")
     chosen = options.model_copy(update={"engine": engine.name})
     [command] = server_commands(checkpoint, chosen, Workload(notify=notify))
-    command = replace(command, slots=command.slots * copies, arguments=(*command.arguments, *more))
+    command = replace(command, slots=command.slots * copies, arguments=(*command.arguments, *extra_arguments))
     server = LocalServer(command, key or own, None, host, port)
     notify(f"starting {engine.title} for {command.model}")
     try:

@@ -18,7 +18,7 @@ from typing import Any
 
 from datacreate.checkpoints import Checkpoint, LaunchSettings
 from datacreate.child_process import SCRATCH
-from datacreate.engines.kind import EngineKind, Send, ServerCommand, ServerInfo, Workload, check_memory
+from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload, check_memory
 from datacreate.errors import EngineError
 from datacreate.hardware import GIB, installed_version, usable_cores
 

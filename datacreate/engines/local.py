@@ -18,7 +18,7 @@ from pathlib import Path
 
 from datacreate.child_process import supervised
 from datacreate.engines.addresses import Address, ServerSource
-from datacreate.engines.kind import ServerCommand
+from datacreate.engines.engine_kind import ServerCommand
 from datacreate.errors import EngineError, UsageError
 from datacreate.files import open_regular_file, storage_error
 from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY

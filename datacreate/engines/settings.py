@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import model_validator
 
 from datacreate.checkpoints.presets import LaunchOptions, engine_setting
-from datacreate.engines.kind import EngineKind
+from datacreate.engines.engine_kind import EngineKind
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.vllm import VLLM
 from datacreate.settings import CommaList, Settings
@@ -25,7 +25,7 @@ _OF_VERIFIER = ("quantization", "tensor_parallel_size")
 
 _SERVER_SIDE = (
     "adapter",
-    *(name for kind in ENGINES.values() for name in kind.settings),
+    *(name for kind in ENGINES.values() for name in kind.own_settings),
     *(f"verifier_{name}" for name in _OF_VERIFIER),
 )
 """Settings of a server that datacreate starts."""
@@ -77,21 +77,23 @@ class EngineOptions(LaunchOptions, _ServerOptions):
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
         if self.uses_running_servers and self.engine != "auto":
-            raise ValueError(f"--url: that is for running servers; remove it or --engine {self.engine}")
+            raise ValueError(
+                f"--url uses running servers, and --engine {self.engine} starts one; remove either"
+            )
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number of at least 1, or auto")
         if self.uses_running_servers and (flag := self.first_changed_flag(_SERVER_SIDE)):
             loaded = "running servers have loaded their models"
             raise ValueError(f"{flag}: {loaded}; set it where they are started")
         if not self.uses_running_servers and (flag := self.first_changed_flag(_CLIENT_SIDE)):
-            raise ValueError(f"{flag}: that is for running servers; name them with --url, or remove it")
+            raise ValueError(f"{flag} only applies to running servers; name them with --url, or remove it")
         if self.engine != "auto" and (problem := self.unsupported(ENGINES[self.engine])):
             raise ValueError(problem)
         return self
 
     def unsupported(self, kind: EngineKind) -> str | None:
         """The first setting that is changed and that the engine does not have, as a message; None if there is none."""
-        known = {"adapter", *kind.settings, *(f"verifier_{name}" for name in kind.settings)}
+        known = {"adapter", *kind.own_settings, *(f"verifier_{name}" for name in kind.own_settings)}
         flag = self.first_changed_flag(name for name in _SERVER_SIDE if name not in known)
         remedy = "remove it, or use another --engine"
         return f"{flag}: {kind.title} has no such setting; {remedy}" if flag else None

@@ -23,7 +23,7 @@ from datacreate.checkpoints import Checkpoint, LaunchSettings
 from datacreate.checkpoints.folder import read_json
 from datacreate.checkpoints.gguf import parts
 from datacreate.checkpoints.pull import raise_if_disk_full
-from datacreate.engines.kind import (
+from datacreate.engines.engine_kind import (
     EngineKind,
     Finding,
     GpuNeed,
@@ -107,7 +107,7 @@ class _Vllm(EngineKind):
     module = "vllm"
     use = "GPUs and safetensors"
     key_variable = "VLLM_API_KEY"
-    settings = (
+    own_settings = (
         "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "kv_cache_gib",
         "kv_cache_dtype", "quantization", "trust_remote_code",
     )  # fmt: skip
@@ -188,11 +188,11 @@ class _Vllm(EngineKind):
         least = weights + (cache or _UNKNOWN_CACHE_GIB) + _GPU_OVERHEAD_GIB
         return GpuNeed(checkpoint.name, weights, least, gpus, settings.gpu_memory_utilization or _GPU_SHARE)
 
-    def copies(self, more: Sequence[str]) -> int:
-        for word in more:
+    def count_copies(self, extra_arguments: Sequence[str]) -> int:
+        for word in extra_arguments:
             if _RESERVED.fullmatch(word.partition("=")[0].replace("_", "-")):
                 raise UsageError(f"{word}: datacreate sets this; use its own options (no TLS: use a proxy)")
-        found = _COPIES.search(" ".join(more).replace("_", "-"))
+        found = _COPIES.search(" ".join(extra_arguments).replace("_", "-"))
         return int(found[1]) if found else 1
 
     def findings(self, install: str) -> list[Finding]:

@@ -122,7 +122,7 @@ class ExampleOptions(Settings):
         metavar="NAME",
     )
     examples: int = setting(
-        "Formatting examples to draw from the benchmark, labels balanced.",
+        "With --benchmark: formatting examples to draw from it, labels balanced.",
         "input",
         default=1,
         gt=0,

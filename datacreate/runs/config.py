@@ -187,7 +187,11 @@ class CreateConfig(
         validate_default=True,
     )
     num_examples: int | None = setting(
-        "Examples in one request.", "strategy", gt=0, le=1000, shown_default="5, fewer if they are long"
+        "Examples that one request asks for.",
+        "strategy",
+        gt=0,
+        le=1000,
+        shown_default="5, fewer if they are long",
     )
     concurrency: int | None = setting(
         "Most requests in flight; random, diverse, similar: not more than --num-chains.",

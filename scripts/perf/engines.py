@@ -31,8 +31,8 @@ from typing import Any
 from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.create import create
 from datacreate.engines.engine import Engine
+from datacreate.engines.engine_kind import Workload
 from datacreate.engines.factory import make_engine, server_commands
-from datacreate.engines.kind import Workload
 from datacreate.engines.local import LocalServer
 from datacreate.engines.request import Completion, Request
 from datacreate.engines.settings import EngineOptions

@@ -19,8 +19,8 @@ from datacreate import hardware
 from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.engines import factory
 from datacreate.engines.addresses import Address, Addresses
+from datacreate.engines.engine_kind import ServerCommand
 from datacreate.engines.factory import start_shared_server, wait_for_end
-from datacreate.engines.kind import ServerCommand
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.local import LocalServer
 from datacreate.engines.settings import EngineOptions

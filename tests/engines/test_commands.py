@@ -15,9 +15,9 @@ from datacreate import hardware
 from datacreate.checkpoints import Checkpoint, LaunchSettings, resolve, with_adapter
 from datacreate.checkpoints.checkpoint import Adapter
 from datacreate.checkpoints.presets import Preset, load_presets
-from datacreate.engines import kind
+from datacreate.engines import engine_kind
+from datacreate.engines.engine_kind import Workload
 from datacreate.engines.factory import choose_engine, gpu_groups
-from datacreate.engines.kind import Workload
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, UsageError
@@ -95,7 +95,7 @@ def test_llama_cpp_has_fewer_slots_with_a_longer_context(gguf: Checkpoint, safet
 def test_a_model_larger_than_the_memory_is_refused_with_the_numbers(
     gguf: Checkpoint, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kind, "free_memory_gib", lambda: 0.1)
+    monkeypatch.setattr(engine_kind, "free_memory_gib", lambda: 0.1)
     with pytest.raises(EngineError, match=r"tiny needs about 0\.\d GiB \(.*0\.1 GiB are free; use a smaller"):
         LLAMACPP.command(gguf, LaunchSettings(), Workload())
     with pytest.raises(

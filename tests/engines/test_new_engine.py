@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datacreate.checkpoints import Checkpoint, LaunchSettings
-from datacreate.engines.kind import EngineKind, Send, ServerCommand, ServerInfo, Workload
+from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload
 from datacreate.engines.settings import ENGINES
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, make

@@ -16,8 +16,8 @@ import pytest
 
 from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.engines import factory
+from datacreate.engines.engine_kind import Workload
 from datacreate.engines.factory import LocalModel, Placement, local_servers, placements, server_commands
-from datacreate.engines.kind import Workload
 from datacreate.engines.settings import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError

@@ -105,8 +105,8 @@ class EngineKind(ServerKind, ABC):
     module: str
     use: str  # what it is needed for
     key_variable: str  # the environment variable of its API key
-    settings: tuple[str, ...] = ()  # fields of `EngineOptions` that not every engine has
-    uses_torch = True  # then the installed build of torch must suit this machine
+    own_settings: tuple[str, ...] = ()  # fields of `EngineOptions` that not every engine has
+    uses_torch = True  # whether it needs torch; then the installed build must suit this machine
 
     @abstractmethod
     def build(self) -> str | None:
@@ -134,12 +134,12 @@ class EngineKind(ServerKind, ABC):
     async def recognize(self, send: Send, model: str) -> ServerInfo | None:
         """What a server says about itself; None if it is of another kind."""
 
-    def copies(self, more: Sequence[str]) -> int:
+    def count_copies(self, extra_arguments: Sequence[str]) -> int:
         """How many copies of the model the user's further arguments for the server start.
 
         UsageError for arguments that it does not accept.
         """
-        refused = f"{more[0]}: {self.title}'s server accepts no options after --"
+        refused = f"{extra_arguments[0]}: {self.title}'s server accepts no options after --"
         raise UsageError(f"{refused}; remove them, or use another --engine")
 
     def findings(self, install: str) -> list[Finding]:
