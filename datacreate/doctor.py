@@ -38,6 +38,7 @@ IMPORT_CODE = {
 
 _IMPORT_SECONDS, _SERVER_SECONDS = 300.0, 30.0
 _LOW_DISK, _NO_DISK, _LOW_MEMORY = 10 * GIB, GIB // 4, 4 * GIB
+_FEW_CORES = 4  # beside a GPU
 _SHOWN_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -188,6 +189,9 @@ def _cpu(build: str) -> Finding:
     message = ", ".join([f"{hardware.usable_cores()} cores", *filter(flags.__contains__, _SHOWN_FLAGS)])
     if flags and build != "gpu" and "avx2" not in flags:
         return Finding("CPU", "fail", f"{message}; both engines need AVX2", "use another machine, or --url")
+    if build == "gpu" and hardware.usable_cores() < _FEW_CORES:
+        message += "; the processes of vLLM and datacreate share them"
+        return Finding("CPU", "warn", message, "use more cores (SLURM: --cpus-per-gpu=8)")
     if build == "cpu" and flags and not hardware.cpu_has_bf16():
         message += "; no bfloat16 instructions: vLLM is slow here"
         return Finding("CPU", "warn", message, "use a GGUF file with --engine llamacpp")

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -218,11 +219,25 @@ def test_gpus_that_cannot_be_used_matter_to_the_gpu_build(
     assert (gpu(monkeypatch, "13.0 True").state, look()["GPU"].fix) == (state, "unset CUDA_VISIBLE_DEVICES")
 
 
-def test_the_gpu_build_needs_gpu_and_compiler(packages: dict[str, str | None], programs: Programs) -> None:
+def test_the_gpu_build_needs_a_gpu_cores_compilers_and_the_headers_of_python(
+    packages: dict[str, str | None], programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     packages |= GPU_BUILD
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(sysconfig, "get_path", lambda *_: str(tmp_path))
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 1)
     programs("g++", "").unlink()
     found = look()
-    assert (found["GPU"].state, found["compiler"].state) == ("fail", "fail")
+    assert (found["GPU"].state, found["CPU"].state, found["compiler"].state) == ("fail", "warn", "fail")
+    assert found["compiler"].message.startswith(f"no g++, no gcc, no {tmp_path / 'Python.h'}; ")
+    (tmp_path / "Python.h").touch()
+    programs("g++", "")
+    assert look()["compiler"].message.startswith("no gcc; ")
+    programs("clang", "")
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 4)
+    found = look()
+    assert "compiler" not in found
+    assert found["CPU"].state == "ok"
 
 
 def test_low_memory_and_low_disk_space_are_warnings_and_a_full_disk_is_a_failure(

@@ -171,6 +171,14 @@ def test_setup_says_that_the_driver_is_too_old_for_the_gpu_build(
     assert (f"driver {driver}; the GPU build needs {OLDEST_DRIVER} or newer" in output) == noted
 
 
+def test_setup_says_what_vllm_compiles_with_that_is_missing(tmp_path: Path) -> None:
+    python = f'case "$*" in *sysconfig*) echo {tmp_path} ;; "-c import sys"*) ;; *) exit 1 ;; esac'
+    lacking = f"install a C compiler and {tmp_path}/Python.h (Debian: g++ python3-dev)"
+    assert lacking in setup(tmp_path, "--gpu", python3=python, gcc="")
+    (tmp_path / "Python.h").touch()
+    assert lacking not in setup(tmp_path, "--gpu", python3=python, gcc="")
+
+
 def test_setup_refuses_vllm_where_it_is_not_pinned(tmp_path: Path) -> None:
     output = setup(tmp_path, "--gpu", uname="Linux aarch64")
     assert output.startswith("setup: vLLM is pinned for Linux on x86-64")

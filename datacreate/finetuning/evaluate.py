@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -299,6 +300,8 @@ def held_out_probabilities(
             student, pad = load_with_head(place / "model", task), collator(task, inputs.tokenizer)
             given = probabilities(student, dataset.select(held_out), pad)
         found |= zip(held_out, given.tolist(), strict=True)
+        del student, pad
+        gc.collect()  # of a Trainer, which is part of reference cycles
     torch.cuda.empty_cache()  # a server may need the memory next
     return found
 

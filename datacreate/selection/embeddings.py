@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.errors import CheckpointError
-from datacreate.hardware import has_bf16
+from datacreate.hardware import cpu_has_bf16
 from datacreate.libraries import quiet
 
 Vectors = NDArray[np.float32]
@@ -42,7 +42,10 @@ class Embedder(Protocol):
 
 
 class SentenceEmbedder:
-    """An `Embedder` with a sentence-transformers checkpoint from a folder."""
+    """An `Embedder` with a sentence-transformers checkpoint from a folder.
+
+    It computes on the CPU: a server of the run fills the GPUs, and a sweep runs many processes with one each.
+    """
 
     def __init__(self, checkpoint: Path) -> None:
         self._checkpoint = checkpoint
@@ -54,11 +57,12 @@ class SentenceEmbedder:
         from sentence_transformers import SentenceTransformer
 
         # bf16 is twice as fast, and the cosines differ little.
-        dtype = torch.bfloat16 if has_bf16() else torch.float32
+        dtype = torch.bfloat16 if cpu_has_bf16() else torch.float32
         with quiet():
             try:
                 return SentenceTransformer(
                     str(self._checkpoint),
+                    device="cpu",
                     local_files_only=True,
                     trust_remote_code=False,
                     model_kwargs={"dtype": dtype},

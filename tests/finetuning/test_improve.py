@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import PreTrainedModel
 
 from datacreate.create import create
 from datacreate.engines.request import Completion, Request
@@ -71,12 +74,24 @@ def parents(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "parents.jsonl").read_text().splitlines()]
 
 
+def models_in_memory() -> int:
+    return sum(issubclass(type(each), PreTrainedModel) for each in gc.get_objects())
+
+
 @pytest.mark.parametrize("kind", ["labels", "options"])
 def test_the_new_run_starts_from_hard_rows_and_repeats_nothing(
-    runs: dict[str, Path], tmp_path: Path, encoder: str, model: str, kind: str
+    runs: dict[str, Path],
+    tmp_path: Path,
+    encoder: str,
+    model: str,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     old, new = runs[kind], tmp_path / "new"
+    in_use, kept = models_in_memory(), list[int]()
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: kept.append(models_in_memory()))
     assert improved(improving(old, new, encoder, model))["accepted"] == 20
+    assert kept == [in_use]  # a server may need all memory of the GPU next
     chosen, before = parents(new), examples(old)
     assert len(chosen) == 10
     assert all(each["row"] in before for each in chosen)

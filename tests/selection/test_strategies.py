@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from datacreate.checkpoints import resolve
@@ -48,6 +51,22 @@ def test_a_new_strategy_is_one_decorated_function() -> None:
         assert choose("longest") == [0]
     finally:
         del STRATEGIES["longest"]
+
+
+def test_an_embedding_model_computes_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server fills the GPUs."""
+    loaded: dict[str, Any] = {}
+
+    class Model:
+        def __init__(self, path: str, **settings: Any) -> None:
+            loaded.update(settings)
+
+        def encode(self, texts: list[str], **_: Any) -> Any:
+            return np.ones((len(texts), 2))
+
+    monkeypatch.setattr("sentence_transformers.SentenceTransformer", Model)
+    assert SentenceEmbedder(tmp_path).encode(["a", "b"]).shape == (2, 2)
+    assert loaded["device"] == "cpu"
 
 
 @pytest.mark.model
