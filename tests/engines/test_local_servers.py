@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from datacreate.checkpoints import resolve
+from datacreate.engines import pool
 from datacreate.engines.factory import make_engine
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.request import Completion, Request, Sampling, scoring_request
@@ -97,6 +98,7 @@ def test_a_server_that_is_killed_is_restarted_and_nothing_is_lost(
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))  # for the folder of the saved slots
+    monkeypatch.setattr(pool, "_USUAL_WAIT", 0.01)  # not for a server whose process lives
 
     def kill_once() -> None:
         if not killed:
