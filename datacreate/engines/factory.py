@@ -252,12 +252,13 @@ def _on_enough_gpus(
     fitting = [each.gpus for each in needs if each.min_gib <= usable]
     fitting += [each.gpus for each in needs if each.least_gib <= usable]
     if fitting and not is_given:
-        work.notify(f"{checkpoint.name} needs more than one GPU: --tensor-parallel-size {fitting[0]}")
+        work.notify(f"{checkpoint.name}: --tensor-parallel-size {fitting[0]} suits these GPUs")
         return settings.model_copy(update={"tensor_parallel_size": fitting[0]})
     larger = "use a smaller or quantized model (--quantization fp8_per_tensor), or more GPUs"
     raise EngineError(
-        f"{checkpoint.name} needs at least {need.least_gib:.1f} GiB on each GPU, and {usable:.1f} of {total:.1f} GiB "
-        f"may be used; {f'use --tensor-parallel-size {fitting[0]}' if fitting else larger}"
+        f"{checkpoint.name} needs at least {need.least_gib:.1f} GiB on each of {need.gpus} GPUs, and {usable:.1f} of "
+        f"{total:.1f} GiB may be used on {number}; "
+        f"{f'use --tensor-parallel-size {fitting[0]}' if fitting else larger}"
     )
 
 

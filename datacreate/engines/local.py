@@ -27,10 +27,9 @@ from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY
 from datacreate.messages import Notify, no_notify
 from datacreate.signals import deferred
 
-_ENGINE = (
-    "(EngineCore",
-    "(Worker",
-)  # how lines of vLLM's engine begin, which is not the process that was started
+_ENGINE = ("(EngineCore", "(Worker")
+"""How the lines of vLLM's engine begin in the log; the process that was started only says that it failed."""
+
 _EXCEPTION = re.compile(r"[\w.]*(?:Error|Exception): (?!.*(?:root cause|exiting due))\S.*")
 """An exception in a log, unless it only says that there was another one."""
 
@@ -102,13 +101,12 @@ class LocalServer:
         with suppress(OSError):
             text = self._log.read_bytes()[-200_000:].decode("utf-8", "replace") if self._log else ""
             lines = [line.strip() for line in text.splitlines() if line.strip()]
-        raised = [(line, found[0]) for line in lines if (found := _EXCEPTION.search(line))]
+        raised = [(line, match[0]) for line in lines if (match := _EXCEPTION.search(line))]
         of_engine = [error for line, error in raised if line.startswith(_ENGINE)]
         # llama.cpp's last line only says that there was an error.
         errors = [line for line in lines if "error" in line.lower() and "exiting due" not in line]
-        last = (of_engine or [error for _, error in raised] or errors or lines or ["see its output above"])[
-            -1
-        ]
+        found = of_engine or [error for _, error in raised] or errors or lines
+        last = found[-1] if found else "see its output above"
         if self.exit_code == -9:
             last = "killed, most likely out of memory; use a smaller model or --max-num-seqs"
         log = f"; its log is {self._log}" if self._log else ""

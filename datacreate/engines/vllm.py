@@ -101,7 +101,7 @@ _LEAST_CACHE_TOKENS = 16_384  # two steps of prompts; less makes vLLM wait for f
 _UNKNOWN_CACHE_GIB = 2.0  # of a model whose config.json does not have the usual fields
 _SCORING_SLOTS = 256  # a request that only scores is read and ends; more slots only take memory
 _STATE_SLOTS = (
-    128  # of models with a state per request: vLLM does not start with more slots than states in memory
+    128  # of a model with states: vLLM does not start if it has less memory than for one in each slot
 )
 _MOST_SCORED_TOKENS = 128  # vLLM refuses more
 
@@ -177,9 +177,7 @@ class _Vllm(EngineKind):
             record["kv_cache_gib"] = cache
         elif not has_flashinfer_kernels():
             environment |= {name: os.environ.get(name, value) for name, value in _NO_FLASHINFER.items()}
-            if _has_states(
-                config
-            ):  # on some GPUs vLLM uses FlashInfer for linear attention without looking for it
+            if _has_states(config):  # for them vLLM would use FlashInfer on some GPUs without looking for it
                 flags["gdn_prefill_backend"] = "triton"
         if adapter:
             rank = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), adapter.rank)
@@ -201,16 +199,12 @@ class _Vllm(EngineKind):
         config = read_json(folder / "config.json")
         halved = settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization)
         weights = _weights(folder) * (0.55 if halved else 1.0) / gpus  # embeddings keep 16 bits
-        context, parts = (
-            _context(config, settings, "gpu"),
-            gpus * (2 if settings.kv_cache_dtype == "fp8" else 1),
-        )
+        context = _context(config, settings, "gpu")
+        parts = gpus * (2 if settings.kv_cache_dtype == "fp8" else 1)
         cache = _token_gib(config) * max(context, _LEAST_CACHE_TOKENS) / parts
         minimum = (1 + _GPU_OVERHEAD_SHARE) * weights + (cache or _UNKNOWN_CACHE_GIB) + _GPU_OVERHEAD_GIB
-        compressed = weights * (
-            0.25 if settings.quantization and not halved else 1.0
-        )  # at most, by other methods
-        least = compressed + _token_gib(config, "full_attention") * context / parts
+        rest = 0.25 if settings.quantization and not halved else 1.0  # other methods leave 4 bits or more
+        least = rest * weights + _token_gib(config, "full_attention") * context / parts
         heads = filter(None, map(_text(config).get, ("num_attention_heads", "num_key_value_heads")))
         share = settings.gpu_memory_utilization or _GPU_SHARE
         return GpuNeed(checkpoint.name, weights, minimum, gpus, share, least, tuple(heads))
@@ -285,13 +279,10 @@ def _check_parts(gpus: Sequence[str]) -> None:
     listing = nvidia_smi("-L")
     whole = listing.count("(UUID: GPU-")
     lost = {name: number for number, name in _PART.findall(listing) if name in gpus and int(number) >= whole}
-    if lost:
-        (first, number), usable = (
-            next(iter(lost.items())),
-            ",".join(name for name in gpus if name not in lost),
-        )
+    usable = ",".join(name for name in gpus if name not in lost)
+    for name, number in lost.items():
         raise EngineError(
-            f"vLLM cannot use {first}, part {number} of a divided GPU (MIG), on a machine with {whole} GPUs; "
+            f"vLLM cannot use {name}, part {number} of a divided GPU (MIG), on a machine with {whole} GPUs; "
             f"{f'export CUDA_VISIBLE_DEVICES={usable}' if usable else 'use part 0, or do not divide the GPU'}"
         )
 
@@ -316,7 +307,10 @@ def _text(config: dict[str, Any]) -> dict[str, Any]:
 def _has_states(config: dict[str, Any]) -> bool:
     """Whether some layers have a state per request instead of a KV cache (linear attention, Mamba)."""
     text = _text(config)
-    return "linear_attention" in text.get("layer_types", ()) or any(key.startswith("mamba_") for key in text)
+    fields = ("mamba_", "linear_num_", "linear_attn")
+    return "linear_attention" in (text.get("layer_types") or ()) or any(
+        key.startswith(fields) for key in text
+    )
 
 
 def _token_gib(config: dict[str, Any], kind: str | None = None) -> float:
@@ -326,7 +320,7 @@ def _token_gib(config: dict[str, Any], kind: str | None = None) -> float:
     """
     text = _text(config)
     try:
-        layers = [*text.get("layer_types", ())].count(kind) or text["num_hidden_layers"]
+        layers = [*(text.get("layer_types") or ())].count(kind) or text["num_hidden_layers"]
         heads = text["num_attention_heads"]
         size = text.get("head_dim") or text["hidden_size"] / heads
         values = layers * (text.get("num_key_value_heads") or heads) * size

@@ -155,12 +155,12 @@ def refused(folder: Path, size: str, **settings: Any) -> str:
 
 def test_a_model_that_is_alone_must_fit_and_gets_the_gpus_that_it_needs(node: Node, tmp_path: Path) -> None:
     node(1)
-    needs = "70B needs at least 136.4 GiB on each GPU, and 73.3 of 79.6 GiB may be used; "
+    needs = "70B needs at least 136.4 GiB on each of 1 GPUs, and 73.3 of 79.6 GiB may be used on "
     assert refused(tmp_path, "70B") == (
-        f"{needs}use a smaller or quantized model (--quantization fp8_per_tensor), or more GPUs"
+        f"{needs}1; use a smaller or quantized model (--quantization fp8_per_tensor), or more GPUs"
     )
     node(4)
-    assert refused(tmp_path, "70B", tensor_parallel_size=1) == f"{needs}use --tensor-parallel-size 4"
+    assert refused(tmp_path, "70B", tensor_parallel_size=1) == f"{needs}4; use --tensor-parallel-size 4"
     node(2)
     notes: list[str] = []
     preset = find_preset("llama-3.3-70b-instruct")
@@ -168,7 +168,7 @@ def test_a_model_that_is_alone_must_fit_and_gets_the_gpus_that_it_needs(node: No
     model = replace(checkpoint(tmp_path, "70B"), preset=preset)
     [command] = server_commands(model, EngineOptions(), Workload(notify=notes.append))
     assert command.record["tensor_parallel_size"] == 2
-    assert notes == ["70B needs more than one GPU: --tensor-parallel-size 2"]
+    assert notes == ["70B: --tensor-parallel-size 2 suits these GPUs"]
 
 
 def test_a_model_with_linear_attention_has_fewer_slots_and_kernels_that_need_no_compiler(
