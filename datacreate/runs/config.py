@@ -187,11 +187,7 @@ class CreateConfig(
         validate_default=True,
     )
     num_examples: int | None = setting(
-        "Examples that one request asks for.",
-        "strategy",
-        gt=0,
-        le=1000,
-        shown_default="5, fewer if they are long",
+        "Examples per request.", "strategy", gt=0, le=1000, shown_default="5, fewer if they are long"
     )
     concurrency: int | None = setting(
         "Most requests in flight; random, diverse, similar: not more than --num-chains.",
