@@ -1,6 +1,6 @@
 """Fine-tunes an encoder on a training set and measures it on benchmarks. In the order of reading:
 
-rows.py        runs, files and benchmarks -> questions; which of them are selection rows
+training_rows.py runs, files and benchmarks -> questions; which of them are selection rows
 encoder.py     questions -> token ids; an encoder with a classification head; one model: one seed, one learning rate
 recipe.py      hyperparameters: the default recipe, and the paper's
 train.py       all trials of a training, one process per GPU; the best learning rate of each seed is kept
