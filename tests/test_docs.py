@@ -68,4 +68,5 @@ def test_a_package_describes_modules_that_exist() -> None:
         for name in re.findall(r"\w+\.py\b", page.read_text(encoding="utf-8"))
         if not (page.parent / name).exists() and not (page.parents[1] / name).exists()
     ]
-    assert packages and not missing
+    assert packages
+    assert not missing

@@ -30,7 +30,7 @@ def threshold_setting(help: str, *, default: float | None = None, metavar: str =
     return quality_setting(help, default=default, gt=0, le=1, metavar=metavar)
 
 
-def _decontamination_names(value: Any) -> Any:
+def _set_names(value: Any) -> Any:
     """Names, which may be separated by commas; `none` as ()."""
     if value is None:
         return None
@@ -59,13 +59,11 @@ class FilterSettings(Settings):
         "a row of --decontaminate (try 0.95).",
         metavar="COSINE|off",
     )
-    decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_decontamination_names)] = (
-        quality_setting(
-            "Rows that examples must not repeat: benchmarks (their dev and test rows), files of your own, and runs "
-            "(without the check of --ngram).",
-            metavar="all|none|NAME|FILE|RUN[,...]",
-            shown_default="all imported benchmarks",
-        )
+    decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_set_names)] = quality_setting(
+        "Rows that examples must not repeat: benchmarks (their dev and test rows), files of your own, and runs "
+        "(without the check of --ngram).",
+        metavar="all|none|NAME|FILE|RUN[,...]",
+        shown_default="all imported benchmarks",
     )
     ngram: int = quality_setting(
         "Drop examples that share this many consecutive words with a row of --decontaminate.", default=8, ge=2
@@ -155,6 +153,4 @@ class FilterInputs:
     decontamination_sets: Sequence[DecontaminationSet] = ()
     vectors: PassedVectors | None = None  # embeddings of the examples that were added
     embedding_sha256: str | None = None  # of the embedding model; names the cache of embeddings of test rows
-    number_prefix: str = (
-        "an example of request"  # what the number of an added example means; `line` in a file
-    )
+    number_prefix: str = "an example of request"  # before the number of an added example; `line` in a file
