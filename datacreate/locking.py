@@ -24,13 +24,7 @@ from typing import Any
 import psutil
 
 from datacreate.errors import LockLost, RunLocked
-from datacreate.files import (
-    atomic_replacement,
-    open_regular,
-    remove_empty,
-    remove_temporary,
-    storage_error,
-)
+from datacreate.files import atomic_replacement, open_regular, remove_empty, remove_temporary, storage_error
 from datacreate.hardware import slurm_job
 from datacreate.messages import Notify, no_notify
 from datacreate.signals import deferred
