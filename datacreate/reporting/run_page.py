@@ -26,7 +26,7 @@ from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import shorten
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
-from datacreate.metrics.shortcuts import texts_of
+from datacreate.metrics.shortcuts import question_and_passage
 from datacreate.reporting.charts import Bar, Chart, page_template
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
@@ -145,9 +145,9 @@ class RowView:
 
     def color(self, values: Mapping[str, Json]) -> int:
         """A color for each of the first fixed labels; always 0 in other formats."""
-        return self.color_of(str(value_at(values, self._format.roles.answer)))
+        return self.label_color(str(value_at(values, self._format.roles.answer)))
 
-    def color_of(self, label: str) -> int:
+    def label_color(self, label: str) -> int:
         return self._numbers.get(label, 0)
 
     def text(self, values: Mapping[str, Json], longest: int = _LONGEST) -> str:
@@ -161,7 +161,7 @@ class RowView:
 
     def words(self, values: Mapping[str, Json]) -> int:
         """The length of the question, in words."""
-        return len(words(texts_of(self._format, values)[0]))
+        return len(words(question_and_passage(self._format, values)[0]))
 
 
 def share_charts(summary: Mapping[str, Any], view: RowView) -> list[Chart]:
@@ -170,14 +170,10 @@ def share_charts(summary: Mapping[str, Any], view: RowView) -> list[Chart]:
     groups |= {f"Attribute {name}": counts for name, counts in summary["attributes"].items()}
     groups["Models"] = summary["generators"]
     depths = Counter({(int(depth), 0): count for depth, count in summary["depths"].items()})
-    return [
-        *(
-            _shares(name, counts, view if name == "Labels" else None)
-            for name, counts in groups.items()
-            if counts
-        ),
-        _histogram("Depth in the tree (1: a child of the formatting example)", depths),
+    charts = [
+        _shares(name, counts, view if name == "Labels" else None) for name, counts in groups.items() if counts
     ]
+    return [*charts, _histogram("Depth in the tree (1: a child of the formatting example)", depths)]
 
 
 def _shares(title: str, counts: Mapping[str, int], view: RowView | None = None) -> Chart:
@@ -186,7 +182,7 @@ def _shares(title: str, counts: Mapping[str, int], view: RowView | None = None) 
         Bar(
             name,
             f"{count:,} ({count / max(1, total):.1%})",
-            ((view.color_of(name) if view else 0, 100 * count / max(1, most)),),
+            ((view.label_color(name) if view else 0, 100 * count / max(1, most)),),
         )
         for name, count in shown.items()
     ]
