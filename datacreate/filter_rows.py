@@ -21,7 +21,7 @@ from datacreate.errors import InvalidRows, UsageError
 from datacreate.files import storage_error
 from datacreate.filters.base import (
     FilterInputs,
-    FilterSettings,
+    FilterOptions,
     RowCheck,
     Threshold,
     quality_setting,
@@ -34,7 +34,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import RejectReason
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
-from datacreate.runs.config import AuxiliaryModels
+from datacreate.runs.config import AuxiliaryModelOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
@@ -50,7 +50,7 @@ _BATCH = 256  # rows embedded or scored at once, and between two calls of `OnPro
 _CALIBRATION_ROWS = 200  # at least, if there are as many, and up to about twice as many
 
 
-class FilterConfig(EngineOptions, AuxiliaryModels, FilterSettings, FormatOptions):
+class FilterConfig(EngineOptions, AuxiliaryModelOptions, FilterOptions, FormatOptions):
     near: Threshold = threshold_setting(
         "Drop rows whose inputs each have at least this Jaccard similarity to those of an earlier one, computed on "
         "words and word pairs.",

@@ -43,7 +43,7 @@ from datacreate.formats.reader import MAX_EXAMPLES
 from datacreate.messages import StepProgress
 from datacreate.plan import read_inputs
 from datacreate.run_models import models_of, needs_embedder
-from datacreate.runs.config import CreateConfig, IdentitySettings, RunSpec
+from datacreate.runs.config import CreateConfig, IdentityOptions, RunSpec
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import Settings, setting
 from datacreate.signals import caught_signals
@@ -122,7 +122,7 @@ class ImproveConfig(Settings):
             **spec.filters.model_dump(),
             **shared,
             **_models(spec),
-            **spec.values_for(IdentitySettings),
+            **spec.values_for(IdentityOptions),
             "max_parent_uses": CreateConfig.model_fields["max_parent_uses"].default,  # of other strategies
             "num_examples": spec.num_examples,
             "label_ratio": spec.label_ratio,

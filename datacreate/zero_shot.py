@@ -58,18 +58,13 @@ def answer_zero_shot(
         def measure(test: TestSet) -> Measured:
             return _answers(started(), test, progress, signals)
 
-        condition = Condition(
-            name="zero-shot",
-            benchmark=None,
-            count=0,
-            full=True,
-            generator=checkpoint.name,
-            digest=checkpoint.sha256,
-        )
+        name, sha256 = checkpoint.name, checkpoint.sha256
         evaluated = EvaluatedModel(
-            condition=condition,
-            encoder=checkpoint.name,
-            encoder_sha256=checkpoint.sha256,
+            condition=Condition(
+                name="zero-shot", benchmark=None, count=0, full=True, generator=name, digest=sha256
+            ),
+            encoder=name,
+            encoder_sha256=sha256,
             recipe="zero-shot",
             selection="none",
             seed=0,
@@ -77,7 +72,7 @@ def answer_zero_shot(
         found = []
         for test in tests:
             one = load_or_measure_evaluation(out, test, evaluated, measure, progress.notify)
-            if one.encoder != checkpoint.name and one.encoder_sha256 != checkpoint.sha256:
+            if one.encoder != name and one.encoder_sha256 != sha256:
                 raise RunMismatch(f"{out} has {one.encoder}'s answers to {test.name}; choose another --out")
             found.append(one)
         return found

@@ -41,7 +41,7 @@ def _set_names(value: Any) -> Any:
     return () if names == ("none",) else names
 
 
-class FilterSettings(Settings):
+class FilterOptions(Settings):
     """Which filters run, and how strict they are."""
 
     exact: bool = quality_setting(
@@ -108,13 +108,13 @@ class Filter(RowCheck):
     """A check that options switch on. The constructor takes the settings and the `FilterInputs`."""
 
     name: ClassVar[str]
-    setting_names: ClassVar[tuple[str, ...]]  # in `FilterSettings`; the first is None, False or () if off
+    setting_names: ClassVar[tuple[str, ...]]  # in `FilterOptions`; the first is None, False or () if off
 
-    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
+    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
         return
 
     @classmethod
-    def is_on(cls, settings: FilterSettings) -> bool:
+    def is_on(cls, settings: FilterOptions) -> bool:
         return bool(getattr(settings, cls.setting_names[0]))
 
 

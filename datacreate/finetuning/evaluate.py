@@ -262,8 +262,7 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
     ids = rows[0]["input_ids"]
     inputs_per_row = len(ids) if isinstance(ids[0], list) else 1
     order = np.argsort(-lengths, kind="stable")
-    batches: list[Any] = []
-    at = 0
+    batches, at = list[Any](), 0
     with torch.inference_mode(), training_errors("the --max-length of its `train`"):
         while at < len(order):
             size = max(1, batch_tokens // (int(lengths[order[at]]) * inputs_per_row))
@@ -274,10 +273,7 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
                 logits = model(**batch).logits
             batches.append(torch.softmax(logits.float(), -1).cpu().numpy())
             at += size
-    sorted_rows = np.concatenate(batches)
-    unsorted = np.empty_like(sorted_rows)
-    unsorted[order] = sorted_rows
-    return unsorted
+    return np.concatenate(batches)[np.argsort(order)]
 
 
 def held_out_probabilities(
@@ -321,9 +317,7 @@ def grade(
     """
     labels = not test.head.is_multiple_choice
     remaining = iter(probabilities)
-    predictions: list[Prediction] = []
-    truth: list[int] = []
-    given: list[int] = []
+    predictions, truth, given = list[Prediction](), list[int](), list[int]()
     for number, (label, example) in enumerate(zip(test.labels, test.examples, strict=True)):
         row_probabilities, answer, said = None, None, -1
         predicted, correct, scores = None, False, list[float]()

@@ -4,11 +4,11 @@ The score is balanced accuracy (fixed labels) or accuracy (multiple choice), cor
 (x - 1/k) / (1 - 1/k). A model that always predicts the majority label scores 0.
 
 Several models of one condition differ in formatting example, training rows and seed, and all answer the same
-test rows. The variance of their mean score, and of the difference of two conditions, is that of Obuchowski
-and Rockette (1995) with the degrees of freedom of Hillis (2007), made for readers and cases: what models
-differ by, plus what they have in common because of the choice of test rows. It is what a bootstrap over
-examples and rows aims at, without its two errors: with three examples a bootstrap underestimates how
-examples differ, and it counts the noise of single predictions in both levels.
+test rows. The variance of their mean score, and of the difference of two conditions, has two parts: how the models
+differ, and what they have in common because of the choice of test rows. This is the method of Obuchowski and
+Rockette (1995) for several readers of the same cases, with the degrees of freedom of Hillis (2007). A bootstrap
+over examples and rows aims at the same and has two errors: with three examples it underestimates how examples
+differ, and it counts the noise of single predictions at both levels.
 """
 
 from __future__ import annotations
@@ -253,7 +253,10 @@ class _Part(NamedTuple):
 
 
 def _estimate(parts: Sequence[_Part], scores: Floats, covariance: Floats, covers: str) -> Estimate:
-    """The sum of some means, each times its factor."""
+    """The sum of some means, each times its factor.
+
+    Its variance: `spread`, how units differ, and `common`, what the choice of test rows adds to that.
+    """
     contrast = np.sum([factor * units.mean(axis=0) for units, factor, _ in parts], axis=0)
     spread = expected = terms = 0.0
     for units, factor, of_single in parts:

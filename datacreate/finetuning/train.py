@@ -126,44 +126,12 @@ class Prepared:
 
 def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     """Read and split the rows, and find the encoder. Raises UsageError, TrainingError, CheckpointError."""
-    recipe = config.recipe
-    if not config.sources or not config.seeds:
-        raise UsageError("nothing to train: give at least one source and one seed")
-    check_distinct(config.sources)
-    if config.benchmark is not None:
-        find_benchmark(config.benchmark)
-    flag = config.first_changed_flag(FormatOptions.model_fields)
-    if flag and not any(is_row_file(Path(source)) for source in config.sources):
-        raise UsageError(f"{flag} only applies to files; runs and benchmarks have their own format")
-    sources = [
-        read_source(source, verifier_probabilities=recipe.soft_labels, options=config)
-        for source in config.sources
-    ]
-    rows = training_set(
-        sources,
-        count=config.count,
-        sample_seed=config.sample_seed,
-        condition=config.condition,
-        benchmark=config.benchmark,
-    )
-    for why, number in rows.skipped.items():
-        notify(f"skipped rows: {number}, {why}")
-    hard, total = sum(example.probabilities is None for example in rows.examples), len(rows.examples)
-    if total < FEW_ROWS:
-        only = f"only {total} row{'s' * (total != 1)}"
-        notify(f"warning: {only}; a model learns little from fewer than {FEW_ROWS}")
-    if recipe.soft_labels and hard == total:
-        names = ", ".join(config.sources)
-        raise UsageError(
-            f"{names}: no row was verified, so there are no soft labels; add a run that was made with --recipe best "
-            "or --verifier, or remove --soft-labels"
-        )
-    if recipe.soft_labels and hard:
-        notify(f"rows that were not verified: {hard} of {total}; they are trained on their label alone")
+    rows = _read_rows(config, notify)
     encoder = resolve(config.encoder, "encoder")
-    recipe = recipe.for_encoder(json.loads((encoder.path / "config.json").read_text(encoding="utf-8")))
-    trained, choosing, selection, selection_digest = _split_rows(config, rows)
-    if len(recipe.learning_rates) > 1 and not choosing:
+    encoder_config = json.loads((encoder.path / "config.json").read_text(encoding="utf-8"))
+    recipe = config.recipe.for_encoder(encoder_config)
+    trained, selection_rows, selection, selection_digest = _split_rows(config, rows)
+    if len(recipe.learning_rates) > 1 and not selection_rows:
         few = "" if config.selection == "none" else f" ({len(rows.examples)} rows)"
         raise UsageError(
             f"--learning-rates: --model-selection {config.selection} has no rows to choose one of "
@@ -179,7 +147,41 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
         selection_digest=selection_digest,
         probabilities_digest=rows.probabilities_digest,
     )
-    return Prepared(training, encoder.path, trained, choosing)
+    return Prepared(training, encoder.path, trained, selection_rows)
+
+
+def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
+    if not config.sources or not config.seeds:
+        raise UsageError("nothing to train: give at least one source and one seed")
+    check_distinct(config.sources)
+    if config.benchmark is not None:
+        find_benchmark(config.benchmark)
+    flag = config.first_changed_flag(FormatOptions.model_fields)
+    if flag and not any(is_row_file(Path(source)) for source in config.sources):
+        raise UsageError(f"{flag} only applies to files; runs and benchmarks have their own format")
+    soft_labels = config.recipe.soft_labels
+    read = partial(read_source, verifier_probabilities=soft_labels, options=config)
+    rows = training_set(
+        list(map(read, config.sources)),
+        count=config.count,
+        sample_seed=config.sample_seed,
+        condition=config.condition,
+        benchmark=config.benchmark,
+    )
+    for why, number in rows.skipped.items():
+        notify(f"skipped rows: {number}, {why}")
+    unverified, total = sum(row.probabilities is None for row in rows.examples), len(rows.examples)
+    if total < FEW_ROWS:
+        only = f"only {total} row{'s' * (total != 1)}"
+        notify(f"warning: {only}; a model learns little from fewer than {FEW_ROWS}")
+    if soft_labels and unverified == total:
+        raise UsageError(
+            f"{', '.join(config.sources)}: no row was verified, so there are no soft labels; add a run that was made "
+            "with --recipe best or --verifier, or remove --soft-labels"
+        )
+    if soft_labels and unverified:
+        notify(f"rows that were not verified: {unverified} of {total}; they are trained on their label alone")
+    return rows
 
 
 def train(config: TrainConfig, progress: StepProgress | None = None) -> list[TrainedModel]:

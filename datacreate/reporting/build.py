@@ -39,9 +39,9 @@ from datacreate.reporting.results import (
     EvaluationRows,
     Report,
     ResultTable,
-    ResultWithModels,
     Skipped,
     compare_results,
+    condition_models,
     condition_result,
     constant_result,
     is_trained,
@@ -134,22 +134,24 @@ def _table(
         trained = condition.name, condition.count, condition.full
         key = trained if is_trained(model) else (e.encoder, e.encoder_sha256)
         groups[e.digest, trained_for(model), *key].append(model)
-    rows: list[ResultWithModels] = [
-        (condition_result(models, _paper_accuracy(models[0])), models) for models in groups.values()
-    ]
+    rows = with_gaps(
+        [
+            (condition_result(models, _paper_accuracy(models[0])), condition_models(models))
+            for models in groups.values()
+        ]
+    )
     tests = {model.evaluation.digest: model for model in evaluated}
-    rows = with_gaps(rows) + [(constant_result(model), []) for model in tests.values()]
-    order = _order([result for result, _ in rows])
-    rows.sort(key=lambda row: order(row[0]))
-    results = tuple(result for result, _ in rows)
+    results = [result for result, _ in rows] + list(map(constant_result, tests.values()))
+    order = _order(results)
+    cells = tuple(sorted(results, key=order))
     return ResultTable(
         distribution,
         *setup,
         generator=generator,
-        cells=results,
-        comparisons=compare_results([row for row in rows if row[1]]),
-        gaps=mean_gaps(results),
-        matches=rows_to_match(results),
+        cells=cells,
+        comparisons=compare_results(sorted(rows, key=lambda row: order(row[0]))),
+        gaps=mean_gaps(cells),
+        matches=rows_to_match(cells),
     )
 
 

@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from datacreate.finetuning.statistics import combined_interval, ratio
+from datacreate.finetuning.statistics import ConditionModels, combined_interval, ratio
 from datacreate.reporting.results import (
     HUMAN,
     ConditionResult,
-    EvaluationRows,
     MeanGap,
     ResultWithModels,
     RowsToMatch,
-    condition_models,
 )
 
 Curves = Mapping[str, Mapping[int, ConditionResult]]
@@ -26,20 +24,18 @@ Curves = Mapping[str, Mapping[int, ConditionResult]]
 
 def with_gaps(rows: Sequence[ResultWithModels]) -> list[ResultWithModels]:
     """The results; those of created rows with the performance gap recovered, against as many human rows."""
-    human: dict[tuple[str, str, int | None], Sequence[EvaluationRows]] = {}
-    for result, models in sorted(
-        rows, key=lambda row: row[0].sets
-    ):  # of several, that with most training sets
+    human: dict[tuple[str, str, int | None], ConditionModels] = {}
+    for result, models in sorted(rows, key=lambda row: row[0].sets):  # that with most training sets counts
         if result.condition == HUMAN:
             human[result.test_digest, result.trained_for, result.count] = models
 
-    def gap(result: ConditionResult, models: Sequence[EvaluationRows]) -> dict[str, Any]:
+    def gap(result: ConditionResult, models: ConditionModels) -> dict[str, Any]:
         if result.count is None or result.condition.partition("+")[0] == HUMAN:
             return {}
         others = human.get((result.test_digest, result.trained_for, result.count))
-        if not others:
+        if others is None:
             return {"pgr_missing": "no human rows of this number"}
-        if (found := ratio(condition_models(models), condition_models(others))) is None:
+        if (found := ratio(models, others)) is None:
             return {"pgr_missing": "human score not significantly above chance"}
         pgr, (low, high) = found
         return {"pgr": pgr, "pgr_low": low, "pgr_high": high}

@@ -300,7 +300,7 @@ def _test_set(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-ResultWithModels = tuple[ConditionResult, Sequence[EvaluationRows]]
+ResultWithModels = tuple[ConditionResult, ConditionModels]
 
 
 def compare_results(rows: Sequence[ResultWithModels]) -> tuple[Comparison, ...]:
@@ -310,7 +310,7 @@ def compare_results(rows: Sequence[ResultWithModels]) -> tuple[Comparison, ...]:
     is all human rows.
     """
     pairs = [pair for pair in combinations(rows, 2) if _comparable(pair[0][0], pair[1][0])]
-    found = [difference(condition_models(ours), condition_models(theirs)) for (_, ours), (_, theirs) in pairs]
+    found = [difference(ours, theirs) for (_, ours), (_, theirs) in pairs]
     comparisons = [
         Comparison(
             trained_for=max(first.trained_for, second.trained_for),  # "-" sorts before every name

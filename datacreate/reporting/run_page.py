@@ -177,16 +177,12 @@ def share_charts(summary: Mapping[str, Any], view: RowView) -> list[Chart]:
 
 
 def _shares(title: str, counts: Mapping[str, int], view: RowView | None = None) -> Chart:
-    shown, total, most = dict(islice(counts.items(), MAX_BARS)), sum(counts.values()), max(counts.values())
-    bars = [
-        Bar(
-            name,
-            f"{count:,} ({count / max(1, total):.1%})",
-            ((view.label_color(name) if view else 0, 100 * count / max(1, most)),),
-        )
-        for name, count in shown.items()
-    ]
-    left_out = len(counts) - len(shown)
+    total, most = max(1, sum(counts.values())), max(1, *counts.values())
+    bars = []
+    for name, count in islice(counts.items(), MAX_BARS):
+        part = view.label_color(name) if view else 0, 100 * count / most
+        bars.append(Bar(name, f"{count:,} ({count / total:.1%})", (part,)))
+    left_out = len(counts) - len(bars)
     return Chart(title, bars, f"{left_out:,} more are not shown." if left_out else "")
 
 
@@ -217,16 +213,12 @@ def length_chart(rows: Rows, view: RowView) -> Chart:
 def shortcut_chart(metrics: metric_tables.Metrics) -> Chart:
     """What each shortcut alone gets right, with marks at chance and at human rows."""
     human = {row["name"]: row["score"] for row in (metrics["human"] or {}).get("shortcuts", ())}
-    bars = [
-        Bar(
-            row["name"],
-            f"{row['score']:.0%} (chance {row['chance']:.0%}"
-            + (f", human rows {human[row['name']]:.0%})" if row["name"] in human else ")"),
-            ((0, 100 * row["score"]),),
-            (100 * row["chance"], *([100 * human[row["name"]]] if row["name"] in human else [])),
-        )
-        for row in metrics["shortcuts"]
-    ]
+    bars = []
+    for row in metrics["shortcuts"]:
+        value, marks = f"{row['score']:.0%} (chance {row['chance']:.0%}", [100 * row["chance"]]
+        if (score := human.get(row["name"])) is not None:
+            value, marks = f"{value}, human rows {score:.0%}", [*marks, 100 * score]
+        bars.append(Bar(row["name"], f"{value})", ((0, 100 * row["score"]),), marks))
     note = "The share of rows that a model gets right without the task. Marks: chance" + (
         f" and {metric_tables.human_name(metrics)}." if human else "."
     )
