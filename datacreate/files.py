@@ -91,7 +91,7 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def open_regular_file(path: Path, flags: int) -> int:
+def open_regular(path: Path, flags: int) -> int:
     """Open a file of a folder that only we write, as `os.open` does. OSError for a link, a device or a pipe."""
     try:
         file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)

@@ -20,9 +20,8 @@ from datacreate.engines.settings import EngineOptions
 from datacreate.errors import InvalidRows, UsageError
 from datacreate.files import storage_error
 from datacreate.filters.base import (
-    DecontaminationSet,
     FilterInputs,
-    FilterSettings,
+    FilterOptions,
     RowCheck,
     Threshold,
     quality_setting,
@@ -35,7 +34,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import RejectReason
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
-from datacreate.runs.config import AuxiliaryModels
+from datacreate.runs.config import AuxiliaryModelOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
@@ -51,7 +50,7 @@ _BATCH = 256  # rows embedded or scored at once, and between two calls of `OnPro
 _CALIBRATION_ROWS = 200  # at least, if there are as many, and up to about twice as many
 
 
-class FilterConfig(EngineOptions, AuxiliaryModels, FilterSettings, FormatOptions):
+class FilterConfig(EngineOptions, AuxiliaryModelOptions, FilterOptions, FormatOptions):
     near: Threshold = threshold_setting(
         "Drop rows whose inputs each have at least this Jaccard similarity to those of an earlier one, computed on "
         "words and word pairs.",
@@ -73,20 +72,19 @@ class _FilterReport:
 
     format: TaskFormat
     write_reject: WriteLine
-    rows: int = 0  # valid ones
-    kept: int = 0
     invalid: Counter[tuple[str, str]] = field(default_factory=Counter)  # (reason, field) -> rows
     first_invalid: dict[tuple[str, str], str] = field(default_factory=dict)  # its line number and detail
     rejected: Counter[RejectReason] = field(default_factory=Counter)
-    labels_before: Counter[str] = field(default_factory=Counter)
-    labels_after: Counter[str] = field(default_factory=Counter)
+    labels_before: Counter[str] = field(default_factory=Counter)  # of valid rows; "" without fixed labels
+    labels_after: Counter[str] = field(default_factory=Counter)  # of kept rows
+
+    @property
+    def rows(self) -> int:
+        """The number of valid rows."""
+        return self.labels_before.total()
 
     def label(self, row: Row) -> str:
         return str(field_at(row.values, self.format.roles.answer or ())) if self.format.labels else ""
-
-    def add_valid(self, row: Row) -> None:
-        self.rows += 1
-        self.labels_before[self.label(row)] += 1
 
     def add_invalid(self, row: InvalidRow) -> None:
         self.invalid[row.kind] += 1
@@ -123,7 +121,7 @@ class _FilterReport:
             "rows": self.rows + self.invalid.total(),
             "invalid": self.invalid.total(),
             "first_invalid": next(iter(self.first_invalid.values()), None),
-            "kept": self.kept,
+            "kept": self.labels_after.total(),
             "labels": {
                 "before": {label: self.labels_before[label] for label in labels},
                 "after": {label: self.labels_after[label] for label in labels},
@@ -162,7 +160,11 @@ def filter_rows(
             f"--balance: the format {rows.format.name} of {source} has no fixed labels; "
             "give them with --labels FIELD=a,b,c, or remove --balance"
         )
-    checks: list[RowCheck] = [*make_filters(settings, _filter_inputs(config, sets))]
+    inputs = FilterInputs(sets, number_prefix="line")
+    if config.semantic:
+        model = resolve(config.embedding_model, "encoder")
+        inputs = FilterInputs(sets, PassedVectors(SentenceEmbedder(model.path)), model.sha256, "line")
+    checks: list[RowCheck] = [*make_filters(settings, inputs)]
     verifier: Verifier | None = None
     refused: InvalidRows | None = None
     with _jsonl_output(rejects, notify) as write_reject:
@@ -181,7 +183,6 @@ def filter_rows(
                 kept = _filtered(rows, checks, report, on_progress)
                 for row in _balanced(list(kept), report) if config.balance else kept:
                     write(row.line)
-                    report.kept += 1
                 report.check(source, rejects)
         except InvalidRows as error:
             refused = error  # the rejects are written, so that the user can read them
@@ -200,13 +201,6 @@ def filter_rows(
         "out": out and str(out),
         "rejects": rejects and str(rejects),
     }
-
-
-def _filter_inputs(config: FilterConfig, sets: Sequence[DecontaminationSet]) -> FilterInputs:
-    if not config.semantic:
-        return FilterInputs(sets, number_prefix="line")
-    model = resolve(config.embedding_model, "encoder")
-    return FilterInputs(sets, PassedVectors(SentenceEmbedder(model.path)), model.sha256, "line")
 
 
 def _open_verifier(
@@ -236,7 +230,7 @@ def _filtered(
             if isinstance(row, InvalidRow):
                 report.add_invalid(row)
                 continue
-            report.add_valid(row)
+            report.labels_before[report.label(row)] += 1
             for check in checks:
                 if (detail := check.find_conflict(row.candidate)) is not None:
                     report.reject(row, check.reason, detail)

@@ -24,8 +24,8 @@ from datacreate.errors import BenchmarkError, RunMismatch, TrainingError, UsageE
 from datacreate.files import replace_file
 from datacreate.finetuning.encoder import OnNamedStep
 from datacreate.finetuning.evaluate import held_out_probabilities
-from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import TRIALS, Training, TrainingDirectory
+from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.records import TRIALS, TrainingDirectory, TrainingSpec
 from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.train import Prepared, encode_inputs
 from datacreate.finetuning.training_rows import (
@@ -43,7 +43,7 @@ from datacreate.formats.reader import MAX_EXAMPLES
 from datacreate.messages import StepProgress
 from datacreate.plan import read_inputs
 from datacreate.run_models import models_of, needs_embedder
-from datacreate.runs.config import CreateConfig, IdentitySettings, RunSpec
+from datacreate.runs.config import CreateConfig, IdentityOptions, RunSpec
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import Settings, setting
 from datacreate.signals import caught_signals
@@ -122,7 +122,7 @@ class ImproveConfig(Settings):
             **spec.filters.model_dump(),
             **shared,
             **_models(spec),
-            **spec.values_for(IdentitySettings),
+            **spec.values_for(IdentityOptions),
             "max_parent_uses": CreateConfig.model_fields["max_parent_uses"].default,  # of other strategies
             "num_examples": spec.num_examples,
             "label_ratio": spec.label_ratio,
@@ -241,7 +241,7 @@ class Round:
     """What the students of a round learn and judge."""
 
     config: ImproveConfig
-    training: Training
+    training: TrainingSpec
     encoder: Path
     rows: TrainingSet
     splits: Sequence[tuple[list[int], list[int]]]  # per student: its training rows, and those it judges
@@ -257,25 +257,25 @@ class Round:
 
     def judge(self, folder: Path, report: OnNamedStep) -> list[Judged]:
         """The rows with the opinions of students, which are trained in `folder`."""
-        questions, task = self.rows.questions, self.training.task
-        inputs = encode_inputs(Prepared(self.training, self.encoder, questions, ()))
+        examples, head = self.rows.examples, self.training.task
+        inputs = encode_inputs(Prepared(self.training, self.encoder, examples, ()))
         students = held_out_probabilities(inputs, self.splits, folder, report)
         return [
             Judged(
                 self.rows.rows[at],
-                questions[at].options or task.names,
-                questions[at].answer or 0,
+                examples[at].options or head.names,
+                examples[at].answer or 0,
                 students[at],
-                questions[at].probabilities,
+                examples[at].probabilities,
             )
             for at in sorted(students)
         ]
 
     def choose(self, judged: Sequence[Judged]) -> tuple[list[Judged], dict[str, Any]]:
         """The formatting examples of the new run, and the scores of the students for scores.json."""
-        config, task = self.config, self.training.task
+        config, head = self.config, self.training.task
         candidates = [row for row in judged if row.is_missed] if config.dev else judged
-        labels = task.head == "sequence_classification"
+        labels = not head.is_multiple_choice
         if not (chosen := hard_rows(candidates, config.most_parents, balanced=labels)):
             if config.dev:
                 raise TrainingError(f"{config.dev}: the student gets no row wrong; give other rows")
@@ -284,7 +284,7 @@ class Round:
             )
         confirmed = [row for row in judged if row.is_confirmed] or judged
         answers = [_best(row.student) for row in confirmed]
-        scores = compute_scores([row.answer for row in confirmed], answers, task.names, balanced=labels)
+        scores = compute_scores([row.answer for row in confirmed], answers, head.names, balanced=labels)
         counts = {
             "judged": len(judged),
             "missed": sum(row.is_missed for row in judged),
@@ -322,19 +322,19 @@ def read_round(config: ImproveConfig) -> Round:
     rows = training_set(sources)
     encoder = resolve(config.encoder, "encoder")
     settings = json.loads((encoder.path / "config.json").read_text(encoding="utf-8"))
-    training = Training(
+    training = TrainingSpec(
         condition=rows.condition,
-        task=rows.task,
+        task=rows.head,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
-        recipe=Recipe(epochs=config.epochs).for_encoder(settings),
+        recipe=Hyperparameters(epochs=config.epochs).for_encoder(settings),
         selection="none",
         selection_digest=None,
         probabilities_digest=rows.probabilities_digest,
     )
     if config.dev:
         human = [group.startswith(f"{len(config.runs)}:") for group in rows.groups]
-        texts = [(each.text, each.passage, each.options) for each in rows.questions]
+        texts = [(each.text, each.passage, each.options) for each in rows.examples]
         trained = [i for i, is_human in enumerate(human) if not is_human]
         known = {texts[i] for i in trained}
         judged = [i for i, text in enumerate(texts) if human[i] and text not in known]
@@ -344,7 +344,7 @@ def read_round(config: ImproveConfig) -> Round:
             raise UsageError(f"{config.dev}: the student is trained on all of these rows; give other rows")
         splits = [(trained, judged)]
     else:
-        splits = cross_fitting_splits(rows.questions, rows.groups, rows.task, FOLDS)
+        splits = cross_fitting_splits(rows.examples, rows.groups, rows.head, FOLDS)
     return Round(config, training, encoder.path, rows, splits, notes)
 
 

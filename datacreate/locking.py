@@ -24,13 +24,7 @@ from typing import Any
 import psutil
 
 from datacreate.errors import LockLost, RunLocked
-from datacreate.files import (
-    atomic_replacement,
-    open_regular_file,
-    remove_empty,
-    remove_temporary,
-    storage_error,
-)
+from datacreate.files import atomic_replacement, open_regular, remove_empty, remove_temporary, storage_error
 from datacreate.hardware import slurm_job
 from datacreate.messages import Notify, no_notify
 from datacreate.signals import deferred
@@ -152,7 +146,7 @@ class FolderLock:
             return False
         try:
             new = os.O_TRUNC if found else os.O_CREAT | os.O_EXCL
-            with deferred(), os.fdopen(open_regular_file(self._path, os.O_WRONLY | new), "w") as file:
+            with deferred(), os.fdopen(open_regular(self._path, os.O_WRONLY | new), "w") as file:
                 json.dump(self._record, file)
         except FileExistsError:
             return False
@@ -206,7 +200,7 @@ def held_by(folder: Path) -> str | None:
 def _read(path: Path) -> tuple[dict[str, Any], int]:
     """The record and the time of its last heartbeat in ns; ({}, 0) without a file. OSError."""
     try:  # opening asks a file server for the current state
-        with os.fdopen(open_regular_file(path, os.O_RDONLY), "rb") as file:
+        with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
             return _parse(file.read()), os.fstat(file.fileno()).st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
         return {}, 0

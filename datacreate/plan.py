@@ -34,7 +34,7 @@ from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import (
     CreateConfig,
     Generator,
-    IdentitySettings,
+    IdentityOptions,
     RunSpec,
     Verification,
 )
@@ -140,7 +140,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         inferred = _with_corpus(inferred, passages)
     before = stored.spec.compared_with if stored else None
     sets = find_decontamination_sets(names or (), inferred.format, before)
-    identity = config.values_for(IdentitySettings) | {
+    identity = config.values_for(IdentityOptions) | {
         "examples": tuple(dict(root.values) for root in roots),
         "format": inferred.format.document(),
         "instruction": config.instruction,

@@ -248,19 +248,15 @@ class Engines:
     verifier: Engine
 
     def start(
-        self,
-        models: RunModels,
-        notify: Notify,
-        writing_tests: Sequence[ServerTest],
-        scoring_tests: Sequence[ServerTest],
+        self, models: RunModels, notify: Notify, writing: Sequence[ServerTest], scoring: Sequence[ServerTest]
     ) -> None:
         """Start the servers, and return when all have passed their self-tests."""
         for engine, generator in zip(self.generators, models.generators, strict=True):
             notify(f"testing {generator.name}")
-            engine.start([*(scoring_tests if engine is self.verifier else ()), *writing_tests])
+            engine.start([*(scoring if engine is self.verifier else ()), *writing])
         if self.verifier not in self.generators and models.verifier:
             notify(f"testing {models.verifier.name}, the verifier")
-            self.verifier.start(scoring_tests)
+            self.verifier.start(scoring)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -37,7 +37,7 @@ def engine_for(word: Callable[[Request], str]) -> ScriptedEngine:
     return ScriptedEngine(scorer, scorer=scorer)
 
 
-def row_of(request: Request) -> int:
+def parse_row(request: Request) -> int:
     return request.id
 
 
@@ -49,7 +49,7 @@ def answer(home: Path, model: str, engine: ScriptedEngine) -> Evaluation:
 
 
 def test_answers_are_scored_like_those_of_an_encoder_and_not_repeated(home: Path, model: str) -> None:
-    engine = engine_for(lambda request: str(ROWS[row_of(request)]["label"]))
+    engine = engine_for(lambda request: str(ROWS[parse_row(request)]["label"]))
     found = answer(home, model, engine)
     assert (found.scores.accuracy, found.scores.rows, found.condition.name) == (1.0, len(ROWS), "zero-shot")
     assert [request.choices for request in engine.history] == [("True", "False")] * len(ROWS)
@@ -67,7 +67,7 @@ def test_the_evaluation_of_another_model_is_not_taken(home: Path, model: str) ->
 
 
 def test_identical_answers_are_degenerate_and_missing_ones_are_wrong(home: Path, model: str) -> None:
-    found = answer(home, model, engine_for(lambda request: "True" if row_of(request) else "perhaps"))
+    found = answer(home, model, engine_for(lambda request: "True" if parse_row(request) else "perhaps"))
     assert found.scores.degenerate
     assert found.scores.unanswered == 1
     assert read_predictions(home / "out" / "evaluations" / "bioasq-test")[0].predicted is None

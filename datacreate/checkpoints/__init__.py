@@ -30,20 +30,6 @@ from datacreate.checkpoints.presets import (
 from datacreate.checkpoints.pull import find_local, pull
 
 __all__ = [
-    "UNSEEN",
-    "Checkpoint",
-    "LaunchSettings",
-    "Preset",
-    "Thinking",
-    "combined_sha256",
-    "find_local",
-    "find_preset",
-    "find_sources",
-    "load_presets",
-    "pull",
-    "read_adapter",
-    "read_gguf",
-    "resolve",
-    "served_checkpoint",
-    "with_adapter",
+    "UNSEEN", "Checkpoint", "LaunchSettings", "Preset", "Thinking", "combined_sha256", "find_local", "find_preset",
+    "find_sources", "load_presets", "pull", "read_adapter", "read_gguf", "resolve", "served_checkpoint", "with_adapter",
 ]  # fmt: skip

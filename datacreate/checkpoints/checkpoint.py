@@ -12,7 +12,6 @@ from datacreate.checkpoints.gguf import SUFFIX, GgufFile, gguf_in, parts, read_g
 from datacreate.checkpoints.presets import (
     HUB_ID,
     Kind,
-    LaunchSettings,
     Preset,
     Thinking,
     find_sources,
@@ -52,11 +51,6 @@ class Checkpoint:
     adapter: Adapter | None = None
     trust_remote_code: bool = False  # the publisher's Python code may run
     gguf: GgufFile | None = None
-
-    @property
-    def launch_settings(self) -> LaunchSettings:
-        """The preset's; the defaults if there is none."""
-        return self.preset.engine if self.preset else LaunchSettings()
 
     @property
     def thinking(self) -> Thinking | None:

@@ -26,10 +26,8 @@ from datacreate.engines.settings import EngineOptions
     help="Folder for the address of the ready server; `create --url DIR` reads it.",
 )
 @settings_options(EngineOptions, "engine", without=("urls", "request_timeout", "servers", "wait", "replicas"))
-@click.argument("extra", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM-OPTION...]")
-def serve(
-    model: str, adapter: Path | None, engine: dict[str, Any], extra: tuple[str, ...], **at: Any
-) -> None:
+@click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM-OPTION...]")
+def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[str, ...], **at: Any) -> None:
     """Serve MODEL with vLLM or llama.cpp, OpenAI-compatible, until it is stopped.
 
     The server is started with the settings that `create` would use for a small run. Options after `--` go to
@@ -51,7 +49,7 @@ def serve(
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))
     with ExitStack() as starting:
         notify = starting.enter_context(CreationProgress()).notify
-        with start_shared_server(checkpoint, options, extra, notify, **at) as server:
+        with start_shared_server(checkpoint, options, more, notify, **at) as server:
             starting.close()
             echo(server.address.url)
             say(f"{checkpoint.name} is ready; Ctrl-C ends it")

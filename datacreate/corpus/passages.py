@@ -27,13 +27,7 @@ from rensa import RMinHash
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 from datacreate.corpus import DEFAULT_PASSAGE_TOKENS, CorpusOptions, CorpusRef
-from datacreate.corpus.documents import (
-    Document,
-    content_sha256,
-    display_path,
-    find_files,
-    read_documents,
-)
+from datacreate.corpus.documents import Document, content_sha256, display_path, find_files, read_documents
 from datacreate.errors import RunError, RunMismatch, UsageError
 from datacreate.files import atomic_replacement, storage_error
 from datacreate.filters.near import LshIndex, hash_bands, shingles

@@ -198,7 +198,8 @@ def place(
 
 def _settings(checkpoint: Checkpoint, options: EngineOptions) -> LaunchSettings:
     """The preset's settings, overridden by the user's."""
-    return checkpoint.launch_settings.model_copy(update=options.given(LaunchSettings.model_fields))
+    of_preset = checkpoint.preset.engine if checkpoint.preset else LaunchSettings()
+    return of_preset.model_copy(update=options.given(LaunchSettings.model_fields))
 
 
 def server_commands(

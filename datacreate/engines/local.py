@@ -22,7 +22,7 @@ from datacreate.child_process import supervised
 from datacreate.engines.addresses import Address, ServerSource
 from datacreate.engines.engine_kind import ServerCommand
 from datacreate.errors import EngineError, UsageError
-from datacreate.files import open_regular_file, storage_error
+from datacreate.files import open_regular, storage_error
 from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY
 from datacreate.messages import Notify, no_notify
 from datacreate.signals import deferred
@@ -58,11 +58,7 @@ class LocalServer:
         address = ["--host", self._host, "--port", str(self.port)]
         keys = {self._command.engine.key_variable: self._key} if self._key else {}
         try:
-            file = (
-                open_regular_file(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-                if self._log
-                else os.dup(2)
-            )
+            file = open_regular(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if self._log else os.dup(2)
         except OSError as error:
             raise storage_error(self._log or Path("stderr"), error) from None
         with os.fdopen(file, "wb") as output:

@@ -63,9 +63,8 @@ def scoring_test(system: str = "") -> ServerTest:
         [*before, {"role": "user", "content": f"Answer with the letter {letter}."}] for letter in _LETTERS
     ]
     advice = "use a server with logprobs, or --verify off to create without scores"
-    return ServerTest(
-        tuple(scoring_request(-1, prompt, _LETTERS) for prompt in prompts), _scores_problem, advice
-    )
+    requests = tuple(scoring_request(-1, prompt, _LETTERS) for prompt in prompts)
+    return ServerTest(requests, _scores_problem, advice)
 
 
 def _scores_problem(completions: Sequence[Completion]) -> str | None:

@@ -59,12 +59,7 @@ class Server:
     """State of one server, and its HTTP requests."""
 
     def __init__(
-        self,
-        address: Address,
-        api: ChatApi,
-        tls: ssl.SSLContext,
-        options: EngineOptions,
-        remote: bool,
+        self, address: Address, api: ChatApi, tls: ssl.SSLContext, options: EngineOptions, remote: bool
     ) -> None:
         """`remote`: another process started it."""
         self.url, self.key = address.url, address.key

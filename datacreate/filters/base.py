@@ -30,7 +30,7 @@ def threshold_setting(help: str, *, default: float | None = None, metavar: str =
     return quality_setting(help, default=default, gt=0, le=1, metavar=metavar)
 
 
-def _decontamination_names(value: Any) -> Any:
+def _set_names(value: Any) -> Any:
     """Names, which may be separated by commas; `none` as ()."""
     if value is None:
         return None
@@ -41,7 +41,7 @@ def _decontamination_names(value: Any) -> Any:
     return () if names == ("none",) else names
 
 
-class FilterSettings(Settings):
+class FilterOptions(Settings):
     """Which filters run, and how strict they are."""
 
     exact: bool = quality_setting(
@@ -59,13 +59,11 @@ class FilterSettings(Settings):
         "a row of --decontaminate (try 0.95).",
         metavar="COSINE|off",
     )
-    decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_decontamination_names)] = (
-        quality_setting(
-            "Rows that examples must not repeat: benchmarks (their dev and test rows), files of your own, and runs "
-            "(without the check of --ngram).",
-            metavar="all|none|NAME|FILE|RUN[,...]",
-            shown_default="all imported benchmarks",
-        )
+    decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_set_names)] = quality_setting(
+        "Rows that examples must not repeat: benchmarks (their dev and test rows), files of your own, and runs "
+        "(without the check of --ngram).",
+        metavar="all|none|NAME|FILE|RUN[,...]",
+        shown_default="all imported benchmarks",
     )
     ngram: int = quality_setting(
         "Drop examples that share this many consecutive words with a row of --decontaminate.", default=8, ge=2
@@ -110,13 +108,13 @@ class Filter(RowCheck):
     """A check that options switch on. The constructor takes the settings and the `FilterInputs`."""
 
     name: ClassVar[str]
-    setting_names: ClassVar[tuple[str, ...]]  # in `FilterSettings`; the first is None, False or () if off
+    setting_names: ClassVar[tuple[str, ...]]  # in `FilterOptions`; the first is None, False or () if off
 
-    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
+    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
         return
 
     @classmethod
-    def is_on(cls, settings: FilterSettings) -> bool:
+    def is_on(cls, settings: FilterOptions) -> bool:
         return bool(getattr(settings, cls.setting_names[0]))
 
 
@@ -155,6 +153,4 @@ class FilterInputs:
     decontamination_sets: Sequence[DecontaminationSet] = ()
     vectors: PassedVectors | None = None  # embeddings of the examples that were added
     embedding_sha256: str | None = None  # of the embedding model; names the cache of embeddings of test rows
-    number_prefix: str = (
-        "an example of request"  # what the number of an added example means; `line` in a file
-    )
+    number_prefix: str = "an example of request"  # before the number of an added example; `line` in a file

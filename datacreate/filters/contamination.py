@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.errors import LockLost, RunLocked, StorageError
-from datacreate.filters.base import DecontaminationRow, Filter, FilterInputs, FilterSettings
+from datacreate.filters.base import DecontaminationRow, Filter, FilterInputs, FilterOptions
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.semantic import most_similar
 from datacreate.formats.validate import Candidate, RejectReason, shorten
@@ -65,7 +65,7 @@ class Contamination(Filter):
     reason = RejectReason.CONTAMINATED
     setting_names = ("decontaminate", "ngram", "decontaminate_near")
 
-    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
+    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
         self._settings, self._inputs, self._n = settings, inputs, settings.ngram
         self._embedder = inputs.vectors.embedder if inputs.vectors and settings.semantic else None
 

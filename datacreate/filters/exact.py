@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings
+from datacreate.filters.base import Filter, FilterInputs, FilterOptions
 from datacreate.formats.validate import Candidate, RejectReason
 
 
@@ -18,7 +18,7 @@ class ExactDuplicates(Filter):
     reason = RejectReason.DUPLICATE
     setting_names = ("exact",)
 
-    def __init__(self, _settings: FilterSettings, inputs: FilterInputs) -> None:
+    def __init__(self, _settings: FilterOptions, inputs: FilterInputs) -> None:
         self._number_of: dict[int, int] = {}
         self._number_prefix = inputs.number_prefix
 

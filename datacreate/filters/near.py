@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings
+from datacreate.filters.base import Filter, FilterInputs, FilterOptions
 from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import Candidate, RejectReason
 
@@ -142,7 +142,7 @@ class NearDuplicates(Filter):
     reason = RejectReason.NEAR_DUPLICATE
     setting_names = ("near",)
 
-    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
+    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
         assert settings.near is not None, "the filter is on"
         self._index = NearIndex(settings.near)
         self._numbers = array("q")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings
+from datacreate.filters.base import Filter, FilterInputs, FilterOptions
 from datacreate.filters.contamination import Contamination
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.near import NearDuplicates
@@ -15,11 +15,11 @@ from datacreate.formats.validate import RejectReason
 FILTERS: tuple[type[Filter], ...] = (ExactDuplicates, NearDuplicates, SemanticDuplicates, Contamination)
 
 
-def make_filters(settings: FilterSettings, inputs: FilterInputs) -> list[Filter]:
+def make_filters(settings: FilterOptions, inputs: FilterInputs) -> list[Filter]:
     return [filter(settings, inputs) for filter in FILTERS if filter.is_on(settings)]
 
 
-def filter_report(settings: FilterSettings, rejected: Mapping[RejectReason, int]) -> list[dict[str, Any]]:
+def filter_report(settings: FilterOptions, rejected: Mapping[RejectReason, int]) -> list[dict[str, Any]]:
     """All filters in order, with their settings and how many examples each rejected."""
     values = settings.model_dump(mode="json")
     return [

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings
+from datacreate.filters.base import Filter, FilterInputs, FilterOptions
 from datacreate.formats.validate import Candidate, RejectReason
 from datacreate.selection.passed_vectors import to_float16, to_float64
 
@@ -35,7 +35,7 @@ class SemanticDuplicates(Filter):
     reason = RejectReason.SEMANTIC_DUPLICATE
     setting_names = ("semantic",)
 
-    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
+    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
         assert settings.semantic is not None, "the filter is on"
         assert inputs.vectors is not None, "the caller loads the embedding model"
         self._threshold = settings.semantic

@@ -16,8 +16,8 @@ from datacreate.errors import TrainingError, UsageError
 from datacreate.files import refuse_links, replace_files
 from datacreate.finetuning.encoder import (
     Encoded,
-    Inputs,
     OnNamedStep,
+    TrialInputs,
     collator,
     encode,
     load_tokenizer,
@@ -29,22 +29,22 @@ from datacreate.finetuning.records import (
     PREDICTIONS,
     EvaluatedModel,
     Evaluation,
-    Model,
+    HeadSpec,
     Prediction,
     Scores,
-    Task,
+    TrainedModel,
     read_evaluation,
     read_model,
 )
 from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.training_rows import (
-    Question,
+    ClassificationExample,
     Source,
+    infer_head,
+    json_sha256,
     name_index,
-    question_of,
     read_file,
-    sha256_of,
-    task_of,
+    to_classification_example,
 )
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
@@ -67,44 +67,45 @@ class TestSet:
     name: str
     split: str
     sha256: str
-    task: Task
+    head: HeadSpec
     labels: Sequence[str]  # the right answer of each row
-    questions: Sequence[Question | str]  # per row; a string says why the row cannot be encoded
+    examples: Sequence[ClassificationExample | str]  # per row; a string says why the row cannot be encoded
 
     @property
-    def usable(self) -> list[Question]:
-        """The questions that can be encoded, in order."""
-        return [question for question in self.questions if isinstance(question, Question)]
+    def usable(self) -> list[ClassificationExample]:
+        """The examples that can be encoded, in order."""
+        return [example for example in self.examples if isinstance(example, ClassificationExample)]
 
 
 def read_test_set(name: str, split: str = "test") -> TestSet:
-    """A benchmark's split as questions; BenchmarkError if it is not imported."""
+    """A benchmark's split; BenchmarkError if it is not imported."""
     benchmark = find_benchmark(name)
     format, rows = load_format(benchmark.format_name), read_split(benchmark, split)
-    task = task_of(format, rows, name)
-    return _test_set(name, split, split_sha256(benchmark, split), task, format, rows)
+    head = infer_head(format, rows, name)
+    return _test_set(name, split, split_sha256(benchmark, split), head, format, rows)
 
 
-def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
-    """A file as questions of a model's task; UsageError if no row has one of its answers.
+def read_test_file(path: Path, head: HeadSpec, options: FormatOptions) -> TestSet:
+    """A file with rows for a model with this head; UsageError if no row has one of its answers.
 
     Where neither the file nor `options` say what the label is, it is the field that has the model's labels.
     """
     source = read_file(path, options)
-    if task.head == "sequence_classification" and not (source.format.roles.answer or options.format):
-        field = _field_with(task.names, source)
-        label = (*options.label, *(f"{field}={name}" for name in task.names))
+    if not head.is_multiple_choice and not (source.format.roles.answer or options.format):
+        field = _field_with(head.names, source)
+        label = (*options.label, *(f"{field}={name}" for name in head.names))
         source = read_file(path, options.model_copy(update={"label": label}))
     has_labels = source.format.roles.answer and source.format.head != "multiple_choice"
-    if task.head == "multiple_choice" or not has_labels:  # labels may be fewer, or in another order
-        task.check_same(task_of(source.format, source.rows, source.name), "the model", source.name)
-    test = _test_set(path.name, "test", "", task, source.format, source.rows)
-    if all(question.answer is None for question in test.usable):
-        raise UsageError(f"{path}: no row fits a model of {task.description}; give rows with its answers")
+    if head.is_multiple_choice or not has_labels:  # labels may be fewer, or in another order
+        head.check_same(infer_head(source.format, source.rows, source.name), "the model", source.name)
+    test = _test_set(path.name, "test", "", head, source.format, source.rows)
+    if all(example.answer is None for example in test.usable):
+        raise UsageError(f"{path}: no row fits a model of {head.description}; give rows with its answers")
     texts = (
-        [q.text, q.passage, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions
+        [q.text, q.passage, q.options, q.answer] if isinstance(q, ClassificationExample) else q
+        for q in test.examples
     )
-    return replace(test, sha256=sha256_of(texts))
+    return replace(test, sha256=json_sha256(texts))
 
 
 def _field_with(labels: Sequence[str], source: Source) -> str:
@@ -125,16 +126,18 @@ def _field_with(labels: Sequence[str], source: Source) -> str:
 
 
 def _test_set(
-    name: str, split: str, sha256: str, task: Task, format: TaskFormat, rows: Sequence[dict[str, Json]]
+    name: str, split: str, sha256: str, head: HeadSpec, format: TaskFormat, rows: Sequence[dict[str, Json]]
 ) -> TestSet:
     labels = [""] * len(rows)
     for number, row in enumerate(rows):
-        with suppress(KeyError, TypeError):  # `question_of` says that it is missing
+        with suppress(KeyError, TypeError):  # `to_classification_example` says that it is missing
             labels[number] = str(field_at(row, format.roles.answer or ()))
-    return TestSet(name, split, sha256, task, labels, [question_of(row, format, task) for row in rows])
+    return TestSet(
+        name, split, sha256, head, labels, [to_classification_example(row, format, head) for row in rows]
+    )
 
 
-def benchmarks_for(model: Model, requested: Sequence[str], split: str = "test") -> list[str]:
+def benchmarks_for(model: TrainedModel, requested: Sequence[str], split: str = "test") -> list[str]:
     """The benchmarks to test a model on: those requested; with `all` every imported one with its head.
 
     By default the benchmark that its rows are for, and the out-of-distribution ones of that. Raises
@@ -142,11 +145,11 @@ def benchmarks_for(model: Model, requested: Sequence[str], split: str = "test") 
     """
     if "all" in requested:
         imported = [name for name, benchmark in load_registry().items() if has_split(benchmark, split)]
-        fitting = [name for name in imported if read_test_set(name, split).task == model.training.task]
+        fitting = [name for name in imported if read_test_set(name, split).head == model.training.task]
         if not fitting:
-            task = model.training.task.description
+            needed = model.training.task.description
             raise TrainingError(
-                f"no imported benchmark has {task}; import one: `datacreate benchmarks import NAME`"
+                f"no imported benchmark has {needed}; import one: `datacreate benchmarks import NAME`"
             )
         return fitting
     if requested:
@@ -173,13 +176,11 @@ def evaluate(
     Existing evaluations on the same rows are read, not repeated. Raises TrainingError for a damaged model, UsageError
     for a test set that needs another head; Stopped after SIGINT or SIGTERM: finished evaluations are kept.
     """
-    model, shown = read_model(folder), progress or SilentProgress()
-    training = model.training
-    task = training.task
-    sources: list[str | Path] = [*files]
-    if names or not files:
-        sources = [*benchmarks_for(model, names, split), *files]
-    load = cache(lambda: (load_with_head(folder, task), load_tokenizer(folder)))
+    model, progress = read_model(folder), progress or SilentProgress()
+    training, head = model.training, model.training.task
+    benchmarks = benchmarks_for(model, names, split) if names or not files else []
+    sources: list[str | Path] = [*benchmarks, *files]
+    load = cache(lambda: (load_with_head(folder, head), load_tokenizer(folder)))
     evaluated = EvaluatedModel(
         condition=training.condition,
         encoder=training.encoder,
@@ -193,10 +194,10 @@ def evaluate(
         show_context = training.recipe.show_context
         with quiet():
             rows = f"{len(test.labels)} row{'s' * (len(test.labels) != 1)}"
-            shown.notify(f"evaluating {folder} on {rows} of {test.name} ({test.split})")
+            progress.notify(f"evaluating {folder} on {rows} of {test.name} ({test.split})")
             network, tokenizer = load()
-            encoded = encode(test.usable, task, tokenizer, model.max_length, show_context=show_context)
-            predicted = probabilities(network, encoded.dataset, collator(task, tokenizer))
+            encoded = encode(test.usable, head, tokenizer, model.max_length, show_context=show_context)
+            predicted = probabilities(network, encoded.dataset, collator(head, tokenizer))
         return predicted.tolist(), encoded.truncated
 
     found = []
@@ -204,10 +205,10 @@ def evaluate(
         for source in sources:
             if isinstance(source, str):
                 test = read_test_set(source, split)
-                task.check_same(test.task, str(folder), source)
+                head.check_same(test.head, str(folder), source)
             else:
-                test = read_test_file(source, task, options or FormatOptions())
-            found.append(evaluation_of(folder, test, evaluated, measure, shown.notify))
+                test = read_test_file(source, head, options or FormatOptions())
+            found.append(load_or_measure_evaluation(folder, test, evaluated, measure, progress.notify))
     return found
 
 
@@ -215,7 +216,7 @@ Measured = tuple[Iterable[Sequence[float] | None], int]
 """Probabilities and the number of truncated rows, as `grade` takes them."""
 
 
-def evaluation_of(
+def load_or_measure_evaluation(
     folder: Path, test: TestSet, model: EvaluatedModel, measure: Callable[[TestSet], Measured], notify: Notify
 ) -> Evaluation:
     """The evaluation of a test set in `folder`/evaluations; measured and written if there is no complete one.
@@ -225,7 +226,7 @@ def evaluation_of(
     target = folder / "evaluations" / f"{test.name}-{test.split}"
     refuse_links(target.parent, target)
     existing = _existing_evaluation(target, test)
-    if existing is not None and not (target / LOCK_FILE).exists():  # else: a killed process has left more
+    if existing is not None and not (target / LOCK_FILE).exists():  # a killed process leaves one, and more
         return existing
     if not test.usable:
         raise TrainingError(f"{test.name}: no usable row in its {test.split} split; import it again")
@@ -237,7 +238,7 @@ def evaluation_of(
             **dict(model),
             benchmark=test.name,
             split=test.split,
-            head=test.task.head,
+            head=test.head.head,
             digest=test.sha256,
             scores=scores,
         )
@@ -261,8 +262,7 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
     ids = rows[0]["input_ids"]
     inputs_per_row = len(ids) if isinstance(ids[0], list) else 1
     order = np.argsort(-lengths, kind="stable")
-    batches: list[Any] = []
-    at = 0
+    batches, at = list[Any](), 0
     with torch.inference_mode(), training_errors("the --max-length of its `train`"):
         while at < len(order):
             size = max(1, batch_tokens // (int(lengths[order[at]]) * inputs_per_row))
@@ -273,14 +273,14 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
                 logits = model(**batch).logits
             batches.append(torch.softmax(logits.float(), -1).cpu().numpy())
             at += size
-    sorted_rows = np.concatenate(batches)
-    unsorted = np.empty_like(sorted_rows)
-    unsorted[order] = sorted_rows
-    return unsorted
+    return np.concatenate(batches)[np.argsort(order)]
 
 
 def held_out_probabilities(
-    inputs: Inputs, splits: Sequence[tuple[Sequence[int], Sequence[int]]], folder: Path, report: OnNamedStep
+    inputs: TrialInputs,
+    splits: Sequence[tuple[Sequence[int], Sequence[int]]],
+    folder: Path,
+    report: OnNamedStep,
 ) -> dict[int, list[float]]:
     """The probabilities that students give to rows that they were not trained on, by the index of the row.
 
@@ -289,7 +289,7 @@ def held_out_probabilities(
     """
     import torch
 
-    dataset, task = inputs.rows.dataset, inputs.training.task
+    dataset, head = inputs.rows.dataset, inputs.training.task
     rate = inputs.training.recipe.learning_rates[0]
     found: dict[int, list[float]] = {}
     for number, (trained, held_out) in enumerate(splits, 1):
@@ -297,7 +297,7 @@ def held_out_probabilities(
         rows = Encoded(dataset.select(trained), 0)
         run_trial(replace(inputs, rows=rows), 1, rate, place, partial(report, name))
         with quiet():
-            student, pad = load_with_head(place / "model", task), collator(task, inputs.tokenizer)
+            student, pad = load_with_head(place / "model", head), collator(head, inputs.tokenizer)
             given = probabilities(student, dataset.select(held_out), pad)
         found |= zip(held_out, given.tolist(), strict=True)
         del student, pad
@@ -315,17 +315,15 @@ def grade(
     Answers are compared as texts: of two identical options either is right. A row without an answer, or
     whose right answer is not among its options, counts as wrong.
     """
-    labels = test.task.head == "sequence_classification"
+    labels = not test.head.is_multiple_choice
     remaining = iter(probabilities)
-    predictions: list[Prediction] = []
-    truth: list[int] = []
-    given: list[int] = []
-    for number, (label, question) in enumerate(zip(test.labels, test.questions, strict=True)):
+    predictions, truth, given = list[Prediction](), list[int](), list[int]()
+    for number, (label, example) in enumerate(zip(test.labels, test.examples, strict=True)):
         row_probabilities, answer, said = None, None, -1
         predicted, correct, scores = None, False, list[float]()
-        if isinstance(question, Question):
-            row_probabilities, answer = next(remaining), question.answer
-            names = test.task.names if labels else question.options
+        if isinstance(example, ClassificationExample):
+            row_probabilities, answer = next(remaining), example.answer
+            names = test.head.names if labels else example.options
         if row_probabilities is not None:
             best = max(range(len(row_probabilities)), key=row_probabilities.__getitem__)
             predicted, correct = names[best], answer is not None and names[best] == names[answer]
@@ -336,7 +334,7 @@ def grade(
         predictions.append(
             Prediction(row=number, label=label, predicted=predicted, correct=correct, scores=scores)
         )
-    return predictions, compute_scores(truth, given, test.task.names, balanced=labels, truncated=truncated)
+    return predictions, compute_scores(truth, given, test.head.names, balanced=labels, truncated=truncated)
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, predictions: Sequence[Prediction]) -> None:

@@ -4,11 +4,11 @@ The score is balanced accuracy (fixed labels) or accuracy (multiple choice), cor
 (x - 1/k) / (1 - 1/k). A model that always predicts the majority label scores 0.
 
 Several models of one condition differ in formatting example, training rows and seed, and all answer the same
-test rows. The variance of their mean score, and of the difference of two conditions, is that of Obuchowski
-and Rockette (1995) with the degrees of freedom of Hillis (2007), made for readers and cases: what models
-differ by, plus what they have in common because of the choice of test rows. It is what a bootstrap over
-examples and rows aims at, without its two errors: with three examples a bootstrap underestimates how
-examples differ, and it counts the noise of single predictions in both levels.
+test rows. The variance of their mean score, and of the difference of two conditions, has two parts: how the models
+differ, and what they have in common because of the choice of test rows. This is the method of Obuchowski and
+Rockette (1995) for several readers of the same cases, with the degrees of freedom of Hillis (2007). A bootstrap
+over examples and rows aims at the same and has two errors: with three examples it underestimates how examples
+differ, and it counts the noise of single predictions at both levels.
 """
 
 from __future__ import annotations
@@ -95,12 +95,8 @@ def mean_interval(correct: Sequence[int], rows: Sequence[int]) -> Interval:
 
     Of one share it is Wilson's (1927).
     """
-    pairs = list(zip(correct, rows, strict=True))
-    shares, intervals = (
-        [right / number for right, number in pairs],
-        [wilson_interval(*pair) for pair in pairs],
-    )
-    low, high = combined_interval(shares, intervals)
+    shares = [right / number for right, number in zip(correct, rows, strict=True)]
+    low, high = combined_interval(shares, list(map(wilson_interval, correct, rows)))
     return max(0.0, low), min(1.0, high)
 
 
@@ -115,15 +111,18 @@ def combined_interval(values: Sequence[float], intervals: Sequence[Interval]) ->
 
 
 @dataclass(frozen=True)
-class Models:
+class ConditionModels:
     """The models of one condition on one test set, at least one.
 
-    `correct`, of shape (models, rows), says which rows each got right. `trained` is false for a model whose
-    answers depend on no training: nothing but the choice of test rows could change its score.
+    The score of a model is the mean over labels of the share of rows it got right, corrected for chance if `classes`
+    is given. `trained` is false for a model whose answers depend on no training: nothing but the choice of test rows
+    could change its score.
     """
 
-    correct: npt.NDArray[np.bool_]
+    correct: npt.NDArray[np.bool_]  # which rows each model got right, (models, rows)
     origins: Sequence[TrainingOrigin]  # of each model, all different
+    labels: Integers  # the number of each row's label, (rows,); -1 is none
+    classes: int | None
     trained: bool = True
 
     @property
@@ -132,7 +131,10 @@ class Models:
         return next((level for level in (0, 1) if len({o[: level + 1] for o in self.origins}) > 1), 2)
 
     def units(self, level: int) -> tuple[list[tuple[str, ...]], Floats]:
-        """The groups of models at a level, sorted, and the weight of each model in each, (groups, models)."""
+        """The groups of models at a level, sorted, and the weight of each model in each, (groups, models).
+
+        Seeds of one training set weigh the same, and so do training sets of one example.
+        """
         keys = sorted({origin[: level + 1] for origin in self.origins})
         sets = Counter(example for example, _ in {origin[:2] for origin in self.origins})
         seeds = Counter(origin[:2] for origin in self.origins)
@@ -149,7 +151,7 @@ class Estimate:
 
     value: float
     error: float  # standard error
-    freedom: float  # degrees of freedom of Student's t; infinite if models do not differ or there is one
+    degrees_of_freedom: float  # of Student's t; infinite if models do not differ or there is one
     covers: str  # what the error includes: rows, and seeds and formatting examples where there are several
 
     @property
@@ -164,7 +166,7 @@ class Estimate:
 
         if self.error < 1e-12:  # no row, example or seed could change the value
             return 0.0 if abs(self.value) > 1e-12 else 1.0
-        return float(2 * t.sf(abs(self.value) / self.error, self.freedom))
+        return float(2 * t.sf(abs(self.value) / self.error, self.degrees_of_freedom))
 
     @property
     def minimum_detectable(self) -> float:
@@ -174,32 +176,26 @@ class Estimate:
     def _quantile(self, probability: float) -> float:
         from scipy.stats import t
 
-        return float(t.ppf(probability, self.freedom))
+        return float(t.ppf(probability, self.degrees_of_freedom))
 
 
-def mean_score(models: Models, labels: Integers, classes: int | None) -> Estimate:
-    """The mean score over the seeds of a training set, then over training sets, then over examples.
-
-    `labels`, of shape (rows,), numbers the label of each test row; -1 is none. The score of a model is the mean
-    of the shares right of each label, corrected for chance if `classes` is given.
-    """
-    scores, covariance = _scores(models.correct, labels, classes)
+def mean_score(models: ConditionModels) -> Estimate:
+    """The mean score over the seeds of a training set, then over training sets, then over examples."""
+    scores, covariance = _scores(models.correct, models.labels, models.classes)
     _, units = models.units(models.level)
     return _estimate([_Part(units, 1.0, 0.0)], scores, covariance, _COVERED[models.level])
 
 
-def difference(first: Models, second: Models, labels: Integers, classes: int | None) -> Estimate:
+def difference(first: ConditionModels, second: ConditionModels) -> Estimate:
     """The mean score of the first condition less that of the second, on the same test rows.
 
     Conditions with the same formatting examples are compared example by example, others as independent
     samples. A condition with a single example (or seed) is assumed to vary as the other one does.
     """
-    return _contrasts(first, second, labels, classes)(1.0, -1.0)
+    return _contrasts(first, second)(1.0, -1.0)
 
 
-def ratio(
-    first: Models, second: Models, labels: Integers, classes: int | None
-) -> tuple[float, Interval] | None:
+def ratio(first: ConditionModels, second: ConditionModels) -> tuple[float, Interval] | None:
     """The mean score of the first condition divided by that of the second, on the same test rows.
 
     The interval (Fieller, 1954) has every r for which the first score less r times the second does not differ from 0
@@ -207,7 +203,7 @@ def ratio(
     """
     from scipy.optimize import brentq
 
-    contrast = _contrasts(first, second, labels, classes)
+    contrast = _contrasts(first, second)
     if (divisor := contrast(0.0, 1.0)).interval[0] <= 0:
         return None
     value = contrast(1.0, 0.0).value / divisor.value
@@ -227,11 +223,9 @@ def ratio(
     return value, (end(-0.5), end(0.5))
 
 
-def _contrasts(
-    first: Models, second: Models, labels: Integers, classes: int | None
-) -> Callable[[float, float], Estimate]:
+def _contrasts(first: ConditionModels, second: ConditionModels) -> Callable[[float, float], Estimate]:
     """A function of two factors: the mean score of the first condition times one, plus the second's times the other."""
-    scores, covariance = _scores(np.vstack([first.correct, second.correct]), labels, classes)
+    scores, covariance = _scores(np.vstack([first.correct, second.correct]), first.labels, first.classes)
     with_example = [models.level for models in (first, second) if models.origins[0][0]]
     level = min(with_example or (first.level, second.level))
     (keys, ours), (other_keys, theirs) = (
@@ -259,7 +253,10 @@ class _Part(NamedTuple):
 
 
 def _estimate(parts: Sequence[_Part], scores: Floats, covariance: Floats, covers: str) -> Estimate:
-    """The sum of some means, each times its factor."""
+    """The sum of some means, each times its factor.
+
+    Its variance: `spread`, how units differ, and `common`, what the choice of test rows adds to that.
+    """
     contrast = np.sum([factor * units.mean(axis=0) for units, factor, _ in parts], axis=0)
     spread = expected = terms = 0.0
     for units, factor, of_single in parts:
@@ -273,7 +270,7 @@ def _estimate(parts: Sequence[_Part], scores: Floats, covariance: Floats, covers
     return Estimate(
         value=float(contrast @ scores),
         error=float(spread + common) ** 0.5,
-        freedom=float((spread + common) ** 2 / terms) if terms else np.inf,
+        degrees_of_freedom=float((spread + common) ** 2 / terms) if terms else np.inf,
         covers=covers if any(len(units) > 1 for units, _, _ in parts) else "rows",
     )
 

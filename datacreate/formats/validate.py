@@ -180,9 +180,8 @@ def parse_item(item: Json, encoding: PromptEncoding, longest_text: int | None = 
     """Parse and validate one item of the array."""
     try:
         if longest_text is not None and _most_characters(item) > longest_text:
-            return Reject(
-                RejectReason.TRUNCATED, shorten(item), f"a text of more than {longest_text} characters"
-            )
+            detail = f"a text of more than {longest_text} characters"
+            return Reject(RejectReason.TRUNCATED, shorten(item), detail)
         values = encoding.read(item)
         if encoding.has_placeholder(values):
             return Reject(RejectReason.PLACEHOLDER, shorten(item))
@@ -261,8 +260,7 @@ def _checked(
     if any(map(_INVALID.search, texts)):
         return RejectReason.INVALID_CHARACTERS, ""
     if message := find_unsupported_value(values):
-        # Python's json reads NaN, and jsonschema cannot divide by it.
-        return RejectReason.SCHEMA_VIOLATION, message
+        return RejectReason.SCHEMA_VIOLATION, message  # such as NaN, which Python's json reads
     if not format.validator.is_valid(values):
         return _schema_error(values, format)
     if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):

@@ -38,7 +38,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a line, the ends of the interval of y, and a tooltip: as measured, and then as places in the plot."""
+    """A point of a line with the interval of y and a tooltip: values as measured, or as `line_plot` places them."""
 
     x: float
     y: float
@@ -49,7 +49,7 @@ class Point:
 
 @dataclass(frozen=True)
 class LinePlot:
-    """A line for each name of the legend, `columns` and `rows`: labels of the axes with their places."""
+    """A line for each name of the legend; `columns` and `rows` are the labels of the axes with their places."""
 
     title: str
     legend: Sequence[str]

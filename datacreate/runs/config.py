@@ -19,7 +19,7 @@ from datacreate.corpus import CorpusOptions, CorpusRef
 from datacreate.engines.request import DEFAULT_THINKING
 from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import RunMismatch
-from datacreate.filters.base import DecontaminationSetRef, FilterSettings
+from datacreate.filters.base import DecontaminationSetRef, FilterOptions
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
@@ -41,7 +41,7 @@ _NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "
 """Settings that `--recipe paper` refuses."""
 
 
-class IdentitySettings(Settings):
+class IdentityOptions(Settings):
     """Settings that decide the result and are part of `RunSpec` as they are."""
 
     strategy: str = setting(
@@ -124,7 +124,7 @@ class SamplingOptions(Settings):
     )
 
 
-class AuxiliaryModels(Settings):
+class AuxiliaryModelOptions(Settings):
     """The models besides the generators: the verifier of labels, and the embedding model for similarity."""
 
     verifier: str | None = setting(
@@ -160,10 +160,10 @@ class GeneratorOptions(Settings):
 
 
 class CreateConfig(
-    IdentitySettings,
+    IdentityOptions,
     SamplingOptions,
-    AuxiliaryModels,
-    FilterSettings,
+    AuxiliaryModelOptions,
+    FilterOptions,
     RunEngineOptions,
     GeneratorOptions,
     FormatOptions,
@@ -187,11 +187,7 @@ class CreateConfig(
         validate_default=True,
     )
     num_examples: int | None = setting(
-        "Examples that one request asks for.",
-        "strategy",
-        gt=0,
-        le=1000,
-        shown_default="5, fewer if they are long",
+        "Examples per request.", "strategy", gt=0, le=1000, shown_default="5, fewer if they are long"
     )
     concurrency: int | None = setting(
         "Most requests in flight; random, diverse, similar: not more than --num-chains.",
@@ -310,7 +306,7 @@ class Generator(Settings):
     sampling: dict[str, Json]
 
 
-class RunSpec(IdentitySettings):
+class RunSpec(IdentityOptions):
     """What decides a run's result; the same for every session of a run directory."""
 
     examples: tuple[dict[str, Json], ...]  # the formatting examples
@@ -325,7 +321,7 @@ class RunSpec(IdentitySettings):
     sampling: dict[str, Json]
     instruction: str | None = None
     benchmark: str | None = None  # that the example was drawn from
-    filters: FilterSettings
+    filters: FilterOptions
     compared_with: tuple[DecontaminationSetRef, ...] = ()
     label_ratio: dict[str, float] | None = None
     corpus: CorpusRef | None = None

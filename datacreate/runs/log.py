@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import LogDamaged
-from datacreate.files import open_regular_file, storage_error, sync
+from datacreate.files import open_regular, storage_error, sync
 from datacreate.formats.example import Json
 from datacreate.formats.validate import Reject, RejectReason
 from datacreate.runs.decisions import Decision, Sample
@@ -244,7 +244,7 @@ class Appender:
         self._synced = time.monotonic()
         self._dirty = False
         try:
-            self._file = open_regular_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            self._file = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             self._size = _remove_incomplete_line(self._file)
             self._status = os.fstat(self._file)
             sync(path.parent)  # so that a power failure does not remove the file, but keep later ones

@@ -23,7 +23,7 @@ from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, SweepPlanError
 from datacreate.files import read_yaml
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.train import TrainConfig
 from datacreate.finetuning.training_rows import MIN_ROWS_TO_SPLIT
 from datacreate.messages import did_you_mean
@@ -41,7 +41,7 @@ CREATE_OPTIONS = set(CreateConfig.model_fields) - set(
     "example example_limit benchmark example_seed count run_dir strategy model format labels ranges seed "
     "improves".split()
 )
-RECIPE_OPTIONS = set(Recipe.model_fields) - {"name"} | {"recipe"}
+RECIPE_OPTIONS = set(Hyperparameters.model_fields) - {"name"} | {"recipe"}
 TRAIN_OPTIONS = {"model_selection", "device_batch_size", "nproc"}
 """The options that a plan may set; the grid sets all others."""
 
@@ -86,12 +86,12 @@ def _train_options(given: dict[str, Any]) -> dict[str, Any]:
     """Options of `train`, converted. ValueError."""
     _check_names(given, RECIPE_OPTIONS | TRAIN_OPTIONS)
     recipe, rest = split_recipe(given)
-    values = _converted(Recipe, recipe) | _converted(TrainConfig, rest, sources=(), out=Path())
+    values = _converted(Hyperparameters, recipe) | _converted(TrainConfig, rest, sources=(), out=Path())
     return {"recipe": values.pop("name"), **values} if "name" in values else values
 
 
 def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of `train` as fields of Recipe, and as fields of TrainConfig."""
+    """Options of `train` as fields of Hyperparameters, and as fields of TrainConfig."""
     recipe = {name: value for name, value in train.items() if name in RECIPE_OPTIONS}
     if "recipe" in recipe:
         recipe = {"name": recipe.pop("recipe"), **recipe}

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from datacreate.checkpoints import resolve
-from datacreate.filters.base import FilterInputs, FilterSettings
+from datacreate.filters.base import FilterInputs, FilterOptions
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
@@ -76,7 +76,7 @@ def resident_bytes() -> int:
 
 def filter_near(number: int) -> dict[str, float]:
     """One pass in this process; times are CPU seconds."""
-    settings, inputs = FilterSettings(near=0.7), FilterInputs()
+    settings, inputs = FilterOptions(near=0.7), FilterInputs()
     exact, near = ExactDuplicates(settings, inputs), NearDuplicates(settings, inputs)
     seconds, rejected, before = 0.0, 0, resident_bytes()
     for chunk in candidates(number, made_up_words()):
@@ -122,7 +122,7 @@ class PreparedVectors:
 
 def filter_semantic(embedder: Embedder, number: int, vocabulary: Sequence[str]) -> float:
     """Examples per second, embedded 5 at a time as in a completion."""
-    filter = SemanticDuplicates(FilterSettings(semantic=0.9), FilterInputs(vectors=PassedVectors(embedder)))
+    filter = SemanticDuplicates(FilterOptions(semantic=0.9), FilterInputs(vectors=PassedVectors(embedder)))
     seconds = 0.0
     for chunk in candidates(number, vocabulary):
         began = time.perf_counter()

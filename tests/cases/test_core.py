@@ -209,9 +209,9 @@ def test_filter_and_train_read_coded_answers(tmp_path: Path) -> None:
     report = filter_rows(rows_file(tmp_path, rows), FilterConfig(near=None))
     assert (report["rows"], report["kept"]) == (12, 12)
     found = training_set([read_source(str(rows_file(tmp_path, rows)))])
-    assert found.task.classes == 4
-    assert [question.answer for question in found.questions] == [i % 4 for i in range(12) if i != 5]
-    assert found.questions[1].options == ("ruler", "barometer", "scale", "clock")
+    assert found.head.classes == 4
+    assert [example.answer for example in found.examples] == [i % 4 for i in range(12) if i != 5]
+    assert found.examples[1].options == ("ruler", "barometer", "scale", "clock")
 
 
 @pytest.mark.parametrize("first", [0, 1, "0", "1", "A"])
@@ -222,7 +222,7 @@ def test_the_rows_show_where_a_position_counts_from(tmp_path: Path, first: Any) 
     report = filter_rows(rows_file(tmp_path, rows), FilterConfig(near=None))
     assert (report["rows"], report["kept"]) == (12, 12)
     found = training_set([read_source(str(rows_file(tmp_path, rows)))])
-    assert [question.answer for question in found.questions] == [(i + 1) % 4 for i in range(12) if i != 7]
+    assert [example.answer for example in found.examples] == [(i + 1) % 4 for i in range(12) if i != 7]
 
 
 def test_filter_reads_lists_of_labels_and_train_refuses_them(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_train_reads_all_inputs_but_constant_ones(tmp_path: Path) -> None:
         for i in range(8)
     ]
     found = training_set([read_source(str(rows_file(tmp_path, rows)))])
-    assert [question.text for question in found.questions] == [row["input"] for row in rows]
+    assert [example.text for example in found.examples] == [row["input"] for row in rows]
     rows[3]["instruction"] = "Name the topic."
     found = training_set([read_source(str(rows_file(tmp_path, rows)))])
-    assert found.questions[3].text == "instruction: Name the topic.\ninput: harbour 3"
+    assert found.examples[3].text == "instruction: Name the topic.\ninput: harbour 3"

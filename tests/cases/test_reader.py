@@ -460,7 +460,7 @@ def test_filter_and_train_read_the_same_rows(tmp_path: Path, name: str) -> None:
     assert ended.code == 0, ended.err
     assert read(tmp_path / "new" / "out.jsonl") == tickets(30)
     found = training_set([read_source(str(tmp_path / name))])
-    assert (len(found.questions), found.task.names) == (30, ("door", "lift"))
+    assert (len(found.examples), found.head.names) == (30, ("door", "lift"))
 
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings
+from datacreate.filters.base import Filter, FilterInputs, FilterOptions
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.formats.text_normalization import normalize_text
 from tests.filters.texts import ODD, candidate, near_filter, semantic_filter
@@ -16,7 +16,7 @@ from tests.filters.texts import ODD, candidate, near_filter, semantic_filter
 Make = Callable[[], Filter]
 
 FILTERS: dict[str, Make] = {
-    "exact": lambda: ExactDuplicates(FilterSettings(), FilterInputs()),
+    "exact": lambda: ExactDuplicates(FilterOptions(), FilterInputs()),
     "near": lambda: near_filter(0.6),
     "semantic": lambda: semantic_filter(0.8),
 }

@@ -15,8 +15,8 @@ from datacreate.cli.evaluate import evaluate
 from datacreate.cli.train import train
 from datacreate.errors import DatacreateError
 from datacreate.finetuning.encoder import load_config, load_tokenizer, load_with_head, max_input_tokens
-from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import Task
+from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.records import HeadSpec
 from tests.finetuning.sets import choices, claims, write_rows
 from tests.inprocess import run
 from tests.making import make
@@ -65,7 +65,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "an unknown source": (["nothing-of-that-name"], 2, "no run directory, file or benchmark"),
     "a source twice": (["creak"], 2, "creak: given twice; give it once"),
     "another head": (["csqa"], 2, "give rows with the same labels or number of options"),
-    "labels of a benchmark": (["--labels", "label=a,b"], 2, "--labels: that is for files"),
+    "labels of a benchmark": (["--labels", "label=a,b"], 2, "--labels only applies to files"),
 }
 
 
@@ -118,10 +118,10 @@ def test_an_encoder_with_any_content_is_read_or_one_line(tmp_path: Path, encoder
     def read(content: bytes) -> None:
         if name == "config.json":
             (folder / name).write_bytes(content)
-            max_input_tokens(tokenizer, load_config(folder), Recipe(), True)
+            max_input_tokens(tokenizer, load_config(folder), Hyperparameters(), True)
         else:
             (folder / name).write_bytes(len(content).to_bytes(8, "little") + content + whole[header:])
-            load_with_head(folder, Task(head="sequence_classification", names=("a", "b")))
+            load_with_head(folder, HeadSpec(head="sequence_classification", names=("a", "b")))
 
     @settings(max_examples=25, phases=[Phase.generate])
     @given(contents(valid))

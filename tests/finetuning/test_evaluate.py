@@ -20,9 +20,9 @@ from datacreate.cli.evaluate import evaluate as command
 from datacreate.errors import BenchmarkError, TrainingError, UsageError
 from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_test_set
-from datacreate.finetuning.records import Task, models_at, read_evaluation, read_model, read_predictions
+from datacreate.finetuning.records import HeadSpec, models_at, read_evaluation, read_model, read_predictions
 from datacreate.finetuning.train import train
-from datacreate.finetuning.training_rows import Question
+from datacreate.finetuning.training_rows import ClassificationExample
 from datacreate.formats.options import FormatOptions
 from tests.finetuning.conftest import TOKENS, import_rows, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS, choices, claims, write_rows
@@ -33,8 +33,8 @@ Parts = tuple[Any, Encoded, Any]
 
 @pytest.fixture(
     params=[
-        Task(head="multiple_choice", names=("0", "1", "2")),
-        Task(head="sequence_classification", names=("a", "b", "c")),
+        HeadSpec(head="multiple_choice", names=("0", "1", "2")),
+        HeadSpec(head="sequence_classification", names=("a", "b", "c")),
     ],
     ids=["options", "labels"],
 )
@@ -43,20 +43,21 @@ def parts(
 ) -> tuple[Any, Encoded, Any]:
     """A model with large weights, 40 rows of very different lengths, and their collator."""
     monkeypatch.setattr("datacreate.finetuning.evaluate.has_bf16", lambda: False)
-    task: Task = request.param
+    head: HeadSpec = request.param
     rng = random.Random(1)
 
     def text(longest: int) -> str:
         return " ".join(rng.choices(ASKED + FOODS + TOOLS, k=rng.randint(1, longest)))
 
-    several = task.head == "multiple_choice"
-    questions = [
-        Question(text(30), None, tuple(text(8) for _ in range(3)) if several else (), 0) for _ in range(40)
+    several = head.is_multiple_choice
+    examples = [
+        ClassificationExample(text(30), None, tuple(text(8) for _ in range(3)) if several else (), 0)
+        for _ in range(40)
     ]
     folder = save_encoder(tmp_path / "encoder", initializer_range=0.5)
     torch.manual_seed(7)
-    model, tokenizer = load_with_head(folder, task), load_tokenizer(folder)
-    return model, encode(questions, task, tokenizer, TOKENS), collator(task, tokenizer)
+    model, tokenizer = load_with_head(folder, head), load_tokenizer(folder)
+    return model, encode(examples, head, tokenizer, TOKENS), collator(head, tokenizer)
 
 
 def test_probabilities_are_in_row_order_whatever_the_batches(parts: Parts) -> None:
@@ -179,8 +180,8 @@ def one_hot(chosen: Sequence[int | None], classes: int) -> list[list[float] | No
 
 def test_rows_without_an_answer_count_as_wrong(home: Path) -> None:
     test = read_test_set("csqa")
-    right = [question.answer for question in test.usable]
-    without = replace(test, questions=["4 options, expected 5", *test.questions[1:]])
+    right = [example.answer for example in test.usable]
+    without = replace(test, examples=["4 options, expected 5", *test.examples[1:]])
     predictions, found = grade(without, one_hot(right[1:], 5))
     assert (predictions[0].predicted, predictions[0].correct) == (None, False)
     assert (found.rows, found.unanswered, found.accuracy) == (60, 1, 59 / 60)
@@ -193,13 +194,13 @@ def test_rows_without_an_answer_count_as_wrong(home: Path) -> None:
 
 def test_of_identical_options_either_is_right(home: Path) -> None:
     test = read_test_set("csqa")
-    question = test.usable[0]
-    answer = question.answer or 0
-    options = list(question.options)
+    example = test.usable[0]
+    answer = example.answer or 0
+    options = list(example.options)
     options[(answer + 1) % 5] = options[answer]
-    twins = replace(question, options=tuple(options))
+    twins = replace(example, options=tuple(options))
     answers = [(answer + 1) % 5, *(q.answer for q in test.usable[1:])]
-    predictions, found = grade(replace(test, questions=[twins, *test.questions[1:]]), one_hot(answers, 5))
+    predictions, found = grade(replace(test, examples=[twins, *test.examples[1:]]), one_hot(answers, 5))
     assert predictions[0].correct
     assert found.accuracy == found.macro_f1 == 1
 

@@ -119,7 +119,7 @@ def test_the_new_run_starts_from_hard_rows_and_repeats_nothing(
     assert len(set(questions)) == 80
 
     both = training_set([read_source(str(path)) for path in (old, new)])
-    assert len(both.questions) == 80
+    assert len(both.examples) == 80
     assert both.condition.name == "improved+tree"
     assert both.condition.example == first.examples_id
     assert {path.name for path in (new / "students").iterdir()} == {"scores.json", "training.json"}
@@ -190,7 +190,7 @@ def test_a_second_round_judges_the_rows_of_both_runs(
     first, second = tmp_path / "first", tmp_path / "second"
     improved(improving(runs["options"], first, encoder, model))
     config = improving([runs["options"], first], second, encoder, model)
-    assert len(read_round(config).rows.questions) == 80
+    assert len(read_round(config).rows.examples) == 80
     improved(config)
     with pytest.raises(UsageError, match="options: given twice; give it once"):
         read_round(

@@ -24,7 +24,7 @@ from datacreate.errors import (
     UsageError,
 )
 from datacreate.finetuning import train as train_module
-from datacreate.finetuning.recipe import PAPER
+from datacreate.finetuning.hyperparameters import PAPER
 from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
 from datacreate.finetuning.train import TrainConfig, prepare, train
 from tests.finetuning.conftest import import_rows, save_encoder
