@@ -230,8 +230,7 @@ def test_the_reason_of_a_failed_start_is_the_error_of_the_engine_and_the_log_is_
 ) -> None:
     install_vllm(f"print({FAILED_START!r})\nraise SystemExit(1)", tmp_path, monkeypatch)
     node(1)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "example.json").write_text(json.dumps(YES_NO))
     words = ["preview", "--example", str(tmp_path / "example.json"), "--verify", "off", "--model"]
     ended = typed(*words, str(checkpoint(tmp_path, "1.5B").path))
