@@ -14,7 +14,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Reject, RejectReason, shorten
 from datacreate.runs.config import RunSpec
 from datacreate.runs.decisions import Decision, ReviewStats, Sample, review_fields
-from datacreate.runs.log import Commit, Record, Session
+from datacreate.runs.log import Commit, Record, SessionStart
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
 
@@ -79,22 +79,22 @@ class RunStats:
         match record:
             case Commit():
                 self.add(record)
-            case Session():
+            case SessionStart():
                 self.begin(record)
             case Decision():
-                self.decide(record)
+                self.add_decision(record)
             case Sample():
-                self.review.begin(record)
+                self.review.begin_sample(record)
 
-    def begin(self, session: Session) -> None:
+    def begin(self, start: SessionStart) -> None:
         """Start a session: failures are counted again, and its first seconds do not count as run time."""
-        self._clock = session.started
-        self.replicas = int(session.environment.get("replicas", "1"))
+        self._clock = start.started
+        self.replicas = int(start.environment.get("replicas", "1"))
         self.consecutive_failures = 0
 
     def add(self, commit: Commit) -> None:
         self.requests += not commit.released
-        self._count(commit.accepted, commit.depth + 1, commit.model, commit.attributes, 1)
+        self._count(commit.accepted, commit.depth + 1, commit.generator, commit.attributes, 1)
         if commit.accepted or commit.waiting:
             self.consecutive_failures = 0
         else:
@@ -115,11 +115,11 @@ class RunStats:
             self.seconds += max(0.0, commit.time - self._clock)
             self._clock = commit.time
 
-    def decide(self, decision: Decision) -> None:
+    def add_decision(self, decision: Decision) -> None:
         for values, sign in ((decision.removed, -1), (decision.added, 1)):
             if values:
                 self._count([values], decision.depth, decision.model, decision.attributes, sign)
-        self.review.decide(decision)
+        self.review.add_decision(decision)
 
     def _count(
         self,
@@ -147,11 +147,11 @@ class RunStats:
 
     def _add_decided(self, scored: Scored) -> None:
         self.scored += 1
-        if scored.assigned >= 0:
+        if scored.assigned is not None:
             probabilities = self.calibrated(scored.probabilities)
             self.written_by_label[scored.assigned] += 1
             self.agreed += probabilities[scored.assigned] == max(probabilities)
-        if scored.final >= 0:
+        if scored.final is not None:
             self.kept_by_label[scored.final] += 1
 
     @property
@@ -263,7 +263,7 @@ class RunStats:
 
 
 def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
-    """A warning if most examples are children of the roots; None if not, and for naive and small sets."""
+    """A warning if most are children of formatting examples; None if not, and for naive and small sets."""
     rows, children = sum(depths.values()), depths.get(1, 0)
     small = rows < MIN_REQUESTS * spec.num_examples
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:

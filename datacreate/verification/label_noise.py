@@ -91,8 +91,8 @@ class LabelNoiseCheck:
         )
 
     def add(self, scored: Scored) -> None:
-        """Compare one scored example; after the decision it is ignored."""
-        if self.decided:
+        """Compare one example that was written for a label; after the decision it is ignored."""
+        if self.decided or scored.assigned is None:
             return
         self._seen.append((scored.assigned, scored.probabilities))
         if self.seen == self._next_test:
