@@ -10,6 +10,7 @@ from typing import Any
 
 from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json, field_at
+from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Reject, RejectReason, shorten
 from datacreate.runs.config import RunSpec
@@ -69,7 +70,8 @@ class RunStats:
         how, labels = self.spec.verification, self.format.labels
         if how is None or not labels:
             return None
-        return LabelNoiseCheck(labels, how.label_noise_rows, how.label_noise_check)
+        is_range = "minimum" in schema_at(self.format.schema, self.format.roles.answer or ())
+        return LabelNoiseCheck(labels, how.label_noise_rows, how.label_noise_check, is_range)
 
     @cached_property
     def review(self) -> ReviewStats:
@@ -288,7 +290,8 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
     share = f" ({summary['accepted'] / (summary['accepted'] + rejected):.0%} accepted)" if rejected else ""
     replicas = f", {summary['replicas']} servers" if summary["replicas"] > 1 else ""
     thought = f", of which {summary['thinking_tokens']} thinking" if summary.get("thinking_tokens") else ""
-    test_sets = ", ".join(dict.fromkeys(split["name"] for split in summary["compared_with"]))
+    splits = {each["name"]: each["split"] for each in summary["compared_with"]}  # of several the last: test
+    test_sets = ", ".join(name + " (dev only)" * (split == "dev") for name, split in splits.items())
     fields = {
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
         "made by": f"{summary['model']}, {summary['strategy']}{_examples_note(summary)}",
