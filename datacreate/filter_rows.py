@@ -24,6 +24,7 @@ from datacreate.filters.base import (
     FilterOptions,
     RowCheck,
     Threshold,
+    first_reject,
     quality_setting,
     threshold_setting,
 )
@@ -38,7 +39,7 @@ from datacreate.runs.config import AuxiliaryModelOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
-from datacreate.verification.verifier import Verifier
+from datacreate.verification.verifier_check import VerifierCheck
 
 OnProgress = Callable[[int, int], None]
 """(rows done, most rows)"""
@@ -165,7 +166,7 @@ def filter_rows(
         model = resolve(config.embedding_model, "encoder")
         inputs = FilterInputs(sets, PassedVectors(SentenceEmbedder(model.path)), model.sha256, "line")
     checks: list[RowCheck] = [*make_filters(settings, inputs)]
-    verifier: Verifier | None = None
+    verifier: VerifierCheck | None = None
     refused: InvalidRows | None = None
     with _jsonl_output(rejects, notify) as write_reject:
         report = _FilterReport(rows.format, write_reject)
@@ -205,13 +206,13 @@ def filter_rows(
 
 def _open_verifier(
     name: str, config: FilterConfig, rows: Rows, others: Sequence[RowCheck], stack: ExitStack, notify: Notify
-) -> Verifier:
+) -> VerifierCheck:
     """The check by a model, which is closed with `stack`."""
     checkpoint = resolve_checkpoint(name, config)
     checkpoint.check_scores()
     engine = make_engine(checkpoint, config, count=rows.total, notify=notify)
     stack.callback(engine.close)
-    return Verifier(engine, checkpoint.name, rows.format, tuple(others), rows.instruction)
+    return VerifierCheck(engine, checkpoint.name, rows.format, tuple(others), rows.instruction)
 
 
 def _filtered(
@@ -231,15 +232,13 @@ def _filtered(
                 report.add_invalid(row)
                 continue
             report.labels_before[report.label(row)] += 1
+            if reject := first_reject(checks, row.candidate):
+                report.reject(row, reject.reason, reject.detail)
+                continue
             for check in checks:
-                if (detail := check.find_conflict(row.candidate)) is not None:
-                    report.reject(row, check.reason, detail)
-                    break
-            else:
-                for check in checks:
-                    check.add(row.candidate, row.number)
-                report.labels_after[report.label(row)] += 1
-                yield row
+                check.add(row.candidate, row.number)
+            report.labels_after[report.label(row)] += 1
+            yield row
 
 
 def _balanced(rows: Sequence[Row], report: _FilterReport) -> Iterator[Row]:

@@ -83,11 +83,11 @@ class Pipeline:
             self._in_flight[id(self._verifier)] += 1
         while self._state.to_submit:
             shares = [self._free_share(generator) for generator in self._generators]
-            model = shares.index(max(shares))
-            if shares[model] <= 0:
+            index = shares.index(max(shares))
+            if shares[index] <= 0:
                 break
-            pending = replace(self._state.to_submit.popleft(), model=model)
-            generator = self._generators[model]
+            pending = replace(self._state.to_submit.popleft(), generator=index)
+            generator = self._generators[index]
             generator.submit(self._state.build_request(pending))
             self._order.append(pending.number)
             self._generating[pending.number] = pending

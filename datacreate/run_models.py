@@ -1,4 +1,4 @@
-"""The models of a run (generators, verifier, embedding model) and their engines."""
+"""The models of a run (generators, verifier, embedding model), the defaults of its recipe, and its engines."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
     as --thinking says, or if the verifier that the user asks for cannot be kept from thinking.
     """
     embedding_model = _embedding_model(config) if embeds else None
-    generators = tuple(resolve_checkpoint(name, config) for name in _names(config, notify))
+    generators = tuple(resolve_checkpoint(name, config) for name in _generator_names(config, notify))
     if config.adapter is not None:
         generators = (with_adapter(generators[0], read_adapter(config.adapter)),)
     generators = _with_distinct_names(generators)
@@ -90,7 +90,7 @@ def _embedding_model(config: CreateConfig) -> Checkpoint:
         raise type(error)(f"--embedding-model: {error}") from None
 
 
-def _names(config: CreateConfig, notify: Notify) -> tuple[str, ...]:
+def _generator_names(config: CreateConfig, notify: Notify) -> tuple[str, ...]:
     """The names of the generators; with servers and no --model, the one model that they serve."""
     if config.uses_running_servers and "model" not in config.model_fields_set:
         return (only_model(config, notify, config.chat_template_kwargs),)
@@ -270,13 +270,13 @@ class Engines:
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """The settings of each engine, by name."""
-        found = {_name(index): dict(engine.settings) for index, engine in enumerate(self.generators)}
+        found = {_engine_name(index): dict(engine.settings) for index, engine in enumerate(self.generators)}
         return (
             found if self.verifier in self.generators else {**found, "verifier": dict(self.verifier.settings)}
         )
 
 
-def _name(index: int) -> str:
+def _engine_name(index: int) -> str:
     return f"engine-{index + 1}" if index else "engine"
 
 
@@ -314,7 +314,7 @@ def engines_of(
 
     with ExitStack() as stack:
         generators = tuple(
-            engine_of(generator, _name(index)) for index, generator in enumerate(models.generators)
+            engine_of(generator, _engine_name(index)) for index, generator in enumerate(models.generators)
         )
         verifier = generators[indices.get(models.verifier.sha256, 0)] if models.verifier else generators[0]
         yield Engines(generators, engine_of(extra, "verifier") if extra else verifier)

@@ -13,7 +13,7 @@ from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel, OrOff, Settings, setting
 
 if TYPE_CHECKING:
-    from datacreate.formats.validate import Candidate, RejectReason
+    from datacreate.formats.validate import Candidate, Reject, RejectReason
     from datacreate.selection.passed_vectors import PassedVectors
 
 
@@ -102,6 +102,16 @@ class RowCheck(ABC):
     def add(self, candidate: Candidate, number: int) -> None:
         """Take an example into account that passed all checks; `number`: of its request, or of its line."""
         return
+
+
+def first_reject(
+    checks: Iterable[RowCheck], candidate: Candidate, ignored: int | None = None
+) -> Reject | None:
+    """The reject by the first check that an example does not pass; `ignored`: the `ignored_number`."""
+    for each in checks:
+        if (detail := each.find_conflict(candidate, ignored)) is not None:
+            return candidate.reject(each.reason, detail)
+    return None
 
 
 class Filter(RowCheck):

@@ -125,11 +125,11 @@ class Candidate:
 class CopyChecks:
     """Finds examples that copy what they were shown, except as a formatting example itself does."""
 
-    def __init__(self, roots: Iterable[Mapping[str, Json]], format: TaskFormat) -> None:
+    def __init__(self, formatting_examples: Iterable[Mapping[str, Json]], format: TaskFormat) -> None:
         self._format = format
-        candidates = [Candidate.of(values, format) for values in roots]
-        self.root_keys = {root.exact_key for root in candidates}
-        self._answer_may_repeat_input = any(answer_repeats_input(root, format) for root in candidates)
+        candidates = [Candidate.of(values, format) for values in formatting_examples]
+        self.formatting_keys = {each.exact_key for each in candidates}  # of the formatting examples
+        self._answer_may_repeat_input = any(answer_repeats_input(each, format) for each in candidates)
         self._input_may_copy_passage = any(map(copies_passage, candidates))
 
     def find_reject(self, candidate: Candidate, shown: Collection[str]) -> Reject | None:

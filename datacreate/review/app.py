@@ -21,7 +21,7 @@ from textual.widgets import Input, Static, TextArea
 from datacreate.errors import DatacreateError
 from datacreate.formats.example import Json, field_text
 from datacreate.messages import safe_line, safe_text
-from datacreate.review.review_rows import FLAGS, Change, ReviewRow, Selection
+from datacreate.review.review_rows import FLAGS, Change, ReviewRow, RowQuery
 from datacreate.review.session import Refused, ReviewSession
 from datacreate.review.spreadsheet import edit_text, editable, edited_value, probabilities_text
 from datacreate.runs.decisions import Verdict
@@ -140,7 +140,7 @@ class EditDialog(Dialog):
 
 
 class ReviewApp(App[None]):
-    """Shows the rows of a selection, or of a sample in its order, and makes decisions."""
+    """Shows the rows of a query, or of a sample in its order, and makes decisions."""
 
     CSS = """
     #top { height: 1; text-style: reverse; }
@@ -155,11 +155,11 @@ class ReviewApp(App[None]):
     ]
 
     def __init__(
-        self, session: ReviewSession, selection: Selection, sample: list[ReviewRow] | None, signals: Signals
+        self, session: ReviewSession, query: RowQuery, sample: list[ReviewRow] | None, signals: Signals
     ) -> None:
         super().__init__(ansi_color=True)
         self._session = session
-        self._selection = selection
+        self._query = query
         self._sample = sample
         self._signals = signals
         self.failure: DatacreateError | None = None  # why the program ended
@@ -167,7 +167,7 @@ class ReviewApp(App[None]):
 
     def _load(self) -> None:
         """The rows to decide about from now on."""
-        rows = self._session.select(self._selection) if self._sample is None else self._sample
+        rows = self._session.select(self._query) if self._sample is None else self._sample
         self._rows = [row for row in rows if row.decision is None]
         self._at = 0
 
@@ -202,7 +202,7 @@ class ReviewApp(App[None]):
         self.query_one("#body", VerticalScroll).scroll_home(animate=False)
 
     def _title(self) -> str:
-        session, chosen = self._session, self._selection
+        session, chosen = self._session, self._query
         parts = [
             session.directory.path.name,
             self._sample is not None and f"random sample of {len(self._sample)}",
@@ -214,7 +214,7 @@ class ReviewApp(App[None]):
         return " · ".join(part for part in parts if part)
 
     def _end(self) -> str:
-        left = sum(row.decision is None for row in (self._sample or self._session.select(self._selection)))
+        left = sum(row.decision is None for row in (self._sample or self._session.select(self._query)))
         again = f"{left} skipped rows are left: s shows them again. " if left else ""
         return f"No more rows here. {again}q quits; l and f choose other rows."
 
@@ -228,7 +228,7 @@ class ReviewApp(App[None]):
         part("row", str(row.number))
         if row.probabilities:
             choices = format.answers.choices(row.values)
-            written = f"; written for {choices[row.assigned]}" if row.assigned >= 0 else ""
+            written = "" if row.assigned is None else f"; written for {choices[row.assigned]}"
             part("verifier", f"{probabilities_text(session, row)}{written}")
         for flag in row.flags(format):
             part(flag, FLAGS[flag])
@@ -317,23 +317,23 @@ class ReviewApp(App[None]):
         self._choose("flag", [None, *FLAGS])
 
     def _choose(self, name: str, values: list[str | None]) -> None:
-        """Take the next value of a part of the selection."""
+        """Take the next value of a part of the query."""
         if self._sample is not None:
             self._show("A random sample is shown in its own order.")
         elif len(values) < 2:
             self._show("The format has no fixed labels.")
         else:
-            now = getattr(self._selection, name)
+            now = getattr(self._query, name)
             following = values[(values.index(now) + 1) % len(values)] if now in values else None
-            self._selection = replace(self._selection, **{name: following})
+            self._query = replace(self._query, **{name: following})
             self._load()
             self._show()
 
 
-def review_in_terminal(session: ReviewSession, selection: Selection, sample: list[ReviewRow] | None) -> None:
+def review_in_terminal(session: ReviewSession, query: RowQuery, sample: list[ReviewRow] | None) -> None:
     """Show the rows until the user quits. Raises what ended it: StorageError, LockLost, Stopped."""
     with caught_signals() as signals, deferred():
-        app = ReviewApp(session, selection, sample, signals)
+        app = ReviewApp(session, query, sample, signals)
         app.run(mouse=False)
         if app.failure:
             raise app.failure

@@ -173,7 +173,7 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
             f"{path}: nothing was imported; {len(errors)} line(s) are wrong: correct them and import again"
         )
     if made:
-        session.commit(made)
+        session.save_decisions(made)
     return len(made)
 
 

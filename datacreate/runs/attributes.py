@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # jsonschema, which they import, would make `--help` slow
 
 _HOW = "write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}` or `length: {words: [5, 40]}`"
 
-
 _UNWRITABLE = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories that no name or value has: the prompt and the tables have each on one line."""
 

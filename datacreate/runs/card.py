@@ -35,8 +35,7 @@ def dataset_card(
     """
     filters, checked = summary["filters"], summary["verification"]
     on = {report["name"] for report in filters if report["on"]}
-    generators = [generator.model for generator in spec.mixture] or [spec.model]
-    same = checked and checked["model"] in generators
+    same = checked and checked["model"] in [generator.model for generator in spec.generators]
     return _template().render(
         spec=spec,
         summary=summary,

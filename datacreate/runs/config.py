@@ -51,9 +51,8 @@ class IdentityOptions(Settings):
         shown_default="auto",
     )
     recipe: CreateRecipe = setting(
-        "Defaults of --strategy and --verify. best: coverage (tree without its embedding model), answers verified "
-        "where they can be scored; "
-        "fast: tree, not verified; paper: the method of the paper, with tree.",
+        "Defaults of --strategy and --verify. best: coverage (tree if the embedding model is not downloaded), answers "
+        "verified where possible; fast: tree, not verified; paper: the method of the paper, with tree.",
         "strategy",
         default="best",
     )
@@ -295,7 +294,7 @@ class Verification(Settings):
     mode: VerifyMode
     model: str
     model_sha256: str
-    label_noise_check: float | None
+    label_noise_check: float | None  # the minimum concordance; None: it is only measured
     label_noise_rows: int  # the most examples that the check uses
     scored_by_letter: bool = False  # options are scored by their letters, not by their first tokens
 
@@ -306,11 +305,23 @@ class Generator(Settings):
     sampling: dict[str, Json]
 
 
-class RunSpec(IdentityOptions):
-    """What decides a run's result; the same for every session of a run directory."""
+class InputSpec(IdentityOptions):
+    """The part of `RunSpec` that needs no model and no server."""
 
     examples: tuple[dict[str, Json], ...]  # the formatting examples
     format: dict[str, Json]  # the bound format's document
+    instruction: str | None = None
+    benchmark: str | None = None  # that the example was drawn from
+    filters: FilterOptions
+    compared_with: tuple[DecontaminationSetRef, ...] = ()
+    label_ratio: dict[str, float] | None = None
+    corpus: CorpusRef | None = None
+    attributes: Attributes = ()
+
+
+class RunSpec(InputSpec):
+    """What decides a run's result; the same for every session of a run directory."""
+
     model: str  # of several, their names joined
     model_sha256: str
     embedding_model: str | None  # None where nothing is embedded
@@ -319,15 +330,13 @@ class RunSpec(IdentityOptions):
     concurrency: int
     num_chains: int | None = None  # of the strategies with chains
     sampling: dict[str, Json]
-    instruction: str | None = None
-    benchmark: str | None = None  # that the example was drawn from
-    filters: FilterOptions
-    compared_with: tuple[DecontaminationSetRef, ...] = ()
-    label_ratio: dict[str, float] | None = None
-    corpus: CorpusRef | None = None
-    attributes: Attributes = ()
     verification: Verification | None = None
     mixture: tuple[Generator, ...] = ()  # () with one model
+
+    @property
+    def generators(self) -> tuple[Generator, ...]:
+        one = Generator(model=self.model, sha256=self.model_sha256, sampling=self.sampling)
+        return self.mixture or (one,)
 
     @property
     def examples_id(self) -> str:

@@ -53,7 +53,7 @@ _BEFORE_A_RUN = (
 """What a directory without a run may hold: of a failed start, of `improve`, or of servers that registered there."""
 
 
-class RunConfig(Settings):
+class StoredConfig(Settings):
     """The content of config.json."""
 
     run_id: str = Field(default_factory=lambda: secrets.token_hex(8))  # for the log's checksums
@@ -154,7 +154,7 @@ class RunDirectory:
                 if not log.stat().st_size:
                     log.unlink()
 
-    def read_config(self) -> RunConfig:
+    def read_config(self) -> StoredConfig:
         """The content of config.json. UsageError without one; RunError if it is damaged or of another version."""
         if not self.exists:
             raise UsageError(
@@ -173,12 +173,12 @@ class RunDirectory:
                     f"{self.path}: {found}, this datacreate reads {_SCHEMA_VERSION}; its rows are usable as a file: "
                     f"{self.train_path}; start again in another --run-dir"
                 )
-            return RunConfig(**document)
+            return StoredConfig(**document)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             why = SettingsProblem.first(error).key if isinstance(error, ValidationError) else str(error)
             raise RunError(f"{self.config_path}: damaged ({why}); restore it from a copy") from None
 
-    def write_config(self, config: RunConfig) -> None:
+    def write_config(self, config: StoredConfig) -> None:
         document = {"schema_version": _SCHEMA_VERSION, "datacreate": metadata.version("datacreate")}
         document |= config.model_dump(mode="json")
         replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -256,7 +256,7 @@ class RunDirectory:
                 self.sources_path.unlink(missing_ok=True)
 
     def write_summary(
-        self, config: RunConfig, stats: RunStats, compute_metrics: ComputeMetrics | None, notify: Notify
+        self, config: StoredConfig, stats: RunStats, compute_metrics: ComputeMetrics | None, notify: Notify
     ) -> dict[str, Any]:
         """Write summary.json, sources.jsonl (with a corpus) and, if there are examples, the dataset card.
 
@@ -320,7 +320,7 @@ class RunDirectory:
         config = self.read_config()
         return self._stats(config).summary(config.count, config.license)
 
-    def _stats(self, config: RunConfig) -> RunStats:
+    def _stats(self, config: StoredConfig) -> RunStats:
         stats = RunStats(config.spec, config.format)
         for line in self.log(config.run_id):
             stats.add_record(line.record)

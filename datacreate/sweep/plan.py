@@ -49,7 +49,7 @@ VARIANT_OPTIONS = CREATE_OPTIONS - set(RunEngineOptions.model_fields)
 """The options of `create` that a variant may set; engine options are those of all cells, which share servers."""
 
 _LISTS = "benchmarks conditions generators encoders test example_seeds train_seeds sizes".split()
-Seed = Annotated[int, Field(strict=True, ge=0)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
 
 def short_name(model: str) -> str:

@@ -23,7 +23,7 @@ from datacreate.errors import (
     UsageError,
 )
 from datacreate.finetuning.training_rows import read_source, training_set
-from datacreate.improve import ImproveConfig, Judged, hard_rows, prepare_round, read_round
+from datacreate.improve import ImproveConfig, JudgedRow, hard_rows, prepare_round, read_round
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import FOODS, choices, claims, write_rows
 from tests.finetuning.training import Recorder, sensible
@@ -203,8 +203,8 @@ def test_a_second_round_judges_the_rows_of_both_runs(
     assert spec.improves == RunDirectory(runs["options"]).read_config().spec.examples_id
 
 
-def judged(answer: int, student: Sequence[float], verifier: tuple[float, ...] | None, name: str) -> Judged:
-    return Judged({"id": name}, ("no", "yes"), answer, student, verifier)
+def judged(answer: int, student: Sequence[float], verifier: tuple[float, ...] | None, name: str) -> JudgedRow:
+    return JudgedRow({"id": name}, ("no", "yes"), answer, student, verifier)
 
 
 def test_hard_rows_are_those_that_the_verifier_confirms_and_then_the_uncertain_ones() -> None:

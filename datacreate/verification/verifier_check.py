@@ -7,7 +7,7 @@ from typing import Any
 
 from datacreate.engines.engine import Engine
 from datacreate.engines.self_test import scoring_test
-from datacreate.filters.base import RowCheck
+from datacreate.filters.base import RowCheck, first_reject
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, RejectReason
 from datacreate.messages import Notify, no_notify
@@ -29,7 +29,7 @@ from datacreate.verification.scoring import (
 )
 
 
-class Verifier(RowCheck):
+class VerifierCheck(RowCheck):
     """Drops rows whose label is not the most probable one for a model; it is shown the row without the label.
 
     The most expensive check: it does not score rows that one of the `others` rejects.
@@ -81,8 +81,7 @@ class Verifier(RowCheck):
         questions = {
             candidate.example.id: question
             for candidate in candidates
-            if all(other.find_conflict(candidate) is None for other in self._others)
-            and (question := self._question(candidate))
+            if not first_reject(self._others, candidate) and (question := self._question(candidate))
         }
         seeded = [(question, question.shown) for question in questions.values()]
         scores = score_labels(self._engine, seeded, lambda _: None)
@@ -107,7 +106,7 @@ class Verifier(RowCheck):
             scores = calibrated(scores, self._means)
         values = candidate.example.values
         assigned = self._format.answers.chosen(values) or 0
-        if final_label("drop", assigned, scores) >= 0:
+        if final_label("drop", assigned, scores) is not None:
             return None
         options = [str(answer) for answer in self._format.answers.choices(values)]
         return disagreement(options, assigned, scores)
