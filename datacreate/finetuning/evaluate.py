@@ -52,7 +52,7 @@ from datacreate.formats.options import FormatOptions
 from datacreate.formats.roles import label_text
 from datacreate.formats.task_format import TaskFormat, load_format, read_format
 from datacreate.hardware import device, has_bf16
-from datacreate.libraries import one_line_errors, quiet
+from datacreate.libraries import quiet, training_errors
 from datacreate.locking import LOCK_FILE, locked
 from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
 from datacreate.signals import caught_signals
@@ -294,7 +294,7 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
     inputs_per_row = len(ids) if isinstance(ids[0], list) else 1
     order = np.argsort(-lengths, kind="stable")
     batches, at = list[Any](), 0
-    with torch.inference_mode(), one_line_errors("the --max-length of its `train`"):
+    with torch.inference_mode(), training_errors("the --max-length of its `train`"):
         while at < len(order):
             size = max(1, batch_tokens // (int(lengths[order[at]]) * inputs_per_row))
             batch = collate([rows[int(i)] for i in order[at : at + size]])

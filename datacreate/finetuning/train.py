@@ -56,7 +56,7 @@ from datacreate.finetuning.training_rows import (
     training_set,
 )
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import has_rows
+from datacreate.formats.reader import is_row_file
 from datacreate.hardware import check_build, usable_cores, visible_gpus
 from datacreate.libraries import configure_process, quiet
 from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
@@ -161,7 +161,7 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
     flag = config.first_changed_flag(FormatOptions.model_fields)
-    if flag and not any(has_rows(Path(source)) for source in config.sources):
+    if flag and not any(is_row_file(Path(source)) for source in config.sources):
         raise UsageError(f"{flag} only applies to files; runs and benchmarks have their own format")
     soft_labels = config.recipe.soft_labels
     read = partial(read_source, verifier_probabilities=soft_labels, options=config)

@@ -23,11 +23,11 @@ from datacreate.finetuning.records import IMPROVED, PAPER_METHOD, SOFT_LABELS, C
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.infer_answers import few_labels
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import has_rows
+from datacreate.formats.reader import is_row_file
 from datacreate.formats.roles import label_text
 from datacreate.formats.rules import Rule
 from datacreate.formats.task_format import TaskFormat, load_format
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import RejectReason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import InvalidRow, Row, read_rows
 from datacreate.verification.scoring import Probabilities
@@ -97,7 +97,7 @@ def read_source(
         groups = [canonical_json(row["question"]) for row in rows]
         format = load_format(benchmark.format_name)
         return Source(benchmark.name, "human", format, rows, groups, benchmark.name)
-    if has_rows(path):
+    if is_row_file(path):
         return read_file(path, options or FormatOptions())
     if path.is_dir():
         return _read_run(path, verifier_probabilities)
@@ -142,10 +142,10 @@ def read_file(path: Path, options: FormatOptions, known: Sequence[TaskFormat] = 
     """All rows of a file, or of a run; UsageError if one is not JSON, and what `read_rows` raises."""
     read = read_rows(path, options, known)
     rows: list[dict[str, Json]] = []
-    first_of_kind: dict[tuple[Reason, str], str] = {}
+    first_of_kind: dict[tuple[RejectReason, str], str] = {}
     invalid: dict[int, str] = {}
     for index, row in enumerate(read.read()):
-        if isinstance(row, InvalidRow) and row.reason is Reason.INVALID_JSON:
+        if isinstance(row, InvalidRow) and row.reason is RejectReason.INVALID_JSON:
             raise UsageError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
         if isinstance(row, InvalidRow):  # a model may still be tested on it
             invalid[index] = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")

@@ -222,7 +222,7 @@ def created_set(path: Path, metrics: DatasetMetrics) -> CreatedSet:
         path=path_text(path),
         examples=directory.read_config().spec.examples[:SAMPLES],
         summary=summary,
-        metrics=metrics.run(directory) if accepted else None,
+        metrics=metrics.measure_run(directory) if accepted else None,
         samples=tuple(values for index, values in enumerate(directory.examples()) if index in chosen),
     )
 

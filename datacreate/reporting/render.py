@@ -21,7 +21,7 @@ from datacreate.files import replace_files
 from datacreate.formats.example import Json, field_text
 from datacreate.formats.validate import shorten
 from datacreate.locking import locked
-from datacreate.messages import markdown, markdown_table, printable
+from datacreate.messages import markdown, markdown_table, safe_line
 from datacreate.reporting.charts import GREY, Bar, Chart, LinePlot, Point, line_plot, page_template
 from datacreate.reporting.gaps import Curves, learning_curves
 from datacreate.reporting.results import (
@@ -82,7 +82,7 @@ def as_csv(report: Report, record: type[ConditionResult | Comparison]) -> str:
     for table in report.tables:
         for row in table.cells if record is ConditionResult else table.comparisons:
             values = [getattr(table, name) for name in _GROUP] + [getattr(row, name) for name in names]
-            writer.writerow([printable(value) if isinstance(value, str) else value for value in values])
+            writer.writerow([safe_line(value) if isinstance(value, str) else value for value in values])
     return file.getvalue()
 
 

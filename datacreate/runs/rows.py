@@ -15,9 +15,9 @@ from datacreate.errors import DatacreateError, UsageError
 from datacreate.formats.example import Json, dotted, has_field
 from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import READABLE, RawRow, RowFile, has_rows
+from datacreate.formats.reader import READABLE, RawRow, RowFile, is_row_file
 from datacreate.formats.task_format import TaskFormat, load_format
-from datacreate.formats.validate import Candidate, Reason, validate_example
+from datacreate.formats.validate import Candidate, RejectReason, validate_example
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
 
@@ -41,13 +41,13 @@ class InvalidRow:
 
     number: int
     values: Json
-    reason: Reason
+    reason: RejectReason
     detail: str
 
     @property
-    def kind(self) -> tuple[Reason, str]:
+    def kind(self) -> tuple[RejectReason, str]:
         """The reason and the field: equal for rows that are invalid alike."""
-        return self.reason, "" if self.reason is Reason.INVALID_JSON else self.detail.partition(":")[0]
+        return self.reason, "" if self.reason is RejectReason.INVALID_JSON else self.detail.partition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
     be read.
     """
     options = options or FormatOptions()
-    if path.is_dir() and not has_rows(path):
+    if path.is_dir() and not is_row_file(path):
         if flag := options.first_changed_flag(FormatOptions.model_fields):
             raise UsageError(f"{path}: a run directory has a format; remove {flag}")
         return _rows_of_run(RunDirectory(path))
@@ -139,7 +139,7 @@ def _rows_of_run(run: RunDirectory) -> Rows:
 
 def _checked(row: RawRow, format: TaskFormat) -> Row | InvalidRow:
     if row.error:
-        return InvalidRow(row.number, row.line, Reason.INVALID_JSON, row.error)
+        return InvalidRow(row.number, row.line, RejectReason.INVALID_JSON, row.error)
     found = validate_example(row.values, format, allow_empty=True)
     if isinstance(found, Candidate):
         return Row(row.number, row.line, found)

@@ -225,7 +225,8 @@ class SweepPlan(Settings):
     @field_validator("generators", "encoders")
     @classmethod
     def _check_models(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        served = info.field_name == "generators" and engine_options(info.data.get("create", {})).served
+        options = engine_options(info.data.get("create", {}))
+        served = info.field_name == "generators" and options.uses_running_servers
         models = tuple(_model(name, info, known=not served) for name in names)
         if len({short_name(name) for name in models}) < len(set(models)):
             raise ValueError("two checkpoints have the same folder name; rename one of the folders")
