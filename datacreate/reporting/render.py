@@ -225,9 +225,7 @@ def _results(table: ResultTable, report: Report) -> Section:
     for test in dict.fromkeys(map(test_name, table.cells)):
         same = [result for result in table.cells if test_name(result) == test]
         if unanswered := max(result.unanswered for result in same):
-            notes.append(
-                f"{test}: up to {unanswered} test rows lack a prediction or right answer and are wrong."
-            )
+            notes.append(f"{test}: up to {unanswered} test rows lack a prediction or right answer: wrong.")
         if truncated := max(result.truncated for result in same):
             notes.append(f"{test}: up to {truncated} test rows were truncated to the encoder's input.")
         if (versions := len({result.test_digest for result in same})) > 1:
