@@ -348,15 +348,16 @@ def _selection_metric(inputs: TrialInputs) -> Callable[[Any], dict[str, float]]:
         from sklearn.metrics import accuracy_score, recall_score
 
         truth, logits = prediction.label_ids, np.asarray(prediction.predictions)
-        answers = logits.argmax(-1)
+        answers, classes = logits.argmax(-1), head.classes
         if balanced:
             present = sorted(set(truth.tolist()))
+            classes = len(present) if len(present) > 1 else classes  # as `compute_scores`
             share = recall_score(truth, answers, average="macro", labels=present, zero_division=0)
         else:
             share = accuracy_score(truth, answers)
         loss = -log_softmax(logits, axis=-1)[np.arange(len(truth)), truth].mean()
         if not np.isfinite(loss):  # diverged; NaN would never be replaced as the best
             return {"selection": -1.0}
-        return {"selection": chance_corrected(float(share), head.classes) - 1e-6 * float(loss)}
+        return {"selection": chance_corrected(float(share), classes) - 1e-6 * float(loss)}
 
     return metric
