@@ -144,13 +144,15 @@ class ImproveConfig(Settings):
             del settings["verify"]
         return CreateConfig.of(**settings)
 
-    def _not_to_repeat(self, spec: RunSpec) -> list[str]:
+    def _not_to_repeat(self, spec: RunSpec) -> list[str | Path]:
         """The test sets of the first RUN (not with `none`), what the user gives, --dev, and the rows of all RUNs."""
         given = self.create.get("decontaminate") or ()
-        names = [*([given] if isinstance(given, str) else given), *map(str, filter(None, [self.dev]))]
-        names = [part.strip() for name in names for part in name.split(",")]
-        before = () if "none" in names else spec.compared_with
-        names = [*(name for name in names if name != "none"), *map(str, self.runs)]
+        texts = [given] if isinstance(given, str) else given
+        listed = [part.strip() for text in texts for part in text.split(",")]
+        before = () if "none" in listed else spec.compared_with
+        # An absolute path is no name of a benchmark.
+        files = [path.absolute() for path in (self.dev, *self.runs) if path]
+        names = [*(name for name in listed if name != "none"), *files]
         known = {Path(name).name for name in names}
         for ref in before:
             try:
@@ -253,7 +255,7 @@ class Round:
         path = self.config.directory.parents_path
         if not path.is_file():
             return list(self.rows.rows[: self.config.most_parents])
-        return [json.loads(line)["row"] for line in path.read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line)["row"] for line in path.read_bytes().splitlines()]
 
     def judge(self, folder: Path, report: OnNamedStep) -> list[Judged]:
         """The rows with the opinions of students, which are trained in `folder`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -29,7 +29,7 @@ from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import check_letters
 from datacreate.quotas import checked_label_ratio
 from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, most_in_flight
-from datacreate.run_models import Engines, RunModels, sampling_of, thinking_limit, verify_mode
+from datacreate.run_models import Engines, RunModels, needs_embedder, sampling_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import (
     CreateConfig,
@@ -115,11 +115,6 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if config.served:
         Addresses(config.urls)
     roots, inferred = examples_and_format(config)
-    if ignored := config.first_changed_flag(
-        [name for name, queues in _QUEUES.items() if queue not in queues]
-    ):
-        note = f"{ignored} has no effect with --strategy {config.strategy}"
-        inferred = replace(inferred, notes=(*inferred.notes, note))
     label_ratio = checked_label_ratio(config, inferred.format)
     directory.check()
     stored = directory.read_config() if directory.exists else None
@@ -140,6 +135,9 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         inferred = _with_corpus(inferred, passages)
     before = stored.spec.compared_with if stored else None
     test_sets = find_test_sets(names or (), inferred.format, before)
+    inferred = replace(
+        inferred, notes=(*inferred.notes, *_without_effect(config, inferred, verify, test_sets))
+    )
     identity = config.values_for(IdentityOptions) | {
         "examples": tuple(dict(root.values) for root in roots),
         "format": inferred.format.document(),
@@ -155,6 +153,32 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
         stored.check_same(identity | given, config.count, directory.path)
     return RunInputs(roots, inferred, verify, test_sets, stored, identity, passages)
+
+
+def _without_effect(
+    config: CreateConfig,
+    inferred: InferredFormat,
+    verify: VerifyMode,
+    test_sets: Sequence[DecontaminationSet],
+) -> Iterator[str]:
+    """A note for the first option of each kind that changes nothing."""
+    strategy, queue = f"with --strategy {config.strategy}", find_strategy(config.strategy).queue
+    kinds = [(strategy, [name for name, queues in _QUEUES.items() if queue not in queues])]
+    if not needs_embedder(config):
+        kinds.append((f"{strategy} and without --semantic", ["embedding_model"]))
+    if not test_sets:
+        kinds.append(("without a test set", ["ngram", "decontaminate_near"]))
+    if not _has_label_noise_check(verify, PromptEncoding(inferred.format)):
+        why = f"with --verify {verify}" if verify in ("off", "keep") else "without fixed labels"
+        kinds.append((why, ["label_noise_check"]))
+    for why, names in kinds:
+        if flag := config.first_changed_flag(names):
+            yield f"{flag} has no effect {why}"
+
+
+def _has_label_noise_check(verify: VerifyMode, encoding: PromptEncoding) -> bool:
+    """Whether labels that turn out as noise can be replaced."""
+    return verify not in ("off", "keep") and encoding.supports_pseudo_labels
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
@@ -277,12 +301,11 @@ def _verification(
     )
     if scored_by_letter:
         check_letters(format, f"--verify {mode}", model.name)
-    has_check = mode != "keep" and encoding.supports_pseudo_labels and config.recipe != "paper"
     return Verification(
         mode=mode,
         model=model.name,
         model_sha256=model.sha256,
-        label_noise_check=config.label_noise_check if has_check else None,
+        label_noise_check=config.label_noise_check if _has_label_noise_check(mode, encoding) else None,
         label_noise_rows=known.label_noise_rows if known else most_rows(config.count),
         scored_by_letter=scored_by_letter,
     )

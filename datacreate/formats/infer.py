@@ -186,7 +186,9 @@ def _infer(
         longest = max(len(value_at(values, roles.answer) or ()) for values in every)
         schema = with_field(schema, roles.answer, {**own, "maxItems": longest})
     elif roles.answer in overrides and "items" in own:  # several labels, each once
-        lengths = {"minItems": 1, "maxItems": len(own["items"].get("enum", own)), "uniqueItems": True}
+        lists = [found for values in every if isinstance(found := value_at(values, roles.answer), list)]
+        most = len(fixed_labels(own["items"]) or ()) or max(3, 2 * max(map(len, lists)))
+        lengths = {"minItems": 1, "maxItems": most, "uniqueItems": True}
         schema = with_field(schema, roles.answer, {**own, **lengths})
     if roles.answer:
         answers = [value_at(values, roles.answer) for values in every]

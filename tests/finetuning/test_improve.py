@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -201,6 +202,25 @@ def test_a_second_round_judges_the_rows_of_both_runs(
     spec = RunDirectory(second).read_config().spec
     assert [each.name for each in spec.compared_with] == ["options/", "first/"]
     assert spec.improves == RunDirectory(runs["options"]).read_config().spec.examples_id
+
+
+def test_paths_are_no_names_of_benchmarks_and_texts_keep_their_line_separators(
+    runs: dict[str, Path], tmp_path: Path, encoder: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [Path("creak"), Path("a, b")]
+    for path in paths:
+        shutil.copytree(runs["options"], path)
+    config = improving(paths, tmp_path / "new", encoder, model)
+    creation = config.creation(examples(paths[0])[:2])
+    assert creation.decontaminate == tuple(str(tmp_path / path) for path in paths)
+
+    parents_path = config.directory.parents_path
+    parents_path.parent.mkdir()
+    text = "one\u2028two\u2029three\x85four"
+    parents_path.write_text(judged(0, (0.1, 0.9), None, text).line, encoding="utf-8")
+    config = improving(runs["options"], tmp_path / "new", encoder, model)
+    assert read_round(config).parents == [{"id": text}]
 
 
 def judged(answer: int, student: Sequence[float], verifier: tuple[float, ...] | None, name: str) -> Judged:
