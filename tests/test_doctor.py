@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from datacreate import doctor, hardware
-from datacreate.engines.kind import Finding
+from datacreate.engines.engine_kind import Finding
 from tests.benchmarks.conftest import choices, imported
 from tests.checkpoints.conftest import checkpoint_files, write_files
 from tests.inprocess import typed
@@ -150,7 +150,7 @@ def test_a_package_that_cannot_be_imported_is_a_failure(
     monkeypatch.setitem(doctor.IMPORT_CODE, "vllm", code)
     imported = RUN_IMPORT("vllm")
     assert imported == (error, "" if error else "13.0 True")
-    [finding] = [one for one in doctor.software({"vllm": imported}) if one.name == "vllm"]
+    [finding] = [one for one in doctor.check_software({"vllm": imported}) if one.name == "vllm"]
     assert finding.state == ("fail" if error else "ok")
     assert (error or "0.") in finding.message
 

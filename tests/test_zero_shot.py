@@ -62,8 +62,9 @@ def test_the_evaluation_of_another_model_is_not_taken(home: Path, model: str) ->
     answer(home, model, engine_for(lambda request: "True"))
     other = Path(shutil.copytree(model, home / "other-model"))
     (other / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(RunMismatch, match=r"out has scripted-model's answers to bioasq; choose another"):
-        answer(home, str(other), engine_for(lambda request: "False"))
+    for path in (other, Path(shutil.copytree(other, home / "moved" / Path(model).name))):
+        with pytest.raises(RunMismatch, match=r"out has scripted-model's answers to bioasq; choose another"):
+            answer(home, str(path), engine_for(lambda request: "False"))
 
 
 def test_identical_answers_are_degenerate_and_missing_ones_are_wrong(home: Path, model: str) -> None:

@@ -19,7 +19,7 @@ from datacreate.cli.options import (
     settings_options,
 )
 from datacreate.cli.terminal import echo, print_columns, print_json, say
-from datacreate.messages import visible
+from datacreate.messages import safe_text
 from datacreate.runs.export import LAYOUTS
 from datacreate.runs.export import export as export_run
 from datacreate.settings import Settings, Shares, setting
@@ -47,7 +47,7 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     drawn = set(random.Random(0).sample(range(total), min(samples, total)))
     rows = directory.examples(with_attributes=True)
     shown = [values for index, values in enumerate(rows) if index in drawn]
-    metrics = DatasetMetrics().run(directory)
+    metrics = DatasetMetrics().measure_run(directory)
     if html:
         from datacreate.reporting.run_page import write_run_page
 
@@ -159,7 +159,7 @@ def _print_fields(fields: Any) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in fields:
-        table.add_row(Text(visible(name)), Text(visible(field_text(value))))
+        table.add_row(Text(safe_text(name)), Text(safe_text(field_text(value))))
     Console(highlight=False).print(table)
 
 

@@ -21,7 +21,7 @@ from datacreate.files import replace_files
 from datacreate.formats.example import Json, field_text
 from datacreate.formats.validate import shorten
 from datacreate.locking import locked
-from datacreate.messages import markdown, markdown_table, printable
+from datacreate.messages import markdown, markdown_table, safe_line
 from datacreate.reporting.charts import GREY, Bar, Chart, LinePlot, Point, line_plot, page_template
 from datacreate.reporting.gaps import Curves, learning_curves
 from datacreate.reporting.results import (
@@ -82,7 +82,7 @@ def as_csv(report: Report, record: type[ConditionResult | Comparison]) -> str:
     for table in report.tables:
         for row in table.cells if record is ConditionResult else table.comparisons:
             values = [getattr(table, name) for name in _GROUP] + [getattr(row, name) for name in names]
-            writer.writerow([printable(value) if isinstance(value, str) else value for value in values])
+            writer.writerow([safe_line(value) if isinstance(value, str) else value for value in values])
     return file.getvalue()
 
 
@@ -149,9 +149,6 @@ COMPARED = (
     "effect, the true difference that this comparison finds with 80 % power. p (Holm) is corrected for all "
     "comparisons of this table."
 )
-ALIKE = (
-    "An interval of width 0: the models answer all test rows alike, or with one class. Other rows may differ."
-)
 MATCHED = (
     "Created rows that match human rows: the smallest measured number of created rows with at least the mean score of "
     "a number of human rows; the means are compared, not tested. Numbers of human rows whose score is not "
@@ -212,8 +209,6 @@ def _results(table: ResultTable, report: Report) -> Section:
         title = f"Comparisons: {significant} of {len(table.comparisons)} significant at 5 %"
         tables.append(_table(title, _COMPARISON_COLUMNS, table.comparisons))
         notes.append(COMPARED)
-        if any(comparison.high - comparison.low < 1e-9 for comparison in table.comparisons):
-            notes.append(ALIKE)
     if table.gaps:
         tables.insert(1, _table("Mean PGR over test sets", _GAP_COLUMNS, table.gaps))
     if found := learning_curves(table.cells):
@@ -224,7 +219,9 @@ def _results(table: ResultTable, report: Report) -> Section:
     for test in dict.fromkeys(map(test_name, table.cells)):
         same = [result for result in table.cells if test_name(result) == test]
         if unanswered := max(result.unanswered for result in same):
-            notes.append(f"{test}: up to {unanswered} test rows could not be encoded and count as wrong.")
+            notes.append(
+                f"{test}: up to {unanswered} test rows lack a prediction or right answer and are wrong."
+            )
         if truncated := max(result.truncated for result in same):
             notes.append(f"{test}: up to {truncated} test rows were truncated to the encoder's input.")
         if (versions := len({result.test_digest for result in same})) > 1:

@@ -51,9 +51,8 @@ class IdentityOptions(Settings):
         shown_default="auto",
     )
     recipe: CreateRecipe = setting(
-        "Defaults of --strategy and --verify. best: coverage (tree without its embedding model), answers verified "
-        "where they can be scored; "
-        "fast: tree, not verified; paper: the method of the paper, with tree.",
+        "Defaults of --strategy and --verify. best: coverage (tree if the embedding model is not downloaded), answers "
+        "verified where possible; fast: tree, not verified; paper: the method of the paper, with tree.",
         "strategy",
         default="best",
     )
@@ -189,7 +188,7 @@ class CreateConfig(
         validate_default=True,
     )
     num_examples: int | None = setting(
-        "Examples in one request.", "strategy", gt=0, le=1000, shown_default="5, fewer if they are long"
+        "Examples per request.", "strategy", gt=0, le=1000, shown_default="5, fewer if they are long"
     )
     concurrency: int | None = setting(
         "Most requests in flight; random, diverse, similar: not more than --num-chains.",
@@ -297,7 +296,7 @@ class Verification(Settings):
     mode: VerifyMode
     model: str
     model_sha256: str
-    label_noise_check: float | None
+    label_noise_check: float | None  # the minimum concordance; None: it is only measured
     label_noise_rows: int  # the most examples that the check uses
     scored_by_letter: bool = False  # options are scored by their letters, not by their first tokens
 
@@ -308,11 +307,23 @@ class Generator(Settings):
     sampling: dict[str, Json]
 
 
-class RunSpec(IdentityOptions):
-    """What decides a run's result; the same for every session of a run directory."""
+class InputSpec(IdentityOptions):
+    """The part of `RunSpec` that needs no model and no server."""
 
     examples: tuple[dict[str, Json], ...]  # the formatting examples
     format: dict[str, Json]  # the bound format's document
+    instruction: str | None = None
+    benchmark: str | None = None  # that the example was drawn from
+    filters: FilterOptions
+    compared_with: tuple[DecontaminationSetRef, ...] = ()
+    label_ratio: dict[str, float] | None = None
+    corpus: CorpusRef | None = None
+    attributes: Attributes = ()
+
+
+class RunSpec(InputSpec):
+    """What decides a run's result; the same for every session of a run directory."""
+
     model: str  # of several, their names joined
     model_sha256: str
     embedding_model: str | None  # None where nothing is embedded
@@ -321,15 +332,13 @@ class RunSpec(IdentityOptions):
     concurrency: int
     num_chains: int | None = None  # of the strategies with chains
     sampling: dict[str, Json]
-    instruction: str | None = None
-    benchmark: str | None = None  # that the example was drawn from
-    filters: FilterOptions
-    compared_with: tuple[DecontaminationSetRef, ...] = ()
-    label_ratio: dict[str, float] | None = None
-    corpus: CorpusRef | None = None
-    attributes: Attributes = ()
     verification: Verification | None = None
     mixture: tuple[Generator, ...] = ()  # () with one model
+
+    @property
+    def generators(self) -> tuple[Generator, ...]:
+        one = Generator(model=self.model, sha256=self.model_sha256, sampling=self.sampling)
+        return self.mixture or (one,)
 
     @property
     def examples_id(self) -> str:
@@ -378,11 +387,11 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
     is_own = group in ("", "sampling", "filters", "corpus", "verification")
     if is_own and setting in CreateConfig.model_fields and option_info(CreateConfig, setting):
         name = CreateConfig.flags()[setting]
-    detail = f": {_shown(name, stored)} stored, {_shown(name, requested)} requested"
+    detail = f": {_as_typed(name, stored)} stored, {_as_typed(name, requested)} requested"
     return name + (detail if len(detail) < 160 else "")
 
 
-def _shown(name: str, value: Json) -> str:
+def _as_typed(name: str, value: Json) -> str:
     """A value; of an option as it is typed."""
     if value is None and name.startswith("--"):
         return "off" if name in ("--thinking", "--verify", "--label-noise-check") else "none"

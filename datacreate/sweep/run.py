@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from datacreate.engines.factory import LocalModel, checkpoint_of, local_servers, make_engine
+from datacreate.engines.factory import LocalModel, local_servers, make_engine, resolve_checkpoint
 from datacreate.engines.local import LocalServers
 from datacreate.engines.settings import EngineOptions, RunEngineOptions
 from datacreate.errors import RESUMABLE, CheckpointError, EngineError, RunLocked, Stopped, UsageError
@@ -369,13 +369,13 @@ def shared_servers(
     steps; the servers write their logs into `logs`. EngineError or CheckpointError if a server cannot be started;
     ServersUnavailable if none of `options.urls` answers.
     """
-    if options.served:
-        checkpoint = checkpoint_of(models[0], options)
+    if options.uses_running_servers:
+        checkpoint = resolve_checkpoint(models[0], options)
         with closing(make_engine(checkpoint, options, count=count, notify=notify)) as engine:
             found = Resources(engine.slots)
         yield found
         return
-    checkpoints = {found.sha256: found for found in (checkpoint_of(name, options) for name in models)}
+    checkpoints = {found.sha256: found for found in (resolve_checkpoint(name, options) for name in models)}
     first, *others = checkpoints.values()
     sharing = [LocalModel(first, options)]
     sharing += [LocalModel(verifier, options.for_verifier, verifies=True) for verifier in others]

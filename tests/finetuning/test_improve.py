@@ -24,7 +24,7 @@ from datacreate.errors import (
     UsageError,
 )
 from datacreate.finetuning.training_rows import read_source, training_set
-from datacreate.improve import ImproveConfig, Judged, hard_rows, prepare_round, read_round
+from datacreate.improve import ImproveConfig, JudgedRow, creation_config, hard_rows, prepare_round, read_round
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import FOODS, choices, claims, write_rows
 from tests.finetuning.training import Recorder, sensible
@@ -212,7 +212,7 @@ def test_paths_are_no_names_of_benchmarks_and_texts_keep_their_line_separators(
     for path in paths:
         shutil.copytree(runs["options"], path)
     config = improving(paths, tmp_path / "new", encoder, model)
-    creation = config.creation(examples(paths[0])[:2])
+    creation = creation_config(config, examples(paths[0])[:2])
     assert creation.decontaminate == tuple(str(tmp_path / path) for path in paths)
 
     parents_path = config.directory.parents_path
@@ -223,8 +223,8 @@ def test_paths_are_no_names_of_benchmarks_and_texts_keep_their_line_separators(
     assert read_round(config).parents == [{"id": text}]
 
 
-def judged(answer: int, student: Sequence[float], verifier: tuple[float, ...] | None, name: str) -> Judged:
-    return Judged({"id": name}, ("no", "yes"), answer, student, verifier)
+def judged(answer: int, student: Sequence[float], verifier: tuple[float, ...] | None, name: str) -> JudgedRow:
+    return JudgedRow({"id": name}, ("no", "yes"), answer, student, verifier)
 
 
 def test_hard_rows_are_those_that_the_verifier_confirms_and_then_the_uncertain_ones() -> None:

@@ -14,7 +14,7 @@ from datacreate.formats.example import Example, canonical_json
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.task_format import TaskFormat, bind, load_format, read_format
-from datacreate.formats.validate import Candidate, Reason, Reject, parse_item, validate_example
+from datacreate.formats.validate import Candidate, Reject, RejectReason, parse_item, validate_example
 from tests.formats import examples
 
 TEXT = {"type": "string"}
@@ -125,7 +125,7 @@ def test_validation_checks_what_the_grammar_cannot(schema: dict[str, Any], good:
     assert isinstance(parse_item(["another", good], encoding), Candidate)
     result = parse_item(["another", bad], encoding)
     assert isinstance(result, Reject)
-    assert result.reason is Reason.CONSTRAINT_VIOLATION
+    assert result.reason is RejectReason.CONSTRAINT_VIOLATION
     assert result.detail.startswith("x")
 
 
@@ -156,7 +156,7 @@ def test_an_empty_conversation_does_not_alternate() -> None:
     format = read(turns, {"turns": "turns", "inputs": ["turns"]}, ["turns_alternate"])
     found = validate_example({"turns": []}, format)
     assert isinstance(found, Reject)
-    assert found.reason is Reason.WRONG_TURNS
+    assert found.reason is RejectReason.WRONG_TURNS
 
 
 def test_a_field_may_have_the_name_of_a_keyword() -> None:

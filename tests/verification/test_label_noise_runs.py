@@ -52,7 +52,7 @@ def test_noisy_labels_lead_to_pseudo_labels_for_held_rows_too(tmp_path: Path, mo
     assert all(is_right(example, YES_NO) for example in examples(tmp_path))
     assert labels_in(tmp_path) == {"yes": 40, "no": 40}
     assert "rejected_by_verifier" not in summary["rejected"]  # nothing written is wasted
-    assert {scored.assigned for scored in commits(tmp_path)[-1].scored} == {-1}
+    assert {scored.assigned for scored in commits(tmp_path)[-1].scored} == {None}
 
 
 @pytest.mark.parametrize("check", [0.6, None])
