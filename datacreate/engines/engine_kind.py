@@ -78,6 +78,7 @@ class Workload:
     count: int = _LONG_RUN  # examples
     models: int = 1  # that share this machine
     gpus: tuple[str, ...] = ()  # that a server may use; empty: all
+    scores: bool = False  # the model only scores labels
     notify: Notify = no_notify
 
     @property
@@ -95,6 +96,8 @@ class GpuNeed:
     min_gib: float  # weights, the smallest useful KV cache, and what vLLM itself needs
     gpus: int = 1  # that its weights are split over
     max_share: float = 1.0  # of a GPU's memory, for all servers on it together
+    least_gib: float = 0.0  # weights and the KV cache of one request: with less it certainly does not start
+    heads: tuple[int, ...] = ()  # numbers of attention heads, which GPUs share equally
 
 
 class EngineKind(ServerKind, ABC):
@@ -126,7 +129,7 @@ class EngineKind(ServerKind, ABC):
         GET /health must return 200, without the key, once the server is ready.
         """
 
-    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
+    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> GpuNeed | None:
         """What a server of the checkpoint needs of its GPUs; None if it reserves no share of their memory."""
         return None
 

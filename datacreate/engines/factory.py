@@ -91,7 +91,8 @@ def local_servers(
     notify: Notify,
 ) -> LocalServers:
     """The servers of a checkpoint on this machine, not started yet. Arguments as in `make_engine`."""
-    work = Workload(count, max(1, len(models)), notify=notify)
+    scores = any(model.verifies and model.checkpoint.sha256 == checkpoint.sha256 for model in models)
+    work = Workload(count, max(1, len(models)), notify=notify, scores=scores)
 
     def commands() -> list[ServerCommand]:
         placement = placements(models, count, notify).get(checkpoint.sha256, Placement())
@@ -147,7 +148,8 @@ def placements(models: Sequence[LocalModel], count: int, notify: Notify) -> dict
     needs: list[GpuNeed] = []
     for model in models if len(models) > 1 else ():
         engine = choose_engine(model.checkpoint, model.options.engine, count)
-        need = engine.gpu_need(model.checkpoint, _settings(model.checkpoint, model.options), notify)
+        work = Workload(count, len(models), notify=notify, scores=model.verifies)
+        need = engine.gpu_need(model.checkpoint, _settings(model.checkpoint, model.options), work)
         if need is None:
             return {}
         needs.append(need)
@@ -218,11 +220,47 @@ def server_commands(
     settings = _settings(checkpoint, options)
     if placement.share is not None:
         settings = settings.model_copy(update={"gpu_memory_utilization": placement.share})
+    else:
+        settings = _on_enough_gpus(engine, checkpoint, options, settings, work)
     each = settings.tensor_parallel_size or 1
     groups = gpu_groups(replicas, each, placement.gpus) if "replicas" in engine.own_settings else ((),)
     commands = [engine.command(checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
     busy = min(commands[0].slots, _BUSY)
     return commands[: max(1, ceil(work.count / busy))] if replicas == "auto" else commands
+
+
+def _on_enough_gpus(
+    engine: EngineKind,
+    checkpoint: Checkpoint,
+    options: EngineOptions,
+    settings: LaunchSettings,
+    work: Workload,
+) -> LaunchSettings:
+    """The settings of a model that is alone, with more GPUs per server if it needs them and the user gives no number.
+
+    EngineError, with the numbers, if it does not fit.
+    """
+    need = engine.gpu_need(checkpoint, settings, work)
+    if need is None or not (memory := gpu_memory()):
+        return settings
+    total, number = min(gib for _, gib in memory), len(visible_gpus())
+    usable, is_given = need.max_share * total, options.tensor_parallel_size is not None
+    if need.least_gib <= usable and (is_given or need.gpus <= number):
+        return settings
+    sizes = [size for size in range(1, number + 1) if all(heads % size == 0 for heads in need.heads)]
+    changed = (settings.model_copy(update={"tensor_parallel_size": size}) for size in sizes)
+    needs = [found for each in changed if (found := engine.gpu_need(checkpoint, each, work))]
+    fitting = [each.gpus for each in needs if each.min_gib <= usable]
+    fitting += [each.gpus for each in needs if each.least_gib <= usable]
+    if fitting and not is_given:
+        work.notify(f"{checkpoint.name}: --tensor-parallel-size {fitting[0]} suits these GPUs")
+        return settings.model_copy(update={"tensor_parallel_size": fitting[0]})
+    larger = "use a smaller or quantized model (--quantization fp8_per_tensor), or more GPUs"
+    raise EngineError(
+        f"{checkpoint.name} needs at least {need.least_gib:.1f} GiB on each of {need.gpus} GPUs, and {usable:.1f} of "
+        f"{total:.1f} GiB may be used on {number}; "
+        f"{f'use --tensor-parallel-size {fitting[0]}' if fitting else larger}"
+    )
 
 
 def gpu_groups(
@@ -287,7 +325,7 @@ def start_shared_server(
     notify(f"starting {engine.title} for {command.model}")
     try:
         server.launch()
-        server.until_ready()
+        server.until_ready(notify)
         with _registered(server.address.model_copy(update={"key": own}), register_dir):
             yield server
     finally:

@@ -12,21 +12,20 @@ All code here runs in one event loop.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import resource
+import ssl
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack, suppress
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
 from datacreate.engines.request import Completion, Request, ServerTest
-from datacreate.engines.server import Server, make_http_client
+from datacreate.engines.server import Server
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
-
-if TYPE_CHECKING:
-    import httpx2
 
 _MAX_ATTEMPTS = 3
 """Failures after which a request is given up. A failure counts only if a request that was sent after the first
@@ -37,8 +36,9 @@ _MAX_REPEATED_ERRORS = 5
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
-_USUAL_WAIT = 300.0  # seconds without any usable server after which the run stops
+_USUAL_WAIT = 300.0  # seconds without any usable server of another process after which the run stops
 _SCAN_SECONDS = 2.0  # interval between two reads of a folder of servers
+_OPEN_FILES = 65_536  # more than a run has requests in flight, of which each has a connection
 _STRAGGLER_SECONDS = 20.0  # how long, at the start, the servers that are ready wait for the others
 
 
@@ -51,9 +51,12 @@ class Pool:
         self._source = source
         self._api = api
         self._options = options
-        self._longest_wait = _USUAL_WAIT if options.wait is None else options.wait
+        # A server of this machine may load its model for as long as its process lives.
+        usual = _USUAL_WAIT if source.remote else math.inf
+        self._longest_wait = usual if options.wait is None else options.wait
         self._log = log
-        self._http: httpx2.AsyncClient | None = None
+        self._tls = ssl.create_default_context()
+        self._connections = AsyncExitStack()
         self._tests: tuple[ServerTest, ...] = ()
         self._servers: dict[str, Server] = {}
         self._monitors: dict[str, asyncio.Task[None]] = {}
@@ -73,7 +76,9 @@ class Pool:
 
     async def connect(self) -> None:
         """Test all servers. Returns when each has passed or failed, or after a limited wait for the rest."""
-        self._http = make_http_client()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
         self._scan()
         began = self._last_healthy = time.monotonic()
         self._watcher = asyncio.create_task(self._watch())
@@ -172,11 +177,11 @@ class Pool:
 
     def _scan(self) -> None:
         """Add new servers; remove those that fail and are no longer registered."""
-        assert self._http
         known = {address.url: address for address in self._source.now()}
         for url, address in known.items():
             if url not in self._servers:
-                server = Server(address, self._api, self._http, self._options, self._source.remote)
+                server = Server(address, self._api, self._tls, self._options, self._source.remote)
+                self._connections.push_async_callback(server.close)
                 self._servers[url] = server
                 self._monitors[url] = asyncio.create_task(self._monitor(server))
             self._servers[url].key = address.key  # a server that was started again has another one
@@ -280,5 +285,4 @@ class Pool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._http:
-            await self._http.aclose()
+        await self._connections.aclose()

@@ -41,15 +41,15 @@ _MAX_BYTES = 8 * 2**20  # size limit of a response
 Body = dict[str, Any] | None  # of a POST request; None: it is a GET request
 
 
-def make_http_client() -> httpx2.AsyncClient:
-    """The HTTP client for all servers."""
+def make_http_client(tls: ssl.SSLContext) -> httpx2.AsyncClient:
+    """An HTTP client for one connection: a client takes longer for each request, the more connections it has."""
     import httpx2
 
     return httpx2.AsyncClient(
         headers={"Accept-Encoding": "identity"},
         follow_redirects=False,
         trust_env=False,  # no proxies; SSL_CERT_FILE is read by the context
-        verify=ssl.create_default_context(),
+        verify=tls,
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # answers have their own timeout: see Server
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=_KEEP_ALIVE_SECONDS),
     )
@@ -59,7 +59,7 @@ class Server:
     """State of one server, and its HTTP requests."""
 
     def __init__(
-        self, address: Address, api: ChatApi, http: httpx2.AsyncClient, options: EngineOptions, remote: bool
+        self, address: Address, api: ChatApi, tls: ssl.SSLContext, options: EngineOptions, remote: bool
     ) -> None:
         """`remote`: another process started it."""
         self.url, self.key = address.url, address.key
@@ -79,7 +79,8 @@ class Server:
         self._set_slots(self._given_slots or _DEFAULT_SLOTS)
         self._set_context(None)
         self._api = self._initial_api = api
-        self._http = http
+        self._tls = tls
+        self._idle: list[httpx2.AsyncClient] = []  # those without a request
         self._last_answer = 0.0
         self._successes = 0  # since max_in_flight last changed
         self._first_tokens: dict[str, int] = {}
@@ -303,14 +304,23 @@ class Server:
     async def _exchange(self, path: str, body: Any) -> tuple[int, bytes]:
         raw, method = bytearray(), "POST" if body else "GET"
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        async with self._http.stream(method, self.url + path, json=body, headers=headers) as answer:
-            if answer.headers.get("content-encoding", "identity").lower() != "identity":
-                raise Unavailable("it sends compressed answers, which were not requested")
-            async for chunk in answer.aiter_raw():
-                raw += chunk
-                if len(raw) > _MAX_BYTES:
-                    raise Unavailable(f"it returned more than {_MAX_BYTES // 2**20} MB")
-            return answer.status_code, bytes(raw)
+        http = self._idle.pop() if self._idle else make_http_client(self._tls)
+        try:
+            async with http.stream(method, self.url + path, json=body, headers=headers) as answer:
+                if answer.headers.get("content-encoding", "identity").lower() != "identity":
+                    raise Unavailable("it sends compressed answers, which were not requested")
+                async for chunk in answer.aiter_raw():
+                    raw += chunk
+                    if len(raw) > _MAX_BYTES:
+                        raise Unavailable(f"it returned more than {_MAX_BYTES // 2**20} MB")
+                return answer.status_code, bytes(raw)
+        finally:
+            self._idle.append(http)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for http in self._idle:
+            await http.aclose()
 
 
 def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:

@@ -44,6 +44,8 @@ from datacreate.hardware import (
     has_flashinfer_kernels,
     has_gpu,
     installed_version,
+    nvidia_smi,
+    visible_gpus,
     vllm_build,
 )
 from datacreate.messages import Notify, no_notify
@@ -94,8 +96,17 @@ _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _OVERHEAD_GIB = 2.5  # on a CPU, besides weights and cache: Python, torch, vLLM and activations
 _GPU_SHARE = 0.92  # vLLM's default
 _GPU_OVERHEAD_GIB = 4.0  # on a GPU, besides weights and cache: CUDA, activations, logits and CUDA graphs
+_GPU_OVERHEAD_SHARE = 0.03  # of the weights, besides that
 _LEAST_CACHE_TOKENS = 16_384  # two steps of prompts; less makes vLLM wait for free cache
 _UNKNOWN_CACHE_GIB = 2.0  # of a model whose config.json does not have the usual fields
+_SCORING_SLOTS = 256  # a request that only scores is read and ends; more slots only take memory
+_STATE_SLOTS = (
+    128  # of a model with states: vLLM does not start if it has less memory than for one in each slot
+)
+_MOST_SCORED_TOKENS = 128  # vLLM refuses more
+
+_PART = re.compile(r"Device\s+(\d+): \(UUID: (MIG-[^)]+)\)")
+"""Part of a divided GPU in the output of `nvidia-smi -L`: its number within the GPU, and its name."""
 
 _HALVES_WEIGHTS = re.compile(r"(fp8|int8)_per_.*|mxfp8")
 """Values of `quantization` that store the weights of a bfloat16 checkpoint in 8 bits while they are loaded."""
@@ -134,11 +145,13 @@ class _Vllm(EngineKind):
         resolved: dict[str, Any] = {"dtype": "auto", "tensor_parallel_size": 1, **_DEFAULTS[build]}
         resolved |= settings.model_dump(exclude_none=True)
         if build == "gpu":
-            resolved.setdefault("max_num_seqs", gpu_slots())
+            _check_parts(work.gpus or visible_gpus())
         cache = max(1, round(resolved.pop("kv_cache_gib", None) or 1))  # whole GiB; not automatic
         folder, name, adapter = dequantized(checkpoint, work.notify), checkpoint.name, checkpoint.adapter
         config = read_json(folder / "config.json")
         resolved["max_model_len"] = _context(config, settings, build)
+        if build == "gpu":
+            resolved["max_num_seqs"] = _slots(config, settings, work)
         flags: dict[str, Any] = {
             "model": folder,
             "served_model_name": f"{name}-base" if adapter else name,  # requests name the adapter
@@ -164,12 +177,14 @@ class _Vllm(EngineKind):
             record["kv_cache_gib"] = cache
         elif not has_flashinfer_kernels():
             environment |= {name: os.environ.get(name, value) for name, value in _NO_FLASHINFER.items()}
+            if _has_states(config):  # for them vLLM would use FlashInfer on some GPUs without looking for it
+                flags["gdn_prefill_backend"] = "triton"
         if adapter:
             rank = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), adapter.rank)
             flags |= {"enable_lora": True, "max_lora_rank": rank, "lora_modules": f"{name}={adapter.path}"}
             record["adapter"] = str(adapter.path)
-        if work.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(work.gpus)
+        if gpus := work.gpus or (visible_gpus() if "CUDA_VISIBLE_DEVICES" in os.environ else ()):
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
         for setting, value in (flags | resolved).items():
             flag = f"--{setting.replace('_', '-')}"
@@ -177,17 +192,22 @@ class _Vllm(EngineKind):
         slots = int(resolved["max_num_seqs"])
         return ServerCommand(self, name, tuple(command), environment, slots, record | resolved)
 
-    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
+    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> GpuNeed | None:
         if self.build() != "gpu":
             return None
-        folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size or 1
+        folder, gpus = dequantized(checkpoint, work.notify), settings.tensor_parallel_size or 1
         config = read_json(folder / "config.json")
         halved = settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization)
         weights = _weights(folder) * (0.55 if halved else 1.0) / gpus  # embeddings keep 16 bits
-        tokens = max(_context(config, settings, "gpu"), _LEAST_CACHE_TOKENS)
-        cache = _token_gib(config) * tokens / gpus / (2 if settings.kv_cache_dtype == "fp8" else 1)
-        least = weights + (cache or _UNKNOWN_CACHE_GIB) + _GPU_OVERHEAD_GIB
-        return GpuNeed(checkpoint.name, weights, least, gpus, settings.gpu_memory_utilization or _GPU_SHARE)
+        context = _context(config, settings, "gpu")
+        parts = gpus * (2 if settings.kv_cache_dtype == "fp8" else 1)
+        cache = _token_gib(config) * max(context, _LEAST_CACHE_TOKENS) / parts
+        minimum = (1 + _GPU_OVERHEAD_SHARE) * weights + (cache or _UNKNOWN_CACHE_GIB) + _GPU_OVERHEAD_GIB
+        rest = 0.25 if settings.quantization and not halved else 1.0  # other methods leave 4 bits or more
+        least = rest * weights + _token_gib(config, "full_attention") * context / parts
+        heads = filter(None, map(_text(config).get, ("num_attention_heads", "num_key_value_heads")))
+        share = settings.gpu_memory_utilization or _GPU_SHARE
+        return GpuNeed(checkpoint.name, weights, minimum, gpus, share, least, tuple(heads))
 
     def count_copies(self, extra_arguments: Sequence[str]) -> int:
         for word in extra_arguments:
@@ -225,8 +245,9 @@ class _Vllm(EngineKind):
     def scoring_fields(self, tokens: Sequence[int] | None) -> dict[str, Any]:
         if tokens is None:
             return super().scoring_fields(tokens)
-        ids = {"logprob_token_ids": list(tokens), "return_tokens_as_token_ids": True}
-        return {"logprobs": True, "top_logprobs": min(20, len(tokens)), **ids}
+        ids = {"logprob_token_ids": list(tokens)} if len(tokens) <= _MOST_SCORED_TOKENS else {}
+        top = {"top_logprobs": min(20, len(tokens)), "return_tokens_as_token_ids": True}
+        return {"logprobs": True, **top, **ids}
 
     def text_tokens(self, model: str, text: str) -> dict[str, Any]:
         return {"model": model, "prompt": text, "add_special_tokens": False}
@@ -245,6 +266,27 @@ def gpu_slots() -> int:
     return 1024 if gpus and large else 256
 
 
+def _slots(config: dict[str, Any], settings: LaunchSettings, work: Workload) -> int:
+    """How many requests a server on a GPU processes at once."""
+    most = _STATE_SLOTS if _has_states(config) else _SCORING_SLOTS if work.scores else gpu_slots()
+    return settings.max_num_seqs or min(most, gpu_slots())
+
+
+def _check_parts(gpus: Sequence[str]) -> None:
+    """EngineError for parts of divided GPUs (MIG) whose number within the GPU vLLM takes for that of another GPU."""
+    if not any(name.startswith("MIG") for name in gpus):
+        return
+    listing = nvidia_smi("-L")
+    whole = listing.count("(UUID: GPU-")
+    lost = {name: number for number, name in _PART.findall(listing) if name in gpus and int(number) >= whole}
+    usable = ",".join(name for name in gpus if name not in lost)
+    for name, number in lost.items():
+        raise EngineError(
+            f"vLLM cannot use {name}, part {number} of a divided GPU (MIG), on a machine with {whole} GPUs; "
+            f"{f'export CUDA_VISIBLE_DEVICES={usable}' if usable else 'use part 0, or do not divide the GPU'}"
+        )
+
+
 def _weights(folder: Path) -> float:
     """The size of the weights in GiB."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
@@ -252,18 +294,36 @@ def _weights(folder: Path) -> float:
 
 def _context(config: dict[str, Any], settings: LaunchSettings, build: Literal["cpu", "gpu"]) -> int:
     """The context in tokens: that of the settings or the default, and no more than the model has."""
-    longest = (config.get("text_config") or config).get("max_position_embeddings")
+    longest = _text(config).get("max_position_embeddings")
     context = settings.max_model_len or _MAX_CONTEXT[build]
     return min(context, longest) if isinstance(longest, int) else context
 
 
-def _token_gib(config: dict[str, Any]) -> float:
-    """The KV cache of one token in GiB, in 16 bits; 0.0 if config.json does not tell."""
-    text = config.get("text_config") or config
+def _text(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config.json about the language model."""
+    return config.get("text_config") or config
+
+
+def _has_states(config: dict[str, Any]) -> bool:
+    """Whether some layers have a state per request instead of a KV cache (linear attention, Mamba)."""
+    text = _text(config)
+    fields = ("mamba_", "linear_num_", "linear_attn")
+    return "linear_attention" in (text.get("layer_types") or ()) or any(
+        key.startswith(fields) for key in text
+    )
+
+
+def _token_gib(config: dict[str, Any], kind: str | None = None) -> float:
+    """The KV cache of one token in GiB, in 16 bits, in one kind of layers or all; 0.0 if config.json does not tell.
+
+    Layers with states count like the others: their states take about as much as a cache for all slots.
+    """
+    text = _text(config)
     try:
+        layers = [*(text.get("layer_types") or ())].count(kind) or text["num_hidden_layers"]
         heads = text["num_attention_heads"]
         size = text.get("head_dim") or text["hidden_size"] / heads
-        values = text["num_hidden_layers"] * (text.get("num_key_value_heads") or heads) * size
+        values = layers * (text.get("num_key_value_heads") or heads) * size
         return float(2 * 2 * values / GIB)  # keys and values, of two bytes each
     except (KeyError, TypeError, ZeroDivisionError):
         return 0.0

@@ -86,7 +86,7 @@ def test_what_has_no_effect_is_one_line(words: list[str], says: str, tmp_path: P
 def test_fine_tuned_models_ask_no_engine(tmp_path: Path) -> None:
     for words in (["--url", "http://a:1"], ["--engine", "auto"], ["--out", "x"]):
         ended = typed("evaluate", str(tmp_path), *words)
-        assert (ended.code, f"{words[0]}: " in ended.failure) == (2, True)
+        assert (ended.code, words[0] in ended.failure) == (2, True)
 
 
 def flags(command: click.Command) -> set[str]:

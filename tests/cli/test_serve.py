@@ -48,7 +48,7 @@ def test_invalid_settings_are_one_line(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
 ) -> None:
     if words[0] == "--":  # for vLLM's server
-        monkeypatch.setattr(factory, "choose", lambda *_: VLLM)
+        monkeypatch.setattr(factory, "choose_engine", lambda *_: VLLM)
         monkeypatch.setattr(
             factory, "server_commands", lambda *_, **__: pytest.fail("the model is converted")
         )
@@ -97,7 +97,7 @@ def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """`start_shared_server` with a Python script as the server, registered in tmp_path/servers."""
 
     def start(script: str, *more: str, host: str = "127.0.0.1") -> AbstractContextManager[LocalServer]:
-        monkeypatch.setattr(factory, "choose", lambda *_: VLLM)
+        monkeypatch.setattr(factory, "choose_engine", lambda *_: VLLM)
         command = ServerCommand(VLLM, "tiny", (sys.executable, "-c", script), {}, 4)
         monkeypatch.setattr(factory, "server_commands", lambda *_, **__: [command])
         checkpoint = resolve(str(tiny_gguf), "instruct")

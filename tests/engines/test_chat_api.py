@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from datacreate.engines.chat_api import Unavailable, parse_response
 from datacreate.engines.request import Request, Sampling, scoring_request
+from datacreate.engines.vllm import VLLM
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=5),
@@ -50,6 +51,15 @@ def test_scores_are_probabilities_or_missing(listed: list[tuple[str, int, float]
             assert all(0 <= share <= 1 for share in completion.scores)
         else:
             assert completion.finish_reason == "error"
+
+
+def test_vllm_is_asked_for_no_more_tokens_than_it_scores() -> None:
+    assert len(VLLM.scoring_fields(range(128))["logprob_token_ids"]) == 128
+    assert VLLM.scoring_fields(range(129)) == {
+        "logprobs": True,
+        "top_logprobs": 20,
+        "return_tokens_as_token_ids": True,
+    }
 
 
 @pytest.mark.parametrize("tokens", COUNTS)

@@ -15,7 +15,7 @@ from datacreate import hardware
 from datacreate.checkpoints import Checkpoint, LaunchSettings, resolve, with_adapter
 from datacreate.checkpoints.checkpoint import Adapter
 from datacreate.checkpoints.presets import Preset, load_presets
-from datacreate.engines import engine_kind
+from datacreate.engines import engine_kind, vllm
 from datacreate.engines.engine_kind import Workload
 from datacreate.engines.factory import choose_engine, gpu_groups
 from datacreate.engines.llamacpp import LLAMACPP
@@ -288,12 +288,28 @@ def test_cuda_visible_devices_is_read_as_cuda_reads_it(
     assert visible_gpus() == visible
 
 
-def test_of_a_divided_gpu_only_the_parts_are_listed() -> None:
-    listing = (
-        "GPU 0: H100 (UUID: GPU-a-1)\nGPU 1: H100 (UUID: GPU-b-2)\n  MIG 3g.40gb Device 0: (UUID: MIG-c-3)"
-    )
-    listing += "\n  MIG 3g.40gb Device 1: (UUID: MIG-d-4)\nGPU 2: H100 (UUID: GPU-e-5)\n"
-    assert listed_gpus(listing) == ("GPU-a-1", "MIG-c-3", "MIG-d-4", "GPU-e-5")
+def test_a_cut_name_of_a_gpu_is_completed(safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = "GPU-c4a646d7-1ec1-48a1-bd3a-a3b1b0ec6a02"
+    monkeypatch.setattr(hardware, "nvidia_smi", lambda *_: f"GPU 0: H100 (UUID: {full})\n")
+    monkeypatch.setattr(VLLM, "build", lambda: "gpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-c4a646d7")
+    command = VLLM.command(safetensors, LaunchSettings(), Workload())
+    assert command.environment["CUDA_VISIBLE_DEVICES"] == full
+
+
+def test_of_a_divided_gpu_only_the_parts_are_listed_and_those_that_vllm_cannot_use_are_refused(
+    safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = "GPU 0: H100 (UUID: GPU-a-1)\nGPU 1: H100 (UUID: GPU-b-2)\n"
+    listing += "".join(f"  MIG 2g.20gb     Device  {n}: (UUID: MIG-{n})\n" for n in range(3))
+    assert listed_gpus(listing) == ("GPU-a-1", "MIG-0", "MIG-1", "MIG-2")
+    monkeypatch.setattr(VLLM, "build", lambda: "gpu")
+    monkeypatch.setattr(vllm, "nvidia_smi", lambda *_: listing)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a-1,MIG-1,MIG-2")
+    VLLM.command(safetensors, LaunchSettings(), Workload(gpus=("MIG-1",)))
+    says = r"vLLM cannot use MIG-2, part 2 of a divided .* with 2 GPUs; export CUDA_VISIBLE_DEVICES=GPU-a-1,MIG-1$"
+    with pytest.raises(EngineError, match=says):
+        VLLM.command(safetensors, LaunchSettings(), Workload())
 
 
 def test_auto_starts_a_server_per_complete_group_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
