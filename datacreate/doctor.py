@@ -225,11 +225,16 @@ def _size(size_bytes: float) -> str:
 
 def check_models() -> list[Finding]:
     """The presets that are on this machine, and those of them that are damaged."""
-    from datacreate.checkpoints import find_local, load_presets, resolve
+    from datacreate.checkpoints import find_local, resolve
+    from datacreate.checkpoints.presets import preset_files, read_preset
 
-    presets = load_presets().values()
+    presets, findings = [], list[Finding]()
+    for name, path in sorted(preset_files().items()):
+        try:
+            presets.append(read_preset(path))
+        except CheckpointError as error:
+            findings.append(Finding(name, "fail", str(error), f"repair or remove {path}"))
     pulled = [preset for preset in presets if find_local(preset.name, preset.sources)]
-    findings = []
     for kind in ("instruct", "encoder"):
         names = ", ".join(preset.name for preset in pulled if preset.kind == kind)
         message = f"{names or 'none'} (of {sum(preset.kind == kind for preset in presets)} presets)"

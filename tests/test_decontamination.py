@@ -18,6 +18,7 @@ from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.formats.example import Example
 from datacreate.formats.task_format import bind, load_format
 from datacreate.runs.directory import RunDirectory
+from datacreate.runs.summary import summary_fields
 from tests.benchmarks.conftest import choices, claims, imported, write_reference
 from tests.filters.texts import HashedWords
 from tests.making import commits, examples, make
@@ -122,6 +123,13 @@ def test_rows_of_test_sets_are_read_and_embedded_before_the_model_loads(
         make(tmp_path / "damaged", model, engine)
     assert not engine.started
     assert not RunDirectory(tmp_path / "damaged").exists
+
+
+def test_a_set_without_its_test_split_is_said(tmp_path: Path, model: str) -> None:
+    imported(tmp_path / "files", "csqa", {"test": [TEST_ROW], "dev": choices(2)})
+    imported(tmp_path / "files", "riddle_sense", {"dev": choices(2)})
+    summary = make(tmp_path / "run", model, decontaminate=("csqa", "riddle_sense"))
+    assert summary_fields(summary)["test sets"] == "compared with csqa, riddle_sense (dev only)"
 
 
 def test_a_finished_run_does_not_read_benchmarks(tmp_path: Path, model: str, home: Path) -> None:

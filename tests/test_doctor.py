@@ -280,6 +280,10 @@ def test_a_pulled_model_is_listed_and_a_damaged_one_is_a_failure(data: Path) -> 
     (folder / "config.json").unlink()
     damaged = look()["all-mpnet-base-v2"]
     assert (damaged.state, damaged.fix) == ("fail", "datacreate models pull all-mpnet-base-v2 --force")
+    preset = write_files(data / "presets", {"mine.yaml": b"sources: 1"}) / "mine.yaml"
+    found = look()
+    assert (found["mine"].state, found["mine"].fix) == ("fail", f"repair or remove {preset}")
+    assert found["all-mpnet-base-v2"].state == "fail"
 
 
 def test_servers_are_tested_with_a_schema_and_a_score() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from datacreate import zero_shot
+from datacreate.cli.evaluate import evaluate as command
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import RunMismatch
 from datacreate.finetuning.records import Evaluation, read_predictions
@@ -56,6 +59,15 @@ def test_answers_are_scored_like_those_of_an_encoder_and_not_repeated(home: Path
     again = engine_for(lambda request: "False")
     assert answer(home, model, again) == found
     assert not again.started
+
+
+def test_all_are_the_imported_benchmarks(home: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zero_shot, "make_engine", lambda *_, **__: engine_for(lambda request: "True"))
+    words = ["--zero-shot", model, "--benchmark", "all", "--out", str(home / "out"), "--json"]
+    [found] = json.loads(CliRunner().invoke(command, words).stdout)
+    assert found["benchmark"] == "bioasq"
+    refused = CliRunner().invoke(command, [*words, "--split", "dev"])
+    assert "no benchmark is imported" in refused.stderr
 
 
 def test_the_evaluation_of_another_model_is_not_taken(home: Path, model: str) -> None:

@@ -104,6 +104,10 @@ def evaluate(
         if flag := "--out" if out else next((EngineOptions.flags()[name] for name in engine), None):
             raise click.UsageError(f"{flag} only applies to --zero-shot; remove it, or give --zero-shot NAME")
         configure_process()
+        if files and not benchmarks and split != "test":
+            raise click.UsageError(
+                f"--split {split}: that is for --benchmark; remove it, or give --benchmark NAME"
+            )
         folders = [folder for path in models for folder in models_at(path)]
         with TrainingProgress() as progress:
             how: dict[str, Any] = {"files": files, "options": FormatOptions.of(**format_options)}

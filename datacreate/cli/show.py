@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,7 +128,10 @@ def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     for skipped in made.skipped:
         say(f"skipped {skipped.path}: {skipped.reason}")
     files = write_report(made, out)
-    echo((out / ("report.json" if as_json else "report.md")).read_text(encoding="utf-8"), nl=False)
+    if as_json:
+        print_json(json.loads((out / "report.json").read_text(encoding="utf-8")))
+    else:
+        echo((out / "report.md").read_text(encoding="utf-8"), nl=False)
     say(f"wrote {', '.join(map(str, files))}")
 
 

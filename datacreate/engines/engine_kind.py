@@ -129,7 +129,7 @@ class EngineKind(ServerKind, ABC):
         GET /health must return 200, without the key, once the server is ready.
         """
 
-    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> GpuNeed | None:
+    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
         """What a server of the checkpoint needs of its GPUs; None if it reserves no share of their memory."""
         return None
 

@@ -148,8 +148,7 @@ def placements(models: Sequence[LocalModel], count: int, notify: Notify) -> dict
     needs: list[GpuNeed] = []
     for model in models if len(models) > 1 else ():
         engine = choose_engine(model.checkpoint, model.options.engine, count)
-        work = Workload(count, len(models), notify=notify, scores=model.verifies)
-        need = engine.gpu_need(model.checkpoint, _settings(model.checkpoint, model.options), work)
+        need = engine.gpu_need(model.checkpoint, _settings(model.checkpoint, model.options), notify)
         if need is None:
             return {}
         needs.append(need)
@@ -240,16 +239,16 @@ def _on_enough_gpus(
 
     EngineError, with the numbers, if it does not fit.
     """
-    need = engine.gpu_need(checkpoint, settings, work)
-    if need is None or not (memory := gpu_memory()):
+    need, number = engine.gpu_need(checkpoint, settings, work.notify), len(visible_gpus())
+    if need is None or not number or not (memory := gpu_memory()):
         return settings
-    total, number = min(gib for _, gib in memory), len(visible_gpus())
+    total = min(gib for _, gib in memory)
     usable, is_given = need.max_share * total, options.tensor_parallel_size is not None
     if need.least_gib <= usable and (is_given or need.gpus <= number):
         return settings
     sizes = [size for size in range(1, number + 1) if all(heads % size == 0 for heads in need.heads)]
     changed = (settings.model_copy(update={"tensor_parallel_size": size}) for size in sizes)
-    needs = [found for each in changed if (found := engine.gpu_need(checkpoint, each, work))]
+    needs = [found for each in changed if (found := engine.gpu_need(checkpoint, each, work.notify))]
     fitting = [each.gpus for each in needs if each.min_gib <= usable]
     fitting += [each.gpus for each in needs if each.least_gib <= usable]
     if fitting and not is_given:

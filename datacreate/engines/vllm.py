@@ -99,7 +99,6 @@ _GPU_OVERHEAD_GIB = 4.0  # on a GPU, besides weights and cache: CUDA, activation
 _GPU_OVERHEAD_SHARE = 0.03  # of the weights, besides that
 _LEAST_CACHE_TOKENS = 16_384  # two steps of prompts; less makes vLLM wait for free cache
 _UNKNOWN_CACHE_GIB = 2.0  # of a model whose config.json does not have the usual fields
-_SCORING_SLOTS = 256  # a request that only scores is read and ends; more slots only take memory
 _STATE_SLOTS = (
     128  # of a model with states: vLLM does not start if it has less memory than for one in each slot
 )
@@ -192,10 +191,10 @@ class _Vllm(EngineKind):
         slots = int(resolved["max_num_seqs"])
         return ServerCommand(self, name, tuple(command), environment, slots, record | resolved)
 
-    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> GpuNeed | None:
+    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
         if self.build() != "gpu":
             return None
-        folder, gpus = dequantized(checkpoint, work.notify), settings.tensor_parallel_size or 1
+        folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size or 1
         config = read_json(folder / "config.json")
         halved = settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization)
         weights = _weights(folder) * (0.55 if halved else 1.0) / gpus  # embeddings keep 16 bits
@@ -259,17 +258,12 @@ class _Vllm(EngineKind):
 VLLM = _Vllm()
 
 
-def gpu_slots() -> int:
-    """How many requests vLLM's server processes at once by default; it depends on the GPU, and no API reports it."""
-    gpus = gpu_memory()
-    large = all(gib >= 70 and "a100" not in name.lower() for name, gib in gpus)
-    return 1024 if gpus and large else 256
-
-
 def _slots(config: dict[str, Any], settings: LaunchSettings, work: Workload) -> int:
-    """How many requests a server on a GPU processes at once."""
-    most = _STATE_SLOTS if _has_states(config) else _SCORING_SLOTS if work.scores else gpu_slots()
-    return settings.max_num_seqs or min(most, gpu_slots())
+    """How many requests a server on GPUs processes at once. vLLM's default depends on the GPU; no API reports it."""
+    gpus = gpu_memory()
+    is_large = gpus and all(gib >= 70 and "a100" not in name.lower() for name, gib in gpus)
+    most = 1024 if is_large and not work.scores else 256  # a request that only scores is read and ends
+    return settings.max_num_seqs or (_STATE_SLOTS if _has_states(config) else most)
 
 
 def _check_parts(gpus: Sequence[str]) -> None:
@@ -307,10 +301,8 @@ def _text(config: dict[str, Any]) -> dict[str, Any]:
 def _has_states(config: dict[str, Any]) -> bool:
     """Whether some layers have a state per request instead of a KV cache (linear attention, Mamba)."""
     text = _text(config)
-    fields = ("mamba_", "linear_num_", "linear_attn")
-    return "linear_attention" in (text.get("layer_types") or ()) or any(
-        key.startswith(fields) for key in text
-    )
+    named = any(key.startswith(("mamba_", "linear_num_", "linear_attn")) for key in text)
+    return named or "linear_attention" in (text.get("layer_types") or ())
 
 
 def _token_gib(config: dict[str, Any], kind: str | None = None) -> float:
@@ -323,6 +315,8 @@ def _token_gib(config: dict[str, Any], kind: str | None = None) -> float:
         layers = [*(text.get("layer_types") or ())].count(kind) or text["num_hidden_layers"]
         heads = text["num_attention_heads"]
         size = text.get("head_dim") or text["hidden_size"] / heads
+        if text.get("kv_lora_rank"):  # it is compressed
+            return 0.0
         values = layers * (text.get("num_key_value_heads") or heads) * size
         return float(2 * 2 * values / GIB)  # keys and values, of two bytes each
     except (KeyError, TypeError, ZeroDivisionError):

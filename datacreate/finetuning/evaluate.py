@@ -133,7 +133,7 @@ def _field_with(labels: Sequence[str], source: Source) -> str:
     found = [
         name
         for name in source.rows[0]
-        if 2 * sum(name_index(str(row.get(name)), labels) is not None for row in source.rows)
+        if 2 * sum(name_index(label_text(row.get(name)), labels) is not None for row in source.rows)
         > len(source.rows)
     ]
     if len(found) != 1:

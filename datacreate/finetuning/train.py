@@ -138,6 +138,8 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
             f"--learning-rates: --model-selection {config.selection} has no rows to choose one of "
             f"{len(recipe.learning_rates)}{few}; give one rate, more rows or another selection"
         )
+    if (flag := recipe.first_changed_flag(("patience", "max_evaluations"))) and not selection_rows:
+        notify(f"{flag} has no effect without selection rows")
     training = TrainingSpec(
         condition=rows.condition,
         task=rows.head,
@@ -170,6 +172,8 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
         condition=config.condition,
         benchmark=config.benchmark,
     )
+    if config.sample_seed and config.count is None:
+        notify("--sample-seed has no effect without --count")
     for why, number in rows.skipped.items():
         notify(f"skipped rows: {number}, {why}")
     unverified, total = sum(row.probabilities is None for row in rows.examples), len(rows.examples)
@@ -208,6 +212,12 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Tra
             progress.notify(prepared.summary)
             progress.notify(f"loading {training.encoder}")
             inputs = encode_inputs(prepared, config.device_batch_size)
+            if (limit := training.recipe.max_length or 0) > inputs.max_length:
+                progress.notify(f"--max-length {limit}: the encoder reads {inputs.max_length} tokens at most")
+            if cut := inputs.rows.truncated:
+                progress.notify(
+                    f"rows that are cut to {inputs.max_length} tokens: {cut} of {len(prepared.rows)}"
+                )
             for trial, best in _best_models(inputs, missing, config.nproc, directory, report):
                 lock.check()
                 directory.keep(trial, best)
@@ -233,8 +243,7 @@ def _split_rows(
         return examples, (), "none", None
     if rows.condition.benchmark is None:
         raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
-    dev = read_test_set(rows.condition.benchmark, "dev")
-    rows.head.check_same(dev.head, "the training set", f"{dev.name}'s dev split")
+    dev = read_test_set(rows.condition.benchmark, "dev", rows.head)
     chosen = [example for example in dev.usable if example.answer is not None]
     return examples, chosen, "human", dev.sha256
 

@@ -149,6 +149,10 @@ COMPARED = (
     "effect, the true difference that this comparison finds with 80 % power. p (Holm) is corrected for all "
     "comparisons of this table."
 )
+SEVERAL_SETS = (
+    "Several training sets of one formatting example count as one condition; if their runs differ in more than seeds, "
+    "such as verification, name them with --condition of train"
+)
 MATCHED = (
     "Created rows that match human rows: the smallest measured number of created rows with at least the mean score of "
     "a number of human rows; the means are compared, not tested. Numbers of human rows whose score is not "
@@ -216,12 +220,12 @@ def _results(table: ResultTable, report: Report) -> Section:
         notes.append(MATCHED if table.matches else UNMATCHED)
     if any(result.paper_accuracy is not None for result in table.cells):
         notes.append(f"Paper: {report.paper_citation}")
+    if several := {result.label for result in table.cells if 0 < result.examples < result.sets}:
+        notes.append(f"{SEVERAL_SETS}: {', '.join(sorted(several))}.")
     for test in dict.fromkeys(map(test_name, table.cells)):
         same = [result for result in table.cells if test_name(result) == test]
         if unanswered := max(result.unanswered for result in same):
-            notes.append(
-                f"{test}: up to {unanswered} test rows lack a prediction or right answer and are wrong."
-            )
+            notes.append(f"{test}: up to {unanswered} test rows lack a prediction or right answer: wrong.")
         if truncated := max(result.truncated for result in same):
             notes.append(f"{test}: up to {truncated} test rows were truncated to the encoder's input.")
         if (versions := len({result.test_digest for result in same})) > 1:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from datacreate import hardware
 from datacreate.checkpoints import Checkpoint, LaunchSettings, resolve
 from datacreate.checkpoints.presets import find_preset
 from datacreate.engines import factory
@@ -153,7 +154,9 @@ def refused(folder: Path, size: str, **settings: Any) -> str:
     return str(error.value)
 
 
-def test_a_model_that_is_alone_must_fit_and_gets_the_gpus_that_it_needs(node: Node, tmp_path: Path) -> None:
+def test_a_model_that_is_alone_must_fit_and_gets_the_gpus_that_it_needs(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node(1)
     needs = "70B needs at least 136.4 GiB on each of 1 GPUs, and 73.3 of 79.6 GiB may be used on "
     assert refused(tmp_path, "70B") == (
@@ -161,6 +164,10 @@ def test_a_model_that_is_alone_must_fit_and_gets_the_gpus_that_it_needs(node: No
     )
     node(4)
     assert refused(tmp_path, "70B", tensor_parallel_size=1) == f"{needs}4; use --tensor-parallel-size 4"
+    with monkeypatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setattr(hardware, "vllm_build", lambda: "gpu")
+        assert "this process has none" in refused(tmp_path, "70B")
     node(2)
     notes: list[str] = []
     preset = find_preset("llama-3.3-70b-instruct")

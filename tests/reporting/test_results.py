@@ -90,6 +90,7 @@ def test_seeds_are_averaged_within_training_rows_and_these_within_an_example(tmp
     assert one.sd_seeds == pytest.approx(stdev([0.20, 0.24, 0.28]))
     assert one.sd_examples == pytest.approx(stdev([(0.24 + 0.40) / 2, 0.60]))
     assert one.accuracy_low < 0.4 < 1 == one.accuracy_high  # two examples say little of others
+    assert "name them with --condition of train: tree." in as_markdown(build_report([tmp_path]))
 
 
 def test_test_rows_without_a_known_label_are_wrong_but_of_no_class(tmp_path: Path) -> None:
