@@ -135,7 +135,7 @@ def test_a_passage_must_share_a_large_part_with_one_row() -> None:
 def test_a_question_without_a_passage_is_looked_for_in_passages(row: str, found: bool) -> None:
     own = " ".join(f"own{i}" for i in range(100))
     passage = f"{own} {question(1)} How do pearls get made? What is it? {own}"
-    match = against([row]).match(candidate("Is nothing of the kind ever seen?", passage))
+    match = against([row]).find_conflict(candidate("Is nothing of the kind ever seen?", passage))
     assert (match is not None) is found
     assert match is None or "of the n-grams of the question" in match
 
