@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from datacreate.engines.factory import check_engine
-from datacreate.engines.request import Check
-from datacreate.engines.self_test import schema_accepted, scores_are_real
+from datacreate.engines.request import ServerTest
+from datacreate.engines.self_test import run_schema_test, scoring_test
 from datacreate.engines.settings import ENGINES
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
 from datacreate.filters.base import FilterInputs
@@ -31,7 +31,7 @@ from datacreate.messages import SilentProgress
 from datacreate.pipeline import Pipeline, Uncommitted
 from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
-from datacreate.prompts.label_scoring import scoring_system
+from datacreate.prompts.label_scoring import scoring_system_message
 from datacreate.run_models import (
     EngineFactory,
     Engines,
@@ -93,7 +93,7 @@ def create(
     # Check what needs no server (a dry run ends here), and find the checkpoints.
     progress = progress or SilentProgress()
     directory = RunDirectory(config.run_dir)
-    if engine_factory is None and not config.served:
+    if engine_factory is None and not config.uses_running_servers:
         check_engine(config.engine, progress.notify)
     config = with_strategy(config, directory)
     inputs = read_inputs(config, directory)
@@ -129,7 +129,7 @@ def create(
         if embeds and not finished:
             vectors = _open_vectors(plan, models, embedder, directory.vectors_path, progress)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
-        filter_inputs = FilterInputs(inputs.test_sets, vectors, sha256)
+        filter_inputs = FilterInputs(inputs.decontamination_sets, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
         state = RunState(plan, config.count, filters, vectors)
         checksum = first_checksum(run_config.run_id)
@@ -142,9 +142,9 @@ def create(
         if not finished:
             for each in filters:
                 each.prepare(progress.notify)
-            system = scoring_system(plan.spec.instruction)
-            scoring_checks = [scores_are_real(system)] if plan.spec.verification else []
-            engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
+            system = scoring_system_message(plan.spec.instruction)
+            scoring_tests = [scoring_test(system)] if plan.spec.verification else []
+            engines.start(models, progress.notify, [_schema_test(plan)], scoring_tests)
             if stored or plan.spec.num_chains:
                 _warn_if_idle(plan.spec, config.count, engines, progress)
         lock.check()
@@ -327,7 +327,7 @@ def _open_vectors(
     return PassedVectors(embedder, path, texts)
 
 
-def _schema_check(plan: RunPlan) -> Check:
+def _schema_test(plan: RunPlan) -> ServerTest:
     """Whether the server accepts the schema of this run's requests, for one example."""
     labels = plan.encoding.format.labels if not plan.is_paper_method else None
     schema = build_response_schema(plan.encoding, 1, labels[:1] if labels else None)
@@ -335,7 +335,7 @@ def _schema_check(plan: RunPlan) -> Check:
     shown = plan.formatting_examples[:1]
     prompt = chat_prompt(plan.encoding, shown, plan.spec.num_examples, plan.content_of(0, {}))
     max_tokens = plan.samplings[0].max_tokens // plan.spec.num_examples + 1
-    return schema_accepted(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
+    return run_schema_test(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
 
 
 def _warn_if_idle(spec: RunSpec, count: int, engines: Engines, progress: RunProgress) -> None:

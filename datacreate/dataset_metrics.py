@@ -47,13 +47,13 @@ class DatasetMetrics:
         self.seed = seed
         self._human: dict[tuple[str, str, int, int], dict[str, Any]] = {}
 
-    def run(self, directory: RunDirectory) -> dict[str, Any]:
+    def measure_run(self, directory: RunDirectory) -> dict[str, Any]:
         """The metrics of a run. Raises RunError or LogDamaged if it cannot be read."""
         config = directory.read_config()
         rows, families = sampled(directory.commits(), self.seed)
-        return self.rows(config.format, rows, families, config.spec.examples, config.spec.benchmark)
+        return self.measure_rows(config.format, rows, families, config.spec.examples, config.spec.benchmark)
 
-    def rows(
+    def measure_rows(
         self,
         format: TaskFormat,
         rows: Rows,

@@ -26,7 +26,7 @@ SPLITS = ("dev", "test")
 """The splits of a benchmark that examples must not repeat."""
 
 
-def find_test_sets(
+def find_decontamination_sets(
     names: Sequence[str], format: TaskFormat, before: Sequence[DecontaminationSetRef] | None = None
 ) -> tuple[DecontaminationSet, ...]:
     """The sets with these names, for examples of a format: benchmarks in the registry's order, then files and runs.
@@ -63,7 +63,7 @@ def find_test_sets(
 
 
 def with_names(settings: FilterOptions, sets: Sequence[DecontaminationSet]) -> FilterOptions:
-    """The settings of the filters with the names of the test sets, without folders, for `--decontaminate`."""
+    """The settings of the filters with the names of the sets, without folders, for `--decontaminate`."""
     names = tuple(dict.fromkeys(each.ref.name for each in sets))
     return FilterOptions(**settings.values_for(FilterOptions) | {"decontaminate": names})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datacreate.engines.factory import choose
+from datacreate.engines.factory import choose_engine
 from datacreate.errors import DatacreateError
 from datacreate.filters.registry import FILTERS
 from datacreate.finetuning.records import TrainingDirectory
@@ -30,7 +30,7 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
     inputs = read_inputs(config, directory)
     stored, filters = inputs.stored, inputs.spec.filters
     models = None
-    if not config.served or "model" in config.model_fields_set:  # else the servers have to be asked
+    if not config.uses_running_servers or "model" in config.model_fields_set:  # else only the servers know it
         try:
             models = models_of(config, inputs.verify, needs_embedder(config), no_notify)
         except DatacreateError:
@@ -42,8 +42,8 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
             plan = make_plan(config, inputs, models, unstarted)
         stored.check_same(dict(plan.spec), config.count, directory.path)
     engines = ["running servers"]
-    if models and not config.served:
-        engines = [choose(model, config.engine, config.count).name for model in models.generators]
+    if models and not config.uses_running_servers:
+        engines = [choose_engine(model, config.engine, config.count).name for model in models.generators]
     attributes = {each.name: list(each.shares) for each in inputs.spec.attributes}
     accepted = directory.accepted() if stored else 0
     notes = [describe_recipe(config, inputs.verify, inputs.inferred.format, models), *inputs.inferred.notes]

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -308,9 +308,7 @@ def read_round(config: ImproveConfig) -> Round:
     notes: tuple[str, ...] = ()
     for run in map(RunDirectory, config.runs):
         run.read_config()
-        source = read_source(f"{run.path}{os.sep}", verifier_probabilities=True)  # no benchmark's name
-        families = map(str, islice(run.families(), len(source.rows)))
-        sources.append(replace(source, groups=list(families)))
+        sources.append(read_source(f"{run.path}{os.sep}", verifier_probabilities=True))  # no benchmark's name
     created = sum(len(source.rows) for source in sources)
     if created < MIN_ROWS_TO_SPLIT:
         few = f"{created} rows are too few; create at least {MIN_ROWS_TO_SPLIT}"

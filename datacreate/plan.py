@@ -15,7 +15,7 @@ from typing import Any
 
 from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
-from datacreate.decontamination import find_test_sets, with_names
+from datacreate.decontamination import find_decontamination_sets, with_names
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.engine import Engine
 from datacreate.engines.request import Sampling
@@ -54,7 +54,7 @@ class RunInputs:
 
     inferred: InferredFormat
     verify: VerifyMode
-    test_sets: tuple[DecontaminationSet, ...]  # for decontamination
+    decontamination_sets: tuple[DecontaminationSet, ...]
     stored: StoredConfig | None  # of the run in the directory
     spec: InputSpec
     passages: Passages | None = None  # of the user's documents
@@ -105,7 +105,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
     """
     queue = find_strategy(config.strategy).queue
-    if config.served:
+    if config.uses_running_servers:
         Addresses(config.urls)
     examples, inferred = examples_and_format(config)
     if ignored := config.first_changed_flag(
@@ -132,15 +132,15 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         passages = open_corpus(config, config.seed, directory.passages_path, known)
         inferred = _with_corpus(inferred, passages)
     before = stored.spec.compared_with if stored else None
-    test_sets = find_test_sets(names or (), inferred.format, before)
+    sets = find_decontamination_sets(names or (), inferred.format, before)
     spec = InputSpec(
         **config.values_for(IdentityOptions),
         examples=tuple(dict(each.values) for each in examples),
         format=inferred.format.document(),
         instruction=config.instruction,
         benchmark=config.benchmark,
-        filters=with_names(config, test_sets),
-        compared_with=tuple(each.ref for each in test_sets),
+        filters=with_names(config, sets),
+        compared_with=tuple(each.ref for each in sets),
         label_ratio=label_ratio,
         corpus=passages.ref(config) if passages else None,
         attributes=_attributes(config, inferred.format),
@@ -148,7 +148,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
         stored.check_same(dict(spec) | given, config.count, directory.path)
-    return RunInputs(inferred, verify, test_sets, stored, spec, passages)
+    return RunInputs(inferred, verify, sets, stored, spec, passages)
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:

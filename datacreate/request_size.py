@@ -101,7 +101,7 @@ class LongestPrompt:
         return json.dumps(self.encoding.write(self.encoding.format.with_all_turns(each)), ensure_ascii=False)
 
 
-def most_in_flight(count: int, number: int, engines: Sequence[Engine]) -> int:
+def most_in_flight(count: int, num_examples: int, engines: Sequence[Engine]) -> int:
     """The most requests at once: a multiple of what the engines process at once, but no more than twice what the
     count needs.
 
@@ -109,4 +109,4 @@ def most_in_flight(count: int, number: int, engines: Sequence[Engine]) -> int:
     be idle. The slowest of several models delays the others in the same way.
     """
     multiple = 3 if len(engines) == 1 else 10
-    return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // number))
+    return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // num_examples))

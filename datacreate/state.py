@@ -20,10 +20,10 @@ from functools import cached_property, lru_cache
 from datacreate.acceptance import Acceptance, RequestOrigin
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import LogDamaged
-from datacreate.filters.base import Check
+from datacreate.filters.base import RowCheck
 from datacreate.formats.example import Example, Json
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.formats.validate import Candidate, Reason, Reject, parse_completion, shorten
+from datacreate.formats.validate import Candidate, Reject, RejectReason, parse_completion, shorten
 from datacreate.plan import RunPlan
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, label_question
@@ -94,7 +94,7 @@ class RunState:
     """The state of a run. `to_submit`: the next requests, in order; `Pipeline` takes them from the left."""
 
     def __init__(
-        self, plan: RunPlan, count: int, filters: Sequence[Check], vectors: PassedVectors | None = None
+        self, plan: RunPlan, count: int, filters: Sequence[RowCheck], vectors: PassedVectors | None = None
     ) -> None:
         spec = plan.spec
         self._plan = plan
@@ -182,7 +182,9 @@ class RunState:
     def parse(self, pending: PendingRequest, completion: Completion) -> ParsedCompletion:
         """The items of a completion, and questions for the verifier about those that pass the filters now."""
         if completion.finish_reason == "error":
-            items: list[Candidate | Reject] = [Reject(Reason.NO_RESPONSE, shorten(completion.error or ""))]
+            items: list[Candidate | Reject] = [
+                Reject(RejectReason.NO_RESPONSE, shorten(completion.error or ""))
+            ]
         else:
             encoding = self._encodings[pending.pseudo_labels]
             if self._format.context_is_given:
@@ -197,7 +199,7 @@ class RunState:
             )
         candidates = {index: item for index, item in enumerate(items) if isinstance(item, Candidate)}
         if self._embedder:  # one batch is faster than single texts later
-            self._embedder.encode([candidate.text for candidate in candidates.values()])
+            self._embedder.encode([candidate.compared_text for candidate in candidates.values()])
         for each in self._filters:
             each.prefetch(list(candidates.values()))
         origin = RequestOrigin(pending.number, self.acceptance.keys_of(pending.shown), pending.attributes)
@@ -274,7 +276,7 @@ class RunState:
         if not passed:
             return ()
         parent = self._plan.text_of(pending.example)
-        children = [candidate.text for candidate in passed]
+        children = [candidate.compared_text for candidate in passed]
         return self._plan.strategy.choose(
             parent, children, self._rng("choose", pending.number), self._embedder
         )

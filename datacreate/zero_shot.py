@@ -12,9 +12,10 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from datacreate.checkpoints import UNSEEN
 from datacreate.engines.engine import Engine
-from datacreate.engines.factory import checkpoint_of, make_engine
-from datacreate.engines.self_test import scores_are_real
+from datacreate.engines.factory import make_engine, resolve_checkpoint
+from datacreate.engines.self_test import scoring_test
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, Stopped
 from datacreate.finetuning.evaluate import Measured, TestSet, load_or_measure_evaluation, read_test_set
@@ -41,7 +42,7 @@ def answer_zero_shot(
     is of another model; Stopped after a signal: finished test sets are kept.
     """
     options = options or EngineOptions()
-    checkpoint = checkpoint_of(model, options)
+    checkpoint = resolve_checkpoint(model, options)
     checkpoint.check_scores()
     tests = [read_test_set(name, split) for name in dict.fromkeys(names)]
     with ExitStack() as stack:
@@ -52,7 +53,7 @@ def answer_zero_shot(
             rows, log = sum(len(test.usable) for test in tests), out / "engine.log"
             engine = make_engine(checkpoint, options, count=rows, log=log, notify=progress.notify)
             stack.callback(engine.close)
-            engine.start([scores_are_real()])
+            engine.start([scoring_test()])
             return engine
 
         def measure(test: TestSet) -> Measured:
@@ -72,7 +73,10 @@ def answer_zero_shot(
         found = []
         for test in tests:
             one = load_or_measure_evaluation(out, test, evaluated, measure, progress.notify)
-            if one.encoder != name and one.encoder_sha256 != sha256:
+            hashes = {one.encoder_sha256, sha256}
+            if len(hashes) > 1 and (
+                one.encoder != name or not any(each.startswith(UNSEEN) for each in hashes)
+            ):
                 raise RunMismatch(f"{out} has {one.encoder}'s answers to {test.name}; choose another --out")
             found.append(one)
         return found

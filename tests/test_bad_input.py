@@ -74,7 +74,7 @@ commonsense | --model=                            | 2 | the name of a model is e
 commonsense | --model ./nowhere                   | 2 | no such folder
 commonsense | --adapter ./nowhere                 | 2 | adapter_config.json: no such file
 commonsense | --model qwen3-8b --adapter ./mine   | 2 | an adapter belongs to one model
-commonsense | --servers 2                         | 2 | --servers: that is for running servers; name them with --url
+commonsense | --servers 2                         | 2 | --servers only applies to running servers; name them with --url
 """
 """Cases that --url would change."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from datacreate import zero_shot
+from datacreate.cli.evaluate import evaluate as command
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import RunMismatch
 from datacreate.finetuning.records import Evaluation, read_predictions
@@ -58,12 +61,22 @@ def test_answers_are_scored_like_those_of_an_encoder_and_not_repeated(home: Path
     assert not again.started
 
 
+def test_all_are_the_imported_benchmarks(home: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zero_shot, "make_engine", lambda *_, **__: engine_for(lambda request: "True"))
+    words = ["--zero-shot", model, "--benchmark", "all", "--out", str(home / "out"), "--json"]
+    [found] = json.loads(CliRunner().invoke(command, words).stdout)
+    assert found["benchmark"] == "bioasq"
+    refused = CliRunner().invoke(command, [*words, "--split", "dev"])
+    assert "no benchmark is imported" in refused.stderr
+
+
 def test_the_evaluation_of_another_model_is_not_taken(home: Path, model: str) -> None:
     answer(home, model, engine_for(lambda request: "True"))
     other = Path(shutil.copytree(model, home / "other-model"))
     (other / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(RunMismatch, match=r"out has scripted-model's answers to bioasq; choose another"):
-        answer(home, str(other), engine_for(lambda request: "False"))
+    for path in (other, Path(shutil.copytree(other, home / "moved" / Path(model).name))):
+        with pytest.raises(RunMismatch, match=r"out has scripted-model's answers to bioasq; choose another"):
+            answer(home, str(path), engine_for(lambda request: "False"))
 
 
 def test_identical_answers_are_degenerate_and_missing_ones_are_wrong(home: Path, model: str) -> None:

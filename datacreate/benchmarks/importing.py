@@ -35,7 +35,7 @@ from datacreate.benchmarks.registry import (
 from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.text_normalization import normalize_text
-from datacreate.libraries import online_environment, user_forbids
+from datacreate.libraries import offline_variable, online_environment
 from datacreate.locking import locked
 
 _SEED = 42  # of the division of one Hub split into several of ours
@@ -248,7 +248,7 @@ def download(benchmark: Benchmark, hub: HubDataset) -> Path:
 
     Raises BenchmarkError if the Hub cannot serve, saying how to import a copy.
     """
-    if not (reason := user_forbids() and f"{user_forbids()} is set"):
+    if not (reason := offline_variable() and f"{offline_variable()} is set"):
         within = f"*{hub.config}*" if hub.config else "*"
         command = [sys.executable, "-m", "huggingface_hub.cli.hf", "download", hub.id, "--quiet"]
         command += ["--repo-type", "dataset", "--revision", hub.revision]

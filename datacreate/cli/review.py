@@ -70,7 +70,7 @@ def review(
         raise click.UsageError(f"{'--sample' if sample else '--import'}: remove --label and --flag")
     if not (export or import_ or (sys.stdin.isatty() and is_live())):
         raise UsageError("review needs a terminal; without one use --export FILE.csv, edit and --import it")
-    with reviewing(RunDirectory(run), DatasetMetrics().run, say) as session:
+    with reviewing(RunDirectory(run), DatasetMetrics().measure_run, say) as session:
         query.check(session.format)
         drawn = session.sample(sample, seed) if sample else None
         if export:

@@ -101,5 +101,5 @@ def improve(
     with TrainingProgress() as training:
         creation = prepare_round(config, training)
     with CreationProgress() as creating:
-        summary = create(creation, progress=creating, compute_metrics=DatasetMetrics().run)
+        summary = create(creation, progress=creating, compute_metrics=DatasetMetrics().measure_run)
     print_json(summary) if as_json else print_created(creation.run_dir, summary)

@@ -1,4 +1,4 @@
-"""Decontamination: rejects examples that repeat rows of test sets, on which trained models are evaluated.
+"""Decontamination: rejects examples that repeat rows of `--decontaminate`, such as those of test sets.
 
 Three checks, the cheapest first. Word n-grams: a question that shares n consecutive words with the question of a test
 row, or a passage that shares a large part of its n-grams with the passage of a test row (as in Brown et al., 2020,
@@ -22,8 +22,8 @@ from datacreate.errors import LockLost, RunLocked, StorageError
 from datacreate.filters.base import DecontaminationRow, Filter, FilterInputs, FilterOptions
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.semantic import most_similar
-from datacreate.formats.validate import Candidate, Reason, shorten
-from datacreate.locking import replaced_by_one
+from datacreate.formats.validate import Candidate, RejectReason, shorten
+from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
 from datacreate.selection.embeddings import Embedder
@@ -62,20 +62,20 @@ class _Compared:
 
 class Contamination(Filter):
     name = "contamination"
-    reason = Reason.CONTAMINATED
-    settings = ("decontaminate", "ngram", "decontaminate_near")
+    reason = RejectReason.CONTAMINATED
+    setting_names = ("decontaminate", "ngram", "decontaminate_near")
 
     def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
         self._settings, self._inputs, self._n = settings, inputs, settings.ngram
         self._embedder = inputs.vectors.embedder if inputs.vectors and settings.semantic else None
 
     def prepare(self, notify: Notify = no_notify) -> None:
-        """Read, index and embed the rows of the test sets. Raises what the sets raise."""
+        """Read, index and embed the rows of the decontamination sets. Raises what the sets raise."""
         self._rows: list[DecontaminationRow] = []
         self._names: list[str] = []  # of each row: test set, and row of its file
         self._by_ngram: list[bool] = []  # of each row: whether it may share no n-gram
         pieces: list[Float16Rows] = []
-        for each in self._inputs.test_sets:
+        for each in self._inputs.decontamination_sets:
             rows, title = list(each.read()), each.ref.title
             self._rows += rows
             self._by_ngram += [each.by_ngram] * len(rows)
@@ -128,7 +128,7 @@ class Contamination(Filter):
             pairs = (pair for candidate in candidates for pair in self._comparisons(candidate))
             self._embedder.encode(["\n".join(inputs) for rows, inputs in pairs if rows.vectors is not None])
 
-    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
+    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
         """The test row that the example repeats, and which check found it."""
         if (found := self._repeated_question(candidate)) is not None:
             return f"{self._name(found)}: n-gram"
@@ -212,7 +212,7 @@ def embed_texts(
         # Without the cache the next run only takes longer.
         with (
             contextlib.suppress(OSError, StorageError, RunLocked, LockLost),
-            replaced_by_one(path) as part,
+            exclusive_replacement(path) as part,
             part.open("xb") as file,
         ):
             np.save(file, vectors, allow_pickle=False)

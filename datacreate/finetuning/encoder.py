@@ -22,7 +22,7 @@ from datacreate.finetuning.records import MODEL, HeadSpec, TrainedModel, Trainin
 from datacreate.finetuning.statistics import chance_corrected
 from datacreate.finetuning.training_rows import ClassificationExample
 from datacreate.hardware import device, has_bf16
-from datacreate.libraries import one_line_errors, quiet
+from datacreate.libraries import quiet, training_errors
 
 MAX_MISSING = 0.5
 """A checkpoint that lacks a larger share of the model's weights is not an encoder of this family."""
@@ -227,7 +227,7 @@ def run_trial(
 
     shutil.rmtree(folder, ignore_errors=True)
     recipe = inputs.training.recipe
-    with quiet(), one_line_errors("--device-batch-size or --max-length", folder):
+    with quiet(), training_errors("--device-batch-size or --max-length", folder):
         transformers.set_seed(seed)  # before the new head is initialized
         model = load_with_head(inputs.encoder, inputs.training.task)
         if recipe.lora:

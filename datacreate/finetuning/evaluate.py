@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,14 @@ from datacreate.finetuning.training_rows import (
     read_file,
     to_classification_example,
 )
-from datacreate.formats.example import Json, field_at
+from datacreate.formats.example import Json, dotted, field_at, values_in
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.formats.roles import label_text
+from datacreate.formats.task_format import TaskFormat, load_format, read_format
 from datacreate.hardware import device, has_bf16
-from datacreate.libraries import one_line_errors, quiet
+from datacreate.libraries import quiet, training_errors
 from datacreate.locking import LOCK_FILE, locked
-from datacreate.messages import Notify, SilentProgress, StepProgress
+from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
 from datacreate.signals import caught_signals
 
 BATCH_TOKENS = 16_384  # tokens per batch, padding included: many short rows or few long ones
@@ -77,35 +79,53 @@ class TestSet:
         return [example for example in self.examples if isinstance(example, ClassificationExample)]
 
 
-def read_test_set(name: str, split: str = "test") -> TestSet:
-    """A benchmark's split; BenchmarkError if it is not imported."""
+def read_test_set(name: str, split: str = "test", head: HeadSpec | None = None) -> TestSet:
+    """A benchmark's split, for a model with this head if there is one.
+
+    BenchmarkError if it is not imported, UsageError if it needs another head.
+    """
     benchmark = find_benchmark(name)
     format, rows = load_format(benchmark.format_name), read_split(benchmark, split)
-    head = infer_head(format, rows, name)
-    return _test_set(name, split, split_sha256(benchmark, split), head, format, rows)
+    own = infer_head(format, rows, name)
+    if head is not None:
+        head.check_same(own, "the model", name)
+    return _test_set(name, split, split_sha256(benchmark, split), head or own, format, rows)
 
 
-def read_test_file(path: Path, head: HeadSpec, options: FormatOptions) -> TestSet:
-    """A file with rows for a model with this head; UsageError if no row has one of its answers.
+def read_test_file(
+    path: Path, head: HeadSpec, options: FormatOptions, known: Sequence[TaskFormat] = ()
+) -> TestSet:
+    """A file with rows for a model with this head; UsageError for a label that the model lacks, or a single one.
 
-    Where neither the file nor `options` say what the label is, it is the field that has the model's labels.
+    Rows with the fields of `known`, the formats that the model was trained on, are read with it. Where neither the
+    file nor `options` say what the label is, it is the field that has the model's labels.
     """
-    source = read_file(path, options)
+    source = read_file(path, options, known)
     if not head.is_multiple_choice and not (source.format.roles.answer or options.format):
         field = _field_with(head.names, source)
         label = (*options.label, *(f"{field}={name}" for name in head.names))
-        source = read_file(path, options.model_copy(update={"label": label}))
+        source = read_file(path, options.model_copy(update={"label": label}), known)
     has_labels = source.format.roles.answer and source.format.head != "multiple_choice"
     if head.is_multiple_choice or not has_labels:  # labels may be fewer, or in another order
         head.check_same(infer_head(source.format, source.rows, source.name), "the model", source.name)
     test = _test_set(path.name, "test", "", head, source.format, source.rows)
-    if all(example.answer is None for example in test.usable):
-        raise UsageError(f"{path}: no row fits a model of {head.description}; give rows with its answers")
-    texts = (
-        [q.text, q.passage, q.options, q.answer] if isinstance(q, ClassificationExample) else q
-        for q in test.examples
-    )
-    return replace(test, sha256=json_sha256(texts))
+    labels = {label: name_index(label, head.names) for label in test.labels}
+    if head.is_multiple_choice:
+        if all(example.answer is None for example in test.usable):
+            raise UsageError(f"{path}: no row fits a model of {head.description}; give rows with its answers")
+    elif unknown := sorted(label or "none" for label, index in labels.items() if index is None):
+        shown = ", ".join(unknown[:5])
+        raise UsageError(
+            f"{path}: the model has {head.description}, and rows have {shown}; correct or remove these rows"
+        )
+    elif len({*labels.values()}) == 1:
+        raise UsageError(
+            f"{path}: all rows have the label {test.labels[0]}; give rows with two labels or more"
+        )
+    # The hash is not of the texts, which differ between models with other inputs.
+    chosen = [dotted(source.format.roles.answer or ()), list(options.inputs), options.format]
+    texts = ("\n".join(values_in(row)).casefold() for row in source.rows)
+    return replace(test, sha256=json_sha256(chain([chosen], texts)))
 
 
 def _field_with(labels: Sequence[str], source: Source) -> str:
@@ -113,7 +133,7 @@ def _field_with(labels: Sequence[str], source: Source) -> str:
     found = [
         name
         for name in source.rows[0]
-        if 2 * sum(name_index(str(row.get(name)), labels) is not None for row in source.rows)
+        if 2 * sum(name_index(label_text(row.get(name)), labels) is not None for row in source.rows)
         > len(source.rows)
     ]
     if len(found) != 1:
@@ -131,21 +151,23 @@ def _test_set(
     labels = [""] * len(rows)
     for number, row in enumerate(rows):
         with suppress(KeyError, TypeError):  # `to_classification_example` says that it is missing
-            labels[number] = str(field_at(row, format.roles.answer or ()))
+            labels[number] = label_text(field_at(row, format.roles.answer or ()))
     return TestSet(
         name, split, sha256, head, labels, [to_classification_example(row, format, head) for row in rows]
     )
 
 
-def benchmarks_for(model: TrainedModel, requested: Sequence[str], split: str = "test") -> list[str]:
+def benchmarks_for(
+    model: TrainedModel, requested: Sequence[str], split: str = "test", notify: Notify = no_notify
+) -> list[str]:
     """The benchmarks to test a model on: those requested; with `all` every imported one with its head.
 
-    By default the benchmark that its rows are for, and the out-of-distribution ones of that. Raises
+    By default the benchmark that its rows are for, and the imported out-of-distribution ones of that. Raises
     UsageError or TrainingError if there is none, BenchmarkError for an unknown name.
     """
     if "all" in requested:
         imported = [name for name, benchmark in load_registry().items() if has_split(benchmark, split)]
-        fitting = [name for name in imported if read_test_set(name, split).head == model.training.task]
+        fitting = [name for name in imported if model.training.task.is_same(read_test_set(name, split).head)]
         if not fitting:
             needed = model.training.task.description
             raise TrainingError(
@@ -159,7 +181,12 @@ def benchmarks_for(model: TrainedModel, requested: Sequence[str], split: str = "
         raise UsageError(
             "the model was trained on rows of no benchmark; give --test FILE or --benchmark NAME"
         )
-    return [benchmark, *find_benchmark(benchmark).out_of_distribution]
+    others = {
+        name: has_split(find_benchmark(name), split) for name in find_benchmark(benchmark).out_of_distribution
+    }
+    if missing := [name for name, imported in others.items() if not imported]:
+        notify(f"without {', '.join(missing)}: the {split} split is not imported")
+    return [benchmark, *(name for name, imported in others.items() if imported)]
 
 
 def evaluate(
@@ -178,8 +205,10 @@ def evaluate(
     """
     model, progress = read_model(folder), progress or SilentProgress()
     training, head = model.training, model.training.task
-    benchmarks = benchmarks_for(model, names, split) if names or not files else []
+    benchmarks = benchmarks_for(model, names, split, progress.notify) if names or not files else []
     sources: list[str | Path] = [*benchmarks, *files]
+    if len({path.name for path in files}) < len(files):
+        raise UsageError("--test: two files have one name, by which evaluations are kept; rename one of them")
     load = cache(lambda: (load_with_head(folder, head), load_tokenizer(folder)))
     evaluated = EvaluatedModel(
         condition=training.condition,
@@ -204,10 +233,10 @@ def evaluate(
     with caught_signals():
         for source in sources:
             if isinstance(source, str):
-                test = read_test_set(source, split)
-                head.check_same(test.head, str(folder), source)
+                test = read_test_set(source, split, head)
             else:
-                test = read_test_file(source, head, options or FormatOptions())
+                known = [read_format(document) for document in training.formats]
+                test = read_test_file(source, head, options or FormatOptions(), known)
             found.append(load_or_measure_evaluation(folder, test, evaluated, measure, progress.notify))
     return found
 
@@ -233,6 +262,8 @@ def load_or_measure_evaluation(
     with locked(target, notify) as lock:
         if (existing := _existing_evaluation(target, test)) is not None:  # another process was faster
             return existing
+        if (target / EVALUATION).exists():
+            notify(f"{target} had an evaluation on other rows of that name; it is replaced")
         predictions, scores = grade(test, *measure(test))
         evaluation = Evaluation(
             **dict(model),
@@ -263,7 +294,7 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
     inputs_per_row = len(ids) if isinstance(ids[0], list) else 1
     order = np.argsort(-lengths, kind="stable")
     batches, at = list[Any](), 0
-    with torch.inference_mode(), one_line_errors("the --max-length of its `train`"):
+    with torch.inference_mode(), training_errors("the --max-length of its `train`"):
         while at < len(order):
             size = max(1, batch_tokens // (int(lengths[order[at]]) * inputs_per_row))
             batch = collate([rows[int(i)] for i in order[at : at + size]])
@@ -273,7 +304,10 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
                 logits = model(**batch).logits
             batches.append(torch.softmax(logits.float(), -1).cpu().numpy())
             at += size
-    return np.concatenate(batches)[np.argsort(order)]
+    found = np.concatenate(batches)[np.argsort(order)]
+    if not np.isfinite(found).all():
+        raise TrainingError("the model diverged in training, it predicts no numbers; lower --learning-rates")
+    return found
 
 
 def held_out_probabilities(
@@ -312,14 +346,15 @@ def grade(
     """A prediction for every row, and the scores.
 
     `probabilities` has, for each usable row, one number per option or label, or None without an answer.
-    Answers are compared as texts: of two identical options either is right. A row without an answer, or
+    Answers are compared as texts: of two identical options either is right. A row without a prediction, or
     whose right answer is not among its options, counts as wrong.
     """
     labels = not test.head.is_multiple_choice
     remaining = iter(probabilities)
     predictions, truth, given = list[Prediction](), list[int](), list[int]()
     for number, (label, example) in enumerate(zip(test.labels, test.examples, strict=True)):
-        row_probabilities, answer, said = None, None, -1
+        row_probabilities, said = None, -1
+        answer = name_index(label, test.head.names) if labels else None
         predicted, correct, scores = None, False, list[float]()
         if isinstance(example, ClassificationExample):
             row_probabilities, answer = next(remaining), example.answer

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from datacreate.errors import UsageError
 from datacreate.settings import CommaList, OrOff, Settings, setting
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -116,6 +117,14 @@ PAPER = Hyperparameters(
 
 
 def make_hyperparameters(name: str = "datacreate", **changes: Any) -> Hyperparameters:
-    """Those of a recipe with some values changed; UsageError, in one line, for a wrong value."""
+    """Those of a recipe with some values changed; UsageError, in one line, for a wrong value or one without effect."""
     base = PAPER.model_dump() if name == "paper" else {}
-    return Hyperparameters.of(**{**base, "name": name, **changes})
+    found = Hyperparameters.of(**{**base, "name": name, **changes})
+    unused = {} if found.lora else {"lora_rank": "give --lora", "lora_dropout": "give --lora"}
+    if found.warmup_steps is not None:
+        unused["warmup_ratio"] = (
+            f"--warmup-steps {found.warmup_steps} overrides it; give another --warmup-steps"
+        )
+    for key in filter(changes.__contains__, unused):
+        raise UsageError(f"{found.flags()[key]} has no effect: {unused[key]}, or remove it")
+    return found

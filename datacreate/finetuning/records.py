@@ -31,6 +31,7 @@ from datacreate.files import (
     storage_error,
 )
 from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.formats.example import Json
 from datacreate.formats.task_format import Head
 from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
@@ -71,7 +72,7 @@ class Scores(Record):
     """Scores of one model on one test set; shares are in [0, 1], intervals are 95 % over test rows."""
 
     rows: int = Field(ge=1)
-    classes: int = Field(ge=2)  # labels of the set, or options per question
+    classes: int = Field(ge=2)  # labels that occur in the set, or options per question
     accuracy: float
     accuracy_interval: tuple[float, float]
     balanced_accuracy: float | None  # mean recall over labels; None for multiple choice
@@ -83,7 +84,7 @@ class Scores(Record):
     degenerate: bool  # (nearly) all predictions are one label or option position
     above_chance: bool  # the interval of the score lies above 0
     predicted: dict[str, int]  # label or option position (0 is the first) -> rows
-    unanswered: int = 0  # rows without a prediction; they count as wrong
+    unanswered: int = 0  # rows without a prediction or a right answer; they count as wrong
     truncated: int = 0  # rows cut to the model's input length
 
 
@@ -139,9 +140,13 @@ class HeadSpec(Record):
             return f"questions with {self.classes} options"
         return f"the labels {', '.join(self.names)}"
 
+    def is_same(self, other: HeadSpec) -> bool:
+        """Whether the two are equal but for the order of labels."""
+        return self.head == other.head and sorted(self.names) == sorted(other.names)
+
     def check_same(self, other: HeadSpec, this: str, that: str) -> None:
         """Raise UsageError unless `other` needs the same head; `this` and `that` name the two."""
-        if self != other:
+        if not self.is_same(other):
             different = f"{this} has {self.description}, {that} has {other.description}"
             raise UsageError(f"{different}; give rows with the same labels or number of options")
 
@@ -157,12 +162,13 @@ class TrainingSpec(Record):
     selection: SelectionKind
     selection_digest: str | None  # of the human dev rows, where they are used
     probabilities_digest: str | None = None  # of the verifier's probabilities, where labels are soft
+    formats: tuple[dict[str, Json], ...] = ()  # files of the rows' formats, with the inputs that are learned
 
     def check_same(self, other: TrainingSpec, where: Path) -> None:
         """Raise RunMismatch, naming the first difference, unless `other` is the same training."""
         for name, mine in self:
             theirs = getattr(other, name)
-            if mine == theirs:
+            if mine == theirs or name == "formats":  # the digest of the rows has their texts
                 continue
             if isinstance(mine, BaseModel):
                 key = next(key for key, value in mine if value != getattr(theirs, key))
@@ -203,8 +209,10 @@ class TrainingDirectory:
 
     def models(self) -> list[Path]:
         """The finished models, by seed."""
-        folders = [path for path in self.path.glob("seed-*") if (path / MODEL).is_file()]
-        return sorted(folders, key=lambda path: int(path.name.removeprefix("seed-")))
+        seeds = (path.parent.name.removeprefix("seed-") for path in self.path.glob(f"seed-*/{MODEL}"))
+        return [
+            self.model(seed) for seed in sorted(map(int, filter(str.isdecimal, seeds)))
+        ]  # no seed-1-backup
 
     def check(self, training: TrainingSpec) -> None:
         """Raise UsageError if the folder holds other files, RunMismatch if another training, UnwritablePath if a file

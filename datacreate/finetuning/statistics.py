@@ -1,7 +1,8 @@
 """Scores of a model on a test set, their intervals, and tests of whether two conditions differ.
 
 The score is balanced accuracy (fixed labels) or accuracy (multiple choice), corrected for chance:
-(x - 1/k) / (1 - 1/k). A model that always predicts the majority label scores 0.
+(x - 1/k) / (1 - 1/k), with k options, or labels that occur in the test set. A model that always
+predicts one label scores 0.
 
 Several models of one condition differ in formatting example, training rows and seed, and all answer the same
 test rows. The variance of their mean score, and of the difference of two conditions, has two parts: how the models
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +47,8 @@ def compute_scores(
 
     `truth` and `answers`, of shape (rows,), index `names`. -1 in `answers` is a row without a
     prediction, in `truth` a row without a right answer: both count as wrong. `balanced`: `names` are
-    labels; otherwise they are option positions. Raises ValueError if no row has a right answer.
+    labels, of which those that occur count; otherwise they are option positions. Raises ValueError if
+    no row has a right answer.
     """
     from sklearn.metrics import f1_score, matthews_corrcoef
 
@@ -54,7 +56,8 @@ def compute_scores(
     if not present:
         raise ValueError("no row with a right answer to score")
     y, p = np.asarray(truth), np.asarray(answers)
-    rows, k, counts, of_label = len(y), len(names), Counter(answers), Counter(truth)
+    rows, counts, of_label = len(y), Counter(answers), Counter(truth)
+    k = len(present) if balanced and len(present) > 1 else len(names)
     right = Counter(y[y == p].tolist())
     correct = sum(right[label] for label in present)
     recalls = [right[label] / of_label[label] for label in present]
@@ -77,7 +80,7 @@ def compute_scores(
         constant=max(of_label[label] for label in present) / rows,
         score=chance_corrected(share, k),
         score_interval=(chance_corrected(low, k), chance_corrected(high, k)),
-        degenerate=max(counts[index] for index in range(k)) / rows >= DEGENERATE_SHARE,
+        degenerate=max(counts[index] for index in range(len(names))) / rows >= DEGENERATE_SHARE,
         above_chance=low > 1 / k,
         predicted={name: counts[index] for index, name in enumerate(names)},
         unanswered=counts[-1],
@@ -164,8 +167,6 @@ class Estimate:
         """The two-sided probability of a value at least as far from 0 if the true value is 0."""
         from scipy.stats import t
 
-        if self.error < 1e-12:  # no row, example or seed could change the value
-            return 0.0 if abs(self.value) > 1e-12 else 1.0
         return float(2 * t.sf(abs(self.value) / self.error, self.degrees_of_freedom))
 
     @property
@@ -214,8 +215,6 @@ def ratio(first: ConditionModels, second: ConditionModels) -> tuple[float, Inter
         return abs(found.value) - (found.interval[1] - found.value)
 
     def end(step: float) -> float:
-        if outside(value) >= 0:  # nothing could change the scores
-            return value
         while outside(value + step) <= 0:
             step *= 2
         return float(brentq(outside, value, value + step, xtol=1e-6))
@@ -239,7 +238,10 @@ def _contrasts(first: ConditionModels, second: ConditionModels) -> Callable[[flo
         parts = [_Part(ours, factor, other * single), _Part(theirs, other, factor * single)]
         if paired:
             parts = [_Part(factor * ours + other * theirs, 1.0, 0.0)]
-        return _estimate(parts, scores, covariance, _COVERED[level])
+        found = _estimate(parts, scores, covariance, _COVERED[level])
+        if found.error > 1e-9:
+            return found
+        return replace(found, error=_error_of_alike(first) * float(np.hypot(factor, other)))
 
     return estimate
 
@@ -287,6 +289,16 @@ def _scores(correct: npt.NDArray[np.bool_], labels: Integers, classes: int | Non
     if classes is None:
         return scores, covariance
     return (scores - 1 / classes) / (1 - 1 / classes), covariance / (1 - 1 / classes) ** 2
+
+
+def _error_of_alike(models: ConditionModels) -> float:
+    """The standard error of a score if all rows of a label have the same outcome, from Wilson's intervals.
+
+    No row changes the score then, and its variance over rows is 0. Other test rows may differ all the same.
+    """
+    rows = np.unique(models.labels[models.labels >= 0], return_counts=True)[1].tolist()
+    low, _ = combined_interval([1.0] * len(rows), [wilson_interval(number, number) for number in rows])
+    return (1 - low) / (1 - 1 / models.classes if models.classes else 1) / 1.96
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -56,13 +56,14 @@ from datacreate.finetuning.training_rows import (
     training_set,
 )
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import has_rows
+from datacreate.formats.reader import is_row_file
 from datacreate.hardware import check_build, usable_cores, visible_gpus
 from datacreate.libraries import configure_process, quiet
 from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
 from datacreate.settings import CommaList, setting
 from datacreate.signals import caught_signals
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy takes it
 FEW_ROWS = 20  # with fewer rows a warning is shown
 
 
@@ -79,7 +80,7 @@ class TrainConfig(FormatOptions):
         "Name of the training set in reports.", "output", shown_default="human, the strategy, ..."
     )
     recipe: Hyperparameters = Field(default_factory=Hyperparameters)
-    seeds: Annotated[tuple[int, ...], CommaList] = setting(
+    seeds: Annotated[tuple[Seed, ...], CommaList] = setting(
         "Training seeds, one model each.",
         "training",
         default=(1, 2, 3),
@@ -137,6 +138,8 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
             f"--learning-rates: --model-selection {config.selection} has no rows to choose one of "
             f"{len(recipe.learning_rates)}{few}; give one rate, more rows or another selection"
         )
+    if (flag := recipe.first_changed_flag(("patience", "max_evaluations"))) and not selection_rows:
+        notify(f"{flag} has no effect without selection rows")
     training = TrainingSpec(
         condition=rows.condition,
         task=rows.head,
@@ -146,6 +149,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
         selection=selection,
         selection_digest=selection_digest,
         probabilities_digest=rows.probabilities_digest,
+        formats=rows.formats,
     )
     return Prepared(training, encoder.path, trained, selection_rows)
 
@@ -157,7 +161,7 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
     flag = config.first_changed_flag(FormatOptions.model_fields)
-    if flag and not any(has_rows(Path(source)) for source in config.sources):
+    if flag and not any(is_row_file(Path(source)) for source in config.sources):
         raise UsageError(f"{flag} only applies to files; runs and benchmarks have their own format")
     soft_labels = config.recipe.soft_labels
     read = partial(read_source, verifier_probabilities=soft_labels, options=config)
@@ -168,6 +172,8 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
         condition=config.condition,
         benchmark=config.benchmark,
     )
+    if config.sample_seed and config.count is None:
+        notify("--sample-seed has no effect without --count")
     for why, number in rows.skipped.items():
         notify(f"skipped rows: {number}, {why}")
     unverified, total = sum(row.probabilities is None for row in rows.examples), len(rows.examples)
@@ -206,6 +212,12 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Tra
             progress.notify(prepared.summary)
             progress.notify(f"loading {training.encoder}")
             inputs = encode_inputs(prepared, config.device_batch_size)
+            if (limit := training.recipe.max_length or 0) > inputs.max_length:
+                progress.notify(f"--max-length {limit}: the encoder reads {inputs.max_length} tokens at most")
+            if cut := inputs.rows.truncated:
+                progress.notify(
+                    f"rows that are cut to {inputs.max_length} tokens: {cut} of {len(prepared.rows)}"
+                )
             for trial, best in _best_models(inputs, missing, config.nproc, directory, report):
                 lock.check()
                 directory.keep(trial, best)
@@ -221,15 +233,26 @@ def _split_rows(
         several = len(config.recipe.learning_rates) > 1
         training, selection = split_selection_rows(examples, rows.groups, rows.head, chooses_rate=several)
         if selection:
-            return [examples[i] for i in training], [examples[i] for i in selection], "held-out", None
+            return (
+                [examples[i] for i in training],
+                [_judged(examples[i]) for i in selection],
+                "held-out",
+                None,
+            )
     if config.selection != "human":
         return examples, (), "none", None
     if rows.condition.benchmark is None:
         raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
-    dev = read_test_set(rows.condition.benchmark, "dev")
-    rows.head.check_same(dev.head, "the training set", f"{dev.name}'s dev split")
+    dev = read_test_set(rows.condition.benchmark, "dev", rows.head)
     chosen = [example for example in dev.usable if example.answer is not None]
     return examples, chosen, "human", dev.sha256
+
+
+def _judged(example: ClassificationExample) -> ClassificationExample:
+    """A selection row: if it has a soft label, with the most probable answer, since an assigned one may be wrong."""
+    soft, own = example.probabilities or (), example.answer
+    best = max(range(len(soft)), key=lambda answer: (soft[answer], answer == own), default=own)
+    return replace(example, answer=best)
 
 
 def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE) -> TrialInputs:

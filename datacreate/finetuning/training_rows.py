@@ -23,10 +23,11 @@ from datacreate.finetuning.records import IMPROVED, PAPER_METHOD, SOFT_LABELS, C
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.infer_answers import few_labels
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import has_rows
+from datacreate.formats.reader import is_row_file
+from datacreate.formats.roles import label_text
 from datacreate.formats.rules import Rule
 from datacreate.formats.task_format import TaskFormat, load_format
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import RejectReason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import InvalidRow, Row, read_rows
 from datacreate.verification.scoring import Probabilities
@@ -59,7 +60,7 @@ class Source:
     condition: str  # human, a strategy, or a file's name
     format: TaskFormat
     rows: Sequence[dict[str, Json]]
-    groups: Sequence[str]  # rows of one group have the same parent, and stay on one side of a split
+    groups: Sequence[str]  # families: rows of one group stay on one side of a split
     benchmark: str | None = None
     generator: str | None = None
     example: str | None = None
@@ -77,6 +78,7 @@ class TrainingSet:
     rows: tuple[Mapping[str, Json], ...]  # of each example
     groups: tuple[str, ...]  # the number of the source and the group there, as `0:GROUP`
     skipped: dict[str, int]  # why a row cannot be used -> number of rows
+    formats: tuple[dict[str, Json], ...]  # files of the sources' formats, with the inputs that the texts have
     probabilities_digest: str | None = None  # SHA-256 of the soft labels
 
 
@@ -95,7 +97,7 @@ def read_source(
         groups = [canonical_json(row["question"]) for row in rows]
         format = load_format(benchmark.format_name)
         return Source(benchmark.name, "human", format, rows, groups, benchmark.name)
-    if has_rows(path):
+    if is_row_file(path):
         return read_file(path, options or FormatOptions())
     if path.is_dir():
         return _read_run(path, verifier_probabilities)
@@ -115,7 +117,7 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
     run = RunDirectory(path)
     config = run.read_config()
     spec = config.spec
-    accepted = [(row, commit.parent) for commit in run.commits() for row in commit.accepted][: config.count]
+    accepted = list(islice(run.examples(), config.count))
     if len(accepted) < config.count:
         raise TrainingError(
             f"{path}: not finished ({len(accepted)} of {config.count} examples); "
@@ -127,8 +129,8 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
         name=str(path),
         condition=IMPROVED if spec.improves else spec.strategy + method,
         format=config.format,
-        rows=[row for row, _ in accepted],
-        groups=[parent for _, parent in accepted],
+        rows=accepted,
+        groups=list(map(str, islice(run.families(), config.count))),
         benchmark=spec.benchmark,
         generator=spec.model,
         example=spec.improves or spec.examples_id,
@@ -136,14 +138,14 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
     )
 
 
-def read_file(path: Path, options: FormatOptions) -> Source:
+def read_file(path: Path, options: FormatOptions, known: Sequence[TaskFormat] = ()) -> Source:
     """All rows of a file, or of a run; UsageError if one is not JSON, and what `read_rows` raises."""
-    read = read_rows(path, options)
+    read = read_rows(path, options, known)
     rows: list[dict[str, Json]] = []
-    first_of_kind: dict[tuple[Reason, str], str] = {}
+    first_of_kind: dict[tuple[RejectReason, str], str] = {}
     invalid: dict[int, str] = {}
     for index, row in enumerate(read.read()):
-        if isinstance(row, InvalidRow) and row.reason is Reason.INVALID_JSON:
+        if isinstance(row, InvalidRow) and row.reason is RejectReason.INVALID_JSON:
             raise UsageError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
         if isinstance(row, InvalidRow):  # a model may still be tested on it
             invalid[index] = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")
@@ -162,7 +164,7 @@ def infer_head(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: s
         if options < 2:
             raise UsageError(f"{source}: no row with two or more options; give each row a list of them")
         return HeadSpec(head="multiple_choice", names=tuple(map(str, range(options))))
-    labels = [str(label) for label in format.labels or ()]
+    labels = list(map(label_text, format.labels or ()))
     if len(labels) >= 2:
         return HeadSpec(head="sequence_classification", names=tuple(labels))
     path, roles = format.roles.answer, format.roles
@@ -179,7 +181,7 @@ def infer_head(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: s
             f"{source}: the field {dotted(path)} is a list, and an encoder learns one label for each row; "
             "write one label into each row"
         )
-    labels = sorted({str(label) for label in _values(rows, path)})
+    labels = sorted({label_text(label) for label in _values(rows, path)})
     if few_labels(len(labels), len(rows)):
         return HeadSpec(head="sequence_classification", names=tuple(labels))
     if len(labels) < 2:
@@ -199,21 +201,22 @@ def _values(rows: Sequence[Mapping[str, Json]], path: FieldPath) -> Iterator[Jso
             yield field_at(row, path)
 
 
-def varying_inputs(format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> tuple[FieldPath, ...]:
-    """The inputs without those that are the same in all rows, such as an instruction: these tell no rows apart."""
-    inputs = [path for path in format.roles.inputs if path != format.passage_field]
-    varying = (path for path in inputs if len({canonical_json(value_at(row, path)) for row in rows}) > 1)
-    return tuple(varying) or tuple(inputs)
+def with_varying_inputs(format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> TaskFormat:
+    """The format without inputs that are the same in all rows, such as an instruction: these tell no rows apart."""
+    passage, inputs = format.passage_field, format.roles.inputs
+    varying = {path for path in inputs if len({canonical_json(value_at(row, path)) for row in rows}) > 1}
+    kept = tuple(path for path in inputs if path in {*varying, passage}) if varying - {passage} else inputs
+    return replace(format, roles=replace(format.roles, inputs=kept))
 
 
 def to_classification_example(
-    row: Mapping[str, Json], format: TaskFormat, head: HeadSpec, inputs: Iterable[FieldPath] | None = None
+    row: Mapping[str, Json], format: TaskFormat, head: HeadSpec
 ) -> ClassificationExample | str:
-    """The texts of a row, of all inputs or of `inputs`; or the reason why it cannot be used."""
+    """The texts of a row, or the reason why it cannot be used."""
     try:
         passage = format.passage(row) or None
-        text = format.input_text(row, inputs)
-        answer = str(field_at(row, format.roles.answer or ()))
+        text = format.input_text(row)
+        answer = label_text(field_at(row, format.roles.answer or ()))
         if not text.strip():
             return "the inputs are empty"
         if not head.is_multiple_choice:
@@ -252,17 +255,20 @@ def training_set(
     """
     head = infer_head(sources[0].format, sources[0].rows, sources[0].name)
     kept: list[tuple[ClassificationExample, Mapping[str, Json], str]] = []  # with row and group
+    formats: list[dict[str, Json]] = []
     skipped: Counter[str] = Counter()
     for number, source in enumerate(sources):
         head.check_same(infer_head(source.format, source.rows, source.name), sources[0].name, source.name)
         alike = (other.rows for other in sources if other.format.roles.inputs == source.format.roles.inputs)
-        inputs = varying_inputs(source.format, list(chain.from_iterable(alike)))
+        format = with_varying_inputs(source.format, list(chain.from_iterable(alike)))
+        if (document := format.document()) not in formats:
+            formats.append(document)
         reasons: Counter[str] = Counter()
         soft_labels = source.verifier_probabilities or [None] * len(source.rows)
         for index, (row, group, probabilities) in enumerate(
             zip(source.rows, source.groups, soft_labels, strict=True)
         ):
-            example = to_classification_example(row, source.format, head, inputs)
+            example = to_classification_example(row, format, head)
             if isinstance(example, str):
                 reasons[example] += 1
             elif example.answer is None:
@@ -272,7 +278,7 @@ def training_set(
                 reasons[source.invalid[index]] += 1
             else:
                 if probabilities is not None:
-                    example = with_soft_label(example, soft_label(probabilities, source, head))
+                    example = replace(example, probabilities=soft_label(probabilities, source, head))
                 kept.append((example, row, f"{number}:{group}"))
         if reasons.total() > MAX_SKIPPED * len(source.rows):
             why, most = reasons.most_common(1)[0]
@@ -300,7 +306,7 @@ def training_set(
     )
     digest = json_sha256(q.probabilities for q in examples) if soft else None
     rows, groups = tuple(row for _, row, _ in kept), tuple(group for _, _, group in kept)
-    return TrainingSet(record, head, examples, rows, groups, dict(skipped), digest)
+    return TrainingSet(record, head, examples, rows, groups, dict(skipped), tuple(formats), digest)
 
 
 def json_sha256(lines: Iterable[Json]) -> str:
@@ -315,7 +321,7 @@ def soft_label(probabilities: Probabilities, source: Source, head: HeadSpec) -> 
     if their number is wrong or they are not a probability distribution (within 0.01).
     """
     labels = not head.is_multiple_choice
-    names = [str(label) for label in source.format.labels or ()] if labels else list(head.names)
+    names = list(map(label_text, source.format.labels or ())) if labels else list(head.names)
     total = math.fsum(probabilities)
     fits = len(probabilities) == len(names) and set(names) == set(head.names)
     # `all(p >= 0)` and `<=` are false for NaN.
@@ -326,13 +332,6 @@ def soft_label(probabilities: Probabilities, source: Source, head: HeadSpec) -> 
         )
     by_name = dict(zip(names, probabilities, strict=True))
     return tuple(by_name[name] / total for name in head.names)
-
-
-def with_soft_label(example: ClassificationExample, probabilities: Probabilities) -> ClassificationExample:
-    """The row with a soft label. Its answer, which selection rows are judged by, becomes the most probable one."""
-    answers = range(len(probabilities))
-    best = max(answers, key=lambda answer: (probabilities[answer], answer == example.answer))
-    return replace(example, probabilities=probabilities, answer=best)
 
 
 def split_selection_rows(

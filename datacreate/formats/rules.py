@@ -18,15 +18,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from datacreate.errors import ExampleError
-from datacreate.formats.example import (
-    Example,
-    FieldPath,
-    Json,
-    canonical_json,
-    dotted,
-    field_at,
-    value_at,
-)
+from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.roles import Answers, Roles
 from datacreate.formats.schema_keywords import resolve
 from datacreate.formats.schema_utils import Schema

@@ -71,7 +71,7 @@ def constant_of(schema: Schema) -> Json:
     return schema["const"] if "const" in schema else schema["enum"][0] if "enum" in schema else None
 
 
-def schema_of(values: Sequence[Json]) -> Schema:
+def infer_schema(values: Sequence[Json]) -> Schema:
     """The schema of values of one field. They have the most frequent type of them, and may be null if one is."""
     types = Counter(JSON_TYPES[type(value)] for value in values if value is not None)
     if not types:
@@ -88,13 +88,13 @@ def _schema_of_type(kind: str, values: Sequence[Json]) -> Schema:
     """The schema of values of one type."""
     if kind == "object":
         keys = dict.fromkeys(key for value in values for key in value)
-        parts = {key: schema_of([value[key] for value in values if key in value]) for key in keys}
+        parts = {key: infer_schema([value[key] for value in values if key in value]) for key in keys}
         if not parts:
             return {"const": {}}
         return {"type": kind, "properties": parts, "required": list(parts), "additionalProperties": False}
     if kind == "array":
         kinds: list[Schema] = []
-        for item in (schema_of([item]) for value in values for item in value):
+        for item in (infer_schema([item]) for value in values for item in value):
             if item not in kinds:
                 kinds.append(item)
         if all(map(is_constant, kinds)):  # empty items do not show a type

@@ -15,7 +15,7 @@ to the formatting example: its number of options, and which fields are null.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -195,13 +195,13 @@ class TaskFormat:
         texts = self.texts_beside_passage(values) if self.context_is_given and self.passage_field else ()
         return "\n".join(texts if any(texts) else self.input_texts(values))
 
-    def input_text(self, values: Mapping[str, Json], inputs: Iterable[FieldPath] | None = None) -> str:
-        """What encoder and verifier read beside passage and options: the other inputs, or those of `inputs`.
+    def input_text(self, values: Mapping[str, Json]) -> str:
+        """What encoder and verifier read beside passage and options: the other inputs.
 
         If several have a text, each is on a line with its name. Constants and the answer are never in it.
         """
-        chosen = self.roles.inputs if inputs is None else inputs
-        found = {path: " ".join(self._texts(path, values)) for path in chosen if path != self.passage_field}
+        paths = (path for path in self.roles.inputs if path != self.passage_field)
+        found = {path: " ".join(self._texts(path, values)) for path in paths}
         shown = {path: text for path, text in found.items() if text}
         named = [f"{dotted(path)}: {text}" for path, text in shown.items()]
         return "\n".join(named if len(shown) > 1 else shown.values())

@@ -12,6 +12,7 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
+from datacreate.benchmarks import load_registry
 from datacreate.dataset_metrics import DatasetMetrics
 from datacreate.errors import DatacreateError, RunError, TrainingError, UsageError
 from datacreate.finetuning.records import (
@@ -32,6 +33,7 @@ from datacreate.reporting.gaps import mean_gaps, rows_to_match, with_gaps
 from datacreate.reporting.results import (
     CONSTANT,
     HUMAN,
+    OWN_ROWS,
     ZERO_SHOT,
     ConditionResult,
     CreatedSet,
@@ -104,7 +106,9 @@ def result_tables(evaluated: Sequence[EvaluationRows]) -> list[ResultTable]:
     for model in trained:
         e = model.evaluation
         setup: _Setup = (e.encoder, e.encoder_sha256, e.recipe, e.selection)
-        groups["in" if trained_for(model) == e.benchmark else "out", setup].append(model)
+        own_file = trained_for(model) == OWN_ROWS and e.benchmark not in load_registry()
+        is_in = own_file or trained_for(model) == e.benchmark
+        groups["in" if is_in else "out", setup].append(model)
     tables: list[ResultTable] = []
     for (distribution, setup), of_setup in sorted(groups.items(), key=lambda item: item[0]):
         names: list[str | None] = [*sorted(_generators(of_setup))]
@@ -218,7 +222,7 @@ def created_set(path: Path, metrics: DatasetMetrics) -> CreatedSet:
         path=path_text(path),
         examples=directory.read_config().spec.examples[:SAMPLES],
         summary=summary,
-        metrics=metrics.run(directory) if accepted else None,
+        metrics=metrics.measure_run(directory) if accepted else None,
         samples=tuple(values for index, values in enumerate(directory.examples()) if index in chosen),
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from datacreate.messages import visible
+from datacreate.messages import safe_text
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -93,7 +93,7 @@ def page_template(name: str) -> Template:
     from markupsafe import Markup
 
     def shown(value: object) -> object:
-        return value if isinstance(value, Markup) else visible(str(value))
+        return value if isinstance(value, Markup) else safe_text(str(value))
 
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     options |= {"autoescape": True, "finalize": shown, "undefined": StrictUndefined}

@@ -21,7 +21,7 @@ from datacreate.files import replace_files
 from datacreate.formats.example import Json, field_text
 from datacreate.formats.validate import shorten
 from datacreate.locking import locked
-from datacreate.messages import markdown, markdown_table, printable
+from datacreate.messages import markdown, markdown_table, safe_line
 from datacreate.reporting.charts import GREY, Bar, Chart, LinePlot, Point, line_plot, page_template
 from datacreate.reporting.gaps import Curves, learning_curves
 from datacreate.reporting.results import (
@@ -82,7 +82,7 @@ def as_csv(report: Report, record: type[ConditionResult | Comparison]) -> str:
     for table in report.tables:
         for row in table.cells if record is ConditionResult else table.comparisons:
             values = [getattr(table, name) for name in _GROUP] + [getattr(row, name) for name in names]
-            writer.writerow([printable(value) if isinstance(value, str) else value for value in values])
+            writer.writerow([safe_line(value) if isinstance(value, str) else value for value in values])
     return file.getvalue()
 
 
@@ -149,8 +149,9 @@ COMPARED = (
     "effect, the true difference that this comparison finds with 80 % power. p (Holm) is corrected for all "
     "comparisons of this table."
 )
-ALIKE = (
-    "An interval of width 0: the models answer all test rows alike, or with one class. Other rows may differ."
+SEVERAL_SETS = (
+    "Several training sets of one formatting example count as one condition; if their runs differ in more than seeds, "
+    "such as verification, name them with --condition of train"
 )
 MATCHED = (
     "Created rows that match human rows: the smallest measured number of created rows with at least the mean score of "
@@ -212,8 +213,6 @@ def _results(table: ResultTable, report: Report) -> Section:
         title = f"Comparisons: {significant} of {len(table.comparisons)} significant at 5 %"
         tables.append(_table(title, _COMPARISON_COLUMNS, table.comparisons))
         notes.append(COMPARED)
-        if any(comparison.high - comparison.low < 1e-9 for comparison in table.comparisons):
-            notes.append(ALIKE)
     if table.gaps:
         tables.insert(1, _table("Mean PGR over test sets", _GAP_COLUMNS, table.gaps))
     if found := learning_curves(table.cells):
@@ -221,10 +220,12 @@ def _results(table: ResultTable, report: Report) -> Section:
         notes.append(MATCHED if table.matches else UNMATCHED)
     if any(result.paper_accuracy is not None for result in table.cells):
         notes.append(f"Paper: {report.paper_citation}")
+    if several := {result.label for result in table.cells if 0 < result.examples < result.sets}:
+        notes.append(f"{SEVERAL_SETS}: {', '.join(sorted(several))}.")
     for test in dict.fromkeys(map(test_name, table.cells)):
         same = [result for result in table.cells if test_name(result) == test]
         if unanswered := max(result.unanswered for result in same):
-            notes.append(f"{test}: up to {unanswered} test rows could not be encoded and count as wrong.")
+            notes.append(f"{test}: up to {unanswered} test rows lack a prediction or right answer: wrong.")
         if truncated := max(result.truncated for result in same):
             notes.append(f"{test}: up to {truncated} test rows were truncated to the encoder's input.")
         if (versions := len({result.test_digest for result in same})) > 1:

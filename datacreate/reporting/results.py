@@ -29,6 +29,7 @@ from datacreate.finetuning.statistics import (
     mean_interval,
     mean_score,
 )
+from datacreate.finetuning.training_rows import name_index
 from datacreate.formats.example import Json
 
 
@@ -59,7 +60,7 @@ class ConditionResult:
     split: str
     test_digest: str  # SHA-256 of the test rows
     test_rows: int
-    classes: int  # labels, or options of a question: chance is 1 / classes
+    classes: int  # labels that occur, or options of a question: chance is 1 / classes
     condition: str
     count: int | None = None  # training rows, selection rows included; None if not trained
     full: bool  # whether that is all rows of the source, not a sample
@@ -81,7 +82,7 @@ class ConditionResult:
     sd_examples: float | None = None  # of the score, between the means of examples; None below two examples
     degenerate: int = 0  # models that predict one class for at least 95 % of the rows
     not_above_chance: int = 0  # models whose 95 % interval reaches down to chance
-    unanswered: int = 0  # test rows that could not be encoded and count as wrong, in the worst model
+    unanswered: int = 0  # test rows without a prediction or a right answer, in the worst model
     truncated: int = 0  # test rows longer than the encoder's input, in the worst model
     paper_accuracy: float | None = None
     sources: tuple[str, ...] = ()  # folders of the evaluations
@@ -351,8 +352,9 @@ def _label_numbers(model: EvaluationRows) -> Any:
     """The number of each test row's label, of shape (rows,); -1 without one. With options it is always 0."""
     if model.evaluation.head == "multiple_choice":
         return np.zeros(len(model.truth), dtype=int)
-    numbers = {name.strip().casefold(): at for at, name in enumerate(model.evaluation.scores.predicted)}
-    return np.array([numbers.get(label.strip().casefold(), -1) for label in model.truth])
+    names = list(model.evaluation.scores.predicted)
+    numbers = {label: name_index(label, names) for label in set(model.truth)}
+    return np.array([-1 if (at := numbers[label]) is None else at for label in model.truth])
 
 
 def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:

@@ -24,7 +24,7 @@ from datacreate.formats.example import Example, Json, field_text, value_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import shorten
-from datacreate.locking import replaced_by_one
+from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
 from datacreate.metrics.shortcuts import question_and_passage
 from datacreate.reporting.charts import Bar, Chart, page_template
@@ -85,7 +85,7 @@ def write_run_page(
     read, StorageError if the path cannot be written, RunLocked if another process writes there.
     """
     text = run_page(run, summary, metrics)
-    with replaced_by_one(path, notify) as part:
+    with exclusive_replacement(path, notify) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 

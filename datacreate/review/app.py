@@ -1,7 +1,7 @@
 """The terminal program of `datacreate review`: one row at a time, one key for each decision.
 
-It needs no mouse, 80x24 characters and the terminal's own colors. Text from models is shown as `messages.visible` makes
-it safe, and is never markup.
+It needs no mouse, 80x24 characters and the terminal's own colors. Text from models is shown as
+`messages.safe_text` makes it safe, and is never markup.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from textual.widgets import Input, Static, TextArea
 
 from datacreate.errors import DatacreateError
 from datacreate.formats.example import Json, field_text
-from datacreate.messages import printable, visible
+from datacreate.messages import safe_line, safe_text
 from datacreate.review.review_rows import FLAGS, Change, ReviewRow, RowQuery
 from datacreate.review.session import Refused, ReviewSession
 from datacreate.review.spreadsheet import edit_text, editable, edited_value, probabilities_text
@@ -61,7 +61,7 @@ class Dialog(ModalScreen[object]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
 
     def show_error(self, text: str) -> None:
-        self.query_one(".error", Static).update(Text(printable(text)))
+        self.query_one(".error", Static).update(Text(safe_line(text)))
 
 
 class RejectDialog(Dialog):
@@ -89,7 +89,7 @@ class RejectDialog(Dialog):
         self._finish(event.value)
 
     def _finish(self, words: str) -> None:
-        words = " ".join(visible(words).split())
+        words = " ".join(safe_text(words).split())
         if words.isdigit() and 1 <= int(words) <= len(REASONS):
             words = REASONS[int(words) - 1]
         if words:
@@ -115,7 +115,7 @@ class EditDialog(Dialog):
             yield Static("Ctrl+S or F2 saves, Esc goes back, Tab moves to the next field.", markup=False)
             yield Static("", classes="error", markup=False)
             for name in self._names:
-                yield Static(Text(f"\n{printable(name)}", style="bold"), markup=False)
+                yield Static(Text(f"\n{safe_line(name)}", style="bold"), markup=False)
                 area = TextArea(edit_text(self._values[name]), compact=True, highlight_cursor_line=False)
                 area.cursor_blink = False
                 self._shown.append(area.text)
@@ -195,10 +195,10 @@ class ReviewApp(App[None]):
 
     def _show(self, message: str = "") -> None:
         row = self.current
-        title = Text(printable(self._title()), no_wrap=True, overflow="ellipsis")
+        title = Text(safe_line(self._title()), no_wrap=True, overflow="ellipsis")
         self.query_one("#top", Static).update(title)
         self.query_one("#row", Static).update(self._describe(row) if row else Text(self._end()))
-        self.query_one("#message", Static).update(Text(printable(message)))
+        self.query_one("#message", Static).update(Text(safe_line(message)))
         self.query_one("#body", VerticalScroll).scroll_home(animate=False)
 
     def _title(self) -> str:
@@ -222,8 +222,8 @@ class ReviewApp(App[None]):
         session, format, text = self._session, self._session.format, Text()
 
         def part(name: str, content: str, style: str = "") -> None:
-            text.append(f"{printable(name)}: ", "bold")
-            text.append(f"{visible(content)}\n", style)
+            text.append(f"{safe_line(name)}: ", "bold")
+            text.append(f"{safe_text(content)}\n", style)
 
         part("row", str(row.number))
         if row.probabilities:

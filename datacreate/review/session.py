@@ -121,7 +121,7 @@ class ReviewSession:
             self._quotas.add(self._label(values), commit.attributes)
             text = passed[accepted[position] if commit.released else position]
             text.row, before = row.number, text.values
-            if values != before and self._candidate(values).key != self._candidate(before).key:
+            if values != before and self._candidate(values).exact_key != self._candidate(before).exact_key:
                 self._passed.append(_PassedText(values, row.number))  # the verifier gave it another label
 
     def _candidate(self, values: dict[str, Json]) -> Candidate:
@@ -263,10 +263,12 @@ class ReviewSession:
         if example_line(values) == example_line(row.values):
             raise Refused("nothing is edited; change a field, or accept the row")
         parent = self.parent(row)
-        shown = self._copies.formatting_keys | ({self._candidate(parent).key} if parent else set())
+        shown = self._copies.formatting_keys | ({self._candidate(parent).exact_key} if parent else set())
         reject = find_length_error(found, row.commit.attributes, self.config.spec.attributes)
-        reject = reject or self._copies.find(found, shown)
-        if not reject and found.key != self._candidate(row.values).key:  # else only the answer is edited
+        reject = reject or self._copies.find_reject(found, shown)
+        if (
+            not reject and found.exact_key != self._candidate(row.values).exact_key
+        ):  # not only the answer is edited
             reject = first_reject(self._all_filters(), found, row.number)
         if reject:
             raise _refused(reject)
@@ -275,7 +277,7 @@ class ReviewSession:
     def _all_filters(self) -> list[Filter]:
         """The filters of the run, with all rows that passed them; made for the first edit that needs them."""
         if self._filters is None:
-            from datacreate.decontamination import find_test_sets  # here, since it takes long to load
+            from datacreate.decontamination import find_decontamination_sets  # it takes long to load
 
             spec, vectors, sha256 = self.config.spec, None, None
             if spec.filters.semantic is not None:
@@ -287,13 +289,13 @@ class ReviewSession:
                 roots = [self.format.compared_text(values) for values in spec.examples]
                 roots = roots or [spec.instruction or ""]  # as `RunPlan.text_of`
                 vectors = PassedVectors(self._embedder, self.directory.vectors_path, roots)
-            test_sets = find_test_sets([ref.name for ref in spec.compared_with], self.format)
-            if changed := [each.ref.name for each in test_sets if each.ref not in spec.compared_with]:
+            sets = find_decontamination_sets([ref.name for ref in spec.compared_with], self.format)
+            if changed := [each.ref.name for each in sets if each.ref not in spec.compared_with]:
                 raise Refused(
                     f"{changed[0]}, a test set of --decontaminate, has changed since the run was made; restore it, or "
                     "reject the row"
                 )
-            filters = make_filters(spec.filters, FilterInputs(test_sets, vectors, sha256, origin="row"))
+            filters = make_filters(spec.filters, FilterInputs(sets, vectors, sha256, number_prefix="row"))
             for each in filters:
                 each.prepare()
                 for text in self._passed:

@@ -79,14 +79,14 @@ def find_length_error(
 
     `attributes`: the value of each dimension. A context that was given with the request does not count.
     """
-    from datacreate.formats.validate import Reason
+    from datacreate.formats.validate import RejectReason
 
     chosen = (value for each in dimensions for value in each.values if attributes[each.name] == value.name)
     wanted = next((value.words for value in chosen if value.words), None)
-    number = len(words(candidate.text, None)) if wanted else 0
+    number = len(words(candidate.compared_text, None)) if wanted else 0
     if wanted is None or wanted[0] <= number <= wanted[1]:
         return None
-    return candidate.reject(Reason.WRONG_LENGTH, f"{number} words, expected {wanted[0]} to {wanted[1]}")
+    return candidate.reject(RejectReason.WRONG_LENGTH, f"{number} words, expected {wanted[0]} to {wanted[1]}")
 
 
 class _Entry(FrozenModel):

@@ -186,7 +186,7 @@ class CreateConfig(
         validate_default=True,
     )
     num_examples: int | None = setting(
-        "Examples in one request.", "strategy", gt=0, le=1000, shown_default="5, fewer if they are long"
+        "Examples per request.", "strategy", gt=0, le=1000, shown_default="5, fewer if they are long"
     )
     concurrency: int | None = setting(
         "Most requests in flight; random, diverse, similar: not more than --num-chains.",
@@ -385,11 +385,11 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
     is_own = group in ("", "sampling", "filters", "corpus", "verification")
     if is_own and setting in CreateConfig.model_fields and option_info(CreateConfig, setting):
         name = CreateConfig.flags()[setting]
-    detail = f": {_shown(name, stored)} stored, {_shown(name, requested)} requested"
+    detail = f": {_as_typed(name, stored)} stored, {_as_typed(name, requested)} requested"
     return name + (detail if len(detail) < 160 else "")
 
 
-def _shown(name: str, value: Json) -> str:
+def _as_typed(name: str, value: Json) -> str:
     """A value; of an option as it is typed."""
     if value is None and name.startswith("--"):
         return "off" if name in ("--thinking", "--verify", "--label-noise-check") else "none"

@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError
 
 from datacreate.corpus import about_passages
 from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
-from datacreate.files import TEMPORARY, replace_file, replaced, storage_error, sync
+from datacreate.files import TEMPORARY, atomic_replacement, replace_file, storage_error, sync
 from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock, locked
@@ -79,7 +79,7 @@ class StoredConfig(Settings):
 
 
 ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
-"""From a finished run to its metrics for the dataset card: `dataset_metrics.DatasetMetrics().run`."""
+"""From a finished run to its metrics for the dataset card: `dataset_metrics.DatasetMetrics().measure_run`."""
 
 
 class RunDirectory:
@@ -96,7 +96,7 @@ class RunDirectory:
         self.students_path = path / _STUDENTS  # of `improve`
         self.parents_path = path / _PARENTS
 
-    def log_of(self, engine: str) -> Path:
+    def engine_log_path(self, engine: str) -> Path:
         """The log file of an engine: `engine`, `engine-2`, `verifier`; `engine.1` for the first of several servers."""
         return self.path / f"{engine}.log"
 
@@ -142,7 +142,7 @@ class RunDirectory:
         """Replace growing files by copies: a former holder that still runs ends its last write in the old ones."""
         for path in (self.log_path, self.vectors_path):  # train.jsonl is always written again
             if path.is_file() and not path.is_symlink():
-                with replaced(path) as part:
+                with atomic_replacement(path) as part:
                     shutil.copyfile(path, part)
 
     def _clear(self) -> None:
@@ -246,7 +246,7 @@ class RunDirectory:
 
     def write_train(self, lines: Iterable[LogLine], lock: FolderLock) -> None:
         """Write train.jsonl from the lines of the log, as reviewers left the rows. Raises StorageError, LockLost."""
-        with replaced(self.train_path) as part, part.open("xb") as file:
+        with atomic_replacement(self.train_path) as part, part.open("xb") as file:
             for commit in self._reviewed(lines):
                 file.write(commit.train_lines)
             if self.log_path.is_file():
@@ -293,7 +293,7 @@ class RunDirectory:
         assert spec.corpus, "the caller checks it"
         passages = stored_passages(self.passages_path, spec.seed, spec.corpus)
         files, documents, used = Counter[str](), set[tuple[str, int | None]](), set[int]()
-        with replaced(self.sources_path) as part, part.open("xb") as file:
+        with atomic_replacement(self.sources_path) as part, part.open("xb") as file:
             for commit in self.commits():
                 if commit.accepted:
                     source = passages.of_request(commit.request).source

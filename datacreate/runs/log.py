@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import LogDamaged
-from datacreate.files import open_own, storage_error, sync
+from datacreate.files import open_regular, storage_error, sync
 from datacreate.formats.example import Json
-from datacreate.formats.validate import Reason, Reject
+from datacreate.formats.validate import Reject, RejectReason
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.verification.scoring import Scored
 
@@ -133,7 +133,7 @@ class Commit:
             record["depth"],
             tuple(record["accepted"]),
             tuple(record["next_parents"]),
-            tuple(Reject(Reason(reason), *texts) for reason, *texts in record["rejects"]),
+            tuple(Reject(RejectReason(reason), *texts) for reason, *texts in record["rejects"]),
             record["tokens"][0],
             record["tokens"][1],
             record["time"],
@@ -248,7 +248,7 @@ class Appender:
         self._synced = time.monotonic()
         self._dirty = False
         try:
-            self._file = open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            self._file = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             self._size = _remove_incomplete_line(self._file)
             self._status = os.fstat(self._file)
             sync(path.parent)  # so that a power failure does not remove the file, but keep later ones

@@ -10,8 +10,9 @@ from typing import Any
 
 from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json, field_at
+from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Reason, Reject, shorten
+from datacreate.formats.validate import Reject, RejectReason, shorten
 from datacreate.runs.config import RunSpec
 from datacreate.runs.decisions import Decision, ReviewStats, Sample, review_fields
 from datacreate.runs.log import Commit, Record, SessionStart
@@ -45,7 +46,7 @@ class RunStats:
     seconds: float = 0.0
     replicas: int = 1  # servers of each model in the last session
     consecutive_failures: int = 0  # latest requests without an accepted example
-    rejects: Counter[Reason] = field(default_factory=Counter)
+    rejects: Counter[RejectReason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     attributes: dict[str, Counter[str]] = field(init=False)  # dimension -> value -> examples
@@ -69,7 +70,8 @@ class RunStats:
         how, labels = self.spec.verification, self.format.labels
         if how is None or not labels:
             return None
-        return LabelNoiseCheck(labels, how.label_noise_rows, how.label_noise_check)
+        is_range = "minimum" in schema_at(self.format.schema, self.format.roles.answer or ())
+        return LabelNoiseCheck(labels, how.label_noise_rows, how.label_noise_check, is_range)
 
     @cached_property
     def review(self) -> ReviewStats:
@@ -167,7 +169,9 @@ class RunStats:
     @property
     def written(self) -> int:
         """Examples that were accepted or rejected; those not needed are not counted."""
-        return self.accepted + sum(n for reason, n in self.rejects.items() if reason is not Reason.NOT_NEEDED)
+        return self.accepted + sum(
+            n for reason, n in self.rejects.items() if reason is not RejectReason.NOT_NEEDED
+        )
 
     def summary(self, requested: int, license: str | None) -> dict[str, Any]:
         """The content of summary.json. Rates are per second of the sessions between start and last commit."""
@@ -286,10 +290,11 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
     share = f" ({summary['accepted'] / (summary['accepted'] + rejected):.0%} accepted)" if rejected else ""
     replicas = f", {summary['replicas']} servers" if summary["replicas"] > 1 else ""
     thought = f", of which {summary['thinking_tokens']} thinking" if summary.get("thinking_tokens") else ""
-    test_sets = ", ".join(dict.fromkeys(split["name"] for split in summary["compared_with"]))
+    splits = {each["name"]: each["split"] for each in summary["compared_with"]}  # of several the last: test
+    test_sets = ", ".join(name + " (dev only)" * (split == "dev") for name, split in splits.items())
     fields = {
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
-        "made by": f"{summary['model']}, {summary['strategy']}{_shown(summary)}",
+        "made by": f"{summary['model']}, {summary['strategy']}{_examples_note(summary)}",
         "benchmark": summary.get("benchmark", ""),
         "instruction": shorten(" ".join(summary.get("instruction", "").split()), 200),
         "rejected": _counts(summary["rejected"]),
@@ -306,7 +311,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
     return {name: text for name, text in fields.items() if text}
 
 
-def _shown(summary: Mapping[str, Any]) -> str:
+def _examples_note(summary: Mapping[str, Any]) -> str:
     """How many formatting examples there were and how many a prompt showed, if not one."""
     number, shots = summary["formatting_examples"], summary["shots"]
     examples = f", {number} formatting examples" if number > 1 else ""

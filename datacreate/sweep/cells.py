@@ -303,4 +303,6 @@ class _Builder:
         """A generator or verifier must be on this machine, unless servers have it."""
         options = engine_options(self.plan.create)
         trust = options.trust_remote_code
-        return () if options.served else (Requirement("instruct", name, trust_remote_code=trust),)
+        return (
+            () if options.uses_running_servers else (Requirement("instruct", name, trust_remote_code=trust),)
+        )

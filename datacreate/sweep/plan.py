@@ -49,7 +49,7 @@ VARIANT_OPTIONS = CREATE_OPTIONS - set(RunEngineOptions.model_fields)
 """The options of `create` that a variant may set; engine options are those of all cells, which share servers."""
 
 _LISTS = "benchmarks conditions generators encoders test example_seeds train_seeds sizes".split()
-Seed = Annotated[int, Field(strict=True, ge=0)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
 
 def short_name(model: str) -> str:
@@ -225,7 +225,8 @@ class SweepPlan(Settings):
     @field_validator("generators", "encoders")
     @classmethod
     def _check_models(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        served = info.field_name == "generators" and engine_options(info.data.get("create", {})).served
+        options = engine_options(info.data.get("create", {}))
+        served = info.field_name == "generators" and options.uses_running_servers
         models = tuple(_model(name, info, known=not served) for name in names)
         if len({short_name(name) for name in models}) < len(set(models)):
             raise ValueError("two checkpoints have the same folder name; rename one of the folders")

@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from datacreate.engines.factory import LocalModel, checkpoint_of, local_servers, make_engine
+from datacreate.engines.factory import LocalModel, local_servers, make_engine, resolve_checkpoint
 from datacreate.engines.local import LocalServers
 from datacreate.engines.settings import EngineOptions, RunEngineOptions
 from datacreate.errors import RESUMABLE, CheckpointError, EngineError, RunLocked, Stopped, UsageError
@@ -57,7 +57,7 @@ class _SweepCall:
         self.signals, self.notify, self._update = signals, notify, update
         self.aborted = False  # a step was stopped, or a lock was lost: all others also stop
         self.failed: dict[Step, str] = {}
-        self.locked: dict[SweepCell, RunLocked] = {}  # cells that another process runs
+        self.locked: set[SweepCell] = set()  # cells that another process runs
         several = len(cells) > 1
         self.names = {
             cell: f"{number} of {len(cells)}  {cell.name}" if several else cell.name
@@ -148,9 +148,8 @@ class Sweep:
         (default: one per core); then the cells are trained and evaluated, as many at once as there are GPUs.
 
         `notify` gets lines worth keeping; `update` gets the last lines of the running steps, several times a
-        second. A cell that another process runs is skipped; RunLocked if it is the one of `index`. Raises
-        Stopped after a signal or if a step was stopped, LockLost, StorageError, SweepPlanError; the same call
-        resumes.
+        second. A cell that another process runs is skipped. Raises Stopped after a signal or if a step was stopped,
+        LockLost, StorageError, SweepPlanError; the same call resumes.
         """
         chosen = self._chosen(index)
         self._folder.check_plan()
@@ -162,13 +161,10 @@ class Sweep:
             for generator in self.plan.generators:
                 self._generate(generator, chosen, nproc or usable_cores(), call)
             self._train([cell for cell in chosen if cell not in call.locked], nproc, call)
-            outcomes = [
+            return [
                 Outcome(cell, "running") if cell in call.locked else self._state(cell, call.failed)
                 for cell in chosen
             ]
-        if index is not None and call.locked:
-            raise call.locked[chosen[0]]
-        return outcomes
 
     def _generate(self, generator: str, cells: Sequence[SweepCell], nproc: int, call: _SweepCall) -> None:
         """Run the steps of all cells that need a generator, on servers that are started once."""
@@ -268,7 +264,7 @@ class Sweep:
                     self._delete_weights(cell)
                 self._delete_weights(cell)
         except RunLocked as error:
-            call.locked[cell] = error
+            call.locked.add(cell)
             call.notify(f"{call.names[cell]}  {error}; continuing with the next")
 
     def _delete_weights(self, cell: SweepCell) -> None:
@@ -369,13 +365,13 @@ def shared_servers(
     steps; the servers write their logs into `logs`. EngineError or CheckpointError if a server cannot be started;
     ServersUnavailable if none of `options.urls` answers.
     """
-    if options.served:
-        checkpoint = checkpoint_of(models[0], options)
+    if options.uses_running_servers:
+        checkpoint = resolve_checkpoint(models[0], options)
         with closing(make_engine(checkpoint, options, count=count, notify=notify)) as engine:
             found = Resources(engine.slots)
         yield found
         return
-    checkpoints = {found.sha256: found for found in (checkpoint_of(name, options) for name in models)}
+    checkpoints = {found.sha256: found for found in (resolve_checkpoint(name, options) for name in models)}
     first, *others = checkpoints.values()
     sharing = [LocalModel(first, options)]
     sharing += [LocalModel(verifier, options.for_verifier, verifies=True) for verifier in others]

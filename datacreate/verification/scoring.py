@@ -76,7 +76,7 @@ def score_labels(
     questions; an exception that it raises ends the scoring.
     """
     # Imported here, because the settings import this module for `VerifyMode`, and `--help` must be fast.
-    from datacreate.engines.request import scoring
+    from datacreate.engines.request import scoring_request
     from datacreate.prompts.label_scoring import PermutedQuestion
 
     permuted = [PermutedQuestion(question, seed) for question, seed in questions]
@@ -87,7 +87,7 @@ def score_labels(
         on_progress(done * len(questions) // len(requests))
         while in_flight < engine.max_in_flight and (following := next(waiting, None)) is not None:
             request_id, (question, permutation) = following
-            engine.submit(scoring(request_id, *question.prompt(permutation)))
+            engine.submit(scoring_request(request_id, *question.prompt(permutation)))
             in_flight += 1
         for completion in engine.poll(_POLL_SECONDS):
             question, permutation = requests[completion.request_id]

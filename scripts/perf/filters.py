@@ -82,7 +82,7 @@ def filter_near(number: int) -> dict[str, float]:
     for chunk in candidates(number, made_up_words()):
         began = time.process_time()
         for candidate in chunk:
-            if exact.match(candidate) or near.match(candidate):
+            if exact.find_conflict(candidate) or near.find_conflict(candidate):
                 rejected += 1
             else:
                 exact.add(candidate, number)
@@ -128,9 +128,9 @@ def filter_semantic(embedder: Embedder, number: int, vocabulary: Sequence[str]) 
         began = time.perf_counter()
         for start in range(0, len(chunk), 5):
             completion = chunk[start : start + 5]
-            embedder.encode([candidate.text for candidate in completion])
+            embedder.encode([candidate.compared_text for candidate in completion])
             for candidate in completion:
-                if not filter.match(candidate):
+                if not filter.find_conflict(candidate):
                     filter.add(candidate, number)
         seconds += time.perf_counter() - began
     return number / seconds

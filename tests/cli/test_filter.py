@@ -249,8 +249,8 @@ def test_kept_lines_are_written_unchanged(tmp_path: Path, ensure_ascii: bool) ->
         ("--semantic 0.9 --embedding-model no-such-model", "unknown"),
         ("--labels mood", "write it as NAME=VALUE"),
         ("--balance", "no row with the label 'False' is left"),
-        ("--url http://a:1", "--url: that is for --verifier"),
-        ("--engine vllm", "--engine: that is for --verifier"),
+        ("--url http://a:1", "--url only applies to --verifier"),
+        ("--engine vllm", "--engine only applies to --verifier"),
     ],
 )
 def test_errors_are_one_line(tmp_path: Path, words: str, says: str) -> None:

@@ -39,22 +39,22 @@ def test_repeats_are_found_additions_lose_no_match_and_queries_change_nothing(
     make: Make, added: list[str], more: list[str], text: str
 ) -> None:
     filter, queried = filled(make, added), make()
-    assert all(filter.match(candidate(each)) for each in added)
+    assert all(filter.find_conflict(candidate(each)) for each in added)
     for number, each in enumerate(added):
-        queried.match(candidate(text))
+        queried.find_conflict(candidate(text))
         queried.add(candidate(each), number)
-    before = filter.match(candidate(text))
-    assert queried.match(candidate(text)) == before
-    assert filled(make, added + more).match(candidate(text)) or not before
+    before = filter.find_conflict(candidate(text))
+    assert queried.find_conflict(candidate(text)) == before
+    assert filled(make, added + more).find_conflict(candidate(text)) or not before
 
 
 def test_an_exact_duplicate_names_the_first_example_with_the_text() -> None:
     filter = filled(FILTERS["exact"], ["One?", "\ud800", "one", "three"])
-    found = [filter.match(candidate(text)) for text in ("ONE", "\ud800", "three", "two")]
+    found = [filter.find_conflict(candidate(text)) for text in ("ONE", "\ud800", "three", "two")]
     assert found == [*(f"repeats an example of request {number}" for number in (0, 1, 3)), None]
 
 
 @given(st.lists(st.text(max_size=9), max_size=20), st.text(max_size=9))
 def test_exactly_texts_with_an_added_normal_form_are_exact_duplicates(added: list[str], text: str) -> None:
     expected = normalize_text(text) in set(map(normalize_text, added))
-    assert (filled(FILTERS["exact"], added).match(candidate(text)) is not None) == expected
+    assert (filled(FILTERS["exact"], added).find_conflict(candidate(text)) is not None) == expected

@@ -50,6 +50,10 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "no device batch": (["--device-batch-size", "0"], 2, "--device-batch-size 0: give"),
     "no processes": (["--nproc", "0"], 2, "--nproc 0: give"),
     "no rank": (["--lora", "--lora-rank", "0"], 2, "--lora-rank 0: give"),
+    "a rank without adapters": (["--lora-rank", "8"], 2, "--lora-rank has no effect: give --lora"),
+    "two warm-ups": (["--recipe", "paper", "--warmup-ratio", "0.2"], 2, "--warmup-steps 100 overrides it"),
+    "a negative seed": (["--seeds", "1,-1"], 2, "--seeds -1: give a number greater than or equal to 0"),
+    "a large seed": (["--seeds", "5000000000"], 2, "give a number less than 4294967296"),
     "one token": (["--max-length", "1"], 2, "--max-length 1: give"),
     "another recipe": (["--recipe", "mine"], 2, "'mine' is not one of 'datacreate', 'paper'"),
     "too many rows": (["--count", "1000"], 2, "lower --count or add sources"),
@@ -162,6 +166,9 @@ def test_evaluating_something_else_is_one_line(home: Path, tmp_path: Path) -> No
     refused(invoke(evaluate, tmp_path), 2, "no trained model here")
     refused(invoke(evaluate), 2, "give either models or --zero-shot")
     refused(invoke(evaluate, tmp_path, "--split", "train"), 2, "--split")
+    refused(
+        invoke(evaluate, tmp_path, "--split", "dev", "--test", "x"), 2, "--split dev: that is for --benchmark"
+    )
 
 
 def test_the_command_prints_the_line_and_exits_with_its_code(home: Path, tmp_path: Path) -> None:

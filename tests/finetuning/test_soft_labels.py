@@ -17,7 +17,7 @@ from datacreate.finetuning.encoder import encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HeadSpec
-from datacreate.finetuning.train import TrainConfig, train
+from datacreate.finetuning.train import TrainConfig, prepare, train
 from datacreate.finetuning.training_rows import (
     ClassificationExample,
     Probabilities,
@@ -159,16 +159,15 @@ def test_human_rows_beside_a_verified_run_keep_their_labels(
 
 
 def test_selection_rows_are_judged_by_the_most_probable_answer(
-    runs: dict[str, Path], encoder: str, set_probabilities: SetProbabilities
+    runs: dict[str, Path], tmp_path: Path, encoder: str, set_probabilities: SetProbabilities
 ) -> None:
-    set_probabilities(lambda place, row: None if place == 0 else tuple(1 - p for p in certain(place, row)))
-    labelled = training_set([read_source(str(runs["labels"]))])
-    rows = training_set([read_source(str(runs["labels"]), verifier_probabilities=True)])
-    opposite = [example.answer == 0 for example in labelled.examples[1:]]
-    assert [example.answer for example in rows.examples] == [labelled.examples[0].answer, *opposite]
-    tokenizer = load_tokenizer(Path(encoder))
-    encoded = encode(rows.examples[:3], rows.head, tokenizer, 60).dataset["label"][:]
-    assert encoded == [example.answer for example in rows.examples[:3]]
+    set_probabilities(lambda place, row: tuple(1 - p for p in certain(place, row)))
+    changes: dict[str, Any] = {"model_selection": "held-out"}
+    hard = prepare(soft(runs["labels"], tmp_path, encoder, soft_labels=False, **changes))
+    found = prepare(soft(runs["labels"], tmp_path, encoder, **changes))
+    assert [one.answer for one in found.rows] == [one.answer for one in hard.rows], "rows keep their label"
+    opposite = [int(one.answer == 0) for one in hard.selection_rows]
+    assert [one.answer for one in found.selection_rows] == opposite
 
 
 def test_a_row_without_a_soft_label_has_its_label_as_one(encoder: str) -> None:

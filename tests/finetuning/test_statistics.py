@@ -53,7 +53,8 @@ def test_scores_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     )
     assert found.matthews == pytest.approx(matthews_corrcoef(truth, answers))
     assert found.constant == max(truth.count(label) for label in range(3)) / len(truth)
-    assert found.score == pytest.approx(chance_corrected(found.balanced_accuracy or 0, 3))
+    classes = len(present) if len(present) > 1 else 3
+    assert found.score == pytest.approx(chance_corrected(found.balanced_accuracy or 0, classes))
     assert sum(found.predicted.values()) == found.rows == len(pairs)
     assert found.score_interval[0] <= found.score <= found.score_interval[1] <= 1
     assert Scores.model_validate_json(found.model_dump_json()) == found
@@ -118,6 +119,11 @@ def test_degenerate_and_above_chance_are_two_flags(name: str) -> None:
     truth, answers, labeled, degenerate, above_chance = FLAGS[name]
     found = labels(truth, answers, ("a", "b")) if labeled else options(truth, answers)
     assert (found.degenerate, found.above_chance) == (degenerate, above_chance)
+
+
+def test_chance_is_one_of_the_labels_that_occur() -> None:
+    found = labels([0, 1] * 20, [0] * 40)  # of three that the model knows
+    assert (found.score, found.classes, found.above_chance, found.degenerate) == (0, 2, False, True)
 
 
 def models(
@@ -231,6 +237,19 @@ def test_balanced_accuracy_is_compared_corrected_for_chance() -> None:
 )
 def test_identical_conditions_differ_in_5_percent(pair: Pair) -> None:
     assert 0.02 <= significant(pair, 400) <= 0.08
+
+
+def test_a_difference_that_no_row_changes_is_as_uncertain_as_few_rows_are() -> None:
+    for rows, is_significant in ((2, False), (50, True)):
+        truth = [0, 1] * rows
+        right = models([[True, True] * rows], "-x-1", truth=truth)
+        found = difference(right, models([[True, False] * rows], "-y-1", truth=truth))
+        assert found.value == 1
+        assert (found.p < 0.05) == is_significant
+        assert found.minimum_detectable > 0
+        share = ratio(models([[True, True] * rows], "a-z-1", truth=truth), right)
+        assert share
+        assert share[1][0] < share[0] == 1 < share[1][1]
 
 
 def test_a_true_difference_is_found() -> None:

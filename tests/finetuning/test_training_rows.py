@@ -86,8 +86,8 @@ def test_a_run_its_file_and_its_export_hold_the_same_questions(
 def test_children_of_one_parent_are_one_family(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, count=43)  # the last request gives more than needed
     found = mixed(tmp_path / "run")
-    parents = [c.parent for c in RunDirectory(tmp_path / "run").commits() for _ in c.accepted][:43]
-    same = [a == b for a in parents for b in parents]
+    families = list(RunDirectory(tmp_path / "run").families())[:43]
+    same = [a == b for a in families for b in families]
     assert [a == b for a in found.groups for b in found.groups] == same
     lines = (tmp_path / "run" / "train.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     assert [q.text for q in found.examples] == [json.loads(line)["question"] for line in lines]
@@ -183,6 +183,13 @@ def test_an_unusable_file_is_refused_in_one_line(tmp_path: Path, name: str) -> N
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_whole_decimals_are_labels(tmp_path: Path) -> None:
+    for values, names in (((0.0, 1.0), ("0", "1")), ((1.0, 2.5, 4), ("1", "2.5", "4"))):
+        rows = [{"text": f"text {n}", "label": values[n % len(values)]} for n in range(40)]
+        found = mixed(write_rows(tmp_path / "rows.jsonl", rows))
+        assert (found.head.names, len(found.examples), found.skipped) == (names, 40, {})
 
 
 def test_labels_of_a_file_can_be_named(tmp_path: Path) -> None:

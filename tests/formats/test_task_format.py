@@ -14,7 +14,7 @@ from datacreate.formats.example import Example, canonical_json
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.task_format import TaskFormat, bind, load_format, read_format
-from datacreate.formats.validate import Candidate, Reason, Reject, parse_item
+from datacreate.formats.validate import Candidate, Reject, RejectReason, parse_item
 from tests.formats import examples
 
 TEXT = {"type": "string"}
@@ -124,7 +124,7 @@ def test_validation_checks_what_the_grammar_cannot(schema: dict[str, Any], good:
     assert isinstance(parse_item(["another", good], encoding), Candidate)
     result = parse_item(["another", bad], encoding)
     assert isinstance(result, Reject)
-    assert result.reason is Reason.CONSTRAINT_VIOLATION
+    assert result.reason is RejectReason.CONSTRAINT_VIOLATION
     assert result.detail.startswith("x")
 
 

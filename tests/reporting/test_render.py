@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.errors import StorageError
-from datacreate.messages import markdown, visible
+from datacreate.messages import markdown, safe_text
 from datacreate.reporting.build import build_report
 from datacreate.reporting.render import as_csv, as_json, as_markdown, as_page, write_report
 from datacreate.reporting.results import Comparison, ConditionResult, Report
@@ -124,7 +124,7 @@ def test_no_text_adds_an_element_to_the_page(text: str) -> None:
     plain_page = as_page(sample_report("x", samples=("x",)))
     parsed = Parsed(page)
     assert parsed.elements == Parsed(plain_page).elements
-    assert visible(text).replace("\r", "\n") in parsed.text.replace("\r", "\n")
+    assert safe_text(text).replace("\r", "\n") in parsed.text.replace("\r", "\n")
     page.encode("utf-8")
 
 
@@ -134,7 +134,7 @@ def test_no_text_is_markup_in_markdown(text: str) -> None:
     shown = markdown(text)
     assert not set(re.sub(r"&#\d+;", "", shown)) & set("<>|*`~[]\\$!@&\n\x1b\u202e\ud800")
     assert not re.search(r"(?<![^\W_])_|_(?![^\W_])|://|www\.", shown)
-    if visible(text) == text:
+    if safe_text(text) == text:
         assert " ".join(html.unescape(shown).split()) == " ".join(text.split())
     lines = as_markdown(sample_report(text)).split("\n")
     assert all(line.endswith("|") for line in lines if line.startswith("|"))

@@ -52,8 +52,16 @@ def test_models_that_are_all_right_have_the_interval_of_one(tmp_path: Path) -> N
     low, _ = mean_interval([20, 20], [20, 20])
     assert (one.score, one.score_low, one.score_high) == (1.0, pytest.approx(2 * low - 1), 1.0)
     (compared,) = table.comparisons
-    assert (compared.difference, compared.low, compared.high, compared.p) == pytest.approx((0, 0, 0, 1))
-    assert "An interval of width 0" in as_markdown(build_report([tmp_path]))
+    assert (compared.difference, compared.p) == pytest.approx((0, 1))
+    assert compared.low < 0 < compared.high, "other rows may differ"
+
+
+def test_labels_that_differ_in_case_are_two(tmp_path: Path) -> None:
+    folder = evaluated(tmp_path / "one", answers(60, 100))
+    for name in ("evaluation.json", "predictions.jsonl"):
+        path = folder / name
+        path.write_text(path.read_text().replace('"True"', '"US"').replace('"False"', '"us"'))
+    assert result(only_table(tmp_path), "tree").score == pytest.approx(2 * (30 / 50 + 30 / 50) / 2 - 1)
 
 
 def test_the_constant_prediction_follows_from_the_test_set(tmp_path: Path) -> None:
@@ -82,6 +90,7 @@ def test_seeds_are_averaged_within_training_rows_and_these_within_an_example(tmp
     assert one.sd_seeds == pytest.approx(stdev([0.20, 0.24, 0.28]))
     assert one.sd_examples == pytest.approx(stdev([(0.24 + 0.40) / 2, 0.60]))
     assert one.accuracy_low < 0.4 < 1 == one.accuracy_high  # two examples say little of others
+    assert "name them with --condition of train: tree." in as_markdown(build_report([tmp_path]))
 
 
 def test_test_rows_without_a_known_label_are_wrong_but_of_no_class(tmp_path: Path) -> None:
@@ -150,6 +159,13 @@ def test_out_of_distribution_has_its_own_table(tmp_path: Path) -> None:
     assert table.distribution == "out"
     trained = [(one.trained_for, one.test) for one in table.cells if one.models]
     assert trained == [("creak", "strategyqa"), ("bioasq", "creak"), ("own rows", "creak")]
+
+
+def test_own_rows_on_an_own_file_are_in_distribution(tmp_path: Path) -> None:
+    for name in ("test.jsonl", "creak"):
+        evaluated(tmp_path / name, answers(60, 100), benchmark=name, train=None)
+    found = {table.cells[0].test: table.distribution for table in build_report([tmp_path]).tables}
+    assert found == {"test.jsonl": "in", "creak": "out"}
 
 
 def test_samples_and_whole_sets_of_one_size_are_two_results(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.errors import EngineError, LogDamaged
-from datacreate.formats.validate import Reason, Reject
+from datacreate.formats.validate import Reject, RejectReason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit, RunWriter, SessionStart, first_checksum, read_log
 from tests.filters.texts import HashedWords
@@ -37,7 +37,7 @@ records = st.builds(
     generator=st.integers(0, 3),
     accepted=st.lists(st.dictionaries(texts, values, max_size=4), max_size=3).map(tuple),
     next_parents=st.lists(st.integers(0, 5), max_size=5).map(tuple),
-    rejects=st.lists(st.builds(Reject, st.sampled_from(Reason), texts), max_size=3).map(tuple),
+    rejects=st.lists(st.builds(Reject, st.sampled_from(RejectReason), texts), max_size=3).map(tuple),
     prompt_tokens=st.integers(0, 10**6),
     generated_tokens=st.integers(0, 10**6),
     thinking=texts,

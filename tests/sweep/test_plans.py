@@ -48,7 +48,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"create": {"recipe": "papr"}}, "create.recipe papr: give 'best', 'fast' or 'paper'"),
     ({"create": {"temperature": "hot"}}, "create.temperature hot: give a valid number"),
-    ({"create": {"servers": 2}}, "create: --servers: that is for running servers"),
+    ({"create": {"servers": 2}}, "create: --servers only applies to running servers"),
     ({"create": {"seed": 3}}, "create.seed: no such option, or the plan sets it"),
     ({"create": {1: 2}}, "create.1: no such option"),
     ({"create": 3}, "create: give a mapping: {a: b}"),
