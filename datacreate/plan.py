@@ -261,11 +261,7 @@ def _limits(config: CreateConfig, stored: RunSpec | None, index: int) -> dict[st
 
 
 def _verification(
-    config: CreateConfig,
-    inputs: RunInputs,
-    models: RunModels,
-    encoding: PromptEncoding,
-    verifier: Engine,
+    config: CreateConfig, inputs: RunInputs, models: RunModels, encoding: PromptEncoding, verifier: Engine
 ) -> Verification | None:
     """How labels are verified; None if they are not."""
     mode, model, format = inputs.verify, models.verifier, encoding.format

@@ -176,9 +176,8 @@ def _infer_new_format(
     elif roles.answer and roles.options and not roles.keys:
         schema, advice = with_codes(schema, roles, example, rows or all_values)
     roles = replace(roles, inputs=roles.inputs or default_inputs(schema, roles))
-    answers, contexts = (
-        [value_at(values, path) for values in all_values] for path in (roles.answer, roles.context)
-    )
+    answers = [value_at(values, roles.answer) for values in all_values]
+    contexts = (value_at(values, roles.context) for values in all_values)
     spans = list(map(is_span, answers, contexts))
     if roles.answer:
         schema = _with_answer(schema, roles, roles.answer, example, overrides, answers, are_spans=all(spans))
