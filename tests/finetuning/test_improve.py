@@ -89,6 +89,7 @@ def test_the_new_run_starts_from_hard_rows_and_repeats_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     old, new = runs[kind], tmp_path / "new"
+    gc.collect()  # models of earlier tests
     in_use, kept = models_in_memory(), list[int]()
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: kept.append(models_in_memory()))
     assert improved(improving(old, new, encoder, model))["accepted"] == 20
