@@ -146,13 +146,15 @@ def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]
     return CreateConfig.of(**settings)
 
 
-def _decontamination_names(config: ImproveConfig, spec: RunSpec) -> list[str]:
+def _decontamination_names(config: ImproveConfig, spec: RunSpec) -> list[str | Path]:
     """The test sets of the first RUN (not with `none`), what the user gives, --dev, and the rows of all RUNs."""
     given = config.create.get("decontaminate") or ()
-    names = [*([given] if isinstance(given, str) else given), *map(str, filter(None, [config.dev]))]
-    names = [part.strip() for name in names for part in name.split(",")]
-    before = () if "none" in names else spec.compared_with
-    names = [*(name for name in names if name != "none"), *map(str, config.runs)]
+    texts = [given] if isinstance(given, str) else given
+    listed = [part.strip() for text in texts for part in text.split(",")]
+    before = () if "none" in listed else spec.compared_with
+    # An absolute path is no name of a benchmark.
+    files = [path.absolute() for path in (config.dev, *config.runs) if path]
+    names = [*(name for name in listed if name != "none"), *files]
     known = {Path(name).name for name in names}
     for ref in before:
         try:
@@ -252,7 +254,7 @@ class Round:
         path = self.config.directory.parents_path
         if not path.is_file():
             return list(self.rows.rows[: self.config.most_parents])
-        return [json.loads(line)["row"] for line in path.read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line)["row"] for line in path.read_bytes().splitlines()]
 
     def judge(self, folder: Path, report: OnNamedStep) -> list[JudgedRow]:
         """The rows with the opinions of students, which are trained in `folder`."""

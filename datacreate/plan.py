@@ -29,7 +29,7 @@ from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import check_letters
 from datacreate.quotas import checked_label_ratio
 from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, most_in_flight
-from datacreate.run_models import Engines, RunModels, sampling_of, thinking_limit, verify_mode
+from datacreate.run_models import Engines, RunModels, needs_embedder, sampling_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import CreateConfig, Generator, IdentityOptions, InputSpec, RunSpec, Verification
 from datacreate.runs.directory import RunDirectory, StoredConfig
@@ -108,11 +108,6 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if config.uses_running_servers:
         Addresses(config.urls)
     examples, inferred = examples_and_format(config)
-    if ignored := config.first_changed_flag(
-        [name for name, queues in _QUEUES.items() if queue not in queues]
-    ):
-        note = f"{ignored} has no effect with --strategy {config.strategy}"
-        inferred = replace(inferred, notes=(*inferred.notes, note))
     label_ratio = checked_label_ratio(config, inferred.format)
     directory.check()
     stored = directory.read_config() if directory.exists else None
@@ -133,6 +128,8 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         inferred = _with_corpus(inferred, passages)
     before = stored.spec.compared_with if stored else None
     sets = find_decontamination_sets(names or (), inferred.format, before)
+    without_effect = _without_effect(config, inferred, verify, bool(sets))
+    inferred = replace(inferred, notes=(*inferred.notes, *without_effect))
     spec = InputSpec(
         **config.values_for(IdentityOptions),
         examples=tuple(dict(each.values) for each in examples),
@@ -149,6 +146,29 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
         stored.check_same(dict(spec) | given, config.count, directory.path)
     return RunInputs(inferred, verify, sets, stored, spec, passages)
+
+
+def _without_effect(
+    config: CreateConfig, inferred: InferredFormat, verify: VerifyMode, has_sets: bool
+) -> Iterator[str]:
+    """A note for the first option of each kind that changes nothing."""
+    strategy, queue = f"with --strategy {config.strategy}", find_strategy(config.strategy).queue
+    kinds = [(strategy, [name for name, queues in _QUEUES.items() if queue not in queues])]
+    if not needs_embedder(config):
+        kinds.append((f"{strategy} and without --semantic", ["embedding_model"]))
+    if not has_sets:
+        kinds.append(("without a test set", ["ngram", "decontaminate_near"]))
+    if not _has_label_noise_check(verify, PromptEncoding(inferred.format)):
+        why = f"with --verify {verify}" if verify in ("off", "keep") else "without fixed labels"
+        kinds.append((why, ["label_noise_check"]))
+    for why, names in kinds:
+        if flag := config.first_changed_flag(names):
+            yield f"{flag} has no effect {why}"
+
+
+def _has_label_noise_check(verify: VerifyMode, encoding: PromptEncoding) -> bool:
+    """Whether labels that turn out as noise can be replaced."""
+    return verify not in ("off", "keep") and encoding.supports_pseudo_labels
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
@@ -261,11 +281,7 @@ def _limits(config: CreateConfig, stored: RunSpec | None, index: int) -> dict[st
 
 
 def _verification(
-    config: CreateConfig,
-    inputs: RunInputs,
-    models: RunModels,
-    encoding: PromptEncoding,
-    verifier: Engine,
+    config: CreateConfig, inputs: RunInputs, models: RunModels, encoding: PromptEncoding, verifier: Engine
 ) -> Verification | None:
     """How labels are verified; None if they are not."""
     mode, model, format = inputs.verify, models.verifier, encoding.format
@@ -280,12 +296,11 @@ def _verification(
     )
     if scored_by_letter:
         check_letters(format, f"--verify {mode}", model.name)
-    has_check = mode != "keep" and encoding.supports_pseudo_labels and config.recipe != "paper"
     return Verification(
         mode=mode,
         model=model.name,
         model_sha256=model.sha256,
-        label_noise_check=config.label_noise_check if has_check else None,
+        label_noise_check=config.label_noise_check if _has_label_noise_check(mode, encoding) else None,
         label_noise_rows=known.label_noise_rows if known else most_rows(config.count),
         scored_by_letter=scored_by_letter,
     )

@@ -296,7 +296,8 @@ class RunState:
         self.acceptance.record(commit)
         if commit.released:  # it was counted with all its examples
             dropped = len(commit.scored) - len(commit.accepted)
-            self._rate -= dropped / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
+            weight = min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
+            self._rate = max(0.0, self._rate - dropped / weight)
             return
         self.acceptance.quotas.attributes.end(commit.request)
         passed = len(commit.passed)

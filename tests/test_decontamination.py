@@ -205,6 +205,9 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
         (("Is it old?", "A barn."), "A barn."),
         (("It is wide.\n0.5\nhigh",), ""),
     ]
+    empty = write(tmp_path / "empty.jsonl", {"messages": []}, {"messages": ""})
+    [chats] = find_decontamination_sets([empty], load_format("chat"))
+    assert not any(row.passage for row in chats.read())
     without_context = bind(CHOICES, Example(TEST_ROW))
     [closed_book] = find_decontamination_sets([mine], without_context)
     assert [row.question for row in closed_book.read()][:2] == ["Is it tall?", "Is it new?"]

@@ -18,7 +18,6 @@ from datacreate.checkpoints.checkpoint import (
     with_adapter,
 )
 from datacreate.checkpoints.folder import combined_sha256
-from datacreate.checkpoints.gguf import read_gguf
 from datacreate.checkpoints.presets import (
     LaunchSettings,
     Preset,
@@ -31,5 +30,5 @@ from datacreate.checkpoints.pull import find_local, pull
 
 __all__ = [
     "UNSEEN", "Checkpoint", "LaunchSettings", "Preset", "Thinking", "combined_sha256", "find_local", "find_preset",
-    "find_sources", "load_presets", "pull", "read_adapter", "read_gguf", "resolve", "served_checkpoint", "with_adapter",
+    "find_sources", "load_presets", "pull", "read_adapter", "resolve", "served_checkpoint", "with_adapter",
 ]  # fmt: skip

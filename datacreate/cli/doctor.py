@@ -33,7 +33,7 @@ def doctor(urls: tuple[str, ...], model: str | None, as_json: bool) -> None:
     datacreate doctor --url http://127.0.0.1:8000
     """
     if model and not urls:
-        raise click.UsageError("--model: that is for --url; remove it, or give --url URL")
+        raise click.UsageError("--model only applies to --url; remove it, or give --url URL")
     from datacreate.doctor import examine
 
     say("importing the installed packages; this can take a minute")

@@ -106,7 +106,7 @@ def evaluate(
         configure_process()
         if files and not benchmarks and split != "test":
             raise click.UsageError(
-                f"--split {split}: that is for --benchmark; remove it, or give --benchmark NAME"
+                f"--split {split} only applies to --benchmark; remove it, or give --benchmark NAME"
             )
         folders = [folder for path in models for folder in models_at(path)]
         with TrainingProgress() as progress:

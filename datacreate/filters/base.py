@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import BeforeValidator
@@ -31,11 +32,12 @@ def threshold_setting(help: str, *, default: float | None = None, metavar: str =
 
 
 def _set_names(value: Any) -> Any:
-    """Names, which may be separated by commas; `none` as ()."""
+    """Names; a text, but not a `Path`, may be several, separated by commas. `none` as ()."""
     if value is None:
         return None
     texts = [value] if isinstance(value, str) else value
-    names = tuple(dict.fromkeys(part.strip() for text in texts for part in str(text).split(",")))
+    parts = ([str(each)] if isinstance(each, Path) else str(each).split(",") for each in texts)
+    names = tuple(dict.fromkeys(name.strip() for part in parts for name in part))
     if "none" in names and len(names) > 1:
         raise ValueError("none cannot be combined with other names")
     return () if names == ("none",) else names

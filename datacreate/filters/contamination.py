@@ -2,8 +2,9 @@
 
 Three checks, the cheapest first. Word n-grams: a question that shares n consecutive words with the question of a test
 row, or a passage that shares a large part of its n-grams with the passage of a test row (as in Brown et al., 2020,
-appendix C). Near-duplicates of test rows, by MinHash. The cosine of sentence embeddings, with `--semantic`. The last
-two compare whole inputs, or only the questions with a row that has no passage.
+appendix C), or that has a large part of a question without a passage. Near-duplicates of test rows, by MinHash. The
+cosine of sentence embeddings, with `--semantic`. The last two compare whole inputs, or only the questions with a row
+that has no passage.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ MAX_ROWS_OF_NGRAM = 10
 PASSAGE_SHARE = 0.2
 PASSAGE_NGRAMS = 8
 """A passage repeats one of a test row if it shares this fraction of its n-grams and this many n-grams with it
-(all of them, if it has fewer). A lower share also occurs between unrelated passages with common formulas."""
+(all of them, if it has fewer). A lower share also occurs between unrelated passages with common formulas.
+It repeats the question of a row without a passage if it has this fraction, and this many, of the question's."""
 
 _MAX_SHOWN = 60  # characters of a row in a message
 
@@ -105,6 +107,7 @@ class Contamination(Filter):
             passages.append(ngrams(encodable_words(row.passage), self._n) if is_compared else questions[-1])
         self._questions = ngram_index(questions, MAX_ROWS_OF_NGRAM)
         self._passages = ngram_index(passages)
+        self._question_sizes = [len(set(grams)) for grams in questions]
 
     def _indexed(self, vectors: NDArray[np.float32] | None, has_passage: bool) -> _Compared:
         threshold = self._settings.decontaminate_near
@@ -133,7 +136,8 @@ class Contamination(Filter):
         if (found := self._repeated_question(candidate)) is not None:
             return f"{self._name(found)}: n-gram"
         if candidate.passage and (passage := self._repeated_passage(candidate.passage)):
-            return f"{self._name(passage[0])}: {passage[1]:.0%} of the n-grams of the passage"
+            what = "passage" if self._rows[passage[0]].passage else "question"
+            return f"{self._name(passage[0])}: {passage[1]:.0%} of the n-grams of the {what}"
         for compared, inputs in self._comparisons(candidate):
             if compared.near and (near := compared.near.match(inputs)):
                 return f"{self._name(compared.rows[near[0]])}: Jaccard {near[1]:.2f}"
@@ -162,11 +166,18 @@ class Contamination(Filter):
         return None if most is None else most[0]
 
     def _repeated_passage(self, passage: str) -> tuple[int, float] | None:
-        """The row whose passage contains a large part of `passage`, and the shared part of its n-grams."""
-        grams = ngrams(encodable_words(passage), self._n)
-        row, count = most_common(self._passages, grams) or (0, 0)
-        enough = count >= PASSAGE_SHARE * len(grams) and count >= min(PASSAGE_NGRAMS, len(grams))
-        return (row, count / len(grams)) if count and enough else None
+        """The row whose passage contains a large part of `passage`, or of whose question, without a passage, a large
+        part is in `passage`; and the part of the n-grams.
+        """
+        words = encodable_words(passage)
+        grams = dict.fromkeys(ngrams(words, self._n))
+        short = (gram for k in self._short_lengths if k >= MIN_WORDS_INSIDE for gram in ngrams(words, k))
+        counts = Counter(row for gram in grams | dict.fromkeys(short) for row in self._passages.get(gram, ()))
+        for row, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+            compared = len(grams) if self._rows[row].passage else self._question_sizes[row]
+            if count >= max(PASSAGE_SHARE * compared, min(PASSAGE_NGRAMS, compared)):
+                return row, count / compared
+        return None
 
 
 def ngrams(words: Sequence[str], n: int) -> list[str]:

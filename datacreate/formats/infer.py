@@ -176,9 +176,8 @@ def _infer_new_format(
     elif roles.answer and roles.options and not roles.keys:
         schema, advice = with_codes(schema, roles, example, rows or all_values)
     roles = replace(roles, inputs=roles.inputs or default_inputs(schema, roles))
-    answers, contexts = (
-        [value_at(values, path) for values in all_values] for path in (roles.answer, roles.context)
-    )
+    answers = [value_at(values, roles.answer) for values in all_values]
+    contexts = (value_at(values, roles.context) for values in all_values)
     spans = list(map(is_span, answers, contexts))
     if roles.answer:
         schema = _with_answer(schema, roles, roles.answer, example, overrides, answers, are_spans=all(spans))
@@ -344,7 +343,9 @@ def _with_answer(
     if "items" in own and roles.answer_start:
         own = {**own, "maxItems": max(len(each or ()) for each in answers)}
     elif "items" in own and given:  # several labels, each once
-        own = {**own, "minItems": 1, "maxItems": len(own["items"].get("enum", own)), "uniqueItems": True}
+        longest = max(len(each) for each in answers if isinstance(each, list))
+        most = len(fixed_labels(own["items"]) or ()) or max(3, 2 * longest)
+        own = {**own, "minItems": 1, "maxItems": most, "uniqueItems": True}
     schema = with_field(schema, answer, own)
     if roles.options:
         options = field_at(example.values, roles.options)

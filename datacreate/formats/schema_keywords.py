@@ -119,7 +119,10 @@ def resolve(document: Mapping[str, Json], name: str) -> dict[str, Json]:
                 raise refuse(f"cannot check the format {value!r}", where)
             at = f"{where}/{keyword}"
             if keyword in _SCHEMA_OBJECT:
-                result[keyword] = {key: resolved(part, f"{at}/{key}", inside) for key, part in value.items()}
+                if keyword == "properties" and False in value.values():
+                    raise refuse("cannot use a field of the schema false", at)
+                parts = {key: {} if part is True else part for key, part in value.items()}
+                result[keyword] = {key: resolved(part, f"{at}/{key}", inside) for key, part in parts.items()}
             elif keyword in _SCHEMA:
                 result[keyword] = resolved(value, at, inside)
             elif keyword in _SCHEMA_LIST:

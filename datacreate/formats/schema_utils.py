@@ -183,6 +183,13 @@ def may_have_text(schema: Json) -> bool:
     return may_have_text(items) if isinstance(items, dict) else True
 
 
+def _takes_any_text(schema: Schema) -> bool:
+    """Whether a schema, or one of its variants, has the type string without fixed values."""
+    is_text = "string" in schema.get("type", ()) and not {"enum", "const"} & schema.keys()
+    variants = (*schema.get("anyOf", ()), *schema.get("oneOf", ()))
+    return is_text or any(isinstance(each, dict) and _takes_any_text(each) for each in variants)
+
+
 def normalize_values(value: Json, schema: Json) -> Json:
     """The value with numbers as an enumeration of the schema writes them (4.0 for 4), and texts without outer space.
 
@@ -201,7 +208,7 @@ def normalize_values(value: Json, schema: Json) -> Json:
     if is_number(value):
         allowed = fixed_labels(schema) or (schema.get("const"),)
         return next((number for number in allowed if is_number(number) and number == value), value)
-    if isinstance(value, str) and schema.get("type") == "string" and not {"enum", "const"} & schema.keys():
+    if isinstance(value, str) and _takes_any_text(schema):
         text = _BLANK_LINES.sub("", value).rstrip(_SPACE)
         return text if "\n" in text else text.lstrip(_SPACE)
     return value

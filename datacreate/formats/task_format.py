@@ -38,7 +38,7 @@ from datacreate.formats.example import (
     value_at,
     values_in,
 )
-from datacreate.formats.roles import LIST_ROLES, ROLES_SCHEMA, Answers, Roles, codes, first_code
+from datacreate.formats.roles import LIST_ROLES, ROLES_SCHEMA, Answers, Roles, codes, first_code, label_key
 from datacreate.formats.rules import (
     ROLES_OF_RULE,
     Rule,
@@ -272,7 +272,12 @@ def read_format(document: Mapping[str, Json], name: str = "format") -> TaskForma
         for role in ROLES_OF_RULE[rule]:
             if not getattr(roles, role):
                 raise FormatError(f"{name}: the rule {rule} needs the role {role}; name it under roles")
-    return TaskFormat(name, fields, roles, rules, find_first_code(fields, roles))
+    format = TaskFormat(name, fields, roles, rules, find_first_code(fields, roles))
+    labels = format.labels or ()
+    if min(len({*map(label_key, labels)}), len({*map(str, labels)})) < len(labels):
+        listed = ", ".join(map(canonical_json, labels))
+        raise FormatError(f"{name}: two of the labels are the same ({listed[:150]}); name each once")
+    return format
 
 
 def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:

@@ -16,7 +16,7 @@ from typing import Self
 
 from jsonschema.exceptions import best_match
 
-from datacreate.formats.example import Example, Json, dotted, find_unsupported_value, value_at
+from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value, value_at
 from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
 from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS, describe_error
@@ -263,6 +263,7 @@ def _checked(
         return RejectReason.SCHEMA_VIOLATION, message  # such as NaN, which Python's json reads
     if not format.validator.is_valid(values):
         return _schema_error(values, format)
+    field_at(values, format.roles.answer or ())  # KeyError if the schema does not require it
     if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):
         return RejectReason.BLANK, ""
     for rule in sorted(format.rules):

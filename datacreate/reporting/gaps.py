@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 
 from datacreate.finetuning.statistics import ConditionModels, combined_interval, ratio
-from datacreate.reporting.results import (
-    HUMAN,
-    ConditionResult,
-    MeanGap,
-    ResultWithModels,
-    RowsToMatch,
-)
+from datacreate.reporting.results import HUMAN, ConditionResult, MeanGap, ResultWithModels, RowsToMatch
 
 Curves = Mapping[str, Mapping[int, ConditionResult]]
 """The results on one test set, by condition and number of training rows."""

@@ -113,7 +113,10 @@ def read_attributes(path: Path) -> Attributes:
         document = read_yaml(path)
         if not isinstance(document, Mapping) or not document:
             raise UsageError(f"no dimensions; {_HOW}")
-        dimensions = tuple(_dimension(str(name).strip(), entry) for name, entry in document.items())
+        names = [str(name).strip() for name in document]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise UsageError(f"{repeated[0]}: given twice; give each dimension another name")
+        dimensions = tuple(map(_dimension, names, document.values()))
         with_words = [each.name for each in dimensions if any(value.words for value in each.values)]
         if with_words[1:]:
             raise UsageError(
@@ -128,7 +131,7 @@ def _dimension(name: str, document: Any) -> Dimension:
     if isinstance(document, list):
         given: list[tuple[Any, Any]] = [(value, None) for value in document]
     elif isinstance(document, Mapping):
-        is_one_range = bool(_Entry.model_fields.keys() & document.keys())
+        is_one_range = isinstance(document.get("words"), list) or list(document) == ["words"]
         given = [("", document)] if is_one_range else list(document.items())
     else:
         raise UsageError(f"{name}: {_HOW}")

@@ -161,7 +161,7 @@ class RunDirectory:
                 f"{self.path}: not a run directory (it has no config.json); give one of `datacreate create`"
             )
         try:
-            document: dict[str, Any] = parse_object(self.config_path.read_bytes())
+            document: dict[str, Any] = parse_object(self.config_path.read_bytes(), is_example=False)
             if not {"datacreate", "schema_version"} & document.keys():
                 raise UsageError(
                     f"{self.path}: not a run directory (its config.json is of another program); give another path"

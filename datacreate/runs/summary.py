@@ -105,8 +105,10 @@ class RunStats:
         self.generated_tokens += commit.generated_tokens
         self.thinking_tokens += commit.thinking_tokens
         self.scoring_tokens += commit.scoring_tokens
+        # Of a released commit the last ones, which were not verified.
+        unneeded = commit.released * sum(r.reason is RejectReason.NOT_NEEDED for r in commit.rejects)
         self.waiting += -len(commit.scored) if commit.released else len(commit.waiting)
-        for scored in commit.scored:
+        for scored in commit.scored[: len(commit.scored) - unneeded]:
             if self.label_noise_check and not commit.released:
                 self.label_noise_check.add(scored)
             if not commit.waiting:

@@ -136,6 +136,19 @@ def test_a_wrong_file_is_one_line(model: str, text: str, words: str) -> None:
     assert "--config none.yaml: cannot be read: No such file" in absent.failure
 
 
+def test_a_label_with_a_comma_can_have_a_share(model: str) -> None:
+    shares = {"Arts, and more": 0.75, "Politics, US": 0.25}
+    Path("example.json").write_text(json.dumps({"text": "Some text.", "section": "Politics, US"}))
+    labels = {"label": [f"section={label}" for label in shares]}
+    file = write(
+        "run.yaml", example="example.json", model=model, count=4, **labels, **{"label-ratio": shares}
+    )
+    ended = run("create", "--config", file, "--dry-run", "--json")
+    assert json.loads(ended.out)["config"]["label-ratio"] == shares, ended.err
+    typed = ("--label-ratio", "Arts, and more=0.75,Politics, US=0.25")
+    assert run("create", "--config", file, *typed, "--dry-run", "--json").out == ended.out
+
+
 def test_an_empty_list_in_a_file_sets_nothing(model: str) -> None:
     Path("example.json").write_text(json.dumps({"text": "Some text.", "label": "no"}))
     Path("run.yaml").write_text("count: 2\nexample: []\ncorpus: []\ndecontaminate: []\n")

@@ -175,6 +175,16 @@ def test_invalid_lines_are_counted_and_written_to_the_rejects(tmp_path: Path) ->
     assert read(out) == good
 
 
+def test_a_row_without_the_answer_is_invalid_also_if_the_format_does_not_require_it(tmp_path: Path) -> None:
+    fields = {"text": {"type": "string"}, "label": {"enum": ["a", "b"]}}
+    document = {"type": "object", "properties": fields, "x-datacreate": {"roles": {"answer": "label"}}}
+    write(tmp_path / "format.json", [document])
+    rows = write(tmp_path / "rows.jsonl", [{"text": "One."}, {"text": "Two.", "label": "a"}])
+    report = filtered(rows, "--format", tmp_path / "format.json")
+    assert (report["invalid"], report["kept"]) == (1, 1)
+    assert report["first_invalid"] == "line 1: the field label is missing"
+
+
 def test_rows_of_a_table_with_another_number_of_cells_are_invalid(tmp_path: Path) -> None:
     file, out, rejects = tmp_path / "rows.csv", tmp_path / "out.jsonl", tmp_path / "rejects.jsonl"
     good = ["one red apple,a", "two green pears,b", '"a, b and c",a', "the last of them,b"]

@@ -121,6 +121,25 @@ def test_a_passage_must_share_a_large_part_with_one_row() -> None:
     assert "creak test row 2 " in str(filter.find_conflict(candidate("Is it?", texts[1])))
 
 
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        (question(1), True),
+        ("How do pearls get made?", True),
+        ("What is it?", False),
+        (f"{' '.join(question(1).split()[:12])} and then some other words of another thing", False),
+        (f"{' '.join(map(question, range(1, 4)))}", True),
+        (f"{' '.join(map(question, range(1, 9)))}", False),
+    ],
+)
+def test_a_question_without_a_passage_is_looked_for_in_passages(row: str, found: bool) -> None:
+    own = " ".join(f"own{i}" for i in range(100))
+    passage = f"{own} {question(1)} How do pearls get made? What is it? {own}"
+    match = against([row]).find_conflict(candidate("Is nothing of the kind ever seen?", passage))
+    assert (match is not None) is found
+    assert match is None or "of the n-grams of the question" in match
+
+
 def test_scripts_without_spaces_are_compared_by_character() -> None:
     filter = against(["水在一个大气压下于摄氏一百度沸腾。"])
     assert filter.find_conflict(candidate("请问：水在一个大气压下于摄氏一百度沸腾，对吗？"))

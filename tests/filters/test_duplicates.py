@@ -54,6 +54,12 @@ def test_an_exact_duplicate_names_the_first_example_with_the_text() -> None:
     assert found == [*(f"repeats an example of request {number}" for number in (0, 1, 3)), None]
 
 
+@pytest.mark.parametrize("end", ["", "a", " + a"])
+def test_a_long_run_of_brackets_is_normalized_at_once(end: str) -> None:
+    brackets = ")]}" * 50_000  # which took minutes when each looked for the end of the run
+    assert normalize_text(f"one{brackets}{end}") == (f"one{brackets}{end}" if end else "one")
+
+
 @given(st.lists(st.text(max_size=9), max_size=20), st.text(max_size=9))
 def test_exactly_texts_with_an_added_normal_form_are_exact_duplicates(added: list[str], text: str) -> None:
     expected = normalize_text(text) in set(map(normalize_text, added))

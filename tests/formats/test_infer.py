@@ -16,6 +16,7 @@ from datacreate.formats.example import Example
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.response_schema import build_response_schema
+from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.task_format import bind, read_format
 from datacreate.formats.validate import Candidate, Reject, parse_completion
 from datacreate.runs.formatting_examples import read_examples
@@ -163,6 +164,14 @@ def test_labels_and_ranges_end_the_advice(
 def test_a_range_that_is_no_label_set_gets_a_note(value: Any, given: dict[str, Any], has_note: bool) -> None:
     found = inferred({"text": "It hurts.", "celsius": value}, **given)
     assert any("a range gives them up to 20 whole" in note for note in found.notes) == has_note
+
+
+@pytest.mark.parametrize(("given", "most"), [("0..9", 10), ("0..100", 6), ("1..4", 4)])
+def test_a_list_with_a_range_has_as_many_values_as_there_are_or_twice_those_of_the_example(
+    given: str, most: int
+) -> None:
+    format = inferred({"text": "Good.", "scores": [1, 3, 4]}, ranges={"scores": given}).format
+    assert schema_at(format.schema, ("scores",))["maxItems"] == most
 
 
 def test_roles_in_objects_and_of_a_single_text() -> None:

@@ -10,9 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datacreate.formats.example import Example, canonical_json
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, bind, read_format
 from datacreate.formats.validate import Candidate, Reject, RejectReason, parse_completion, parse_item
+from datacreate.runs.formatting_examples import read_examples
 from tests.formats import examples
 from tests.formats.examples import encoding_of, inferred, json_objects, json_values
 
@@ -144,10 +146,21 @@ def test_space_around_a_text_is_removed(written: str, kept: str) -> None:
     assert result.example.values["label"] == "rice cooker" in result.example.values["options"]
 
 
+@pytest.mark.parametrize("other", [None, ""])
+def test_space_is_also_removed_from_a_text_that_may_be_null_or_empty(other: str | None) -> None:
+    values = [{"text": "Some text.", "note": note} for note in ("A note.", other)]
+    encoding = PromptEncoding(read_examples(values, FormatOptions())[1].format)
+    result = parse_item(["other words", "\n\n  hello  \n"], encoding)
+    assert isinstance(result, Candidate)
+    assert result.example.values["note"] == "hello"
+
+
 TITLED = encoding_of({"title": "On words", "genre": "essay", "tags": ["a", "b"]})
 TOKENS = encoding_of({"words": ["(", "so", ")"], "tags": ["O", "O", "O"]})
 ASKED = {"text": "Ask me.", "note": "", "label": "question"}
 NAMED = encoding_of(ASKED, labels={"label": "question,statement"})
+TOPICS = {"text": "They won.", "keywords": ["cup", "final"], "about": {"who": "a team"}, "label": "sport"}
+KEYWORDS = encoding_of(TOPICS, labels={"label": "sport,politics"})
 
 
 @pytest.mark.parametrize(
@@ -158,6 +171,9 @@ NAMED = encoding_of(ASKED, labels={"label": "question,statement"})
         (TITLED, ["On rain", "essay", ["a", "tags"]], RejectReason.PLACEHOLDER),
         (TOKENS, [["(", "well", ","], ["O", "O", "O"]], None),
         (NAMED, ["question", "What is it?"], None),  # a label is no placeholder, a constant is not blank
+        (KEYWORDS, ["sport", "They lost.", ["sport", "final"], {"who": "a club"}], None),
+        (KEYWORDS, ["sport", "They lost.", ["final"], {"who": "Sport."}], RejectReason.PLACEHOLDER),
+        (KEYWORDS, ["sport", "politics", ["final"], {"who": "a club"}], RejectReason.PLACEHOLDER),
         (KEYED, {**examples.UMBRELLA, "label": "attic"}, RejectReason.ANSWER_NOT_IN_OPTIONS),
         *((NUMBERS, ["some words", 0.5, n], RejectReason.SCHEMA_VIOLATION) for n in (3.0, 2**70, "3", True)),
     ],

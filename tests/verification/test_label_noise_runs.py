@@ -108,6 +108,8 @@ def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:
     figures = summary["verification"]
     assert summary["accepted"] == 3
     assert figures["label_noise_rows"] == 20
+    assert summary["rejected"]["not_needed"] > 0
+    assert figures["dropped"] == summary["rejected"].get("rejected_by_verifier", 0), "they are not dropped"
     assert 4 <= len(engine.history) <= 5  # in flight together
     assert any("--verifier" in line for line in messages), "the model scores its own examples"
 
