@@ -156,6 +156,10 @@ def filter_rows(
     _refuse_overwriting((*rows.files, *own_files), outputs)
     sets = find_decontamination_sets(names, rows.format)
     settings = with_names(config, sets)
+    if not sets and (flag := config.first_changed_flag(("ngram", "decontaminate_near"))):
+        notify(f"{flag} has no effect without a test set")
+    if not config.semantic and (flag := config.first_changed_flag(("embedding_model",))):
+        notify(f"{flag} has no effect without --semantic")
     if config.balance and not rows.format.labels:
         raise UsageError(
             f"--balance: the format {rows.format.name} of {source} has no fixed labels; "

@@ -296,8 +296,8 @@ class RunState:
         self.acceptance.record(commit)
         if commit.released:  # it was counted with all its examples
             dropped = len(commit.scored) - len(commit.accepted)
-            weight = min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
-            self._rate = max(0.0, self._rate - dropped / weight)
+            # Over all requests: all that wait are released at once, more than the latest ones can have dropped.
+            self._rate = max(0.0, self._rate - dropped / (_FIRST_REQUESTS + self.stats.requests))
             return
         self.acceptance.quotas.attributes.end(commit.request)
         passed = len(commit.passed)

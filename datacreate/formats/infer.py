@@ -342,10 +342,10 @@ def _with_answer(
     value, own, given = field_at(example.values, answer), schema_at(schema, answer), answer in overrides
     if "items" in own and roles.answer_start:
         own = {**own, "maxItems": max(len(each or ()) for each in answers)}
-    elif "items" in own and given:  # several labels, each once
+    elif "items" in own and given:  # several labels, each once, or numbers
         longest = max(len(each) for each in answers if isinstance(each, list))
-        most = len(fixed_labels(own["items"]) or ()) or max(3, 2 * longest)
-        own = {**own, "minItems": 1, "maxItems": most, "uniqueItems": True}
+        most = len(own["items"].get("enum", ())) or max(3, 2 * longest)
+        own = {**own, "minItems": 1, "maxItems": most, "uniqueItems": "enum" in own["items"]}
     schema = with_field(schema, answer, own)
     if roles.options:
         options = field_at(example.values, roles.options)

@@ -100,6 +100,9 @@ def test_each_filter_can_be_switched_off(tmp_path: Path) -> None:
     assert rejected(filtered(file, "--no-exact")) == every | {"exact": 0, "near": 2}
     assert rejected(filtered(file, "--decontaminate", "none")) == every | {"contamination": 0}
     assert rejected(filtered(file, "--decontaminate", "creak", "--decontaminate", "creak")) == every
+    ended = run("filter", file, "--decontaminate", "none", "--ngram", 9, "--embedding-model", "mine")
+    assert "--ngram has no effect without a test set" in ended.err
+    assert "--embedding-model has no effect without --semantic" in ended.err
     off = filtered(file, "--decontaminate", "none", "--no-exact", "--near", "off")
     assert (off["kept"], [one["on"] for one in off["filters"]]) == (7, [False] * 4)
 

@@ -114,6 +114,16 @@ def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:
     assert any("--verifier" in line for line in messages), "the model scores its own examples"
 
 
+def test_few_more_requests_are_made_than_needed_after_many_rows_are_released(
+    tmp_path: Path, model: str
+) -> None:
+    engine = ScriptedEngine(writing(0.5, LABELS), scorer=knowing, slots=64)
+    more: dict[str, Any] = {"num_examples": 1, "concurrency": None, "strategy": "tree", **THREE_LABELS}
+    summary, _ = verified(tmp_path, model, engine, count=140, **more)
+    assert summary["verification"]["label_noise_rows"] == 140
+    assert len(engine.history) <= 1.05 * summary["requests"]
+
+
 # Label ratios
 
 
