@@ -1,8 +1,8 @@
 """Decides which examples are accepted: filters, verification, label quotas.
 
 With fixed labels the first scored examples wait until the label-noise check has decided and the verifier is
-calibrated; then `release` decides them, request by request. A waiting example counts for the filters and can be a
-parent: both need its text, which verification does not change. It does so even if it is dropped later.
+calibrated; then `release` judges them, request by request. Waiting examples already count for the filters and can be
+parents, even if they are dropped later: both depend only on the text, which verification does not change.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from datacreate.filters.base import Check
+from datacreate.filters.base import RowCheck, first_reject
 from datacreate.formats.example import Example, Json, value_at
-from datacreate.formats.validate import Candidate, CopyChecks, Reason, Reject
+from datacreate.formats.validate import Candidate, CopyChecks, Reject, RejectReason
 from datacreate.quotas import RunQuotas
 from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision
@@ -34,13 +34,13 @@ class RequestOrigin:
 
 
 class Acceptance:
-    """What decides about the next example: the examples accepted or waiting so far, and the results of verification.
+    """Accepts or rejects examples in the order of requests: copies and filters, then the verifier, then quotas.
 
-    The caller updates `stats` with every commit.
+    Keeps the examples that wait for the label-noise check. The caller updates `stats` with every commit.
     """
 
     def __init__(
-        self, stats: RunStats, count: int, filters: Sequence[Check], vectors: PassedVectors | None
+        self, stats: RunStats, count: int, filters: Sequence[RowCheck], vectors: PassedVectors | None
     ) -> None:
         self._stats = stats
         self._count = count
@@ -55,7 +55,7 @@ class Acceptance:
 
     def keys_of(self, shown: Iterable[Example]) -> frozenset[str]:
         """The keys of the examples that a prompt shows: copies of them are rejected."""
-        return frozenset(Candidate.of(example.values, self._format).key for example in shown)
+        return frozenset(Candidate.of(example.values, self._format).exact_key for example in shown)
 
     @property
     def awaits_check(self) -> bool:
@@ -63,7 +63,7 @@ class Acceptance:
         check, how = self._stats.label_noise_check, self._verification
         return check is not None and how is not None and how.mode != "keep" and not check.decided
 
-    def decide(
+    def judge(
         self,
         item: Candidate,
         origin: RequestOrigin,
@@ -83,10 +83,10 @@ class Acceptance:
         if not self._verification:
             result = self._accept(item, origin)
         elif probabilities is None:
-            result = item.reject(Reason.REJECTED_BY_VERIFIER, NO_SCORES)
+            result = item.reject(RejectReason.REJECTED_BY_VERIFIER, NO_SCORES)
         else:
             right = self._format.answers.chosen(item.example.values) if has_label else None
-            scored = Scored(-1 if right is None else right, -1, False, probabilities)
+            scored = Scored(right, None, False, probabilities)
             if not self.awaits_check:
                 result, scored = self._verify(item, scored, origin)
         if isinstance(result, Candidate):
@@ -99,26 +99,26 @@ class Acceptance:
         """Accept or reject a scored example that passed the filters."""
         assert self._verification is not None, "the caller checks it"
         calibrated = self._stats.calibrated(scored.probabilities)
-        assigned = -1 if self._stats.pseudo_labels else scored.assigned
+        assigned = None if self._stats.pseudo_labels else scored.assigned
         scored = replace(
             scored, final=final_label(self._verification.mode, assigned, calibrated, origin.request)
         )
-        if scored.final < 0:
+        if scored.final is None:
             answers = list(map(str, self._format.answers.choices(item.example.values)))
             detail = disagreement(answers, assigned, calibrated)
-            return item.reject(Reason.REJECTED_BY_VERIFIER, detail), scored
+            return item.reject(RejectReason.REJECTED_BY_VERIFIER, detail), scored
         if scored.final != self._format.answers.chosen(item.example.values):
             relabeled = self._format.answers.with_choice(item.example.values, scored.final)
             candidate = Candidate.of(relabeled, self._format)
             # In a format without free text, the answer is part of the compared text.
-            if candidate.key != item.key and (reject := self._match_filters(candidate)):
+            if candidate.exact_key != item.exact_key and (reject := self._match_filters(candidate)):
                 return reject, scored
             item = candidate
         result = self._accept(item, origin)
         return result, replace(scored, accepted=not isinstance(result, Reject))
 
     def release(self) -> Commit | None:
-        """Decide the waiting examples of the earliest request; None if there are none, or the check is undecided."""
+        """Judge the waiting examples of the earliest request; None if there are none, or the check is undecided."""
         if self.awaits_check or not self._waiting:
             return None
         commit = self._waiting[0]
@@ -128,7 +128,7 @@ class Acceptance:
         for values, scored in zip(commit.waiting, commit.scored, strict=True):
             candidate = Candidate.of(values, self._format)
             if self._stats.accepted + len(accepted) >= self._count:
-                result: Candidate | Reject = candidate.reject(Reason.NOT_NEEDED)
+                result: Candidate | Reject = candidate.reject(RejectReason.NOT_NEEDED)
             else:
                 origin = RequestOrigin(commit.request, attributes=commit.attributes)
                 result, scored = self._verify(candidate, scored, origin)
@@ -153,7 +153,7 @@ class Acceptance:
         )
 
     def record(self, commit: Commit) -> None:
-        """Note a commit that was decided: its examples wait, or no longer."""
+        """Note a new commit: its examples wait, or no longer."""
         if commit.released:
             self._waiting.popleft()
         elif commit.waiting:
@@ -180,7 +180,7 @@ class Acceptance:
         for values in commit.waiting:
             self._add_to_filters(Candidate.of(values, self._format), commit.request)
 
-    def review(self, decision: Decision) -> None:
+    def apply_decision(self, decision: Decision) -> None:
         """Apply a decision of a reviewer. The filters keep the text of a rejected row: it must not come back."""
         if decision.removed:
             self.quotas.remove(value_at(decision.removed, self._format.roles.answer), decision.attributes)
@@ -190,25 +190,23 @@ class Acceptance:
             self._add_to_filters(candidate, decision.request)
 
     def find_reject(self, candidate: Candidate, origin: RequestOrigin, accepted: int = 0) -> Reject | None:
-        """The first reason to reject a valid example, before verification; `accepted` as for `decide`."""
+        """The first reason to reject a valid example, before verification; `accepted` as for `judge`."""
         reject = find_length_error(candidate, origin.attributes, self._stats.spec.attributes)
-        if reject := reject or self._copies.find(candidate, origin.shown) or self._match_filters(candidate):
+        reject = reject or self._copies.find_reject(candidate, origin.shown)
+        if reject := reject or self._match_filters(candidate):
             return reject
         if self._stats.accepted + accepted >= self._count:
-            return candidate.reject(Reason.NOT_NEEDED)
+            return candidate.reject(RejectReason.NOT_NEEDED)
         if self._label_is_final and self.quotas.label_is_full(self._label(candidate)):
-            return candidate.reject(Reason.OVER_QUOTA)
+            return candidate.reject(RejectReason.OVER_QUOTA)
         if full := self.quotas.attributes.full(origin.attributes):
-            return candidate.reject(Reason.OVER_QUOTA, full)
+            return candidate.reject(RejectReason.OVER_QUOTA, full)
         return None
 
     def _match_filters(self, candidate: Candidate) -> Reject | None:
-        if candidate.key in self._copies.root_keys:
-            return candidate.reject(Reason.COPIED_EXAMPLE)
-        for each in self._filters:
-            if (detail := each.match(candidate)) is not None:
-                return candidate.reject(each.reason, detail)
-        return None
+        if candidate.exact_key in self._copies.formatting_keys:
+            return candidate.reject(RejectReason.COPIED_EXAMPLE)
+        return first_reject(self._filters, candidate)
 
     @property
     def _label_is_final(self) -> bool:
@@ -220,19 +218,19 @@ class Acceptance:
         """Count the example, unless a quota is full: of its label, or of an attribute."""
         full = self.quotas.attributes.full(origin.attributes)
         if full or self.quotas.label_is_full(self._label(candidate)):
-            return candidate.reject(Reason.OVER_QUOTA, full or "")
+            return candidate.reject(RejectReason.OVER_QUOTA, full or "")
         self.quotas.add(self._label(candidate), origin.attributes)
         return candidate
 
     def _add_relabeled(self, before: Candidate, now: Candidate, request: int) -> None:
-        if now.key != before.key:  # else the filters have seen its text
+        if now.exact_key != before.exact_key:  # else the filters have seen its text
             self._add_to_filters(now, request)
 
     def _add_to_filters(self, candidate: Candidate, request: int) -> None:
         for each in self._filters:
             each.add(candidate, request)
         if self._vectors:
-            self._vectors.ensure(self.passed, candidate.text)
+            self._vectors.ensure(self.passed, candidate.compared_text)
         self.passed += 1
 
     def _label(self, candidate: Candidate) -> Json:

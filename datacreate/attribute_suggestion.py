@@ -93,12 +93,12 @@ def _complete(engine: Engine, request: Request) -> Completion:
 
 
 def _prompt(inputs: RunInputs) -> list[Message]:
-    lines = "\n".join(json.dumps(dict(root.values), ensure_ascii=False) for root in inputs.roots[:_SHOWN])
+    lines = "\n".join(json.dumps(values, ensure_ascii=False) for values in inputs.spec.examples[:_SHOWN])
     encoding = PromptEncoding(inputs.inferred.format)
     shown = (
         f"Here is an example of it:\n{lines}" if lines else f"Each is written as {describe_fields(encoding)}"
     )
-    task = f"The task: {inputs.identity['instruction']}\n\n" if inputs.identity["instruction"] else ""
+    task = f"The task: {inputs.spec.instruction}\n\n" if inputs.spec.instruction else ""
     user = (
         f"A data set has texts for training a language model. {shown}\n\n{task}"
         "The data set must be varied. Name 3 to 5 dimensions in which its examples should differ. The first is the "

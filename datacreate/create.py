@@ -1,6 +1,6 @@
 """The generation loop: choose parents, request examples, validate, log and commit them.
 
-`create` prepares a run and `_Run.generate` is the loop. Completions arrive in any order and are committed in the
+`create` prepares a run and `_Session.generate` is the loop. Completions arrive in any order and are committed in the
 order of their requests. Every commit is logged, so that the same call resumes after any interruption.
 """
 
@@ -12,12 +12,13 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from datacreate.engines.factory import check_engine
-from datacreate.engines.request import Check
-from datacreate.engines.self_test import schema_accepted, scores_are_real
+from datacreate.engines.request import ServerTest
+from datacreate.engines.self_test import run_schema_test, scoring_test
 from datacreate.engines.settings import ENGINES
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
 from datacreate.filters.base import FilterInputs
@@ -30,7 +31,7 @@ from datacreate.messages import SilentProgress
 from datacreate.pipeline import Pipeline, Uncommitted
 from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
-from datacreate.prompts.label_scoring import scoring_system
+from datacreate.prompts.label_scoring import scoring_system_message
 from datacreate.run_models import (
     EngineFactory,
     Engines,
@@ -43,8 +44,8 @@ from datacreate.run_models import (
     without_verifier,
 )
 from datacreate.runs.config import CreateConfig, RunSpec
-from datacreate.runs.directory import ComputeMetrics, RunConfig, RunDirectory
-from datacreate.runs.log import Commit, LogLine, RunWriter, Session, first_checksum, read_log
+from datacreate.runs.directory import ComputeMetrics, RunDirectory, StoredConfig
+from datacreate.runs.log import Commit, LogLine, RunWriter, SessionStart, first_checksum, read_log
 from datacreate.runs.summary import RunStats
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
@@ -92,16 +93,16 @@ def create(
     # Check what needs no server (a dry run ends here), and find the checkpoints.
     progress = progress or SilentProgress()
     directory = RunDirectory(config.run_dir)
-    if engine_factory is None and not config.served:
+    if engine_factory is None and not config.uses_running_servers:
         check_engine(config.engine, progress.notify)
     config = with_strategy(config, directory)
     inputs = read_inputs(config, directory)
     embeds = needs_embedder(config)
     models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)
     recipe = describe_recipe(config, inputs.verify, inputs.inferred.format, models)
-    decided = (recipe, *inputs.inferred.notes)
+    notes = (recipe, *inputs.inferred.notes)
     if not directory.exists:
-        for note in decided:
+        for note in notes:
             progress.notify(note)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
@@ -112,44 +113,38 @@ def create(
 
         # Decide everything else; an existing run must have been made with the same settings.
         if not stored:
-            before, models = models, without_verifier(models, engines, config, inputs.inferred.format)
-            if models != before:
+            with_verifier, models = models, without_verifier(models, engines, config, inputs.inferred.format)
+            if models != with_verifier:
                 progress.notify(f"answers are not verified after all: {models.unverified}")
         plan = make_plan(config, inputs, models, engines)
         if stored:
             stored.check_same(dict(plan.spec), config.count, directory.path)
-            for note in decided:
-                progress.notify(note)
-        for note in plan.warnings:
+        for note in (*(notes if stored else ()), *plan.warnings):
             progress.notify(note)
         run_config = _run_config(stored, plan, config, models, engines)
 
         # Restore the state from the commits of earlier sessions; of a finished run, only its figures.
         finished = stored is not None and directory.is_finished(config.count)
-        if models.embedding_model:
-            embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
-        if embeds and embedder and not finished:
-            if models.embedding_model:
-                progress.notify(f"loading {models.embedding_model.name}")
-            texts = [plan.text_of(root) for root in plan.roots or (Example({}),)]
-            vectors = PassedVectors(embedder, directory.vectors_path, texts)
+        if embeds and not finished:
+            vectors = _open_vectors(plan, models, embedder, directory.vectors_path, progress)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
-        filter_inputs = FilterInputs(inputs.test_sets, vectors, sha256)
+        filter_inputs = FilterInputs(inputs.decontamination_sets, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
         state = RunState(plan, config.count, filters, vectors)
-        run = _Run(state, directory, lock, run_config, progress, compute_metrics)
+        checksum = first_checksum(run_config.run_id)
+        session = _Session(state, directory, lock, run_config, progress, compute_metrics, checksum)
         if stored:
-            run.replay(figures_only=finished)
+            session.replay(figures_only=finished)
             finished = state.finished
 
         # Start the engines; the directory is written only after they have passed their checks.
         if not finished:
             for each in filters:
                 each.prepare(progress.notify)
-            system = scoring_system(plan.spec.instruction)
-            scoring_checks = [scores_are_real(system)] if plan.spec.verification else []
-            engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
+            system = scoring_system_message(plan.spec.instruction)
+            scoring_tests = [scoring_test(system)] if plan.spec.verification else []
+            engines.start(models, progress.notify, [_schema_test(plan)], scoring_tests)
             if stored or plan.spec.num_chains:
                 _warn_if_idle(plan.spec, config.count, engines, progress)
         lock.check()
@@ -160,128 +155,119 @@ def create(
         # Generate.
         if not finished:
             try:
-                run.generate(engines, config.max_failed_requests, signals)
+                session.generate(engines, config.max_failed_requests, signals)
             except StorageError:  # the last commit may not be in the log
                 raise
             except DatacreateError:
                 with suppress(StorageError, LockLost):
-                    run.save()
+                    session.save()
                 raise
-        return run.save()
+        return session.save()
 
 
-class _Run:
+@dataclass
+class _Session:
     """One session of a run."""
 
-    def __init__(
-        self,
-        state: RunState,
-        directory: RunDirectory,
-        lock: FolderLock,
-        config: RunConfig,
-        progress: RunProgress,
-        compute_metrics: ComputeMetrics | None,
-    ) -> None:
-        self._state = state
-        self._directory = directory
-        self._lock = lock
-        self._config = config
-        self._count = config.count
-        self._progress = progress
-        self._compute_metrics = compute_metrics
-        self._checksum = first_checksum(config.run_id)
-        self._files: RunWriter | None = None  # of this session
+    state: RunState
+    directory: RunDirectory
+    lock: FolderLock
+    config: StoredConfig
+    progress: RunProgress
+    compute_metrics: ComputeMetrics | None
+    checksum: int  # of the last line of the log
+    files: RunWriter | None = None
 
     def generate(self, engines: Engines, max_failed_requests: int, signals: Signals) -> None:
-        """Request, verify, decide and commit until the count is reached."""
-        state, noise_check = self._state, self._state.stats.label_noise_check
+        """Request, verify, judge and commit until the count is reached."""
+        state, noise_check = self.state, self.state.stats.label_noise_check
         # Requests already in flight do not use the latest commit; allow for them.
-        max_failed_requests += self._config.spec.max_in_flight
+        max_failed_requests += self.config.spec.max_in_flight
         pipeline = Pipeline(state, engines)
         with ExitStack() as stack:
             stack.enter_context(deferred())
-            self._lock.check()
-            files = RunWriter(self._directory.log_path, self._directory.train_path, self._checksum)
-            self._files = files
-            stack.callback(lambda: files.close(is_lost=self._lock.is_lost))
-            session = Session(round(time.time(), 3), {**_environment(), **engines.environment})
-            files.append(session, state.begin(session))
-            self._progress.update(state.stats, self._count, pipeline.uncommitted)
+            self.lock.check()
+            files = RunWriter(self.directory.log_path, self.directory.train_path, self.checksum)
+            self.files = files
+            stack.callback(lambda: files.close(is_lost=self.lock.is_lost))
+            start = SessionStart(round(time.time(), 3), {**_environment(), **engines.environment})
+            files.append(start, state.begin(start))
+            self.progress.update(state.stats, self.config.count, pipeline.uncommitted)
 
             def apply(commit: Commit) -> None:
                 undecided = noise_check is not None and not noise_check.decided
                 parents = state.apply(commit)
                 if noise_check and undecided and noise_check.decided:
-                    self._progress.notify(noise_check.result)
-                self._lock.check()  # just before writing, which only one process may do
+                    self.progress.notify(noise_check.result)
+                self.lock.check()  # just before writing, which only one process may do
                 files.append(commit, parents)
 
             def release() -> None:
-                while not state.finished and (commit := state.release()) is not None:
+                while not state.finished and (commit := state.acceptance.release()) is not None:
                     apply(commit)
 
             release()  # an earlier session may have ended just after the label-noise check had decided
             while not state.finished:
                 if signals.received:
-                    done = f"{state.stats.accepted} of {self._count} examples"
+                    done = f"{state.stats.accepted} of {self.config.count} examples"
                     raise Stopped(f"stopped by a signal after {done}; run the same command to resume")
-                self._lock.check()
+                self.lock.check()
                 files.sync()
                 pipeline.submit()
                 pipeline.poll(_POLL_SECONDS)
                 while not state.finished and (parsed := pipeline.next_completed()) is not None:
-                    apply(state.decide(parsed))
+                    apply(state.judge(parsed))
                     release()
                     if note := self._no_thoughts():
-                        self._progress.notify(note)
+                        self.progress.notify(note)
                     if state.stats.consecutive_failures >= max_failed_requests and not state.finished:
                         raise NoProgress(self._no_progress_message())
-                self._progress.update(state.stats, self._count, pipeline.uncommitted)
+                self.progress.update(state.stats, self.config.count, pipeline.uncommitted)
             pipeline.abort()
 
     def replay(self, *, figures_only: bool) -> None:
         """Apply the commits of earlier sessions, and write train.jsonl from them."""
 
         def applied() -> Iterator[LogLine]:
-            for line in self._directory.log(self._config.run_id):
+            for line in self.directory.log(self.config.run_id):
                 if figures_only:
-                    self._state.stats.add_record(line.record)
+                    self.state.stats.add_record(line.record)
                 else:
-                    self._state.replay(line, str(self._directory.log_path))
-                self._checksum = line.checksum
+                    self.state.replay(line, str(self.directory.log_path))
+                self.checksum = line.checksum
                 yield line
 
         with _without_gc():
-            self._directory.write_train(applied(), self._lock)
-        if self._state.stats.requests:
-            self._progress.notify(f"resuming from {self._state.stats.accepted} accepted examples")
+            self.directory.write_train(applied(), self.lock)
+        if self.state.stats.requests:
+            self.progress.notify(f"resuming from {self.state.stats.accepted} accepted examples")
 
     def save(self) -> dict[str, Any]:
         """Write summary.json and, if there are examples, the dataset card; returns the summary.
 
         Raises LogDamaged if another program changed the log during this session.
         """
-        directory = self._directory
-        self._lock.check()
-        if self._files and not self._files.log.is_unchanged:
+        directory = self.directory
+        self.lock.check()
+        if self.files and not self.files.log.is_unchanged:
             raise LogDamaged(
                 f"{directory.log_path}: deleted or changed by another program during this run; restore it from a "
                 f"copy, or start again in another --run-dir ({directory.train_path.name} is not complete without it)"
             )
-        if self._files and not self._files.train.is_unchanged:
-            self._progress.notify(
+        if self.files and not self.files.train.is_unchanged:
+            self.progress.notify(
                 f"{directory.train_path}: changed by another program; written again from the log"
             )
-            directory.write_train(read_log(directory.log_path, self._config.run_id), self._lock)
+            directory.write_train(read_log(directory.log_path, self.config.run_id), self.lock)
         return directory.write_summary(
-            self._config, self._state.stats, self._compute_metrics, self._progress.notify
+            self.config, self.state.stats, self.compute_metrics, self.progress.notify
         )
 
     def _no_thoughts(self) -> str | None:
         """A note, once: after the first requests, or at the end of a smaller run."""
-        stats, thinks = self._state.stats, "thinking" in self._config.spec.sampling
+        stats, thinks = self.state.stats, "thinking" in self.config.spec.sampling
         is_time = stats.requests == _EXPECT_THOUGHTS or (
-            stats.requests < _EXPECT_THOUGHTS and self._state.finished
+            stats.requests < _EXPECT_THOUGHTS and self.state.finished
         )
         if not (thinks and is_time) or stats.thinking_tokens:
             return None
@@ -291,12 +277,12 @@ class _Run:
         )
 
     def _no_progress_message(self) -> str:
-        stats = self._state.stats
+        stats = self.state.stats
         reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common()) or "none"
         samples = " | ".join(f"{reject.reason}: {reject.text[:100]!r}" for reject in stats.last_rejects)
         return (
             f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of "
-            f"{self._count} so far); rejects: {reasons}; the last ones: {samples}; try another model or "
+            f"{self.config.count} so far); rejects: {reasons}; the last ones: {samples}; try another model or "
             "example, or a larger --max-tokens"
         )
 
@@ -314,13 +300,13 @@ def _without_gc() -> Iterator[None]:
 
 
 def _run_config(
-    stored: RunConfig | None, plan: RunPlan, config: CreateConfig, models: RunModels, engines: Engines
-) -> RunConfig:
+    stored: StoredConfig | None, plan: RunPlan, config: CreateConfig, models: RunModels, engines: Engines
+) -> StoredConfig:
     if stored:
         return stored.model_copy(update={"count": config.count})
     licenses = [generator.preset.license for generator in models.generators if generator.preset]
     known = len(licenses) == len(models.generators)
-    return RunConfig(
+    return StoredConfig(
         spec=plan.spec,
         count=config.count,
         license=", ".join(dict.fromkeys(licenses)) if known else None,
@@ -329,14 +315,27 @@ def _run_config(
     )
 
 
-def _schema_check(plan: RunPlan) -> Check:
+def _open_vectors(
+    plan: RunPlan, models: RunModels, embedder: Embedder | None, path: Path, progress: RunProgress
+) -> PassedVectors:
+    """The vectors of the run, by the embedding model or by the `embedder` that replaces it."""
+    if models.embedding_model:
+        progress.notify(f"loading {models.embedding_model.name}")
+        embedder = SentenceEmbedder(models.embedding_model.path)
+    assert embedder, "a run that embeds has a model or this"
+    texts = [plan.text_of(each) for each in plan.formatting_examples or (Example({}),)]
+    return PassedVectors(embedder, path, texts)
+
+
+def _schema_test(plan: RunPlan) -> ServerTest:
     """Whether the server accepts the schema of this run's requests, for one example."""
     labels = plan.encoding.format.labels if not plan.is_paper_method else None
     schema = build_response_schema(plan.encoding, 1, labels[:1] if labels else None)
     # The prompt is the one of the run, so that the server's prefix cache has it afterwards.
-    prompt = chat_prompt(plan.encoding, plan.roots[:1], plan.spec.num_examples, plan.content_of(0, {}))
+    shown = plan.formatting_examples[:1]
+    prompt = chat_prompt(plan.encoding, shown, plan.spec.num_examples, plan.content_of(0, {}))
     max_tokens = plan.samplings[0].max_tokens // plan.spec.num_examples + 1
-    return schema_accepted(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
+    return run_schema_test(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
 
 
 def _warn_if_idle(spec: RunSpec, count: int, engines: Engines, progress: RunProgress) -> None:

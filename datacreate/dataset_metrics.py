@@ -23,7 +23,7 @@ from datacreate.formats.example import Json, canonical_json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.metrics.diversity import MAX_TEXTS, diversity
-from datacreate.metrics.shortcuts import shortcuts, texts_of
+from datacreate.metrics.shortcuts import question_and_passage, shortcuts
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 
@@ -47,13 +47,13 @@ class DatasetMetrics:
         self.seed = seed
         self._human: dict[tuple[str, str, int, int], dict[str, Any]] = {}
 
-    def run(self, directory: RunDirectory) -> dict[str, Any]:
+    def measure_run(self, directory: RunDirectory) -> dict[str, Any]:
         """The metrics of a run. Raises RunError or LogDamaged if it cannot be read."""
         config = directory.read_config()
         rows, families = sampled(directory.commits(), self.seed)
-        return self.rows(config.format, rows, families, config.spec.examples, config.spec.benchmark)
+        return self.measure_rows(config.format, rows, families, config.spec.examples, config.spec.benchmark)
 
-    def rows(
+    def measure_rows(
         self,
         format: TaskFormat,
         rows: Rows,
@@ -71,10 +71,10 @@ class DatasetMetrics:
 
         def measured(rows: Rows, families: Sequence[Hashable] | None) -> dict[str, Any]:
             found = shortcuts(format, rows, families, self.seed)
-            pairs = [texts_of(format, values) for values in rows]
+            pairs = [question_and_passage(format, values) for values in rows]
             texts = [text for text, _ in pairs if text]
-            roots = [text for values in examples if (text := texts_of(format, values)[0])]
-            different = diversity(texts, examples=roots, number=number, seed=self.seed)
+            shown = [text for values in examples if (text := question_and_passage(format, values)[0])]
+            different = diversity(texts, examples=shown, number=number, seed=self.seed)
             lengths = [len(words(passage)) for _, passage in pairs[:MAX_TEXTS] if passage]
             return {
                 "rows": len(rows),

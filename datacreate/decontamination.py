@@ -13,7 +13,7 @@ from datacreate.filters.base import (
     DecontaminationRow,
     DecontaminationSet,
     DecontaminationSetRef,
-    FilterSettings,
+    FilterOptions,
 )
 from datacreate.formats.example import Json, values_in
 from datacreate.formats.reader import RowFile
@@ -26,7 +26,7 @@ SPLITS = ("dev", "test")
 """The splits of a benchmark that examples must not repeat."""
 
 
-def find_test_sets(
+def find_decontamination_sets(
     names: Sequence[str], format: TaskFormat, before: Sequence[DecontaminationSetRef] | None = None
 ) -> tuple[DecontaminationSet, ...]:
     """The sets with these names, for examples of a format: benchmarks in the registry's order, then files and runs.
@@ -62,10 +62,10 @@ def find_test_sets(
     return tuple(sets)
 
 
-def with_names(settings: FilterSettings, sets: Sequence[DecontaminationSet]) -> FilterSettings:
-    """The settings of the filters with the names of the test sets, without folders, for `--decontaminate`."""
+def with_names(settings: FilterOptions, sets: Sequence[DecontaminationSet]) -> FilterOptions:
+    """The settings of the filters with the names of the sets, without folders, for `--decontaminate`."""
     names = tuple(dict.fromkeys(each.ref.name for each in sets))
-    return FilterSettings(**settings.values_for(FilterSettings) | {"decontaminate": names})
+    return FilterOptions(**settings.values_for(FilterOptions) | {"decontaminate": names})
 
 
 def _rows_of_split(benchmark: Benchmark, split: str, passages: bool) -> Iterator[DecontaminationRow]:

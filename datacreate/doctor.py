@@ -21,8 +21,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from datacreate import hardware
+from datacreate.engines.engine_kind import Finding, FindingState
 from datacreate.engines.factory import suited_engine
-from datacreate.engines.kind import Finding, FindingState
 from datacreate.engines.settings import ENGINES
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
 from datacreate.hardware import GIB, installed_version
@@ -55,17 +55,17 @@ def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, 
     with ThreadPoolExecutor() as pool:
         imports = dict(zip(modules, pool.map(run_import, modules), strict=True))
     findings = {
-        "software": software(imports),
-        "machine": machine(imports.get("torch")),
-        "storage": storage(),
-        "models": models(),
-        "benchmarks": benchmarks(),
-        "servers": [server(url, model) for url in urls],
+        "software": check_software(imports),
+        "machine": check_machine(imports.get("torch")),
+        "storage": check_storage(),
+        "models": check_models(),
+        "benchmarks": check_benchmarks(),
+        "servers": [check_server(url, model) for url in urls],
     }
     return {section: found for section, found in findings.items() if found}
 
 
-def build() -> str:
+def chosen_build() -> str:
     """The build that is installed, or the one that suits this machine, by its option of scripts/setup."""
     for kind in ENGINES.values():
         if installed := kind.build():
@@ -82,9 +82,9 @@ def install_command(build: str) -> str:
     return f"{shlex.quote(str(setup))} --{build}{venv}"
 
 
-def software(imports: Mapping[str, Imported]) -> list[Finding]:
+def check_software(imports: Mapping[str, Imported]) -> list[Finding]:
     """Python, engines and libraries: installed versions, and whether they import."""
-    fix = install_command(build())
+    fix = install_command(chosen_build())
     return [
         Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
         Finding("datacreate", "ok", f"{installed_version('datacreate')}, {Path(__file__).parent}"),
@@ -146,11 +146,11 @@ def run_import(module: str) -> Imported:
     return (lines[-1].strip(), "")
 
 
-def machine(torch: Imported | None) -> list[Finding]:
+def check_machine(torch: Imported | None) -> list[Finding]:
     """GPUs, CPU and memory. `torch` is the result of its import, None if it is not installed."""
     import psutil
 
-    wanted, memory = build(), psutil.virtual_memory()
+    wanted, memory = chosen_build(), psutil.virtual_memory()
     message = f"{_size(memory.available)} free of {_size(memory.total)}"
     low = "free memory, or use a small model" if memory.available < _LOW_MEMORY else None
     ram = Finding("memory", "warn" if low else "ok", message, low)
@@ -198,7 +198,7 @@ def _cpu(build: str) -> Finding:
     return Finding("CPU", "ok", message)
 
 
-def storage() -> list[Finding]:
+def check_storage() -> list[Finding]:
     """The data directory, and free space on its disk."""
     path, fix = data_dir().absolute(), "export DATACREATE_HOME=DIR"
     existing = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
@@ -223,13 +223,18 @@ def _size(size_bytes: float) -> str:
     return f"{size_bytes / GIB:,.1f} GiB"
 
 
-def models() -> list[Finding]:
+def check_models() -> list[Finding]:
     """The presets that are on this machine, and those of them that are damaged."""
-    from datacreate.checkpoints import find_local, load_presets, resolve
+    from datacreate.checkpoints import find_local, resolve
+    from datacreate.checkpoints.presets import preset_files, read_preset
 
-    presets = load_presets().values()
+    presets, findings = [], list[Finding]()
+    for name, path in sorted(preset_files().items()):
+        try:
+            presets.append(read_preset(path))
+        except CheckpointError as error:
+            findings.append(Finding(name, "fail", str(error), f"repair or remove {path}"))
     pulled = [preset for preset in presets if find_local(preset.name, preset.sources)]
-    findings = []
     for kind in ("instruct", "encoder"):
         names = ", ".join(preset.name for preset in pulled if preset.kind == kind)
         message = f"{names or 'none'} (of {sum(preset.kind == kind for preset in presets)} presets)"
@@ -244,7 +249,7 @@ def models() -> list[Finding]:
     return findings
 
 
-def benchmarks() -> list[Finding]:
+def check_benchmarks() -> list[Finding]:
     """The benchmarks that are imported, and those that are damaged."""
     from datacreate.benchmarks import load_registry, state
 
@@ -258,20 +263,20 @@ def benchmarks() -> list[Finding]:
     return [*findings, *(Finding(name, "fail", "damaged", fix.format(name)) for name in damaged)]
 
 
-def server(url: str, model: str | None) -> Finding:
+def check_server(url: str, model: str | None) -> Finding:
     """Whether a server answers, enforces schemas, and returns real scores."""
-    from datacreate.checkpoints import served
+    from datacreate.checkpoints import served_checkpoint
     from datacreate.engines.factory import make_engine, only_model
-    from datacreate.engines.self_test import scores_are_real
+    from datacreate.engines.self_test import scoring_test
     from datacreate.engines.settings import EngineOptions
 
     try:
         options = EngineOptions.of(urls=(url,), wait=0.0, request_timeout=_SERVER_SECONDS)
         name = model or only_model(options)
-        with closing(make_engine(served(name), options, count=1)) as engine:
+        with closing(make_engine(served_checkpoint(name), options, count=1)) as engine:
             engine.start()
             try:
-                engine.start([scores_are_real()])
+                engine.start([scoring_test()])
             except EngineError as error:
                 return Finding(url, "warn", str(error), "create with --verify off")
     except DatacreateError as error:

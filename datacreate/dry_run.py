@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from datacreate.engines.factory import choose
+from datacreate.engines.factory import choose_engine
 from datacreate.errors import DatacreateError
 from datacreate.filters.registry import FILTERS
 from datacreate.finetuning.records import TrainingDirectory
 from datacreate.finetuning.train import TrainConfig, prepare
 from datacreate.formats.validate import shorten
 from datacreate.hardware import check_build, visible_gpus
-from datacreate.improve import ImproveConfig, read_round
+from datacreate.improve import ImproveConfig, creation_config, read_round
 from datacreate.messages import Notify, no_notify
 from datacreate.plan import make_plan, read_inputs
 from datacreate.run_models import describe_recipe, engines_of, models_of, needs_embedder, with_strategy
@@ -28,9 +28,9 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
     directory = RunDirectory(config.run_dir)
     config = with_strategy(config, directory)
     inputs = read_inputs(config, directory)
-    stored, filters = inputs.stored, inputs.identity["filters"]
+    stored, filters = inputs.stored, inputs.spec.filters
     models = None
-    if not config.served or "model" in config.model_fields_set:  # else the servers have to be asked
+    if not config.uses_running_servers or "model" in config.model_fields_set:  # else only the servers know it
         try:
             models = models_of(config, inputs.verify, needs_embedder(config), no_notify)
         except DatacreateError:
@@ -42,9 +42,9 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
             plan = make_plan(config, inputs, models, unstarted)
         stored.check_same(dict(plan.spec), config.count, directory.path)
     engines = ["running servers"]
-    if models and not config.served:
-        engines = [choose(model, config.engine, config.count).name for model in models.generators]
-    attributes = {each.name: list(each.shares) for each in inputs.identity["attributes"]}
+    if models and not config.uses_running_servers:
+        engines = [choose_engine(model, config.engine, config.count).name for model in models.generators]
+    attributes = {each.name: list(each.shares) for each in inputs.spec.attributes}
     accepted = directory.accepted() if stored else 0
     notes = [describe_recipe(config, inputs.verify, inputs.inferred.format, models), *inputs.inferred.notes]
     if config.num_examples and not stored:
@@ -58,7 +58,7 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
         "state": "new" if stored is None else "finished" if accepted == config.count else "resumes",
         "accepted": accepted,
         "count": config.count,
-        "examples": len(inputs.roots),
+        "examples": len(inputs.spec.examples),
         "format": inputs.inferred.format.name,
         "notes": notes,
         **({"corpus": inputs.passages.counts} if inputs.passages else {}),
@@ -79,15 +79,15 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
 
 def describe_round(config: ImproveConfig) -> dict[str, Any]:
     """What `improve` would do, as JSON has it. Raises the errors that it raises before it trains or starts a server."""
-    this = read_round(config)
-    plan = describe_run(config.creation(this.parents))
+    round_ = read_round(config)
+    plan = describe_run(creation_config(config, round_.read_parents()))
     if config.directory.parents_path.is_file():
         return plan
-    steps = [this.training.recipe.steps(len(trained)) for trained, _ in this.splits]
+    steps = [round_.training.recipe.steps(len(trained)) for trained, _ in round_.splits]
     return plan | {
-        "notes": [*plan["notes"], *this.notes],
-        "encoder": str(this.encoder),
-        "task": this.training.task.description,
+        "notes": [*plan["notes"], *round_.notes],
+        "encoder": str(round_.encoder),
+        "task": round_.training.task.description,
         "student_steps": steps,
     }
 

@@ -21,22 +21,28 @@ class UsageError(DatacreateError):
     exit_code = 2
 
 
-class NoRows(UsageError): ...  # a file without rows
+class NoRows(UsageError):
+    """A file without rows."""
 
 
-class ExampleError(UsageError): ...  # the formatting example cannot be used
+class ExampleError(UsageError):
+    """The formatting example cannot be used."""
 
 
-class FormatError(UsageError): ...  # a task format is wrong, or contradicts its example
+class FormatError(UsageError):
+    """A task format is wrong, or contradicts its example."""
 
 
-class SweepPlanError(UsageError): ...  # the plan of a sweep is wrong, or differs from the one in its folder
+class SweepPlanError(UsageError):
+    """The plan of a sweep is wrong, or differs from the one in its folder."""
 
 
-class CheckpointError(DatacreateError): ...  # a checkpoint is not downloaded, damaged or too large
+class CheckpointError(DatacreateError):
+    """A checkpoint is not downloaded, damaged or too large."""
 
 
-class NotDownloaded(CheckpointError): ...  # a preset or Hub id without its files on this machine
+class NotDownloaded(CheckpointError):
+    """A preset or Hub id without its files on this machine."""
 
 
 class UnknownModel(CheckpointError):
@@ -45,7 +51,8 @@ class UnknownModel(CheckpointError):
     exit_code = 2
 
 
-class BenchmarkError(DatacreateError): ...  # a benchmark is not imported, or damaged
+class BenchmarkError(DatacreateError):
+    """A benchmark is not imported, or damaged."""
 
 
 class UnknownBenchmark(BenchmarkError):
@@ -54,10 +61,12 @@ class UnknownBenchmark(BenchmarkError):
     exit_code = 2
 
 
-class EngineError(DatacreateError): ...  # the engine did not start, died, or does not enforce the grammar
+class EngineError(DatacreateError):
+    """The engine did not start, died, or does not enforce the grammar."""
 
 
-class PromptTooLong(EngineError): ...  # a prompt and its answer do not fit the context length
+class PromptTooLong(EngineError):
+    """A prompt and its answer do not fit the context length."""
 
 
 class ServersUnavailable(EngineError):
@@ -66,25 +75,32 @@ class ServersUnavailable(EngineError):
     exit_code = RESUMABLE
 
 
-class RunError(DatacreateError): ...  # a run directory cannot be used
+class RunError(DatacreateError):
+    """A run directory cannot be used."""
 
 
-class RunMismatch(RunError): ...  # it was made with other settings
+class RunMismatch(RunError):
+    """It was made with other settings."""
 
 
-class RunLocked(RunError): ...  # another process is writing it
+class RunLocked(RunError):
+    """Another process is writing it."""
 
 
-class LogDamaged(RunError): ...  # its log is damaged before the last line
+class LogDamaged(RunError):
+    """Its log is damaged before the last line."""
 
 
-class InvalidRows(UsageError): ...  # most rows of a file are not valid
+class InvalidRows(UsageError):
+    """Most rows of a file are not valid."""
 
 
-class TrainingError(DatacreateError): ...  # a model or an encoder cannot be used, or a training failed
+class TrainingError(DatacreateError):
+    """A model or an encoder cannot be used, or a training failed."""
 
 
-class NoProgress(DatacreateError): ...  # many requests in a row gave no accepted example
+class NoProgress(DatacreateError):
+    """Many requests in a row gave no accepted example."""
 
 
 class StorageError(DatacreateError):
@@ -105,4 +121,5 @@ class Stopped(DatacreateError):
     exit_code = RESUMABLE
 
 
-class LockLost(Stopped): ...  # another process has taken over the folder
+class LockLost(Stopped):
+    """Another process has taken over the folder."""

@@ -18,7 +18,7 @@ from datacreate.errors import StorageError, UnwritablePath
 from datacreate.signals import deferred
 
 TEMPORARY = ".datacreate-*.part"
-"""Names of files and folders that `replaced` has not renamed yet; a killed process leaves them."""
+"""Names of files and folders that `atomic_replacement` has not renamed yet; a killed process leaves them."""
 
 _IMPOSSIBLE = (
     errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
@@ -27,7 +27,7 @@ _IMPOSSIBLE = (
 
 
 @contextlib.contextmanager
-def replaced(path: Path, folder: Path | None = None) -> Iterator[Path]:
+def atomic_replacement(path: Path, folder: Path | None = None) -> Iterator[Path]:
     """A new path to write a file or a folder to; it replaces `path` at the end of the block.
 
     It is in `folder`, by default in that of `path`, and is removed after an error. A link at `path` is replaced
@@ -54,9 +54,9 @@ def replaced(path: Path, folder: Path | None = None) -> Iterator[Path]:
 
 
 def replace_file(path: Path, text: str, folder: Path | None = None, mode: int = 0o666) -> None:
-    """Write a file atomically (see `replaced`), with this mode without the umask. Raises StorageError."""
+    """Write a file atomically (see `atomic_replacement`), with this mode without the umask. Raises StorageError."""
     with (
-        replaced(path, folder) as part,
+        atomic_replacement(path, folder) as part,
         open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file,
     ):
         file.write(text.encode("utf-8"))
@@ -66,7 +66,7 @@ def replace_files(texts: Mapping[Path, str]) -> None:
     """Write files atomically, in their order; none is replaced before all are on the disk. Raises StorageError."""
     with deferred(), contextlib.ExitStack() as stack:
         for path, text in reversed(list(texts.items())):
-            part = stack.enter_context(replaced(path))
+            part = stack.enter_context(atomic_replacement(path))
             with part.open("xb") as file:
                 file.write(text.encode("utf-8"))
                 os.fsync(file.fileno())
@@ -91,7 +91,7 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def open_own(path: Path, flags: int) -> int:
+def open_regular(path: Path, flags: int) -> int:
     """Open a file of a folder that only we write, as `os.open` does. OSError for a link, a device or a pipe."""
     try:
         file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)

@@ -14,24 +14,32 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from datacreate.checkpoints import resolve
-from datacreate.decontamination import find_test_sets, with_names
-from datacreate.engines.factory import checkpoint_of, make_engine
+from datacreate.decontamination import find_decontamination_sets, with_names
+from datacreate.engines.factory import make_engine, resolve_checkpoint
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import InvalidRows, UsageError
 from datacreate.files import storage_error
-from datacreate.filters.base import Check, FilterInputs, FilterSettings, Threshold, quality, threshold
+from datacreate.filters.base import (
+    FilterInputs,
+    FilterOptions,
+    RowCheck,
+    Threshold,
+    first_reject,
+    quality_setting,
+    threshold_setting,
+)
 from datacreate.filters.registry import filter_report, make_filters
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Reason
-from datacreate.locking import replaced_by_one
+from datacreate.formats.validate import RejectReason
+from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
-from datacreate.runs.config import AuxiliaryModels
+from datacreate.runs.config import AuxiliaryModelOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
-from datacreate.verification.verifier import Verifier
+from datacreate.verification.verifier_check import VerifierCheck
 
 OnProgress = Callable[[int, int], None]
 """(rows done, most rows)"""
@@ -43,36 +51,88 @@ _BATCH = 256  # rows embedded or scored at once, and between two calls of `OnPro
 _CALIBRATION_ROWS = 200  # at least, if there are as many, and up to about twice as many
 
 
-class DatasetFilterSettings(EngineOptions, AuxiliaryModels, FilterSettings, FormatOptions):
-    near: Threshold = threshold(
+class FilterConfig(EngineOptions, AuxiliaryModelOptions, FilterOptions, FormatOptions):
+    near: Threshold = threshold_setting(
         "Drop rows whose inputs each have at least this Jaccard similarity to those of an earlier one, computed on "
         "words and word pairs.",
         default=0.7,
     )
-    balance: bool = quality("Keep as many rows of each label as the rarest label has.", default=False)
+    balance: bool = quality_setting("Keep as many rows of each label as the rarest label has.", default=False)
 
     @model_validator(mode="after")
     def _check_verifier(self) -> Self:
         flag = self.first_changed_flag(EngineOptions.model_fields)
         if self.verifier is None and flag:
-            raise ValueError(f"{flag}: that is for --verifier; remove it, or name a verifier")
+            raise ValueError(f"{flag} only applies to --verifier; remove it, or name a verifier")
         return self
 
 
 @dataclass
-class _Counts:
-    rows: int = 0  # valid ones
+class _FilterReport:
+    """Counts the rows, and writes the dropped ones."""
+
+    format: TaskFormat
+    write_reject: WriteLine
     invalid: Counter[tuple[str, str]] = field(default_factory=Counter)  # (reason, field) -> rows
     first_invalid: dict[tuple[str, str], str] = field(default_factory=dict)  # its line number and detail
-    rejected: Counter[Reason] = field(default_factory=Counter)
-    labels_before: Counter[str] = field(default_factory=Counter)
-    labels_after: Counter[str] = field(default_factory=Counter)
-    kept: int = 0
+    rejected: Counter[RejectReason] = field(default_factory=Counter)
+    labels_before: Counter[str] = field(default_factory=Counter)  # of valid rows; "" without fixed labels
+    labels_after: Counter[str] = field(default_factory=Counter)  # of kept rows
+
+    @property
+    def rows(self) -> int:
+        """The number of valid rows."""
+        return self.labels_before.total()
+
+    def label(self, row: Row) -> str:
+        return str(field_at(row.values, self.format.roles.answer or ())) if self.format.labels else ""
+
+    def add_invalid(self, row: InvalidRow) -> None:
+        self.invalid[row.kind] += 1
+        self.first_invalid.setdefault(row.kind, f"line {row.number}: {row.detail}")
+        self._write(row.reason, row.detail, row.number, row.values)
+
+    def reject(self, row: Row, reason: RejectReason, detail: str) -> None:
+        """Count and write a valid row that is dropped."""
+        self.rejected[reason] += 1
+        self._write(reason, detail, row.number, json.loads(row.line))
+
+    def _write(self, reason: RejectReason, detail: str, number: int, values: Json) -> None:
+        document = {"reason": reason, "detail": detail, "line": number, "row": values}
+        self.write_reject(json.dumps(document, ensure_ascii=False))
+
+    def check(self, source: Path, rejects: Path | None) -> None:
+        """Raise InvalidRows if most rows are not valid, UsageError if there are no rows."""
+        invalid = self.invalid.total()
+        if invalid > self.rows:
+            [(kind, number)] = self.invalid.most_common(1)
+            where = rejects or "what --rejects FILE writes"
+            raise InvalidRows(
+                f"{source}: {invalid} of {self.rows + invalid} rows are not valid in the format {self.format.name}, "
+                f"{number} of them like {self.first_invalid[kind]}; see {where}, name another --format, or repair them"
+            )
+        if not self.rows:
+            raise UsageError(f"{source}: no rows; give a file or a run directory with rows")
+
+    def document(self) -> dict[str, Any]:
+        """The counts, as `filter --json` prints them."""
+        labels = list(map(str, self.format.labels or ()))
+        return {
+            "format": self.format.name,
+            "rows": self.rows + self.invalid.total(),
+            "invalid": self.invalid.total(),
+            "first_invalid": next(iter(self.first_invalid.values()), None),
+            "kept": self.labels_after.total(),
+            "labels": {
+                "before": {label: self.labels_before[label] for label in labels},
+                "after": {label: self.labels_after[label] for label in labels},
+            },
+        }
 
 
 def filter_rows(
     source: Path,
-    settings: DatasetFilterSettings | None = None,
+    config: FilterConfig | None = None,
     *,
     out: Path | None = None,
     rejects: Path | None = None,
@@ -87,159 +147,125 @@ def filter_rows(
     or CheckpointError for what is not downloaded; EngineError if the verifier fails; StorageError if the disk is full;
     and what `read_rows` raises.
     """
-    settings = settings or DatasetFilterSettings()
-    names = ("all",) if settings.decontaminate is None else settings.decontaminate
+    config = config or FilterConfig()
+    names = ("all",) if config.decontaminate is None else config.decontaminate
     outputs = {flag: path for flag, path in (("--out", out), ("--rejects", rejects)) if path}
-    _check_names(outputs)
-    rows = read_rows(source, settings)
+    _check_output_names(outputs)
+    rows = read_rows(source, config)
     own_files = [path for path in map(Path, names) if path.is_file()]
     _refuse_overwriting((*rows.files, *own_files), outputs)
-    test_sets = find_test_sets(names, rows.format)
-    filter_settings = with_names(settings, test_sets)
-    if settings.balance and not rows.format.labels:
+    sets = find_decontamination_sets(names, rows.format)
+    settings = with_names(config, sets)
+    if not sets and (flag := config.first_changed_flag(("ngram", "decontaminate_near"))):
+        notify(f"{flag} has no effect without a test set")
+    if not config.semantic and (flag := config.first_changed_flag(("embedding_model",))):
+        notify(f"{flag} has no effect without --semantic")
+    if config.balance and not rows.format.labels:
         raise UsageError(
             f"--balance: the format {rows.format.name} of {source} has no fixed labels; "
             "give them with --labels FIELD=a,b,c, or remove --balance"
         )
-    inputs = FilterInputs(test_sets, origin="line")
-    if settings.semantic:
-        model = resolve(settings.embedding_model, "encoder")
-        inputs = FilterInputs(test_sets, PassedVectors(SentenceEmbedder(model.path)), model.sha256, "line")
-    filters: list[Check] = [*make_filters(filter_settings, inputs)]
-    counts, verifier = _Counts(), None
+    inputs = FilterInputs(sets, number_prefix="line")
+    if config.semantic:
+        model = resolve(config.embedding_model, "encoder")
+        inputs = FilterInputs(sets, PassedVectors(SentenceEmbedder(model.path)), model.sha256, "line")
+    checks: list[RowCheck] = [*make_filters(settings, inputs)]
+    verifier: VerifierCheck | None = None
     refused: InvalidRows | None = None
-    with _lines(rejects, notify) as write_rejects:
+    with _jsonl_output(rejects, notify) as write_reject:
+        report = _FilterReport(rows.format, write_reject)
         try:
             with ExitStack() as stack:
-                write = stack.enter_context(_lines(out, notify))
-                if settings.verifier is not None:
-                    checkpoint = checkpoint_of(settings.verifier, settings)
-                    checkpoint.check_scores()
-                    engine = make_engine(checkpoint, settings, count=rows.total, notify=notify)
-                    stack.callback(engine.close)
-                    verifier = Verifier(
-                        engine, checkpoint.name, rows.format, tuple(filters), rows.instruction
-                    )
-                    filters.append(verifier)
-                for filter in filters:
-                    filter.prepare(notify)
+                write = stack.enter_context(_jsonl_output(out, notify))
+                if config.verifier is not None:
+                    verifier = _open_verifier(config.verifier, config, rows, checks, stack, notify)
+                    checks.append(verifier)
+                for check in checks:
+                    check.prepare(notify)
                 if verifier:
                     spaced = islice(rows.read(), 0, None, max(1, rows.total // _CALIBRATION_ROWS))
                     verifier.calibrate([row.candidate for row in spaced if isinstance(row, Row)])
-                kept = _filtered(rows, filters, counts, write_rejects, on_progress)
-                if settings.balance:
-                    kept = _balanced(list(kept), rows.format, counts, write_rejects)
-                for row in kept:
+                kept = _filtered(rows, checks, report, on_progress)
+                for row in _balanced(list(kept), report) if config.balance else kept:
                     write(row.line)
-                    counts.kept += 1
-                _refuse_if_mostly_invalid(source, rows.format, counts, rejects)
-                if not counts.rows:
-                    raise UsageError(f"{source}: no rows; give a file or a run directory with rows")
+                report.check(source, rejects)
         except InvalidRows as error:
             refused = error  # the rejects are written, so that the user can read them
     if refused:
         raise refused
-    reports = filter_report(filter_settings, counts.rejected)
+    filters = filter_report(settings, report.rejected)
     if verifier:
-        reports.append(verifier.report(counts.rejected[Reason.REJECTED_BY_VERIFIER]))
-    labels = list(map(str, rows.format.labels or ()))
+        filters.append(verifier.report(report.rejected[RejectReason.REJECTED_BY_VERIFIER]))
     return {
         "source": str(source),
-        "format": rows.format.name,
-        "rows": counts.rows + counts.invalid.total(),
-        "invalid": counts.invalid.total(),
-        "first_invalid": next(iter(counts.first_invalid.values()), None),
-        "filters": reports,
-        "embedding_model": settings.embedding_model if settings.semantic else None,
-        "compared_with": [each.ref.model_dump() for each in test_sets],
-        "balance": {"on": settings.balance, "rejected": counts.rejected[Reason.OVER_QUOTA]},
-        "kept": counts.kept,
-        "labels": {
-            "before": {label: counts.labels_before[label] for label in labels},
-            "after": {label: counts.labels_after[label] for label in labels},
-        },
+        **report.document(),
+        "filters": filters,
+        "embedding_model": config.embedding_model if config.semantic else None,
+        "compared_with": [each.ref.model_dump() for each in sets],
+        "balance": {"on": config.balance, "rejected": report.rejected[RejectReason.OVER_QUOTA]},
         "out": out and str(out),
         "rejects": rejects and str(rejects),
     }
 
 
-def _refuse_if_mostly_invalid(
-    source: Path, format: TaskFormat, counts: _Counts, rejects: Path | None
-) -> None:
-    invalid = counts.invalid.total()
-    if invalid > counts.rows:
-        [(kind, number)] = counts.invalid.most_common(1)
-        where = rejects or "what --rejects FILE writes"
-        raise InvalidRows(
-            f"{source}: {invalid} of {counts.rows + invalid} rows are not valid in the format {format.name}, "
-            f"{number} of them like {counts.first_invalid[kind]}; see {where}, name another --format, or repair them"
-        )
-
-
-def _label(row: Row, format: TaskFormat) -> str:
-    return str(field_at(row.values, format.roles.answer or ())) if format.labels else ""
+def _open_verifier(
+    name: str, config: FilterConfig, rows: Rows, others: Sequence[RowCheck], stack: ExitStack, notify: Notify
+) -> VerifierCheck:
+    """The check by a model, which is closed with `stack`."""
+    checkpoint = resolve_checkpoint(name, config)
+    checkpoint.check_scores()
+    engine = make_engine(checkpoint, config, count=rows.total, notify=notify)
+    stack.callback(engine.close)
+    return VerifierCheck(engine, checkpoint.name, rows.format, tuple(others), rows.instruction)
 
 
 def _filtered(
-    rows: Rows,
-    filters: Sequence[Check],
-    counts: _Counts,
-    rejects: WriteLine,
-    on_progress: OnProgress | None,
+    rows: Rows, checks: Sequence[RowCheck], report: _FilterReport, on_progress: OnProgress | None
 ) -> Iterator[Row]:
-    """The rows that all filters accept; the others are counted and written to `rejects`."""
+    """The rows that pass all checks."""
     read, done = rows.read(), 0
     while batch := list(islice(read, _BATCH)):
         if on_progress and done:
             on_progress(done, max(done, rows.total))
         done += len(batch)
         candidates = [row.candidate for row in batch if isinstance(row, Row)]
-        for filter in filters:
-            filter.prefetch(candidates)
+        for check in checks:
+            check.prefetch(candidates)
         for row in batch:
             if isinstance(row, InvalidRow):
-                counts.invalid[row.kind] += 1
-                counts.first_invalid.setdefault(row.kind, f"line {row.number}: {row.detail}")
-                _write_reject(rejects, row.reason, row.detail, row.number, row.values)
+                report.add_invalid(row)
                 continue
-            counts.rows += 1
-            label = _label(row, rows.format)
-            counts.labels_before[label] += 1
-            for filter in filters:
-                if (detail := filter.match(row.candidate)) is not None:
-                    counts.rejected[filter.reason] += 1
-                    _write_reject(rejects, filter.reason, detail, row.number, json.loads(row.line))
-                    break
-            else:
-                for filter in filters:
-                    filter.add(row.candidate, row.number)
-                counts.labels_after[label] += 1
-                yield row
+            report.labels_before[report.label(row)] += 1
+            if reject := first_reject(checks, row.candidate):
+                report.reject(row, reject.reason, reject.detail)
+                continue
+            for check in checks:
+                check.add(row.candidate, row.number)
+            report.labels_after[report.label(row)] += 1
+            yield row
 
 
-def _balanced(rows: Sequence[Row], format: TaskFormat, counts: _Counts, rejects: WriteLine) -> Iterator[Row]:
+def _balanced(rows: Sequence[Row], report: _FilterReport) -> Iterator[Row]:
     """The first rows of each label, as many as the rarest label has."""
-    rarest = min(map(str, format.labels or ()), key=counts.labels_after.__getitem__)
-    share = counts.labels_after[rarest]
-    if not share and counts.rows:
+    rarest = min(map(str, report.format.labels or ()), key=report.labels_after.__getitem__)
+    share = report.labels_after[rarest]
+    if not share and report.rows:
         raise UsageError(
             f"--balance: no row with the label {rarest!r} is left, so labels cannot be balanced; "
             "add such rows, or remove --balance"
         )
-    counts.labels_after = Counter()
+    report.labels_after = Counter()
     for row in rows:
-        label = _label(row, format)
-        if counts.labels_after[label] < share:
-            counts.labels_after[label] += 1
+        label = report.label(row)
+        if report.labels_after[label] < share:
+            report.labels_after[label] += 1
             yield row
         else:
-            counts.rejected[Reason.OVER_QUOTA] += 1
-            detail = f"{share} rows have this label already"
-            _write_reject(rejects, Reason.OVER_QUOTA, detail, row.number, json.loads(row.line))
+            report.reject(row, RejectReason.OVER_QUOTA, f"{share} rows have this label already")
 
 
 @contextmanager
-def _lines(path: Path | None, notify: Notify) -> Iterator[WriteLine]:
+def _jsonl_output(path: Path | None, notify: Notify) -> Iterator[WriteLine]:
     """Writes lines to a file that appears at the end of the block, unless the block fails; without a path to nothing.
 
     A link is followed, and a device or a pipe is written directly. Raises RunLocked, StorageError.
@@ -249,7 +275,7 @@ def _lines(path: Path | None, notify: Notify) -> Iterator[WriteLine]:
         return
     try:
         with (
-            nullcontext(path) if _is_device(path) else replaced_by_one(path.resolve(), notify) as part,
+            nullcontext(path) if _is_device(path) else exclusive_replacement(path.resolve(), notify) as part,
             part.open("wb") as file,
         ):
             yield lambda line: file.write(line.encode("utf-8") + b"\n")
@@ -257,16 +283,11 @@ def _lines(path: Path | None, notify: Notify) -> Iterator[WriteLine]:
         raise storage_error(path, error) from None
 
 
-def _write_reject(write: WriteLine, reason: Reason, detail: str, number: int, row: Json) -> None:
-    document = {"reason": reason, "detail": detail, "line": number, "row": row}
-    write(json.dumps(document, ensure_ascii=False))
-
-
 def _is_device(path: Path) -> bool:
     return path.exists() and not path.is_file()
 
 
-def _check_names(outputs: Mapping[str, Path]) -> None:
+def _check_output_names(outputs: Mapping[str, Path]) -> None:
     """UsageError if an output (flag -> path) is a folder, or has a name of other files: those are never replaced."""
     for flag, path in outputs.items():
         if path.is_dir():

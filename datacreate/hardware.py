@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from itertools import takewhile
@@ -23,6 +24,7 @@ OLDEST_DRIVER = 580
 _SMI_SECONDS = 30  # a driver that has to wake up takes seconds to answer
 
 _GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
+_UUID_LENGTH = len("GPU-c4a646d7-1ec1-48a1-bd3a-a3b1b0ec6a02")
 _LISTED = re.compile(r"\(UUID: ((?:GPU|MIG)-[^)]+)\)")
 
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
@@ -72,9 +74,9 @@ def usable_cores() -> int:
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """The NVIDIA GPUs that this process may use, by names that CUDA accepts.
+    """The NVIDIA GPUs that this process may use, by names that CUDA and vLLM accept.
 
-    These are the names in CUDA_VISIBLE_DEVICES, so that the assignment of a scheduler is respected.
+    These are the names in CUDA_VISIBLE_DEVICES, so that the assignment of a scheduler is respected; a UUID may be cut.
     Without it they are UUIDs: nvidia-smi and CUDA may number GPUs differently.
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -84,7 +86,12 @@ def visible_gpus() -> tuple[str, ...]:
         except EngineError:
             return ()
     parts = (name.strip() for name in named.split(","))
-    return tuple(dict.fromkeys(takewhile(_GPU.fullmatch, parts)))  # like CUDA, up to the first invalid name
+    names = tuple(dict.fromkeys(takewhile(_GPU.fullmatch, parts)))  # like CUDA, up to the first invalid name
+    listed: tuple[str, ...] = ()
+    if any(name.startswith("GPU-") and len(name) < _UUID_LENGTH for name in names):
+        with suppress(EngineError):
+            listed = listed_gpus(nvidia_smi("-L"))
+    return tuple(next((full for full in listed if full.startswith(name)), name) for name in names)
 
 
 def listed_gpus(listing: str) -> tuple[str, ...]:

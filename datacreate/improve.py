@@ -11,7 +11,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from datacreate.errors import BenchmarkError, RunMismatch, TrainingError, UsageE
 from datacreate.files import replace_file
 from datacreate.finetuning.encoder import OnNamedStep
 from datacreate.finetuning.evaluate import held_out_probabilities
-from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import TRIALS, Training, TrainingDirectory
+from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.records import TRIALS, TrainingDirectory, TrainingSpec
 from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.train import Prepared, encode_inputs
 from datacreate.finetuning.training_rows import (
@@ -43,7 +43,7 @@ from datacreate.formats.reader import MAX_EXAMPLES
 from datacreate.messages import StepProgress
 from datacreate.plan import read_inputs
 from datacreate.run_models import models_of, needs_embedder
-from datacreate.runs.config import CreateConfig, IdentitySettings, RunSpec
+from datacreate.runs.config import CreateConfig, IdentityOptions, RunSpec
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import Settings, setting
 from datacreate.signals import caught_signals
@@ -104,80 +104,82 @@ class ImproveConfig(Settings):
     def most_parents(self) -> int:
         return self.parents or min(max(MIN_PARENTS, self.count // ROWS_PER_PARENT), MAX_EXAMPLES)
 
-    def creation(self, parents: Sequence[Mapping[str, Json]]) -> CreateConfig:
-        """The new run: the settings of the first RUN, with `parents` as its formatting examples.
 
-        Raises UsageError for wrong options, or for files that have to be given again; RunError.
-        """
-        directory = RunDirectory(self.runs[0])
-        spec, given = directory.read_config().spec, self.create
-        for name in ("corpus", "attributes"):
-            if getattr(spec, name) and name not in given:
-                raise UsageError(f"--{name}: {directory.path} was made with one; give it again")
-        sampling = [generator.sampling for generator in spec.mixture] or [spec.sampling]
-        shared = {k: v for k, v in sampling[0].items() if all(each.get(k) == v for each in sampling)}
-        for name in ("max_tokens", "longest_text"):  # by the longest example
-            shared.pop(name, None)
-        settings = {
-            **spec.filters.model_dump(),
-            **shared,
-            **_models(spec),
-            **spec.values_for(IdentitySettings),
-            "max_parent_uses": CreateConfig.model_fields["max_parent_uses"].default,  # of other strategies
-            "num_examples": spec.num_examples,
-            "label_ratio": spec.label_ratio,
-            **({"embedding_model": spec.embedding_model} if spec.embedding_model else {}),
-            # A leading space: a text that starts with @ would be the name of a file.
-            "instruction": spec.instruction and f" {spec.instruction}",
-            "format": str(directory.config_path),
-            **given,
-            "decontaminate": self._not_to_repeat(spec),
-            # The recipe of the paper takes one formatting example.
-            "recipe": "best" if spec.recipe == "paper" else spec.recipe,
-            "strategy": "naive",  # takes the formatting examples in turns
-            "example": tuple(map(dict, parents)),
-            "improves": spec.improves or spec.examples_id,
-            "count": self.count,
-            "run_dir": self.directory.path,
-        }
-        if "verifier" in given and spec.verification is None:
-            del settings["verify"]
-        return CreateConfig.of(**settings)
+def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]) -> CreateConfig:
+    """The new run: the settings of the first RUN, with `parents` as its formatting examples.
 
-    def _not_to_repeat(self, spec: RunSpec) -> list[str]:
-        """The test sets of the first RUN (not with `none`), what the user gives, --dev, and the rows of all RUNs."""
-        given = self.create.get("decontaminate") or ()
-        names = [*([given] if isinstance(given, str) else given), *map(str, filter(None, [self.dev]))]
-        names = [part.strip() for name in names for part in name.split(",")]
-        before = () if "none" in names else spec.compared_with
-        names = [*(name for name in names if name != "none"), *map(str, self.runs)]
-        known = {Path(name).name for name in names}
-        for ref in before:
-            try:
-                split_sha256(find_benchmark(ref.name), ref.split) if ref.split else None
-            except BenchmarkError as error:
-                what = f"{self.runs[0]} was compared with it; or --decontaminate none"
-                raise BenchmarkError(f"{error} ({what})") from None
-            if not ref.split and ref.name.rstrip(os.sep) not in known:
-                was = f"{self.runs[0]} was made with --decontaminate {ref.name}"
-                raise UsageError(f"{was}; give that file again")
-        return list(dict.fromkeys([*(ref.name for ref in before if ref.split), *names]))
+    Raises UsageError for wrong options, or for files that have to be given again; RunError.
+    """
+    directory = RunDirectory(config.runs[0])
+    spec, given = directory.read_config().spec, config.create
+    for name in ("corpus", "attributes"):
+        if getattr(spec, name) and name not in given:
+            raise UsageError(f"--{name}: {directory.path} was made with one; give it again")
+    sampling = [generator.sampling for generator in spec.generators]
+    shared = {k: v for k, v in sampling[0].items() if all(each.get(k) == v for each in sampling)}
+    for name in ("max_tokens", "longest_text"):  # by the longest example
+        shared.pop(name, None)
+    settings = {
+        **spec.filters.model_dump(),
+        **shared,
+        **_models(spec),
+        **spec.values_for(IdentityOptions),
+        "max_parent_uses": CreateConfig.model_fields["max_parent_uses"].default,  # of other strategies
+        "num_examples": spec.num_examples,
+        "label_ratio": spec.label_ratio,
+        **({"embedding_model": spec.embedding_model} if spec.embedding_model else {}),
+        # A leading space: a text that starts with @ would be the name of a file.
+        "instruction": spec.instruction and f" {spec.instruction}",
+        "format": str(directory.config_path),
+        **given,
+        "decontaminate": _decontamination_names(config, spec),
+        # The recipe of the paper takes one formatting example.
+        "recipe": "best" if spec.recipe == "paper" else spec.recipe,
+        "strategy": "naive",  # takes the formatting examples in turns
+        "example": tuple(map(dict, parents)),
+        "improves": spec.improves or spec.examples_id,
+        "count": config.count,
+        "run_dir": config.directory.path,
+    }
+    if "verifier" in given and spec.verification is None:
+        del settings["verify"]
+    return CreateConfig.of(**settings)
+
+
+def _decontamination_names(config: ImproveConfig, spec: RunSpec) -> list[str | Path]:
+    """The test sets of the first RUN (not with `none`), what the user gives, --dev, and the rows of all RUNs."""
+    given = config.create.get("decontaminate") or ()
+    texts = [given] if isinstance(given, str) else given
+    listed = [part.strip() for text in texts for part in text.split(",")]
+    before = () if "none" in listed else spec.compared_with
+    # An absolute path is no name of a benchmark.
+    files = [path.absolute() for path in (config.dev, *config.runs) if path]
+    names = [*(name for name in listed if name != "none"), *files]
+    known = {Path(name).name for name in names}
+    for ref in before:
+        try:
+            split_sha256(find_benchmark(ref.name), ref.split) if ref.split else None
+        except BenchmarkError as error:
+            what = f"{config.runs[0]} was compared with it; or --decontaminate none"
+            raise BenchmarkError(f"{error} ({what})") from None
+        if not ref.split and ref.name.rstrip(os.sep) not in known:
+            was = f"{config.runs[0]} was made with --decontaminate {ref.name}"
+            raise UsageError(f"{was}; give that file again")
+    return list(dict.fromkeys([*(ref.name for ref in before if ref.split), *names]))
 
 
 def _models(spec: RunSpec) -> dict[str, Any]:
     """The generators and the verification of a run, as options."""
-    names = tuple(generator.model for generator in spec.mixture) or spec.model
-    first = spec.mixture[0].sha256 if spec.mixture else spec.model_sha256
-    verification = spec.verification
+    names, verification = tuple(generator.model for generator in spec.generators), spec.verification
     if verification is None:
         return {"model": names, "verify": "off"}
-    verifier = None if verification.model_sha256 == first else verification.model
+    verifier = None if verification.model_sha256 == spec.generators[0].sha256 else verification.model
     checks = {"verify": verification.mode, "label_noise_check": verification.label_noise_check}
     return {"model": names, "verifier": verifier, **checks}
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedRow:
     """A row, with the probabilities of its answers by the verifier and by a student that was not trained on it."""
 
     values: Mapping[str, Json]
@@ -227,9 +229,9 @@ def _best(probabilities: Sequence[float]) -> int:
     return max(range(len(probabilities)), key=probabilities.__getitem__)
 
 
-def hard_rows(rows: Sequence[Judged], number: int, *, balanced: bool) -> list[Judged]:
+def hard_rows(rows: Sequence[JudgedRow], number: int, *, balanced: bool) -> list[JudgedRow]:
     """The hardest rows, at most `number`, without doubtful ones. `balanced`: labels in turns."""
-    by_label: defaultdict[int, list[Judged]] = defaultdict(list)
+    by_label: defaultdict[int, list[JudgedRow]] = defaultdict(list)
     for row in sorted((row for row in rows if not row.is_doubtful), key=lambda row: row.order):
         by_label[row.answer if balanced else 0].append(row)
     in_turns = chain.from_iterable(zip_longest(*(by_label[label] for label in sorted(by_label))))
@@ -241,41 +243,40 @@ class Round:
     """What the students of a round learn and judge."""
 
     config: ImproveConfig
-    training: Training
+    training: TrainingSpec
     encoder: Path
     rows: TrainingSet
     splits: Sequence[tuple[list[int], list[int]]]  # per student: its training rows, and those it judges
     notes: tuple[str, ...] = ()  # for the user
 
-    @property
-    def parents(self) -> list[Mapping[str, Json]]:
+    def read_parents(self) -> list[Mapping[str, Json]]:
         """The formatting examples of the new run: as chosen; before that the first rows, as many as will be chosen."""
         path = self.config.directory.parents_path
         if not path.is_file():
             return list(self.rows.rows[: self.config.most_parents])
-        return [json.loads(line)["row"] for line in path.read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line)["row"] for line in path.read_bytes().splitlines()]
 
-    def judge(self, folder: Path, report: OnNamedStep) -> list[Judged]:
+    def judge(self, folder: Path, report: OnNamedStep) -> list[JudgedRow]:
         """The rows with the opinions of students, which are trained in `folder`."""
-        questions, task = self.rows.questions, self.training.task
-        inputs = encode_inputs(Prepared(self.training, self.encoder, questions, ()))
+        examples, head = self.rows.examples, self.training.task
+        inputs = encode_inputs(Prepared(self.training, self.encoder, examples, ()))
         students = held_out_probabilities(inputs, self.splits, folder, report)
         return [
-            Judged(
+            JudgedRow(
                 self.rows.rows[at],
-                questions[at].options or task.names,
-                questions[at].answer or 0,
+                examples[at].options or head.names,
+                examples[at].answer or 0,
                 students[at],
-                questions[at].probabilities,
+                examples[at].probabilities,
             )
             for at in sorted(students)
         ]
 
-    def choose(self, judged: Sequence[Judged]) -> tuple[list[Judged], dict[str, Any]]:
+    def choose(self, judged: Sequence[JudgedRow]) -> tuple[list[JudgedRow], dict[str, Any]]:
         """The formatting examples of the new run, and the scores of the students for scores.json."""
-        config, task = self.config, self.training.task
+        config, head = self.config, self.training.task
         candidates = [row for row in judged if row.is_missed] if config.dev else judged
-        labels = task.head == "sequence_classification"
+        labels = not head.is_multiple_choice
         if not (chosen := hard_rows(candidates, config.most_parents, balanced=labels)):
             if config.dev:
                 raise TrainingError(f"{config.dev}: the student gets no row wrong; give other rows")
@@ -284,7 +285,7 @@ class Round:
             )
         confirmed = [row for row in judged if row.is_confirmed] or judged
         answers = [_best(row.student) for row in confirmed]
-        scores = compute_scores([row.answer for row in confirmed], answers, task.names, balanced=labels)
+        scores = compute_scores([row.answer for row in confirmed], answers, head.names, balanced=labels)
         counts = {
             "judged": len(judged),
             "missed": sum(row.is_missed for row in judged),
@@ -309,9 +310,7 @@ def read_round(config: ImproveConfig) -> Round:
     notes: tuple[str, ...] = ()
     for run in map(RunDirectory, config.runs):
         run.read_config()
-        source = read_source(f"{run.path}{os.sep}", verifier_probabilities=True)  # no benchmark's name
-        families = map(str, islice(run.families(), len(source.rows)))
-        sources.append(replace(source, groups=list(families)))
+        sources.append(read_source(f"{run.path}{os.sep}", verifier_probabilities=True))  # no benchmark's name
     created = sum(len(source.rows) for source in sources)
     if created < MIN_ROWS_TO_SPLIT:
         few = f"{created} rows are too few; create at least {MIN_ROWS_TO_SPLIT}"
@@ -322,19 +321,19 @@ def read_round(config: ImproveConfig) -> Round:
     rows = training_set(sources)
     encoder = resolve(config.encoder, "encoder")
     settings = json.loads((encoder.path / "config.json").read_text(encoding="utf-8"))
-    training = Training(
+    training = TrainingSpec(
         condition=rows.condition,
-        task=rows.task,
+        task=rows.head,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
-        recipe=Recipe(epochs=config.epochs).for_encoder(settings),
+        recipe=Hyperparameters(epochs=config.epochs).for_encoder(settings),
         selection="none",
         selection_digest=None,
         probabilities_digest=rows.probabilities_digest,
     )
     if config.dev:
         human = [group.startswith(f"{len(config.runs)}:") for group in rows.groups]
-        texts = [(each.text, each.passage, each.options) for each in rows.questions]
+        texts = [(each.text, each.passage, each.options) for each in rows.examples]
         trained = [i for i, is_human in enumerate(human) if not is_human]
         known = {texts[i] for i in trained}
         judged = [i for i, text in enumerate(texts) if human[i] and text not in known]
@@ -344,7 +343,7 @@ def read_round(config: ImproveConfig) -> Round:
             raise UsageError(f"{config.dev}: the student is trained on all of these rows; give other rows")
         splits = [(trained, judged)]
     else:
-        splits = cross_fitting_splits(rows.questions, rows.groups, rows.task, FOLDS)
+        splits = cross_fitting_splits(rows.examples, rows.groups, rows.head, FOLDS)
     return Round(config, training, encoder.path, rows, splits, notes)
 
 
@@ -354,8 +353,9 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
     They are chosen once; after an interruption the same call resumes. Raises what `read_round` and `train` raise,
     what `create` raises before it starts a server, and RunMismatch if they were chosen with other settings.
     """
-    this, directory = read_round(config), config.directory
-    students, creation = TrainingDirectory(directory.students_path), config.creation(this.parents)
+    round_, directory = read_round(config), config.directory
+    students = TrainingDirectory(directory.students_path)
+    creation = creation_config(config, round_.read_parents())
     inputs = read_inputs(creation, directory)
     models_of(creation, inputs.verify, needs_embedder(creation), progress.notify)
 
@@ -364,13 +364,13 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
         progress.step(what, done, total, score)
 
     try:
-        with caught_signals(), students.locked(this.training, progress.notify) as lock:
+        with caught_signals(), students.locked(round_.training, progress.notify) as lock:
             trials, scores_path = students.path / TRIALS, students.path / "scores.json"
             if not directory.parents_path.is_file():
-                for note in this.notes:
+                for note in round_.notes:
                     progress.notify(note)
-                progress.notify(f"loading {this.training.encoder}")
-                chosen, scores = this.choose(this.judge(trials, report))
+                progress.notify(f"loading {round_.training.encoder}")
+                chosen, scores = round_.choose(round_.judge(trials, report))
                 share = scores["accuracy" if scores["balanced_accuracy"] is None else "balanced_accuracy"]
                 doubtful = "" if config.dev else f"; {scores['doubtful']} more are probably mislabeled"
                 progress.notify(
@@ -391,7 +391,7 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
             shutil.rmtree(trials, ignore_errors=True)
     except RunMismatch as error:
         raise RunMismatch(str(error).replace("--out", "--run-dir")) from None
-    rows = "1 hard row is" if len(this.parents) == 1 else f"{len(this.parents)} hard rows are"
-    found = f"{rows} the formatting examples, taken in turns"
-    progress.notify(f"{directory.parents_path}: {found}")
-    return config.creation(this.parents)
+    parents = round_.read_parents()
+    rows = "1 hard row is" if len(parents) == 1 else f"{len(parents)} hard rows are"
+    progress.notify(f"{directory.parents_path}: {rows} the formatting examples, taken in turns")
+    return creation_config(config, parents)

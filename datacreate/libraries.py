@@ -48,7 +48,7 @@ def online_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in NO_DOWNLOADS}
 
 
-def user_forbids() -> str | None:
+def offline_variable() -> str | None:
     """The variable by which the user, and not datacreate, forbids downloads; None if there is none."""
     ours = os.environ.get(SET_BY_DATACREATE, "").split(",")
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # huggingface_hub reads both
@@ -90,7 +90,7 @@ def configure_process() -> None:
 
 
 @contextmanager
-def one_line_errors(options_to_lower: str, folder: Path | None = None) -> Iterator[None]:
+def training_errors(options_to_lower: str, folder: Path | None = None) -> Iterator[None]:
     """Turn out-of-memory errors into a TrainingError that names `options_to_lower`, and failed
     writes into a StorageError."""
     from safetensors import SafetensorError

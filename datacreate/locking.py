@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 
 from datacreate.errors import LockLost, RunLocked
-from datacreate.files import open_own, remove_empty, remove_temporary, replaced, storage_error
+from datacreate.files import atomic_replacement, open_regular, remove_empty, remove_temporary, storage_error
 from datacreate.hardware import slurm_job
 from datacreate.messages import Notify, no_notify
 from datacreate.signals import deferred
@@ -63,14 +63,14 @@ def locked(folder: Path, notify: Notify = no_notify, *, of: Path | None = None) 
 
 
 @contextmanager
-def replaced_by_one(path: Path, notify: Notify = no_notify) -> Iterator[Path]:
-    """As `files.replaced`, for a path in a folder that is not locked: a second process that writes it is refused.
+def exclusive_replacement(path: Path, notify: Notify = no_notify) -> Iterator[Path]:
+    """As `files.atomic_replacement`, in a folder that is not locked: a second process that writes `path` is refused.
 
     The new file or folder is in a locked folder, `.NAME.part`, from which the next process removes what a killed one
     left. Raises RunLocked, LockLost, StorageError.
     """
     folder = path.with_name(f".{path.name}.part")
-    with locked(folder, notify, of=path) as lock, replaced(path, folder) as part:
+    with locked(folder, notify, of=path) as lock, atomic_replacement(path, folder) as part:
         yield part
         lock.check()
 
@@ -146,7 +146,7 @@ class FolderLock:
             return False
         try:
             new = os.O_TRUNC if found else os.O_CREAT | os.O_EXCL
-            with deferred(), os.fdopen(open_own(self._path, os.O_WRONLY | new), "w") as file:
+            with deferred(), os.fdopen(open_regular(self._path, os.O_WRONLY | new), "w") as file:
                 json.dump(self._record, file)
         except FileExistsError:
             return False
@@ -200,7 +200,7 @@ def held_by(folder: Path) -> str | None:
 def _read(path: Path) -> tuple[dict[str, Any], int]:
     """The record and the time of its last heartbeat in ns; ({}, 0) without a file. OSError."""
     try:  # opening asks a file server for the current state
-        with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
+        with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
             return _parse(file.read()), os.fstat(file.fileno()).st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
         return {}, 0

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 _MARKUP = re.compile(r"[\\`*<>\[\]|~&#!$@]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|(?<=www)\.", re.IGNORECASE)
 
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
 Notify = Callable[[str], None]
 """Shows a line to the user, once. A text that begins with a verb in -ing (`loading X`) says what is happening now."""
 
@@ -38,22 +40,22 @@ class SilentProgress:
     def step(self, *_: Any, **__: Any) -> None: ...
 
 
-def visible(text: str) -> str:
+def safe_text(text: str) -> str:
     """`text` with a replacement for each character that is not printable; line ends and tabs stay.
 
     Such characters are controls, marks without width or for the direction of text, and lone surrogates: they could
     move a terminal's cursor, hide text or reorder the text beside them.
     """
-    return "".join(c if c in "\n\t" or _is_safe(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if c in "\n\t" or _is_safe(c) else _REPLACEMENT for c in text)
 
 
-def printable(text: str) -> str:
-    """As `visible`, and on one line."""
-    return visible(text).replace("\n", "\N{REPLACEMENT CHARACTER}").replace("\t", "\N{REPLACEMENT CHARACTER}")
+def safe_line(text: str) -> str:
+    """As `safe_text`, and on one line."""
+    return re.sub(r"[\n\t]", _REPLACEMENT, safe_text(text))
 
 
-def visible_json(document: Any, indent: int | None = None) -> str:
-    """A document as JSON that is equal to it: what `visible` replaces is escaped."""
+def safe_json(document: Any, indent: int | None = None) -> str:
+    """A document as JSON that is equal to it: what `safe_text` replaces is escaped."""
     text = json.dumps(document, indent=indent, ensure_ascii=False)
     return "".join(c if c == "\n" or _is_safe(c) else json.dumps(c)[1:-1] for c in text)
 
@@ -76,13 +78,13 @@ def markdown(text: str) -> str:
 
     An underscore inside a word is never markup and stays readable.
     """
-    plain = " ".join(visible(text).split())
+    plain = " ".join(safe_text(text).split())
     return _MARKUP.sub(lambda match: "".join(f"&#{ord(mark)};" for mark in match[0]), plain)
 
 
 def markdown_code(text: str) -> str:
     """A name in code style, whatever characters it has."""
-    plain = " ".join(visible(text).split())
+    plain = " ".join(safe_text(text).split())
     return f"`{plain}`" if plain and markdown(plain) == plain else f"<code>{markdown(plain)}</code>"
 
 

@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from datacreate.engines.engine import Engine
-from datacreate.engines.request import Completion, scoring
+from datacreate.engines.request import Completion, scoring_request
 from datacreate.formats.validate import Candidate
 from datacreate.prompts.label_scoring import PermutedQuestion
 from datacreate.run_models import Engines
@@ -78,16 +78,16 @@ class Pipeline:
         while self._to_score and self._free_share(self._verifier) > 0:
             _, _, score = heappop(self._to_score)
             number = next(self._scoring_ids)
-            self._verifier.submit(scoring(number, *score.question.prompt(score.permutation)))
+            self._verifier.submit(scoring_request(number, *score.question.prompt(score.permutation)))
             self._scoring[number] = score
             self._in_flight[id(self._verifier)] += 1
         while self._state.to_submit:
             shares = [self._free_share(generator) for generator in self._generators]
-            model = shares.index(max(shares))
-            if shares[model] <= 0:
+            index = shares.index(max(shares))
+            if shares[index] <= 0:
                 break
-            pending = replace(self._state.to_submit.popleft(), model=model)
-            generator = self._generators[model]
+            pending = replace(self._state.to_submit.popleft(), generator=index)
+            generator = self._generators[index]
             generator.submit(self._state.build_request(pending))
             self._order.append(pending.number)
             self._generating[pending.number] = pending

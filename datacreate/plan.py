@@ -10,12 +10,12 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
-from datacreate.decontamination import find_test_sets, with_names
+from datacreate.decontamination import find_decontamination_sets, with_names
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.engine import Engine
 from datacreate.engines.request import Sampling
@@ -29,23 +29,17 @@ from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import check_letters
 from datacreate.quotas import checked_label_ratio
 from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, most_in_flight
-from datacreate.run_models import Engines, RunModels, sampling_of, thinking_limit, verify_mode
+from datacreate.run_models import Engines, RunModels, needs_embedder, sampling_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
-from datacreate.runs.config import (
-    CreateConfig,
-    Generator,
-    IdentitySettings,
-    RunSpec,
-    Verification,
-)
-from datacreate.runs.directory import RunConfig, RunDirectory
+from datacreate.runs.config import CreateConfig, Generator, IdentityOptions, InputSpec, RunSpec, Verification
+from datacreate.runs.directory import RunDirectory, StoredConfig
 from datacreate.runs.formatting_examples import examples_and_format
 from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.verification.label_noise import most_rows
 from datacreate.verification.scoring import VerifyMode
 
 MIN_REQUESTS_PER_CHAIN = 10
-"""Requests in each chain, if all examples are accepted: with fewer, most examples are children of the root."""
+"""Requests in each chain, if all examples are accepted: with fewer, most are children of formatting examples."""
 
 _LIMITS = {"max_tokens", "longest_text"}
 """The fields of `Sampling` that follow from the formatting example."""
@@ -58,12 +52,11 @@ _QUEUES = {"num_chains": {"chain"}, "max_parent_uses": {"tree", "coverage"}}
 class RunInputs:
     """What is known of a run before a model or a server is looked at."""
 
-    roots: tuple[Example, ...]  # the formatting examples; () with an instruction only
     inferred: InferredFormat
     verify: VerifyMode
-    test_sets: tuple[DecontaminationSet, ...]  # for decontamination
-    stored: RunConfig | None  # of the run in the directory
-    identity: dict[str, Any]  # the fields of `RunSpec` that need no model and no server
+    decontamination_sets: tuple[DecontaminationSet, ...]
+    stored: StoredConfig | None  # of the run in the directory
+    spec: InputSpec
     passages: Passages | None = None  # of the user's documents
 
 
@@ -71,7 +64,7 @@ class RunInputs:
 class RunPlan:
     """The decisions of a run before the first request."""
 
-    roots: tuple[Example, ...]  # the formatting examples; () with an instruction only
+    formatting_examples: tuple[Example, ...]  # () with an instruction only
     encoding: PromptEncoding
     strategy: Strategy
     samplings: tuple[Sampling, ...]  # one per generator
@@ -90,7 +83,7 @@ class RunPlan:
         return described(self.spec.attributes, self.encoding.format)
 
     def text_of(self, parent: Example) -> str:
-        """What similarity compares of a parent; of the empty root it is the instruction."""
+        """What similarity compares of a parent; without a formatting example it is the instruction."""
         if not parent.values:
             return self.spec.instruction or ""
         return self.encoding.format.compared_text(parent.values)
@@ -112,14 +105,9 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
     """
     queue = find_strategy(config.strategy).queue
-    if config.served:
+    if config.uses_running_servers:
         Addresses(config.urls)
-    roots, inferred = examples_and_format(config)
-    if ignored := config.first_changed_flag(
-        [name for name, queues in _QUEUES.items() if queue not in queues]
-    ):
-        note = f"{ignored} has no effect with --strategy {config.strategy}"
-        inferred = replace(inferred, notes=(*inferred.notes, note))
+    examples, inferred = examples_and_format(config)
     label_ratio = checked_label_ratio(config, inferred.format)
     directory.check()
     stored = directory.read_config() if directory.exists else None
@@ -139,22 +127,48 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         passages = open_corpus(config, config.seed, directory.passages_path, known)
         inferred = _with_corpus(inferred, passages)
     before = stored.spec.compared_with if stored else None
-    test_sets = find_test_sets(names or (), inferred.format, before)
-    identity = config.values_for(IdentitySettings) | {
-        "examples": tuple(dict(root.values) for root in roots),
-        "format": inferred.format.document(),
-        "instruction": config.instruction,
-        "benchmark": config.benchmark,
-        "filters": with_names(config, test_sets),
-        "compared_with": tuple(each.ref for each in test_sets),
-        "label_ratio": label_ratio,
-        "corpus": passages.ref(config) if passages else None,
-        "attributes": _attributes(config, inferred.format),
-    }
+    sets = find_decontamination_sets(names or (), inferred.format, before)
+    without_effect = _without_effect(config, inferred, verify, bool(sets))
+    inferred = replace(inferred, notes=(*inferred.notes, *without_effect))
+    spec = InputSpec(
+        **config.values_for(IdentityOptions),
+        examples=tuple(dict(each.values) for each in examples),
+        format=inferred.format.document(),
+        instruction=config.instruction,
+        benchmark=config.benchmark,
+        filters=with_names(config, sets),
+        compared_with=tuple(each.ref for each in sets),
+        label_ratio=label_ratio,
+        corpus=passages.ref(config) if passages else None,
+        attributes=_attributes(config, inferred.format),
+    )
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
-        stored.check_same(identity | given, config.count, directory.path)
-    return RunInputs(roots, inferred, verify, test_sets, stored, identity, passages)
+        stored.check_same(dict(spec) | given, config.count, directory.path)
+    return RunInputs(inferred, verify, sets, stored, spec, passages)
+
+
+def _without_effect(
+    config: CreateConfig, inferred: InferredFormat, verify: VerifyMode, has_sets: bool
+) -> Iterator[str]:
+    """A note for the first option of each kind that changes nothing."""
+    strategy, queue = f"with --strategy {config.strategy}", find_strategy(config.strategy).queue
+    kinds = [(strategy, [name for name, queues in _QUEUES.items() if queue not in queues])]
+    if not needs_embedder(config):
+        kinds.append((f"{strategy} and without --semantic", ["embedding_model"]))
+    if not has_sets:
+        kinds.append(("without a test set", ["ngram", "decontaminate_near"]))
+    if not _has_label_noise_check(verify, PromptEncoding(inferred.format)):
+        why = f"with --verify {verify}" if verify in ("off", "keep") else "without fixed labels"
+        kinds.append((why, ["label_noise_check"]))
+    for why, names in kinds:
+        if flag := config.first_changed_flag(names):
+            yield f"{flag} has no effect {why}"
+
+
+def _has_label_noise_check(verify: VerifyMode, encoding: PromptEncoding) -> bool:
+    """Whether labels that turn out as noise can be replaced."""
+    return verify not in ("off", "keep") and encoding.supports_pseudo_labels
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
@@ -172,51 +186,27 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     The engines provide token counts, slots and context length; a finished run needs none of them. Raises
     PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels.
     """
-    roots, embedding_model, paper = inputs.roots, models.embedding_model, config.recipe == "paper"
+    examples, paper = tuple(map(Example, inputs.spec.examples)), config.recipe == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
-    if any(encoding.has_placeholder(root.values) for root in roots):
+    if any(encoding.has_placeholder(each.values) for each in examples):
         encoding = replace(encoding, may_have_placeholders=True)
-    passages = inputs.passages
-    texts = described(inputs.identity["attributes"], encoding.format)
-    longest = {name: max(values.values(), key=len) for name, values in texts.items()}
-    passage = passages.longest if passages else None
-    content = RequestContent(config.instruction, attributes=longest, passage=passage)
-    values = (value for each in inputs.identity["attributes"] for value in each.values)
-    words = max((value.words[1] for value in values if value.words), default=0)
-    few = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
-    most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
-    number = stored.num_examples if stored else None
-    prompt = LongestPrompt(encoding, roots, config.shots, content, words)
-    generators = [
-        (engine, checkpoint, thinking_limit(config, checkpoint))
-        for engine, checkpoint in zip(engines.generators, models.generators, strict=True)
-    ]
-    number = number or min(
-        prompt.fit(engine, thinking, most, fixed=bool(config.num_examples)).num_examples
-        for engine, _, thinking in generators
-    )
-    samplings = tuple(
-        sampling_of(
-            config,
-            checkpoint,
-            **(_limits(config, stored, index) or prompt.fit(engine, thinking, number).limits),
-        )
-        for index, (engine, checkpoint, thinking) in enumerate(generators)
-    )
+    prompt = _longest_prompt(config, inputs, encoding, examples)
+    num_examples, samplings = _fit_requests(config, inputs, prompt, models, engines)
     if stored:
         num_chains, concurrency = stored.num_chains, stored.concurrency
     else:
-        usable = most_in_flight(config.count, number, engines.generators)
-        num_chains = default_chains(config, number, len(roots), usable)
+        usable = most_in_flight(config.count, num_examples, engines.generators)
+        num_chains = default_chains(config, num_examples, len(examples), usable)
         concurrency = config.concurrency or num_chains or (1 if paper else usable)
+    embedding_model = models.embedding_model
     spec = RunSpec(
-        **inputs.identity,
+        **dict(inputs.spec),
         model=models.name,
         model_sha256=models.sha256,
         embedding_model=embedding_model.name if embedding_model else None,
         embedding_model_sha256=embedding_model.sha256 if embedding_model else None,
-        num_examples=number,
+        num_examples=num_examples,
         concurrency=concurrency,
         num_chains=num_chains,
         sampling=_given(samplings[0]),
@@ -228,7 +218,41 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         ),
     )
     warnings = tuple(_warnings(spec, config.count))
-    return RunPlan(roots, encoding, find_strategy(config.strategy), samplings, spec, warnings, passages)
+    strategy = find_strategy(config.strategy)
+    return RunPlan(examples, encoding, strategy, samplings, spec, warnings, inputs.passages)
+
+
+def _fit_requests(
+    config: CreateConfig, inputs: RunInputs, prompt: LongestPrompt, models: RunModels, engines: Engines
+) -> tuple[int, tuple[Sampling, ...]]:
+    """How many examples each request asks for, and how each generator samples."""
+    stored, passages = inputs.stored.spec if inputs.stored else None, inputs.passages
+    per_passage = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
+    max_num_examples = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES)
+    fits = [
+        partial(prompt.fit, engine, thinking_limit(config, checkpoint))
+        for engine, checkpoint in zip(engines.generators, models.generators, strict=True)
+    ]
+    num_examples = (stored and stored.num_examples) or min(
+        fit(max_num_examples, fixed=bool(config.num_examples)).num_examples for fit in fits
+    )
+    samplings = tuple(
+        sampling_of(config, checkpoint, **(_limits(config, stored, index) or fit(num_examples).limits))
+        for index, (checkpoint, fit) in enumerate(zip(models.generators, fits, strict=True))
+    )
+    return num_examples, samplings
+
+
+def _longest_prompt(
+    config: CreateConfig, inputs: RunInputs, encoding: PromptEncoding, examples: tuple[Example, ...]
+) -> LongestPrompt:
+    dimensions, passages = inputs.spec.attributes, inputs.passages
+    texts = described(dimensions, encoding.format)
+    longest = {name: max(values.values(), key=len) for name, values in texts.items()}
+    passage = passages.longest if passages else None
+    content = RequestContent(config.instruction, attributes=longest, passage=passage)
+    words = max((value.words[1] for each in dimensions for value in each.values if value.words), default=0)
+    return LongestPrompt(encoding, examples, config.shots, content, words)
 
 
 def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
@@ -240,8 +264,7 @@ def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
             "a larger --count uses more of them"
         )
     verification = spec.verification
-    generators = {spec.model_sha256, *(generator.sha256 for generator in spec.mixture)}
-    if verification and verification.model_sha256 in generators:
+    if verification and verification.model_sha256 in {each.sha256 for each in spec.generators}:
         yield f"{verification.model} scores its own examples; a different --verifier is more reliable"
 
 
@@ -258,11 +281,7 @@ def _limits(config: CreateConfig, stored: RunSpec | None, index: int) -> dict[st
 
 
 def _verification(
-    config: CreateConfig,
-    inputs: RunInputs,
-    models: RunModels,
-    encoding: PromptEncoding,
-    verifier: Engine,
+    config: CreateConfig, inputs: RunInputs, models: RunModels, encoding: PromptEncoding, verifier: Engine
 ) -> Verification | None:
     """How labels are verified; None if they are not."""
     mode, model, format = inputs.verify, models.verifier, encoding.format
@@ -277,12 +296,11 @@ def _verification(
     )
     if scored_by_letter:
         check_letters(format, f"--verify {mode}", model.name)
-    has_check = mode != "keep" and encoding.supports_pseudo_labels and config.recipe != "paper"
     return Verification(
         mode=mode,
         model=model.name,
         model_sha256=model.sha256,
-        label_noise_check=config.label_noise_check if has_check else None,
+        label_noise_check=config.label_noise_check if _has_label_noise_check(mode, encoding) else None,
         label_noise_rows=known.label_noise_rows if known else most_rows(config.count),
         scored_by_letter=scored_by_letter,
     )
@@ -301,7 +319,7 @@ def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
 
 
 def default_chains(
-    config: CreateConfig, num_examples: int, num_roots: int = 1, usable: int = sys.maxsize
+    config: CreateConfig, num_examples: int, num_formatting_examples: int = 1, usable: int = sys.maxsize
 ) -> int | None:
     """The number of chains, each of which has at most one request in flight; None for a strategy without chains.
 
@@ -310,6 +328,6 @@ def default_chains(
     if find_strategy(config.strategy).queue != "chain":
         return None
     deep = 1 if config.recipe == "paper" else config.count // (MIN_REQUESTS_PER_CHAIN * num_examples)
-    # One for each root, as long as no more than half of the set are children of roots.
-    of_roots = min(num_roots, config.count // (2 * num_examples))
-    return config.num_chains or max(1, min(deep, usable), of_roots)
+    # One for each formatting example, as long as no more than half of the set are children of these.
+    starts = min(num_formatting_examples, config.count // (2 * num_examples))
+    return config.num_chains or max(1, min(deep, usable), starts)

@@ -1,4 +1,4 @@
-"""Keeps the counts of labels and of attributes exact: how many examples each label or value may still have."""
+"""Quotas: how many more examples each label, and each value of an attribute, may have."""
 
 from __future__ import annotations
 
@@ -17,57 +17,55 @@ from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.settings import check_shares
 
 
-class Quotas:
-    """How many examples each label may still have; of `count` examples each count is within one of its share.
+class ValueQuotas:
+    """How many examples each value may still have; of `count` examples each count is within one of its share.
 
-    `label_ratio` (one share per label, adding up to 1) sets the target; without it all labels get the same.
-    4 and 4.0 are one label, true is not 1. A value that is not a label has a quota of 0.
+    `shares` (one per value, adding up to 1) sets the target; without it all values get the same.
+    4 and 4.0 are one value, true is not 1. An unknown value has a quota of 0.
     """
 
-    def __init__(
-        self, labels: Sequence[Json], count: int, label_ratio: Sequence[float] | None = None
-    ) -> None:
-        self._labels = {label_key(label): label for label in labels}
-        label_ratio = label_ratio or [1 / len(labels)] * len(labels)
+    def __init__(self, values: Sequence[Json], count: int, shares: Sequence[float] | None = None) -> None:
+        self._values = {label_key(value): value for value in values}
+        shares = shares or [1 / len(values)] * len(values)
         # 1e-9 against rounding: a third of 9 is 3, not 2.
         self._floors = {
             key: math.floor(count * share + 1e-9) if share else -1
-            for key, share in zip(self._labels, label_ratio, strict=True)
+            for key, share in zip(self._values, shares, strict=True)
         }
         self._spare = count - sum(max(0, floor) for floor in self._floors.values())
-        self._accepted = dict.fromkeys(self._labels, 0)
+        self._accepted = dict.fromkeys(self._values, 0)
 
-    def remaining(self, label: Json) -> int:
-        """How many more examples with this label can be accepted."""
-        key = label_key(label)
+    def remaining(self, value: Json) -> int:
+        """How many more examples with this value can be accepted."""
+        key = label_key(value)
         if key not in self._accepted:
             return 0
         left = self._floors[key] - self._accepted[key]
-        # `_spare` labels may have one more than their floor: the first ones to reach it.
+        # `_spare` values may have one more than their floor: the first ones to reach it.
         return max(0, left + (1 if self._spare > 0 and left >= 0 else 0))
 
-    def add(self, label: Json) -> None:
-        """Count an accepted example with this label."""
-        key = label_key(label)
+    def add(self, value: Json) -> None:
+        """Count an accepted example with this value."""
+        key = label_key(value)
         if self._accepted[key] == self._floors[key]:
             self._spare -= 1
         self._accepted[key] += 1
 
-    def remove(self, label: Json) -> None:
-        """Free the place of an accepted example with this label."""
-        key = label_key(label)
+    def remove(self, value: Json) -> None:
+        """Free the place of an accepted example with this value."""
+        key = label_key(value)
         self._accepted[key] -= 1
         if self._accepted[key] == self._floors[key]:
             self._spare += 1
 
     def assign(self, number: int, rng: random.Random) -> list[Json]:
-        """`number` labels for one request, in proportion to what each label still needs.
+        """`number` values for one request, in proportion to what each still needs.
 
-        No label is assigned more often than it needs while others need some. Remainders are drawn, weighted
-        by need, so that labels that the model often fails at catch up.
+        No value is assigned more often than it needs while others need some. Remainders are drawn, weighted
+        by need, so that those that the model often fails at catch up.
         """
-        needed = {key: left for key, label in self._labels.items() if (left := self.remaining(label))}
-        needed = needed or dict.fromkeys(self._labels, 1)
+        needed = {key: left for key, value in self._values.items() if (left := self.remaining(value))}
+        needed = needed or dict.fromkeys(self._values, 1)
         total = sum(needed.values())
         assigned: list[str] = []
         for key, left in needed.items():
@@ -79,7 +77,7 @@ class Quotas:
             assigned += drawn
             rest -= len(drawn)
         rng.shuffle(assigned)
-        return [self._labels[key] for key in assigned]
+        return [self._values[key] for key in assigned]
 
 
 class AttributeQuotas:
@@ -93,7 +91,8 @@ class AttributeQuotas:
     def __init__(self, dimensions: Mapping[str, Mapping[str, float]], count: int) -> None:
         """`dimensions`: name -> value -> its share."""
         self._quotas = {
-            name: Quotas(list(shares), count, list(shares.values())) for name, shares in dimensions.items()
+            name: ValueQuotas(list(shares), count, list(shares.values()))
+            for name, shares in dimensions.items()
         }
         self._values = {name: list(shares) for name, shares in dimensions.items()}
         self.missing = count  # examples
@@ -101,7 +100,7 @@ class AttributeQuotas:
         self._assigned: dict[int, Mapping[str, str]] = {}  # request -> its values
 
     def assign(self, request: int, per_request: float, rng: random.Random) -> dict[str, str]:
-        """The values of a new request. `per_request`: the examples that a request in flight is expected to give."""
+        """Assigns values to a new request. `per_request`: the examples that each in flight is expected to give."""
         assigned = {}
         for name, in_flight in self._in_flight.items():
             needed = self._needed(name)
@@ -150,14 +149,16 @@ class AttributeQuotas:
 class RunQuotas:
     """The quotas of a run; `labels` is None without fixed labels, and with the recipe of the paper."""
 
-    labels: Quotas | None
+    labels: ValueQuotas | None
     attributes: AttributeQuotas
 
     @classmethod
     def of(cls, spec: RunSpec, format: TaskFormat, count: int) -> Self:
         """The quotas of a run before its first example."""
         ratio = list(spec.label_ratio.values()) if spec.label_ratio else None
-        labels = Quotas(format.labels, count, ratio) if format.labels and spec.recipe != "paper" else None
+        labels = (
+            ValueQuotas(format.labels, count, ratio) if format.labels and spec.recipe != "paper" else None
+        )
         return cls(labels, AttributeQuotas({each.name: each.shares for each in spec.attributes}, count))
 
     def add(self, label: Json, attributes: Mapping[str, str]) -> None:

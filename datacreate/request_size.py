@@ -47,13 +47,13 @@ class RequestSize:
 
 @dataclass(frozen=True)
 class LongestPrompt:
-    """What the longest prompt of a run shows: the longest `shots` of the formatting examples `roots`, and `content`.
+    """What the longest prompt of a run shows: the longest `shots` of the formatting examples, and `content`.
 
     `words`: the most words that --attributes ask for; 0 without such a range.
     """
 
     encoding: PromptEncoding
-    roots: Sequence[Example]
+    examples: Sequence[Example]  # the formatting examples
     shots: int
     content: RequestContent
     words: int
@@ -69,11 +69,11 @@ class LongestPrompt:
 
         encoding, shots, content, words = self.encoding, self.shots, self.content, self.words
         template = engine.count_tokens([{"role": "user", "content": "."}]) - 1
-        shown = sorted(self.roots, key=lambda root: len(self._written(root)), reverse=True)[:shots]
+        shown = sorted(self.examples, key=lambda each: len(self._written(each)), reverse=True)[:shots]
         usual = tokens(self._written(shown[0])) if shown else most_tokens(encoding)
         longest = max(usual * (_MAX_GROWTH if shown else 1), usual + _TOKENS_PER_WORD * words)
         example_tokens = longest + _EXTRA_TOKENS
-        # If the roots are too few, accepted examples are also shown; else one in the place of a root, the parent.
+        # If these are too few, accepted examples are also shown; else one in the place of one of them, the parent.
         accepted = shots - len(shown)
         prompt = engine.count_tokens(chat_prompt(encoding, shown, most, content))
         prompt += accepted * example_tokens or example_tokens // 2
@@ -90,18 +90,18 @@ class LongestPrompt:
             f"a prompt of {prompt} tokens{f', {thinking} tokens of thinking' * (thinking > 0)} and "
             f"{most if fixed else 1} new example(s) of up to {example_tokens} tokens exceed the model's context length "
             f"of {engine.max_context}; use a shorter "
-            f"{'example' if self.roots else '--instruction'}, {'fewer --shots, ' if shots > 1 else ''}"
+            f"{'example' if self.examples else '--instruction'}, {'fewer --shots, ' if shots > 1 else ''}"
             f"{'fewer words in --attributes, ' if words else ''}"
             f"{'a smaller --passage-tokens, ' if content.passage else ''}"
             f"{'a smaller --thinking, ' if thinking else ''}"
             f"{'a smaller --num-examples, ' if fixed else ''}or a larger --max-model-len"
         )
 
-    def _written(self, root: Example) -> str:
-        return json.dumps(self.encoding.write(self.encoding.format.with_all_turns(root)), ensure_ascii=False)
+    def _written(self, each: Example) -> str:
+        return json.dumps(self.encoding.write(self.encoding.format.with_all_turns(each)), ensure_ascii=False)
 
 
-def most_in_flight(count: int, number: int, engines: Sequence[Engine]) -> int:
+def most_in_flight(count: int, num_examples: int, engines: Sequence[Engine]) -> int:
     """The most requests at once: a multiple of what the engines process at once, but no more than twice what the
     count needs.
 
@@ -109,4 +109,4 @@ def most_in_flight(count: int, number: int, engines: Sequence[Engine]) -> int:
     be idle. The slowest of several models delays the others in the same way.
     """
     multiple = 3 if len(engines) == 1 else 10
-    return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // number))
+    return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // num_examples))

@@ -1,4 +1,4 @@
-"""The models of a run (generators, verifier, embedding model) and their engines."""
+"""The models of a run (generators, verifier, embedding model), the defaults of its recipe, and its engines."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from typing import Any
 
 from datacreate.checkpoints import Checkpoint, Thinking, combined_sha256, read_adapter, resolve, with_adapter
 from datacreate.engines.engine import Engine
-from datacreate.engines.factory import LocalModel, checkpoint_of, make_engine, only_model
-from datacreate.engines.request import DEFAULT_THINKING, Check, Sampling
-from datacreate.engines.self_test import scores_are_real
+from datacreate.engines.factory import LocalModel, make_engine, only_model, resolve_checkpoint
+from datacreate.engines.request import DEFAULT_THINKING, Sampling, ServerTest
+from datacreate.engines.self_test import scoring_test
 from datacreate.errors import CheckpointError, NotDownloaded, UsageError
 from datacreate.formats.infer import InferredFormat
 from datacreate.formats.task_format import TaskFormat
 from datacreate.messages import Notify
-from datacreate.prompts.label_scoring import MAX_LETTERS, can_score_labels, check_scorable, scoring_system
+from datacreate.prompts.label_scoring import (
+    MAX_LETTERS,
+    can_score_labels,
+    check_scorable,
+    scoring_system_message,
+)
 from datacreate.runs.config import AUTO, CreateConfig, RunSpec, SamplingOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import find_strategy
@@ -62,7 +67,7 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
     as --thinking says, or if the verifier that the user asks for cannot be kept from thinking.
     """
     embedding_model = _embedding_model(config) if embeds else None
-    generators = tuple(checkpoint_of(name, config) for name in _names(config, notify))
+    generators = tuple(resolve_checkpoint(name, config) for name in _generator_names(config, notify))
     if config.adapter is not None:
         generators = (with_adapter(generators[0], read_adapter(config.adapter)),)
     generators = _with_distinct_names(generators)
@@ -70,7 +75,7 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
         thinking_limit(config, generator)
     if verify == "off":
         return RunModels(generators, embedding_model, None)
-    verifier = checkpoint_of(config.verifier, config) if config.verifier else generators[0]
+    verifier = resolve_checkpoint(config.verifier, config) if config.verifier else generators[0]
     if verifier.always_thinks and not _asks_to_verify(config):
         why = f"{verifier.name} always thinks, so it cannot score them; a --verifier that does not think can"
         return RunModels(generators, embedding_model, None, why)
@@ -85,9 +90,9 @@ def _embedding_model(config: CreateConfig) -> Checkpoint:
         raise type(error)(f"--embedding-model: {error}") from None
 
 
-def _names(config: CreateConfig, notify: Notify) -> tuple[str, ...]:
+def _generator_names(config: CreateConfig, notify: Notify) -> tuple[str, ...]:
     """The names of the generators; with servers and no --model, the one model that they serve."""
-    if config.served and "model" not in config.model_fields_set:
+    if config.uses_running_servers and "model" not in config.model_fields_set:
         return (only_model(config, notify, config.chat_template_kwargs),)
     return config.models
 
@@ -220,7 +225,7 @@ def without_verifier(
     """The models of a new run: without the verifier of the recipe, if it cannot score the answers."""
     if models.verifier is None or _asks_to_verify(config):
         return models
-    if why := engines.verifier.problem_of(scores_are_real(scoring_system(config.instruction))):
+    if why := engines.verifier.find_problem(scoring_test(scoring_system_message(config.instruction))):
         why += "; to verify them, use a server with logprobs"
     elif not can_score_labels(format, scored_by_letter=True) and engines.verifier.needs_letters(
         format.labels or ()
@@ -243,15 +248,15 @@ class Engines:
     verifier: Engine
 
     def start(
-        self, models: RunModels, notify: Notify, write: Sequence[Check], score: Sequence[Check]
+        self, models: RunModels, notify: Notify, writing: Sequence[ServerTest], scoring: Sequence[ServerTest]
     ) -> None:
         """Start the servers, and return when all have passed their self-tests."""
         for engine, generator in zip(self.generators, models.generators, strict=True):
             notify(f"testing {generator.name}")
-            engine.start([*(score if engine is self.verifier else ()), *write])
+            engine.start([*(scoring if engine is self.verifier else ()), *writing])
         if self.verifier not in self.generators and models.verifier:
             notify(f"testing {models.verifier.name}, the verifier")
-            self.verifier.start(score)
+            self.verifier.start(scoring)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -265,13 +270,13 @@ class Engines:
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """The settings of each engine, by name."""
-        found = {_name(index): dict(engine.settings) for index, engine in enumerate(self.generators)}
+        found = {_engine_name(index): dict(engine.settings) for index, engine in enumerate(self.generators)}
         return (
             found if self.verifier in self.generators else {**found, "verifier": dict(self.verifier.settings)}
         )
 
 
-def _name(index: int) -> str:
+def _engine_name(index: int) -> str:
     return f"engine-{index + 1}" if index else "engine"
 
 
@@ -298,7 +303,7 @@ def engines_of(
                 checkpoint,
                 config if checkpoint is not extra else config.for_verifier,
                 count=config.count,
-                log=directory.log_of(name),
+                log=directory.engine_log_path(name),
                 template_kwargs=config.chat_template_kwargs if checkpoint is not extra else None,
                 thinking=_thinking(config, checkpoint),
                 models=local,
@@ -309,7 +314,7 @@ def engines_of(
 
     with ExitStack() as stack:
         generators = tuple(
-            engine_of(generator, _name(index)) for index, generator in enumerate(models.generators)
+            engine_of(generator, _engine_name(index)) for index, generator in enumerate(models.generators)
         )
         verifier = generators[indices.get(models.verifier.sha256, 0)] if models.verifier else generators[0]
         yield Engines(generators, engine_of(extra, "verifier") if extra else verifier)

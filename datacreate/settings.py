@@ -164,7 +164,9 @@ def _shares(value: Any) -> Any:
     """`yes=0.7,no=0.3` texts as a mapping."""
     if value is None or isinstance(value, Mapping):
         return value
-    parts = (part for text in ([value] if isinstance(value, str) else value) for part in text.split(","))
+    texts = [value] if isinstance(value, str) else value
+    # A comma separates pairs only after a share: a label can have one.
+    parts = (part for text in texts for part in re.sub("(=[^,]*),", "\\1\0", text).split("\0"))
     return _mapping((*part.rpartition("="), "write it as NAME=0.7,NAME=0.3") for part in parts)
 
 

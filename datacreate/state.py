@@ -1,6 +1,6 @@
 """The state of a run: its examples (see acceptance.py), its statistics, and the requests to submit.
 
-A completion is parsed (`parse`) and then decided in the order of requests (`decide`), which gives a `Commit`.
+A completion is parsed (`parse`) and then judged in the order of requests (`judge`), which gives a `Commit`.
 Applying it (`apply`) gives the parents of the next requests, which are logged with it. Replaying a log applies its
 commits again: a resumed run has the same state and the same requests, without choosing, embedding or scoring
 anything twice.
@@ -20,25 +20,25 @@ from functools import cached_property, lru_cache
 from datacreate.acceptance import Acceptance, RequestOrigin
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import LogDamaged
-from datacreate.filters.base import Check
+from datacreate.filters.base import RowCheck
 from datacreate.formats.example import Example, Json
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.formats.validate import Candidate, Reason, Reject, parse_completion, shorten
+from datacreate.formats.validate import Candidate, Reject, RejectReason, parse_completion, shorten
 from datacreate.plan import RunPlan
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, label_question
 from datacreate.runs.decisions import Decision
-from datacreate.runs.log import Commit, LogLine, Session, example_line
+from datacreate.runs.log import Commit, LogLine, SessionStart, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.selection.queue import (
     UNLIMITED_USES,
-    Chains,
-    FarthestFirst,
-    Levels,
+    ChainQueue,
+    FarthestFirstQueue,
+    LevelQueue,
     Parent,
     ParentQueue,
-    Tree,
+    TreeQueue,
 )
 from datacreate.selection.shots import Shots
 from datacreate.verification.scoring import Scored, round_probabilities
@@ -61,7 +61,7 @@ class PendingRequest:
     parent: Parent
     labels: tuple[Json, ...] | None
     pseudo_labels: bool = False  # the verifier will assign the labels
-    model: int = 0  # index of the generator
+    generator: int = 0  # index of the generator
     other_shots: tuple[Example, ...] = ()  # examples that the prompt shows beside the parent
     content: RequestContent = field(default_factory=RequestContent)
     attributes: Mapping[str, str] = field(default_factory=dict)  # dimension -> value
@@ -91,10 +91,10 @@ class ParsedCompletion:
 
 
 class RunState:
-    """The state of a run. `to_submit` holds the next requests, in order; the caller removes them."""
+    """The state of a run. `to_submit`: the next requests, in order; `Pipeline` takes them from the left."""
 
     def __init__(
-        self, plan: RunPlan, count: int, filters: Sequence[Check], vectors: PassedVectors | None = None
+        self, plan: RunPlan, count: int, filters: Sequence[RowCheck], vectors: PassedVectors | None = None
     ) -> None:
         spec = plan.spec
         self._plan = plan
@@ -106,10 +106,10 @@ class RunState:
         self._schema = lru_cache(maxsize=1024)(self._build_schema)
         coverage_vectors = vectors if plan.strategy.queue == "coverage" else None
         self._queue = _make_queue(plan, count, coverage_vectors)
-        self._shots = Shots(plan.roots, spec.shots, self._format)
+        self._shots = Shots(plan.formatting_examples, spec.shots, self._format)
         self.seed = spec.seed
         self.stats = RunStats(spec, self._format)
-        self._acceptance = Acceptance(self.stats, count, filters, coverage_vectors)
+        self.acceptance = Acceptance(self.stats, count, filters, coverage_vectors)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far
         self._rate = _FIRST_RATE * spec.num_examples  # examples of a request that are accepted, or wait
@@ -128,10 +128,10 @@ class RunState:
 
     def _make_request(self, parent: Parent) -> None:
         labels, pseudo_labels = None, self.stats.pseudo_labels
-        if (quotas := self._acceptance.quotas.labels) and not pseudo_labels:
+        if (quotas := self.acceptance.quotas.labels) and not pseudo_labels:
             rng = self._rng("deal", self._requests)  # "deal" is part of the seed: do not rename it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
-        values = self._acceptance.quotas.attributes.assign(
+        values = self.acceptance.quotas.attributes.assign(
             self._requests, self._rate / _REQUEST_MARGIN, self._rng("attributes", self._requests)
         )
         pending = PendingRequest(
@@ -157,11 +157,11 @@ class RunState:
         if not self._in_flight or self.finished:
             return not self.finished
         missing = self._count - self.stats.accepted - self.stats.waiting  # if all that wait will be accepted
-        if (check := self.stats.label_noise_check) and self._acceptance.awaits_check:
+        if (check := self.stats.label_noise_check) and self.acceptance.awaits_check:
             missing = max(missing, check.rows_to_test)
         if self._in_flight >= self._plan.spec.max_in_flight:
             return False
-        needs_values = not self._acceptance.awaits_check and self._acceptance.quotas.attributes.need_request(
+        needs_values = not self.acceptance.awaits_check and self.acceptance.quotas.attributes.need_request(
             self._rate / _REQUEST_MARGIN
         )
         return needs_values or self._in_flight * self._rate < _REQUEST_MARGIN * missing
@@ -177,12 +177,14 @@ class RunState:
         encoding = self._encodings[pending.pseudo_labels]
         messages = chat_prompt(encoding, pending.shown, spec.num_examples, pending.content)
         schema = self._schema(pending.labels, pending.pseudo_labels)
-        return Request(pending.number, messages, schema, self._plan.samplings[pending.model])
+        return Request(pending.number, messages, schema, self._plan.samplings[pending.generator])
 
     def parse(self, pending: PendingRequest, completion: Completion) -> ParsedCompletion:
         """The items of a completion, and questions for the verifier about those that pass the filters now."""
         if completion.finish_reason == "error":
-            items: list[Candidate | Reject] = [Reject(Reason.NO_RESPONSE, shorten(completion.error or ""))]
+            items: list[Candidate | Reject] = [
+                Reject(RejectReason.NO_RESPONSE, shorten(completion.error or ""))
+            ]
         else:
             encoding = self._encodings[pending.pseudo_labels]
             if self._format.context_is_given:
@@ -193,36 +195,41 @@ class RunState:
                 self._plan.spec.num_examples,
                 truncated=completion.finish_reason == "length",
                 keep_complete_items=not self._plan.is_paper_method,
-                longest_text=self._plan.samplings[pending.model].longest_text,
+                longest_text=self._plan.samplings[pending.generator].longest_text,
             )
-        candidates = [item for item in items if isinstance(item, Candidate)]
+        candidates = {index: item for index, item in enumerate(items) if isinstance(item, Candidate)}
         if self._embedder:  # one batch is faster than single texts later
-            self._embedder.encode([candidate.text for candidate in candidates])
+            self._embedder.encode([candidate.compared_text for candidate in candidates.values()])
         for each in self._filters:
-            each.prefetch(candidates)
-        origin = RequestOrigin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)
-        questions: dict[int, LabelQuestion] = {}
-        verification = self._plan.spec.verification
-        for index, item in enumerate(items):
-            # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
-            if (
-                verification
-                and isinstance(item, Candidate)
-                and not self._acceptance.find_reject(item, origin)
-            ):
-                question = label_question(
-                    self._format,
-                    item.example.values,
-                    scored_by_letter=verification.scored_by_letter,
-                    instruction=self._plan.spec.instruction,
-                )
-                if question is not None:
-                    questions[index] = question
+            each.prefetch(list(candidates.values()))
+        origin = RequestOrigin(pending.number, self.acceptance.keys_of(pending.shown), pending.attributes)
+        questions = self._label_questions(candidates, origin)
         return ParsedCompletion(pending, completion, tuple(items), origin, questions)
 
-    def decide(self, parsed: ParsedCompletion) -> Commit:
+    def _label_questions(
+        self, candidates: Mapping[int, Candidate], origin: RequestOrigin
+    ) -> dict[int, LabelQuestion]:
+        """Questions for the verifier, by index of the item, about those that pass the filters now.
+
+        Filters only get stricter: an item that is rejected now is also rejected by `judge`.
+        """
+        if not (verification := self._plan.spec.verification):
+            return {}
+        questions = {
+            index: label_question(
+                self._format,
+                candidate.example.values,
+                scored_by_letter=verification.scored_by_letter,
+                instruction=self._plan.spec.instruction,
+            )
+            for index, candidate in candidates.items()
+            if not self.acceptance.find_reject(candidate, origin)
+        }
+        return {index: question for index, question in questions.items() if question}
+
+    def judge(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
-        pending, completion, awaits_check = parsed.pending, parsed.completion, self._acceptance.awaits_check
+        pending, completion, awaits_check = parsed.pending, parsed.completion, self.acceptance.awaits_check
         passed: list[Candidate] = []
         rejects: list[Reject] = []
         scored: list[Scored] = []
@@ -231,7 +238,7 @@ class RunState:
                 rejects.append(item)
                 continue
             scores = parsed.scores.get(index)
-            result, verified = self._acceptance.decide(
+            result, verified = self.acceptance.judge(
                 item,
                 parsed.origin,
                 round_probabilities(scores) if scores else None,
@@ -255,7 +262,7 @@ class RunState:
             prompt_tokens=completion.prompt_tokens,
             generated_tokens=completion.generated_tokens,
             time=round(time.time(), 3),
-            model=pending.model,
+            generator=pending.generator,
             scored=tuple(scored),
             scoring_tokens=parsed.scoring_tokens,
             waiting=values if awaits_check else (),
@@ -264,47 +271,44 @@ class RunState:
             thinking_tokens=completion.thinking_tokens,
         )
 
-    def release(self) -> Commit | None:
-        """See `Acceptance.release`."""
-        return self._acceptance.release()
-
     def _choose_parents(self, pending: PendingRequest, passed: Sequence[Candidate]) -> Sequence[int]:
         """Indices into `passed`, the children of the request that passed the filters."""
         if not passed:
             return ()
         parent = self._plan.text_of(pending.example)
-        children = [candidate.text for candidate in passed]
+        children = [candidate.compared_text for candidate in passed]
         return self._plan.strategy.choose(
             parent, children, self._rng("choose", pending.number), self._embedder
         )
 
-    def begin(self, session: Session) -> list[int]:
+    def begin(self, start: SessionStart) -> list[int]:
         """Start a session; returns the numbers of the parents of its first requests."""
-        self.stats.begin(session)
+        self.stats.begin(start)
         return self._make_requests()
 
     def apply(self, commit: Commit) -> list[int]:
-        """Update the figures and the queue with a decided commit; returns the parents of the next requests."""
+        """Update the figures and the queue with a commit; returns the parents of the next requests."""
         self._record(commit)
         return self._make_requests()
 
     def _record(self, commit: Commit) -> None:
         self.stats.add(commit)
-        self._acceptance.record(commit)
+        self.acceptance.record(commit)
         if commit.released:  # it was counted with all its examples
             dropped = len(commit.scored) - len(commit.accepted)
-            self._rate -= dropped / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
+            # Over all requests: all that wait are released at once, more than the latest ones can have dropped.
+            self._rate = max(0.0, self._rate - dropped / (_FIRST_REQUESTS + self.stats.requests))
             return
-        self._acceptance.quotas.attributes.end(commit.request)
+        self.acceptance.quotas.attributes.end(commit.request)
         passed = len(commit.passed)
         self._rate += (passed - self._rate) / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
         lines = tuple(map(example_line, commit.waiting)) or commit.lines
         self._shots.add(lines)
-        first = self._acceptance.passed - passed + 1
+        first = self.acceptance.passed - passed + 1
         parents = [Parent(first + i, lines[i], commit.depth + 1) for i in commit.next_parents]
         # Twice what this rate requires, as if no waiting example will be accepted.
         needed = math.ceil(2 * (self._count - self.stats.accepted) / max(1.0, self._rate))
-        self._queue.commit(commit.request, parents, passed, needed)
+        self._queue.add_result(commit.request, parents, passed, needed)
 
     def replay(self, line: LogLine, path: str) -> None:
         """Apply a line of the log at `path`. Raises LogDamaged if it cannot follow the lines before it."""
@@ -312,14 +316,14 @@ class RunState:
         if not isinstance(commit, Commit):
             self.stats.add_record(commit)
             if isinstance(commit, Decision):
-                self._acceptance.review(commit)
+                self.acceptance.apply_decision(commit)
                 self._shots.replace(commit.removed, commit.added)
         else:
             requests = self.to_submit
             expected = requests.popleft().number if requests and not commit.released else None
-            if commit.request != (self._acceptance.next_released if commit.released else expected):
+            if commit.request != (self.acceptance.next_released if commit.released else expected):
                 raise _cannot_follow(path, line, f"request {commit.request}")
-            self._acceptance.replay(commit)
+            self.acceptance.replay(commit)
             self._record(commit)
         for number in line.next:
             parent = self._queue.next(self._requests, idle=not self._in_flight, logged=number)
@@ -336,7 +340,8 @@ def _cannot_follow(path: str, line: LogLine, what: str) -> LogDamaged:
 
 
 def _make_queue(plan: RunPlan, count: int, vectors: PassedVectors | None) -> ParentQueue:
-    lines, spec = [example_line(dict(root.values)) for root in plan.roots], plan.spec
+    lines = [example_line(dict(each.values)) for each in plan.formatting_examples]
+    spec = plan.spec
     # Without a formatting example, the root is a parent without a line, and its prompt shows no example.
     roots = [Parent(-index, line, 0) for index, line in enumerate(lines or [""])]
     # So that no more than half of a small run are children of the roots, as far as each is used once. The log names the
@@ -344,11 +349,11 @@ def _make_queue(plan: RunPlan, count: int, vectors: PassedVectors | None) -> Par
     half = max(2, count // (2 * spec.num_examples))
     uses, root_uses = (min(spec.max_parent_uses, most) for most in (half, max(1, half // len(roots))))
     if vectors:
-        return FarthestFirst(roots, vectors.of_parent, max_parent_uses=uses, max_root_uses=root_uses)
+        return FarthestFirstQueue(roots, vectors.of_parent, max_parent_uses=uses, max_root_uses=root_uses)
     if spec.num_chains:
-        return Chains(roots, spec.num_chains)
+        return ChainQueue(roots, spec.num_chains)
     if plan.strategy.queue == "root":
-        return Tree(roots, UNLIMITED_USES)
+        return TreeQueue(roots, UNLIMITED_USES)
     if spec.recipe == "paper":
-        return Levels(roots, spec.seed)
-    return Tree(roots, uses, root_uses)
+        return LevelQueue(roots, spec.seed)
+    return TreeQueue(roots, uses, root_uses)

@@ -12,14 +12,15 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from datacreate.checkpoints import UNSEEN
 from datacreate.engines.engine import Engine
-from datacreate.engines.factory import checkpoint_of, make_engine
-from datacreate.engines.self_test import scores_are_real
+from datacreate.engines.factory import make_engine, resolve_checkpoint
+from datacreate.engines.self_test import scoring_test
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, Stopped
-from datacreate.finetuning.evaluate import Measured, TestSet, evaluation_of, read_test_set
-from datacreate.finetuning.records import Condition, EvaluatedModel, Evaluation, Task
-from datacreate.finetuning.training_rows import Question
+from datacreate.finetuning.evaluate import Measured, TestSet, load_or_measure_evaluation, read_test_set
+from datacreate.finetuning.records import Condition, EvaluatedModel, Evaluation
+from datacreate.finetuning.training_rows import ClassificationExample
 from datacreate.messages import StepProgress
 from datacreate.prompts.label_scoring import LabelQuestion
 from datacreate.signals import Signals, caught_signals, deferred
@@ -41,7 +42,7 @@ def answer_zero_shot(
     is of another model; Stopped after a signal: finished test sets are kept.
     """
     options = options or EngineOptions()
-    checkpoint = checkpoint_of(model, options)
+    checkpoint = resolve_checkpoint(model, options)
     checkpoint.check_scores()
     tests = [read_test_set(name, split) for name in dict.fromkeys(names)]
     with ExitStack() as stack:
@@ -52,32 +53,30 @@ def answer_zero_shot(
             rows, log = sum(len(test.usable) for test in tests), out / "engine.log"
             engine = make_engine(checkpoint, options, count=rows, log=log, notify=progress.notify)
             stack.callback(engine.close)
-            engine.start([scores_are_real()])
+            engine.start([scoring_test()])
             return engine
 
         def measure(test: TestSet) -> Measured:
             return _answers(started(), test, progress, signals)
 
-        condition = Condition(
-            name="zero-shot",
-            benchmark=None,
-            count=0,
-            full=True,
-            generator=checkpoint.name,
-            digest=checkpoint.sha256,
-        )
+        name, sha256 = checkpoint.name, checkpoint.sha256
         evaluated = EvaluatedModel(
-            condition=condition,
-            encoder=checkpoint.name,
-            encoder_sha256=checkpoint.sha256,
+            condition=Condition(
+                name="zero-shot", benchmark=None, count=0, full=True, generator=name, digest=sha256
+            ),
+            encoder=name,
+            encoder_sha256=sha256,
             recipe="zero-shot",
             selection="none",
             seed=0,
         )
         found = []
         for test in tests:
-            one = evaluation_of(out, test, evaluated, measure, progress.notify)
-            if one.encoder != checkpoint.name and one.encoder_sha256 != checkpoint.sha256:
+            one = load_or_measure_evaluation(out, test, evaluated, measure, progress.notify)
+            hashes = {one.encoder_sha256, sha256}
+            if len(hashes) > 1 and (
+                one.encoder != name or not any(each.startswith(UNSEEN) for each in hashes)
+            ):
                 raise RunMismatch(f"{out} has {one.encoder}'s answers to {test.name}; choose another --out")
             found.append(one)
         return found
@@ -85,10 +84,27 @@ def answer_zero_shot(
 
 def _answers(engine: Engine, test: TestSet, progress: StepProgress, signals: Signals) -> Measured:
     """The probabilities of the answers to each usable row."""
-    scored_by_letter = test.task.head == "multiple_choice" or engine.needs_letters(test.task.names)
-    fitting = [_truncated(engine, question, test.task, scored_by_letter) for question in test.usable]
-    truncated = sum(cut is not whole for cut, whole in zip(fitting, test.usable, strict=True))
-    questions = [(_prompt(question, test.task, scored_by_letter), question.text) for question in fitting]
+    scored_by_letter = test.head.is_multiple_choice or engine.needs_letters(test.head.names)
+
+    def label_question(example: ClassificationExample) -> LabelQuestion:
+        text = f"{example.passage}\n\n{example.text}" if example.passage else example.text
+        return LabelQuestion(text, example.options or test.head.names, scored_by_letter)
+
+    def shortened(example: ClassificationExample) -> ClassificationExample:
+        """The example with as much of its passage as the model's context length allows."""
+        room = engine.max_context - 1  # one token is generated
+        while example.passage:
+            question = label_question(example)
+            length = engine.count_tokens(question.prompt(range(len(question.options)))[0])
+            if length <= room:
+                break
+            kept = int(len(example.passage) * room / length * 0.95)
+            example = replace(example, passage=example.passage[:kept])
+        return example
+
+    examples = list(map(shortened, test.usable))
+    truncated = sum(cut is not whole for cut, whole in zip(examples, test.usable, strict=True))
+    questions = [(label_question(example), example.text) for example in examples]
 
     def report(done: int) -> None:
         if signals.received:
@@ -97,21 +113,3 @@ def _answers(engine: Engine, test: TestSet, progress: StepProgress, signals: Sig
 
     with deferred():
         return score_labels(engine, questions, report), truncated
-
-
-def _truncated(engine: Engine, question: Question, task: Task, scored_by_letter: bool) -> Question:
-    """The question with as much of its passage as the model's context length allows."""
-    room = engine.max_context - 1  # one token is generated
-    while question.passage:
-        prompt = _prompt(question, task, scored_by_letter)
-        length = engine.count_tokens(prompt.prompt(range(len(prompt.options)))[0])
-        if length <= room:
-            break
-        kept = int(len(question.passage) * room / length * 0.95)
-        question = replace(question, passage=question.passage[:kept])
-    return question
-
-
-def _prompt(question: Question, task: Task, scored_by_letter: bool) -> LabelQuestion:
-    shown = f"{question.passage}\n\n{question.text}" if question.passage else question.text
-    return LabelQuestion(shown, question.options or task.names, scored_by_letter)

@@ -118,13 +118,13 @@ REAL_MODEL = "qwen2.5-coder-0.5b-instruct"
 @pytest.fixture(scope="session")
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
     """A llama.cpp server with a real model (0.5B) that all tests share."""
-    from datacreate.checkpoints import EngineSettings, resolve
-    from datacreate.engines.kind import Workload
+    from datacreate.checkpoints import LaunchSettings, resolve
+    from datacreate.engines.engine_kind import Workload
     from datacreate.engines.llamacpp import LLAMACPP
     from datacreate.engines.local import LocalServers
 
     checkpoint = resolve(REAL_MODEL, "instruct")
-    command = LLAMACPP.command(checkpoint, EngineSettings(max_num_seqs=16), Workload())
+    command = LLAMACPP.command(checkpoint, LaunchSettings(max_num_seqs=16), Workload())
     servers = LocalServers(lambda: [command], tmp_path_factory.mktemp("server") / "server.log", print)
     try:
         servers.start()

@@ -20,7 +20,7 @@ from typing import Any
 
 from datacreate import run_models as models
 from datacreate.cli.main import main
-from datacreate.engines.request import Check, Completion, Request
+from datacreate.engines.request import Completion, Request, ServerTest
 from tests.locks import speed_up
 from tests.scripted import Script, ScriptedEngine, answering, saying
 
@@ -67,7 +67,7 @@ class Gated(ScriptedEngine):
 class Loading(ScriptedEngine):
     """Starts when a byte arrives."""
 
-    def start(self, checks: Sequence[Check] = ()) -> None:
+    def start(self, tests: Sequence[ServerTest] = ()) -> None:
         os.read(0, 1)
 
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from datacreate.engines.request import Check, Completion, FinishReason, Messages, Request, max_in_flight
+from datacreate.engines.request import Completion, FinishReason, Messages, Request, ServerTest, max_in_flight
 from datacreate.errors import EngineError
 from datacreate.formats.example import Json
 
@@ -51,10 +51,10 @@ class ScriptedEngine:
     def needs_letters(self, labels: Sequence[Json]) -> bool:
         return False
 
-    def problem_of(self, check: Check) -> str | None:
+    def find_problem(self, test: ServerTest) -> str | None:
         return None
 
-    def start(self, checks: Sequence[Check] = ()) -> None:
+    def start(self, tests: Sequence[ServerTest] = ()) -> None:
         if self._left == 0:
             raise EngineError("the server ended (code 1): it cannot start")
         self.started = True

@@ -81,6 +81,11 @@ def test_a_file_is_read_as_dimensions(attributes: Path) -> None:
         ("short", (2, 4), 0.4),
         ("long", (5, 9), 0.6),
     ]
+    attributes.write_text("form: {words: 0.5, numbers: 0.5}\nof: {share: 0.4, rent: 0.6}\n")
+    assert [list(each.shares) for each in read_attributes(attributes)] == [
+        ["words", "numbers"],
+        ["share", "rent"],
+    ]
     attributes.write_text("length: {words: [5, 40]}\nyear: [1999, 2024]\nsure: [yes, true]\n")
     assert [list(each.shares) for each in read_attributes(attributes)] == [
         ["5 to 40 words"], ["1999", "2024"], ["yes", "True"],
@@ -93,6 +98,7 @@ WRONG = {
     "topic: sport": ": topic: write it as `topic: [sport, politics]`",
     "a: [x, y]\ntopic: [sport]": ": topic: give at least two values",
     "topic: [sport, golf, Sport]": ": topic: the value 'Sport' is empty or given twice",
+    "a: [x, y]\n' a': [x, z]": ": a: given twice; give each dimension another name",
     "a: [x, y]\na: [x, z]": ": line 2: the key a is given twice",
     "topic: [sport, '']": ": topic: the value '' is empty or given twice",
     'topic: [sport, "go\\nlf"]': ": 'topic': an empty name, or a line end or control character; write",

@@ -42,6 +42,7 @@ number      | --format FORMAT                    | 2 | label: 3 (integer), expec
 why         | --format UNSUPPORTED               | 2 | 'allOf'
 commonsense | --strategy clever                  | 2 | naive, random, diverse, similar, tree
 commonsense | --count 0                          | 2 | --count 0: give a number greater than 0
+commonsense | --seed 12345678901234567890        | 2 | give a number less than 9223372036854775808
 commonsense | --num-examples 1001                | 2 | less than or equal to 1000
 nli         | --labels label                     | 2 | write it as NAME=VALUE
 nli         | --labels label=yes,no              | 2 | expected "yes", "no" (text)
@@ -74,7 +75,7 @@ commonsense | --model=                            | 2 | the name of a model is e
 commonsense | --model ./nowhere                   | 2 | no such folder
 commonsense | --adapter ./nowhere                 | 2 | adapter_config.json: no such file
 commonsense | --model qwen3-8b --adapter ./mine   | 2 | an adapter belongs to one model
-commonsense | --servers 2                         | 2 | --servers: that is for running servers; name them with --url
+commonsense | --servers 2                         | 2 | --servers only applies to running servers; name them with --url
 """
 """Cases that --url would change."""
 

@@ -19,6 +19,8 @@ from datacreate.errors import NoProgress, PromptTooLong
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
+from datacreate.plan import read_inputs
+from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.driver import ignorant
 from tests.filters.texts import HashedWords
@@ -175,21 +177,46 @@ def test_a_note_says_that_chains_leave_the_engine_idle(tmp_path: Path, model: st
 
 
 @pytest.mark.parametrize(
-    ("strategy", "option", "notes"),
+    ("options", "why"),
     [
-        ("tree", "--num-chains", True),
-        ("naive", "--max-parent-uses", True),
-        ("random", "--num-chains", False),
-        ("coverage", "--max-parent-uses", False),
+        ({"num_chains": 3}, "with --strategy tree"),
+        ({"max_parent_uses": 3, "strategy": "naive"}, "with --strategy naive"),
+        ({"num_chains": 3, "strategy": "random"}, None),
+        ({"max_parent_uses": 3, "strategy": "coverage"}, None),
+        ({"embedding_model": "mine"}, "with --strategy tree and without --semantic"),
+        ({"embedding_model": "mine", "semantic": 0.9}, None),
+        ({"ngram": 9}, "without a test set"),
+        ({"decontaminate_near": 0.8}, "without a test set"),
+        ({"ngram": 9, "decontaminate": __file__}, None),
+        ({"label_noise_check": 0.7}, None),
+        ({"label_noise_check": 0.7, "verify": "keep"}, "with --verify keep"),
+        ({"label_noise_check": 0.7, "recipe": "fast"}, "with --verify off"),
+        ({"label_noise_check": 0.7, "example": COMMONSENSE, "labels": {}}, "without fixed labels"),
     ],
 )
-def test_an_option_of_other_strategies_is_a_note(
-    tmp_path: Path, model: str, strategy: str, option: str, notes: bool
-) -> None:
-    (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
-    words = ["create", "--example", tmp_path / "example.json", "--model", model, "--count", 10, "--dry-run"]
-    ended = run(*words, "--run-dir", tmp_path / "run", "--strategy", strategy, option, 3)
-    assert (f"{option} has no effect with --strategy {strategy}" in " ".join(ended.out.split())) == notes
+def test_an_option_without_effect_is_a_note(tmp_path: Path, options: dict[str, Any], why: str | None) -> None:
+    usual = {"example": NLI, "labels": NLI_LABELS, "strategy": "tree", "decontaminate": "none", "count": 9}
+    config = CreateConfig.of(**usual | {"run_dir": tmp_path / "run"} | options)
+    notes = read_inputs(config, RunDirectory(config.run_dir)).inferred.notes
+    flag = f"--{next(iter(options)).replace('_', '-')}"
+    assert [note for note in notes if "has no effect" in note] == (
+        [f"{flag} has no effect {why}"] if why else []
+    )
+
+
+def nested(kind: str) -> dict[str, Any]:
+    """An example that is nearly as deep as one may be; the schema of it is deeper."""
+    inner: Any = {"name": "A name."}
+    for _ in range(9):
+        inner = {"part": {"of": inner}} if kind == "objects" else {"parts": [inner]}
+    return {"text": "Some text.", "data": inner}
+
+
+@pytest.mark.parametrize("kind", ["objects", "lists"])
+def test_a_run_of_a_deep_example_can_be_read(tmp_path: Path, model: str, kind: str) -> None:
+    make(tmp_path, model, example=nested(kind), count=5)
+    assert RunDirectory(tmp_path).read_config().spec.examples == (nested(kind),)
+    assert len(list(RunDirectory(tmp_path).examples())) == 5
 
 
 def test_a_format_from_a_file(tmp_path: Path, model: str) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from datacreate.benchmarks import find_benchmark, import_benchmark
-from datacreate.decontamination import find_test_sets
-from datacreate.engines.request import Check, Completion, Request
+from datacreate.decontamination import find_decontamination_sets
+from datacreate.engines.request import Completion, Request, ServerTest
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
-from datacreate.filter_rows import DatasetFilterSettings, filter_rows
+from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.formats.example import Example
 from datacreate.formats.task_format import bind, load_format
 from datacreate.runs.directory import RunDirectory
+from datacreate.runs.summary import summary_fields
 from tests.benchmarks.conftest import choices, claims, imported, write_reference
 from tests.filters.texts import HashedWords
 from tests.making import commits, examples, make
@@ -105,7 +106,7 @@ def test_rows_of_test_sets_are_read_and_embedded_before_the_model_loads(
     imported(tmp_path / "files", "csqa", {"test": [TEST_ROW]})
 
     class Late(ScriptedEngine):
-        def start(self, checks: Sequence[Check] = ()) -> None:
+        def start(self, tests: Sequence[ServerTest] = ()) -> None:
             assert [TEST_ROW["question"]] in embedder.calls
             super().start()
 
@@ -122,6 +123,13 @@ def test_rows_of_test_sets_are_read_and_embedded_before_the_model_loads(
         make(tmp_path / "damaged", model, engine)
     assert not engine.started
     assert not RunDirectory(tmp_path / "damaged").exists
+
+
+def test_a_set_without_its_test_split_is_said(tmp_path: Path, model: str) -> None:
+    imported(tmp_path / "files", "csqa", {"test": [TEST_ROW], "dev": choices(2)})
+    imported(tmp_path / "files", "riddle_sense", {"dev": choices(2)})
+    summary = make(tmp_path / "run", model, decontaminate=("csqa", "riddle_sense"))
+    assert summary_fields(summary)["test sets"] == "compared with csqa, riddle_sense (dev only)"
 
 
 def test_a_finished_run_does_not_read_benchmarks(tmp_path: Path, model: str, home: Path) -> None:
@@ -143,21 +151,21 @@ def write(path: Path, *rows: Any) -> str:
 
 def test_names_are_benchmarks_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find_test_sets(["all"], OPEN_BOOK) == ()
+    assert find_decontamination_sets(["all"], OPEN_BOOK) == ()
     imported(tmp_path / "files", "strategyqa", {s: claims(9, first=9) for s in ("train", "dev", "test")})
     imported(tmp_path / "files", "creak", {"test": claims(3)})
     write(tmp_path / "mine.jsonl", {"text": "a"})
     write(tmp_path / "creak", {"text": "b"})
 
     def titles(*names: str) -> list[str]:
-        return [each.ref.title for each in find_test_sets(names, OPEN_BOOK)]
+        return [each.ref.title for each in find_decontamination_sets(names, OPEN_BOOK)]
 
     everything = ["strategyqa dev", "strategyqa test", "creak test"]  # in the registry's order
     assert titles("all") == everything
     assert titles("mine.jsonl", "all", "./mine.jsonl") == [*everything, "mine.jsonl"]
     assert titles("creak", "creak") == ["creak test"], "a registered name is not a file"
     assert titles("./creak") == ["creak"]
-    assert DatasetFilterSettings.of(decontaminate="all, mine.jsonl").decontaminate == ("all", "mine.jsonl")
+    assert FilterConfig.of(decontaminate="all, mine.jsonl").decontaminate == ("all", "mine.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +184,7 @@ def test_a_missing_test_set_is_one_line(
     monkeypatch.chdir(tmp_path)
     imported(tmp_path / "files", "creak", {"train": claims(3)})
     with pytest.raises(error, match=message) as raised:
-        find_test_sets([name], OPEN_BOOK)
+        find_decontamination_sets([name], OPEN_BOOK)
     assert "\n" not in str(raised.value)
 
 
@@ -190,15 +198,18 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
         {"sentence": "It is wide.", "scores": [0.5, "high"]},
     ]
     mine = write(tmp_path / "mine.jsonl", *rows)
-    [open_book] = find_test_sets([mine], OPEN_BOOK)
+    [open_book] = find_decontamination_sets([mine], OPEN_BOOK)
     assert list(map(tuple, open_book.read())) == [
         (("Is it tall?", "A tower."), "A tower."),
         (("Is it new?",), ""),
         (("Is it old?", "A barn."), "A barn."),
         (("It is wide.\n0.5\nhigh",), ""),
     ]
+    empty = write(tmp_path / "empty.jsonl", {"messages": []}, {"messages": ""})
+    [chats] = find_decontamination_sets([empty], load_format("chat"))
+    assert not any(row.passage for row in chats.read())
     without_context = bind(CHOICES, Example(TEST_ROW))
-    [closed_book] = find_test_sets([mine], without_context)
+    [closed_book] = find_decontamination_sets([mine], without_context)
     assert [row.question for row in closed_book.read()][:2] == ["Is it tall?", "Is it new?"]
     assert not any(row.passage for row in closed_book.read())
 
@@ -210,7 +221,7 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
 def test_a_file_that_is_no_jsonl_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "mine.jsonl").write_bytes(content)
     with pytest.raises(UsageError, match=f"mine.jsonl: {message}"):
-        list(find_test_sets([str(tmp_path / "mine.jsonl")], OPEN_BOOK)[0].read())
+        list(find_decontamination_sets([str(tmp_path / "mine.jsonl")], OPEN_BOOK)[0].read())
 
 
 def test_rows_of_the_users_own_file_are_rejected(tmp_path: Path, model: str) -> None:
@@ -249,11 +260,11 @@ def test_a_file_is_known_by_its_content(tmp_path: Path, model: str) -> None:
 def test_filter_compares_with_the_users_own_file(tmp_path: Path) -> None:
     rows = write(tmp_path / "rows.jsonl", *choices(3), TEST_ROW)
     mine = write(tmp_path / "mine.jsonl", TEST_ROW)
-    found = filter_rows(Path(rows), DatasetFilterSettings.of(decontaminate=mine, near=None))
+    found = filter_rows(Path(rows), FilterConfig.of(decontaminate=mine, near=None))
     assert (found["kept"], report(found)["rejected"]) == (3, 1)
     assert [(one["name"], one["split"]) for one in found["compared_with"]] == [("mine.jsonl", None)]
     with pytest.raises(UsageError, match="would overwrite an input"):
-        filter_rows(Path(rows), DatasetFilterSettings.of(decontaminate=mine), out=Path(mine))
+        filter_rows(Path(rows), FilterConfig.of(decontaminate=mine), out=Path(mine))
 
 
 def test_rows_of_a_run_may_share_phrases_but_not_be_repeated(tmp_path: Path, model: str) -> None:

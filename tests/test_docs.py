@@ -58,3 +58,15 @@ def test_links_of_a_page_lead_to_files(page: Path) -> None:
         link for link in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).exists()
     ]
     assert not missing
+
+
+def test_a_package_describes_modules_that_exist() -> None:
+    packages = list((ROOT / "datacreate").glob("*/__init__.py"))
+    missing = [
+        f"{page.parent.name}/{name}"
+        for page in packages
+        for name in re.findall(r"\w+\.py\b", page.read_text(encoding="utf-8"))
+        if not (page.parent / name).exists() and not (page.parents[1] / name).exists()
+    ]
+    assert packages
+    assert not missing

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from datacreate import doctor, hardware
-from datacreate.engines.kind import Finding
+from datacreate.engines.engine_kind import Finding
 from tests.benchmarks.conftest import choices, imported
 from tests.checkpoints.conftest import checkpoint_files, write_files
 from tests.inprocess import typed
@@ -150,7 +150,7 @@ def test_a_package_that_cannot_be_imported_is_a_failure(
     monkeypatch.setitem(doctor.IMPORT_CODE, "vllm", code)
     imported = RUN_IMPORT("vllm")
     assert imported == (error, "" if error else "13.0 True")
-    [finding] = [one for one in doctor.software({"vllm": imported}) if one.name == "vllm"]
+    [finding] = [one for one in doctor.check_software({"vllm": imported}) if one.name == "vllm"]
     assert finding.state == ("fail" if error else "ok")
     assert (error or "0.") in finding.message
 
@@ -280,6 +280,10 @@ def test_a_pulled_model_is_listed_and_a_damaged_one_is_a_failure(data: Path) -> 
     (folder / "config.json").unlink()
     damaged = look()["all-mpnet-base-v2"]
     assert (damaged.state, damaged.fix) == ("fail", "datacreate models pull all-mpnet-base-v2 --force")
+    preset = write_files(data / "presets", {"mine.yaml": b"sources: 1"}) / "mine.yaml"
+    found = look()
+    assert (found["mine"].state, found["mine"].fix) == ("fail", f"repair or remove {preset}")
+    assert found["all-mpnet-base-v2"].state == "fail"
 
 
 def test_servers_are_tested_with_a_schema_and_a_score() -> None:

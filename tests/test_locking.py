@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from datacreate import locking
-from datacreate.engines.request import Check
+from datacreate.engines.request import ServerTest
 from datacreate.errors import LockLost, RunLocked
 from datacreate.locking import LOCK_FILE, MACHINE, FolderLock, held_by, locked
 from datacreate.runs.directory import RunDirectory
@@ -318,7 +318,7 @@ def test_a_run_that_is_taken_over_while_the_model_loads_leaves_the_directory_alo
     monkeypatch.setattr(locking, "BEAT_SECONDS", 0.001)
 
     class Slow(ScriptedEngine):
-        def start(self, checks: Sequence[Check] = ()) -> None:
+        def start(self, tests: Sequence[ServerTest] = ()) -> None:
             write_record(tmp_path)
             locking.time.sleep(0.01)
             super().start()

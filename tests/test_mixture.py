@@ -58,7 +58,7 @@ def test_models_share_the_requests_and_the_log_names_the_model_of_each(
     first, second = fleet.engines["scripted-model"], fleet.engines["another-model"]
     written = [{request.id for request in engine.history} for engine in (first, second)]
     for commit in commits(tmp_path):
-        assert commit.request in written[commit.model]
+        assert commit.request in written[commit.generator]
     assert all(engine.started and engine.closed for engine in (first, second))
     assert summary["model"] == "scripted-model + another-model"
     assert sum(summary["generators"].values()) == 30
@@ -94,7 +94,7 @@ def test_a_killed_mixture_keeps_what_it_has_and_the_models_that_wrote_it(
         assert train(tmp_path).startswith(kept)
         kept = train(tmp_path)
     assert kept.count(b"\n") == 60
-    assert {commit.model for commit in commits(tmp_path)} == {0, 1}
+    assert {commit.generator for commit in commits(tmp_path)} == {0, 1}
 
 
 def test_one_of_the_models_can_verify(tmp_path: Path, model: str, other: str) -> None:

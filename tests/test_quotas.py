@@ -1,4 +1,4 @@
-"""Quotas keep the count of each label within one of its share, and assign labels by need."""
+"""`ValueQuotas` keeps the count of each label within one of its share, and assigns labels by need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.quotas import Quotas
+from datacreate.quotas import ValueQuotas
 
 label_sets = st.lists(
     st.text(max_size=3) | st.booleans() | st.integers(-2, 9),
@@ -19,7 +19,7 @@ label_sets = st.lists(
 
 
 def test_equal_numbers_are_one_label_and_true_is_another() -> None:
-    quotas = Quotas([True, 1], 4)
+    quotas = ValueQuotas([True, 1], 4)
     quotas.add(True)
     quotas.add(1.0)
     assert (quotas.remaining(True), quotas.remaining(1), quotas.remaining(1.0)) == (1, 1, 1)
@@ -36,7 +36,7 @@ def test_counts_are_exact_to_one_in_whatever_order_labels_arrive(
 ) -> None:
     label_ratio = [weight / sum(weights) for weight in weights] if weights else [1 / 3] * 3
     labels = list(range(len(label_ratio)))
-    quotas = Quotas(labels, count, label_ratio if weights else None)
+    quotas = ValueQuotas(labels, count, label_ratio if weights else None)
     accepted: Counter[int] = Counter()
     while accepted.total() < count:
         label = rng.choice([label for label in labels if quotas.remaining(label)])
@@ -52,11 +52,11 @@ def test_counts_are_exact_to_one_in_whatever_order_labels_arrive(
 def test_labels_are_assigned_evenly_while_none_is_nearly_full(
     labels: list[object], number: int, seed: int
 ) -> None:
-    assigned = Quotas(labels, 1000).assign(number, random.Random(seed))
+    assigned = ValueQuotas(labels, 1000).assign(number, random.Random(seed))
     counts = [sum(type(x) is type(label) and x == label for x in assigned) for label in labels]
     assert sum(counts) == len(assigned) == number
     assert max(counts) - min(counts) <= 1
-    assert assigned == Quotas(labels, 1000).assign(number, random.Random(seed))
+    assert assigned == ValueQuotas(labels, 1000).assign(number, random.Random(seed))
 
 
 @given(
@@ -65,7 +65,7 @@ def test_labels_are_assigned_evenly_while_none_is_nearly_full(
 def test_no_label_is_assigned_more_often_than_it_needs_while_others_need_some(
     needed: list[int], number: int, seed: int
 ) -> None:
-    quotas = Quotas(range(len(needed)), 6 * len(needed))
+    quotas = ValueQuotas(range(len(needed)), 6 * len(needed))
     for label, left in enumerate(needed):
         for _ in range(6 - left):
             quotas.add(label)

@@ -17,16 +17,17 @@ from hypothesis import strategies as st
 
 from datacreate import paths
 from datacreate.benchmarks import find_benchmark, read_split
-from datacreate.checkpoints import read_adapter, read_gguf, resolve
+from datacreate.checkpoints import read_adapter, resolve
+from datacreate.checkpoints.gguf import read_gguf
 from datacreate.checkpoints.presets import read_preset
 from datacreate.cli.terminal import print_json
 from datacreate.engines.addresses import Addresses
 from datacreate.errors import CheckpointError, DatacreateError, StorageError
 from datacreate.finetuning.records import read_evaluation, read_model, read_predictions, read_training
-from datacreate.formats.reader import load_examples
 from datacreate.formats.task_format import load_format
 from datacreate.locking import MACHINE, FolderLock, held_by
 from datacreate.runs.directory import RunDirectory
+from datacreate.runs.formatting_examples import load_examples
 from datacreate.runs.rows import read_rows
 from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.sweep.plan import load_plan

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from datacreate import zero_shot
+from datacreate.cli.evaluate import evaluate as command
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import RunMismatch
 from datacreate.finetuning.records import Evaluation, read_predictions
@@ -37,7 +40,7 @@ def engine_for(word: Callable[[Request], str]) -> ScriptedEngine:
     return ScriptedEngine(scorer, scorer=scorer)
 
 
-def row_of(request: Request) -> int:
+def parse_row(request: Request) -> int:
     return request.id
 
 
@@ -49,7 +52,7 @@ def answer(home: Path, model: str, engine: ScriptedEngine) -> Evaluation:
 
 
 def test_answers_are_scored_like_those_of_an_encoder_and_not_repeated(home: Path, model: str) -> None:
-    engine = engine_for(lambda request: str(ROWS[row_of(request)]["label"]))
+    engine = engine_for(lambda request: str(ROWS[parse_row(request)]["label"]))
     found = answer(home, model, engine)
     assert (found.scores.accuracy, found.scores.rows, found.condition.name) == (1.0, len(ROWS), "zero-shot")
     assert [request.choices for request in engine.history] == [("True", "False")] * len(ROWS)
@@ -58,16 +61,26 @@ def test_answers_are_scored_like_those_of_an_encoder_and_not_repeated(home: Path
     assert not again.started
 
 
+def test_all_are_the_imported_benchmarks(home: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zero_shot, "make_engine", lambda *_, **__: engine_for(lambda request: "True"))
+    words = ["--zero-shot", model, "--benchmark", "all", "--out", str(home / "out"), "--json"]
+    [found] = json.loads(CliRunner().invoke(command, words).stdout)
+    assert found["benchmark"] == "bioasq"
+    refused = CliRunner().invoke(command, [*words, "--split", "dev"])
+    assert "no benchmark is imported" in refused.stderr
+
+
 def test_the_evaluation_of_another_model_is_not_taken(home: Path, model: str) -> None:
     answer(home, model, engine_for(lambda request: "True"))
     other = Path(shutil.copytree(model, home / "other-model"))
     (other / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(RunMismatch, match=r"out has scripted-model's answers to bioasq; choose another"):
-        answer(home, str(other), engine_for(lambda request: "False"))
+    for path in (other, Path(shutil.copytree(other, home / "moved" / Path(model).name))):
+        with pytest.raises(RunMismatch, match=r"out has scripted-model's answers to bioasq; choose another"):
+            answer(home, str(path), engine_for(lambda request: "False"))
 
 
 def test_identical_answers_are_degenerate_and_missing_ones_are_wrong(home: Path, model: str) -> None:
-    found = answer(home, model, engine_for(lambda request: "True" if row_of(request) else "perhaps"))
+    found = answer(home, model, engine_for(lambda request: "True" if parse_row(request) else "perhaps"))
     assert found.scores.degenerate
     assert found.scores.unanswered == 1
     assert read_predictions(home / "out" / "evaluations" / "bioasq-test")[0].predicted is None

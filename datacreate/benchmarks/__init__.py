@@ -3,7 +3,7 @@
 from datacreate.benchmarks.importing import ImportReport, benchmarks_in, import_benchmark
 from datacreate.benchmarks.registry import SPLITS, Benchmark, Findings, find_benchmark, load_registry
 from datacreate.benchmarks.store import (
-    folder_of,
+    benchmark_folder,
     formatting_examples,
     has_split,
     read_manifest,
@@ -13,7 +13,7 @@ from datacreate.benchmarks.store import (
 )
 
 __all__ = [
-    "SPLITS", "Benchmark", "Findings", "ImportReport", "benchmarks_in", "find_benchmark", "folder_of",
+    "SPLITS", "Benchmark", "Findings", "ImportReport", "benchmark_folder", "benchmarks_in", "find_benchmark",
     "formatting_examples", "has_split", "import_benchmark", "load_registry", "read_manifest", "read_split",
     "split_sha256", "state",
 ]  # fmt: skip

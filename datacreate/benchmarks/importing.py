@@ -29,13 +29,13 @@ from datacreate.benchmarks.registry import (
     Split,
     find_problems,
     load_registry,
+    parse_row,
     parse_rows,
-    row_of,
 )
 from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.text_normalization import normalize_text
-from datacreate.libraries import online_environment, user_forbids
+from datacreate.libraries import offline_variable, online_environment
 from datacreate.locking import locked
 
 _SEED = 42  # of the division of one Hub split into several of ours
@@ -114,7 +114,7 @@ def import_benchmark(
     benchmark, StorageError.
     """
     hub, files = benchmark.source.hub, _reference_files(folder, benchmark) if folder else {}
-    with locked(store.folder_of(benchmark)) as lock:
+    with locked(store.benchmark_folder(benchmark)) as lock:
         before = {} if replace else _imported(benchmark)
         if files:
             source = f"files {folder}"
@@ -146,7 +146,7 @@ def _read(path: Path, benchmark: Benchmark) -> Rows:
 
 def _imported(benchmark: Benchmark) -> dict[Split, _Split]:
     """The splits that are imported already."""
-    manifest, where = store.read_manifest(benchmark), str(store.folder_of(benchmark))
+    manifest, where = store.read_manifest(benchmark), str(store.benchmark_folder(benchmark))
     found: dict[Split, _Split] = {}
     for split, record in (manifest.splits if manifest else {}).items():
         rows = parse_rows(store.read_bytes(benchmark, split), where, benchmark)
@@ -248,7 +248,7 @@ def download(benchmark: Benchmark, hub: HubDataset) -> Path:
 
     Raises BenchmarkError if the Hub cannot serve, saying how to import a copy.
     """
-    if not (reason := user_forbids() and f"{user_forbids()} is set"):
+    if not (reason := offline_variable() and f"{offline_variable()} is set"):
         within = f"*{hub.config}*" if hub.config else "*"
         command = [sys.executable, "-m", "huggingface_hub.cli.hf", "download", hub.id, "--quiet"]
         command += ["--repo-type", "dataset", "--revision", hub.revision]
@@ -273,7 +273,7 @@ def read_copy(folder: Path, benchmark: Benchmark, hub: HubDataset) -> dict[str, 
         found[split] = []
         for number, values in enumerate(rows, 1):
             try:
-                found[split].append(row_of(_mapped(values, hub), benchmark))
+                found[split].append(parse_row(_mapped(values, hub), benchmark))
             except ValueError as error:
                 where = f"{data}: {split}, row {number}"
                 raise BenchmarkError(f"{where}: {error}; is it a copy of {hub.id}?") from None

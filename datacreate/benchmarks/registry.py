@@ -139,7 +139,7 @@ def _printable(match: re.Match[str]) -> str:
     return "\N{REPLACEMENT CHARACTER}" if character >= "\ud800" else " "
 
 
-def row_of(values: Json, benchmark: Benchmark) -> BenchmarkRow:
+def parse_row(values: Json, benchmark: Benchmark) -> BenchmarkRow:
     """A row from an object; ValueError, in words, if columns, options or label are wrong.
 
     Repeated options, and an answer that is not among the options, are accepted: published test sets have them.
@@ -193,7 +193,7 @@ def parse_rows(content: bytes, where: str, benchmark: Benchmark) -> list[Benchma
         if not line.strip():
             continue
         try:
-            rows.append(row_of(json.loads(line, object_pairs_hook=unique_keys), benchmark))
+            rows.append(parse_row(json.loads(line, object_pairs_hook=unique_keys), benchmark))
         except (ValueError, RecursionError) as error:
             reason = "not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
             raise BenchmarkError(

@@ -53,14 +53,14 @@ class Manifest(FrozenModel):
     datacreate: str  # version
 
 
-def folder_of(benchmark: Benchmark) -> Path:
+def benchmark_folder(benchmark: Benchmark) -> Path:
     """Where the benchmark is when it is imported."""
     return data_dir() / "benchmarks" / benchmark.name
 
 
 def read_manifest(benchmark: Benchmark) -> Manifest | None:
     """The manifest; None if nothing is imported. BenchmarkError if it is damaged."""
-    path = folder_of(benchmark) / MANIFEST
+    path = benchmark_folder(benchmark) / MANIFEST
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -99,7 +99,7 @@ def read_split(benchmark: Benchmark, split: str) -> list[dict[str, Json]]:
 
 def read_bytes(benchmark: Benchmark, split: str) -> bytes:
     """The file of an imported split, checked against its hash. Raises like `read_split`."""
-    sha256, path = split_sha256(benchmark, split), folder_of(benchmark) / f"{split}.jsonl"
+    sha256, path = split_sha256(benchmark, split), benchmark_folder(benchmark) / f"{split}.jsonl"
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -179,7 +179,7 @@ def state(benchmark: Benchmark) -> ImportState:
     if manifest is None:
         return "absent"
     for split, record in manifest.splits.items():
-        path = folder_of(benchmark) / f"{split}.jsonl"
+        path = benchmark_folder(benchmark) / f"{split}.jsonl"
         if not path.is_file() or path.stat().st_size != record.size:
             return "damaged"
     return "present" if len(manifest.splits) == len(SPLITS) else "incomplete"
@@ -191,7 +191,7 @@ def write(benchmark: Benchmark, splits: Mapping[Split, tuple[str, str, str | Non
     The caller holds the lock of the folder. Splits of an earlier manifest stay valid until the new one is written,
     unless their content changes.
     """
-    folder, texts, records = folder_of(benchmark), dict[Path, str](), dict[Split, SplitRecord]()
+    folder, texts, records = benchmark_folder(benchmark), dict[Path, str](), dict[Split, SplitRecord]()
     for split, (text, source, note, findings) in splits.items():
         content, texts[folder / f"{split}.jsonl"] = text.encode("utf-8"), text
         size, sha256 = len(content), hashlib.sha256(content).hexdigest()

@@ -9,21 +9,26 @@ gguf.py        parts and headers of GGUF files
 
 from __future__ import annotations
 
-from datacreate.checkpoints.checkpoint import UNSEEN, Checkpoint, read_adapter, resolve, served, with_adapter
+from datacreate.checkpoints.checkpoint import (
+    UNSEEN,
+    Checkpoint,
+    read_adapter,
+    resolve,
+    served_checkpoint,
+    with_adapter,
+)
 from datacreate.checkpoints.folder import combined_sha256
-from datacreate.checkpoints.gguf import read_gguf
 from datacreate.checkpoints.presets import (
-    EngineSettings,
+    LaunchSettings,
     Preset,
     Thinking,
     find_preset,
+    find_sources,
     load_presets,
-    sources_of,
 )
 from datacreate.checkpoints.pull import find_local, pull
 
 __all__ = [
-    "UNSEEN", "Checkpoint", "EngineSettings", "Preset", "Thinking", "combined_sha256", "find_local",
-    "find_preset", "load_presets", "pull", "read_adapter", "read_gguf", "resolve", "served",
-    "sources_of", "with_adapter",
+    "UNSEEN", "Checkpoint", "LaunchSettings", "Preset", "Thinking", "combined_sha256", "find_local", "find_preset",
+    "find_sources", "load_presets", "pull", "read_adapter", "resolve", "served_checkpoint", "with_adapter",
 ]  # fmt: skip

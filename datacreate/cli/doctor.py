@@ -7,11 +7,13 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import click
+
 from datacreate.cli.options import command, json_option, option
 from datacreate.cli.terminal import echo, print_json, say
 
 if TYPE_CHECKING:
-    from datacreate.engines.kind import Finding
+    from datacreate.engines.engine_kind import Finding
 
 _COLORS = {"ok": None, "warn": "yellow", "fail": "red"}
 
@@ -30,6 +32,8 @@ def doctor(urls: tuple[str, ...], model: str | None, as_json: bool) -> None:
     datacreate doctor
     datacreate doctor --url http://127.0.0.1:8000
     """
+    if model and not urls:
+        raise click.UsageError("--model only applies to --url; remove it, or give --url URL")
     from datacreate.doctor import examine
 
     say("importing the installed packages; this can take a minute")

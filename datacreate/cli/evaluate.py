@@ -76,8 +76,8 @@ def evaluate(
     if bool(models) == bool(zero_shot):
         raise click.UsageError("give either models or --zero-shot GENERATOR")
     if flag := next((FormatOptions.flags()[name] for name in format_options if not files), None):
-        raise click.UsageError(f"{flag}: that is for --test; remove it, or give --test FILE")
-    from datacreate.benchmarks import load_registry
+        raise click.UsageError(f"{flag} only applies to --test; remove it, or give --test FILE")
+    from datacreate.benchmarks import has_split, load_registry
     from datacreate.cli.terminal import TrainingProgress
 
     if zero_shot:
@@ -85,7 +85,13 @@ def evaluate(
 
         if not benchmarks or out is None or files:
             raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR, and takes no --test")
-        names = list(load_registry()) if "all" in benchmarks else benchmarks
+        names = benchmarks
+        if "all" in benchmarks:
+            names = tuple(name for name, each in load_registry().items() if has_split(each, split))
+        if not names:
+            raise click.UsageError(
+                "no benchmark is imported; import one: `datacreate benchmarks import NAME`"
+            )
         options = EngineOptions.of(**engine)
         with TrainingProgress("answers") as progress:
             answers = answer_zero_shot(zero_shot, names, out, progress, options=options, split=split)
@@ -96,8 +102,12 @@ def evaluate(
         from datacreate.libraries import configure_process
 
         if flag := "--out" if out else next((EngineOptions.flags()[name] for name in engine), None):
-            raise click.UsageError(f"{flag}: that is for --zero-shot; remove it, or give --zero-shot NAME")
+            raise click.UsageError(f"{flag} only applies to --zero-shot; remove it, or give --zero-shot NAME")
         configure_process()
+        if files and not benchmarks and split != "test":
+            raise click.UsageError(
+                f"--split {split} only applies to --benchmark; remove it, or give --benchmark NAME"
+            )
         folders = [folder for path in models for folder in models_at(path)]
         with TrainingProgress() as progress:
             how: dict[str, Any] = {"files": files, "options": FormatOptions.of(**format_options)}
@@ -121,7 +131,7 @@ def _print(found: list[tuple[Path, Evaluation]]) -> None:
         remarks = {
             "degenerate: (nearly) all predictions are the same": s.degenerate,
             "not significantly above chance": not s.above_chance,
-            f"rows without a prediction, which count as wrong: {s.unanswered} of {s.rows}": s.unanswered,
+            f"rows without a prediction or right answer, which are wrong: {s.unanswered} of {s.rows}": s.unanswered,
             f"rows longer than the model's input, which were cut: {s.truncated} of {s.rows}": s.truncated,
         }
         warnings += [f"{folder} on {one.benchmark}: {text}" for text, applies in remarks.items() if applies]

@@ -7,7 +7,7 @@ from typing import Any
 
 from datacreate.cli.options import command, json_option, path_argument, path_option, settings_options
 from datacreate.cli.terminal import echo, print_columns, print_json
-from datacreate.filter_rows import DatasetFilterSettings
+from datacreate.filter_rows import FilterConfig
 
 
 @command()
@@ -24,7 +24,7 @@ from datacreate.filter_rows import DatasetFilterSettings
     metavar="FILE.jsonl",
     help="Write the dropped rows here, with reasons; an older file is replaced.",
 )
-@settings_options(DatasetFilterSettings)
+@settings_options(FilterConfig)
 @json_option("Print the counts as JSON.")
 def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Path | None) -> None:
     """Check the rows of a run or of a file; without --out, only report.
@@ -43,7 +43,7 @@ def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Pat
     with TrainingProgress("rows") as shown:
         report = filter_rows(
             source,
-            DatasetFilterSettings.of(**settings),
+            FilterConfig.of(**settings),
             **outputs,
             notify=shown.notify,
             on_progress=lambda done, total: shown.step("filter", done, total, None),

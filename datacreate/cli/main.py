@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from datacreate import signals
 from datacreate.errors import RESUMABLE
-from datacreate.messages import printable
+from datacreate.messages import safe_line
 
 
 class _Output(io.FileIO):
@@ -41,7 +41,7 @@ def main() -> NoReturn:
         signals.ignore()
     if message:
         # One line, without the control characters of a model's text or a file's name.
-        print(f"datacreate: {printable(' '.join(message.split()))}", file=sys.stderr)
+        print(f"datacreate: {safe_line(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)
 
 

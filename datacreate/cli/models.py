@@ -40,9 +40,9 @@ def list_(as_json: bool) -> None:
 @click.argument("name", metavar="NAME|ORG/NAME[@REVISION]")
 def show(name: str) -> None:
     """A preset and the path of its model, as JSON; of a Hub id without a preset the path only."""
-    from datacreate.checkpoints import find_local, sources_of
+    from datacreate.checkpoints import find_local, find_sources
 
-    preset, sources = sources_of(name)
+    preset, sources = find_sources(name)
     path = find_local(preset.name if preset else name, sources)
     shown = preset.model_dump(mode="json", exclude_defaults=True) if preset else {"name": name}
     print_json(shown | {"path": _text(path)})
@@ -53,11 +53,11 @@ def show(name: str) -> None:
 @option("--force", is_flag=True, help="Download again even if it is complete on this machine.")
 def pull(names: tuple[str, ...], force: bool) -> None:
     """Download presets, or models by their Hub id; an interrupted download resumes."""
+    from datacreate.checkpoints import find_sources
     from datacreate.checkpoints import pull as pull_one
-    from datacreate.checkpoints import sources_of
 
     for name in names:
-        sources_of(name)  # a wrong name is an error before the first download
+        find_sources(name)  # a wrong name is an error before the first download
     for name in names:
         echo(f"{name}: {pull_one(name, say, force=force)}")
 

@@ -251,11 +251,16 @@ def _typed(param: click.Parameter, value: Any) -> Any:
     inner = [each for part in parts for each in (part if isinstance(part, list) else [part])]
     if any(isinstance(each, (Mapping, list)) for each in inner):
         raise ValueError("nested too deeply")
+    multiple = getattr(param, "multiple", False) or param.nargs != 1
+    joined = [part for part in parts if isinstance(part, list) and (is_mapping or not multiple)]
+    if any(each is None or "," in str(each) for part in joined for each in part):
+        instead = "; write such a label as `label: [FIELD=VALUE]`" * (_key(param) == "labels")
+        raise ValueError(f"no value of the list may be null or have a comma{instead}")
     if isinstance(value, list) and takes_pairs and not all("=" in str(part) for part in value):
         raise ValueError(f"write it as a mapping: `{_key(param)}: {{NAME: VALUE}}`")
     text = as_text("off" if value is False or value is None else value)
     if "\0" in "".join(text):
         raise ValueError("remove the null character")
-    if getattr(param, "multiple", False) or param.nargs != 1:
+    if multiple:
         return [text] if isinstance(text, str) else text
     return text if isinstance(text, str) else ",".join(text)

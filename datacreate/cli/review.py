@@ -11,7 +11,7 @@ import click
 from datacreate.cli.options import PathType, command, json_option, option, path_argument, path_option
 from datacreate.cli.terminal import echo, is_live, print_json, say
 from datacreate.errors import UsageError
-from datacreate.review.review_rows import FLAGS, Selection
+from datacreate.review.review_rows import FLAGS, RowQuery
 
 
 @command()
@@ -62,26 +62,26 @@ def review(
     from datacreate.runs.decisions import review_fields
     from datacreate.runs.directory import RunDirectory
 
-    selection = Selection(label, flag)
+    query = RowQuery(label, flag)
     if import_ and (export or sample):
         other = "--export" if export else "--sample"
         raise click.UsageError(f"--import takes the rows of its file; remove {other}")
-    if (sample or import_) and selection != Selection():
+    if (sample or import_) and query != RowQuery():
         raise click.UsageError(f"{'--sample' if sample else '--import'}: remove --label and --flag")
     if not (export or import_ or (sys.stdin.isatty() and is_live())):
         raise UsageError("review needs a terminal; without one use --export FILE.csv, edit and --import it")
-    with reviewing(RunDirectory(run), DatasetMetrics().run, say) as session:
-        selection.check(session.format)
+    with reviewing(RunDirectory(run), DatasetMetrics().measure_run, say) as session:
+        query.check(session.format)
         drawn = session.sample(sample, seed) if sample else None
         if export:
-            rows = session.select(selection, decided=True) if drawn is None else drawn
+            rows = session.select(query, decided=True) if drawn is None else drawn
             write_spreadsheet(session, rows, export, say)
         elif import_:
             say(f"{read_spreadsheet(session, import_, say)} new decisions")
         else:
             from datacreate.review.app import review_in_terminal
 
-            review_in_terminal(session, selection, drawn)
+            review_in_terminal(session, query, drawn)
     found: dict[str, Any] | None = session.stats.review.summary()
     if as_json:
         print_json(found)

@@ -41,7 +41,7 @@ def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[
     """
     from datacreate.checkpoints import read_adapter, resolve, with_adapter
     from datacreate.cli.terminal import CreationProgress
-    from datacreate.engines.factory import serving, wait_for_end
+    from datacreate.engines.factory import start_shared_server, wait_for_end
 
     options = EngineOptions.of(**engine)
     checkpoint = resolve(model, "instruct", trust_remote_code=options.trust_remote_code)
@@ -49,7 +49,7 @@ def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))
     with ExitStack() as starting:
         notify = starting.enter_context(CreationProgress()).notify
-        with serving(checkpoint, options, more, notify, **at) as server:
+        with start_shared_server(checkpoint, options, more, notify, **at) as server:
             starting.close()
             echo(server.address.url)
             say(f"{checkpoint.name} is ready; Ctrl-C ends it")

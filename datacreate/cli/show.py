@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from datacreate.cli.options import (
     settings_options,
 )
 from datacreate.cli.terminal import echo, print_columns, print_json, say
-from datacreate.messages import visible
+from datacreate.messages import safe_text
 from datacreate.runs.export import LAYOUTS
 from datacreate.runs.export import export as export_run
 from datacreate.settings import Settings, Shares, setting
@@ -47,7 +48,7 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     drawn = set(random.Random(0).sample(range(total), min(samples, total)))
     rows = directory.examples(with_attributes=True)
     shown = [values for index, values in enumerate(rows) if index in drawn]
-    metrics = DatasetMetrics().run(directory)
+    metrics = DatasetMetrics().measure_run(directory)
     if html:
         from datacreate.reporting.run_page import write_run_page
 
@@ -127,7 +128,10 @@ def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     for skipped in made.skipped:
         say(f"skipped {skipped.path}: {skipped.reason}")
     files = write_report(made, out)
-    echo((out / ("report.json" if as_json else "report.md")).read_text(encoding="utf-8"), nl=False)
+    if as_json:
+        print_json(json.loads((out / "report.json").read_text(encoding="utf-8")))
+    else:
+        echo((out / "report.md").read_text(encoding="utf-8"), nl=False)
     say(f"wrote {', '.join(map(str, files))}")
 
 
@@ -159,7 +163,7 @@ def _print_fields(fields: Any) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in fields:
-        table.add_row(Text(visible(name)), Text(visible(field_text(value))))
+        table.add_row(Text(safe_text(name)), Text(safe_text(field_text(value))))
     Console(highlight=False).print(table)
 
 

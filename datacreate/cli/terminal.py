@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from datacreate.messages import printable, visible, visible_json
+from datacreate.messages import safe_json, safe_line, safe_text
 
 if TYPE_CHECKING:
     from datacreate.pipeline import Uncommitted
@@ -32,12 +32,12 @@ _ACTIVITY = re.compile("[a-z]+ing ")  # see `Notify`
 
 def echo(text: str = "", **style: Any) -> None:
     """Print text on stdout, without characters that do something on a terminal."""
-    click.secho(visible(text), file=sys.stdout, **style)  # without `file` click changes the encoding
+    click.secho(safe_text(text), file=sys.stdout, **style)  # without `file` click changes the encoding
 
 
 def say(text: str) -> None:
     """Print a line on stderr."""
-    print(printable(text), file=sys.stderr, flush=True)  # click.echo would garble rich's live line
+    print(safe_line(text), file=sys.stderr, flush=True)  # click.echo would garble rich's live line
 
 
 def is_live() -> bool:
@@ -57,7 +57,7 @@ class LiveText:
     def show(self, text: str) -> None:
         from rich.text import Text
 
-        lines = [Text(printable(line)) for line in text.split("\n")]
+        lines = [Text(safe_line(line)) for line in text.split("\n")]
         for line in lines:
             line.truncate(max(20, self._live.console.width - 1), overflow="ellipsis")
         self._live.start()
@@ -69,12 +69,12 @@ class LiveText:
 
 def print_json(document: Any) -> None:
     """Print a document on stdout."""
-    click.echo(visible_json(document, indent=2), file=sys.stdout)
+    click.echo(safe_json(document, indent=2), file=sys.stdout)
 
 
 def print_columns(lines: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout."""
-    lines = [[printable(cell) for cell in line] for line in lines]
+    lines = [[safe_line(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -10,7 +10,7 @@ import click
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
 from datacreate.cli.terminal import echo, print_json, print_plan
 from datacreate.engines.settings import EngineOptions
-from datacreate.finetuning.recipe import Recipe, make_recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters, make_hyperparameters
 from datacreate.finetuning.train import TrainConfig
 from datacreate.improve import REPEATED_OPTIONS, ImproveConfig
 from datacreate.runs.config import CreateConfig
@@ -19,7 +19,7 @@ from datacreate.runs.config import CreateConfig
 @command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @settings_options(TrainConfig)
-@settings_options(Recipe, "recipe")
+@settings_options(Hyperparameters, "recipe")
 @option("--dry-run", is_flag=True, help="Print what would be trained; write nothing.")
 @config_option
 @json_option("Print the models as JSON; with --dry-run what would be trained.")
@@ -41,7 +41,7 @@ def train(
     from datacreate.libraries import configure_process
 
     configure_process()
-    config = TrainConfig.of(sources=sources, recipe=make_recipe(**recipe), **settings)
+    config = TrainConfig.of(sources=sources, recipe=make_hyperparameters(**recipe), **settings)
     if dry_run:
         plan = describe_training(config)
         print_json(plan) if as_json else print_plan(plan)
@@ -101,5 +101,5 @@ def improve(
     with TrainingProgress() as training:
         creation = prepare_round(config, training)
     with CreationProgress() as creating:
-        summary = create(creation, progress=creating, compute_metrics=DatasetMetrics().run)
+        summary = create(creation, progress=creating, compute_metrics=DatasetMetrics().measure_run)
     print_json(summary) if as_json else print_created(creation.run_dir, summary)

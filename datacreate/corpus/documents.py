@@ -52,7 +52,7 @@ class Document:
     is_markdown: bool
 
 
-def shown(file: Path) -> str:
+def display_path(file: Path) -> str:
     """The path of a file for people and for sources.jsonl."""
     return one_line(str(file))
 
@@ -70,12 +70,12 @@ def find_files(paths: Sequence[str]) -> list[Path]:
             kind = path.stat().st_mode
         except OSError as error:
             raise UsageError(
-                f"--corpus {shown(path)}: cannot be read ({error.strerror}); {_READABLE}"
+                f"--corpus {display_path(path)}: cannot be read ({error.strerror}); {_READABLE}"
             ) from None
         if stat.S_ISDIR(kind):
             found |= dict.fromkeys(_files_in(path))
         elif not stat.S_ISREG(kind) or _ending(path) not in _ENDINGS:
-            raise UsageError(f"--corpus {shown(path)}: not a document of a known kind; {_READABLE}")
+            raise UsageError(f"--corpus {display_path(path)}: not a document of a known kind; {_READABLE}")
         else:
             found[path] = None
     if not found:
@@ -120,7 +120,7 @@ def read_documents(file: Path, field: str | None, note: Callable[[Path, str], No
     `field`: the field of a table with the text, if the user named it. Raises UsageError if a table has several fields
     with text and it is not known which one is meant.
     """
-    ending, name = _ending(file), shown(file)
+    ending, name = _ending(file), display_path(file)
     try:
         if ending in _TABLES:
             yield from _rows(file, field, note)
@@ -196,7 +196,7 @@ def _rows(file: Path, field: str | None, note: Callable[[Path, str], None]) -> I
         note(file, f"{one_line(str(error))}; left out from there on")
     if without:
         where = f" in the field {name}" if name else ""
-        note(file, f"{shown(file)}: left out: {without} rows without a text{where}")
+        note(file, f"{display_path(file)}: left out: {without} rows without a text{where}")
 
 
 def _text_field(values: dict[str, Json], file: Path) -> str | None:
@@ -206,5 +206,5 @@ def _text_field(values: dict[str, Json], file: Path) -> str | None:
         return "text" if "text" in values else next(iter(names), None)
     known = ", ".join(map(one_line, names))
     raise UsageError(
-        f"{shown(file)}: which field has the text? name it with --corpus-field (fields: {known})"
+        f"{display_path(file)}: which field has the text? name it with --corpus-field (fields: {known})"
     )

@@ -27,15 +27,9 @@ from rensa import RMinHash
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 from datacreate.corpus import DEFAULT_PASSAGE_TOKENS, CorpusOptions, CorpusRef
-from datacreate.corpus.documents import (
-    Document,
-    content_sha256,
-    find_files,
-    read_documents,
-    shown,
-)
+from datacreate.corpus.documents import Document, content_sha256, display_path, find_files, read_documents
 from datacreate.errors import RunError, RunMismatch, UsageError
-from datacreate.files import replaced, storage_error
+from datacreate.files import atomic_replacement, storage_error
 from datacreate.filters.near import LshIndex, hash_bands, shingles
 from datacreate.formats.example import one_line
 
@@ -168,7 +162,7 @@ class Passages:
     def check_files(self, files: Sequence[Path], directory: Path) -> None:
         """Raise RunMismatch, naming a file that differs, unless these have the content that was read."""
         stored = {sha256: name for name, sha256 in self._about.files}
-        now = {content_sha256(file): shown(file) for file in files}
+        now = {content_sha256(file): display_path(file) for file in files}
         if list(stored) != list(now):
             different = [(now | stored)[sha256] for sha256 in stored.keys() ^ now.keys()]
             what = f"another content of {min(different)}" if different else "another order of the documents"
@@ -180,7 +174,7 @@ class Passages:
         """Write the file of a run, unless it was opened from there. Raises StorageError."""
         if not path.is_file() or not os.path.samestat(path.stat(), os.fstat(self._file.fileno())):
             self._file.seek(0)
-            with replaced(path) as part, part.open("xb") as copy:
+            with atomic_replacement(path) as part, part.open("xb") as copy:
                 shutil.copyfileobj(self._file, copy)
 
 
@@ -242,13 +236,15 @@ def _write(file: IO[bytes], files: Sequence[Path], options: CorpusOptions) -> li
             starts.append(file.tell())
     for path in files:
         if path not in used:
-            notes.setdefault(path, f"{shown(path)}: left out: no passage, only short or repeated texts")
+            notes.setdefault(
+                path, f"{display_path(path)}: left out: no passage, only short or repeated texts"
+            )
     lines = list(notes.values())
     if not used:
         what = lines[0] if len(lines) == 1 else f"{len(files)} files"
         paths = " ".join(map(one_line, options.corpus))
         raise UsageError(f"--corpus: no passage in {paths} ({what}); give other documents")
-    read = [(shown(path), content_sha256(path)) for path in files]
+    read = [(display_path(path), content_sha256(path)) for path in files]
     about = _About(read, list(documents.values()), left_out)
     file.write(f"{_encode(vars(about))}\n".encode())
     file.flush()
@@ -282,7 +278,7 @@ def split(document: Document, tokens: int) -> Iterator[Passage]:
     for start, text in _splitter(tokens, document.is_markdown).chunk_indices(document.text):
         offset = start + len(text) - len(text.lstrip())
         if stripped := text.strip():
-            yield Passage(shown(document.file), document.row, offset, stripped)
+            yield Passage(display_path(document.file), document.row, offset, stripped)
 
 
 @cache

@@ -1,7 +1,7 @@
 """The chat completions API: Request -> JSON body, and JSON answer -> Completion.
 
 The schema goes into the standard `response_format`. Extensions are sent only to the kinds of servers that
-have them (kind.py).
+have them (engine_kind.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from datacreate.checkpoints import Thinking
-from datacreate.engines.kind import STANDARD, ServerKind
+from datacreate.engines.engine_kind import STANDARD, ServerKind
 from datacreate.engines.request import DEFAULT_THINKING, Completion, Messages, Request
 from datacreate.prompts.generation import merge_system_message
 
@@ -38,12 +38,12 @@ _THINKS = (
 class Unavailable(Exception):
     """A server could not answer; it or another one may answer later.
 
-    `may_be_request`: the request itself may be the cause. `hung`: the server did not respond at all.
+    `request_may_be_cause`: the request itself may be the cause. `hung`: the server did not respond at all.
     """
 
-    def __init__(self, reason: str, *, may_be_request: bool = True, hung: bool = False) -> None:
+    def __init__(self, reason: str, *, request_may_be_cause: bool = True, hung: bool = False) -> None:
         super().__init__(reason)
-        self.may_be_request = may_be_request
+        self.request_may_be_cause = request_may_be_cause
         self.hung = hung
 
 
@@ -140,7 +140,7 @@ def _with_longest(schema: Any, characters: int) -> Any:
     return {key: _with_longest(part, characters) for key, part in schema.items()}
 
 
-def read(request: Request, document: Any, tokens: Sequence[int] | None = None) -> Completion:
+def parse_response(request: Request, document: Any, tokens: Sequence[int] | None = None) -> Completion:
     """Parse a server's answer. Raises Unavailable if it is no completion."""
     try:
         choice, usage = document["choices"][0], document.get("usage") or {}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.chat_api import ChatApi, Incompatible, Unavailable
 from datacreate.engines.pool import Pool
-from datacreate.engines.request import Check, Completion, Messages, Request
+from datacreate.engines.request import Completion, Messages, Request, ServerTest
 from datacreate.engines.server import Server
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
@@ -101,15 +101,15 @@ class Engine:
         except Unavailable as error:
             raise ServersUnavailable(f"{server.url}: {error}; run the same command to resume") from None
 
-    def problem_of(self, check: Check) -> str | None:
-        """Why no server passes a check that the run can do without; None if one does."""
+    def find_problem(self, test: ServerTest) -> str | None:
+        """Why no server passes a test that the run can do without; None if one does."""
         self._active_servers()
-        return self._run(self._pool.problem_of(check))
+        return self._run(self._pool.find_common_problem(test))
 
-    def start(self, checks: Sequence[Check] = ()) -> None:
-        """Return when the servers run and pass these checks."""
+    def start(self, tests: Sequence[ServerTest] = ()) -> None:
+        """Return when the servers run and pass these tests."""
         self._active_servers()
-        self._run(self._pool.run_checks(checks))
+        self._run(self._pool.run_tests(tests))
 
     def submit(self, request: Request) -> None:
         """Submit a request; returns at once."""

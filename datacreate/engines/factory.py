@@ -1,6 +1,6 @@
 """Creates engines from the user's settings: clients of running servers, or servers on this machine.
 
-`serving` runs one server for others (`datacreate serve`), with the settings that `create` uses.
+`start_shared_server` runs one server for others (`datacreate serve`), with the settings that `create` uses.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from datacreate.checkpoints import Checkpoint, EngineSettings, Thinking, resolve, served
+from datacreate.checkpoints import Checkpoint, LaunchSettings, Thinking, resolve, served_checkpoint
 from datacreate.engines.addresses import KEY, Address, Addresses, api_key
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
-from datacreate.engines.kind import EngineKind, GpuNeed, ServerCommand, Workload
+from datacreate.engines.engine_kind import EngineKind, GpuNeed, ServerCommand, Workload
 from datacreate.engines.local import LocalServer, LocalServers, free_port
 from datacreate.engines.settings import ENGINES, EngineName, EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
@@ -32,10 +32,10 @@ _BUSY = 256
 """Examples for which a GPU is started, with `--replicas auto`; a large one takes more requests at once."""
 
 
-def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
+def resolve_checkpoint(name: str, options: EngineOptions) -> Checkpoint:
     """Resolve an instruct model; with --url it need not be on this machine. Raises CheckpointError."""
-    if options.served:
-        return served(name)
+    if options.uses_running_servers:
+        return served_checkpoint(name)
     return resolve(name, "instruct", trust_remote_code=options.trust_remote_code)
 
 
@@ -75,7 +75,7 @@ def make_engine(
     """
     names = (checkpoint.name, str(checkpoint.path))
     api = ChatApi(names, template_kwargs or {}, thinking or checkpoint.thinking or Thinking(disable={}))
-    if options.served:
+    if options.uses_running_servers:
         return Engine(Addresses(options.urls), api, options, notify)
     servers = local_servers(checkpoint, options, count=count, log=log, models=models, notify=notify)
     return Engine(servers, api, options, notify)
@@ -91,7 +91,8 @@ def local_servers(
     notify: Notify,
 ) -> LocalServers:
     """The servers of a checkpoint on this machine, not started yet. Arguments as in `make_engine`."""
-    work = Workload(count, max(1, len(models)), notify=notify)
+    scores = any(model.verifies and model.checkpoint.sha256 == checkpoint.sha256 for model in models)
+    work = Workload(count, max(1, len(models)), notify=notify, scores=scores)
 
     def commands() -> list[ServerCommand]:
         placement = placements(models, count, notify).get(checkpoint.sha256, Placement())
@@ -106,7 +107,7 @@ def check_engine(requested: EngineName, notify: Notify) -> None:
         check_build(notify)
 
 
-def choose(checkpoint: Checkpoint, requested: EngineName, count: int) -> EngineKind:
+def choose_engine(checkpoint: Checkpoint, requested: EngineName, count: int) -> EngineKind:
     """Choose the engine for `count` examples of a checkpoint.
 
     EngineError if no installed engine loads it, or in a SLURM job if the build does not suit the node.
@@ -146,7 +147,7 @@ def placements(models: Sequence[LocalModel], count: int, notify: Notify) -> dict
     """
     needs: list[GpuNeed] = []
     for model in models if len(models) > 1 else ():
-        engine = choose(model.checkpoint, model.options.engine, count)
+        engine = choose_engine(model.checkpoint, model.options.engine, count)
         need = engine.gpu_need(model.checkpoint, _settings(model.checkpoint, model.options), notify)
         if need is None:
             return {}
@@ -194,9 +195,10 @@ def place(
     return [Placement(tuple(gpus[end - number : end]), share) for number, end in ends]
 
 
-def _settings(checkpoint: Checkpoint, options: EngineOptions) -> EngineSettings:
+def _settings(checkpoint: Checkpoint, options: EngineOptions) -> LaunchSettings:
     """The preset's settings, overridden by the user's."""
-    return checkpoint.engine_settings.model_copy(update=options.given(EngineSettings.model_fields))
+    of_preset = checkpoint.preset.engine if checkpoint.preset else LaunchSettings()
+    return of_preset.model_copy(update=options.given(LaunchSettings.model_fields))
 
 
 def server_commands(
@@ -211,17 +213,53 @@ def server_commands(
     `placement`: where they run if other models share the machine. Raises UsageError, EngineError, CheckpointError.
     """
     placement = placement or Placement()
-    engine = choose(checkpoint, options.engine, work.count)
+    engine = choose_engine(checkpoint, options.engine, work.count)
     if problem := options.unsupported(engine):
         raise UsageError(problem)
     settings = _settings(checkpoint, options)
     if placement.share is not None:
         settings = settings.model_copy(update={"gpu_memory_utilization": placement.share})
-    each = settings.tensor_parallel_size
-    groups = gpu_groups(replicas, each, placement.gpus) if "replicas" in engine.settings else ((),)
+    else:
+        settings = _on_enough_gpus(engine, checkpoint, options, settings, work)
+    each = settings.tensor_parallel_size or 1
+    groups = gpu_groups(replicas, each, placement.gpus) if "replicas" in engine.own_settings else ((),)
     commands = [engine.command(checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
     busy = min(commands[0].slots, _BUSY)
     return commands[: max(1, ceil(work.count / busy))] if replicas == "auto" else commands
+
+
+def _on_enough_gpus(
+    engine: EngineKind,
+    checkpoint: Checkpoint,
+    options: EngineOptions,
+    settings: LaunchSettings,
+    work: Workload,
+) -> LaunchSettings:
+    """The settings of a model that is alone, with more GPUs per server if it needs them and the user gives no number.
+
+    EngineError, with the numbers, if it does not fit.
+    """
+    need, number = engine.gpu_need(checkpoint, settings, work.notify), len(visible_gpus())
+    if need is None or not number or not (memory := gpu_memory()):
+        return settings
+    total = min(gib for _, gib in memory)
+    usable, is_given = need.max_share * total, options.tensor_parallel_size is not None
+    if need.least_gib <= usable and (is_given or need.gpus <= number):
+        return settings
+    sizes = [size for size in range(1, number + 1) if all(heads % size == 0 for heads in need.heads)]
+    changed = (settings.model_copy(update={"tensor_parallel_size": size}) for size in sizes)
+    needs = [found for each in changed if (found := engine.gpu_need(checkpoint, each, work.notify))]
+    fitting = [each.gpus for each in needs if each.min_gib <= usable]
+    fitting += [each.gpus for each in needs if each.least_gib <= usable]
+    if fitting and not is_given:
+        work.notify(f"{checkpoint.name}: --tensor-parallel-size {fitting[0]} suits these GPUs")
+        return settings.model_copy(update={"tensor_parallel_size": fitting[0]})
+    larger = "use a smaller or quantized model (--quantization fp8_per_tensor), or more GPUs"
+    raise EngineError(
+        f"{checkpoint.name} needs at least {need.least_gib:.1f} GiB on each of {need.gpus} GPUs, and {usable:.1f} of "
+        f"{total:.1f} GiB may be used on {number}; "
+        f"{f'use --tensor-parallel-size {fitting[0]}' if fitting else larger}"
+    )
 
 
 def gpu_groups(
@@ -245,10 +283,10 @@ def gpu_groups(
 
 
 @contextmanager
-def serving(
+def start_shared_server(
     checkpoint: Checkpoint,
     options: EngineOptions,
-    more: Sequence[str],
+    extra_arguments: Sequence[str],
     notify: Notify,
     *,
     host: str = "127.0.0.1",
@@ -257,9 +295,9 @@ def serving(
 ) -> Iterator[LocalServer]:
     """Start a server and yield it when it is ready; it is registered until the block ends, then stopped.
 
-    `more` are further arguments for the engine's server. The API key is $DATACREATE_API_KEY. An address that other
-    machines can reach needs one; a server that registers makes its own and registers it, too. Raises UsageError for an
-    invalid argument or an address that cannot be used, EngineError if the server ends before it is ready.
+    `extra_arguments` are for the engine's server. The API key is $DATACREATE_API_KEY. An address that other machines
+    can reach needs one; a server that registers makes its own and registers it, too. Raises UsageError for an invalid
+    argument or an address that cannot be used, EngineError if the server ends before it is ready.
     """
     key, port, local = api_key(), free_port(host, port), _is_loopback(host)
     own = "" if key or local or not register_dir else secrets.token_urlsafe(32)
@@ -271,8 +309,8 @@ def serving(
     if register_dir and local:
         notify(f"{host}: only this machine can reach the server; name a reachable address with --host")
     # As for a small run: how many examples its clients want is not known, and llama.cpp starts in seconds.
-    engine = choose(checkpoint, options.engine, 1)
-    copies = engine.copies(more) if more else 1
+    engine = choose_engine(checkpoint, options.engine, 1)
+    copies = engine.count_copies(extra_arguments) if extra_arguments else 1
     if register_dir:  # created before the model is loaded, so that clients can wait for it
         try:
             register_dir.mkdir(parents=True, exist_ok=True)
@@ -281,12 +319,12 @@ def serving(
     notify(f"preparing {checkpoint.name}")
     chosen = options.model_copy(update={"engine": engine.name})
     [command] = server_commands(checkpoint, chosen, Workload(notify=notify))
-    command = replace(command, slots=command.slots * copies, arguments=(*command.arguments, *more))
+    command = replace(command, slots=command.slots * copies, arguments=(*command.arguments, *extra_arguments))
     server = LocalServer(command, key or own, None, host, port)
     notify(f"starting {engine.title} for {command.model}")
     try:
         server.launch()
-        server.until_ready()
+        server.until_ready(notify)
         with _registered(server.address.model_copy(update={"key": own}), register_dir):
             yield server
     finally:

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.checkpoints import Checkpoint, LaunchSettings
 from datacreate.child_process import SCRATCH
-from datacreate.engines.kind import EngineKind, Send, ServerCommand, ServerInfo, Workload, check_memory
+from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload, check_memory
 from datacreate.errors import EngineError
 from datacreate.hardware import GIB, installed_version, usable_cores
 
@@ -50,7 +50,7 @@ class _LlamaCpp(EngineKind):
     penalty_field = "repeat_penalty"
     thinking_field = "thinking_budget_tokens"
     compact_grammar = True  # if it is built with llguidance
-    self_test_fields: Mapping[str, Any] = {"id_slot": 0}  # see `after_checks`
+    self_test_fields: Mapping[str, Any] = {"id_slot": 0}  # see `after_self_test`
 
     def build(self) -> str | None:
         return self.name if installed_version("xllamacpp") else None
@@ -58,7 +58,7 @@ class _LlamaCpp(EngineKind):
     def suitability(self, *, gguf: bool, long_run: bool) -> int:
         return 2 if gguf and self.build() else 0
 
-    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
         name, header, adapter = checkpoint.name, checkpoint.gguf, checkpoint.adapter
         if not self.build():
             raise EngineError("llama.cpp is not installed; run scripts/setup, or pip install xllamacpp")
@@ -112,8 +112,8 @@ class _LlamaCpp(EngineKind):
             return {"content": found["prompt"], "add_special": True}
         return None
 
-    async def after_checks(self, send: Send, slots: int) -> None:
-        # Each slot has its own prompt cache: copy that of slot 0, which the checks used.
+    async def after_self_test(self, send: Send, slots: int) -> None:
+        # Each slot has its own prompt cache: copy that of slot 0, which the tests used.
         file = {"filename": "prompt"}
         status, _ = await send("/slots/0?action=save", file)
         for slot in range(1, slots if status == 200 else 1):

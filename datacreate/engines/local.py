@@ -7,7 +7,9 @@ hangs is restarted once, at the same address; the pool then repeats its unanswer
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -18,13 +20,20 @@ from pathlib import Path
 
 from datacreate.child_process import supervised
 from datacreate.engines.addresses import Address, ServerSource
-from datacreate.engines.kind import ServerCommand
+from datacreate.engines.engine_kind import ServerCommand
 from datacreate.errors import EngineError, UsageError
-from datacreate.files import open_own, storage_error
+from datacreate.files import open_regular, storage_error
 from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY
-from datacreate.messages import Notify
+from datacreate.messages import Notify, no_notify
 from datacreate.signals import deferred
 
+_ENGINE = ("(EngineCore", "(Worker")
+"""How the lines of vLLM's engine begin in the log; the process that was started only says that it failed."""
+
+_EXCEPTION = re.compile(r"[\w.]*(?:Error|Exception): (?!.*(?:root cause|exiting due))\S.*")
+"""An exception in a log, unless it only says that there was another one."""
+
+_NOTE_SECONDS = 60.0  # between two lines that a server is still loading
 _GRACE_SECONDS = 10.0  # to stop after SIGTERM
 
 
@@ -49,7 +58,7 @@ class LocalServer:
         address = ["--host", self._host, "--port", str(self.port)]
         keys = {self._command.engine.key_variable: self._key} if self._key else {}
         try:
-            file = open_own(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if self._log else os.dup(2)
+            file = open_regular(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if self._log else os.dup(2)
         except OSError as error:
             raise storage_error(self._log or Path("stderr"), error) from None
         with os.fdopen(file, "wb") as output:
@@ -62,15 +71,19 @@ class LocalServer:
                 start_new_session=True,  # Ctrl-C reaches only the run, which then stops the server
             )
 
-    def until_ready(self) -> None:
+    def until_ready(self, notify: Notify = no_notify) -> None:
         """Wait until it answers. EngineError, with the last error of its log, if it ends."""
         import httpx2
 
+        noted = time.monotonic()
         host = "127.0.0.1" if self._host == "0.0.0.0" else self._host
         while self.exit_code is None:
             with suppress(httpx2.HTTPError):
                 if httpx2.get(f"http://{host}:{self.port}/health", timeout=5.0, trust_env=False).is_success:
                     return
+            if time.monotonic() - noted >= _NOTE_SECONDS:
+                noted = time.monotonic()
+                notify(f"{self._command.engine.title} is still loading {self._command.model}")
             time.sleep(0.1)
         raise EngineError(self.exit_reason())
 
@@ -79,19 +92,22 @@ class LocalServer:
         return self._process.poll() if self._process else None
 
     def exit_reason(self) -> str:
-        """Why the process ended: its exit code and the last error in its log."""
+        """Why the process ended: its exit code and the last error in its log, if possible one of the engine."""
         lines: list[str] = []
         with suppress(OSError):
-            text = self._log.read_bytes()[-20_000:].decode("utf-8", "replace") if self._log else ""
+            text = self._log.read_bytes()[-200_000:].decode("utf-8", "replace") if self._log else ""
             lines = [line.strip() for line in text.splitlines() if line.strip()]
+        raised = [(line, match[0]) for line in lines if (match := _EXCEPTION.search(line))]
+        of_engine = [error for line, error in raised if line.startswith(_ENGINE)]
         # llama.cpp's last line only says that there was an error.
-        errors = (line for line in reversed(lines) if "error" in line.lower() and "exiting due" not in line)
-        last = next(errors, lines[-1] if lines else "see its output above")
+        errors = [line for line in lines if "error" in line.lower() and "exiting due" not in line]
+        found = of_engine or [error for _, error in raised] or errors or lines
+        last = found[-1] if found else "see its output above"
         if self.exit_code == -9:
             last = "killed, most likely out of memory; use a smaller model or --max-num-seqs"
         log = f"; its log is {self._log}" if self._log else ""
         server = f"{self._command.engine.title} server for {self._command.model}"
-        return f"{server} ended (exit code {self.exit_code}): {last[-300:]}{log}"
+        return f"{server} ended (exit code {self.exit_code}): {last[:300]}{log}"
 
     def wait(self) -> None:
         """Wait until it ends."""
@@ -117,7 +133,7 @@ class LocalServers(ServerSource):
         self._log = log
         self._notify = notify
         self._servers: dict[str, LocalServer] = {}
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
 
     def now(self) -> tuple[Address, ...]:
         return tuple(server.address for server in self._servers.values())
@@ -130,14 +146,18 @@ class LocalServers(ServerSource):
         servers = f"{number} servers" if number > 1 else "one server"
         self._notify(f"starting {command.engine.title} for {command.model}: {servers} on this machine")
         if log is None or not log.parent.is_dir():  # the run directory does not exist yet
-            self._folder = tempfile.TemporaryDirectory(prefix="datacreate-")
-            log = Path(self._folder.name, "server.log")
+            self._folder = Path(tempfile.mkdtemp(prefix="datacreate-"))
+            log = self._folder / "server.log"
         for index, command in enumerate(commands, 1):
             server = LocalServer(command, self._key, log.with_suffix(f".{index}.log") if number > 1 else log)
             self._servers[server.address.url] = server
             server.launch()
-        for server in self._servers.values():
-            server.until_ready()
+        try:
+            for server in self._servers.values():
+                server.until_ready(self._notify)
+        except EngineError:
+            self._folder = None  # it is kept: the error names a log in it
+            raise
 
     def repair(self, url: str, *, hung: bool) -> str | None:
         server = self._servers.get(url)
@@ -165,7 +185,7 @@ class LocalServers(ServerSource):
                 server.stop()
             self._servers.clear()
             if self._folder:
-                self._folder.cleanup()
+                shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def free_port(host: str, port: int = 0) -> int:

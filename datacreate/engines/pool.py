@@ -12,33 +12,33 @@ All code here runs in one event loop.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import resource
+import ssl
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack, suppress
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
-from datacreate.engines.request import Check, Completion, Request
-from datacreate.engines.server import Server, client
+from datacreate.engines.request import Completion, Request, ServerTest
+from datacreate.engines.server import Server
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
-
-if TYPE_CHECKING:
-    import httpx2
 
 _MAX_ATTEMPTS = 3
 """Failures after which a request is given up. A failure counts only if a request that was sent after the first
 failure has been answered since."""
 
-_MAX_SAME_ERRORS = 5
+_MAX_REPEATED_ERRORS = 5
 """Suspensions of a server for the same error, without a success in between, after which the run stops."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
-_USUAL_WAIT = 300.0  # seconds without any usable server after which the run stops
+_USUAL_WAIT = 300.0  # seconds without any usable server of another process after which the run stops
 _SCAN_SECONDS = 2.0  # interval between two reads of a folder of servers
+_OPEN_FILES = 65_536  # more than a run has requests in flight, of which each has a connection
 _STRAGGLER_SECONDS = 20.0  # how long, at the start, the servers that are ready wait for the others
 
 
@@ -51,10 +51,13 @@ class Pool:
         self._source = source
         self._api = api
         self._options = options
-        self._longest_wait = _USUAL_WAIT if options.wait is None else options.wait
+        # A server of this machine may load its model for as long as its process lives.
+        usual = _USUAL_WAIT if source.remote else math.inf
+        self._longest_wait = usual if options.wait is None else options.wait
         self._log = log
-        self._http: httpx2.AsyncClient | None = None
-        self._checks: tuple[Check, ...] = ()
+        self._tls = ssl.create_default_context()
+        self._connections = AsyncExitStack()
+        self._tests: tuple[ServerTest, ...] = ()
         self._servers: dict[str, Server] = {}
         self._monitors: dict[str, asyncio.Task[None]] = {}
         # Those in use, or the last ones used. Other threads read it: the list is replaced, never changed.
@@ -73,7 +76,9 @@ class Pool:
 
     async def connect(self) -> None:
         """Test all servers. Returns when each has passed or failed, or after a limited wait for the rest."""
-        self._http = client()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
         self._scan()
         began = self._last_healthy = time.monotonic()
         self._watcher = asyncio.create_task(self._watch())
@@ -98,29 +103,29 @@ class Pool:
             return enough or not more_possible or seconds >= longest
         return bool(self.active_servers) and seconds > (_STRAGGLER_SECONDS if enough else longest)
 
-    async def run_checks(self, checks: Sequence[Check]) -> None:
-        """Run these checks on every server, now and when one joins. EngineError if none passes."""
-        self._checks = tuple(checks)
+    async def run_tests(self, tests: Sequence[ServerTest]) -> None:
+        """Run these tests on every server, now and when one joins. EngineError if none passes."""
+        self._tests = tuple(tests)
         for server in self.active_servers:
             try:
-                await server.run_checks(checks)
+                await server.run_tests(tests)
             except (Unavailable, Incompatible) as problem:
-                # These checks are a part of its self-test.
-                server.passed_before = isinstance(problem, Unavailable)
+                # These tests are a part of its self-test.
+                server.has_passed_self_test = isinstance(problem, Unavailable)
                 self._suspend(server, problem)
         servers = self._servers.values()
         is_any_active = any(server.is_active for server in servers)
         if any(server.is_incompatible for server in servers) and not is_any_active:
             raise self.no_server_error()
 
-    async def problem_of(self, check: Check) -> str | None:
-        """Why every server fails a check; None if one passes it, or cannot be asked now."""
+    async def find_common_problem(self, test: ServerTest) -> str | None:
+        """Why every server fails a test; None if one passes it, or cannot be asked now."""
         problems = []
         for server in self.active_servers:
             try:
-                reason = await server.problem_of(check)
+                reason = await server.find_problem(test)
             except (Unavailable, Incompatible):
-                return None  # `run_checks` reports it
+                return None  # `run_tests` reports it
             if reason is None:
                 return None
             problems.append(f"{server.url}: {reason}")
@@ -155,7 +160,7 @@ class Pool:
                 if first_failure is None:
                     first_failure = self._sent
                 elif self._answered > first_failure:
-                    failures += problem.may_be_request
+                    failures += problem.request_may_be_cause
                 if failures >= (1 if isinstance(problem, RequestRejected) else _MAX_ATTEMPTS):
                     return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")
                 self._suspend(server, problem)
@@ -172,11 +177,11 @@ class Pool:
 
     def _scan(self) -> None:
         """Add new servers; remove those that fail and are no longer registered."""
-        assert self._http
         known = {address.url: address for address in self._source.now()}
         for url, address in known.items():
             if url not in self._servers:
-                server = Server(address, self._api, self._http, self._options, self._source.remote)
+                server = Server(address, self._api, self._tls, self._options, self._source.remote)
+                self._connections.push_async_callback(server.close)
                 self._servers[url] = server
                 self._monitors[url] = asyncio.create_task(self._monitor(server))
             self._servers[url].key = address.key  # a server that was started again has another one
@@ -189,7 +194,7 @@ class Pool:
         """Admit a server when it passes its tests; when it is suspended, test it again after a pause."""
         while True:
             try:
-                await server.test(self._checks)
+                await server.test(self._tests)
                 server.suspended.clear()
                 if server.last_request_succeeded:
                     self._mark_healthy(server)
@@ -211,30 +216,27 @@ class Pool:
         """Reset the failure state of a server that answered."""
         if server.is_active and server.problem:
             self._log(f"{server.url}: available again")
-            server.problem, server.failures, server.same_errors = None, 0, 0
-            server.last_request_succeeded, self.fatal_error = True, None
+            server.note_recovery()
+            self.fatal_error = None
             self._wake()
 
     def _suspend(self, server: Server, problem: Unavailable | Incompatible) -> None:
         """Send it no more requests; stop the run if it, like all others, always fails with the same problem."""
         if not server.is_active:
             return
-        same = str(problem) == str(server.problem) and not isinstance(problem, Busy)
-        server.same_errors = server.same_errors + 1 if same else 1
-        used = [server, *(each for each in self._servers.values() if each.passed_before)]
-        if all(each.same_errors >= _MAX_SAME_ERRORS for each in used):
+        server.suspend(problem)
+        used = [server, *(each for each in self._servers.values() if each.has_passed_self_test)]
+        if all(each.repeated_errors >= _MAX_REPEATED_ERRORS for each in used):
             self.fatal_error = ServersUnavailable(
-                f"{server.url}: the same error {_MAX_SAME_ERRORS} times in a row: {problem}; see the log of the "
+                f"{server.url}: the same error {_MAX_REPEATED_ERRORS} times in a row: {problem}; see the log of the "
                 "server, then run the same command to resume"
             )
-        server.last_request_succeeded = False
-        server.suspended.set()
         self._handle_failure(server, problem)
 
     def _handle_failure(self, server: Server, problem: Unavailable | Incompatible) -> None:
         """Log once why a server is suspended; restart a local one that died or hangs."""
-        before, server.problem = server.problem, problem
-        server.failures += 1
+        before = server.problem
+        server.note_failure(problem)
         if server.is_incompatible:
             if not isinstance(before, Incompatible):
                 self._log(f"{server.url} cannot be used: {problem}")
@@ -272,7 +274,9 @@ class Pool:
         if failing and all(server.is_incompatible for server in failing):
             return EngineError(f"no server can be used: {why}")
         why = self._source.failed or why or f"no server at {self._source.description}"
-        never = self._source.remote and not any(server.passed_before for server in self._servers.values())
+        never = self._source.remote and not any(
+            server.has_passed_self_test for server in self._servers.values()
+        )
         advice = "check --url, or start the server, and " if never else ""
         return ServersUnavailable(f"no server answers: {why}; {advice}run the same command to resume")
 
@@ -281,5 +285,4 @@ class Pool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._http:
-            await self._http.aclose()
+        await self._connections.aclose()

@@ -1,4 +1,4 @@
-"""Requests to a model, their completions, and checks of a server.
+"""Requests to a model, their completions, and tests of a server.
 
 A server has `slots`: the requests that it processes at once. `max_in_flight` is how many are sent to it.
 """
@@ -53,7 +53,7 @@ class Request:
     choices: tuple[str, ...] = ()
 
 
-def scoring(id: int, messages: Messages, choices: tuple[str, ...]) -> Request:
+def scoring_request(id: int, messages: Messages, choices: tuple[str, ...]) -> Request:
     """The request that scores `choices` as answers."""
     return Request(id, messages, None, Sampling(max_tokens=1, temperature=0.0), choices)
 
@@ -78,7 +78,7 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Check:
+class ServerTest:
     """Requests with known answers. `problem` returns what is wrong with the completions, or None.
 
     `advice` says what to do about it.

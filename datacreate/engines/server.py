@@ -22,11 +22,11 @@ from datacreate.engines.chat_api import (
     Incompatible,
     RequestRejected,
     Unavailable,
-    read,
+    parse_response,
     short_text,
 )
-from datacreate.engines.request import Check, Completion, Messages, Request, max_in_flight
-from datacreate.engines.self_test import schema_enforced
+from datacreate.engines.request import Completion, Messages, Request, ServerTest, max_in_flight
+from datacreate.engines.self_test import schema_enforcement_test
 from datacreate.engines.settings import ENGINES, EngineOptions
 
 if TYPE_CHECKING:
@@ -41,15 +41,15 @@ _MAX_BYTES = 8 * 2**20  # size limit of a response
 Body = dict[str, Any] | None  # of a POST request; None: it is a GET request
 
 
-def client() -> httpx2.AsyncClient:
-    """The HTTP client for all servers."""
+def make_http_client(tls: ssl.SSLContext) -> httpx2.AsyncClient:
+    """An HTTP client for one connection: a client takes longer for each request, the more connections it has."""
     import httpx2
 
     return httpx2.AsyncClient(
         headers={"Accept-Encoding": "identity"},
         follow_redirects=False,
         trust_env=False,  # no proxies; SSL_CERT_FILE is read by the context
-        verify=ssl.create_default_context(),
+        verify=tls,
         timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # answers have their own timeout: see Server
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=_KEEP_ALIVE_SECONDS),
     )
@@ -59,12 +59,7 @@ class Server:
     """State of one server, and its HTTP requests."""
 
     def __init__(
-        self,
-        address: Address,
-        api: ChatApi,
-        http: httpx2.AsyncClient,
-        options: EngineOptions,
-        remote: bool,
+        self, address: Address, api: ChatApi, tls: ssl.SSLContext, options: EngineOptions, remote: bool
     ) -> None:
         """`remote`: another process started it."""
         self.url, self.key = address.url, address.key
@@ -76,15 +71,16 @@ class Server:
         self.last_request_succeeded = True  # whether the last request of the run succeeded
         self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
         self.failures = 0  # in a row
-        self.same_errors = 0  # requests of the run that failed in a row, all with the same error
+        self.repeated_errors = 0  # requests of the run that failed in a row, all with the same error
         self._options = options
         self._remote = remote
-        self.passed_before = False  # whether it ever passed the self-test
+        self.has_passed_self_test = False  # whether it ever passed the self-test
         self._given_slots = options.max_num_seqs or address.max_num_seqs
         self._set_slots(self._given_slots or _DEFAULT_SLOTS)
         self._set_context(None)
         self._api = self._initial_api = api
-        self._http = http
+        self._tls = tls
+        self._idle: list[httpx2.AsyncClient] = []  # those without a request
         self._last_answer = 0.0
         self._successes = 0  # since max_in_flight last changed
         self._first_tokens: dict[str, int] = {}
@@ -121,7 +117,7 @@ class Server:
     @property
     def is_incompatible(self) -> bool:
         """Whether it can never be used. One that worked before may be behind a proxy that answers for a while."""
-        return not (self.is_active or self.passed_before) and isinstance(self.problem, Incompatible)
+        return not (self.is_active or self.has_passed_self_test) and isinstance(self.problem, Incompatible)
 
     @property
     def free_share(self) -> float:
@@ -129,42 +125,59 @@ class Server:
         limit = self.max_in_flight if self.last_request_succeeded else 1
         return (limit - self.in_flight) / self.max_in_flight if self.is_active else 0.0
 
+    def note_recovery(self) -> None:
+        """Note an answer after failures."""
+        self.problem, self.failures, self.repeated_errors = None, 0, 0
+        self.last_request_succeeded = True
+
+    def note_failure(self, problem: Unavailable | Incompatible) -> None:
+        """Note that its self-test or a request failed."""
+        self.problem = problem
+        self.failures += 1
+
+    def suspend(self, problem: Unavailable | Incompatible) -> None:
+        """Take no more requests, since one of the run failed; `note_failure` follows."""
+        is_repeated = str(problem) == str(self.problem) and not isinstance(problem, Busy)
+        self.repeated_errors = self.repeated_errors + 1 if is_repeated else 1
+        self.last_request_succeeded = False
+        self.suspended.set()
+
     def shrink(self, most: int) -> None:
         """Send fewer requests after a 429; successful ones raise the limit again, one at a time."""
         self.max_in_flight, self._successes = max(1, most), 0
 
-    async def test(self, checks: Sequence[Check]) -> None:
-        """Check that it serves the model and passes the checks. Raises Incompatible or Unavailable."""
+    async def test(self, tests: Sequence[ServerTest]) -> None:
+        """Check that it serves the model and passes the tests. Raises Incompatible or Unavailable."""
         self._api = self._initial_api
         card = _the_model(await self._models(), self._api.names)
         self._api = replace(self._api, names=(str(card["id"]),))
         self._set_context(_positive(card.get("max_model_len")))
         await self._recognize()
         await self._find_request_form()
-        await self.run_checks(checks)
-        self.passed_before = True
+        await self.run_tests(tests)
+        self.has_passed_self_test = True
 
-    async def run_checks(self, checks: Sequence[Check]) -> None:
-        """Run more checks, the last one with a prompt of the run. Raises what `_check` raises."""
-        for check in checks:
-            await self._check(check)
-        if checks and not self._remote:
-            await self._api.kind.after_checks(self._send, self.slots)
+    async def run_tests(self, tests: Sequence[ServerTest]) -> None:
+        """Run more tests, the last one with a prompt of the run. Raises what `_run_test` raises."""
+        for test in tests:
+            await self._run_test(test)
+        if tests and not self._remote:
+            await self._api.kind.after_self_test(self._send, self.slots)
 
-    async def _check(self, check: Check) -> None:
-        """Run one check. Raises Incompatible if it fails, Unavailable if there is no answer."""
-        if reason := await self.problem_of(check):
-            raise Incompatible("; ".join(filter(None, (reason, check.advice))))
+    async def _run_test(self, test: ServerTest) -> None:
+        """Run one test. Raises Incompatible if it fails, Unavailable if there is no answer."""
+        if reason := await self.find_problem(test):
+            raise Incompatible("; ".join(filter(None, (reason, test.advice))))
 
-    async def problem_of(self, check: Check) -> str | None:
-        """Why it fails a check; None if it passes. Raises Unavailable if there is no answer."""
+    async def find_problem(self, test: ServerTest) -> str | None:
+        """Why it fails a test; None if it passes. Raises Unavailable if there is no answer."""
         completions: list[Completion] = []
-        for request in check.requests:
+        for request in test.requests:
             try:
                 completions.append(await self.ask(request, self_test=True))
             except RequestRejected as problem:
                 completions.append(Completion(request.id, "", "error", error=str(problem)))
-        reason = check.problem(completions)
+        reason = test.problem(completions)
         return reason and f"it {reason}"
 
     async def _models(self) -> list[dict[str, Any]]:
@@ -194,9 +207,9 @@ class Server:
             for system in (True, False):
                 self._api = replace(self._api, has_system_role=system, compact_grammar=compact)
                 try:
-                    return await self._check(schema_enforced())
+                    return await self._run_test(schema_enforcement_test())
                 except (Incompatible, Unavailable) as error:
-                    if isinstance(error, Unavailable) and (error.hung or not error.may_be_request):
+                    if isinstance(error, Unavailable) and (error.hung or not error.request_may_be_cause):
                         raise
                     problems.append(error)  # some chat templates raise an error for a system role
         raise problems[0]
@@ -212,7 +225,7 @@ class Server:
             if not self._api.thinking_limit(request):
                 seconds = min(seconds, _TEST_SECONDS)
             body |= self._api.kind.self_test_fields
-        completion = read(request, await self._json("/v1/chat/completions", body, seconds), tokens)
+        completion = parse_response(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_answer = time.monotonic()
         self._successes += 1
         if self.max_in_flight < max_in_flight(self.slots) and self._successes >= 4 * self.max_in_flight:
@@ -248,8 +261,8 @@ class Server:
     async def _json(self, path: str, body: Body = None, seconds: float = _CONNECT_SECONDS) -> Any:
         """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
         status, document = await self._send(path, body, seconds)
-        if status == 404 and not self.passed_before:
-            raise _wrong_address(path, f"HTTP 404: {_shown(document)}")
+        if status == 404 and not self.has_passed_self_test:
+            raise _wrong_address(path, f"HTTP 404: {_response_excerpt(document)}")
         if status != 200:
             raise _refusal(status, document)
         if isinstance(document, str) and body:
@@ -273,16 +286,16 @@ class Server:
             status, raw = exchange.result()
         except httpx2.ConnectTimeout:
             reason = f"cannot be reached ({_CONNECT_SECONDS:.0f} s)"
-            raise Unavailable(reason, may_be_request=False, hung=True) from None
+            raise Unavailable(reason, request_may_be_cause=False, hung=True) from None
         except httpx2.ConnectError as error:
             raise _connection_problem(error) from None
         except (httpx2.HTTPError, ValueError) as error:
             reason = f"the connection broke ({type(error).__name__})"
-            raise Unavailable(reason, may_be_request=False) from None
+            raise Unavailable(reason, request_may_be_cause=False) from None
         finally:
             exchange.cancel()  # closes the connection, which makes the server cancel the request
         if status == 429:
-            raise Busy("it is busy (HTTP 429)", may_be_request=False)
+            raise Busy("it is busy (HTTP 429)", request_may_be_cause=False)
         try:
             return status, json.loads(raw)
         except (ValueError, RecursionError):
@@ -291,14 +304,23 @@ class Server:
     async def _exchange(self, path: str, body: Any) -> tuple[int, bytes]:
         raw, method = bytearray(), "POST" if body else "GET"
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        async with self._http.stream(method, self.url + path, json=body, headers=headers) as answer:
-            if answer.headers.get("content-encoding", "identity").lower() != "identity":
-                raise Unavailable("it sends compressed answers, which were not requested")
-            async for chunk in answer.aiter_raw():
-                raw += chunk
-                if len(raw) > _MAX_BYTES:
-                    raise Unavailable(f"it returned more than {_MAX_BYTES // 2**20} MB")
-            return answer.status_code, bytes(raw)
+        http = self._idle.pop() if self._idle else make_http_client(self._tls)
+        try:
+            async with http.stream(method, self.url + path, json=body, headers=headers) as answer:
+                if answer.headers.get("content-encoding", "identity").lower() != "identity":
+                    raise Unavailable("it sends compressed answers, which were not requested")
+                async for chunk in answer.aiter_raw():
+                    raw += chunk
+                    if len(raw) > _MAX_BYTES:
+                        raise Unavailable(f"it returned more than {_MAX_BYTES // 2**20} MB")
+                return answer.status_code, bytes(raw)
+        finally:
+            self._idle.append(http)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for http in self._idle:
+            await http.aclose()
 
 
 def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
@@ -324,7 +346,7 @@ def _positive(value: Any) -> int | None:
     return value if type(value) is int and 0 < value < 10**8 else None
 
 
-def _shown(document: Any) -> str:
+def _response_excerpt(document: Any) -> str:
     """An answer in a message; of a web page only that it is one."""
     is_page = isinstance(document, str) and document.lstrip().startswith("<")
     return "a web page" if is_page else short_text(document)
@@ -343,16 +365,16 @@ def _connection_problem(error: Exception) -> Exception:
         return Incompatible("its TLS certificate is not trusted; set SSL_CERT_FILE to the file of its CA")
     number = cause.errno if isinstance(cause, OSError) else None
     reason = os.strerror(number) if number and number > 0 else short_text(cause, 80) or type(error).__name__
-    return Unavailable(f"cannot be reached ({reason})", may_be_request=False)
+    return Unavailable(f"cannot be reached ({reason})", request_may_be_cause=False)
 
 
 def _refusal(status: int, document: Any) -> Exception:
     """The exception for an HTTP status other than 200."""
-    text = f"HTTP {status}: {_shown(document)}"
+    text = f"HTTP {status}: {_response_excerpt(document)}"
     if 300 <= status < 400:
         return Incompatible(f"it redirects to another address (HTTP {status}); use that address with --url")
     if status in (401, 403):
         return Incompatible(f"access denied (HTTP {status}); set ${KEY} to the server's key")
     if status in (404, 502, 503, 504):  # still loading, or behind a proxy
-        return Unavailable(text, may_be_request=False)
+        return Unavailable(text, request_may_be_cause=False)
     return RequestRejected(text) if 400 <= status < 500 and status != 408 else Unavailable(text)

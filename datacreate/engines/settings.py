@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from datacreate.engines.kind import EngineKind
+from datacreate.checkpoints.presets import LaunchOptions, engine_setting
+from datacreate.engines.engine_kind import EngineKind
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.vllm import VLLM
-from datacreate.settings import CommaList, Settings, setting
+from datacreate.settings import CommaList, Settings
 
 ENGINES: dict[str, EngineKind] = {kind.name: kind for kind in (VLLM, LLAMACPP)}
 """The engines that datacreate can start."""
@@ -24,7 +25,7 @@ _OF_VERIFIER = ("quantization", "tensor_parallel_size")
 
 _SERVER_SIDE = (
     "adapter",
-    *(name for kind in ENGINES.values() for name in kind.settings),
+    *(name for kind in ENGINES.values() for name in kind.own_settings),
     *(f"verifier_{name}" for name in _OF_VERIFIER),
 )
 """Settings of a server that datacreate starts."""
@@ -32,84 +33,67 @@ _SERVER_SIDE = (
 _CLIENT_SIDE = ("request_timeout", "servers", "wait")  # settings for the use of running servers
 
 
-def _engine(help: str, **options: Any) -> Any:
-    return setting(help, "engine", **options)
+class _ServerOptions(Settings):
+    """Which servers are started or used. They stand before the `LaunchOptions` in `--help`."""
 
-
-class EngineOptions(Settings):
-    """Which engine, which servers, and how a model is loaded. None: chosen automatically."""
-
-    engine: EngineName = _engine("Server to start; auto: what suits this machine.", default="auto")
-    urls: Annotated[tuple[str, ...], CommaList] = _engine(
+    engine: EngineName = engine_setting("Server to start; auto: what suits this machine.", default="auto")
+    urls: Annotated[tuple[str, ...], CommaList] = engine_setting(
         "Running OpenAI-compatible servers, or a folder in which servers register (`serve --register-dir`); "
         "$DATACREATE_API_KEY holds their key.",
         default=(), flag="--url", metavar="URL[,URL...]",
     )  # fmt: skip
-    request_timeout: float = _engine(
+    request_timeout: float = engine_setting(
         "With --url: seconds that a server may take for one answer.",
         default=300.0, gt=0, le=86400, metavar="SECONDS",
     )  # fmt: skip
-    servers: int = _engine(
+    servers: int = engine_setting(
         "With --url: number of servers to wait for before the first request; --concurrency is then chosen to "
         "suit them.",
         default=1, gt=0,
     )  # fmt: skip
-    wait: float | None = _engine(
+    wait: float | None = engine_setting(
         "With --url: seconds to wait while no server answers, before exit code 75.",
         ge=0, le=10**7, metavar="SECONDS",
         shown_default="300; at the start 0, unless --url is a folder or --servers is above 1",
     )  # fmt: skip
-    replicas: int | Literal["auto"] = _engine(
+    replicas: int | Literal["auto"] = engine_setting(
         "Servers to start for each model, each on its own GPUs.", default="auto", metavar="N|auto",
         shown_default="auto: one for each GPU that the count keeps busy; 1 on a CPU",
     )  # fmt: skip
-    max_model_len: int | None = _engine("Context length in tokens, prompt and answer together.", gt=0)
-    max_num_seqs: int | None = _engine("Requests that one server processes at once.", gt=0)
-    tensor_parallel_size: int | None = _engine("vLLM: GPUs that one model is split over.", gt=0)
-    gpu_memory_utilization: float | None = _engine(
-        "vLLM: share of the GPU memory to use, by all models of a run together.", gt=0, le=1, metavar="SHARE"
+
+
+class EngineOptions(LaunchOptions, _ServerOptions):
+    """Which engine, which servers, and how a model is loaded. None: chosen automatically."""
+
+    trust_remote_code: bool = engine_setting(
+        "Allow Python code of the model's publisher to run.", default=False
     )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = _engine(
-        "vLLM: data type of the weights in memory.", shown_default="what this machine computes fast"
-    )
-    enforce_eager: bool | None = _engine(
-        "vLLM: skip or do the compilation of the model.", flag="--enforce-eager/--compile",
-        shown_default="compile on a GPU, and for 500 or more examples",
-    )  # fmt: skip
-    kv_cache_gib: float | None = _engine(
-        "vLLM on a CPU: memory of the KV cache in GiB.", gt=0, metavar="GIB", shown_default="1"
-    )
-    kv_cache_dtype: Literal["auto", "fp8"] | None = _engine(
-        "vLLM: data type of the KV cache; fp8 takes half the memory.", shown_default="auto: that of the model"
-    )
-    quantization: str | None = _engine(
-        "vLLM: quantize the weights while they are loaded, for example with fp8_per_tensor.", metavar="METHOD"
-    )
-    trust_remote_code: bool = _engine("Allow Python code of the model's publisher to run.", default=False)
 
     @property
-    def served(self) -> bool:
+    def uses_running_servers(self) -> bool:
         """Whether running servers are used, instead of starting some."""
         return bool(self.urls)
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
-        if self.served and self.engine != "auto":
-            raise ValueError(f"--url: that is for running servers; remove it or --engine {self.engine}")
+        if self.uses_running_servers and self.engine != "auto":
+            raise ValueError(
+                f"--url uses running servers, and --engine {self.engine} starts one; remove either"
+            )
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number of at least 1, or auto")
-        if self.served and (flag := self.first_changed_flag(_SERVER_SIDE)):
+        if self.uses_running_servers and (flag := self.first_changed_flag(_SERVER_SIDE)):
             loaded = "running servers have loaded their models"
             raise ValueError(f"{flag}: {loaded}; set it where they are started")
-        if not self.served and (flag := self.first_changed_flag(_CLIENT_SIDE)):
-            raise ValueError(f"{flag}: that is for running servers; name them with --url, or remove it")
+        if not self.uses_running_servers and (flag := self.first_changed_flag(_CLIENT_SIDE)):
+            raise ValueError(f"{flag} only applies to running servers; name them with --url, or remove it")
         if self.engine != "auto" and (problem := self.unsupported(ENGINES[self.engine])):
             raise ValueError(problem)
         return self
 
     def unsupported(self, kind: EngineKind) -> str | None:
         """The first setting that is changed and that the engine does not have, as a message; None if there is none."""
-        known = {"adapter", *kind.settings, *(f"verifier_{name}" for name in kind.settings)}
+        known = {"adapter", *kind.own_settings, *(f"verifier_{name}" for name in kind.own_settings)}
         flag = self.first_changed_flag(name for name in _SERVER_SIDE if name not in known)
         remedy = "remove it, or use another --engine"
         return f"{flag}: {kind.title} has no such setting; {remedy}" if flag else None
@@ -118,13 +102,17 @@ class EngineOptions(Settings):
 class RunEngineOptions(EngineOptions):
     """The settings of the engines of a run, which may have a verifier of its own beside the generators."""
 
-    verifier_quantization: str | None = _engine("vLLM: --quantization of the --verifier.", metavar="METHOD")
-    verifier_tensor_parallel_size: int | None = _engine("vLLM: GPUs that the --verifier is split over.", gt=0)
+    verifier_quantization: str | None = engine_setting(
+        "vLLM: --quantization of the --verifier.", metavar="METHOD"
+    )
+    verifier_tensor_parallel_size: int | None = engine_setting(
+        "vLLM: GPUs that the --verifier is split over.", gt=0
+    )
 
     @property
     def for_verifier(self) -> EngineOptions:
         """The settings of the verifier: those of a local generator do not apply to it."""
-        if self.served:
+        if self.uses_running_servers:
             return self
         own = {name: getattr(self, f"verifier_{name}") for name in _OF_VERIFIER}
         return EngineOptions(engine=self.engine, **own)

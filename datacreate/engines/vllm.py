@@ -20,11 +20,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.checkpoints import Checkpoint, LaunchSettings
 from datacreate.checkpoints.folder import read_json
 from datacreate.checkpoints.gguf import parts
 from datacreate.checkpoints.pull import raise_if_disk_full
-from datacreate.engines.kind import (
+from datacreate.engines.engine_kind import (
     EngineKind,
     Finding,
     GpuNeed,
@@ -35,7 +35,7 @@ from datacreate.engines.kind import (
     check_memory,
 )
 from datacreate.errors import CheckpointError, EngineError, UsageError
-from datacreate.files import remove_temporary, replaced, storage_error
+from datacreate.files import atomic_replacement, remove_temporary, storage_error
 from datacreate.hardware import (
     GIB,
     build_mismatch,
@@ -44,6 +44,8 @@ from datacreate.hardware import (
     has_flashinfer_kernels,
     has_gpu,
     installed_version,
+    nvidia_smi,
+    visible_gpus,
     vllm_build,
 )
 from datacreate.messages import Notify, no_notify
@@ -94,8 +96,16 @@ _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _OVERHEAD_GIB = 2.5  # on a CPU, besides weights and cache: Python, torch, vLLM and activations
 _GPU_SHARE = 0.92  # vLLM's default
 _GPU_OVERHEAD_GIB = 4.0  # on a GPU, besides weights and cache: CUDA, activations, logits and CUDA graphs
+_GPU_OVERHEAD_SHARE = 0.03  # of the weights, besides that
 _LEAST_CACHE_TOKENS = 16_384  # two steps of prompts; less makes vLLM wait for free cache
 _UNKNOWN_CACHE_GIB = 2.0  # of a model whose config.json does not have the usual fields
+_STATE_SLOTS = (
+    128  # of a model with states: vLLM does not start if it has less memory than for one in each slot
+)
+_MOST_SCORED_TOKENS = 128  # vLLM refuses more
+
+_PART = re.compile(r"Device\s+(\d+): \(UUID: (MIG-[^)]+)\)")
+"""Part of a divided GPU in the output of `nvidia-smi -L`: its number within the GPU, and its name."""
 
 _HALVES_WEIGHTS = re.compile(r"(fp8|int8)_per_.*|mxfp8")
 """Values of `quantization` that store the weights of a bfloat16 checkpoint in 8 bits while they are loaded."""
@@ -108,7 +118,7 @@ class _Vllm(EngineKind):
     module = "vllm"
     use = "GPUs and safetensors"
     key_variable = "VLLM_API_KEY"
-    settings = (
+    own_settings = (
         "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "kv_cache_gib",
         "kv_cache_dtype", "quantization", "trust_remote_code",
     )  # fmt: skip
@@ -124,20 +134,23 @@ class _Vllm(EngineKind):
         # With bfloat16 instructions it is faster than llama.cpp, but takes a minute to start.
         return 3 if build == "gpu" or (cpu_has_bf16() and long_run) else 1
 
-    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
         """Also CheckpointError and StorageError, for a copy. On a GPU vLLM itself checks whether the model fits."""
         build = self.build()
         if build is None:
             raise EngineError("vLLM is not installed; run scripts/setup, or use --engine llamacpp")
         if build == "gpu" and not has_gpu():
             raise EngineError(f"{checkpoint.name}: {build_mismatch()}")
-        resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
+        resolved: dict[str, Any] = {"dtype": "auto", "tensor_parallel_size": 1, **_DEFAULTS[build]}
+        resolved |= settings.model_dump(exclude_none=True)
         if build == "gpu":
-            resolved.setdefault("max_num_seqs", gpu_slots())
+            _check_parts(work.gpus or visible_gpus())
         cache = max(1, round(resolved.pop("kv_cache_gib", None) or 1))  # whole GiB; not automatic
         folder, name, adapter = dequantized(checkpoint, work.notify), checkpoint.name, checkpoint.adapter
         config = read_json(folder / "config.json")
         resolved["max_model_len"] = _context(config, settings, build)
+        if build == "gpu":
+            resolved["max_num_seqs"] = _slots(config, settings, work)
         flags: dict[str, Any] = {
             "model": folder,
             "served_model_name": f"{name}-base" if adapter else name,  # requests name the adapter
@@ -156,19 +169,21 @@ class _Vllm(EngineKind):
                 resolved["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"
             if settings.enforce_eager is None:
                 resolved["enforce_eager"] = not work.is_long or shutil.which("g++") is None
-            if settings.tensor_parallel_size == 1:  # a separate worker process would get one core less
+            if resolved["tensor_parallel_size"] == 1:  # a separate worker process would get one core less
                 flags["distributed_executor_backend"] = "uni"
             environment |= _CPU_ENVIRONMENT | {"VLLM_CPU_KVCACHE_SPACE": str(cache)}
             environment |= _SHARED_CORES if work.models > 1 else {}
             record["kv_cache_gib"] = cache
         elif not has_flashinfer_kernels():
             environment |= {name: os.environ.get(name, value) for name, value in _NO_FLASHINFER.items()}
+            if _has_states(config):  # for them vLLM would use FlashInfer on some GPUs without looking for it
+                flags["gdn_prefill_backend"] = "triton"
         if adapter:
             rank = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), adapter.rank)
             flags |= {"enable_lora": True, "max_lora_rank": rank, "lora_modules": f"{name}={adapter.path}"}
             record["adapter"] = str(adapter.path)
-        if work.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(work.gpus)
+        if gpus := work.gpus or (visible_gpus() if "CUDA_VISIBLE_DEVICES" in os.environ else ()):
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
         for setting, value in (flags | resolved).items():
             flag = f"--{setting.replace('_', '-')}"
@@ -176,23 +191,28 @@ class _Vllm(EngineKind):
         slots = int(resolved["max_num_seqs"])
         return ServerCommand(self, name, tuple(command), environment, slots, record | resolved)
 
-    def gpu_need(self, checkpoint: Checkpoint, settings: EngineSettings, notify: Notify) -> GpuNeed | None:
+    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
         if self.build() != "gpu":
             return None
-        folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size
+        folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size or 1
         config = read_json(folder / "config.json")
         halved = settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization)
         weights = _weights(folder) * (0.55 if halved else 1.0) / gpus  # embeddings keep 16 bits
-        tokens = max(_context(config, settings, "gpu"), _LEAST_CACHE_TOKENS)
-        cache = _token_gib(config) * tokens / gpus / (2 if settings.kv_cache_dtype == "fp8" else 1)
-        least = weights + (cache or _UNKNOWN_CACHE_GIB) + _GPU_OVERHEAD_GIB
-        return GpuNeed(checkpoint.name, weights, least, gpus, settings.gpu_memory_utilization or _GPU_SHARE)
+        context = _context(config, settings, "gpu")
+        parts = gpus * (2 if settings.kv_cache_dtype == "fp8" else 1)
+        cache = _token_gib(config) * max(context, _LEAST_CACHE_TOKENS) / parts
+        minimum = (1 + _GPU_OVERHEAD_SHARE) * weights + (cache or _UNKNOWN_CACHE_GIB) + _GPU_OVERHEAD_GIB
+        rest = 0.25 if settings.quantization and not halved else 1.0  # other methods leave 4 bits or more
+        least = rest * weights + _token_gib(config, "full_attention") * context / parts
+        heads = filter(None, map(_text(config).get, ("num_attention_heads", "num_key_value_heads")))
+        share = settings.gpu_memory_utilization or _GPU_SHARE
+        return GpuNeed(checkpoint.name, weights, minimum, gpus, share, least, tuple(heads))
 
-    def copies(self, more: Sequence[str]) -> int:
-        for word in more:
+    def count_copies(self, extra_arguments: Sequence[str]) -> int:
+        for word in extra_arguments:
             if _RESERVED.fullmatch(word.partition("=")[0].replace("_", "-")):
                 raise UsageError(f"{word}: datacreate sets this; use its own options (no TLS: use a proxy)")
-        found = _COPIES.search(" ".join(more).replace("_", "-"))
+        found = _COPIES.search(" ".join(extra_arguments).replace("_", "-"))
         return int(found[1]) if found else 1
 
     def findings(self, install: str) -> list[Finding]:
@@ -224,8 +244,9 @@ class _Vllm(EngineKind):
     def scoring_fields(self, tokens: Sequence[int] | None) -> dict[str, Any]:
         if tokens is None:
             return super().scoring_fields(tokens)
-        ids = {"logprob_token_ids": list(tokens), "return_tokens_as_token_ids": True}
-        return {"logprobs": True, "top_logprobs": min(20, len(tokens)), **ids}
+        ids = {"logprob_token_ids": list(tokens)} if len(tokens) <= _MOST_SCORED_TOKENS else {}
+        top = {"top_logprobs": min(20, len(tokens)), "return_tokens_as_token_ids": True}
+        return {"logprobs": True, **top, **ids}
 
     def text_tokens(self, model: str, text: str) -> dict[str, Any]:
         return {"model": model, "prompt": text, "add_special_tokens": False}
@@ -237,11 +258,27 @@ class _Vllm(EngineKind):
 VLLM = _Vllm()
 
 
-def gpu_slots() -> int:
-    """How many requests vLLM's server processes at once by default; it depends on the GPU, and no API reports it."""
+def _slots(config: dict[str, Any], settings: LaunchSettings, work: Workload) -> int:
+    """How many requests a server on GPUs processes at once. vLLM's default depends on the GPU; no API reports it."""
     gpus = gpu_memory()
-    large = all(gib >= 70 and "a100" not in name.lower() for name, gib in gpus)
-    return 1024 if gpus and large else 256
+    is_large = gpus and all(gib >= 70 and "a100" not in name.lower() for name, gib in gpus)
+    most = 1024 if is_large and not work.scores else 256  # a request that only scores is read and ends
+    return settings.max_num_seqs or (_STATE_SLOTS if _has_states(config) else most)
+
+
+def _check_parts(gpus: Sequence[str]) -> None:
+    """EngineError for parts of divided GPUs (MIG) whose number within the GPU vLLM takes for that of another GPU."""
+    if not any(name.startswith("MIG") for name in gpus):
+        return
+    listing = nvidia_smi("-L")
+    whole = listing.count("(UUID: GPU-")
+    lost = {name: number for number, name in _PART.findall(listing) if name in gpus and int(number) >= whole}
+    usable = ",".join(name for name in gpus if name not in lost)
+    for name, number in lost.items():
+        raise EngineError(
+            f"vLLM cannot use {name}, part {number} of a divided GPU (MIG), on a machine with {whole} GPUs; "
+            f"{f'export CUDA_VISIBLE_DEVICES={usable}' if usable else 'use part 0, or do not divide the GPU'}"
+        )
 
 
 def _weights(folder: Path) -> float:
@@ -249,20 +286,38 @@ def _weights(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
 
 
-def _context(config: dict[str, Any], settings: EngineSettings, build: Literal["cpu", "gpu"]) -> int:
+def _context(config: dict[str, Any], settings: LaunchSettings, build: Literal["cpu", "gpu"]) -> int:
     """The context in tokens: that of the settings or the default, and no more than the model has."""
-    longest = (config.get("text_config") or config).get("max_position_embeddings")
+    longest = _text(config).get("max_position_embeddings")
     context = settings.max_model_len or _MAX_CONTEXT[build]
     return min(context, longest) if isinstance(longest, int) else context
 
 
-def _token_gib(config: dict[str, Any]) -> float:
-    """The KV cache of one token in GiB, in 16 bits; 0.0 if config.json does not tell."""
-    text = config.get("text_config") or config
+def _text(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config.json about the language model."""
+    return config.get("text_config") or config
+
+
+def _has_states(config: dict[str, Any]) -> bool:
+    """Whether some layers have a state per request instead of a KV cache (linear attention, Mamba)."""
+    text = _text(config)
+    named = any(key.startswith(("mamba_", "linear_num_", "linear_attn")) for key in text)
+    return named or "linear_attention" in (text.get("layer_types") or ())
+
+
+def _token_gib(config: dict[str, Any], kind: str | None = None) -> float:
+    """The KV cache of one token in GiB, in 16 bits, in one kind of layers or all; 0.0 if config.json does not tell.
+
+    Layers with states count like the others: their states take about as much as a cache for all slots.
+    """
+    text = _text(config)
     try:
+        layers = [*(text.get("layer_types") or ())].count(kind) or text["num_hidden_layers"]
         heads = text["num_attention_heads"]
         size = text.get("head_dim") or text["hidden_size"] / heads
-        values = text["num_hidden_layers"] * (text.get("num_key_value_heads") or heads) * size
+        if text.get("kv_lora_rank"):  # it is compressed
+            return 0.0
+        values = layers * (text.get("num_key_value_heads") or heads) * size
         return float(2 * 2 * values / GIB)  # keys and values, of two bytes each
     except (KeyError, TypeError, ZeroDivisionError):
         return 0.0
@@ -296,7 +351,7 @@ def dequantized(checkpoint: Checkpoint, notify: Notify = no_notify) -> Path:
         if folder.is_dir():  # another process made it meanwhile
             return folder
         notify(f"converting {checkpoint.name}, since vLLM reads no GGUF files (once)")
-        with replaced(folder) as new:
+        with atomic_replacement(folder) as new:
             command = [sys.executable, "-m", __name__, str(source), str(new)]
             child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             if child.returncode:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import BeforeValidator
@@ -13,7 +14,7 @@ from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel, OrOff, Settings, setting
 
 if TYPE_CHECKING:
-    from datacreate.formats.validate import Candidate, Reason
+    from datacreate.formats.validate import Candidate, Reject, RejectReason
     from datacreate.selection.passed_vectors import PassedVectors
 
 
@@ -21,71 +22,72 @@ Threshold = Annotated[float | None, OrOff]
 """A similarity above 0 and at most 1; None and the word `off` switch the filter off."""
 
 
-def quality(help: str, **options: Any) -> Any:
+def quality_setting(help: str, **options: Any) -> Any:
     """A setting in the quality group of `--help`."""
     return setting(help, "quality", **options)
 
 
-def threshold(help: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
-    return quality(help, default=default, gt=0, le=1, metavar=metavar)
+def threshold_setting(help: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
+    return quality_setting(help, default=default, gt=0, le=1, metavar=metavar)
 
 
-def _test_sets(value: Any) -> Any:
-    """Names, which may be separated by commas; `none` as ()."""
+def _set_names(value: Any) -> Any:
+    """Names; a text, but not a `Path`, may be several, separated by commas. `none` as ()."""
     if value is None:
         return None
     texts = [value] if isinstance(value, str) else value
-    names = tuple(dict.fromkeys(part.strip() for text in texts for part in str(text).split(",")))
+    parts = ([str(each)] if isinstance(each, Path) else str(each).split(",") for each in texts)
+    names = tuple(dict.fromkeys(name.strip() for part in parts for name in part))
     if "none" in names and len(names) > 1:
         raise ValueError("none cannot be combined with other names")
     return () if names == ("none",) else names
 
 
-class FilterSettings(Settings):
+class FilterOptions(Settings):
     """Which filters run, and how strict they are."""
 
-    exact: bool = quality(
+    exact: bool = quality_setting(
         "Drop examples whose inputs (see --inputs) repeat those of an earlier one; case, spacing and the punctuation "
         "of prose are ignored.",
         default=True,
         flag="--exact/--no-exact",
     )
-    near: Threshold = threshold(
+    near: Threshold = threshold_setting(
         "Drop examples whose inputs each have at least this Jaccard similarity to those of an earlier one, computed on "
         "words and word pairs (try 0.7)."
     )
-    semantic: Threshold = threshold(
+    semantic: Threshold = threshold_setting(
         "Drop examples whose sentence embedding has at least this cosine similarity with an earlier example or with "
         "a row of --decontaminate (try 0.95).",
         metavar="COSINE|off",
     )
-    decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_test_sets)] = quality(
+    decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_set_names)] = quality_setting(
         "Rows that examples must not repeat: benchmarks (their dev and test rows), files of your own, and runs "
         "(without the check of --ngram).",
         metavar="all|none|NAME|FILE|RUN[,...]",
         shown_default="all imported benchmarks",
     )
-    ngram: int = quality(
+    ngram: int = quality_setting(
         "Drop examples that share this many consecutive words with a row of --decontaminate.", default=8, ge=2
     )
-    decontaminate_near: Threshold = threshold(
+    decontaminate_near: Threshold = threshold_setting(
         "Drop examples whose inputs each have at least this Jaccard similarity to those of a row of --decontaminate, "
         "computed on words and word pairs.",
         default=0.7,
     )
 
 
-class Check(ABC):
+class RowCheck(ABC):
     """One check of valid examples against those that were added before, or against fixed rows.
 
     Every example that passes all checks is passed to `add`, in order. More examples never make a check accept one
     that it rejected.
     """
 
-    reason: ClassVar[Reason]
+    reason: ClassVar[RejectReason]
 
     def prepare(self, notify: Notify = no_notify) -> None:
-        """Do what takes long or may fail; called once before the first `prefetch` or `match`."""
+        """Do what takes long or may fail; called once before the first `prefetch` or `find_conflict`."""
         return
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
@@ -93,10 +95,10 @@ class Check(ABC):
         return
 
     @abstractmethod
-    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
+    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
         """Why the example is rejected (such as the row that it repeats); None if it passes.
 
-        Added examples of the number `ignore` do not count: a row that is edited may resemble itself.
+        Added examples of the number `ignored_number` do not count: a row that is edited may resemble itself.
         """
 
     def add(self, candidate: Candidate, number: int) -> None:
@@ -104,18 +106,28 @@ class Check(ABC):
         return
 
 
-class Filter(Check):
+def first_reject(
+    checks: Iterable[RowCheck], candidate: Candidate, ignored: int | None = None
+) -> Reject | None:
+    """The reject by the first check that an example does not pass; `ignored`: the `ignored_number`."""
+    for each in checks:
+        if (detail := each.find_conflict(candidate, ignored)) is not None:
+            return candidate.reject(each.reason, detail)
+    return None
+
+
+class Filter(RowCheck):
     """A check that options switch on. The constructor takes the settings and the `FilterInputs`."""
 
     name: ClassVar[str]
-    settings: ClassVar[tuple[str, ...]]  # names in `FilterSettings`; the first is None, False or () if off
+    setting_names: ClassVar[tuple[str, ...]]  # in `FilterOptions`; the first is None, False or () if off
 
-    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
+    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
         return
 
     @classmethod
-    def is_on(cls, settings: FilterSettings) -> bool:
-        return bool(getattr(settings, cls.settings[0]))
+    def is_on(cls, settings: FilterOptions) -> bool:
+        return bool(getattr(settings, cls.setting_names[0]))
 
 
 class DecontaminationRow(NamedTuple):
@@ -150,7 +162,7 @@ class DecontaminationSet:
 class FilterInputs:
     """What filters may need beyond their settings."""
 
-    test_sets: Sequence[DecontaminationSet] = ()
+    decontamination_sets: Sequence[DecontaminationSet] = ()
     vectors: PassedVectors | None = None  # embeddings of the examples that were added
     embedding_sha256: str | None = None  # of the embedding model; names the cache of embeddings of test rows
-    origin: str = "an example of request"  # what the number of an added example means; `line` in a file
+    number_prefix: str = "an example of request"  # before the number of an added example; `line` in a file

@@ -1,9 +1,10 @@
-"""Decontamination: rejects examples that repeat rows of test sets, on which trained models are evaluated.
+"""Decontamination: rejects examples that repeat rows of `--decontaminate`, such as those of test sets.
 
 Three checks, the cheapest first. Word n-grams: a question that shares n consecutive words with the question of a test
 row, or a passage that shares a large part of its n-grams with the passage of a test row (as in Brown et al., 2020,
-appendix C). Near-duplicates of test rows, by MinHash. The cosine of sentence embeddings, with `--semantic`. The last
-two compare whole inputs, or only the questions with a row that has no passage.
+appendix C), or that has a large part of a question without a passage. Near-duplicates of test rows, by MinHash. The
+cosine of sentence embeddings, with `--semantic`. The last two compare whole inputs, or only the questions with a row
+that has no passage.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.errors import LockLost, RunLocked, StorageError
-from datacreate.filters.base import DecontaminationRow, Filter, FilterInputs, FilterSettings
+from datacreate.filters.base import DecontaminationRow, Filter, FilterInputs, FilterOptions
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.semantic import most_similar
-from datacreate.formats.validate import Candidate, Reason, shorten
-from datacreate.locking import replaced_by_one
+from datacreate.formats.validate import Candidate, RejectReason, shorten
+from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
 from datacreate.selection.embeddings import Embedder
@@ -41,7 +42,8 @@ MAX_ROWS_OF_NGRAM = 10
 PASSAGE_SHARE = 0.2
 PASSAGE_NGRAMS = 8
 """A passage repeats one of a test row if it shares this fraction of its n-grams and this many n-grams with it
-(all of them, if it has fewer). A lower share also occurs between unrelated passages with common formulas."""
+(all of them, if it has fewer). A lower share also occurs between unrelated passages with common formulas.
+It repeats the question of a row without a passage if it has this fraction, and this many, of the question's."""
 
 _MAX_SHOWN = 60  # characters of a row in a message
 
@@ -62,20 +64,20 @@ class _Compared:
 
 class Contamination(Filter):
     name = "contamination"
-    reason = Reason.CONTAMINATED
-    settings = ("decontaminate", "ngram", "decontaminate_near")
+    reason = RejectReason.CONTAMINATED
+    setting_names = ("decontaminate", "ngram", "decontaminate_near")
 
-    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
+    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
         self._settings, self._inputs, self._n = settings, inputs, settings.ngram
         self._embedder = inputs.vectors.embedder if inputs.vectors and settings.semantic else None
 
     def prepare(self, notify: Notify = no_notify) -> None:
-        """Read, index and embed the rows of the test sets. Raises what the sets raise."""
+        """Read, index and embed the rows of the decontamination sets. Raises what the sets raise."""
         self._rows: list[DecontaminationRow] = []
         self._names: list[str] = []  # of each row: test set, and row of its file
         self._by_ngram: list[bool] = []  # of each row: whether it may share no n-gram
         pieces: list[Float16Rows] = []
-        for each in self._inputs.test_sets:
+        for each in self._inputs.decontamination_sets:
             rows, title = list(each.read()), each.ref.title
             self._rows += rows
             self._by_ngram += [each.by_ngram] * len(rows)
@@ -105,6 +107,7 @@ class Contamination(Filter):
             passages.append(ngrams(encodable_words(row.passage), self._n) if is_compared else questions[-1])
         self._questions = ngram_index(questions, MAX_ROWS_OF_NGRAM)
         self._passages = ngram_index(passages)
+        self._question_sizes = [len(set(grams)) for grams in questions]
 
     def _indexed(self, vectors: NDArray[np.float32] | None, has_passage: bool) -> _Compared:
         threshold = self._settings.decontaminate_near
@@ -128,12 +131,13 @@ class Contamination(Filter):
             pairs = (pair for candidate in candidates for pair in self._comparisons(candidate))
             self._embedder.encode(["\n".join(inputs) for rows, inputs in pairs if rows.vectors is not None])
 
-    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
+    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
         """The test row that the example repeats, and which check found it."""
         if (found := self._repeated_question(candidate)) is not None:
             return f"{self._name(found)}: n-gram"
         if candidate.passage and (passage := self._repeated_passage(candidate.passage)):
-            return f"{self._name(passage[0])}: {passage[1]:.0%} of the n-grams of the passage"
+            what = "passage" if self._rows[passage[0]].passage else "question"
+            return f"{self._name(passage[0])}: {passage[1]:.0%} of the n-grams of the {what}"
         for compared, inputs in self._comparisons(candidate):
             if compared.near and (near := compared.near.match(inputs)):
                 return f"{self._name(compared.rows[near[0]])}: Jaccard {near[1]:.2f}"
@@ -162,11 +166,18 @@ class Contamination(Filter):
         return None if most is None else most[0]
 
     def _repeated_passage(self, passage: str) -> tuple[int, float] | None:
-        """The row whose passage contains a large part of `passage`, and the shared part of its n-grams."""
-        grams = ngrams(encodable_words(passage), self._n)
-        row, count = most_common(self._passages, grams) or (0, 0)
-        enough = count >= PASSAGE_SHARE * len(grams) and count >= min(PASSAGE_NGRAMS, len(grams))
-        return (row, count / len(grams)) if count and enough else None
+        """The row whose passage contains a large part of `passage`, or of whose question, without a passage, a large
+        part is in `passage`; and the part of the n-grams.
+        """
+        words = encodable_words(passage)
+        grams = dict.fromkeys(ngrams(words, self._n))
+        short = (gram for k in self._short_lengths if k >= MIN_WORDS_INSIDE for gram in ngrams(words, k))
+        counts = Counter(row for gram in grams | dict.fromkeys(short) for row in self._passages.get(gram, ()))
+        for row, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+            compared = len(grams) if self._rows[row].passage else self._question_sizes[row]
+            if count >= max(PASSAGE_SHARE * compared, min(PASSAGE_NGRAMS, compared)):
+                return row, count / compared
+        return None
 
 
 def ngrams(words: Sequence[str], n: int) -> list[str]:
@@ -212,7 +223,7 @@ def embed_texts(
         # Without the cache the next run only takes longer.
         with (
             contextlib.suppress(OSError, StorageError, RunLocked, LockLost),
-            replaced_by_one(path) as part,
+            exclusive_replacement(path) as part,
             part.open("xb") as file,
         ):
             np.save(file, vectors, allow_pickle=False)

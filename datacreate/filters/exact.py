@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings
-from datacreate.formats.validate import Candidate, Reason
+from datacreate.filters.base import Filter, FilterInputs, FilterOptions
+from datacreate.formats.validate import Candidate, RejectReason
 
 
 class ExactDuplicates(Filter):
@@ -15,19 +15,19 @@ class ExactDuplicates(Filter):
     """
 
     name = "exact"
-    reason = Reason.DUPLICATE
-    settings = ("exact",)
+    reason = RejectReason.DUPLICATE
+    setting_names = ("exact",)
 
-    def __init__(self, _settings: FilterSettings, inputs: FilterInputs) -> None:
+    def __init__(self, _settings: FilterOptions, inputs: FilterInputs) -> None:
         self._number_of: dict[int, int] = {}
-        self._origin = inputs.origin
+        self._number_prefix = inputs.number_prefix
 
-    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
-        number = self._number_of.get(_digest(candidate.key))
-        return f"repeats {self._origin} {number}" if number not in (None, ignore) else None
+    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
+        number = self._number_of.get(_digest(candidate.exact_key))
+        return f"repeats {self._number_prefix} {number}" if number not in (None, ignored_number) else None
 
     def add(self, candidate: Candidate, number: int) -> None:
-        self._number_of.setdefault(_digest(candidate.key), number)
+        self._number_of.setdefault(_digest(candidate.exact_key), number)
 
 
 def _digest(key: str) -> int:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings
+from datacreate.filters.base import Filter, FilterInputs, FilterOptions
 from datacreate.formats.text_normalization import words
-from datacreate.formats.validate import Candidate, Reason
+from datacreate.formats.validate import Candidate, RejectReason
 
 BANDS = 32
 
@@ -139,23 +139,23 @@ def _kept(hashes: Sequence[int]) -> set[int]:
 
 class NearDuplicates(Filter):
     name = "near"
-    reason = Reason.NEAR_DUPLICATE
-    settings = ("near",)
+    reason = RejectReason.NEAR_DUPLICATE
+    setting_names = ("near",)
 
-    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
+    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
         assert settings.near is not None, "the filter is on"
         self._index = NearIndex(settings.near)
         self._numbers = array("q")
-        self._origin = inputs.origin
+        self._number_prefix = inputs.number_prefix
 
-    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
-        rows = enumerate(self._numbers) if ignore is not None else ()
-        ignored = [row for row, number in rows if number == ignore]
+    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
+        rows = enumerate(self._numbers) if ignored_number is not None else ()
+        ignored = [row for row, number in rows if number == ignored_number]
         found = self._index.match(*_compared(candidate), ignored)
         if found is None:
             return None
         row, similarity = found
-        return f"similar to {self._origin} {self._numbers[row]}, Jaccard {similarity:.2f}"
+        return f"similar to {self._number_prefix} {self._numbers[row]}, Jaccard {similarity:.2f}"
 
     def add(self, candidate: Candidate, number: int) -> None:
         self._index.add(*_compared(candidate))

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings
+from datacreate.filters.base import Filter, FilterInputs, FilterOptions
 from datacreate.filters.contamination import Contamination
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import RejectReason
 
 FILTERS: tuple[type[Filter], ...] = (ExactDuplicates, NearDuplicates, SemanticDuplicates, Contamination)
 
 
-def make_filters(settings: FilterSettings, inputs: FilterInputs) -> list[Filter]:
+def make_filters(settings: FilterOptions, inputs: FilterInputs) -> list[Filter]:
     return [filter(settings, inputs) for filter in FILTERS if filter.is_on(settings)]
 
 
-def filter_report(settings: FilterSettings, rejected: Mapping[Reason, int]) -> list[dict[str, Any]]:
+def filter_report(settings: FilterOptions, rejected: Mapping[RejectReason, int]) -> list[dict[str, Any]]:
     """All filters in order, with their settings and how many examples each rejected."""
     values = settings.model_dump(mode="json")
     return [
@@ -28,7 +28,7 @@ def filter_report(settings: FilterSettings, rejected: Mapping[Reason, int]) -> l
             "reason": filter.reason.value,
             "on": filter.is_on(settings),
             "settings": {
-                name: values[name] for name in filter.settings if not isinstance(values[name], bool)
+                name: values[name] for name in filter.setting_names if not isinstance(values[name], bool)
             },
             "rejected": rejected.get(filter.reason, 0),
         }

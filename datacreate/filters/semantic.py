@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings
-from datacreate.formats.validate import Candidate, Reason
+from datacreate.filters.base import Filter, FilterInputs, FilterOptions
+from datacreate.formats.validate import Candidate, RejectReason
 from datacreate.selection.passed_vectors import to_float16, to_float64
 
 Vector = NDArray[Any]
@@ -32,17 +32,17 @@ _CHUNK = 8192  # rows added to the index in one call
 
 class SemanticDuplicates(Filter):
     name = "semantic"
-    reason = Reason.SEMANTIC_DUPLICATE
-    settings = ("semantic",)
+    reason = RejectReason.SEMANTIC_DUPLICATE
+    setting_names = ("semantic",)
 
-    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
+    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
         assert settings.semantic is not None, "the filter is on"
         assert inputs.vectors is not None, "the caller loads the embedding model"
         self._threshold = settings.semantic
         self._vectors = inputs.vectors
         self._numbers = array("q")  # of each row of `_vectors`
         self._of_passage: dict[str, list[int]] = {}  # id of a given passage -> its rows
-        self._origin = inputs.origin
+        self._number_prefix = inputs.number_prefix
 
     @cached_property
     def _index(self) -> Any:
@@ -57,29 +57,29 @@ class SemanticDuplicates(Filter):
             self._index.add(np.arange(begin, end), self._vectors.between(begin, end), threads=1)
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
-        self._vectors.embedder.encode([candidate.text for candidate in candidates])
+        self._vectors.embedder.encode([candidate.compared_text for candidate in candidates])
 
-    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
+    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
         if not self._numbers:
             return None
         nearest: Iterable[int] = self._of_passage.get(candidate.passage_id, ())
         if candidate.passage_id and not nearest:
             return None
-        [vector] = to_float16(self._vectors.embedder.encode([candidate.text]))
+        [vector] = to_float16(self._vectors.embedder.encode([candidate.compared_text]))
         if not candidate.passage_id:
             self._update_index()
             every = len(self._index) <= MAX_EXACT
             nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=every).keys
-        nearest = [row for row in map(int, nearest) if self._numbers[row] != ignore]
+        nearest = [row for row in map(int, nearest) if self._numbers[row] != ignored_number]
         if not nearest:
             return None
         row, cosine = most_similar(vector, nearest, self._vectors.__getitem__)
         if cosine < self._threshold:
             return None
-        return f"same meaning as {self._origin} {self._numbers[row]}, cosine {cosine:.2f}"
+        return f"same meaning as {self._number_prefix} {self._numbers[row]}, cosine {cosine:.2f}"
 
     def add(self, candidate: Candidate, number: int) -> None:
-        self._vectors.ensure(len(self._numbers), candidate.text)
+        self._vectors.ensure(len(self._numbers), candidate.compared_text)
         if candidate.passage_id:
             self._of_passage.setdefault(candidate.passage_id, []).append(len(self._numbers))
         self._numbers.append(number)

@@ -1,7 +1,7 @@
-"""Questions -> token ids, the encoder with the classification head that reads them, and one training of it.
+"""Examples -> token ids, the encoder with the classification head that reads them, and one training of it.
 
-Multiple choice encodes each option as the pair (question, option); a question with a passage is the pair
-(question, passage); any other question is the only text. Truncation takes tokens from the longer part.
+Multiple choice encodes each option as the pair (text, option); an example with a passage is the pair
+(text, passage); of any other the text stands alone. Truncation takes tokens from the longer part.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 
 from datacreate.errors import TrainingError
 from datacreate.files import replace_file
-from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import MODEL, Model, Task, Training, read_model
+from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.records import MODEL, HeadSpec, TrainedModel, TrainingSpec, read_model
 from datacreate.finetuning.statistics import chance_corrected
-from datacreate.finetuning.training_rows import Question
+from datacreate.finetuning.training_rows import ClassificationExample
 from datacreate.hardware import device, has_bf16
-from datacreate.libraries import one_line_errors, quiet
+from datacreate.libraries import quiet, training_errors
 
 MAX_MISSING = 0.5
 """A checkpoint that lacks a larger share of the model's weights is not an encoder of this family."""
@@ -63,7 +63,7 @@ def _load(kind: Any, folder: Path, failure: str, **options: Any) -> Any:
         raise TrainingError(f"{folder}: {failure} ({reason}); restore it, or use another encoder") from None
 
 
-def max_input_tokens(tokenizer: Any, config: Any, recipe: Recipe, with_passage: bool) -> int:
+def max_input_tokens(tokenizer: Any, config: Any, recipe: Hyperparameters, with_passage: bool) -> int:
     """Longest input in tokens: the recipe's limit, within the positions of the encoder."""
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     if config.model_type in _OFFSET_POSITIONS:
@@ -72,15 +72,15 @@ def max_input_tokens(tokenizer: Any, config: Any, recipe: Recipe, with_passage: 
 
 
 def encode(
-    questions: Sequence[Question],
-    task: Task,
+    examples: Sequence[ClassificationExample],
+    head: HeadSpec,
     tokenizer: Any,
     max_length: int,
     *,
     show_context: bool = True,
     soft_labels: bool = False,
 ) -> Encoded:
-    """Token ids of the questions, in order, not padded.
+    """Token ids of the examples, in order, not padded.
 
     input_ids has shape (rows, options, tokens) for multiple choice, else (rows, tokens). `length` is the
     longest input of a row. `label` is the index of the answer (0 if there is none), or with `soft_labels`
@@ -88,47 +88,50 @@ def encode(
     """
     import datasets
 
-    texts, pairs = _inputs(questions, task, show_context)
-    second = {"text_pair": pairs} if pairs else {}
-    tokens = tokenizer(texts, **second, verbose=False)
+    texts, pairs = _text_pairs(examples, head, show_context)
+    tokens = tokenizer(texts, pairs, verbose=False)
     lengths = [len(ids) for ids in tokens["input_ids"]]
     if max(lengths) > max_length:
-        tokens = tokenizer(texts, **second, truncation="longest_first", max_length=max_length)
+        tokens = tokenizer(texts, pairs, truncation="longest_first", max_length=max_length)
     columns = {name: tokens[name] for name in tokenizer.model_input_names if name in tokens}
-    if task.head == "multiple_choice":
-        starts, size = range(0, len(texts), task.classes), task.classes
+    if head.is_multiple_choice:
+        starts, size = range(0, len(texts), head.classes), head.classes
         columns = {name: [values[at : at + size] for at in starts] for name, values in columns.items()}
         lengths = [max(lengths[at : at + size]) for at in starts]
-    labels: list[Any] = [question.answer or 0 for question in questions]
+    labels: list[Any] = [example.answer or 0 for example in examples]
     if soft_labels:
-        one_hot = [tuple(float(index == label) for index in range(task.classes)) for label in labels]
-        labels = [list(q.probabilities or hard) for q, hard in zip(questions, one_hot, strict=True)]
-    shown = [min(length, max_length) for length in lengths]
-    dataset = datasets.Dataset.from_dict({**columns, "label": labels, "length": shown})
+        one_hot = [tuple(float(index == label) for index in range(head.classes)) for label in labels]
+        labels = [list(one.probabilities or hard) for one, hard in zip(examples, one_hot, strict=True)]
+    cut = [min(length, max_length) for length in lengths]
+    dataset = datasets.Dataset.from_dict({**columns, "label": labels, "length": cut})
     return Encoded(dataset, sum(length > max_length for length in lengths))
 
 
-def _inputs(questions: Sequence[Question], task: Task, show_context: bool) -> tuple[list[str], list[str]]:
-    """First and second texts of all inputs; no second ones for questions without passages."""
-    if task.head == "multiple_choice":
-        shown = [f"{q.passage} {q.text}" if q.passage and show_context else q.text for q in questions]
-        options = [option for question in questions for option in question.options]
-        return [text for text in shown for _ in range(task.classes)], options
-    passages = [question.passage or "" for question in questions]
-    return [question.text for question in questions], passages if has_passages(questions) else []
+def _text_pairs(
+    examples: Sequence[ClassificationExample], head: HeadSpec, show_context: bool
+) -> tuple[list[str], list[str] | None]:
+    """First and second texts of all inputs; None without second ones: neither options nor passages."""
+    if head.is_multiple_choice:
+        texts = [
+            f"{one.passage} {one.text}" if one.passage and show_context else one.text for one in examples
+        ]
+        options = [option for example in examples for option in example.options]
+        return [text for text in texts for _ in range(head.classes)], options
+    passages = [example.passage or "" for example in examples]
+    return [example.text for example in examples], passages if has_passages(examples) else None
 
 
-def has_passages(questions: Sequence[Question]) -> bool:
-    """Whether any question comes with a passage."""
-    return any(question.passage for question in questions)
+def has_passages(examples: Sequence[ClassificationExample]) -> bool:
+    """Whether any of the examples has a passage."""
+    return any(example.passage for example in examples)
 
 
-def collator(task: Task, tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
+def collator(head: HeadSpec, tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
     """Pads a batch to its longest input; on a GPU to a multiple of 8, for tensor cores."""
     import torch
     from transformers import DataCollatorForMultipleChoice, DataCollatorWithPadding
 
-    kind = DataCollatorForMultipleChoice if task.head == "multiple_choice" else DataCollatorWithPadding
+    kind = DataCollatorForMultipleChoice if head.is_multiple_choice else DataCollatorWithPadding
     pad = kind(tokenizer, padding=True, pad_to_multiple_of=8 if device().type == "cuda" else None)
 
     def collate(rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -139,20 +142,20 @@ def collator(task: Task, tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]
     return collate
 
 
-def load_with_head(folder: Path, task: Task) -> Any:
-    """The encoder of a checkpoint with the head of the task; a missing head gets new weights.
+def load_with_head(folder: Path, head: HeadSpec) -> Any:
+    """The encoder of a checkpoint with this head; a missing head gets new weights.
 
     Raises TrainingError if transformers has no such head for this family, or the weights do not fit.
     """
     from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
     kind = AutoModelForMultipleChoice
-    # It may have another task's head.
+    # The checkpoint may have another head.
     options: dict[str, Any] = {"ignore_mismatched_sizes": True, "output_loading_info": True}
-    if task.head == "sequence_classification":
-        kind, names = AutoModelForSequenceClassification, dict(enumerate(task.names))
+    if not head.is_multiple_choice:
+        kind, names = AutoModelForSequenceClassification, dict(enumerate(head.names))
         options |= {"id2label": names, "label2id": {name: index for index, name in names.items()}}
-    model, info = _load(kind, folder, f"cannot be loaded with a {task.head} head", **options)
+    model, info = _load(kind, folder, f"cannot be loaded with a {head.head} head", **options)
     prefix = f"{model.base_model_prefix}."
     if mismatched := sorted(name for name, *_ in info["mismatched_keys"] if name.startswith(prefix)):
         raise TrainingError(f"{folder}: the shape of {mismatched[0]} differs from config.json; restore both")
@@ -163,7 +166,7 @@ def load_with_head(folder: Path, task: Task) -> Any:
     return model.float()
 
 
-def with_lora(model: Any, recipe: Recipe) -> Any:
+def with_lora(model: Any, recipe: Hyperparameters) -> Any:
     """The model with adapters on all linear layers; head and pooler, which are new, are trained in full."""
     from peft import LoraConfig, get_peft_model
 
@@ -190,15 +193,15 @@ DEVICE_BATCH_SIZE = 16  # most rows per forward pass; larger batches accumulate 
 OnStep = Callable[[int, int, float | None], None]
 """Called after each step: steps done, steps in total, best selection score. An error that it raises ends the trial."""
 
-
-OnNamedStep = Callable[[str, int, int, float | None], None]  # as `StepProgress.step`
+OnNamedStep = Callable[[str, int, int, float | None], None]
+"""The same after the name of the trial, as `StepProgress.step`."""
 
 
 @dataclass(frozen=True)
-class Inputs:
+class TrialInputs:
     """What all trials of a training share."""
 
-    training: Training
+    training: TrainingSpec
     encoder: Path
     tokenizer: Any
     rows: Encoded
@@ -207,7 +210,9 @@ class Inputs:
     device_batch_size: int = DEVICE_BATCH_SIZE
 
 
-def run_trial(inputs: Inputs, seed: int, learning_rate: float, folder: Path, on_step: OnStep) -> Model:
+def run_trial(
+    inputs: TrialInputs, seed: int, learning_rate: float, folder: Path, on_step: OnStep
+) -> TrainedModel:
     """Train and save the best model in `folder`/model. A finished trial is read, an interrupted one starts again.
 
     Raises TrainingError if the encoder does not fit or memory runs out, StorageError.
@@ -216,18 +221,22 @@ def run_trial(inputs: Inputs, seed: int, learning_rate: float, folder: Path, on_
         return read_model(folder / "model")
     import transformers
 
+    class StepCallback(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            on_step(state.global_step, state.max_steps, state.best_metric)
+
     shutil.rmtree(folder, ignore_errors=True)
     recipe = inputs.training.recipe
-    with quiet(), one_line_errors("--device-batch-size or --max-length", folder):
+    with quiet(), training_errors("--device-batch-size or --max-length", folder):
         transformers.set_seed(seed)  # before the new head is initialized
         model = load_with_head(inputs.encoder, inputs.training.task)
         if recipe.lora:
             model = with_lora(model, recipe)
         trainer = make_trainer(inputs, model, seed, learning_rate, folder)
-        trainer.add_callback(_step_callback(on_step))
+        trainer.add_callback(StepCallback())
         result, state = trainer.train(), trainer.state
         packages = ("datacreate", "torch", "transformers", "datasets", "peft", "accelerate")
-        record = Model(
+        record = TrainedModel(
             training=inputs.training,
             seed=seed,
             learning_rate=learning_rate,
@@ -244,17 +253,7 @@ def run_trial(inputs: Inputs, seed: int, learning_rate: float, folder: Path, on_
     return record
 
 
-def _step_callback(on_step: OnStep) -> Any:
-    from transformers import TrainerCallback
-
-    class StepCallback(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            on_step(state.global_step, state.max_steps, state.best_metric)
-
-    return StepCallback()
-
-
-def _save(model: Any, tokenizer: Any, folder: Path, record: Model) -> None:
+def _save(model: Any, tokenizer: Any, folder: Path, record: TrainedModel) -> None:
     """Save the model, adapters merged. The record is written last and marks it as complete."""
     model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
     model.save_pretrained(folder)
@@ -267,7 +266,7 @@ def _save(model: Any, tokenizer: Any, folder: Path, record: Model) -> None:
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def make_trainer(inputs: Inputs, model: Any, seed: int, learning_rate: float, folder: Path) -> Any:
+def make_trainer(inputs: TrialInputs, model: Any, seed: int, learning_rate: float, folder: Path) -> Any:
     """A Trainer for one model: batches grouped by length, evaluated on the selection rows at intervals.
 
     A step has exactly the recipe's batch size, whatever the device batch size and the number of GPUs: the
@@ -335,13 +334,13 @@ def make_trainer(inputs: Inputs, model: Any, seed: int, learning_rate: float, fo
     return trainer
 
 
-def _selection_metric(inputs: Inputs) -> Callable[[Any], dict[str, float]]:
+def _selection_metric(inputs: TrialInputs) -> Callable[[Any], dict[str, float]]:
     """What chooses the best checkpoint: the chance-corrected score; in the paper's recipe accuracy.
 
     Ties are common on few rows and go to the lower loss, which is subtracted with a weight of 1e-6.
     """
-    task = inputs.training.task
-    balanced = inputs.training.recipe.name != "paper" and task.head == "sequence_classification"
+    head = inputs.training.task
+    balanced = inputs.training.recipe.name != "paper" and not head.is_multiple_choice
 
     def metric(prediction: Any) -> dict[str, float]:
         import numpy as np
@@ -349,15 +348,16 @@ def _selection_metric(inputs: Inputs) -> Callable[[Any], dict[str, float]]:
         from sklearn.metrics import accuracy_score, recall_score
 
         truth, logits = prediction.label_ids, np.asarray(prediction.predictions)
-        answers = logits.argmax(-1)
+        answers, classes = logits.argmax(-1), head.classes
         if balanced:
             present = sorted(set(truth.tolist()))
+            classes = len(present) if len(present) > 1 else classes  # as `compute_scores`
             share = recall_score(truth, answers, average="macro", labels=present, zero_division=0)
         else:
             share = accuracy_score(truth, answers)
         loss = -log_softmax(logits, axis=-1)[np.arange(len(truth)), truth].mean()
         if not np.isfinite(loss):  # diverged; NaN would never be replaced as the best
             return {"selection": -1.0}
-        return {"selection": chance_corrected(float(share), task.classes) - 1e-6 * float(loss)}
+        return {"selection": chance_corrected(float(share), classes) - 1e-6 * float(loss)}
 
     return metric

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from datacreate.errors import TrainingError, UsageError
 from datacreate.files import refuse_links, replace_files
 from datacreate.finetuning.encoder import (
     Encoded,
-    Inputs,
     OnNamedStep,
+    TrialInputs,
     collator,
     encode,
     load_tokenizer,
@@ -29,30 +30,31 @@ from datacreate.finetuning.records import (
     PREDICTIONS,
     EvaluatedModel,
     Evaluation,
-    Model,
+    HeadSpec,
     Prediction,
     Scores,
-    Task,
+    TrainedModel,
     read_evaluation,
     read_model,
 )
 from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.training_rows import (
-    Question,
+    ClassificationExample,
     Source,
+    infer_head,
+    json_sha256,
     name_index,
-    question_of,
     read_file,
-    sha256_of,
-    task_of,
+    to_classification_example,
 )
-from datacreate.formats.example import Json, field_at
+from datacreate.formats.example import Json, dotted, field_at, values_in
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.formats.roles import label_text
+from datacreate.formats.task_format import TaskFormat, load_format, read_format
 from datacreate.hardware import device, has_bf16
-from datacreate.libraries import one_line_errors, quiet
+from datacreate.libraries import quiet, training_errors
 from datacreate.locking import LOCK_FILE, locked
-from datacreate.messages import Notify, SilentProgress, StepProgress
+from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
 from datacreate.signals import caught_signals
 
 BATCH_TOKENS = 16_384  # tokens per batch, padding included: many short rows or few long ones
@@ -67,44 +69,63 @@ class TestSet:
     name: str
     split: str
     sha256: str
-    task: Task
+    head: HeadSpec
     labels: Sequence[str]  # the right answer of each row
-    questions: Sequence[Question | str]  # per row; a string says why the row cannot be encoded
+    examples: Sequence[ClassificationExample | str]  # per row; a string says why the row cannot be encoded
 
     @property
-    def usable(self) -> list[Question]:
-        """The questions that can be encoded, in order."""
-        return [question for question in self.questions if isinstance(question, Question)]
+    def usable(self) -> list[ClassificationExample]:
+        """The examples that can be encoded, in order."""
+        return [example for example in self.examples if isinstance(example, ClassificationExample)]
 
 
-def read_test_set(name: str, split: str = "test") -> TestSet:
-    """A benchmark's split as questions; BenchmarkError if it is not imported."""
+def read_test_set(name: str, split: str = "test", head: HeadSpec | None = None) -> TestSet:
+    """A benchmark's split, for a model with this head if there is one.
+
+    BenchmarkError if it is not imported, UsageError if it needs another head.
+    """
     benchmark = find_benchmark(name)
     format, rows = load_format(benchmark.format_name), read_split(benchmark, split)
-    task = task_of(format, rows, name)
-    return _test_set(name, split, split_sha256(benchmark, split), task, format, rows)
+    own = infer_head(format, rows, name)
+    if head is not None:
+        head.check_same(own, "the model", name)
+    return _test_set(name, split, split_sha256(benchmark, split), head or own, format, rows)
 
 
-def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
-    """A file as questions of a model's task; UsageError if no row has one of its answers.
+def read_test_file(
+    path: Path, head: HeadSpec, options: FormatOptions, known: Sequence[TaskFormat] = ()
+) -> TestSet:
+    """A file with rows for a model with this head; UsageError for a label that the model lacks, or a single one.
 
-    Where neither the file nor `options` say what the label is, it is the field that has the model's labels.
+    Rows with the fields of `known`, the formats that the model was trained on, are read with it. Where neither the
+    file nor `options` say what the label is, it is the field that has the model's labels.
     """
-    source = read_file(path, options)
-    if task.head == "sequence_classification" and not (source.format.roles.answer or options.format):
-        field = _field_with(task.names, source)
-        label = (*options.label, *(f"{field}={name}" for name in task.names))
-        source = read_file(path, options.model_copy(update={"label": label}))
+    source = read_file(path, options, known)
+    if not head.is_multiple_choice and not (source.format.roles.answer or options.format):
+        field = _field_with(head.names, source)
+        label = (*options.label, *(f"{field}={name}" for name in head.names))
+        source = read_file(path, options.model_copy(update={"label": label}), known)
     has_labels = source.format.roles.answer and source.format.head != "multiple_choice"
-    if task.head == "multiple_choice" or not has_labels:  # labels may be fewer, or in another order
-        task.check_same(task_of(source.format, source.rows, source.name), "the model", source.name)
-    test = _test_set(path.name, "test", "", task, source.format, source.rows)
-    if all(question.answer is None for question in test.usable):
-        raise UsageError(f"{path}: no row fits a model of {task.description}; give rows with its answers")
-    texts = (
-        [q.text, q.passage, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions
-    )
-    return replace(test, sha256=sha256_of(texts))
+    if head.is_multiple_choice or not has_labels:  # labels may be fewer, or in another order
+        head.check_same(infer_head(source.format, source.rows, source.name), "the model", source.name)
+    test = _test_set(path.name, "test", "", head, source.format, source.rows)
+    labels = {label: name_index(label, head.names) for label in test.labels}
+    if head.is_multiple_choice:
+        if all(example.answer is None for example in test.usable):
+            raise UsageError(f"{path}: no row fits a model of {head.description}; give rows with its answers")
+    elif unknown := sorted(label or "none" for label, index in labels.items() if index is None):
+        shown = ", ".join(unknown[:5])
+        raise UsageError(
+            f"{path}: the model has {head.description}, and rows have {shown}; correct or remove these rows"
+        )
+    elif len({*labels.values()}) == 1:
+        raise UsageError(
+            f"{path}: all rows have the label {test.labels[0]}; give rows with two labels or more"
+        )
+    # The hash is not of the texts, which differ between models with other inputs.
+    chosen = [dotted(source.format.roles.answer or ()), list(options.inputs), options.format]
+    texts = ("\n".join(values_in(row)).casefold() for row in source.rows)
+    return replace(test, sha256=json_sha256(chain([chosen], texts)))
 
 
 def _field_with(labels: Sequence[str], source: Source) -> str:
@@ -112,7 +133,7 @@ def _field_with(labels: Sequence[str], source: Source) -> str:
     found = [
         name
         for name in source.rows[0]
-        if 2 * sum(name_index(str(row.get(name)), labels) is not None for row in source.rows)
+        if 2 * sum(name_index(label_text(row.get(name)), labels) is not None for row in source.rows)
         > len(source.rows)
     ]
     if len(found) != 1:
@@ -125,28 +146,32 @@ def _field_with(labels: Sequence[str], source: Source) -> str:
 
 
 def _test_set(
-    name: str, split: str, sha256: str, task: Task, format: TaskFormat, rows: Sequence[dict[str, Json]]
+    name: str, split: str, sha256: str, head: HeadSpec, format: TaskFormat, rows: Sequence[dict[str, Json]]
 ) -> TestSet:
     labels = [""] * len(rows)
     for number, row in enumerate(rows):
-        with suppress(KeyError, TypeError):  # `question_of` says that it is missing
-            labels[number] = str(field_at(row, format.roles.answer or ()))
-    return TestSet(name, split, sha256, task, labels, [question_of(row, format, task) for row in rows])
+        with suppress(KeyError, TypeError):  # `to_classification_example` says that it is missing
+            labels[number] = label_text(field_at(row, format.roles.answer or ()))
+    return TestSet(
+        name, split, sha256, head, labels, [to_classification_example(row, format, head) for row in rows]
+    )
 
 
-def benchmarks_for(model: Model, requested: Sequence[str], split: str = "test") -> list[str]:
+def benchmarks_for(
+    model: TrainedModel, requested: Sequence[str], split: str = "test", notify: Notify = no_notify
+) -> list[str]:
     """The benchmarks to test a model on: those requested; with `all` every imported one with its head.
 
-    By default the benchmark that its rows are for, and the out-of-distribution ones of that. Raises
+    By default the benchmark that its rows are for, and the imported out-of-distribution ones of that. Raises
     UsageError or TrainingError if there is none, BenchmarkError for an unknown name.
     """
     if "all" in requested:
         imported = [name for name, benchmark in load_registry().items() if has_split(benchmark, split)]
-        fitting = [name for name in imported if read_test_set(name, split).task == model.training.task]
+        fitting = [name for name in imported if model.training.task.is_same(read_test_set(name, split).head)]
         if not fitting:
-            task = model.training.task.description
+            needed = model.training.task.description
             raise TrainingError(
-                f"no imported benchmark has {task}; import one: `datacreate benchmarks import NAME`"
+                f"no imported benchmark has {needed}; import one: `datacreate benchmarks import NAME`"
             )
         return fitting
     if requested:
@@ -156,7 +181,12 @@ def benchmarks_for(model: Model, requested: Sequence[str], split: str = "test") 
         raise UsageError(
             "the model was trained on rows of no benchmark; give --test FILE or --benchmark NAME"
         )
-    return [benchmark, *find_benchmark(benchmark).out_of_distribution]
+    others = {
+        name: has_split(find_benchmark(name), split) for name in find_benchmark(benchmark).out_of_distribution
+    }
+    if missing := [name for name, imported in others.items() if not imported]:
+        notify(f"without {', '.join(missing)}: the {split} split is not imported")
+    return [benchmark, *(name for name, imported in others.items() if imported)]
 
 
 def evaluate(
@@ -173,13 +203,13 @@ def evaluate(
     Existing evaluations on the same rows are read, not repeated. Raises TrainingError for a damaged model, UsageError
     for a test set that needs another head; Stopped after SIGINT or SIGTERM: finished evaluations are kept.
     """
-    model, shown = read_model(folder), progress or SilentProgress()
-    training = model.training
-    task = training.task
-    sources: list[str | Path] = [*files]
-    if names or not files:
-        sources = [*benchmarks_for(model, names, split), *files]
-    load = cache(lambda: (load_with_head(folder, task), load_tokenizer(folder)))
+    model, progress = read_model(folder), progress or SilentProgress()
+    training, head = model.training, model.training.task
+    benchmarks = benchmarks_for(model, names, split, progress.notify) if names or not files else []
+    sources: list[str | Path] = [*benchmarks, *files]
+    if len({path.name for path in files}) < len(files):
+        raise UsageError("--test: two files have one name, by which evaluations are kept; rename one of them")
+    load = cache(lambda: (load_with_head(folder, head), load_tokenizer(folder)))
     evaluated = EvaluatedModel(
         condition=training.condition,
         encoder=training.encoder,
@@ -193,21 +223,21 @@ def evaluate(
         show_context = training.recipe.show_context
         with quiet():
             rows = f"{len(test.labels)} row{'s' * (len(test.labels) != 1)}"
-            shown.notify(f"evaluating {folder} on {rows} of {test.name} ({test.split})")
+            progress.notify(f"evaluating {folder} on {rows} of {test.name} ({test.split})")
             network, tokenizer = load()
-            encoded = encode(test.usable, task, tokenizer, model.max_length, show_context=show_context)
-            predicted = probabilities(network, encoded.dataset, collator(task, tokenizer))
+            encoded = encode(test.usable, head, tokenizer, model.max_length, show_context=show_context)
+            predicted = probabilities(network, encoded.dataset, collator(head, tokenizer))
         return predicted.tolist(), encoded.truncated
 
     found = []
     with caught_signals():
         for source in sources:
             if isinstance(source, str):
-                test = read_test_set(source, split)
-                task.check_same(test.task, str(folder), source)
+                test = read_test_set(source, split, head)
             else:
-                test = read_test_file(source, task, options or FormatOptions())
-            found.append(evaluation_of(folder, test, evaluated, measure, shown.notify))
+                known = [read_format(document) for document in training.formats]
+                test = read_test_file(source, head, options or FormatOptions(), known)
+            found.append(load_or_measure_evaluation(folder, test, evaluated, measure, progress.notify))
     return found
 
 
@@ -215,7 +245,7 @@ Measured = tuple[Iterable[Sequence[float] | None], int]
 """Probabilities and the number of truncated rows, as `grade` takes them."""
 
 
-def evaluation_of(
+def load_or_measure_evaluation(
     folder: Path, test: TestSet, model: EvaluatedModel, measure: Callable[[TestSet], Measured], notify: Notify
 ) -> Evaluation:
     """The evaluation of a test set in `folder`/evaluations; measured and written if there is no complete one.
@@ -225,19 +255,21 @@ def evaluation_of(
     target = folder / "evaluations" / f"{test.name}-{test.split}"
     refuse_links(target.parent, target)
     existing = _existing_evaluation(target, test)
-    if existing is not None and not (target / LOCK_FILE).exists():  # else: a killed process has left more
+    if existing is not None and not (target / LOCK_FILE).exists():  # a killed process leaves one, and more
         return existing
     if not test.usable:
         raise TrainingError(f"{test.name}: no usable row in its {test.split} split; import it again")
     with locked(target, notify) as lock:
         if (existing := _existing_evaluation(target, test)) is not None:  # another process was faster
             return existing
+        if (target / EVALUATION).exists():
+            notify(f"{target} had an evaluation on other rows of that name; it is replaced")
         predictions, scores = grade(test, *measure(test))
         evaluation = Evaluation(
             **dict(model),
             benchmark=test.name,
             split=test.split,
-            head=test.task.head,
+            head=test.head.head,
             digest=test.sha256,
             scores=scores,
         )
@@ -261,9 +293,8 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
     ids = rows[0]["input_ids"]
     inputs_per_row = len(ids) if isinstance(ids[0], list) else 1
     order = np.argsort(-lengths, kind="stable")
-    batches: list[Any] = []
-    at = 0
-    with torch.inference_mode(), one_line_errors("the --max-length of its `train`"):
+    batches, at = list[Any](), 0
+    with torch.inference_mode(), training_errors("the --max-length of its `train`"):
         while at < len(order):
             size = max(1, batch_tokens // (int(lengths[order[at]]) * inputs_per_row))
             batch = collate([rows[int(i)] for i in order[at : at + size]])
@@ -273,14 +304,17 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
                 logits = model(**batch).logits
             batches.append(torch.softmax(logits.float(), -1).cpu().numpy())
             at += size
-    sorted_rows = np.concatenate(batches)
-    unsorted = np.empty_like(sorted_rows)
-    unsorted[order] = sorted_rows
-    return unsorted
+    found = np.concatenate(batches)[np.argsort(order)]
+    if not np.isfinite(found).all():
+        raise TrainingError("the model diverged in training, it predicts no numbers; lower --learning-rates")
+    return found
 
 
 def held_out_probabilities(
-    inputs: Inputs, splits: Sequence[tuple[Sequence[int], Sequence[int]]], folder: Path, report: OnNamedStep
+    inputs: TrialInputs,
+    splits: Sequence[tuple[Sequence[int], Sequence[int]]],
+    folder: Path,
+    report: OnNamedStep,
 ) -> dict[int, list[float]]:
     """The probabilities that students give to rows that they were not trained on, by the index of the row.
 
@@ -289,7 +323,7 @@ def held_out_probabilities(
     """
     import torch
 
-    dataset, task = inputs.rows.dataset, inputs.training.task
+    dataset, head = inputs.rows.dataset, inputs.training.task
     rate = inputs.training.recipe.learning_rates[0]
     found: dict[int, list[float]] = {}
     for number, (trained, held_out) in enumerate(splits, 1):
@@ -297,7 +331,7 @@ def held_out_probabilities(
         rows = Encoded(dataset.select(trained), 0)
         run_trial(replace(inputs, rows=rows), 1, rate, place, partial(report, name))
         with quiet():
-            student, pad = load_with_head(place / "model", task), collator(task, inputs.tokenizer)
+            student, pad = load_with_head(place / "model", head), collator(head, inputs.tokenizer)
             given = probabilities(student, dataset.select(held_out), pad)
         found |= zip(held_out, given.tolist(), strict=True)
         del student, pad
@@ -312,20 +346,19 @@ def grade(
     """A prediction for every row, and the scores.
 
     `probabilities` has, for each usable row, one number per option or label, or None without an answer.
-    Answers are compared as texts: of two identical options either is right. A row without an answer, or
+    Answers are compared as texts: of two identical options either is right. A row without a prediction, or
     whose right answer is not among its options, counts as wrong.
     """
-    labels = test.task.head == "sequence_classification"
+    labels = not test.head.is_multiple_choice
     remaining = iter(probabilities)
-    predictions: list[Prediction] = []
-    truth: list[int] = []
-    given: list[int] = []
-    for number, (label, question) in enumerate(zip(test.labels, test.questions, strict=True)):
-        row_probabilities, answer, said = None, None, -1
+    predictions, truth, given = list[Prediction](), list[int](), list[int]()
+    for number, (label, example) in enumerate(zip(test.labels, test.examples, strict=True)):
+        row_probabilities, said = None, -1
+        answer = name_index(label, test.head.names) if labels else None
         predicted, correct, scores = None, False, list[float]()
-        if isinstance(question, Question):
-            row_probabilities, answer = next(remaining), question.answer
-            names = test.task.names if labels else question.options
+        if isinstance(example, ClassificationExample):
+            row_probabilities, answer = next(remaining), example.answer
+            names = test.head.names if labels else example.options
         if row_probabilities is not None:
             best = max(range(len(row_probabilities)), key=row_probabilities.__getitem__)
             predicted, correct = names[best], answer is not None and names[best] == names[answer]
@@ -336,7 +369,7 @@ def grade(
         predictions.append(
             Prediction(row=number, label=label, predicted=predicted, correct=correct, scores=scores)
         )
-    return predictions, compute_scores(truth, given, test.task.names, balanced=labels, truncated=truncated)
+    return predictions, compute_scores(truth, given, test.head.names, balanced=labels, truncated=truncated)
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, predictions: Sequence[Prediction]) -> None:

@@ -1,11 +1,11 @@
 """The files of a training and of its evaluations. Reporting reads nothing else.
 
 OUT/                              one `datacreate train`
-  training.json                   Training: rows, encoder, recipe; a folder has only one
+  training.json                   TrainingSpec: rows, encoder, recipe; a folder has only one
   .trials/                        unfinished models, one folder per seed and learning rate
   seed-1/                         one model
     config.json, model.safetensors, tokenizer.json, ...
-    model.json                    Model: its seed, learning rate, best step and selection score
+    model.json                    TrainedModel: its seed, learning rate, best step and selection score
     evaluations/csqa-test/
       evaluation.json             Evaluation: the scores
       predictions.jsonl           one Prediction per test row, in the order of the split
@@ -30,13 +30,14 @@ from datacreate.files import (
     replace_file,
     storage_error,
 )
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.formats.example import Json
 from datacreate.formats.task_format import Head
 from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import SettingsProblem
 
-Selection = Literal["held-out", "human", "none"]
+SelectionKind = Literal["held-out", "human", "none"]
 """The selection rows: a tenth of the training rows, the human dev split, or none."""
 
 PAPER_METHOD = " (paper)"  # suffix of a condition's name when its rows were created by `--recipe paper`
@@ -59,7 +60,7 @@ class Condition(Record):
     """What a model was trained on. Models of one condition differ only in their training seed."""
 
     name: str  # human, human+tree, tree, tree (soft labels), ...; zero-shot is not trained
-    benchmark: str | None  # the task the rows are for, by its name in the registry
+    benchmark: str | None  # that the rows are for, by its name in the registry
     count: int  # rows in total, selection rows included
     full: bool  # whether all rows of the sources were used, not a sample of --count
     generator: str | None = None  # the model that wrote the created rows
@@ -71,7 +72,7 @@ class Scores(Record):
     """Scores of one model on one test set; shares are in [0, 1], intervals are 95 % over test rows."""
 
     rows: int = Field(ge=1)
-    classes: int = Field(ge=2)  # labels of the set, or options per question
+    classes: int = Field(ge=2)  # labels that occur in the set, or options per question
     accuracy: float
     accuracy_interval: tuple[float, float]
     balanced_accuracy: float | None  # mean recall over labels; None for multiple choice
@@ -83,7 +84,7 @@ class Scores(Record):
     degenerate: bool  # (nearly) all predictions are one label or option position
     above_chance: bool  # the interval of the score lies above 0
     predicted: dict[str, int]  # label or option position (0 is the first) -> rows
-    unanswered: int = 0  # rows without a prediction; they count as wrong
+    unanswered: int = 0  # rows without a prediction or a right answer; they count as wrong
     truncated: int = 0  # rows cut to the model's input length
 
 
@@ -93,8 +94,8 @@ class EvaluatedModel(Record):
     condition: Condition
     encoder: str  # for zero-shot, the generator
     encoder_sha256: str
-    recipe: str  # Recipe.description, or "zero-shot"
-    selection: Selection
+    recipe: str  # Hyperparameters.description, or "zero-shot"
+    selection: SelectionKind
     seed: int  # of the training
 
 
@@ -118,11 +119,15 @@ class Prediction(Record):
     scores: list[float] = Field(default_factory=list)  # a probability per option or label
 
 
-class Task(Record):
-    """What the classification head predicts: one of several options, or one of fixed labels."""
+class HeadSpec(Record):
+    """The classification head: it chooses one of several options, or one of fixed labels."""
 
     head: Head
     names: tuple[str, ...]  # labels in the order of the head's outputs, or option positions
+
+    @property
+    def is_multiple_choice(self) -> bool:
+        return self.head == "multiple_choice"
 
     @property
     def classes(self) -> int:
@@ -131,34 +136,39 @@ class Task(Record):
     @property
     def description(self) -> str:
         """`questions with 5 options`, or `the labels True, False`."""
-        if self.head == "multiple_choice":
+        if self.is_multiple_choice:
             return f"questions with {self.classes} options"
         return f"the labels {', '.join(self.names)}"
 
-    def check_same(self, other: Task, this: str, that: str) -> None:
+    def is_same(self, other: HeadSpec) -> bool:
+        """Whether the two are equal but for the order of labels."""
+        return self.head == other.head and sorted(self.names) == sorted(other.names)
+
+    def check_same(self, other: HeadSpec, this: str, that: str) -> None:
         """Raise UsageError unless `other` needs the same head; `this` and `that` name the two."""
-        if self != other:
+        if not self.is_same(other):
             different = f"{this} has {self.description}, {that} has {other.description}"
             raise UsageError(f"{different}; give rows with the same labels or number of options")
 
 
-class Training(Record):
+class TrainingSpec(Record):
     """Everything that decides the models of a training, except their seeds."""
 
     condition: Condition
-    task: Task
+    task: HeadSpec
     encoder: str
     encoder_sha256: str
-    recipe: Recipe
-    selection: Selection
+    recipe: Hyperparameters
+    selection: SelectionKind
     selection_digest: str | None  # of the human dev rows, where they are used
     probabilities_digest: str | None = None  # of the verifier's probabilities, where labels are soft
+    formats: tuple[dict[str, Json], ...] = ()  # files of the rows' formats, with the inputs that are learned
 
-    def check_same(self, other: Training, where: Path) -> None:
+    def check_same(self, other: TrainingSpec, where: Path) -> None:
         """Raise RunMismatch, naming the first difference, unless `other` is the same training."""
         for name, mine in self:
             theirs = getattr(other, name)
-            if mine == theirs:
+            if mine == theirs or name == "formats":  # the digest of the rows has their texts
                 continue
             if isinstance(mine, BaseModel):
                 key = next(key for key, value in mine if value != getattr(theirs, key))
@@ -168,10 +178,10 @@ class Training(Record):
             raise RunMismatch(f"{where} holds another training ({difference}); {advice}")
 
 
-class Model(Record):
+class TrainedModel(Record):
     """One trained model."""
 
-    training: Training
+    training: TrainingSpec
     seed: int
     learning_rate: float
     step: int  # the best one
@@ -199,10 +209,12 @@ class TrainingDirectory:
 
     def models(self) -> list[Path]:
         """The finished models, by seed."""
-        folders = [path for path in self.path.glob("seed-*") if (path / MODEL).is_file()]
-        return sorted(folders, key=lambda path: int(path.name.removeprefix("seed-")))
+        seeds = (path.parent.name.removeprefix("seed-") for path in self.path.glob(f"seed-*/{MODEL}"))
+        return [
+            self.model(seed) for seed in sorted(map(int, filter(str.isdecimal, seeds)))
+        ]  # no seed-1-backup
 
-    def check(self, training: Training) -> None:
+    def check(self, training: TrainingSpec) -> None:
         """Raise UsageError if the folder holds other files, RunMismatch if another training, UnwritablePath if a file
         is there.
         """
@@ -218,7 +230,7 @@ class TrainingDirectory:
             read_training(self.path).check_same(training, self.path)
 
     @contextmanager
-    def locked(self, training: Training, notify: Notify = no_notify) -> Iterator[FolderLock]:
+    def locked(self, training: TrainingSpec, notify: Notify = no_notify) -> Iterator[FolderLock]:
         """Lock the folder for writing; create it if needed.
 
         Raises RunLocked if another process writes there, StorageError, and what `check` raises.
@@ -239,7 +251,7 @@ class TrainingDirectory:
                         self._remove_trials(folder.name)
                     remove_empty([trials])
 
-    def keep(self, trial: Path, model: Model) -> None:
+    def keep(self, trial: Path, model: TrainedModel) -> None:
         """Make a trial's model the one of its seed, and remove the seed's other trials."""
         target = self.model(model.seed)
         try:
@@ -267,16 +279,16 @@ def _reading(path: Path, remedy: str) -> Iterator[None]:
         raise TrainingError(f"{path} is damaged ({reason}); {remedy}") from None
 
 
-def read_training(path: Path) -> Training:
+def read_training(path: Path) -> TrainingSpec:
     """training.json of a folder; TrainingError if it is missing or damaged."""
     with _reading(file := path / TRAINING, "give the --out of a `train`, or train again into a new one"):
-        return Training.model_validate_json(file.read_bytes())
+        return TrainingSpec.model_validate_json(file.read_bytes())
 
 
-def read_model(path: Path) -> Model:
+def read_model(path: Path) -> TrainedModel:
     """model.json of a trained model; TrainingError if it is missing or damaged."""
     with _reading(file := path / MODEL, "give the --out of a `train`, or train this seed again"):
-        return Model.model_validate_json(file.read_bytes())
+        return TrainedModel.model_validate_json(file.read_bytes())
 
 
 def models_at(path: Path) -> list[Path]:

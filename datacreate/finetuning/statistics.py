@@ -1,21 +1,22 @@
 """Scores of a model on a test set, their intervals, and tests of whether two conditions differ.
 
 The score is balanced accuracy (fixed labels) or accuracy (multiple choice), corrected for chance:
-(x - 1/k) / (1 - 1/k). A model that always predicts the majority label scores 0.
+(x - 1/k) / (1 - 1/k), with k options, or labels that occur in the test set. A model that always
+predicts one label scores 0.
 
 Several models of one condition differ in formatting example, training rows and seed, and all answer the same
-test rows. The variance of their mean score, and of the difference of two conditions, is that of Obuchowski
-and Rockette (1995) with the degrees of freedom of Hillis (2007), made for readers and cases: what models
-differ by, plus what they have in common because of the choice of test rows. It is what a bootstrap over
-examples and rows aims at, without its two errors: with three examples a bootstrap underestimates how
-examples differ, and it counts the noise of single predictions in both levels.
+test rows. The variance of their mean score, and of the difference of two conditions, has two parts: how the models
+differ, and what they have in common because of the choice of test rows. This is the method of Obuchowski and
+Rockette (1995) for several readers of the same cases, with the degrees of freedom of Hillis (2007). A bootstrap
+over examples and rows aims at the same and has two errors: with three examples it underestimates how examples
+differ, and it counts the noise of single predictions at both levels.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +47,8 @@ def compute_scores(
 
     `truth` and `answers`, of shape (rows,), index `names`. -1 in `answers` is a row without a
     prediction, in `truth` a row without a right answer: both count as wrong. `balanced`: `names` are
-    labels; otherwise they are option positions. Raises ValueError if no row has a right answer.
+    labels, of which those that occur count; otherwise they are option positions. Raises ValueError if
+    no row has a right answer.
     """
     from sklearn.metrics import f1_score, matthews_corrcoef
 
@@ -54,7 +56,8 @@ def compute_scores(
     if not present:
         raise ValueError("no row with a right answer to score")
     y, p = np.asarray(truth), np.asarray(answers)
-    rows, k, counts, of_label = len(y), len(names), Counter(answers), Counter(truth)
+    rows, counts, of_label = len(y), Counter(answers), Counter(truth)
+    k = len(present) if balanced and len(present) > 1 else len(names)
     right = Counter(y[y == p].tolist())
     correct = sum(right[label] for label in present)
     recalls = [right[label] / of_label[label] for label in present]
@@ -77,7 +80,7 @@ def compute_scores(
         constant=max(of_label[label] for label in present) / rows,
         score=chance_corrected(share, k),
         score_interval=(chance_corrected(low, k), chance_corrected(high, k)),
-        degenerate=max(counts[index] for index in range(k)) / rows >= DEGENERATE_SHARE,
+        degenerate=max(counts[index] for index in range(len(names))) / rows >= DEGENERATE_SHARE,
         above_chance=low > 1 / k,
         predicted={name: counts[index] for index, name in enumerate(names)},
         unanswered=counts[-1],
@@ -95,12 +98,8 @@ def mean_interval(correct: Sequence[int], rows: Sequence[int]) -> Interval:
 
     Of one share it is Wilson's (1927).
     """
-    pairs = list(zip(correct, rows, strict=True))
-    shares, intervals = (
-        [right / number for right, number in pairs],
-        [wilson_interval(*pair) for pair in pairs],
-    )
-    low, high = combined_interval(shares, intervals)
+    shares = [right / number for right, number in zip(correct, rows, strict=True)]
+    low, high = combined_interval(shares, list(map(wilson_interval, correct, rows)))
     return max(0.0, low), min(1.0, high)
 
 
@@ -115,15 +114,18 @@ def combined_interval(values: Sequence[float], intervals: Sequence[Interval]) ->
 
 
 @dataclass(frozen=True)
-class Models:
+class ConditionModels:
     """The models of one condition on one test set, at least one.
 
-    `correct`, of shape (models, rows), says which rows each got right. `trained` is false for a model whose
-    answers depend on no training: nothing but the choice of test rows could change its score.
+    The score of a model is the mean over labels of the share of rows it got right, corrected for chance if `classes`
+    is given. `trained` is false for a model whose answers depend on no training: nothing but the choice of test rows
+    could change its score.
     """
 
-    correct: npt.NDArray[np.bool_]
+    correct: npt.NDArray[np.bool_]  # which rows each model got right, (models, rows)
     origins: Sequence[TrainingOrigin]  # of each model, all different
+    labels: Integers  # the number of each row's label, (rows,); -1 is none
+    classes: int | None
     trained: bool = True
 
     @property
@@ -132,7 +134,10 @@ class Models:
         return next((level for level in (0, 1) if len({o[: level + 1] for o in self.origins}) > 1), 2)
 
     def units(self, level: int) -> tuple[list[tuple[str, ...]], Floats]:
-        """The groups of models at a level, sorted, and the weight of each model in each, (groups, models)."""
+        """The groups of models at a level, sorted, and the weight of each model in each, (groups, models).
+
+        Seeds of one training set weigh the same, and so do training sets of one example.
+        """
         keys = sorted({origin[: level + 1] for origin in self.origins})
         sets = Counter(example for example, _ in {origin[:2] for origin in self.origins})
         seeds = Counter(origin[:2] for origin in self.origins)
@@ -149,7 +154,7 @@ class Estimate:
 
     value: float
     error: float  # standard error
-    freedom: float  # degrees of freedom of Student's t; infinite if models do not differ or there is one
+    degrees_of_freedom: float  # of Student's t; infinite if models do not differ or there is one
     covers: str  # what the error includes: rows, and seeds and formatting examples where there are several
 
     @property
@@ -162,9 +167,7 @@ class Estimate:
         """The two-sided probability of a value at least as far from 0 if the true value is 0."""
         from scipy.stats import t
 
-        if self.error < 1e-12:  # no row, example or seed could change the value
-            return 0.0 if abs(self.value) > 1e-12 else 1.0
-        return float(2 * t.sf(abs(self.value) / self.error, self.freedom))
+        return float(2 * t.sf(abs(self.value) / self.error, self.degrees_of_freedom))
 
     @property
     def minimum_detectable(self) -> float:
@@ -174,32 +177,26 @@ class Estimate:
     def _quantile(self, probability: float) -> float:
         from scipy.stats import t
 
-        return float(t.ppf(probability, self.freedom))
+        return float(t.ppf(probability, self.degrees_of_freedom))
 
 
-def mean_score(models: Models, labels: Integers, classes: int | None) -> Estimate:
-    """The mean score over the seeds of a training set, then over training sets, then over examples.
-
-    `labels`, of shape (rows,), numbers the label of each test row; -1 is none. The score of a model is the mean
-    of the shares right of each label, corrected for chance if `classes` is given.
-    """
-    scores, covariance = _scores(models.correct, labels, classes)
+def mean_score(models: ConditionModels) -> Estimate:
+    """The mean score over the seeds of a training set, then over training sets, then over examples."""
+    scores, covariance = _scores(models.correct, models.labels, models.classes)
     _, units = models.units(models.level)
     return _estimate([_Part(units, 1.0, 0.0)], scores, covariance, _COVERED[models.level])
 
 
-def difference(first: Models, second: Models, labels: Integers, classes: int | None) -> Estimate:
+def difference(first: ConditionModels, second: ConditionModels) -> Estimate:
     """The mean score of the first condition less that of the second, on the same test rows.
 
     Conditions with the same formatting examples are compared example by example, others as independent
     samples. A condition with a single example (or seed) is assumed to vary as the other one does.
     """
-    return _contrasts(first, second, labels, classes)(1.0, -1.0)
+    return _contrasts(first, second)(1.0, -1.0)
 
 
-def ratio(
-    first: Models, second: Models, labels: Integers, classes: int | None
-) -> tuple[float, Interval] | None:
+def ratio(first: ConditionModels, second: ConditionModels) -> tuple[float, Interval] | None:
     """The mean score of the first condition divided by that of the second, on the same test rows.
 
     The interval (Fieller, 1954) has every r for which the first score less r times the second does not differ from 0
@@ -207,7 +204,7 @@ def ratio(
     """
     from scipy.optimize import brentq
 
-    contrast = _contrasts(first, second, labels, classes)
+    contrast = _contrasts(first, second)
     if (divisor := contrast(0.0, 1.0)).interval[0] <= 0:
         return None
     value = contrast(1.0, 0.0).value / divisor.value
@@ -218,8 +215,6 @@ def ratio(
         return abs(found.value) - (found.interval[1] - found.value)
 
     def end(step: float) -> float:
-        if outside(value) >= 0:  # nothing could change the scores
-            return value
         while outside(value + step) <= 0:
             step *= 2
         return float(brentq(outside, value, value + step, xtol=1e-6))
@@ -227,11 +222,9 @@ def ratio(
     return value, (end(-0.5), end(0.5))
 
 
-def _contrasts(
-    first: Models, second: Models, labels: Integers, classes: int | None
-) -> Callable[[float, float], Estimate]:
+def _contrasts(first: ConditionModels, second: ConditionModels) -> Callable[[float, float], Estimate]:
     """A function of two factors: the mean score of the first condition times one, plus the second's times the other."""
-    scores, covariance = _scores(np.vstack([first.correct, second.correct]), labels, classes)
+    scores, covariance = _scores(np.vstack([first.correct, second.correct]), first.labels, first.classes)
     with_example = [models.level for models in (first, second) if models.origins[0][0]]
     level = min(with_example or (first.level, second.level))
     (keys, ours), (other_keys, theirs) = (
@@ -245,7 +238,10 @@ def _contrasts(
         parts = [_Part(ours, factor, other * single), _Part(theirs, other, factor * single)]
         if paired:
             parts = [_Part(factor * ours + other * theirs, 1.0, 0.0)]
-        return _estimate(parts, scores, covariance, _COVERED[level])
+        found = _estimate(parts, scores, covariance, _COVERED[level])
+        if found.error > 1e-9:
+            return found
+        return replace(found, error=_error_of_alike(first) * float(np.hypot(factor, other)))
 
     return estimate
 
@@ -259,7 +255,10 @@ class _Part(NamedTuple):
 
 
 def _estimate(parts: Sequence[_Part], scores: Floats, covariance: Floats, covers: str) -> Estimate:
-    """The sum of some means, each times its factor."""
+    """The sum of some means, each times its factor.
+
+    Its variance: `spread`, how units differ, and `common`, what the choice of test rows adds to that.
+    """
     contrast = np.sum([factor * units.mean(axis=0) for units, factor, _ in parts], axis=0)
     spread = expected = terms = 0.0
     for units, factor, of_single in parts:
@@ -273,7 +272,7 @@ def _estimate(parts: Sequence[_Part], scores: Floats, covariance: Floats, covers
     return Estimate(
         value=float(contrast @ scores),
         error=float(spread + common) ** 0.5,
-        freedom=float((spread + common) ** 2 / terms) if terms else np.inf,
+        degrees_of_freedom=float((spread + common) ** 2 / terms) if terms else np.inf,
         covers=covers if any(len(units) > 1 for units, _, _ in parts) else "rows",
     )
 
@@ -290,6 +289,16 @@ def _scores(correct: npt.NDArray[np.bool_], labels: Integers, classes: int | Non
     if classes is None:
         return scores, covariance
     return (scores - 1 / classes) / (1 - 1 / classes), covariance / (1 - 1 / classes) ** 2
+
+
+def _error_of_alike(models: ConditionModels) -> float:
+    """The standard error of a score if all rows of a label have the same outcome, from Wilson's intervals.
+
+    No row changes the score then, and its variance over rows is 0. Other test rows may differ all the same.
+    """
+    rows = np.unique(models.labels[models.labels >= 0], return_counts=True)[1].tolist()
+    low, _ = combined_interval([1.0] * len(rows), [wilson_interval(number, number) for number in rows])
+    return (1 - low) / (1 - 1 / models.classes if models.classes else 1) / 1.96
 
 
 def holm(p: Sequence[float]) -> list[float]:

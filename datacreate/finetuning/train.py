@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -24,13 +24,13 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from datacreate import signals
-from datacreate.benchmarks import find_benchmark, read_split, split_sha256
+from datacreate.benchmarks import find_benchmark
 from datacreate.checkpoints import resolve
 from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.encoder import (
     DEVICE_BATCH_SIZE,
-    Inputs,
     OnNamedStep,
+    TrialInputs,
     encode,
     has_passages,
     load_config,
@@ -38,33 +38,32 @@ from datacreate.finetuning.encoder import (
     max_input_tokens,
     run_trial,
 )
-from datacreate.finetuning.recipe import Count, Recipe
+from datacreate.finetuning.evaluate import read_test_set
+from datacreate.finetuning.hyperparameters import Count, Hyperparameters
 from datacreate.finetuning.records import (
-    Model,
-    Selection,
-    Training,
+    SelectionKind,
+    TrainedModel,
     TrainingDirectory,
+    TrainingSpec,
     read_model,
 )
 from datacreate.finetuning.training_rows import (
-    Question,
+    ClassificationExample,
     TrainingSet,
     check_distinct,
-    question_of,
     read_source,
     split_selection_rows,
-    task_of,
     training_set,
 )
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import has_rows
-from datacreate.formats.task_format import load_format
+from datacreate.formats.reader import is_row_file
 from datacreate.hardware import check_build, usable_cores, visible_gpus
 from datacreate.libraries import configure_process, quiet
 from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
 from datacreate.settings import CommaList, setting
 from datacreate.signals import caught_signals
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy takes it
 FEW_ROWS = 20  # with fewer rows a warning is shown
 
 
@@ -80,15 +79,15 @@ class TrainConfig(FormatOptions):
     condition: str | None = setting(
         "Name of the training set in reports.", "output", shown_default="human, the strategy, ..."
     )
-    recipe: Recipe = Field(default_factory=Recipe)
-    seeds: Annotated[tuple[int, ...], CommaList] = setting(
+    recipe: Hyperparameters = Field(default_factory=Hyperparameters)
+    seeds: Annotated[tuple[Seed, ...], CommaList] = setting(
         "Training seeds, one model each.",
         "training",
         default=(1, 2, 3),
         metavar="N,...",
         shown_default="1,2,3",
     )
-    model_selection: Selection | None = setting(
+    model_selection: SelectionKind | None = setting(
         "Rows that choose the best checkpoint: a tenth of the sources' rows, the benchmark's human dev split, or none.",
         "training",
         shown_default="held-out; human with --recipe paper",
@@ -104,7 +103,7 @@ class TrainConfig(FormatOptions):
     )
 
     @property
-    def selection(self) -> Selection:
+    def selection(self) -> SelectionKind:
         return self.model_selection or ("human" if self.recipe.name == "paper" else "held-out")
 
 
@@ -112,10 +111,10 @@ class TrainConfig(FormatOptions):
 class Prepared:
     """A training before its rows are encoded."""
 
-    training: Training
+    training: TrainingSpec
     encoder: Path
-    rows: Sequence[Question]
-    selection_rows: Sequence[Question]  # choose the best checkpoint
+    rows: Sequence[ClassificationExample]
+    selection_rows: Sequence[ClassificationExample]  # choose the best checkpoint
 
     @property
     def summary(self) -> str:
@@ -128,63 +127,70 @@ class Prepared:
 
 def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     """Read and split the rows, and find the encoder. Raises UsageError, TrainingError, CheckpointError."""
-    recipe = config.recipe
-    if not config.sources or not config.seeds:
-        raise UsageError("nothing to train: give at least one source and one seed")
-    check_distinct(config.sources)
-    if config.benchmark is not None:
-        find_benchmark(config.benchmark)
-    flag = config.first_changed_flag(FormatOptions.model_fields)
-    if flag and not any(has_rows(Path(source)) for source in config.sources):
-        raise UsageError(f"{flag}: that is for files; runs and benchmarks have their format")
-    sources = [
-        read_source(source, verifier_probabilities=recipe.soft_labels, options=config)
-        for source in config.sources
-    ]
-    rows = training_set(
-        sources,
-        count=config.count,
-        sample_seed=config.sample_seed,
-        condition=config.condition,
-        benchmark=config.benchmark,
-    )
-    for why, number in rows.skipped.items():
-        notify(f"skipped rows: {number}, {why}")
-    hard, total = sum(question.probabilities is None for question in rows.questions), len(rows.questions)
-    if total < FEW_ROWS:
-        only = f"only {total} row{'s' * (total != 1)}"
-        notify(f"warning: {only}; a model learns little from fewer than {FEW_ROWS}")
-    if recipe.soft_labels and hard == total:
-        names = ", ".join(config.sources)
-        raise UsageError(
-            f"{names}: no row was verified, so there are no soft labels; add a run that was made with --recipe best "
-            "or --verifier, or remove --soft-labels"
-        )
-    if recipe.soft_labels and hard:
-        notify(f"rows that were not verified: {hard} of {total}; they are trained on their label alone")
+    rows = _read_rows(config, notify)
     encoder = resolve(config.encoder, "encoder")
-    recipe = recipe.for_encoder(json.loads((encoder.path / "config.json").read_text(encoding="utf-8")))
-    trained, choosing, selection, selection_digest = _select(config, rows)
-    if len(recipe.learning_rates) > 1 and not choosing:
-        few = "" if config.selection == "none" else f" ({len(rows.questions)} rows)"
+    encoder_config = json.loads((encoder.path / "config.json").read_text(encoding="utf-8"))
+    recipe = config.recipe.for_encoder(encoder_config)
+    trained, selection_rows, selection, selection_digest = _split_rows(config, rows)
+    if len(recipe.learning_rates) > 1 and not selection_rows:
+        few = "" if config.selection == "none" else f" ({len(rows.examples)} rows)"
         raise UsageError(
             f"--learning-rates: --model-selection {config.selection} has no rows to choose one of "
             f"{len(recipe.learning_rates)}{few}; give one rate, more rows or another selection"
         )
-    training = Training(
+    if (flag := recipe.first_changed_flag(("patience", "max_evaluations"))) and not selection_rows:
+        notify(f"{flag} has no effect without selection rows")
+    training = TrainingSpec(
         condition=rows.condition,
-        task=rows.task,
+        task=rows.head,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
         recipe=recipe,
         selection=selection,
         selection_digest=selection_digest,
         probabilities_digest=rows.probabilities_digest,
+        formats=rows.formats,
     )
-    return Prepared(training, encoder.path, trained, choosing)
+    return Prepared(training, encoder.path, trained, selection_rows)
 
 
-def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Model]:
+def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
+    if not config.sources or not config.seeds:
+        raise UsageError("nothing to train: give at least one source and one seed")
+    check_distinct(config.sources)
+    if config.benchmark is not None:
+        find_benchmark(config.benchmark)
+    flag = config.first_changed_flag(FormatOptions.model_fields)
+    if flag and not any(is_row_file(Path(source)) for source in config.sources):
+        raise UsageError(f"{flag} only applies to files; runs and benchmarks have their own format")
+    soft_labels = config.recipe.soft_labels
+    read = partial(read_source, verifier_probabilities=soft_labels, options=config)
+    rows = training_set(
+        list(map(read, config.sources)),
+        count=config.count,
+        sample_seed=config.sample_seed,
+        condition=config.condition,
+        benchmark=config.benchmark,
+    )
+    if config.sample_seed and config.count is None:
+        notify("--sample-seed has no effect without --count")
+    for why, number in rows.skipped.items():
+        notify(f"skipped rows: {number}, {why}")
+    unverified, total = sum(row.probabilities is None for row in rows.examples), len(rows.examples)
+    if total < FEW_ROWS:
+        only = f"only {total} row{'s' * (total != 1)}"
+        notify(f"warning: {only}; a model learns little from fewer than {FEW_ROWS}")
+    if soft_labels and unverified == total:
+        raise UsageError(
+            f"{', '.join(config.sources)}: no row was verified, so there are no soft labels; add a run that was made "
+            "with --recipe best or --verifier, or remove --soft-labels"
+        )
+    if soft_labels and unverified:
+        notify(f"rows that were not verified: {unverified} of {total}; they are trained on their label alone")
+    return rows
+
+
+def train(config: TrainConfig, progress: StepProgress | None = None) -> list[TrainedModel]:
     """Train a model for every seed of `config`; finished trials are kept, an interrupted one starts again.
 
     Raises a DatacreateError: UsageError for unusable rows, TrainingError for encoders, RunMismatch if the folder holds
@@ -206,64 +212,82 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Mod
             progress.notify(prepared.summary)
             progress.notify(f"loading {training.encoder}")
             inputs = encode_inputs(prepared, config.device_batch_size)
+            if (limit := training.recipe.max_length or 0) > inputs.max_length:
+                progress.notify(f"--max-length {limit}: the encoder reads {inputs.max_length} tokens at most")
+            if cut := inputs.rows.truncated:
+                progress.notify(
+                    f"rows that are cut to {inputs.max_length} tokens: {cut} of {len(prepared.rows)}"
+                )
             for trial, best in _best_models(inputs, missing, config.nproc, directory, report):
                 lock.check()
                 directory.keep(trial, best)
         return [read_model(directory.model(seed)) for seed in config.seeds]
 
 
-def _select(
+def _split_rows(
     config: TrainConfig, rows: TrainingSet
-) -> tuple[Sequence[Question], Sequence[Question], Selection, str | None]:
+) -> tuple[Sequence[ClassificationExample], Sequence[ClassificationExample], SelectionKind, str | None]:
     """The rows to train on, those that choose the best checkpoint, their kind, and their digest if human."""
-    questions = rows.questions
+    examples = rows.examples
     if config.selection == "held-out":
         several = len(config.recipe.learning_rates) > 1
-        training, chosen = split_selection_rows(questions, rows.groups, rows.task, chooses_rate=several)
-        if chosen:
-            return [questions[i] for i in training], [questions[i] for i in chosen], "held-out", None
+        training, selection = split_selection_rows(examples, rows.groups, rows.head, chooses_rate=several)
+        if selection:
+            return (
+                [examples[i] for i in training],
+                [_judged(examples[i]) for i in selection],
+                "held-out",
+                None,
+            )
     if config.selection != "human":
-        return questions, (), "none", None
+        return examples, (), "none", None
     if rows.condition.benchmark is None:
         raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
-    benchmark = find_benchmark(rows.condition.benchmark)
-    format, dev = load_format(benchmark.format_name), read_split(benchmark, "dev")
-    dev_task = task_of(format, dev, benchmark.name)
-    rows.task.check_same(dev_task, "the training set", f"{benchmark.name}'s dev split")
-    all_questions = [question_of(row, format, rows.task) for row in dev]
-    usable = [q for q in all_questions if isinstance(q, Question) and q.answer is not None]
-    return questions, usable, "human", split_sha256(benchmark, "dev")
+    dev = read_test_set(rows.condition.benchmark, "dev", rows.head)
+    chosen = [example for example in dev.usable if example.answer is not None]
+    return examples, chosen, "human", dev.sha256
 
 
-def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE) -> Inputs:
+def _judged(example: ClassificationExample) -> ClassificationExample:
+    """A selection row: if it has a soft label, with the most probable answer, since an assigned one may be wrong."""
+    soft, own = example.probabilities or (), example.answer
+    best = max(range(len(soft)), key=lambda answer: (soft[answer], answer == own), default=own)
+    return replace(example, answer=best)
+
+
+def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE) -> TrialInputs:
     """The token ids of a training. TrainingError if there are no rows, or the encoder cannot be read."""
     training, path, trained = prepared.training, prepared.encoder, prepared.rows
-    recipe, task, tokenizer = training.recipe, training.task, load_tokenizer(path)
+    recipe, head, tokenizer = training.recipe, training.task, load_tokenizer(path)
     if not trained:
         raise TrainingError("no row to train on; give more rows")
     length = max_input_tokens(tokenizer, load_config(path), recipe, has_passages(trained))
     encoded = partial(
-        encode, task=task, tokenizer=tokenizer, max_length=length, show_context=recipe.show_context
+        encode, head=head, tokenizer=tokenizer, max_length=length, show_context=recipe.show_context
     )
     with quiet():
         rows = encoded(trained, soft_labels=recipe.soft_labels)
         selection = encoded(prepared.selection_rows) if prepared.selection_rows else None
-    return Inputs(training, path, tokenizer, rows, selection, length, device_batch_size)
+    return TrialInputs(training, path, tokenizer, rows, selection, length, device_batch_size)
 
 
 Trial = tuple[int, float]  # seed and learning rate
 
 
 def _best_models(
-    inputs: Inputs, seeds: Sequence[int], nproc: int | None, directory: TrainingDirectory, report: OnNamedStep
-) -> Iterator[tuple[Path, Model]]:
+    inputs: TrialInputs,
+    seeds: Sequence[int],
+    nproc: int | None,
+    directory: TrainingDirectory,
+    report: OnNamedStep,
+) -> Iterator[tuple[Path, TrainedModel]]:
     """Run all trials; the best one of a seed, as folder and model, as soon as the trials of the seed have ended."""
     rates = inputs.training.recipe.learning_rates
     trials = [(seed, rate) for seed in seeds for rate in rates]
     gpus = visible_gpus()
     nproc = min(nproc or len(gpus) or 1, len(trials))
     run = partial(_in_processes, nproc, gpus) if nproc > 1 else _in_this_process
-    ended: defaultdict[int, list[Model]] = defaultdict(list)
+    ended: defaultdict[int, list[TrainedModel]] = defaultdict(list)
     for model in run(inputs, trials, directory, report):
         models = ended[model.seed]
         models.append(model)
@@ -276,8 +300,8 @@ def _best_models(
 
 
 def _in_this_process(
-    inputs: Inputs, trials: Sequence[Trial], directory: TrainingDirectory, report: OnNamedStep
-) -> Iterator[Model]:
+    inputs: TrialInputs, trials: Sequence[Trial], directory: TrainingDirectory, report: OnNamedStep
+) -> Iterator[TrainedModel]:
     for seed, rate in trials:
         several = len(inputs.training.recipe.learning_rates) > 1
         named = partial(report, f"seed {seed}" + (f", lr {rate:g}" if several else ""))
@@ -287,11 +311,11 @@ def _in_this_process(
 def _in_processes(
     nproc: int,
     gpus: Sequence[str],
-    inputs: Inputs,
+    inputs: TrialInputs,
     trials: Sequence[Trial],
     directory: TrainingDirectory,
     report: OnNamedStep,
-) -> Iterator[Model]:
+) -> Iterator[TrainedModel]:
     """Run the trials in up to `nproc` processes. Whatever ends this generator, also an error, kills them."""
     context = multiprocessing.get_context("spawn")
     steps, pickled, waiting = context.SimpleQueue(), pickle.dumps(inputs), list(trials)

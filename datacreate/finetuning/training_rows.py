@@ -19,14 +19,15 @@ from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
-from datacreate.finetuning.records import IMPROVED, PAPER_METHOD, SOFT_LABELS, Condition, Task
+from datacreate.finetuning.records import IMPROVED, PAPER_METHOD, SOFT_LABELS, Condition, HeadSpec
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.infer_answers import few_labels
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import has_rows
+from datacreate.formats.reader import is_row_file
+from datacreate.formats.roles import label_text
 from datacreate.formats.rules import Rule
 from datacreate.formats.task_format import TaskFormat, load_format
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import RejectReason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import InvalidRow, Row, read_rows
 from datacreate.verification.scoring import Probabilities
@@ -41,7 +42,7 @@ MIN_ROWS_TO_CHOOSE = 8
 
 
 @dataclass(frozen=True)
-class Question:
+class ClassificationExample:
     """One example as texts. `answer` is the index of the right option or label; None if it has none."""
 
     text: str
@@ -59,7 +60,7 @@ class Source:
     condition: str  # human, a strategy, or a file's name
     format: TaskFormat
     rows: Sequence[dict[str, Json]]
-    groups: Sequence[str]  # rows of one group have the same parent, and stay on one side of a split
+    groups: Sequence[str]  # families: rows of one group stay on one side of a split
     benchmark: str | None = None
     generator: str | None = None
     example: str | None = None
@@ -69,14 +70,15 @@ class Source:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Questions of one task."""
+    """Examples for one head."""
 
     condition: Condition
-    task: Task
-    questions: tuple[Question, ...]
-    rows: tuple[Mapping[str, Json], ...]  # of each question
-    groups: tuple[str, ...]  # SOURCE:GROUP, with the number of the source; groups as in Source
+    head: HeadSpec
+    examples: tuple[ClassificationExample, ...]
+    rows: tuple[Mapping[str, Json], ...]  # of each example
+    groups: tuple[str, ...]  # the number of the source and the group there, as `0:GROUP`
     skipped: dict[str, int]  # why a row cannot be used -> number of rows
+    formats: tuple[dict[str, Json], ...]  # files of the sources' formats, with the inputs that the texts have
     probabilities_digest: str | None = None  # SHA-256 of the soft labels
 
 
@@ -95,7 +97,7 @@ def read_source(
         groups = [canonical_json(row["question"]) for row in rows]
         format = load_format(benchmark.format_name)
         return Source(benchmark.name, "human", format, rows, groups, benchmark.name)
-    if has_rows(path):
+    if is_row_file(path):
         return read_file(path, options or FormatOptions())
     if path.is_dir():
         return _read_run(path, verifier_probabilities)
@@ -115,33 +117,35 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
     run = RunDirectory(path)
     config = run.read_config()
     spec = config.spec
-    accepted = [(row, commit.parent) for commit in run.commits() for row in commit.accepted][: config.count]
+    accepted = list(islice(run.examples(), config.count))
     if len(accepted) < config.count:
         raise TrainingError(
             f"{path}: not finished ({len(accepted)} of {config.count} examples); "
             "run its `datacreate create` again first"
         )
+    method = PAPER_METHOD if spec.recipe == "paper" else ""
+    scores = list(islice(run.verifier_probabilities(), config.count)) if verifier_probabilities else None
     return Source(
-        str(path),
-        IMPROVED if spec.improves else spec.strategy + (PAPER_METHOD if spec.recipe == "paper" else ""),
-        config.format,
-        [row for row, _ in accepted],
-        [parent for _, parent in accepted],
-        spec.benchmark,
-        spec.model,
-        spec.improves or spec.examples_id,
-        list(islice(run.verifier_probabilities(), config.count)) if verifier_probabilities else None,
+        name=str(path),
+        condition=IMPROVED if spec.improves else spec.strategy + method,
+        format=config.format,
+        rows=accepted,
+        groups=list(map(str, islice(run.families(), config.count))),
+        benchmark=spec.benchmark,
+        generator=spec.model,
+        example=spec.improves or spec.examples_id,
+        verifier_probabilities=scores,
     )
 
 
-def read_file(path: Path, options: FormatOptions) -> Source:
+def read_file(path: Path, options: FormatOptions, known: Sequence[TaskFormat] = ()) -> Source:
     """All rows of a file, or of a run; UsageError if one is not JSON, and what `read_rows` raises."""
-    read = read_rows(path, options)
+    read = read_rows(path, options, known)
     rows: list[dict[str, Json]] = []
-    first_of_kind: dict[tuple[Reason, str], str] = {}
+    first_of_kind: dict[tuple[RejectReason, str], str] = {}
     invalid: dict[int, str] = {}
     for index, row in enumerate(read.read()):
-        if isinstance(row, InvalidRow) and row.reason is Reason.INVALID_JSON:
+        if isinstance(row, InvalidRow) and row.reason is RejectReason.INVALID_JSON:
             raise UsageError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
         if isinstance(row, InvalidRow):  # a model may still be tested on it
             invalid[index] = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")
@@ -149,8 +153,8 @@ def read_file(path: Path, options: FormatOptions) -> Source:
     return Source(str(path), path.stem, read.format, rows, list(map(str, range(len(rows)))), invalid=invalid)
 
 
-def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str) -> Task:
-    """The task of rows of a format. Raises UsageError if no classification head fits.
+def infer_head(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str) -> HeadSpec:
+    """The head for rows of a format. Raises UsageError if none fits.
 
     A format without fixed labels gets the labels that occur in the rows, if there are few.
     """
@@ -159,10 +163,10 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
         options = sizes.most_common(1)[0][0] if sizes else 0  # a row with another number is malformed
         if options < 2:
             raise UsageError(f"{source}: no row with two or more options; give each row a list of them")
-        return Task(head="multiple_choice", names=tuple(map(str, range(options))))
-    labels = [str(label) for label in format.labels or ()]
+        return HeadSpec(head="multiple_choice", names=tuple(map(str, range(options))))
+    labels = list(map(label_text, format.labels or ()))
     if len(labels) >= 2:
-        return Task(head="sequence_classification", names=tuple(labels))
+        return HeadSpec(head="sequence_classification", names=tuple(labels))
     path, roles = format.roles.answer, format.roles
     if roles.turns or roles.tags or roles.rejected or Rule.ANSWER_IN_CONTEXT in format.rules:
         raise UsageError(
@@ -177,9 +181,9 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
             f"{source}: the field {dotted(path)} is a list, and an encoder learns one label for each row; "
             "write one label into each row"
         )
-    labels = sorted({str(label) for label in _values(rows, path)})
+    labels = sorted({label_text(label) for label in _values(rows, path)})
     if few_labels(len(labels), len(rows)):
-        return Task(head="sequence_classification", names=tuple(labels))
+        return HeadSpec(head="sequence_classification", names=tuple(labels))
     if len(labels) < 2:
         raise UsageError(
             f"{source}: the field {dotted(path)} has {len(labels)} different values; training needs two labels or more"
@@ -197,32 +201,33 @@ def _values(rows: Sequence[Mapping[str, Json]], path: FieldPath) -> Iterator[Jso
             yield field_at(row, path)
 
 
-def varying_inputs(format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> tuple[FieldPath, ...]:
-    """The inputs, without those that are the same in all rows, such as one instruction: they say nothing of a row."""
-    inputs = [path for path in format.roles.inputs if path != format.passage_field]
-    varying = (path for path in inputs if len({canonical_json(value_at(row, path)) for row in rows}) > 1)
-    return tuple(varying) or tuple(inputs)
+def with_varying_inputs(format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> TaskFormat:
+    """The format without inputs that are the same in all rows, such as an instruction: these tell no rows apart."""
+    passage, inputs = format.passage_field, format.roles.inputs
+    varying = {path for path in inputs if len({canonical_json(value_at(row, path)) for row in rows}) > 1}
+    kept = tuple(path for path in inputs if path in {*varying, passage}) if varying - {passage} else inputs
+    return replace(format, roles=replace(format.roles, inputs=kept))
 
 
-def question_of(
-    row: Mapping[str, Json], format: TaskFormat, task: Task, inputs: Iterable[FieldPath] | None = None
-) -> Question | str:
-    """The texts of a row, of all inputs or of `inputs`; or the reason why it cannot be used."""
+def to_classification_example(
+    row: Mapping[str, Json], format: TaskFormat, head: HeadSpec
+) -> ClassificationExample | str:
+    """The texts of a row, or the reason why it cannot be used."""
     try:
         passage = format.passage(row) or None
-        text = format.input_text(row, inputs)
-        answer = str(field_at(row, format.roles.answer or ()))
+        text = format.input_text(row)
+        answer = label_text(field_at(row, format.roles.answer or ()))
         if not text.strip():
             return "the inputs are empty"
-        if task.head == "sequence_classification":
-            return Question(text, passage, (), name_index(answer, task.names))
+        if not head.is_multiple_choice:
+            return ClassificationExample(text, passage, (), name_index(answer, head.names))
         options = tuple(map(str, format.answers.choices(row)))
         right = format.answers.chosen(row)
     except (KeyError, TypeError, IndexError) as error:
         return f"a field is missing ({error})"
-    if len(options) != task.classes:
-        return f"{len(options)} options, expected {task.classes}"
-    return Question(text, passage, options, right)
+    if len(options) != head.classes:
+        return f"{len(options)} options, expected {head.classes}"
+    return ClassificationExample(text, passage, options, right)
 
 
 def name_index(answer: str, names: Sequence[str]) -> int | None:
@@ -248,112 +253,103 @@ def training_set(
     override those of the sources. Raises UsageError if there are too few rows, if sources need
     different heads, if most rows of one cannot be used, or if probabilities do not fit their row.
     """
-    task = task_of(sources[0].format, sources[0].rows, sources[0].name)
-    questions: list[Question] = []
-    rows: list[Mapping[str, Json]] = []
-    groups: list[str] = []
+    head = infer_head(sources[0].format, sources[0].rows, sources[0].name)
+    kept: list[tuple[ClassificationExample, Mapping[str, Json], str]] = []  # with row and group
+    formats: list[dict[str, Json]] = []
     skipped: Counter[str] = Counter()
     for number, source in enumerate(sources):
-        task.check_same(task_of(source.format, source.rows, source.name), sources[0].name, source.name)
+        head.check_same(infer_head(source.format, source.rows, source.name), sources[0].name, source.name)
         alike = (other.rows for other in sources if other.format.roles.inputs == source.format.roles.inputs)
-        inputs = varying_inputs(source.format, list(chain.from_iterable(alike)))
+        format = with_varying_inputs(source.format, list(chain.from_iterable(alike)))
+        if (document := format.document()) not in formats:
+            formats.append(document)
         reasons: Counter[str] = Counter()
         soft_labels = source.verifier_probabilities or [None] * len(source.rows)
         for index, (row, group, probabilities) in enumerate(
             zip(source.rows, source.groups, soft_labels, strict=True)
         ):
-            question = question_of(row, source.format, task, inputs)
-            if isinstance(question, str):
-                reasons[question] += 1
-            elif question.answer is None:
-                set_ = "among the options" if task.head == "multiple_choice" else "one of the labels"
+            example = to_classification_example(row, format, head)
+            if isinstance(example, str):
+                reasons[example] += 1
+            elif example.answer is None:
+                set_ = "among the options" if head.is_multiple_choice else "one of the labels"
                 reasons[f"the answer is not {set_}"] += 1
             elif index in source.invalid:
                 reasons[source.invalid[index]] += 1
             else:
                 if probabilities is not None:
-                    question = with_soft_label(question, soft_label(probabilities, source, task))
-                questions.append(question)
-                rows.append(row)
-                groups.append(f"{number}:{group}")
+                    example = replace(example, probabilities=soft_label(probabilities, source, head))
+                kept.append((example, row, f"{number}:{group}"))
         if reasons.total() > MAX_SKIPPED * len(source.rows):
             why, most = reasons.most_common(1)[0]
             raise UsageError(
                 f"{source.name}: {most} of {len(source.rows)} rows cannot be used: {why}; "
-                f"the model learns {task.description}; repair or remove these rows"
+                f"the model learns {head.description}; repair or remove these rows"
             )
         skipped += reasons
     if count is not None:
-        if count > (total := len(questions)):
-            raise UsageError(f"--count {count} but only {total} rows; lower --count or add sources")
-        sample = random.Random(sample_seed).sample(range(len(questions)), len(questions))[:count]
-        questions, rows = [questions[i] for i in sample], [rows[i] for i in sample]
-        groups = [groups[i] for i in sample]
+        if count > len(kept):
+            raise UsageError(f"--count {count} but only {len(kept)} rows; lower --count or add sources")
+        kept = random.Random(sample_seed).sample(kept, len(kept))[:count]
+    examples = tuple(example for example, _, _ in kept)
     benchmarks = {source.benchmark for source in sources if source.benchmark}
     names = sorted({source.condition for source in sources}, key=lambda name: (name != "human", name))
-    soft = any(question.probabilities for question in questions)
+    soft = any(example.probabilities for example in examples)
     record = Condition(
         name=(condition or "+".join(names)) + (SOFT_LABELS if soft else ""),
         benchmark=benchmark or (benchmarks.pop() if len(benchmarks) == 1 else None),
-        count=len(questions),
+        count=len(examples),
         full=count is None,
         generator="+".join(sorted({s.generator for s in sources if s.generator})) or None,
         example="+".join(sorted({s.example for s in sources if s.example})) or None,
-        digest=sha256_of([q.text, q.passage, q.options, q.answer] for q in questions),
+        digest=json_sha256([q.text, q.passage, q.options, q.answer] for q in examples),
     )
-    digest = sha256_of(q.probabilities for q in questions) if soft else None
-    return TrainingSet(record, task, tuple(questions), tuple(rows), tuple(groups), dict(skipped), digest)
+    digest = json_sha256(q.probabilities for q in examples) if soft else None
+    rows, groups = tuple(row for _, row, _ in kept), tuple(group for _, _, group in kept)
+    return TrainingSet(record, head, examples, rows, groups, dict(skipped), tuple(formats), digest)
 
 
-def sha256_of(lines: Iterable[Json]) -> str:
+def json_sha256(lines: Iterable[Json]) -> str:
     """The SHA-256 of JSON values, a line each."""
     return hashlib.sha256("".join(canonical_json(line) + "\n" for line in lines).encode()).hexdigest()
 
 
-def soft_label(probabilities: Probabilities, source: Source, task: Task) -> Probabilities:
+def soft_label(probabilities: Probabilities, source: Source, head: HeadSpec) -> Probabilities:
     """The verifier's probabilities in the order of the head's outputs, normalized to sum 1.
 
     Options are in the row's order, which is the head's; labels are matched by text. Raises TrainingError
     if their number is wrong or they are not a probability distribution (within 0.01).
     """
-    labels = task.head == "sequence_classification"
-    names = [str(label) for label in source.format.labels or ()] if labels else list(task.names)
+    labels = not head.is_multiple_choice
+    names = list(map(label_text, source.format.labels or ())) if labels else list(head.names)
     total = math.fsum(probabilities)
-    fits = len(probabilities) == len(names) and set(names) == set(task.names)
+    fits = len(probabilities) == len(names) and set(names) == set(head.names)
     # `all(p >= 0)` and `<=` are false for NaN.
     if not (fits and all(p >= 0 for p in probabilities) and abs(total - 1) <= 0.01):
         raise TrainingError(
             f"{source.name}: the probabilities {' '.join(f'{p:g}' for p in probabilities)} are not one for each "
-            f"output of a head with {task.description}; create the run again, or drop --soft-labels"
+            f"output of a head with {head.description}; create the run again, or drop --soft-labels"
         )
     by_name = dict(zip(names, probabilities, strict=True))
-    return tuple(by_name[name] / total for name in task.names)
-
-
-def with_soft_label(question: Question, probabilities: Probabilities) -> Question:
-    """The row with a soft label. Its answer, which selection rows are judged by, becomes the most probable one."""
-    answers = range(len(probabilities))
-    best = max(answers, key=lambda answer: (probabilities[answer], answer == question.answer))
-    return replace(question, probabilities=probabilities, answer=best)
+    return tuple(by_name[name] / total for name in head.names)
 
 
 def split_selection_rows(
-    questions: Sequence[Question],
+    examples: Sequence[ClassificationExample],
     groups: Sequence[str],
-    task: Task,
+    head: HeadSpec,
     seed: int = 0,
     *,
     chooses_rate: bool = False,
 ) -> tuple[list[int], list[int]]:
     """Indices of the training rows, and of the selection rows: one in ten.
 
-    A set below MIN_ROWS_TO_SPLIT has none, unless they have to choose the learning rate; then it is one in four
-    from MIN_ROWS_TO_CHOOSE rows on.
-
-    Stratified by label. Rows of one group stay together, since children resemble their siblings. A group
-    larger than half a fold always goes to training. With too few groups, rows are split individually.
+    A set below MIN_ROWS_TO_SPLIT has no selection rows, unless they have to choose the learning rate; then it is one in
+    four from MIN_ROWS_TO_CHOOSE rows on. Stratified by label. Rows of one group stay together, since children
+    resemble their siblings. A group larger than half a fold always goes to training. With too few groups, rows are
+    split individually.
     """
-    rows, folds = list(range(len(questions))), SELECTION_FOLDS
+    rows, folds = list(range(len(examples))), SELECTION_FOLDS
     if len(rows) < MIN_ROWS_TO_SPLIT:
         if not chooses_rate or len(rows) < MIN_ROWS_TO_CHOOSE:
             return rows, []
@@ -366,7 +362,7 @@ def split_selection_rows(
     fold_count = round(folds * len(small) / len(rows))
     if fold_count < 2 or len(set(small_groups)) < 2 * fold_count:
         small, fold_count, small_groups = rows, folds, list(map(str, rows))
-    labels = _strata([questions[i] for i in small], task, fold_count)
+    labels = _strata([examples[i] for i in small], head, fold_count)
     if len(set(small_groups)) == len(small_groups):  # much faster, and the same without shared groups
         splits = StratifiedKFold(fold_count, shuffle=True, random_state=seed).split(small, labels)
     else:
@@ -377,7 +373,7 @@ def split_selection_rows(
 
 
 def cross_fitting_splits(
-    questions: Sequence[Question], groups: Sequence[str], task: Task, folds: int
+    examples: Sequence[ClassificationExample], groups: Sequence[str], head: HeadSpec, folds: int
 ) -> list[tuple[list[int], list[int]]]:
     """Indices of training and held-out rows, `folds` times: each row is held out once.
 
@@ -386,15 +382,15 @@ def cross_fitting_splits(
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    sizes, total = Counter(groups), len(questions)
+    sizes, total = Counter(groups), len(examples)
     own = [group if 2 * folds * sizes[group] <= total else f"{group} {i}" for i, group in enumerate(groups)]
-    labels = _strata(questions, task, folds)
+    labels = _strata(examples, head, folds)
     splits = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(own, labels, own)
     return [(trained.tolist(), held_out.tolist()) for trained, held_out in splits]
 
 
-def _strata(questions: Sequence[Question], task: Task, folds: int) -> list[int]:
+def _strata(examples: Sequence[ClassificationExample], head: HeadSpec, folds: int) -> list[int]:
     """The label of each row; always 0 for options, whose position carries no meaning, and if a label is rare."""
-    labels = [question.answer or 0 for question in questions]
-    stratify = task.head == "sequence_classification" and min(Counter(labels).values()) >= folds
+    labels = [example.answer or 0 for example in examples]
+    stratify = not head.is_multiple_choice and min(Counter(labels).values()) >= folds
     return labels if stratify else [0] * len(labels)

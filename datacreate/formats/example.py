@@ -157,8 +157,11 @@ def json_problem(error: json.JSONDecodeError) -> str:
     return "remove the comma before the end" if is_trailing or "trailing comma" in error.msg else error.msg
 
 
-def parse_object(content: bytes | str) -> dict[str, Json]:
-    """A JSON object, in UTF-8. Raises ValueError with a message of one line."""
+def parse_object(content: bytes | str, *, is_example: bool = True) -> dict[str, Json]:
+    """A JSON object, in UTF-8. Raises ValueError with a message of one line.
+
+    Only an example is limited in depth and size of numbers: the schema of one is deeper than the example.
+    """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
         value = json.loads(text, object_pairs_hook=unique_keys, parse_int=parse_integer)
@@ -173,7 +176,7 @@ def parse_object(content: bytes | str) -> dict[str, Json]:
         raise ValueError(f"nested deeper than {MAX_NESTING} levels") from None
     if not isinstance(value, dict):
         raise ValueError(f"not a JSON object: {canonical_json(value)[:60]}")
-    if message := find_unsupported_value(value):
+    if is_example and (message := find_unsupported_value(value)):
         raise ValueError(message)
     return value
 

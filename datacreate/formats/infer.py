@@ -46,12 +46,12 @@ from datacreate.formats.schema_utils import (
     Schema,
     allows_null,
     fixed_labels,
+    infer_schema,
     is_constant,
     is_number,
     leaves,
     nullable,
     schema_at,
-    schema_of,
     with_field,
     without_null,
 )
@@ -101,7 +101,7 @@ def infer_format(
     if options.format is not None:
         options.check_format()
         format = bind(load_format(options.format), example, options.turns, others)
-        return InferredFormat(format, (summary(format),))
+        return InferredFormat(format, (describe_format(format),))
     for shipped_format in _shipped_formats():
         unknown = (name for name in example.values if name not in shipped_format.schema["properties"])
         metadata = tuple((name,) for name in unknown if _is_metadata(name, example.values))
@@ -115,10 +115,10 @@ def infer_format(
             continue
         # If the example breaks a rule, this is an error: another format would hide the mistake.
         format = bind(_with_tag_sets(format, example, options), example, options.turns, others)
-        return InferredFormat(format, (summary(format),))
+        return InferredFormat(format, (describe_format(format),))
     if options.turns:
         raise UsageError("--turns: the example is not a conversation of user and assistant; remove --turns")
-    return _infer(example, options, rows, others)
+    return _infer_new_format(example, options, rows, others)
 
 
 def with_ignored(format: TaskFormat, paths: Iterable[FieldPath]) -> TaskFormat:
@@ -160,93 +160,107 @@ def _shipped_formats() -> tuple[TaskFormat, ...]:
     return tuple(load_format(path.stem) for path in sorted(shipped("schemas").glob("*.json")))
 
 
-def _infer(
+def _infer_new_format(
     example: Example, options: FormatOptions, rows: Sequence[Mapping[str, Json]], others: Sequence[Example]
 ) -> InferredFormat:
     check_options(example, options)
     overrides = field_overrides(example, options)
-    every = [each.values for each in (example, *others)]
-    schema: Schema = schema_of(every)
-    if is_constant(schema) or not example.values:
-        raise ExampleError("the example has no field that can vary: all are null or empty; fill one in")
-    for path, override in overrides.items():
-        can_be_null = allows_null(schema_at(schema, path))
-        schema = with_field(schema, path, nullable(override) if can_be_null else override)
+    all_values = [each.values for each in (example, *others)]
+    schema = _declared_schema(all_values, overrides)
     roles = _infer_roles(example, options, list(overrides))
     for needed in filter(None, (roles.answer, roles.options, roles.keys)):
         schema = with_field(schema, needed, without_null(schema_at(schema, needed)))
     advice = ""
     if roles.answer in overrides and roles.options:
         check_answer_values(roles, overrides[roles.answer], example)
-    if roles.answer and roles.options and not roles.keys and roles.answer not in overrides:
-        schema, advice = with_codes(schema, roles, example, rows or every)
+    elif roles.answer and roles.options and not roles.keys:
+        schema, advice = with_codes(schema, roles, example, rows or all_values)
     roles = replace(roles, inputs=roles.inputs or default_inputs(schema, roles))
-    own = schema_at(schema, roles.answer or ())
-    if roles.answer and roles.answer_start and "items" in own:
-        longest = max(len(value_at(values, roles.answer) or ()) for values in every)
-        schema = with_field(schema, roles.answer, {**own, "maxItems": longest})
-    elif roles.answer in overrides and "items" in own:  # several labels, each once
-        lengths = {"minItems": 1, "maxItems": len(own["items"].get("enum", own)), "uniqueItems": True}
-        schema = with_field(schema, roles.answer, {**own, **lengths})
+    answers = [value_at(values, roles.answer) for values in all_values]
+    contexts = (value_at(values, roles.context) for values in all_values)
+    spans = list(map(is_span, answers, contexts))
     if roles.answer:
-        answers = [value_at(values, roles.answer) for values in every]
-        contexts = [value_at(values, roles.context) for values in every]
-        spans = list(map(is_span, answers, contexts))
-        schema = _with_labels(schema, roles, example, overrides, answers, are_spans=all(spans))
+        schema = _with_answer(schema, roles, roles.answer, example, overrides, answers, are_spans=all(spans))
     format = TaskFormat("inferred", schema, roles, first_code=find_first_code(schema, roles))
-    rules: set[Rule] = set()
-    if roles.options and roles.answer:
-        rules = {Rule.ANSWER_IN_OPTIONS, Rule.OPTIONS_DIFFER}
-    elif roles.context and roles.answer and not format.labels:
-        if all(spans) or roles.answer_start:
-            rules = {Rule.ANSWER_IN_CONTEXT}
-        elif any(spans):
-            advice = f"; only {sum(spans)} of {len(spans)} answers are spans of the context, so that it is not required"
-    format = bind(replace(format, rules=frozenset(rules)), example, others=others)
+    rules = _infer_rules(format, spans)
+    if any(spans) and not (rules or format.labels):
+        advice = f"; only {sum(spans)} of {len(spans)} answers are spans of the context, so that it is not required"
+    format = bind(replace(format, rules=rules), example, others=others)
     if not (advice or overrides or rules or format.head == "multiple_choice"):
-        advice = _advice(format, example, every)
-    notes = [summary(format) + advice]
-    if roles.answer in overrides:
-        name = dotted(roles.answer)
-        if beside := [dotted(path) for path in overrides if path != roles.answer]:
-            notes.append(f"only the answer, {name}, is balanced and verified, not {', '.join(beside)}")
-        if "minimum" in overrides[roles.answer] and not format.labels:
-            notes.append(
-                f"{name} has no fixed labels: a range gives them up to {MAX_INTEGER_LABELS} whole numbers"
-            )
-    elif format.labels and roles.answer:
-        notes += rare_labels(roles.answer, [example, *others])
-    return InferredFormat(format, tuple(notes))
+        advice = _advice(format, example, all_values)
+    notes = _label_notes(format, overrides, [example, *others])
+    return InferredFormat(format, (describe_format(format) + advice, *notes))
 
 
-def _advice(format: TaskFormat, example: Example, every: Sequence[Mapping[str, Json]]) -> str:
-    """How to change what was inferred about the label; `every`: the values of all examples."""
+def _declared_schema(
+    all_values: Sequence[Mapping[str, Json]], overrides: Mapping[FieldPath, dict[str, Json]]
+) -> Schema:
+    """The schema of the values, with what the user declared about fields."""
+    schema = infer_schema(all_values)
+    if is_constant(schema) or not all_values[0]:
+        raise ExampleError("the example has no field that can vary: all are null or empty; fill one in")
+    for path, override in overrides.items():
+        can_be_null = allows_null(schema_at(schema, path))
+        schema = with_field(schema, path, nullable(override) if can_be_null else override)
+    return schema
+
+
+def _infer_rules(format: TaskFormat, spans: Sequence[bool]) -> frozenset[Rule]:
+    """The rules between fields; `spans`: of each example, whether its answer is a span of the context."""
+    roles = format.roles
+    if roles.answer and roles.options:
+        return frozenset({Rule.ANSWER_IN_OPTIONS, Rule.OPTIONS_DIFFER})
+    may_be_span = roles.answer and roles.context and not format.labels
+    return frozenset({Rule.ANSWER_IN_CONTEXT} if may_be_span and (all(spans) or roles.answer_start) else ())
+
+
+def _label_notes(
+    format: TaskFormat, overrides: Mapping[FieldPath, dict[str, Json]], examples: Sequence[Example]
+) -> list[str]:
+    """Notes about the labels that the user declared, or about those that were found in the examples."""
+    answer = format.roles.answer
+    if answer is None or answer not in overrides:
+        return rare_labels(answer, examples) if answer and format.labels else []
+    notes, name = [], dotted(answer)
+    if beside := [dotted(path) for path in overrides if path != answer]:
+        notes.append(f"only the answer, {name}, is balanced and verified, not {', '.join(beside)}")
+    if "minimum" in overrides[answer] and not format.labels:
+        notes.append(
+            f"{name} has no fixed labels: a range gives them up to {MAX_INTEGER_LABELS} whole numbers"
+        )
+    return notes
+
+
+def _advice(format: TaskFormat, example: Example, all_values: Sequence[Mapping[str, Json]]) -> str:
+    """How to change what was inferred about the label; `all_values`: of all examples."""
     answer = format.roles.answer
     if answer is not None:
         value = field_at(example.values, answer)
         if isinstance(value, bool | float):
             return ""
-        seen = list(dict.fromkeys(str(value_at(values, answer)) for values in every))
+        seen = list(dict.fromkeys(str(value_at(values, answer)) for values in all_values))
         are_labels = 1 < len(seen) <= MAX_INTEGER_LABELS and not {" ", ","} & {*"".join(seen)}
-        option = _option(answer, value, seen if are_labels else _PLACEHOLDERS)
+        option = _label_option(answer, value, seen if are_labels else _PLACEHOLDERS)
         start = "for other labels" if format.labels else f"if {dotted(answer)} has a fixed set of values,"
         return f"; {start} add {option}"
     scalars = {
         path: value for path, value in leaves_of(example.values) if isinstance(value, str | int | float)
     }
     for path, value in scalars.items():
-        repeated = label_set([value_at(values, path) for values in every])
+        repeated = label_set([value_at(values, path) for values in all_values])
         if repeated and "," not in "".join(map(str, repeated)):
             option = f"--labels {dotted(path)}={','.join(map(str, repeated))}"
             return f"; if {dotted(path)} is a label, add {option}"
         if _is_yes_no(value):
             texts = [text for text in scalars.values() if isinstance(text, str)]
             labels = yes_no_labels(value, texts) if isinstance(value, str) else None
-            return f"; if {dotted(path)} is a label, add {_option(path, value, labels or _PLACEHOLDERS)}"
+            return (
+                f"; if {dotted(path)} is a label, add {_label_option(path, value, labels or _PLACEHOLDERS)}"
+            )
     return "; for a field with fixed values add --labels FIELD=a,b,c" if len(scalars) > 1 else ""
 
 
-def _option(path: FieldPath, value: Json, labels: Sequence[str]) -> str:
+def _label_option(path: FieldPath, value: Json, labels: Sequence[str]) -> str:
     """The option that makes a field a label, for a message; a text may have these `labels`."""
     name = dotted(path)
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 5:
@@ -312,19 +326,27 @@ def _is_yes_no(value: Json) -> bool:
     return isinstance(value, bool) or (isinstance(value, str) and yes_no_labels(value, ()) is not None)
 
 
-def _with_labels(
+def _with_answer(
     schema: Schema,
     roles: Roles,
+    answer: FieldPath,
     example: Example,
     overrides: Mapping[FieldPath, dict[str, Json]],
     answers: Sequence[Json],
     *,
     are_spans: bool,
 ) -> Schema:
-    """The schema with the labels: of a yes/no answer, of options, or of `answers` that are few and no spans."""
-    assert roles.answer is not None, "the caller checks it"
-    value, own = field_at(example.values, roles.answer), schema_at(schema, roles.answer)
-    given = roles.answer in overrides
+    """The schema with the length of a list of answers, or with the labels: of a yes/no answer, of options, or of
+    `answers` that are few and no spans.
+    """
+    value, own, given = field_at(example.values, answer), schema_at(schema, answer), answer in overrides
+    if "items" in own and roles.answer_start:
+        own = {**own, "maxItems": max(len(each or ()) for each in answers)}
+    elif "items" in own and given:  # several labels, each once, or numbers
+        longest = max(len(each) for each in answers if isinstance(each, list))
+        most = len(own["items"].get("enum", ())) or max(3, 2 * longest)
+        own = {**own, "minItems": 1, "maxItems": most, "uniqueItems": "enum" in own["items"]}
+    schema = with_field(schema, answer, own)
     if roles.options:
         options = field_at(example.values, roles.options)
         texts = {str(option).casefold() for option in options}
@@ -332,14 +354,14 @@ def _with_labels(
         if are_labels or are_yes_no(texts) or isinstance(value, bool):
             schema = with_field(schema, roles.options, {"const": options})
             if not given and value in options:
-                schema = with_field(schema, roles.answer, {**own, "enum": list(options)})
-    elif isinstance(value, str) and not given and len(roles.answer) == 1:
+                schema = with_field(schema, answer, {**own, "enum": list(options)})
+    elif isinstance(value, str) and not given and len(answer) == 1:
         known = yes_no_labels(value, values_in(example.values)) or _nli_labels(value, roles.inputs)
-        if known and all(answer in known for answer in answers):
-            return with_field(schema, roles.answer, {**own, "enum": list(known)})
+        if known and all(each in known for each in answers):
+            return with_field(schema, answer, {**own, "enum": list(known)})
     labels = None if roles.options or given or are_spans else label_set(answers)
     if labels and own.get("type") in ("string", "integer"):
-        schema = with_field(schema, roles.answer, {**own, "enum": labels})
+        schema = with_field(schema, answer, {**own, "enum": labels})
     return schema
 
 
@@ -351,7 +373,7 @@ def _nli_labels(value: str, inputs: Sequence[FieldPath]) -> tuple[str, ...] | No
     return next((labels for labels in cases if value in labels), None)
 
 
-def summary(format: TaskFormat) -> str:
+def describe_format(format: TaskFormat) -> str:
     """What was understood, in one line."""
     named = format.roles.named()
     unused = [named.pop("ignored")] if "ignored" in named else []

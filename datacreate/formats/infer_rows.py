@@ -109,11 +109,12 @@ def _kinds(row: Mapping[str, Json]) -> Iterator[tuple[FieldPath, str]]:
 
 def _answer_schema(rows: Iterable[Mapping[str, Json]], path: FieldPath, own: Schema) -> Schema:
     """The schema of the answer: its most frequent type, with the values that occur, also in lists, if they are few."""
-    total, kinds, values = 0, Counter[str](), defaultdict[str, set[Json]](set)
+    total, kinds, values, decimal = 0, Counter[str](), defaultdict[str, set[Json]](set), False
     for total, row in enumerate(rows, 1):  # noqa: B007 (used after the loop)
         value = value_at(row, path)
         kind = "number" if is_number(value) else JSON_TYPES[type(value)]
         kinds[kind] += 1
+        decimal |= isinstance(value, float)  # 1.0 is equal to 1, but no integer
         for part in value if isinstance(value, list) else [value]:
             if isinstance(part, str | int | float) and len(values[kind]) <= MAX_FOUND_LABELS:
                 values[kind].add(part)
@@ -127,7 +128,7 @@ def _answer_schema(rows: Iterable[Mapping[str, Json]], path: FieldPath, own: Sch
         return {"type": kind}
     known = {str(label).casefold() for label in own.get("enum", ())}
     found = sorted((int(x) if kind == "number" and x == int(x) else x for x in values[kind]), key=str)
-    kind = "integer" if all(isinstance(value, int) for value in found) else kind
+    kind = "integer" if all(isinstance(value, int) for value in values[kind]) and not decimal else kind
     if few_labels(len(found), total) and not {str(label).casefold() for label in found} <= known:
         return {"type": kind, "enum": found}
     return own or {"type": kind}

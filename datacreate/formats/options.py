@@ -25,45 +25,42 @@ from datacreate.settings import CommaList, Pairs, Settings, TextOrFile, setting
 Fields = Annotated[tuple[str, ...], CommaList]
 
 
+def _input(help: str, **options: Any) -> Any:
+    return setting(help, "input", **options)
+
+
 class FormatOptions(Settings):
-    format: str | None = setting(
+    format: str | None = _input(
         "Task format: the name of a shipped one, or a JSON file.",
-        "input",
         metavar="NAME|FILE",
         shown_default="inferred from the example",
     )
-    inputs: Fields = setting(
+    inputs: Fields = _input(
         "Fields that the answer depends on.",
-        "input",
         default=(),
         metavar="FIELD,...",
         shown_default="all texts but answer and options",
     )
-    answer: str | None = setting(
-        "Field of the answer.", "input", metavar="FIELD", shown_default="from its name and value"
+    answer: str | None = _input(
+        "Field of the answer.", metavar="FIELD", shown_default="from its name and value"
     )
-    options: str | None = setting(
-        "Field with a list of possible answers.", "input", metavar="FIELD", shown_default="as for --answer"
+    options: str | None = _input(
+        "Field with a list of possible answers.", metavar="FIELD", shown_default="as for --answer"
     )
-    ignore: Fields = setting(
+    ignore: Fields = _input(
         "Fields that are not inputs and that the model does not write; they keep their value.",
-        "input",
         default=(),
         metavar="FIELD,...",
     )
-    labels: Pairs = setting("All values that a field may have.", "input", default={}, metavar="FIELD=a,b,c")
-    label: tuple[str, ...] = setting(
+    labels: Pairs = _input("All values that a field may have.", default={}, metavar="FIELD=a,b,c")
+    label: tuple[str, ...] = _input(
         "One more value that a field may have; it can contain commas. Repeat the option for each.",
-        "input",
         default=(),
         metavar="FIELD=VALUE",
     )
-    ranges: Pairs = setting(
-        "Range of a numeric field.", "input", default={}, flag="--range", metavar="FIELD=1..5"
-    )
-    turns: int | None = setting(
+    ranges: Pairs = _input("Range of a numeric field.", default={}, flag="--range", metavar="FIELD=1..5")
+    turns: int | None = _input(
         "Conversations: number of user messages, each with its answer.",
-        "input",
         gt=0,
         shown_default="as in the example",
     )
@@ -101,42 +98,37 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
 class ExampleOptions(Settings):
     """What the data should be like: formatting examples, from files or from a benchmark, and an instruction."""
 
-    example: Annotated[_Source | tuple[_Source, ...], BeforeValidator(as_tuple)] = setting(
+    example: Annotated[_Source | tuple[_Source, ...], BeforeValidator(as_tuple)] = _input(
         "File with formatting examples: a JSON object, or rows as JSONL, JSON, CSV, TSV or Parquet. Repeat the option "
         "for more.",
-        "input",
         default=(),
         metavar="FILE",
     )
-    example_limit: int | None = setting(
+    example_limit: int | None = _input(
         "Take only the first rows of each --example.",
-        "input",
         gt=0,
         le=MAX_EXAMPLES,
         metavar="K",
         shown_default=f"all, of at most {MAX_EXAMPLES}",
     )
-    benchmark: str | None = setting(
+    benchmark: str | None = _input(
         "Instead of --example: draw the examples from the train split of this benchmark (see `benchmarks list`).",
-        "input",
         metavar="NAME",
     )
-    examples: int = setting(
-        "Formatting examples to draw from the benchmark, labels balanced.",
-        "input",
+    examples: int = _input(
+        "With --benchmark: formatting examples to draw from it, labels balanced.",
         default=1,
         gt=0,
         le=MAX_EXAMPLES,
         metavar="K",
     )
-    example_seed: int | None = setting(
-        "Seed that draws the examples from the benchmark.", "input", shown_default="--seed"
+    example_seed: int | None = _input(
+        "Seed that draws the examples from the benchmark.", shown_default="--seed"
     )
 
-    instruction: TextOrFile | None = setting(
+    instruction: TextOrFile | None = _input(
         "What the data is for, who speaks, what to avoid: a text, or @FILE. With --format, or with --inputs (and "
         "--answer, --labels), no example is needed.",
-        "input",
         metavar="TEXT|@FILE",
     )
 

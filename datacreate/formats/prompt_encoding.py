@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, replace_field, value_at
+from datacreate.formats.example import (
+    Example,
+    FieldPath,
+    Json,
+    canonical_json,
+    leaves_of,
+    replace_field,
+    value_at,
+)
 from datacreate.formats.rules import Rule, as_written, find_span
 from datacreate.formats.schema_utils import (
     Schema,
@@ -144,8 +152,10 @@ class PromptEncoding:
             own_name = re.compile(rf"\W*{re.escape(name)}\W*", re.IGNORECASE)
             texts = free_texts(values.get(name), self._properties[name])
             for text in [" ".join(texts)] if self._tagged[:1] == (name,) else texts:
+                is_label = text.strip(" .?!").casefold() in self._label_words
                 if (
-                    text.strip(" .?!").casefold() in self._label_words
+                    # In a list, a label may be a keyword among others.
+                    (is_label and any(text == value for _, value in leaves_of({name: values[name]})))
                     or _STRAY_JSON.match(text)
                     or (text.rstrip().endswith(",") and len(text.split()) > 1)  # went on with the next field
                     or (len(name) > 2 and own_name.fullmatch(text))

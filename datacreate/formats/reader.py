@@ -21,11 +21,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from datacreate.errors import ExampleError, NoRows, UsageError
+from datacreate.errors import NoRows, UsageError
 from datacreate.formats.example import (
     JSON_TYPES,
     MAX_NESTING,
-    Example,
     Json,
     json_problem,
     one_line,
@@ -71,7 +70,7 @@ class RowFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.untyped = False  # CSV: all values are texts
+        self.values_are_text = False  # CSV: all values are texts
         self._data, self._is_compressed = path, False
         with self._one_line_errors():
             self._rows = self._rows_of_folder() if path.is_dir() else self._rows_of_file()
@@ -89,7 +88,7 @@ class RowFile:
             if len(first) == 1 and (name := _wrapper(first[0].values)):
                 raise ValueError(f"one object that holds rows; unwrap them with `jq -c '.{name}[]'`")
             for row in chain(first, rows):
-                yield _typed(row, schema) if schema and self.untyped else row
+                yield _typed(row, schema) if schema and self.values_are_text else row
 
     def read_objects(self) -> Iterator[dict[str, Json]]:
         """The rows, whatever their fields. UsageError, naming the line, if one is not a JSON object."""
@@ -142,7 +141,7 @@ class RowFile:
         ending = endings[-1].lower() if endings else ""
         known = ending in (".json", ".jsonl", ".ndjson") or start.startswith((b"{", b"["))
         if ending in (".csv", ".tsv") or (not known and re.search(rb"[,;\t]", first_line)):
-            self.untyped = True
+            self.values_are_text = True
             delimiter = "\t" if ending == ".tsv" else max(",;\t", key=first_line.decode("latin-1").count)
             return lambda: _table(self._lines(), delimiter)
         return self._documents if start.startswith(b"[") or self._spans_lines() else self._json_lines
@@ -206,7 +205,7 @@ class RowFile:
         if (self.path / "dataset_dict.json").is_file():
             splits = ", ".join(sorted(part.parent.name for part in self.path.glob("*/state.json")))
             raise ValueError(f"a data set with several splits; give the folder of one ({splits})")
-        if not has_rows(self.path):
+        if not is_row_file(self.path):
             raise ValueError(f"a folder without a data set; {READABLE}, or a folder of `save_to_disk`")
         return self._data_set
 
@@ -233,8 +232,8 @@ def decoded(content: bytes, line: int = 1) -> str:
     raise ValueError(f"line {line}: not UTF-8{why}; convert it with `iconv -f {encoding} -t UTF-8`")
 
 
-def has_rows(path: Path) -> bool:
-    """Whether this is a file, or a folder in which `datasets` saved one or several splits."""
+def is_row_file(path: Path) -> bool:
+    """Whether rows are read of it: of a file, or of a folder in which `datasets` saved one or several splits."""
     if not path.is_dir():
         return path.exists()
     return any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
@@ -365,25 +364,3 @@ def _typed(row: RawRow, schema: Schema) -> RawRow:
             with suppress(ValueError, RecursionError):
                 values[name] = json.loads({"True": "true", "False": "false"}.get(values[name], values[name]))
     return row if row.error else replace(row, values=values, line=json.dumps(values, ensure_ascii=False))
-
-
-def load_examples(path: Path, limit: int | None = None, schema: Schema | None = None) -> list[Example]:
-    """The formatting examples in a file: its first `limit` rows, or at most one more than MAX_EXAMPLES.
-
-    `schema` as for `RowFile.read`. Raises ExampleError, naming the line.
-    """
-    try:
-        file = RowFile(path)
-        rows = list(islice(file.read(schema), limit or MAX_EXAMPLES + 1))
-    except UsageError as error:
-        raise ExampleError(str(error)) from None
-    examples: list[Example] = []
-    for row in rows:
-        origin = f"{path}: line {row.number}"
-        if row.error:
-            how = "repair the row" if file.untyped else "write each example as one JSON object"
-            raise ExampleError(f"{origin}: {row.error}; {how}")
-        if not row.values:
-            raise ExampleError(f"{origin}: the object has no fields; fill in an example")
-        examples.append(Example(row.values, origin if len(rows) > 1 else str(path)))
-    return examples

@@ -37,13 +37,14 @@ _ANY: dict[str, Json] = {"type": ["string", "number", "boolean", "null", "array"
 """Any value. llama.cpp reads {} as an object."""
 
 
-def build_response_schema(encoding: PromptEncoding, count: int, labels: Sequence[Json] | None) -> str:
-    """The schema of a response as compact JSON: an array of `count` examples.
+def build_response_schema(encoding: PromptEncoding, num_examples: int, labels: Sequence[Json] | None) -> str:
+    """The schema of a response as compact JSON: an array of `num_examples` examples.
 
     `labels` has one label per example, which becomes a constant of that item.
     """
     if labels is None:
-        items = {"type": "array", "items": item_schema(encoding), "minItems": count, "maxItems": count}
+        length = {"minItems": num_examples, "maxItems": num_examples}
+        items = {"type": "array", "items": item_schema(encoding), **length}
     else:
         items = _tuple([item_schema(encoding, [label]) for label in labels])
     # Keys are not sorted: models write properties in this order. Equal schemas give equal texts, to be compiled once.

@@ -93,9 +93,16 @@ def first_code(values: Sequence[Json]) -> Json:
 
 def label_key(value: Json) -> str:
     """The same text for equal labels: 4 and 4.0 are equal, 1 and true are not."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return canonical_json(value)
+    return canonical_json(_whole(value))
+
+
+def label_text(value: Json) -> str:
+    """A label as a text; 4.0, as tables with empty cells have it, is 4."""
+    return str(_whole(value))
+
+
+def _whole(value: Json) -> Json:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def draw_balanced(
@@ -150,7 +157,7 @@ class Answers:
             keys = list(map(label_key, possible))
             if label_key(answer) in keys:
                 return keys.index(label_key(answer))
-        texts, text = list(map(str, possible)), str(answer)
+        texts, text = list(map(label_text, possible)), label_text(answer)
         if text not in texts:  # case and outer spaces do not count
             texts, text = [each.casefold().strip() for each in texts], text.casefold().strip()
         return texts.index(text) if text in texts else None

@@ -18,15 +18,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from datacreate.errors import ExampleError
-from datacreate.formats.example import (
-    Example,
-    FieldPath,
-    Json,
-    canonical_json,
-    dotted,
-    field_at,
-    value_at,
-)
+from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.roles import Answers, Roles
 from datacreate.formats.schema_keywords import resolve
 from datacreate.formats.schema_utils import Schema
@@ -92,7 +84,7 @@ def rule_holds(rule: Rule, answers: Answers, values: Mapping[str, Json]) -> bool
         return answers.chosen(values) is not None
     if rule is Rule.TURNS_ALTERNATE:
         speakers = [message["role"] for message in as_messages(field_at(values, roles.turns or ()))]
-        speakers = speakers[speakers[0] == "system" :]
+        speakers = speakers[speakers[:1] == ["system"] :]
         return bool(speakers) and speakers == ["user", "assistant"] * (len(speakers) // 2)
     if rule is Rule.ONE_TAG_PER_TOKEN:
         lists = filter(None, (value_at(values, path) for path in (roles.inputs[0], *roles.tags)))
@@ -118,7 +110,7 @@ def _is_extracted(answer: Json, context: str, start: Json) -> bool:
 
 def as_messages(turns: Turns) -> list[dict[str, str]]:
     """The turns as messages with `role` (system, user or assistant) and `content`."""
-    role, content = ("from", "value") if "from" in turns[0] else ("role", "content")
+    role, content = ("from", "value") if turns and "from" in turns[0] else ("role", "content")
     return [
         {"role": _ROLES.get(turn[role]) or str(turn[role]), "content": str(turn[content])} for turn in turns
     ]
@@ -131,7 +123,7 @@ def prompt_texts(turns: Turns) -> list[str]:
 
 def with_turns(turns: Turns, number: int) -> list[Mapping[str, Json]]:
     """As many pairs of a user's and an assistant's turn; the last ones are left out, or all are repeated."""
-    start = as_messages(turns)[0]["role"] == "system"
+    start = any(message["role"] == "system" for message in as_messages(turns[:1]))
     return [*turns[:start], *islice(cycle(turns[start:]), 2 * number)]
 
 

@@ -119,7 +119,10 @@ def resolve(document: Mapping[str, Json], name: str) -> dict[str, Json]:
                 raise refuse(f"cannot check the format {value!r}", where)
             at = f"{where}/{keyword}"
             if keyword in _SCHEMA_OBJECT:
-                result[keyword] = {key: resolved(part, f"{at}/{key}", inside) for key, part in value.items()}
+                if keyword == "properties" and False in value.values():
+                    raise refuse("cannot use a field of the schema false", at)
+                parts = {key: {} if part is True else part for key, part in value.items()}
+                result[keyword] = {key: resolved(part, f"{at}/{key}", inside) for key, part in parts.items()}
             elif keyword in _SCHEMA:
                 result[keyword] = resolved(value, at, inside)
             elif keyword in _SCHEMA_LIST:
@@ -138,14 +141,14 @@ def describe_error(error: ValidationError) -> str:
     schema: Any = error.schema
     if error.validator == "const" or "enum" in schema:
         allowed = [wanted] if error.validator == "const" else schema["enum"]
-        return f"{_shown([error.instance])}, expected {_shown(allowed)}"
+        return f"{_values_with_types([error.instance])}, expected {_values_with_types(allowed)}"
     if error.validator == "type":
         types = wanted if isinstance(wanted, list) else [wanted]
-        return f"{_shown([error.instance])}, expected {_words(types)}"
+        return f"{_values_with_types([error.instance])}, expected {_words(types)}"
     return " ".join(error.message.split())
 
 
-def _shown(values: Sequence[Json]) -> str:
+def _values_with_types(values: Sequence[Json]) -> str:
     """Values and their types."""
     texts = ", ".join(canonical_json(value)[:60] for value in values)
     return texts if values == [None] else f"{texts} ({_words(JSON_TYPES[type(value)] for value in values)})"

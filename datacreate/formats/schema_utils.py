@@ -71,7 +71,7 @@ def constant_of(schema: Schema) -> Json:
     return schema["const"] if "const" in schema else schema["enum"][0] if "enum" in schema else None
 
 
-def schema_of(values: Sequence[Json]) -> Schema:
+def infer_schema(values: Sequence[Json]) -> Schema:
     """The schema of values of one field. They have the most frequent type of them, and may be null if one is."""
     types = Counter(JSON_TYPES[type(value)] for value in values if value is not None)
     if not types:
@@ -88,13 +88,13 @@ def _schema_of_type(kind: str, values: Sequence[Json]) -> Schema:
     """The schema of values of one type."""
     if kind == "object":
         keys = dict.fromkeys(key for value in values for key in value)
-        parts = {key: schema_of([value[key] for value in values if key in value]) for key in keys}
+        parts = {key: infer_schema([value[key] for value in values if key in value]) for key in keys}
         if not parts:
             return {"const": {}}
         return {"type": kind, "properties": parts, "required": list(parts), "additionalProperties": False}
     if kind == "array":
         kinds: list[Schema] = []
-        for item in (schema_of([item]) for value in values for item in value):
+        for item in (infer_schema([item]) for value in values for item in value):
             if item not in kinds:
                 kinds.append(item)
         if all(map(is_constant, kinds)):  # empty items do not show a type
@@ -183,6 +183,13 @@ def may_have_text(schema: Json) -> bool:
     return may_have_text(items) if isinstance(items, dict) else True
 
 
+def _takes_any_text(schema: Schema) -> bool:
+    """Whether a schema, or one of its variants, has the type string without fixed values."""
+    is_text = "string" in schema.get("type", ()) and not {"enum", "const"} & schema.keys()
+    variants = (*schema.get("anyOf", ()), *schema.get("oneOf", ()))
+    return is_text or any(isinstance(each, dict) and _takes_any_text(each) for each in variants)
+
+
 def normalize_values(value: Json, schema: Json) -> Json:
     """The value with numbers as an enumeration of the schema writes them (4.0 for 4), and texts without outer space.
 
@@ -201,7 +208,7 @@ def normalize_values(value: Json, schema: Json) -> Json:
     if is_number(value):
         allowed = fixed_labels(schema) or (schema.get("const"),)
         return next((number for number in allowed if is_number(number) and number == value), value)
-    if isinstance(value, str) and schema.get("type") == "string" and not {"enum", "const"} & schema.keys():
+    if isinstance(value, str) and _takes_any_text(schema):
         text = _BLANK_LINES.sub("", value).rstrip(_SPACE)
         return text if "\n" in text else text.lstrip(_SPACE)
     return value

@@ -15,7 +15,7 @@ to the formatting example: its number of options, and which fields are null.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -38,7 +38,7 @@ from datacreate.formats.example import (
     value_at,
     values_in,
 )
-from datacreate.formats.roles import LIST_ROLES, ROLES_SCHEMA, Answers, Roles, codes, first_code
+from datacreate.formats.roles import LIST_ROLES, ROLES_SCHEMA, Answers, Roles, codes, first_code, label_key
 from datacreate.formats.rules import (
     ROLES_OF_RULE,
     Rule,
@@ -195,13 +195,13 @@ class TaskFormat:
         texts = self.texts_beside_passage(values) if self.context_is_given and self.passage_field else ()
         return "\n".join(texts if any(texts) else self.input_texts(values))
 
-    def input_text(self, values: Mapping[str, Json], inputs: Iterable[FieldPath] | None = None) -> str:
-        """What encoder and verifier read beside passage and options: the other inputs, or those of `inputs`.
+    def input_text(self, values: Mapping[str, Json]) -> str:
+        """What encoder and verifier read beside passage and options: the other inputs.
 
         If several have a text, each is on a line with its name. Constants and the answer are never in it.
         """
-        chosen = self.roles.inputs if inputs is None else inputs
-        found = {path: " ".join(self._texts(path, values)) for path in chosen if path != self.passage_field}
+        paths = (path for path in self.roles.inputs if path != self.passage_field)
+        found = {path: " ".join(self._texts(path, values)) for path in paths}
         shown = {path: text for path, text in found.items() if text}
         named = [f"{dotted(path)}: {text}" for path, text in shown.items()]
         return "\n".join(named if len(shown) > 1 else shown.values())
@@ -272,7 +272,12 @@ def read_format(document: Mapping[str, Json], name: str = "format") -> TaskForma
         for role in ROLES_OF_RULE[rule]:
             if not getattr(roles, role):
                 raise FormatError(f"{name}: the rule {rule} needs the role {role}; name it under roles")
-    return TaskFormat(name, fields, roles, rules, find_first_code(fields, roles))
+    format = TaskFormat(name, fields, roles, rules, find_first_code(fields, roles))
+    labels = format.labels or ()
+    if min(len({*map(label_key, labels)}), len({*map(str, labels)})) < len(labels):
+        listed = ", ".join(map(canonical_json, labels))
+        raise FormatError(f"{name}: two of the labels are the same ({listed[:150]}); name each once")
+    return format
 
 
 def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:

@@ -16,7 +16,7 @@ from typing import Self
 
 from jsonschema.exceptions import best_match
 
-from datacreate.formats.example import Example, Json, dotted, find_unsupported_value, value_at
+from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value, value_at
 from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
 from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS, describe_error
@@ -31,7 +31,7 @@ MIN_COPIED_WORDS = 8
 """A shorter input, such as a term, may be a part of the passage that it is about."""
 
 
-class Reason(StrEnum):
+class RejectReason(StrEnum):
     """Why a generated example is not in the training set."""
 
     NO_RESPONSE = "no_response"  # the request failed, or the completion is empty
@@ -62,13 +62,13 @@ class Reason(StrEnum):
 
 
 _REASON_OF_RULE = {
-    Rule.ANSWER_IN_OPTIONS: Reason.ANSWER_NOT_IN_OPTIONS,
-    Rule.ANSWER_IN_CONTEXT: Reason.ANSWER_NOT_IN_CONTEXT,
-    Rule.OPTIONS_DIFFER: Reason.DUPLICATE_OPTIONS,
-    Rule.CHOSEN_DIFFERS: Reason.EQUAL_ANSWERS,
-    Rule.TURNS_ALTERNATE: Reason.WRONG_TURNS,
-    Rule.ONE_TAG_PER_TOKEN: Reason.WRONG_TAGS,
-    Rule.CALL_FITS_TOOL: Reason.INVALID_CALL,
+    Rule.ANSWER_IN_OPTIONS: RejectReason.ANSWER_NOT_IN_OPTIONS,
+    Rule.ANSWER_IN_CONTEXT: RejectReason.ANSWER_NOT_IN_CONTEXT,
+    Rule.OPTIONS_DIFFER: RejectReason.DUPLICATE_OPTIONS,
+    Rule.CHOSEN_DIFFERS: RejectReason.EQUAL_ANSWERS,
+    Rule.TURNS_ALTERNATE: RejectReason.WRONG_TURNS,
+    Rule.ONE_TAG_PER_TOKEN: RejectReason.WRONG_TAGS,
+    Rule.CALL_FITS_TOOL: RejectReason.INVALID_CALL,
 }
 
 _INVALID = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffd-\uffff]")
@@ -84,7 +84,7 @@ _AFTER_ITEM = re.compile(r"[ \t\r\n]*[,\]]")
 class Reject:
     """A generated text that was not accepted."""
 
-    reason: Reason
+    reason: RejectReason
     text: str
     detail: str = ""  # the row that it repeats, the verifier's probabilities
 
@@ -95,8 +95,8 @@ class Candidate:
 
     example: Example
     inputs: tuple[str, ...]  # as `TaskFormat.input_texts` gives them
-    key: str  # all inputs, normalized: examples with equal keys are exact duplicates
-    text: str  # as `TaskFormat.compared_text` gives it
+    exact_key: str  # all inputs, normalized: examples with equal ones are exact duplicates
+    compared_text: str  # as `TaskFormat.compared_text` gives it
     passage: str = ""  # one of the inputs; empty if the format has none
     passage_id: str = ""  # of a given passage: only examples about the same one are compared
 
@@ -117,7 +117,7 @@ class Candidate:
             passage_id = hashlib.sha256(passage.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         return cls(Example(values), inputs, key, format.compared_text(values), passage, passage_id)
 
-    def reject(self, reason: Reason, detail: str = "") -> Reject:
+    def reject(self, reason: RejectReason, detail: str = "") -> Reject:
         """A reject of this example."""
         return Reject(reason, shorten(self.example.values), detail)
 
@@ -125,28 +125,28 @@ class Candidate:
 class CopyChecks:
     """Finds examples that copy what they were shown, except as a formatting example itself does."""
 
-    def __init__(self, roots: Iterable[Mapping[str, Json]], format: TaskFormat) -> None:
+    def __init__(self, formatting_examples: Iterable[Mapping[str, Json]], format: TaskFormat) -> None:
         self._format = format
-        candidates = [Candidate.of(values, format) for values in roots]
-        self.root_keys = {root.key for root in candidates}
-        self._answer_may_repeat_input = any(answer_repeats_input(root, format) for root in candidates)
+        candidates = [Candidate.of(values, format) for values in formatting_examples]
+        self.formatting_keys = {each.exact_key for each in candidates}  # of the formatting examples
+        self._answer_may_repeat_input = any(answer_repeats_input(each, format) for each in candidates)
         self._input_may_copy_passage = any(map(copies_passage, candidates))
 
-    def find(self, candidate: Candidate, shown: Collection[str]) -> Reject | None:
+    def find_reject(self, candidate: Candidate, shown: Collection[str]) -> Reject | None:
         """Why a valid example is rejected; `shown` are the keys of the examples in its prompt."""
-        if candidate.key in shown:
-            return candidate.reject(Reason.COPIED_EXAMPLE)
+        if candidate.exact_key in shown:
+            return candidate.reject(RejectReason.COPIED_EXAMPLE)
         if not self._answer_may_repeat_input and answer_repeats_input(candidate, self._format):
-            return candidate.reject(Reason.ANSWER_REPEATS_INPUT)
+            return candidate.reject(RejectReason.ANSWER_REPEATS_INPUT)
         if not self._input_may_copy_passage and copies_passage(candidate):
-            return candidate.reject(Reason.COPIED_EXAMPLE, "a part of the passage")
+            return candidate.reject(RejectReason.COPIED_EXAMPLE, "a part of the passage")
         return None
 
 
 def parse_completion(
     text: str,
     encoding: PromptEncoding,
-    count: int,
+    num_examples: int,
     *,
     truncated: bool,
     keep_complete_items: bool = True,
@@ -158,9 +158,9 @@ def parse_completion(
     characters of a text; the server ended a longer one.
     """
     if not text.strip():
-        return [Reject(Reason.NO_RESPONSE, "")]
+        return [Reject(RejectReason.NO_RESPONSE, "")]
     body = extract_json(text)
-    incomplete = Reject(Reason.TRUNCATED if truncated else Reason.INVALID_JSON, shorten(text))
+    incomplete = Reject(RejectReason.TRUNCATED if truncated else RejectReason.INVALID_JSON, shorten(text))
     if not body.startswith("["):
         return [incomplete]
     try:
@@ -169,24 +169,25 @@ def parse_completion(
         items, complete = list(_complete_items(body)), False
     results: list[Candidate | Reject] = []
     if complete or keep_complete_items:
-        results += [parse_item(item, encoding, longest_text) for item in items[:count]]
-        results += [Reject(Reason.NOT_NEEDED, shorten(item)) for item in items[count:]]
+        results += [parse_item(item, encoding, longest_text) for item in items[:num_examples]]
+        results += [Reject(RejectReason.NOT_NEEDED, shorten(item)) for item in items[num_examples:]]
     if not complete:
         results.append(incomplete)
-    return results or [Reject(Reason.NO_RESPONSE, shorten(text))]
+    return results or [Reject(RejectReason.NO_RESPONSE, shorten(text))]
 
 
 def parse_item(item: Json, encoding: PromptEncoding, longest_text: int | None = None) -> Candidate | Reject:
     """Parse and validate one item of the array."""
     try:
         if longest_text is not None and _most_characters(item) > longest_text:
-            return Reject(Reason.TRUNCATED, shorten(item), f"a text of more than {longest_text} characters")
+            detail = f"a text of more than {longest_text} characters"
+            return Reject(RejectReason.TRUNCATED, shorten(item), detail)
         values = encoding.read(item)
         if encoding.has_placeholder(values):
-            return Reject(Reason.PLACEHOLDER, shorten(item))
+            return Reject(RejectReason.PLACEHOLDER, shorten(item))
         result = validate_example(values, encoding.format)
     except (MalformedItem, RecursionError):
-        return Reject(Reason.SCHEMA_VIOLATION, shorten(item))
+        return Reject(RejectReason.SCHEMA_VIOLATION, shorten(item))
     return result if isinstance(result, Candidate) else replace(result, text=shorten(item))
 
 
@@ -230,9 +231,9 @@ def validate_example(
     try:
         found = _checked(values, format, allow_empty)
     except KeyError as missing:  # a schema may allow what the roles of its fields do not
-        found = Reason.SCHEMA_VIOLATION, f"the field {missing.args[0]} is missing"
+        found = RejectReason.SCHEMA_VIOLATION, f"the field {missing.args[0]} is missing"
     except TypeError:
-        found = Reason.SCHEMA_VIOLATION, f"a field has another type than in the format {format.name}"
+        found = RejectReason.SCHEMA_VIOLATION, f"a field has another type than in the format {format.name}"
     return found if isinstance(found, Candidate) else Reject(found[0], shorten(values), found[1])
 
 
@@ -254,36 +255,37 @@ def copies_passage(candidate: Candidate) -> bool:
 
 def _checked(
     values: Mapping[str, Json], format: TaskFormat, allow_empty: bool
-) -> Candidate | tuple[Reason, str]:
+) -> Candidate | tuple[RejectReason, str]:
     texts = free_texts(values, format.schema)
     if any(map(_INVALID.search, texts)):
-        return Reason.INVALID_CHARACTERS, ""
+        return RejectReason.INVALID_CHARACTERS, ""
     if message := find_unsupported_value(values):
-        return Reason.SCHEMA_VIOLATION, message  # Python's json reads NaN, and jsonschema cannot divide by it
+        return RejectReason.SCHEMA_VIOLATION, message  # such as NaN, which Python's json reads
     if not format.validator.is_valid(values):
         return _schema_error(values, format)
+    field_at(values, format.roles.answer or ())  # KeyError if the schema does not require it
     if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):
-        return Reason.BLANK, ""
+        return RejectReason.BLANK, ""
     for rule in sorted(format.rules):
         if not rule_holds(rule, format.answers, values):
             return _REASON_OF_RULE[rule], ""
     candidate = Candidate.of(values, format)
-    inputs = format.texts_beside_passage(values) if format.roles.inputs else [candidate.text]
+    inputs = format.texts_beside_passage(values) if format.roles.inputs else [candidate.compared_text]
     if any(map(_WORD.search, inputs)):
         return candidate
     fields = ", ".join(map(dotted, format.roles.inputs))
-    return Reason.BLANK, f"no text in the input {fields}" if fields else ""
+    return RejectReason.BLANK, f"no text in the input {fields}" if fields else ""
 
 
-def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reason, str]:
+def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> tuple[RejectReason, str]:
     """Which keyword an invalid example violates, and whether the grammar enforces it."""
     error = best_match(format.validator.iter_errors(values))
     assert error is not None, "the example is invalid"
     keyword, path = str(error.validator), list(map(str, error.absolute_schema_path))
     location = dotted(tuple(map(str, error.absolute_path))) or "the example"
     if keyword in GRAMMAR_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):
-        return Reason.SCHEMA_VIOLATION, f"{location}: {shorten(describe_error(error), 150)}"
-    return Reason.CONSTRAINT_VIOLATION, f"{location}: {keyword} {shorten(error.validator_value, 80)}"
+        return RejectReason.SCHEMA_VIOLATION, f"{location}: {shorten(describe_error(error), 150)}"
+    return RejectReason.CONSTRAINT_VIOLATION, f"{location}: {keyword} {shorten(error.validator_value, 80)}"
 
 
 def shorten(value: Json, longest: int = MAX_REJECT_CHARS) -> str:

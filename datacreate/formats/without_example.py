@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from datacreate.errors import FormatError, UsageError
 from datacreate.formats.example import Example, FieldPath, Json, dotted, replace_field
-from datacreate.formats.infer import InferredFormat, infer_format, summary
+from datacreate.formats.infer import InferredFormat, describe_format, infer_format
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.roles import FIRST_CODES
@@ -104,7 +104,7 @@ def _from_schema(format: TaskFormat, turns: int | None) -> InferredFormat:
     kept = {*dict(leaves(bound.schema)), *format.roles.ignored}
     out = [path for path, part in leaves(format.schema) if path not in kept and not is_constant(part)]
     left_out = f"; left out, since not required: {', '.join(map(dotted, out))}" if out else ""
-    return InferredFormat(bound, (summary(bound) + left_out,))
+    return InferredFormat(bound, (describe_format(bound) + left_out,))
 
 
 def _needs_example(format: TaskFormat) -> str | None:

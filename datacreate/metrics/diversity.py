@@ -54,11 +54,7 @@ class Diversity:
 
 
 def diversity(
-    texts: Sequence[str],
-    *,
-    examples: Sequence[str] = (),
-    number: int | None = None,
-    seed: int = 0,
+    texts: Sequence[str], *, examples: Sequence[str] = (), number: int | None = None, seed: int = 0
 ) -> Diversity | None:
     """The metrics of `number` of the texts (by default as many as are used); None if they have no words."""
     most = min(MAX_TEXTS, len(texts), len(texts) if number is None else number)

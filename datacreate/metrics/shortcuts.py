@@ -272,10 +272,10 @@ def _rows(
     for values, family in zip(rows, families, strict=True):
         options, right = tuple(map(str, format.answers.choices(values))), format.answers.chosen(values)
         if right is not None and len(options) > 1:
-            yield Row(*texts_of(format, values), options, right, family)
+            yield Row(*question_and_passage(format, values), options, right, family)
 
 
-def texts_of(format: TaskFormat, values: Mapping[str, Json]) -> tuple[str, str]:
+def question_and_passage(format: TaskFormat, values: Mapping[str, Json]) -> tuple[str, str]:
     """The question (all inputs but the passage) and the passage; if only the passage varies, it is the question."""
     candidate = Candidate.of(values, format)
     return (candidate.question, candidate.passage) if candidate.question else (candidate.passage, "")

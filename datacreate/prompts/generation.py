@@ -39,10 +39,13 @@ class RequestContent:
 
 
 def chat_prompt(
-    encoding: PromptEncoding, shown: Sequence[Example], count: int, content: RequestContent = RequestContent()
+    encoding: PromptEncoding,
+    shown: Sequence[Example],
+    num_examples: int,
+    content: RequestContent = RequestContent(),
 ) -> list[Message]:
-    """The messages that ask for `count` new examples similar to the first of `shown`, the parent. With none, the fields
-    are described instead.
+    """The messages that ask for `num_examples` new examples similar to the first of `shown`, the parent.
+    With none, the fields are described instead.
 
     Further examples come before the parent: those that several prompts have in common are then cached with the text
     before them.
@@ -54,7 +57,7 @@ def chat_prompt(
     ordered = [*shown[1:], *shown[:1]]
     examples = [_compact(encoding.write(each)) for each in ordered]
     if encoding.style == "keyed":
-        return _paper_prompt(examples[-1], count)
+        return _paper_prompt(examples[-1], num_examples)
     format, passage = encoding.format, content.passage
     number = f" {len(shown) + 1}" if format.context_is_given and shown else ""
     which = f"text{number}" if number else "this text"
@@ -66,14 +69,14 @@ def chat_prompt(
         start = (
             f"{_contexts(format, ordered) if number else ''}Here is a JSON array with "
             f"{'one example' if len(shown) == 1 else f'{len(shown)} examples'}, written as {encoding.describe()}:\n"
-            f"[{','.join(examples)}]\n\n{text}Write a JSON array of {count} more examples in the same way, "
+            f"[{','.join(examples)}]\n\n{text}Write a JSON array of {num_examples} more examples in the same way, "
             f"{', '.join(filter(None, (topics, different)))}."
         )
     else:
         different = "all different" if passage or values else "all about different things"
         start = (
-            f"{text}Write a JSON array of {count} examples{f' about {which}' if passage else ''}, each written as "
-            f"{_without_example(encoding, different)}{f' All of them have {values}.' if values else ''}"
+            f"{text}Write a JSON array of {num_examples} examples{f' about {which}' if passage else ''}, each "
+            f"written as {_without_example(encoding, different)}{f' All of them have {values}.' if values else ''}"
         )
     options = " All options of an example differ from each other." if format.options_vary else ""
     fixed = "" if not shown and _answered_question(encoding) else _fixed_answers_sentence(format)
@@ -164,10 +167,10 @@ def _label_ratio_sentence(encoding: PromptEncoding, label_ratio: Mapping[str, fl
     return f" The {dotted(answer)} of the examples is {shares} of them."
 
 
-def _paper_prompt(shown: str, count: int) -> list[Message]:
+def _paper_prompt(shown: str, num_examples: int) -> list[Message]:
     """The prompt of the paper: the example as an object, and a request for different answers."""
     user = (
-        f"You generate question-answering data. Below is one example in JSON. Generate {count} more examples "
+        f"You generate question-answering data. Below is one example in JSON. Generate {num_examples} more examples "
         "with the same keys and the same format, all with different answers, as one JSON array.\n\n"
         f"Example:\n{shown}"
     )
@@ -209,7 +212,7 @@ def _without_example(encoding: PromptEncoding, different: str) -> str:
     ]
     texts = f"a real {_listed(worded, 'and')}" if worded else ""
     if question:
-        choices = _listed([_shown(label) for label in encoding.format.labels or ()], "or")
+        choices = _listed([_as_written(label) for label in encoding.format.labels or ()], "or")
         asked = f"a {question} as a whole sentence that someone would ask, and whose answer is the {choices} before it"
         request = f" In each, write {' and '.join(filter(None, (texts, asked)))}, {different}."
     else:
@@ -223,9 +226,9 @@ def _words(schema: Json) -> str:
     if not isinstance(schema, Mapping):
         return ""
     if is_constant(schema):
-        return _shown(constant_of(schema))
+        return _as_written(constant_of(schema))
     if values := fixed_labels(schema):
-        return f"one of {', '.join(map(_shown, values))}"
+        return f"one of {', '.join(map(_as_written, values))}"
     if branches := schema.get("anyOf") or schema.get("oneOf"):
         return " or ".join(_words(branch) or "a text" for branch in branches)
     kind = schema.get("type")
@@ -247,7 +250,7 @@ def _words(schema: Json) -> str:
     return f"a text of {length} characters" if length else ""
 
 
-def _shown(value: Json) -> str:
+def _as_written(value: Json) -> str:
     """A value as the model writes it, a text without quotes."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 

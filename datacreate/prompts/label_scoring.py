@@ -48,11 +48,11 @@ class LabelQuestion:
         if self.scored_by_letter:
             choices, task = tuple(ascii_uppercase[: len(options)]), _LETTER
             shown += "\n\n" + "\n".join(map("{}. {}".format, choices, options))
-        system = "\n\n".join(filter(None, (scoring_system(self.instruction), task)))
+        system = "\n\n".join(filter(None, (scoring_system_message(self.instruction), task)))
         return [{"role": "system", "content": system}, {"role": "user", "content": shown}], choices
 
 
-def scoring_system(instruction: str | None) -> str:
+def scoring_system_message(instruction: str | None) -> str:
     """The system message about an instruction, which may say what the labels mean; empty without one."""
     return f"You answer about data that was written for this task:\n\n{instruction}" if instruction else ""
 
@@ -137,9 +137,7 @@ def label_question(
     scored_by_letter = scored_by_letter or not format.labels
     if not answers or (scored_by_letter and len(answers) > MAX_LETTERS):
         return None
-    return LabelQuestion(_shown(format, values), tuple(map(str, answers)), scored_by_letter, instruction)
-
-
-def _shown(format: TaskFormat, values: Mapping[str, Json]) -> str:
-    """The passage, and the other inputs."""
-    return "\n\n".join(filter(str.strip, (format.passage(values), format.input_text(values))))
+    passage_and_inputs = filter(str.strip, (format.passage(values), format.input_text(values)))
+    return LabelQuestion(
+        "\n\n".join(passage_and_inputs), tuple(map(str, answers)), scored_by_letter, instruction
+    )

@@ -2,7 +2,7 @@
 
 reporting/
   build.py       folders -> evaluations and creation runs -> a Report, the paper's results beside them
-  cells.py       the records; evaluations of one condition on one test set -> a cell; two cells -> a comparison
+  results.py     the records; evaluations of one condition on one test set -> a result; two results -> a comparison
   gaps.py        created rows beside human rows: performance gap recovered, learning curves
   charts.py      bars and lines, the templates of pages
   render.py      a Report -> sections of tables -> Markdown, CSV, JSON, HTML page with charts

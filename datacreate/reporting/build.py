@@ -12,6 +12,7 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
+from datacreate.benchmarks import load_registry
 from datacreate.dataset_metrics import DatasetMetrics
 from datacreate.errors import DatacreateError, RunError, TrainingError, UsageError
 from datacreate.finetuning.records import (
@@ -21,31 +22,33 @@ from datacreate.finetuning.records import (
     SOFT_LABELS,
     TRAINING,
     TRIALS,
-    Selection,
+    SelectionKind,
     TrainingDirectory,
     read_evaluation,
     read_predictions,
 )
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import shipped
-from datacreate.reporting.cells import (
+from datacreate.reporting.gaps import mean_gaps, rows_to_match, with_gaps
+from datacreate.reporting.results import (
     CONSTANT,
     HUMAN,
+    OWN_ROWS,
     ZERO_SHOT,
+    ConditionResult,
     CreatedSet,
     Distribution,
-    Evaluated,
+    EvaluationRows,
     Report,
-    ResultCell,
     ResultTable,
     Skipped,
-    cell_of,
-    compare_cells,
-    constant_cell,
+    compare_results,
+    condition_models,
+    condition_result,
+    constant_result,
     is_trained,
     trained_for,
 )
-from datacreate.reporting.gaps import mean_gaps, rows_to_match, with_gaps
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import STRATEGIES
 
@@ -54,7 +57,7 @@ CONDITIONS = (CONSTANT, ZERO_SHOT, HUMAN, *STRATEGIES)
 
 SAMPLES = 5  # accepted examples that are shown of each creation run
 
-_Setup = tuple[str, str, str, Selection]
+_Setup = tuple[str, str, str, SelectionKind]
 """Encoder, its SHA-256, recipe, model selection: what all models of a table share."""
 
 
@@ -90,7 +93,7 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
     )
 
 
-def result_tables(evaluated: Sequence[Evaluated]) -> list[ResultTable]:
+def result_tables(evaluated: Sequence[EvaluationRows]) -> list[ResultTable]:
     """One table per setup, generator and distribution, in distribution first.
 
     Conditions without a generator (human rows) are in the tables of every generator. Untrained models are
@@ -99,11 +102,13 @@ def result_tables(evaluated: Sequence[Evaluated]) -> list[ResultTable]:
     trained = [model for model in evaluated if is_trained(model)]
     untrained = [model for model in evaluated if not is_trained(model)]
     generators, tested = _generators(trained), {model.evaluation.digest for model in trained}
-    groups: defaultdict[tuple[Distribution, _Setup], list[Evaluated]] = defaultdict(list)
+    groups: defaultdict[tuple[Distribution, _Setup], list[EvaluationRows]] = defaultdict(list)
     for model in trained:
         e = model.evaluation
         setup: _Setup = (e.encoder, e.encoder_sha256, e.recipe, e.selection)
-        groups["in" if trained_for(model) == e.benchmark else "out", setup].append(model)
+        own_file = trained_for(model) == OWN_ROWS and e.benchmark not in load_registry()
+        is_in = own_file or trained_for(model) == e.benchmark
+        groups["in" if is_in else "out", setup].append(model)
     tables: list[ResultTable] = []
     for (distribution, setup), of_setup in sorted(groups.items(), key=lambda item: item[0]):
         names: list[str | None] = [*sorted(_generators(of_setup))]
@@ -120,53 +125,58 @@ def result_tables(evaluated: Sequence[Evaluated]) -> list[ResultTable]:
     return tables
 
 
-def _generators(evaluated: Sequence[Evaluated]) -> set[str]:
+def _generators(evaluated: Sequence[EvaluationRows]) -> set[str]:
     return {name for model in evaluated if (name := model.evaluation.condition.generator) is not None}
 
 
 def _table(
-    distribution: Distribution, setup: _Setup, generator: str | None, evaluated: Sequence[Evaluated]
+    distribution: Distribution, setup: _Setup, generator: str | None, evaluated: Sequence[EvaluationRows]
 ) -> ResultTable:
-    groups: defaultdict[tuple[Any, ...], list[Evaluated]] = defaultdict(list)
+    groups: defaultdict[tuple[Any, ...], list[EvaluationRows]] = defaultdict(list)
     for model in evaluated:
         e, condition = model.evaluation, model.evaluation.condition
         trained = condition.name, condition.count, condition.full
         key = trained if is_trained(model) else (e.encoder, e.encoder_sha256)
         groups[e.digest, trained_for(model), *key].append(model)
-    rows = with_gaps([(cell_of(models, _paper_accuracy(models[0])), models) for models in groups.values()])
+    rows = with_gaps(
+        [
+            (condition_result(models, _paper_accuracy(models[0])), condition_models(models))
+            for models in groups.values()
+        ]
+    )
     tests = {model.evaluation.digest: model for model in evaluated}
-    rows += [(constant_cell(model), []) for model in tests.values()]
-    order = _order([cell for cell, _ in rows])
-    rows.sort(key=lambda row: order(row[0]))
-    cells = tuple(cell for cell, _ in rows)
+    results = [result for result, _ in rows] + list(map(constant_result, tests.values()))
+    order = _order(results)
+    cells = tuple(sorted(results, key=order))
     return ResultTable(
         distribution,
         *setup,
         generator=generator,
         cells=cells,
-        comparisons=compare_cells([row for row in rows if row[1]]),
+        comparisons=compare_results(sorted(rows, key=lambda row: order(row[0]))),
         gaps=mean_gaps(cells),
         matches=rows_to_match(cells),
     )
 
 
-def _order(cells: Sequence[ResultCell]) -> Callable[[ResultCell], tuple[Any, ...]]:
-    """The sort key of cells: test sets as in the paper and then by name, conditions as in CONDITIONS.
+def _order(results: Sequence[ConditionResult]) -> Callable[[ConditionResult], tuple[Any, ...]]:
+    """The sort key of results: test sets as in the paper and then by name, conditions as in CONDITIONS.
 
-    An untrained cell is placed with the first trained ones on the same test rows.
+    An untrained result is placed with the first trained ones on the same test rows.
     """
-    pairs = list(_paper_rows())
+    paper = list(_paper_rows())
 
-    def key(cell: ResultCell) -> tuple[Any, ...]:
-        trained = cell.trained_for != "-"
-        same = [cell] if trained else [c for c in cells if c.test_digest == cell.test_digest]
-        ranked = [(c.trained_for, c.test) for c in same if c.trained_for != "-"] or [(cell.test, cell.test)]
-        position = min((pairs.index(pair) if pair in pairs else len(pairs), *pair) for pair in ranked)
-        base = _strategy(cell.condition) if trained or cell.condition == CONSTANT else ZERO_SHOT
+    def key(result: ConditionResult) -> tuple[Any, ...]:
+        trained = result.trained_for != "-"
+        same = [result] if trained else [r for r in results if r.test_digest == result.test_digest]
+        pairs = [(r.trained_for, r.test) for r in same if r.trained_for != "-"]
+        pairs = pairs or [(result.test, result.test)]
+        position = min((paper.index(pair) if pair in paper else len(paper), *pair) for pair in pairs)
+        base = _strategy(result.condition) if trained or result.condition == CONSTANT else ZERO_SHOT
         mixed = base.startswith(f"{HUMAN}+")
         rank = CONDITIONS.index(base) if base in CONDITIONS else len(CONDITIONS) + (not mixed)
-        count = -(cell.count or 0)
-        return *position, cell.split != "test", cell.split, cell.test_digest, rank, cell.condition, count
+        split = result.split != "test", result.split
+        return *position, *split, result.test_digest, rank, result.condition, -(result.count or 0)
 
     return key
 
@@ -191,7 +201,7 @@ def _paper_rows() -> dict[tuple[str, str], Sequence[float]]:
     return rows | {(row["train"], row["test"]): row["accuracy"] for row in _paper()["out_of_distribution"]}
 
 
-def _paper_accuracy(model: Evaluated) -> float | None:
+def _paper_accuracy(model: EvaluationRows) -> float | None:
     """The paper's accuracy for the model's condition and test set."""
     e, conditions = model.evaluation, _paper()["conditions"]
     name, accuracies = _strategy(e.condition.name), _paper_rows().get((trained_for(model), e.benchmark))
@@ -212,7 +222,7 @@ def created_set(path: Path, metrics: DatasetMetrics) -> CreatedSet:
         path=path_text(path),
         examples=directory.read_config().spec.examples[:SAMPLES],
         summary=summary,
-        metrics=metrics.run(directory) if accepted else None,
+        metrics=metrics.measure_run(directory) if accepted else None,
         samples=tuple(values for index, values in enumerate(directory.examples()) if index in chosen),
     )
 
@@ -221,7 +231,7 @@ def created_set(path: Path, metrics: DatasetMetrics) -> CreatedSet:
 class Collected:
     """What is below some folders."""
 
-    evaluated: tuple[Evaluated, ...]
+    evaluated: tuple[EvaluationRows, ...]
     runs: tuple[Path, ...]  # creation runs, finished or not
     skipped: tuple[Skipped, ...]
 
@@ -232,7 +242,7 @@ def collect(paths: Sequence[Path]) -> Collected:
     A second evaluation of the same model on the same rows (a copy, or a path given twice) is skipped.
     Raises UsageError if a path is not a folder.
     """
-    evaluated: list[Evaluated] = []
+    evaluated: list[EvaluationRows] = []
     runs: list[Path] = []
     skipped: list[Skipped] = []
     for folder, files in _folders(paths, skipped):
@@ -276,7 +286,7 @@ def _folders(paths: Sequence[Path], skipped: list[Skipped]) -> Iterator[tuple[Pa
             yield Path(name), set(files)
 
 
-def _read(folder: Path) -> Evaluated:
+def _read(folder: Path) -> EvaluationRows:
     """An evaluation; TrainingError if it is damaged or contradicts its predictions."""
     evaluation, predictions = read_evaluation(folder), read_predictions(folder)
     rows, accuracy = evaluation.scores.rows, evaluation.scores.accuracy
@@ -285,10 +295,10 @@ def _read(folder: Path) -> Evaluated:
     if not in_order or abs(sum(correct) / rows - accuracy) > 1e-6:
         raise TrainingError(f"{EVALUATION} and {PREDICTIONS} contradict each other; evaluate the model again")
     labels = tuple(intern(prediction.label) for prediction in predictions)  # many models answer the same rows
-    return Evaluated(path_text(folder), evaluation, labels, correct)
+    return EvaluationRows(path_text(folder), evaluation, labels, correct)
 
 
-def _each_once(evaluated: Sequence[Evaluated], skipped: list[Skipped]) -> Iterator[Evaluated]:
+def _each_once(evaluated: Sequence[EvaluationRows], skipped: list[Skipped]) -> Iterator[EvaluationRows]:
     """Each model on each test set once."""
     models: dict[tuple[object, ...], str] = {}
     for model in evaluated:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from datacreate.messages import visible
+from datacreate.messages import safe_text
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -38,7 +38,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a line, the ends of the interval of y, and a tooltip: as measured, and then as places in the plot."""
+    """A point of a line with the interval of y and a tooltip: values as measured, or as `line_plot` places them."""
 
     x: float
     y: float
@@ -49,7 +49,7 @@ class Point:
 
 @dataclass(frozen=True)
 class LinePlot:
-    """A line for each name of the legend, `columns` and `rows`: labels of the axes with their places."""
+    """A line for each name of the legend; `columns` and `rows` are the labels of the axes with their places."""
 
     title: str
     legend: Sequence[str]
@@ -93,7 +93,7 @@ def page_template(name: str) -> Template:
     from markupsafe import Markup
 
     def shown(value: object) -> object:
-        return value if isinstance(value, Markup) else visible(str(value))
+        return value if isinstance(value, Markup) else safe_text(str(value))
 
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     options |= {"autoescape": True, "finalize": shown, "undefined": StrictUndefined}

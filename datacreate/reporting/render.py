@@ -10,7 +10,7 @@ import dataclasses
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
@@ -21,19 +21,20 @@ from datacreate.files import replace_files
 from datacreate.formats.example import Json, field_text
 from datacreate.formats.validate import shorten
 from datacreate.locking import locked
-from datacreate.messages import markdown, markdown_table, printable
-from datacreate.reporting.cells import (
+from datacreate.messages import markdown, markdown_table, safe_line
+from datacreate.reporting.charts import GREY, Bar, Chart, LinePlot, Point, line_plot, page_template
+from datacreate.reporting.gaps import Curves, learning_curves
+from datacreate.reporting.results import (
     Comparison,
+    ConditionResult,
     CreatedSet,
     MeanGap,
     Report,
-    ResultCell,
     ResultTable,
     RowsToMatch,
     checkpoint_name,
+    test_name,
 )
-from datacreate.reporting.charts import GREY, Bar, Chart, LinePlot, Point, line_plot, page_template
-from datacreate.reporting.gaps import Curves, learning_curves
 
 _GROUP = ("distribution", "encoder", "encoder_sha256", "recipe", "selection", "generator")
 """Fields of a table that each of its lines in CSV begins with."""
@@ -42,24 +43,21 @@ _GROUP = ("distribution", "encoder", "encoder_sha256", "recipe", "selection", "g
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Write all files into `folder`, which is made if needed; files of an older report are replaced.
 
-    Returns their paths. Raises RunLocked if another process writes there, StorageError if the disk is full or a file
-    is in the way.
+    Returns their paths. Raises StorageError, and RunLocked if another process writes there.
     """
-    writers: dict[str, Callable[[Report], str]] = {
-        "report.md": as_markdown,
-        "results.csv": lambda report: as_csv(report, ResultCell),
-        "comparisons.csv": lambda report: as_csv(report, Comparison),
-        "report.json": as_json,
-        "report.html": as_page,
+    texts = {
+        "report.md": as_markdown(report),
+        "results.csv": as_csv(report, ConditionResult),
+        "comparisons.csv": as_csv(report, Comparison),
+        "report.json": as_json(report),
+        "report.html": as_page(report),
     }
     # UTF-8 cannot hold lone surrogates: they are written as JSON escapes.
-    texts = {
-        folder / name: write(report).encode("utf-8", "backslashreplace").decode("utf-8")
-        for name, write in writers.items()
-    }
+    escaped = (text.encode("utf-8", "backslashreplace").decode("utf-8") for text in texts.values())
+    files = dict(zip(map(folder.joinpath, texts), escaped, strict=True))
     with locked(folder):
-        replace_files(texts)
-    return list(texts)
+        replace_files(files)
+    return list(files)
 
 
 def as_markdown(report: Report) -> str:
@@ -75,16 +73,16 @@ def as_markdown(report: Report) -> str:
     return "\n\n".join([*blocks, f"Made by datacreate {report.version}."]) + "\n"
 
 
-def as_csv(report: Report, record: type[ResultCell | Comparison]) -> str:
-    """All cells or all comparisons of a report, a line each, below a line of field names."""
+def as_csv(report: Report, record: type[ConditionResult | Comparison]) -> str:
+    """All results or all comparisons of a report, a line each, below a line of field names."""
     names = [field.name for field in dataclasses.fields(record) if field.name != "sources"]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*_GROUP, *names])
     for table in report.tables:
-        for row in table.cells if record is ResultCell else table.comparisons:
+        for row in table.cells if record is ConditionResult else table.comparisons:
             values = [getattr(table, name) for name in _GROUP] + [getattr(row, name) for name in names]
-            writer.writerow([printable(value) if isinstance(value, str) else value for value in values])
+            writer.writerow([safe_line(value) if isinstance(value, str) else value for value in values])
     return file.getvalue()
 
 
@@ -96,39 +94,40 @@ def as_json(report: Report) -> str:
 def as_page(report: Report) -> str:
     """The report as one HTML page."""
     found = sections(report)
-    charts = [score_charts(section.cells) for section in found]
-    plots = [curve_plots(section.cells) for section in found]
+    charts = [score_charts(section.results) for section in found]
+    plots = [curve_plots(section.results) for section in found]
     page = page_template("report.html.j2")
     return page.render(version=report.version, sections=found, charts=charts, plots=plots)
 
 
-def score_charts(cells: Sequence[ResultCell]) -> list[Chart]:
+def score_charts(results: Sequence[ConditionResult]) -> list[Chart]:
     """The scores on each test set; a score below chance has no bar."""
     charts: defaultdict[str, list[Bar]] = defaultdict(list)
-    for cell in cells:
-        if cell.models:
-            value = f"{_score(cell)} {flags(cell)}"
-            color = GREY if cell.not_above_chance else 0
-            width, *marks = (100 * max(0.0, share) for share in (cell.score, cell.score_low, cell.score_high))
-            charts[test_name(cell)].append(Bar(cell.label, value, [(color, width)], marks))
+    for result in results:
+        if result.models:
+            value = f"{_score(result)} {flags(result)}"
+            color = GREY if result.not_above_chance else 0
+            width, *marks = (100 * max(0.0, share) for share in _score_and_interval(result))
+            charts[test_name(result)].append(Bar(result.label, value, [(color, width)], marks))
     return [Chart(name, bars) for name, bars in charts.items()]
 
 
-def curve_plots(cells: Sequence[ResultCell]) -> list[LinePlot]:
+def curve_plots(results: Sequence[ConditionResult]) -> list[LinePlot]:
     """The learning curves on each test set."""
 
-    def point(count: int, cell: ResultCell) -> Point:
-        y, low, high = (100 * share for share in (cell.score, cell.score_low, cell.score_high))
-        return Point(count, y, low, high, f"{cell.condition}, {count:,} rows: {_score(cell)}")
+    def point(count: int, result: ConditionResult) -> Point:
+        y, low, high = (100 * share for share in _score_and_interval(result))
+        return Point(count, y, low, high, f"{result.condition}, {count:,} rows: {_score(result)}")
 
-    plots = []
-    for curves in learning_curves(cells):
-        lines = {name: list(starmap(point, of.items())) for name, of in curves.items()}
-        plots.append(line_plot(_curve_name(curves), lines))
-    return plots
+    return [
+        line_plot(
+            _curve_name(curves), {name: list(starmap(point, of.items())) for name, of in curves.items()}
+        )
+        for curves in learning_curves(results)
+    ]
 
 
-DEGENERATE, NOT_ABOVE_CHANCE, FEW_EXAMPLES = "†‡°"  # symbols of a cell in tables
+DEGENERATE, NOT_ABOVE_CHANCE, FEW_EXAMPLES = "†‡°"  # symbols of a result in tables
 
 LEGEND = (
     "Score: chance-corrected balanced accuracy (fixed labels) or accuracy (options); 0 is chance, 100 is "
@@ -150,8 +149,9 @@ COMPARED = (
     "effect, the true difference that this comparison finds with 80 % power. p (Holm) is corrected for all "
     "comparisons of this table."
 )
-ALIKE = (
-    "An interval of width 0: the models answer all test rows alike, or with one class. Other rows may differ."
+SEVERAL_SETS = (
+    "Several training sets of one formatting example count as one condition; if their runs differ in more than seeds, "
+    "such as verification, name them with --condition of train"
 )
 MATCHED = (
     "Created rows that match human rows: the smallest measured number of created rows with at least the mean score of "
@@ -161,7 +161,7 @@ MATCHED = (
 UNMATCHED = (
     "How many created rows match human rows is unknown: no score of human rows is significantly above chance."
 )
-MIN_EXAMPLES = 3  # with fewer formatting examples a cell is marked
+MIN_EXAMPLES = 3  # with fewer formatting examples a result is marked
 _LONGEST = 300  # characters of a sample's field
 _SELECTION = {
     "held-out": "model selected on a tenth of the training rows",
@@ -182,19 +182,19 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, paragraphs, tables and footnotes, and the cells that the page shows as charts."""
+    """A heading, paragraphs, tables and footnotes, and the results that the page shows as charts."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
-    cells: tuple[ResultCell, ...] = ()
+    results: tuple[ConditionResult, ...] = ()
 
 
 def sections(report: Report) -> list[Section]:
     """The sections of a report in order."""
-    found = f"{report.evaluations} evaluations and {len(report.created)} creation runs"
-    about = f"{found} in {', '.join(report.paths)}."
+    counts = f"{report.evaluations} evaluations and {len(report.created)} creation runs"
+    about = f"{counts} in {', '.join(report.paths)}."
     result = [Section("Overview", (about, *(LEGEND if report.tables else ())))]
     result += [_results(table, report) for table in report.tables]
     if report.created:
@@ -206,36 +206,36 @@ def sections(report: Report) -> list[Section]:
 
 
 def _results(table: ResultTable, report: Report) -> Section:
-    tables = [_table("Results", _CELL_COLUMNS, table.cells)]
+    tables = [_table("Results", _RESULT_COLUMNS, table.cells)]
     notes: list[str] = []
     if table.comparisons:
         significant = sum(comparison.significant for comparison in table.comparisons)
         title = f"Comparisons: {significant} of {len(table.comparisons)} significant at 5 %"
         tables.append(_table(title, _COMPARISON_COLUMNS, table.comparisons))
         notes.append(COMPARED)
-        if any(comparison.high - comparison.low < 1e-9 for comparison in table.comparisons):
-            notes.append(ALIKE)
     if table.gaps:
         tables.insert(1, _table("Mean PGR over test sets", _GAP_COLUMNS, table.gaps))
     if found := learning_curves(table.cells):
         tables += [_curve_table(curves, table.matches) for curves in found]
         notes.append(MATCHED if table.matches else UNMATCHED)
-    if any(cell.paper_accuracy is not None for cell in table.cells):
+    if any(result.paper_accuracy is not None for result in table.cells):
         notes.append(f"Paper: {report.paper_citation}")
+    if several := {result.label for result in table.cells if 0 < result.examples < result.sets}:
+        notes.append(f"{SEVERAL_SETS}: {', '.join(sorted(several))}.")
     for test in dict.fromkeys(map(test_name, table.cells)):
-        same = [cell for cell in table.cells if test_name(cell) == test]
-        if unanswered := max(cell.unanswered for cell in same):
-            notes.append(f"{test}: up to {unanswered} test rows could not be encoded and count as wrong.")
-        if truncated := max(cell.truncated for cell in same):
+        same = [result for result in table.cells if test_name(result) == test]
+        if unanswered := max(result.unanswered for result in same):
+            notes.append(f"{test}: up to {unanswered} test rows lack a prediction or right answer: wrong.")
+        if truncated := max(result.truncated for result in same):
             notes.append(f"{test}: up to {truncated} test rows were truncated to the encoder's input.")
-        if (versions := len({cell.test_digest for cell in same})) > 1:
-            notes.append(f"{test}: {versions} versions of the test rows; only cells of one are compared.")
+        if (versions := len({result.test_digest for result in same})) > 1:
+            notes.append(f"{test}: {versions} versions of the test rows; only results on one are compared.")
     title = _TITLES[table.distribution]
     if table.distribution != "untrained":
         encoder = checkpoint_name(table.encoder, table.encoder_sha256)
         written = f", rows written by {table.generator}" if table.generator else ""
         title += f": {encoder}, recipe {table.recipe}, {_SELECTION[table.selection]}{written}"
-    return Section(title, tables=tuple(tables), notes=tuple(notes), cells=table.cells)
+    return Section(title, tables=tuple(tables), notes=tuple(notes), results=table.cells)
 
 
 def _curve_table(curves: Curves, matches: Sequence[RowsToMatch]) -> Table:
@@ -244,7 +244,7 @@ def _curve_table(curves: Curves, matches: Sequence[RowsToMatch]) -> Table:
     rows = []
     for condition, points in curves.items():
         scores = [_score(points[count]) if count in points else "" for count in counts]
-        tests = {(cell.trained_for, cell.test_digest) for cell in points.values()}
+        tests = {(result.trained_for, result.test_digest) for result in points.values()}
         found = [
             f"{match.human_count:,} human: {f'{match.count:,}' if match.count else f'none up to {match.largest:,}'}"
             for match in matches
@@ -258,20 +258,14 @@ def _curve_table(curves: Curves, matches: Sequence[RowsToMatch]) -> Table:
 
 
 def _curve_name(curves: Curves) -> str:
-    return next(test_name(cell) for points in curves.values() for cell in points.values())
+    return next(test_name(result) for points in curves.values() for result in points.values())
 
 
-def test_name(cell: ResultCell | Comparison) -> str:
-    """`creak`, `bioasq → pubmedqa`, `creak (dev)`."""
-    test = cell.test if cell.split == "test" else f"{cell.test} ({cell.split})"
-    return test if cell.trained_for in ("-", cell.test) else f"{cell.trained_for} → {test}"
-
-
-def flags(cell: ResultCell) -> str:
+def flags(result: ConditionResult) -> str:
     """`†1/3 ‡2/3 °`: the symbols of LEGEND; empty if no model has a flag."""
-    counts = {DEGENERATE: cell.degenerate, NOT_ABOVE_CHANCE: cell.not_above_chance}
-    found = [f"{flag}{number}/{cell.models}" for flag, number in counts.items() if number]
-    return " ".join([*found, *([FEW_EXAMPLES] if 0 < cell.examples < MIN_EXAMPLES else [])])
+    counts = {DEGENERATE: result.degenerate, NOT_ABOVE_CHANCE: result.not_above_chance}
+    found = [f"{flag}{number}/{result.models}" for flag, number in counts.items() if number]
+    return " ".join([*found, *([FEW_EXAMPLES] if 0 < result.examples < MIN_EXAMPLES else [])])
 
 
 def _created(created: tuple[CreatedSet, ...]) -> Section:
@@ -283,15 +277,7 @@ def _created(created: tuple[CreatedSet, ...]) -> Section:
         _metric_table("Diversity", metric_tables.diversity_table, created),
         Table("Formatting examples and samples of each run", ("run", "example"), tuple(examples)),
     ]
-    notes: list[str] = []
-    for run in created:
-        if metrics := run.metrics:
-            if metrics["no_shortcuts"]:
-                notes.append(f"{run.path}: shortcuts were not measured, {metrics['no_shortcuts']}.")
-            notes += [f"{run.path}: warning: {warning}." for warning in metric_tables.warnings(metrics)]
-            notes.append(f"{run.path}: {metric_tables.basis(metrics)}.")
-            if metrics["human"]:
-                notes.append(f"{run.path}: human rows are {metric_tables.human_name(metrics)}.")
+    notes = [f"{run.path}: {note}." for run in created if run.metrics for note in _metric_notes(run.metrics)]
     about = "A language model wrote these examples; nobody has read all of them."
     return Section("Created sets", (about,), tuple(table for table in tables if table.rows), tuple(notes))
 
@@ -310,6 +296,15 @@ def _metric_table(
     rows = tuple((path, *row) for path, (_, rows) in of_runs for row in rows)
     columns = ["run", *of_runs[0][1][0][:-1], "human rows"] if of_runs else []
     return Table(title, tuple(columns), rows)
+
+
+def _metric_notes(metrics: metric_tables.Metrics) -> Iterator[str]:
+    if metrics["no_shortcuts"]:
+        yield f"shortcuts were not measured, {metrics['no_shortcuts']}"
+    yield from (f"warning: {warning}" for warning in metric_tables.warnings(metrics))
+    yield metric_tables.basis(metrics)
+    if metrics["human"]:
+        yield f"human rows are {metric_tables.human_name(metrics)}"
 
 
 def _sample(values: Mapping[str, Json]) -> str:
@@ -338,11 +333,15 @@ def _with_interval(share: float, low: float, high: float) -> str:
     return f"{signed(share)} ({signed(low)} to {signed(high)})"
 
 
-def _score(cell: ResultCell) -> str:
-    return _with_interval(cell.score, cell.score_low, cell.score_high)
+def _score_and_interval(result: ConditionResult) -> tuple[float, float, float]:
+    return result.score, result.score_low, result.score_high
 
 
-def _gap(found: ResultCell | MeanGap) -> str:
+def _score(result: ConditionResult) -> str:
+    return _with_interval(*_score_and_interval(result))
+
+
+def _gap(found: ConditionResult | MeanGap) -> str:
     if found.pgr is None or found.pgr_low is None or found.pgr_high is None:
         return ""
     return _with_interval(found.pgr, found.pgr_low, found.pgr_high)
@@ -352,21 +351,21 @@ def _p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
 
 
-_CELL_COLUMNS: dict[str, Callable[[ResultCell], str]] = {
+_RESULT_COLUMNS: dict[str, Callable[[ConditionResult], str]] = {
     "test set": test_name,
-    "condition": lambda cell: cell.condition,
-    "N": lambda cell: "" if cell.count is None else f"{cell.count:,}{'' if cell.full else ' (sample)'}",
-    "examples": lambda cell: str(cell.examples or ""),
-    "seeds": lambda cell: str(cell.seeds or ""),
-    "score (95 %)": lambda cell: _score(cell) if cell.models else signed(cell.score),
-    "PGR (95 %)": lambda cell: _gap(cell) or cell.pgr_missing,
-    "accuracy (95 %)": lambda cell: (
-        f"{points(cell.accuracy)} ({points(cell.accuracy_low)} to {points(cell.accuracy_high)})"
+    "condition": lambda result: result.condition,
+    "N": lambda result: f"{result.count:,}{' (sample)' * result.is_sample}" if result.count else "",
+    "examples": lambda result: str(result.examples or ""),
+    "seeds": lambda result: str(result.seeds or ""),
+    "score (95 %)": lambda result: _score(result) if result.models else signed(result.score),
+    "PGR (95 %)": lambda result: _gap(result) or result.pgr_missing,
+    "accuracy (95 %)": lambda result: (
+        f"{points(result.accuracy)} ({points(result.accuracy_low)} to {points(result.accuracy_high)})"
     ),
-    "paper": lambda cell: points(cell.paper_accuracy),
-    "SD seeds": lambda cell: points(cell.sd_seeds),
-    "SD examples": lambda cell: points(cell.sd_examples),
-    "test rows": lambda cell: f"{cell.test_rows:,}",
+    "paper": lambda result: points(result.paper_accuracy),
+    "SD seeds": lambda result: points(result.sd_seeds),
+    "SD examples": lambda result: points(result.sd_examples),
+    "test rows": lambda result: f"{result.test_rows:,}",
     "flags": flags,
 }
 _GAP_COLUMNS: dict[str, Callable[[MeanGap], str]] = {

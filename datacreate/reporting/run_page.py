@@ -24,9 +24,9 @@ from datacreate.formats.example import Example, Json, field_text, value_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import shorten
-from datacreate.locking import replaced_by_one
+from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
-from datacreate.metrics.shortcuts import texts_of
+from datacreate.metrics.shortcuts import question_and_passage
 from datacreate.reporting.charts import Bar, Chart, page_template
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
@@ -85,7 +85,7 @@ def write_run_page(
     read, StorageError if the path cannot be written, RunLocked if another process writes there.
     """
     text = run_page(run, summary, metrics)
-    with replaced_by_one(path, notify) as part:
+    with exclusive_replacement(path, notify) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
@@ -145,9 +145,9 @@ class RowView:
 
     def color(self, values: Mapping[str, Json]) -> int:
         """A color for each of the first fixed labels; always 0 in other formats."""
-        return self.color_of(str(value_at(values, self._format.roles.answer)))
+        return self.label_color(str(value_at(values, self._format.roles.answer)))
 
-    def color_of(self, label: str) -> int:
+    def label_color(self, label: str) -> int:
         return self._numbers.get(label, 0)
 
     def text(self, values: Mapping[str, Json], longest: int = _LONGEST) -> str:
@@ -161,7 +161,7 @@ class RowView:
 
     def words(self, values: Mapping[str, Json]) -> int:
         """The length of the question, in words."""
-        return len(words(texts_of(self._format, values)[0]))
+        return len(words(question_and_passage(self._format, values)[0]))
 
 
 def share_charts(summary: Mapping[str, Any], view: RowView) -> list[Chart]:
@@ -170,27 +170,19 @@ def share_charts(summary: Mapping[str, Any], view: RowView) -> list[Chart]:
     groups |= {f"Attribute {name}": counts for name, counts in summary["attributes"].items()}
     groups["Models"] = summary["generators"]
     depths = Counter({(int(depth), 0): count for depth, count in summary["depths"].items()})
-    return [
-        *(
-            _shares(name, counts, view if name == "Labels" else None)
-            for name, counts in groups.items()
-            if counts
-        ),
-        _histogram("Depth in the tree (1: a child of the formatting example)", depths),
+    charts = [
+        _shares(name, counts, view if name == "Labels" else None) for name, counts in groups.items() if counts
     ]
+    return [*charts, _histogram("Depth in the tree (1: a child of the formatting example)", depths)]
 
 
 def _shares(title: str, counts: Mapping[str, int], view: RowView | None = None) -> Chart:
-    shown, total, most = dict(islice(counts.items(), MAX_BARS)), sum(counts.values()), max(counts.values())
-    bars = [
-        Bar(
-            name,
-            f"{count:,} ({count / max(1, total):.1%})",
-            ((view.color_of(name) if view else 0, 100 * count / max(1, most)),),
-        )
-        for name, count in shown.items()
-    ]
-    left_out = len(counts) - len(shown)
+    total, most = max(1, sum(counts.values())), max(1, *counts.values())
+    bars = []
+    for name, count in islice(counts.items(), MAX_BARS):
+        part = view.label_color(name) if view else 0, 100 * count / most
+        bars.append(Bar(name, f"{count:,} ({count / total:.1%})", (part,)))
+    left_out = len(counts) - len(bars)
     return Chart(title, bars, f"{left_out:,} more are not shown." if left_out else "")
 
 
@@ -221,16 +213,12 @@ def length_chart(rows: Rows, view: RowView) -> Chart:
 def shortcut_chart(metrics: metric_tables.Metrics) -> Chart:
     """What each shortcut alone gets right, with marks at chance and at human rows."""
     human = {row["name"]: row["score"] for row in (metrics["human"] or {}).get("shortcuts", ())}
-    bars = [
-        Bar(
-            row["name"],
-            f"{row['score']:.0%} (chance {row['chance']:.0%}"
-            + (f", human rows {human[row['name']]:.0%})" if row["name"] in human else ")"),
-            ((0, 100 * row["score"]),),
-            (100 * row["chance"], *([100 * human[row["name"]]] if row["name"] in human else [])),
-        )
-        for row in metrics["shortcuts"]
-    ]
+    bars = []
+    for row in metrics["shortcuts"]:
+        value, marks = f"{row['score']:.0%} (chance {row['chance']:.0%}", [100 * row["chance"]]
+        if (score := human.get(row["name"])) is not None:
+            value, marks = f"{value}, human rows {score:.0%}", [*marks, 100 * score]
+        bars.append(Bar(row["name"], f"{value})", ((0, 100 * row["score"]),), marks))
     note = "The share of rows that a model gets right without the task. Marks: chance" + (
         f" and {metric_tables.human_name(metrics)}." if human else "."
     )

@@ -1,7 +1,7 @@
 """The terminal program of `datacreate review`: one row at a time, one key for each decision.
 
-It needs no mouse, 80x24 characters and the terminal's own colors. Text from models is shown as `messages.visible` makes
-it safe, and is never markup.
+It needs no mouse, 80x24 characters and the terminal's own colors. Text from models is shown as
+`messages.safe_text` makes it safe, and is never markup.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from textual.widgets import Input, Static, TextArea
 
 from datacreate.errors import DatacreateError
 from datacreate.formats.example import Json, field_text
-from datacreate.messages import printable, visible
-from datacreate.review.review_rows import FLAGS, Change, ReviewRow, Selection
+from datacreate.messages import safe_line, safe_text
+from datacreate.review.review_rows import FLAGS, Change, ReviewRow, RowQuery
 from datacreate.review.session import Refused, ReviewSession
 from datacreate.review.spreadsheet import edit_text, editable, edited_value, probabilities_text
 from datacreate.runs.decisions import Verdict
@@ -61,7 +61,7 @@ class Dialog(ModalScreen[object]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
 
     def show_error(self, text: str) -> None:
-        self.query_one(".error", Static).update(Text(printable(text)))
+        self.query_one(".error", Static).update(Text(safe_line(text)))
 
 
 class RejectDialog(Dialog):
@@ -89,7 +89,7 @@ class RejectDialog(Dialog):
         self._finish(event.value)
 
     def _finish(self, words: str) -> None:
-        words = " ".join(visible(words).split())
+        words = " ".join(safe_text(words).split())
         if words.isdigit() and 1 <= int(words) <= len(REASONS):
             words = REASONS[int(words) - 1]
         if words:
@@ -115,7 +115,7 @@ class EditDialog(Dialog):
             yield Static("Ctrl+S or F2 saves, Esc goes back, Tab moves to the next field.", markup=False)
             yield Static("", classes="error", markup=False)
             for name in self._names:
-                yield Static(Text(f"\n{printable(name)}", style="bold"), markup=False)
+                yield Static(Text(f"\n{safe_line(name)}", style="bold"), markup=False)
                 area = TextArea(edit_text(self._values[name]), compact=True, highlight_cursor_line=False)
                 area.cursor_blink = False
                 self._shown.append(area.text)
@@ -140,7 +140,7 @@ class EditDialog(Dialog):
 
 
 class ReviewApp(App[None]):
-    """Shows the rows of a selection, or of a sample in its order, and makes decisions."""
+    """Shows the rows of a query, or of a sample in its order, and makes decisions."""
 
     CSS = """
     #top { height: 1; text-style: reverse; }
@@ -155,11 +155,11 @@ class ReviewApp(App[None]):
     ]
 
     def __init__(
-        self, session: ReviewSession, selection: Selection, sample: list[ReviewRow] | None, signals: Signals
+        self, session: ReviewSession, query: RowQuery, sample: list[ReviewRow] | None, signals: Signals
     ) -> None:
         super().__init__(ansi_color=True)
         self._session = session
-        self._selection = selection
+        self._query = query
         self._sample = sample
         self._signals = signals
         self.failure: DatacreateError | None = None  # why the program ended
@@ -167,7 +167,7 @@ class ReviewApp(App[None]):
 
     def _load(self) -> None:
         """The rows to decide about from now on."""
-        rows = self._session.select(self._selection) if self._sample is None else self._sample
+        rows = self._session.select(self._query) if self._sample is None else self._sample
         self._rows = [row for row in rows if row.decision is None]
         self._at = 0
 
@@ -195,14 +195,14 @@ class ReviewApp(App[None]):
 
     def _show(self, message: str = "") -> None:
         row = self.current
-        title = Text(printable(self._title()), no_wrap=True, overflow="ellipsis")
+        title = Text(safe_line(self._title()), no_wrap=True, overflow="ellipsis")
         self.query_one("#top", Static).update(title)
         self.query_one("#row", Static).update(self._describe(row) if row else Text(self._end()))
-        self.query_one("#message", Static).update(Text(printable(message)))
+        self.query_one("#message", Static).update(Text(safe_line(message)))
         self.query_one("#body", VerticalScroll).scroll_home(animate=False)
 
     def _title(self) -> str:
-        session, chosen = self._session, self._selection
+        session, chosen = self._session, self._query
         parts = [
             session.directory.path.name,
             self._sample is not None and f"random sample of {len(self._sample)}",
@@ -214,7 +214,7 @@ class ReviewApp(App[None]):
         return " · ".join(part for part in parts if part)
 
     def _end(self) -> str:
-        left = sum(row.decision is None for row in (self._sample or self._session.select(self._selection)))
+        left = sum(row.decision is None for row in (self._sample or self._session.select(self._query)))
         again = f"{left} skipped rows are left: s shows them again. " if left else ""
         return f"No more rows here. {again}q quits; l and f choose other rows."
 
@@ -222,13 +222,13 @@ class ReviewApp(App[None]):
         session, format, text = self._session, self._session.format, Text()
 
         def part(name: str, content: str, style: str = "") -> None:
-            text.append(f"{printable(name)}: ", "bold")
-            text.append(f"{visible(content)}\n", style)
+            text.append(f"{safe_line(name)}: ", "bold")
+            text.append(f"{safe_text(content)}\n", style)
 
         part("row", str(row.number))
         if row.probabilities:
             choices = format.answers.choices(row.values)
-            written = f"; written for {choices[row.assigned]}" if row.assigned >= 0 else ""
+            written = "" if row.assigned is None else f"; written for {choices[row.assigned]}"
             part("verifier", f"{probabilities_text(session, row)}{written}")
         for flag in row.flags(format):
             part(flag, FLAGS[flag])
@@ -317,23 +317,23 @@ class ReviewApp(App[None]):
         self._choose("flag", [None, *FLAGS])
 
     def _choose(self, name: str, values: list[str | None]) -> None:
-        """Take the next value of a part of the selection."""
+        """Take the next value of a part of the query."""
         if self._sample is not None:
             self._show("A random sample is shown in its own order.")
         elif len(values) < 2:
             self._show("The format has no fixed labels.")
         else:
-            now = getattr(self._selection, name)
+            now = getattr(self._query, name)
             following = values[(values.index(now) + 1) % len(values)] if now in values else None
-            self._selection = replace(self._selection, **{name: following})
+            self._query = replace(self._query, **{name: following})
             self._load()
             self._show()
 
 
-def review_in_terminal(session: ReviewSession, selection: Selection, sample: list[ReviewRow] | None) -> None:
+def review_in_terminal(session: ReviewSession, query: RowQuery, sample: list[ReviewRow] | None) -> None:
     """Show the rows until the user quits. Raises what ended it: StorageError, LockLost, Stopped."""
     with caught_signals() as signals, deferred():
-        app = ReviewApp(session, selection, sample, signals)
+        app = ReviewApp(session, query, sample, signals)
         app.run(mouse=False)
         if app.failure:
             raise app.failure

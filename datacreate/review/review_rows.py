@@ -28,7 +28,7 @@ class ReviewRow:
     number: int
     commit: Commit  # that accepted it
     values: dict[str, Json]  # of a rejected row those that it had
-    assigned: int = -1  # index of the answer that the text was written for; -1 without one
+    assigned: int | None = None  # index of the answer that the text was written for; None without one
     probabilities: Probabilities | None = None  # the verifier's, of the possible answers; None if not known
     decision: Decision | None = None  # the last one
     in_set: bool = True  # whether it is in train.jsonl
@@ -69,7 +69,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Selection:
+class RowQuery:
     """Which rows are shown; None: all."""
 
     label: str | None = None
@@ -82,7 +82,7 @@ class Selection:
             known = f"labels are {', '.join(labels)}" if labels else "the format has no fixed labels"
             raise UsageError(f"--label: unknown label {self.label!r}; {known}")
 
-    def of(self, rows: Iterable[ReviewRow], format: TaskFormat) -> list[ReviewRow]:
+    def matching(self, rows: Iterable[ReviewRow], format: TaskFormat) -> list[ReviewRow]:
         """The rows that are selected, the most uncertain first; rows without probabilities at the end."""
         found = []
         for row in rows:

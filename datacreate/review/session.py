@@ -15,18 +15,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
 
 from datacreate.checkpoints import resolve
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.filters.base import Filter, FilterInputs
+from datacreate.filters.base import Filter, FilterInputs, first_reject
 from datacreate.filters.registry import make_filters
 from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.validate import Candidate, CopyChecks, Reject, validate_example
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.quotas import RunQuotas
-from datacreate.review.review_rows import Change, ReviewRow, Selection
+from datacreate.review.review_rows import Change, ReviewRow, RowQuery
 from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.runs.directory import ComputeMetrics, RunDirectory
@@ -41,7 +41,9 @@ class Refused(DatacreateError):
 
 
 @dataclass
-class _Text:
+class _PassedText:
+    """An example that passed the filters: they compare others with it, even if its row is rejected later."""
+
     values: dict[str, Json]
     row: int = 0  # the number of the row that has it; 0 without one
 
@@ -82,15 +84,13 @@ class ReviewSession:
         spec = self.config.spec
         self._copies = CopyChecks(spec.examples, self.format)
         self._filters: list[Filter] | None = None
-        self._passed: list[_Text] = []  # what the filters have to know, in order
-        self._parents: dict[str, dict[str, Json]] = {}  # by id, as far as they were looked for in `_shown`
-        self._shown = chain(spec.examples, (text.values for text in self._passed))  # in prompts
+        self._passed: list[_PassedText] = []  # in order
         self.stats = RunStats(spec, self.format)
         self._quotas = RunQuotas.of(spec, self.format, self.config.count)
         self._changed = not directory.is_up_to_date()  # a review was killed
         self._checksum = first_checksum(self.config.run_id)
         self._log: LogWriter | None = None
-        waiting: dict[int, list[_Text]] = {}  # request -> its examples in `_passed`
+        waiting: dict[int, list[_PassedText]] = {}  # request -> its examples in `_passed`
         for line in directory.log(self.config.run_id):
             record, self._checksum = line.record, line.checksum
             if isinstance(record, Decision):
@@ -103,11 +103,11 @@ class ReviewSession:
             if row.probabilities is not None:
                 row.probabilities = self.stats.calibrated(row.probabilities)
 
-    def _add_rows(self, commit: Commit, waiting: dict[int, list[_Text]]) -> None:
+    def _add_rows(self, commit: Commit, waiting: dict[int, list[_PassedText]]) -> None:
         if commit.released:
             passed = waiting.pop(commit.request)
         else:
-            passed = [_Text(values) for values in commit.passed]
+            passed = [_PassedText(values) for values in commit.passed]
             self._passed += passed
         if commit.waiting:
             waiting[commit.request] = passed
@@ -121,8 +121,8 @@ class ReviewSession:
             self._quotas.add(self._label(values), commit.attributes)
             text = passed[accepted[position] if commit.released else position]
             text.row, before = row.number, text.values
-            if values != before and self._candidate(values).key != self._candidate(before).key:
-                self._passed.append(_Text(values, row.number))  # the verifier gave it another label
+            if values != before and self._candidate(values).exact_key != self._candidate(before).exact_key:
+                self._passed.append(_PassedText(values, row.number))  # the verifier gave it another label
 
     def _candidate(self, values: dict[str, Json]) -> Candidate:
         return Candidate.of(values, self.format)
@@ -131,7 +131,7 @@ class ReviewSession:
         return value_at(values, self.format.roles.answer)
 
     def _apply(self, decision: Decision) -> None:
-        self.stats.decide(decision)
+        self.stats.add_decision(decision)
         row = self.rows[decision.row - 1]
         row.decision = decision
         if decision.removed:
@@ -142,7 +142,7 @@ class ReviewSession:
                 row.probabilities = None  # they are those of another text
             row.values, row.in_set = decision.added, True
             self._quotas.add(self._label(decision.added), decision.attributes)
-            self._passed.append(_Text(decision.added, decision.row))
+            self._passed.append(_PassedText(decision.added, decision.row))
             self._add_to_filters(decision.added, decision.row)
 
     def _add_to_filters(self, values: dict[str, Json], number: int) -> None:
@@ -158,14 +158,17 @@ class ReviewSession:
 
     def parent(self, row: ReviewRow) -> dict[str, Json] | None:
         """The example that the model was shown when it wrote the row."""
-        wanted = row.commit.parent
-        while wanted not in self._parents and (values := next(self._shown, None)) is not None:
-            self._parents[Example(values).id] = values
-        return self._parents.get(wanted)
+        return self._parents.get(row.commit.parent)
 
-    def select(self, selection: Selection, *, decided: bool = False) -> list[ReviewRow]:
-        """The rows of a selection, in order; `decided`: also those about which somebody has decided."""
-        return selection.of([row for row in self.rows if decided or row.decision is None], self.format)
+    @cached_property
+    def _parents(self) -> dict[str, dict[str, Json]]:
+        """What prompts may have shown, by id; made for the first row that is shown."""
+        shown = (*self.config.spec.examples, *(text.values for text in self._passed))
+        return {Example(values).id: values for values in shown}
+
+    def select(self, query: RowQuery, *, decided: bool = False) -> list[ReviewRow]:
+        """The rows of a query, in order; `decided`: also those about which somebody has decided."""
+        return query.matching([row for row in self.rows if decided or row.decision is None], self.format)
 
     def sample(self, size: int, seed: int) -> list[ReviewRow]:
         """Rows drawn at random from train.jsonl; those of the sample that was begun last, if it has this size and seed.
@@ -180,7 +183,7 @@ class ReviewSession:
             drawn = random.Random(seed).sample(current, min(size, len(current)))
             last = Sample(tuple(drawn), len(current), seed, _reviewer(), round(time.time(), 3))
             self._write([last])
-            self.stats.review.begin(last)
+            self.stats.review.begin_sample(last)
         return [self.rows[number - 1] for number in last.rows]
 
     def decide(self, change: Change) -> None:
@@ -188,7 +191,7 @@ class ReviewSession:
         [decision] = self.prepare([change])
         if isinstance(decision, Refused):
             raise decision
-        self.commit([decision])
+        self.save_decisions([decision])
 
     def prepare(self, changes: Sequence[Change]) -> list[Decision | Refused]:
         """The decisions about different rows, which are made together, or why one is refused. Nothing is changed."""
@@ -224,7 +227,7 @@ class ReviewSession:
             row=row.number,
             request=row.commit.request,
             depth=row.commit.depth + 1,
-            model=row.commit.model,
+            model=row.commit.generator,
             attributes=row.commit.attributes,
             removed=None if same else before,
             added=None if same else values,
@@ -233,7 +236,7 @@ class ReviewSession:
             time=round(time.time(), 3),
         )
 
-    def commit(self, decisions: Sequence[Decision]) -> None:
+    def save_decisions(self, decisions: Sequence[Decision]) -> None:
         """Write decisions to the log, at once, and apply them. Raises LockLost, StorageError."""
         self._write(decisions)
         for decision in decisions:
@@ -260,20 +263,21 @@ class ReviewSession:
         if example_line(values) == example_line(row.values):
             raise Refused("nothing is edited; change a field, or accept the row")
         parent = self.parent(row)
-        shown = self._copies.root_keys | ({self._candidate(parent).key} if parent else set())
+        shown = self._copies.formatting_keys | ({self._candidate(parent).exact_key} if parent else set())
         reject = find_length_error(found, row.commit.attributes, self.config.spec.attributes)
-        if reject := reject or self._copies.find(found, shown):
+        reject = reject or self._copies.find_reject(found, shown)
+        if (
+            not reject and found.exact_key != self._candidate(row.values).exact_key
+        ):  # not only the answer is edited
+            reject = first_reject(self._all_filters(), found, row.number)
+        if reject:
             raise _refused(reject)
-        if found.key != self._candidate(row.values).key:  # else only the answer is edited
-            for each in self._all_filters():
-                if (detail := each.match(found, row.number)) is not None:
-                    raise _refused(found.reject(each.reason, detail))
         return values
 
     def _all_filters(self) -> list[Filter]:
         """The filters of the run, with all rows that passed them; made for the first edit that needs them."""
         if self._filters is None:
-            from datacreate.decontamination import find_test_sets  # here, since it takes long to load
+            from datacreate.decontamination import find_decontamination_sets  # it takes long to load
 
             spec, vectors, sha256 = self.config.spec, None, None
             if spec.filters.semantic is not None:
@@ -285,13 +289,13 @@ class ReviewSession:
                 roots = [self.format.compared_text(values) for values in spec.examples]
                 roots = roots or [spec.instruction or ""]  # as `RunPlan.text_of`
                 vectors = PassedVectors(self._embedder, self.directory.vectors_path, roots)
-            test_sets = find_test_sets([ref.name for ref in spec.compared_with], self.format)
-            if changed := [each.ref.name for each in test_sets if each.ref not in spec.compared_with]:
+            sets = find_decontamination_sets([ref.name for ref in spec.compared_with], self.format)
+            if changed := [each.ref.name for each in sets if each.ref not in spec.compared_with]:
                 raise Refused(
                     f"{changed[0]}, a test set of --decontaminate, has changed since the run was made; restore it, or "
                     "reject the row"
                 )
-            filters = make_filters(spec.filters, FilterInputs(test_sets, vectors, sha256, origin="row"))
+            filters = make_filters(spec.filters, FilterInputs(sets, vectors, sha256, number_prefix="row"))
             for each in filters:
                 each.prepare()
                 for text in self._passed:
@@ -318,7 +322,7 @@ class ReviewSession:
 
 def _take_place(quotas: RunQuotas, label: Json, attributes: Mapping[str, str]) -> None:
     if not quotas.attributes.missing or quotas.attributes.full(attributes):
-        raise Refused("a new row has its place; it cannot come back")
+        raise Refused("another row was written in its place, so it cannot be restored")
     if quotas.label_is_full(label):
         raise Refused(
             f"the set has as many rows with the label {label} as it may have; reject this row, and create writes "

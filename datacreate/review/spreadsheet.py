@@ -17,8 +17,8 @@ from datacreate.errors import NoRows, UsageError
 from datacreate.formats.example import Json
 from datacreate.formats.reader import RowFile
 from datacreate.formats.schema_utils import is_constant
-from datacreate.locking import replaced_by_one
-from datacreate.messages import Notify, no_notify, printable, visible, visible_json
+from datacreate.locking import exclusive_replacement
+from datacreate.messages import Notify, no_notify, safe_json, safe_line, safe_text
 from datacreate.review.review_rows import Change, ReviewRow
 from datacreate.review.session import Refused, ReviewSession
 from datacreate.runs.decisions import Decision, Verdict
@@ -37,7 +37,7 @@ def edit_text(value: Json) -> str:
         return cast(str, value)
     if _are_lines(value):
         return "\n".join(value)
-    return visible_json(value)
+    return safe_json(value)
 
 
 def edited_value(text: str, before: Json) -> Json:
@@ -51,12 +51,12 @@ def edited_value(text: str, before: Json) -> Json:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError(f"not JSON; write it like {visible_json(before)[:40]}") from None
+        raise ValueError(f"not JSON; write it like {safe_json(before)[:40]}") from None
 
 
 def _is_plain(value: Json) -> bool:
     """A text that can be shown as it is: without characters that hide or reorder text."""
-    return isinstance(value, str) and "\r" not in value and visible(value) == value
+    return isinstance(value, str) and "\r" not in value and safe_text(value) == value
 
 
 def _are_lines(value: Json) -> bool:
@@ -87,7 +87,10 @@ def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: P
     names = session.fields
     if path.is_file():
         _check_replaceable(session, path)
-    with replaced_by_one(path, notify) as part, part.open("x", encoding="utf-8-sig", newline="") as file:
+    with (
+        exclusive_replacement(path, notify) as part,
+        part.open("x", encoding="utf-8-sig", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(
             ["id", "label", "probabilities", "flags", "decision", "reason"]
@@ -170,7 +173,7 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
             f"{path}: nothing was imported; {len(errors)} line(s) are wrong: correct them and import again"
         )
     if made:
-        session.commit(made)
+        session.save_decisions(made)
     return len(made)
 
 
@@ -179,7 +182,7 @@ def _lines(session: ReviewSession, path: Path) -> Iterator[tuple[int, dict[str, 
     source = RowFile(path)
     needed = ["id", "decision", *(f"field:{name}" for name in session.fields)]
     for raw in source.read():
-        if not source.untyped:
+        if not source.values_are_text:
             raise UsageError(f"{path}: not a CSV file; give one of --export")
         cells = {
             name: str(value or "").replace("\r\n", "\n").removeprefix("'")
@@ -196,7 +199,7 @@ def _lines(session: ReviewSession, path: Path) -> Iterator[tuple[int, dict[str, 
 def _row(session: ReviewSession, id: str, seen: set[int]) -> ReviewRow:
     number = int(id) if id.strip().isascii() and id.strip().isdigit() else 0
     if not 1 <= number <= len(session.rows):
-        raise ValueError(f"id {printable(id[:20])!r}: no row of this run")
+        raise ValueError(f"id {safe_line(id[:20])!r}: no row of this run")
     if number in seen:
         raise ValueError(f"id {number}: a line above also has this id; keep one")
     seen.add(number)
@@ -210,12 +213,12 @@ def _change(row: ReviewRow, cells: Mapping[str, str]) -> Change | None:
         now = edit_text(value).replace("\r\n", "\n")
         if cells[f"field:{name}"] != now and edits.get(name) != now:
             raise ValueError(
-                f"field:{printable(name)} is not that of row {row.number}; write changes into edit:NAME"
+                f"field:{safe_line(name)} is not that of row {row.number}; write changes into edit:NAME"
             )
     word, reason = cells["decision"].strip().lower(), " ".join(cells.get("reason", "").split())
     if word and word not in get_args(Verdict):
         raise ValueError(
-            f"decision {printable(word[:20])!r}; write accept, reject or edit, or leave it empty"
+            f"decision {safe_line(word[:20])!r}; write accept, reject or edit, or leave it empty"
         )
     if edits and word != "edit":
         raise ValueError("a field is edited; write edit as the decision, or empty the cells edit:NAME")
@@ -232,7 +235,7 @@ def _change(row: ReviewRow, cells: Mapping[str, str]) -> Change | None:
         try:
             values[name] = edited_value(text, row.values[name])
         except ValueError as error:
-            raise ValueError(f"edit:{printable(name)}: {error}") from None
+            raise ValueError(f"edit:{safe_line(name)}: {error}") from None
     if before and before.verdict == "edit" and (not edits or values == row.values):
         return None  # imported before
     return Change(row, verdict, reason, values)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # jsonschema, which they import, would make `--help` slow
 
 _HOW = "write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}` or `length: {words: [5, 40]}`"
 
-
 _UNWRITABLE = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories that no name or value has: the prompt and the tables have each on one line."""
 
@@ -80,14 +79,14 @@ def find_length_error(
 
     `attributes`: the value of each dimension. A context that was given with the request does not count.
     """
-    from datacreate.formats.validate import Reason
+    from datacreate.formats.validate import RejectReason
 
     chosen = (value for each in dimensions for value in each.values if attributes[each.name] == value.name)
     wanted = next((value.words for value in chosen if value.words), None)
-    number = len(words(candidate.text, None)) if wanted else 0
+    number = len(words(candidate.compared_text, None)) if wanted else 0
     if wanted is None or wanted[0] <= number <= wanted[1]:
         return None
-    return candidate.reject(Reason.WRONG_LENGTH, f"{number} words, expected {wanted[0]} to {wanted[1]}")
+    return candidate.reject(RejectReason.WRONG_LENGTH, f"{number} words, expected {wanted[0]} to {wanted[1]}")
 
 
 class _Entry(FrozenModel):
@@ -114,7 +113,10 @@ def read_attributes(path: Path) -> Attributes:
         document = read_yaml(path)
         if not isinstance(document, Mapping) or not document:
             raise UsageError(f"no dimensions; {_HOW}")
-        dimensions = tuple(_dimension(str(name).strip(), entry) for name, entry in document.items())
+        names = [str(name).strip() for name in document]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise UsageError(f"{repeated[0]}: given twice; give each dimension another name")
+        dimensions = tuple(map(_dimension, names, document.values()))
         with_words = [each.name for each in dimensions if any(value.words for value in each.values)]
         if with_words[1:]:
             raise UsageError(
@@ -129,7 +131,7 @@ def _dimension(name: str, document: Any) -> Dimension:
     if isinstance(document, list):
         given: list[tuple[Any, Any]] = [(value, None) for value in document]
     elif isinstance(document, Mapping):
-        is_one_range = bool(_Entry.model_fields.keys() & document.keys())
+        is_one_range = isinstance(document.get("words"), list) or list(document) == ["words"]
         given = [("", document)] if is_one_range else list(document.items())
     else:
         raise UsageError(f"{name}: {_HOW}")

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from datacreate import metrics as metric_tables
 from datacreate.checkpoints import UNSEEN
-from datacreate.messages import markdown, markdown_code, markdown_table, visible
+from datacreate.messages import markdown, markdown_code, markdown_table, safe_text
 from datacreate.runs.config import RunSpec
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def dataset_card(
     """
     filters, checked = summary["filters"], summary["verification"]
     on = {report["name"] for report in filters if report["on"]}
-    generators = [generator.model for generator in spec.mixture] or [spec.model]
-    same = checked and checked["model"] in generators
+    same = checked and checked["model"] in [generator.model for generator in spec.generators]
     return _template().render(
         spec=spec,
         summary=summary,
@@ -112,4 +111,4 @@ def _fenced(text: str, language: str) -> Markup:
     """A code block that no text in it can end."""
     longest = max((len(run) for run in text.split() if set(run) == {"`"}), default=0)
     fence = "`" * max(3, 1 + longest)
-    return Markup(f"{fence}{language}\n{visible(text)}\n{fence}")
+    return Markup(f"{fence}{language}\n{safe_text(text)}\n{fence}")

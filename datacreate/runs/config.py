@@ -19,7 +19,7 @@ from datacreate.corpus import CorpusOptions, CorpusRef
 from datacreate.engines.request import DEFAULT_THINKING
 from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import RunMismatch
-from datacreate.filters.base import DecontaminationSetRef, FilterSettings
+from datacreate.filters.base import DecontaminationSetRef, FilterOptions
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
@@ -41,7 +41,7 @@ _NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "
 """Settings that `--recipe paper` refuses."""
 
 
-class IdentitySettings(Settings):
+class IdentityOptions(Settings):
     """Settings that decide the result and are part of `RunSpec` as they are."""
 
     strategy: str = setting(
@@ -51,9 +51,8 @@ class IdentitySettings(Settings):
         shown_default="auto",
     )
     recipe: CreateRecipe = setting(
-        "Defaults of --strategy and --verify. best: coverage (tree without its embedding model), answers verified "
-        "where they can be scored; "
-        "fast: tree, not verified; paper: the method of the paper, with tree.",
+        "Defaults of --strategy and --verify. best: coverage (tree if the embedding model is not downloaded), answers "
+        "verified where possible; fast: tree, not verified; paper: the method of the paper, with tree.",
         "strategy",
         default="best",
     )
@@ -71,7 +70,9 @@ class IdentitySettings(Settings):
         gt=0,
         le=100,
     )
-    seed: int = setting("Seed of every random choice of the run.", "sampling", default=42)
+    seed: int = setting(
+        "Seed of every random choice of the run.", "sampling", default=42, ge=-(2**63), lt=2**63
+    )
     improves: str | None = None  # `RunSpec.examples_id` of the run that `datacreate improve` started from
     chat_template_kwargs: JsonPairs = setting(
         "Arguments of the model's chat template, such as enable_thinking=false.",
@@ -124,7 +125,7 @@ class SamplingOptions(Settings):
     )
 
 
-class AuxiliaryModels(Settings):
+class AuxiliaryModelOptions(Settings):
     """The models besides the generators: the verifier of labels, and the embedding model for similarity."""
 
     verifier: str | None = setting(
@@ -160,10 +161,10 @@ class GeneratorOptions(Settings):
 
 
 class CreateConfig(
-    IdentitySettings,
+    IdentityOptions,
     SamplingOptions,
-    AuxiliaryModels,
-    FilterSettings,
+    AuxiliaryModelOptions,
+    FilterOptions,
     RunEngineOptions,
     GeneratorOptions,
     FormatOptions,
@@ -187,7 +188,7 @@ class CreateConfig(
         validate_default=True,
     )
     num_examples: int | None = setting(
-        "Examples in one request.", "strategy", gt=0, le=1000, shown_default="5, fewer if they are long"
+        "Examples per request.", "strategy", gt=0, le=1000, shown_default="5, fewer if they are long"
     )
     concurrency: int | None = setting(
         "Most requests in flight; random, diverse, similar: not more than --num-chains.",
@@ -295,7 +296,7 @@ class Verification(Settings):
     mode: VerifyMode
     model: str
     model_sha256: str
-    label_noise_check: float | None
+    label_noise_check: float | None  # the minimum concordance; None: it is only measured
     label_noise_rows: int  # the most examples that the check uses
     scored_by_letter: bool = False  # options are scored by their letters, not by their first tokens
 
@@ -306,11 +307,23 @@ class Generator(Settings):
     sampling: dict[str, Json]
 
 
-class RunSpec(IdentitySettings):
-    """What decides a run's result; the same for every session of a run directory."""
+class InputSpec(IdentityOptions):
+    """The part of `RunSpec` that needs no model and no server."""
 
     examples: tuple[dict[str, Json], ...]  # the formatting examples
     format: dict[str, Json]  # the bound format's document
+    instruction: str | None = None
+    benchmark: str | None = None  # that the example was drawn from
+    filters: FilterOptions
+    compared_with: tuple[DecontaminationSetRef, ...] = ()
+    label_ratio: dict[str, float] | None = None
+    corpus: CorpusRef | None = None
+    attributes: Attributes = ()
+
+
+class RunSpec(InputSpec):
+    """What decides a run's result; the same for every session of a run directory."""
+
     model: str  # of several, their names joined
     model_sha256: str
     embedding_model: str | None  # None where nothing is embedded
@@ -319,15 +332,13 @@ class RunSpec(IdentitySettings):
     concurrency: int
     num_chains: int | None = None  # of the strategies with chains
     sampling: dict[str, Json]
-    instruction: str | None = None
-    benchmark: str | None = None  # that the example was drawn from
-    filters: FilterSettings
-    compared_with: tuple[DecontaminationSetRef, ...] = ()
-    label_ratio: dict[str, float] | None = None
-    corpus: CorpusRef | None = None
-    attributes: Attributes = ()
     verification: Verification | None = None
     mixture: tuple[Generator, ...] = ()  # () with one model
+
+    @property
+    def generators(self) -> tuple[Generator, ...]:
+        one = Generator(model=self.model, sha256=self.model_sha256, sampling=self.sampling)
+        return self.mixture or (one,)
 
     @property
     def examples_id(self) -> str:
@@ -376,11 +387,11 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
     is_own = group in ("", "sampling", "filters", "corpus", "verification")
     if is_own and setting in CreateConfig.model_fields and option_info(CreateConfig, setting):
         name = CreateConfig.flags()[setting]
-    detail = f": {_shown(name, stored)} stored, {_shown(name, requested)} requested"
+    detail = f": {_as_typed(name, stored)} stored, {_as_typed(name, requested)} requested"
     return name + (detail if len(detail) < 160 else "")
 
 
-def _shown(name: str, value: Json) -> str:
+def _as_typed(name: str, value: Json) -> str:
     """A value; of an option as it is typed."""
     if value is None and name.startswith("--"):
         return "off" if name in ("--thinking", "--verify", "--label-noise-check") else "none"

@@ -15,7 +15,7 @@ Verdict = Literal["accept", "reject", "edit"]
 
 @dataclass(frozen=True)
 class Decision:
-    """What a reviewer decided about a row; the last decision counts. An accepted row stays or comes back."""
+    """What a reviewer decided about a row; the last decision counts. Accepting a rejected row restores it."""
 
     verdict: Verdict
     row: int  # from 1, in the order in which rows were accepted; rejected ones keep their number
@@ -69,12 +69,12 @@ class ReviewStats:
         self._before: dict[int, str] = {}
         self._now: dict[int, str] = {}
 
-    def begin(self, sample: Sample) -> None:
+    def begin_sample(self, sample: Sample) -> None:
         self.sample = sample
         self._before.clear()
         self._now.clear()
 
-    def decide(self, decision: Decision) -> None:
+    def add_decision(self, decision: Decision) -> None:
         if decision.removed:
             self._before.setdefault(decision.row, canonical_json(value_at(decision.removed, self._answer)))
         if decision.added:

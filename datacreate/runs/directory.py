@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError
 
 from datacreate.corpus import about_passages
 from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
-from datacreate.files import TEMPORARY, replace_file, replaced, storage_error, sync
+from datacreate.files import TEMPORARY, atomic_replacement, replace_file, storage_error, sync
 from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock, locked
@@ -53,7 +53,7 @@ _BEFORE_A_RUN = (
 """What a directory without a run may hold: of a failed start, of `improve`, or of servers that registered there."""
 
 
-class RunConfig(Settings):
+class StoredConfig(Settings):
     """The content of config.json."""
 
     run_id: str = Field(default_factory=lambda: secrets.token_hex(8))  # for the log's checksums
@@ -79,7 +79,7 @@ class RunConfig(Settings):
 
 
 ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
-"""From a finished run to its metrics for the dataset card: `dataset_metrics.DatasetMetrics().run`."""
+"""From a finished run to its metrics for the dataset card: `dataset_metrics.DatasetMetrics().measure_run`."""
 
 
 class RunDirectory:
@@ -96,7 +96,7 @@ class RunDirectory:
         self.students_path = path / _STUDENTS  # of `improve`
         self.parents_path = path / _PARENTS
 
-    def log_of(self, engine: str) -> Path:
+    def engine_log_path(self, engine: str) -> Path:
         """The log file of an engine: `engine`, `engine-2`, `verifier`; `engine.1` for the first of several servers."""
         return self.path / f"{engine}.log"
 
@@ -142,7 +142,7 @@ class RunDirectory:
         """Replace growing files by copies: a former holder that still runs ends its last write in the old ones."""
         for path in (self.log_path, self.vectors_path):  # train.jsonl is always written again
             if path.is_file() and not path.is_symlink():
-                with replaced(path) as part:
+                with atomic_replacement(path) as part:
                     shutil.copyfile(path, part)
 
     def _clear(self) -> None:
@@ -154,14 +154,14 @@ class RunDirectory:
                 if not log.stat().st_size:
                     log.unlink()
 
-    def read_config(self) -> RunConfig:
+    def read_config(self) -> StoredConfig:
         """The content of config.json. UsageError without one; RunError if it is damaged or of another version."""
         if not self.exists:
             raise UsageError(
                 f"{self.path}: not a run directory (it has no config.json); give one of `datacreate create`"
             )
         try:
-            document: dict[str, Any] = parse_object(self.config_path.read_bytes())
+            document: dict[str, Any] = parse_object(self.config_path.read_bytes(), is_example=False)
             if not {"datacreate", "schema_version"} & document.keys():
                 raise UsageError(
                     f"{self.path}: not a run directory (its config.json is of another program); give another path"
@@ -173,12 +173,12 @@ class RunDirectory:
                     f"{self.path}: {found}, this datacreate reads {_SCHEMA_VERSION}; its rows are usable as a file: "
                     f"{self.train_path}; start again in another --run-dir"
                 )
-            return RunConfig(**document)
+            return StoredConfig(**document)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             why = SettingsProblem.first(error).key if isinstance(error, ValidationError) else str(error)
             raise RunError(f"{self.config_path}: damaged ({why}); restore it from a copy") from None
 
-    def write_config(self, config: RunConfig) -> None:
+    def write_config(self, config: StoredConfig) -> None:
         document = {"schema_version": _SCHEMA_VERSION, "datacreate": metadata.version("datacreate")}
         document |= config.model_dump(mode="json")
         replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -246,7 +246,7 @@ class RunDirectory:
 
     def write_train(self, lines: Iterable[LogLine], lock: FolderLock) -> None:
         """Write train.jsonl from the lines of the log, as reviewers left the rows. Raises StorageError, LockLost."""
-        with replaced(self.train_path) as part, part.open("xb") as file:
+        with atomic_replacement(self.train_path) as part, part.open("xb") as file:
             for commit in self._reviewed(lines):
                 file.write(commit.train_lines)
             if self.log_path.is_file():
@@ -256,7 +256,7 @@ class RunDirectory:
                 self.sources_path.unlink(missing_ok=True)
 
     def write_summary(
-        self, config: RunConfig, stats: RunStats, compute_metrics: ComputeMetrics | None, notify: Notify
+        self, config: StoredConfig, stats: RunStats, compute_metrics: ComputeMetrics | None, notify: Notify
     ) -> dict[str, Any]:
         """Write summary.json, sources.jsonl (with a corpus) and, if there are examples, the dataset card.
 
@@ -293,7 +293,7 @@ class RunDirectory:
         assert spec.corpus, "the caller checks it"
         passages = stored_passages(self.passages_path, spec.seed, spec.corpus)
         files, documents, used = Counter[str](), set[tuple[str, int | None]](), set[int]()
-        with replaced(self.sources_path) as part, part.open("xb") as file:
+        with atomic_replacement(self.sources_path) as part, part.open("xb") as file:
             for commit in self.commits():
                 if commit.accepted:
                     source = passages.of_request(commit.request).source
@@ -320,7 +320,7 @@ class RunDirectory:
         config = self.read_config()
         return self._stats(config).summary(config.count, config.license)
 
-    def _stats(self, config: RunConfig) -> RunStats:
+    def _stats(self, config: StoredConfig) -> RunStats:
         stats = RunStats(config.spec, config.format)
         for line in self.log(config.run_id):
             stats.add_record(line.record)

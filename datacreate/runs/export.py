@@ -16,7 +16,7 @@ from datacreate.formats.example import FieldPath, Json, dotted, field_at, value_
 from datacreate.formats.rules import as_messages
 from datacreate.formats.schema_utils import Schema, leaves
 from datacreate.formats.task_format import TaskFormat
-from datacreate.locking import replaced_by_one
+from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.attributes import attribute_field
 from datacreate.runs.directory import RunDirectory
@@ -79,7 +79,7 @@ def export(
         if target.is_dir() and any(target.iterdir()) and not (target / "dataset_dict.json").is_file():
             raise UsageError(f"{target} has other files and no data set; choose another --out")
         paths = {"": target}
-        with replaced_by_one(target, notify) as folder:
+        with exclusive_replacement(target, notify) as folder:
             rows = {name: rows_of(numbers) for name, numbers in splits.items()}
             notes = [write_datasets(columns, rows, folder)]
     else:
@@ -87,7 +87,7 @@ def export(
         paths = {name: target / file_name.format(split=name, strategy=strategy) for name in splits}
         with ExitStack() as stack:
             written = {
-                name: stack.enter_context(replaced_by_one(path, notify)) for name, path in paths.items()
+                name: stack.enter_context(exclusive_replacement(path, notify)) for name, path in paths.items()
             }
             notes = [
                 _write(layout, config.format, columns, rows_of(splits[name]), path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, formatting_examples
@@ -12,7 +13,8 @@ from datacreate.formats.example import Example, Json, find_unsupported_value, va
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.infer_rows import infer_from_examples
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import MAX_EXAMPLES, load_examples
+from datacreate.formats.reader import MAX_EXAMPLES, RowFile
+from datacreate.formats.schema_utils import Schema
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Candidate
 from datacreate.formats.without_example import declare_format
@@ -89,12 +91,34 @@ def read_examples(
     return used, replace(inferred, notes=notes)
 
 
+def load_examples(path: Path, limit: int | None = None, schema: Schema | None = None) -> list[Example]:
+    """The formatting examples in a file: its first `limit` rows, or at most one more than MAX_EXAMPLES.
+
+    `schema` as for `RowFile.read`. Raises ExampleError, naming the line.
+    """
+    try:
+        file = RowFile(path)
+        rows = list(islice(file.read(schema), limit or MAX_EXAMPLES + 1))
+    except UsageError as error:
+        raise ExampleError(str(error)) from None
+    examples: list[Example] = []
+    for row in rows:
+        origin = f"{path}: line {row.number}"
+        if row.error:
+            how = "repair the row" if file.values_are_text else "write each example as one JSON object"
+            raise ExampleError(f"{origin}: {row.error}; {how}")
+        if not row.values:
+            raise ExampleError(f"{origin}: the object has no fields; fill in an example")
+        examples.append(Example(row.values, origin if len(rows) > 1 else str(path)))
+    return examples
+
+
 def _contradictions(examples: Sequence[Example], format: TaskFormat) -> list[str]:
     """Notes about examples with the same inputs as another, and another answer."""
     first: dict[str, Example] = {}
     notes: list[str] = []
     for each in examples:
-        same = first.setdefault(Candidate.of(each.values, format).key, each)
+        same = first.setdefault(Candidate.of(each.values, format).exact_key, each)
         if value_at(same.values, format.roles.answer) != value_at(each.values, format.roles.answer):
             notes.append(
                 f"{each.where}the same inputs as {same.origin}, with another answer; keep the right one"

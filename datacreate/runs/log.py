@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import LogDamaged
-from datacreate.files import open_own, storage_error, sync
+from datacreate.files import open_regular, storage_error, sync
 from datacreate.formats.example import Json
-from datacreate.formats.validate import Reason, Reject
+from datacreate.formats.validate import Reject, RejectReason
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.verification.scoring import Scored
 
@@ -48,14 +48,14 @@ class Commit:
 
     request: int
     parent: str  # id of the parent example
-    depth: int  # of the parent; the root has 0
+    depth: int  # of the parent; a formatting example has 0
     accepted: tuple[dict[str, Json], ...]
     next_parents: tuple[int, ...]  # indices into `passed`, in order
     rejects: tuple[Reject, ...]
     prompt_tokens: int
     generated_tokens: int
     time: float  # seconds since the epoch, to the millisecond
-    model: int = 0  # index of the generator
+    generator: int = 0  # index of the generator
     scored: tuple[Scored, ...] = ()  # in order; the accepted ones are `accepted`, in order
     scoring_tokens: int = 0
     waiting: tuple[dict[str, Json], ...] = ()
@@ -107,12 +107,16 @@ class Commit:
             "time": self.time,
         }
         if self.scored:
-            record["scored"] = [[s.assigned, s.final, int(s.accepted), *s.probabilities] for s in self.scored]
+            record["scored"] = [
+                [-1 if label is None else label for label in (s.assigned, s.final)]
+                + [int(s.accepted), *s.probabilities]
+                for s in self.scored
+            ]
             record["scoring_tokens"] = self.scoring_tokens
         if self.waiting or self.released:
             record |= {"waiting": self.waiting, "released": self.released}
-        if self.model:
-            record["model"] = self.model
+        if self.generator:
+            record["model"] = self.generator
         if self.attributes:
             record["attributes"] = self.attributes
         if self.thinking:
@@ -129,14 +133,14 @@ class Commit:
             record["depth"],
             tuple(record["accepted"]),
             tuple(record["next_parents"]),
-            tuple(Reject(Reason(reason), *texts) for reason, *texts in record["rejects"]),
+            tuple(Reject(RejectReason(reason), *texts) for reason, *texts in record["rejects"]),
             record["tokens"][0],
             record["tokens"][1],
             record["time"],
             record.get("model", 0),
             tuple(
-                Scored(assigned, final, bool(accepted), tuple(probabilities))
-                for assigned, final, accepted, *probabilities in record.get("scored", ())
+                Scored(None if a < 0 else a, None if f < 0 else f, bool(accepted), tuple(probabilities))
+                for a, f, accepted, *probabilities in record.get("scored", ())  # a: assigned, f: final
             ),
             record.get("scoring_tokens", 0),
             tuple(record.get("waiting", ())),
@@ -148,7 +152,7 @@ class Commit:
 
 
 @dataclass(frozen=True)
-class Session:
+class SessionStart:
     started: float  # seconds since the epoch, to the millisecond
     environment: dict[str, str]  # host, package versions, servers
 
@@ -156,7 +160,7 @@ class Session:
         return example_line({"session": self.environment, "started": self.started})
 
 
-Record = Session | Commit | Decision | Sample
+Record = SessionStart | Commit | Decision | Sample
 
 
 def first_checksum(run: str) -> int:
@@ -204,7 +208,7 @@ def _parse(line: bytes, path: Path, number: int, checksum: int) -> LogLine:
 
 def _record(found: dict[str, Any]) -> Record:
     if "session" in found:
-        return Session(found["started"], found["session"])
+        return SessionStart(found["started"], found["session"])
     if "decision" in found or "sample" in found:
         values = {k: v for k, v in found.items() if k not in ("decision", "sample", "next", "crc")}
         return Decision(**values) if "decision" in found else Sample(**values)
@@ -244,7 +248,7 @@ class Appender:
         self._synced = time.monotonic()
         self._dirty = False
         try:
-            self._file = open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            self._file = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             self._size = _remove_incomplete_line(self._file)
             self._status = os.fstat(self._file)
             sync(path.parent)  # so that a power failure does not remove the file, but keep later ones
@@ -322,7 +326,7 @@ class RunWriter:
         self.train = Appender(train)
         self._waiting: list[bytes] = []  # lines of train.jsonl
 
-    def append(self, record: Session | Commit, next: Sequence[int] = ()) -> None:
+    def append(self, record: SessionStart | Commit, next: Sequence[int] = ()) -> None:
         self.log.write([record], next)
         if isinstance(record, Commit):
             self._waiting.append(record.train_lines)

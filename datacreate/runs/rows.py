@@ -6,18 +6,18 @@ Rows of a file are validated as what a model writes; rows of a run were validate
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.formats.example import Json
+from datacreate.formats.example import Json, dotted, has_field
 from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import READABLE, RawRow, RowFile, has_rows
+from datacreate.formats.reader import READABLE, RawRow, RowFile, is_row_file
 from datacreate.formats.task_format import TaskFormat, load_format
-from datacreate.formats.validate import Candidate, Reason, validate_example
+from datacreate.formats.validate import Candidate, RejectReason, validate_example
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
 
@@ -41,13 +41,13 @@ class InvalidRow:
 
     number: int
     values: Json
-    reason: Reason
+    reason: RejectReason
     detail: str
 
     @property
-    def kind(self) -> tuple[Reason, str]:
+    def kind(self) -> tuple[RejectReason, str]:
         """The reason and the field: equal for rows that are invalid alike."""
-        return self.reason, "" if self.reason is Reason.INVALID_JSON else self.detail.partition(":")[0]
+        return self.reason, "" if self.reason is RejectReason.INVALID_JSON else self.detail.partition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -62,20 +62,22 @@ class Rows:
     instruction: str | None = None  # of a run
 
 
-def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
+def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[TaskFormat] = ()) -> Rows:
     """The rows of a run directory (from its log) or of a file.
 
-    The format of a file is the one that `options` name, or is inferred from the rows and `options`. Raises UsageError,
-    FormatError or ExampleError if the file is missing, has no rows or no format; RunError if the run cannot be read.
+    The format of a file is the one that `options` name, or is inferred from the rows and `options`. If the first row
+    has the inputs of one of `known`, that is the format; if `options` name another answer, its inputs are kept. Raises
+    UsageError, FormatError or ExampleError if the file is missing, has no rows or no format; RunError if the run cannot
+    be read.
     """
     options = options or FormatOptions()
-    if path.is_dir() and not has_rows(path):
+    if path.is_dir() and not is_row_file(path):
         if flag := options.first_changed_flag(FormatOptions.model_fields):
             raise UsageError(f"{path}: a run directory has a format; remove {flag}")
         return _rows_of_run(RunDirectory(path))
     options.check_format(turns=False)
     source = RowFile(path)
-    total, first_error = 0, ""
+    total, first_error, how = 0, "", options
 
     def objects() -> Iterator[Mapping[str, Json]]:
         nonlocal total, first_error
@@ -90,7 +92,9 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
         raise UsageError(f"{path}: {first_error}; {READABLE}")
     try:
         named = load_format(options.format) if options.format else None
-        format = named or infer_from_rows(chain([first], rows), options)
+        if not (named or options.inputs):
+            named, how = _known_format(first, options, known)
+        format = named or infer_from_rows(chain([first], rows), how)
     except DatacreateError as error:
         message = str(error)  # the reader also names the path
         raise UsageError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from None
@@ -100,6 +104,26 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
         return (_checked(row, format) for row in source.read(format.schema))
 
     return Rows(path, format, total, read, (path,))
+
+
+def _known_format(
+    row: Mapping[str, Json], options: FormatOptions, known: Sequence[TaskFormat]
+) -> tuple[TaskFormat | None, FormatOptions]:
+    """The first known format whose inputs the row has, and the options.
+
+    No format, and options with these inputs, if the row lacks its answer, or the options name another one.
+    """
+    for format in known:
+        roles, required = format.roles, format.schema.get("required", ())
+        inputs = tuple(path for path in roles.inputs if has_field(row, path))
+        if inputs and not any(path[0] in required for path in {*roles.inputs} - {*inputs}):
+            named = {options.answer, options.options, *options.label_sets, *options.ranges}
+            others = named - {None, dotted(roles.answer or ()), dotted(roles.options or ())}
+            needed = filter(None, (roles.answer, roles.options, roles.keys))
+            if not others and all(has_field(row, path) for path in needed):
+                return format, options
+            return None, options.model_copy(update={"inputs": tuple(map(dotted, inputs))})
+    return None, options
 
 
 def _rows_of_run(run: RunDirectory) -> Rows:
@@ -115,7 +139,7 @@ def _rows_of_run(run: RunDirectory) -> Rows:
 
 def _checked(row: RawRow, format: TaskFormat) -> Row | InvalidRow:
     if row.error:
-        return InvalidRow(row.number, row.line, Reason.INVALID_JSON, row.error)
+        return InvalidRow(row.number, row.line, RejectReason.INVALID_JSON, row.error)
     found = validate_example(row.values, format, allow_empty=True)
     if isinstance(found, Candidate):
         return Row(row.number, row.line, found)

@@ -10,11 +10,12 @@ from typing import Any
 
 from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json, field_at
+from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Reason, Reject, shorten
+from datacreate.formats.validate import Reject, RejectReason, shorten
 from datacreate.runs.config import RunSpec
 from datacreate.runs.decisions import Decision, ReviewStats, Sample, review_fields
-from datacreate.runs.log import Commit, Record, Session
+from datacreate.runs.log import Commit, Record, SessionStart
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
 
@@ -45,7 +46,7 @@ class RunStats:
     seconds: float = 0.0
     replicas: int = 1  # servers of each model in the last session
     consecutive_failures: int = 0  # latest requests without an accepted example
-    rejects: Counter[Reason] = field(default_factory=Counter)
+    rejects: Counter[RejectReason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     attributes: dict[str, Counter[str]] = field(init=False)  # dimension -> value -> examples
@@ -69,7 +70,8 @@ class RunStats:
         how, labels = self.spec.verification, self.format.labels
         if how is None or not labels:
             return None
-        return LabelNoiseCheck(labels, how.label_noise_rows, how.label_noise_check)
+        is_range = "minimum" in schema_at(self.format.schema, self.format.roles.answer or ())
+        return LabelNoiseCheck(labels, how.label_noise_rows, how.label_noise_check, is_range)
 
     @cached_property
     def review(self) -> ReviewStats:
@@ -79,22 +81,22 @@ class RunStats:
         match record:
             case Commit():
                 self.add(record)
-            case Session():
+            case SessionStart():
                 self.begin(record)
             case Decision():
-                self.decide(record)
+                self.add_decision(record)
             case Sample():
-                self.review.begin(record)
+                self.review.begin_sample(record)
 
-    def begin(self, session: Session) -> None:
+    def begin(self, start: SessionStart) -> None:
         """Start a session: failures are counted again, and its first seconds do not count as run time."""
-        self._clock = session.started
-        self.replicas = int(session.environment.get("replicas", "1"))
+        self._clock = start.started
+        self.replicas = int(start.environment.get("replicas", "1"))
         self.consecutive_failures = 0
 
     def add(self, commit: Commit) -> None:
         self.requests += not commit.released
-        self._count(commit.accepted, commit.depth + 1, commit.model, commit.attributes, 1)
+        self._count(commit.accepted, commit.depth + 1, commit.generator, commit.attributes, 1)
         if commit.accepted or commit.waiting:
             self.consecutive_failures = 0
         else:
@@ -103,8 +105,10 @@ class RunStats:
         self.generated_tokens += commit.generated_tokens
         self.thinking_tokens += commit.thinking_tokens
         self.scoring_tokens += commit.scoring_tokens
+        # Of a released commit the last ones, which were not verified.
+        unneeded = commit.released * sum(r.reason is RejectReason.NOT_NEEDED for r in commit.rejects)
         self.waiting += -len(commit.scored) if commit.released else len(commit.waiting)
-        for scored in commit.scored:
+        for scored in commit.scored[: len(commit.scored) - unneeded]:
             if self.label_noise_check and not commit.released:
                 self.label_noise_check.add(scored)
             if not commit.waiting:
@@ -115,11 +119,11 @@ class RunStats:
             self.seconds += max(0.0, commit.time - self._clock)
             self._clock = commit.time
 
-    def decide(self, decision: Decision) -> None:
+    def add_decision(self, decision: Decision) -> None:
         for values, sign in ((decision.removed, -1), (decision.added, 1)):
             if values:
                 self._count([values], decision.depth, decision.model, decision.attributes, sign)
-        self.review.decide(decision)
+        self.review.add_decision(decision)
 
     def _count(
         self,
@@ -147,11 +151,11 @@ class RunStats:
 
     def _add_decided(self, scored: Scored) -> None:
         self.scored += 1
-        if scored.assigned >= 0:
+        if scored.assigned is not None:
             probabilities = self.calibrated(scored.probabilities)
             self.written_by_label[scored.assigned] += 1
             self.agreed += probabilities[scored.assigned] == max(probabilities)
-        if scored.final >= 0:
+        if scored.final is not None:
             self.kept_by_label[scored.final] += 1
 
     @property
@@ -167,7 +171,9 @@ class RunStats:
     @property
     def written(self) -> int:
         """Examples that were accepted or rejected; those not needed are not counted."""
-        return self.accepted + sum(n for reason, n in self.rejects.items() if reason is not Reason.NOT_NEEDED)
+        return self.accepted + sum(
+            n for reason, n in self.rejects.items() if reason is not RejectReason.NOT_NEEDED
+        )
 
     def summary(self, requested: int, license: str | None) -> dict[str, Any]:
         """The content of summary.json. Rates are per second of the sessions between start and last commit."""
@@ -261,7 +267,7 @@ class RunStats:
 
 
 def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
-    """A warning if most examples are children of the roots; None if not, and for naive and small sets."""
+    """A warning if most are children of formatting examples; None if not, and for naive and small sets."""
     rows, children = sum(depths.values()), depths.get(1, 0)
     small = rows < MIN_REQUESTS * spec.num_examples
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
@@ -286,10 +292,11 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
     share = f" ({summary['accepted'] / (summary['accepted'] + rejected):.0%} accepted)" if rejected else ""
     replicas = f", {summary['replicas']} servers" if summary["replicas"] > 1 else ""
     thought = f", of which {summary['thinking_tokens']} thinking" if summary.get("thinking_tokens") else ""
-    test_sets = ", ".join(dict.fromkeys(split["name"] for split in summary["compared_with"]))
+    splits = {each["name"]: each["split"] for each in summary["compared_with"]}  # of several the last: test
+    test_sets = ", ".join(name + " (dev only)" * (split == "dev") for name, split in splits.items())
     fields = {
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
-        "made by": f"{summary['model']}, {summary['strategy']}{_shown(summary)}",
+        "made by": f"{summary['model']}, {summary['strategy']}{_examples_note(summary)}",
         "benchmark": summary.get("benchmark", ""),
         "instruction": shorten(" ".join(summary.get("instruction", "").split()), 200),
         "rejected": _counts(summary["rejected"]),
@@ -306,7 +313,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
     return {name: text for name, text in fields.items() if text}
 
 
-def _shown(summary: Mapping[str, Any]) -> str:
+def _examples_note(summary: Mapping[str, Any]) -> str:
     """How many formatting examples there were and how many a prompt showed, if not one."""
     number, shots = summary["formatting_examples"], summary["shots"]
     examples = f", {number} formatting examples" if number > 1 else ""

@@ -23,7 +23,6 @@ _BATCH_ROWS = 1000
 _FORMULA = ("=", "+", "-", "@")
 """First characters of a cell that a spreadsheet takes for a formula."""
 
-
 Columns = Mapping[str, Schema]
 """The JSON Schema of each column."""
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.files import open_own, storage_error
+from datacreate.files import open_regular, storage_error
 from datacreate.selection.embeddings import Embedder
 
 Float16Rows = NDArray[np.float16]
@@ -59,7 +59,7 @@ class PassedVectors:
         """The open file, with the vectors of the roots."""
         try:
             flags = os.O_RDWR | os.O_CREAT
-            file = os.fdopen(open_own(self._path, flags), "r+b", buffering=0) if self._path else BytesIO()
+            file = os.fdopen(open_regular(self._path, flags), "r+b", buffering=0) if self._path else BytesIO()
         except OSError as error:
             raise storage_error(self._path or Path(), error) from None
         for row, text in enumerate(self._roots):

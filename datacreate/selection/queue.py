@@ -50,20 +50,20 @@ class ParentQueue(Protocol):
     """The order in which parents are used."""
 
     def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
-        """The parent of a request; None if it depends on commits that are not there yet.
+        """The parent of a request; None if a commit must come first.
 
         `idle`: no request is in flight. `logged`: the number of the parent in the log, when a run is resumed; None if
         that cannot be a parent.
         """
 
-    def commit(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+    def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
         """Record the result of a request: the children chosen as parents, and how many examples passed.
 
         A queue keeps at most `needed` unused parents.
         """
 
 
-class Chains:
+class ChainQueue:
     """Independent chains; request i belongs to chain i modulo their number, which limits the requests in flight.
 
     They start from the roots in turn; a chain that returns to a root takes the next one.
@@ -78,7 +78,7 @@ class Chains:
     def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
         return self._chains[request % len(self._chains)][0]
 
-    def commit(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+    def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
         parent, attempts = self._chains[request % len(self._chains)]
         if parents:
             following = (parents[0], 0)
@@ -92,7 +92,7 @@ class Chains:
         self._chains[request % len(self._chains)] = following
 
 
-class Tree:
+class TreeQueue:
     """All chosen children, breadth first.
 
     While there is no new parent, the least used is used again, of equals the shallowest: up to `max_parent_uses`
@@ -141,13 +141,13 @@ class Tree:
     def _use_first(self, parent: Parent) -> None:
         """Record that a parent is used for the first time."""
 
-    def commit(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+    def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
         self._waiting |= {parent.number: parent for parent in parents}
         while len(self._waiting) > needed:
             self._waiting.popitem()
 
 
-class FarthestFirst(Tree):
+class FarthestFirstQueue(TreeQueue):
     """The queue of the strategy `coverage`: a tree that uses the waiting parent with the smallest maximum cosine to the
     parents used so far.
 
@@ -209,13 +209,13 @@ class FarthestFirst(Tree):
         self._num_centers += 1
         np.maximum(self._cosines, self._vectors @ center, out=self._cosines)  # free slots stay inf
 
-    def commit(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+    def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
         """See ParentQueue. `parents` are all children that passed the filters, whose vectors must exist."""
         if parents:
             self._add(parents)
 
 
-class Levels:
+class LevelQueue:
     """The tree of the paper: a level is shuffled and completed before the next one starts.
 
     A parent without children is not used again. If a whole level has none, the level is repeated. The paper
@@ -243,5 +243,5 @@ class Levels:
             random.Random(f"{self._seed}:level:{request}").shuffle(self._level)
         self._position = 0
 
-    def commit(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+    def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
         self._children.extend(parents)

@@ -20,8 +20,8 @@ training starts, and everything a sweep does can be done by hand.
 
 from __future__ import annotations
 
-from datacreate.sweep.cells import Step, SweepCell, cells_of
+from datacreate.sweep.cells import Step, SweepCell, build_cells
 from datacreate.sweep.plan import SweepPlan, load_plan
 from datacreate.sweep.run import Outcome, Sweep
 
-__all__ = ["Outcome", "Step", "Sweep", "SweepCell", "SweepPlan", "cells_of", "load_plan"]
+__all__ = ["Outcome", "Step", "Sweep", "SweepCell", "SweepPlan", "build_cells", "load_plan"]

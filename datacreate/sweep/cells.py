@@ -13,7 +13,7 @@ from datacreate.benchmarks import Benchmark, find_benchmark, has_split, split_sh
 from datacreate.checkpoints import resolve
 from datacreate.engines.settings import EngineOptions, RunEngineOptions
 from datacreate.errors import DatacreateError
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import EVALUATION
 from datacreate.finetuning.train import TrainConfig
 from datacreate.improve import REPEATED_OPTIONS
@@ -125,7 +125,7 @@ class _Rows:
         return "+".join([*(["full"] if self.human else []), *created])
 
 
-def cells_of(plan: SweepPlan) -> tuple[SweepCell, ...]:
+def build_cells(plan: SweepPlan) -> tuple[SweepCell, ...]:
     """All cells of a plan: by benchmark, human rows first."""
     benchmarks = map(find_benchmark, plan.benchmarks)
     named = [cell for benchmark in benchmarks for cell in _Builder(plan, benchmark).cells()]
@@ -269,7 +269,8 @@ class _Builder:
         arguments += [step.folder for step in rows.runs]
         if rows.condition.removeprefix(MIXED) in self.plan.variants:
             arguments += ["--condition", rows.condition]
-        arguments += ["--encoder", encoder, *as_arguments(Recipe, recipe), *as_arguments(TrainConfig, rest)]
+        options = as_arguments(Hyperparameters, recipe) + as_arguments(TrainConfig, rest)
+        arguments += ["--encoder", encoder, *options]
         arguments += ["--count", str(rows.sample), "--sample-seed", str(rows.seed)] if rows.sample else []
         arguments += ["--out", folder, "--seeds", ",".join(map(str, self.plan.train_seeds))]
         evaluate: tuple[Argument, ...] = ("evaluate", folder)
@@ -302,4 +303,6 @@ class _Builder:
         """A generator or verifier must be on this machine, unless servers have it."""
         options = engine_options(self.plan.create)
         trust = options.trust_remote_code
-        return () if options.served else (Requirement("instruct", name, trust_remote_code=trust),)
+        return (
+            () if options.uses_running_servers else (Requirement("instruct", name, trust_remote_code=trust),)
+        )

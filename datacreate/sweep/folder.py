@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from datacreate.child_process import supervised
 from datacreate.errors import SweepPlanError
-from datacreate.files import open_own, refuse_links, replace_file, storage_error
+from datacreate.files import open_regular, refuse_links, replace_file, storage_error
 from datacreate.locking import FolderLock, held_by, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel
@@ -159,7 +159,7 @@ def run_process(
     written.
     """
     try:
-        file = os.fdopen(open_own(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
+        file = os.fdopen(open_regular(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
         file.write(f"$ {shlex.join(command)}\n".encode(errors="replace"))
         file.flush()
     except OSError as error:

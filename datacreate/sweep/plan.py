@@ -23,7 +23,7 @@ from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, SweepPlanError
 from datacreate.files import read_yaml
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.train import TrainConfig
 from datacreate.finetuning.training_rows import MIN_ROWS_TO_SPLIT
 from datacreate.messages import did_you_mean
@@ -41,7 +41,7 @@ CREATE_OPTIONS = set(CreateConfig.model_fields) - set(
     "example example_limit benchmark example_seed count run_dir strategy model format labels ranges seed "
     "improves".split()
 )
-RECIPE_OPTIONS = set(Recipe.model_fields) - {"name"} | {"recipe"}
+RECIPE_OPTIONS = set(Hyperparameters.model_fields) - {"name"} | {"recipe"}
 TRAIN_OPTIONS = {"model_selection", "device_batch_size", "nproc"}
 """The options that a plan may set; the grid sets all others."""
 
@@ -49,7 +49,7 @@ VARIANT_OPTIONS = CREATE_OPTIONS - set(RunEngineOptions.model_fields)
 """The options of `create` that a variant may set; engine options are those of all cells, which share servers."""
 
 _LISTS = "benchmarks conditions generators encoders test example_seeds train_seeds sizes".split()
-Seed = Annotated[int, Field(strict=True, ge=0)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
 
 def short_name(model: str) -> str:
@@ -86,12 +86,12 @@ def _train_options(given: dict[str, Any]) -> dict[str, Any]:
     """Options of `train`, converted. ValueError."""
     _check_names(given, RECIPE_OPTIONS | TRAIN_OPTIONS)
     recipe, rest = split_recipe(given)
-    values = _converted(Recipe, recipe) | _converted(TrainConfig, rest, sources=(), out=Path())
+    values = _converted(Hyperparameters, recipe) | _converted(TrainConfig, rest, sources=(), out=Path())
     return {"recipe": values.pop("name"), **values} if "name" in values else values
 
 
 def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of `train` as fields of Recipe, and as fields of TrainConfig."""
+    """Options of `train` as fields of Hyperparameters, and as fields of TrainConfig."""
     recipe = {name: value for name, value in train.items() if name in RECIPE_OPTIONS}
     if "recipe" in recipe:
         recipe = {"name": recipe.pop("recipe"), **recipe}
@@ -225,7 +225,8 @@ class SweepPlan(Settings):
     @field_validator("generators", "encoders")
     @classmethod
     def _check_models(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        served = info.field_name == "generators" and engine_options(info.data.get("create", {})).served
+        options = engine_options(info.data.get("create", {}))
+        served = info.field_name == "generators" and options.uses_running_servers
         models = tuple(_model(name, info, known=not served) for name in names)
         if len({short_name(name) for name in models}) < len(set(models)):
             raise ValueError("two checkpoints have the same folder name; rename one of the folders")

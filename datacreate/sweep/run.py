@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from datacreate.engines.factory import LocalModel, checkpoint_of, local_servers, make_engine
+from datacreate.engines.factory import LocalModel, local_servers, make_engine, resolve_checkpoint
 from datacreate.engines.local import LocalServers
 from datacreate.engines.settings import EngineOptions, RunEngineOptions
 from datacreate.errors import RESUMABLE, CheckpointError, EngineError, RunLocked, Stopped, UsageError
@@ -27,7 +27,7 @@ from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import as_arguments
 from datacreate.signals import Signals, caught_signals, deferred
-from datacreate.sweep.cells import Requirement, Step, SweepCell, cells_of
+from datacreate.sweep.cells import Requirement, Step, SweepCell, build_cells
 from datacreate.sweep.folder import POLL_SECONDS, Status, SweepFolder, run_process
 from datacreate.sweep.plan import SweepPlan, engine_options, short_name
 
@@ -50,14 +50,14 @@ class Outcome:
     finished_steps: int = 0
 
 
-class _Session:
+class _SweepCall:
     """One call of `run`: how it talks to the user and when it stops. Threads share it."""
 
     def __init__(self, cells: Sequence[SweepCell], signals: Signals, notify: Notify, update: Notify) -> None:
         self.signals, self.notify, self._update = signals, notify, update
         self.aborted = False  # a step was stopped, or a lock was lost: all others also stop
         self.failed: dict[Step, str] = {}
-        self.locked: dict[SweepCell, RunLocked] = {}  # cells that another process runs
+        self.locked: set[SweepCell] = set()  # cells that another process runs
         several = len(cells) > 1
         self.names = {
             cell: f"{number} of {len(cells)}  {cell.name}" if several else cell.name
@@ -88,7 +88,7 @@ class Sweep:
 
     @cached_property
     def cells(self) -> tuple[SweepCell, ...]:
-        return cells_of(self.plan)
+        return build_cells(self.plan)
 
     def _chosen(self, index: int | None) -> tuple[SweepCell, ...]:
         """The cell of that index, from 0, or all. UsageError if there is none."""
@@ -148,9 +148,8 @@ class Sweep:
         (default: one per core); then the cells are trained and evaluated, as many at once as there are GPUs.
 
         `notify` gets lines worth keeping; `update` gets the last lines of the running steps, several times a
-        second. A cell that another process runs is skipped; RunLocked if it is the one of `index`. Raises
-        Stopped after a signal or if a step was stopped, LockLost, StorageError, SweepPlanError; the same call
-        resumes.
+        second. A cell that another process runs is skipped. Raises Stopped after a signal or if a step was stopped,
+        LockLost, StorageError, SweepPlanError; the same call resumes.
         """
         chosen = self._chosen(index)
         self._folder.check_plan()
@@ -158,42 +157,39 @@ class Sweep:
         for line in self.missing(chosen):
             notify(line)
         with caught_signals() as signals:
-            session = _Session(chosen, signals, notify, update)
+            call = _SweepCall(chosen, signals, notify, update)
             for generator in self.plan.generators:
-                self._generate(generator, chosen, nproc or usable_cores(), session)
-            self._train([cell for cell in chosen if cell not in session.locked], nproc, session)
-            outcomes = [
-                Outcome(cell, "running") if cell in session.locked else self._state(cell, session.failed)
+                self._generate(generator, chosen, nproc or usable_cores(), call)
+            self._train([cell for cell in chosen if cell not in call.locked], nproc, call)
+            return [
+                Outcome(cell, "running") if cell in call.locked else self._state(cell, call.failed)
                 for cell in chosen
             ]
-        if index is not None and session.locked:
-            raise session.locked[chosen[0]]
-        return outcomes
 
-    def _generate(self, generator: str, cells: Sequence[SweepCell], nproc: int, session: _Session) -> None:
+    def _generate(self, generator: str, cells: Sequence[SweepCell], nproc: int, call: _SweepCall) -> None:
         """Run the steps of all cells that need a generator, on servers that are started once."""
         found = [(cell, step) for cell in cells for step in self._steps_to_run(cell, [])]
         found = [(cell, step) for cell, step in found if step.generator == generator]
         first = dict(reversed(found))
-        with self._servers(generator, [step for _, step in found], session) as servers:
+        with self._servers(generator, [step for _, step in found], call) as servers:
             loads = [(cell, first[cell].in_flight or servers.slots) for cell in cells if cell in first]
             # Twice the slots: a cell leaves servers idle at its start, at its end, and while it scores.
             max_load = 2 * servers.slots if servers.slots > 1 else 1
-            self._run_cells(loads, max_load, [servers] * nproc, generator, session)
+            self._run_cells(loads, max_load, [servers] * nproc, generator, call)
 
-    def _train(self, cells: Sequence[SweepCell], nproc: int | None, session: _Session) -> None:
+    def _train(self, cells: Sequence[SweepCell], nproc: int | None, call: _SweepCall) -> None:
         """Run the other steps of the cells, as many cells at once as get GPUs of their own.
 
         A cell gets at least as many as `nproc` of the plan's trainings, by default one; few cells share all GPUs.
         """
         gpus, each = visible_gpus(), self.plan.train.get("nproc") or 1
-        unfinished = sum(any(True for _ in self._steps_to_run(cell, [*session.failed])) for cell in cells)
+        unfinished = sum(any(True for _ in self._steps_to_run(cell, [*call.failed])) for cell in cells)
         at_once = max(1, min(len(gpus) // each, unfinished, nproc or unfinished))
         free = [Resources()]
         if at_once > 1:
             groups = (",".join(gpus[n::at_once]) for n in range(at_once))
             free = [Resources(environment={"CUDA_VISIBLE_DEVICES": group}) for group in groups]
-        self._run_cells([(cell, 1) for cell in cells], at_once, free, None, session)
+        self._run_cells([(cell, 1) for cell in cells], at_once, free, None, call)
 
     def _run_cells(
         self,
@@ -201,7 +197,7 @@ class Sweep:
         max_load: int,
         free: list[Resources],
         generator: str | None,
-        session: _Session,
+        call: _SweepCall,
     ) -> None:
         """Run the steps of the waiting cells, each with some of the `free` resources while it runs.
 
@@ -210,25 +206,25 @@ class Sweep:
         running: dict[Future[None], tuple[int, Resources]] = {}
         with deferred(), ThreadPoolExecutor(len(free)) as pool:
             try:
-                while running or (waiting and not session.stopping):
+                while running or (waiting and not call.stopping):
                     while waiting and free and sum(load for load, _ in running.values()) < max_load:
                         (cell, load), resources = waiting.pop(0), free.pop(0)
-                        future = pool.submit(self._run_steps, cell, generator, resources, session)
+                        future = pool.submit(self._run_steps, cell, generator, resources, call)
                         running[future] = load, resources
                     ended, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
                     for future in ended:
                         free.append(running.pop(future)[1])
                         future.result()
                     for _, resources in [*running.values()][:1]:  # servers are those of all
-                        resources.repair(session.notify)
-                if session.signals.received:
+                        resources.repair(call.notify)
+                if call.signals.received:
                     raise Stopped(_STOPPED)
             except BaseException:
-                session.aborted = True  # the block waits for the other steps
+                call.aborted = True  # the block waits for the other steps
                 raise
 
     @contextmanager
-    def _servers(self, generator: str, steps: Sequence[Step], session: _Session) -> Iterator[Resources]:
+    def _servers(self, generator: str, steps: Sequence[Step], call: _SweepCall) -> Iterator[Resources]:
         """The servers of a generator; if there are none, each step starts its own, one after the other."""
         if len(steps) < 2 or "adapter" in self.plan.create:
             yield Resources()
@@ -240,36 +236,36 @@ class Sweep:
             servers = Resources()
             try:
                 servers = stack.enter_context(
-                    shared_servers((generator, *sorted(verifiers)), options, count, self._out, session.notify)
+                    shared_servers((generator, *sorted(verifiers)), options, count, self._out, call.notify)
                 )
                 shared = f"{len(steps)} steps share servers for {servers.slots} requests at once"
-                session.notify(f"{generator}: {shared}")
+                call.notify(f"{generator}: {shared}")
             except (EngineError, CheckpointError) as error:
                 if error.exit_code == RESUMABLE:
                     raise
-                session.notify(f"{generator}: no shared server ({error}); each cell starts its own")
+                call.notify(f"{generator}: no shared server ({error}); each cell starts its own")
             yield servers
 
     def _run_steps(
-        self, cell: SweepCell, generator: str | None, resources: Resources, session: _Session
+        self, cell: SweepCell, generator: str | None, resources: Resources, call: _SweepCall
     ) -> None:
         """Lock a cell, and run its steps with that generator, or with None those without one."""
-        skipped = list(session.failed)
+        skipped = list(call.failed)
         try:
-            with self._folder.locked(cell, session.notify) as lock, deferred():
+            with self._folder.locked(cell, call.notify) as lock, deferred():
                 for step in self._steps_to_run(cell, skipped):
-                    if session.stopping:
+                    if call.stopping:
                         raise Stopped(_STOPPED)
                     if step.generator != generator:
                         skipped.append(step)
-                    elif (message := self._run_step(cell, step, resources, lock, session)) is not None:
-                        session.failed[step] = message
+                    elif (message := self._run_step(cell, step, resources, lock, call)) is not None:
+                        call.failed[step] = message
                         skipped.append(step)
                     self._delete_weights(cell)
                 self._delete_weights(cell)
         except RunLocked as error:
-            session.locked[cell] = error
-            session.notify(f"{session.names[cell]}  {error}; continuing with the next")
+            call.locked.add(cell)
+            call.notify(f"{call.names[cell]}  {error}; continuing with the next")
 
     def _delete_weights(self, cell: SweepCell) -> None:
         """Delete the weights of evaluated models, unless the plan keeps them."""
@@ -278,30 +274,30 @@ class Sweep:
                 self._folder.delete_weights(step)
 
     def _run_step(
-        self, cell: SweepCell, step: Step, resources: Resources, lock: FolderLock, session: _Session
+        self, cell: SweepCell, step: Step, resources: Resources, lock: FolderLock, call: _SweepCall
     ) -> str | None:
         """Run a step. Returns the last line of a failure, None if the step finished."""
         lock.check()
         if note := self._folder.remove_unusable(step):
-            session.notify(note)
+            call.notify(note)
         self._folder.write(cell, step, Status(state="started", identity=step.identity))
-        start, name = time.monotonic(), f"{session.names[cell]}  {step.name}"
+        start, name = time.monotonic(), f"{call.names[cell]}  {step.name}"
 
         def poll(line: str) -> bool:
             lock.check()
-            session.show(cell, f"{name}  {time.monotonic() - start:.0f} s  {line}")
-            return session.stopping
+            call.show(cell, f"{name}  {time.monotonic() - start:.0f} s  {line}")
+            return call.stopping
 
         engine = step.engine_arguments if resources.arguments is None else resources.arguments
         command = [*self._command, *self._arguments(step, engine)]
         code, line = run_process(command, self._folder.log(cell, step), poll, resources.environment)
         lock.check()
-        session.show(cell, None)
-        is_stopped = code != 0 and (code == RESUMABLE or session.stopping)
+        call.show(cell, None)
+        is_stopped = code != 0 and (code == RESUMABLE or call.stopping)
         result = "finished" if code == 0 else "stopped" if is_stopped else f"failed: {line}"
-        session.notify(f"{name}  {result}, {time.monotonic() - start:.0f} s")
+        call.notify(f"{name}  {result}, {time.monotonic() - start:.0f} s")
         if is_stopped:
-            raise Stopped(_STOPPED if session.stopping else f"{cell.name}, {step.name}: {line}")
+            raise Stopped(_STOPPED if call.stopping else f"{cell.name}, {step.name}: {line}")
         status = Status(state="finished", identity=step.identity)
         if code:
             status = Status(state="failed", identity=step.identity, message=line)
@@ -369,13 +365,13 @@ def shared_servers(
     steps; the servers write their logs into `logs`. EngineError or CheckpointError if a server cannot be started;
     ServersUnavailable if none of `options.urls` answers.
     """
-    if options.served:
-        checkpoint = checkpoint_of(models[0], options)
+    if options.uses_running_servers:
+        checkpoint = resolve_checkpoint(models[0], options)
         with closing(make_engine(checkpoint, options, count=count, notify=notify)) as engine:
             found = Resources(engine.slots)
         yield found
         return
-    checkpoints = {found.sha256: found for found in (checkpoint_of(name, options) for name in models)}
+    checkpoints = {found.sha256: found for found in (resolve_checkpoint(name, options) for name in models)}
     first, *others = checkpoints.values()
     sharing = [LocalModel(first, options)]
     sharing += [LocalModel(verifier, options.for_verifier, verifies=True) for verifier in others]

@@ -50,9 +50,11 @@ class LabelNoiseCheck:
     pseudo-labels; None only measures, at the first test.
     """
 
-    def __init__(self, labels: Sequence[Json], most_rows: int, min_concordance: float | None) -> None:
+    def __init__(
+        self, labels: Sequence[Json], most_rows: int, min_concordance: float | None, is_range: bool = False
+    ) -> None:
         self._labels = len(labels)
-        self._values = numeric_values(labels)
+        self._values = numeric_values(labels, is_range)
         self._most_rows = most_rows
         self._min = min_concordance
         self._next_test = min(FIRST_ROWS, most_rows)
@@ -91,8 +93,8 @@ class LabelNoiseCheck:
         )
 
     def add(self, scored: Scored) -> None:
-        """Compare one scored example; after the decision it is ignored."""
-        if self.decided:
+        """Compare one example that was written for a label; after the decision it is ignored."""
+        if self.decided or scored.assigned is None:
             return
         self._seen.append((scored.assigned, scored.probabilities))
         if self.seen == self._next_test:
@@ -144,13 +146,17 @@ def calibrated(probabilities: Probabilities, means: Sequence[float | None]) -> P
     )
 
 
-def numeric_values(labels: Sequence[Json]) -> list[float] | None:
-    """The labels as numbers, also where they are texts such as "4"; None if one is no number."""
+def numeric_values(labels: Sequence[Json], is_range: bool = False) -> list[float] | None:
+    """The labels as numbers, also where they are texts such as "4"; None if one is no number.
+
+    Without a range, numbers that count from 0 are codes of classes, whose order means nothing.
+    """
     try:
         values = [float(str(label)) for label in labels]
     except ValueError:
         return None
-    return values if all(map(math.isfinite, values)) else None
+    are_codes = not is_range and sorted(values) == list(range(len(values)))
+    return values if all(map(math.isfinite, values)) and not are_codes else None
 
 
 def concordance(

@@ -28,25 +28,28 @@ _POLL_SECONDS = 0.5
 class Scored:
     """The verifier's result for one example. Labels are indices of the possible labels."""
 
-    assigned: int  # the label the text was written for; -1 if it was written without one
-    final: int  # the label after verification; -1 if the example is dropped, or waits
+    assigned: int | None  # the label the text was written for; None if it was written without one
+    final: int | None  # the label after verification; None if the example is dropped, or waits
     accepted: bool  # whether the example is in the training set
     probabilities: Probabilities  # of the verifier, not calibrated; rounded to four decimals
 
 
-def final_label(mode: VerifyMode, assigned: int, probabilities: Probabilities, request: int = 0) -> int:
-    """The label that an example gets; -1 if it is dropped.
+def final_label(
+    mode: VerifyMode, assigned: int | None, probabilities: Probabilities, tie_breaker: int = 0
+) -> int | None:
+    """The label that an example gets; None if it is dropped.
 
-    `assigned` is -1 for an example without a label: it gets the most probable. An assigned label wins ties; other
-    ties are broken in turn, so that a verifier without an opinion does not give all examples one label.
+    `assigned` is None for an example without a label: it gets the most probable. An assigned label wins ties; for
+    others `tie_breaker` varies, so that a verifier without an opinion does not give all examples one label.
     """
     highest = max(probabilities)
-    if assigned >= 0 and (mode in ("keep", "soft") or probabilities[assigned] == highest):
-        return assigned
-    if assigned >= 0 and mode == "drop":
-        return -1
+    if assigned is not None:
+        if mode in ("keep", "soft") or probabilities[assigned] == highest:
+            return assigned
+        if mode == "drop":
+            return None
     best = [label for label, probability in enumerate(probabilities) if probability == highest]
-    return best[request % len(best)]
+    return best[tie_breaker % len(best)]
 
 
 def round_probabilities(probabilities: Sequence[float]) -> Probabilities:
@@ -58,10 +61,10 @@ NO_SCORES = "the verifier returned no scores"
 """The detail of a reject that could not be scored."""
 
 
-def disagreement(options: Sequence[str], assigned: int, probabilities: Probabilities) -> str:
+def disagreement(options: Sequence[str], assigned: int | None, probabilities: Probabilities) -> str:
     """The detail of a reject: `label no; the verifier: yes 0.90, no 0.10`."""
     shown = ", ".join(f"{option} {p:.2f}" for option, p in zip(options, probabilities, strict=True))
-    return f"{f'label {options[assigned]}; ' if assigned >= 0 else ''}the verifier: {shown}"
+    return f"{'' if assigned is None else f'label {options[assigned]}; '}the verifier: {shown}"
 
 
 def score_labels(
@@ -73,7 +76,7 @@ def score_labels(
     questions; an exception that it raises ends the scoring.
     """
     # Imported here, because the settings import this module for `VerifyMode`, and `--help` must be fast.
-    from datacreate.engines.request import scoring
+    from datacreate.engines.request import scoring_request
     from datacreate.prompts.label_scoring import PermutedQuestion
 
     permuted = [PermutedQuestion(question, seed) for question, seed in questions]
@@ -84,7 +87,7 @@ def score_labels(
         on_progress(done * len(questions) // len(requests))
         while in_flight < engine.max_in_flight and (following := next(waiting, None)) is not None:
             request_id, (question, permutation) = following
-            engine.submit(scoring(request_id, *question.prompt(permutation)))
+            engine.submit(scoring_request(request_id, *question.prompt(permutation)))
             in_flight += 1
         for completion in engine.poll(_POLL_SECONDS):
             question, permutation = requests[completion.request_id]

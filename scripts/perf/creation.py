@@ -38,7 +38,7 @@ from datacreate.checkpoints import Checkpoint
 from datacreate.create import create
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import make_engine
-from datacreate.engines.request import Check, Completion, Messages, Request
+from datacreate.engines.request import Completion, Messages, Request, ServerTest
 from datacreate.errors import Stopped
 from datacreate.formats.example import Json
 from datacreate.runs.config import CreateConfig
@@ -72,10 +72,10 @@ class InstantEngine:
     def needs_letters(self, labels: Sequence[Json]) -> bool:
         return False
 
-    def problem_of(self, check: Check) -> str | None:
+    def find_problem(self, test: ServerTest) -> str | None:
         return None
 
-    def start(self, checks: Sequence[Check] = ()) -> None: ...
+    def start(self, tests: Sequence[ServerTest] = ()) -> None: ...
 
     def submit(self, request: Request) -> None:
         first, self._next = self._next, self._next + 5
@@ -255,7 +255,7 @@ def run_real(count: int, **settings: Any) -> tuple[dict[str, Any], Recorder]:
     recorders: list[Recorder] = []
 
     def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Any:
-        log = directory.log_of("engine")
+        log = directory.engine_log_path("engine")
         recorders.append(Recorder(make_engine(checkpoint, config, count=config.count, log=log)))
         return recorders[0]
 

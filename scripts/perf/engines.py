@@ -31,8 +31,8 @@ from typing import Any
 from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.create import create
 from datacreate.engines.engine import Engine
+from datacreate.engines.engine_kind import Workload
 from datacreate.engines.factory import make_engine, server_commands
-from datacreate.engines.kind import Workload
 from datacreate.engines.local import LocalServer
 from datacreate.engines.request import Completion, Request
 from datacreate.engines.settings import EngineOptions
@@ -41,8 +41,8 @@ from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "examples" / "commonsense.json"
-RAW_PROMPTS = 32
-"""Prompts that each raw measurement sends, at most; one at a time it sends 4."""
+RAW_ROUNDS = 4
+"""Prompts that a raw measurement sends, for each that is in flight."""
 
 
 class Recorder:
@@ -77,10 +77,11 @@ class Recorder:
 
 def measure_speed(model: str, engine: str, count: int, in_flight: int) -> dict[str, Any]:
     options: dict[str, Any] = {"engine": engine, "max_num_seqs": in_flight}
+    options |= {"replicas": 1} if engine == "vllm" else {}  # as many servers as the raw measurements have
     recorders: list[Recorder] = []
 
     def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Any:
-        log = directory.log_of("engine")
+        log = directory.engine_log_path("engine")
         recorders.append(Recorder(make_engine(checkpoint, config, count=config.count, log=log)))
         return recorders[0]
 
@@ -98,11 +99,11 @@ def measure_speed(model: str, engine: str, count: int, in_flight: int) -> dict[s
     length = round(statistics.mean(tokens for _, tokens, _ in recorders[0].finished))
     mean = max(1, round(ours["mean_in_flight"]))
     with running(model, EngineOptions(**options)) as url:
-        raw = raw_tokens_per_second(url, requests[:RAW_PROMPTS], length, mean)
+        raw = raw_tokens_per_second(url, (requests * RAW_ROUNDS)[: RAW_ROUNDS * mean], length, mean)
     with running(model, EngineOptions(**options)) as url:
-        raw_one = raw_tokens_per_second(url, requests[:4], length, 1)
+        raw_one = raw_tokens_per_second(url, requests[:RAW_ROUNDS], length, 1)
     with running(model, EngineOptions(**options)) as url:
-        prompts = (requests * RAW_PROMPTS)[:RAW_PROMPTS]
+        prompts = (requests * RAW_ROUNDS * in_flight)[: RAW_ROUNDS * in_flight]
         raw_full = raw_tokens_per_second(url, prompts, length, in_flight)
     return {
         "accepted_per_second": round(summary["accepted"] / ours["seconds"], 3),
@@ -138,7 +139,8 @@ def raw_tokens_per_second(url: str, requests: list[Request], length: int, in_fli
     async def measure() -> float:
         import httpx2
 
-        async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:
+        limits = httpx2.Limits(max_connections=None)
+        async with httpx2.AsyncClient(timeout=None, trust_env=False, limits=limits) as client:
             model = (await client.get(f"{url}/v1/models")).json()["data"][0]["id"]
             waiting, tokens = iter(requests), 0
 

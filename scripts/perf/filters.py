@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from datacreate.checkpoints import resolve
-from datacreate.filters.base import FilterInputs, FilterSettings
+from datacreate.filters.base import FilterInputs, FilterOptions
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
@@ -37,7 +37,7 @@ from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
-from datacreate.selection.queue import FarthestFirst, Parent
+from datacreate.selection.queue import FarthestFirstQueue, Parent
 
 SIZES = (10_000, 100_000, 1_000_000)
 MODEL = "all-minilm-l6-v2"
@@ -76,13 +76,13 @@ def resident_bytes() -> int:
 
 def filter_near(number: int) -> dict[str, float]:
     """One pass in this process; times are CPU seconds."""
-    settings, inputs = FilterSettings(near=0.7), FilterInputs()
+    settings, inputs = FilterOptions(near=0.7), FilterInputs()
     exact, near = ExactDuplicates(settings, inputs), NearDuplicates(settings, inputs)
     seconds, rejected, before = 0.0, 0, resident_bytes()
     for chunk in candidates(number, made_up_words()):
         began = time.process_time()
         for candidate in chunk:
-            if exact.match(candidate) or near.match(candidate):
+            if exact.find_conflict(candidate) or near.find_conflict(candidate):
                 rejected += 1
             else:
                 exact.add(candidate, number)
@@ -122,15 +122,15 @@ class PreparedVectors:
 
 def filter_semantic(embedder: Embedder, number: int, vocabulary: Sequence[str]) -> float:
     """Examples per second, embedded 5 at a time as in a completion."""
-    filter = SemanticDuplicates(FilterSettings(semantic=0.9), FilterInputs(vectors=PassedVectors(embedder)))
+    filter = SemanticDuplicates(FilterOptions(semantic=0.9), FilterInputs(vectors=PassedVectors(embedder)))
     seconds = 0.0
     for chunk in candidates(number, vocabulary):
         began = time.perf_counter()
         for start in range(0, len(chunk), 5):
             completion = chunk[start : start + 5]
-            embedder.encode([candidate.text for candidate in completion])
+            embedder.encode([candidate.compared_text for candidate in completion])
             for candidate in completion:
-                if not filter.match(candidate):
+                if not filter.find_conflict(candidate):
                     filter.add(candidate, number)
         seconds += time.perf_counter() - began
     return number / seconds
@@ -157,14 +157,14 @@ def measure_semantic(sizes: Sequence[int]) -> dict[str, Any]:
 def measure_coverage(sizes: Sequence[int]) -> dict[str, Any]:
     requests = max(1, sizes[-1] // 500)
     vectors = PreparedVectors(5 * requests).encode([str(number) for number in range(5 * requests)])
-    queue = FarthestFirst([Parent(0, "", 0)], vectors.__getitem__, max_parent_uses=4)
+    queue = FarthestFirstQueue([Parent(0, "", 0)], vectors.__getitem__, max_parent_uses=4)
     began = time.perf_counter()
     for request in range(requests):
         queue.next(request, idle=True)
         children = [
             Parent(5 * request + child, "", 1) for child in range(1, 6) if 5 * request + child < len(vectors)
         ]
-        queue.commit(request, children, 5, 5 * requests)
+        queue.add_result(request, children, 5, 5 * requests)
     milliseconds = (time.perf_counter() - began) / requests * 1000
     return {"requests": requests, "milliseconds_per_request": round(milliseconds, 2)}
 

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datacreate.finetuning.encoder import Encoded, Inputs, collator, load_with_head, make_trainer
+from datacreate.finetuning.encoder import Encoded, TrialInputs, collator, load_with_head, make_trainer
 from datacreate.finetuning.evaluate import probabilities
-from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import Task
+from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.records import HeadSpec
 from datacreate.finetuning.train import TrainConfig, encode_inputs, prepare
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import quiet
@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     setting = f"batch {BATCH_SIZE}, {options.rows} rows x {options.rounds}"
     print(f"{device()}, bf16 {has_bf16()}, {options.encoder}, {setting}")
-    recipe = Recipe(epochs=1, batch_size=BATCH_SIZE, max_length=MAX_LENGTH)
+    recipe = Hyperparameters(epochs=1, batch_size=BATCH_SIZE, max_length=MAX_LENGTH)
     for name in options.benchmark or ["csqa", "creak"]:
         config = TrainConfig(
             sources=(name,),
@@ -54,17 +54,17 @@ def main() -> None:
         utilization()
 
 
-def compare(name: str, grouped: Inputs, rounds: int) -> None:
+def compare(name: str, grouped: TrialInputs, rounds: int) -> None:
     """Print rows per second of training and evaluation, ours and padded."""
-    rows, task = grouped.rows, grouped.training.task
+    rows, head = grouped.rows, grouped.training.task
     speeds: dict[tuple[str, str], list[float]] = {}
     with quiet():
-        model = load(grouped.encoder, task)
+        model = load(grouped.encoder, head)
         measurements: dict[tuple[str, str], Callable[[], float]] = {
             ("training", "datacreate"): lambda: train(grouped, model),
             ("training", "padded"): lambda: train(grouped, model, padded=True),
             ("evaluation", "datacreate"): lambda: timed(
-                rows, lambda: probabilities(model, rows.dataset, collator(task, grouped.tokenizer))
+                rows, lambda: probabilities(model, rows.dataset, collator(head, grouped.tokenizer))
             ),
             ("evaluation", "padded"): lambda: predict_padded(grouped, model),
         }
@@ -76,24 +76,24 @@ def compare(name: str, grouped: Inputs, rounds: int) -> None:
         print(f"{name:14} {what:10} {ours:8.1f} rows/s, padded {theirs:8.1f}, ratio {ours / theirs:5.1f}")
 
 
-def padded_collator(inputs: Inputs) -> Any:
+def padded_collator(inputs: TrialInputs) -> Any:
     """Pads every row to the longest possible input."""
     from transformers import DataCollatorForMultipleChoice, DataCollatorWithPadding
 
-    several = inputs.training.task.head == "multiple_choice"
+    several = inputs.training.task.is_multiple_choice
     kind = DataCollatorForMultipleChoice if several else DataCollatorWithPadding
     return kind(inputs.tokenizer, padding="max_length", max_length=MAX_LENGTH)
 
 
-def load(folder: Path, task: Task) -> Any:
+def load(folder: Path, head: HeadSpec) -> Any:
     """The encoder itself on a CPU; RoBERTa-large's shape with random weights on a GPU."""
     if device().type == "cpu":
-        return load_with_head(folder, task)
+        return load_with_head(folder, head)
     from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
-    options = task.head == "multiple_choice"
+    options = head.is_multiple_choice
     kind = AutoModelForMultipleChoice if options else AutoModelForSequenceClassification
-    return kind.from_config(roberta_large(task.classes))
+    return kind.from_config(roberta_large(head.classes))
 
 
 def roberta_large(classes: int) -> Any:
@@ -109,7 +109,7 @@ def roberta_large(classes: int) -> Any:
     return RobertaConfig(num_labels=classes, **positions, **shape)
 
 
-def train(inputs: Inputs, model: Any, *, padded: bool = False) -> float:
+def train(inputs: TrialInputs, model: Any, *, padded: bool = False) -> float:
     """Rows per second of one epoch, without its first step, which warms up."""
     from torch.utils.data import SequentialSampler
     from transformers import TrainerCallback
@@ -131,7 +131,7 @@ def train(inputs: Inputs, model: Any, *, padded: bool = False) -> float:
     return BATCH_SIZE * (len(times) - 1) / (times[-1] - times[0])
 
 
-def predict_padded(inputs: Inputs, model: Any) -> float:
+def predict_padded(inputs: TrialInputs, model: Any) -> float:
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(inputs, model, 0, 1e-5, Path(folder))
         trainer.data_collator = padded_collator(inputs)

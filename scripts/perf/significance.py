@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest, norm
 
-from datacreate.finetuning.statistics import Estimate, Interval, Models, combined_interval, difference, ratio
+from datacreate.finetuning.statistics import (
+    ConditionModels,
+    Estimate,
+    Interval,
+    combined_interval,
+    difference,
+    ratio,
+)
 
 Shape = tuple[int, int]
 """Formatting examples, and training seeds of each."""
@@ -62,14 +69,14 @@ class Pair:
 
     def compared(self, right: list[Any], truth: Any) -> Estimate:
         """`difference` of simulated conditions."""
-        first, second = (self.models(correct, condition) for condition, correct in enumerate(right))
-        return difference(first, second, truth, 2)
+        first, second = (self.models(correct, condition, truth) for condition, correct in enumerate(right))
+        return difference(first, second)
 
-    def models(self, correct: Any, condition: int) -> Models:
+    def models(self, correct: Any, condition: int, truth: Any) -> ConditionModels:
         examples, seeds = map(range, correct.shape[:2])
         prefix = "" if self.same_examples else f"{condition} "
         origins = [(f"{prefix}{e}", f"{condition} {e}", str(seed)) for e in examples for seed in seeds]
-        return Models(correct.reshape(-1, self.rows), origins)
+        return ConditionModels(correct.reshape(-1, self.rows), origins, truth, 2)
 
 
 def significant(pair: Pair, pairs: int, seed: int = 0) -> float:
@@ -120,7 +127,7 @@ def coverage(pair: Pair, pairs: int, seed: int = 0, draws: int = 0) -> tuple[flo
     true, found, sampled = first / second, list[tuple[float, Interval]](), list[bool]()
     for _ in range(pairs):
         right, truth = pair.simulated(rng)
-        estimate = ratio(pair.models(right[0], 0), pair.models(right[1], 1), truth, 2)
+        estimate = ratio(pair.models(right[0], 0, truth), pair.models(right[1], 1, truth))
         if estimate is not None:
             found.append(estimate)
         if estimate is not None and draws:

@@ -47,7 +47,7 @@ def measure(out: Path, name: str, options: Sequence[str]) -> list[object]:
     command = ["create", "--run-dir", str(directory.path), *options]
     print("$ datacreate", *command, file=sys.stderr)
     subprocess.run([sys.executable, "-m", "datacreate", *command], check=True, stdout=subprocess.DEVNULL)
-    summary, found = directory.summary(), DatasetMetrics().run(directory)["diversity"]
+    summary, found = directory.summary(), DatasetMetrics().measure_run(directory)["diversity"]
     made = sum(len(line.next) for line in directory.log(directory.read_config().run_id))
     depths = ", ".join(f"{depth}: {number}" for depth, number in summary["depths"].items())
     diversity = [f"{found[figure]:.3f}" for figure in ("distinct_1", "distinct_2", "distinct_3", "self_bleu")]

@@ -21,8 +21,8 @@ from tempfile import TemporaryDirectory
 
 from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.engines.engine import Engine
-from datacreate.engines.factory import checkpoint_of, make_engine
-from datacreate.engines.self_test import scores_are_real
+from datacreate.engines.factory import make_engine, resolve_checkpoint
+from datacreate.engines.self_test import scoring_test
 from datacreate.engines.settings import EngineOptions
 from datacreate.formats.example import Example, Json
 from datacreate.formats.task_format import TaskFormat, bind, load_format
@@ -53,9 +53,9 @@ def main() -> None:
         settings = EngineOptions(urls=tuple(options.url))
         with TemporaryDirectory() as folder:
             log = Path(folder) / "engine.log"
-            engine = make_engine(checkpoint_of(model, settings), settings, count=options.rows, log=log)
+            engine = make_engine(resolve_checkpoint(model, settings), settings, count=options.rows, log=log)
             try:
-                engine.start([scores_are_real()])
+                engine.start([scoring_test()])
                 for name in options.benchmark or ["creak", "boolq_open", "csqa", "pubmedqa"]:
                     print(measure(engine, model, name, options.rows, options.calibration), flush=True)
             finally:

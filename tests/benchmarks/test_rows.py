@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.benchmarks import find_benchmark
-from datacreate.benchmarks.registry import clean, row_of
+from datacreate.benchmarks.registry import clean, parse_row
 from tests.benchmarks.conftest import choices, claims, passages
 
 ANY_TEXT = st.text(st.characters(), max_size=60)
@@ -44,7 +44,7 @@ def test_odd_characters_are_replaced_by_what_they_mean(odd: str, plain: str) -> 
     [(True, True), (False, False), ("True", True), ("false", False), ("yes", True), (" No ", False)],
 )
 def test_every_spelling_of_yes_and_no_is_a_boolean(label: object, truth: bool) -> None:
-    row = row_of({**claims(1)[0], "label": label}, find_benchmark("creak"))
+    row = parse_row({**claims(1)[0], "label": label}, find_benchmark("creak"))
     assert row.label is truth
     assert row.options == ("True", "False")
 
@@ -52,9 +52,9 @@ def test_every_spelling_of_yes_and_no_is_a_boolean(label: object, truth: bool) -
 def test_the_answer_has_the_spelling_of_its_option() -> None:
     csqa = find_benchmark("csqa")
     row = choices(1)[0]
-    assert row_of({**row, "label": " Shelf  0-0"}, csqa).label == "shelf 0-0"
+    assert parse_row({**row, "label": " Shelf  0-0"}, csqa).label == "shelf 0-0"
     twins = {**row, "options": ["Oak", "oak", "elm", "ash", "yew"], "label": "OAK"}
-    assert row_of(twins, csqa).position is None
+    assert parse_row(twins, csqa).position is None
 
 
 BAD: dict[str, tuple[str, Any, str]] = {
@@ -79,4 +79,4 @@ BAD: dict[str, tuple[str, Any, str]] = {
 def test_a_wrong_row_is_refused_with_the_reason(what: str) -> None:
     name, values, said = BAD[what]
     with pytest.raises(ValueError, match=said):
-        row_of(values, find_benchmark(name))
+        parse_row(values, find_benchmark(name))

@@ -12,7 +12,7 @@ import pytest
 
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import ExampleError, UsageError
-from datacreate.filter_rows import DatasetFilterSettings, filter_rows
+from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
@@ -206,12 +206,12 @@ def test_filter_and_train_read_coded_answers(tmp_path: Path) -> None:
         ARC | {"id": f"q{i}", "question": f"Question {i}?", "answerKey": "ABCD"[i % 4]} for i in range(12)
     ]
     rows[5]["choices"] = {"text": ["ruler", "barometer"], "label": ["A", "B"]}
-    report = filter_rows(rows_file(tmp_path, rows), DatasetFilterSettings(near=None))
+    report = filter_rows(rows_file(tmp_path, rows), FilterConfig(near=None))
     assert (report["rows"], report["kept"]) == (12, 12)
     found = training_set([read_source(str(rows_file(tmp_path, rows)))])
-    assert found.task.classes == 4
-    assert [question.answer for question in found.questions] == [i % 4 for i in range(12) if i != 5]
-    assert found.questions[1].options == ("ruler", "barometer", "scale", "clock")
+    assert found.head.classes == 4
+    assert [example.answer for example in found.examples] == [i % 4 for i in range(12) if i != 5]
+    assert found.examples[1].options == ("ruler", "barometer", "scale", "clock")
 
 
 @pytest.mark.parametrize("first", [0, 1, "0", "1", "A"])
@@ -219,17 +219,17 @@ def test_the_rows_show_where_a_position_counts_from(tmp_path: Path, first: Any) 
     answers = codes(first, 4)
     rows = [MMLU | {"question": f"Question {i}?", "answer": answers[(i + 1) % 4]} for i in range(12)]
     rows[7] |= {"choices": [*MMLU["choices"], "Ceres"], "answer": codes(first, 5)[4]}  # type: ignore[misc]
-    report = filter_rows(rows_file(tmp_path, rows), DatasetFilterSettings(near=None))
+    report = filter_rows(rows_file(tmp_path, rows), FilterConfig(near=None))
     assert (report["rows"], report["kept"]) == (12, 12)
     found = training_set([read_source(str(rows_file(tmp_path, rows)))])
-    assert [question.answer for question in found.questions] == [(i + 1) % 4 for i in range(12) if i != 7]
+    assert [example.answer for example in found.examples] == [(i + 1) % 4 for i in range(12) if i != 7]
 
 
 def test_filter_reads_lists_of_labels_and_train_refuses_them(tmp_path: Path) -> None:
     lists: list[list[Any]] = [["sea"], ["sea", "land"], [], ["air"]]
     rows = [{"text": f"Report {i}.", "labels": lists[i % 4]} for i in range(12)]
     file = rows_file(tmp_path, rows)
-    assert filter_rows(file, DatasetFilterSettings(near=None))["kept"] == 12
+    assert filter_rows(file, FilterConfig(near=None))["kept"] == 12
     labels = infer_from_rows(rows, FormatOptions()).schema["properties"]["labels"]
     assert labels["items"] == {"enum": ["air", "land", "sea"]}
     with pytest.raises(UsageError, match="labels is a list, and an encoder learns one label for each row; "):
@@ -279,7 +279,7 @@ def test_filter_reads_extractive_answers(tmp_path: Path) -> None:
     rows += [
         rows[2] | {"question": "Why?", "answers": {"text": ["the Giant Mountains"], "answer_start": [4]}}
     ]
-    report = filter_rows(rows_file(tmp_path, rows), DatasetFilterSettings(near=None))
+    report = filter_rows(rows_file(tmp_path, rows), FilterConfig(near=None))
     assert (report["rows"], report["invalid"], report["kept"]) == (4, 1, 3)
 
 
@@ -289,7 +289,7 @@ def test_train_reads_all_inputs_but_constant_ones(tmp_path: Path) -> None:
         for i in range(8)
     ]
     found = training_set([read_source(str(rows_file(tmp_path, rows)))])
-    assert [question.text for question in found.questions] == [row["input"] for row in rows]
+    assert [example.text for example in found.examples] == [row["input"] for row in rows]
     rows[3]["instruction"] = "Name the topic."
     found = training_set([read_source(str(rows_file(tmp_path, rows)))])
-    assert found.questions[3].text == "instruction: Name the topic.\ninput: harbour 3"
+    assert found.examples[3].text == "instruction: Name the topic.\ninput: harbour 3"

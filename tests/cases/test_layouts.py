@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from datacreate.errors import ExampleError, FormatError, UsageError
-from datacreate.filter_rows import DatasetFilterSettings, filter_rows
-from datacreate.finetuning.training_rows import read_source, task_of
+from datacreate.filter_rows import FilterConfig, filter_rows
+from datacreate.finetuning.training_rows import infer_head, read_source
 from datacreate.formats.example import Example, Json
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.validate import Candidate, Reason, Reject, validate_example
+from datacreate.formats.validate import Candidate, Reject, RejectReason, validate_example
 from datacreate.run_models import verify_mode
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -76,7 +76,7 @@ def test_layouts_are_read_with_the_fields_of_their_origin(tmp_path: Path, model:
     rows[3]["rejected"] = "cod"
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report = filter_rows(path, DatasetFilterSettings(near=None), out=tmp_path / "kept.jsonl")
+    report = filter_rows(path, FilterConfig(near=None), out=tmp_path / "kept.jsonl")
     assert (report["format"], report["rows"], report["invalid"], report["kept"]) == ("preference", 6, 1, 5)
 
 
@@ -91,22 +91,24 @@ def test_chat_rows_differ_by_what_the_assistant_answers_to(tmp_path: Path, model
 
 CHAT_TURNS = [{"role": role, "content": role} for role in ("user", "assistant", "user", "system")]
 
-INVALID: dict[str, tuple[dict[str, Json], dict[str, Any], dict[str, Json], Reason]] = {
-    "equal answers": (PREFERENCE, {}, {**PREFERENCE, "rejected": "cod"}, Reason.EQUAL_ANSWERS),
-    "two users": (CHAT, {}, {"messages": [CHAT_TURNS[0]] * 2}, Reason.WRONG_TURNS),
-    "ends with the user": (CHAT, {}, {"messages": CHAT_TURNS[:3]}, Reason.WRONG_TURNS),
-    "system in the middle": (CHAT, {}, {"messages": CHAT_TURNS}, Reason.WRONG_TURNS),
+INVALID: dict[str, tuple[dict[str, Json], dict[str, Any], dict[str, Json], RejectReason]] = {
+    "equal answers": (PREFERENCE, {}, {**PREFERENCE, "rejected": "cod"}, RejectReason.EQUAL_ANSWERS),
+    "two users": (CHAT, {}, {"messages": [CHAT_TURNS[0]] * 2}, RejectReason.WRONG_TURNS),
+    "ends with the user": (CHAT, {}, {"messages": CHAT_TURNS[:3]}, RejectReason.WRONG_TURNS),
+    "system in the middle": (CHAT, {}, {"messages": CHAT_TURNS}, RejectReason.WRONG_TURNS),
     "a tag too few": (
-        TAGS, {"ranges": {"ner_tags": "0..4"}}, {**TAGS, "ner_tags": [1, 0]}, Reason.WRONG_TAGS,
+        TAGS, {"ranges": {"ner_tags": "0..4"}}, {**TAGS, "ner_tags": [1, 0]}, RejectReason.WRONG_TAGS,
     ),
-    "unknown tool": (CALL, {}, {**CALL, "call": {"name": "fly", "arguments": {}}}, Reason.INVALID_CALL),
-    "argument missing": (CALL, {}, {**CALL, "call": {"name": "get_weather", "arguments": {}}}, Reason.INVALID_CALL),
+    "unknown tool": (CALL, {}, {**CALL, "call": {"name": "fly", "arguments": {}}}, RejectReason.INVALID_CALL),
+    "argument missing": (
+        CALL, {}, {**CALL, "call": {"name": "get_weather", "arguments": {}}}, RejectReason.INVALID_CALL,
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("values", "options", "row", "reason"), INVALID.values(), ids=INVALID)
 def test_what_a_schema_cannot_hold_has_its_own_reject_reason(
-    values: dict[str, Json], options: dict[str, Any], row: dict[str, Json], reason: Reason
+    values: dict[str, Json], options: dict[str, Any], row: dict[str, Json], reason: RejectReason
 ) -> None:
     from datacreate.formats.task_format import load_format
 
@@ -150,7 +152,7 @@ def test_no_encoder_is_trained_on_a_layout_without_a_head(layout: str, tmp_path:
     make(tmp_path / "run", model, example=values, **options, count=4)
     source = read_source(str(tmp_path / "run"))
     with pytest.raises(UsageError, match=f"no encoder is trained on rows of the format {name}"):
-        task_of(source.format, source.rows, source.name)
+        infer_head(source.format, source.rows, source.name)
 
 
 def texts(value: Json) -> list[Json]:

@@ -16,12 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datacreate.decontamination import find_test_sets
+from datacreate.decontamination import find_decontamination_sets
 from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import RowFile, load_examples
+from datacreate.formats.reader import RowFile
 from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.runs.formatting_examples import load_examples
 from datacreate.runs.rows import InvalidRow, read_rows
 from datacreate.runs.rows import Row as FileRow
 from tests.inprocess import run
@@ -260,8 +261,8 @@ def test_create_and_decontaminate_read_the_same_files(tmp_path: Path, name: str)
     path = tmp_path / name
     KINDS[name](ROWS[:1], path)
     assert [each.values for each in load_examples(path)] == ROWS[:1]
-    [test_set] = find_test_sets([str(path)], load_format("multiple_choice"))
-    assert [row.inputs for row in test_set.read()] == [("Água fria, não ferve.\nx",)]
+    [found] = find_decontamination_sets([str(path)], load_format("multiple_choice"))
+    assert [row.inputs for row in found.read()] == [("Água fria, não ferve.\nx",)]
     KINDS[name](ROWS, path)
     assert [each.values for each in load_examples(path)] == ROWS
     assert [each.values for each in load_examples(path, limit=1)] == ROWS[:1]
@@ -459,7 +460,7 @@ def test_filter_and_train_read_the_same_rows(tmp_path: Path, name: str) -> None:
     assert ended.code == 0, ended.err
     assert read(tmp_path / "new" / "out.jsonl") == tickets(30)
     found = training_set([read_source(str(tmp_path / name))])
-    assert (len(found.questions), found.task.names) == (30, ("door", "lift"))
+    assert (len(found.examples), found.head.names) == (30, ("door", "lift"))
 
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"

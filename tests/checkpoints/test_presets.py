@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from datacreate.checkpoints import find_preset, load_presets, sources_of
+from datacreate.checkpoints import find_preset, find_sources, load_presets
 from datacreate.checkpoints.presets import HubRepository, Mirror, read_preset
 from datacreate.cli.models import models
 from datacreate.errors import CheckpointError
@@ -34,25 +34,25 @@ def test_every_shipped_preset_names_the_hub_first_and_mirrors_the_same_weights(n
         assert hub.sha256.items() <= mirror.sha256.items()
         assert any(file.endswith((".gguf", ".safetensors")) for file in hub.sha256)
         assert len(set(mirror.packages)) == mirror.parts
-    assert preset.engine.dtype == "auto"  # the hardware decides
+    assert preset.engine.dtype is None  # the hardware decides
 
 
 def test_an_unknown_name_suggests_similar_ones() -> None:
     with pytest.raises(CheckpointError, match=r"did you mean .*qwen2\.5-7b-instruct.*models list"):
         find_preset("qwen2.5-7b-instrct")
     with pytest.raises(CheckpointError, match="unknown model 'zzzz': "):
-        sources_of("zzzz")
+        find_sources("zzzz")
     assert find_preset("All-MiniLM-L6-v2").name == "all-minilm-l6-v2"
 
 
 def test_a_hub_id_is_that_of_a_preset_or_of_any_repository() -> None:
-    preset, sources = sources_of("qwen/qwen2.5-coder-0.5b-instruct-gguf")
+    preset, sources = find_sources("qwen/qwen2.5-coder-0.5b-instruct-gguf")
     assert preset == SHIPPED["qwen2.5-coder-0.5b-instruct"]
     assert sources == preset.sources
-    other, (source,) = sources_of("Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF@v1")
+    other, (source,) = find_sources("Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF@v1")
     assert other == preset
     assert source == HubRepository(hub=preset.sources[0].hub, revision="v1", file=preset.sources[0].file)
-    assert sources_of("org/name@abc") == (None, (HubRepository(hub="org/name", revision="abc"),))
+    assert find_sources("org/name@abc") == (None, (HubRepository(hub="org/name", revision="abc"),))
 
 
 def test_a_users_own_preset(data_folder: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_users_own_preset(data_folder: Path) -> None:
     text = "kind: instruct\ndescription: d\nlicense: MIT\nsize_bytes: 5\nsources: [{hub: org/mine}]\n"
     (data_folder / "presets" / "mine.yaml").write_text(text)
     assert load_presets().keys() == {*SHIPPED, "mine"}
-    assert sources_of("org/mine")[0] == find_preset("mine")
+    assert find_sources("org/mine")[0] == find_preset("mine")
 
 
 def test_a_misspelled_setting_names_the_file_and_the_key(tmp_path: Path) -> None:

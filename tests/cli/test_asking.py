@@ -67,10 +67,10 @@ def test_a_served_model_verifies_rows(tmp_path: Path, url: str) -> None:
     ("words", "says"),
     [
         (["--url", ""], "--url (empty): neither an address"),
-        (["--url", "http://a:1", "--engine", "vllm"], "--url: that is for running servers"),
+        (["--url", "http://a:1", "--engine", "vllm"], "--url uses running servers"),
         (["--url", "http://a:1", "--dtype", "float32"], "--dtype: running servers have loaded their models"),
         (["--engine", "llamacpp", "--replicas", "2"], "--replicas: llama.cpp has no such setting"),
-        (["--servers", "2"], "--servers: that is for running servers"),
+        (["--servers", "2"], "--servers only applies to running servers"),
         (["--request-timeout", "inf", "--url", "http://a:1"], "--request-timeout inf: "),
     ],
 )
@@ -86,7 +86,7 @@ def test_what_has_no_effect_is_one_line(words: list[str], says: str, tmp_path: P
 def test_fine_tuned_models_ask_no_engine(tmp_path: Path) -> None:
     for words in (["--url", "http://a:1"], ["--engine", "auto"], ["--out", "x"]):
         ended = typed("evaluate", str(tmp_path), *words)
-        assert (ended.code, f"{words[0]}: " in ended.failure) == (2, True)
+        assert (ended.code, words[0] in ended.failure) == (2, True)
 
 
 def flags(command: click.Command) -> set[str]:

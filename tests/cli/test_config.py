@@ -117,6 +117,11 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
         ("labels: [label=a,b]", "labels: write it as a mapping: `labels: {NAME: VALUE}`"),
         ("labels: {label: {a: 1}}", "labels: nested too deeply"),
         ("labels: {label: null}", "labels: give a value, not null"),
+        (
+            "labels: {label: ['yes, surely', 'no']}",
+            "have a comma; write such a label as `label: [FIELD=VALUE]`",
+        ),
+        ("labels: {label: [yes, null]}", "no value of the list may be null"),
         ('example: "a\\0b"', "example: remove the null character"),
         ("example: &a [*a]", "nested too deeply"),
         ("labels: " + "[" * 1500, "nested too deeply"),
@@ -129,6 +134,19 @@ def test_a_wrong_file_is_one_line(model: str, text: str, words: str) -> None:
     assert not Path("runs").exists()
     absent = run("create", "--config", "none.yaml")
     assert "--config none.yaml: cannot be read: No such file" in absent.failure
+
+
+def test_a_label_with_a_comma_can_have_a_share(model: str) -> None:
+    shares = {"Arts, and more": 0.75, "Politics, US": 0.25}
+    Path("example.json").write_text(json.dumps({"text": "Some text.", "section": "Politics, US"}))
+    labels = {"label": [f"section={label}" for label in shares]}
+    file = write(
+        "run.yaml", example="example.json", model=model, count=4, **labels, **{"label-ratio": shares}
+    )
+    ended = run("create", "--config", file, "--dry-run", "--json")
+    assert json.loads(ended.out)["config"]["label-ratio"] == shares, ended.err
+    typed = ("--label-ratio", "Arts, and more=0.75,Politics, US=0.25")
+    assert run("create", "--config", file, *typed, "--dry-run", "--json").out == ended.out
 
 
 def test_an_empty_list_in_a_file_sets_nothing(model: str) -> None:

@@ -100,6 +100,9 @@ def test_each_filter_can_be_switched_off(tmp_path: Path) -> None:
     assert rejected(filtered(file, "--no-exact")) == every | {"exact": 0, "near": 2}
     assert rejected(filtered(file, "--decontaminate", "none")) == every | {"contamination": 0}
     assert rejected(filtered(file, "--decontaminate", "creak", "--decontaminate", "creak")) == every
+    ended = run("filter", file, "--decontaminate", "none", "--ngram", 9, "--embedding-model", "mine")
+    assert "--ngram has no effect without a test set" in ended.err
+    assert "--embedding-model has no effect without --semantic" in ended.err
     off = filtered(file, "--decontaminate", "none", "--no-exact", "--near", "off")
     assert (off["kept"], [one["on"] for one in off["filters"]]) == (7, [False] * 4)
 
@@ -173,6 +176,16 @@ def test_invalid_lines_are_counted_and_written_to_the_rejects(tmp_path: Path) ->
     message = "4 of 7 rows are not valid in the format yes_no_closed_book, 1 of them like line 3: not JSON"
     assert message in error_of(file, "--out", out)
     assert read(out) == good
+
+
+def test_a_row_without_the_answer_is_invalid_also_if_the_format_does_not_require_it(tmp_path: Path) -> None:
+    fields = {"text": {"type": "string"}, "label": {"enum": ["a", "b"]}}
+    document = {"type": "object", "properties": fields, "x-datacreate": {"roles": {"answer": "label"}}}
+    write(tmp_path / "format.json", [document])
+    rows = write(tmp_path / "rows.jsonl", [{"text": "One."}, {"text": "Two.", "label": "a"}])
+    report = filtered(rows, "--format", tmp_path / "format.json")
+    assert (report["invalid"], report["kept"]) == (1, 1)
+    assert report["first_invalid"] == "line 1: the field label is missing"
 
 
 def test_rows_of_a_table_with_another_number_of_cells_are_invalid(tmp_path: Path) -> None:
@@ -249,8 +262,8 @@ def test_kept_lines_are_written_unchanged(tmp_path: Path, ensure_ascii: bool) ->
         ("--semantic 0.9 --embedding-model no-such-model", "unknown"),
         ("--labels mood", "write it as NAME=VALUE"),
         ("--balance", "no row with the label 'False' is left"),
-        ("--url http://a:1", "--url: that is for --verifier"),
-        ("--engine vllm", "--engine: that is for --verifier"),
+        ("--url http://a:1", "--url only applies to --verifier"),
+        ("--engine vllm", "--engine only applies to --verifier"),
     ],
 )
 def test_errors_are_one_line(tmp_path: Path, words: str, says: str) -> None:

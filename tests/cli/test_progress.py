@@ -12,7 +12,7 @@ import pytest
 
 from datacreate.cli.terminal import CreationProgress, TrainingProgress
 from datacreate.formats.task_format import load_format
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import RejectReason
 from datacreate.pipeline import Uncommitted
 from datacreate.runs.summary import RunStats
 from tests.runs.test_card import SPEC
@@ -51,7 +51,7 @@ class Run:
         self.stats.requests += 1
         self.stats.accepted += accepted
         self.stats.generated_tokens += tokens
-        self.stats.rejects.update({Reason(name): number for name, number in rejects.items()})
+        self.stats.rejects.update({RejectReason(name): number for name, number in rejects.items()})
         self.update()
 
 

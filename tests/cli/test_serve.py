@@ -19,8 +19,8 @@ from datacreate import hardware
 from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.engines import factory
 from datacreate.engines.addresses import Address, Addresses
-from datacreate.engines.factory import serving, wait_for_end
-from datacreate.engines.kind import ServerCommand
+from datacreate.engines.engine_kind import ServerCommand
+from datacreate.engines.factory import start_shared_server, wait_for_end
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.local import LocalServer
 from datacreate.engines.settings import EngineOptions
@@ -48,7 +48,7 @@ def test_invalid_settings_are_one_line(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
 ) -> None:
     if words[0] == "--":  # for vLLM's server
-        monkeypatch.setattr(factory, "choose", lambda *_: VLLM)
+        monkeypatch.setattr(factory, "choose_engine", lambda *_: VLLM)
         monkeypatch.setattr(
             factory, "server_commands", lambda *_, **__: pytest.fail("the model is converted")
         )
@@ -94,15 +94,15 @@ Serving = Callable[..., AbstractContextManager[LocalServer]]
 
 @pytest.fixture
 def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serving:
-    """`serving` with a Python script as the server, registered in tmp_path/servers."""
+    """`start_shared_server` with a Python script as the server, registered in tmp_path/servers."""
 
     def start(script: str, *more: str, host: str = "127.0.0.1") -> AbstractContextManager[LocalServer]:
-        monkeypatch.setattr(factory, "choose", lambda *_: VLLM)
+        monkeypatch.setattr(factory, "choose_engine", lambda *_: VLLM)
         command = ServerCommand(VLLM, "tiny", (sys.executable, "-c", script), {}, 4)
         monkeypatch.setattr(factory, "server_commands", lambda *_, **__: [command])
         checkpoint = resolve(str(tiny_gguf), "instruct")
         address = {"host": host, "register_dir": tmp_path / "servers"}
-        return serving(checkpoint, EngineOptions(), more, lambda _: None, **address)
+        return start_shared_server(checkpoint, EngineOptions(), more, lambda _: None, **address)
 
     return start
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from datacreate.cli.terminal import echo, print_json, say
-from datacreate.messages import printable, visible
+from datacreate.messages import safe_line, safe_text
 
 ODD = "\x1b[31m \x9b \u202e \u2066 \u200b \ufeff \ud800"
 
@@ -16,7 +16,7 @@ def test_nothing_moves_the_cursor_or_turns_text_round(capsys: pytest.CaptureFixt
     say(ODD)
     echo(ODD)
     told = capsys.readouterr()
-    for shown in (printable(ODD), visible(ODD), told.err.rstrip("\n"), told.out.rstrip("\n")):
+    for shown in (safe_line(ODD), safe_text(ODD), told.err.rstrip("\n"), told.out.rstrip("\n")):
         assert shown == "�[31m � � � � � �"
     print_json({ODD: [ODD]})
     shown = capsys.readouterr().out
@@ -26,9 +26,9 @@ def test_nothing_moves_the_cursor_or_turns_text_round(capsys: pytest.CaptureFixt
 
 def test_letters_and_spaces_of_all_languages_stay() -> None:
     for text in ("日本　語", "a\u00a0b", "עברית", "ça"):
-        assert (printable(text), visible(text)) == (text, text)
+        assert (safe_line(text), safe_text(text)) == (text, text)
 
 
 def test_lines_end_where_a_line_of_ours_ends() -> None:
-    assert printable("a\nb\tc") == "a�b�c"
-    assert visible("a\nb\tc") == "a\nb\tc"
+    assert safe_line("a\nb\tc") == "a�b�c"
+    assert safe_text("a\nb\tc") == "a\nb\tc"

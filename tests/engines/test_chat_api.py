@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.engines.chat_api import Unavailable, read
-from datacreate.engines.request import Request, Sampling, scoring
+from datacreate.engines.chat_api import Unavailable, parse_response
+from datacreate.engines.request import Request, Sampling, scoring_request
+from datacreate.engines.vllm import VLLM
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=5),
@@ -27,14 +28,14 @@ json_values = st.recursive(
 )
 COUNTS = [1e308, 10**400, -5, math.nan, math.inf, "many", True, {"a": 1}, None]
 WRITE = Request(1, [{"role": "user", "content": "?"}], '{"type":"array"}', Sampling(5))
-SCORE = scoring(-2, [], ("A", "B"))
+SCORE = scoring_request(-2, [], ("A", "B"))
 
 
 @given(json_values)
 def test_any_json_is_a_completion_or_unavailable(document: Any) -> None:
     for request, tokens in ((WRITE, None), (SCORE, None), (SCORE, (65, 66))):
         try:
-            completion = read(request, document, tokens)
+            completion = parse_response(request, document, tokens)
         except Unavailable:
             continue
         assert completion.request_id == request.id
@@ -44,7 +45,7 @@ def test_any_json_is_a_completion_or_unavailable(document: Any) -> None:
 def test_scores_are_probabilities_or_missing(listed: list[tuple[str, int, float]]) -> None:
     top = [{"token": token, "id": number, "logprob": logprob} for token, number, logprob in listed]
     for tokens in (None, (65, 66)):
-        completion = read(SCORE, scored(top), tokens)
+        completion = parse_response(SCORE, scored(top), tokens)
         if completion.scores:
             assert sum(completion.scores) == pytest.approx(1)
             assert all(0 <= share <= 1 for share in completion.scores)
@@ -52,10 +53,19 @@ def test_scores_are_probabilities_or_missing(listed: list[tuple[str, int, float]
             assert completion.finish_reason == "error"
 
 
+def test_vllm_is_asked_for_no_more_tokens_than_it_scores() -> None:
+    assert len(VLLM.scoring_fields(range(128))["logprob_token_ids"]) == 128
+    assert VLLM.scoring_fields(range(129)) == {
+        "logprobs": True,
+        "top_logprobs": 20,
+        "return_tokens_as_token_ids": True,
+    }
+
+
 @pytest.mark.parametrize("tokens", COUNTS)
 def test_invalid_token_counts_are_ignored(tokens: Any) -> None:
     choice = {"message": {"content": "[]"}, "finish_reason": "stop"}
-    completion = read(WRITE, {"choices": [choice], "usage": {"completion_tokens": tokens}})
+    completion = parse_response(WRITE, {"choices": [choice], "usage": {"completion_tokens": tokens}})
     assert 0 <= completion.generated_tokens <= 10**9
 
 
@@ -82,12 +92,14 @@ def test_thoughts_are_apart_from_the_answer(
 ) -> None:
     request = Request(1, WRITE.messages, WRITE.schema, Sampling(5, thinking=300 if thinks else None))
     choice = {"message": message, "finish_reason": reason}
-    found = read(request, {"choices": [choice], "usage": {"completion_tokens": 60}})
+    found = parse_response(request, {"choices": [choice], "usage": {"completion_tokens": 60}})
     assert (found.text, found.thinking) == (answer or "", thoughts)
     assert (found.error is None) == (answer is not None)
     assert (0 < found.thinking_tokens <= 60) == bool(thoughts)
     counted = {"completion_tokens": 60, "completion_tokens_details": {"reasoning_tokens": 25}}
-    assert read(request, {"choices": [choice], "usage": counted}).thinking_tokens == (25 if thoughts else 0)
+    assert parse_response(request, {"choices": [choice], "usage": counted}).thinking_tokens == (
+        25 if thoughts else 0
+    )
 
 
 def scored(top: list[dict[str, Any]]) -> dict[str, Any]:
@@ -107,6 +119,6 @@ def scored(top: list[dict[str, Any]]) -> dict[str, Any]:
 def test_the_more_probable_choice_has_the_higher_score(
     top: list[dict[str, Any]], tokens: tuple[int, ...] | None
 ) -> None:
-    scores = read(SCORE, scored(top), tokens).scores
+    scores = parse_response(SCORE, scored(top), tokens).scores
     assert scores[1] > 0.85
     assert sum(scores) == pytest.approx(1)

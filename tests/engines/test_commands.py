@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from datacreate import hardware
-from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, with_adapter
+from datacreate.checkpoints import Checkpoint, LaunchSettings, resolve, with_adapter
 from datacreate.checkpoints.checkpoint import Adapter
 from datacreate.checkpoints.presets import Preset, load_presets
-from datacreate.engines import kind
-from datacreate.engines.factory import choose, gpu_groups
-from datacreate.engines.kind import Workload
+from datacreate.engines import engine_kind, vllm
+from datacreate.engines.engine_kind import Workload
+from datacreate.engines.factory import choose_engine, gpu_groups
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, UsageError
@@ -71,7 +71,7 @@ def test_auto_chooses_by_machine_and_count(
 
     def chosen(checkpoint: Checkpoint) -> str:
         try:
-            return " ".join(choose(checkpoint, "auto", count).name for count in (499, 500))
+            return " ".join(choose_engine(checkpoint, "auto", count).name for count in (499, 500))
         except EngineError as error:
             return str(error)
 
@@ -81,32 +81,32 @@ def test_auto_chooses_by_machine_and_count(
 
 def test_llama_cpp_has_fewer_slots_with_a_longer_context(gguf: Checkpoint, safetensors: Checkpoint) -> None:
     usual, long = (
-        LLAMACPP.command(gguf, EngineSettings(max_model_len=tokens), Workload()) for tokens in (None, 4096)
+        LLAMACPP.command(gguf, LaunchSettings(max_model_len=tokens), Workload()) for tokens in (None, 4096)
     )
     assert usual.slots == 2 * long.slots
-    assert LLAMACPP.command(gguf, EngineSettings(max_num_seqs=3), Workload()).slots == 3
+    assert LLAMACPP.command(gguf, LaunchSettings(max_num_seqs=3), Workload()).slots == 3
     with pytest.raises(EngineError, match="tiny has a context of 4096 tokens"):
-        LLAMACPP.command(gguf, EngineSettings(max_model_len=10**6), Workload())
+        LLAMACPP.command(gguf, LaunchSettings(max_model_len=10**6), Workload())
     with pytest.raises(EngineError, match=r"tiny: llama\.cpp loads only GGUF files; .*--engine vllm"):
-        LLAMACPP.command(safetensors, EngineSettings(), Workload())
+        LLAMACPP.command(safetensors, LaunchSettings(), Workload())
 
 
 @pytest.mark.usefixtures("on_a_cpu")
 def test_a_model_larger_than_the_memory_is_refused_with_the_numbers(
     gguf: Checkpoint, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kind, "free_memory_gib", lambda: 0.1)
+    monkeypatch.setattr(engine_kind, "free_memory_gib", lambda: 0.1)
     with pytest.raises(EngineError, match=r"tiny needs about 0\.\d GiB \(.*0\.1 GiB are free; use a smaller"):
-        LLAMACPP.command(gguf, EngineSettings(), Workload())
+        LLAMACPP.command(gguf, LaunchSettings(), Workload())
     with pytest.raises(
         EngineError, match=r"tiny needs about 3.5 GiB \(0.0 weights, 1.0 cache, 2.5 overhead\)"
     ):
-        VLLM.command(safetensors, EngineSettings(), Workload())
+        VLLM.command(safetensors, LaunchSettings(), Workload())
 
 
 @pytest.mark.usefixtures("on_a_cpu")
 def test_the_command_line_of_vllm_agrees_with_the_record(safetensors: Checkpoint) -> None:
-    settings = EngineSettings(dtype="float32", max_model_len=100_000, kv_cache_gib=2)
+    settings = LaunchSettings(dtype="float32", max_model_len=100_000, kv_cache_gib=2)
     command = VLLM.command(safetensors, settings, Workload(count=5))
     words = " ".join(command.arguments)
     assert "--max-model-len 4096 " in words  # all that the model has
@@ -117,13 +117,13 @@ def test_the_command_line_of_vllm_agrees_with_the_record(safetensors: Checkpoint
     assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "2"
     assert (command.record["dtype"], command.record["kv_cache_gib"]) == ("float32", 2)
     trusted = Checkpoint("tiny", safetensors.path, safetensors.sha256, None, trust_remote_code=True)
-    assert "--trust-remote-code" in VLLM.command(trusted, EngineSettings(), Workload()).arguments
+    assert "--trust-remote-code" in VLLM.command(trusted, LaunchSettings(), Workload()).arguments
 
 
 @pytest.mark.usefixtures("on_a_cpu")
 def test_an_adapter_is_served_under_the_name_of_the_model(safetensors: Checkpoint) -> None:
     model = with_adapter(safetensors, Adapter("mine", Path("/mine"), "ab" * 32, 9))
-    words = " ".join(VLLM.command(model, EngineSettings(), Workload()).arguments)
+    words = " ".join(VLLM.command(model, LaunchSettings(), Workload()).arguments)
     assert "--served-model-name tiny with mine-base " in words
     assert "--lora-modules tiny with mine=/mine" in words
     assert "--max-lora-rank 16 " in words
@@ -141,18 +141,18 @@ def test_flashinfer_is_used_only_with_its_precompiled_kernels(
 ) -> None:
     versions = {"flashinfer-python": "0.7.0.post1", "flashinfer-cubin": "0.7.0.post1"}
     monkeypatch.setattr(hardware, "installed_version", versions.get)
-    environment = VLLM.command(safetensors, EngineSettings(), Workload()).environment
+    environment = VLLM.command(safetensors, LaunchSettings(), Workload()).environment
     assert environment["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
     assert "127.0.0.1" in environment["FLASHINFER_CUBINS_REPOSITORY"]
     monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "1")
     assert (
-        VLLM.command(safetensors, EngineSettings(), Workload()).environment["VLLM_USE_FLASHINFER_SAMPLER"]
+        VLLM.command(safetensors, LaunchSettings(), Workload()).environment["VLLM_USE_FLASHINFER_SAMPLER"]
         == "1"
     )
     versions["flashinfer-jit-cache"] = "0.7.0.post1+cu130"
     assert (
         "FLASHINFER_CUBINS_REPOSITORY"
-        not in VLLM.command(safetensors, EngineSettings(), Workload()).environment
+        not in VLLM.command(safetensors, LaunchSettings(), Workload()).environment
     )
 
 
@@ -170,8 +170,8 @@ def test_a_gpu_gets_as_many_requests_as_vllm_processes_by_default(
     gpus: list[str], slots: int, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "nvidia_smi", lambda *_: "\n".join(gpus) + "\n")
-    assert VLLM.command(safetensors, EngineSettings(), Workload()).slots == slots
-    assert VLLM.command(safetensors, EngineSettings(max_num_seqs=7), Workload()).slots == 7
+    assert VLLM.command(safetensors, LaunchSettings(), Workload()).slots == slots
+    assert VLLM.command(safetensors, LaunchSettings(max_num_seqs=7), Workload()).slots == 7
 
 
 GPU_PRESETS = [
@@ -219,7 +219,7 @@ def test_every_preset_has_its_command_line_and_a_parser_of_vllm() -> None:
 
 @pytest.mark.usefixtures("on_a_gpu")
 def test_quantization_and_type_of_the_cache_reach_vllm(safetensors: Checkpoint, tmp_path: Path) -> None:
-    settings = EngineSettings(quantization="fp8", kv_cache_dtype="fp8", tensor_parallel_size=2)
+    settings = LaunchSettings(quantization="fp8", kv_cache_dtype="fp8", tensor_parallel_size=2)
     command = VLLM.command(safetensors, settings, Workload())
     words = " ".join(command.arguments)
     assert "--tensor-parallel-size 2 --kv-cache-dtype fp8 --quantization fp8" in words
@@ -232,7 +232,7 @@ def test_quantization_and_type_of_the_cache_reach_vllm(safetensors: Checkpoint, 
 def test_a_missing_vllm_is_one_line(safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VLLM, "build", lambda: None)
     with pytest.raises(EngineError, match=r"vLLM is not installed; .*--engine llamacpp"):
-        VLLM.command(safetensors, EngineSettings(), Workload())
+        VLLM.command(safetensors, LaunchSettings(), Workload())
 
 
 @pytest.mark.usefixtures("on_a_gpu")
@@ -240,7 +240,7 @@ def test_the_gpu_build_needs_a_gpu(safetensors: Checkpoint, monkeypatch: pytest.
     monkeypatch.setattr(hardware, "vllm_build", lambda: "gpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(EngineError, match=r"^tiny: the installed build is for NVIDIA GPUs"):
-        VLLM.command(safetensors, EngineSettings(), Workload())
+        VLLM.command(safetensors, LaunchSettings(), Workload())
 
 
 def test_a_job_on_a_node_that_does_not_suit_the_build_fails_at_once(
@@ -260,8 +260,8 @@ def test_a_job_on_a_node_that_does_not_suit_the_build_fails_at_once(
     ]
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     with pytest.raises(EngineError, match=r"run scripts/setup --gpu"):
-        choose(gguf, "auto", 5)
-    assert choose(gguf, "llamacpp", 5) is LLAMACPP  # what the user asked for
+        choose_engine(gguf, "auto", 5)
+    assert choose_engine(gguf, "llamacpp", 5) is LLAMACPP  # what the user asked for
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     check_build(notes.append)
     monkeypatch.setattr(hardware, "vllm_build", lambda: "gpu")
@@ -288,12 +288,28 @@ def test_cuda_visible_devices_is_read_as_cuda_reads_it(
     assert visible_gpus() == visible
 
 
-def test_of_a_divided_gpu_only_the_parts_are_listed() -> None:
-    listing = (
-        "GPU 0: H100 (UUID: GPU-a-1)\nGPU 1: H100 (UUID: GPU-b-2)\n  MIG 3g.40gb Device 0: (UUID: MIG-c-3)"
-    )
-    listing += "\n  MIG 3g.40gb Device 1: (UUID: MIG-d-4)\nGPU 2: H100 (UUID: GPU-e-5)\n"
-    assert listed_gpus(listing) == ("GPU-a-1", "MIG-c-3", "MIG-d-4", "GPU-e-5")
+def test_a_cut_name_of_a_gpu_is_completed(safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = "GPU-c4a646d7-1ec1-48a1-bd3a-a3b1b0ec6a02"
+    monkeypatch.setattr(hardware, "nvidia_smi", lambda *_: f"GPU 0: H100 (UUID: {full})\n")
+    monkeypatch.setattr(VLLM, "build", lambda: "gpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-c4a646d7")
+    command = VLLM.command(safetensors, LaunchSettings(), Workload())
+    assert command.environment["CUDA_VISIBLE_DEVICES"] == full
+
+
+def test_of_a_divided_gpu_only_the_parts_are_listed_and_those_that_vllm_cannot_use_are_refused(
+    safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = "GPU 0: H100 (UUID: GPU-a-1)\nGPU 1: H100 (UUID: GPU-b-2)\n"
+    listing += "".join(f"  MIG 2g.20gb     Device  {n}: (UUID: MIG-{n})\n" for n in range(3))
+    assert listed_gpus(listing) == ("GPU-a-1", "MIG-0", "MIG-1", "MIG-2")
+    monkeypatch.setattr(VLLM, "build", lambda: "gpu")
+    monkeypatch.setattr(vllm, "nvidia_smi", lambda *_: listing)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a-1,MIG-1,MIG-2")
+    VLLM.command(safetensors, LaunchSettings(), Workload(gpus=("MIG-1",)))
+    says = r"vLLM cannot use MIG-2, part 2 of a divided .* with 2 GPUs; export CUDA_VISIBLE_DEVICES=GPU-a-1,MIG-1$"
+    with pytest.raises(EngineError, match=says):
+        VLLM.command(safetensors, LaunchSettings(), Workload())
 
 
 def test_auto_starts_a_server_per_complete_group_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

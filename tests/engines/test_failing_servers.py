@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -193,6 +194,16 @@ def test_an_unreachable_server_is_an_error_if_it_is_the_only_one(tmp_path: Path)
     with pytest.raises(ServersUnavailable, match=says):
         make(tmp_path / "run", "http://127.0.0.1:9")
     assert not (tmp_path / "run").exists()
+
+
+def test_each_request_may_have_a_connection(tmp_path: Path, server: Server) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (500, hard))
+    try:
+        make(tmp_path / "run", server)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 4000
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_server_of_another_model_is_refused(tmp_path: Path, server: Server) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import psutil
 import pytest
 
 from datacreate.checkpoints import resolve
+from datacreate.engines import pool
 from datacreate.engines.factory import make_engine
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.request import Completion, Request, Sampling, scoring
+from datacreate.engines.request import Completion, Request, Sampling, scoring_request
 from datacreate.engines.settings import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable
@@ -78,7 +80,7 @@ def test_a_local_server_follows_schemas_and_scores_choices(
         assert not engine.needs_letters(["yes", "no"])
         assert engine.needs_letters(["yes", "yes"])
         engine.submit(Request(1, MESSAGES, json.dumps(schema), Sampling(max_tokens=50)))
-        engine.submit(scoring(-2, MESSAGES, ("A", "B", "C")))
+        engine.submit(scoring_request(-2, MESSAGES, ("A", "B", "C")))
         answers: dict[int, Completion] = {}
         while len(answers) < 2:
             answers |= {answer.request_id: answer for answer in engine.poll(60.0)}
@@ -97,6 +99,7 @@ def test_a_server_that_is_killed_is_restarted_and_nothing_is_lost(
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))  # for the folder of the saved slots
+    monkeypatch.setattr(pool, "_USUAL_WAIT", 0.01)  # not for a server whose process lives
 
     def kill_once() -> None:
         if not killed:
@@ -122,12 +125,20 @@ def test_a_server_that_is_killed_twice_stops_the_run_resumable(tmp_path: Path, t
 
 
 @needs_llamacpp
-def test_a_server_that_cannot_start_is_one_line_with_its_last_error(tmp_path: Path) -> None:
+def test_a_server_that_cannot_start_is_one_line_with_its_last_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     damaged = write_gguf(tmp_path / "damaged.gguf", without="blk.1.attn_k.weight")
     says = r"llama.cpp server for damaged ended \(exit code 1\): .*tensor 'blk\.1\.attn_k\.weight' not found"
     with pytest.raises(EngineError, match=says) as refused:
         make_local(tmp_path / "run", damaged, Notes())
     assert "\n" not in str(refused.value)
+    assert Path(str(refused.value).rpartition("its log is ")[2]).is_file()
+    checkpoint = resolve(str(damaged), "instruct")  # also without a run directory the log is kept
+    engine = make_engine(checkpoint, EngineOptions(engine="llamacpp"), count=5)
+    with closing(engine), pytest.raises(EngineError, match=says) as refused:
+        engine.start()
     assert Path(str(refused.value).rpartition("its log is ")[2]).is_file()
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.checkpoints import Checkpoint, EngineSettings
-from datacreate.engines.kind import EngineKind, Send, ServerCommand, ServerInfo, Workload
+from datacreate.checkpoints import Checkpoint, LaunchSettings
+from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload
 from datacreate.engines.settings import ENGINES
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, make
@@ -38,7 +38,7 @@ class New(EngineKind):
     def suitability(self, *, gguf: bool, long_run: bool) -> int:
         return 9
 
-    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
         command = (sys.executable, "-c", SERVER)
         return ServerCommand(self, checkpoint.name, command, {"PYTHONPATH": str(ROOT)}, 4, {"made": "here"})
 

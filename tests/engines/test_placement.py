@@ -9,21 +9,27 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from datacreate.checkpoints import Checkpoint, resolve
+from datacreate import hardware
+from datacreate.checkpoints import Checkpoint, LaunchSettings, resolve
+from datacreate.checkpoints.presets import find_preset
 from datacreate.engines import factory
+from datacreate.engines.engine_kind import Workload
 from datacreate.engines.factory import LocalModel, Placement, local_servers, placements, server_commands
-from datacreate.engines.kind import Workload
 from datacreate.engines.settings import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError
 from datacreate.messages import no_notify
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import YES_NO, make
+from tests.inprocess import typed
 from tests.process import ROOT
 
 Node = Callable[[int], None]
@@ -96,7 +102,7 @@ def placed(folder: Path, writer: str, verifier: str) -> list[str]:
         commands = server_commands(
             model.checkpoint,
             model.options,
-            Workload(100_000, len(models)),
+            Workload(100_000, len(models), scores=model.verifies),
             "auto",
             where.get(model.checkpoint.sha256, Placement()),
         )
@@ -135,10 +141,56 @@ def test_models_that_do_not_fit_are_refused_with_numbers_and_advice(node: Node, 
     with pytest.raises(EngineError) as refused:
         servers.start()
     assert str(refused.value) == (
-        "7B (19.1 GiB) and 32B (69.0 GiB) need 88.1 GiB on each GPU, and 73.3 of 79.6 GiB may be used; use smaller or "
+        "7B (19.5 GiB) and 32B (70.9 GiB) need 90.3 GiB on each GPU, and 73.3 of 79.6 GiB may be used; use smaller or "
         "quantized models (--quantization, --verifier-quantization), more GPUs, or verify afterwards: --verify off "
         "instead of --verifier, then `datacreate filter RUN_DIR --verifier 32B --out FILE`"
     )
+
+
+def refused(folder: Path, size: str, **settings: Any) -> str:
+    """Why a model that is alone cannot be served."""
+    with pytest.raises(EngineError) as error:
+        server_commands(checkpoint(folder, size), EngineOptions.of(**settings), Workload())
+    return str(error.value)
+
+
+def test_a_model_that_is_alone_must_fit_and_gets_the_gpus_that_it_needs(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node(1)
+    needs = "70B needs at least 136.4 GiB on each of 1 GPUs, and 73.3 of 79.6 GiB may be used on "
+    assert refused(tmp_path, "70B") == (
+        f"{needs}1; use a smaller or quantized model (--quantization fp8_per_tensor), or more GPUs"
+    )
+    node(4)
+    assert refused(tmp_path, "70B", tensor_parallel_size=1) == f"{needs}4; use --tensor-parallel-size 4"
+    with monkeypatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setattr(hardware, "vllm_build", lambda: "gpu")
+        assert "this process has none" in refused(tmp_path, "70B")
+    node(2)
+    notes: list[str] = []
+    preset = find_preset("llama-3.3-70b-instruct")
+    assert preset.engine.tensor_parallel_size == 4
+    model = replace(checkpoint(tmp_path, "70B"), preset=preset)
+    [command] = server_commands(model, EngineOptions(), Workload(notify=notes.append))
+    assert command.record["tensor_parallel_size"] == 2
+    assert notes == ["70B: --tensor-parallel-size 2 suits these GPUs"]
+
+
+def test_a_model_with_linear_attention_has_fewer_slots_and_kernels_that_need_no_compiler(
+    node: Node, tmp_path: Path
+) -> None:
+    node(1)
+    model = checkpoint(tmp_path, "7B")
+    usual = VLLM.command(model, LaunchSettings(), Workload())
+    assert (usual.slots, "--gdn-prefill-backend" in usual.arguments) == (1024, False)
+    config = json.loads((model.path / "config.json").read_text())
+    config["layer_types"] = ["linear_attention"] * 21 + ["full_attention"] * 7
+    (model.path / "config.json").write_text(json.dumps({"text_config": config}))
+    command = VLLM.command(model, LaunchSettings(), Workload())
+    assert (command.slots, "--gdn-prefill-backend triton" in " ".join(command.arguments)) == (128, True)
+    assert VLLM.command(model, LaunchSettings(max_num_seqs=500), Workload()).slots == 500
 
 
 FAKE_VLLM = """
@@ -160,16 +212,45 @@ with Healthy(model=name, port=port, key=os.environ["VLLM_API_KEY"]) as server:
 """
 
 
+def install_vllm(program: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install this program as the server of vLLM, for child processes."""
+    package = folder / "fake" / "vllm" / "entrypoints" / "openai"
+    package.mkdir(parents=True)
+    (package / "api_server.py").write_text(program)
+    for parent in [*list(package.parents)[:2], package]:
+        (parent / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder / "fake"), str(ROOT)]))
+
+
+FAILED_START = """\
+(EngineCore pid=7) ERROR 11-30 07:00:00 [core.py:1510] EngineCore failed to start.
+(EngineCore pid=7) ERROR 11-30 07:00:00 [core.py:1510]     raise ValueError(
+(EngineCore pid=7) ERROR 11-30 07:00:00 [core.py:1510] ValueError: Free memory on device cuda:0 is too low
+(EngineCore pid=7) ERROR 11-30 07:00:00 [core.py:1510] Exception: failed. See stack trace for root cause.
+AttributeError: 'NoneType' object has no attribute 'close'
+RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}
+"""
+
+
+def test_the_reason_of_a_failed_start_is_the_error_of_the_engine_and_the_log_is_kept(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_vllm(f"print({FAILED_START!r})\nraise SystemExit(1)", tmp_path, monkeypatch)
+    node(1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "example.json").write_text(json.dumps(YES_NO))
+    words = ["preview", "--example", str(tmp_path / "example.json"), "--verify", "off", "--model"]
+    ended = typed(*words, str(checkpoint(tmp_path, "1.5B").path))
+    reason = "ended (exit code 1): ValueError: Free memory on device cuda:0 is too low; its log is "
+    assert reason in ended.err
+    assert Path(ended.err.rpartition("its log is ")[2].strip()).read_text().startswith(FAILED_START)
+
+
 def test_a_run_uses_all_servers_of_writer_and_verifier(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two servers of the writer, and one of the verifier over both GPUs."""
-    package = tmp_path / "fake" / "vllm" / "entrypoints" / "openai"
-    package.mkdir(parents=True)
-    (package / "api_server.py").write_text(FAKE_VLLM)
-    for folder in [*list(package.parents)[:2], package]:
-        (folder / "__init__.py").touch()
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "fake"), str(ROOT)]))
+    install_vllm(FAKE_VLLM, tmp_path, monkeypatch)
     node(2)
     models = {
         "model": str(checkpoint(tmp_path, "1.5B").path),
@@ -186,9 +267,9 @@ def test_a_run_uses_all_servers_of_writer_and_verifier(
     make(tmp_path / "run", **settings, **models, verifier_tensor_parallel_size=2)
     logs = {path.name: path.read_text().split() for path in (tmp_path / "run").glob("*[er1-9].log")}
     assert {name: " ".join(words[:2]) for name, words in logs.items()} == {
-        "engine.1.log": "GPU-0 0.775",
-        "engine.2.log": "GPU-1 0.775",
-        "verifier.log": "all 0.144",
+        "engine.1.log": "GPU-0 0.772",
+        "engine.2.log": "GPU-1 0.772",
+        "verifier.log": "all 0.147",
     }
     assert all(int(words[-1]) > 12 for words in logs.values())
     assert RunDirectory(tmp_path / "run").read_config().engines["engine"]["replicas"] == 2

@@ -18,7 +18,7 @@ from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.request import DEFAULT_THINKING, Completion, Request, Sampling
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, UsageError
-from datacreate.filter_rows import DatasetFilterSettings, filter_rows
+from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.messages import SilentProgress
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.summary import summary_fields
@@ -210,7 +210,7 @@ def test_only_a_model_that_can_be_kept_from_thinking_scores_labels(
         make(tmp_path / "run", server, model="other", verifier=MODEL, example=YES_NO, verify=None)
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(f"{json.dumps(YES_NO | {'question': f'Is {n} odd?'})}\n" for n in range(3)))
-    settings = DatasetFilterSettings.of(
+    settings = FilterConfig.of(
         verifier=MODEL, decontaminate=(), labels={"label": "yes,no"}, urls=(server.url,)
     )
     with pytest.raises(UsageError, match=says):

@@ -39,8 +39,8 @@ def test_prepare_embeds_the_rows_and_reports_it() -> None:
     filter = semantic_only(embedder, notify=lines.append)
     assert lines == ["embedding 3 rows of creak test"]
     assert embedder.calls == [ROWS]
-    assert filter.match(candidate(rephrased(ROWS[1]))) == f"creak test row 2 ({ROWS[1]}): cosine 1.00"
-    assert filter.match(candidate("who tunes the piano")) is None
+    assert filter.find_conflict(candidate(rephrased(ROWS[1]))) == f"creak test row 2 ({ROWS[1]}): cosine 1.00"
+    assert filter.find_conflict(candidate("who tunes the piano")) is None
     assert embedder.calls[1:] == [[rephrased(ROWS[1])], ["who tunes the piano"]]
 
 
@@ -55,7 +55,7 @@ def test_cached_embeddings_are_used_again_and_made_again_if_damaged(cache: Path,
     assert embedder.calls == ([] if kept is None else [ROWS])
     assert cached.read_bytes() == whole
     assert [path.name for path in cached.parent.iterdir()] == [cached.name]
-    assert filter.match(candidate(rephrased(ROWS[0])))
+    assert filter.find_conflict(candidate(rephrased(ROWS[0])))
     other = HashedWords()
     semantic_only(other, "cd" * 32)
     assert other.calls == [ROWS], "another model has its own cache"
@@ -64,7 +64,7 @@ def test_cached_embeddings_are_used_again_and_made_again_if_damaged(cache: Path,
 def test_a_cache_that_cannot_be_written_is_no_error(cache: Path) -> None:
     cache.parent.mkdir()
     cache.write_text("a file in place of the folder")
-    assert semantic_only(HashedWords(), MODEL).match(candidate(rephrased(ROWS[0])))
+    assert semantic_only(HashedWords(), MODEL).find_conflict(candidate(rephrased(ROWS[0])))
 
 
 def test_a_batch_is_embedded_in_one_call() -> None:
@@ -73,12 +73,12 @@ def test_a_batch_is_embedded_in_one_call() -> None:
     texts = [*map(rephrased, ROWS), *DIFFERENT]
     filter.prefetch([candidate(text) for text in texts])
     assert embedder.calls[1:] == [texts]
-    assert [text for text in texts if filter.match(candidate(text))] == texts[:3]
+    assert [text for text in texts if filter.find_conflict(candidate(text))] == texts[:3]
 
 
 def test_the_first_of_equal_rows_is_named() -> None:
     filter = semantic_only(HashedWords(), rows=["red cats", "cats red", "dogs run green blue"])
-    assert "row 1 " in str(filter.match(candidate("cats cats red red")))
+    assert "row 1 " in str(filter.find_conflict(candidate("cats cats red red")))
 
 
 def test_the_embeddings_of_a_test_set_do_not_depend_on_the_others(cache: Path) -> None:
@@ -91,6 +91,8 @@ def test_the_embeddings_of_a_test_set_do_not_depend_on_the_others(cache: Path) -
     ]
     filter = contamination(sets, embedder, MODEL, ngram=99, semantic=0.95)
     assert embedder.calls == [[f"Is it so?\n{passage}", ROWS[0]], ["odd"]]
-    assert str(filter.match(candidate(rephrased(ROWS[2])))).startswith("creak test row 3 ")
-    assert str(filter.match(candidate("so it Is?", rephrased(passage)))).startswith("mine test row 1 ")
-    assert filter.match(candidate("Is it so?", "nobody was at home")) is None
+    assert str(filter.find_conflict(candidate(rephrased(ROWS[2])))).startswith("creak test row 3 ")
+    assert str(filter.find_conflict(candidate("so it Is?", rephrased(passage)))).startswith(
+        "mine test row 1 "
+    )
+    assert filter.find_conflict(candidate("Is it so?", "nobody was at home")) is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings
+from datacreate.filters.base import Filter, FilterInputs, FilterOptions
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.formats.text_normalization import normalize_text
 from tests.filters.texts import ODD, candidate, near_filter, semantic_filter
@@ -16,7 +16,7 @@ from tests.filters.texts import ODD, candidate, near_filter, semantic_filter
 Make = Callable[[], Filter]
 
 FILTERS: dict[str, Make] = {
-    "exact": lambda: ExactDuplicates(FilterSettings(), FilterInputs()),
+    "exact": lambda: ExactDuplicates(FilterOptions(), FilterInputs()),
     "near": lambda: near_filter(0.6),
     "semantic": lambda: semantic_filter(0.8),
 }
@@ -39,22 +39,28 @@ def test_repeats_are_found_additions_lose_no_match_and_queries_change_nothing(
     make: Make, added: list[str], more: list[str], text: str
 ) -> None:
     filter, queried = filled(make, added), make()
-    assert all(filter.match(candidate(each)) for each in added)
+    assert all(filter.find_conflict(candidate(each)) for each in added)
     for number, each in enumerate(added):
-        queried.match(candidate(text))
+        queried.find_conflict(candidate(text))
         queried.add(candidate(each), number)
-    before = filter.match(candidate(text))
-    assert queried.match(candidate(text)) == before
-    assert filled(make, added + more).match(candidate(text)) or not before
+    before = filter.find_conflict(candidate(text))
+    assert queried.find_conflict(candidate(text)) == before
+    assert filled(make, added + more).find_conflict(candidate(text)) or not before
 
 
 def test_an_exact_duplicate_names_the_first_example_with_the_text() -> None:
     filter = filled(FILTERS["exact"], ["One?", "\ud800", "one", "three"])
-    found = [filter.match(candidate(text)) for text in ("ONE", "\ud800", "three", "two")]
+    found = [filter.find_conflict(candidate(text)) for text in ("ONE", "\ud800", "three", "two")]
     assert found == [*(f"repeats an example of request {number}" for number in (0, 1, 3)), None]
+
+
+@pytest.mark.parametrize("end", ["", "a", " + a"])
+def test_a_long_run_of_brackets_is_normalized_at_once(end: str) -> None:
+    brackets = ")]}" * 50_000  # which took minutes when each looked for the end of the run
+    assert normalize_text(f"one{brackets}{end}") == (f"one{brackets}{end}" if end else "one")
 
 
 @given(st.lists(st.text(max_size=9), max_size=20), st.text(max_size=9))
 def test_exactly_texts_with_an_added_normal_form_are_exact_duplicates(added: list[str], text: str) -> None:
     expected = normalize_text(text) in set(map(normalize_text, added))
-    assert (filled(FILTERS["exact"], added).match(candidate(text)) is not None) == expected
+    assert (filled(FILTERS["exact"], added).find_conflict(candidate(text)) is not None) == expected

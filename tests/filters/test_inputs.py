@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from datacreate.engines.request import Completion, Request
-from datacreate.filter_rows import DatasetFilterSettings, filter_rows
+from datacreate.filter_rows import FilterConfig, filter_rows
 from tests.making import NLI, NLI_LABELS, examples, make
 from tests.scripted import Script, written
 
@@ -103,7 +103,7 @@ ROWS = {
 def test_filter_drops_equal_inputs_only(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
-    report = filter_rows(path, DatasetFilterSettings(near=None))
+    report = filter_rows(path, FilterConfig(near=None))
     assert (report["rows"], report["invalid"], report["kept"]) == (len(rows) + 1, 0, len(rows))
     assert report["filters"][0]["rejected"] == 1
     assert filter_rows(path)["kept"] == len(rows), "near-duplicates also compare all inputs"

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from datacreate.filter_rows import DatasetFilterSettings
-from datacreate.filters.base import FilterInputs, FilterSettings
+from datacreate.filter_rows import FilterConfig
+from datacreate.filters.base import FilterInputs, FilterOptions
 from datacreate.filters.registry import FILTERS, filter_report, make_filters
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import RejectReason
 from datacreate.runs.config import CreateConfig
 from datacreate.settings import option_info
 
 
 def test_every_setting_of_a_filter_is_an_option_of_create_and_filter() -> None:
-    assert [name for filter in FILTERS for name in filter.settings] == list(FilterSettings.model_fields)
-    for name in FilterSettings.model_fields:
-        for model in (CreateConfig, DatasetFilterSettings):
+    assert [name for filter in FILTERS for name in filter.setting_names] == list(FilterOptions.model_fields)
+    for name in FilterOptions.model_fields:
+        for model in (CreateConfig, FilterConfig):
             assert option_info(model, name)["group"] == "quality"
 
 
 def test_filters_run_and_are_reported_in_the_order_of_the_registry() -> None:
-    settings = FilterSettings(near=0.7, decontaminate=("creak",))
+    settings = FilterOptions(near=0.7, decontaminate=("creak",))
     filters = make_filters(settings, FilterInputs())
     assert [one.reason for one in filters] == ["duplicate", "near_duplicate", "contaminated"]
-    assert filter_report(settings, {Reason.NEAR_DUPLICATE: 3})[:2] == [
+    assert filter_report(settings, {RejectReason.NEAR_DUPLICATE: 3})[:2] == [
         {"name": "exact", "reason": "duplicate", "on": True, "settings": {}, "rejected": 0},
         {"name": "near", "reason": "near_duplicate", "on": True, "settings": {"near": 0.7}, "rejected": 3},
     ]
-    off = filter_report(FilterSettings(exact=False, decontaminate=()), {})
+    off = filter_report(FilterOptions(exact=False, decontaminate=()), {})
     assert [one["on"] for one in off] == [False] * 4

@@ -13,7 +13,7 @@ from datacreate.filters.base import (
     DecontaminationSet,
     DecontaminationSetRef,
     FilterInputs,
-    FilterSettings,
+    FilterOptions,
 )
 from datacreate.filters.contamination import Contamination
 from datacreate.filters.near import NearDuplicates
@@ -40,12 +40,12 @@ def decontamination_set(rows: Sequence[str | tuple[str, str]], title: str = "cre
 
 
 def near_filter(threshold: float) -> NearDuplicates:
-    return NearDuplicates(FilterSettings(near=threshold), FilterInputs())
+    return NearDuplicates(FilterOptions(near=threshold), FilterInputs())
 
 
 def semantic_filter(threshold: float, vectors: PassedVectors | None = None) -> SemanticDuplicates:
     inputs = FilterInputs(vectors=vectors or PassedVectors(HashedWords()))
-    return SemanticDuplicates(FilterSettings(semantic=threshold), inputs)
+    return SemanticDuplicates(FilterOptions(semantic=threshold), inputs)
 
 
 def contamination(
@@ -57,7 +57,7 @@ def contamination(
 ) -> Contamination:
     """A prepared filter; the checks of near-duplicates and of embeddings are off unless they have a threshold."""
     accepted = PassedVectors(embedder) if embedder else None
-    filter_settings = FilterSettings(**{"decontaminate_near": None} | settings)
+    filter_settings = FilterOptions(**{"decontaminate_near": None} | settings)
     filter = Contamination(filter_settings, FilterInputs(sets, accepted, model_sha256))
     filter.prepare(notify)
     return filter

@@ -15,8 +15,8 @@ from datacreate.cli.evaluate import evaluate
 from datacreate.cli.train import train
 from datacreate.errors import DatacreateError
 from datacreate.finetuning.encoder import load_config, load_tokenizer, load_with_head, max_input_tokens
-from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import Task
+from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.records import HeadSpec
 from tests.finetuning.sets import choices, claims, write_rows
 from tests.inprocess import run
 from tests.making import make
@@ -50,6 +50,10 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "no device batch": (["--device-batch-size", "0"], 2, "--device-batch-size 0: give"),
     "no processes": (["--nproc", "0"], 2, "--nproc 0: give"),
     "no rank": (["--lora", "--lora-rank", "0"], 2, "--lora-rank 0: give"),
+    "a rank without adapters": (["--lora-rank", "8"], 2, "--lora-rank has no effect: give --lora"),
+    "two warm-ups": (["--recipe", "paper", "--warmup-ratio", "0.2"], 2, "--warmup-steps 100 overrides it"),
+    "a negative seed": (["--seeds", "1,-1"], 2, "--seeds -1: give a number greater than or equal to 0"),
+    "a large seed": (["--seeds", "5000000000"], 2, "give a number less than 4294967296"),
     "one token": (["--max-length", "1"], 2, "--max-length 1: give"),
     "another recipe": (["--recipe", "mine"], 2, "'mine' is not one of 'datacreate', 'paper'"),
     "too many rows": (["--count", "1000"], 2, "lower --count or add sources"),
@@ -65,7 +69,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "an unknown source": (["nothing-of-that-name"], 2, "no run directory, file or benchmark"),
     "a source twice": (["creak"], 2, "creak: given twice; give it once"),
     "another head": (["csqa"], 2, "give rows with the same labels or number of options"),
-    "labels of a benchmark": (["--labels", "label=a,b"], 2, "--labels: that is for files"),
+    "labels of a benchmark": (["--labels", "label=a,b"], 2, "--labels only applies to files"),
 }
 
 
@@ -118,10 +122,10 @@ def test_an_encoder_with_any_content_is_read_or_one_line(tmp_path: Path, encoder
     def read(content: bytes) -> None:
         if name == "config.json":
             (folder / name).write_bytes(content)
-            max_input_tokens(tokenizer, load_config(folder), Recipe(), True)
+            max_input_tokens(tokenizer, load_config(folder), Hyperparameters(), True)
         else:
             (folder / name).write_bytes(len(content).to_bytes(8, "little") + content + whole[header:])
-            load_with_head(folder, Task(head="sequence_classification", names=("a", "b")))
+            load_with_head(folder, HeadSpec(head="sequence_classification", names=("a", "b")))
 
     @settings(max_examples=25, phases=[Phase.generate])
     @given(contents(valid))
@@ -162,6 +166,11 @@ def test_evaluating_something_else_is_one_line(home: Path, tmp_path: Path) -> No
     refused(invoke(evaluate, tmp_path), 2, "no trained model here")
     refused(invoke(evaluate), 2, "give either models or --zero-shot")
     refused(invoke(evaluate, tmp_path, "--split", "train"), 2, "--split")
+    refused(
+        invoke(evaluate, tmp_path, "--split", "dev", "--test", "x"),
+        2,
+        "--split dev only applies to --benchmark",
+    )
 
 
 def test_the_command_prints_the_line_and_exits_with_its_code(home: Path, tmp_path: Path) -> None:

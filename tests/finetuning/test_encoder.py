@@ -20,15 +20,15 @@ from datacreate.finetuning.encoder import (
     max_input_tokens,
 )
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import Task
-from datacreate.finetuning.training_rows import Question
+from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.records import HeadSpec
+from datacreate.finetuning.training_rows import ClassificationExample
 from tests.finetuning.conftest import FAMILIES, TOKENS, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS
 from tests.finetuning.training import trained
 
-OPTIONS = Task(head="multiple_choice", names=("0", "1"))
-LABELS = Task(head="sequence_classification", names=("True", "False"))
+OPTIONS = HeadSpec(head="multiple_choice", names=("0", "1"))
+LABELS = HeadSpec(head="sequence_classification", names=("True", "False"))
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +43,11 @@ def texts(tokenizer: Any, encoded: Encoded, row: int = 0) -> list[str]:
 
 
 def test_multiple_choice_pairs_the_question_with_each_option(tokenizer: Any) -> None:
-    questions = [
-        Question("which would you eat", "on the table", ("hammer", "apple"), 1),
-        Question("which one", None, ("bread", "saw there is"), 0),
+    examples = [
+        ClassificationExample("which would you eat", "on the table", ("hammer", "apple"), 1),
+        ClassificationExample("which one", None, ("bread", "saw there is"), 0),
     ]
-    encoded = encode(questions, OPTIONS, tokenizer, TOKENS)
+    encoded = encode(examples, OPTIONS, tokenizer, TOKENS)
     assert texts(tokenizer, encoded) == [
         "<s> on the table which would you eat </s> </s> hammer </s>",
         "<s> on the table which would you eat </s> </s> apple </s>",
@@ -55,13 +55,13 @@ def test_multiple_choice_pairs_the_question_with_each_option(tokenizer: Any) -> 
     assert texts(tokenizer, encoded, 1)[1] == "<s> which one </s> </s> saw there is </s>"
     assert (encoded.dataset["label"][:], encoded.dataset["length"][:]) == ([1, 0], [12, 9])
     assert encoded.truncated == 0
-    hidden = encode(questions, OPTIONS, tokenizer, TOKENS, show_context=False)
+    hidden = encode(examples, OPTIONS, tokenizer, TOKENS, show_context=False)
     assert texts(tokenizer, hidden)[0] == "<s> which would you eat </s> </s> hammer </s>"
 
 
 def test_a_passage_is_the_second_text_and_a_claim_stands_alone(tokenizer: Any) -> None:
-    claim = Question("there is a saw", None, (), 1)
-    open_book = Question("is there a saw", "on the table", (), 0)
+    claim = ClassificationExample("there is a saw", None, (), 1)
+    open_book = ClassificationExample("is there a saw", "on the table", (), 0)
     assert texts(tokenizer, encode([claim], LABELS, tokenizer, TOKENS)) == ["<s> there is a saw </s>"]
     both = encode([open_book, claim], LABELS, tokenizer, TOKENS)
     assert texts(tokenizer, both) == ["<s> is there a saw </s> </s> on the table </s>"]
@@ -70,24 +70,27 @@ def test_a_passage_is_the_second_text_and_a_claim_stands_alone(tokenizer: Any) -
 
 def test_the_longer_part_is_truncated_and_rows_are_counted_once(tokenizer: Any) -> None:
     long = " ".join(FOODS * 10)
-    questions = [
-        Question("which one", long, (), 0),
-        Question("which one", "on the table", (), 0),
-        Question(long, " ".join(TOOLS * 10), (), 0),
+    examples = [
+        ClassificationExample("which one", long, (), 0),
+        ClassificationExample("which one", "on the table", (), 0),
+        ClassificationExample(long, " ".join(TOOLS * 10), (), 0),
     ]
-    encoded = encode(questions, LABELS, tokenizer, 20)
+    encoded = encode(examples, LABELS, tokenizer, 20)
     assert encoded.truncated == 2
     assert encoded.dataset["length"][:] == [20, 9, 20]
     assert texts(tokenizer, encoded)[0].startswith("<s> which one </s> </s> apple bread")
     halves = texts(tokenizer, encoded, 2)[0].removesuffix(" </s>").split("</s> </s>")
     assert [len(half.split()) for half in halves] == [9, 8]
-    options = [Question(long, None, ("saw", "apple"), 0), Question("one", None, ("a", "b"), 0)]
+    options = [
+        ClassificationExample(long, None, ("saw", "apple"), 0),
+        ClassificationExample("one", None, ("a", "b"), 0),
+    ]
     assert encode(options, OPTIONS, tokenizer, 20).truncated == 1
 
 
 def test_only_batches_are_padded_to_their_longest_input(tokenizer: Any) -> None:
-    questions = [Question(" ".join(ASKED[:n]), None, (), n % 2) for n in (2, 7, 4)]
-    encoded = encode(questions, LABELS, tokenizer, TOKENS)
+    examples = [ClassificationExample(" ".join(ASKED[:n]), None, (), n % 2) for n in (2, 7, 4)]
+    encoded = encode(examples, LABELS, tokenizer, TOKENS)
     assert [len(row["input_ids"]) for row in encoded.dataset] == encoded.dataset["length"][:] == [4, 9, 6]
     batch = collator(LABELS, tokenizer)([dict(row) for row in encoded.dataset.remove_columns("length")])
     assert batch["input_ids"].shape == (3, 9)
@@ -103,9 +106,9 @@ def test_the_longest_input_fits_the_positions_of_the_encoder(
 ) -> None:
     folder = Path(encoder_of(family))
     tokenizer = load_tokenizer(folder)
-    length = max_input_tokens(tokenizer, load_config(folder), Recipe(), with_passage=True)
+    length = max_input_tokens(tokenizer, load_config(folder), Hyperparameters(), with_passage=True)
     assert length == tokens
-    encoded = encode([Question(" ".join(FOODS * 20), None, (), 0)], LABELS, tokenizer, length)
+    encoded = encode([ClassificationExample(" ".join(FOODS * 20), None, (), 0)], LABELS, tokenizer, length)
     model = load_with_head(folder, LABELS).eval()
     batch = {name: torch.tensor([encoded.dataset[0][name]]) for name in tokenizer.model_input_names}
     assert model(**batch).logits.shape == (1, 2)
@@ -113,7 +116,9 @@ def test_the_longest_input_fits_the_positions_of_the_encoder(
 
 def test_positions_start_after_the_padding_id(tmp_path: Path) -> None:
     folder = save_encoder(tmp_path / "odd", pad_token_id=4)
-    length = max_input_tokens(load_tokenizer(folder), load_config(folder), Recipe(), with_passage=False)
+    length = max_input_tokens(
+        load_tokenizer(folder), load_config(folder), Hyperparameters(), with_passage=False
+    )
     assert length == 61
     model = load_with_head(folder, LABELS).eval()
     assert model(torch.full((1, length), 7)).logits.shape == (1, 2)

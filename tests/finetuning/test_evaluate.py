@@ -19,22 +19,23 @@ from datacreate.benchmarks import find_benchmark, read_split, split_sha256
 from datacreate.cli.evaluate import evaluate as command
 from datacreate.errors import BenchmarkError, TrainingError, UsageError
 from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
-from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_test_set
-from datacreate.finetuning.records import Task, models_at, read_evaluation, read_model, read_predictions
+from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_test_file, read_test_set
+from datacreate.finetuning.records import HeadSpec, models_at, read_evaluation, read_model, read_predictions
 from datacreate.finetuning.train import train
-from datacreate.finetuning.training_rows import Question
+from datacreate.finetuning.training_rows import ClassificationExample, read_source, training_set
 from datacreate.formats.options import FormatOptions
+from datacreate.formats.task_format import read_format
 from tests.finetuning.conftest import TOKENS, import_rows, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS, choices, claims, write_rows
-from tests.finetuning.training import config, trained
+from tests.finetuning.training import Recorder, config, trained
 
 Parts = tuple[Any, Encoded, Any]
 
 
 @pytest.fixture(
     params=[
-        Task(head="multiple_choice", names=("0", "1", "2")),
-        Task(head="sequence_classification", names=("a", "b", "c")),
+        HeadSpec(head="multiple_choice", names=("0", "1", "2")),
+        HeadSpec(head="sequence_classification", names=("a", "b", "c")),
     ],
     ids=["options", "labels"],
 )
@@ -43,20 +44,21 @@ def parts(
 ) -> tuple[Any, Encoded, Any]:
     """A model with large weights, 40 rows of very different lengths, and their collator."""
     monkeypatch.setattr("datacreate.finetuning.evaluate.has_bf16", lambda: False)
-    task: Task = request.param
+    head: HeadSpec = request.param
     rng = random.Random(1)
 
     def text(longest: int) -> str:
         return " ".join(rng.choices(ASKED + FOODS + TOOLS, k=rng.randint(1, longest)))
 
-    several = task.head == "multiple_choice"
-    questions = [
-        Question(text(30), None, tuple(text(8) for _ in range(3)) if several else (), 0) for _ in range(40)
+    several = head.is_multiple_choice
+    examples = [
+        ClassificationExample(text(30), None, tuple(text(8) for _ in range(3)) if several else (), 0)
+        for _ in range(40)
     ]
     folder = save_encoder(tmp_path / "encoder", initializer_range=0.5)
     torch.manual_seed(7)
-    model, tokenizer = load_with_head(folder, task), load_tokenizer(folder)
-    return model, encode(questions, task, tokenizer, TOKENS), collator(task, tokenizer)
+    model, tokenizer = load_with_head(folder, head), load_tokenizer(folder)
+    return model, encode(examples, head, tokenizer, TOKENS), collator(head, tokenizer)
 
 
 def test_probabilities_are_in_row_order_whatever_the_batches(parts: Parts) -> None:
@@ -68,6 +70,13 @@ def test_probabilities_are_in_row_order_whatever_the_batches(parts: Parts) -> No
     assert np.allclose(found[::4], alone, atol=1e-4)
     assert len({tuple(row) for row in found.round(3)}) > 20
     assert np.allclose(probabilities(model, encoded.dataset, collate, 100), found, atol=1e-4)
+
+
+def test_a_diverged_model_is_one_line(parts: Parts) -> None:
+    model, encoded, collate = parts
+    model.base_model.embeddings.word_embeddings.weight.data[:] = float("nan")
+    with pytest.raises(TrainingError, match=r"diverged in training.*lower --learning-rates"):
+        probabilities(model, encoded.dataset, collate)
 
 
 def test_out_of_memory_is_one_line(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +178,7 @@ def test_malformed_rows_are_wrong_and_reported(own_home: Path, tmp_path: Path, f
     assert found.scores.accuracy == sum(one.correct for one in predictions) / 40
     assert (found.scores.unanswered, found.scores.truncated) == (1, 1)
     shown = CliRunner().invoke(command, [str(folder), "--benchmark", "csqa"]).stdout
-    assert "rows without a prediction, which count as wrong: 1 of 40" in shown
+    assert "rows without a prediction or right answer, which are wrong: 1 of 40" in shown
     assert "rows longer than the model's input, which were cut: 1 of 40" in shown
 
 
@@ -179,8 +188,8 @@ def one_hot(chosen: Sequence[int | None], classes: int) -> list[list[float] | No
 
 def test_rows_without_an_answer_count_as_wrong(home: Path) -> None:
     test = read_test_set("csqa")
-    right = [question.answer for question in test.usable]
-    without = replace(test, questions=["4 options, expected 5", *test.questions[1:]])
+    right = [example.answer for example in test.usable]
+    without = replace(test, examples=["4 options, expected 5", *test.examples[1:]])
     predictions, found = grade(without, one_hot(right[1:], 5))
     assert (predictions[0].predicted, predictions[0].correct) == (None, False)
     assert (found.rows, found.unanswered, found.accuracy) == (60, 1, 59 / 60)
@@ -189,17 +198,20 @@ def test_rows_without_an_answer_count_as_wrong(home: Path) -> None:
     _, found = grade(creak, one_hot(answers, 2))
     assert found.unanswered == 30
     assert found.balanced_accuracy == found.constant == found.accuracy == 0.5
+    empty = replace(creak, examples=["the inputs are empty" if q.answer == 1 else q for q in creak.usable])
+    right = [example.answer for example in empty.usable]
+    assert grade(empty, one_hot(right, 2))[1].score == 0, "they count in the recall of their label"
 
 
 def test_of_identical_options_either_is_right(home: Path) -> None:
     test = read_test_set("csqa")
-    question = test.usable[0]
-    answer = question.answer or 0
-    options = list(question.options)
+    example = test.usable[0]
+    answer = example.answer or 0
+    options = list(example.options)
     options[(answer + 1) % 5] = options[answer]
-    twins = replace(question, options=tuple(options))
+    twins = replace(example, options=tuple(options))
     answers = [(answer + 1) % 5, *(q.answer for q in test.usable[1:])]
-    predictions, found = grade(replace(test, questions=[twins, *test.questions[1:]]), one_hot(answers, 5))
+    predictions, found = grade(replace(test, examples=[twins, *test.examples[1:]]), one_hot(answers, 5))
     assert predictions[0].correct
     assert found.accuracy == found.macro_f1 == 1
 
@@ -212,17 +224,20 @@ def test_a_model_answers_only_sets_of_its_head(models: Path) -> None:
     assert {one.benchmark for one in found} == {"creak", "strategyqa", "pubmedqa"}
 
 
-def test_a_missing_benchmark_loses_no_finished_evaluation(models: Path) -> None:
-    folder = models / "pubmedqa" / "seed-1"
+def test_a_missing_benchmark_is_left_out_unless_it_is_named(models: Path) -> None:
+    folder, recorder = models / "pubmedqa" / "seed-1", Recorder()
+    [found] = evaluate(folder, progress=recorder)
+    assert (found.benchmark, found.scores.accuracy) == ("pubmedqa", 1)
+    assert "without boolq_open, bioasq: the test split is not imported" in recorder.notes
     with pytest.raises(BenchmarkError, match="boolq_open is not imported"):
-        evaluate(folder)
-    assert read_evaluation(folder / "evaluations" / "pubmedqa-test").scores.accuracy == 1
+        evaluate(folder, ["pubmedqa", "boolq_open"])
     with pytest.raises(BenchmarkError, match="unknown benchmark"):
         evaluate(folder, ["creaky"])
 
 
 def test_a_damaged_model_is_one_line(models: Path) -> None:
     folder = models / "creak" / "seed-1"
+    shutil.copytree(folder, models / "creak" / "seed-1-backup")
     assert models_at(models / "creak") == models_at(folder) == [folder]
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -235,12 +250,15 @@ def test_a_damaged_model_is_one_line(models: Path) -> None:
 
 
 def test_a_model_of_rows_without_a_benchmark_needs_one(home: Path, tmp_path: Path, encoder: str) -> None:
-    rows = write_rows(tmp_path / "mine.jsonl", claims(60))
-    trained(rows, tmp_path / "out", encoder, epochs=1)
+    texts = [{"question": row["question"], "label": str(row["label"])} for row in claims(200)]
+    rows = write_rows(tmp_path / "mine.jsonl", texts)
+    model = trained(rows, tmp_path / "out", encoder, epochs=8, labels={"label": "False,True"})
     with pytest.raises(UsageError, match="give --test FILE or --benchmark"):
         evaluate(tmp_path / "out" / "seed-1")
     [found] = evaluate(tmp_path / "out" / "seed-1", ["creak"])
     assert found.condition.name == "mine"
+    assert model.training.task.names == ("False", "True") != read_test_set("creak").head.names
+    assert found.scores.accuracy == 1, "labels in another order"
 
 
 def test_a_model_is_tested_on_a_file_of_ones_own(home: Path, tmp_path: Path, models: Path) -> None:
@@ -256,19 +274,48 @@ def test_a_model_is_tested_on_a_file_of_ones_own(home: Path, tmp_path: Path, mod
     assert (found.benchmark, found.scores.rows, found.scores.accuracy) == ("mine.jsonl", 30, 1)
     assert read_predictions(folder / "evaluations" / "mine.jsonl-test")[1].label == "False"
     assert len(evaluate(folder, ["creak"], files=[path], options=options)) == 2
-    write_rows(path, rows[:1])
-    assert evaluate(folder, files=[path], options=options)[0].scores.rows == 1, "other rows, one label"
+    write_rows(path, rows[:2])
+    recorder = Recorder()
+    assert evaluate(folder, files=[path], options=options, progress=recorder)[0].scores.rows == 2, (
+        "other rows"
+    )
+    assert any("mine.jsonl-test had an evaluation on other rows" in note for note in recorder.notes)
     other = write_rows(
         tmp_path / "other.jsonl", [{"text": "a", "label": "maybe"}, {"text": "b", "label": "no"}]
     )
     texts = write_rows(tmp_path / "texts.jsonl", [{"text": "a"}])
+    one = write_rows(tmp_path / "one.jsonl", [{"text": "a", "truth": "True"}])
     for model, file, words in [
-        (folder, other, "no row fits a model of the labels True, False"),
+        (folder, other, "the model has the labels True, False, and rows have maybe, no; correct or remove"),
+        (folder, one, "all rows have the label True; give rows with two labels or more"),
         (models / "csqa" / "seed-1", other, "the model has questions with 5 options, .* has the labels"),
         (folder, texts, "no field has the labels of the model in most rows; .*: --labels FIELD=True,False"),
     ]:
         with pytest.raises(UsageError, match=words):
             evaluate(model, files=[file])
+    with pytest.raises(UsageError, match="--test: two files have one name"):
+        evaluate(folder, files=[path, tmp_path / "old" / path.name])
+
+
+def test_a_test_file_has_the_inputs_that_the_model_has_learned(tmp_path: Path) -> None:
+    def row(number: int, **more: str) -> dict[str, str]:
+        words = {"instruction": "Classify.", "premise": f"it is {number}", "hypothesis": f"so {number}"}
+        return {**words, "label": ("yes", "no", "maybe")[number % 3], **more}
+
+    learned = training_set(
+        [read_source(str(write_rows(tmp_path / "train.jsonl", [row(n) for n in range(60)])))]
+    )
+    known = [read_format(document) for document in learned.formats]
+    more = [row(n, genre=f"fiction of {n}", guess=("no", "yes")[n % 2]) for n in range(9)]
+    test = write_rows(tmp_path / "test.jsonl", more)
+    for options in (FormatOptions(), FormatOptions(answer="label"), FormatOptions(answer="guess")):
+        found = read_test_file(test, learned.head, options, known)
+        assert [one.text for one in found.usable] == [one.text for one in learned.examples[:9]]
+    assert found.labels[:2] == ["no", "yes"]
+    other = learned.head.model_copy(update={"names": ("yes", "no", "maybe")})
+    digests = {read_test_file(test, head, FormatOptions(), known).sha256 for head in (learned.head, other)}
+    assert digests != {found.sha256}
+    assert len(digests) == 1
 
 
 def test_a_lora_model_scores_as_when_it_was_chosen(home: Path, tmp_path: Path, encoder: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from datacreate.errors import (
     UsageError,
 )
 from datacreate.finetuning.training_rows import read_source, training_set
-from datacreate.improve import ImproveConfig, Judged, hard_rows, prepare_round, read_round
+from datacreate.improve import ImproveConfig, JudgedRow, creation_config, hard_rows, prepare_round, read_round
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import FOODS, choices, claims, write_rows
 from tests.finetuning.training import Recorder, sensible
@@ -88,6 +89,7 @@ def test_the_new_run_starts_from_hard_rows_and_repeats_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     old, new = runs[kind], tmp_path / "new"
+    gc.collect()  # models of earlier tests
     in_use, kept = models_in_memory(), list[int]()
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: kept.append(models_in_memory()))
     assert improved(improving(old, new, encoder, model))["accepted"] == 20
@@ -119,7 +121,7 @@ def test_the_new_run_starts_from_hard_rows_and_repeats_nothing(
     assert len(set(questions)) == 80
 
     both = training_set([read_source(str(path)) for path in (old, new)])
-    assert len(both.questions) == 80
+    assert len(both.examples) == 80
     assert both.condition.name == "improved+tree"
     assert both.condition.example == first.examples_id
     assert {path.name for path in (new / "students").iterdir()} == {"scores.json", "training.json"}
@@ -190,7 +192,7 @@ def test_a_second_round_judges_the_rows_of_both_runs(
     first, second = tmp_path / "first", tmp_path / "second"
     improved(improving(runs["options"], first, encoder, model))
     config = improving([runs["options"], first], second, encoder, model)
-    assert len(read_round(config).rows.questions) == 80
+    assert len(read_round(config).rows.examples) == 80
     improved(config)
     with pytest.raises(UsageError, match="options: given twice; give it once"):
         read_round(
@@ -203,8 +205,27 @@ def test_a_second_round_judges_the_rows_of_both_runs(
     assert spec.improves == RunDirectory(runs["options"]).read_config().spec.examples_id
 
 
-def judged(answer: int, student: Sequence[float], verifier: tuple[float, ...] | None, name: str) -> Judged:
-    return Judged({"id": name}, ("no", "yes"), answer, student, verifier)
+def test_paths_are_no_names_of_benchmarks_and_texts_keep_their_line_separators(
+    runs: dict[str, Path], tmp_path: Path, encoder: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [Path("creak"), Path("a, b")]
+    for path in paths:
+        shutil.copytree(runs["options"], path)
+    config = improving(paths, tmp_path / "new", encoder, model)
+    creation = creation_config(config, examples(paths[0])[:2])
+    assert creation.decontaminate == tuple(str(tmp_path / path) for path in paths)
+
+    parents_path = config.directory.parents_path
+    parents_path.parent.mkdir()
+    text = "one\u2028two\u2029three\x85four"
+    parents_path.write_text(judged(0, (0.1, 0.9), None, text).line, encoding="utf-8")
+    config = improving(runs["options"], tmp_path / "new", encoder, model)
+    assert read_round(config).read_parents() == [{"id": text}]
+
+
+def judged(answer: int, student: Sequence[float], verifier: tuple[float, ...] | None, name: str) -> JudgedRow:
+    return JudgedRow({"id": name}, ("no", "yes"), answer, student, verifier)
 
 
 def test_hard_rows_are_those_that_the_verifier_confirms_and_then_the_uncertain_ones() -> None:

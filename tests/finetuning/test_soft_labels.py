@@ -15,12 +15,12 @@ from datacreate.cli.train import train as command
 from datacreate.errors import DatacreateError, RunMismatch, TrainingError
 from datacreate.finetuning.encoder import encode, load_tokenizer, load_with_head, make_trainer
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import Task
-from datacreate.finetuning.train import TrainConfig, train
+from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.records import HeadSpec
+from datacreate.finetuning.train import TrainConfig, prepare, train
 from datacreate.finetuning.training_rows import (
+    ClassificationExample,
     Probabilities,
-    Question,
     Source,
     read_source,
     soft_label,
@@ -36,7 +36,7 @@ from tests.making import make
 Judge = Callable[[int, Row], Probabilities | None]
 SetProbabilities = Callable[[Judge], None]
 
-LABELS = Task(head="sequence_classification", names=("yes", "no", "maybe"))
+LABELS = HeadSpec(head="sequence_classification", names=("yes", "no", "maybe"))
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +118,8 @@ def test_the_loss_is_the_cross_entropy_with_the_probabilities(
     set_probabilities(unsure)
     rows = training_set([read_source(str(runs[head]), verifier_probabilities=True)])
     folder = Path(encoder_of(family))
-    model = load_with_head(folder, rows.task).eval()
-    inputs = inputs_of(folder, rows, Recipe(soft_labels=True))
+    model = load_with_head(folder, rows.head).eval()
+    inputs = inputs_of(folder, rows, Hyperparameters(soft_labels=True))
     trainer = make_trainer(inputs, model, 1, 1e-3, tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
     with torch.inference_mode():
@@ -151,7 +151,7 @@ def test_human_rows_beside_a_verified_run_keep_their_labels(
     set_probabilities(unsure)
     sources = [read_source(name, verifier_probabilities=True) for name in ("csqa", str(runs["options"]))]
     rows = training_set(sources)
-    assert [one.probabilities is None for one in rows.questions[:202]] == [*[True] * 201, False]
+    assert [one.probabilities is None for one in rows.examples[:202]] == [*[True] * 201, False]
     hard = training_set([read_source(source.name) for source in sources])
     assert rows.condition.name == "human+tree (soft labels)"
     assert rows.condition.model_copy(update={"name": "human+tree"}) == hard.condition
@@ -159,22 +159,24 @@ def test_human_rows_beside_a_verified_run_keep_their_labels(
 
 
 def test_selection_rows_are_judged_by_the_most_probable_answer(
-    runs: dict[str, Path], encoder: str, set_probabilities: SetProbabilities
+    runs: dict[str, Path], tmp_path: Path, encoder: str, set_probabilities: SetProbabilities
 ) -> None:
-    set_probabilities(lambda place, row: None if place == 0 else tuple(1 - p for p in certain(place, row)))
-    labelled = training_set([read_source(str(runs["labels"]))])
-    rows = training_set([read_source(str(runs["labels"]), verifier_probabilities=True)])
-    opposite = [question.answer == 0 for question in labelled.questions[1:]]
-    assert [question.answer for question in rows.questions] == [labelled.questions[0].answer, *opposite]
-    tokenizer = load_tokenizer(Path(encoder))
-    encoded = encode(rows.questions[:3], rows.task, tokenizer, 60).dataset["label"][:]
-    assert encoded == [question.answer for question in rows.questions[:3]]
+    set_probabilities(lambda place, row: tuple(1 - p for p in certain(place, row)))
+    changes: dict[str, Any] = {"model_selection": "held-out"}
+    hard = prepare(soft(runs["labels"], tmp_path, encoder, soft_labels=False, **changes))
+    found = prepare(soft(runs["labels"], tmp_path, encoder, **changes))
+    assert [one.answer for one in found.rows] == [one.answer for one in hard.rows], "rows keep their label"
+    opposite = [int(one.answer == 0) for one in hard.selection_rows]
+    assert [one.answer for one in found.selection_rows] == opposite
 
 
 def test_a_row_without_a_soft_label_has_its_label_as_one(encoder: str) -> None:
-    questions = [Question("there is a saw", None, (), 0, (0.9, 0.1, 0.0)), Question("a brush", None, (), 2)]
+    examples = [
+        ClassificationExample("there is a saw", None, (), 0, (0.9, 0.1, 0.0)),
+        ClassificationExample("a brush", None, (), 2),
+    ]
     tokenizer = load_tokenizer(Path(encoder))
-    found = encode(questions, LABELS, tokenizer, 60, soft_labels=True).dataset["label"][:]
+    found = encode(examples, LABELS, tokenizer, 60, soft_labels=True).dataset["label"][:]
     assert found == [[0.9, 0.1, 0.0], [0.0, 0.0, 1.0]]
 
 
@@ -190,7 +192,7 @@ def test_probabilities_of_labels_are_matched_by_text() -> None:
 )
 def test_probabilities_that_do_not_fit_their_row_are_refused(wrong: Probabilities) -> None:
     source = Source("x", "tree", load_format("multiple_choice"), [], [])
-    options = Task(head="multiple_choice", names=("0", "1", "2"))
+    options = HeadSpec(head="multiple_choice", names=("0", "1", "2"))
     with pytest.raises(TrainingError, match=r"x: the probabilities .* are not one for each output"):
         soft_label(wrong, source, options)
 

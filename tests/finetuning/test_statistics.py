@@ -13,8 +13,8 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from datacreate.finetuning.records import Scores
 from datacreate.finetuning.statistics import (
+    ConditionModels,
     Estimate,
-    Models,
     chance_corrected,
     compute_scores,
     difference,
@@ -53,7 +53,8 @@ def test_scores_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     )
     assert found.matthews == pytest.approx(matthews_corrcoef(truth, answers))
     assert found.constant == max(truth.count(label) for label in range(3)) / len(truth)
-    assert found.score == pytest.approx(chance_corrected(found.balanced_accuracy or 0, 3))
+    classes = len(present) if len(present) > 1 else 3
+    assert found.score == pytest.approx(chance_corrected(found.balanced_accuracy or 0, classes))
     assert sum(found.predicted.values()) == found.rows == len(pairs)
     assert found.score_interval[0] <= found.score <= found.score_interval[1] <= 1
     assert Scores.model_validate_json(found.model_dump_json()) == found
@@ -120,18 +121,26 @@ def test_degenerate_and_above_chance_are_two_flags(name: str) -> None:
     assert (found.degenerate, found.above_chance) == (degenerate, above_chance)
 
 
-def models(right: Sequence[Sequence[bool]], origins: str, trained: bool = True) -> Models:
-    """Models from words like `a-x-1`: formatting example (may be empty), training rows, seed."""
-    found = [tuple(word.split("-")) for word in origins.split()]
-    return Models(np.array(right, dtype=bool), [(e, rows, seed) for e, rows, seed in found], trained)
+def test_chance_is_one_of_the_labels_that_occur() -> None:
+    found = labels([0, 1] * 20, [0] * 40)  # of three that the model knows
+    assert (found.score, found.classes, found.above_chance, found.degenerate) == (0, 2, False, True)
+
+
+def models(
+    right: Sequence[Sequence[bool]], origins: str, trained: bool = True, truth: Sequence[int] | None = None
+) -> ConditionModels:
+    """Models from words like `a-x-1`: formatting example (may be empty), training rows, seed.
+
+    With `truth` the score is balanced over two labels, else it is the accuracy.
+    """
+    found = [(example, rows, seed) for example, rows, seed in (word.split("-") for word in origins.split())]
+    labels, classes = np.array(truth or [0] * len(right[0])), None if truth is None else 2
+    return ConditionModels(np.array(right, dtype=bool), found, labels, classes, trained)
 
 
 def shares(correct: Sequence[int], rows: int = 100) -> list[list[bool]]:
     """The first rows right, the others wrong."""
     return [[row < number for row in range(rows)] for number in correct]
-
-
-ROWS = np.zeros(100, dtype=int)
 
 
 def test_the_error_of_independent_models_is_that_of_a_t_test() -> None:
@@ -140,18 +149,16 @@ def test_the_error_of_independent_models_is_that_of_a_t_test() -> None:
     right = rng.random((6, 4000)) < np.array([[0.5], [0.6], [0.7], [0.52], [0.65], [0.71]])
     words = "a-x-1 b-y-1 c-z-1"
     scores = right.mean(axis=1)
-    found = mean_score(models(right[:3].tolist(), words), np.zeros(4000, dtype=int), None)
+    found = mean_score(models(right[:3].tolist(), words))
     half = t.ppf(0.975, 2) * scores[:3].std(ddof=1) / 3**0.5
     assert found.interval == pytest.approx((found.value - half, found.value + half), rel=0.02)
-    paired = difference(
-        models(right[:3].tolist(), words), models(right[3:].tolist(), words), np.zeros(4000, dtype=int), None
-    )
+    paired = difference(models(right[:3].tolist(), words), models(right[3:].tolist(), words))
     assert paired.p == pytest.approx(ttest_rel(scores[:3], scores[3:]).pvalue, abs=0.02)
 
 
 def test_models_that_answer_alike_are_no_more_certain_than_one() -> None:
-    one = mean_score(models(shares([60]), "a-x-1"), ROWS, None)
-    nine = mean_score(models(shares([60] * 9), " ".join(f"a-x-{seed}" for seed in range(9))), ROWS, None)
+    one = mean_score(models(shares([60]), "a-x-1"))
+    nine = mean_score(models(shares([60] * 9), " ".join(f"a-x-{seed}" for seed in range(9))))
     assert (nine.value, nine.error) == pytest.approx((one.value, one.error))
     assert one.error == pytest.approx((0.6 * 0.4 / 99) ** 0.5)
     assert (one.covers, nine.covers) == ("rows", "seeds, rows")
@@ -159,23 +166,21 @@ def test_models_that_answer_alike_are_no_more_certain_than_one() -> None:
 
 def test_seeds_of_one_example_say_nothing_of_other_examples() -> None:
     right = shares([80] * 4 + [40] * 4)
-    as_seeds = mean_score(models(right, " ".join(f"a-x-{seed}" for seed in range(8))), ROWS, None)
-    by_example = mean_score(
-        models(right, " ".join(f"{e}-{e}-{seed}" for e in "ab" for seed in "1234")), ROWS, None
-    )
+    as_seeds = mean_score(models(right, " ".join(f"a-x-{seed}" for seed in range(8))))
+    by_example = mean_score(models(right, " ".join(f"{e}-{e}-{seed}" for e in "ab" for seed in "1234")))
     assert by_example.error > 1.5 * as_seeds.error
-    assert by_example.freedom < 2 < as_seeds.freedom
+    assert by_example.degrees_of_freedom < 2 < as_seeds.degrees_of_freedom
 
 
 def test_the_same_examples_are_compared_example_by_example() -> None:
     """Both conditions suffer from the same examples: their difference is certain."""
     words = "a-x-1 b-y-1 c-z-1"
     ours, theirs = shares([90, 60, 30]), shares([80, 50, 20])
-    paired = difference(models(ours, words), models(theirs, words), ROWS, None)
-    others = difference(models(ours, words), models(theirs, words.upper()), ROWS, None)
+    paired = difference(models(ours, words), models(theirs, words))
+    others = difference(models(ours, words), models(theirs, words.upper()))
     assert paired.value == others.value == pytest.approx(0.1)
     assert paired.p < 0.01 < 0.7 < others.p
-    reverse = difference(models(theirs, words), models(ours, words), ROWS, None)
+    reverse = difference(models(theirs, words), models(ours, words))
     assert (reverse.value, reverse.p) == pytest.approx((-paired.value, paired.p))
 
 
@@ -193,28 +198,28 @@ def test_the_same_examples_are_compared_example_by_example() -> None:
 )
 def test_what_a_comparison_covers_is_said(first: str, second: str, trained: bool, covers: str) -> None:
     ours, theirs = shares([70, 50, 60][: len(first.split())]), shares([62, 48, 55][: len(second.split())])
-    assert difference(models(ours, first), models(theirs, second, trained), ROWS, None).covers == covers
+    assert difference(models(ours, first), models(theirs, second, trained)).covers == covers
 
 
 def test_a_single_seed_is_assumed_to_vary_like_the_others() -> None:
     several, one = models(shares([70, 50, 60]), "a-x-1 a-x-2 a-x-3"), models(shares([60]), "b-y-1")
-    trained = difference(several, one, ROWS, None)
-    fixed = difference(several, models(shares([60]), "-y-1", trained=False), ROWS, None)
+    trained = difference(several, one)
+    fixed = difference(several, models(shares([60]), "-y-1", trained=False))
     assert trained.error > 1.5 * fixed.error
 
 
 def test_balanced_accuracy_is_compared_corrected_for_chance() -> None:
-    truth = np.array([0] * 70 + [1] * 30 + [-1] * 5)
-    constant = models([[True] * 70 + [False] * 35], "-x-1")
-    right = models([[True] * 60 + [False] * 10 + [True] * 27 + [False] * 8], "-y-1")
-    assert mean_score(constant, truth, 2) == Estimate(0.0, 0.0, np.inf, "rows")
-    found = difference(right, constant, truth, 2)
+    truth = [0] * 70 + [1] * 30 + [-1] * 5
+    constant = models([[True] * 70 + [False] * 35], "-x-1", truth=truth)
+    right = models([[True] * 60 + [False] * 10 + [True] * 27 + [False] * 8], "-y-1", truth=truth)
+    assert mean_score(constant) == Estimate(0.0, 0.0, np.inf, "rows")
+    found = difference(right, constant)
     recalls = 60 / 70, 27 / 30
     assert found.value == pytest.approx(sum(recalls) - 1)
     variance = sum(p * (1 - p) / (n - 1) for p, n in zip(recalls, (70, 30), strict=True))
     assert found.error == pytest.approx(variance**0.5)
     assert found.minimum_detectable == pytest.approx((1.95996 + 0.84162) * found.error, rel=1e-4)
-    assert difference(constant, constant, truth, 2).p == 1
+    assert difference(constant, constant).p == 1
 
 
 @pytest.mark.parametrize(
@@ -234,6 +239,19 @@ def test_identical_conditions_differ_in_5_percent(pair: Pair) -> None:
     assert 0.02 <= significant(pair, 400) <= 0.08
 
 
+def test_a_difference_that_no_row_changes_is_as_uncertain_as_few_rows_are() -> None:
+    for rows, is_significant in ((2, False), (50, True)):
+        truth = [0, 1] * rows
+        right = models([[True, True] * rows], "-x-1", truth=truth)
+        found = difference(right, models([[True, False] * rows], "-y-1", truth=truth))
+        assert found.value == 1
+        assert (found.p < 0.05) == is_significant
+        assert found.minimum_detectable > 0
+        share = ratio(models([[True, True] * rows], "a-z-1", truth=truth), right)
+        assert share
+        assert share[1][0] < share[0] == 1 < share[1][1]
+
+
 def test_a_true_difference_is_found() -> None:
     pair = Pair((3, 3), (3, 3), rows=1000, examples_sd=0.1, seeds_sd=0.05, effect=0.3)
     assert significant(pair, 100) > 0.8
@@ -241,7 +259,7 @@ def test_a_true_difference_is_found() -> None:
 
 def test_the_interval_of_a_ratio_is_fiellers() -> None:
     """The roots of his quadratic equation, for two models that err on 20 same rows."""
-    found = ratio(models(shares([60]), "a-x-1"), models(shares([80]), "-y-1"), ROWS, None)
+    found = ratio(models(shares([60]), "a-x-1"), models(shares([80]), "-y-1"))
     assert found is not None
     first, second, both = 0.6 * 0.4 / 99, 0.8 * 0.2 / 99, 0.6 * 0.2 / 99  # variances and covariance
     z = 1.959964**2
@@ -259,20 +277,22 @@ def test_a_ratio_differs_from_1_where_the_difference_is_significant(right: list[
     )
     if alone:
         second = models(shares(right[3:4]), "-u-1")
-    found, compared = ratio(first, second, ROWS, None), difference(first, second, ROWS, None)
+    found, compared = ratio(first, second), difference(first, second)
     if found is not None and abs(compared.p - 0.05) > 1e-3:
         low, high = found[1]
         assert low <= found[0] <= high
-        assert (low <= 1 <= high) == (compared.p > 0.05)
+        assert (low - 1e-9 <= 1 <= high + 1e-9) == (compared.p > 0.05)
 
 
 def test_there_is_no_ratio_to_a_score_that_may_be_0() -> None:
-    labels = np.array([0, 1] * 50)
-    guesses, good = models([[True] * 52 + [False] * 48], "-x-1"), models(shares([80]), "a-y-1")
-    assert ratio(good, guesses, labels, 2) is None
-    assert ratio(guesses, good, labels, 2) is not None
-    unlike = models(shares([95, 60, 20]), "-x-1 -y-1 -z-1")  # its mean may be 0: the samples differ too much
-    assert ratio(good, unlike, labels, 2) is None
+    truth = [0, 1] * 50
+    guesses = models([[True] * 52 + [False] * 48], "-x-1", truth=truth)
+    good = models(shares([80]), "a-y-1", truth=truth)
+    assert ratio(good, guesses) is None
+    assert ratio(guesses, good) is not None
+    # Its mean may be 0: the samples differ too much.
+    unlike = models(shares([95, 60, 20]), "-x-1 -y-1 -z-1", truth=truth)
+    assert ratio(good, unlike) is None
 
 
 @pytest.mark.parametrize("sd", [0.0, 0.15])

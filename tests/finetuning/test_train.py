@@ -24,7 +24,7 @@ from datacreate.errors import (
     UsageError,
 )
 from datacreate.finetuning import train as train_module
-from datacreate.finetuning.recipe import PAPER
+from datacreate.finetuning.hyperparameters import PAPER
 from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
 from datacreate.finetuning.train import TrainConfig, prepare, train
 from tests.finetuning.conftest import import_rows, save_encoder
@@ -229,7 +229,7 @@ def test_the_human_dev_split_can_choose(home: Path, tmp_path: Path, encoder: str
     assert (found.trained_rows, found.selection_rows) == (45, 40)
     assert (found.training.selection, found.training.condition.name) == ("human", "tree")
     assert found.training.selection_digest == split_sha256(find_benchmark("csqa"), "dev")
-    with pytest.raises(UsageError, match="has questions with 5 options, piqa's dev split"):
+    with pytest.raises(UsageError, match="has questions with 5 options, piqa has questions with 2"):
         train(config(run, tmp_path / "no", encoder, **human, benchmark="piqa"))
     with pytest.raises(BenchmarkError, match="did you mean creak"):
         train(config(run, tmp_path / "no", encoder, benchmark="creek"))
@@ -247,6 +247,20 @@ def test_without_selection_rows_the_last_model_is_kept(home: Path, tmp_path: Pat
     for count in (19, 1):
         prepare(config("creak", tmp_path / "fewer", encoder, count=count), notes.append)
     assert [note.partition(";")[0] for note in notes] == ["warning: only 19 rows", "warning: only 1 row"]
+
+
+def test_what_has_no_effect_and_rows_that_are_cut_are_said(home: Path, tmp_path: Path, encoder: str) -> None:
+    recorder = Recorder()
+    changes: dict[str, Any] = {"patience": 3, "sample_seed": 2, "model_selection": "none", "epochs": 1}
+    train(config("pubmedqa", tmp_path / "out", encoder, max_length=9, **changes), recorder)
+    train(config("pubmedqa", tmp_path / "long", encoder, max_length=900, epochs=1), recorder)
+    for note in (
+        "--sample-seed has no effect without --count",
+        "--patience has no effect without selection rows",
+        "rows that are cut to 9 tokens: 200 of 200",
+        "--max-length 900: the encoder reads 64 tokens at most",
+    ):
+        assert note in recorder.notes
 
 
 def test_the_papers_recipe_trains_as_the_paper_does(home: Path, tmp_path: Path, encoder: str) -> None:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.errors import DatacreateError, TrainingError, UsageError
-from datacreate.finetuning.records import Task
+from datacreate.finetuning.records import HeadSpec
 from datacreate.finetuning.training_rows import (
     MIN_ROWS_TO_SPLIT,
     SELECTION_FOLDS,
-    Question,
+    ClassificationExample,
     Source,
     TrainingSet,
     read_source,
@@ -50,13 +50,13 @@ def test_a_benchmark_gives_its_human_train_split(home: Path) -> None:
     assert (found.condition.name, found.condition.benchmark) == ("human", "creak")
     assert (found.condition.count, found.condition.full) == (200, True)
     rows = read_split(find_benchmark("creak"), "train")
-    assert [question.text for question in found.questions] == [row["question"] for row in rows]
-    names = found.task.names
-    assert [names[q.answer or 0] == "True" for q in found.questions] == [row["label"] for row in rows]
+    assert [example.text for example in found.examples] == [row["question"] for row in rows]
+    names = found.head.names
+    assert [names[q.answer or 0] == "True" for q in found.examples] == [row["label"] for row in rows]
 
 
 @pytest.mark.parametrize(
-    ("changes", "task"),
+    ("changes", "head"),
     [
         ({}, "questions with 5 options"),
         ({"example": CLAIM}, "the labels True, False"),
@@ -66,31 +66,31 @@ def test_a_benchmark_gives_its_human_train_split(home: Path) -> None:
     ids=["options", "closed book", "open book", "own labels"],
 )
 def test_a_run_its_file_and_its_export_hold_the_same_questions(
-    tmp_path: Path, model: str, changes: dict[str, Any], task: str
+    tmp_path: Path, model: str, changes: dict[str, Any], head: str
 ) -> None:
     make(tmp_path / "run", model, **changes)
     run, file = mixed(tmp_path / "run"), mixed(tmp_path / "run" / "train.jsonl")
-    assert run.task.description == task
+    assert run.head.description == head
     assert (run.condition.name, run.condition.count) == ("tree", 25)
     assert run.condition.generator
     assert run.condition.example
-    assert [q.text for q in file.questions] == [q.text for q in run.questions]
-    named = [[found.task.names[q.answer or 0] for q in found.questions] for found in (run, file)]
+    assert [q.text for q in file.examples] == [q.text for q in run.examples]
+    named = [[found.head.names[q.answer or 0] for q in found.examples] for found in (run, file)]
     assert named[0] == named[1]
     if "labels" not in changes:
         (exported,) = export(RunDirectory(tmp_path / "run"), "reference", tmp_path / "exported")
-        assert mixed(exported).task == run.task
+        assert mixed(exported).head == run.head
         assert mixed(exported).condition.digest == run.condition.digest
 
 
 def test_children_of_one_parent_are_one_family(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, count=43)  # the last request gives more than needed
     found = mixed(tmp_path / "run")
-    parents = [c.parent for c in RunDirectory(tmp_path / "run").commits() for _ in c.accepted][:43]
-    same = [a == b for a in parents for b in parents]
+    families = list(RunDirectory(tmp_path / "run").families())[:43]
+    same = [a == b for a in families for b in families]
     assert [a == b for a in found.groups for b in found.groups] == same
     lines = (tmp_path / "run" / "train.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
-    assert [q.text for q in found.questions] == [json.loads(line)["question"] for line in lines]
+    assert [q.text for q in found.examples] == [json.loads(line)["question"] for line in lines]
 
 
 def test_human_and_created_rows_are_mixed(home: Path, tmp_path: Path, model: str) -> None:
@@ -110,9 +110,9 @@ def test_samples_of_one_seed_are_nested(total: int, seed: int, data: st.DataObje
     few = data.draw(st.integers(1, many))
     larger = training_set([source], count=many, sample_seed=seed)
     smaller = training_set([source], count=few, sample_seed=seed)
-    assert larger.questions[:few] == smaller.questions
+    assert larger.examples[:few] == smaller.examples
     assert larger.groups[:few] == smaller.groups
-    assert len(set(larger.questions)) == many
+    assert len(set(larger.examples)) == many
     assert (smaller.condition.count, smaller.condition.full) == (few, False)
 
 
@@ -125,12 +125,12 @@ def test_unusable_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     rows[7]["label"] = f" {rows[7]['label'].upper()} "  # spelling is ignored
     rows[8]["question"] = "8 one\u2028line \u0085 still"
     found = mixed(write_rows(tmp_path / "rows.jsonl", rows))
-    assert len(found.questions) == found.condition.count == 7
+    assert len(found.examples) == found.condition.count == 7
     assert sum(found.skipped.values()) == 4
     assert found.skipped["the answer is not among the options"] == 1
     assert found.skipped["2 options, expected 3"] == 1
     assert found.skipped["the inputs are empty"] == 1
-    assert rows[8]["question"] in [question.text for question in found.questions]
+    assert rows[8]["question"] in [example.text for example in found.examples]
 
 
 BAD: dict[str, tuple[str, str]] = {
@@ -185,6 +185,13 @@ def test_an_unusable_file_is_refused_in_one_line(tmp_path: Path, name: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_whole_decimals_are_labels(tmp_path: Path) -> None:
+    for values, names in (((0.0, 1.0), ("0", "1")), ((1.0, 2.5, 4), ("1", "2.5", "4"))):
+        rows = [{"text": f"text {n}", "label": values[n % len(values)]} for n in range(40)]
+        found = mixed(write_rows(tmp_path / "rows.jsonl", rows))
+        assert (found.head.names, len(found.examples), found.skipped) == (names, 40, {})
+
+
 def test_labels_of_a_file_can_be_named(tmp_path: Path) -> None:
     rows = [
         {"comment": "bad", "mood": "low"},
@@ -194,8 +201,8 @@ def test_labels_of_a_file_can_be_named(tmp_path: Path) -> None:
     options = FormatOptions(labels={"mood": "low,mid,high"})
     source = read_source(str(write_rows(tmp_path / "rows.jsonl", rows)), options=options)
     found = training_set([source])
-    assert found.task.names == ("low", "mid", "high")
-    assert [(q.text, q.answer) for q in found.questions] == [("bad", 0), ("good", 2), ("so-so", 1)]
+    assert found.head.names == ("low", "mid", "high")
+    assert [(q.text, q.answer) for q in found.examples] == [("bad", 0), ("good", 2), ("so-so", 1)]
 
 
 def test_sources_of_different_heads_are_not_mixed(home: Path) -> None:
@@ -218,24 +225,24 @@ def test_unfinished_runs_and_missing_sources_are_refused(home: Path, tmp_path: P
         read_source(str(tmp_path))
 
 
-OPTIONS = Task(head="multiple_choice", names=("0", "1", "2"))
-LABELS = Task(head="sequence_classification", names=("yes", "no", "maybe"))
+OPTIONS = HeadSpec(head="multiple_choice", names=("0", "1", "2"))
+LABELS = HeadSpec(head="sequence_classification", names=("yes", "no", "maybe"))
 TASKS = st.sampled_from([OPTIONS, LABELS])
 unhurried = settings(max_examples=40)  # the first example imports sklearn
 
 
-def questions(answers: list[int]) -> list[Question]:
-    return [Question(f"q {place}", None, (), answer) for place, answer in enumerate(answers)]
+def examples(answers: list[int]) -> list[ClassificationExample]:
+    return [ClassificationExample(f"q {place}", None, (), answer) for place, answer in enumerate(answers)]
 
 
 @unhurried
 @given(TASKS, st.integers(0, 300), st.integers(1, 7), st.floats(0, 1), st.randoms(use_true_random=False))
 def test_about_a_tenth_is_held_out_whatever_the_families(
-    task: Task, total: int, size: int, large: float, rng: Random
+    head: HeadSpec, total: int, size: int, large: float, rng: Random
 ) -> None:
     groups = ["root" if place < large * total else str(place // size) for place in range(total)]
     rng.shuffle(groups)
-    kept, held = split_selection_rows(questions([rng.randrange(3) for _ in range(total)]), groups, task)
+    kept, held = split_selection_rows(examples([rng.randrange(3) for _ in range(total)]), groups, head)
     assert sorted(kept + held) == list(range(total))
     if total < MIN_ROWS_TO_SPLIT:
         assert held == []
@@ -245,15 +252,15 @@ def test_about_a_tenth_is_held_out_whatever_the_families(
 
 @unhurried
 @given(st.integers(100, 400), st.integers(1, 5), TASKS)
-def test_families_stay_on_one_side(total: int, size: int, task: Task) -> None:
+def test_families_stay_on_one_side(total: int, size: int, head: HeadSpec) -> None:
     groups = [str(place // size) for place in range(total)]
-    rows = questions([place % 3 for place in range(total)])
-    kept, held = split_selection_rows(rows, groups, task)
+    rows = examples([place % 3 for place in range(total)])
+    kept, held = split_selection_rows(rows, groups, head)
     assert not {groups[i] for i in kept} & {groups[i] for i in held}
     assert (
-        split_selection_rows(rows, groups, task)
+        split_selection_rows(rows, groups, head)
         == (kept, held)
-        != split_selection_rows(rows, groups, task, seed=1)
+        != split_selection_rows(rows, groups, head, seed=1)
     )
 
 
@@ -262,5 +269,5 @@ def test_families_stay_on_one_side(total: int, size: int, task: Task) -> None:
 def test_labels_keep_their_shares(total: int, share: float, rng: Random) -> None:
     answers = [int(place < share * total) for place in range(total)]
     rng.shuffle(answers)
-    _, held = split_selection_rows(questions(answers), list(map(str, range(total))), LABELS)
+    _, held = split_selection_rows(examples(answers), list(map(str, range(total))), LABELS)
     assert abs(Counter(answers[i] for i in held)[1] / len(held) - sum(answers) / total) <= 1.5 / len(held)

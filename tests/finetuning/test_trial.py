@@ -14,7 +14,7 @@ import torch
 from datacreate import locking
 from datacreate.errors import LockLost, Stopped, StorageError, UnwritablePath
 from datacreate.finetuning.encoder import load_with_head, make_trainer
-from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import TRIALS
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.training_rows import Source, training_set
@@ -54,7 +54,7 @@ def _gradients(encoder: Path, folder: Path, head: str, soft: bool, device_batch_
     format = load_format("multiple_choice" if head == "options" else "yes_no_closed_book")
     soft_labels = [(0.5, 0.2, 0.3) if head == "options" else (0.4, 0.6)] * 8 if soft else None
     source = Source("x", "tree", format, rows, list("abcdefgh"), verifier_probabilities=soft_labels)
-    recipe = Recipe(batch_size=8, epochs=1, soft_labels=soft)
+    recipe = Hyperparameters(batch_size=8, epochs=1, soft_labels=soft)
     inputs = inputs_of(encoder, training_set([source]), recipe, device_batch_size)
     set_seed(1)
     trainer = make_trainer(inputs, load_with_head(encoder, inputs.training.task), 1, 1e-3, folder)
@@ -88,7 +88,7 @@ def test_a_step_has_the_batch_size_and_no_copies_of_the_model_on_a_machine_with_
 
     monkeypatch.setattr(real, "func", on_four_gpus)
     source = Source("x", "tree", load_format("yes_no_closed_book"), claims(8), list("abcdefgh"))
-    inputs = inputs_of(Path(encoder), training_set([source]), Recipe(batch_size=batch), device_batch)
+    inputs = inputs_of(Path(encoder), training_set([source]), Hyperparameters(batch_size=batch), device_batch)
     model = load_with_head(Path(encoder), inputs.training.task)
     trainer = make_trainer(inputs, model, 1, 1e-3, tmp_path)
     assert trainer.args.train_batch_size == per_pass

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.engines.request import Completion, Request
-from datacreate.finetuning.encoder import Inputs, encode, load_tokenizer
-from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import Model, Training
+from datacreate.finetuning.encoder import TrialInputs, encode, load_tokenizer
+from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.records import TrainedModel, TrainingSpec
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.training_rows import TrainingSet
 from tests.finetuning.sets import ASKED, FOODS, TOOLS
@@ -24,12 +24,12 @@ SHORT: dict[str, Any] = {"learning_rates": (3e-3,), "epochs": 4}
 def config(source: object, out: Path, encoder: str, **changes: Any) -> TrainConfig:
     """A short training with one seed; `changes` are fields of TrainConfig or of its recipe."""
     named = {name: changes.pop(name) for name in list(changes) if name in TrainConfig.model_fields}
-    base = {"seeds": (1,), "recipe": Recipe(**SHORT | changes)}
+    base = {"seeds": (1,), "recipe": Hyperparameters(**SHORT | changes)}
     sources = tuple(map(str, source)) if isinstance(source, list) else (str(source),)
     return TrainConfig(**base | {"sources": sources, "out": out, "encoder": encoder} | named)
 
 
-def trained(source: object, out: Path, encoder: str, **changes: Any) -> Model:
+def trained(source: object, out: Path, encoder: str, **changes: Any) -> TrainedModel:
     """The model of a training with one seed."""
     [model] = train(config(source, out, encoder, **changes))
     return model
@@ -40,11 +40,13 @@ def weights(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def inputs_of(encoder: Path, rows: TrainingSet, recipe: Recipe, device_batch_size: int = 16) -> Inputs:
+def inputs_of(
+    encoder: Path, rows: TrainingSet, recipe: Hyperparameters, device_batch_size: int = 16
+) -> TrialInputs:
     """The inputs of a trial without selection rows."""
-    training = Training(
+    training = TrainingSpec(
         condition=rows.condition,
-        task=rows.task,
+        task=rows.head,
         encoder=encoder.name,
         encoder_sha256="",
         recipe=recipe,
@@ -52,8 +54,8 @@ def inputs_of(encoder: Path, rows: TrainingSet, recipe: Recipe, device_batch_siz
         selection_digest=None,
     )
     tokenizer = load_tokenizer(encoder)
-    encoded = encode(rows.questions, rows.task, tokenizer, 60, soft_labels=recipe.soft_labels)
-    return Inputs(training, encoder, tokenizer, encoded, None, 60, device_batch_size)
+    encoded = encode(rows.examples, rows.head, tokenizer, 60, soft_labels=recipe.soft_labels)
+    return TrialInputs(training, encoder, tokenizer, encoded, None, 60, device_batch_size)
 
 
 class Recorder:

@@ -15,7 +15,7 @@ from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.schema_keywords import KEYWORDS
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import RejectReason
 from tests.formats import examples
 
 
@@ -67,4 +67,4 @@ def test_the_documented_commands_print_the_documented_output(
 
 def test_all_keywords_and_reasons_are_documented() -> None:
     assert set(KEYWORDS) - {"x-datacreate"} <= set(re.findall(r"`([$\w]+)`", DOCS))
-    assert {reason.value for reason in Reason} <= set(re.findall(r"`(\w+)`", docs("quality.md")))
+    assert {reason.value for reason in RejectReason} <= set(re.findall(r"`(\w+)`", docs("quality.md")))

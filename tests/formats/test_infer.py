@@ -165,6 +165,14 @@ def test_a_range_that_is_no_label_set_gets_a_note(value: Any, given: dict[str, A
     assert any("a range gives them up to 20 whole" in note for note in found.notes) == has_note
 
 
+@pytest.mark.parametrize("given", ["0..9", "0..100"])
+def test_a_list_with_a_range_may_repeat_numbers_and_be_twice_as_long(given: str) -> None:
+    validator = inferred({"text": "Good.", "scores": [1, 3, 3]}, ranges={"scores": given}).format.validator
+    assert validator.is_valid({"text": "Bad.", "scores": [2] * 6})
+    for wrong in ([], [2] * 7, [101]):
+        assert not validator.is_valid({"text": "Bad.", "scores": wrong})
+
+
 def test_roles_in_objects_and_of_a_single_text() -> None:
     format = inferred(examples.NESTED).format
     assert format.roles.named() == {"inputs": "input.claim, output.why", "answer": "output.label"}

@@ -10,9 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datacreate.formats.example import Example, canonical_json
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, bind, read_format
-from datacreate.formats.validate import Candidate, Reason, Reject, parse_completion, parse_item
+from datacreate.formats.validate import Candidate, Reject, RejectReason, parse_completion, parse_item
+from datacreate.runs.formatting_examples import read_examples
 from tests.formats import examples
 from tests.formats.examples import encoding_of, inferred, json_objects, json_values
 
@@ -34,7 +36,7 @@ def parse(text: str, encoding: PromptEncoding = CHOICE, count: int = 5, **option
     ]
 
 
-def reason_of(item: Any, encoding: PromptEncoding) -> Reason | None:
+def reason_of(item: Any, encoding: PromptEncoding) -> RejectReason | None:
     result = parse_item(item, encoding)
     return result.reason if isinstance(result, Reject) else None
 
@@ -67,34 +69,34 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
-        (["Q?", OPTIONS[:4]], Reason.SCHEMA_VIOLATION),
-        (["Q?", [*OPTIONS[:4], 5]], Reason.SCHEMA_VIOLATION),
-        ([None, OPTIONS], Reason.SCHEMA_VIOLATION),
-        (["", OPTIONS], Reason.BLANK),
-        (["Q?", ["a", "b", " \u200b\n", "d", "e"]], Reason.BLANK),
-        ([" -- ", OPTIONS], Reason.BLANK),
-        (["Q\x00?", OPTIONS], Reason.INVALID_CHARACTERS),
-        ([f"Q {chr(0xD83D)}?", OPTIONS], Reason.INVALID_CHARACTERS),
-        (["Q \ufffd?", OPTIONS], Reason.INVALID_CHARACTERS),
-        (["Q â\x80\x99?", OPTIONS], Reason.INVALID_CHARACTERS),
-        (["Q?", ["a", "b", "c", "B ", "e"]], Reason.DUPLICATE_OPTIONS),
-        (["Q?", ["right option", *OPTIONS[1:]]], Reason.PLACEHOLDER),
-        (["Q?", ["a", "-1 wrong option", *OPTIONS[2:]]], Reason.PLACEHOLDER),
-        (["Q?", ["a", "Option 2", *OPTIONS[2:]]], Reason.PLACEHOLDER),
-        (["[question]", OPTIONS], Reason.PLACEHOLDER),
-        (["Q?", ["a", "] pharmacy", *OPTIONS[2:]]], Reason.PLACEHOLDER),
-        (["Q?", ["a", ", b", *OPTIONS[2:]]], Reason.PLACEHOLDER),
-        (["Who has a park? [", OPTIONS], Reason.PLACEHOLDER),
-        (["Who has a park?},{", OPTIONS], Reason.PLACEHOLDER),
-        (["[Who has a park?", OPTIONS], Reason.PLACEHOLDER),
+        (["Q?", OPTIONS[:4]], RejectReason.SCHEMA_VIOLATION),
+        (["Q?", [*OPTIONS[:4], 5]], RejectReason.SCHEMA_VIOLATION),
+        ([None, OPTIONS], RejectReason.SCHEMA_VIOLATION),
+        (["", OPTIONS], RejectReason.BLANK),
+        (["Q?", ["a", "b", " \u200b\n", "d", "e"]], RejectReason.BLANK),
+        ([" -- ", OPTIONS], RejectReason.BLANK),
+        (["Q\x00?", OPTIONS], RejectReason.INVALID_CHARACTERS),
+        ([f"Q {chr(0xD83D)}?", OPTIONS], RejectReason.INVALID_CHARACTERS),
+        (["Q \ufffd?", OPTIONS], RejectReason.INVALID_CHARACTERS),
+        (["Q â\x80\x99?", OPTIONS], RejectReason.INVALID_CHARACTERS),
+        (["Q?", ["a", "b", "c", "B ", "e"]], RejectReason.DUPLICATE_OPTIONS),
+        (["Q?", ["right option", *OPTIONS[1:]]], RejectReason.PLACEHOLDER),
+        (["Q?", ["a", "-1 wrong option", *OPTIONS[2:]]], RejectReason.PLACEHOLDER),
+        (["Q?", ["a", "Option 2", *OPTIONS[2:]]], RejectReason.PLACEHOLDER),
+        (["[question]", OPTIONS], RejectReason.PLACEHOLDER),
+        (["Q?", ["a", "] pharmacy", *OPTIONS[2:]]], RejectReason.PLACEHOLDER),
+        (["Q?", ["a", ", b", *OPTIONS[2:]]], RejectReason.PLACEHOLDER),
+        (["Who has a park? [", OPTIONS], RejectReason.PLACEHOLDER),
+        (["Who has a park?},{", OPTIONS], RejectReason.PLACEHOLDER),
+        (["[Who has a park?", OPTIONS], RejectReason.PLACEHOLDER),
         (["[sic] Who has a park?", OPTIONS], None),
-        (["Q?", ["a", "and then,", *OPTIONS[2:]]], Reason.PLACEHOLDER),
+        (["Q?", ["a", "and then,", *OPTIONS[2:]]], RejectReason.PLACEHOLDER),
         (["Q?", ["a", ",", *OPTIONS[2:]]], None),
         (["What is a = [", OPTIONS], None),
         (["options", OPTIONS], None),
-        (["Q?", ["Paris", "Paris.", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
-        (["Q?", ["Caf\u00e9", "Cafe\u0301", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
-        (["Q?", ["New  York", "new york", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
+        (["Q?", ["Paris", "Paris.", *OPTIONS[2:]]], RejectReason.DUPLICATE_OPTIONS),
+        (["Q?", ["Caf\u00e9", "Cafe\u0301", *OPTIONS[2:]]], RejectReason.DUPLICATE_OPTIONS),
+        (["Q?", ["New  York", "new york", *OPTIONS[2:]]], RejectReason.DUPLICATE_OPTIONS),
         (["Q?", ["+", "-", "5", "5!", "-5"]], None),
         (["Q?", ["[a]", "{b}", ":)", ".c", ","]], None),
         *(
@@ -103,7 +105,7 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
         ),
     ],
 )
-def test_the_reason_against_an_item(item: Any, reason: Reason | None) -> None:
+def test_the_reason_against_an_item(item: Any, reason: RejectReason | None) -> None:
     assert reason_of(item, CHOICE) is reason
 
 
@@ -126,7 +128,7 @@ def test_an_answer_from_the_context_is_whole_words_but_not_everything(
     answer: str, context: str, valid: bool
 ) -> None:
     reason = reason_of([context, "Which one?", answer], encoding_of(examples.SPAN))
-    assert reason is (None if valid else Reason.ANSWER_NOT_IN_CONTEXT)
+    assert reason is (None if valid else RejectReason.ANSWER_NOT_IN_CONTEXT)
 
 
 @pytest.mark.parametrize(
@@ -144,25 +146,41 @@ def test_space_around_a_text_is_removed(written: str, kept: str) -> None:
     assert result.example.values["label"] == "rice cooker" in result.example.values["options"]
 
 
+@pytest.mark.parametrize("other", [None, ""])
+def test_space_is_also_removed_from_a_text_that_may_be_null_or_empty(other: str | None) -> None:
+    values = [{"text": "Some text.", "note": note} for note in ("A note.", other)]
+    encoding = PromptEncoding(read_examples(values, FormatOptions())[1].format)
+    result = parse_item(["other words", "\n\n  hello  \n"], encoding)
+    assert isinstance(result, Candidate)
+    assert result.example.values["note"] == "hello"
+
+
 TITLED = encoding_of({"title": "On words", "genre": "essay", "tags": ["a", "b"]})
 TOKENS = encoding_of({"words": ["(", "so", ")"], "tags": ["O", "O", "O"]})
 ASKED = {"text": "Ask me.", "note": "", "label": "question"}
 NAMED = encoding_of(ASKED, labels={"label": "question,statement"})
+TOPICS = {"text": "They won.", "keywords": ["cup", "final"], "about": {"who": "a team"}, "label": "sport"}
+KEYWORDS = encoding_of(TOPICS, labels={"label": "sport,politics"})
 
 
 @pytest.mark.parametrize(
     ("encoding", "item", "reason"),
     [
         (TITLED, ["On rain", "title", ["genre"]], None),  # the name of another field
-        (TITLED, ["Title.", "essay", ["a"]], Reason.PLACEHOLDER),
-        (TITLED, ["On rain", "essay", ["a", "tags"]], Reason.PLACEHOLDER),
+        (TITLED, ["Title.", "essay", ["a"]], RejectReason.PLACEHOLDER),
+        (TITLED, ["On rain", "essay", ["a", "tags"]], RejectReason.PLACEHOLDER),
         (TOKENS, [["(", "well", ","], ["O", "O", "O"]], None),
         (NAMED, ["question", "What is it?"], None),  # a label is no placeholder, a constant is not blank
-        (KEYED, {**examples.UMBRELLA, "label": "attic"}, Reason.ANSWER_NOT_IN_OPTIONS),
-        *((NUMBERS, ["some words", 0.5, n], Reason.SCHEMA_VIOLATION) for n in (3.0, 2**70, "3", True)),
+        (KEYWORDS, ["sport", "They lost.", ["sport", "final"], {"who": "a club"}], None),
+        (KEYWORDS, ["sport", "They lost.", ["final"], {"who": "Sport."}], RejectReason.PLACEHOLDER),
+        (KEYWORDS, ["sport", "politics", ["final"], {"who": "a club"}], RejectReason.PLACEHOLDER),
+        (KEYED, {**examples.UMBRELLA, "label": "attic"}, RejectReason.ANSWER_NOT_IN_OPTIONS),
+        *((NUMBERS, ["some words", 0.5, n], RejectReason.SCHEMA_VIOLATION) for n in (3.0, 2**70, "3", True)),
     ],
 )
-def test_the_reason_in_other_formats(encoding: PromptEncoding, item: Any, reason: Reason | None) -> None:
+def test_the_reason_in_other_formats(
+    encoding: PromptEncoding, item: Any, reason: RejectReason | None
+) -> None:
     assert reason_of(item, encoding) is reason
 
 
@@ -241,7 +259,7 @@ def test_an_example_repeats_another_if_all_its_inputs_are_equal(
     format: TaskFormat | None, values: dict[str, Any], changes: dict[str, Any], repeats: bool
 ) -> None:
     format = format or inferred(values).format
-    key, changed = (Candidate.of(v, format).key for v in (values, {**values, **changes}))
+    key, changed = (Candidate.of(v, format).exact_key for v in (values, {**values, **changes}))
     assert (key == changed) is repeats
 
 
@@ -267,5 +285,5 @@ def test_a_truncated_array_gives_a_prefix_of_its_items(items: list[Any], data: s
         prefix.append(last)
     else:
         assert isinstance(last, Reject)
-        assert last.reason is Reason.TRUNCATED
+        assert last.reason is RejectReason.TRUNCATED
     assert prefix == complete[: len(prefix)]

@@ -14,7 +14,7 @@ from datacreate.formats.example import Example, canonical_json
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.task_format import TaskFormat, bind, load_format, read_format
-from datacreate.formats.validate import Candidate, Reason, Reject, parse_item
+from datacreate.formats.validate import Candidate, Reject, RejectReason, parse_item, validate_example
 from tests.formats import examples
 
 TEXT = {"type": "string"}
@@ -82,9 +82,10 @@ def test_definitions_are_resolved() -> None:
         ({"$ref": "https://example.org/text.json"}, "unknown $ref 'https://example.org/text.json' at"),
         ({"$ref": "#/$defs/none"}, "unknown $ref '#/$defs/none' at /properties/x"),
         ({"$ref": "#/$defs/tree"}, "recursive $ref at /properties/x/properties/part"),
+        (False, "cannot use a field of the schema false at /properties"),
     ],
 )
-def test_unsupported_keywords_are_errors_with_their_location(schema: dict[str, Any], message: str) -> None:
+def test_unsupported_keywords_are_errors_with_their_location(schema: Any, message: str) -> None:
     tree = {"type": "object", "properties": {"part": {"$ref": "#/$defs/tree"}}}
     with pytest.raises(FormatError) as raised:
         read({"x": schema}, **{"$defs": {"tree": tree}})
@@ -124,7 +125,7 @@ def test_validation_checks_what_the_grammar_cannot(schema: dict[str, Any], good:
     assert isinstance(parse_item(["another", good], encoding), Candidate)
     result = parse_item(["another", bad], encoding)
     assert isinstance(result, Reject)
-    assert result.reason is Reason.CONSTRAINT_VIOLATION
+    assert result.reason is RejectReason.CONSTRAINT_VIOLATION
     assert result.detail.startswith("x")
 
 
@@ -134,6 +135,28 @@ def test_other_keywords_exclude_labels() -> None:
         {"answer": "x"},
     )
     assert format.labels == (5, 10, 15)
+
+
+@pytest.mark.parametrize("labels", [["low", "high", "low"], [1, 2, 1.0], [1, "1"]])
+def test_a_label_is_named_once(labels: list[Any]) -> None:
+    with pytest.raises(FormatError, match="mine: two of the labels are the same"):
+        read({"text": TEXT, "x": {"enum": labels}}, {"answer": "x"})
+
+
+def test_any_value_fits_the_schema_true() -> None:
+    format = read({"text": TEXT, "note": True, "x": True}, {"inputs": ["text", "note"], "answer": "x"})
+    encoding = PromptEncoding(bind(format, Example({"text": "a", "note": "b", "x": 1})))
+    build_response_schema(encoding, 1, None)
+    assert isinstance(parse_item(["some words", ["more"], {"y": None}], encoding), Candidate)
+
+
+def test_an_empty_conversation_does_not_alternate() -> None:
+    message = {"type": "object", "properties": {"role": TEXT, "content": TEXT}}
+    turns = {"turns": {"type": "array", "items": message}}
+    format = read(turns, {"turns": "turns", "inputs": ["turns"]}, ["turns_alternate"])
+    found = validate_example({"turns": []}, format)
+    assert isinstance(found, Reject)
+    assert found.reason is RejectReason.WRONG_TURNS
 
 
 def test_a_field_may_have_the_name_of_a_keyword() -> None:

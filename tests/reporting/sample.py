@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from datacreate.reporting.cells import (
+from datacreate.reporting.gaps import rows_to_match
+from datacreate.reporting.results import (
     Comparison,
+    ConditionResult,
     CreatedSet,
     MeanGap,
     Report,
-    ResultCell,
     ResultTable,
     Skipped,
 )
-from datacreate.reporting.gaps import rows_to_match
 
 HOSTILE = (
     '<script>document.title = "owned"</script>',
@@ -33,8 +33,8 @@ HOSTILE = (
 
 def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Report:
     """Two test sets, two conditions of which one is named `text`, two sizes, one creation run."""
-    cells = tuple(
-        _cell(test, condition, count)
+    results = tuple(
+        _result(test, condition, count)
         for test in ("csqa", "creak")
         for condition in ("human", text)
         for count in (100, 400)
@@ -52,10 +52,10 @@ def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Rep
         "datacreate",
         "held-out",
         text,
-        cells,
+        results,
         (compared,),
         (mean,),
-        rows_to_match(cells),
+        rows_to_match(results),
     )
     created = CreatedSet(
         path=f"runs/{text}",
@@ -73,7 +73,7 @@ def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Rep
     return Report("0.1", (text,), 8, (table,), (created,), (Skipped(text, text),), "A paper.")
 
 
-def _cell(test: str, condition: str, count: int) -> ResultCell:
+def _result(test: str, condition: str, count: int) -> ConditionResult:
     fields: dict[str, Any] = dict.fromkeys(("trained_for", "test", "test_digest"), test)
     fields |= {
         "split": "test",
@@ -85,7 +85,7 @@ def _cell(test: str, condition: str, count: int) -> ResultCell:
     fields |= {"test_rows": 500, "classes": 2, "models": 3, "examples": 1, "sets": 1, "seeds": 3}
     fields |= {"score": 0.2, "score_low": 0.1, "score_high": 0.25, "sd_seeds": 0.02, "paper_accuracy": 0.7}
     fields |= {"accuracy": 0.6, "accuracy_low": 0.55, "accuracy_high": 0.65}
-    return ResultCell(**fields, degenerate=1, not_above_chance=2, truncated=4)
+    return ConditionResult(**fields, degenerate=1, not_above_chance=2, truncated=4)
 
 
 def metrics(text: str, human: bool) -> dict[str, Any]:

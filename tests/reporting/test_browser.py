@@ -15,7 +15,7 @@ import pytest
 
 from datacreate.dataset_metrics import DatasetMetrics
 from datacreate.engines.request import Completion, Request
-from datacreate.messages import visible
+from datacreate.messages import safe_text
 from datacreate.reporting.render import as_page
 from datacreate.reporting.run_page import write_run_page
 from datacreate.runs.directory import RunDirectory
@@ -61,7 +61,7 @@ def test_charts_are_there_and_hostile_text_does_nothing(tmp_path: Path) -> None:
 
 
 def escaped(text: str) -> str:
-    return visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return safe_text(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def test_a_run_with_hostile_text(tmp_path: Path, model: str) -> None:
@@ -84,7 +84,7 @@ def test_a_run_with_hostile_text(tmp_path: Path, model: str) -> None:
         count=40,
     )
     directory, page = RunDirectory(run), tmp_path / "page.html"
-    write_run_page(directory, page, directory.summary(), DatasetMetrics().run(directory))
+    write_run_page(directory, page, directory.summary(), DatasetMetrics().measure_run(directory))
     dom, console = browse(page)
     assert console == []
     assert not re.search(r"<(script|img|iframe|form)\b|<b>|<svg onload|<body class", dom)

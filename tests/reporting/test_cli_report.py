@@ -36,7 +36,7 @@ def test_markdown_on_stdout_and_damage_on_stderr(tmp_path: Path) -> None:
 
 
 def test_stdout_is_pure_json(tmp_path: Path) -> None:
-    evaluated(tmp_path / "mine" / "one", answers(6, 10))
+    evaluated(tmp_path / "mine" / "one", answers(6, 10), condition="می\u200cروم")
     ended = report("mine", "--out", "there/of/mine", "--json")
     assert ended.code == 0
     document = json.loads(ended.out)

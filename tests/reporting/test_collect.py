@@ -12,8 +12,8 @@ import pytest
 
 from datacreate.errors import RunError, UsageError
 from datacreate.reporting.build import Collected, build_report, collect
-from datacreate.reporting.cells import ResultCell
 from datacreate.reporting.render import as_csv
+from datacreate.reporting.results import ConditionResult
 from tests.making import make
 from tests.reporting.evaluations import answers, evaluated
 
@@ -126,7 +126,7 @@ def test_a_report_needs_nothing_but_the_evaluations(tmp_path: Path) -> None:
         "predictions.jsonl",
     }
     assert alone.skipped == ()
-    assert as_csv(alone, ResultCell) == as_csv(whole, ResultCell)
+    assert as_csv(alone, ConditionResult) == as_csv(whole, ConditionResult)
 
 
 @pytest.mark.parametrize("name", ["absent", "file"])

@@ -19,7 +19,7 @@ def test_a_run_has_its_summary_metrics_and_samples(tmp_path: Path, model: str) -
     assert made.examples == (COMMONSENSE,)
     assert len(made.samples) == SAMPLES
     assert all(sample in examples(tmp_path / "run") for sample in made.samples)
-    assert made.metrics == DatasetMetrics().run(RunDirectory(tmp_path / "run"))
+    assert made.metrics == DatasetMetrics().measure_run(RunDirectory(tmp_path / "run"))
     text = as_markdown(build_report([tmp_path]))
     assert "40 of 40" in text
     assert "longest option" in text

@@ -10,8 +10,8 @@ import pytest
 
 from datacreate.finetuning.statistics import combined_interval
 from datacreate.reporting.build import build_report
-from datacreate.reporting.cells import MeanGap, ResultCell, ResultTable
 from datacreate.reporting.render import as_csv, as_markdown, as_page
+from datacreate.reporting.results import ConditionResult, MeanGap, ResultTable
 from tests.reporting.evaluations import answers, evaluated, zero_shot
 
 TRUTH = ["True", "False"] * 100
@@ -34,7 +34,9 @@ def tables(path: Path) -> list[ResultTable]:
     return list(build_report([path]).tables)
 
 
-def cell(table: ResultTable, condition: str, count: int | None = 100, test: str = "creak") -> ResultCell:
+def result(
+    table: ResultTable, condition: str, count: int | None = 100, test: str = "creak"
+) -> ConditionResult:
     (found,) = [
         one
         for one in table.cells
@@ -51,17 +53,17 @@ def test_pgr_is_the_score_divided_by_that_of_as_many_human_rows(tmp_path: Path) 
     trained(tmp_path, "human+tree", 180)
     zero_shot(tmp_path / "zero", answers(150, 200), "big", truth=TRUTH)
     (table,) = tables(tmp_path)
-    tree = cell(table, "tree")
+    tree = result(table, "tree")
     assert tree.pgr == pytest.approx(0.75)
     assert (tree.pgr_low, tree.pgr_high) == pytest.approx((0.6430, 0.8539), abs=1e-4)
-    other = cell(table, "tree", 200)
+    other = result(table, "tree", 200)
     assert (other.pgr, other.pgr_low, other.pgr_missing) == (None, None, "no human rows of this number")
     for name, count in (("human", 100), ("human+tree", 100), ("zero-shot", None), ("constant", None)):
-        one = cell(table, name, count)
+        one = result(table, name, count)
         assert (one.pgr, one.pgr_missing) == (None, "")
     report = build_report([tmp_path])
     assert "| +75.0 (+64.3 to +85.4)" in as_markdown(report)
-    lines = list(csv.DictReader(io.StringIO(as_csv(report, ResultCell))))
+    lines = list(csv.DictReader(io.StringIO(as_csv(report, ConditionResult))))
     assert {(line["condition"], line["count"]): line["pgr_missing"] for line in lines}["tree", "200"]
     assert [float(line["pgr"]) for line in lines if line["pgr"]] == [pytest.approx(0.75)]
 
@@ -70,7 +72,7 @@ def test_pgr_is_undefined_where_human_rows_are_not_above_chance(tmp_path: Path) 
     trained(tmp_path, "human", 106)
     trained(tmp_path, "tree", 160)
     (table,) = tables(tmp_path)
-    one = cell(table, "tree")
+    one = result(table, "tree")
     assert (one.pgr, one.pgr_missing) == (None, "human score not significantly above chance")
     assert "| human score not significantly above chance" in as_markdown(build_report([tmp_path]))
 
@@ -80,9 +82,9 @@ def test_the_mean_pgr_is_over_benchmarks_that_have_one(tmp_path: Path) -> None:
         trained(tmp_path, "human", human, benchmark=benchmark)
         trained(tmp_path, "tree", tree, benchmark=benchmark)
     (table,) = tables(tmp_path)
-    cells = [cell(table, "tree", test=test) for test in ("creak", "boolq_open")]
+    results = [result(table, "tree", test=test) for test in ("creak", "boolq_open")]
     low, high = combined_interval(
-        [one.pgr or 0 for one in cells], [(one.pgr_low or 0, one.pgr_high or 0) for one in cells]
+        [one.pgr or 0 for one in results], [(one.pgr_low or 0, one.pgr_high or 0) for one in results]
     )
     mean = {
         "pgr": pytest.approx((0.75 + 1 / 3) / 2),
@@ -98,7 +100,7 @@ def test_test_sets_of_one_training_do_not_narrow_the_interval(tmp_path: Path) ->
         trained(tmp_path, "human", 180, benchmark=test, train="creak")
         trained(tmp_path, "tree", 160, benchmark=test, train="creak")
     (table,) = tables(tmp_path)
-    one = cell(table, "tree", test="strategyqa")
+    one = result(table, "tree", test="strategyqa")
     (mean,) = table.gaps
     assert (mean.tests, mean.pgr_low, mean.pgr_high) == (
         2,

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.errors import StorageError
-from datacreate.messages import markdown, visible
+from datacreate.messages import markdown, safe_text
 from datacreate.reporting.build import build_report
-from datacreate.reporting.cells import Comparison, Report, ResultCell
 from datacreate.reporting.render import as_csv, as_json, as_markdown, as_page, write_report
+from datacreate.reporting.results import Comparison, ConditionResult, Report
 from tests.reporting.evaluations import answers, evaluated
 from tests.reporting.sample import HOSTILE, sample_report
 
@@ -57,12 +57,12 @@ def report(tmp_path: Path) -> Report:
     return build_report([tmp_path / "runs"])
 
 
-def test_markdown_has_every_number_of_a_cell(report: Report) -> None:
+def test_markdown_has_every_number_of_a_result(report: Report) -> None:
     text = as_markdown(report)
     lines = [[part.strip() for part in line.strip("|").split("|")] for line in text.split("\n")]
     header = next(line for line in lines if line[0] == "test set")
-    cells = [line for line in lines if line[0] == "creak"][:3]
-    constant, human, tree = [dict(zip(header, line, strict=True)) for line in cells]
+    rows = [line for line in lines if line[0] == "creak"][:3]
+    constant, human, tree = [dict(zip(header, line, strict=True)) for line in rows]
     assert (constant["condition"], constant["score (95 %)"], constant["flags"]) == ("constant", "0.0", "")
     assert (human["condition"], human["N"], human["seeds"], human["flags"]) == ("human", "1,234", "1", "")
     assert re.fullmatch(r"\+80\.0 \(\+\S+ to \+\S+\)", human["score (95 %)"])
@@ -76,7 +76,7 @@ def test_markdown_has_every_number_of_a_cell(report: Report) -> None:
 
 
 def test_csv_and_json_have_the_records(report: Report) -> None:
-    lines = list(csv.DictReader(io.StringIO(as_csv(report, ResultCell))))
+    lines = list(csv.DictReader(io.StringIO(as_csv(report, ConditionResult))))
     assert [line["condition"] for line in lines] == ["constant", "human", "tree", "constant", "tree"]
     assert float(lines[2]["accuracy"]) == pytest.approx((0.89 + 0.685) / 2)
     assert (lines[2]["distribution"], lines[2]["degenerate"], lines[1]["sd_examples"]) == ("in", "1", "")
@@ -124,7 +124,7 @@ def test_no_text_adds_an_element_to_the_page(text: str) -> None:
     plain_page = as_page(sample_report("x", samples=("x",)))
     parsed = Parsed(page)
     assert parsed.elements == Parsed(plain_page).elements
-    assert visible(text).replace("\r", "\n") in parsed.text.replace("\r", "\n")
+    assert safe_text(text).replace("\r", "\n") in parsed.text.replace("\r", "\n")
     page.encode("utf-8")
 
 
@@ -134,7 +134,7 @@ def test_no_text_is_markup_in_markdown(text: str) -> None:
     shown = markdown(text)
     assert not set(re.sub(r"&#\d+;", "", shown)) & set("<>|*`~[]\\$!@&\n\x1b\u202e\ud800")
     assert not re.search(r"(?<![^\W_])_|_(?![^\W_])|://|www\.", shown)
-    if visible(text) == text:
+    if safe_text(text) == text:
         assert " ".join(html.unescape(shown).split()) == " ".join(text.split())
     lines = as_markdown(sample_report(text)).split("\n")
     assert all(line.endswith("|") for line in lines if line.startswith("|"))

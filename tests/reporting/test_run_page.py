@@ -20,7 +20,7 @@ from tests.review.reviews import accept, review
 
 def page_of(run: Path) -> str:
     directory = RunDirectory(run)
-    return run_page.run_page(directory, directory.summary(), DatasetMetrics().run(directory))
+    return run_page.run_page(directory, directory.summary(), DatasetMetrics().measure_run(directory))
 
 
 def test_show_writes_the_page_and_replaces_an_older_one(tmp_path: Path, model: str) -> None:

@@ -24,7 +24,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from datacreate.review.app import ReviewApp
-from datacreate.review.review_rows import ReviewRow, Selection
+from datacreate.review.review_rows import ReviewRow, RowQuery
 from datacreate.review.session import ReviewSession
 from datacreate.runs.directory import RunDirectory
 from datacreate.signals import Signals
@@ -39,7 +39,7 @@ Keys = Callable[[Pilot[None], ReviewApp], Awaitable[None]]
 
 def play(session: ReviewSession, keys: Keys, sample: list[ReviewRow] | None = None) -> ReviewApp:
     """Start the program, and press keys."""
-    app = ReviewApp(session, Selection(), sample, Signals())
+    app = ReviewApp(session, RowQuery(), sample, Signals())
 
     async def run() -> None:
         async with app.run_test(size=(80, 24)) as pilot:
@@ -129,7 +129,7 @@ def test_options_and_other_values_are_edited_as_texts(tmp_path: Path, model: str
         await pilot.press("x", "ctrl+s")
 
     with review(tmp_path) as session:
-        rows = session.select(Selection())
+        rows = session.select(RowQuery())
         first = next(row for row in rows if row.values["label"] != row.values["options"][0])
         options = list(first.values["options"])
         rows.sort(key=lambda row: row is not first)

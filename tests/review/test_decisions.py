@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datacreate.errors import EngineError, LogDamaged, RunError, RunLocked
-from datacreate.review.review_rows import Change, Selection
+from datacreate.review.review_rows import Change, RowQuery
 from datacreate.review.session import Refused, reviewing
 from datacreate.runs.decisions import wilson_interval
 from datacreate.runs.directory import RunDirectory
@@ -104,7 +104,10 @@ def test_a_row_whose_place_is_taken_does_not_come_back(tmp_path: Path, model: st
     with review(tmp_path) as session:
         reject(session, 2)
     make(tmp_path, model, **LABELED)
-    with review(tmp_path) as session, pytest.raises(Refused, match="row 2: a new row has its place"):
+    with (
+        review(tmp_path) as session,
+        pytest.raises(Refused, match="row 2: another row was written in its place"),
+    ):
         accept(session, 2)
 
 
@@ -403,18 +406,18 @@ def test_missing_decisions_are_found(tmp_path: Path, model: str) -> None:
 def test_the_most_uncertain_rows_come_first_and_selections_combine(tmp_path: Path, model: str) -> None:
     verified(tmp_path, model, writing(1.0, LABELS), guessing, **THREE_LABELS, count=30, verify="keep")
     with reviewing(RunDirectory(tmp_path)) as session:
-        rows = session.select(Selection())
+        rows = session.select(RowQuery())
         margins = [row.margin(session.format) for row in rows]
         assert margins == sorted(margins, key=lambda margin: margin or 0)
-        flagged = session.select(Selection(flag="disagreement"))
+        flagged = session.select(RowQuery(flag="disagreement"))
         assert flagged == [
             row for row, margin in zip(rows, margins, strict=True) if margin is not None and margin < 0
         ]
-        chosen = session.select(Selection(label="neutral", flag="uncertain"))
+        chosen = session.select(RowQuery(label="neutral", flag="uncertain"))
         assert 0 < len(chosen) < 10
         assert {row.values["label"] for row in chosen} == {"neutral"}
         accept(session, chosen[0].number)
-        assert chosen[0] not in session.select(Selection())
+        assert chosen[0] not in session.select(RowQuery())
         parent = session.parent(rows[0])
         assert parent is not None
         assert set(parent) == set(NLI)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from datacreate.filters.base import FilterSettings
+from datacreate.filters.base import FilterOptions
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import RunSpec
 from tests.reporting.sample import HOSTILE, metrics
@@ -17,7 +17,7 @@ SPEC = RunSpec(
     examples=({"question": "Q?", "label": "```\n# not a heading"},), format={}, strategy="tree", recipe="best",
     model="some-model", model_sha256="ab" * 32, embedding_model=None, embedding_model_sha256=None, seed=1,
     num_examples=5, concurrency=8, max_parent_uses=4, sampling={"temperature": 1.0}, benchmark="csqa",
-    filters=FilterSettings(near=None),
+    filters=FilterOptions(near=None),
 )  # fmt: skip
 SUMMARY: dict[str, Any] = {
     "accepted": 1200, "rejected": {"duplicate": 12, "rejected_by_verifier": 3}, "requests": 300,

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.errors import EngineError, LogDamaged
-from datacreate.formats.validate import Reason, Reject
+from datacreate.formats.validate import Reject, RejectReason
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.log import Commit, RunWriter, Session, first_checksum, read_log
+from datacreate.runs.log import Commit, RunWriter, SessionStart, first_checksum, read_log
 from tests.filters.texts import HashedWords
 from tests.making import make, train
 from tests.scripted import ScriptedEngine, answering
@@ -34,16 +34,16 @@ records = st.builds(
     request=st.integers(0, 10**9),
     parent=st.text("0123456789abcdef", min_size=16, max_size=16),
     depth=st.integers(0, 1000),
-    model=st.integers(0, 3),
+    generator=st.integers(0, 3),
     accepted=st.lists(st.dictionaries(texts, values, max_size=4), max_size=3).map(tuple),
     next_parents=st.lists(st.integers(0, 5), max_size=5).map(tuple),
-    rejects=st.lists(st.builds(Reject, st.sampled_from(Reason), texts), max_size=3).map(tuple),
+    rejects=st.lists(st.builds(Reject, st.sampled_from(RejectReason), texts), max_size=3).map(tuple),
     prompt_tokens=st.integers(0, 10**6),
     generated_tokens=st.integers(0, 10**6),
     thinking=texts,
     time=st.integers(0, 10**13).map(lambda ms: ms / 1000),
 ) | st.builds(
-    Session, st.integers(0, 10**13).map(lambda ms: ms / 1000), st.dictionaries(texts, texts, max_size=3)
+    SessionStart, st.integers(0, 10**13).map(lambda ms: ms / 1000), st.dictionaries(texts, texts, max_size=3)
 )
 
 

@@ -16,12 +16,12 @@ from datacreate.selection.passed_vectors import to_float64
 from datacreate.selection.queue import (
     MAX_ATTEMPTS,
     UNLIMITED_USES,
-    Chains,
-    FarthestFirst,
-    Levels,
+    ChainQueue,
+    FarthestFirstQueue,
+    LevelQueue,
     Parent,
     ParentQueue,
-    Tree,
+    TreeQueue,
 )
 
 ROOT = Parent(0, "root", 0)
@@ -76,7 +76,7 @@ def walk(
                 for number in range(rows + 1, rows + born[commits] + 1)
             ]
             rows += len(children)
-            queue.commit(commits, children[:1] if chain else children, len(children), needed)
+            queue.add_result(commits, children[:1] if chain else children, len(children), needed)
     return asked
 
 
@@ -88,12 +88,12 @@ def unit_vectors(seed: int, number: int, dimensions: int = 6) -> Rows:
 VECTORS = unit_vectors(1, 400)
 
 
-def coverage(max_parent_uses: int = 4, pool: int = 1024, vectors: Rows = VECTORS) -> FarthestFirst:
-    return FarthestFirst([ROOT], vectors.__getitem__, max_parent_uses=max_parent_uses, pool=pool)
+def coverage(max_parent_uses: int = 4, pool: int = 1024, vectors: Rows = VECTORS) -> FarthestFirstQueue:
+    return FarthestFirstQueue([ROOT], vectors.__getitem__, max_parent_uses=max_parent_uses, pool=pool)
 
 
-def tree(max_parent_uses: int = 4) -> Tree:
-    return Tree([ROOT], max_parent_uses)
+def tree(max_parent_uses: int = 4) -> TreeQueue:
+    return TreeQueue([ROOT], max_parent_uses)
 
 
 outcomes = st.lists(st.integers(0, 4), min_size=60, max_size=60)
@@ -105,7 +105,7 @@ reusing = pytest.mark.parametrize("make", [tree, coverage])
 
 @given(outcomes, st.integers(1, 9))
 def test_a_chain_continues_with_its_child_or_retries_the_parent(born: list[int], chains: int) -> None:
-    asked = walk(Chains([ROOT], chains), born, window=chains, chain=True)
+    asked = walk(ChainQueue([ROOT], chains), born, window=chains, chain=True)
     assert [each.commits for each in asked] == [max(0, i - chains + 1) for i in range(len(asked))]
     attempts = [0] * chains
     for i, each in enumerate(asked[chains:]):
@@ -123,10 +123,10 @@ def test_a_chain_continues_with_its_child_or_retries_the_parent(born: list[int],
 
 
 def test_a_chain_keeps_its_parent_if_no_child_was_chosen() -> None:
-    queue = Chains([ROOT], 1)
+    queue = ChainQueue([ROOT], 1)
     for request in range(20):
         assert queue.next(request, idle=True) == ROOT
-        queue.commit(request, [], 3, 9)
+        queue.add_result(request, [], 3, 9)
 
 
 # Tree and coverage
@@ -170,7 +170,9 @@ def test_the_tree_keeps_no_more_parents_than_are_needed() -> None:
     assert [each.parent.number for each in asked] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
-@pytest.mark.parametrize("make", [tree, coverage, lambda _: Levels([ROOT], 1), lambda _: Chains([ROOT], 3)])
+@pytest.mark.parametrize(
+    "make", [tree, coverage, lambda _: LevelQueue([ROOT], 1), lambda _: ChainQueue([ROOT], 3)]
+)
 @given(born=outcomes, at=st.integers(0, 60))
 def test_logged_parents_give_the_same_state(make: Queues, born: list[int], at: int) -> None:
     whole = walk(make(4), born, window=3)
@@ -183,21 +185,21 @@ def test_logged_parents_give_the_same_state(make: Queues, born: list[int], at: i
 
 
 def test_a_level_is_completed_before_the_next_and_childless_parents_are_dropped() -> None:
-    asked = walk(Levels([ROOT], 1), [3, 0, 2, 2, 2, 2, 2, 2], window=5)
+    asked = walk(LevelQueue([ROOT], 1), [3, 0, 2, 2, 2, 2, 2, 2], window=5)
     assert [each.parent.depth for each in asked[:9]] == [0, 1, 1, 1, 2, 2, 2, 2, 3]
     assert len({each.parent.number for each in asked}) == len(asked)
     assert [each.commits for each in asked[:9]] == [0, 1, 1, 1, 4, 4, 4, 4, 8]
 
 
 def test_a_level_without_children_is_repeated() -> None:
-    asked = walk(Levels([ROOT], 1), [0, 0, 3, 0, 0, 0, 0, 0, 0])
+    asked = walk(LevelQueue([ROOT], 1), [0, 0, 3, 0, 0, 0, 0, 0, 0])
     uses = [(each.parent.depth, each.previous_uses) for each in asked]
     assert uses == [(0, 0), (0, 1), (0, 2), *[(1, 0)] * 3, *[(1, 1)] * 3, (1, 2)]
 
 
 def test_the_seed_shuffles_levels() -> None:
     def order(seed: int) -> list[int]:
-        return [each.parent.number for each in walk(Levels([ROOT], seed), [9] * 9)]
+        return [each.parent.number for each in walk(LevelQueue([ROOT], seed), [9] * 9)]
 
     assert order(1) == order(1)
     assert len({tuple(order(seed)) for seed in range(5)}) > 1
@@ -236,7 +238,7 @@ def test_memory_and_time_are_bounded() -> None:
 ROOTS = [Parent(-number, f"root {number}", 0) for number in range(3)]
 
 
-@pytest.mark.parametrize("make", [lambda: Tree(ROOTS, UNLIMITED_USES), lambda: Levels(ROOTS, 1)])
+@pytest.mark.parametrize("make", [lambda: TreeQueue(ROOTS, UNLIMITED_USES), lambda: LevelQueue(ROOTS, 1)])
 def test_without_children_roots_take_turns(make: Callable[[], ParentQueue]) -> None:
     asked = [each.parent.number for each in walk(make(), [0] * 8)]
     assert asked == [0, -1, -2] * 3
@@ -245,11 +247,11 @@ def test_without_children_roots_take_turns(make: Callable[[], ParentQueue]) -> N
 def test_coverage_uses_the_root_that_is_farthest_from_those_used() -> None:
     vectors = {0: [1, 0, 0], -1: [0.8, 0.6, 0], -2: [0, 0, 1], -3: [0, 1, 0]}
     roots = [*ROOTS, Parent(-3, "root 3", 0)]
-    queue = FarthestFirst(roots, lambda number: np.array(vectors[number]), max_parent_uses=4)
+    queue = FarthestFirstQueue(roots, lambda number: np.array(vectors[number]), max_parent_uses=4)
     assert [queue.next(request, idle=False) for request in range(4)] == [roots[at] for at in (0, 2, 3, 1)]
 
 
 def test_roots_have_a_limit_of_their_own() -> None:
-    asked = walk(Tree(ROOTS, 4, 1), [2] * 3 + [0] * 30, window=40)
+    asked = walk(TreeQueue(ROOTS, 4, 1), [2] * 3 + [0] * 30, window=40)
     uses = Counter(each.parent.number for each in asked if each.commits < 20)
     assert uses == {0: 1, -1: 1, -2: 1, **dict.fromkeys(range(1, 7), 4)}

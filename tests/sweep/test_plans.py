@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from datacreate.errors import DatacreateError, SweepPlanError, UsageError
-from datacreate.sweep import Sweep, SweepPlan, cells_of, load_plan
+from datacreate.sweep import Sweep, SweepPlan, build_cells, load_plan
 from tests.process import ROOT
 from tests.sweep.conftest import Bench
 
@@ -48,7 +48,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"create": {"recipe": "papr"}}, "create.recipe papr: give 'best', 'fast' or 'paper'"),
     ({"create": {"temperature": "hot"}}, "create.temperature hot: give a valid number"),
-    ({"create": {"servers": 2}}, "create: --servers: that is for running servers"),
+    ({"create": {"servers": 2}}, "create: --servers only applies to running servers"),
     ({"create": {"seed": 3}}, "create.seed: no such option, or the plan sets it"),
     ({"create": {1: 2}}, "create.1: no such option"),
     ({"create": 3}, "create: give a mapping: {a: b}"),
@@ -123,7 +123,7 @@ def test_shipped_plans_are_valid(name: str) -> None:
     plan = load_plan(name)
     assert plan.name == name
     assert plan.description
-    assert cells_of(plan)
+    assert build_cells(plan)
 
 
 def test_the_plan_of_the_paper_has_its_whole_grid() -> None:
@@ -131,14 +131,14 @@ def test_the_plan_of_the_paper_has_its_whole_grid() -> None:
     assert len(plan.benchmarks) == 10
     assert {"human-full", "random", "diverse", "similar", "tree"} <= set(plan.conditions)
     assert (plan.train, plan.count) == ({"recipe": "paper"}, "train")
-    full = [cell.steps[-1] for cell in cells_of(plan) if cell.name.endswith("-full")]
+    full = [cell.steps[-1] for cell in build_cells(plan) if cell.name.endswith("-full")]
     assert sum(len(evaluate.evaluations) - 1 for evaluate in full) == 10  # pairs out of distribution
 
 
 def test_the_documentation_has_a_valid_plan_and_every_key(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "sweeps.md").read_text()
     (tmp_path / "p.yaml").write_text(text.partition("```yaml\n")[2].partition("```")[0])
-    assert cells_of(load_plan(str(tmp_path / "p.yaml")))
+    assert build_cells(load_plan(str(tmp_path / "p.yaml")))
     assert [name for name in SweepPlan.model_fields if f"\n| `{name}` |" not in text] == []
 
 

@@ -90,6 +90,8 @@ def test_a_verifier_that_is_off_by_one_star_is_concordant_for_ratings() -> None:
     assert as_ratings
     assert as_ratings.value > 0.8 > as_names.value
     assert numeric_values(["1", 2, "3.5"]) == [1.0, 2.0, 3.5]
+    assert numeric_values([0, 1, 2], is_range=True) == [0.0, 1.0, 2.0]
+    assert numeric_values([2, 0, 1]) is None, "codes of classes"
     assert (
         numeric_values(["1", "nan"]) is numeric_values([True, False]) is numeric_values(["low", "1"]) is None
     )

@@ -52,7 +52,7 @@ def test_noisy_labels_lead_to_pseudo_labels_for_held_rows_too(tmp_path: Path, mo
     assert all(is_right(example, YES_NO) for example in examples(tmp_path))
     assert labels_in(tmp_path) == {"yes": 40, "no": 40}
     assert "rejected_by_verifier" not in summary["rejected"]  # nothing written is wasted
-    assert {scored.assigned for scored in commits(tmp_path)[-1].scored} == {-1}
+    assert {scored.assigned for scored in commits(tmp_path)[-1].scored} == {None}
 
 
 @pytest.mark.parametrize("check", [0.6, None])
@@ -108,8 +108,20 @@ def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:
     figures = summary["verification"]
     assert summary["accepted"] == 3
     assert figures["label_noise_rows"] == 20
+    assert summary["rejected"]["not_needed"] > 0
+    assert figures["dropped"] == summary["rejected"].get("rejected_by_verifier", 0), "they are not dropped"
     assert 4 <= len(engine.history) <= 5  # in flight together
     assert any("--verifier" in line for line in messages), "the model scores its own examples"
+
+
+def test_few_more_requests_are_made_than_needed_after_many_rows_are_released(
+    tmp_path: Path, model: str
+) -> None:
+    engine = ScriptedEngine(writing(0.5, LABELS), scorer=knowing, slots=64)
+    more: dict[str, Any] = {"num_examples": 1, "concurrency": None, "strategy": "tree", **THREE_LABELS}
+    summary, _ = verified(tmp_path, model, engine, count=140, **more)
+    assert summary["verification"]["label_noise_rows"] == 140
+    assert len(engine.history) <= 1.05 * summary["requests"]
 
 
 # Label ratios

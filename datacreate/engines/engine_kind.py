@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.checkpoints import Checkpoint, LaunchSettings
 from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import free_memory_gib
 from datacreate.messages import Notify, no_notify
@@ -64,7 +64,7 @@ class ServerKind:
         """The body of a /tokenize request for a prompt with its chat template; None: it cannot count its tokens."""
         return None
 
-    async def after_checks(self, send: Send, slots: int) -> None:
+    async def after_self_test(self, send: Send, slots: int) -> None:
         """Prepare a server of this machine that has passed its self-test."""
 
 
@@ -78,6 +78,7 @@ class Workload:
     count: int = _LONG_RUN  # examples
     models: int = 1  # that share this machine
     gpus: tuple[str, ...] = ()  # that a server may use; empty: all
+    scores: bool = False  # the model only scores labels
     notify: Notify = no_notify
 
     @property
@@ -95,6 +96,8 @@ class GpuNeed:
     min_gib: float  # weights, the smallest useful KV cache, and what vLLM itself needs
     gpus: int = 1  # that its weights are split over
     max_share: float = 1.0  # of a GPU's memory, for all servers on it together
+    least_gib: float = 0.0  # weights and the KV cache of one request: with less it certainly does not start
+    heads: tuple[int, ...] = ()  # numbers of attention heads, which GPUs share equally
 
 
 class EngineKind(ServerKind, ABC):
@@ -105,8 +108,8 @@ class EngineKind(ServerKind, ABC):
     module: str
     use: str  # what it is needed for
     key_variable: str  # the environment variable of its API key
-    settings: tuple[str, ...] = ()  # fields of `EngineOptions` that not every engine has
-    uses_torch = True  # then the installed build of torch must suit this machine
+    own_settings: tuple[str, ...] = ()  # fields of `EngineOptions` that not every engine has
+    uses_torch = True  # whether it needs torch; then the installed build must suit this machine
 
     @abstractmethod
     def build(self) -> str | None:
@@ -120,13 +123,13 @@ class EngineKind(ServerKind, ABC):
         """
 
     @abstractmethod
-    def command(self, checkpoint: Checkpoint, settings: EngineSettings, work: Workload) -> ServerCommand:
+    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
         """The command that serves a checkpoint. EngineError if this machine cannot do it.
 
         GET /health must return 200, without the key, once the server is ready.
         """
 
-    def gpu_need(self, checkpoint: Checkpoint, settings: EngineSettings, notify: Notify) -> GpuNeed | None:
+    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
         """What a server of the checkpoint needs of its GPUs; None if it reserves no share of their memory."""
         return None
 
@@ -134,12 +137,12 @@ class EngineKind(ServerKind, ABC):
     async def recognize(self, send: Send, model: str) -> ServerInfo | None:
         """What a server says about itself; None if it is of another kind."""
 
-    def copies(self, more: Sequence[str]) -> int:
+    def count_copies(self, extra_arguments: Sequence[str]) -> int:
         """How many copies of the model the user's further arguments for the server start.
 
         UsageError for arguments that it does not accept.
         """
-        refused = f"{more[0]}: {self.title}'s server accepts no options after --"
+        refused = f"{extra_arguments[0]}: {self.title}'s server accepts no options after --"
         raise UsageError(f"{refused}; remove them, or use another --engine")
 
     def findings(self, install: str) -> list[Finding]:

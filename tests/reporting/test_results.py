@@ -1,4 +1,4 @@
-"""From evaluations on disk to cells and comparisons; every number computed by hand."""
+"""From evaluations on disk to results and comparisons; every number computed by hand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from datacreate.finetuning.statistics import mean_interval
 from datacreate.reporting.build import build_report
-from datacreate.reporting.cells import ResultCell, ResultTable
 from datacreate.reporting.render import as_markdown
+from datacreate.reporting.results import ConditionResult, ResultTable
 from tests.reporting.evaluations import answers, evaluated, zero_shot
 
 
@@ -22,7 +22,7 @@ def only_table(path: Path) -> ResultTable:
     return table
 
 
-def cell(table: ResultTable, condition: str) -> ResultCell:
+def result(table: ResultTable, condition: str) -> ConditionResult:
     (found,) = [one for one in table.cells if one.condition == condition]
     return found
 
@@ -33,7 +33,7 @@ def conditions(table: ResultTable) -> list[str]:
 
 def test_one_model(tmp_path: Path) -> None:
     evaluated(tmp_path / "one", answers(60, 115), rows_of="r")
-    one = cell(only_table(tmp_path), "tree")
+    one = result(only_table(tmp_path), "tree")
     assert one.accuracy == pytest.approx(60 / 115)
     assert (one.accuracy_low, one.accuracy_high) == pytest.approx(mean_interval([60], [115]))
     assert one.score == pytest.approx(2 * (30 / 58 + 30 / 57) / 2 - 1)  # balanced accuracy, corrected for 1/2
@@ -47,25 +47,33 @@ def test_models_that_are_all_right_have_the_interval_of_one(tmp_path: Path) -> N
         evaluated(tmp_path / str(seed), answers(40, 40), seed=seed)
         evaluated(tmp_path / f"random-{seed}", answers(40, 40), condition="random", rows_of="r", seed=seed)
     table = only_table(tmp_path)
-    one = cell(table, "tree")
+    one = result(table, "tree")
     assert (one.accuracy_low, one.accuracy_high) == pytest.approx(mean_interval([40], [40]))
     low, _ = mean_interval([20, 20], [20, 20])
     assert (one.score, one.score_low, one.score_high) == (1.0, pytest.approx(2 * low - 1), 1.0)
     (compared,) = table.comparisons
-    assert (compared.difference, compared.low, compared.high, compared.p) == pytest.approx((0, 0, 0, 1))
-    assert "An interval of width 0" in as_markdown(build_report([tmp_path]))
+    assert (compared.difference, compared.p) == pytest.approx((0, 1))
+    assert compared.low < 0 < compared.high, "other rows may differ"
+
+
+def test_labels_that_differ_in_case_are_two(tmp_path: Path) -> None:
+    folder = evaluated(tmp_path / "one", answers(60, 100))
+    for name in ("evaluation.json", "predictions.jsonl"):
+        path = folder / name
+        path.write_text(path.read_text().replace('"True"', '"US"').replace('"False"', '"us"'))
+    assert result(only_table(tmp_path), "tree").score == pytest.approx(2 * (30 / 50 + 30 / 50) / 2 - 1)
 
 
 def test_the_constant_prediction_follows_from_the_test_set(tmp_path: Path) -> None:
     evaluated(tmp_path / "one", answers(60, 100), ["True"] * 70 + ["False"] * 30)
-    constant = cell(only_table(tmp_path), "constant")
+    constant = result(only_table(tmp_path), "constant")
     assert (constant.accuracy, constant.score, constant.models) == (pytest.approx(0.7), 0, 0)
 
 
 def test_options_are_corrected_for_their_number(tmp_path: Path) -> None:
     for seed in (1, 2):
         evaluated(tmp_path / str(seed), answers(50 + 10 * seed, 100), options=5, benchmark="csqa", seed=seed)
-    one = cell(only_table(tmp_path), "tree")
+    one = result(only_table(tmp_path), "tree")
     assert one.accuracy == pytest.approx(0.65)
     assert one.score == pytest.approx((0.65 - 0.2) / 0.8)
     assert one.score_low == pytest.approx((one.accuracy_low - 0.2) / 0.8)
@@ -76,12 +84,13 @@ def test_seeds_are_averaged_within_training_rows_and_these_within_an_example(tmp
         evaluated(tmp_path / f"a{seed}", answers(right, 100), example="a", rows_of="a", seed=seed)
     evaluated(tmp_path / "again", answers(70, 100), example="a", rows_of="again", seed=1)
     evaluated(tmp_path / "b", answers(80, 100), example="b", rows_of="b", seed=1)
-    one = cell(only_table(tmp_path), "tree")
+    one = result(only_table(tmp_path), "tree")
     assert one.accuracy == pytest.approx(((0.62 + 0.70) / 2 + 0.80) / 2)
     assert (one.models, one.examples, one.sets, one.seeds) == (5, 2, 3, 3)
     assert one.sd_seeds == pytest.approx(stdev([0.20, 0.24, 0.28]))
     assert one.sd_examples == pytest.approx(stdev([(0.24 + 0.40) / 2, 0.60]))
     assert one.accuracy_low < 0.4 < 1 == one.accuracy_high  # two examples say little of others
+    assert "name them with --condition of train: tree." in as_markdown(build_report([tmp_path]))
 
 
 def test_test_rows_without_a_known_label_are_wrong_but_of_no_class(tmp_path: Path) -> None:
@@ -90,7 +99,7 @@ def test_test_rows_without_a_known_label_are_wrong_but_of_no_class(tmp_path: Pat
         lines = (folder / "predictions.jsonl").read_text().splitlines()
         lines[99] = lines[99].replace('"False"', '"maybe"', 1)
         (folder / "predictions.jsonl").write_text("\n".join(lines) + "\n")
-    one = cell(only_table(tmp_path), "tree")
+    one = result(only_table(tmp_path), "tree")
     assert one.accuracy == pytest.approx(0.6)
     assert one.score == pytest.approx(2 * (30 / 50 + 30 / 49) / 2 - 1)
 
@@ -152,7 +161,14 @@ def test_out_of_distribution_has_its_own_table(tmp_path: Path) -> None:
     assert trained == [("creak", "strategyqa"), ("bioasq", "creak"), ("own rows", "creak")]
 
 
-def test_samples_and_whole_sets_of_one_size_are_two_cells(tmp_path: Path) -> None:
+def test_own_rows_on_an_own_file_are_in_distribution(tmp_path: Path) -> None:
+    for name in ("test.jsonl", "creak"):
+        evaluated(tmp_path / name, answers(60, 100), benchmark=name, train=None)
+    found = {table.cells[0].test: table.distribution for table in build_report([tmp_path]).tables}
+    assert found == {"test.jsonl": "in", "creak": "out"}
+
+
+def test_samples_and_whole_sets_of_one_size_are_two_results(tmp_path: Path) -> None:
     evaluated(tmp_path / "whole", answers(60, 100), count=100, rows_of="w")
     evaluated(tmp_path / "part", answers(70, 100), count=100, full=False, rows_of="p")
     found = {one.label: one.accuracy for one in only_table(tmp_path).cells if one.models}
@@ -166,7 +182,7 @@ def test_the_papers_accuracy_stands_beside_its_condition(tmp_path: Path) -> None
     inside, outside = build_report([tmp_path]).tables
     expected = {"constant": None, "random": 0.6793, "tree": 0.7274, "tree (paper)": 0.7274, "mine": None}
     assert {one.condition: one.paper_accuracy for one in inside.cells} == expected
-    assert cell(outside, "tree").paper_accuracy == 0.8142
+    assert result(outside, "tree").paper_accuracy == 0.8142
 
 
 def test_other_test_rows_of_the_same_name_are_not_compared(tmp_path: Path) -> None:
@@ -212,7 +228,7 @@ def test_more_models_of_the_same_condition_win_nothing(tmp_path: Path) -> None:
     assert compared.covers == "examples, seeds, rows"
 
 
-def test_only_cells_of_one_size_are_compared_except_for_references(tmp_path: Path) -> None:
+def test_only_results_of_one_size_are_compared_except_for_references(tmp_path: Path) -> None:
     evaluated(tmp_path / "human", answers(80, 100), condition="human", count=900)
     zero_shot(tmp_path / "zero", answers(70, 100), "big")
     for count in (100, 400):

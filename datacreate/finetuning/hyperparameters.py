@@ -1,4 +1,4 @@
-"""Hyperparameters: the default recipe, and the paper's."""
+"""Hyperparameters of a training, by recipe: the default one, and the paper's."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from datacreate.errors import UsageError
 from datacreate.settings import CommaList, OrOff, Settings, setting
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 
 
-class Recipe(Settings):
+class Hyperparameters(Settings):
     """All hyperparameters of a training except rows, encoder and seed.
 
     The paper trains 10 epochs with 100 warm-up steps at any size, so WinoGrande's 160 rows get 30 steps.
@@ -91,7 +92,7 @@ class Recipe(Settings):
     @property
     def description(self) -> str:
         """Name and changed values, by which reports group. Soft labels are part of the condition."""
-        base = PAPER if self.name == "paper" else Recipe(learning_rates=self.learning_rates)
+        base = PAPER if self.name == "paper" else Hyperparameters(learning_rates=self.learning_rates)
         parts: list[str] = [self.name]
         if self.name != "paper" and self.learning_rates:
             parts.append(f"lr {'/'.join(f'{rate:g}' for rate in self.learning_rates)}")
@@ -101,7 +102,7 @@ class Recipe(Settings):
         return ", ".join(parts)
 
 
-PAPER = Recipe(
+PAPER = Hyperparameters(
     name="paper",
     learning_rates=(5e-6, 1e-5, 2e-5),
     batch_size=64,
@@ -115,7 +116,15 @@ PAPER = Recipe(
 """The reference implementation: the best epoch by accuracy on the human dev split."""
 
 
-def make_recipe(name: str = "datacreate", **changes: Any) -> Recipe:
-    """A recipe by name with some values changed; UsageError, in one line, for a wrong value."""
+def make_hyperparameters(name: str = "datacreate", **changes: Any) -> Hyperparameters:
+    """Those of a recipe with some values changed; UsageError, in one line, for a wrong value or one without effect."""
     base = PAPER.model_dump() if name == "paper" else {}
-    return Recipe.of(**{**base, "name": name, **changes})
+    found = Hyperparameters.of(**{**base, "name": name, **changes})
+    unused = {} if found.lora else {"lora_rank": "give --lora", "lora_dropout": "give --lora"}
+    if found.warmup_steps is not None:
+        unused["warmup_ratio"] = (
+            f"--warmup-steps {found.warmup_steps} overrides it; give another --warmup-steps"
+        )
+    for key in filter(changes.__contains__, unused):
+        raise UsageError(f"{found.flags()[key]} has no effect: {unused[key]}, or remove it")
+    return found

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from datacreate.engines.engine import Engine
-from datacreate.engines.self_test import scores_are_real
-from datacreate.filters.base import Check
+from datacreate.engines.self_test import scoring_test
+from datacreate.filters.base import RowCheck, first_reject
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Candidate, Reason
+from datacreate.formats.validate import Candidate, RejectReason
 from datacreate.messages import Notify, no_notify
 from datacreate.prompts.label_scoring import (
     LabelQuestion,
     check_letters,
     check_scorable,
     label_question,
-    scoring_system,
+    scoring_system_message,
 )
 from datacreate.verification.label_noise import MIN_ROWS, calibrated, label_means
 from datacreate.verification.scoring import (
@@ -29,20 +29,20 @@ from datacreate.verification.scoring import (
 )
 
 
-class Verifier(Check):
+class VerifierCheck(RowCheck):
     """Drops rows whose label is not the most probable one for a model; it is shown the row without the label.
 
     The most expensive check: it does not score rows that one of the `others` rejects.
     """
 
-    reason = Reason.REJECTED_BY_VERIFIER
+    reason = RejectReason.REJECTED_BY_VERIFIER
 
     def __init__(
         self,
         engine: Engine,
         model: str,
         format: TaskFormat,
-        others: Sequence[Check],
+        others: Sequence[RowCheck],
         instruction: str | None = None,
     ) -> None:
         """`instruction`: that the rows were written with. Raises UsageError if labels are free text."""
@@ -55,7 +55,7 @@ class Verifier(Check):
         self._scores: dict[str, Probabilities | None] = {}  # of the sample and this batch
 
     def prepare(self, notify: Notify = no_notify) -> None:
-        self._engine.start([scores_are_real(scoring_system(self._instruction))])
+        self._engine.start([scoring_test(scoring_system_message(self._instruction))])
         self._scored_by_letter = self._engine.needs_letters(self._format.labels or ())
         if self._scored_by_letter:
             check_letters(self._format, "--verifier", self._model)
@@ -81,8 +81,7 @@ class Verifier(Check):
         questions = {
             candidate.example.id: question
             for candidate in candidates
-            if all(other.match(candidate) is None for other in self._others)
-            and (question := self._question(candidate))
+            if not first_reject(self._others, candidate) and (question := self._question(candidate))
         }
         seeded = [(question, question.shown) for question in questions.values()]
         scores = score_labels(self._engine, seeded, lambda _: None)
@@ -99,7 +98,7 @@ class Verifier(Check):
             instruction=self._instruction,
         )
 
-    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
+    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
         scores = self._scores.get(candidate.example.id)
         if scores is None:
             return NO_SCORES
@@ -107,7 +106,7 @@ class Verifier(Check):
             scores = calibrated(scores, self._means)
         values = candidate.example.values
         assigned = self._format.answers.chosen(values) or 0
-        if final_label("drop", assigned, scores) >= 0:
+        if final_label("drop", assigned, scores) is not None:
             return None
         options = [str(answer) for answer in self._format.answers.choices(values)]
         return disagreement(options, assigned, scores)

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from datacreate.finetuning.recipe import PAPER, Recipe, make_recipe
+from datacreate.finetuning.hyperparameters import PAPER, Hyperparameters, make_hyperparameters
 
 
 @given(st.integers(1, 100_000))
 def test_small_sets_get_20_epochs_and_large_ones_1000_steps_or_3_epochs(rows: int) -> None:
     epoch = -(-rows // 16)
-    assert Recipe().steps(rows) == (20 * epoch if rows < 1000 else max(1000, 3 * epoch))
+    assert Hyperparameters().steps(rows) == (20 * epoch if rows < 1000 else max(1000, 3 * epoch))
 
 
 def test_the_papers_recipe() -> None:
@@ -27,12 +27,12 @@ def test_the_papers_recipe() -> None:
 def test_the_description_has_what_was_changed() -> None:
     assert PAPER.description == "paper"
     assert PAPER.model_copy(update={"epochs": 3}).description == "paper, epochs=3"
-    usual = Recipe(learning_rates=(2e-5,))
+    usual = Hyperparameters(learning_rates=(2e-5,))
     assert usual.description == "datacreate, lr 2e-05"
     assert usual.model_copy(update={"soft_labels": True}).description == usual.description
     changed = usual.model_copy(update={"lora": True, "batch_size": 8})
     assert changed.description == "datacreate, lr 2e-05, batch_size=8, lora"
-    assert make_recipe("paper", epochs=3).description == "paper, epochs=3"
+    assert make_hyperparameters("paper", epochs=3).description == "paper, epochs=3"
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_the_description_has_what_was_changed() -> None:
 )
 def test_the_learning_rate_suits_the_encoder(family: str, hidden_size: int | None, rate: float) -> None:
     config = {"model_type": family, "hidden_size": hidden_size}
-    assert Recipe().for_encoder(config).learning_rates == (rate,)
-    assert Recipe(lora=True).for_encoder(config).learning_rates == (10 * rate,)
-    assert Recipe(learning_rates=(3e-3,)).for_encoder(config).learning_rates == (3e-3,)
+    assert Hyperparameters().for_encoder(config).learning_rates == (rate,)
+    assert Hyperparameters(lora=True).for_encoder(config).learning_rates == (10 * rate,)
+    assert Hyperparameters(learning_rates=(3e-3,)).for_encoder(config).learning_rates == (3e-3,)
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_the_learning_rate_suits_the_encoder(family: str, hidden_size: int | Non
 )
 def test_impossible_values_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        Recipe.model_validate(wrong)
+        Hyperparameters.model_validate(wrong)

@@ -1,4 +1,6 @@
-"""The records of a report; evaluations -> cells, and pairs of cells -> comparisons. CSV and JSON hold the records.
+"""The records of a report; evaluations -> results of conditions, and pairs of results -> comparisons.
+
+CSV and JSON hold the records.
 
 Accuracies are shares in [0, 1]. Scores are chance-corrected: 0 is chance, 1 is perfect, negative is worse
 than chance. Tables and plots show both times 100. All intervals are 95 %. Texts (labels, names, samples) are
@@ -8,30 +10,31 @@ untrusted and unescaped: each output escapes them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 
 from datacreate.checkpoints import UNSEEN
-from datacreate.finetuning.records import Evaluation, Selection
+from datacreate.finetuning.records import Evaluation, SelectionKind
 from datacreate.finetuning.statistics import (
     ALPHA,
+    ConditionModels,
     Estimate,
     Interval,
-    Models,
     chance_corrected,
     difference,
     holm,
     mean_interval,
     mean_score,
 )
+from datacreate.finetuning.training_rows import name_index
 from datacreate.formats.example import Json
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluated:
+class EvaluationRows:
     """One model on one test set. `truth` and `correct` have shape (rows,)."""
 
     path: str
@@ -45,7 +48,7 @@ Distribution = Literal["in", "out", "untrained"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResultCell:
+class ConditionResult:
     """All models of one condition on one test set: a line of results.csv.
 
     Means are taken over the seeds of a training set, then over the training sets of a formatting example,
@@ -57,7 +60,7 @@ class ResultCell:
     split: str
     test_digest: str  # SHA-256 of the test rows
     test_rows: int
-    classes: int  # labels, or options of a question: chance is 1 / classes
+    classes: int  # labels that occur, or options of a question: chance is 1 / classes
     condition: str
     count: int | None = None  # training rows, selection rows included; None if not trained
     full: bool  # whether that is all rows of the source, not a sample
@@ -79,16 +82,19 @@ class ResultCell:
     sd_examples: float | None = None  # of the score, between the means of examples; None below two examples
     degenerate: int = 0  # models that predict one class for at least 95 % of the rows
     not_above_chance: int = 0  # models whose 95 % interval reaches down to chance
-    unanswered: int = 0  # test rows that could not be encoded and count as wrong, in the worst model
+    unanswered: int = 0  # test rows without a prediction or a right answer, in the worst model
     truncated: int = 0  # test rows longer than the encoder's input, in the worst model
     paper_accuracy: float | None = None
     sources: tuple[str, ...] = ()  # folders of the evaluations
 
     @property
+    def is_sample(self) -> bool:
+        return self.count is not None and not self.full
+
+    @property
     def label(self) -> str:
-        """The condition, with its number of training rows where it is a sample."""
-        is_sample = self.count is not None and not self.full
-        return f"{self.condition}, {self.count:,} sampled" if is_sample else self.condition
+        """The condition, with its number of training rows where they are a sample."""
+        return f"{self.condition}, {self.count:,} sampled" if self.is_sample else self.condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +104,7 @@ class Comparison:
     trained_for: str
     test: str
     split: str
-    first: str  # label of the cell
+    first: str  # label of the result
     first_count: int | None
     second: str
     second_count: int | None
@@ -110,6 +116,12 @@ class Comparison:
     p: float
     p_holm: float  # corrected for all comparisons of the table
     significant: bool  # p_holm < 0.05
+
+
+def test_name(result: ConditionResult | Comparison) -> str:
+    """`creak`, `bioasq → pubmedqa`, `creak (dev)`."""
+    test = result.test if result.split == "test" else f"{result.test} ({result.split})"
+    return test if result.trained_for in ("-", result.test) else f"{result.trained_for} → {test}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,15 +154,15 @@ class RowsToMatch:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Cells that may be compared: one encoder, recipe, model selection and generator."""
+    """Results that may be compared: one encoder, recipe, model selection and generator."""
 
     distribution: Distribution
     encoder: str
     encoder_sha256: str
     recipe: str  # of the training
-    selection: Selection
+    selection: SelectionKind
     generator: str | None  # the model that wrote the created training rows
-    cells: tuple[ResultCell, ...]  # test set by test set
+    cells: tuple[ConditionResult, ...]  # test set by test set
     comparisons: tuple[Comparison, ...]  # smallest p first
     gaps: tuple[MeanGap, ...]
     matches: tuple[RowsToMatch, ...]  # empty if there is only one number of training rows
@@ -198,27 +210,29 @@ CONSTANT, ZERO_SHOT, HUMAN = "constant", "zero-shot", "human"
 OWN_ROWS = "own rows"  # the benchmark name of training rows that were made for none
 
 
-def is_trained(model: Evaluated) -> bool:
+def is_trained(model: EvaluationRows) -> bool:
     return model.evaluation.condition.name != ZERO_SHOT
 
 
-def trained_for(model: Evaluated) -> str:
+def trained_for(model: EvaluationRows) -> str:
     """The benchmark that a model was trained for."""
     return (model.evaluation.condition.benchmark or OWN_ROWS) if is_trained(model) else "-"
 
 
-def cell_of(models: Sequence[Evaluated], paper_accuracy: float | None = None) -> ResultCell:
-    """The cell of all models of one condition on the same test rows (at least one)."""
+def condition_result(
+    models: Sequence[EvaluationRows], paper_accuracy: float | None = None
+) -> ConditionResult:
+    """The result of all models of one condition on the same test rows (at least one)."""
     first, trained = models[0].evaluation, is_trained(models[0])
     scores = [model.evaluation.scores for model in models]
-    group, labels, k = as_models(models), labels_of(models[0]), first.scores.classes
-    score = mean_score(group, labels, k)
-    score_low, score_high = _interval(group, score, first.scores.score_interval, chance_corrected(0, k))
-    accuracy = mean_score(group, np.zeros_like(labels), None)
+    group, worst = condition_models(models), chance_corrected(0, first.scores.classes)
+    score = mean_score(group)
+    score_low, score_high = _interval(group, score, first.scores.score_interval, worst)
+    accuracy = mean_score(replace(group, labels=np.zeros_like(group.labels), classes=None))
     accuracy_low, accuracy_high = _interval(group, accuracy, first.scores.accuracy_interval, 0.0)
     sd_seeds, sd_examples = _spread(group, np.array([one.score for one in scores]))
     name = first.condition.name
-    return ResultCell(
+    return ConditionResult(
         **_test_set(first),
         trained_for=trained_for(models[0]),
         condition=name if trained else f"{name} {checkpoint_name(first.encoder, first.encoder_sha256)}",
@@ -245,7 +259,7 @@ def cell_of(models: Sequence[Evaluated], paper_accuracy: float | None = None) ->
     )
 
 
-def _interval(models: Models, mean: Estimate, of_one: Interval, lowest: float) -> Interval:
+def _interval(models: ConditionModels, mean: Estimate, of_one: Interval, lowest: float) -> Interval:
     """The interval of the mean of some models: that of one model, if it is the only one or no row changes the mean.
 
     Models that are all right, or that all predict one class, have an error of 0 here and not on other test rows.
@@ -255,14 +269,14 @@ def _interval(models: Models, mean: Estimate, of_one: Interval, lowest: float) -
     return max(lowest, mean.interval[0]), min(1.0, mean.interval[1])
 
 
-def constant_cell(model: Evaluated) -> ResultCell:
+def constant_result(model: EvaluationRows) -> ConditionResult:
     """The best constant prediction on the test set of an evaluation."""
     scores = model.evaluation.scores
     low, high = mean_interval([round(scores.constant * scores.rows)], [scores.rows])
     # With fixed labels a constant prediction has a balanced accuracy equal to chance.
     options = model.evaluation.head == "multiple_choice"
     score = chance_corrected(scores.constant, scores.classes) if options else 0.0
-    return ResultCell(
+    return ConditionResult(
         **_test_set(model.evaluation),
         trained_for="-",
         condition=CONSTANT,
@@ -277,7 +291,7 @@ def constant_cell(model: Evaluated) -> ResultCell:
 
 
 def _test_set(evaluation: Evaluation) -> dict[str, Any]:
-    """The fields of a cell that describe its test set."""
+    """The fields of a result that describe its test set."""
     return {
         "test": evaluation.benchmark,
         "split": evaluation.split,
@@ -287,20 +301,17 @@ def _test_set(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-CellOfModels = tuple[ResultCell, Sequence[Evaluated]]
+ResultWithModels = tuple[ConditionResult, ConditionModels]
 
 
-def compare_cells(rows: Sequence[CellOfModels]) -> tuple[Comparison, ...]:
-    """Every comparable pair of cells, each with its models; Holm-corrected together, smallest p first.
+def compare_results(rows: Sequence[ResultWithModels]) -> tuple[Comparison, ...]:
+    """Every comparable pair of results; Holm-corrected together, smallest p first.
 
     Pairs have the same test rows, and the same number of training rows unless one of them is untrained or
     is all human rows.
     """
     pairs = [pair for pair in combinations(rows, 2) if _comparable(pair[0][0], pair[1][0])]
-    found = [
-        difference(as_models(ours), as_models(theirs), labels_of(ours[0]), first.classes)
-        for (first, ours), (_, theirs) in pairs
-    ]
+    found = [difference(ours, theirs) for (_, ours), (_, theirs) in pairs]
     comparisons = [
         Comparison(
             trained_for=max(first.trained_for, second.trained_for),  # "-" sorts before every name
@@ -326,41 +337,43 @@ def compare_cells(rows: Sequence[CellOfModels]) -> tuple[Comparison, ...]:
     return tuple(sorted(comparisons, key=lambda comparison: comparison.p))
 
 
-def _comparable(first: ResultCell, second: ResultCell) -> bool:
-    same_rows = first.test_digest == second.test_digest and "-" in (first.trained_for, second.trained_for)
-    if not (same_rows or (first.test_digest, first.trained_for) == (second.test_digest, second.trained_for)):
-        return False
-    return first.count == second.count or _is_reference(first) or _is_reference(second)
+def _comparable(first: ConditionResult, second: ConditionResult) -> bool:
+    same_training = first.trained_for == second.trained_for or "-" in (first.trained_for, second.trained_for)
+    same_count = first.count == second.count or _is_reference(first) or _is_reference(second)
+    return first.test_digest == second.test_digest and same_training and same_count
 
 
-def _is_reference(cell: ResultCell) -> bool:
-    """Whether a cell is compared with every number of training rows."""
-    return cell.count is None or (cell.full and cell.condition.partition("+")[0] == HUMAN)
+def _is_reference(result: ConditionResult) -> bool:
+    """Whether a result is compared with those of every number of training rows."""
+    return result.count is None or (result.full and result.condition.partition("+")[0] == HUMAN)
 
 
-def labels_of(model: Evaluated) -> Any:
+def _label_numbers(model: EvaluationRows) -> Any:
     """The number of each test row's label, of shape (rows,); -1 without one. With options it is always 0."""
     if model.evaluation.head == "multiple_choice":
         return np.zeros(len(model.truth), dtype=int)
-    numbers = {name.strip().casefold(): at for at, name in enumerate(model.evaluation.scores.predicted)}
-    return np.array([numbers.get(label.strip().casefold(), -1) for label in model.truth])
+    names = list(model.evaluation.scores.predicted)
+    numbers = {label: name_index(label, names) for label in set(model.truth)}
+    return np.array([-1 if (at := numbers[label]) is None else at for label in model.truth])
 
 
-def as_models(models: Sequence[Evaluated]) -> Models:
-    """Models as the statistics take them."""
+def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:
+    """The models as `finetuning.statistics` takes them."""
     conditions = [(model.evaluation.condition, str(model.evaluation.seed)) for model in models]
-    return Models(
+    return ConditionModels(
         np.array([model.correct for model in models]),
         [(condition.example or "", condition.digest, seed) for condition, seed in conditions],
-        trained=is_trained(models[0]),
+        _label_numbers(models[0]),
+        models[0].evaluation.scores.classes,
+        is_trained(models[0]),
     )
 
 
-def _spread(models: Models, scores: Any) -> tuple[float | None, float | None]:
+def _spread(models: ConditionModels, scores: Any) -> tuple[float | None, float | None]:
     """Standard deviations of the score: between seeds, pooled over training sets; between means of examples."""
     (_, examples), (_, sets) = models.units(0), models.units(1)
-    residuals, freedom = scores - (sets > 0).T @ (sets @ scores), len(scores) - len(sets)
+    residuals, degrees_of_freedom = scores - (sets > 0).T @ (sets @ scores), len(scores) - len(sets)
     return (
-        float(((residuals**2).sum() / freedom) ** 0.5) if freedom else None,
+        float(((residuals**2).sum() / degrees_of_freedom) ** 0.5) if degrees_of_freedom else None,
         float((examples @ scores).std(ddof=1)) if len(examples) > 1 else None,
     )
