@@ -376,7 +376,7 @@ def _nli_labels(value: str, inputs: Sequence[FieldPath]) -> tuple[str, ...] | No
 def describe_format(format: TaskFormat) -> str:
     """What was understood, in one line."""
     named = format.roles.named()
-    unused = [named.pop("ignored")] if "ignored" in named else []
+    ignored = named.pop("ignored", None)
     if format.first_code is not None:
         how = "letter" if str(format.first_code).isalpha() else f"position from {format.first_code}"
         named["answer"] += f" ({how} of the right option)"
@@ -389,13 +389,11 @@ def describe_format(format: TaskFormat) -> str:
     if Rule.ANSWER_IN_CONTEXT in format.rules:
         parts.append("the answer is a span of the context")
     roles = {*format.roles.inputs, *format.roles.tags, *format.roles.single().values()}
-    others = [
-        dotted(path) for path, part in leaves(format.schema) if path not in roles and not is_constant(part)
-    ]
-    if others:
+    varying = [path for path, part in leaves(format.schema) if not is_constant(part)]
+    if others := [dotted(path) for path in varying if path not in roles]:
         parts.append(f"not used as inputs: {', '.join(others)}")
     if may_be_null := [dotted(path) for path, part in leaves(format.schema) if allows_null(part)]:
         parts.append(f"may be null: {', '.join(may_be_null)}")
-    if unused:
-        parts.append(f"kept as they are: {unused[0]}")
+    if ignored:
+        parts.append(f"kept as they are: {ignored}")
     return f"format {format.name}: {'; '.join(parts)}"
