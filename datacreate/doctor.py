@@ -251,9 +251,9 @@ def check_models() -> list[Finding]:
 
 def check_benchmarks() -> list[Finding]:
     """The benchmarks that are imported, and those that are damaged."""
-    from datacreate.benchmarks import load_registry, state
+    from datacreate.benchmarks import import_state, load_registry
 
-    found = {name: state(benchmark) for name, benchmark in load_registry().items()}
+    found = {name: import_state(benchmark) for name, benchmark in load_registry().items()}
     imported = [name for name, how in found.items() if how in ("present", "incomplete")]
     fix = None if imported else "datacreate benchmarks import NAME"
     message = f"{len(imported)} of {len(found)}: {', '.join(imported) or 'none'}"

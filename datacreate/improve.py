@@ -332,7 +332,7 @@ def read_round(config: ImproveConfig) -> Round:
         probabilities_digest=rows.probabilities_digest,
     )
     if config.dev:
-        human = [group.startswith(f"{len(config.runs)}:") for group in rows.groups]
+        human = [family.startswith(f"{len(config.runs)}:") for family in rows.families]
         texts = [(each.text, each.passage, each.options) for each in rows.examples]
         trained = [i for i, is_human in enumerate(human) if not is_human]
         known = {texts[i] for i in trained}
@@ -343,7 +343,7 @@ def read_round(config: ImproveConfig) -> Round:
             raise UsageError(f"{config.dev}: the student is trained on all of these rows; give other rows")
         splits = [(trained, judged)]
     else:
-        splits = cross_fitting_splits(rows.examples, rows.groups, rows.head, FOLDS)
+        splits = cross_fitting_splits(rows.examples, rows.families, rows.head, FOLDS)
     return Round(config, training, encoder.path, rows, splits, notes)
 
 

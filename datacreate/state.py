@@ -112,7 +112,7 @@ class RunState:
         self.acceptance = Acceptance(self.stats, count, filters, coverage_vectors)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far
-        self._rate = _FIRST_RATE * spec.num_examples  # examples of a request that are accepted, or wait
+        self._accepted_per_request = _FIRST_RATE * spec.num_examples  # waiting ones included
 
     @property
     def finished(self) -> bool:
@@ -132,7 +132,9 @@ class RunState:
             rng = self._rng("deal", self._requests)  # "deal" is part of the seed: do not rename it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
         values = self.acceptance.quotas.attributes.assign(
-            self._requests, self._rate / _REQUEST_MARGIN, self._rng("attributes", self._requests)
+            self._requests,
+            self._accepted_per_request / _REQUEST_MARGIN,
+            self._rng("attributes", self._requests),
         )
         pending = PendingRequest(
             self._requests,
@@ -162,9 +164,9 @@ class RunState:
         if self._in_flight >= self._plan.spec.max_in_flight:
             return False
         needs_values = not self.acceptance.awaits_check and self.acceptance.quotas.attributes.need_request(
-            self._rate / _REQUEST_MARGIN
+            self._accepted_per_request / _REQUEST_MARGIN
         )
-        return needs_values or self._in_flight * self._rate < _REQUEST_MARGIN * missing
+        return needs_values or self._in_flight * self._accepted_per_request < _REQUEST_MARGIN * missing
 
     def _rng(self, purpose: str, request: int) -> random.Random:
         return random.Random(f"{self.seed}:{purpose}:{request}")
@@ -283,7 +285,7 @@ class RunState:
 
     def begin(self, start: SessionStart) -> list[int]:
         """Start a session; returns the numbers of the parents of its first requests."""
-        self.stats.begin(start)
+        self.stats.begin_session(start)
         return self._make_requests()
 
     def apply(self, commit: Commit) -> list[int]:
@@ -292,22 +294,24 @@ class RunState:
         return self._make_requests()
 
     def _record(self, commit: Commit) -> None:
-        self.stats.add(commit)
+        self.stats.add_commit(commit)
         self.acceptance.record(commit)
         if commit.released:  # it was counted with all its examples
             dropped = len(commit.scored) - len(commit.accepted)
             # Over all requests: all that wait are released at once, more than the latest ones can have dropped.
-            self._rate = max(0.0, self._rate - dropped / (_FIRST_REQUESTS + self.stats.requests))
+            less = dropped / (_FIRST_REQUESTS + self.stats.requests)
+            self._accepted_per_request = max(0.0, self._accepted_per_request - less)
             return
         self.acceptance.quotas.attributes.end(commit.request)
         passed = len(commit.passed)
-        self._rate += (passed - self._rate) / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
-        lines = tuple(map(example_line, commit.waiting)) or commit.lines
+        latest = min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
+        self._accepted_per_request += (passed - self._accepted_per_request) / latest
+        lines = tuple(map(example_line, commit.waiting)) or commit.accepted_lines
         self._shots.add(lines)
         first = self.acceptance.passed - passed + 1
         parents = [Parent(first + i, lines[i], commit.depth + 1) for i in commit.next_parents]
         # Twice what this rate requires, as if no waiting example will be accepted.
-        needed = math.ceil(2 * (self._count - self.stats.accepted) / max(1.0, self._rate))
+        needed = math.ceil(2 * (self._count - self.stats.accepted) / max(1.0, self._accepted_per_request))
         self._queue.add_result(commit.request, parents, passed, needed)
 
     def replay(self, line: LogLine, path: str) -> None:

@@ -189,6 +189,12 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         '{"q": "Who?", "options": ["a", "b"], "label": "a"}\n{"q": "Why?", "options": ["c"], "label": "c"}\n',
         "options.jsonl: line 2: options: all examples need the same number of options",
     ),
+    "turns.jsonl": (
+        '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+        '{"messages": [{"role": "system", "content": "c"}, {"role": "user", "content": "d"}, '
+        '{"role": "assistant", "content": "e"}]}\n',
+        "turns.jsonl: line 2: messages: all examples need the same role of the first message; make them alike",
+    ),
     "answer.jsonl": (
         "".join(json.dumps({**COMMONSENSE, "label": label}) + "\n" for label in ("stand", "oven", "roof")),
         "answer.jsonl: line 3: the example breaks the rule answer_in_options",

@@ -6,14 +6,14 @@ from datacreate.benchmarks.store import (
     benchmark_folder,
     formatting_examples,
     has_split,
+    import_state,
     read_manifest,
     read_split,
     split_sha256,
-    state,
 )
 
 __all__ = [
     "SPLITS", "Benchmark", "Findings", "ImportReport", "benchmark_folder", "benchmarks_in", "find_benchmark",
-    "formatting_examples", "has_split", "import_benchmark", "load_registry", "read_manifest", "read_split",
-    "split_sha256", "state",
+    "formatting_examples", "has_split", "import_benchmark", "import_state", "load_registry", "read_manifest",
+    "read_split", "split_sha256",
 ]  # fmt: skip

@@ -170,7 +170,7 @@ def _fits(format: TaskFormat, first: Mapping[str, Json], *others: Mapping[str, J
     return True
 
 
-def state(benchmark: Benchmark) -> ImportState:
+def import_state(benchmark: Benchmark) -> ImportState:
     """A quick check of the manifest and the files' sizes."""
     try:
         manifest = read_manifest(benchmark)

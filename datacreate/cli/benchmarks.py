@@ -57,10 +57,10 @@ def show(name: str) -> None:
 
 
 def _entry(benchmark: Benchmark) -> dict[str, Any]:
-    from datacreate.benchmarks import state
+    from datacreate.benchmarks import import_state
 
     entry = benchmark.model_dump(mode="json", exclude_none=True, by_alias=True)
-    return entry | {"head": benchmark.head, "state": state(benchmark)}
+    return entry | {"head": benchmark.head, "state": import_state(benchmark)}
 
 
 @benchmarks.command("import", cls=Command)

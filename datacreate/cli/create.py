@@ -32,8 +32,8 @@ from datacreate.runs.config import CreateConfig
 def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     """Make a training set of exactly COUNT examples from one or several formatting examples, or from an instruction.
 
-    They are your own or rows of a benchmark's train split; they are not part of the set. A stopped run
-    (Ctrl-C, time limit, full disk) exits with 75; the same command resumes it. A larger --count extends a
+    Formatting examples are your own or rows of a benchmark's train split, and are not part of the set. A stopped
+    run (Ctrl-C, time limit, full disk) exits with 75; the same command resumes it. A larger --count extends a
     finished run.
 
     \b

@@ -218,7 +218,7 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
             raise click.UsageError(f"--config {path}: no option {key!r}{hint}", context)
         param = params[name]
         if param.name in defaults:
-            raise click.UsageError(f"--config {path}: {key}: given twice", context)
+            raise click.UsageError(f"--config {path}: {key}: given twice; give it once", context)
         metavar = getattr(param, "metavar", None) or ""
         if (value is None and "off" not in metavar) or (value == [] and "none" not in metavar):
             continue  # not set
@@ -250,7 +250,7 @@ def _typed(param: click.Parameter, value: Any) -> Any:
         raise ValueError("give a value, not null")
     inner = [each for part in parts for each in (part if isinstance(part, list) else [part])]
     if any(isinstance(each, (Mapping, list)) for each in inner):
-        raise ValueError("nested too deeply")
+        raise ValueError("nested too deeply; give a value or a list of values")
     multiple = getattr(param, "multiple", False) or param.nargs != 1
     joined = [part for part in parts if isinstance(part, list) and (is_mapping or not multiple)]
     if any(each is None or "," in str(each) for part in joined for each in part):

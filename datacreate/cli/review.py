@@ -67,7 +67,10 @@ def review(
         other = "--export" if export else "--sample"
         raise click.UsageError(f"--import takes the rows of its file; remove {other}")
     if (sample or import_) and query != RowQuery():
-        raise click.UsageError(f"{'--sample' if sample else '--import'}: remove --label and --flag")
+        name = "--sample" if sample else "--import"
+        raise click.UsageError(
+            f"{name}: it takes rows whatever their label and flag; remove --label and --flag"
+        )
     if not (export or import_ or (sys.stdin.isatty() and is_live())):
         raise UsageError("review needs a terminal; without one use --export FILE.csv, edit and --import it")
     with reviewing(RunDirectory(run), DatasetMetrics().measure_run, say) as session:

@@ -117,7 +117,7 @@ def export(run: Path, layout: str, out: Path | None, settings: dict[str, Any], *
 )
 @json_option("Print the report as JSON instead of Markdown.")
 def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
-    """Report all evaluations and creation runs below PATHs (default: runs).
+    """Report all evaluations and runs below PATHs (default: runs).
 
     Writes report.md, report.html, report.json, results.csv and comparisons.csv, and prints report.md.
     """

@@ -152,16 +152,16 @@ def placements(models: Sequence[LocalModel], count: int, notify: Notify) -> dict
         if need is None:
             return {}
         needs.append(need)
-    writers = [number for number, model in enumerate(models) if not model.verifies]
+    generators = [number for number, model in enumerate(models) if not model.verifies]
     gib = min((gib for _, gib in gpu_memory()), default=None)
-    placed = place(needs, writers, visible_gpus(), gib) if needs else []
+    placed = place(needs, generators, visible_gpus(), gib) if needs else []
     return {model.checkpoint.sha256: where for model, where in zip(models, placed, strict=bool(needs))}
 
 
 def place(
-    needs: Sequence[GpuNeed], writers: Sequence[int], gpus: Sequence[str], gib: float | None
+    needs: Sequence[GpuNeed], generators: Sequence[int], gpus: Sequence[str], gib: float | None
 ) -> list[Placement]:
-    """Place several models on GPUs with `gib` of memory each (None: not known); `writers`: indices of the generators.
+    """Place several models on GPUs with `gib` of memory each (None: not known); `generators`: their indices.
 
     If they fit on a GPU together, each uses all GPUs: it gets the memory that it needs, and the generators get the rest
     in equal parts, for more requests at once. Otherwise each gets GPUs of its own, in proportion to its weights, which
@@ -171,15 +171,15 @@ def place(
     total = gib or needed / share
     usable = share * total
     if gib is None or needed <= usable:
-        rest = (usable - needed) / len(writers)
-        parts = [need.min_gib + rest * (number in writers) for number, need in enumerate(needs)]
+        rest = (usable - needed) / len(generators)
+        parts = [need.min_gib + rest * (number in generators) for number, need in enumerate(needs)]
         return [Placement(share=int(1000 * part / total) / 1000) for part in parts]
     numbers = [need.gpus for need in needs]
     fit_alone = all(need.min_gib <= usable for need in needs)
     if sum(numbers) > len(gpus) or not fit_alone:
         names = " and ".join(f"{need.model} ({need.min_gib:.1f} GiB)" for need in needs)
         advice = "more GPUs (--tensor-parallel-size, --verifier-tensor-parallel-size)"
-        if fit_alone and len(writers) < len(needs):
+        if fit_alone and len(generators) < len(needs):
             advice = (
                 "more GPUs, or verify afterwards: --verify off instead of --verifier, then `datacreate filter RUN_DIR "
                 f"--verifier {needs[-1].model} --out FILE`"

@@ -63,6 +63,8 @@ class _Compared:
 
 
 class Contamination(Filter):
+    """Rejects examples that repeat a row of a decontamination set."""
+
     name = "contamination"
     reason = RejectReason.CONTAMINATED
     setting_names = ("decontaminate", "ngram", "decontaminate_near")

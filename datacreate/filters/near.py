@@ -138,6 +138,8 @@ def _kept(hashes: Sequence[int]) -> set[int]:
 
 
 class NearDuplicates(Filter):
+    """Rejects examples all of whose inputs are similar to an earlier one's."""
+
     name = "near"
     reason = RejectReason.NEAR_DUPLICATE
     setting_names = ("near",)

@@ -31,6 +31,8 @@ _CHUNK = 8192  # rows added to the index in one call
 
 
 class SemanticDuplicates(Filter):
+    """Rejects examples whose embedding is close to an earlier one's."""
+
     name = "semantic"
     reason = RejectReason.SEMANTIC_DUPLICATE
     setting_names = ("semantic",)

@@ -231,7 +231,7 @@ def _split_rows(
     examples = rows.examples
     if config.selection == "held-out":
         several = len(config.recipe.learning_rates) > 1
-        training, selection = split_selection_rows(examples, rows.groups, rows.head, chooses_rate=several)
+        training, selection = split_selection_rows(examples, rows.families, rows.head, chooses_rate=several)
         if selection:
             return (
                 [examples[i] for i in training],

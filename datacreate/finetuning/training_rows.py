@@ -60,7 +60,7 @@ class Source:
     condition: str  # human, a strategy, or a file's name
     format: TaskFormat
     rows: Sequence[dict[str, Json]]
-    groups: Sequence[str]  # families: rows of one group stay on one side of a split
+    families: Sequence[str]  # of each row; those of one family stay on one side of a split
     benchmark: str | None = None
     generator: str | None = None
     example: str | None = None
@@ -76,7 +76,7 @@ class TrainingSet:
     head: HeadSpec
     examples: tuple[ClassificationExample, ...]
     rows: tuple[Mapping[str, Json], ...]  # of each example
-    groups: tuple[str, ...]  # the number of the source and the group there, as `0:GROUP`
+    families: tuple[str, ...]  # of each row: the number of the source and the family there, as `0:FAMILY`
     skipped: dict[str, int]  # why a row cannot be used -> number of rows
     formats: tuple[dict[str, Json], ...]  # files of the sources' formats, with the inputs that the texts have
     probabilities_digest: str | None = None  # SHA-256 of the soft labels
@@ -94,9 +94,9 @@ def read_source(
     if name_or_path in load_registry():
         benchmark = find_benchmark(name_or_path)
         rows = read_split(benchmark, "train")
-        groups = [canonical_json(row["question"]) for row in rows]
+        families = [canonical_json(row["question"]) for row in rows]
         format = load_format(benchmark.format_name)
-        return Source(benchmark.name, "human", format, rows, groups, benchmark.name)
+        return Source(benchmark.name, "human", format, rows, families, benchmark.name)
     if is_row_file(path):
         return read_file(path, options or FormatOptions())
     if path.is_dir():
@@ -130,7 +130,7 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
         condition=IMPROVED if spec.improves else spec.strategy + method,
         format=config.format,
         rows=accepted,
-        groups=list(map(str, islice(run.families(), config.count))),
+        families=list(map(str, islice(run.families(), config.count))),
         benchmark=spec.benchmark,
         generator=spec.model,
         example=spec.improves or spec.examples_id,
@@ -254,7 +254,7 @@ def training_set(
     different heads, if most rows of one cannot be used, or if probabilities do not fit their row.
     """
     head = infer_head(sources[0].format, sources[0].rows, sources[0].name)
-    kept: list[tuple[ClassificationExample, Mapping[str, Json], str]] = []  # with row and group
+    kept: list[tuple[ClassificationExample, Mapping[str, Json], str]] = []  # with row and family
     formats: list[dict[str, Json]] = []
     skipped: Counter[str] = Counter()
     for number, source in enumerate(sources):
@@ -265,8 +265,8 @@ def training_set(
             formats.append(document)
         reasons: Counter[str] = Counter()
         soft_labels = source.verifier_probabilities or [None] * len(source.rows)
-        for index, (row, group, probabilities) in enumerate(
-            zip(source.rows, source.groups, soft_labels, strict=True)
+        for index, (row, family, probabilities) in enumerate(
+            zip(source.rows, source.families, soft_labels, strict=True)
         ):
             example = to_classification_example(row, format, head)
             if isinstance(example, str):
@@ -279,7 +279,7 @@ def training_set(
             else:
                 if probabilities is not None:
                     example = replace(example, probabilities=soft_label(probabilities, source, head))
-                kept.append((example, row, f"{number}:{group}"))
+                kept.append((example, row, f"{number}:{family}"))
         if reasons.total() > MAX_SKIPPED * len(source.rows):
             why, most = reasons.most_common(1)[0]
             raise UsageError(
@@ -305,8 +305,8 @@ def training_set(
         digest=json_sha256([q.text, q.passage, q.options, q.answer] for q in examples),
     )
     digest = json_sha256(q.probabilities for q in examples) if soft else None
-    rows, groups = tuple(row for _, row, _ in kept), tuple(group for _, _, group in kept)
-    return TrainingSet(record, head, examples, rows, groups, dict(skipped), tuple(formats), digest)
+    rows, families = tuple(row for _, row, _ in kept), tuple(family for _, _, family in kept)
+    return TrainingSet(record, head, examples, rows, families, dict(skipped), tuple(formats), digest)
 
 
 def json_sha256(lines: Iterable[Json]) -> str:
@@ -336,7 +336,7 @@ def soft_label(probabilities: Probabilities, source: Source, head: HeadSpec) -> 
 
 def split_selection_rows(
     examples: Sequence[ClassificationExample],
-    groups: Sequence[str],
+    families: Sequence[str],
     head: HeadSpec,
     seed: int = 0,
     *,
@@ -345,8 +345,8 @@ def split_selection_rows(
     """Indices of the training rows, and of the selection rows: one in ten.
 
     A set below MIN_ROWS_TO_SPLIT has no selection rows, unless they have to choose the learning rate; then it is one in
-    four from MIN_ROWS_TO_CHOOSE rows on. Stratified by label. Rows of one group stay together, since children
-    resemble their siblings. A group larger than half a fold always goes to training. With too few groups, rows are
+    four from MIN_ROWS_TO_CHOOSE rows on. Stratified by label. Rows of one family stay together, since children
+    resemble their siblings. A family larger than half a fold always goes to training. With too few families, rows are
     split individually.
     """
     rows, folds = list(range(len(examples))), SELECTION_FOLDS
@@ -356,34 +356,34 @@ def split_selection_rows(
         folds = 4
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    sizes = Counter(groups)
-    small = [i for i in rows if 2 * folds * sizes[groups[i]] <= len(rows)]
-    small_groups = [groups[i] for i in small]
+    sizes = Counter(families)
+    small = [i for i in rows if 2 * folds * sizes[families[i]] <= len(rows)]
+    small_families = [families[i] for i in small]
     fold_count = round(folds * len(small) / len(rows))
-    if fold_count < 2 or len(set(small_groups)) < 2 * fold_count:
-        small, fold_count, small_groups = rows, folds, list(map(str, rows))
+    if fold_count < 2 or len(set(small_families)) < 2 * fold_count:
+        small, fold_count, small_families = rows, folds, list(map(str, rows))
     labels = _strata([examples[i] for i in small], head, fold_count)
-    if len(set(small_groups)) == len(small_groups):  # much faster, and the same without shared groups
+    if len(set(small_families)) == len(small_families):  # much faster, and the same without shared families
         splits = StratifiedKFold(fold_count, shuffle=True, random_state=seed).split(small, labels)
     else:
         splitter = StratifiedGroupKFold(fold_count, shuffle=True, random_state=seed)
-        splits = splitter.split(small, labels, small_groups)
+        splits = splitter.split(small, labels, small_families)
     selection = {small[i] for i in next(splits)[1].tolist()}
     return [i for i in rows if i not in selection], sorted(selection)
 
 
 def cross_fitting_splits(
-    examples: Sequence[ClassificationExample], groups: Sequence[str], head: HeadSpec, folds: int
+    examples: Sequence[ClassificationExample], families: Sequence[str], head: HeadSpec, folds: int
 ) -> list[tuple[list[int], list[int]]]:
     """Indices of training and held-out rows, `folds` times: each row is held out once.
 
-    Stratified by label; rows of one group stay together, except those of a group so large that the others would
+    Stratified by label; rows of one family stay together, except those of a family so large that the others would
     not suffice to train on. Raises ValueError if there are fewer rows than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    sizes, total = Counter(groups), len(examples)
-    own = [group if 2 * folds * sizes[group] <= total else f"{group} {i}" for i, group in enumerate(groups)]
+    sizes, total = Counter(families), len(examples)
+    own = [each if 2 * folds * sizes[each] <= total else f"{each} {i}" for i, each in enumerate(families)]
     labels = _strata(examples, head, folds)
     splits = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(own, labels, own)
     return [(trained.tolist(), held_out.tolist()) for trained, held_out in splits]

@@ -184,7 +184,7 @@ def field_overrides(example: Example, options: FormatOptions) -> dict[FieldPath,
 
 def _range(text: str, kind: type, given: str) -> dict[str, Json]:
     if kind not in (int, float):
-        raise UsageError(f"{given}: the example's value is not a number")
+        raise UsageError(f"{given}: the example's value is not a number; use --labels for its values")
     bounds = [_convert(bound, kind, given) for bound in text.split("..")] if ".." in text else []
     if len(bounds) != 2 or bounds[0] >= bounds[1]:
         raise UsageError(f"{given}: write LOW..HIGH; LOW must be less than HIGH")
@@ -199,4 +199,7 @@ def _convert(text: str, kind: type, given: str) -> Json:
             return value
     except ValueError:
         pass
-    raise UsageError(f"{given}: {text!r} is not of the type that the example has, {JSON_TYPES[kind]}")
+    type_ = JSON_TYPES[kind]
+    raise UsageError(
+        f"{given}: {text!r} is not of the type that the example has, {type_}; give one of that type"
+    )

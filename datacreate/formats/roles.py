@@ -132,6 +132,8 @@ def draw_balanced(
 
 @dataclass(frozen=True)
 class Answers:
+    """The possible answers of an example of one format (`choices`), and the index of the right one."""
+
     roles: Roles
     labels: tuple[Json, ...] | None  # fixed for all examples
     own_options: bool  # whether each example has its own options

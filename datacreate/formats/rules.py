@@ -20,7 +20,7 @@ from referencing.exceptions import Unresolvable
 from datacreate.errors import ExampleError
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.roles import Answers, Roles
-from datacreate.formats.schema_keywords import resolve
+from datacreate.formats.schema_keywords import resolve_refs
 from datacreate.formats.schema_utils import Schema
 from datacreate.formats.text_normalization import normalize_text
 
@@ -130,20 +130,19 @@ def with_turns(turns: Turns, number: int) -> list[Mapping[str, Json]]:
 def check_alike(roles: Roles, example: Example, first: Example) -> None:
     """Raises ExampleError for another number of options, other keys, tools, or another start of a conversation."""
 
-    def form(values: Mapping[str, Json]) -> dict[FieldPath | None, Json]:
+    def form(values: Mapping[str, Json]) -> list[tuple[FieldPath | None, str, Json]]:
         turns = value_at(values, roles.turns)
-        return {
-            roles.options: len(value_at(values, roles.options) or ()),
-            roles.turns: turns and as_messages(turns)[0]["role"],
-            **{path: value_at(values, path) for path in (roles.keys, roles.tools)},
-        }
+        return [
+            (roles.options, "number of options", len(value_at(values, roles.options) or ())),
+            (roles.turns, "role of the first message", turns and as_messages(turns)[0]["role"]),
+            (roles.keys, "letters", value_at(values, roles.keys)),
+            (roles.tools, "tools", value_at(values, roles.tools)),
+        ]
 
-    wanted = form(first.values)
-    for path, value in form(example.values).items():
-        if path and value != wanted[path]:
+    for (path, what, value), (_, _, wanted) in zip(form(example.values), form(first.values), strict=True):
+        if path and value != wanted:
             raise ExampleError(
-                f"{example.where}{dotted(path)}: all examples need the same number of options with the same letters, "
-                "the same tools, and the same first message; make them alike"
+                f"{example.where}{dotted(path)}: all examples need the same {what}; make them alike"
             )
 
 
@@ -159,7 +158,7 @@ def call_schema(tools: Sequence[Mapping[str, Json]]) -> Schema:
     """The schema of a call of one of the tools, one branch for each. Raises FormatError for unusable parameters."""
     variants = []
     for name, parameters in _parameters(tools).items():
-        resolved = resolve({"properties": {"arguments": parameters}}, f"the tool {name}")
+        resolved = resolve_refs({"properties": {"arguments": parameters}}, f"the tool {name}")
         exact = resolved["properties"]["arguments"]
         every = exact.get("properties", {})
         required = {key: part for key, part in every.items() if key in exact.get("required", ())}

@@ -89,7 +89,7 @@ for _name, _pattern in _PATTERNS.items():
     FORMAT_CHECKER.checks(_name)(partial(_matches, re.compile(_pattern, re.ASCII)))
 
 
-def resolve(document: Mapping[str, Json], name: str) -> dict[str, Json]:
+def resolve_refs(document: Mapping[str, Json], name: str) -> dict[str, Json]:
     """The schema with each `$ref` replaced by its definition, without `$defs`.
 
     Raises FormatError with the location of what cannot be used. Nothing is downloaded.

@@ -49,7 +49,7 @@ from datacreate.formats.rules import (
     turns_schema,
     with_turns,
 )
-from datacreate.formats.schema_keywords import FORMAT_CHECKER, describe_error, resolve
+from datacreate.formats.schema_keywords import FORMAT_CHECKER, describe_error, resolve_refs
 from datacreate.formats.schema_utils import (
     Schema,
     fixed_labels,
@@ -265,7 +265,7 @@ def read_format(document: Mapping[str, Json], name: str = "format") -> TaskForma
         message = " ".join(error.message[:150].split())
         raise FormatError(f"{name}: not a valid format at /{where}: {message}; correct it there") from None
     kept = {k: v for k, v in document.items() if k not in ("$schema", "$id", "title", "x-datacreate")}
-    extension, fields = document.get("x-datacreate", {}), resolve(kept, name)
+    extension, fields = document.get("x-datacreate", {}), resolve_refs(kept, name)
     roles = _read_roles(extension.get("roles", {}), fields, name)
     rules = frozenset(map(Rule, extension.get("rules", [])))
     for rule in sorted(rules):

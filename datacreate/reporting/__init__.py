@@ -1,7 +1,7 @@
-"""`datacreate report`: evaluations and creation runs -> tables, comparisons and one HTML page.
+"""`datacreate report`: evaluations and runs -> tables, comparisons and one HTML page.
 
 reporting/
-  build.py       folders -> evaluations and creation runs -> a Report, the paper's results beside them
+  build.py       folders -> evaluations and runs -> a Report, the paper's results beside them
   results.py     the records; evaluations of one condition on one test set -> a result; two results -> a comparison
   gaps.py        created rows beside human rows: performance gap recovered, learning curves
   charts.py      bars and lines, the templates of pages

@@ -55,20 +55,20 @@ from datacreate.selection.strategies import STRATEGIES
 CONDITIONS = (CONSTANT, ZERO_SHOT, HUMAN, *STRATEGIES)
 """The order of conditions; mixes with human rows come next, then all others by name."""
 
-SAMPLES = 5  # accepted examples that are shown of each creation run
+SAMPLES = 5  # accepted examples that are shown of each run
 
 _Setup = tuple[str, str, str, SelectionKind]
 """Encoder, its SHA-256, recipe, model selection: what all models of a table share."""
 
 
 def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
-    """The report of all evaluations and creation runs below `paths`.
+    """The report of all evaluations and runs below `paths`.
 
     Damaged ones are skipped and listed. Raises UsageError if a path is not a folder, RunError if there is
     nothing to report.
     """
     found = collect(paths)
-    notify(f"{len(found.evaluated)} evaluations, {len(found.runs)} creation runs")
+    notify(f"{len(found.evaluated)} evaluations, {len(found.runs)} runs")
     created, skipped, metrics = [], [*found.skipped], DatasetMetrics()
     for path in found.runs:
         try:
@@ -77,7 +77,7 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
             unexpected = "" if isinstance(error, DatacreateError) else f"damaged, {type(error).__name__}: "
             skipped.append(Skipped(path_text(path), " ".join(f"{unexpected}{error}".split())[:300]))
     if not found.evaluated and not created:
-        what = "no evaluations and no creation runs; run `datacreate evaluate` first"
+        what = "no evaluations and no runs; run `datacreate evaluate` first"
         if skipped:
             more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
             what = f"nothing usable; {skipped[0].path}: {skipped[0].reason}{more}"
@@ -213,7 +213,7 @@ def _paper_accuracy(model: EvaluationRows) -> float | None:
 
 
 def created_set(path: Path, metrics: DatasetMetrics) -> CreatedSet:
-    """A creation run. Raises RunError or another error if it cannot be read."""
+    """What a report shows of a run. Raises RunError or another error if it cannot be read."""
     directory = RunDirectory(path)
     summary = directory.summary()
     accepted = summary["accepted"]
@@ -232,7 +232,7 @@ class Collected:
     """What is below some folders."""
 
     evaluated: tuple[EvaluationRows, ...]
-    runs: tuple[Path, ...]  # creation runs, finished or not
+    runs: tuple[Path, ...]  # finished or not
     skipped: tuple[Skipped, ...]
 
 

@@ -33,7 +33,7 @@ from datacreate.reporting.results import (
     ResultTable,
     RowsToMatch,
     checkpoint_name,
-    test_name,
+    test_set_name,
 )
 
 _GROUP = ("distribution", "encoder", "encoder_sha256", "recipe", "selection", "generator")
@@ -108,7 +108,7 @@ def score_charts(results: Sequence[ConditionResult]) -> list[Chart]:
             value = f"{_score(result)} {flags(result)}"
             color = GREY if result.not_above_chance else 0
             width, *marks = (100 * max(0.0, share) for share in _score_and_interval(result))
-            charts[test_name(result)].append(Bar(result.label, value, [(color, width)], marks))
+            charts[test_set_name(result)].append(Bar(result.label, value, [(color, width)], marks))
     return [Chart(name, bars) for name, bars in charts.items()]
 
 
@@ -193,7 +193,7 @@ class Section:
 
 def sections(report: Report) -> list[Section]:
     """The sections of a report in order."""
-    counts = f"{report.evaluations} evaluations and {len(report.created)} creation runs"
+    counts = f"{report.evaluations} evaluations and {len(report.created)} runs"
     about = f"{counts} in {', '.join(report.paths)}."
     result = [Section("Overview", (about, *(LEGEND if report.tables else ())))]
     result += [_results(table, report) for table in report.tables]
@@ -222,8 +222,8 @@ def _results(table: ResultTable, report: Report) -> Section:
         notes.append(f"Paper: {report.paper_citation}")
     if several := {result.label for result in table.cells if 0 < result.examples < result.sets}:
         notes.append(f"{SEVERAL_SETS}: {', '.join(sorted(several))}.")
-    for test in dict.fromkeys(map(test_name, table.cells)):
-        same = [result for result in table.cells if test_name(result) == test]
+    for test in dict.fromkeys(map(test_set_name, table.cells)):
+        same = [result for result in table.cells if test_set_name(result) == test]
         if unanswered := max(result.unanswered for result in same):
             notes.append(f"{test}: up to {unanswered} test rows lack a prediction or right answer: wrong.")
         if truncated := max(result.truncated for result in same):
@@ -258,7 +258,7 @@ def _curve_table(curves: Curves, matches: Sequence[RowsToMatch]) -> Table:
 
 
 def _curve_name(curves: Curves) -> str:
-    return next(test_name(result) for points in curves.values() for result in points.values())
+    return next(test_set_name(result) for points in curves.values() for result in points.values())
 
 
 def flags(result: ConditionResult) -> str:
@@ -352,7 +352,7 @@ def _p(p: float) -> str:
 
 
 _RESULT_COLUMNS: dict[str, Callable[[ConditionResult], str]] = {
-    "test set": test_name,
+    "test set": test_set_name,
     "condition": lambda result: result.condition,
     "N": lambda result: f"{result.count:,}{' (sample)' * result.is_sample}" if result.count else "",
     "examples": lambda result: str(result.examples or ""),
@@ -376,7 +376,7 @@ _GAP_COLUMNS: dict[str, Callable[[MeanGap], str]] = {
     "without a PGR": lambda mean: ", ".join(mean.missing),
 }
 _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], str]] = {
-    "test set": test_name,
+    "test set": test_set_name,
     "first": lambda pair: pair.first,
     "second": lambda pair: pair.second,
     "difference (95 %)": lambda pair: _with_interval(pair.difference, pair.low, pair.high),

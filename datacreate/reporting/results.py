@@ -118,7 +118,7 @@ class Comparison:
     significant: bool  # p_holm < 0.05
 
 
-def test_name(result: ConditionResult | Comparison) -> str:
+def test_set_name(result: ConditionResult | Comparison) -> str:
     """`creak`, `bioasq → pubmedqa`, `creak (dev)`."""
     test = result.test if result.split == "test" else f"{result.test} ({result.split})"
     return test if result.trained_for in ("-", result.test) else f"{result.trained_for} → {test}"
@@ -170,7 +170,7 @@ class ResultTable:
 
 @dataclass(frozen=True)
 class CreatedSet:
-    """One creation run."""
+    """What a report shows of one run."""
 
     path: str
     examples: tuple[Mapping[str, Json], ...]  # the formatting examples

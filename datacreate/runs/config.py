@@ -229,7 +229,8 @@ class CreateConfig(
         metavar="SHARE|off",
     )
     max_failed_requests: int = setting(
-        "Consecutive requests without an accepted example, besides those in flight, after which the run fails.",
+        "The run fails after this many requests in a row without an accepted example; as many as can be in flight are "
+        "added.",
         "run control",
         default=64,
         gt=0,

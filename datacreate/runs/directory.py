@@ -83,6 +83,8 @@ ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
 
 
 class RunDirectory:
+    """The files of one run, by name, and what its log says."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config_path = path / "config.json"

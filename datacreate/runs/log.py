@@ -70,12 +70,12 @@ class Commit:
         return () if self.released else self.waiting or self.accepted
 
     @cached_property
-    def lines(self) -> tuple[str, ...]:
+    def accepted_lines(self) -> tuple[str, ...]:
         return tuple(map(example_line, self.accepted))
 
     @property
     def train_lines(self) -> bytes:
-        return "".join(f"{line}\n" for line in self.lines).encode("utf-8")
+        return "".join(f"{line}\n" for line in self.accepted_lines).encode("utf-8")
 
     def reviewed(self, first_row: int, decisions: Mapping[int, Decision]) -> Commit:
         """The commit with only the accepted examples that are in the training set after these decisions.
@@ -153,6 +153,8 @@ class Commit:
 
 @dataclass(frozen=True)
 class SessionStart:
+    """A process began to work on the run."""
+
     started: float  # seconds since the epoch, to the millisecond
     environment: dict[str, str]  # host, package versions, servers
 
@@ -170,6 +172,8 @@ def first_checksum(run: str) -> int:
 
 @dataclass(frozen=True)
 class LogLine:
+    """A line of the log, and the parents of the requests made after it."""
+
     number: int  # from 1
     record: Record
     next: tuple[int, ...]  # parents of the requests that are made after it, as `Parent.number`

@@ -34,7 +34,10 @@ MIN_REQUESTS = 20
 
 @dataclass
 class RunStats:
-    """Running statistics; the same log gives the same numbers."""
+    """Running statistics; the same log gives the same numbers.
+
+    It holds the label-noise check, which decides about calibration and pseudo-labels; `Acceptance` follows it.
+    """
 
     spec: RunSpec
     format: TaskFormat
@@ -80,21 +83,21 @@ class RunStats:
     def add_record(self, record: Record) -> None:
         match record:
             case Commit():
-                self.add(record)
+                self.add_commit(record)
             case SessionStart():
-                self.begin(record)
+                self.begin_session(record)
             case Decision():
                 self.add_decision(record)
             case Sample():
                 self.review.begin_sample(record)
 
-    def begin(self, start: SessionStart) -> None:
+    def begin_session(self, start: SessionStart) -> None:
         """Start a session: failures are counted again, and its first seconds do not count as run time."""
         self._clock = start.started
         self.replicas = int(start.environment.get("replicas", "1"))
         self.consecutive_failures = 0
 
-    def add(self, commit: Commit) -> None:
+    def add_commit(self, commit: Commit) -> None:
         self.requests += not commit.released
         self._count(commit.accepted, commit.depth + 1, commit.generator, commit.attributes, 1)
         if commit.accepted or commit.waiting:
@@ -105,7 +108,7 @@ class RunStats:
         self.generated_tokens += commit.generated_tokens
         self.thinking_tokens += commit.thinking_tokens
         self.scoring_tokens += commit.scoring_tokens
-        # Of a released commit the last ones, which were not verified.
+        # A released commit may end with examples that were not verified, since the count was reached.
         unneeded = commit.released * sum(r.reason is RejectReason.NOT_NEEDED for r in commit.rejects)
         self.waiting += -len(commit.scored) if commit.released else len(commit.waiting)
         for scored in commit.scored[: len(commit.scored) - unneeded]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.benchmarks import find_benchmark, state
+from datacreate.benchmarks import find_benchmark, import_state
 from tests.benchmarks.conftest import choices, imported, write_reference
 from tests.inprocess import run
 
@@ -39,7 +39,7 @@ def test_import_reports_and_exits_with_1_for_another_number_of_rows(tmp_path: Pa
     assert refused.code == 1
     assert "test   9 rows, NOT the paper's 1,241; refused" in refused.out
     assert "not imported; --allow-count-mismatch imports it anyway" in refused.out
-    assert state(find_benchmark("csqa")) == "absent"
+    assert import_state(find_benchmark("csqa")) == "absent"
     done = run("benchmarks", "import", "csqa", "--from", folder, "--allow-count-mismatch")
     assert done.code == 0
     assert "1 row whose answer is not an option: 4" in done.out

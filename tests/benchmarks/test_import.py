@@ -15,11 +15,11 @@ from datacreate.benchmarks import (
     formatting_examples,
     has_split,
     import_benchmark,
+    import_state,
     load_registry,
     read_manifest,
     read_split,
     split_sha256,
-    state,
 )
 from datacreate.errors import BenchmarkError, StorageError
 from tests.benchmarks.conftest import choices, claims, imported, lines, passages, write_reference
@@ -33,7 +33,7 @@ def test_imported_rows_are_normalized_and_importing_again_changes_nothing(tmp_pa
         {"question": "Café\nopen?", "context": None, "options": ["True", "False"], "label": True}
     ]
     assert read_split(creak, "train") == claims(9)
-    assert state(creak) == "present"
+    assert import_state(creak) == "present"
     assert len({split_sha256(creak, split) for split in SPLITS}) == 3
     before = {path: path.stat().st_mtime_ns for path in (home / "benchmarks" / "creak").iterdir()}
     report = import_benchmark(creak, tmp_path, allow_count_mismatch=True)
@@ -114,7 +114,7 @@ def test_damage_is_found_and_can_be_replaced(tmp_path: Path, home: Path) -> None
     import_benchmark(creak, tmp_path, allow_count_mismatch=True, replace=True)
     assert read_split(creak, "test") == claims(3)
     (folder / "manifest.json").write_text("{}")
-    assert state(creak) == "damaged"
+    assert import_state(creak) == "damaged"
     with pytest.raises(BenchmarkError, match=r"manifest\.json cannot be read; run .*--replace"):
         read_split(creak, "test")
     import_benchmark(creak, tmp_path, allow_count_mismatch=True, replace=True)

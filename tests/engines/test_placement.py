@@ -86,9 +86,9 @@ def options(words: list[str]) -> EngineOptions:
     return EngineOptions(tensor_parallel_size=size, quantization=quantization)
 
 
-def placed(folder: Path, writer: str, verifier: str) -> list[str]:
-    """The servers of the writer and of the verifier, as the table describes them."""
-    named = [cell.split() for cell in (writer, verifier) if cell]
+def placed(folder: Path, generator: str, verifier: str) -> list[str]:
+    """The servers of the generator and of the verifier, as the table describes them."""
+    named = [cell.split() for cell in (generator, verifier) if cell]
     models = [
         LocalModel(checkpoint(folder, name), options(words), verifies=number == 1)
         for number, (name, *words) in enumerate(named)
@@ -117,16 +117,16 @@ def placed(folder: Path, writer: str, verifier: str) -> list[str]:
 def table() -> list[list[str]]:
     """The rows of the table in docs/engines.md."""
     text = (ROOT / "docs" / "engines.md").read_text()
-    rows = text.partition("| GPUs | writer | verifier |")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = text.partition("| GPUs | generator | verifier |")[2].partition("\n\n")[0].splitlines()[2:]
     assert len(rows) > 8
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
 @pytest.mark.parametrize("row", table(), ids=lambda row: " ".join(row[:3]))
 def test_models_are_placed_as_the_documentation_says(row: list[str], node: Node, tmp_path: Path) -> None:
-    gpus, writer, verifier, *servers = row
+    gpus, generator, verifier, *servers = row
     node(int(gpus))
-    assert placed(tmp_path, writer, verifier) == servers
+    assert placed(tmp_path, generator, verifier) == servers
 
 
 def test_models_that_do_not_fit_are_refused_with_numbers_and_advice(node: Node, tmp_path: Path) -> None:
@@ -246,10 +246,10 @@ def test_the_reason_of_a_failed_start_is_the_error_of_the_engine_and_the_log_is_
     assert Path(ended.err.rpartition("its log is ")[2].strip()).read_text().startswith(FAILED_START)
 
 
-def test_a_run_uses_all_servers_of_writer_and_verifier(
+def test_a_run_uses_all_servers_of_generator_and_verifier(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two servers of the writer, and one of the verifier over both GPUs."""
+    """Two servers of the generator, and one of the verifier over both GPUs."""
     install_vllm(FAKE_VLLM, tmp_path, monkeypatch)
     node(2)
     models = {

@@ -88,7 +88,7 @@ def test_children_of_one_parent_are_one_family(tmp_path: Path, model: str) -> No
     found = mixed(tmp_path / "run")
     families = list(RunDirectory(tmp_path / "run").families())[:43]
     same = [a == b for a in families for b in families]
-    assert [a == b for a in found.groups for b in found.groups] == same
+    assert [a == b for a in found.families for b in found.families] == same
     lines = (tmp_path / "run" / "train.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     assert [q.text for q in found.examples] == [json.loads(line)["question"] for line in lines]
 
@@ -98,7 +98,7 @@ def test_human_and_created_rows_are_mixed(home: Path, tmp_path: Path, model: str
     found = mixed("csqa", tmp_path / "run")
     assert (found.condition.name, found.condition.benchmark) == ("human+random", "csqa")
     assert found.condition.count == 225
-    assert not set(found.groups[:200]) & set(found.groups[200:])
+    assert not set(found.families[:200]) & set(found.families[200:])
     assert mixed(tmp_path / "run", "csqa").condition.name == "human+random"
 
 
@@ -111,7 +111,7 @@ def test_samples_of_one_seed_are_nested(total: int, seed: int, data: st.DataObje
     larger = training_set([source], count=many, sample_seed=seed)
     smaller = training_set([source], count=few, sample_seed=seed)
     assert larger.examples[:few] == smaller.examples
-    assert larger.groups[:few] == smaller.groups
+    assert larger.families[:few] == smaller.families
     assert len(set(larger.examples)) == many
     assert (smaller.condition.count, smaller.condition.full) == (few, False)
 
@@ -240,9 +240,9 @@ def examples(answers: list[int]) -> list[ClassificationExample]:
 def test_about_a_tenth_is_held_out_whatever_the_families(
     head: HeadSpec, total: int, size: int, large: float, rng: Random
 ) -> None:
-    groups = ["root" if place < large * total else str(place // size) for place in range(total)]
-    rng.shuffle(groups)
-    kept, held = split_selection_rows(examples([rng.randrange(3) for _ in range(total)]), groups, head)
+    families = ["root" if place < large * total else str(place // size) for place in range(total)]
+    rng.shuffle(families)
+    kept, held = split_selection_rows(examples([rng.randrange(3) for _ in range(total)]), families, head)
     assert sorted(kept + held) == list(range(total))
     if total < MIN_ROWS_TO_SPLIT:
         assert held == []
@@ -253,14 +253,14 @@ def test_about_a_tenth_is_held_out_whatever_the_families(
 @unhurried
 @given(st.integers(100, 400), st.integers(1, 5), TASKS)
 def test_families_stay_on_one_side(total: int, size: int, head: HeadSpec) -> None:
-    groups = [str(place // size) for place in range(total)]
+    families = [str(place // size) for place in range(total)]
     rows = examples([place % 3 for place in range(total)])
-    kept, held = split_selection_rows(rows, groups, head)
-    assert not {groups[i] for i in kept} & {groups[i] for i in held}
+    kept, held = split_selection_rows(rows, families, head)
+    assert not {families[i] for i in kept} & {families[i] for i in held}
     assert (
-        split_selection_rows(rows, groups, head)
+        split_selection_rows(rows, families, head)
         == (kept, held)
-        != split_selection_rows(rows, groups, head, seed=1)
+        != split_selection_rows(rows, families, head, seed=1)
     )
 
 

@@ -213,7 +213,10 @@ def test_an_example_without_a_variable_field_is_an_error(values: dict[str, Any])
     [
         ({"labels": {"lable": "a,b"}}, "no such field; it has text, stars"),
         ({"labels": {"stars": "1,1"}}, "two or more different values"),
-        ({"labels": {"stars": "good,bad"}}, "'good' is not of the type that the example has, integer"),
+        (
+            {"labels": {"stars": "good,bad"}},
+            "'good' is not of the type that the example has, integer; give one",
+        ),
         ({"labels": {"stars": "2,3"}}, "expected 2, 3 .integer"),
         ({"ranges": {"text": "1..5"}}, "is not a number"),
         ({"ranges": {"stars": "1-5"}}, "write LOW..HIGH"),

@@ -32,7 +32,7 @@ HOSTILE = (
 
 
 def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Report:
-    """Two test sets, two conditions of which one is named `text`, two sizes, one creation run."""
+    """Two test sets, two conditions of which one is named `text`, two sizes, one run."""
     results = tuple(
         _result(test, condition, count)
         for test in ("csqa", "creak")

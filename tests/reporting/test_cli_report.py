@@ -51,5 +51,5 @@ def test_nothing_to_report_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     ended = report()
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err.splitlines()[-1].startswith("datacreate: runs: no evaluations and no creation runs")
+    assert ended.err.splitlines()[-1].startswith("datacreate: runs: no evaluations and no runs")
     assert not (tmp_path / "report").exists()

@@ -1,4 +1,4 @@
-"""A creation run in the report."""
+"""A run in the report."""
 
 from __future__ import annotations
 
