@@ -15,7 +15,7 @@ from pydantic import model_validator
 
 from datacreate.checkpoints import resolve
 from datacreate.decontamination import find_decontamination_sets, with_names
-from datacreate.engines.factory import make_engine, resolve_checkpoint
+from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import InvalidRows, UsageError
 from datacreate.files import storage_error
@@ -214,7 +214,8 @@ def _open_verifier(
     """The check by a model, which is closed with `stack`."""
     checkpoint = resolve_checkpoint(name, config)
     checkpoint.check_scores()
-    engine = make_engine(checkpoint, config, count=rows.total, notify=notify)
+    models = [LocalModel(checkpoint, config, verifies=True)]
+    engine = make_engine(checkpoint, config, count=rows.total, models=models, notify=notify)
     stack.callback(engine.close)
     return VerifierCheck(engine, checkpoint.name, rows.format, tuple(others), rows.instruction)
 

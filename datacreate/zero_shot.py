@@ -14,7 +14,7 @@ from pathlib import Path
 
 from datacreate.checkpoints import UNSEEN
 from datacreate.engines.engine import Engine
-from datacreate.engines.factory import make_engine, resolve_checkpoint
+from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
 from datacreate.engines.self_test import scoring_test
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, Stopped
@@ -51,7 +51,10 @@ def answer_zero_shot(
         @cache
         def started() -> Engine:
             rows, log = sum(len(test.usable) for test in tests), out / "engine.log"
-            engine = make_engine(checkpoint, options, count=rows, log=log, notify=progress.notify)
+            models = [LocalModel(checkpoint, options, verifies=True)]
+            engine = make_engine(
+                checkpoint, options, count=rows, log=log, models=models, notify=progress.notify
+            )
             stack.callback(engine.close)
             engine.start([scoring_test()])
             return engine

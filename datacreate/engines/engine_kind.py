@@ -97,7 +97,12 @@ class GpuNeed:
     gpus: int = 1  # that its weights are split over
     max_share: float = 1.0  # of a GPU's memory, for all servers on it together
     least_gib: float = 0.0  # weights and the KV cache of one request: with less it certainly does not start
-    heads: tuple[int, ...] = ()  # numbers of attention heads, which GPUs share equally
+    heads: tuple[int, int] = (0, 0)  # of attention, and of keys and values; 0: not known
+
+    def splits_over(self, gpus: int) -> bool:
+        """Whether so many GPUs can share its heads equally; more GPUs than heads of keys and values copy these."""
+        attention, keys = self.heads
+        return attention % gpus == 0 and (keys % gpus == 0 or gpus % keys == 0)
 
 
 class EngineKind(ServerKind, ABC):

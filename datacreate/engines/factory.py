@@ -237,27 +237,33 @@ def _on_enough_gpus(
 ) -> LaunchSettings:
     """The settings of a model that is alone, with more GPUs per server if it needs them and the user gives no number.
 
-    EngineError, with the numbers, if it does not fit.
+    EngineError, with the numbers, if it certainly does not fit.
     """
     need, number = engine.gpu_need(checkpoint, settings, work.notify), len(visible_gpus())
-    if need is None or not number or not (memory := gpu_memory()):
+    if need is None or not number or not (memory := sorted((gib for _, gib in gpu_memory()), reverse=True)):
         return settings
-    total = min(gib for _, gib in memory)
-    usable, is_given = need.max_share * total, options.tensor_parallel_size is not None
-    if need.least_gib <= usable and (is_given or need.gpus <= number):
-        return settings
-    sizes = [size for size in range(1, number + 1) if all(heads % size == 0 for heads in need.heads)]
-    changed = (settings.model_copy(update={"tensor_parallel_size": size}) for size in sizes)
-    needs = [found for each in changed if (found := engine.gpu_need(checkpoint, each, work.notify))]
-    fitting = [each.gpus for each in needs if each.min_gib <= usable]
-    fitting += [each.gpus for each in needs if each.least_gib <= usable]
-    if fitting and not is_given:
-        work.notify(f"{checkpoint.name}: --tensor-parallel-size {fitting[0]} suits these GPUs")
-        return settings.model_copy(update={"tensor_parallel_size": fitting[0]})
+    share, is_given = need.max_share, options.tensor_parallel_size is not None
+    sizes = [size for size in range(1, number + 1) if need.splits_over(size)]
+    fitting: list[int] = []
+    memory += [memory[-1]] * (max(number, need.gpus) - len(memory))
+    # Which of different GPUs a server gets is not known here: at worst the smallest, at best the largest.
+    for gpus in ([memory[-1]] * len(memory), memory):
+        usable = [share * gib for gib in gpus]  # at most, on each of 1, 2, ... GPUs
+        if need.least_gib <= usable[need.gpus - 1] and (is_given or need.gpus <= number):
+            return settings
+        changed = (settings.model_copy(update={"tensor_parallel_size": size}) for size in sizes)
+        needs = [found for each in changed if (found := engine.gpu_need(checkpoint, each, work.notify))]
+        fitting = fitting or [
+            *(each.gpus for each in needs if each.min_gib <= usable[each.gpus - 1]),
+            *(each.gpus for each in needs if each.least_gib <= usable[each.gpus - 1]),
+        ]
+        if fitting and not is_given:
+            work.notify(f"{checkpoint.name}: --tensor-parallel-size {fitting[0]} suits these GPUs")
+            return settings.model_copy(update={"tensor_parallel_size": fitting[0]})
     larger = "use a smaller or quantized model (--quantization fp8_per_tensor), or more GPUs"
     raise EngineError(
-        f"{checkpoint.name} needs at least {need.least_gib:.1f} GiB on each of {need.gpus} GPUs, and {usable:.1f} of "
-        f"{total:.1f} GiB may be used on {number}; "
+        f"{checkpoint.name} needs at least {need.least_gib:.1f} GiB on each of {need.gpus} GPUs, and "
+        f"{usable[need.gpus - 1]:.1f} of {memory[need.gpus - 1]:.1f} GiB may be used on {number}; "
         f"{f'use --tensor-parallel-size {fitting[0]}' if fitting else larger}"
     )
 

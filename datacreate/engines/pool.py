@@ -12,13 +12,12 @@ All code here runs in one event loop.
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import resource
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
@@ -36,7 +35,7 @@ _MAX_REPEATED_ERRORS = 5
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
-_USUAL_WAIT = 300.0  # seconds without any usable server of another process after which the run stops
+_USUAL_WAIT = 300.0  # seconds without any usable server after which the run stops
 _SCAN_SECONDS = 2.0  # interval between two reads of a folder of servers
 _OPEN_FILES = 65_536  # more than a run has requests in flight, of which each has a connection
 _STRAGGLER_SECONDS = 20.0  # how long, at the start, the servers that are ready wait for the others
@@ -51,12 +50,9 @@ class Pool:
         self._source = source
         self._api = api
         self._options = options
-        # A server of this machine may load its model for as long as its process lives.
-        usual = _USUAL_WAIT if source.remote else math.inf
-        self._longest_wait = usual if options.wait is None else options.wait
+        self._longest_wait = _USUAL_WAIT if options.wait is None else options.wait
         self._log = log
         self._tls = ssl.create_default_context()
-        self._connections = AsyncExitStack()
         self._tests: tuple[ServerTest, ...] = ()
         self._servers: dict[str, Server] = {}
         self._monitors: dict[str, asyncio.Task[None]] = {}
@@ -79,7 +75,7 @@ class Pool:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
-        self._scan()
+        await self._scan()
         began = self._last_healthy = time.monotonic()
         self._watcher = asyncio.create_task(self._watch())
         announced = False
@@ -175,20 +171,19 @@ class Pool:
         self._changed.set()
         self._changed.clear()
 
-    def _scan(self) -> None:
+    async def _scan(self) -> None:
         """Add new servers; remove those that fail and are no longer registered."""
         known = {address.url: address for address in self._source.now()}
         for url, address in known.items():
             if url not in self._servers:
                 server = Server(address, self._api, self._tls, self._options, self._source.remote)
-                self._connections.push_async_callback(server.close)
                 self._servers[url] = server
                 self._monitors[url] = asyncio.create_task(self._monitor(server))
             self._servers[url].key = address.key  # a server that was started again has another one
         for url in self._servers.keys() - known.keys():
             if not self._servers[url].is_active and not self._servers[url].in_flight:
                 self._monitors.pop(url).cancel()
-                del self._servers[url]
+                await self._servers.pop(url).close()
 
     async def _monitor(self, server: Server) -> None:
         """Admit a server when it passes its tests; when it is suspended, test it again after a pause."""
@@ -237,10 +232,13 @@ class Pool:
         """Log once why a server is suspended; restart a local one that died or hangs."""
         before = server.problem
         server.note_failure(problem)
+        if isinstance(problem, Incompatible) or problem.request_may_be_cause:  # it has answered
+            server.is_restarting = False
         if server.is_incompatible:
             if not isinstance(before, Incompatible):
                 self._log(f"{server.url} cannot be used: {problem}")
         elif done := self._source.repair(server.url, hung=problem.hung):
+            server.is_restarting = any(server.url == address.url for address in self._source.now())
             self._log(done)
         elif str(before) != str(problem):
             self._log(f"{server.url}: {problem}; suspended until it answers")
@@ -257,11 +255,15 @@ class Pool:
             await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._longest_wait / 4)))
             if self._source.changes:
                 with suppress(OSError):  # a network file system may be unavailable for a while
-                    self._scan()
+                    await self._scan()
             none_possible = self._source.failed is not None or (
                 not self._source.changes and all(server.is_incompatible for server in self._servers.values())
             )
-            if self.healthy and not none_possible:
+            # A server of this machine may load its model for as long as its process lives.
+            is_loading = self._options.wait is None and any(
+                server.is_restarting for server in self._servers.values()
+            )
+            if (self.healthy or is_loading) and not none_possible:
                 self._last_healthy = time.monotonic()
             elif none_possible or time.monotonic() - self._last_healthy > self._longest_wait:
                 self.fatal_error = self.no_server_error()
@@ -285,4 +287,5 @@ class Pool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._connections.aclose()
+        for server in self._servers.values():
+            await server.close()

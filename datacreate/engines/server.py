@@ -71,6 +71,7 @@ class Server:
         self.last_request_succeeded = True  # whether the last request of the run succeeded
         self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
         self.failures = 0  # in a row
+        self.is_restarting = False  # started again here, and has neither worked nor failed since
         self.repeated_errors = 0  # requests of the run that failed in a row, all with the same error
         self._options = options
         self._remote = remote
@@ -81,6 +82,7 @@ class Server:
         self._api = self._initial_api = api
         self._tls = tls
         self._idle: list[httpx2.AsyncClient] = []  # those without a request
+        self._is_closed = False
         self._last_answer = 0.0
         self._successes = 0  # since max_in_flight last changed
         self._first_tokens: dict[str, int] = {}
@@ -128,7 +130,7 @@ class Server:
     def note_recovery(self) -> None:
         """Note an answer after failures."""
         self.problem, self.failures, self.repeated_errors = None, 0, 0
-        self.last_request_succeeded = True
+        self.last_request_succeeded, self.is_restarting = True, False
 
     def note_failure(self, problem: Unavailable | Incompatible) -> None:
         """Note that its self-test or a request failed."""
@@ -316,11 +318,14 @@ class Server:
                 return answer.status_code, bytes(raw)
         finally:
             self._idle.append(http)
+            if self._is_closed:
+                await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
-        for http in self._idle:
-            await http.aclose()
+        """Close the connections, also those of requests that are being cancelled."""
+        self._is_closed = True
+        while self._idle:
+            await self._idle.pop().aclose()
 
 
 def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:

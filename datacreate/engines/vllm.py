@@ -99,10 +99,9 @@ _GPU_OVERHEAD_GIB = 4.0  # on a GPU, besides weights and cache: CUDA, activation
 _GPU_OVERHEAD_SHARE = 0.03  # of the weights, besides that
 _LEAST_CACHE_TOKENS = 16_384  # two steps of prompts; less makes vLLM wait for free cache
 _UNKNOWN_CACHE_GIB = 2.0  # of a model whose config.json does not have the usual fields
-_STATE_SLOTS = (
-    128  # of a model with states: vLLM does not start if it has less memory than for one in each slot
-)
+_STATE_SLOTS = 128  # of a model with states: vLLM does not start without memory for one in each slot
 _MOST_SCORED_TOKENS = 128  # vLLM refuses more
+_LARGEST_HEADER = 100_000_000  # bytes; safetensors has the same limit
 
 _PART = re.compile(r"Device\s+(\d+): \(UUID: (MIG-[^)]+)\)")
 """Part of a divided GPU in the output of `nvidia-smi -L`: its number within the GPU, and its name."""
@@ -197,16 +196,19 @@ class _Vllm(EngineKind):
         folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size or 1
         config = read_json(folder / "config.json")
         halved = settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization)
-        weights = _weights(folder) * (0.55 if halved else 1.0) / gpus  # embeddings keep 16 bits
+        loaded = _weights(folder, in_16_bits=settings.dtype != "float32") / gpus
+        weights = loaded * (0.55 if halved else 1.0)  # embeddings keep 16 bits
         context = _context(config, settings, "gpu")
-        parts = gpus * (2 if settings.kv_cache_dtype == "fp8" else 1)
+        named = map(_text(config).get, ("num_attention_heads", "num_key_value_heads"))
+        heads, kv_heads = (count if type(count) is int else 0 for count in named)
+        # More GPUs than heads of keys and values have copies of these heads.
+        parts = min(gpus, kv_heads or gpus) * (2 if settings.kv_cache_dtype == "fp8" else 1)
         cache = _token_gib(config) * max(context, _LEAST_CACHE_TOKENS) / parts
         minimum = (1 + _GPU_OVERHEAD_SHARE) * weights + (cache or _UNKNOWN_CACHE_GIB) + _GPU_OVERHEAD_GIB
-        rest = 0.25 if settings.quantization and not halved else 1.0  # other methods leave 4 bits or more
-        least = rest * weights + _token_gib(config, "full_attention") * context / parts
-        heads = filter(None, map(_text(config).get, ("num_attention_heads", "num_key_value_heads")))
+        rest = 0.5 if halved else 0.25 if settings.quantization else 1.0  # other methods leave 4 bits or more
+        least = rest * loaded + _token_gib(config, "full_attention") * context / parts
         share = settings.gpu_memory_utilization or _GPU_SHARE
-        return GpuNeed(checkpoint.name, weights, minimum, gpus, share, least, tuple(heads))
+        return GpuNeed(checkpoint.name, weights, minimum, gpus, share, least, (heads, kv_heads))
 
     def count_copies(self, extra_arguments: Sequence[str]) -> int:
         for word in extra_arguments:
@@ -281,9 +283,23 @@ def _check_parts(gpus: Sequence[str]) -> None:
         )
 
 
-def _weights(folder: Path) -> float:
-    """The size of the weights in GiB."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
+def _weights(folder: Path, *, in_16_bits: bool = False) -> float:
+    """The size of the weights in GiB, as they are stored or with those of 32 bits `in_16_bits`."""
+    paths = [*folder.glob("*.safetensors")]
+    paths = [path for path in paths if not path.name.startswith("consolidated")] or paths  # the same again
+    saved = sum(map(_bytes_of_32_bits, paths)) / 2 if in_16_bits else 0
+    return (sum(path.stat().st_size for path in paths) - saved) / GIB
+
+
+def _bytes_of_32_bits(path: Path) -> int:
+    """How many bytes of a file of safetensors are 32-bit weights; 0 if its header cannot be read."""
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), _LARGEST_HEADER)))
+        found = [tensor["data_offsets"] for tensor in header.values() if tensor.get("dtype") == "F32"]
+        return sum(int(end - start) for start, end in found)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return 0
 
 
 def _context(config: dict[str, Any], settings: LaunchSettings, build: Literal["cpu", "gpu"]) -> int:
@@ -312,7 +328,8 @@ def _token_gib(config: dict[str, Any], kind: str | None = None) -> float:
     """
     text = _text(config)
     try:
-        layers = [*(text.get("layer_types") or ())].count(kind) or text["num_hidden_layers"]
+        kinds = [*(text.get("layer_types") or ())]
+        layers = kinds.count(kind) if kind and kinds else text["num_hidden_layers"]
         heads = text["num_attention_heads"]
         size = text.get("head_dim") or text["hidden_size"] / heads
         if text.get("kv_lora_rank"):  # it is compressed

@@ -17,6 +17,9 @@ import pytest
 
 from datacreate.checkpoints import resolve
 from datacreate.engines import pool
+from datacreate.engines.addresses import Address, ServerSource
+from datacreate.engines.chat_api import ChatApi
+from datacreate.engines.engine import Engine
 from datacreate.engines.factory import make_engine
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.request import Completion, Request, Sampling, scoring_request
@@ -26,7 +29,7 @@ from datacreate.errors import EngineError, ServersUnavailable
 from tests.engines.helpers import MESSAGES, Notes, failed_requests, make
 from tests.making import COMMONSENSE
 from tests.process import ROOT
-from tests.servers import until
+from tests.servers import MODEL, Server, refusing, until
 from tests.tiny_model import write_gguf, write_safetensors
 
 needs_llamacpp = pytest.mark.skipif(
@@ -99,7 +102,6 @@ def test_a_server_that_is_killed_is_restarted_and_nothing_is_lost(
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))  # for the folder of the saved slots
-    monkeypatch.setattr(pool, "_USUAL_WAIT", 0.01)  # not for a server whose process lives
 
     def kill_once() -> None:
         if not killed:
@@ -113,6 +115,37 @@ def test_a_server_that_is_killed_is_restarted_and_nothing_is_lost(
     assert list(temporary.iterdir()) == []
     assert failed_requests(tmp_path / "run") == 0
     assert servers_of(os.getpid()) == []
+
+
+def test_a_server_is_waited_for_without_limit_only_while_it_loads(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loads its model again for longer than others are waited for; later it lives, but fails its self-test."""
+    monkeypatch.setattr(pool, "_USUAL_WAIT", 0.2)
+    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.01)
+
+    class Alive(ServerSource):
+        remote = False
+
+        def now(self) -> tuple[Address, ...]:
+            return (Address(url=server.url),)
+
+        def repair(self, url: str, *, hung: bool) -> str | None:
+            return next(restarts, None)
+
+    restarts = iter(["restarted"])
+    request = scoring_request(1, [{"role": "user", "content": "Answer with the letter A."}], ("A", "B"))
+    with closing(Engine(Alive(), ChatApi((MODEL,)), EngineOptions())) as engine:
+        engine.start()
+        server.stop()
+        engine.submit(request)
+        assert not any(engine.poll(0.1) for _ in range(6))
+        server.start_again()
+        until(lambda: bool(engine.poll(0.1)))
+        server.fault = refusing(500)
+        engine.submit(request)
+        with pytest.raises(ServersUnavailable, match=r"HTTP 500: .*run the same command"):
+            until(lambda: bool(engine.poll(0.1)))
 
 
 @needs_llamacpp

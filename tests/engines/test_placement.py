@@ -29,10 +29,12 @@ from datacreate.errors import EngineError
 from datacreate.messages import no_notify
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import YES_NO, make
+from tests.finetuning.conftest import import_rows
+from tests.finetuning.sets import claims, write_rows
 from tests.inprocess import typed
 from tests.process import ROOT
 
-Node = Callable[[int], None]
+Node = Callable[..., None]
 
 SIZES = {  # bytes of the weights in 16 bits; layers, width, heads, heads of keys and values
     "1.5B": (3_087_467_144, 28, 1536, 12, 2),
@@ -61,13 +63,14 @@ def checkpoint(folder: Path, size: str) -> Checkpoint:
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
-    """Makes this machine one with so many GPUs of 80 GB, and the GPU build of vLLM."""
+    """Makes this machine one with so many GPUs of 80 GB, others of so many MiB, and the GPU build of vLLM."""
     programs = tmp_path / "bin"
     programs.mkdir()
 
-    def gpus(number: int) -> None:
-        listing = "".join(f"GPU {i}: NVIDIA H100 80GB HBM3 (UUID: GPU-{i})\n" for i in range(number))
-        memory = "NVIDIA H100 80GB HBM3, 81559\n" * number
+    def gpus(number: int, *others: int) -> None:
+        sizes = [81559] * number + [*others]
+        listing = "".join(f"GPU {i}: NVIDIA H100 80GB HBM3 (UUID: GPU-{i})\n" for i in range(len(sizes)))
+        memory = "".join(f"NVIDIA H100 80GB HBM3, {size}\n" for size in sizes)
         script = f'#!/bin/sh\nif [ "$1" = -L ]; then printf "{listing}"; else printf "{memory}"; fi\n'
         (programs / "nvidia-smi").write_text(script)
         (programs / "nvidia-smi").chmod(0o755)
@@ -178,6 +181,39 @@ def test_a_model_that_is_alone_must_fit_and_gets_the_gpus_that_it_needs(
     assert notes == ["70B: --tensor-parallel-size 2 suits these GPUs"]
 
 
+def test_a_model_that_may_fit_is_not_refused(node: Node, tmp_path: Path) -> None:
+    """Different GPUs, weights that are stored in 32 bits or twice, more GPUs than heads of keys and values."""
+
+    def gpus_of(model: Checkpoint, **settings: Any) -> object:
+        [command] = server_commands(model, EngineOptions.of(**settings), Workload())
+        return command.record["tensor_parallel_size"]
+
+    node(1, 4096)
+    assert gpus_of(checkpoint(tmp_path, "32B")) == 1
+    node(2, 4096)
+    assert gpus_of(checkpoint(tmp_path, "70B")) == 2
+    assert "needs at least 136.4 GiB on each of 1 GPUs" in refused(tmp_path, "70B", tensor_parallel_size=1)
+    node(1)
+    model = checkpoint(tmp_path, "32B")
+    with (model.path / "consolidated.safetensors").open("wb") as file:
+        file.truncate(SIZES["32B"][0])
+    assert gpus_of(model) == 1
+    (model.path / "consolidated.safetensors").unlink()
+    stored = 2 * SIZES["32B"][0]
+    header = json.dumps({"x": {"dtype": "F32", "shape": [stored // 4], "data_offsets": [0, stored]}}).encode()
+    with (model.path / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + stored)
+    assert gpus_of(model) == 1
+    assert "32B needs at least 126.1 GiB" in refused(tmp_path, "32B", dtype="float32")
+    node(8)
+    config = json.loads((model.path / "config.json").read_text())
+    (model.path / "config.json").write_text(json.dumps(config | {"num_key_value_heads": 2}))
+    os.truncate(model.path / "model.safetensors", 0)
+    os.truncate(model.path / "model.safetensors", 4 * SIZES["32B"][0])
+    assert gpus_of(model) == 4
+
+
 def test_a_model_with_linear_attention_has_fewer_slots_and_kernels_that_need_no_compiler(
     node: Node, tmp_path: Path
 ) -> None:
@@ -244,6 +280,23 @@ def test_the_reason_of_a_failed_start_is_the_error_of_the_engine_and_the_log_is_
     reason = "ended (exit code 1): ValueError: Free memory on device cuda:0 is too low; its log is "
     assert reason in ended.err
     assert Path(ended.err.rpartition("its log is ")[2].strip()).read_text().startswith(FAILED_START)
+
+
+@pytest.mark.parametrize(
+    "words", ["filter ROWS --out OUT --verifier", "evaluate --benchmark creak --out OUT --zero-shot"]
+)
+def test_a_model_that_only_scores_has_fewer_slots(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    install_vllm("import sys\nprint(*sys.argv)\nraise SystemExit(1)", tmp_path, monkeypatch)
+    node(1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
+    import_rows(tmp_path / "rows", "creak", test=claims(6))
+    paths = {"ROWS": write_rows(tmp_path / "rows.jsonl", claims(6)), "OUT": tmp_path / "out.jsonl"}
+    model = str(checkpoint(tmp_path, "1.5B").path)
+    ended = typed(*(str(paths.get(word, word)) for word in words.split()), model)
+    assert "--max-num-seqs 256" in Path(ended.err.rpartition("its log is ")[2].strip()).read_text()
 
 
 def test_a_run_uses_all_servers_of_generator_and_verifier(

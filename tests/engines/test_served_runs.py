@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from itertools import count, islice
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import psutil
 import pytest
 
+from datacreate.engines import pool
 from datacreate.engines.addresses import Addresses
+from datacreate.engines.chat_api import ChatApi
+from datacreate.engines.engine import Engine
+from datacreate.engines.request import Completion, scoring_request
+from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, make
@@ -90,6 +97,38 @@ def test_a_server_that_registers_later_is_used(tmp_path: Path, server: Server, o
     make(tmp_path / "run", str(folder), max_num_seqs=None, count=300)
     assert other.answered > 0
     assert server.most_out <= 3
+
+
+def test_connections_to_a_server_that_left_are_closed(
+    tmp_path: Path, server: Server, other: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_SCAN_SECONDS", 0.05)
+    folder = tmp_path / "servers"
+    register(folder, server, other, capacity=8)
+    server.latency = other.latency = 0.05
+    requests = (
+        scoring_request(number, [{"role": "user", "content": "Answer with the letter A."}], ("A", "B"))
+        for number in count(1)
+    )
+
+    def connections() -> int:
+        found = psutil.Process().net_connections("tcp")
+        return sum(bool(each.raddr) and each.raddr.port == other.port for each in found)
+
+    def answer(number: int) -> None:
+        for request in islice(requests, number):
+            engine.submit(request)
+        answers: list[Completion] = []
+        until(lambda: len(answers.extend(engine.poll(0.1)) or answers) == number)
+
+    options = EngineOptions(urls=(str(folder),), servers=2)
+    with closing(Engine(Addresses(options.urls), ChatApi((MODEL,)), options)) as engine:
+        answer(12)
+        (folder / f"{other.port}.json").unlink()
+        other.stop()
+        assert connections() > 3
+        answer(4)
+        until(lambda: not connections())
 
 
 def test_the_run_waits_for_the_number_of_servers(tmp_path: Path, server: Server, other: Server) -> None:
