@@ -123,8 +123,9 @@ def read_test_file(
             f"{path}: all rows have the label {test.labels[0]}; give rows with two labels or more"
         )
     # The hash is not of the texts, which differ between models with other inputs.
-    chosen = [dotted(source.format.roles.answer or ()), list(options.inputs), options.format]
-    texts = ("\n".join(values_in(row)).casefold() for row in source.rows)
+    schema = source.format.schema if options.format else None
+    chosen = [dotted(source.format.roles.answer or ()), list(options.inputs), list(options.ignore), schema]
+    texts = ("\n".join(values_in(row)) for row in source.rows)
     return replace(test, sha256=json_sha256(chain([chosen], texts)))
 
 
