@@ -90,7 +90,7 @@ def evaluate(
             names = tuple(name for name, each in load_registry().items() if has_split(each, split))
         if not names:
             raise click.UsageError(
-                "no benchmark is imported; import one: `datacreate benchmarks import NAME`"
+                f"no benchmark has an imported {split} split; import one: `datacreate benchmarks import NAME`"
             )
         options = EngineOptions.of(**engine)
         with TrainingProgress("answers") as progress:

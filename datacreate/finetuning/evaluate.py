@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -47,7 +47,7 @@ from datacreate.finetuning.training_rows import (
     read_file,
     to_classification_example,
 )
-from datacreate.formats.example import Json, dotted, field_at, values_in
+from datacreate.formats.example import Json, dotted, field_at, leaves_of, values_in
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.roles import label_text
 from datacreate.formats.task_format import TaskFormat, load_format, read_format
@@ -122,10 +122,16 @@ def read_test_file(
         raise UsageError(
             f"{path}: all rows have the label {test.labels[0]}; give rows with two labels or more"
         )
-    # The hash is not of the texts, which differ between models with other inputs.
-    chosen = [dotted(source.format.roles.answer or ()), list(options.inputs), options.format]
-    texts = ("\n".join(values_in(row)).casefold() for row in source.rows)
-    return replace(test, sha256=json_sha256(chain([chosen], texts)))
+    # The hash is not of the texts and labels as they were learned, which differ between models.
+    answer = source.format.roles.answer
+    chosen = [dotted(answer or ()), list(options.inputs), list(options.ignore)]
+    format = source.format.document() if options.format else None
+
+    def values(row: Mapping[str, Json]) -> list[str]:
+        texts = [(path, "\n".join(values_in(value))) for path, value in leaves_of(row)]
+        return [text.casefold() if path == answer else text for path, text in texts]
+
+    return replace(test, sha256=json_sha256(chain([chosen, format], map(values, source.rows))))
 
 
 def _field_with(labels: Sequence[str], source: Source) -> str:
@@ -207,7 +213,7 @@ def evaluate(
     training, head = model.training, model.training.task
     benchmarks = benchmarks_for(model, names, split, progress.notify) if names or not files else []
     sources: list[str | Path] = [*benchmarks, *files]
-    if len({path.name for path in files}) < len(files):
+    if len({path.name for path in files}) < len({*files}):
         raise UsageError("--test: two files have one name, by which evaluations are kept; rename one of them")
     load = cache(lambda: (load_with_head(folder, head), load_tokenizer(folder)))
     evaluated = EvaluatedModel(

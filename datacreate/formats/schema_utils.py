@@ -184,10 +184,14 @@ def may_have_text(schema: Json) -> bool:
 
 
 def _takes_any_text(schema: Schema) -> bool:
-    """Whether a schema, or one of its variants, has the type string without fixed values."""
-    is_text = "string" in schema.get("type", ()) and not {"enum", "const"} & schema.keys()
-    variants = (*schema.get("anyOf", ()), *schema.get("oneOf", ()))
-    return is_text or any(isinstance(each, dict) and _takes_any_text(each) for each in variants)
+    """Whether a schema, or one of its variants, allows strings without fixed values."""
+    if variants := _variants(schema):
+        return any(map(_takes_any_text, variants))
+    return "string" in schema.get("type", "string") and not {"enum", "const"} & schema.keys()
+
+
+def _variants(schema: Schema) -> list[Schema]:
+    return [each for each in (*schema.get("anyOf", ()), *schema.get("oneOf", ())) if isinstance(each, dict)]
 
 
 def normalize_values(value: Json, schema: Json) -> Json:
@@ -197,6 +201,9 @@ def normalize_values(value: Json, schema: Json) -> Json:
     """
     if not isinstance(schema, dict):
         return value
+    if isinstance(value, (dict, list)):
+        kind = "object" if isinstance(value, dict) else "array"
+        schema = next((each for each in _variants(schema) if each.get("type") == kind), schema)
     if isinstance(value, dict):
         parts = schema.get("properties", {})
         return {name: normalize_values(part, parts.get(name)) for name, part in value.items()}

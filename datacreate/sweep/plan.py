@@ -21,9 +21,9 @@ from pydantic import (
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import RunEngineOptions
-from datacreate.errors import BenchmarkError, CheckpointError, SweepPlanError
+from datacreate.errors import BenchmarkError, CheckpointError, SweepPlanError, UsageError
 from datacreate.files import read_yaml
-from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.hyperparameters import Hyperparameters, make_hyperparameters
 from datacreate.finetuning.train import TrainConfig
 from datacreate.finetuning.training_rows import MIN_ROWS_TO_SPLIT
 from datacreate.messages import did_you_mean
@@ -254,7 +254,12 @@ class SweepPlan(Settings):
         for condition in self.conditions:
             if condition not in (HUMAN, HUMAN_FULL) and not self.generators:
                 raise ValueError(f"generators: the condition {condition} needs a model; name at least one")
-            improvement = variant.improve if (variant := self.variant(condition)) else None
+            variant = self.variant(condition)
+            try:
+                make_hyperparameters(**split_recipe({**self.train, **(variant.train if variant else {})})[0])
+            except UsageError as error:
+                raise ValueError(f"train: {error}") from None
+            improvement = variant.improve if variant else None
             is_trained = improvement or condition not in (ZERO_SHOT, *STRATEGIES, *self.variants)
             if is_trained and not self.encoders:
                 raise ValueError(f"encoders: the condition {condition} needs at least one to train")

@@ -36,6 +36,9 @@ State = Literal["finished", "failed", "blocked", "running", "pending"]
 
 COMMAND = (sys.executable, "-m", "datacreate")
 
+_WAIT_SECONDS = "1200"
+"""For a shared server that is restarted and loads a large model."""
+
 _STOPPED = "stopped by a signal; finished steps are kept: run the same command to resume"
 
 
@@ -388,7 +391,7 @@ def shared_servers(
         for number, address in enumerate(address for servers in local for address in servers.now()):
             replace_file(folder / f"{number}.json", address.model_dump_json(), mode=0o600)
         addresses = local[0].now()
-        arguments = ["--url", str(folder), "--servers", str(len(addresses))]
+        arguments = ["--url", str(folder), "--servers", str(len(addresses)), "--wait", _WAIT_SECONDS]
         arguments += as_arguments(EngineOptions, options.given(("max_model_len",)))
         slots = sum(address.max_num_seqs or 1 for address in addresses)
         yield Resources(slots, tuple(arguments), local=local)

@@ -316,6 +316,10 @@ def test_a_test_file_has_the_inputs_that_the_model_has_learned(tmp_path: Path) -
     digests = {read_test_file(test, head, FormatOptions(), known).sha256 for head in (learned.head, other)}
     assert digests != {found.sha256}
     assert len(digests) == 1
+    shouted = write_rows(
+        tmp_path / "shouted.jsonl", [one | {"premise": one["premise"].upper()} for one in more]
+    )
+    assert read_test_file(shouted, other, FormatOptions(), known).sha256 not in digests
 
 
 def test_a_lora_model_scores_as_when_it_was_chosen(home: Path, tmp_path: Path, encoder: str) -> None:

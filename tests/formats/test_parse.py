@@ -155,6 +155,14 @@ def test_space_is_also_removed_from_a_text_that_may_be_null_or_empty(other: str 
     assert result.example.values["note"] == "hello"
 
 
+def test_space_is_also_removed_from_a_list_that_may_be_null() -> None:
+    values = [{"text": "Some text.", "notes": notes} for notes in (["A note.", "Another."], None)]
+    encoding = PromptEncoding(read_examples(values, FormatOptions())[1].format)
+    result = parse_item(["other words", [" hello ", "there"]], encoding)
+    assert isinstance(result, Candidate)
+    assert result.example.values["notes"] == ["hello", "there"]
+
+
 TITLED = encoding_of({"title": "On words", "genre": "essay", "tags": ["a", "b"]})
 TOKENS = encoding_of({"words": ["(", "so", ")"], "tags": ["O", "O", "O"]})
 ASKED = {"text": "Ask me.", "note": "", "label": "question"}
