@@ -67,7 +67,7 @@ def test_all_are_the_imported_benchmarks(home: Path, model: str, monkeypatch: py
     [found] = json.loads(CliRunner().invoke(command, words).stdout)
     assert found["benchmark"] == "bioasq"
     refused = CliRunner().invoke(command, [*words, "--split", "dev"])
-    assert "no benchmark is imported" in refused.stderr
+    assert "no benchmark has an imported" in refused.stderr
 
 
 def test_the_evaluation_of_another_model_is_not_taken(home: Path, model: str) -> None:
