@@ -37,7 +37,8 @@ _ARRAY = "SLURM_ARRAY_TASK_ID"
 def sweep(
     plan: str, out: Path | None, index: str | None, nproc: int | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Run the grid of PLAN: a YAML file, or the name of a shipped one (cpu, evidence, paper).
+    """Run the grid of PLAN: a YAML file, or the name of a shipped one (cpu, evidence,
+    inputs, paper).
 
     Each step (create, train, evaluate) is a process with its own log. Finished steps are skipped, failed
     ones are listed at the end, and the same command tries them again. Exits with 1 if a cell failed or is

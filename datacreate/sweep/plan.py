@@ -57,11 +57,16 @@ def short_name(model: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", Path(model).name)
 
 
+def _file(path: object, info: ValidationInfo) -> str:
+    """A path relative to the plan file, made absolute."""
+    return str(Path((info.context or {}).get("folder", "."), Path(str(path)).expanduser()).resolve())
+
+
 def _model(name: str, info: ValidationInfo, *, known: bool = True) -> str:
     """A name, with paths made absolute. ValueError for one that is not `known`: no path, Hub id or preset."""
-    path = Path((info.context or {}).get("folder", "."), Path(name).expanduser())
+    path = Path(_file(name, info))
     if name.startswith((".", "~", os.sep)) or name.endswith(".gguf") or ("/" in name and path.is_dir()):
-        return str(path.resolve())
+        return str(path)
     if not known or "/" in name:
         return name
     try:
@@ -79,6 +84,11 @@ def _create_options(given: dict[str, Any], info: ValidationInfo, *, names: set[s
         if name in given:
             known = name != "verifier" or "urls" not in given
             given = {**given, name: _model(str(given[name]), info, known=known)}
+    if given.get("attributes"):
+        given = {**given, "attributes": _file(given["attributes"], info)}
+    if corpus := given.get("corpus"):
+        paths = corpus if isinstance(corpus, (list, tuple)) else [corpus]
+        given = {**given, "corpus": [_file(path, info) for path in paths]}
     return _converted(CreateConfig, given, benchmark="any", count=1, run_dir=Path())
 
 
@@ -156,7 +166,7 @@ class Variant(Settings):
 class SweepPlan(Settings):
     """A grid: benchmarks x conditions x generators x example seeds, x encoders x sizes x train seeds.
 
-    Paths of checkpoints are absolute; in the file they are relative to it.
+    Paths of checkpoints, attributes and corpus are absolute; in the file they are relative to it.
     """
 
     name: str = Field(pattern=r"^\w[\w.-]*$")  # default: the name of the file

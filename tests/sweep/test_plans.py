@@ -119,12 +119,14 @@ def test_a_file_that_is_no_plan_is_one_line(text: bytes, message: str, tmp_path:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["cpu", "evidence", "paper"])
+@pytest.mark.parametrize("name", ["cpu", "evidence", "inputs", "paper"])
 def test_shipped_plans_are_valid(name: str) -> None:
     plan = load_plan(name)
     assert plan.name == name
     assert plan.description
     assert build_cells(plan)
+    files = [variant.create.get("attributes") for variant in plan.variants.values()]
+    assert all(path.is_absolute() and path.is_file() for path in files if path)  # relative to the plan
 
 
 def test_the_plan_of_the_paper_has_its_whole_grid() -> None:
