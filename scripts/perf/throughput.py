@@ -6,7 +6,8 @@
 writers  Usable rows/s against the same server, one after the other: `loop`, the plain guided loop (the example in the
          prompt, the schema of one example, 16 requests at once); `create` unverified, and verified by the same model;
          with --peer, NVIDIA Data Designer, installed in an environment of its own, whose python that option names.
-         Usable is what `datacreate filter` keeps. Before and after them `raw`: the server's tokens/s, no grammar.
+         Usable: a new question, five different options, the label among them. `raw`: the server's tokens/s without a
+         grammar, before and after them.
 cells    A plan of 12 cells (creak, 10 examples each, one epoch): seconds of `sweep` against the same cells one after
          another, each a `sweep --index` with a server of its own; and with `--nproc 1`, one at a time on one server.
 
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +111,15 @@ def timed(write: Callable[[], Path]) -> dict[str, Any]:
 
 
 def usable(rows: Path) -> int:
-    words = ["filter", rows, "--format", "multiple_choice", "--decontaminate", "none", "--json"]
-    done = subprocess.run([*DATACREATE, *map(str, words)], capture_output=True, text=True)
-    return int(json.loads(done.stdout)["kept"]) if done.stdout else 0  # it fails if most rows are invalid
+    """Rows with a new question, five different options, and a label that is one of them."""
+    questions = set()
+    for line in rows.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError, KeyError):
+            row = json.loads(line)
+            options = {option.strip().casefold() for option in row["options"]}
+            if len(options) == 5 and row["label"].strip().casefold() in options:
+                questions.add(" ".join(row["question"].casefold().split()))
+    return len(questions)
 
 
 def start(words: Sequence[object], run: Path) -> Path:
