@@ -102,12 +102,10 @@ def timed(write: Callable[[], Path]) -> dict[str, Any]:
     seconds = time.monotonic() - began
     written = len(rows.read_text(encoding="utf-8").splitlines())
     kept = usable(rows)
-    return {
-        "seconds": round(seconds, 1),
-        "rows": written,
-        "usable": kept,
-        "usable_per_second": round(kept / seconds, 3),
-    }
+    figures = {"seconds": round(seconds, 1), "rows": written, "usable": kept}
+    figures["usable_per_second"] = round(kept / seconds, 3)
+    print(rows, figures, file=sys.stderr)  # also if a later part fails
+    return figures
 
 
 def usable(rows: Path) -> int:
