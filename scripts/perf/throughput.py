@@ -1,17 +1,14 @@
 #!/usr/bin/env python3
-"""The whole job on one llama.cpp server: ways to write questions with five options, and a sweep of small cells.
+"""Ways to write questions with five options on one llama.cpp server.
 
-    scripts/perf/throughput.py [writers] [cells] [--model NAME] [--count 60] [--peer PYTHON] [--json FILE]
+    scripts/perf/throughput.py [--model NAME] [--count 60] [--peer PYTHON] [--json FILE]
 
-writers  Usable rows/s against the same server, one after the other: `loop`, the plain guided loop (the example in the
-         prompt, the schema of one example, 16 requests at once); `create` unverified, and verified by the same model;
-         with --peer, NVIDIA Data Designer, installed in an environment of its own, whose python that option names.
-         Usable: a new question, five different options, the label among them. `raw`: the server's tokens/s without a
-         grammar, before and after them.
-cells    A plan of 12 cells (creak, 10 examples each, one epoch): seconds of `sweep` against the same cells one after
-         another, each a `sweep --index` with a server of its own; and with `--nproc 1`, one at a time on one server.
+Usable rows/s against the same server, one after the other: `loop`, the plain guided loop (the example in the prompt,
+the schema of one example, 16 requests at once); `create` unverified, and verified by the same model; with --peer, NVIDIA
+Data Designer, installed in an environment of its own, whose python that option names. Usable: a new question, five
+different options, the label among them. `raw`: the server's tokens/s without a grammar, before and after them.
 
-The machine should have nothing else to do. `cells` needs the benchmark creak and all-minilm-l6-v2.
+The machine should have nothing else to do.
 """
 
 from __future__ import annotations
@@ -172,38 +169,10 @@ def write_loop(url: str, count: int, out: Path) -> Path:
     return out
 
 
-def measure_cells(model: str) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as name:
-        plan = Path(name, "plan.yaml")
-        seeds = list(range(1, 13))
-        plan.write_text(
-            f"benchmarks: [creak]\ntest: [creak]\nconditions: [naive]\ngenerators: [{model}]\nexample_seeds: {seeds}\n"
-            "count: 10\nencoders: [all-minilm-l6-v2]\ntrain_seeds: [1]\ntrain: {epochs: 1, max_length: 64}\n"
-            "create: {engine: llamacpp, verify: 'off'}\n"
-        )
-
-        def sweep(out: str, *options: object) -> float:
-            began = time.monotonic()
-            words = ["sweep", plan, "--out", Path(name, out), *options]
-            subprocess.run([*DATACREATE, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
-            return time.monotonic() - began
-
-        together = sweep("together")
-        one_server = sweep("one_server", "--nproc", 1)
-        separate = sum(sweep("separate", "--index", index) for index in range(len(seeds)))
-    return {
-        "together_seconds": round(together, 1),
-        "one_at_a_time_on_one_server_seconds": round(one_server, 1),
-        "one_after_another_seconds": round(separate, 1),
-        "together_over_one_after_another": round(together / separate, 2),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", choices=["writers", "cells", []])
     parser.add_argument("--model", default="qwen2.5-coder-0.5b-instruct")
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--peer", metavar="PYTHON")
@@ -211,12 +180,8 @@ def main() -> None:
     arguments = parser.parse_args()
     sets = sorted(flag for flag in cpu_flags() if flag.startswith(("avx", "amx", "fma")))
     figures: dict[str, Any] = {"model": arguments.model, "instruction_sets": sets}
-    for part in arguments.parts or ["writers", "cells"]:
-        if part == "writers":
-            figures[part] = measure_writers(arguments.model, arguments.count, arguments.peer)
-        else:
-            figures[part] = measure_cells(arguments.model)
-        print(json.dumps({part: figures[part]}, indent=2), flush=True)
+    figures |= measure_writers(arguments.model, arguments.count, arguments.peer)
+    print(json.dumps(figures, indent=2))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
