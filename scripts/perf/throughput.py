@@ -4,8 +4,8 @@
     scripts/perf/throughput.py [--model NAME] [--count 60] [--peer PYTHON] [--json FILE]
 
 Usable rows/s against the same server, one after the other: `loop`, the plain guided loop (the example in the prompt,
-the schema of one example, 16 requests at once); `create` unverified, and verified by the same model; with --peer, NVIDIA
-Data Designer, installed in an environment of its own, whose python that option names. Usable: a new question, five
+the schema of one example, 16 requests at once); `create` unverified, and verified by the same model; with --peer,
+NVIDIA Data Designer, installed in an environment of its own, whose python that option names. Usable: a new question, five
 different options, the label among them. `raw`: the server's tokens/s without a grammar, before and after them.
 
 The machine should have nothing else to do.
