@@ -5,8 +5,8 @@
 
 Usable rows/s against the same server, one after the other: `loop`, the plain guided loop (the example in the prompt,
 the schema of one example, 16 requests at once); `create` unverified, and verified by the same model; with --peer,
-NVIDIA Data Designer, installed in an environment of its own, whose python that option names. Usable: a new question, five
-different options, the label among them. `raw`: the server's tokens/s without a grammar, before and after them.
+NVIDIA Data Designer, installed in an environment of its own, whose python that option names. Usable: a new question,
+five different options, the label among them. `raw`: the server's tokens/s without a grammar, before and after them.
 
 The machine should have nothing else to do.
 """
