@@ -48,7 +48,7 @@ COMMANDS = {
         ("train_chat.jsonl",),
     ),
     "export as a folder": Command("export IN/run --layout hf --out OUT/hf", ".hf.part", ("hf",)),
-    "report": Command("report IN/evaluations --out OUT", ".", ("report.md", "report.html", "results.csv")),
+    "report": Command("report IN/evaluations --out OUT", ".", ("report.md", "report.html", "report.json")),
     "evaluate": Command(
         "evaluate OUT --benchmark creak",
         "evaluations/creak-test",

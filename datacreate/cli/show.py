@@ -119,14 +119,14 @@ def export(run: Path, layout: str, out: Path | None, settings: dict[str, Any], *
 def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Report all evaluations and runs below PATHs (default: runs).
 
-    Writes report.md, report.html, report.json, results.csv and comparisons.csv, and prints report.md.
+    Writes report.md, report.html and report.json, and prints report.md.
     """
     from datacreate.reporting.build import build_report
     from datacreate.reporting.render import write_report
 
     made = build_report(paths or (Path("runs"),), notify=say)
-    for skipped in made.skipped:
-        say(f"skipped {skipped.path}: {skipped.reason}")
+    for path, reason in made.skipped.items():
+        say(f"skipped {path}: {reason}")
     files = write_report(made, out)
     if as_json:
         print_json(json.loads((out / "report.json").read_text(encoding="utf-8")))

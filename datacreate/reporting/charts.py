@@ -1,4 +1,4 @@
-"""Charts of bars and lines, and the templates of pages that show them."""
+"""Charts of bars, plots of dots and lines, and the templates of pages that show them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datacreate.messages import safe_text
 if TYPE_CHECKING:
     from jinja2 import Template
 
-GREY = 7  # the last color of a chart
+COLORS = 8  # numbered from 0; the last is grey
 
 
 @dataclass(frozen=True)
@@ -37,53 +37,68 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Point:
-    """A point of a line with the interval of y and a tooltip: values as measured, or as `line_plot` places them."""
+class Dot:
+    """A point of a plot with its tooltip."""
 
     x: float
     y: float
-    low: float
-    high: float
+    color: int
     text: str
+    radius: float = 4.0
+    hollow: bool = False
 
 
 @dataclass(frozen=True)
-class LinePlot:
-    """A line for each name of the legend; `columns` and `rows` are the labels of the axes with their places."""
+class Plot:
+    """Dots, and lines below them: start, end and class (`link`, `grid`, or `c0` for a color)."""
 
     title: str
-    legend: Sequence[str]
-    lines: Sequence[Sequence[Point]]
-    columns: Sequence[tuple[float, str]]
-    rows: Sequence[tuple[float, str]]
+    size: tuple[float, float]
+    dots: Sequence[Dot]
+    lines: Sequence[tuple[float, float, float, float, str]]
+    legend: Sequence[str] = ()  # names of the colors
+    labels: Sequence[tuple[float, float, str]] = ()  # texts at the axes
+    note: str = ""
 
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 470, 10, 230
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _MARGIN = 480.0, 260.0, 60.0, 230.0, 20.0
 _DODGE = 4  # between points of several lines at one x
 
 
-def line_plot(title: str, series: Mapping[str, Sequence[Point]]) -> LinePlot:
-    """Lines by name. The x axis, from 1, is logarithmic; at least two values of x are different."""
-    points = [point for line in series.values() for point in line]
-    numbers = sorted({point.x for point in points})
-    bottom, top = min(0.0, *(point.low for point in points)), max(point.high for point in points)
+def line_plot(title: str, series: Mapping[str, Mapping[int, tuple[float, float, float, str]]]) -> Plot:
+    """Lines by name: x -> y, low and high end of its interval, tooltip.
+
+    The x axis, from 1, is logarithmic; at least two values of x are different.
+    """
+    points = [point for line in series.values() for point in line.values()]
+    numbers = sorted({x for line in series.values() for x in line})
+    bottom, top = min(0.0, *(low for _, low, _, _ in points)), max(high for _, _, high, _ in points)
     step = 20 if top - bottom > 60 else 10
     first, last = math.floor(bottom / step), max(1, math.ceil(top / step))
 
     def across(x: float) -> float:
         share = math.log(x / numbers[0]) / math.log(numbers[-1] / numbers[0])
-        return _LEFT + 20 + (_RIGHT - _LEFT - 40) * share
+        return _LEFT + _MARGIN + (_WIDTH - _LEFT - 2 * _MARGIN) * share
 
     def down(y: float) -> float:
-        return _BOTTOM - (_BOTTOM - _TOP) * (y / step - first) / (last - first)
+        return _BOTTOM - (_BOTTOM - _MARGIN) * (y / step - first) / (last - first)
 
-    shifts = [_DODGE * (index - (len(series) - 1) / 2) for index in range(len(series))]
-    lines = [
-        [Point(across(p.x) + shift, down(p.y), down(p.low), down(p.high), p.text) for p in line]
-        for shift, line in zip(shifts, series.values(), strict=True)
-    ]
-    rows = [(down(at * step), str(at * step)) for at in range(first, last + 1)]
-    return LinePlot(title, tuple(series), lines, [(across(x), f"{x:,.0f}") for x in numbers], rows)
+    ticks = range(first * step, (last + 1) * step, step)
+    lines = [(_LEFT, down(tick), _WIDTH, down(tick), "grid") for tick in ticks]
+    labels = [(_LEFT / 2, down(tick) + 4, str(tick)) for tick in ticks]
+    labels += [(across(x), _BOTTOM + _MARGIN, f"{x:,}") for x in numbers]
+    dots = []
+    for at, line in enumerate(series.values()):
+        color, shift = at % COLORS, _DODGE * (at - (len(series) - 1) / 2)
+        before: tuple[float, float] | None = None
+        for x, (y, low, high, text) in line.items():
+            place = across(x) + shift, down(y)
+            dots.append(Dot(*place, color, text))
+            lines.append((place[0], down(low), place[0], down(high), f"c{color}"))
+            if before:
+                lines.append((*before, *place, f"c{color}"))
+            before = place
+    return Plot(title, (_WIDTH, _HEIGHT), dots, lines, tuple(series), labels)
 
 
 @cache

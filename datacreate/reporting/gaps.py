@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import astuple, replace
 
 import numpy as np
 
 from datacreate.finetuning.statistics import ConditionModels, combined_interval, ratio
-from datacreate.reporting.results import HUMAN, ConditionResult, MeanGap, ResultWithModels, RowsToMatch
+from datacreate.reporting.results import HUMAN, ConditionResult, Measured, MeanGap, ResultWithModels
 
 Curves = Mapping[str, Mapping[int, ConditionResult]]
 """The results on one test set, by condition and number of training rows."""
@@ -23,18 +22,17 @@ def with_gaps(rows: Sequence[ResultWithModels]) -> list[ResultWithModels]:
         if result.condition == HUMAN:
             human[result.test_digest, result.trained_for, result.count] = models
 
-    def gap(result: ConditionResult, models: ConditionModels) -> dict[str, Any]:
+    def gap(result: ConditionResult, models: ConditionModels) -> Measured | str:
         if result.count is None or result.condition.partition("+")[0] == HUMAN:
-            return {}
+            return ""
         others = human.get((result.test_digest, result.trained_for, result.count))
         if others is None:
-            return {"pgr_missing": "no human rows of this number"}
+            return "no human rows of this number"
         if (found := ratio(models, others)) is None:
-            return {"pgr_missing": "human score not significantly above chance"}
-        pgr, (low, high) = found
-        return {"pgr": pgr, "pgr_low": low, "pgr_high": high}
+            return "human score not significantly above chance"
+        return Measured(found[0], *found[1])
 
-    return [(replace(result, **gap(result, models)), models) for result, models in rows]
+    return [(replace(result, pgr=gap(result, models)), models) for result, models in rows]
 
 
 def mean_gaps(results: Sequence[ConditionResult]) -> tuple[MeanGap, ...]:
@@ -48,27 +46,25 @@ def mean_gaps(results: Sequence[ConditionResult]) -> tuple[MeanGap, ...]:
     )
     groups: defaultdict[tuple[str, int | None], list[ConditionResult]] = defaultdict(list)
     for result in results:
-        if result.pgr is not None or result.pgr_missing:
+        if result.pgr:
             whole = result.full and sizes[result.condition, result.trained_for, result.test_digest] == 1
             groups[result.condition, None if whole else result.count].append(result)
     means = []
     for (condition, _), group in groups.items():
-        by_training: defaultdict[str, list[Any]] = defaultdict(list)
+        by_training: defaultdict[str, list[tuple[float, ...]]] = defaultdict(list)
         for result in group:
-            if result.pgr is not None:
-                by_training[result.trained_for].append((result.pgr, result.pgr_low, result.pgr_high))
+            if isinstance(result.pgr, Measured):
+                by_training[result.trained_for].append(astuple(result.pgr))
         if (tests := sum(map(len, by_training.values()))) > 1:
-            found = [np.mean(ends, axis=0).tolist() for ends in by_training.values()]
-            low, high = combined_interval([pgr for pgr, *_ in found], [(low, high) for _, low, high in found])
+            values, lows, highs = np.transpose([np.mean(found, axis=0) for found in by_training.values()])
+            interval = combined_interval(values.tolist(), list(zip(lows.tolist(), highs.tolist(), strict=True)))
             counts = {result.count for result in group}
             mean = MeanGap(
                 condition=condition,
                 count=counts.pop() if len(counts) == 1 else None,
                 tests=tests,
-                missing=tuple(result.test for result in group if result.pgr is None),
-                pgr=sum(pgr for pgr, *_ in found) / len(found),
-                pgr_low=low,
-                pgr_high=high,
+                missing=tuple(result.test for result in group if isinstance(result.pgr, str)),
+                pgr=Measured(float(values.mean()), *interval),
             )
             means.append(mean)
     return tuple(means)
@@ -88,22 +84,16 @@ def learning_curves(results: Sequence[ConditionResult]) -> list[Curves]:
     return [{name: dict(sorted(points.items())) for name, points in curves.items()} for curves in several]
 
 
-def rows_to_match(results: Sequence[ConditionResult]) -> tuple[RowsToMatch, ...]:
-    """For each condition, and each number of human rows whose score is significantly above chance."""
-    return tuple(
-        RowsToMatch(
-            trained_for=human.trained_for,
-            test=human.test,
-            split=human.split,
-            test_digest=human.test_digest,
-            condition=condition,
-            human_count=human_count,
-            human_score=human.score,
-            count=next((count for count, result in points.items() if result.score >= human.score), None),
-            largest=max(points),
+def rows_to_match(curves: Curves, condition: str) -> dict[int, int | None]:
+    """Number of human rows -> the smallest number of created rows whose mean score is at least as high, if there is one.
+
+    Numbers of human rows whose score is not significantly above chance are left out.
+    """
+    return {
+        human_count: next(
+            (count for count, result in curves[condition].items() if result.score.value >= human.score.value),
+            None,
         )
-        for curves in learning_curves(results)
         for human_count, human in curves.get(HUMAN, {}).items()
-        for condition, points in curves.items()
-        if condition != HUMAN and human.score_low > 0
-    )
+        if condition != HUMAN and human.score.low > 0
+    }

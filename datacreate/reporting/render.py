@@ -1,43 +1,32 @@
-"""A Report -> sections -> its files: Markdown, CSV, JSON, and an HTML page with charts that needs no other file.
+"""A Report -> sections of tables -> Markdown, and an HTML page with charts that needs no other file; JSON.
 
 The page has no script and escapes every text (jinja2's autoescaping); its content security policy allows no request.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import starmap
 from pathlib import Path
 from typing import Any
 
-from datacreate import metrics as metric_tables
 from datacreate.files import replace_files
-from datacreate.formats.example import Json, field_text
-from datacreate.formats.validate import shorten
 from datacreate.locking import locked
-from datacreate.messages import markdown, markdown_table, safe_line
-from datacreate.reporting.charts import GREY, Bar, Chart, LinePlot, Point, line_plot, page_template
-from datacreate.reporting.gaps import Curves, learning_curves
+from datacreate.messages import markdown, markdown_table
+from datacreate.reporting.charts import COLORS, Bar, Chart, Plot, line_plot, page_template
+from datacreate.reporting.gaps import Curves, learning_curves, rows_to_match
 from datacreate.reporting.results import (
     Comparison,
     ConditionResult,
-    CreatedSet,
+    Measured,
     MeanGap,
     Report,
     ResultTable,
-    RowsToMatch,
     checkpoint_name,
-    test_set_name,
 )
-
-_GROUP = ("distribution", "encoder", "encoder_sha256", "recipe", "selection", "generator")
-"""Fields of a table that each of its lines in CSV begins with."""
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
@@ -45,13 +34,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
     Returns their paths. Raises StorageError, and RunLocked if another process writes there.
     """
-    texts = {
-        "report.md": as_markdown(report),
-        "results.csv": as_csv(report, ConditionResult),
-        "comparisons.csv": as_csv(report, Comparison),
-        "report.json": as_json(report),
-        "report.html": as_page(report),
-    }
+    texts = {"report.md": as_markdown(report), "report.json": as_json(report), "report.html": as_page(report)}
     # UTF-8 cannot hold lone surrogates: they are written as JSON escapes.
     escaped = (text.encode("utf-8", "backslashreplace").decode("utf-8") for text in texts.values())
     files = dict(zip(map(folder.joinpath, texts), escaped, strict=True))
@@ -66,24 +49,10 @@ def as_markdown(report: Report) -> str:
     for section in sections(report):
         blocks += [f"## {markdown(section.title)}", *map(markdown, section.paragraphs)]
         for table in section.tables:
-            blocks += [f"### {markdown(table.title)}"] if table.title else []
-            blocks.append(markdown_table(table.columns, table.rows))
+            blocks += [f"### {markdown(table.title)}", markdown_table(table.columns, table.rows)]
         if section.notes:
             blocks.append("\n".join(f"- {markdown(note)}" for note in section.notes))
     return "\n\n".join([*blocks, f"Made by datacreate {report.version}."]) + "\n"
-
-
-def as_csv(report: Report, record: type[ConditionResult | Comparison]) -> str:
-    """All results or all comparisons of a report, a line each, below a line of field names."""
-    names = [field.name for field in dataclasses.fields(record) if field.name != "sources"]
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*_GROUP, *names])
-    for table in report.tables:
-        for row in table.cells if record is ConditionResult else table.comparisons:
-            values = [getattr(table, name) for name in _GROUP] + [getattr(row, name) for name in names]
-            writer.writerow([safe_line(value) if isinstance(value, str) else value for value in values])
-    return file.getvalue()
 
 
 def as_json(report: Report) -> str:
@@ -93,47 +62,16 @@ def as_json(report: Report) -> str:
 
 def as_page(report: Report) -> str:
     """The report as one HTML page."""
-    found = sections(report)
-    charts = [score_charts(section.results) for section in found]
-    plots = [curve_plots(section.results) for section in found]
-    page = page_template("report.html.j2")
-    return page.render(version=report.version, sections=found, charts=charts, plots=plots)
-
-
-def score_charts(results: Sequence[ConditionResult]) -> list[Chart]:
-    """The scores on each test set; a score below chance has no bar."""
-    charts: defaultdict[str, list[Bar]] = defaultdict(list)
-    for result in results:
-        if result.models:
-            value = f"{_score(result)} {flags(result)}"
-            color = GREY if result.not_above_chance else 0
-            width, *marks = (100 * max(0.0, share) for share in _score_and_interval(result))
-            charts[test_set_name(result)].append(Bar(result.label, value, [(color, width)], marks))
-    return [Chart(name, bars) for name, bars in charts.items()]
-
-
-def curve_plots(results: Sequence[ConditionResult]) -> list[LinePlot]:
-    """The learning curves on each test set."""
-
-    def point(count: int, result: ConditionResult) -> Point:
-        y, low, high = (100 * share for share in _score_and_interval(result))
-        return Point(count, y, low, high, f"{result.condition}, {count:,} rows: {_score(result)}")
-
-    return [
-        line_plot(
-            _curve_name(curves), {name: list(starmap(point, of.items())) for name, of in curves.items()}
-        )
-        for curves in learning_curves(results)
-    ]
+    return page_template("report.html.j2").render(version=report.version, sections=sections(report))
 
 
 DEGENERATE, NOT_ABOVE_CHANCE, FEW_EXAMPLES = "†‡°"  # symbols of a result in tables
 
 LEGEND = (
     "Score: chance-corrected balanced accuracy (fixed labels) or accuracy (options); 0 is chance, 100 is "
-    "perfect. Accuracy: uncorrected, as in the paper. In parentheses: 95 % intervals. That of one model covers "
-    "the choice of test rows; that of several models also how seeds differ and, from two formatting examples "
-    "on, how these differ.",
+    "perfect. Accuracy: uncorrected, as in the paper; constant: that of the best constant prediction. In parentheses: "
+    "95 % intervals. That of one model covers the choice of test rows; that of several models also how seeds differ and, "
+    "from two formatting examples on, how these differ.",
     "N: training rows, selection rows included. Examples: formatting examples. SD seeds: standard deviation of "
     "the score between seeds of one training set; SD examples: between the means of formatting examples.",
     "PGR: performance gap recovered, the score in percent of that of as many human rows (same encoder, recipe, model "
@@ -158,11 +96,7 @@ MATCHED = (
     "a number of human rows; the means are compared, not tested. Numbers of human rows whose score is not "
     "significantly above chance are left out."
 )
-UNMATCHED = (
-    "How many created rows match human rows is unknown: no score of human rows is significantly above chance."
-)
 MIN_EXAMPLES = 3  # with fewer formatting examples a result is marked
-_LONGEST = 300  # characters of a sample's field
 _SELECTION = {
     "held-out": "model selected on a tenth of the training rows",
     "human": "model selected on the human dev split",
@@ -176,89 +110,111 @@ class Table:
     """A table of text cells; texts are not escaped yet."""
 
     title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    @classmethod
+    def of(cls, title: str, columns: Mapping[str, Callable[[Any], str]], records: Sequence[object]) -> Table:
+        """A row per record; `columns` says how each column is made."""
+        return cls(title, list(columns), [[text(record) for text in columns.values()] for record in records])
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, paragraphs, tables and footnotes, and the results that the page shows as charts."""
+    """A heading, paragraphs, tables and footnotes; charts and plots are on the page only."""
 
     title: str
-    paragraphs: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    notes: tuple[str, ...] = ()
-    results: tuple[ConditionResult, ...] = ()
+    paragraphs: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+    charts: Sequence[Chart] = ()
+    plots: Sequence[Plot] = ()
 
 
 def sections(report: Report) -> list[Section]:
     """The sections of a report in order."""
-    counts = f"{report.evaluations} evaluations and {len(report.created)} runs"
+    counts = f"{report.evaluations} evaluations and {len(report.runs)} runs"
     about = f"{counts} in {', '.join(report.paths)}."
-    result = [Section("Overview", (about, *(LEGEND if report.tables else ())))]
-    result += [_results(table, report) for table in report.tables]
-    if report.created:
-        result.append(_created(report.created))
+    found = [Section("Overview", [about, *(LEGEND if report.tables else ())])]
+    found += [_results(table, report.paper_citation) for table in report.tables]
+    if report.runs:
+        about = "A language model wrote these examples. `datacreate show RUN` shows some, shortcuts and diversity."
+        runs = [{"run": path, **summary} for path, summary in report.runs.items()]
+        found.append(Section("Created sets", [about], [Table.of("Runs", _RUN_COLUMNS, runs)]))
     if report.skipped:
-        skipped = Table("", ("folder", "reason"), tuple((one.path, one.reason) for one in report.skipped))
-        result.append(Section("Skipped", tables=(skipped,)))
-    return result
+        skipped = Table("Folders", ("folder", "reason"), list(report.skipped.items()))
+        found.append(Section("Skipped", tables=[skipped]))
+    return found
 
 
-def _results(table: ResultTable, report: Report) -> Section:
-    tables = [_table("Results", _RESULT_COLUMNS, table.cells)]
+def _results(table: ResultTable, citation: str) -> Section:
+    tables = [Table.of("Results", _RESULT_COLUMNS, table.cells)]
     notes: list[str] = []
+    if table.gaps:
+        tables.append(Table.of("Mean PGR over test sets", _GAP_COLUMNS, table.gaps))
     if table.comparisons:
         significant = sum(comparison.significant for comparison in table.comparisons)
         title = f"Comparisons: {significant} of {len(table.comparisons)} significant at 5 %"
-        tables.append(_table(title, _COMPARISON_COLUMNS, table.comparisons))
+        tables.append(Table.of(title, _COMPARISON_COLUMNS, table.comparisons))
         notes.append(COMPARED)
-    if table.gaps:
-        tables.insert(1, _table("Mean PGR over test sets", _GAP_COLUMNS, table.gaps))
-    if found := learning_curves(table.cells):
-        tables += [_curve_table(curves, table.matches) for curves in found]
-        notes.append(MATCHED if table.matches else UNMATCHED)
+    if curves := learning_curves(table.cells):
+        tables += map(_curve_table, curves)
+        notes.append(MATCHED)
     if any(result.paper_accuracy is not None for result in table.cells):
-        notes.append(f"Paper: {report.paper_citation}")
+        notes.append(f"Paper: {citation}")
     if several := {result.label for result in table.cells if 0 < result.examples < result.sets}:
         notes.append(f"{SEVERAL_SETS}: {', '.join(sorted(several))}.")
-    for test in dict.fromkeys(map(test_set_name, table.cells)):
-        same = [result for result in table.cells if test_set_name(result) == test]
-        if unanswered := max(result.unanswered for result in same):
-            notes.append(f"{test}: up to {unanswered} test rows lack a prediction or right answer: wrong.")
-        if truncated := max(result.truncated for result in same):
-            notes.append(f"{test}: up to {truncated} test rows were truncated to the encoder's input.")
-        if (versions := len({result.test_digest for result in same})) > 1:
-            notes.append(f"{test}: {versions} versions of the test rows; only results on one are compared.")
+    digests = defaultdict[str, set[str]](set)
+    for result in table.cells:
+        digests[result.test_set].add(result.test_digest)
+    for test, versions in digests.items():
+        if len(versions) > 1:
+            notes.append(f"{test}: {len(versions)} versions of the test rows; only results on one are compared.")
     title = _TITLES[table.distribution]
     if table.distribution != "untrained":
         encoder = checkpoint_name(table.encoder, table.encoder_sha256)
         written = f", rows written by {table.generator}" if table.generator else ""
         title += f": {encoder}, recipe {table.recipe}, {_SELECTION[table.selection]}{written}"
-    return Section(title, tables=tuple(tables), notes=tuple(notes), results=table.cells)
+    return Section(title, (), tables, notes, _score_charts(table.cells), list(map(_curve_plot, curves)))
 
 
-def _curve_table(curves: Curves, matches: Sequence[RowsToMatch]) -> Table:
+def _score_charts(results: Sequence[ConditionResult]) -> list[Chart]:
+    """The scores on each test set; a score below chance has no bar."""
+    charts = defaultdict[str, list[Bar]](list)
+    for result in results:
+        color = COLORS - 1 if result.not_above_chance else 0
+        width, *marks = (100 * max(0.0, share) for share in dataclasses.astuple(result.score))
+        value = f"{_measured(result.score)} {flags(result)}"
+        charts[result.test_set].append(Bar(result.label, value, [(color, width)], marks))
+    return [Chart(name, bars) for name, bars in charts.items()]
+
+
+def _curve_plot(curves: Curves) -> Plot:
+    def point(result: ConditionResult) -> tuple[float, float, float, str]:
+        y, low, high = (100 * share for share in dataclasses.astuple(result.score))
+        return y, low, high, f"{result.condition}, {result.count:,} rows: {_measured(result.score)}"
+
+    series = {name: {count: point(one) for count, one in line.items()} for name, line in curves.items()}
+    return line_plot(_test_set(curves), series)
+
+
+def _curve_table(curves: Curves) -> Table:
     """The score of each condition by number of training rows, and how many created rows match human rows."""
     counts = sorted({count for points in curves.values() for count in points})
     rows = []
     for condition, points in curves.items():
-        scores = [_score(points[count]) if count in points else "" for count in counts]
-        tests = {(result.trained_for, result.test_digest) for result in points.values()}
+        scores = [_measured(points[count].score) if count in points else "" for count in counts]
         found = [
-            f"{match.human_count:,} human: {f'{match.count:,}' if match.count else f'none up to {match.largest:,}'}"
-            for match in matches
-            if match.condition == condition and (match.trained_for, match.test_digest) in tests
+            f"{human:,} human: {f'{match:,}' if match else f'none up to {max(points):,}'}"
+            for human, match in rows_to_match(curves, condition).items()
         ]
-        rows.append((condition, *scores, "; ".join(found)))
+        rows.append([condition, *scores, "; ".join(found)])
     columns = ["condition", *(f"{count:,} rows" for count in counts), "created rows that match human rows"]
-    if not any(row[-1] for row in rows):
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
-    return Table(f"Learning curves: {_curve_name(curves)}", tuple(columns), tuple(rows))
+    return Table(f"Learning curves: {_test_set(curves)}", columns, rows)
 
 
-def _curve_name(curves: Curves) -> str:
-    return next(test_set_name(result) for points in curves.values() for result in points.values())
+def _test_set(curves: Curves) -> str:
+    return next(result.test_set for points in curves.values() for result in points.values())
 
 
 def flags(result: ConditionResult) -> str:
@@ -266,56 +222,6 @@ def flags(result: ConditionResult) -> str:
     counts = {DEGENERATE: result.degenerate, NOT_ABOVE_CHANCE: result.not_above_chance}
     found = [f"{flag}{number}/{result.models}" for flag, number in counts.items() if number]
     return " ".join([*found, *([FEW_EXAMPLES] if 0 < result.examples < MIN_EXAMPLES else [])])
-
-
-def _created(created: tuple[CreatedSet, ...]) -> Section:
-    examples = [(run.path, _sample(values)) for run in created for values in (*run.examples, *run.samples)]
-    shortcuts = "Shortcuts: share of rows that a model gets right without the task"
-    tables = [
-        _table("Runs", _RUN_COLUMNS, created),
-        _metric_table(shortcuts, metric_tables.shortcut_table, created),
-        _metric_table("Diversity", metric_tables.diversity_table, created),
-        Table("Formatting examples and samples of each run", ("run", "example"), tuple(examples)),
-    ]
-    notes = [f"{run.path}: {note}." for run in created if run.metrics for note in _metric_notes(run.metrics)]
-    about = "A language model wrote these examples; nobody has read all of them."
-    return Section("Created sets", (about,), tuple(table for table in tables if table.rows), tuple(notes))
-
-
-def _table(title: str, columns: Mapping[str, Callable[[Any], str]], records: Sequence[object]) -> Table:
-    """A row per record; `columns` says how each column is made."""
-    rows = tuple(tuple(text(record) for text in columns.values()) for record in records)
-    return Table(title, tuple(columns), rows)
-
-
-def _metric_table(
-    title: str, of: Callable[[metric_tables.Metrics], metric_tables.Table], created: Sequence[CreatedSet]
-) -> Table:
-    """The metrics of all runs in one table."""
-    of_runs = [(run.path, of(run.metrics)) for run in created if run.metrics]
-    rows = tuple((path, *row) for path, (_, rows) in of_runs for row in rows)
-    columns = ["run", *of_runs[0][1][0][:-1], "human rows"] if of_runs else []
-    return Table(title, tuple(columns), rows)
-
-
-def _metric_notes(metrics: metric_tables.Metrics) -> Iterator[str]:
-    if metrics["no_shortcuts"]:
-        yield f"shortcuts were not measured, {metrics['no_shortcuts']}"
-    yield from (f"warning: {warning}" for warning in metric_tables.warnings(metrics))
-    yield metric_tables.basis(metrics)
-    if metrics["human"]:
-        yield f"human rows are {metric_tables.human_name(metrics)}"
-
-
-def _sample(values: Mapping[str, Json]) -> str:
-    texts = {name: field_text(value) for name, value in values.items() if value is not None}
-    return "; ".join(f"{name}: {shorten(text, _LONGEST)}" for name, text in texts.items())
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    """The first ten of some counts, with the number of the others."""
-    shown = [f"{name} {number:,}" for name, number in list(counts.items())[:10]]
-    return ", ".join([*shown, *([f"{len(counts) - 10} more"] if len(counts) > 10 else [])])
 
 
 def points(share: float | None) -> str:
@@ -329,39 +235,33 @@ def signed(share: float) -> str:
     return f"{'+' if rounded > 0 else '−' if rounded < 0 else ''}{abs(rounded):.1f}"
 
 
-def _with_interval(share: float, low: float, high: float) -> str:
-    return f"{signed(share)} ({signed(low)} to {signed(high)})"
-
-
-def _score_and_interval(result: ConditionResult) -> tuple[float, float, float]:
-    return result.score, result.score_low, result.score_high
-
-
-def _score(result: ConditionResult) -> str:
-    return _with_interval(*_score_and_interval(result))
-
-
-def _gap(found: ConditionResult | MeanGap) -> str:
-    if found.pgr is None or found.pgr_low is None or found.pgr_high is None:
-        return ""
-    return _with_interval(found.pgr, found.pgr_low, found.pgr_high)
+def _measured(found: Measured | str, shown: Callable[[float], str] = signed) -> str:
+    """`+12.3 (+7.2 to +18.3)`; a text that stands for a value as it is."""
+    if isinstance(found, str):
+        return found
+    return f"{shown(found.value)} ({shown(found.low)} to {shown(found.high)})"
 
 
 def _p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
 
 
+def _counts(counts: Mapping[str, int]) -> str:
+    """The first ten of some counts, with the number of the others."""
+    shown = [f"{name} {number:,}" for name, number in list(counts.items())[:10]]
+    return ", ".join([*shown, *([f"{len(counts) - 10} more"] if len(counts) > 10 else [])])
+
+
 _RESULT_COLUMNS: dict[str, Callable[[ConditionResult], str]] = {
-    "test set": test_set_name,
+    "test set": lambda result: result.test_set,
     "condition": lambda result: result.condition,
-    "N": lambda result: f"{result.count:,}{' (sample)' * result.is_sample}" if result.count else "",
+    "N": lambda result: f"{result.count:,}{' (sample)' * (not result.full)}" if result.count else "",
     "examples": lambda result: str(result.examples or ""),
     "seeds": lambda result: str(result.seeds or ""),
-    "score (95 %)": lambda result: _score(result) if result.models else signed(result.score),
-    "PGR (95 %)": lambda result: _gap(result) or result.pgr_missing,
-    "accuracy (95 %)": lambda result: (
-        f"{points(result.accuracy)} ({points(result.accuracy_low)} to {points(result.accuracy_high)})"
-    ),
+    "score (95 %)": lambda result: _measured(result.score),
+    "PGR (95 %)": lambda result: _measured(result.pgr),
+    "accuracy (95 %)": lambda result: _measured(result.accuracy, points),
+    "constant": lambda result: points(result.constant),
     "paper": lambda result: points(result.paper_accuracy),
     "SD seeds": lambda result: points(result.sd_seeds),
     "SD examples": lambda result: points(result.sd_examples),
@@ -372,28 +272,28 @@ _GAP_COLUMNS: dict[str, Callable[[MeanGap], str]] = {
     "condition": lambda mean: mean.condition,
     "N": lambda mean: "" if mean.count is None else f"{mean.count:,}",
     "test sets": lambda mean: str(mean.tests),
-    "PGR (95 %)": _gap,
+    "PGR (95 %)": lambda mean: _measured(mean.pgr),
     "without a PGR": lambda mean: ", ".join(mean.missing),
 }
 _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], str]] = {
-    "test set": test_set_name,
+    "test set": lambda pair: pair.test_set,
     "first": lambda pair: pair.first,
     "second": lambda pair: pair.second,
-    "difference (95 %)": lambda pair: _with_interval(pair.difference, pair.low, pair.high),
+    "difference (95 %)": lambda pair: _measured(pair.difference),
     "covers": lambda pair: pair.covers,
     "MDE": lambda pair: points(pair.mde),
     "p": lambda pair: _p(pair.p),
     "p (Holm)": lambda pair: _p(pair.p_holm),
     "significant": lambda pair: "yes" if pair.significant else "",
 }
-_RUN_COLUMNS: dict[str, Callable[[CreatedSet], str]] = {
-    "run": lambda run: run.path,
-    "strategy": lambda run: str(run.summary["strategy"]),
-    "model": lambda run: str(run.summary["model"]),
-    "examples": lambda run: f"{run.summary['accepted']:,} of {run.summary['requested']:,}",
-    "requests": lambda run: f"{run.summary['requests']:,}",
-    "examples/s": lambda run: f"{run.summary['examples_per_second']:g}",
-    "labels": lambda run: _counts(run.summary["labels"]),
-    "depths": lambda run: _counts(run.summary["depths"]),
-    "rejected": lambda run: _counts(run.summary["rejected"]),
+_RUN_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "run": lambda run: run["run"],
+    "strategy": lambda run: str(run["strategy"]),
+    "model": lambda run: str(run["model"]),
+    "examples": lambda run: f"{run['accepted']:,} of {run['requested']:,}",
+    "requests": lambda run: f"{run['requests']:,}",
+    "examples/s": lambda run: f"{run['examples_per_second']:g}",
+    "labels": lambda run: _counts(run["labels"]),
+    "depths": lambda run: _counts(run["depths"]),
+    "rejected": lambda run: _counts(run["rejected"]),
 }

@@ -1,10 +1,8 @@
 """The records of a report; evaluations -> results of conditions, and pairs of results -> comparisons.
 
-CSV and JSON hold the records.
-
 Accuracies are shares in [0, 1]. Scores are chance-corrected: 0 is chance, 1 is perfect, negative is worse
-than chance. Tables and plots show both times 100. All intervals are 95 %. Texts (labels, names, samples) are
-untrusted and unescaped: each output escapes them.
+than chance. Tables and plots show both times 100. Texts (labels, names) are untrusted and unescaped: each output
+escapes them.
 """
 
 from __future__ import annotations
@@ -26,11 +24,13 @@ from datacreate.finetuning.statistics import (
     chance_corrected,
     difference,
     holm,
-    mean_interval,
     mean_score,
 )
 from datacreate.finetuning.training_rows import name_index
-from datacreate.formats.example import Json
+
+ZERO_SHOT, HUMAN = "zero-shot", "human"
+
+OWN_ROWS = "own rows"  # the benchmark name of training rows that were made for none
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,24 @@ class EvaluationRows:
     truth: tuple[str, ...]
     correct: tuple[bool, ...]
 
+    @property
+    def is_trained(self) -> bool:
+        return self.evaluation.condition.name != ZERO_SHOT
+
+    @property
+    def trained_for(self) -> str:
+        """The benchmark that the model was trained for; "-" if it was not trained."""
+        return (self.evaluation.condition.benchmark or OWN_ROWS) if self.is_trained else "-"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
 
 Distribution = Literal["in", "out", "untrained"]
 """Tested on the benchmark that the model was trained for, on another, or not trained at all."""
@@ -49,7 +67,7 @@ Distribution = Literal["in", "out", "untrained"]
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionResult:
-    """All models of one condition on one test set: a line of results.csv.
+    """All models of one condition on one test set.
 
     Means are taken over the seeds of a training set, then over the training sets of a formatting example,
     then over formatting examples.
@@ -60,68 +78,51 @@ class ConditionResult:
     split: str
     test_digest: str  # SHA-256 of the test rows
     test_rows: int
-    classes: int  # labels that occur, or options of a question: chance is 1 / classes
+    constant: float  # accuracy of the best constant prediction
     condition: str
-    count: int | None = None  # training rows, selection rows included; None if not trained
+    count: int | None  # training rows, selection rows included; None if not trained
     full: bool  # whether that is all rows of the source, not a sample
-    models: int = 0  # 0 for the constant prediction, which needs no model
-    examples: int = 0  # distinct formatting examples; 0 for conditions without one
-    sets: int = 0  # distinct sets of training rows
-    seeds: int = 0  # distinct training seeds
-    score: float  # chance-corrected
-    score_low: float
-    score_high: float
-    pgr: float | None = None  # performance gap recovered: the score / that of as many human rows
-    pgr_low: float | None = None
-    pgr_high: float | None = None
-    pgr_missing: str = ""  # why a condition of created rows has none
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
+    models: int
+    examples: int  # distinct formatting examples; 0 for conditions without one
+    sets: int  # distinct sets of training rows
+    seeds: int  # distinct training seeds
+    score: Measured  # chance-corrected
+    accuracy: Measured
+    pgr: Measured | str = ""  # performance gap recovered, or why a condition of created rows has none
     sd_seeds: float | None = None  # of the score, between seeds of one training set; None below two seeds
     sd_examples: float | None = None  # of the score, between the means of examples; None below two examples
-    degenerate: int = 0  # models that predict one class for at least 95 % of the rows
-    not_above_chance: int = 0  # models whose 95 % interval reaches down to chance
-    unanswered: int = 0  # test rows without a prediction or a right answer, in the worst model
-    truncated: int = 0  # test rows longer than the encoder's input, in the worst model
+    degenerate: int  # models that predict one class for at least 95 % of the rows
+    not_above_chance: int  # models whose 95 % interval reaches down to chance
     paper_accuracy: float | None = None
-    sources: tuple[str, ...] = ()  # folders of the evaluations
-
-    @property
-    def is_sample(self) -> bool:
-        return self.count is not None and not self.full
+    sources: tuple[str, ...]  # folders of the evaluations
 
     @property
     def label(self) -> str:
-        """The condition, with its number of training rows where they are a sample."""
-        return f"{self.condition}, {self.count:,} sampled" if self.is_sample else self.condition
+        """The condition with its number of training rows."""
+        if self.count is None:
+            return self.condition
+        return f"{self.condition}, {self.count:,} {'rows' if self.full else 'sampled'}"
+
+    @property
+    def test_set(self) -> str:
+        """`creak`, `bioasq → pubmedqa`, `creak (dev)`."""
+        test = self.test if self.split == "test" else f"{self.test} ({self.split})"
+        return test if self.trained_for in ("-", self.test) else f"{self.trained_for} → {test}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two conditions on the same test rows (`finetuning.statistics.difference`): a line of comparisons.csv."""
+    """Two conditions on the same test rows (`finetuning.statistics.difference`)."""
 
-    trained_for: str
-    test: str
-    split: str
+    test_set: str
     first: str  # label of the result
-    first_count: int | None
     second: str
-    second_count: int | None
-    difference: float  # chance-corrected score of the first less that of the second
-    low: float
-    high: float
+    difference: Measured  # chance-corrected score of the first less that of the second
     covers: str  # what the interval and p include: "examples, seeds, rows" or less
     mde: float  # minimum detectable effect: the true difference that is detected with 80 % power
     p: float
     p_holm: float  # corrected for all comparisons of the table
     significant: bool  # p_holm < 0.05
-
-
-def test_set_name(result: ConditionResult | Comparison) -> str:
-    """`creak`, `bioasq → pubmedqa`, `creak (dev)`."""
-    test = result.test if result.split == "test" else f"{result.test} ({result.split})"
-    return test if result.trained_for in ("-", result.test) else f"{result.trained_for} → {test}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,24 +133,7 @@ class MeanGap:
     count: int | None  # training rows; None if it differs between benchmarks
     tests: int  # test sets in the mean
     missing: tuple[str, ...]  # test sets without a PGR, which are not in the mean
-    pgr: float
-    pgr_low: float
-    pgr_high: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowsToMatch:
-    """The smallest number of created rows whose mean score is at least that of a number of human rows."""
-
-    trained_for: str
-    test: str
-    split: str
-    test_digest: str
-    condition: str
-    human_count: int
-    human_score: float
-    count: int | None  # None if no measured number of created rows reaches the score
-    largest: int  # the largest measured number
+    pgr: Measured
 
 
 @dataclass(frozen=True)
@@ -165,31 +149,6 @@ class ResultTable:
     cells: tuple[ConditionResult, ...]  # test set by test set
     comparisons: tuple[Comparison, ...]  # smallest p first
     gaps: tuple[MeanGap, ...]
-    matches: tuple[RowsToMatch, ...]  # empty if there is only one number of training rows
-
-
-@dataclass(frozen=True)
-class CreatedSet:
-    """What a report shows of one run."""
-
-    path: str
-    examples: tuple[Mapping[str, Json], ...]  # the formatting examples
-    summary: Mapping[str, Any]  # as in summary.json
-    metrics: Mapping[str, Any] | None  # shortcuts and diversity, see `dataset_metrics`; None without examples
-    samples: tuple[Mapping[str, Json], ...]  # a few accepted examples, spread evenly over the run
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A folder that could not be used."""
-
-    path: str
-    reason: str
-
-
-def checkpoint_name(name: str, sha256: str) -> str:
-    """The name with the beginning of its hash, where the weights are known."""
-    return name if sha256.startswith(UNSEEN) else f"{name} ({sha256[:8]})"
 
 
 @dataclass(frozen=True)
@@ -200,105 +159,60 @@ class Report:
     paths: tuple[str, ...]  # folders that were searched
     evaluations: int
     tables: tuple[ResultTable, ...]  # in distribution first
-    created: tuple[CreatedSet, ...]
-    skipped: tuple[Skipped, ...]
+    runs: Mapping[str, Mapping[str, Any]]  # folder -> summary, as in summary.json
+    skipped: Mapping[str, str]  # folder that could not be used -> reason
     paper_citation: str
 
 
-CONSTANT, ZERO_SHOT, HUMAN = "constant", "zero-shot", "human"
-
-OWN_ROWS = "own rows"  # the benchmark name of training rows that were made for none
-
-
-def is_trained(model: EvaluationRows) -> bool:
-    return model.evaluation.condition.name != ZERO_SHOT
-
-
-def trained_for(model: EvaluationRows) -> str:
-    """The benchmark that a model was trained for."""
-    return (model.evaluation.condition.benchmark or OWN_ROWS) if is_trained(model) else "-"
+def checkpoint_name(name: str, sha256: str) -> str:
+    """The name with the beginning of its hash, where the weights are known."""
+    return name if sha256.startswith(UNSEEN) else f"{name} ({sha256[:8]})"
 
 
 def condition_result(
-    models: Sequence[EvaluationRows], paper_accuracy: float | None = None
+    models: Sequence[EvaluationRows], group: ConditionModels, paper_accuracy: float | None
 ) -> ConditionResult:
-    """The result of all models of one condition on the same test rows (at least one)."""
-    first, trained = models[0].evaluation, is_trained(models[0])
-    scores = [model.evaluation.scores for model in models]
-    group, worst = condition_models(models), chance_corrected(0, first.scores.classes)
-    score = mean_score(group)
-    score_low, score_high = _interval(group, score, first.scores.score_interval, worst)
-    accuracy = mean_score(replace(group, labels=np.zeros_like(group.labels), classes=None))
-    accuracy_low, accuracy_high = _interval(group, accuracy, first.scores.accuracy_interval, 0.0)
+    """The result of all models of one condition on the same test rows (at least one); `group` has the same models."""
+    first, trained = models[0].evaluation, models[0].is_trained
+    scores, condition = [model.evaluation.scores for model in models], first.condition
+    accuracies = replace(group, labels=np.zeros_like(group.labels), classes=None)
+    lowest = chance_corrected(0, first.scores.classes)
     sd_seeds, sd_examples = _spread(group, np.array([one.score for one in scores]))
-    name = first.condition.name
     return ConditionResult(
-        **_test_set(first),
-        trained_for=trained_for(models[0]),
-        condition=name if trained else f"{name} {checkpoint_name(first.encoder, first.encoder_sha256)}",
-        count=first.condition.count if trained else None,
-        full=first.condition.full,
+        trained_for=models[0].trained_for,
+        test=first.benchmark,
+        split=first.split,
+        test_digest=first.digest,
+        test_rows=first.scores.rows,
+        constant=first.scores.constant,
+        condition=condition.name
+        if trained
+        else f"{ZERO_SHOT} {checkpoint_name(first.encoder, first.encoder_sha256)}",
+        count=condition.count if trained else None,
+        full=condition.full,
         models=len(models),
         examples=len({model.evaluation.condition.example for model in models} - {None}),
         sets=len({model.evaluation.condition.digest for model in models}) if trained else 0,
         seeds=len({model.evaluation.seed for model in models}) if trained else 0,
-        score=score.value,
-        score_low=score_low,
-        score_high=score_high,
-        accuracy=accuracy.value,
-        accuracy_low=accuracy_low,
-        accuracy_high=accuracy_high,
+        score=_mean(group, mean_score(group), first.scores.score_interval, lowest),
+        accuracy=_mean(group, mean_score(accuracies), first.scores.accuracy_interval, 0.0),
         sd_seeds=sd_seeds,
         sd_examples=sd_examples,
         degenerate=sum(one.degenerate for one in scores),
         not_above_chance=sum(not one.above_chance for one in scores),
-        unanswered=max(one.unanswered for one in scores),
-        truncated=max(one.truncated for one in scores),
         paper_accuracy=paper_accuracy,
         sources=tuple(model.path for model in models),
     )
 
 
-def _interval(models: ConditionModels, mean: Estimate, of_one: Interval, lowest: float) -> Interval:
-    """The interval of the mean of some models: that of one model, if it is the only one or no row changes the mean.
+def _mean(models: ConditionModels, mean: Estimate, of_one: Interval, lowest: float) -> Measured:
+    """The mean of some models. Its interval is that of one model, if it is the only one or no row changes the mean.
 
     Models that are all right, or that all predict one class, have an error of 0 here and not on other test rows.
     """
     if len(models.origins) == 1 or mean.error < 1e-9:
-        return of_one
-    return max(lowest, mean.interval[0]), min(1.0, mean.interval[1])
-
-
-def constant_result(model: EvaluationRows) -> ConditionResult:
-    """The best constant prediction on the test set of an evaluation."""
-    scores = model.evaluation.scores
-    low, high = mean_interval([round(scores.constant * scores.rows)], [scores.rows])
-    # With fixed labels a constant prediction has a balanced accuracy equal to chance.
-    options = model.evaluation.head == "multiple_choice"
-    score = chance_corrected(scores.constant, scores.classes) if options else 0.0
-    return ConditionResult(
-        **_test_set(model.evaluation),
-        trained_for="-",
-        condition=CONSTANT,
-        full=model.evaluation.condition.full,
-        score=score,
-        score_low=score,
-        score_high=score,
-        accuracy=scores.constant,
-        accuracy_low=low,
-        accuracy_high=high,
-    )
-
-
-def _test_set(evaluation: Evaluation) -> dict[str, Any]:
-    """The fields of a result that describe its test set."""
-    return {
-        "test": evaluation.benchmark,
-        "split": evaluation.split,
-        "test_digest": evaluation.digest,
-        "test_rows": evaluation.scores.rows,
-        "classes": evaluation.scores.classes,
-    }
+        return Measured(mean.value, *of_one)
+    return Measured(mean.value, max(lowest, mean.interval[0]), min(1.0, mean.interval[1]))
 
 
 ResultWithModels = tuple[ConditionResult, ConditionModels]
@@ -312,27 +226,20 @@ def compare_results(rows: Sequence[ResultWithModels]) -> tuple[Comparison, ...]:
     """
     pairs = [pair for pair in combinations(rows, 2) if _comparable(pair[0][0], pair[1][0])]
     found = [difference(ours, theirs) for (_, ours), (_, theirs) in pairs]
+    corrected = holm([estimate.p for estimate in found])
     comparisons = [
         Comparison(
-            trained_for=max(first.trained_for, second.trained_for),  # "-" sorts before every name
-            test=first.test,
-            split=first.split,
+            test_set=max(first, second, key=lambda one: one.trained_for).test_set,  # "-" before every name
             first=first.label,
-            first_count=first.count,
             second=second.label,
-            second_count=second.count,
-            difference=estimate.value,
-            low=estimate.interval[0],
-            high=estimate.interval[1],
+            difference=Measured(estimate.value, *estimate.interval),
             covers=estimate.covers,
             mde=estimate.minimum_detectable,
             p=estimate.p,
             p_holm=p_holm,
             significant=p_holm < ALPHA,
         )
-        for ((first, _), (second, _)), estimate, p_holm in zip(
-            pairs, found, holm([estimate.p for estimate in found]), strict=True
-        )
+        for ((first, _), (second, _)), estimate, p_holm in zip(pairs, found, corrected, strict=True)
     ]
     return tuple(sorted(comparisons, key=lambda comparison: comparison.p))
 
@@ -348,15 +255,6 @@ def _is_reference(result: ConditionResult) -> bool:
     return result.count is None or (result.full and result.condition.partition("+")[0] == HUMAN)
 
 
-def _label_numbers(model: EvaluationRows) -> Any:
-    """The number of each test row's label, of shape (rows,); -1 without one. With options it is always 0."""
-    if model.evaluation.head == "multiple_choice":
-        return np.zeros(len(model.truth), dtype=int)
-    names = list(model.evaluation.scores.predicted)
-    numbers = {label: name_index(label, names) for label in set(model.truth)}
-    return np.array([-1 if (at := numbers[label]) is None else at for label in model.truth])
-
-
 def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:
     """The models as `finetuning.statistics` takes them."""
     conditions = [(model.evaluation.condition, str(model.evaluation.seed)) for model in models]
@@ -365,8 +263,17 @@ def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:
         [(condition.example or "", condition.digest, seed) for condition, seed in conditions],
         _label_numbers(models[0]),
         models[0].evaluation.scores.classes,
-        is_trained(models[0]),
+        models[0].is_trained,
     )
+
+
+def _label_numbers(model: EvaluationRows) -> Any:
+    """The number of each test row's label, of shape (rows,); -1 without one. With options it is always 0."""
+    if model.evaluation.head == "multiple_choice":
+        return np.zeros(len(model.truth), dtype=int)
+    names = list(model.evaluation.scores.predicted)
+    numbers = {label: name_index(label, names) for label in set(model.truth)}
+    return np.array([-1 if (at := numbers[label]) is None else at for label in model.truth])
 
 
 def _spread(models: ConditionModels, scores: Any) -> tuple[float | None, float | None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from datacreate import metrics as metric_tables
-from datacreate.dataset_metrics import sampled
 from datacreate.filters.near import NearIndex
 from datacreate.formats.example import Example, Json, field_text, value_at
 from datacreate.formats.task_format import TaskFormat
@@ -27,7 +25,7 @@ from datacreate.formats.validate import shorten
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
 from datacreate.metrics.shortcuts import question_and_passage
-from datacreate.reporting.charts import Bar, Chart, page_template
+from datacreate.reporting.charts import COLORS, Bar, Chart, Dot, Plot, page_template
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import summary_fields
@@ -41,31 +39,10 @@ MAX_WORDS = 200  # longer texts share a bar of the lengths
 USUAL_NEAR, BELOW_NEAR = 0.7, 0.2
 """Threshold of near-duplicates if the filter is off; pairs are shown from this much below the threshold."""
 
-COLORS = 8  # colors of labels; the last is for all further ones
 _CHARTS = ("labels", "attributes", "depth", "rejected")  # figures of the summary that the page has as charts
 _SIZE = 720.0  # width and height of a plot
 _LONGEST = 160  # characters of a text in a plot
-
-
-@dataclass(frozen=True)
-class Dot:
-    """A point of a plot with its tooltip; a hollow one was not accepted."""
-
-    x: float
-    y: float
-    color: int
-    text: str
-    radius: float = 4.0
-    hollow: bool = False
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Dots joined by lines (x1, y1, x2, y2), in a square of `_SIZE`."""
-
-    dots: Sequence[Dot]
-    lines: Sequence[tuple[float, float, float, float]]
-    note: str
+_BLACK = COLORS  # the color of formatting examples
 
 
 Rows = Sequence[Mapping[str, Json]]
@@ -97,7 +74,8 @@ def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: metric_tabl
     shown = {index * total // MAX_SAMPLES for index in range(MAX_SAMPLES)}
     mapped = {row for later, earlier, _ in pairs for row in (later, earlier)}
     step = max(1, math.ceil(total / max(1, MAX_POINTS - len(mapped))))
-    mapped |= set(range(0, total, step))
+    evenly = range(0, total, step)
+    mapped |= set(evenly)
     needed = shown | mapped
     rows = {at: values for at, values in enumerate(run.examples()) if at in needed}
     rejected = defaultdict[str, list[tuple[str, str]]](list)
@@ -112,13 +90,11 @@ def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: metric_tabl
         summary=summary,
         fields={name: text for name, text in summary_fields(summary).items() if name not in _CHARTS},
         warnings=[*filter(None, warnings), *metric_tables.warnings(metrics)],
-        size=_SIZE,
         examples=[_fields(values) for values in spec.examples[:MAX_BARS]],
         samples=[(at + 1, _fields(rows[at])) for at in sorted(shown & rows.keys())],
         shares=share_charts(summary, view),
         rejects=_shares("Reject reasons", summary["rejected"]) if summary["rejected"] else None,
         rejected=rejected,
-        legend=view.legend,
         tree=lineage(run.commits(), spec.examples, view, total),
         map=text_map({at: rows[at] for at in sorted(mapped & rows.keys())}, pairs, view, total),
         near=near,
@@ -126,7 +102,7 @@ def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: metric_tabl
             (f"{similarity:.0%}", [(at + 1, view.text(rows[at], 400)) for at in (earlier, later)])
             for later, earlier, similarity in pairs
         ],
-        lengths=length_chart(sampled(run.commits(), 0)[0], view),
+        lengths=length_chart([rows[at] for at in evenly], view) if total else None,
         shortcuts=shortcut_chart(metrics),
         no_shortcuts=metrics["no_shortcuts"],
         diversity=metric_tables.diversity_table(metrics),
@@ -165,15 +141,14 @@ class RowView:
 
 
 def share_charts(summary: Mapping[str, Any], view: RowView) -> list[Chart]:
-    """Shares of labels, of each attribute's values, and of generators; then depths."""
+    """Shares of labels, of each attribute's values, of generators, and of depths."""
     groups: dict[str, Mapping[str, int]] = {"Labels": summary["labels"]}
     groups |= {f"Attribute {name}": counts for name, counts in summary["attributes"].items()}
     groups["Models"] = summary["generators"]
-    depths = Counter({(int(depth), 0): count for depth, count in summary["depths"].items()})
-    charts = [
+    groups["Depth in the tree (1: a child of the formatting example)"] = summary["depths"]
+    return [
         _shares(name, counts, view if name == "Labels" else None) for name, counts in groups.items() if counts
     ]
-    return [*charts, _histogram("Depth in the tree (1: a child of the formatting example)", depths)]
 
 
 def _shares(title: str, counts: Mapping[str, int], view: RowView | None = None) -> Chart:
@@ -186,28 +161,20 @@ def _shares(title: str, counts: Mapping[str, int], view: RowView | None = None) 
     return Chart(title, bars, f"{left_out:,} more are not shown." if left_out else "")
 
 
-def _histogram(title: str, counts: Counter[tuple[int, int]], legend: Sequence[str] = ()) -> Chart:
-    """At most 15 bars of equal width; `counts` by value and color."""
-    values = [value for value, _ in counts]
-    first, last = min(values, default=0), max(values, default=0)
-    width = math.ceil((last - first + 1) / 15)
-    parts = Counter[tuple[int, int]]()
-    for (value, color), count in counts.items():
-        parts[(value - first) // width, color] += count
-    sums = [sum(parts[at, color] for color in range(COLORS)) for at in range((last - first) // width + 1)]
-    bars = []
-    for at, total in enumerate(sums):
-        low, high = first + at * width, min(last, first + (at + 1) * width - 1)
-        percents = [(color, 100 * parts[at, color] / max(1, *sums)) for color in range(COLORS)]
-        name = str(low) if low == high else f"{low} to {high}"
-        bars.append(Bar(name, f"{total:,}", tuple(part for part in percents if part[1])))
-    return Chart(title, bars, f"{counts.total():,} rows.", legend)
-
-
 def length_chart(rows: Rows, view: RowView) -> Chart:
-    """How many rows have a text of which length, by label."""
-    counts = Counter((min(MAX_WORDS, view.words(row)), view.color(row)) for row in rows)
-    return _histogram(f"Words per text (longer texts count as {MAX_WORDS})", counts, view.legend)
+    """How many rows have a text of which length, by label, in about 15 bars."""
+    lengths = [(min(MAX_WORDS, view.words(row)), view.color(row)) for row in rows]
+    first, last = min(lengths)[0], max(lengths)[0]
+    width = math.ceil((last - first + 1) / 15)
+    parts = Counter(((length - first) // width, color) for length, color in lengths)
+    totals = Counter((length - first) // width for length, _ in lengths)
+    bars = []
+    for at in range(max(totals) + 1):
+        low, high = first + at * width, first + (at + 1) * width - 1
+        percents = [(color, 100 * parts[at, color] / max(totals.values())) for color in range(COLORS)]
+        bars.append(Bar(str(low) if low == high else f"{low} to {high}", f"{totals[at]:,}", percents))
+    title = f"Words per text (longer texts count as {MAX_WORDS})"
+    return Chart(title, bars, f"{len(rows):,} rows.", view.legend)
 
 
 def shortcut_chart(metrics: metric_tables.Metrics) -> Chart:
@@ -228,11 +195,11 @@ def shortcut_chart(metrics: metric_tables.Metrics) -> Chart:
 def lineage(commits: Iterable[Commit], examples: Rows, view: RowView, total: int) -> Plot:
     """The first rows around the formatting example, or around a center with several: the distance is the depth.
 
-    Rows that passed the filters but were not accepted are shown, hollow, if they have children.
+    Rows that passed the filters but were not accepted are hollow.
     """
     roots = {Example(values).id: values for values in examples}
-    nodes: dict[str, Mapping[str, Json]] = dict(roots) if len(roots) > 1 else {}  # parents before children
-    parents = dict.fromkeys(nodes, "")
+    nodes: dict[str, Mapping[str, Json]] = dict(roots) if len(roots) > 1 else {}
+    parents = dict.fromkeys(nodes, "")  # before their children
     accepted: set[str] = set()
     for commit in commits:
         for values in (*commit.passed, *commit.accepted):
@@ -241,23 +208,22 @@ def lineage(commits: Iterable[Commit], examples: Rows, view: RowView, total: int
         accepted |= {Example(values).id for values in commit.accepted} & nodes.keys()
     children = defaultdict[str, list[str]](list)
     depths: dict[str, int] = {}
-    needed = accepted | roots.keys() | set(parents.values())
-    for node in filter(needed.__contains__, nodes):
-        children[parents[node]].append(node)
-        depths[node] = depths.get(parents[node], 0) + 1
+    for node, parent in parents.items():
+        children[parent].append(node)
+        depths[node] = depths.get(parent, 0) + 1
     places = _radial(children, depths)
-    dots = [Dot(*places[""], COLORS, view.text(examples[0]), 7.0)] if len(roots) == 1 else []
-    for node in depths:
-        color = COLORS if node in roots else view.color(nodes[node])
-        text = f"{len(children.get(node, ()))} children: {view.text(nodes[node])}"
+    dots = [Dot(*places[""], _BLACK, view.text(examples[0]), 7.0)] if len(roots) == 1 else []
+    for node, values in nodes.items():
+        color = _BLACK if node in roots else view.color(values)
+        text = f"{len(children.get(node, ()))} children: {view.text(values)}"
         dots.append(Dot(*places[node], color, text, 3.0, node not in accepted | roots.keys()))
-    lines = [(*places[parents[node]], *places[node]) for node in depths]
+    lines = [(*places[parent], *places[node], "link") for node, parent in parents.items()]
     part = f"The first {len(accepted):,} of {total:,}" if len(accepted) < total else f"All {total:,}"
     note = (
         f"{part} rows; each line leads from an example to a row that was written for it. Black: formatting examples. "
         "Hollow: not accepted."
     )
-    return Plot(dots, lines, note)
+    return Plot("Tree of examples", (_SIZE, _SIZE), dots, lines, view.legend, note=note)
 
 
 def _radial(
@@ -314,29 +280,28 @@ def text_map(
     if len(rows) < 10:
         return None
     texts = [view.inputs(values) for values in rows.values()]
-    with threadpool_limits(1):  # the same map on every machine
-        try:
+    try:
+        with threadpool_limits(1):  # the same map on every machine
             features = TfidfVectorizer(analyzer=words, sublinear_tf=True).fit_transform(texts)
-        except ValueError:  # no words
-            return None
-        if (dimensions := min(50, features.shape[1] - 1, len(rows) - 1)) < 2:
-            return None
-        reduced = TruncatedSVD(dimensions, random_state=0).fit_transform(features)
-        layout = TSNE(2, perplexity=min(30, (len(rows) - 1) / 3), max_iter=500, init="pca", random_state=0)
-        places = layout.fit_transform(reduced)
+            dimensions = min(50, features.shape[1] - 1, len(rows) - 1)
+            reduced = TruncatedSVD(dimensions, random_state=0).fit_transform(features)
+            layout = TSNE(2, perplexity=min(30, (len(rows) - 1) / 3), max_iter=500, init="pca", random_state=0)
+            places = layout.fit_transform(reduced)
+    except ValueError:  # fewer than three words
+        return None
     low, high = places.min(axis=0), places.max(axis=0)
-    scaled = 10 + (_SIZE - 20) * (places - low) / np.maximum(high - low, 1e-9)
-    place = {at: (float(x), float(y)) for at, (x, y) in zip(rows, scaled, strict=True)}
+    scaled = (10 + (_SIZE - 20) * (places - low) / np.maximum(high - low, 1e-9)).tolist()
+    place = {at: (x, y) for at, (x, y) in zip(rows, scaled, strict=True)}
     dots = [
         Dot(*place[at], view.color(values), f"row {at + 1}: {view.text(values)}")
         for at, values in rows.items()
     ]
-    lines = [(*place[later], *place[earlier]) for later, earlier, _ in pairs]
+    lines = [(*place[later], *place[earlier], "near") for later, earlier, _ in pairs]
     note = (
         f"{len(rows):,} of {total:,} rows; similar texts are close to each other (t-SNE of TF-IDF). Lines join the "
         "pairs below."
     )
-    return Plot(dots, lines, note)
+    return Plot("Map of the texts", (_SIZE, _SIZE), dots, lines, view.legend, note=note)
 
 
 def _fields(values: Mapping[str, Json]) -> list[tuple[str, str]]:

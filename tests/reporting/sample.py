@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from datacreate.reporting.gaps import rows_to_match
 from datacreate.reporting.results import (
     Comparison,
     ConditionResult,
-    CreatedSet,
+    Measured,
     MeanGap,
     Report,
     ResultTable,
-    Skipped,
 )
 
 HOSTILE = (
@@ -31,7 +29,7 @@ HOSTILE = (
 )
 
 
-def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Report:
+def sample_report(text: str = "tree") -> Report:
     """Two test sets, two conditions of which one is named `text`, two sizes, one run."""
     results = tuple(
         _result(test, condition, count)
@@ -39,53 +37,32 @@ def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Rep
         for condition in ("human", text)
         for count in (100, 400)
     )
-    pair: dict[str, Any] = {"first": "human", "first_count": 100, "second": text, "second_count": 100}
-    pair |= {"trained_for": "creak", "test": "creak", "split": "test", "covers": "seeds, rows", "mde": 0.13}
-    pair |= {"difference": 0.1, "low": 0.01, "high": 0.19, "p": 0.03, "p_holm": 0.06, "significant": False}
-    compared = Comparison(**pair)
-    gap: dict[str, Any] = {"pgr": 0.8, "pgr_low": 0.6, "pgr_high": 1.1}
-    mean = MeanGap(condition=text, count=100, tests=2, missing=(text,), **gap)
-    table = ResultTable(
-        "in",
-        text,
-        "ab" * 32,
-        "datacreate",
-        "held-out",
-        text,
-        results,
-        (compared,),
-        (mean,),
-        rows_to_match(results),
+    compared = Comparison(
+        test_set="creak",
+        first="human",
+        second=text,
+        difference=Measured(0.1, 0.01, 0.19),
+        covers="seeds, rows",
+        mde=0.13,
+        p=0.03,
+        p_holm=0.06,
+        significant=False,
     )
-    created = CreatedSet(
-        path=f"runs/{text}",
-        examples=({"question": text, "options": [text, "b"], "label": text},),
-        summary={"strategy": "tree", "model": text, "accepted": 40, "requested": 40, "requests": 8}
-        | {
-            "labels": {text: 40},
-            "depths": {"1": 40},
-            "rejected": {"duplicate": 2},
-            "examples_per_second": 1.5,
-        },
-        metrics=metrics(text, human=True),
-        samples=tuple({"question": each, "key": {each: 1}} for each in samples),
-    )
-    return Report("0.1", (text,), 8, (table,), (created,), (Skipped(text, text),), "A paper.")
+    mean = MeanGap(condition=text, count=100, tests=2, missing=(text,), pgr=Measured(0.8, 0.6, 1.1))
+    setup: Any = (text, "ab" * 32, "datacreate", "held-out", text)
+    table = ResultTable("in", *setup, results, (compared,), (mean,))
+    summary = {"strategy": "tree", "model": text, "accepted": 40, "requested": 40, "requests": 8}
+    summary |= {"labels": {text: 40}, "depths": {"1": 40}, "rejected": {"duplicate": 2}, "examples_per_second": 1.5}
+    return Report("0.1", (text,), 8, (table,), {f"runs/{text}": summary}, {text: text}, "A paper.")
 
 
 def _result(test: str, condition: str, count: int) -> ConditionResult:
     fields: dict[str, Any] = dict.fromkeys(("trained_for", "test", "test_digest"), test)
-    fields |= {
-        "split": "test",
-        "condition": condition,
-        "count": count,
-        "full": count == 400,
-        "sources": ("a",),
-    }
-    fields |= {"test_rows": 500, "classes": 2, "models": 3, "examples": 1, "sets": 1, "seeds": 3}
-    fields |= {"score": 0.2, "score_low": 0.1, "score_high": 0.25, "sd_seeds": 0.02, "paper_accuracy": 0.7}
-    fields |= {"accuracy": 0.6, "accuracy_low": 0.55, "accuracy_high": 0.65}
-    return ConditionResult(**fields, degenerate=1, not_above_chance=2, truncated=4)
+    fields |= {"split": "test", "condition": condition, "count": count, "full": count == 400}
+    fields |= {"test_rows": 500, "constant": 0.5, "models": 3, "examples": 1, "sets": 1, "seeds": 3}
+    fields |= {"score": Measured(0.2, 0.1, 0.25), "accuracy": Measured(0.6, 0.55, 0.65)}
+    fields |= {"sd_seeds": 0.02, "paper_accuracy": 0.7, "sources": ("a",)}
+    return ConditionResult(**fields, degenerate=1, not_above_chance=2)
 
 
 def metrics(text: str, human: bool) -> dict[str, Any]:

@@ -5,23 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from datacreate.errors import RunError, UsageError
-from datacreate.reporting.build import Collected, build_report, collect
-from datacreate.reporting.render import as_csv
-from datacreate.reporting.results import ConditionResult
+from datacreate.reporting.build import build_report
+from datacreate.reporting.render import as_markdown
 from tests.making import make
 from tests.reporting.evaluations import answers, evaluated
-
-
-def skipped(found: Collected, path: Path) -> str:
-    (reason,) = [one.reason for one in found.skipped if one.path == str(path)]
-    assert "\n" not in reason
-    return reason
 
 
 def evaluation(scores: Any = (), **changes: Any) -> Callable[[Path], None]:
@@ -74,10 +68,11 @@ def test_a_damaged_evaluation_is_named_and_the_others_are_reported(
 ) -> None:
     evaluated(tmp_path / "good", answers(7, 10), seed=2)
     damage(evaluated(tmp_path / "hurt", answers(6, 10), seed=1))
-    found = collect([tmp_path])
-    assert [one.path for one in found.evaluated] == [str(tmp_path / "good")]
-    assert said in skipped(found, tmp_path / "hurt")
-    assert build_report([tmp_path]).evaluations == 1
+    report = build_report([tmp_path])
+    assert [one.sources for one in report.tables[0].cells] == [(str(tmp_path / "good"),)]
+    reason = report.skipped[str(tmp_path / "hurt")]
+    assert said in reason
+    assert "\n" not in reason
     shutil.rmtree(tmp_path / "good")
     with pytest.raises(RunError, match="nothing usable") as caught:
         build_report([tmp_path])
@@ -87,9 +82,10 @@ def test_a_damaged_evaluation_is_named_and_the_others_are_reported(
 def test_a_copy_of_an_evaluation_and_a_path_given_twice_count_once(tmp_path: Path) -> None:
     one = evaluated(tmp_path / "runs" / "one", answers(6, 10))
     shutil.copytree(one, tmp_path / "runs" / "two")
-    found = collect([tmp_path / "runs", tmp_path, tmp_path / "runs" / "one"])
-    assert [one.path for one in found.evaluated] == [str(one)]
-    assert skipped(found, tmp_path / "runs" / "two").startswith(f"same model and test rows as {one}")
+    report = build_report([tmp_path / "runs", tmp_path, tmp_path / "runs" / "one"])
+    assert report.evaluations == 1
+    reason = report.skipped[str(tmp_path / "runs" / "two")]
+    assert reason == f"same model and test rows as {one}: counted once"
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -97,18 +93,18 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "linked").symlink_to(tmp_path / "other")
     (tmp_path / "other" / "back").symlink_to(tmp_path / "runs")
-    assert len(collect([tmp_path / "runs"]).evaluated) == 1
+    assert build_report([tmp_path / "runs"]).evaluations == 1
 
 
 def test_an_unfinished_training_is_said_and_its_finished_seeds_count(tmp_path: Path) -> None:
     evaluated(tmp_path / "out" / "seed-1" / "evaluations" / "creak-test", answers(6, 10))
     (tmp_path / "out" / "training.json").write_text("{}")
     (tmp_path / "out" / "seed-1" / "model.json").write_text("{}")
-    assert not collect([tmp_path]).skipped
+    assert not build_report([tmp_path]).skipped
     (tmp_path / "out" / ".trials" / "seed-2-lr-2e-05").mkdir(parents=True)
-    found = collect([tmp_path])
-    assert len(found.evaluated) == 1
-    assert skipped(found, tmp_path / "out").startswith("unfinished training (finished seeds: 1)")
+    report = build_report([tmp_path])
+    assert report.evaluations == 1
+    assert report.skipped[str(tmp_path / "out")].startswith("unfinished training (finished seeds: 1)")
 
 
 def test_a_report_needs_nothing_but_the_evaluations(tmp_path: Path) -> None:
@@ -125,15 +121,17 @@ def test_a_report_needs_nothing_but_the_evaluations(tmp_path: Path) -> None:
         "evaluation.json",
         "predictions.jsonl",
     }
-    assert alone.skipped == ()
-    assert as_csv(alone, ConditionResult) == as_csv(whole, ConditionResult)
+    assert alone.skipped == {}
+    assert [replace(one, sources=()) for one in alone.tables[0].cells] == [
+        replace(one, sources=()) for one in whole.tables[0].cells
+    ]
 
 
 @pytest.mark.parametrize("name", ["absent", "file"])
 def test_a_path_that_is_no_folder_is_a_wrong_command(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=f"{name}: (no such|not a) folder"):
-        collect([tmp_path / name])
+        build_report([tmp_path / name])
 
 
 def test_creation_runs_are_found_and_damaged_ones_named(tmp_path: Path, model: str) -> None:
@@ -147,8 +145,9 @@ def test_creation_runs_are_found_and_damaged_ones_named(tmp_path: Path, model: s
     for name in ("config.json", "log.jsonl"):  # of another program
         (tmp_path / "other" / name).write_text("{}")
     report = build_report([tmp_path])
-    assert [made.path for made in report.created] == [str(tmp_path / "good")]
-    hurt, other = report.skipped
-    assert (hurt.path, other.path) == (str(tmp_path / "hurt"), str(tmp_path / "other"))
-    assert "log.jsonl, line" in hurt.reason
-    assert "not a run directory" in other.reason
+    assert [(path, run["accepted"]) for path, run in report.runs.items()] == [(str(tmp_path / "good"), 25)]
+    assert list(report.skipped) == [str(tmp_path / "hurt"), str(tmp_path / "other")]
+    hurt, other = report.skipped.values()
+    assert "log.jsonl, line" in hurt
+    assert "not a run directory" in other
+    assert "25 of 25" in as_markdown(report)
