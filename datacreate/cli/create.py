@@ -17,7 +17,7 @@ from datacreate.cli.options import (
     option,
     settings_options,
 )
-from datacreate.cli.terminal import echo, print_json, print_plan, say
+from datacreate.cli.terminal import Progress, echo, print_json, print_plan, say
 from datacreate.errors import DatacreateError
 from datacreate.files import replace_file
 from datacreate.messages import safe_json
@@ -44,7 +44,6 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     datacreate create --benchmark csqa --count train
     datacreate create --instruction @task.txt --inputs subject,body --labels topic=bug,billing,other --count 100
     """
-    from datacreate.cli.terminal import CreationProgress
     from datacreate.create import create as create_
     from datacreate.dataset_metrics import DatasetMetrics
 
@@ -52,7 +51,7 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     if dry_run:
         _dry_run(config, as_json)
         return
-    with CreationProgress() as progress:
+    with Progress() as progress:
         summary = create_(config, progress=progress, compute_metrics=DatasetMetrics().measure_run)
     if as_json:
         print_json(summary)
@@ -102,7 +101,6 @@ def _dry_run(config: CreateConfig, as_json: bool) -> None:
 def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as_json: bool) -> None:
     """Show a few examples as `create` would make them; write nothing else than --save-examples."""
     from datacreate.cli.show import print_samples
-    from datacreate.cli.terminal import CreationProgress
     from datacreate.create import create as create_
     from datacreate.runs.directory import RunDirectory
     from datacreate.runs.log import example_line
@@ -111,7 +109,7 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
         check_new_file("--save-examples", save_examples)
     folder, named = Path(tempfile.mkdtemp(prefix="datacreate-preview-")), False
     try:
-        with CreationProgress() as progress:
+        with Progress() as progress:
             create_(CreateConfig.of(count=count, run_dir=folder, **settings), progress=progress)
         examples = list(RunDirectory(folder).examples())
         shown = list(RunDirectory(folder).examples(with_attributes=True))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datacreate.cli.options import command, json_option, option, path_argument, path_option, settings_options
-from datacreate.cli.terminal import echo, print_columns, print_json
+from datacreate.cli.terminal import Progress, echo, print_columns, print_json
 from datacreate.engines.settings import EngineOptions
 from datacreate.formats.options import FormatOptions
 
@@ -78,7 +78,6 @@ def evaluate(
     if flag := next((FormatOptions.flags()[name] for name in format_options if not files), None):
         raise click.UsageError(f"{flag} only applies to --test; remove it, or give --test FILE")
     from datacreate.benchmarks import has_split, load_registry
-    from datacreate.cli.terminal import TrainingProgress
 
     if zero_shot:
         from datacreate.zero_shot import answer_zero_shot
@@ -93,7 +92,7 @@ def evaluate(
                 f"no benchmark has an imported {split} split; import one: `datacreate benchmarks import NAME`"
             )
         options = EngineOptions.of(**engine)
-        with TrainingProgress("answers") as progress:
+        with Progress("answers") as progress:
             answers = answer_zero_shot(zero_shot, names, out, progress, options=options, split=split)
             found = [(out, one) for one in answers]
     else:
@@ -109,7 +108,7 @@ def evaluate(
                 f"--split {split} only applies to --benchmark; remove it, or give --benchmark NAME"
             )
         folders = [folder for path in models for folder in models_at(path)]
-        with TrainingProgress() as progress:
+        with Progress() as progress:
             how: dict[str, Any] = {"files": files, "options": FormatOptions.of(**format_options)}
             found = [(at, one) for at in folders for one in evaluate_(at, benchmarks, split, progress, **how)]
     if as_json:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.cli.options import command, json_option, path_argument, path_option, settings_options
-from datacreate.cli.terminal import echo, print_columns, print_json
+from datacreate.cli.terminal import Progress, echo, print_columns, print_json
 from datacreate.filter_rows import FilterConfig
 
 
@@ -37,10 +37,9 @@ def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Pat
     datacreate filter mine.jsonl --near 0.8 --semantic 0.95 --decontaminate csqa --balance
     datacreate filter mine.jsonl --verifier qwen3-8b --out clean.jsonl --rejects dropped.jsonl
     """
-    from datacreate.cli.terminal import TrainingProgress
     from datacreate.filter_rows import filter_rows
 
-    with TrainingProgress("rows") as shown:
+    with Progress("rows") as shown:
         report = filter_rows(
             source,
             FilterConfig.of(**settings),

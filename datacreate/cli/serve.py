@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, option, path_option, settings_options
-from datacreate.cli.terminal import echo, say
+from datacreate.cli.terminal import Progress, echo, say
 from datacreate.engines.settings import EngineOptions
 
 
@@ -40,7 +40,6 @@ def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[
     datacreate serve --model qwen2.5-7b-instruct -- --data-parallel-size 4
     """
     from datacreate.checkpoints import read_adapter, resolve, with_adapter
-    from datacreate.cli.terminal import CreationProgress
     from datacreate.engines.factory import start_shared_server, wait_for_end
 
     options = EngineOptions.of(**engine)
@@ -48,7 +47,7 @@ def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[
     if adapter is not None:
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))
     with ExitStack() as starting:
-        notify = starting.enter_context(CreationProgress()).notify
+        notify = starting.enter_context(Progress()).notify
         with start_shared_server(checkpoint, options, more, notify, **at) as server:
             starting.close()
             echo(server.address.url)

@@ -1,4 +1,4 @@
-"""Output on a terminal: lines, columns, sizes, and progress.
+"""Output on a terminal: lines, columns, and progress.
 
 Progress goes to stderr: a live line on a terminal, otherwise a plain line at least every 10 seconds.
 """
@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -40,6 +39,36 @@ def say(text: str) -> None:
     print(safe_line(text), file=sys.stderr, flush=True)  # click.echo would garble rich's live line
 
 
+def print_json(document: Any) -> None:
+    """Print a document on stdout."""
+    click.echo(safe_json(document, indent=2), file=sys.stdout)
+
+
+def print_columns(lines: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout."""
+    lines = [[safe_line(cell) for cell in line] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Print what `--dry-run` found: a line for each entry, then the notes."""
+    print_columns(
+        [(name.replace("_", " "), _plan_text(value)) for name, value in plan.items() if name != "notes"]
+    )
+    for note in plan["notes"]:
+        echo(note)
+
+
+def _plan_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plan_text(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(str, value)) or "none"
+    return "decided at the start" if value is None else str(value)
+
+
 def is_live() -> bool:
     """Whether stderr is a terminal that can update a line."""
     return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
@@ -57,113 +86,35 @@ class LiveText:
     def show(self, text: str) -> None:
         from rich.text import Text
 
-        lines = [Text(safe_line(line)) for line in text.split("\n")]
-        for line in lines:
-            line.truncate(max(20, self._live.console.width - 1), overflow="ellipsis")
         self._live.start()
-        self._live.update(Text("\n").join(lines), refresh=True)
+        self._live.update(Text(safe_text(text), no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def close(self) -> None:
         self._live.stop()
 
 
-def print_json(document: Any) -> None:
-    """Print a document on stdout."""
-    click.echo(safe_json(document, indent=2), file=sys.stdout)
+class Progress:
+    """Shows the progress of a command: the `RunProgress` of `create`, and the `StepProgress` of other work.
 
+    It is a context manager; a timer shows the current state again. Methods are thread-safe.
+    """
 
-def print_columns(lines: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout."""
-    lines = [[safe_line(cell) for cell in line] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def print_plan(plan: Mapping[str, Any]) -> None:
-    """Print what `--dry-run` found, a line for each entry and each note."""
-    lines: list[tuple[str, str]] = []
-    for name, value in plan.items():
-        texts = value if name == "notes" and value else [_plan_text(value)]
-        lines += [("" if at else name.replace("_", " "), text) for at, text in enumerate(texts)]
-    print_columns(lines)
-
-
-def _plan_text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_plan_text(part)}" for name, part in value.items())
-    if isinstance(value, list):
-        return "; ".join(map(str, value)) or "none"
-    return "decided at the start" if value is None else str(value)
-
-
-def size(size_bytes: float) -> str:
-    """A size in bytes as `1.5 GB` or `90 MB`."""
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """A stage of the work that is counted; `start`, `before` and `tokens_before` are its state in the beginning."""
-
-    name: str
-    unit: str
-    start: float
-    before: int
-    tokens_before: int
-    done: int = 0
-    total: int = 0
-    tokens: int = 0
-    ahead: int = 0  # finished and not counted yet
-    idle: str = ""  # shown before anything is done
-    more: str = ""  # the end of the line
-
-    @property
-    def ended(self) -> bool:
-        return self.done >= self.total
-
-    def line(self, now: float) -> str:
-        """Count, rate, time left."""
-        seconds = max(now - self.start, 1e-3)
-        rate = (self.done + self.ahead - self.before) / seconds
-        tokens = (self.tokens - self.tokens_before) / seconds
-        counted = f"{self.done} of {self.total}" + (f" {self.unit}" if self.name or self.ended else "")
-        parts = [f"{self.name}: {counted}" if self.name else counted]
-        if self.ended:
-            parts[0] += f" in {seconds:.0f} s"
-        elif self.ahead:
-            parts[0] += f" (and {self.ahead} behind a slow request)"
-        elif not rate:
-            parts += [f"{seconds:.0f} s", self.idle]
-        if rate > 0:
-            parts.append(f"{rate:.1f}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min")
-            left = max(0, self.total - self.done - self.ahead) / rate
-            parts.append("" if self.ended or left < 1 else f"about {_duration(left)} left")
-        if tokens:
-            parts.append(f"{tokens:.{int(tokens < 10)}f} tokens/s")
-        return ", ".join(filter(None, parts)) + self.more
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-class _Reporter:
-    """The common part of all kinds of progress. Context managers; their methods are thread-safe."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic, pause: float = HEARTBEAT_SECONDS) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        unit: str = "steps",
+        clock: Callable[[], float] = time.monotonic,
+        pause: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self._unit, self._clock = unit, clock
         self._live = LiveText() if is_live() else None
         self._pause = _LIVE_SECONDS if self._live else pause
         self._lock = threading.RLock()
         self._closed = threading.Event()
         self._timer = threading.Thread(target=self._run, name="progress", daemon=True)
-        self._shown = self._phase_start = clock()
-        self._phase = "starting"
-        self._stage: _Stage | None = None
-        self._counting = False  # show the stage, not the phase
+        self._shown = clock()
+        self._stage, self._done = "none", 0  # what is counted, and how much of it is done
+        self._first = (0.0, 0, 0)  # time, amount and tokens at the start of the stage
+        self._begin("starting")
 
     def __enter__(self) -> Self:
         self._timer.start()
@@ -177,11 +128,26 @@ class _Reporter:
         self._timer.join()
 
     def notify(self, text: str) -> None:
-        """Print a line once. An activity is also the phase, shown with its seconds until something is counted."""
+        """Print a line once. An activity is also shown with its seconds until something is counted."""
         with self._lock:
             if not self._counting and _ACTIVITY.match(text):
                 self._begin(text)
             self._print(text)
+
+    def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None:
+        """The examples of a run. The first update is the start of the session."""
+        reasons = [f"{n} {reason.replace('_', ' ')}" for reason, n in stats.rejects.most_common()]
+        rest = sum(n for _, n in stats.rejects.most_common()[_MAX_REASONS:])
+        shown = ", ".join(reasons[:_MAX_REASONS]) + (f" and {rest} more" if rest else "")
+        waiting = f"; {stats.waiting} wait for the label-noise check" if stats.waiting else ""
+        more = waiting + (f"; rejected: {shown}" if shown else "")
+        tokens = stats.generated_tokens + uncommitted.tokens
+        self._count("", "examples", stats.accepted, count, more, tokens, uncommitted.examples)
+
+    def step(self, what: str, done: int, total: int, score: float | None) -> None:
+        """After each step of `what`; `score` is the best so far on the rows of model selection."""
+        best = "" if score is None else f", best score {100 * score:.1f}"
+        self._count(f"{what}: ", self._unit, done, total, best)
 
     def beat(self) -> None:
         """Show the current state if nothing was shown for a while; the timer calls this."""
@@ -194,34 +160,58 @@ class _Reporter:
             self.beat()
 
     def _begin(self, phase: str) -> None:
-        self._phase, self._phase_start, self._counting = phase, self._clock(), False
+        start = self._clock()
+        self._counting, self._line = False, lambda now: f"{phase}, {now - start:.0f} s"
 
-    def _count(self, name: str, unit: str, done: int, total: int, tokens: int = 0, **shown: Any) -> None:
-        """Update a stage (`shown` are fields of it); its first and last states are printed at once."""
-        now, stage = self._clock(), self._stage
-        is_new = stage is None or stage.name != name or done < stage.done
-        if stage is None or is_new:
-            stage = _Stage(name, unit, now, done, tokens)
-        elif stage.ended:
-            return
-        stage = self._stage = replace(stage, done=done, total=total, tokens=tokens, **shown)
-        self._counting = True
-        if stage.ended:
-            self._print(stage.line(now))
-            self._begin(f"finishing {name}".rstrip())
-        elif is_new:
-            self._draw()
-        else:
-            self.beat()
+    def _count(
+        self, stage: str, unit: str, done: int, total: int, more: str, tokens: int = 0, ahead: int = 0
+    ) -> None:
+        """Update a stage; its first and last states are shown at once.
+
+        `more` ends the line; `ahead` were finished and are not counted in `done` yet.
+        """
+        with self._lock:
+            is_new = stage != self._stage or done < self._done
+            if is_new:
+                self._stage, self._first = stage, (self._clock(), done, tokens)
+            elif not self._counting:  # it has ended
+                return
+            start, done_before, tokens_before = self._first
+
+            def line(now: float) -> str:
+                seconds = max(now - start, 1e-3)
+                rate, token_rate = (done + ahead - done_before) / seconds, (tokens - tokens_before) / seconds
+                parts = [f"{stage}{done} of {total} {unit}"]
+                if ahead:
+                    parts[0] += f" (and {ahead} behind a slow request)"
+                if done >= total:
+                    parts[0] += f" in {seconds:.0f} s"
+                elif not rate:
+                    parts.append(f"{seconds:.0f} s")
+                if rate > 0:
+                    parts.append(f"{rate:.1f}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min")
+                    if (left := (total - done - ahead) / rate) >= 1:
+                        parts.append(f"about {_duration(left)} left")
+                if token_rate:
+                    parts.append(f"{token_rate:.{int(token_rate < 10)}f} tokens/s")
+                return ", ".join(parts) + more
+
+            self._done, self._counting, self._line = done, True, line
+            if done >= total:
+                self._print(line(self._clock()))
+                self._begin("finishing")
+            elif is_new:
+                self._draw()
+            else:
+                self.beat()
 
     def _draw(self) -> None:
         """Update the line on the terminal, or print a line."""
-        now, stage = self._clock(), self._stage if self._counting else None
-        text = stage.line(now) if stage else f"{self._phase}, {now - self._phase_start:.0f} s"
+        text = self._line(self._clock())
         if not self._live:
             self._print(text)
         elif not self._closed.is_set():
-            self._shown = now
+            self._shown = self._clock()
             self._live.show(text)
 
     def _print(self, text: str) -> None:
@@ -230,41 +220,7 @@ class _Reporter:
             self._shown = self._clock()
 
 
-class CreationProgress(_Reporter):
-    """The `RunProgress` of `create`. The first update is the start of the session."""
-
-    _first_request: int | None = None
-
-    def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None:
-        with self._lock:
-            if self._first_request is None:
-                self._first_request = stats.requests
-            waits = stats.requests + uncommitted.requests == self._first_request
-            reasons = [f"{n} {reason.replace('_', ' ')}" for reason, n in stats.rejects.most_common()]
-            rest = sum(n for _, n in stats.rejects.most_common()[_MAX_REASONS:])
-            waiting = f"; {stats.waiting} wait for the label-noise check" if stats.waiting else ""
-            shown = ", ".join(reasons[:_MAX_REASONS]) + (f" and {rest} more" if rest else "")
-            self._count(
-                "",
-                "examples",
-                stats.accepted,
-                count,
-                stats.generated_tokens + uncommitted.tokens,
-                ahead=uncommitted.examples,
-                idle="waiting for the first completion" if waits else "nothing accepted yet",
-                more=waiting + (f"; rejected: {shown}" if shown else ""),
-            )
-
-
-class TrainingProgress(_Reporter):
-    """The `StepProgress` of training, evaluation, zero-shot answers and filtering."""
-
-    def __init__(self, unit: str = "steps", **options: Any) -> None:
-        super().__init__(**options)
-        self._unit = unit
-
-    def step(self, what: str, done: int, total: int, score: float | None) -> None:
-        """After each step of `what`; `score` is the best so far on the rows of model selection."""
-        with self._lock:
-            best = "" if score is None else f", best score {100 * score:.1f}"
-            self._count(what, self._unit, done, total, more=best)
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
-from datacreate.cli.terminal import echo, print_json, print_plan
+from datacreate.cli.terminal import Progress, echo, print_json, print_plan
 from datacreate.engines.settings import EngineOptions
 from datacreate.finetuning.hyperparameters import Hyperparameters, make_hyperparameters
 from datacreate.finetuning.train import TrainConfig
@@ -35,7 +35,6 @@ def train(
     datacreate train csqa --count 500 --encoder all-minilm-l6-v2 --out trained/csqa-human-500
     datacreate train csqa runs/csqa --out trained/csqa-human+tree
     """
-    from datacreate.cli.terminal import TrainingProgress
     from datacreate.dry_run import describe_training
     from datacreate.finetuning.train import train as train_
     from datacreate.libraries import configure_process
@@ -46,7 +45,7 @@ def train(
         plan = describe_training(config)
         print_json(plan) if as_json else print_plan(plan)
         return
-    with TrainingProgress() as progress:
+    with Progress() as progress:
         models = train_(config, progress=progress)
     if as_json:
         print_json([model.model_dump(mode="json") for model in models])
@@ -84,7 +83,6 @@ def improve(
     datacreate train runs/nli runs/nli-improved --out trained/nli
     """
     from datacreate.cli.create import print_created
-    from datacreate.cli.terminal import CreationProgress, TrainingProgress
     from datacreate.create import create
     from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.improve import prepare_round
@@ -98,8 +96,8 @@ def improve(
         plan = describe_round(config)
         print_json(plan) if as_json else print_plan(plan)
         return
-    with TrainingProgress() as training:
+    with Progress() as training:
         creation = prepare_round(config, training)
-    with CreationProgress() as creating:
+    with Progress() as creating:
         summary = create(creation, progress=creating, compute_metrics=DatasetMetrics().measure_run)
     print_json(summary) if as_json else print_created(creation.run_dir, summary)

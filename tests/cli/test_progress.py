@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.cli.terminal import CreationProgress, TrainingProgress
+from datacreate.cli.terminal import Progress
 from datacreate.formats.task_format import load_format
 from datacreate.formats.validate import RejectReason
 from datacreate.pipeline import Uncommitted
@@ -37,7 +37,7 @@ class Run:
         self.stats = RunStats(SPEC, load_format("multiple_choice"), accepted=accepted, requests=accepted)
         self.stats.generated_tokens = 100 * accepted
         self.uncommitted = Uncommitted()
-        self.progress = CreationProgress(clock=self.clock)
+        self.progress = Progress(clock=self.clock)
 
     def at(self, seconds: float) -> None:
         self.clock.now = 1000 + seconds
@@ -70,25 +70,25 @@ MANY |= {"rejected_by_verifier": 1}
             40,
             0,
             {"at": 58, "accepted": 29, "tokens": 58 * 54, "duplicate": 9, "copied_example": 4},
-            "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copied example",
+            "29 of 40 examples, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copied example",
         ),
         (
             40,
             0,
             {"at": 22, "tokens": 110, "copied_example": 5},
-            "0 of 40, 22 s, nothing accepted yet, 5.0 tokens/s; rejected: 5 copied example",
+            "0 of 40 examples, 22 s, 5.0 tokens/s; rejected: 5 copied example",
         ),
         (
             40,
             0,
             {"at": 9, **MANY},
-            "0 of 40, 9 s, nothing accepted yet; rejected: 5 near duplicate, 4 truncated, 3 copied example, "
+            "0 of 40 examples, 9 s; rejected: 5 near duplicate, 4 truncated, 3 copied example, "
             "2 schema violation and 2 more",
         ),
-        (40, 0, {"at": 10, "accepted": 39}, "39 of 40, 3.9/s"),  # less than a second is not named
-        (400, 0, {"at": 50, "accepted": 1}, "1 of 400, 1.2/min, about 5.5 h left"),
+        (40, 0, {"at": 10, "accepted": 39}, "39 of 40 examples, 3.9/s"),  # less than a second is not named
+        (400, 0, {"at": 50, "accepted": 1}, "1 of 400 examples, 1.2/min, about 5.5 h left"),
         # A resumed run counts its own session only.
-        (40, 30, {"at": 10, "accepted": 5, "tokens": 200}, "35 of 40, 0.5/s, about 10 s left, 20 tokens/s"),
+        (40, 30, {"at": 10, "accepted": 5, "tokens": 200}, "35 of 40 examples, 0.5/s, about 10 s left, 20 tokens/s"),
     ],
 )
 def test_rate_time_left_tokens_and_reasons_stand_in_one_line(
@@ -97,7 +97,7 @@ def test_rate_time_left_tokens_and_reasons_stand_in_one_line(
     run = Run(count, accepted)
     run.update()
     run.commit(**commit)
-    assert lines(capsys) == [f"{accepted} of {count}, 0 s, waiting for the first completion", line]
+    assert lines(capsys) == [f"{accepted} of {count} examples, 0 s", line]
 
 
 def test_requests_that_finish_behind_a_slow_one_count_in_the_rates(capsys: Said) -> None:
@@ -110,8 +110,8 @@ def test_requests_that_finish_behind_a_slow_one_count_in_the_rates(capsys: Said)
     run.uncommitted = Uncommitted()
     run.commit(at=110, accepted=22, tokens=2200)
     assert lines(capsys)[-2:] == [
-        "0 of 40 (and 14 behind a slow request), 0.1/s, about 3 min left, 14 tokens/s",
-        "22 of 40, 0.2/s, about 90 s left, 20 tokens/s",
+        "0 of 40 examples (and 14 behind a slow request), 0.1/s, about 3 min left, 14 tokens/s",
+        "22 of 40 examples, 0.2/s, about 90 s left, 20 tokens/s",
     ]
 
 
@@ -142,9 +142,9 @@ def test_every_phase_has_a_heartbeat_and_a_note_between_commits_changes_nothing(
         "loading qwen…",
         "warning: few rows",
         "loading qwen…, 9 s",
-        "0 of 40, 0 s, waiting for the first completion",
+        "0 of 40 examples, 0 s",
         "labels are noise",
-        "0 of 40, 10 s, waiting for the first completion",
+        "0 of 40 examples, 10 s",
     ]
 
 
@@ -166,7 +166,7 @@ def test_the_timer_prints_and_ends_with_the_block(monkeypatch: pytest.MonkeyPatc
             return written
 
     monkeypatch.setattr(sys, "stderr", heard := Heard())
-    with CreationProgress(pause=0) as progress:
+    with Progress(pause=0) as progress:
         progress.notify("loading qwen")
         assert twice.wait(20)
     assert "progress" not in {thread.name for thread in threading.enumerate()}
@@ -214,7 +214,7 @@ def test_on_a_terminal_one_line_changes_and_notes_stand_above_it(monkeypatch: py
         run.at(61)
     assert "loading [b]qwen[/b]…, 3 s" in shown.text
     assert "\r\x1b[2Ka note\n" in shown.getvalue()  # the live line is removed first
-    assert "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate" in shown.text
+    assert "29 of 40 examples, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate" in shown.text
     assert shown.getvalue().endswith("\x1b[2K")  # the live line is gone in the end
 
 
@@ -231,7 +231,7 @@ def test_on_a_terminal_the_last_figures_stay(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    progress = TrainingProgress(clock=clock)
+    progress = Progress(clock=clock)
 
     def step(at: float, *told: Any) -> None:
         clock.now = 1000 + at
@@ -249,6 +249,6 @@ def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said, monkeypatch
         "seed 1: 21 of 101 steps, 2.0/s, about 40 s left, best score 25.0",
         "seed 1: 101 of 101 steps in 50 s, 2.0/s, best score 50.0",
         "60 rows of creak (test)",
-        "finishing seed 1, 10 s",
+        "finishing, 10 s",
         "seed 2: 1 of 101 steps, 0 s",
     ]
