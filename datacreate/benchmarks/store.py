@@ -133,7 +133,7 @@ def formatting_examples(benchmark: Benchmark, seed: int, count: int = 1) -> tupl
     else:
         raise BenchmarkError(
             f"benchmark {benchmark.name}: none of {_MAX_SAMPLES} rows sampled from {split} fits its format "
-            f"({benchmark.format_name}); see `datacreate benchmarks show {benchmark.name}`"
+            f"({benchmark.format_name}); see `datacreate benchmarks list --json`"
         )
     known = {Example(rows[first]).id}
 

@@ -1,10 +1,10 @@
-"""`datacreate benchmarks`: list, show and import the test sets. Results on stdout, progress on stderr."""
+"""`datacreate benchmarks`: list and import the test sets."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +12,15 @@ from datacreate.cli.options import Command, json_option, option
 from datacreate.cli.terminal import echo, print_columns, print_json, say
 
 if TYPE_CHECKING:
-    from datacreate.benchmarks import Benchmark, Findings, ImportReport
+    from datacreate.benchmarks import ImportReport
 
-_SHOWN_ROWS = 5
+_UNUSUAL = {
+    "repeated_options": "with two equal options",
+    "answer_not_an_option": "whose answer is not an option",
+    "repeated_questions": "with the question of an earlier row",
+    "in_test": "with a question of the test split",
+}
+"""Fields of `Findings` -> what is unusual about these rows."""
 
 
 @click.group()
@@ -23,44 +29,29 @@ def benchmarks() -> None:
 
 
 @benchmarks.command("list", cls=Command)
-@json_option()
+@json_option("Print the registry's entries and what is imported as JSON.")
 def list_(as_json: bool) -> None:
     """All benchmarks, their sizes in the paper, and which are imported."""
-    from datacreate.benchmarks import SPLITS, has_split, load_registry
+    from datacreate.benchmarks import SPLITS, has_split, import_state, load_registry, read_manifest
 
-    entries = [(one, _entry(one)) for one in load_registry().values()]
+    found = [(one, import_state(one)) for one in load_registry().values()]
     if as_json:
-        print_json([{k: v for k, v in entry.items() if k != "source"} for _, entry in entries])
+        entries = []
+        for one, state in found:
+            entry = one.model_dump(mode="json", exclude_none=True, by_alias=True)
+            manifest = read_manifest(one) if state in ("present", "incomplete") else None
+            imported = manifest.model_dump(mode="json", exclude_none=True) if manifest else None
+            entries.append(entry | {"head": one.head, "state": state, "imported": imported})
+        print_json(entries)
         return
     lines = [["NAME", "CATEGORY", "OPTIONS", "TRAIN", "DEV", "TEST", "ALSO TESTED ON", "STATE"]]
-    for one, entry in entries:
+    for one, state in found:
         counts = [str(one.rows[split]) for split in SPLITS]
-        others, remark = ", ".join(one.out_of_distribution) or "-", entry["state"]
-        if remark == "incomplete":
+        others, remark = ", ".join(one.out_of_distribution) or "-", str(state)
+        if state == "incomplete":
             remark = f"without {', '.join(split for split in SPLITS if not has_split(one, split))}"
         lines.append([one.name, one.category, str(one.options), *counts, others, remark])
     print_columns(lines)
-
-
-@benchmarks.command(cls=Command)
-@click.argument("name")
-def show(name: str) -> None:
-    """The registry's entry of a benchmark, and what is imported, as JSON."""
-    from datacreate.benchmarks import benchmark_folder, find_benchmark, read_manifest
-
-    benchmark = find_benchmark(name)
-    document = _entry(benchmark)
-    if document["state"] in ("present", "incomplete") and (manifest := read_manifest(benchmark)):
-        imported = manifest.model_dump(mode="json", exclude_none=True)
-        document |= {"path": str(benchmark_folder(benchmark)), "imported": imported}
-    print_json(document)
-
-
-def _entry(benchmark: Benchmark) -> dict[str, Any]:
-    from datacreate.benchmarks import import_state
-
-    entry = benchmark.model_dump(mode="json", exclude_none=True, by_alias=True)
-    return entry | {"head": benchmark.head, "state": import_state(benchmark)}
 
 
 @benchmarks.command("import", cls=Command)
@@ -79,8 +70,8 @@ def _entry(benchmark: Benchmark) -> dict[str, Any]:
 def import_(names: tuple[str, ...], folder: Path | None, **options: bool) -> None:
     """Import benchmarks from the Hub or from a folder.
 
-    Prints rows, label ratios, the accuracy of the best constant prediction, and unusual rows, which are
-    imported as they are. Exits with 1 if a number of rows is not the paper's.
+    Prints the number of rows and the paper's, the accuracy of the best constant prediction, and unusual rows, which
+    are imported as they are (their numbers: `list --json`). Exits with 1 if a number of rows is not the paper's.
 
     \b
     datacreate benchmarks import piqa boolq_open
@@ -104,32 +95,18 @@ def import_(names: tuple[str, ...], folder: Path | None, **options: bool) -> Non
 
 
 def _print_report(report: ImportReport) -> None:
+    """A line per split."""
     echo(f"{report.name}, from {report.source}")
+    lines = [("SPLIT", "ROWS", "PAPER", "STATE", "CONSTANT", "REMARKS")]
     for split in report.splits:
-        size = f"missing (the paper has {split.expected:,} rows)"
-        if split.findings:
-            agrees = "as in the paper" if split.counts_agree else f"NOT the paper's {split.expected:,}"
-            size = f"{split.findings.rows:,} rows, {agrees}; {split.state}"
-        echo(f"  {split.split:<5}  {size}")
-        details = _describe(split.findings) if split.findings else []
-        for line in filter(None, (*details, split.remark)):
-            echo(f"         {line}")
+        rows, constant, remarks = "-", "-", [split.remark] if split.remark else []
+        if found := split.findings:
+            rows, constant = f"{found.rows:,}", f"{found.constant:.1%}"
+            unusual = {name: len(getattr(found, name)) for name in _UNUSUAL}
+            remarks += [f"{number:,} {_UNUSUAL[name]}" for name, number in unusual.items() if number]
+        lines.append((split.split, rows, f"{split.expected:,}", split.state, constant, "; ".join(remarks)))
+    print_columns(lines)
     if any(split.state == "refused" for split in report.splits):
-        echo("  not imported; --allow-count-mismatch imports it anyway")
-
-
-def _describe(findings: Findings) -> list[str]:
-    # Positions of the right option are shown as #1, #2; labels of a yes/no set as they are.
-    names = {label: f"#{label}" if label.isdecimal() else label for label in findings.labels}
-    ratio = ", ".join(f"{names[label]} {share:.1%}" for label, share in findings.labels.items())
-    unusual = {
-        "with two equal options": findings.repeated_options,
-        "whose answer is not an option": findings.answer_not_an_option,
-        "with the question of an earlier row": findings.repeated_questions,
-        "with a question of the test split": findings.in_test,
-    }
-    lines = [f"right answers: {ratio}; best constant prediction {findings.constant:.1%}"]
-    for what, rows in unusual.items():
-        numbers = ", ".join(map(str, rows[:_SHOWN_ROWS])) + (", …" if len(rows) > _SHOWN_ROWS else "")
-        lines += [f"{len(rows):,} row{'s' * (len(rows) > 1)} {what}: {numbers}"] if rows else []
-    return lines
+        echo(
+            "not imported, since a number of rows is not the paper's; --allow-count-mismatch imports it anyway"
+        )

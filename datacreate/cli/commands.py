@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
 
 import click
@@ -30,9 +29,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "Check this machine: software, GPUs, storage, models, servers."),
 }
 """Command -> module in datacreate.cli, line in the list."""
-
-_PRINTERS = {"attributes", "preview", "show", "schema", "models", "benchmarks", "doctor"}
-"""Commands whose result is what they print."""
 
 
 class LazyGroup(click.Group):
@@ -94,13 +90,3 @@ def run() -> tuple[str, int]:
         where = error.filename or error.filename2 or "the output"
         return f"{where}: {error.strerror or error}; fix that and run the same command again", 1
     return "", 0
-
-
-def prints_result(words: Sequence[str]) -> bool:
-    """Whether the result of a command line is what it prints, and not the files that it writes."""
-    asks = {"--dry-run", "--help", "-h"}
-    if not words or words[0] in _PRINTERS or not asks.isdisjoint(words):
-        return True
-    if words[0] == "review":
-        return not {"--export", "--import"} & {word.split("=")[0] for word in words}
-    return words[0] == "filter" and not any(word.split("=")[0] == "--out" for word in words)

@@ -34,11 +34,7 @@ if TYPE_CHECKING:
     "[default: the model's own and its out-of-distribution ones]",
 )
 @path_option(
-    "--test",
-    "files",
-    multiple=True,
-    group="input",
-    help="File with test rows of one's own, as `train` reads it.",
+    "--test", "files", multiple=True, group="input", help="Test rows of one's own, as `train` reads them."
 )
 @option(
     "--split",
@@ -73,48 +69,57 @@ def evaluate(
     datacreate evaluate --zero-shot qwen3-8b --benchmark csqa --out trained/zero-shot
     datacreate evaluate --zero-shot qwen3-8b --url http://node7:8000 --benchmark all --out trained/zero-shot
     """
+    from datacreate.finetuning.evaluate import evaluate as evaluate_
+    from datacreate.finetuning.records import models_at
+    from datacreate.libraries import configure_process
+
     if bool(models) == bool(zero_shot):
         raise click.UsageError("give either models or --zero-shot GENERATOR")
-    if flag := next((FormatOptions.flags()[name] for name in format_options if not files), None):
+    if format_options and not files:
+        flag = FormatOptions.flags()[next(iter(format_options))]
         raise click.UsageError(f"{flag} only applies to --test; remove it, or give --test FILE")
-    from datacreate.benchmarks import has_split, load_registry
-
     if zero_shot:
-        from datacreate.zero_shot import answer_zero_shot
-
         if not benchmarks or out is None or files:
             raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR, and takes no --test")
-        names = benchmarks
-        if "all" in benchmarks:
-            names = tuple(name for name, each in load_registry().items() if has_split(each, split))
-        if not names:
-            raise click.UsageError(
-                f"no benchmark has an imported {split} split; import one: `datacreate benchmarks import NAME`"
-            )
-        options = EngineOptions.of(**engine)
-        with Progress("answers") as progress:
-            answers = answer_zero_shot(zero_shot, names, out, progress, options=options, split=split)
-            found = [(out, one) for one in answers]
+        found = _zero_shot(zero_shot, benchmarks, out, split, EngineOptions.of(**engine))
     else:
-        from datacreate.finetuning.evaluate import evaluate as evaluate_
-        from datacreate.finetuning.records import models_at
-        from datacreate.libraries import configure_process
-
-        if flag := "--out" if out else next((EngineOptions.flags()[name] for name in engine), None):
+        if engine or out:
+            flag = "--out" if out else EngineOptions.flags()[next(iter(engine))]
             raise click.UsageError(f"{flag} only applies to --zero-shot; remove it, or give --zero-shot NAME")
-        configure_process()
         if files and not benchmarks and split != "test":
             raise click.UsageError(
                 f"--split {split} only applies to --benchmark; remove it, or give --benchmark NAME"
             )
-        folders = [folder for path in models for folder in models_at(path)]
+        configure_process()
+        options = FormatOptions.of(**format_options)
         with Progress() as progress:
-            how: dict[str, Any] = {"files": files, "options": FormatOptions.of(**format_options)}
-            found = [(at, one) for at in folders for one in evaluate_(at, benchmarks, split, progress, **how)]
+            found = [
+                (folder, one)
+                for path in models
+                for folder in models_at(path)
+                for one in evaluate_(folder, benchmarks, split, progress, files=files, options=options)
+            ]
     if as_json:
         print_json([{"model": str(folder), **one.model_dump(mode="json")} for folder, one in found])
     else:
         _print(found)
+
+
+def _zero_shot(
+    model: str, benchmarks: tuple[str, ...], out: Path, split: str, options: EngineOptions
+) -> list[tuple[Path, Evaluation]]:
+    """The answers of an instruct model."""
+    from datacreate.benchmarks import has_split, load_registry
+    from datacreate.zero_shot import answer_zero_shot
+
+    if "all" in benchmarks:
+        benchmarks = tuple(name for name, each in load_registry().items() if has_split(each, split))
+        if not benchmarks:
+            fix = "import one: `datacreate benchmarks import NAME`"
+            raise click.UsageError(f"no benchmark has an imported {split} split; {fix}")
+    with Progress("answers") as progress:
+        found = answer_zero_shot(model, benchmarks, out, progress, options=options, split=split)
+    return [(out, one) for one in found]
 
 
 def _print(found: list[tuple[Path, Evaluation]]) -> None:
@@ -122,11 +127,11 @@ def _print(found: list[tuple[Path, Evaluation]]) -> None:
     lines = [("MODEL", "TEST SET", "SCORE", "ACCURACY", "95 %", "MACRO-F1", "CONSTANT")]
     warnings = []
     for folder, one in found:
-        s = one.scores
-        low, high = s.accuracy_interval
-        figures = f"{100 * s.accuracy:.2f}", f"{100 * low:.1f}–{100 * high:.1f}"
-        shares = f"{100 * s.macro_f1:.1f}", f"{100 * s.constant:.1f}"
-        lines.append((str(folder), one.benchmark, f"{100 * s.score:.1f}", *figures, *shares))
+        s, (low, high) = one.scores, one.scores.accuracy_interval
+        figures = f"{100 * s.score:.1f}", f"{100 * s.accuracy:.2f}", f"{100 * low:.1f}–{100 * high:.1f}"
+        lines.append(
+            (str(folder), one.benchmark, *figures, f"{100 * s.macro_f1:.1f}", f"{100 * s.constant:.1f}")
+        )
         remarks = {
             "degenerate: (nearly) all predictions are the same": s.degenerate,
             "not significantly above chance": not s.above_chance,

@@ -56,22 +56,21 @@ def _print(report: dict[str, Any]) -> None:
     if report["invalid"]:
         lines.append(("invalid", str(report["invalid"]), f"first: {report['first_invalid']}"))
     for filter in report["filters"]:
-        shown = (str(filter["rejected"]), _settings(filter["settings"])) if filter["on"] else ("", "off")
-        lines.append((filter["name"], *shown))
+        settings = "; ".join(f"{name} {_text(value)}" for name, value in filter["settings"].items())
+        lines.append(
+            (filter["name"], *((str(filter["rejected"]), settings) if filter["on"] else ("", "off")))
+        )
     if report["balance"]["on"]:
         lines.append(("balance", str(report["balance"]["rejected"]), ""))
     print_columns(lines)
-    total = report["rows"]
-    echo(f"kept {report['kept']} of {total} rows ({report['kept'] / total:.1%})")
-    before, after = report["labels"]["before"], report["labels"]["after"]
-    if before:
-        labels = ", ".join(f"{label} {number} -> {after[label]}" for label, number in before.items())
-        echo(f"labels: {labels}")
+    echo(f"kept {report['kept']} of {report['rows']} rows ({report['kept'] / report['rows']:.1%})")
+    if before := report["labels"]["before"]:
+        after = report["labels"]["after"]
+        echo(f"labels: {', '.join(f'{label} {rows} -> {after[label]}' for label, rows in before.items())}")
     for name in ("out", "rejects"):
         if report[name]:
             echo(f"{name}: {report[name]}")
 
 
-def _settings(settings: dict[str, Any]) -> str:
-    shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in settings.items()}
-    return "; ".join(f"{name} {'off' if value is None else value}" for name, value in shown.items())
+def _text(value: Any) -> str:
+    return "off" if value is None else ", ".join(value) if isinstance(value, list) else str(value)

@@ -49,7 +49,7 @@ def _run(received: signals.Signals) -> tuple[str, int]:
     """Run the command; returns the error line, or an empty text, and the exit code."""
     stdout = _open_streams()
     try:
-        from datacreate.cli.commands import prints_result, run
+        from datacreate.cli.commands import run
 
         message, code = run()
     except BaseException:  # a library may have replaced Interrupt by an error of its own
@@ -60,8 +60,7 @@ def _run(received: signals.Signals) -> tuple[str, int]:
     if received.received and code != RESUMABLE:
         return signals.STOPPED, RESUMABLE
     if not message and stdout and stdout.error and not isinstance(stdout.error, BrokenPipeError):
-        message = f"standard output cannot be written: {stdout.error.strerror or stdout.error}"
-        code = 1 if prints_result(sys.argv[1:]) else 0
+        return f"standard output cannot be written: {stdout.error.strerror or stdout.error}", 1
     return message, code
 
 

@@ -1,13 +1,11 @@
-"""`datacreate models`: list presets, show one, download models."""
+"""`datacreate models`: list presets, download models."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import click
 
 from datacreate.cli.options import Command, json_option, option
-from datacreate.cli.terminal import echo, print_columns, print_json, say, size
+from datacreate.cli.terminal import echo, print_columns, print_json, say
 
 
 @click.group()
@@ -16,36 +14,25 @@ def models() -> None:
 
 
 @models.command("list", cls=Command)
-@json_option()
+@json_option("Print all settings of the presets, and the paths, as JSON.")
 def list_(as_json: bool) -> None:
     """All presets, and which of them are downloaded."""
+    from rich.filesize import decimal
+
     from datacreate.checkpoints import find_local, load_presets
 
     presets = load_presets().values()
     rows = [(preset, find_local(preset.name, preset.sources)) for preset in presets]
     if as_json:
-        keys = {"name", "kind", "description", "parameters", "license", "size_bytes", "untested", "gated"}
-        print_json([one.model_dump(mode="json", include=keys) | {"path": _text(at)} for one, at in rows])
+        print_json([one.model_dump(mode="json", exclude_defaults=True) | {"path": at and str(at)} for one, at in rows])
         return
     lines = [("NAME", "KIND", "PARAMETERS", "SIZE", "LICENSE", "DOWNLOADED", "REMARKS")]
     for preset, path in rows:
         remarks = [word for word in ("untested", "gated") if getattr(preset, word)]
         remarks += ["thinks"] if preset.thinking else []
-        figures = (preset.parameters or "?", size(preset.size_bytes), preset.license)
+        figures = (preset.parameters or "?", decimal(preset.size_bytes), preset.license)
         lines.append((preset.name, preset.kind, *figures, "yes" if path else "no", ", ".join(remarks)))
     print_columns(lines)
-
-
-@models.command(cls=Command)
-@click.argument("name", metavar="NAME|ORG/NAME[@REVISION]")
-def show(name: str) -> None:
-    """A preset and the path of its model, as JSON; of a Hub id without a preset the path only."""
-    from datacreate.checkpoints import find_local, find_sources
-
-    preset, sources = find_sources(name)
-    path = find_local(preset.name if preset else name, sources)
-    shown = preset.model_dump(mode="json", exclude_defaults=True) if preset else {"name": name}
-    print_json(shown | {"path": _text(path)})
 
 
 @models.command(cls=Command)
@@ -60,7 +47,3 @@ def pull(names: tuple[str, ...], force: bool) -> None:
         find_sources(name)  # a wrong name is an error before the first download
     for name in names:
         echo(f"{name}: {pull_one(name, say, force=force)}")
-
-
-def _text(path: Path | None) -> str | None:
-    return str(path) if path else None

@@ -79,10 +79,8 @@ def _variable(option: click.Parameter, context: click.Context) -> str:
 
 def _warn_about_variables(context: click.Context) -> None:
     """Warn about variables named like those of datacreate that nothing reads."""
-    prefix, others = (
-        f"{context.auto_envvar_prefix}_",
-        tuple(f"DATACREATE_{name.upper()}_" for name in COMMANDS),
-    )
+    prefix = f"{context.auto_envvar_prefix}_"
+    others = tuple(f"DATACREATE_{name.upper()}_" for name in COMMANDS)
     read = {_variable(param, context) for param in context.command.params if isinstance(param, Option)}
     read |= {f"DATACREATE_{name}" for name in VARIABLES}
     for name in sorted(set(os.environ) - read):
@@ -245,22 +243,19 @@ def _typed(param: click.Parameter, value: Any) -> Any:
     takes_pairs, is_mapping = "=" in (getattr(param, "metavar", None) or ""), isinstance(value, Mapping)
     if is_mapping and not takes_pairs:
         raise ValueError("give one value, not a mapping")
-    parts = list(value.values()) if is_mapping else [value]
-    if is_mapping and None in parts:
-        raise ValueError("give a value, not null")
-    inner = [each for part in parts for each in (part if isinstance(part, list) else [part])]
-    if any(isinstance(each, (Mapping, list)) for each in inner):
-        raise ValueError("nested too deeply; give a value or a list of values")
-    multiple = getattr(param, "multiple", False) or param.nargs != 1
-    joined = [part for part in parts if isinstance(part, list) and (is_mapping or not multiple)]
-    if any(each is None or "," in str(each) for part in joined for each in part):
-        instead = "; write such a label as `label: [FIELD=VALUE]`" * (_key(param) == "labels")
-        raise ValueError(f"no value of the list may be null or have a comma{instead}")
     if isinstance(value, list) and takes_pairs and not all("=" in str(part) for part in value):
         raise ValueError(f"write it as a mapping: `{_key(param)}: {{NAME: VALUE}}`")
+    multiple = getattr(param, "multiple", False) or param.nargs != 1
+    for part in value.values() if is_mapping else [value]:
+        items = part if isinstance(part, list) else [part]
+        if any(isinstance(item, (Mapping, list)) for item in items):
+            raise ValueError("nested too deeply; give a value or a list of values")
+        if "\0" in "".join(map(str, items)) or (None in items and (is_mapping or isinstance(part, list))):
+            raise ValueError("give a value, not null")
+        if isinstance(part, list) and (is_mapping or not multiple) and "," in "".join(map(str, part)):
+            instead = "; write such a label as `label: [FIELD=VALUE]`" * (_key(param) == "labels")
+            raise ValueError(f"no value of the list may have a comma{instead}")
     text = as_text("off" if value is False or value is None else value)
-    if "\0" in "".join(text):
-        raise ValueError("remove the null character")
     if multiple:
         return [text] if isinstance(text, str) else text
     return text if isinstance(text, str) else ",".join(text)

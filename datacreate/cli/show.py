@@ -20,6 +20,7 @@ from datacreate.cli.options import (
     settings_options,
 )
 from datacreate.cli.terminal import echo, print_columns, print_json, say
+from datacreate.locking import exclusive_replacement
 from datacreate.messages import safe_text
 from datacreate.runs.export import LAYOUTS
 from datacreate.runs.export import export as export_run
@@ -50,18 +51,20 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     shown = [values for index, values in enumerate(rows) if index in drawn]
     metrics = DatasetMetrics().measure_run(directory)
     if html:
-        from datacreate.reporting.run_page import write_run_page
+        from datacreate.reporting.run_page import run_page
 
-        write_run_page(directory, html, summary, metrics, notify=say)
+        page = run_page(directory, summary, metrics)
+        with exclusive_replacement(html, say) as part:
+            part.write_text(page, encoding="utf-8", errors="backslashreplace")
         say(f"wrote {html}")
     if as_json:
         spec = config.spec.model_dump(mode="json")
         print_json({"summary": summary, "spec": spec, "samples": shown, "metrics": metrics})
-        return
-    print_samples(shown)
-    print_summary(summary)
-    echo()
-    _print_metrics(metrics)
+    else:
+        print_samples(shown)
+        print_summary(summary)
+        echo()
+        _print_metrics(metrics)
 
 
 class _SplitOptions(Settings):

@@ -75,11 +75,11 @@ def _cell_number(given: str | None) -> int | None:
     if given is None:
         return None
     found = os.environ.get(_ARRAY, "") if given == "auto" else given
-    if found.isdecimal():
-        return int(found)
-    if given == "auto":
-        raise click.UsageError(f"--index auto: ${_ARRAY} is not set; run it in a job array, or give a number")
-    raise click.UsageError(f"--index {given}: give the number of a cell (see --dry-run), or the word auto")
+    if not found.isdecimal():
+        raise click.UsageError(
+            f"--index {given}: give the number of a cell, or `auto` in a job array (${_ARRAY})"
+        )
+    return int(found)
 
 
 def _run(grid: Sweep, number: int | None, nproc: int | None) -> list[Outcome]:

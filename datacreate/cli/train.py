@@ -96,8 +96,7 @@ def improve(
         plan = describe_round(config)
         print_json(plan) if as_json else print_plan(plan)
         return
-    with Progress() as training:
-        creation = prepare_round(config, training)
-    with Progress() as creating:
-        summary = create(creation, progress=creating, compute_metrics=DatasetMetrics().measure_run)
+    with Progress() as progress:
+        creation = prepare_round(config, progress)
+        summary = create(creation, progress=progress, compute_metrics=DatasetMetrics().measure_run)
     print_json(summary) if as_json else print_created(creation.run_dir, summary)

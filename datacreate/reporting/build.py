@@ -81,7 +81,9 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
         what = "no evaluations and no runs; run `datacreate evaluate` first"
         if skipped:
             path, reason = next(iter(skipped.items()))
-            what = f"nothing usable; {path}: {reason}" + f" (and {len(skipped) - 1} more)" * (len(skipped) > 1)
+            what = f"nothing usable; {path}: {reason}" + f" (and {len(skipped) - 1} more)" * (
+                len(skipped) > 1
+            )
         raise RunError(f"{', '.join(names)}: {what}")
     return Report(
         version=metadata.version("datacreate"),

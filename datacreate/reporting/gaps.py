@@ -9,7 +9,7 @@ from dataclasses import astuple, replace
 import numpy as np
 
 from datacreate.finetuning.statistics import ConditionModels, combined_interval, ratio
-from datacreate.reporting.results import HUMAN, ConditionResult, Measured, MeanGap, ResultWithModels
+from datacreate.reporting.results import HUMAN, ConditionResult, MeanGap, Measured, ResultWithModels
 
 Curves = Mapping[str, Mapping[int, ConditionResult]]
 """The results on one test set, by condition and number of training rows."""
@@ -57,7 +57,9 @@ def mean_gaps(results: Sequence[ConditionResult]) -> tuple[MeanGap, ...]:
                 by_training[result.trained_for].append(astuple(result.pgr))
         if (tests := sum(map(len, by_training.values()))) > 1:
             values, lows, highs = np.transpose([np.mean(found, axis=0) for found in by_training.values()])
-            interval = combined_interval(values.tolist(), list(zip(lows.tolist(), highs.tolist(), strict=True)))
+            interval = combined_interval(
+                values.tolist(), list(zip(lows.tolist(), highs.tolist(), strict=True))
+            )
             counts = {result.count for result in group}
             mean = MeanGap(
                 condition=condition,
@@ -85,7 +87,7 @@ def learning_curves(results: Sequence[ConditionResult]) -> list[Curves]:
 
 
 def rows_to_match(curves: Curves, condition: str) -> dict[int, int | None]:
-    """Number of human rows -> the smallest number of created rows whose mean score is at least as high, if there is one.
+    """Number of human rows -> the smallest number of created rows whose mean score is at least as high, or None.
 
     Numbers of human rows whose score is not significantly above chance are left out.
     """

@@ -21,8 +21,8 @@ from datacreate.reporting.gaps import Curves, learning_curves, rows_to_match
 from datacreate.reporting.results import (
     Comparison,
     ConditionResult,
-    Measured,
     MeanGap,
+    Measured,
     Report,
     ResultTable,
     checkpoint_name,
@@ -68,24 +68,20 @@ def as_page(report: Report) -> str:
 DEGENERATE, NOT_ABOVE_CHANCE, FEW_EXAMPLES = "†‡°"  # symbols of a result in tables
 
 LEGEND = (
-    "Score: chance-corrected balanced accuracy (fixed labels) or accuracy (options); 0 is chance, 100 is "
-    "perfect. Accuracy: uncorrected, as in the paper; constant: that of the best constant prediction. In parentheses: "
-    "95 % intervals. That of one model covers the choice of test rows; that of several models also how seeds differ and, "
-    "from two formatting examples on, how these differ.",
-    "N: training rows, selection rows included. Examples: formatting examples. SD seeds: standard deviation of "
-    "the score between seeds of one training set; SD examples: between the means of formatting examples.",
+    "Score: chance-corrected balanced accuracy (fixed labels) or accuracy (options); 0 is chance, 100 is perfect. "
+    "Accuracy: uncorrected, as in the paper; constant: that of the best constant prediction. In parentheses: 95 % "
+    "intervals over test rows, seeds and formatting examples, as far as there are several.",
+    "N: training rows, selection rows included. SD seeds: standard deviation of the score between seeds of one "
+    "training set; SD examples: between the means of formatting examples.",
     "PGR: performance gap recovered, the score in percent of that of as many human rows (same encoder, recipe, model "
-    "selection and test rows); 100 is as good as human rows. It is undefined where the score of human rows is not "
-    "significantly above chance.",
+    "selection and test rows); undefined where that score is not significantly above chance.",
     f"{DEGENERATE} degenerate: one class is predicted for at least 95 % of the rows. {NOT_ABOVE_CHANCE} not "
     "significantly above chance: the 95 % interval of the score reaches down to chance. Both with the number of "
     f"models. {FEW_EXAMPLES} fewer than three formatting examples: how examples differ is unknown or uncertain.",
 )
 COMPARED = (
-    "Difference of the scores, first less second, with its 95 % interval. Covers: what the interval and p "
-    "include. Without examples, another formatting example may give another result. MDE: minimum detectable "
-    "effect, the true difference that this comparison finds with 80 % power. p (Holm) is corrected for all "
-    "comparisons of this table."
+    "Difference of the scores, first less second. Covers: what its 95 % interval and p include. MDE: minimum "
+    "detectable effect, the true difference that is found with 80 % power. p (Holm) is corrected for the whole table."
 )
 SEVERAL_SETS = (
     "Several training sets of one formatting example count as one condition; if their runs differ in more than seeds, "
@@ -93,8 +89,7 @@ SEVERAL_SETS = (
 )
 MATCHED = (
     "Created rows that match human rows: the smallest measured number of created rows with at least the mean score of "
-    "a number of human rows; the means are compared, not tested. Numbers of human rows whose score is not "
-    "significantly above chance are left out."
+    "a number of human rows, where that is significantly above chance; the means are compared, not tested."
 )
 MIN_EXAMPLES = 3  # with fewer formatting examples a result is marked
 _SELECTION = {
@@ -169,7 +164,9 @@ def _results(table: ResultTable, citation: str) -> Section:
         digests[result.test_set].add(result.test_digest)
     for test, versions in digests.items():
         if len(versions) > 1:
-            notes.append(f"{test}: {len(versions)} versions of the test rows; only results on one are compared.")
+            notes.append(
+                f"{test}: {len(versions)} versions of the test rows; only results on one are compared."
+            )
     title = _TITLES[table.distribution]
     if table.distribution != "untrained":
         encoder = checkpoint_name(table.encoder, table.encoder_sha256)

@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,6 @@ from datacreate.formats.example import Example, Json, field_text, value_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import shorten
-from datacreate.locking import exclusive_replacement
-from datacreate.messages import Notify, no_notify
 from datacreate.metrics.shortcuts import question_and_passage
 from datacreate.reporting.charts import COLORS, Bar, Chart, Dot, Plot, page_template
 from datacreate.runs.directory import RunDirectory
@@ -49,25 +46,8 @@ Rows = Sequence[Mapping[str, Json]]
 Pair = tuple[int, int, float]  # two rows, the later one first, and their similarity
 
 
-def write_run_page(
-    run: RunDirectory,
-    path: Path,
-    summary: Mapping[str, Any],
-    metrics: metric_tables.Metrics,
-    notify: Notify = no_notify,
-) -> None:
-    """Write the page of a run to `path`; an older page is replaced.
-
-    `summary` as in summary.json, `metrics` as in `dataset_metrics`. Raises RunError or LogDamaged if the run cannot be
-    read, StorageError if the path cannot be written, RunLocked if another process writes there.
-    """
-    text = run_page(run, summary, metrics)
-    with exclusive_replacement(path, notify) as part:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
 def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: metric_tables.Metrics) -> str:
-    """The page as HTML."""
+    """The page of a run; `summary` as in summary.json. Raises RunError or LogDamaged if the run cannot be read."""
     spec, format, total = (config := run.read_config()).spec, config.format, summary["accepted"]
     view = RowView(format)
     pairs, near = near_pairs(map(format.input_texts, run.examples()), spec.filters.near)
@@ -93,7 +73,7 @@ def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: metric_tabl
         examples=[_fields(values) for values in spec.examples[:MAX_BARS]],
         samples=[(at + 1, _fields(rows[at])) for at in sorted(shown & rows.keys())],
         shares=share_charts(summary, view),
-        rejects=_shares("Reject reasons", summary["rejected"]) if summary["rejected"] else None,
+        rejects=_shares("Reject reasons", summary["rejected"], view) if summary["rejected"] else None,
         rejected=rejected,
         tree=lineage(run.commits(), spec.examples, view, total),
         map=text_map({at: rows[at] for at in sorted(mapped & rows.keys())}, pairs, view, total),
@@ -114,7 +94,7 @@ class RowView:
     """How rows of a format are shown in charts and plots: their text, and the color of their label."""
 
     def __init__(self, format: TaskFormat) -> None:
-        self._format = format
+        self._format, self.inputs = format, format.input_texts
         labels = [str(label) for label in format.labels or ()]
         self._numbers = {label: min(at, COLORS - 1) for at, label in enumerate(labels)}
         self.legend = labels[:COLORS] if len(labels) <= COLORS else [*labels[: COLORS - 1], "other labels"]
@@ -130,10 +110,7 @@ class RowView:
         """The inputs and the answer, shortened."""
         answer = value_at(values, self._format.roles.answer)
         end = "" if answer is None else f" → {shorten(field_text(answer), longest // 2)}"
-        return shorten(self.inputs(values), longest) + end
-
-    def inputs(self, values: Mapping[str, Json]) -> str:
-        return "\n".join(self._format.input_texts(values))
+        return shorten("\n".join(self.inputs(values)), longest) + end
 
     def words(self, values: Mapping[str, Json]) -> int:
         """The length of the question, in words."""
@@ -146,17 +123,15 @@ def share_charts(summary: Mapping[str, Any], view: RowView) -> list[Chart]:
     groups |= {f"Attribute {name}": counts for name, counts in summary["attributes"].items()}
     groups["Models"] = summary["generators"]
     groups["Depth in the tree (1: a child of the formatting example)"] = summary["depths"]
-    return [
-        _shares(name, counts, view if name == "Labels" else None) for name, counts in groups.items() if counts
-    ]
+    return [_shares(name, counts, view) for name, counts in groups.items() if counts]
 
 
-def _shares(title: str, counts: Mapping[str, int], view: RowView | None = None) -> Chart:
+def _shares(title: str, counts: Mapping[str, int], view: RowView) -> Chart:
     total, most = max(1, sum(counts.values())), max(1, *counts.values())
-    bars = []
-    for name, count in islice(counts.items(), MAX_BARS):
-        part = view.label_color(name) if view else 0, 100 * count / most
-        bars.append(Bar(name, f"{count:,} ({count / total:.1%})", (part,)))
+    bars = [
+        Bar(name, f"{count:,} ({count / total:.1%})", [(view.label_color(name), 100 * count / most)])
+        for name, count in islice(counts.items(), MAX_BARS)
+    ]
     left_out = len(counts) - len(bars)
     return Chart(title, bars, f"{left_out:,} more are not shown." if left_out else "")
 
@@ -171,7 +146,11 @@ def length_chart(rows: Rows, view: RowView) -> Chart:
     bars = []
     for at in range(max(totals) + 1):
         low, high = first + at * width, first + (at + 1) * width - 1
-        percents = [(color, 100 * parts[at, color] / max(totals.values())) for color in range(COLORS)]
+        percents = [
+            (color, 100 * parts[at, color] / max(totals.values()))
+            for color in range(COLORS)
+            if parts[at, color]
+        ]
         bars.append(Bar(str(low) if low == high else f"{low} to {high}", f"{totals[at]:,}", percents))
     title = f"Words per text (longer texts count as {MAX_WORDS})"
     return Chart(title, bars, f"{len(rows):,} rows.", view.legend)
@@ -213,10 +192,11 @@ def lineage(commits: Iterable[Commit], examples: Rows, view: RowView, total: int
         depths[node] = depths.get(parent, 0) + 1
     places = _radial(children, depths)
     dots = [Dot(*places[""], _BLACK, view.text(examples[0]), 7.0)] if len(roots) == 1 else []
+    filled = accepted | roots.keys()
     for node, values in nodes.items():
         color = _BLACK if node in roots else view.color(values)
         text = f"{len(children.get(node, ()))} children: {view.text(values)}"
-        dots.append(Dot(*places[node], color, text, 3.0, node not in accepted | roots.keys()))
+        dots.append(Dot(*places[node], color, text, 3.0, node not in filled))
     lines = [(*places[parent], *places[node], "link") for node, parent in parents.items()]
     part = f"The first {len(accepted):,} of {total:,}" if len(accepted) < total else f"All {total:,}"
     note = (
@@ -279,13 +259,15 @@ def text_map(
 
     if len(rows) < 10:
         return None
-    texts = [view.inputs(values) for values in rows.values()]
+    texts = ["\n".join(view.inputs(values)) for values in rows.values()]
     try:
         with threadpool_limits(1):  # the same map on every machine
             features = TfidfVectorizer(analyzer=words, sublinear_tf=True).fit_transform(texts)
             dimensions = min(50, features.shape[1] - 1, len(rows) - 1)
             reduced = TruncatedSVD(dimensions, random_state=0).fit_transform(features)
-            layout = TSNE(2, perplexity=min(30, (len(rows) - 1) / 3), max_iter=500, init="pca", random_state=0)
+            layout = TSNE(
+                2, perplexity=min(30, (len(rows) - 1) / 3), max_iter=500, init="pca", random_state=0
+            )
             places = layout.fit_transform(reduced)
     except ValueError:  # fewer than three words
         return None

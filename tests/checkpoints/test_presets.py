@@ -1,4 +1,4 @@
-"""The shipped presets, a user's own, names and files that are wrong, and `models list` and `show`."""
+"""The shipped presets, a user's own, names and files that are wrong, and `models list`."""
 
 from __future__ import annotations
 
@@ -75,13 +75,10 @@ def test_a_misspelled_setting_names_the_file_and_the_key(tmp_path: Path) -> None
     assert "\n" not in str(caught.value)
 
 
-def test_list_and_show(data_folder: Path) -> None:
+def test_list(data_folder: Path) -> None:
     text = CliRunner().invoke(models, ["list"]).stdout
     assert {"all-mpnet-base-v2", "qwen3-8b"} <= {line.split()[0] for line in text.splitlines()}
     assert "untested, gated" in text
-    rows = json.loads(CliRunner().invoke(models, ["list", "--json"]).stdout)
-    assert {row["path"] for row in rows} == {None}
-    shown = json.loads(CliRunner().invoke(models, ["show", "qwen3-8b"]).stdout)
-    assert (shown["sources"], shown["path"]) == ([{"hub": "Qwen/Qwen3-8B"}], None)
-    of_hub = json.loads(CliRunner().invoke(models, ["show", "org/any"]).stdout)
-    assert of_hub == {"name": "org/any", "path": None}
+    rows = {row["name"]: row for row in json.loads(CliRunner().invoke(models, ["list", "--json"]).stdout)}
+    assert {row["path"] for row in rows.values()} == {None}
+    assert rows["qwen3-8b"]["sources"] == [{"hub": "Qwen/Qwen3-8B"}]

@@ -53,9 +53,7 @@ def test_the_list_of_commands_and_no_command_at_all() -> None:
     "command",
     [
         "nope",
-        "models show nope",
         "models pull nope",
-        "benchmarks show nope",
         "benchmarks import nope",
         "schema check nope",
         "sweep nope",

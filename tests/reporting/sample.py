@@ -7,8 +7,8 @@ from typing import Any
 from datacreate.reporting.results import (
     Comparison,
     ConditionResult,
-    Measured,
     MeanGap,
+    Measured,
     Report,
     ResultTable,
 )
@@ -52,7 +52,12 @@ def sample_report(text: str = "tree") -> Report:
     setup: Any = (text, "ab" * 32, "datacreate", "held-out", text)
     table = ResultTable("in", *setup, results, (compared,), (mean,))
     summary = {"strategy": "tree", "model": text, "accepted": 40, "requested": 40, "requests": 8}
-    summary |= {"labels": {text: 40}, "depths": {"1": 40}, "rejected": {"duplicate": 2}, "examples_per_second": 1.5}
+    summary |= {
+        "labels": {text: 40},
+        "depths": {"1": 40},
+        "rejected": {"duplicate": 2},
+        "examples_per_second": 1.5,
+    }
     return Report("0.1", (text,), 8, (table,), {f"runs/{text}": summary}, {text: text}, "A paper.")
 
 

@@ -17,7 +17,7 @@ from datacreate.dataset_metrics import DatasetMetrics
 from datacreate.engines.request import Completion, Request
 from datacreate.messages import safe_text
 from datacreate.reporting.render import as_page
-from datacreate.reporting.run_page import write_run_page
+from datacreate.reporting.run_page import run_page
 from datacreate.runs.directory import RunDirectory
 from tests.making import make
 from tests.reporting.sample import HOSTILE, sample_report
@@ -82,7 +82,8 @@ def test_a_run_with_hostile_text(tmp_path: Path, model: str) -> None:
         count=40,
     )
     directory, page = RunDirectory(run), tmp_path / "page.html"
-    write_run_page(directory, page, directory.summary(), DatasetMetrics().measure_run(directory))
+    text = run_page(directory, directory.summary(), DatasetMetrics().measure_run(directory))
+    page.write_text(text, encoding="utf-8", errors="backslashreplace")
     dom, console = browse(page)
     assert console == []
     assert not re.search(r"<(script|img|iframe|form)\b|<b>|<svg onload|<body class", dom)

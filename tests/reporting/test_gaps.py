@@ -11,7 +11,7 @@ from datacreate.finetuning.statistics import combined_interval
 from datacreate.reporting.build import build_report
 from datacreate.reporting.gaps import learning_curves, rows_to_match
 from datacreate.reporting.render import as_markdown, as_page
-from datacreate.reporting.results import ConditionResult, Measured, MeanGap, ResultTable
+from datacreate.reporting.results import ConditionResult, MeanGap, Measured, ResultTable
 from tests.reporting.evaluations import answers, evaluated, zero_shot
 
 TRUTH = ["True", "False"] * 100

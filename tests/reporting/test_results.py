@@ -36,7 +36,9 @@ def test_one_model(tmp_path: Path) -> None:
     evaluated(tmp_path / "one", answers(60, 115), rows_of="r")
     one = result(only_table(tmp_path), "tree")
     assert astuple(one.accuracy) == pytest.approx((60 / 115, *mean_interval([60], [115])))
-    assert one.score.value == pytest.approx(2 * (30 / 58 + 30 / 57) / 2 - 1)  # balanced accuracy, corrected for 1/2
+    assert one.score.value == pytest.approx(
+        2 * (30 / 58 + 30 / 57) / 2 - 1
+    )  # balanced accuracy, corrected for 1/2
     assert (one.models, one.examples, one.sets, one.seeds, one.count) == (1, 0, 1, 1, 100)
     assert (one.sd_seeds, one.sd_examples) == (None, None)
     assert one.sources == (str(tmp_path / "one"),)

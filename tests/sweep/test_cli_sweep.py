@@ -90,7 +90,7 @@ def test_a_task_of_an_array_runs_its_cell(bench: Bench, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        ("auto", "--index auto: $SLURM_ARRAY_TASK_ID is not set"),
+        ("auto", "--index auto: give the number of a cell"),
         ("first", "--index first: give the number of a cell"),
         ("2", "plan plan has the cells 0 to 1, and no 2"),
     ],
