@@ -24,7 +24,12 @@ def list_(as_json: bool) -> None:
     presets = load_presets().values()
     rows = [(preset, find_local(preset.name, preset.sources)) for preset in presets]
     if as_json:
-        print_json([one.model_dump(mode="json", exclude_defaults=True) | {"path": at and str(at)} for one, at in rows])
+        print_json(
+            [
+                one.model_dump(mode="json", exclude_defaults=True) | {"path": at and str(at)}
+                for one, at in rows
+            ]
+        )
         return
     lines = [("NAME", "KIND", "PARAMETERS", "SIZE", "LICENSE", "DOWNLOADED", "REMARKS")]
     for preset, path in rows:

@@ -63,14 +63,12 @@ def review(
     from datacreate.runs.directory import RunDirectory
 
     query = RowQuery(label, flag)
-    if import_ and (export or sample):
-        other = "--export" if export else "--sample"
-        raise click.UsageError(f"--import takes the rows of its file; remove {other}")
-    if (sample or import_) and query != RowQuery():
-        name = "--sample" if sample else "--import"
+    if import_ and (export or sample or query != RowQuery()):
         raise click.UsageError(
-            f"{name}: it takes rows whatever their label and flag; remove --label and --flag"
+            "--import takes the rows of its file; remove --export, --sample, --label and --flag"
         )
+    if sample and query != RowQuery():
+        raise click.UsageError("--sample takes rows whatever their label and flag; remove --label and --flag")
     if not (export or import_ or (sys.stdin.isatty() and is_live())):
         raise UsageError("review needs a terminal; without one use --export FILE.csv, edit and --import it")
     with reviewing(RunDirectory(run), DatasetMetrics().measure_run, say) as session:

@@ -144,7 +144,8 @@ def _tables(evaluated: Sequence[EvaluationRows]) -> Iterator[ResultTable]:
         is_in = own_file or model.trained_for == e.benchmark
         groups["in" if is_in else "out", (e.encoder, e.encoder_sha256, e.recipe, e.selection)].append(model)
     for (distribution, setup), of_setup in sorted(groups.items(), key=lambda item: item[0]):
-        for generator in sorted(_generators(of_setup)) or [None]:
+        generators = {model.evaluation.condition.generator for model in of_setup} - {None}
+        for generator in sorted(generators, key=str) or [None]:
             models = [m for m in of_setup if m.evaluation.condition.generator in (None, generator)]
             tests = {model.evaluation.digest for model in models}
             models += [model for model in untrained if model.evaluation.digest in tests]
@@ -152,10 +153,6 @@ def _tables(evaluated: Sequence[EvaluationRows]) -> Iterator[ResultTable]:
     tested = {model.evaluation.digest for model in trained}
     if untested := [model for model in untrained if model.evaluation.digest not in tested]:
         yield _table("untrained", ("-", "-", "-", "none"), None, untested)
-
-
-def _generators(evaluated: Sequence[EvaluationRows]) -> set[str]:
-    return {name for model in evaluated if (name := model.evaluation.condition.generator) is not None}
 
 
 def _table(

@@ -27,6 +27,7 @@ from datacreate.reporting.results import (
     ResultTable,
     checkpoint_name,
 )
+from datacreate.runs.summary import summary_fields
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
@@ -134,8 +135,10 @@ def sections(report: Report) -> list[Section]:
     found += [_results(table, report.paper_citation) for table in report.tables]
     if report.runs:
         about = "A language model wrote these examples. `datacreate show RUN` shows some, shortcuts and diversity."
-        runs = [{"run": path, **summary} for path, summary in report.runs.items()]
-        found.append(Section("Created sets", [about], [Table.of("Runs", _RUN_COLUMNS, runs)]))
+        runs = {path: summary_fields(summary) for path, summary in report.runs.items()}
+        names = list(dict.fromkeys(name for fields in runs.values() for name in fields))
+        rows = [[path, *(fields.get(name, "") for name in names)] for path, fields in runs.items()]
+        found.append(Section("Created sets", [about], [Table("Runs", ["run", *names], rows)]))
     if report.skipped:
         skipped = Table("Folders", ("folder", "reason"), list(report.skipped.items()))
         found.append(Section("Skipped", tables=[skipped]))
@@ -243,12 +246,6 @@ def _p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
 
 
-def _counts(counts: Mapping[str, int]) -> str:
-    """The first ten of some counts, with the number of the others."""
-    shown = [f"{name} {number:,}" for name, number in list(counts.items())[:10]]
-    return ", ".join([*shown, *([f"{len(counts) - 10} more"] if len(counts) > 10 else [])])
-
-
 _RESULT_COLUMNS: dict[str, Callable[[ConditionResult], str]] = {
     "test set": lambda result: result.test_set,
     "condition": lambda result: result.condition,
@@ -282,15 +279,4 @@ _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], str]] = {
     "p": lambda pair: _p(pair.p),
     "p (Holm)": lambda pair: _p(pair.p_holm),
     "significant": lambda pair: "yes" if pair.significant else "",
-}
-_RUN_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "run": lambda run: run["run"],
-    "strategy": lambda run: str(run["strategy"]),
-    "model": lambda run: str(run["model"]),
-    "examples": lambda run: f"{run['accepted']:,} of {run['requested']:,}",
-    "requests": lambda run: f"{run['requests']:,}",
-    "examples/s": lambda run: f"{run['examples_per_second']:g}",
-    "labels": lambda run: _counts(run["labels"]),
-    "depths": lambda run: _counts(run["depths"]),
-    "rejected": lambda run: _counts(run["rejected"]),
 }

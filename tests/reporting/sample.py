@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datacreate.reporting.results import (
-    Comparison,
-    ConditionResult,
-    MeanGap,
-    Measured,
-    Report,
-    ResultTable,
-)
+from datacreate.reporting.results import Comparison, ConditionResult, MeanGap, Measured, Report, ResultTable
 
 HOSTILE = (
     '<script>document.title = "owned"</script>',
@@ -51,13 +44,17 @@ def sample_report(text: str = "tree") -> Report:
     mean = MeanGap(condition=text, count=100, tests=2, missing=(text,), pgr=Measured(0.8, 0.6, 1.1))
     setup: Any = (text, "ab" * 32, "datacreate", "held-out", text)
     table = ResultTable("in", *setup, results, (compared,), (mean,))
-    summary = {"strategy": "tree", "model": text, "accepted": 40, "requested": 40, "requests": 8}
-    summary |= {
-        "labels": {text: 40},
-        "depths": {"1": 40},
-        "rejected": {"duplicate": 2},
-        "examples_per_second": 1.5,
+    summary: dict[str, Any] = {
+        "strategy": "tree",
+        "model": text,
+        "accepted": 40,
+        "requested": 40,
+        "seconds": 26.7,
     }
+    summary |= {"labels": {text: 40}, "depths": {"1": 40}, "rejected": {"duplicate": 2}, "attributes": {}}
+    summary |= {"replicas": 1, "formatting_examples": 1, "shots": 1, "compared_with": []}
+    summary |= {"requests": 8, "generated_tokens": 100, "tokens_per_example": 2.5, "tokens_per_second": 3.7}
+    summary |= {"examples_per_second": 1.5, "verification": None, "review": None}
     return Report("0.1", (text,), 8, (table,), {f"runs/{text}": summary}, {text: text}, "A paper.")
 
 
@@ -68,20 +65,3 @@ def _result(test: str, condition: str, count: int) -> ConditionResult:
     fields |= {"score": Measured(0.2, 0.1, 0.25), "accuracy": Measured(0.6, 0.55, 0.65)}
     fields |= {"sd_seeds": 0.02, "paper_accuracy": 0.7, "sources": ("a",)}
     return ConditionResult(**fields, degenerate=1, not_above_chance=2)
-
-
-def metrics(text: str, human: bool) -> dict[str, Any]:
-    """Shortcuts and diversity, with `text` in a warning."""
-    found = {
-        "rows": 500,
-        "shortcuts": [
-            {"name": "length alone", "score": 0.55, "chance": 0.5, "rows": 500, "warning": None},
-            {"name": "wording", "score": 0.91, "chance": 0.5, "rows": 500, "warning": f"see {text!r}"},
-        ],
-        "no_shortcuts": None,
-        "diversity": {"texts": 500, "paired": 500, "mean_words": 12.4}
-        | {"distinct_1": 0.21, "distinct_2": 0.63, "distinct_3": None, "self_bleu": 0.31}
-        | {"between": 0.81, "from_example": 0.77, "vendi": 61.3},
-        "passage_words": 91.5,
-    }
-    return found | {"human": {"benchmark": "csqa", "split": "train", **found} if human else None}

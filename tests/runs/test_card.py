@@ -11,7 +11,7 @@ import yaml
 from datacreate.filters.base import FilterOptions
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import RunSpec
-from tests.reporting.sample import HOSTILE, metrics
+from tests.reporting.sample import HOSTILE
 
 SPEC = RunSpec(
     examples=({"question": "Q?", "label": "```\n# not a heading"},), format={}, strategy="tree", recipe="best",
@@ -42,6 +42,23 @@ FULL = SUMMARY | {
     },
     "compared_with": [{"name": "csqa", "split": "test", "digest": "cd" * 32}],
 }  # fmt: skip
+
+
+def metrics(text: str, human: bool) -> dict[str, Any]:
+    """Shortcuts and diversity, with `text` in a warning."""
+    found = {
+        "rows": 500,
+        "shortcuts": [
+            {"name": "length alone", "score": 0.55, "chance": 0.5, "rows": 500, "warning": None},
+            {"name": "wording", "score": 0.91, "chance": 0.5, "rows": 500, "warning": f"see {text!r}"},
+        ],
+        "no_shortcuts": None,
+        "diversity": {"texts": 500, "paired": 500, "mean_words": 12.4}
+        | {"distinct_1": 0.21, "distinct_2": 0.63, "distinct_3": None, "self_bleu": 0.31}
+        | {"between": 0.81, "from_example": 0.77, "vendi": 61.3},
+        "passage_words": 91.5,
+    }
+    return found | {"human": {"benchmark": "csqa", "split": "train", **found} if human else None}
 
 
 def sections(card: str) -> dict[str, str]:
