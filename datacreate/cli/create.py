@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.cli.options import (
-    PathType,
     check_new_file,
     command,
     config_option,
+    file_option,
     json_option,
     option,
     settings_options,
@@ -88,13 +88,7 @@ def _dry_run(config: CreateConfig, as_json: bool) -> None:
 
 @command()
 @option("--count", type=int, default=5, show_default=True, group="output", help="Examples to show.")
-@option(
-    "--save-examples",
-    type=PathType(".jsonl"),
-    metavar="FILE.jsonl",
-    group="output",
-    help="Write the examples to a new file, to edit them and give them to --example.",
-)
+@file_option("--save-examples", ".jsonl", "Write the examples to a new file, to edit and use with --example.")
 @settings_options(CreateConfig, without=("count", "run_dir"))
 @config_option
 @json_option("Print the examples as JSON lines.")

@@ -18,20 +18,13 @@ if TYPE_CHECKING:
 
 @command()
 @path_argument("models", nargs=-1, metavar="MODEL...")
-@option(
-    "--zero-shot",
-    metavar="GENERATOR",
-    group="input",
-    help="Have an instruct model answer the test sets instead of fine-tuned models: preset, Hub id, folder, GGUF file "
-    "or a name on the servers of --url.",
-)
+@option("--zero-shot", metavar="GENERATOR", group="input", help="Let this instruct model answer instead.")
 @option(
     "--benchmark",
     "benchmarks",
     multiple=True,
     group="input",
-    help="Test set; all for every benchmark that the model can answer.  "
-    "[default: the model's own and its out-of-distribution ones]",
+    help="Test set, or `all` that the model can answer.  [default: its own and the out-of-distribution ones]",
 )
 @path_option(
     "--test", "files", multiple=True, group="input", help="Test rows of one's own, as `train` reads them."

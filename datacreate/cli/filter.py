@@ -13,17 +13,9 @@ from datacreate.filter_rows import FilterConfig
 @command()
 @path_argument("source", metavar="RUN|FILE")
 @path_option(
-    "--out",
-    group="output",
-    metavar="FILE.jsonl",
-    help="Write the kept rows here, unchanged; an older file is replaced.",
+    "--out", group="output", metavar="FILE.jsonl", help="Write the kept rows here; replaces the file."
 )
-@path_option(
-    "--rejects",
-    group="output",
-    metavar="FILE.jsonl",
-    help="Write the dropped rows here, with reasons; an older file is replaced.",
-)
+@path_option("--rejects", group="output", metavar="FILE.jsonl", help="Write dropped rows here, with reasons.")
 @settings_options(FilterConfig)
 @json_option("Print the counts as JSON.")
 def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Path | None) -> None:

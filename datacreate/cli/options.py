@@ -94,7 +94,7 @@ path_option = functools.partial(option, type=click.Path(path_type=Path))
 
 
 class PathType(click.Path):
-    """A path; with `ending` that of a file to write: a wrong argument must not replace another file."""
+    """A path, not empty; with this ending."""
 
     def __init__(self, ending: str = "") -> None:
         super().__init__(path_type=Path)
@@ -109,6 +109,11 @@ class PathType(click.Path):
 
 
 path_argument = functools.partial(click.argument, type=PathType())
+
+
+def file_option(flag: str, ending: str, help: str) -> Callable[[F], F]:
+    """A file to write, whose name has this ending: a wrong argument must not replace another file."""
+    return option(flag, type=PathType(ending), metavar=f"FILE{ending}", group="output", help=help)
 
 
 def check_new_file(flag: str, path: Path) -> None:

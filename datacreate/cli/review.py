@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from datacreate.cli.options import PathType, command, json_option, option, path_argument, path_option
+from datacreate.cli.options import command, file_option, json_option, option, path_argument, path_option
 from datacreate.cli.terminal import echo, is_live, print_json, say
 from datacreate.errors import UsageError
 from datacreate.review.review_rows import FLAGS, RowQuery
@@ -20,18 +20,14 @@ from datacreate.review.review_rows import FLAGS, RowQuery
 @option("--flag", type=click.Choice(list(FLAGS)), help="Only rows with this flag.", group="input")
 @option(
     "--sample",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1),
     metavar="N",
-    help="Show N rows drawn at random, and estimate how many labels are right.",
     group="input",
+    help="Review N random rows; estimates accuracy.",
 )
 @option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.", group="input")
-@option(
-    "--export",
-    type=PathType(".csv"),
-    metavar="FILE.csv",
-    help="Write the rows for a spreadsheet; decisions that were not imported are not overwritten.",
-    group="output",
+@file_option(
+    "--export", ".csv", "Write rows for a spreadsheet; decisions not yet imported are not overwritten."
 )
 @path_option("--import", "import_", metavar="FILE.csv", help="Read decisions from that file.", group="input")
 @json_option("Print the counts of all decisions as JSON.")

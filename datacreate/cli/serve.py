@@ -18,12 +18,8 @@ from datacreate.engines.settings import EngineOptions
 @path_option("--adapter", metavar="DIR|FILE.gguf", group="engine", help="LoRA adapter: PEFT folder or GGUF.")
 @option("--host", default="127.0.0.1", show_default=True, group="output", help="Address to listen on.")
 @option("--port", type=click.IntRange(0, 65535), default=0, group="output", help="Port.  [default: free]")
-@option(
-    "--register-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    group="output",
-    help="Folder for the address of the ready server; `create --url DIR` reads it.",
+@path_option(
+    "--register-dir", metavar="DIR", group="output", help="Folder in which `create --url DIR` finds it."
 )
 @settings_options(EngineOptions, "engine", without=("urls", "request_timeout", "servers", "wait", "replicas"))
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM-OPTION...]")

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from datacreate.cli.options import (
-    PathType,
     command,
+    file_option,
     json_option,
     option,
     path_argument,
@@ -30,13 +30,7 @@ from datacreate.settings import Settings, Shares, setting
 @command()
 @path_argument("run")
 @option("--samples", type=click.IntRange(min=0), default=3, show_default=True, help="Examples to show.")
-@option(
-    "--html",
-    type=PathType(".html"),
-    metavar="FILE.html",
-    group="output",
-    help="Also write a page with charts and more samples.",
-)
+@file_option("--html", ".html", "Also write a page with charts and more samples.")
 @json_option("Print everything as one JSON object.")
 def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     """Show RUN's summary, some of its examples, shortcuts and diversity."""
@@ -86,18 +80,9 @@ class _SplitOptions(Settings):
     help="jsonl: as train.jsonl; hf: a datasets folder; parquet; csv; chat: conversations; alpaca: instruction, input, "
     "output; preference: prompt, chosen, rejected; reference: train_STRATEGY.jsonl.",
 )
-@path_option(
-    "--out",
-    group="output",
-    help="Folder to write to; files of the same names are replaced.  [default: RUN/export/LAYOUT]",
-)
+@path_option("--out", group="output", help="Folder; older files are replaced.  [default: RUN/export/LAYOUT]")
 @settings_options(_SplitOptions)
-@option(
-    "--with-attributes",
-    is_flag=True,
-    help="Add a column attributes.NAME for each dimension of --attributes.",
-    group="output",
-)
+@option("--with-attributes", is_flag=True, group="output", help="Add a column attributes.NAME per dimension.")
 @option("--seed", type=int, default=42, show_default=True, help="Seed that draws the splits.", group="output")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
 def export(run: Path, layout: str, out: Path | None, settings: dict[str, Any], **how: Any) -> None:
@@ -112,11 +97,7 @@ def export(run: Path, layout: str, out: Path | None, settings: dict[str, Any], *
 @command()
 @path_argument("paths", nargs=-1, metavar="[PATH...]")
 @path_option(
-    "--out",
-    group="output",
-    default="report",
-    show_default=True,
-    help="Folder; the files of an older report are replaced.",
+    "--out", group="output", default="report", help="Folder; replaces an older report.  [default: report]"
 )
 @json_option("Print the report as JSON instead of Markdown.")
 def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:

@@ -26,10 +26,7 @@ _ARRAY = "SLURM_ARRAY_TASK_ID"
 @path_option("--out", group="output", help="Folder; the same command resumes there.  [default: runs/NAME]")
 @option("--index", metavar="I|auto", help=f"Only this cell; auto: the one of ${_ARRAY}.")
 @option(
-    "--nproc",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Most sets to create at once on a generator's servers.  [default: as many as keep them busy, one per core]",
+    "--nproc", type=click.IntRange(1), metavar="N", help="Most sets to create at once.  [default: automatic]"
 )
 @option("--dry-run", is_flag=True, help="List the cells, their states, what is missing, and the commands.")
 @config_option
