@@ -340,19 +340,12 @@ def test_a_model_that_proposes_nothing_is_an_error(model: str) -> None:
         suggested(proposing("[]", "1", json.dumps(PROPOSED[1:2])), model)
 
 
-def test_a_proposal_overwrites_no_file(tmp_path: Path, model: str) -> None:
+def test_a_proposal_is_a_file_of_attributes(tmp_path: Path, model: str) -> None:
     (tmp_path / "nli.json").write_text(json.dumps(NLI))
-    how = ["--example", tmp_path / "nli.json", "--model", model]
-    ended = run("attributes", "suggest", *how, "-o", tmp_path / "proposed.yaml")
-    assert (ended.code, ended.out) == (0, f"{tmp_path / 'proposed.yaml'}\n")
+    ended = run("attributes", "suggest", "--example", tmp_path / "nli.json", "--model", model)
+    assert ended.out.startswith("# Proposed by ")
+    (tmp_path / "proposed.yaml").write_text(ended.out)
     assert read_attributes(tmp_path / "proposed.yaml")
-    (tmp_path / "proposed.yaml").write_text("mine")
-    ended = run("attributes", "suggest", *how, "-o", tmp_path / "proposed.yaml")
-    assert "it exists; give a new file" in ended.err
-    absent = run("attributes", "suggest", *how, "-o", tmp_path / "none" / "proposed.yaml", script="garbage")
-    assert (absent.code, "no such folder" in absent.failure) == (2, True)
-    assert (tmp_path / "proposed.yaml").read_text() == "mine"
-    assert run("attributes", "suggest", *how).out.startswith("# Proposed by ")
 
 
 def test_attributes_need_no_example(tmp_path: Path, model: str, attributes: Path) -> None:

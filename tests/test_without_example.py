@@ -191,7 +191,7 @@ def test_previewed_examples_can_be_saved_and_used(tmp_path: Path, model: str) ->
     assert ended.code == 0, ended.err
     assert saved.read_text() == ended.out
     ended = run(*words)
-    assert (ended.code, "it exists" in ended.err) == (2, True)
+    assert (ended.code, "give a new file in an existing folder" in ended.err) == (2, True)
     ended = run("preview", *instructed, "--save-examples", tmp_path / "first.csv")
     assert (ended.code, "give one that ends in .jsonl" in ended.err) == (2, True)
     ended = run("create", "--example", saved, *instructed, "--count", 12, "--run-dir", tmp_path / "run")
@@ -199,7 +199,7 @@ def test_previewed_examples_can_be_saved_and_used(tmp_path: Path, model: str) ->
     spec = RunDirectory(tmp_path / "run").read_config().spec
     assert [json.dumps(values) for values in spec.examples] == saved.read_text().splitlines()
     ended = run("preview", *instructed, "--save-examples", tmp_path / "no" / "first.jsonl")
-    assert (ended.code, "no such folder" in ended.err) == (2, True)
+    assert (ended.code, "give a new file in an existing folder" in ended.err) == (2, True)
 
 
 def test_the_verifier_reads_the_instruction(tmp_path: Path, model: str) -> None:

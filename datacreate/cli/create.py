@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from itertools import islice
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.cli.options import (
-    check_new_file,
     command,
     config_option,
     file_option,
@@ -18,7 +18,7 @@ from datacreate.cli.options import (
     settings_options,
 )
 from datacreate.cli.terminal import Progress, echo, print_json, print_plan, say
-from datacreate.errors import DatacreateError
+from datacreate.errors import DatacreateError, UsageError
 from datacreate.files import replace_file
 from datacreate.messages import safe_json
 from datacreate.runs.config import CreateConfig
@@ -99,8 +99,8 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
     from datacreate.runs.directory import RunDirectory
     from datacreate.runs.log import example_line
 
-    if save_examples is not None:
-        check_new_file("--save-examples", save_examples)
+    if save_examples and (os.path.lexists(save_examples) or not save_examples.parent.is_dir()):
+        raise UsageError(f"--save-examples {save_examples}: give a new file in an existing folder")
     folder, named = Path(tempfile.mkdtemp(prefix="datacreate-preview-")), False
     try:
         with Progress() as progress:

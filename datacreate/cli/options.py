@@ -14,7 +14,6 @@ import click
 
 from datacreate.cli.commands import COMMANDS
 from datacreate.cli.terminal import say
-from datacreate.errors import UsageError
 from datacreate.files import read_yaml
 from datacreate.messages import did_you_mean
 
@@ -114,14 +113,6 @@ path_argument = functools.partial(click.argument, type=PathType())
 def file_option(flag: str, ending: str, help: str) -> Callable[[F], F]:
     """A file to write, whose name has this ending: a wrong argument must not replace another file."""
     return option(flag, type=PathType(ending), metavar=f"FILE{ending}", group="output", help=help)
-
-
-def check_new_file(flag: str, path: Path) -> None:
-    """Raise UsageError unless a file can be made there: before the work, not after it."""
-    if os.path.lexists(path):
-        raise UsageError(f"{flag} {path}: it exists; give a new file, or remove it first")
-    if not path.parent.is_dir():
-        raise UsageError(f"{flag} {path}: no such folder {path.parent}; create it first")
 
 
 def json_option(help: str = "Print the result as JSON.") -> Callable[[F], F]:

@@ -9,7 +9,6 @@ import click
 
 from datacreate.cli.options import (
     Command,
-    check_new_file,
     config_option,
     path_argument,
     path_option,
@@ -65,24 +64,15 @@ def attributes() -> None:
 
 @attributes.command(cls=Command)
 @settings_options(_SuggestOptions)
-@path_option("-o", "--out", group="output", help="File to write; it must not exist.  [default: print it]")
 @config_option
-def suggest(settings: dict[str, Any], out: Path | None) -> None:
-    """Let the model propose dimensions and values for --attributes, as YAML to edit.
+def suggest(settings: dict[str, Any]) -> None:
+    """Let the model propose dimensions and values for --attributes; prints YAML to edit.
 
     \b
-    datacreate attributes suggest --example mine.json -o attributes.yaml
+    datacreate attributes suggest --example mine.json >attributes.yaml
     datacreate create --example mine.json --attributes attributes.yaml --count 100
     """
     from datacreate.attribute_suggestion import suggest_attributes
-    from datacreate.files import replace_file
 
-    if out:
-        check_new_file("--out", out)
     unused: dict[str, Any] = {"count": 1, "run_dir": Path("unused"), "verify": "off", "decontaminate": ()}
-    text = suggest_attributes(CreateConfig.of(**unused, **settings), say)
-    if out:
-        replace_file(out, text)
-        echo(str(out))
-    else:
-        echo(text.rstrip("\n"))
+    echo(suggest_attributes(CreateConfig.of(**unused, **settings), say).rstrip("\n"))
