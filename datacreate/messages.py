@@ -13,7 +13,7 @@ _MARKUP = re.compile(r"[\\`*<>\[\]|~&#!$@]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|(?<
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 Notify = Callable[[str], None]
-"""Shows a line to the user, once. A text that begins with a verb in -ing (`loading X`) says what is happening now."""
+"""Shows a line to the user, once."""
 
 
 def no_notify(message: str) -> None:

@@ -1,12 +1,11 @@
 """Output on a terminal: lines, columns, and progress.
 
-Progress goes to stderr: a live line on a terminal, otherwise a plain line at least every 10 seconds.
+Progress goes to stderr: a live line on a terminal, otherwise a plain line now and then.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 import time
@@ -21,12 +20,10 @@ if TYPE_CHECKING:
     from datacreate.pipeline import Uncommitted
     from datacreate.runs.summary import RunStats
 
-HEARTBEAT_SECONDS = 9.0
-"""Longest pause between two plain lines; printing one on a busy machine takes up to another second."""
+PAUSE_SECONDS = 9.0
+"""Between two plain lines about the same stage."""
 
-_LIVE_SECONDS = 0.5  # between two updates of the line on a terminal
 _MAX_REASONS = 4
-_ACTIVITY = re.compile("[a-z]+ing ")  # see `Notify`
 
 
 def echo(text: str = "", **style: Any) -> None:
@@ -75,64 +72,51 @@ def is_live() -> bool:
 
 
 class LiveText:
-    """Lines at the bottom of the terminal that change; what is printed is above them."""
+    """A text at the bottom of the terminal that changes, with a spinner; what is printed is above it."""
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.live import Live
+        from rich.status import Status
 
-        self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+        self._status = Status("", console=Console(stderr=True))
 
     def show(self, text: str) -> None:
+        from rich.console import Group
         from rich.text import Text
 
-        self._live.start()
-        self._live.update(Text(safe_text(text), no_wrap=True, overflow="ellipsis"), refresh=True)
+        self._status.update(Group(Text(safe_text(text), no_wrap=True, overflow="ellipsis")))
+        self._status.start()
 
     def close(self) -> None:
-        self._live.stop()
+        self._status.stop()
 
 
 class Progress:
     """Shows the progress of a command: the `RunProgress` of `create`, and the `StepProgress` of other work.
 
-    It is a context manager; a timer shows the current state again. Methods are thread-safe.
+    It is a context manager. Methods are thread-safe.
     """
 
-    def __init__(
-        self,
-        unit: str = "steps",
-        clock: Callable[[], float] = time.monotonic,
-        pause: float = HEARTBEAT_SECONDS,
-    ) -> None:
-        self._unit, self._clock = unit, clock
+    def __init__(self, unit: str = "steps", clock: Callable[[], float] = time.monotonic) -> None:
+        self._unit, self._clock, self._lock = unit, clock, threading.RLock()
         self._live = LiveText() if is_live() else None
-        self._pause = _LIVE_SECONDS if self._live else pause
-        self._lock = threading.RLock()
-        self._closed = threading.Event()
-        self._timer = threading.Thread(target=self._run, name="progress", daemon=True)
-        self._shown = clock()
-        self._stage, self._done = "none", 0  # what is counted, and how much of it is done
-        self._first = (0.0, 0, 0)  # time, amount and tokens at the start of the stage
-        self._begin("starting")
+        self._stage, self._done, self._ended = "none", 0, False  # what is counted, and how much of it is done
+        self._start, self._done_before, self._tokens_before = 0.0, 0, 0  # at the start of the stage
+        self._shown = 0.0  # time of the last line
 
     def __enter__(self) -> Self:
-        self._timer.start()
+        if self._live:
+            self._live.show("starting")
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._closed.set()
-            if self._live:
-                self._live.close()
-        self._timer.join()
+        if self._live:
+            self._live.close()
 
     def notify(self, text: str) -> None:
-        """Print a line once. An activity is also shown with its seconds until something is counted."""
+        """Print a line."""
         with self._lock:
-            if not self._counting and _ACTIVITY.match(text):
-                self._begin(text)
-            self._print(text)
+            say(text)
 
     def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None:
         """The examples of a run. The first update is the start of the session."""
@@ -149,75 +133,41 @@ class Progress:
         best = "" if score is None else f", best score {100 * score:.1f}"
         self._count(f"{what}: ", self._unit, done, total, best)
 
-    def beat(self) -> None:
-        """Show the current state if nothing was shown for a while; the timer calls this."""
-        with self._lock:
-            if self._clock() - self._shown >= self._pause:
-                self._draw()
-
-    def _run(self) -> None:
-        while not self._closed.wait(max(0.1, self._shown + self._pause - self._clock())):
-            self.beat()
-
-    def _begin(self, phase: str) -> None:
-        start = self._clock()
-        self._counting, self._line = False, lambda now: f"{phase}, {now - start:.0f} s"
-
     def _count(
         self, stage: str, unit: str, done: int, total: int, more: str, tokens: int = 0, ahead: int = 0
     ) -> None:
-        """Update a stage; its first and last states are shown at once.
+        """Show the state of a stage: its first and last one, and others after a pause.
 
         `more` ends the line; `ahead` were finished and are not counted in `done` yet.
         """
         with self._lock:
-            is_new = stage != self._stage or done < self._done
-            if is_new:
-                self._stage, self._first = stage, (self._clock(), done, tokens)
-            elif not self._counting:  # it has ended
+            now = self._clock()
+            if is_new := stage != self._stage or done < self._done:
+                self._stage, self._start, self._done_before, self._tokens_before = stage, now, done, tokens
+            elif self._ended:
                 return
-            start, done_before, tokens_before = self._first
-
-            def line(now: float) -> str:
-                seconds = max(now - start, 1e-3)
-                rate, token_rate = (done + ahead - done_before) / seconds, (tokens - tokens_before) / seconds
-                parts = [f"{stage}{done} of {total} {unit}"]
-                if ahead:
-                    parts[0] += f" (and {ahead} behind a slow request)"
-                if done >= total:
-                    parts[0] += f" in {seconds:.0f} s"
-                elif not rate:
-                    parts.append(f"{seconds:.0f} s")
-                if rate > 0:
-                    parts.append(f"{rate:.1f}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min")
-                    if (left := (total - done - ahead) / rate) >= 1:
-                        parts.append(f"about {_duration(left)} left")
-                if token_rate:
-                    parts.append(f"{token_rate:.{int(token_rate < 10)}f} tokens/s")
-                return ", ".join(parts) + more
-
-            self._done, self._counting, self._line = done, True, line
-            if done >= total:
-                self._print(line(self._clock()))
-                self._begin("finishing")
-            elif is_new:
-                self._draw()
-            else:
-                self.beat()
-
-    def _draw(self) -> None:
-        """Update the line on the terminal, or print a line."""
-        text = self._line(self._clock())
-        if not self._live:
-            self._print(text)
-        elif not self._closed.is_set():
-            self._shown = self._clock()
-            self._live.show(text)
-
-    def _print(self, text: str) -> None:
-        if not self._closed.is_set():
-            say(text)
-            self._shown = self._clock()
+            self._done, self._ended = done, done >= total
+            seconds = max(now - self._start, 1e-3)
+            rate = (done + ahead - self._done_before) / seconds
+            parts = [f"{stage}{done} of {total} {unit}"]
+            if ahead:
+                parts[0] += f" (and {ahead} behind a slow request)"
+            if self._ended:
+                parts[0] += f" in {seconds:.0f} s"
+            elif not rate:
+                parts.append(f"{seconds:.0f} s")
+            if rate > 0:
+                parts.append(f"{rate:.1f}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min")
+                if (left := (total - done - ahead) / rate) >= 1:
+                    parts.append(f"about {_duration(left)} left")
+            if token_rate := (tokens - self._tokens_before) / seconds:
+                parts.append(f"{token_rate:.{int(token_rate < 10)}f} tokens/s")
+            line = ", ".join(parts) + more
+            if self._live:
+                self._live.show("finishing" if self._ended else line)
+            if self._ended or (not self._live and (is_new or now - self._shown >= PAUSE_SECONDS)):
+                say(line)
+                self._shown = now
 
 
 def _duration(seconds: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import sys
-import threading
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from datacreate.formats.validate import RejectReason
 from datacreate.pipeline import Uncommitted
 from datacreate.runs.summary import RunStats
 from tests.runs.test_card import SPEC
+from tests.servers import until
 
 Said = pytest.CaptureFixture[str]
 
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Run:
-    """A run that is reported on; `at` is in seconds since it began to load."""
+    """A run that is reported on; `at` is in seconds."""
 
     def __init__(self, count: int = 40, accepted: int = 0) -> None:
         self.clock = Clock()
@@ -39,20 +39,16 @@ class Run:
         self.uncommitted = Uncommitted()
         self.progress = Progress(clock=self.clock)
 
-    def at(self, seconds: float) -> None:
-        self.clock.now = 1000 + seconds
-        self.progress.beat()
-
-    def update(self) -> None:
+    def update(self, at: float = 0) -> None:
+        self.clock.now = 1000 + at
         self.progress.update(self.stats, self.count, self.uncommitted)
 
     def commit(self, at: float, accepted: int = 0, tokens: int = 0, **rejects: int) -> None:
-        self.clock.now = 1000 + at
         self.stats.requests += 1
         self.stats.accepted += accepted
         self.stats.generated_tokens += tokens
         self.stats.rejects.update({RejectReason(name): number for name, number in rejects.items()})
-        self.update()
+        self.update(at)
 
 
 def lines(capsys: Said) -> list[str]:
@@ -110,12 +106,11 @@ def test_requests_that_finish_behind_a_slow_one_count_in_the_rates(capsys: Said)
     run.update()
     for second in (10, 40, 70, 100):
         run.uncommitted = Uncommitted(requests=second // 10, examples=second // 5, tokens=20 * second)
-        run.at(second)
-        run.update()
+        run.update(second)
     run.uncommitted = Uncommitted()
     run.commit(at=110, accepted=22, tokens=2200)
     assert lines(capsys)[-2:] == [
-        "0 of 40 examples (and 14 behind a slow request), 0.1/s, about 3 min left, 14 tokens/s",
+        "0 of 40 examples (and 20 behind a slow request), 0.2/s, about 2 min left, 20 tokens/s",
         "22 of 40 examples, 0.2/s, about 90 s left, 20 tokens/s",
     ]
 
@@ -128,58 +123,23 @@ def test_lines_come_no_more_often_than_needed_and_with_the_last_example(capsys: 
     told = lines(capsys)
     assert [line.partition(" of ")[0] for line in told] == ["0", "18", "36", "40"]
     assert told[-1] == "40 of 40 examples in 20 s, 2.0/s, 100 tokens/s"
-    run.at(30)
-    assert lines(capsys) == ["finishing, 10 s"]
+    run.update(30)
+    assert lines(capsys) == []
 
 
-def test_every_phase_has_a_heartbeat_and_a_note_between_commits_changes_nothing(capsys: Said) -> None:
-    run = Run()
-    run.at(9)
-    run.progress.notify("loading qwen…")
-    run.progress.notify("warning: few rows")
-    run.at(17)
-    run.at(18)
-    run.update()
-    run.progress.notify("labels are noise")
-    run.at(28)
-    assert lines(capsys) == [
-        "starting, 9 s",
-        "loading qwen…",
-        "warning: few rows",
-        "loading qwen…, 9 s",
-        "0 of 40 examples, 0 s",
-        "labels are noise",
-        "0 of 40 examples, 10 s",
-    ]
-
-
-def test_what_models_and_servers_write_does_nothing_on_a_terminal(capsys: Said) -> None:
+def test_a_line_comes_at_least_every_ten_seconds_and_notes_change_nothing(capsys: Said) -> None:
     run = Run()
     run.progress.notify("loading \x1b[2J\u202e")
-    run.at(10)
-    assert lines(capsys) == ["loading �[2J�", "loading �[2J�, 10 s"]
-
-
-def test_the_timer_prints_and_ends_with_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    twice = threading.Event()
-
-    class Heard(io.StringIO):
-        def write(self, text: str) -> int:
-            written = super().write(text)
-            if self.getvalue().count("loading qwen, 0 s\n") >= 2:
-                twice.set()
-            return written
-
-    monkeypatch.setattr(sys, "stderr", heard := Heard())
-    with Progress(pause=0) as progress:
-        progress.notify("loading qwen")
-        assert twice.wait(20)
-    assert "progress" not in {thread.name for thread in threading.enumerate()}
-    before = heard.getvalue()
-    progress.beat()
-    progress.notify("late")
-    progress.update(Run().stats, 40, Uncommitted())
-    assert heard.getvalue() == before
+    run.update()
+    run.progress.notify("labels are noise")
+    run.update(5)
+    run.update(9)
+    assert lines(capsys) == [
+        "loading �[2J�",
+        "0 of 40 examples, 0 s",
+        "labels are noise",
+        "0 of 40 examples, 9 s",
+    ]
 
 
 class Terminal(io.TextIOWrapper):
@@ -212,12 +172,11 @@ def test_on_a_terminal_one_line_changes_and_notes_stand_above_it(monkeypatch: py
     run = Run()
     with run.progress as progress:
         progress.notify("loading [b]qwen[/b]…")
-        run.at(3)
-        run.update()
+        run.update(3)
         progress.notify("a note")
         run.commit(at=61, accepted=29, tokens=58 * 54, duplicate=9, copied_example=4)
-        run.at(61)
-    assert "loading [b]qwen[/b]…, 3 s" in shown.text
+        until(lambda: "29 of 40" in shown.text)
+    assert "loading [b]qwen[/b]…" in shown.text
     assert "\r\x1b[2Ka note\n" in shown.getvalue()  # the live line is removed first
     assert "29 of 40 examples, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate" in shown.text
     assert shown.getvalue().endswith("\x1b[2K")  # the live line is gone in the end
@@ -229,12 +188,11 @@ def test_on_a_terminal_the_last_figures_stay(monkeypatch: pytest.MonkeyPatch) ->
     with run.progress:
         run.update()
         run.commit(at=80, accepted=40)
-        run.at(90)
+        until(lambda: "finishing" in shown.text)
     assert "40 of 40 examples in 80 s, 0.5/s\n" in shown.text
-    assert "finishing, 10 s" in shown.text
 
 
-def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said) -> None:
     clock = Clock()
     progress = Progress(clock=clock)
 
@@ -246,14 +204,11 @@ def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said, monkeypatch
     step(10, "seed 1", 21, 101, 0.25)
     step(50, "seed 1", 101, 101, 0.5)
     progress.notify("60 rows of creak (test)")
-    clock.now += 10
-    progress.beat()
     step(62, "seed 2", 1, 101, None)
     assert lines(capsys) == [
         "seed 1: 1 of 101 steps, 0 s",
         "seed 1: 21 of 101 steps, 2.0/s, about 40 s left, best score 25.0",
         "seed 1: 101 of 101 steps in 50 s, 2.0/s, best score 50.0",
         "60 rows of creak (test)",
-        "finishing, 10 s",
         "seed 2: 1 of 101 steps, 0 s",
     ]
