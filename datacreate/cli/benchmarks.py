@@ -62,7 +62,7 @@ def list_(as_json: bool) -> None:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
     group="input",
-    help="The paper's repository (without NAME: all in it) or a copy of NAME's Hub data set.  [default: the Hub]",
+    help="A copy of the paper's repository (without NAME: all in it) or of NAME's Hub data set.  [default: the Hub]",
 )
 @option("--allow-count-mismatch", is_flag=True, help="Import even if a number of rows is not the paper's.")
 @option("--replace", is_flag=True, help="Remove the splits that are imported already first.")

@@ -23,7 +23,7 @@ from datacreate.review.review_rows import FLAGS, RowQuery
     type=click.IntRange(1),
     metavar="N",
     group="input",
-    help="Review N random rows; estimates accuracy.",
+    help="Show N rows drawn at random, and estimate how many labels are right.",
 )
 @option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.", group="input")
 @file_option(
