@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,11 +84,8 @@ def _run(grid: Sweep, number: int | None, nproc: int | None) -> list[Outcome]:
     """Run cells with a line per step; on a terminal, also the last line of each running step."""
     if not is_live():
         return grid.run(number, say, nproc=nproc)
-    live = LiveText()
-    try:
+    with closing(LiveText()) as live:
         return grid.run(number, say, live.show, nproc)
-    finally:
-        live.close()
 
 
 def _print_dry_run(grid: Sweep, outcomes: Sequence[Outcome]) -> None:

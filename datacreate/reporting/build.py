@@ -213,4 +213,4 @@ def _paper_accuracy(model: EvaluationRows) -> float | None:
     sampled = name == HUMAN and not e.condition.full
     if accuracies is None or e.split != "test" or name not in paper["conditions"] or sampled:
         return None
-    return round(accuracies[paper["conditions"].index(name)] / 100, 6)
+    return round(float(accuracies[paper["conditions"].index(name)]) / 100, 6)

@@ -193,9 +193,9 @@ def lineage(commits: Iterable[Commit], examples: Rows, view: RowView, total: int
     places = _radial(children, depths)
     dots = [Dot(*places[""], _BLACK, view.text(examples[0]), 7.0)] if len(roots) == 1 else []
     filled = accepted | roots.keys()
-    for node, values in nodes.items():
-        color = _BLACK if node in roots else view.color(values)
-        text = f"{len(children.get(node, ()))} children: {view.text(values)}"
+    for node, row in nodes.items():
+        color = _BLACK if node in roots else view.color(row)
+        text = f"{len(children.get(node, ()))} children: {view.text(row)}"
         dots.append(Dot(*places[node], color, text, 3.0, node not in filled))
     lines = [(*places[parent], *places[node], "link") for node, parent in parents.items()]
     part = f"The first {len(accepted):,} of {total:,}" if len(accepted) < total else f"All {total:,}"
