@@ -176,19 +176,18 @@ def _table(
 def _order(result: ConditionResult) -> tuple[Any, ...]:
     """The sort key of results.
 
-    Test sets: as in the registry, then others by name. Conditions: zero-shot, human, the strategies, mixes with human
-    rows, then others by name.
+    Test sets: as in the registry, then others by name. Conditions: zero-shot, human, the strategies, then others by
+    name.
     """
     tests, conditions = list(load_registry()), ["-", HUMAN, *STRATEGIES]
     condition = _strategy(result.condition) if result.count is not None else "-"
-    mixed = condition.startswith(f"{HUMAN}+")
     return (
         tests.index(result.test) if result.test in tests else len(tests),
         result.test,
         result.split != "test",
         result.test_digest,
         result.trained_for,
-        conditions.index(condition) if condition in conditions else len(conditions) + (not mixed),
+        conditions.index(condition) if condition in conditions else len(conditions),
         result.condition,
         -(result.count or 0),
     )
