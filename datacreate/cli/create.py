@@ -9,14 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datacreate.cli.options import (
-    command,
-    config_option,
-    file_option,
-    json_option,
-    option,
-    settings_options,
-)
+from datacreate.cli.options import command, config_option, file_option, json_option, option, settings_options
 from datacreate.cli.terminal import Progress, echo, print_json, print_plan, say
 from datacreate.errors import DatacreateError, UsageError
 from datacreate.files import replace_file

@@ -22,14 +22,12 @@ def list_(as_json: bool) -> None:
     from datacreate.checkpoints import find_local, load_presets
 
     presets = load_presets().values()
-    rows = [(preset, find_local(preset.name, preset.sources)) for preset in presets]
+    rows = [(preset, str(find_local(preset.name, preset.sources) or "")) for preset in presets]
     if as_json:
-        print_json(
-            [
-                one.model_dump(mode="json", exclude_defaults=True) | {"path": at and str(at)}
-                for one, at in rows
-            ]
-        )
+        found = [
+            one.model_dump(mode="json", exclude_defaults=True) | {"path": at or None} for one, at in rows
+        ]
+        print_json(found)
         return
     lines = [("NAME", "KIND", "PARAMETERS", "SIZE", "LICENSE", "DOWNLOADED", "REMARKS")]
     for preset, path in rows:

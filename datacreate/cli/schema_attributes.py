@@ -7,13 +7,7 @@ from typing import Any
 
 import click
 
-from datacreate.cli.options import (
-    Command,
-    config_option,
-    path_argument,
-    path_option,
-    settings_options,
-)
+from datacreate.cli.options import Command, config_option, path_argument, path_option, settings_options
 from datacreate.cli.terminal import echo, print_json, say
 from datacreate.engines.settings import EngineOptions
 from datacreate.formats.options import ExampleOptions, FormatOptions
