@@ -155,8 +155,8 @@ def test_unusable_sources_are_one_line(home: Path, tmp_path: Path, model: str, e
     rows = write_rows(tmp_path / "few.jsonl", [*claims(6), labels[-1]])
     refused(invoke(train, rows, "--encoder", encoder, "--out", rows), 2, "few.jsonl: cannot be written")
     dry = invoke(train, rows, "--encoder", encoder, "--out", tmp_path / "out", "--dry-run")
-    assert "notes           skipped rows: 1, " in dry.stdout
-    assert "\n                warning: only 6 rows; a model learns little" in dry.stdout
+    assert "\nskipped rows: 1, " in dry.stdout
+    assert "\nwarning: only 6 rows; a model learns little" in dry.stdout
     options = write_rows(tmp_path / "options.jsonl", choices(9, 3))
     refused(trained("csqa", options), 2, "has questions with 5 options")
     assert not (tmp_path / "out").exists()
