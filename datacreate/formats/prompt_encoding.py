@@ -109,9 +109,9 @@ class PromptEncoding:
             return False
         if self.format.answers.are_coded or self.format.answers.is_text:
             return True
-        items = schema_at(self.format.schema, options).get("items")
+        items = schema_at(self.format.schema, options).get("items") or {}
         kind = schema_at(self.format.schema, answer).get("type")
-        return isinstance(items, Mapping) and bool(kind) and items.get("type") == kind
+        return kind is not None and items.get("type") == kind
 
     @cached_property
     def _tagged(self) -> tuple[str, ...]:
@@ -249,30 +249,25 @@ def _without_constants(schema: Schema) -> Schema:
     """The schema without constants, and without objects of constants only; an object with variants stays."""
     if not schema.get("properties") or "anyOf" in schema:
         return schema
-    parts = {
-        name: _without_constants(part) if isinstance(part, Mapping) else part
-        for name, part in schema["properties"].items()
-    }
+    parts = {name: _without_constants(part) for name, part in schema["properties"].items()}
     kept = {
-        name: part
-        for name, part in parts.items()
-        if not is_constant(part) and not (isinstance(part, Mapping) and part.get("properties") == {})
+        name: part for name, part in parts.items() if not is_constant(part) and part.get("properties") != {}
     }
     return {**schema, "properties": kept, "required": list(kept)}
 
 
-def _selected(value: Json, schema: Json) -> Json:
+def _selected(value: Json, schema: Schema) -> Json:
     """The part of a value that the schema of its written form has, in its order."""
-    parts = schema.get("properties") if isinstance(schema, Mapping) else None
-    if not isinstance(parts, Mapping) or not isinstance(value, Mapping):
+    parts = schema.get("properties")
+    if parts is None or not isinstance(value, Mapping):
         return value
     return {name: _selected(value[name], part) for name, part in parts.items() if name in value}
 
 
-def _completed(value: Json, schema: Json, *, constants: bool = True) -> Json:
+def _completed(value: Json, schema: Schema, *, constants: bool = True) -> Json:
     """The value with the fields of objects in the order of the schema, other fields last, and with its constants."""
-    parts = schema.get("properties") if isinstance(schema, Mapping) else None
-    if not isinstance(parts, Mapping) or not isinstance(value, Mapping):
+    parts = schema.get("properties")
+    if parts is None or not isinstance(value, Mapping):
         return value
     known: dict[str, Json] = {}
     for name, part in parts.items():

@@ -67,17 +67,15 @@ def item_schema(encoding: PromptEncoding, labels: Sequence[Json] = ()) -> dict[s
     return _closed_object(parts) if encoding.style == "keyed" else _tuple(list(parts.values()))
 
 
-def grammar_schema(schema: Json) -> dict[str, Json]:
+def grammar_schema(schema: Schema) -> dict[str, Json]:
     """A schema without `$ref`, rewritten in the common dialect."""
-    if not isinstance(schema, Mapping):
-        return _ANY
     for keyword in ("const", "enum"):
         if keyword in schema:
             return {keyword: schema[keyword]}
     for keyword in ("anyOf", "oneOf"):
         if keyword in schema:
             siblings = {key: value for key, value in schema.items() if key != keyword}
-            return _any_of(_merge(siblings, branch) for branch in schema[keyword] if branch is not False)
+            return _any_of(_merge(siblings, branch) for branch in schema[keyword])
     implied = (
         "object" if "properties" in schema else "array" if {"items", "prefixItems"} & {*schema} else None
     )
@@ -105,16 +103,14 @@ def _closed_object(properties: dict[str, Json]) -> dict[str, Json]:
     return {"type": "object", "properties": properties, **closed}
 
 
-def _any_of(schemas: Iterable[Json]) -> dict[str, Json]:
+def _any_of(schemas: Iterable[Schema]) -> dict[str, Json]:
     distinct = {canonical_json(branch): branch for branch in map(grammar_schema, schemas)}
     branches = list(distinct.values())
     return {"anyOf": branches} if len(branches) > 1 else branches[0] if branches else _ANY
 
 
-def _merge(siblings: Schema, branch: Json) -> Json:
+def _merge(siblings: Schema, branch: Schema) -> Schema:
     """A branch of anyOf with the keywords beside anyOf; the branch takes precedence."""
-    if not isinstance(branch, Mapping):
-        return siblings
     merged = {**siblings, **branch}
     if "properties" in siblings and "properties" in branch:
         merged["properties"] = {**siblings["properties"], **branch["properties"]}
@@ -140,11 +136,11 @@ def portable_pattern(pattern: str) -> str | None:
 
 
 def _array(schema: Schema) -> dict[str, Json]:
-    low, high, rest = schema.get("minItems", 0), schema.get("maxItems"), schema.get("items", True)
+    low, high, rest = schema.get("minItems", 0), schema.get("maxItems"), schema.get("items", {})
     if prefix := schema.get("prefixItems"):
         # Only xgrammar enforces a tuple followed by more items, so the tuple is as short as allowed.
         length = max(len(prefix), int(low))
-        parts = [*prefix, *[rest] * (length - len(prefix))][: None if high is None else int(high)]
+        parts = [*prefix, *[rest or {}] * (length - len(prefix))][: None if high is None else int(high)]
         return _tuple(list(map(grammar_schema, parts)))
     if rest is False or high == 0:
         return {"const": []}
@@ -154,11 +150,11 @@ def _array(schema: Schema) -> dict[str, Json]:
 
 
 def _object(schema: Schema) -> dict[str, Json]:
-    others = schema.get("additionalProperties", True)
+    others = schema.get("additionalProperties", {})
     properties = {**schema.get("properties", {})}
-    properties |= {name: others for name in schema.get("required", ()) if name not in properties}
+    properties |= {name: others or {} for name in schema.get("required", ()) if name not in properties}
     if properties or "properties" in schema or others is False:
         return _closed_object({name: grammar_schema(part) for name, part in properties.items()})
-    if isinstance(others, Mapping) and others:
+    if others:
         return {"type": "object", "additionalProperties": grammar_schema(others)}
     return {"type": "object"}

@@ -7,7 +7,7 @@ have passed their schema before a function of this module gets them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from itertools import cycle, islice
@@ -17,7 +17,7 @@ import jsonschema
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from datacreate.errors import ExampleError
+from datacreate.errors import ExampleError, FormatError
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.roles import Answers, Roles
 from datacreate.formats.schema_keywords import resolve_refs
@@ -35,7 +35,7 @@ class Rule(StrEnum):
     CALL_FITS_TOOL = "call_fits_tool"
 
 
-ROLES_OF_RULE: Mapping[Rule, tuple[str, ...]] = {
+_ROLES_OF_RULE: Mapping[Rule, tuple[str, ...]] = {
     Rule.ANSWER_IN_OPTIONS: ("answer", "options"),
     Rule.ANSWER_IN_CONTEXT: ("answer", "context"),
     Rule.OPTIONS_DIFFER: ("options",),
@@ -127,20 +127,27 @@ def with_turns(turns: Turns, number: int) -> list[Mapping[str, Json]]:
     return [*turns[:start], *islice(cycle(turns[start:]), 2 * number)]
 
 
+def check_rules(name: str, rules: Collection[Rule], roles: Roles) -> None:
+    """Raise FormatError, with the name of the format, if a rule needs a role that no field has."""
+    for rule in sorted(rules):
+        for role in _ROLES_OF_RULE[rule]:
+            if not getattr(roles, role):
+                raise FormatError(
+                    f"{name}: the rule {rule} needs the role {role}; give it to a required field"
+                )
+
+
 def check_alike(roles: Roles, example: Example, first: Example) -> None:
-    """Raises ExampleError for another number of options, other keys, tools, or another start of a conversation."""
-
-    def form(values: Mapping[str, Json]) -> list[tuple[FieldPath | None, str, Json]]:
-        turns = value_at(values, roles.turns)
-        return [
-            (roles.options, "number of options", len(value_at(values, roles.options) or ())),
-            (roles.turns, "role of the first message", turns and as_messages(turns)[0]["role"]),
-            (roles.keys, "letters", value_at(values, roles.keys)),
-            (roles.tools, "tools", value_at(values, roles.tools)),
-        ]
-
-    for (path, what, value), (_, _, wanted) in zip(form(example.values), form(first.values), strict=True):
-        if path and value != wanted:
+    """Raise ExampleError for another number of options, other keys, tools, or another start of a conversation."""
+    forms: dict[str, tuple[FieldPath | None, Callable[[Json], object]]] = {
+        "number of options": (roles.options, len),
+        "letters": (roles.keys, list),
+        "tools": (roles.tools, list),
+        "role of the first message": (roles.turns, lambda turns: as_messages(turns[:1])[0]["role"]),
+    }
+    for what, (path, form) in forms.items():
+        values = [value_at(each.values, path) for each in (example, first)]
+        if path and all(values) and form(values[0]) != form(values[1]):
             raise ExampleError(
                 f"{example.where}{dotted(path)}: all examples need the same {what}; make them alike"
             )

@@ -90,7 +90,7 @@ for _name, _pattern in _PATTERNS.items():
 
 
 def resolve_refs(document: Mapping[str, Json], name: str) -> dict[str, Json]:
-    """The schema with each `$ref` replaced by its definition, without `$defs`.
+    """The schema with each `$ref` replaced by its definition, without `$defs`, and `true` as {}.
 
     Raises FormatError with the location of what cannot be used. Nothing is downloaded.
     """
@@ -100,8 +100,10 @@ def resolve_refs(document: Mapping[str, Json], name: str) -> dict[str, Json]:
         return FormatError(f"{name}: {problem} at {where or '/'}; docs/formats.md lists what can be used")
 
     def resolved(schema: Json, where: str, inside: tuple[str, ...]) -> Json:
-        if not isinstance(schema, Mapping):
-            return schema
+        if isinstance(schema, bool):
+            if not schema:
+                raise refuse("cannot use the schema false", where)
+            return {}
         if "$ref" in schema:
             key = str(schema["$ref"]).removeprefix("#/$defs/")
             if key == schema["$ref"] or key not in definitions:
@@ -119,12 +121,9 @@ def resolve_refs(document: Mapping[str, Json], name: str) -> dict[str, Json]:
                 raise refuse(f"cannot check the format {value!r}", where)
             at = f"{where}/{keyword}"
             if keyword in _SCHEMA_OBJECT:
-                if keyword == "properties" and False in value.values():
-                    raise refuse("cannot use a field of the schema false", at)
-                parts = {key: {} if part is True else part for key, part in value.items()}
-                result[keyword] = {key: resolved(part, f"{at}/{key}", inside) for key, part in parts.items()}
+                result[keyword] = {key: resolved(part, f"{at}/{key}", inside) for key, part in value.items()}
             elif keyword in _SCHEMA:
-                result[keyword] = resolved(value, at, inside)
+                result[keyword] = value and resolved(value, at, inside)
             elif keyword in _SCHEMA_LIST:
                 result[keyword] = [resolved(part, f"{at}/{i}", inside) for i, part in enumerate(value)]
             elif keyword != "$defs":

@@ -1,7 +1,7 @@
 """Functions on JSON Schemas: is a field constant, does it have fixed labels, where is its free text, which fits values.
 
-Schemas have no `$ref` here: schema_keywords.py resolves them. `properties` lists all properties of an object. Schemas
-and objects are dicts: `isinstance` with Mapping takes ten times as long, and these functions run for every example.
+Schemas have no `$ref` and are no booleans here: schema_keywords.py resolves them. `properties` lists all properties of
+an object.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def schema_at(schema: Schema, path: FieldPath) -> Schema:
 def leaves(schema: Schema, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Schema]]:
     """Every field that is not an object with known properties, with its path, in order."""
     for name, part in schema["properties"].items():
-        if isinstance(part, Mapping) and part.get("properties"):
+        if part.get("properties"):
             yield from leaves(part, (*path, name))
         else:
             yield (*path, name), part
@@ -55,10 +55,8 @@ def with_field(schema: Schema, path: FieldPath, field_schema: Json | None) -> Sc
     return changed
 
 
-def is_constant(schema: Json) -> bool:
+def is_constant(schema: Schema) -> bool:
     """Whether exactly one value is valid."""
-    if not isinstance(schema, dict):
-        return False
     if "const" in schema or schema.get("type") == "null" or len(schema.get("enum", ())) == 1:
         return True
     return bool(schema.get("properties")) and all(map(is_constant, schema["properties"].values()))
@@ -110,11 +108,9 @@ def _schema_of_type(kind: str, values: Sequence[Json]) -> Schema:
     return {"type": kind}
 
 
-def fixed_labels(schema: Json) -> tuple[Json, ...] | None:
+def fixed_labels(schema: Schema) -> tuple[Json, ...] | None:
     """The values of an enumeration, a boolean or a short integer range; None if fewer than two."""
     labels: tuple[Json, ...] = ()
-    if not isinstance(schema, Mapping):
-        return None
     if "enum" in schema:
         labels = tuple(schema["enum"])
     elif schema.get("type") == "boolean":
@@ -148,10 +144,8 @@ def _is_scalar(schema: Schema) -> bool:
     return bool(kinds) and kinds <= {"integer", "number", "boolean", "null"}
 
 
-def free_texts(value: Json, schema: Json) -> list[str]:
+def free_texts(value: Json, schema: Schema) -> list[str]:
     """The texts that a model words, in order: no constants, enumerations or numbers."""
-    if not isinstance(schema, dict):
-        return values_in(value)
     if is_constant(schema) or "enum" in schema or _is_scalar(schema):
         return []
     if value == "" and {"const": ""} in schema.get("anyOf", ()):
@@ -165,22 +159,20 @@ def free_texts(value: Json, schema: Json) -> list[str]:
     return values_in(value)
 
 
-def _item_schemas(schema: Schema, length: int) -> list[Json]:
-    """The schema of each item of a list; None where there is none."""
+def _item_schemas(schema: Schema, length: int) -> list[Schema]:
+    """The schema of each item of a list."""
     prefix = schema.get("prefixItems", ())[:length]
-    return [*prefix, *[schema.get("items")] * (length - len(prefix))]
+    return [*prefix, *[schema.get("items") or {}] * (length - len(prefix))]
 
 
-def may_have_text(schema: Json) -> bool:
+def may_have_text(schema: Schema) -> bool:
     """Whether a field can hold a text that a model words; a text with a pattern or a format is a code or a date."""
-    if not isinstance(schema, dict):
-        return True
     if is_constant(schema) or {"enum", "pattern", "format"} & schema.keys() or _is_scalar(schema):
         return False
     parts, items = schema.get("properties"), schema.get("items")
     if isinstance(parts, dict):
         return any(map(may_have_text, parts.values()))
-    return may_have_text(items) if isinstance(items, dict) else True
+    return may_have_text(items) if items else True
 
 
 def _takes_any_text(schema: Schema) -> bool:
@@ -191,22 +183,20 @@ def _takes_any_text(schema: Schema) -> bool:
 
 
 def _variants(schema: Schema) -> list[Schema]:
-    return [each for each in (*schema.get("anyOf", ()), *schema.get("oneOf", ())) if isinstance(each, dict)]
+    return [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
 
 
-def normalize_values(value: Json, schema: Json) -> Json:
+def normalize_values(value: Json, schema: Schema) -> Json:
     """The value with numbers as an enumeration of the schema writes them (4.0 for 4), and texts without outer space.
 
     The first of several lines keeps its indentation.
     """
-    if not isinstance(schema, dict):
-        return value
     if isinstance(value, (dict, list)):
         kind = "object" if isinstance(value, dict) else "array"
         schema = next((each for each in _variants(schema) if each.get("type") == kind), schema)
     if isinstance(value, dict):
         parts = schema.get("properties", {})
-        return {name: normalize_values(part, parts.get(name)) for name, part in value.items()}
+        return {name: normalize_values(part, parts.get(name, {})) for name, part in value.items()}
     if isinstance(value, list):
         return [
             normalize_values(item, part)
@@ -234,9 +224,9 @@ def specialize_schema(
     if path == options and isinstance(values[0], list):
         return {**schema, "minItems": len(values[0]), "maxItems": len(values[0])}
     objects = [value for value in values if isinstance(value, Mapping)]
-    if isinstance(schema.get("properties"), Mapping) and objects:
+    if "properties" in schema and objects:
         parts = {
-            key: specialize_schema(part, found, (*path, key), options) if isinstance(part, Mapping) else part
+            key: specialize_schema(part, found, (*path, key), options)
             for key, part in schema["properties"].items()
             if (found := [value[key] for value in objects if key in value])
         }
@@ -244,9 +234,9 @@ def specialize_schema(
     return schema
 
 
-def allows_null(schema: Json) -> bool:
+def allows_null(schema: Schema) -> bool:
     """Whether null is one of several valid values, as `nullable` writes it."""
-    return isinstance(schema, Mapping) and without_null(schema) is not schema
+    return without_null(schema) is not schema
 
 
 def without_null(schema: Schema, only: Schema | None = None) -> Schema:

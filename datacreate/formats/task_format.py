@@ -40,10 +40,10 @@ from datacreate.formats.example import (
 )
 from datacreate.formats.roles import LIST_ROLES, ROLES_SCHEMA, Answers, Roles, codes, first_code, label_key
 from datacreate.formats.rules import (
-    ROLES_OF_RULE,
     Rule,
     call_schema,
     check_alike,
+    check_rules,
     prompt_texts,
     rule_holds,
     turns_schema,
@@ -186,7 +186,7 @@ class TaskFormat:
             texts.append(" ".join(passage))
         if not any(texts):
             parts = self.schema["properties"]
-            texts = values_in({name: v for name, v in values.items() if not is_constant(parts.get(name))})
+            texts = values_in({name: v for name, v in values.items() if not is_constant(parts.get(name, {}))})
         return tuple(texts) or (canonical_json(values),)
 
     def compared_text(self, values: Mapping[str, Json]) -> str:
@@ -216,6 +216,9 @@ class TaskFormat:
 
     def check(self, example: Example) -> None:
         """Raise ExampleError unless the formatting example is valid in this format."""
+        if unknown := [repr(key) for key in example.values if key not in self.schema["properties"]]:
+            problem = f"the field {unknown[0]} is not in the format {self.name}; add it or drop it"
+            raise ExampleError(f"{example.where}{problem}")
         error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
         start = example.where
         if error is not None:
@@ -224,10 +227,11 @@ class TaskFormat:
                 f"{start}{at}: {describe_error(error)[:200]} (format {self.name}); change the example or the format"
             )
         for rule in sorted(self.rules):
-            for path in (self.roles.single().get(role) for role in ROLES_OF_RULE[rule]):
-                if path and not has_field(example.values, path):
-                    raise ExampleError(f"{start}the rule {rule} needs the field {dotted(path)}; add it")
-            if not rule_holds(rule, self.answers, example.values):
+            try:
+                holds = rule_holds(rule, self.answers, example.values)
+            except (KeyError, TypeError):  # a field that the schema does not require
+                holds = False
+            if not holds:
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
                 raise ExampleError(f"{start}the example breaks the rule {rule} ({roles}); fix the example")
 
@@ -268,10 +272,7 @@ def read_format(document: Mapping[str, Json], name: str = "format") -> TaskForma
     extension, fields = document.get("x-datacreate", {}), resolve_refs(kept, name)
     roles = _read_roles(extension.get("roles", {}), fields, name)
     rules = frozenset(map(Rule, extension.get("rules", [])))
-    for rule in sorted(rules):
-        for role in ROLES_OF_RULE[rule]:
-            if not getattr(roles, role):
-                raise FormatError(f"{name}: the rule {rule} needs the role {role}; name it under roles")
+    check_rules(name, rules, roles)
     format = TaskFormat(name, fields, roles, rules, find_first_code(fields, roles))
     labels = format.labels or ()
     if min(len({*map(label_key, labels)}), len({*map(str, labels)})) < len(labels):
@@ -318,9 +319,7 @@ def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
     return tuple(path for path, part in free.items() if may_have_text(part)) or tuple(free)
 
 
-def _is_list(schema: Json) -> bool:
-    if not isinstance(schema, Mapping):
-        return False
+def _is_list(schema: Schema) -> bool:
     values = [schema["const"]] if "const" in schema else schema.get("enum", ())
     return "array" in schema.get("type", ()) or (bool(values) and all(isinstance(v, list) for v in values))
 
@@ -334,17 +333,10 @@ def bind(
     is null in some of them may be null. Raises UsageError for turns of another format, ExampleError for an example that
     does not fit.
     """
-    properties, name = format.schema["properties"], format.name
     for each in (example, *others):
-        if unknown := [repr(key) for key in each.values if key not in properties]:
-            problem = f"the field {unknown[0]} is not in the format {name}; add it or drop it"
-            raise ExampleError(f"{each.where}{problem}")
         format.check(each)
         check_alike(format.roles, each, example)
-    bound = specialize(format, example.values, turns, [each.values for each in others])
-    if all(map(is_constant, bound.schema["properties"].values())):
-        raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
-    return bound
+    return specialize(format, example.values, turns, [each.values for each in others])
 
 
 Values = Mapping[str, Json]
@@ -382,7 +374,11 @@ def specialize(
     tags, ignored = (
         tuple(path for path in paths if has_field(values, path)) for paths in (roles.tags, roles.ignored)
     )
-    return replace(format, schema=schema, roles=Roles(inputs=inputs, tags=tags, ignored=ignored, **single))
+    bound = Roles(inputs=inputs, tags=tags, ignored=ignored, **single)
+    check_rules(format.name, format.rules, bound)
+    if all(map(is_constant, schema["properties"].values())):
+        raise ExampleError("no field can vary: all are null, empty, fixed or not required; fill one in")
+    return replace(format, schema=schema, roles=bound)
 
 
 def _varies(schema: Schema, path: FieldPath) -> bool:

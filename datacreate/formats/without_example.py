@@ -16,7 +16,6 @@ from datacreate.formats.infer import InferredFormat, describe_format, infer_form
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.roles import FIRST_CODES
-from datacreate.formats.rules import ROLES_OF_RULE
 from datacreate.formats.schema_utils import Schema, constant_of, fixed_labels, is_constant, leaves, schema_at
 from datacreate.formats.task_format import TaskFormat, load_format, specialize
 
@@ -91,16 +90,6 @@ def _from_schema(format: TaskFormat, turns: int | None) -> InferredFormat:
         raise FormatError(f"format {format.name}: {reason}; give --example FILE")
     values = _stand_in(format)
     bound = specialize(format, values, turns)
-    for rule in sorted(bound.rules):
-        if missing := [role for role in ROLES_OF_RULE[rule] if not getattr(bound.roles, role)]:
-            raise FormatError(
-                f"format {format.name}: the rule {rule} needs the field with the role {missing[0]}; list the field "
-                "under `required`"
-            )
-    if all(map(is_constant, bound.schema["properties"].values())):
-        raise FormatError(
-            f"format {format.name}: all fields that it requires are fixed; require one that can vary"
-        )
     kept = {*dict(leaves(bound.schema)), *format.roles.ignored}
     out = [path for path, part in leaves(format.schema) if path not in kept and not is_constant(part)]
     left_out = f"; left out, since not required: {', '.join(map(dotted, out))}" if out else ""
@@ -125,9 +114,7 @@ def _stand_in(format: TaskFormat) -> dict[str, Json]:
     """An object in the shape that examples of the format will have. Its texts are empty."""
     roles = format.roles
 
-    def value_of(schema: Json, path: FieldPath) -> Json:
-        if not isinstance(schema, Mapping):
-            return ""
+    def value_of(schema: Schema, path: FieldPath) -> Json:
         if is_constant(schema):
             return constant_of(schema)
         if path == roles.options:
@@ -135,7 +122,7 @@ def _stand_in(format: TaskFormat) -> dict[str, Json]:
         if path == roles.turns:
             return _two_turns(schema)
         parts = schema.get("properties")
-        if not isinstance(parts, Mapping):
+        if parts is None:
             return ""
         required = {*schema.get("required", ())} or {*parts}
         if roles.answer and roles.answer[:-1] == path:
@@ -171,9 +158,7 @@ def most_tokens(encoding: PromptEncoding) -> int:
     return sum(_tokens(part, path == encoding.format.roles.context) for path, part in written)
 
 
-def _tokens(schema: Json, is_passage: bool) -> int:
-    if not isinstance(schema, Mapping):
-        return _TEXT_TOKENS
+def _tokens(schema: Schema, is_passage: bool) -> int:
     if is_constant(schema):
         return 0
     if fixed_labels(schema) or schema.get("type") in ("integer", "number", "boolean"):

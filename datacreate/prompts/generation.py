@@ -13,6 +13,7 @@ from datacreate.formats.example import Example, FieldPath, Json, dotted, field_a
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (
+    Schema,
     constant_of,
     fixed_labels,
     is_constant,
@@ -195,7 +196,7 @@ def describe_fields(encoding: PromptEncoding, without: str | None = None) -> str
     about = "".join(
         f" The {dotted(path)}: {' '.join(part['description'].split()).rstrip('.')}."
         for path, part in described.items()
-        if isinstance(part, Mapping) and part.get("description")
+        if part.get("description")
     )
     return f"{encoding.describe()}.{limits}{about}"
 
@@ -221,10 +222,8 @@ def _without_example(encoding: PromptEncoding, different: str) -> str:
     return f"{describe_fields(encoding, answer if question else None)}{request}"
 
 
-def _words(schema: Json) -> str:
+def _words(schema: Schema) -> str:
     """The values of a schema in words; empty for any text."""
-    if not isinstance(schema, Mapping):
-        return ""
     if is_constant(schema):
         return _as_written(constant_of(schema))
     if values := fixed_labels(schema):
@@ -262,7 +261,7 @@ def _bounds(low: Json, high: Json) -> str:
     return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
 
 
-def _named(name: str, schema: Json) -> str:
+def _named(name: str, schema: Schema) -> str:
     """A field of an object, with its constant or what it can be."""
     words = _words(schema)
     return f"{name} {words}" if is_constant(schema) else f"{name} ({words})" if words else name

@@ -82,7 +82,7 @@ def test_definitions_are_resolved() -> None:
         ({"$ref": "https://example.org/text.json"}, "unknown $ref 'https://example.org/text.json' at"),
         ({"$ref": "#/$defs/none"}, "unknown $ref '#/$defs/none' at /properties/x"),
         ({"$ref": "#/$defs/tree"}, "recursive $ref at /properties/x/properties/part"),
-        (False, "cannot use a field of the schema false at /properties"),
+        (False, "cannot use the schema false at /properties/x"),
     ],
 )
 def test_unsupported_keywords_are_errors_with_their_location(schema: Any, message: str) -> None:
@@ -171,7 +171,7 @@ def test_a_field_may_have_the_name_of_a_keyword() -> None:
         ({"answer": 3}, [], "/x-datacreate/roles/answer: 3 is not of type 'string', 'array'"),
         ({"options": "a"}, [], "which is not a list"),
         ({}, ["options_vary"], "'options_vary' is not one of ['answer_in_options'"),
-        ({"answer": "a"}, ["answer_in_options"], "needs the role options; name it under roles"),
+        ({"answer": "a"}, ["answer_in_options"], "needs the role options; give it to a required field"),
         (["answer"], [], "/x-datacreate/roles: ['answer'] is not of type 'object'"),
     ],
 )
@@ -216,7 +216,7 @@ def test_an_example_that_the_schema_rejects_is_an_error() -> None:
 def test_an_example_that_breaks_a_rule_is_an_error() -> None:
     fields = {"context": {"type": ["string", "null"]}, "answer": TEXT}
     span = read(fields, {role: role for role in fields}, ["answer_in_context"])
-    with pytest.raises(ExampleError, match="needs the field context"):
+    with pytest.raises(ExampleError, match="breaks the rule answer_in_context"):
         bind(span, Example({"answer": "a"}))
     with pytest.raises(ExampleError, match="breaks the rule answer_in_context"):
         bind(span, Example({"context": None, "answer": "None"}))
