@@ -68,7 +68,7 @@ FORMATS: dict[str, tuple[list[Row], str, dict[str, Any]]] = {
     ),
     "nor is a part of a scale": (
         [{"text": text, "stars": stars} for text, stars in zip(MAIL, (1, 5, 5, 4), strict=True)],
-        "add --range stars=1..5",
+        "add --range stars=LOW..HIGH",
         {"stars": {"type": "integer"}},
     ),
     "grades that are no numbers are labels": (

@@ -25,6 +25,7 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.infer_answers import (
+    MAX_FOUND_LABELS,
     are_yes_no,
     check_answer_values,
     check_layout,
@@ -42,13 +43,11 @@ from datacreate.formats.options import FormatOptions, field_overrides, named_fie
 from datacreate.formats.roles import Roles
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (
-    MAX_INTEGER_LABELS,
     Schema,
     allows_null,
     fixed_labels,
     infer_schema,
     is_constant,
-    is_number,
     leaves,
     nullable,
     schema_at,
@@ -72,9 +71,6 @@ _LONGEST_METADATA = 200
 """A longer text is content, whatever its name."""
 
 _NLI = ("entailment", "neutral", "contradiction")
-
-_PLACEHOLDERS = ("a", "b", "c")
-"""Stand for labels that cannot be derived from the example."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +184,13 @@ def _infer_new_format(
     format = bind(replace(format, rules=rules), example, others=others)
     if not (advice or overrides or rules or format.head == "multiple_choice"):
         advice = _advice(format, example, all_values)
-    notes = _label_notes(format, overrides, [example, *others])
+    notes = []
+    if roles.answer in overrides:
+        if beside := [dotted(path) for path in overrides if path != roles.answer]:
+            what = f"only the answer, {dotted(roles.answer)}, is balanced and verified"
+            notes.append(f"{what}, not {', '.join(beside)}")
+    elif roles.answer and format.labels:
+        notes = rare_labels(roles.answer, [example, *others])
     return InferredFormat(format, (describe_format(format) + advice, *notes))
 
 
@@ -200,8 +202,14 @@ def _declared_schema(
     if is_constant(schema) or not all_values[0]:
         raise ExampleError("the example has no field that can vary: all are null or empty; fill one in")
     for path, override in overrides.items():
-        can_be_null = allows_null(schema_at(schema, path))
-        schema = with_field(schema, path, nullable(override) if can_be_null else override)
+        own = schema_at(schema, path)
+        if "items" in override:  # several labels, each once, or numbers
+            labels = override["items"].get("enum")
+            most = {"maxItems": len(labels), "uniqueItems": True} if labels else {}
+            declared: Schema = {**own, "items": override["items"], **most}
+        else:
+            declared = nullable(override) if allows_null(own) else override
+        schema = with_field(schema, path, declared)
     return schema
 
 
@@ -214,59 +222,31 @@ def _infer_rules(format: TaskFormat, spans: Sequence[bool]) -> frozenset[Rule]:
     return frozenset({Rule.ANSWER_IN_CONTEXT} if may_be_span and (all(spans) or roles.answer_start) else ())
 
 
-def _label_notes(
-    format: TaskFormat, overrides: Mapping[FieldPath, dict[str, Json]], examples: Sequence[Example]
-) -> list[str]:
-    """Notes about the labels that the user declared, or about those that were found in the examples."""
-    answer = format.roles.answer
-    if answer is None or answer not in overrides:
-        return rare_labels(answer, examples) if answer and format.labels else []
-    notes, name = [], dotted(answer)
-    if beside := [dotted(path) for path in overrides if path != answer]:
-        notes.append(f"only the answer, {name}, is balanced and verified, not {', '.join(beside)}")
-    if "minimum" in overrides[answer] and not format.labels:
-        notes.append(
-            f"{name} has no fixed labels: a range gives them up to {MAX_INTEGER_LABELS} whole numbers"
-        )
-    return notes
-
-
 def _advice(format: TaskFormat, example: Example, all_values: Sequence[Mapping[str, Json]]) -> str:
     """How to change what was inferred about the label; `all_values`: of all examples."""
     answer = format.roles.answer
     if answer is not None:
-        value = field_at(example.values, answer)
-        if isinstance(value, bool | float):
+        if isinstance(field_at(example.values, answer), bool | float):
             return ""
-        seen = list(dict.fromkeys(str(value_at(values, answer)) for values in all_values))
-        are_labels = 1 < len(seen) <= MAX_INTEGER_LABELS and not {" ", ","} & {*"".join(seen)}
-        option = _label_option(answer, value, seen if are_labels else _PLACEHOLDERS)
+        option = _label_option(answer, [value_at(values, answer) for values in all_values])
         start = "for other labels" if format.labels else f"if {dotted(answer)} has a fixed set of values,"
         return f"; {start} add {option}"
-    scalars = {
-        path: value for path, value in leaves_of(example.values) if isinstance(value, str | int | float)
-    }
-    for path, value in scalars.items():
-        repeated = label_set([value_at(values, path) for values in all_values])
-        if repeated and "," not in "".join(map(str, repeated)):
-            option = f"--labels {dotted(path)}={','.join(map(str, repeated))}"
-            return f"; if {dotted(path)} is a label, add {option}"
-        if _is_yes_no(value):
-            texts = [text for text in scalars.values() if isinstance(text, str)]
-            labels = yes_no_labels(value, texts) if isinstance(value, str) else None
-            return (
-                f"; if {dotted(path)} is a label, add {_label_option(path, value, labels or _PLACEHOLDERS)}"
-            )
+    scalars = [path for path, value in leaves_of(example.values) if isinstance(value, str | int | float)]
+    for path in scalars:
+        found = [value_at(values, path) for values in all_values]
+        if label_set(found):
+            return f"; if {dotted(path)} is a label, add {_label_option(path, found)}"
     return "; for a field with fixed values add --labels FIELD=a,b,c" if len(scalars) > 1 else ""
 
 
-def _label_option(path: FieldPath, value: Json, labels: Sequence[str]) -> str:
-    """The option that makes a field a label, for a message; a text may have these `labels`."""
-    name = dotted(path)
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 5:
-        return f"--range {name}=1..5"
-    numbers = f"{value},{value + 1}" if is_number(value) else ",".join(labels)
-    return f"--labels {name}={'true,false' if isinstance(value, bool) else numbers}"
+def _label_option(path: FieldPath, found: Sequence[Json]) -> str:
+    """The option that makes a field with these values a label, for a message."""
+    labels = list(dict.fromkeys(map(str, found)))
+    if all(isinstance(value, int) for value in found):
+        return f"--range {dotted(path)}=LOW..HIGH"
+    if len(labels) not in range(2, MAX_FOUND_LABELS) or {" ", ","} & {*"".join(labels)}:
+        labels = ["a", "b", "c"]
+    return f"--labels {dotted(path)}={','.join(labels)}"
 
 
 def _infer_roles(example: Example, options: FormatOptions, overridden: list[FieldPath]) -> Roles:
@@ -342,10 +322,6 @@ def _with_answer(
     value, own, given = field_at(example.values, answer), schema_at(schema, answer), answer in overrides
     if "items" in own and roles.answer_start:
         own = {**own, "maxItems": max(len(each or ()) for each in answers)}
-    elif "items" in own and given:  # several labels, each once, or numbers
-        longest = max(len(each) for each in answers if isinstance(each, list))
-        most = len(own["items"].get("enum", ())) or max(3, 2 * longest)
-        own = {**own, "minItems": 1, "maxItems": most, "uniqueItems": "enum" in own["items"]}
     schema = with_field(schema, answer, own)
     if roles.options:
         options = field_at(example.values, roles.options)

@@ -181,12 +181,16 @@ def find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | Non
 
 
 def check_options(example: Example, options: FormatOptions) -> None:
-    """Raises UsageError if a field is given two roles, or if the field of --options has no list."""
-    given = [*(("--inputs", name) for name in options.inputs), ("--answer", options.answer)]
-    given += [("--options", options.options), *(("--ignore", name) for name in options.ignore)]
+    """Raise UsageError if a field is given two roles, or if the field of --options has no list."""
+    given = {
+        "--inputs": options.inputs,
+        "--answer": [options.answer],
+        "--options": [options.options],
+        "--ignore": options.ignore,
+    }
     flags: dict[str, str] = {}
-    for flag, name in given:
-        if name and flags.setdefault(name, flag) != flag:
+    for flag, name in ((flag, name) for flag, names in given.items() for name in names if name):
+        if flags.setdefault(name, flag) != flag:
             raise UsageError(f"{name} is named in {flags[name]} and in {flag}; name it in one of them")
     if options.options:
         value = field_at(example.values, named_field(example, options.options, "--options"))
@@ -200,83 +204,55 @@ def check_options(example: Example, options: FormatOptions) -> None:
 def check_layout(
     example: Example, options: FormatOptions, answer: FieldPath | None, scalars: Mapping[FieldPath, Json]
 ) -> None:
-    """Raises ExampleError for a layout that would be misread; without `answer` any of the scalars may be the answer."""
-    answers = {answer: scalars[answer]} if answer is not None and answer in scalars else dict(scalars)
+    """Raise ExampleError for a layout that would be misread; without `answer` any of the scalars may be the answer."""
+    answers = {answer: scalars[answer]} if answer is not None and answer in scalars else scalars
     ignored = [tuple(name.split(".")) for name in options.ignore]
     for path, value in [((), example.values), *fields_of(example.values)]:
         if any(path[: len(each)] == each for each in ignored):
             continue
-        if isinstance(value, Mapping):
-            is_named = bool(path) and path[-1].casefold() in OPTIONS_NAMES
-            if answer in scalars or is_named:
-                _check_named_texts(path, value, answers)
+        are_options = options.options == ".".join(path) or (path and path[-1].casefold() in OPTIONS_NAMES)
+        names: list[Json] = []
+        if isinstance(value, Mapping) and (are_options or answer in scalars):
+            texts = {(*path, key): key for key, part in value.items() if isinstance(part, str) and part}
+            names = [key for where, key in texts.items() if where not in answers]
         elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
             _check_messages(path, value)
-            is_given = options.options == ".".join(path)
-            if is_given or path[-1].casefold() in OPTIONS_NAMES:
-                _check_objects(path, value, answers)
-
-
-def check_answer_values(roles: Roles, own: Schema, example: Example) -> None:
-    """Raises UsageError if the values given for an answer are not the positions, letters or keys of the options."""
-    answer, options = (field_at(example.values, path or ()) for path in (roles.answer, roles.options))
-    if roles.keys:
-        possible = [field_at(example.values, roles.keys)]
-    elif str(answer).casefold() in [str(option).casefold() for option in options]:
-        return
-    else:
-        possible = [codes(first, len(options)) for first in FIRST_CODES if type(first) is type(answer)]
-        possible = [each for each in possible if answer in each]
-    labels = fixed_labels(own) or ()
-    if possible and set(labels) not in map(set, possible):
-        wanted = " or ".join(",".join(map(str, each)) for each in possible)
-        raise UsageError(
-            f"--labels or --range for {dotted(roles.answer or ())}: it says which of the {len(options)} options in "
-            f"{dotted(roles.options or ())} is right; its values can only be {wanted}"
-        )
-
-
-def _check_named_texts(path: FieldPath, value: Mapping[str, Json], answers: Mapping[FieldPath, Json]) -> None:
-    """Refuses options that are fields of an object, such as A, B, C and D, one of which the answer names."""
-    texts = [key for key, part in value.items() if isinstance(part, str) and part]
-    for where, answer in answers.items():
-        others = [key for key in texts if (*path, key) != where]
-        if answer in others and len(others) > 1:
-            raise ExampleError(
-                f"{dotted(where)}: {one_line(str(answer))!r} is the name of the field {dotted((*path, str(answer)))}; "
-                'write the options as a list: "options": ["...", "..."]'
-            )
-
-
-def _check_objects(path: FieldPath, items: list[Json], answers: Mapping[FieldPath, Json]) -> None:
-    """Refuses options that are objects with a letter or number and a text."""
-    possible = [part for item in items for part in item.values()]
-    possible += [code for first in FIRST_CODES for code in codes(first, len(items))]
-    for where, answer in answers.items():
-        if not isinstance(answer, bool) and answer in possible:
-            raise ExampleError(
-                f"{dotted(path)}: options that are objects cannot be matched with {dotted(where)}; write the texts in "
-                'one list and the letters in another: {"text": [...], "label": [...]}'
-            )
+            if are_options:
+                names = [part for item in value for part in item.values()]
+                names += [code for first in FIRST_CODES for code in codes(first, len(value))]
+        for where, one in answers.items():
+            if not isinstance(one, bool) and one in names and len(names) > 1:
+                raise ExampleError(
+                    f"{dotted(where)}: {one_line(repr(one))} names an option that is a field or an object of "
+                    f"{dotted(path) or 'the example'}; write the options as a list of texts, and letters as another"
+                )
 
 
 def _check_messages(path: FieldPath, items: list[Json]) -> None:
-    """Refuses messages that are not a conversation of user and assistant at the top level."""
-    role = next(
-        (r for r, text in (("role", "content"), ("from", "value")) if {r, text} <= items[0].keys()), ""
-    )
-    if not role or any(not isinstance(item.get(role), str) for item in items):
+    """Refuse messages that are not a conversation of user and assistant at the top level."""
+    kinds = (("role", "content"), ("from", "value"))
+    role = next((role for role, text in kinds if {role, text} <= items[0].keys()), None)
+    if role is None:
         return
-    name = dotted(path)
-    for item in items:
-        if item[role] not in _CHAT_ROLES or item.get("tool_calls"):
-            what = "tool_calls" if item[role] in _CHAT_ROLES else f"the role {one_line(item[role])!r}"
-            raise ExampleError(
-                f"{name}: {what} cannot be created or checked; only system, user and assistant can: "
-                "remove the messages of tools"
-            )
-    if path[-1] in ("prompt", "chosen", "rejected"):
-        raise ExampleError(f"{name} is a list of messages; write prompt, chosen and rejected as texts")
+    are_chat = all(item.get(role) in _CHAT_ROLES and not item.get("tool_calls") for item in items)
+    if not are_chat or path[-1] in ("prompt", "chosen", "rejected"):
+        raise ExampleError(
+            f"{dotted(path)}: only conversations of system, user and assistant can be created and checked; remove the "
+            "messages of tools; write prompt, chosen and rejected as texts"
+        )
+
+
+def check_answer_values(roles: Roles, own: Schema, example: Example) -> None:
+    """Raise UsageError if the values given for an answer are not the positions, letters or keys of the options."""
+    answer, options = (field_at(example.values, path or ()) for path in (roles.answer, roles.options))
+    labels, keys = list(fixed_labels(own) or ()), value_at(example.values, roles.keys)
+    is_text = not keys and str(answer).casefold() in [str(option).casefold() for option in options]
+    are_codes = first_code(labels) is not None and len(labels) == len(options)
+    if not (is_text or (labels == keys if keys else are_codes)):
+        raise UsageError(
+            f"--labels or --range for {dotted(roles.answer or ())}: it says which of the {len(options)} options in "
+            f"{dotted(roles.options or ())} is right; give the position, letter or key of each, in their order"
+        )
 
 
 # The answers in pairs, and frequent words that tell languages with a common answer apart ("no", "ja", "falso").

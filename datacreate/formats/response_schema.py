@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from datacreate.formats.example import Json, canonical_json
 from datacreate.formats.prompt_encoding import PromptEncoding

@@ -7,7 +7,7 @@ are NUM_OPTIONS options where the schema leaves their number open.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from datacreate.errors import FormatError, UsageError

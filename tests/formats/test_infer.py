@@ -74,15 +74,14 @@ def test_labels_that_the_user_gives() -> None:
     ("values", "labels", "advice"),
     [
         ({"text": "I love it.", "sentiment": "positive"}, None, "--labels sentiment=a,b,c"),
-        ({"text": "I love it.", "stars": 4}, None, "--range stars=1..5"),
+        ({"text": "I love it.", "stars": 4}, None, "--range stars=LOW..HIGH"),
         ({"text": "I love it.", "label": "YES"}, ("YES", "NO"), "--labels label=a,b,c"),
         ({"text": "I love it.", "label": True}, (True, False), None),
         ({"text": "I love it.", "score": 4.2}, None, None),
         ({"prompt": "Name a fish.", "response": "Cod.", "category": "open"}, None, "--labels response=a,b,c"),
-        ({"text": "It hurts.", "triage": {"urgent": True}}, None, "--labels triage.urgent=true,false"),
-        ({"text": "It hurts.", "triage": {"label": "no"}}, None, "--labels triage.label=yes,no"),
-        ({"text": "It hurts.", "triage": {"label": "true"}}, None, "--labels triage.label=true,false"),
-        ({"text": "It hurts.", "urgent": True}, None, "--labels urgent=true,false"),
+        ({"text": "It hurts.", "triage": {"urgent": True}}, None, "--labels FIELD=a,b,c"),
+        ({"text": "It hurts.", "triage": {"label": "no"}}, None, "--labels FIELD=a,b,c"),
+        ({"text": "It hurts.", "urgent": True}, None, "--labels FIELD=a,b,c"),
         ({"subject": "Hi", "body": "It hurts."}, None, "--labels FIELD=a,b,c"),
         ({"text": "It hurts."}, None, None),
     ],
@@ -154,15 +153,6 @@ def test_labels_and_ranges_end_the_advice(
     assert "add --" not in found.notes[0]
     outside = 101 if option == "ranges" else "other"
     assert not found.format.validator.is_valid({"text": "It hurts.", name: outside})
-
-
-@pytest.mark.parametrize(
-    ("value", "given", "has_note"),
-    [(40, {"ranges": {"celsius": "-50..60"}}, True), ([1, 2], {"labels": {"celsius": "1,2,3"}}, False)],
-)
-def test_a_range_that_is_no_label_set_gets_a_note(value: Any, given: dict[str, Any], has_note: bool) -> None:
-    found = inferred({"text": "It hurts.", "celsius": value}, **given)
-    assert any("a range gives them up to 20 whole" in note for note in found.notes) == has_note
 
 
 @pytest.mark.parametrize("given", ["0..9", "0..100"])
