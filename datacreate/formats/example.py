@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -150,13 +149,6 @@ def _has_surrogate(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def json_problem(error: json.JSONDecodeError) -> str:
-    """What is wrong, in words that do not depend on the version of Python."""
-    ends = re.match(r"\s*[}\]]", error.doc[error.pos :])
-    is_trailing = ends and error.doc[: error.pos].rstrip().endswith(",")
-    return "remove the comma before the end" if is_trailing or "trailing comma" in error.msg else error.msg
-
-
 def parse_object(content: bytes | str, *, is_example: bool = True) -> dict[str, Json]:
     """A JSON object, in UTF-8. Raises ValueError with a message of one line.
 
@@ -164,14 +156,12 @@ def parse_object(content: bytes | str, *, is_example: bool = True) -> dict[str, 
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
-        value = json.loads(text, object_pairs_hook=unique_keys, parse_int=parse_integer)
+        value = json.loads(text, object_pairs_hook=unique_keys)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         where = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
-        raise ValueError(
-            f"not JSON at {where} ({json_problem(error)})" if content.strip() else "empty"
-        ) from None
+        raise ValueError(f"not JSON at {where} ({error.msg})" if content.strip() else "empty") from None
     except RecursionError:
         raise ValueError(f"nested deeper than {MAX_NESTING} levels") from None
     if not isinstance(value, dict):
@@ -179,14 +169,6 @@ def parse_object(content: bytes | str, *, is_example: bool = True) -> dict[str, 
     if is_example and (message := find_unsupported_value(value)):
         raise ValueError(message)
     return value
-
-
-def parse_integer(digits: str) -> int:
-    """The `parse_int` of JSON. Raises ValueError for more digits than Python converts."""
-    try:
-        return int(digits)
-    except ValueError:
-        raise ValueError("a number with too many digits") from None
 
 
 def unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

@@ -13,7 +13,16 @@ from datacreate.formats.infer import InferredFormat, infer_format, with_ignored
 from datacreate.formats.infer_answers import MAX_FOUND_LABELS, few_labels
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.rules import Rule
-from datacreate.formats.schema_utils import Schema, is_number, leaves, nullable, schema_at, with_field
+from datacreate.formats.schema_utils import (
+    Schema,
+    allows_null,
+    infer_schema,
+    is_number,
+    leaves,
+    nullable,
+    schema_at,
+    with_field,
+)
 from datacreate.formats.task_format import TaskFormat, default_inputs, load_format
 
 _ROWS = 1000
@@ -37,22 +46,35 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions) 
         for path in voted.roles.tags:  # the tags that the user declares
             format = replace(format, schema=with_field(format.schema, path, schema_at(voted.schema, path)))
         return format
-    roles, fixed = voted.roles, dict[FieldPath, Schema]()
-    for path, schema in leaves(voted.schema):
-        if path == roles.answer and voted.answers.are_coded:
-            continue  # a row with more options has more positions
-        if "enum" in schema or "minimum" in schema or (path == roles.options and "const" in schema):
-            fixed[path] = schema
-    needed = [path for path in (roles.answer, roles.options, roles.keys) if path]
-    needed += [roles.context] if roles.context and Rule.ANSWER_IN_CONTEXT in voted.rules else []
-    given = {*options.label_sets, *options.ranges}
-    if roles.answer and not (
-        roles.options or Rule.ANSWER_IN_CONTEXT in voted.rules or ".".join(roles.answer) in given
-    ):
-        fixed[roles.answer] = _answer_schema(chain(first, rows), roles.answer, fixed.get(roles.answer, {}))
-    schema = {**_schema_of(first, (), fixed, needed), "additionalProperties": False}
+    roles, given = voted.roles, {*options.label_sets, *options.ranges}
+    is_span = Rule.ANSWER_IN_CONTEXT in voted.rules
+    fixed = {path: part for path, part in leaves(voted.schema) if "enum" in part or "minimum" in part}
+    if roles.answer and voted.answers.are_coded:
+        fixed.pop(roles.answer, None)  # a row with more options has more positions
+    elif roles.answer and not (roles.options or is_span or ".".join(roles.answer) in given):
+        answers = (value_at(row, roles.answer) for row in chain(first, rows))
+        fixed[roles.answer] = _answer_schema(answers, fixed.get(roles.answer, {}))
+    if roles.options and not voted.options_vary:
+        fixed[roles.options] = schema_at(voted.schema, roles.options)
+    for path in filter(None, (roles.answer, roles.options, roles.keys, roles.context if is_span else None)):
+        first = _of_usual_type(first, path)
+    schema = {**_relaxed(infer_schema(first)), "additionalProperties": False}
+    for path, part in fixed.items():
+        may_be_null = path != roles.answer and allows_null(schema_at(schema, path))
+        schema = with_field(schema, path, nullable(part) if may_be_null else part)
     roles = roles if options.inputs else replace(roles, inputs=default_inputs(schema, roles))
     return replace(voted, schema=schema, roles=roles)
+
+
+def _of_usual_type(rows: Sequence[Mapping[str, Json]], path: FieldPath) -> list[Mapping[str, Json]]:
+    """The rows in which a field that may not be null has its most frequent type."""
+    kinds = [_kind(value_at(row, path)) for row in rows]
+    usual = Counter(kind for kind in kinds if kind != "null").most_common(1)
+    return [row for row, kind in zip(rows, kinds, strict=True) if kind == usual[0][0]]
+
+
+def _kind(value: Json) -> str:
+    return "number" if is_number(value) else JSON_TYPES[type(value)]
 
 
 def infer_from_examples(
@@ -107,62 +129,42 @@ def _kinds(row: Mapping[str, Json]) -> Iterator[tuple[FieldPath, str]]:
     return ((path, JSON_TYPES[type(value)]) for path, value in leaves_of(row) if value not in (None, "", []))
 
 
-def _answer_schema(rows: Iterable[Mapping[str, Json]], path: FieldPath, own: Schema) -> Schema:
-    """The schema of the answer: its most frequent type, with the values that occur, also in lists, if they are few."""
-    total, kinds, values, decimal = 0, Counter[str](), defaultdict[str, set[Json]](set), False
-    for total, row in enumerate(rows, 1):  # noqa: B007 (used after the loop)
-        value = value_at(row, path)
-        kind = "number" if is_number(value) else JSON_TYPES[type(value)]
+def _answer_schema(answers: Iterable[Json], own: Schema) -> Schema:
+    """The schema of answers of the most frequent type, with the values that occur, also in lists, if they are few."""
+    kinds, values = Counter[str](), defaultdict[str, set[Json]](set)
+    for answer in answers:
+        kind = _kind(answer)
         kinds[kind] += 1
-        decimal |= isinstance(value, float)  # 1.0 is equal to 1, but no integer
-        for part in value if isinstance(value, list) else [value]:
-            if isinstance(part, str | int | float) and len(values[kind]) <= MAX_FOUND_LABELS:
-                values[kind].add(part)
-    if not values:
-        return own
-    kind = max(values, key=kinds.__getitem__)
-    if kind == "array":
-        labels = sorted(values[kind], key=str)
-        return {"type": kind, "items": {"enum": labels} if few_labels(len(labels), total) else {}}
-    if kind == "boolean":
-        return {"type": kind}
-    known = {str(label).casefold() for label in own.get("enum", ())}
+        parts = answer if isinstance(answer, list) else [answer]
+        if len(values[kind]) <= MAX_FOUND_LABELS:
+            values[kind].update(part for part in parts if isinstance(part, str | int | float))
+    kind = max(filter(values.get, values), key=kinds.__getitem__, default="null")
     found = sorted((int(x) if kind == "number" and x == int(x) else x for x in values[kind]), key=str)
-    kind = "integer" if all(isinstance(value, int) for value in values[kind]) and not decimal else kind
-    if few_labels(len(found), total) and not {str(label).casefold() for label in found} <= known:
+    are_few = few_labels(len(found), kinds.total())
+    known = {str(label).casefold() for label in own.get("enum", ())}
+    if kind == "null" or {str(label).casefold() for label in found} <= known:
+        return own
+    if kind == "array":
+        return {"type": kind, "items": {"enum": found} if are_few else {}}
+    if are_few and kind != "boolean":
         return {"type": kind, "enum": found}
     return own or {"type": kind}
 
 
-def _schema_of(
-    values: Sequence[Json], path: FieldPath, fixed: Mapping[FieldPath, Schema], needed: Sequence[FieldPath]
-) -> Schema:
-    """The schema of a field with these values; `fixed` has the schemas that are known, by path."""
-    kinds = Counter(JSON_TYPES[type(value)] for value in values)
-    if any(each[: len(path)] == path for each in needed):
-        del kinds["null"]
-        kinds = Counter(dict(kinds.most_common(1)))
-    if path in fixed:
-        return nullable(fixed[path]) if "null" in kinds else fixed[path]
-    if kinds.keys() <= {"null"}:
-        return {}  # other rows show what it is
-    if "number" in kinds:
-        del kinds["integer"]
-    schema: dict[str, Json] = {"type": next(iter(kinds)) if len(kinds) == 1 else list(kinds)}
-    if "object" in kinds:
-        objects = [value for value in values if isinstance(value, dict)]
-        names = list(dict.fromkeys(name for each in objects for name in each))
-        schema["properties"] = {
-            name: _schema_of([each[name] for each in objects if name in each], (*path, name), fixed, needed)
-            for name in names
-        }
-        needed_here = {
-            each[len(path)] for each in needed if len(each) > len(path) and each[: len(path)] == path
-        }
-        schema["required"] = [
-            name for name in names if name in needed_here or all(name in each for each in objects)
-        ]
-    if "array" in kinds:
-        items = [item for value in values if isinstance(value, list) for item in value]
-        schema["items"] = _schema_of(items, (*path, ""), {}, ())
-    return schema
+def _relaxed(schema: Schema) -> Schema:
+    """The schema of later rows: lists of any length, objects with more keys, any value where no row has one."""
+    if "const" in schema:
+        return {}
+    if {"const": ""} in schema.get("anyOf", ()):  # texts, some of them empty
+        kinds = [part["type"] for part in schema["anyOf"] if "type" in part]
+        return {"type": kinds if len(kinds) > 1 else kinds[0]}
+    relaxed = {
+        key: part
+        for key, part in schema.items()
+        if key not in ("minItems", "maxItems", "additionalProperties")
+    }
+    if "properties" in schema:
+        relaxed["properties"] = {name: _relaxed(part) for name, part in schema["properties"].items()}
+    if "items" in schema:
+        relaxed["items"] = _relaxed(schema["items"])
+    return relaxed

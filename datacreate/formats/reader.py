@@ -26,9 +26,7 @@ from datacreate.formats.example import (
     JSON_TYPES,
     MAX_NESTING,
     Json,
-    json_problem,
     one_line,
-    parse_integer,
     parse_object,
 )
 from datacreate.formats.schema_utils import Schema
@@ -47,7 +45,7 @@ _BATCH = 1000  # rows of a Parquet file in memory
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
-_SPACE = re.compile(r"[ \t\r\n]*")
+_BETWEEN = re.compile(r"[ \t\r\n,]*")
 
 _WRAPPERS = ("data", "rows", "records", "examples", "samples", "instances", "train", "validation", "test")
 
@@ -256,34 +254,27 @@ def _row(number: int, text: str) -> RawRow:
 
 
 def _objects_in(text: str) -> Iterator[RawRow]:
-    def skip(at: int) -> int:
-        """The position of the next character that is not a space."""
-        return cast(re.Match[str], _SPACE.match(text, at)).end()
-
-    decode, line, counted = json.JSONDecoder(parse_int=parse_integer).raw_decode, 1, 0
-    in_array = text.startswith("[", skip(0))
-    at = skip(skip(0) + in_array)
-    while at < len(text) and not (in_array and text[at] == "]"):
+    """The rows of an array, or of objects one after another; the commas between them are optional."""
+    decode, line, counted, end = json.JSONDecoder().raw_decode, 1, 0, 0
+    in_array = text.lstrip().startswith("[")
+    if in_array:
+        end = text.index("[") + 1
+    while (at := cast(re.Match[str], _BETWEEN.match(text, end)).end()) < len(text):
         line, counted = line + text.count("\n", counted, at), at
+        if in_array and text[at] == "]":
+            break
         try:
             end = decode(text, at)[1]
         except json.JSONDecodeError as error:
             near = text[error.pos : error.pos + 20].strip()
             where = f"at {near!r}" if near else "at the end of the file"
             line += text.count("\n", at, error.pos)
-            raise ValueError(
-                f"line {line}: not JSON {where} ({json_problem(error)}); repair the file"
-            ) from None
+            raise ValueError(f"line {line}: not JSON {where} ({error.msg}); repair the file") from None
         except ValueError as error:
             raise ValueError(f"line {line}: {error}") from None
         except RecursionError:
             raise ValueError(f"line {line}: nested deeper than {MAX_NESTING} levels") from None
         yield _row(line, text[at:end])
-        at = skip(end)
-        if in_array and text[at : at + 1] not in ("]", ""):
-            if text[at] != ",":
-                raise ValueError(f"line {line}: not JSON (a comma is missing after this object)")
-            at = skip(at + 1)
     if in_array and text[at:].rstrip() != "]":
         raise ValueError("not JSON: the array does not end, or is not all of the file; repair the file")
 
@@ -305,8 +296,6 @@ def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]
     reader = csv.reader(noted(), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(filter(None, reader), [])]
-        if header == ["sep=", ""]:  # Excel's first line
-            header = [name.strip() for name in next(filter(None, reader), [])]
         if "" in header or len(set(header)) < len(header):
             raise ValueError("line 1: a column has no name, or the name of another; name each there")
         number = reader.line_num + 1

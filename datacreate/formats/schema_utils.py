@@ -89,17 +89,15 @@ def _schema_of_type(kind: str, values: Sequence[Json]) -> Schema:
         parts = {key: infer_schema([value[key] for value in values if key in value]) for key in keys}
         if not parts:
             return {"const": {}}
-        return {"type": kind, "properties": parts, "required": list(parts), "additionalProperties": False}
+        required = [key for key in keys if all(key in value for value in values)]
+        return {"type": kind, "properties": parts, "required": required, "additionalProperties": False}
     if kind == "array":
         kinds: list[Schema] = []
         for item in (infer_schema([item]) for value in values for item in value):
             if item not in kinds:
                 kinds.append(item)
         if all(map(is_constant, kinds)):  # empty items do not show a type
-            different = [value for index, value in enumerate(values) if value not in values[:index]]
-            return {"const": values[0]} if len(different) == 1 else {"enum": different}
-        if {"type": "string"} in kinds and {"const": ""} in kinds:
-            kinds.remove({"const": ""})
+            return {"const": values[0]}
         items = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
         most, least = max(map(len, values)), min(map(len, values))
         return {"type": kind, "items": items, "minItems": min(1, least), "maxItems": max(3, 2 * most)}
