@@ -111,7 +111,7 @@ def test_the_context_length_limits_the_examples_of_a_request(tmp_path: Path, mod
         (["--instruction", "@latin.txt", *WORDS], "--instruction @latin.txt: not UTF-8"),
         (["--instruction", "@huge.txt", *WORDS], "--instruction @huge.txt: larger than 64 KiB"),
         (["--instruction", "@escape.txt", *WORDS], "--instruction @escape.txt: control characters"),
-        (["--instruction", TASK, "--format", "function_call"], "function calls need the functions"),
+        (["--instruction", TASK, "--format", "function_call"], "come from an example; give --example FILE"),
         (
             ["--instruction", TASK, "--recipe", "paper", *WORDS],
             "--instruction: --recipe paper has no such step",

@@ -95,7 +95,10 @@ def has_field(values: Json, path: FieldPath) -> bool:
 
 def value_at(values: Json, path: FieldPath | None) -> Json:
     """The value at `path`; None if there is none."""
-    return field_at(values, path) if path is not None and has_field(values, path) else None
+    try:
+        return None if path is None else field_at(values, path)
+    except (KeyError, TypeError):
+        return None
 
 
 def replace_field(values: Mapping[str, Json], path: FieldPath, value: Json) -> dict[str, Json]:

@@ -320,25 +320,22 @@ def _with_answer(
     `answers` that are few and no spans.
     """
     value, own, given = field_at(example.values, answer), schema_at(schema, answer), answer in overrides
+    labels: Sequence[Json] | None = None
     if "items" in own and roles.answer_start:
         own = {**own, "maxItems": max(len(each or ()) for each in answers)}
-    schema = with_field(schema, answer, own)
     if roles.options:
         options = field_at(example.values, roles.options)
         texts = {str(option).casefold() for option in options}
         are_labels = texts == {str(label).casefold() for label in fixed_labels(own) or ()}
         if are_labels or are_yes_no(texts) or isinstance(value, bool):
             schema = with_field(schema, roles.options, {"const": options})
-            if not given and value in options:
-                schema = with_field(schema, answer, {**own, "enum": list(options)})
-    elif isinstance(value, str) and not given and len(answer) == 1:
-        known = yes_no_labels(value, values_in(example.values)) or _nli_labels(value, roles.inputs)
-        if known and all(each in known for each in answers):
-            return with_field(schema, answer, {**own, "enum": list(known)})
-    labels = None if roles.options or given or are_spans else label_set(answers)
-    if labels and own.get("type") in ("string", "integer"):
-        schema = with_field(schema, answer, {**own, "enum": labels})
-    return schema
+            labels = options if not given and value in options else None
+    elif not given and own.get("type") in ("string", "integer"):
+        if isinstance(value, str) and len(answer) == 1:
+            labels = yes_no_labels(value, values_in(example.values)) or _nli_labels(value, roles.inputs)
+        if not labels or not all(each in labels for each in answers):
+            labels = None if are_spans else label_set(answers)
+    return with_field(schema, answer, {**own, "enum": list(labels)} if labels else own)
 
 
 def _nli_labels(value: str, inputs: Sequence[FieldPath]) -> tuple[str, ...] | None:

@@ -182,16 +182,11 @@ def find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | Non
 
 def check_options(example: Example, options: FormatOptions) -> None:
     """Raise UsageError if a field is given two roles, or if the field of --options has no list."""
-    given = {
-        "--inputs": options.inputs,
-        "--answer": [options.answer],
-        "--options": [options.options],
-        "--ignore": options.ignore,
-    }
-    flags: dict[str, str] = {}
-    for flag, name in ((flag, name) for flag, names in given.items() for name in names if name):
-        if flags.setdefault(name, flag) != flag:
-            raise UsageError(f"{name} is named in {flags[name]} and in {flag}; name it in one of them")
+    named = Counter(filter(None, (*options.inputs, options.answer, options.options, *options.ignore)))
+    if repeated := [name for name, times in named.items() if times > 1]:
+        raise UsageError(
+            f"{repeated[0]} is named twice in --inputs, --answer, --options and --ignore; name it once"
+        )
     if options.options:
         value = field_at(example.values, named_field(example, options.options, "--options"))
         if not isinstance(value, list) or len(value) < 2:

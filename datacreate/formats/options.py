@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import (
@@ -194,12 +193,8 @@ def _range(text: str, kind: type, given: str) -> dict[str, Json]:
 def _convert(text: str, kind: type, given: str) -> Json:
     """A value from the command line in the type of the example's value."""
     try:
-        value = ("false", "true").index(text.casefold()) == 1 if kind is bool else kind(text)
-        if kind is not float or math.isfinite(value):
-            return value
-    except ValueError:
-        pass
-    type_ = JSON_TYPES[kind]
-    raise UsageError(
-        f"{given}: {text!r} is not of the type that the example has, {type_}; give one of that type"
-    )
+        return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_strings(text)
+    except ValidationError:
+        raise UsageError(
+            f"{given}: {text!r} is not of the type that the example has, {JSON_TYPES[kind]}; give one of that type"
+        ) from None

@@ -139,28 +139,24 @@ class TaskFormat:
             "x-datacreate": {"roles": self.roles.document(), "rules": sorted(self.rules)},
         }
 
+    @cached_property
+    def _input_schemas(self) -> dict[FieldPath, Schema]:
+        """The inputs that are not constant; {} for one without free text, of which all values count as texts."""
+        found = {path: schema_at(self.schema, path) for path in self.roles.inputs}
+        varying = {path: schema for path, schema in found.items() if not is_constant(schema)}
+        return {path: schema if may_have_text(schema) else {} for path, schema in varying.items()}
+
     def _texts(self, path: FieldPath, values: Mapping[str, Json]) -> list[str]:
         """The texts of an input; the values of an input without free text, such as a number, count as texts."""
         value = value_at(values, path)
-        if path in self._plain_inputs and isinstance(value, str):
-            return [value]
-        schema = schema_at(self.schema, path)
-        if is_constant(schema) or value is None:
+        schema = self._input_schemas.get(path)
+        if schema is None or value is None:
             return []
         if path == self.roles.turns:
             return prompt_texts(value)
         if self.roles.tags and path == self.roles.inputs[0]:
             return [" ".join(map(str, value))]
-        return free_texts(value, schema) if may_have_text(schema) else values_in(value)
-
-    @cached_property
-    def _plain_inputs(self) -> frozenset[FieldPath]:
-        """The inputs that are one text: without a look at their schemas, a candidate takes half of the time."""
-        paths = (path for path in self.roles.inputs if path != self.roles.turns and not self.roles.tags)
-        schemas = {path: schema_at(self.schema, path) for path in paths}
-        return frozenset(
-            p for p, part in schemas.items() if part.get("type") == "string" and may_have_text(part)
-        )
+        return free_texts(value, schema)
 
     @cached_property
     def passage_field(self) -> FieldPath | None:

@@ -15,7 +15,6 @@ from datacreate.formats.example import Example, FieldPath, Json, dotted, replace
 from datacreate.formats.infer import InferredFormat, describe_format, infer_format
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
-from datacreate.formats.roles import FIRST_CODES
 from datacreate.formats.schema_utils import Schema, constant_of, fixed_labels, is_constant, leaves, schema_at
 from datacreate.formats.task_format import TaskFormat, load_format, specialize
 
@@ -41,20 +40,14 @@ def declare_format(options: FormatOptions) -> InferredFormat:
 
 
 def _from_names(options: FormatOptions) -> InferredFormat:
-    """A format with the named fields: texts, but for those with --labels or --range, and a list of --options."""
-    if flag := options.first_changed_flag(("ignore", "turns")):
-        need = "a value to keep" if flag == "--ignore" else "--format chat or sharegpt"
-        raise UsageError(f"{flag}: without an example it needs {need}; remove {flag}")
+    """A format with the named fields: texts, but for those with --labels or --range."""
+    if flag := options.first_changed_flag(("ignore", "options", "turns")):
+        raise UsageError(f"{flag}: without an example it needs a --format, such as chat or multiple_choice")
     if not options.inputs:
         raise UsageError("without an example, --inputs must name the fields that the model writes; add it")
     valued = {**options.label_sets, **options.ranges}
-    if options.options and (options.answer is None or options.answer in valued):
-        raise UsageError(
-            f"--options {options.options}: without an example, name the field that repeats the right option with "
-            "--answer, and give it no --labels or --range"
-        )
     others = (name for name in valued if name != options.answer)
-    names = [*options.inputs, options.options, *others, options.answer]
+    names = [*options.inputs, *others, options.answer]
     paths = {name: tuple(name.split(".")) for name in names if name}
     for path in paths.values():
         if not all(path) or any(path[:end] in paths.values() for end in range(1, len(path))):
@@ -63,11 +56,7 @@ def _from_names(options: FormatOptions) -> InferredFormat:
             )
     values: dict[str, Json] = {}
     for index, (name, path) in enumerate(paths.items()):
-        value: Json = _first_value(valued[name]) if name in valued else f"text {index}"
-        if name == options.options:
-            value = [f"option {number}" for number in range(NUM_OPTIONS)]
-        elif name == options.answer and options.options:
-            value = "option 0"
+        value = _first_value(valued[name]) if name in valued else f"text {index}"
         values = replace_field(values, path, value)
     return infer_format(Example(values), options)
 
@@ -86,28 +75,19 @@ def _first_value(given: Sequence[str] | str) -> Json:
 
 def _from_schema(format: TaskFormat, turns: int | None) -> InferredFormat:
     """The format of a file, specialized to the shape of its stand-in."""
-    if reason := _needs_example(format):
-        raise FormatError(f"format {format.name}: {reason}; give --example FILE")
+    roles = format.roles
+    tags = [schema_at(format.schema, path).get("items", {}) for path in roles.tags]
+    if roles.tools or roles.keys or not all(map(fixed_labels, tags)):
+        raise FormatError(
+            f"format {format.name}: functions, letters of options, and tags without an `enum` come from an example; "
+            "give --example FILE"
+        )
     values = _stand_in(format)
     bound = specialize(format, values, turns)
     kept = {*dict(leaves(bound.schema)), *format.roles.ignored}
     out = [path for path, part in leaves(format.schema) if path not in kept and not is_constant(part)]
     left_out = f"; left out, since not required: {', '.join(map(dotted, out))}" if out else ""
     return InferredFormat(bound, (describe_format(bound) + left_out,))
-
-
-def _needs_example(format: TaskFormat) -> str | None:
-    """Why examples of the format cannot be written without seeing one; None if they can."""
-    if format.roles.tools:
-        return "function calls need the functions that can be called"
-    if format.roles.keys:
-        return f"the letters or numbers of the options ({dotted(format.roles.keys)}) come from an example"
-    for path in format.roles.tags:
-        if not fixed_labels(schema_at(format.schema, path).get("items", {})):
-            return (
-                f"the tags in {dotted(path)} come from an example, or from an `enum` in your own format file"
-            )
-    return None
 
 
 def _stand_in(format: TaskFormat) -> dict[str, Json]:
@@ -118,7 +98,13 @@ def _stand_in(format: TaskFormat) -> dict[str, Json]:
         if is_constant(schema):
             return constant_of(schema)
         if path == roles.options:
-            return [""] * _num_options(format, schema)
+            codes = (
+                fixed_labels(schema_at(format.schema, roles.answer or ()))
+                if format.answers.are_coded
+                else None
+            )
+            least, most = schema.get("minItems", 2), schema.get("maxItems", NUM_OPTIONS)
+            return [""] * (len(codes) if codes else max(least, min(NUM_OPTIONS, most)))
         if path == roles.turns:
             return _two_turns(schema)
         parts = schema.get("properties")
@@ -135,14 +121,6 @@ def _stand_in(format: TaskFormat) -> dict[str, Json]:
 
     values: dict[str, Json] = value_of(format.schema, ())
     return values
-
-
-def _num_options(format: TaskFormat, schema: Schema) -> int:
-    """The number of options of each example: that of the positions or letters, else within the bounds of the list."""
-    answers = fixed_labels(schema_at(format.schema, format.roles.answer or ()))
-    if answers and format.first_code in FIRST_CODES:
-        return len(answers)
-    return int(max(schema.get("minItems", 2), min(NUM_OPTIONS, schema.get("maxItems", NUM_OPTIONS))))
 
 
 def _two_turns(schema: Schema) -> list[dict[str, Json]]:

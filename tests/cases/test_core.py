@@ -245,7 +245,7 @@ CALL = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "function_c
 @pytest.mark.parametrize(
     ("example", "options", "message"),
     [
-        (LETTERS | {"choices": OBJECTS}, {}, "answer: 'B' names an option that is a field or an object of choices; write"),
+        (LETTERS | {"choices": OBJECTS}, {}, "answer: 'B' names an option that is a field or an object of choices;"),
         ({"q": {"stem": "Which flies?", "choices": OBJECTS}, "answerKey": "B"}, {}, "or an object of q.choices"),
         (LETTERS | {"options": [{"id": 1, "text": "fish"}, {"id": 2, "text": "bird"}], "answer": 2}, {},
          "answer: 2 names an option"),
@@ -261,8 +261,8 @@ CALL = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "function_c
         (MMLU | {"answer": "Pluto"}, {}, "answer: 'Pluto' is not among choices; fix the example"),
         (ARC, {"labels": {"answerKey": "A,B"}}, "which of the 4 options in choices.text is right"),
         (MMLU, {"ranges": {"answer": "1..3"}}, "give the position, letter or key of each, in their order"),
-        (NLI, {"inputs": "label", "answer": "label"}, "label is named in --inputs and in --answer; name it in one"),
-        (NLI, {"ignore": "label", "answer": "label"}, "label is named in --answer and in --ignore"),
+        (NLI, {"inputs": "label", "answer": "label"}, "label is named twice in --inputs, --answer, --options and"),
+        (NLI, {"ignore": "label", "answer": "label"}, "label is named twice"),
     ],
 )  # fmt: skip
 def test_what_would_be_misread_is_refused(
