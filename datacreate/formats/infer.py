@@ -33,7 +33,6 @@ from datacreate.formats.infer_answers import (
     find_answer_start,
     find_named,
     find_options,
-    is_span,
     label_set,
     rare_labels,
     with_codes,
@@ -41,7 +40,7 @@ from datacreate.formats.infer_answers import (
 )
 from datacreate.formats.options import FormatOptions, field_overrides, named_field
 from datacreate.formats.roles import Roles
-from datacreate.formats.rules import Rule
+from datacreate.formats.rules import Rule, find_span
 from datacreate.formats.schema_utils import (
     Schema,
     allows_null,
@@ -173,12 +172,19 @@ def _infer_new_format(
         schema, advice = with_codes(schema, roles, example, rows or all_values)
     roles = replace(roles, inputs=roles.inputs or default_inputs(schema, roles))
     answers = [value_at(values, roles.answer) for values in all_values]
-    contexts = (value_at(values, roles.context) for values in all_values)
-    spans = list(map(is_span, answers, contexts))
+    contexts = [value_at(values, roles.context) for values in all_values]
+    spans = [
+        isinstance(answer, str) and isinstance(context, str) and find_span(answer, context) is not None
+        for answer, context in zip(answers, contexts, strict=True)
+    ]
     if roles.answer:
         schema = _with_answer(schema, roles, roles.answer, example, overrides, answers, are_spans=all(spans))
     format = TaskFormat("inferred", schema, roles, first_code=find_first_code(schema, roles))
-    rules = _infer_rules(format, spans)
+    rules = frozenset[Rule]()
+    if roles.answer and roles.options:
+        rules = frozenset({Rule.ANSWER_IN_OPTIONS, Rule.OPTIONS_DIFFER})
+    elif not format.labels and (roles.answer_start or (roles.answer and roles.context and all(spans))):
+        rules = frozenset({Rule.ANSWER_IN_CONTEXT})
     if any(spans) and not (rules or format.labels):
         advice = f"; only {sum(spans)} of {len(spans)} answers are spans of the context, so that it is not required"
     format = bind(replace(format, rules=rules), example, others=others)
@@ -211,15 +217,6 @@ def _declared_schema(
             declared = nullable(override) if allows_null(own) else override
         schema = with_field(schema, path, declared)
     return schema
-
-
-def _infer_rules(format: TaskFormat, spans: Sequence[bool]) -> frozenset[Rule]:
-    """The rules between fields; `spans`: of each example, whether its answer is a span of the context."""
-    roles = format.roles
-    if roles.answer and roles.options:
-        return frozenset({Rule.ANSWER_IN_OPTIONS, Rule.OPTIONS_DIFFER})
-    may_be_span = roles.answer and roles.context and not format.labels
-    return frozenset({Rule.ANSWER_IN_CONTEXT} if may_be_span and (all(spans) or roles.answer_start) else ())
 
 
 def _advice(format: TaskFormat, example: Example, all_values: Sequence[Mapping[str, Json]]) -> str:
@@ -265,7 +262,11 @@ def _infer_roles(example: Example, options: FormatOptions, overridden: list[Fiel
         answer = named_answer or find_named(overridden, _ANSWER_NAMES) or overridden[0]
     else:
         # Inside an object a boolean or a yes/no text can mean anything: it would be assigned and verified as the label.
-        candidates = [path for path, value in scalars.items() if len(path) == 1 or not _is_yes_no(value)]
+        candidates = [
+            path
+            for path, value in scalars.items()
+            if len(path) == 1 or not (isinstance(value, bool) or yes_no_labels(str(value), ()))
+        ]
         answer = find_named(candidates, _ANSWER_NAMES)
     if answer is None and scalars:
         answer = find_named((path for path, v in fields.items() if isinstance(v, list) and v), _ANSWER_NAMES)
@@ -300,10 +301,6 @@ def _is_metadata(name: str, values: Mapping[str, Json]) -> bool:
         return False
     named = name.casefold() in _METADATA_NAMES or name.casefold().endswith("_id")
     return named and len(canonical_json(values[name])) <= _LONGEST_METADATA
-
-
-def _is_yes_no(value: Json) -> bool:
-    return isinstance(value, bool) or (isinstance(value, str) and yes_no_labels(value, ()) is not None)
 
 
 def _with_answer(

@@ -19,7 +19,6 @@ from datacreate.formats.example import (
 )
 from datacreate.formats.options import FormatOptions, named_field
 from datacreate.formats.roles import FIRST_CODES, Roles, codes, first_code, label_key
-from datacreate.formats.rules import find_span
 from datacreate.formats.schema_utils import Schema, fixed_labels, with_field
 from datacreate.formats.text_normalization import words
 
@@ -49,10 +48,13 @@ def find_options(
     answers = [answer] if answer else list(scalars)
     ordered = [given] if given and given in lists else sort_by_name(lists, OPTIONS_NAMES)
     for path in ordered:
-        beside = [keys for keys in lists if _are_keys(lists, keys, path)]
-        found = [(p, keys) for keys in beside for p in answers if scalars.get(p) in lists[keys]]
-        if found and first_code(lists[path]) is None:
-            return path, found[0][1], found[0][0]
+        for keys, listed in lists.items():  # letters or numbers of the options, in a list beside them
+            are_keys = (
+                keys[:-1] == path[:-1] and len(listed) == len(lists[path]) and first_code(listed) is not None
+            )
+            found = next((p for p in answers if scalars.get(p) in listed), None)
+            if found and are_keys and first_code(lists[path]) is None:
+                return path, keys, found
     for path in ordered:
         values, named = lists[path], path == given or path[-1].casefold() in OPTIONS_NAMES
         texts = [str(v).casefold() for v in values if not isinstance(v, dict | list)]
@@ -69,12 +71,6 @@ def find_options(
                 f"{dotted(answer or ())}: {value!r} is not among {dotted(path)}; fix the example"
             )
     return None, None, answer
-
-
-def _are_keys(lists: Mapping[FieldPath, list[Json]], keys: FieldPath, options: FieldPath) -> bool:
-    """Whether a list holds letters or numbers of the options beside it."""
-    same_place = keys != options and keys[:-1] == options[:-1] and len(lists[keys]) == len(lists[options])
-    return same_place and first_code(lists[keys]) is not None
 
 
 def label_set(answers: Sequence[Json]) -> list[Json] | None:
@@ -95,11 +91,6 @@ def label_set(answers: Sequence[Json]) -> list[Json] | None:
 def few_labels(number: int, rows: int) -> bool:
     """Whether so many different answers are a set of labels, and not words of their own in each row."""
     return 2 <= number <= max(2, min(MAX_FOUND_LABELS, rows // 2))
-
-
-def is_span(answer: Json, context: Json) -> bool:
-    """Whether an answer is a part of its context."""
-    return isinstance(answer, str) and isinstance(context, str) and find_span(answer, context) is not None
 
 
 def rare_labels(path: FieldPath, examples: Sequence[Example]) -> list[str]:

@@ -88,12 +88,7 @@ def infer_from_examples(
     if len(examples) == 1:
         return tuple(examples), infer_format(examples[0], options)
     keys = dict.fromkeys(key for each in examples for key in each.values)
-    filled = [
-        each
-        if keys.keys() == each.values.keys()
-        else replace(each, values={**dict.fromkeys(keys), **each.values})
-        for each in examples
-    ]
+    filled = [replace(each, values={**dict.fromkeys(keys), **each.values}) for each in examples]
     typical = filled[0] if options.format else _vote(filled, options)[0]
     others = [each for each in filled if each is not typical]
     return tuple(filled), infer_format(typical, options, others=others)

@@ -116,11 +116,6 @@ def as_messages(turns: Turns) -> list[dict[str, str]]:
     ]
 
 
-def prompt_texts(turns: Turns) -> list[str]:
-    """What the assistant answers to: the texts of the system and of the user."""
-    return [message["content"] for message in as_messages(turns) if message["role"] != "assistant"]
-
-
 def with_turns(turns: Turns, number: int) -> list[Mapping[str, Json]]:
     """As many pairs of a user's and an assistant's turn; the last ones are left out, or all are repeated."""
     start = any(message["role"] == "system" for message in as_messages(turns[:1]))

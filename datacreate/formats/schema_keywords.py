@@ -68,7 +68,6 @@ _PATTERNS = {
 
 @FORMAT_CHECKER.checks("date-time", ValueError)
 def _is_date_time(value: object) -> bool:
-    """ISO 8601 with an offset."""
     return not isinstance(value, str) or datetime.fromisoformat(value.upper()).tzinfo is not None
 
 
@@ -144,7 +143,6 @@ def describe_error(error: ValidationError) -> str:
 
 
 def _values_with_types(values: Sequence[Json]) -> str:
-    """Values and their types."""
     texts = ", ".join(canonical_json(value)[:60] for value in values)
     return texts if values == [None] else f"{texts} ({_words(JSON_TYPES[type(value)] for value in values)})"
 

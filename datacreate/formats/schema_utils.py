@@ -83,7 +83,6 @@ def infer_schema(values: Sequence[Json]) -> Schema:
 
 
 def _schema_of_type(kind: str, values: Sequence[Json]) -> Schema:
-    """The schema of values of one type."""
     if kind == "object":
         keys = dict.fromkeys(key for value in values for key in value)
         parts = {key: infer_schema([value[key] for value in values if key in value]) for key in keys}
@@ -158,7 +157,6 @@ def free_texts(value: Json, schema: Schema) -> list[str]:
 
 
 def _item_schemas(schema: Schema, length: int) -> list[Schema]:
-    """The schema of each item of a list."""
     prefix = schema.get("prefixItems", ())[:length]
     return [*prefix, *[schema.get("items") or {}] * (length - len(prefix))]
 

@@ -41,10 +41,10 @@ from datacreate.formats.example import (
 from datacreate.formats.roles import LIST_ROLES, ROLES_SCHEMA, Answers, Roles, codes, first_code, label_key
 from datacreate.formats.rules import (
     Rule,
+    as_messages,
     call_schema,
     check_alike,
     check_rules,
-    prompt_texts,
     rule_holds,
     turns_schema,
     with_turns,
@@ -153,7 +153,7 @@ class TaskFormat:
         if schema is None or value is None:
             return []
         if path == self.roles.turns:
-            return prompt_texts(value)
+            return [message["content"] for message in as_messages(value) if message["role"] != "assistant"]
         if self.roles.tags and path == self.roles.inputs[0]:
             return [" ".join(map(str, value))]
         return free_texts(value, schema)
@@ -288,7 +288,9 @@ def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
             except (KeyError, TypeError):
                 why = f"the role {role} names {dotted(path)}, which the schema lacks; name one of its fields"
                 raise FormatError(f"{name}: {why}") from None
-            if role == "options" and not _is_list(field_schema):
+            values = field_schema.get("enum", [field_schema.get("const")])
+            are_lists = all(isinstance(value, list) for value in values)
+            if role == "options" and not (are_lists or "array" in field_schema.get("type", ())):
                 why = f"the role options names {dotted(path)}, which is not a list; name a list"
                 raise FormatError(f"{name}: {why}")
         found[role] = tuple(paths) if role in LIST_ROLES else paths[0]
@@ -313,11 +315,6 @@ def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
         if not is_constant(part) and not any(path[: len(other)] == other for other in others)
     }
     return tuple(path for path, part in free.items() if may_have_text(part)) or tuple(free)
-
-
-def _is_list(schema: Schema) -> bool:
-    values = [schema["const"]] if "const" in schema else schema.get("enum", ())
-    return "array" in schema.get("type", ()) or (bool(values) and all(isinstance(v, list) for v in values))
 
 
 def bind(

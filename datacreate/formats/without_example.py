@@ -106,7 +106,10 @@ def _stand_in(format: TaskFormat) -> dict[str, Json]:
             least, most = schema.get("minItems", 2), schema.get("maxItems", NUM_OPTIONS)
             return [""] * (len(codes) if codes else max(least, min(NUM_OPTIONS, most)))
         if path == roles.turns:
-            return _two_turns(schema)
+            message = schema["items"]["properties"]
+            role, text = ("from", "value") if "from" in message else ("role", "content")
+            speakers = ("human", "gpt") if "human" in message[role].get("enum", ()) else ("user", "assistant")
+            return [{role: speaker, text: ""} for speaker in speakers]
         parts = schema.get("properties")
         if parts is None:
             return ""
@@ -121,13 +124,6 @@ def _stand_in(format: TaskFormat) -> dict[str, Json]:
 
     values: dict[str, Json] = value_of(format.schema, ())
     return values
-
-
-def _two_turns(schema: Schema) -> list[dict[str, Json]]:
-    parts = schema["items"]["properties"]
-    role, text = ("from", "value") if "from" in parts else ("role", "content")
-    names = ("human", "gpt") if "human" in parts[role].get("enum", ()) else ("user", "assistant")
-    return [{role: name, text: ""} for name in names]
 
 
 def most_tokens(encoding: PromptEncoding) -> int:

@@ -74,11 +74,9 @@ class PermutedQuestion:
 
     @property
     def permutations(self) -> range:
-        """The permutations that are asked."""
         return range(len(self._orders))
 
     def prompt(self, permutation: int) -> tuple[list[Message], tuple[str, ...]]:
-        """The messages and the choices to score of a permutation."""
         return self._question.prompt(self._orders[permutation])
 
     def add(self, permutation: int, scores: Sequence[float] | None) -> None:
