@@ -40,7 +40,7 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions) 
     """
     rows = iter(rows)
     first = list(islice(rows, _ROWS))
-    _, voted = _vote([Example(row) for row in first], options)
+    typical, voted = _vote([Example(row) for row in first], options)
     if voted.name != "inferred":
         format = with_ignored(load_format(voted.name), voted.roles.ignored)
         for path in voted.roles.tags:  # the tags that the user declares
@@ -56,21 +56,20 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions) 
         fixed[roles.answer] = _answer_schema(answers, fixed.get(roles.answer, {}))
     if roles.options and not voted.options_vary:
         fixed[roles.options] = schema_at(voted.schema, roles.options)
-    for path in filter(None, (roles.answer, roles.options, roles.keys, roles.context if is_span else None)):
-        first = _of_usual_type(first, path)
-    schema = {**_relaxed(infer_schema(first)), "additionalProperties": False}
+    needed = [
+        path for path in (roles.answer, roles.options, roles.keys, roles.context if is_span else None) if path
+    ]
+    complete = [
+        row
+        for row in first
+        if all(_kind(value_at(row, path)) == _kind(value_at(typical.values, path)) for path in needed)
+    ]
+    schema = {**_relaxed(infer_schema(complete)), "additionalProperties": False}
     for path, part in fixed.items():
         may_be_null = path != roles.answer and allows_null(schema_at(schema, path))
         schema = with_field(schema, path, nullable(part) if may_be_null else part)
     roles = roles if options.inputs else replace(roles, inputs=default_inputs(schema, roles))
     return replace(voted, schema=schema, roles=roles)
-
-
-def _of_usual_type(rows: Sequence[Mapping[str, Json]], path: FieldPath) -> list[Mapping[str, Json]]:
-    """The rows in which a field that may not be null has its most frequent type."""
-    kinds = [_kind(value_at(row, path)) for row in rows]
-    usual = Counter(kind for kind in kinds if kind != "null").most_common(1)
-    return [row for row, kind in zip(rows, kinds, strict=True) if kind == usual[0][0]]
 
 
 def _kind(value: Json) -> str:
