@@ -60,9 +60,7 @@ class PromptEncoding:
 
     format: TaskFormat
     style: Style = "positional"
-    pseudo_labels: bool = (
-        False  # the label is not written, since the verifier assigns it; reading sets the first
-    )
+    pseudo_labels: bool = False  # the label is not written; reading sets the first, the verifier assigns it
     passage: str = ""  # the context of the items that are read, if the format has given contexts
     may_have_placeholders: bool = False  # a formatting example has a text that looks like one
 
@@ -187,7 +185,7 @@ class PromptEncoding:
         if self.style == "keyed":
             if not isinstance(item, dict):
                 raise MalformedItem("not an object")
-            return dict(_completed(self._with_start(item), self.format.schema, constants=False))
+            return dict(_completed(self._with_start(item), self.format.schema))
         item = [item] if self.is_bare else item
         if not isinstance(item, list) or len(item) != len(self.fields):
             raise MalformedItem(f"not a list of {len(self.fields)}")
@@ -264,7 +262,7 @@ def _selected(value: Json, schema: Schema) -> Json:
     return {name: _selected(value[name], part) for name, part in parts.items() if name in value}
 
 
-def _completed(value: Json, schema: Schema, *, constants: bool = True) -> Json:
+def _completed(value: Json, schema: Schema) -> Json:
     """The value with the fields of objects in the order of the schema, other fields last, and with its constants."""
     parts = schema.get("properties")
     if parts is None or not isinstance(value, Mapping):
@@ -272,8 +270,8 @@ def _completed(value: Json, schema: Schema, *, constants: bool = True) -> Json:
     known: dict[str, Json] = {}
     for name, part in parts.items():
         if name in value:
-            known[name] = _completed(value[name], part, constants=constants)
-        elif constants and is_constant(part):
+            known[name] = _completed(value[name], part)
+        elif is_constant(part):
             known[name] = constant_of(part)
     return {**known, **{name: value[name] for name in value if name not in known}}
 
