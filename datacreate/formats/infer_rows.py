@@ -64,7 +64,7 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions) 
         for row in first
         if all(_kind(value_at(row, path)) == _kind(value_at(typical.values, path)) for path in needed)
     ]
-    schema = {**_relaxed(infer_schema(complete)), "additionalProperties": False}
+    schema: Schema = {**_relaxed(infer_schema(complete)), "additionalProperties": False}
     for path, part in fixed.items():
         may_be_null = path != roles.answer and allows_null(schema_at(schema, path))
         schema = with_field(schema, path, nullable(part) if may_be_null else part)
