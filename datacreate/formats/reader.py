@@ -296,6 +296,8 @@ def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]
     reader = csv.reader(noted(), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(filter(None, reader), [])]
+        if header == ["sep=", ""]:  # Excel's first line
+            header = [name.strip() for name in next(filter(None, reader), [])]
         if "" in header or len(set(header)) < len(header):
             raise ValueError("line 1: a column has no name, or the name of another; name each there")
         number = reader.line_num + 1
