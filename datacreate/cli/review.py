@@ -27,7 +27,7 @@ from datacreate.review.review_rows import FLAGS, RowQuery
 )
 @option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.", group="input")
 @file_option(
-    "--export", ".csv", "Write rows for a spreadsheet; decisions not yet imported are not overwritten."
+    "--export", ".csv", "Write the rows for a spreadsheet, into a new file."
 )
 @path_option("--import", "import_", metavar="FILE.csv", help="Read decisions from that file.", group="input")
 @json_option("Print the counts of all decisions as JSON.")

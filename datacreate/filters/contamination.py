@@ -133,7 +133,7 @@ class Contamination(Filter):
             pairs = (pair for candidate in candidates for pair in self._comparisons(candidate))
             self._embedder.encode(["\n".join(inputs) for rows, inputs in pairs if rows.vectors is not None])
 
-    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
+    def find_conflict(self, candidate: Candidate) -> str | None:
         """The test row that the example repeats, and which check found it."""
         if (found := self._repeated_question(candidate)) is not None:
             return f"{self._name(found)}: n-gram"

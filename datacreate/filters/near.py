@@ -62,19 +62,16 @@ class NearIndex:
         self._inputs = array("q", [0])  # of each example: its first input in `_starts`
         self._waiting: list[Hashed] = []  # added, but not in the index yet
 
-    def match(
-        self, inputs: Sequence[str], among: str = "", ignored: Sequence[int] = ()
-    ) -> tuple[int, float] | None:
+    def match(self, inputs: Sequence[str], among: str = "") -> tuple[int, float] | None:
         """The number of the most similar example (the first of equals) and its Jaccard similarity.
 
-        Only examples that were added with the same `among` are similar, and none that is ignored.
+        Only examples that were added with the same `among` are similar.
         """
         self._add_waiting()
         hashed = _hash_shingles(inputs, among)
         kept = list(map(_kept, hashed))
         [candidates] = self._index.find(self._bands([hashed]))
-        rows = (row for row in self._similar(kept, candidates) if row not in ignored)
-        found = ((row, self._similarity(kept, row)) for row in rows)
+        found = ((row, self._similarity(kept, row)) for row in self._similar(kept, candidates))
         best = max(found, key=itemgetter(1), default=(0, 0.0))
         return best if best[1] >= self._threshold else None
 
@@ -150,10 +147,8 @@ class NearDuplicates(Filter):
         self._numbers = array("q")
         self._number_prefix = inputs.number_prefix
 
-    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
-        rows = enumerate(self._numbers) if ignored_number is not None else ()
-        ignored = [row for row, number in rows if number == ignored_number]
-        found = self._index.match(*_compared(candidate), ignored)
+    def find_conflict(self, candidate: Candidate) -> str | None:
+        found = self._index.match(*_compared(candidate))
         if found is None:
             return None
         row, similarity = found

@@ -61,20 +61,15 @@ class SemanticDuplicates(Filter):
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
         self._vectors.embedder.encode([candidate.compared_text for candidate in candidates])
 
-    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
-        if not self._numbers:
-            return None
+    def find_conflict(self, candidate: Candidate) -> str | None:
         nearest: Iterable[int] = self._of_passage.get(candidate.passage_id, ())
-        if candidate.passage_id and not nearest:
+        if not self._numbers or (candidate.passage_id and not nearest):
             return None
         [vector] = to_float16(self._vectors.embedder.encode([candidate.compared_text]))
         if not candidate.passage_id:
             self._update_index()
             every = len(self._index) <= MAX_EXACT
             nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=every).keys
-        nearest = [row for row in map(int, nearest) if self._numbers[row] != ignored_number]
-        if not nearest:
-            return None
         row, cosine = most_similar(vector, nearest, self._vectors.__getitem__)
         if cosine < self._threshold:
             return None

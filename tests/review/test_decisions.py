@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 
 from datacreate.errors import EngineError, LogDamaged, RunError, RunLocked
 from datacreate.review.review_rows import Change, RowQuery
-from datacreate.review.session import Refused, reviewing
+from datacreate.review.session import Refused
 from datacreate.runs.decisions import wilson_interval
 from datacreate.runs.directory import RunDirectory
 from tests.corpus.test_runs import QA, questions, sources
 from tests.corpus.texts import passage
 from tests.faults import at, changes_of, contents, forked, killed
-from tests.filters.texts import HashedWords
 from tests.making import NLI, STRATEGIES, examples, make, train
 from tests.review.reviews import LABELED, accept, edit, reject, review
 from tests.scripted import ScriptedEngine, answering
@@ -132,48 +131,20 @@ def test_edits_are_checked_like_the_rows_of_a_model(tmp_path: Path, model: str, 
 
 
 def test_edits_are_compared_with_all_other_rows_and_rejected_ones(tmp_path: Path, model: str) -> None:
-    run = {**LABELED, "near": 0.6, "semantic": 0.99}
-    make(tmp_path, model, **run)
+    make(tmp_path, model, **LABELED)
     other = examples(tmp_path)[6]
     texts = {"premise": other["premise"], "hypothesis": other["hypothesis"]}
-    similar = {"premise": other["premise"] + " now", "hypothesis": other["hypothesis"]}
-    with reviewing(RunDirectory(tmp_path), embedder=HashedWords()) as session:
+    with review(tmp_path) as session:
         with pytest.raises(Refused, match="row 1: duplicate"):
             edit(session, 1, **texts)
         reject(session, 7)
-        with pytest.raises(Refused, match="row 1: duplicate"):
+        with pytest.raises(Refused, match=r"row 1: duplicate .repeats row 7"):
             edit(session, 1, **texts)
-        with pytest.raises(Refused, match=r"row 1: near duplicate \(similar to row 7, Jaccard"):
-            edit(session, 1, **similar)
-        own = {**session.rows[1].values, "premise": session.rows[1].values["premise"] + " now"}
-        edit(session, 2, **own)  # it may resemble itself
-        edit(session, 2, **{**own, "premise": own["premise"] + " here"})
-    make(tmp_path, model, **run)
+        first = session.rows[1].values
+        edit(session, 2, premise=first["premise"] + " now")
+        edit(session, 2, premise=first["premise"])  # it may repeat itself
+    make(tmp_path, model, **LABELED)
     assert len(examples(tmp_path)) == 30
-
-
-def test_edits_are_compared_with_the_users_test_files_or_refused(
-    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    test_row = {
-        "premise": "The ferry to the island leaves at nine.",
-        "hypothesis": "It leaves in the morning.",
-    }
-    file, run = Path("test.jsonl"), tmp_path / "run"
-    file.write_text(json.dumps(test_row))
-    make(run, model, **LABELED, decontaminate=["test.jsonl"])
-    with review(run) as session, pytest.raises(Refused, match="row 1: contaminated"):
-        edit(session, 1, **test_row)
-    file.write_text(json.dumps(test_row) + "\n" + json.dumps({**test_row, "premise": "No ferry leaves."}))
-    with review(run) as session, pytest.raises(Refused, match=r"test.jsonl, a test set .* has changed"):
-        edit(session, 1, **test_row)
-    file.unlink()
-    with (
-        review(run) as session,
-        pytest.raises(Refused, match=r"row 1: --decontaminate test.jsonl: no such file"),
-    ):
-        edit(session, 1, **test_row)
 
 
 def test_a_label_that_is_full_is_refused_until_one_of_its_rows_is_rejected(
@@ -405,7 +376,7 @@ def test_missing_decisions_are_found(tmp_path: Path, model: str) -> None:
 
 def test_the_most_uncertain_rows_come_first_and_selections_combine(tmp_path: Path, model: str) -> None:
     verified(tmp_path, model, writing(1.0, LABELS), guessing, **THREE_LABELS, count=30, verify="keep")
-    with reviewing(RunDirectory(tmp_path)) as session:
+    with review(tmp_path) as session:
         rows = session.select(RowQuery())
         margins = [row.margin(session.format) for row in rows]
         assert margins == sorted(margins, key=lambda margin: margin or 0)
