@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from datacreate.sweep.plan import SweepPlan
 
 POLL_SECONDS = 0.2
 
-_WEIGHTS = ("*.safetensors", "*.bin")
+_WEIGHTS = ("seed-*/*.safetensors", "seed-*/*.bin")
 _STEP_OPTIONS = tuple(f"DATACREATE_{command}_" for command in ("CREATE", "IMPROVE", "TRAIN", "EVALUATE"))
 """Environment variables that steps do not get: the plan decides their options."""
 
@@ -101,52 +100,18 @@ class SweepFolder:
         replace_file(self.log(cell, step).with_suffix(".json"), status.model_dump_json(indent=2) + "\n")
 
     def is_finished(self, cell: SweepCell, step: Step) -> bool:
-        """Whether a step finished and its results exist."""
-        status, folder = self.status(cell, step), self.path / step.folder
-        if status is None or status.state != "finished":
-            return False
-        is_complete = _is_usable if step.kind == "train" else _is_evaluated
-        return folder.is_dir() and all(is_complete(folder / model, step) for model in step.models)
-
-    def remove_unusable(self, step: Step) -> str | None:
-        """Remove models that need another evaluation but have no weights; returns a message if there are any."""
-        folder = self.path / step.folder
-        models = _models(folder) if step.kind == "train" else []
-        if not (lost := [model for model in models if not _is_usable(model, step)]):
-            return None
-        try:
-            for model in lost:
-                shutil.rmtree(model)
-        except OSError as error:
-            raise storage_error(folder, error) from None
-        names = ", ".join(model.name for model in lost)
-        return f"{step.folder}: retraining {names}: a new evaluation needs weights that were deleted"
+        """Whether a step finished and the folder of its results exists."""
+        status = self.status(cell, step)
+        return status is not None and status.state == "finished" and (self.path / step.folder).is_dir()
 
     def delete_weights(self, step: Step) -> None:
         """Delete the weights of evaluated models; their evaluations stay. StorageError."""
+        folder = self.path / step.folder
         try:
-            for file in [file for model in _models(self.path / step.folder) for file in _weights(model)]:
+            for file in [file for pattern in _WEIGHTS for file in folder.glob(pattern)]:
                 file.unlink(missing_ok=True)
         except OSError as error:
-            raise storage_error(self.path / step.folder, error) from None
-
-
-def _models(training: Path) -> list[Path]:
-    """The finished models of a training."""
-    return sorted(path for path in training.glob("seed-*") if path.is_dir())
-
-
-def _weights(model: Path) -> list[Path]:
-    return [file for pattern in _WEIGHTS for file in model.glob(pattern)]
-
-
-def _is_evaluated(model: Path, step: Step) -> bool:
-    return all((model / file).is_file() for file in step.evaluations)
-
-
-def _is_usable(model: Path, step: Step) -> bool:
-    """Whether a model has its weights, or needs them no more."""
-    return bool(_weights(model)) or (model.is_dir() and _is_evaluated(model, step))
+            raise storage_error(folder, error) from None
 
 
 def run_process(

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     ValidationError,
     ValidationInfo,
@@ -131,27 +130,11 @@ VariantValues = Annotated[dict[Any, Any], AfterValidator(partial(_create_options
 TrainValues = Annotated[dict[Any, Any], AfterValidator(_train_options)]
 
 
-class Improvement(Settings):
-    """A part of the rows that `improve` creates."""
-
-    share: float = Field(default=0.5, gt=0, lt=1)
-
-    def rows(self, count: int) -> int:
-        """How many rows of a set `improve` creates."""
-        return round(self.share * count)
-
-
-def _improvement(value: Any) -> Any:
-    if value is not None and not isinstance(value, (bool, dict)):
-        raise ValueError("give true or {share: 0.5}")
-    return {} if value is True else None if value is False else value
-
-
 class Variant(Settings):
     """A condition of a plan's own: a strategy with further options of `create` and `train`."""
 
     strategy: str
-    improve: Annotated[Improvement | None, BeforeValidator(_improvement)] = None
+    improve: bool = False  # the second half of the rows is created by `improve`
     create: VariantValues = Field(default={})
     train: TrainValues = Field(default={})
 
@@ -269,16 +252,13 @@ class SweepPlan(Settings):
                 make_hyperparameters(**split_recipe({**self.train, **(variant.train if variant else {})})[0])
             except UsageError as error:
                 raise ValueError(f"train: {error}") from None
-            improvement = variant.improve if variant else None
-            is_trained = improvement or condition not in (ZERO_SHOT, *STRATEGIES, *self.variants)
+            improves = variant is not None and variant.improve
+            is_trained = improves or condition not in (ZERO_SHOT, *STRATEGIES, *self.variants)
             if is_trained and not self.encoders:
                 raise ValueError(f"encoders: the condition {condition} needs at least one to train")
-            counts = [self.rows(find_benchmark(name)) for name in self.benchmarks] if improvement else []
-            if improvement and any(count - improvement.rows(count) < MIN_ROWS_TO_SPLIT for count in counts):
-                raise ValueError(
-                    f"count: `improve` needs {MIN_ROWS_TO_SPLIT} rows in the first part; use a count of "
-                    f"{round(MIN_ROWS_TO_SPLIT / (1 - improvement.share))} or more"
-                )
+            smallest = min(self.rows(find_benchmark(name)) for name in self.benchmarks)
+            if improves and smallest < 2 * MIN_ROWS_TO_SPLIT:
+                raise ValueError(f"count: `improve` needs a count of {2 * MIN_ROWS_TO_SPLIT} or more")
         for size in self.sizes:
             if size != "all" and self.count != "train" and size > self.count:
                 raise ValueError(
@@ -327,8 +307,8 @@ def _first_error(error: ValidationError) -> str:
     number = sum(not (is_unknown and kind == "missing") for kind in kinds) - 1
     more = f" (and {number} more)" if number else ""
     if is_unknown:
-        models: dict[int, type[Settings]] = {1: SweepPlan, 3: Variant, 4: Improvement}
-        hint = did_you_mean(str(wrong.path[-1]), models[len(wrong.path)].model_fields)
+        model = SweepPlan if len(wrong.path) == 1 else Variant
+        hint = did_you_mean(str(wrong.path[-1]), model.model_fields)
         return f"{wrong.key}: no such key{hint}{more}"
     if not wrong.path:  # a contradiction; the message names the keys
         return f"{wrong.why}{more}"
