@@ -14,13 +14,11 @@ from typing import Literal
 from pydantic import ValidationError
 
 from datacreate.child_process import supervised
-from datacreate.errors import SweepPlanError
 from datacreate.files import open_regular, refuse_links, replace_file, storage_error
 from datacreate.locking import FolderLock, held_by, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel
 from datacreate.sweep.cells import Step, SweepCell
-from datacreate.sweep.plan import SweepPlan
 
 POLL_SECONDS = 0.2
 
@@ -43,18 +41,8 @@ class Status(FrozenModel):
 class SweepFolder:
     """The files of one sweep."""
 
-    def __init__(self, path: Path, plan: SweepPlan) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._plan, self._plan_path = plan, path / "plan.json"
-
-    def check_plan(self) -> None:
-        """Raise SweepPlanError if the folder belongs to a plan of another name."""
-        try:
-            name = SweepPlan.model_validate_json(self._plan_path.read_bytes()).name
-        except (OSError, ValidationError):  # no plan yet, or one of another version
-            return
-        if name != self._plan.name:
-            raise SweepPlanError(f"{self.path} has the plan {name}, not {self._plan.name}; use another --out")
 
     def create(self) -> None:
         """Create the folder. StorageError."""
@@ -65,14 +53,11 @@ class SweepFolder:
 
     @contextmanager
     def locked(self, cell: SweepCell, notify: Notify = no_notify) -> Iterator[FolderLock]:
-        """Lock a cell, and store the plan; `notify` is called before a wait. RunLocked, StorageError."""
+        """Lock a cell; `notify` is called before a wait. RunLocked, StorageError."""
         folder = self._cell(cell)
         for place in (folder.relative_to(self.path), *(step.folder for step in cell.steps)):
             refuse_links(*(self.path / part for part in (place, *place.parents[:-1])))
         with locked(folder, notify) as lock:
-            text = self._plan.model_dump_json(indent=2) + "\n"
-            if not (self._plan_path.is_file() and self._plan_path.read_bytes() == text.encode()):
-                replace_file(self._plan_path, text, folder)
             yield lock
 
     def is_running(self, cell: SweepCell) -> bool:

@@ -84,7 +84,7 @@ class Sweep:
 
     def __init__(self, plan: SweepPlan, out: Path, command: Sequence[str] | None = None) -> None:
         self.plan = plan
-        self._folder = SweepFolder(out, plan)
+        self._folder = SweepFolder(out)
         self._out = out.absolute()
         self._command = tuple(command or COMMAND)
 
@@ -104,11 +104,7 @@ class Sweep:
         )
 
     def states(self, index: int | None = None) -> list[Outcome]:
-        """The state of all cells, or of the one of `index`; writes nothing.
-
-        SweepPlanError if the folder belongs to another plan, UsageError if there is no such cell.
-        """
-        self._folder.check_plan()
+        """The state of all cells, or of the one of `index`; writes nothing. UsageError if there is no such cell."""
         return [self._state(cell) for cell in self._chosen(index)]
 
     def commands(self, cell: SweepCell) -> list[list[str]]:
@@ -141,10 +137,9 @@ class Sweep:
         `notify` gets lines worth keeping; `update` gets the last lines of the running steps, several times a
         second. A cell that another process runs is skipped. Raises DatacreateError if a benchmark or checkpoint is
         missing, EngineError if the servers do not start, Stopped after a signal or if a step was stopped, LockLost,
-        StorageError, SweepPlanError; the same call resumes.
+        StorageError; the same call resumes.
         """
         chosen = self._chosen(index)
-        self._folder.check_plan()
         if lines := self.missing(index):
             raise DatacreateError(f"plan {self.plan.name}: nothing was run: {'; '.join(lines)}")
         self._folder.create()

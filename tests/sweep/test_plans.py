@@ -158,14 +158,6 @@ def test_a_wrong_index_names_the_right_ones(bench: Bench) -> None:
     assert not bench.out.exists()
 
 
-def test_the_folder_of_another_plan_is_refused(bench: Bench) -> None:
-    assert bench.run()
-    with pytest.raises(SweepPlanError, match="has the plan plan, not other; use another --out"):
-        bench.run(name="other")
-    with pytest.raises(SweepPlanError, match="has the plan plan"):
-        bench.sweep(name="other").states()
-
-
 def test_a_folder_that_cannot_be_created_is_one_line(bench: Bench) -> None:
     sweep = Sweep(load_plan(str(bench.write())), bench.plan / "below")
     with pytest.raises(DatacreateError, match=r"plan\.yaml"):

@@ -89,7 +89,7 @@ def test_what_fails_stops_only_what_follows_it(bench: Bench) -> None:
 
 def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
-    with SweepFolder(bench.out, sweep.plan).locked(sweep.cells[0]):
+    with SweepFolder(bench.out).locked(sweep.cells[0]):
         assert states(sweep.states())["creak-human-42"] == "running"
         assert states(sweep.run(0)) == {"creak-human-42": "running"}
         lines: list[str] = []
