@@ -128,8 +128,7 @@ def create(
         vectors = None
         if embeds and not finished:
             vectors = _open_vectors(plan, models, embedder, directory.vectors_path, progress)
-        sha256 = models.embedding_model.sha256 if models.embedding_model else None
-        filter_inputs = FilterInputs(inputs.decontamination_sets, vectors, sha256)
+        filter_inputs = FilterInputs(inputs.decontamination_sets, vectors)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
         state = RunState(plan, config.count, filters, vectors)
         checksum = first_checksum(run_config.run_id)

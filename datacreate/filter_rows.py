@@ -168,7 +168,7 @@ def filter_rows(
     inputs = FilterInputs(sets, number_prefix="line")
     if config.semantic:
         model = resolve(config.embedding_model, "encoder")
-        inputs = FilterInputs(sets, PassedVectors(SentenceEmbedder(model.path)), model.sha256, "line")
+        inputs = FilterInputs(sets, PassedVectors(SentenceEmbedder(model.path)), "line")
     checks: list[RowCheck] = [*make_filters(settings, inputs)]
     verifier: VerifierCheck | None = None
     refused: InvalidRows | None = None

@@ -159,5 +159,4 @@ class FilterInputs:
 
     decontamination_sets: Sequence[DecontaminationSet] = ()
     vectors: PassedVectors | None = None  # embeddings of the examples that were added
-    embedding_sha256: str | None = None  # of the embedding model; names the cache of embeddings of test rows
     number_prefix: str = "an example of request"  # before the number of an added example; `line` in a file

@@ -9,9 +9,6 @@ that has no passage.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,15 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.errors import LockLost, RunLocked, StorageError
 from datacreate.filters.base import DecontaminationRow, Filter, FilterInputs, FilterOptions
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.semantic import most_similar
 from datacreate.formats.validate import Candidate, RejectReason, shorten
-from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
-from datacreate.paths import data_dir
-from datacreate.selection.embeddings import Embedder
 from datacreate.selection.passed_vectors import Float16Rows, to_float16
 
 MIN_WORDS_INSIDE = 5
@@ -85,9 +78,9 @@ class Contamination(Filter):
             self._by_ngram += [each.by_ngram] * len(rows)
             self._names += [f"{title} row {number}" for number in range(1, len(rows) + 1)]
             if self._embedder and rows:
+                notify(f"embedding {len(rows)} rows of {title}")
                 texts = ["\n".join(row.inputs) for row in rows]
-                sha256 = self._inputs.embedding_sha256
-                pieces.append(embed_texts(title, texts, self._embedder, sha256, notify))
+                pieces.append(to_float16(self._embedder.encode(texts)))
         self._index_ngrams()
         vectors = np.concatenate(pieces).astype(np.float32) if pieces else None
         self._compared = [self._indexed(vectors, has_passage) for has_passage in (False, True)]
@@ -204,29 +197,3 @@ def most_common(index: NgramIndex, grams: Sequence[str]) -> tuple[int, int] | No
     """The row that contains most of `grams` (the first of equals), and how many; None if no row does."""
     counts = Counter(row for gram in grams for row in index.get(gram, ()))
     return max(counts.items(), key=lambda item: (item[1], -item[0]), default=None)
-
-
-def embed_texts(
-    title: str, texts: Sequence[str], embedder: Embedder, model_sha256: str | None, notify: Notify
-) -> Float16Rows:
-    """The embeddings of the texts of a test set, (texts, dim), cached in $DATACREATE_HOME/embeddings/MODEL/TEXTS.npy.
-
-    MODEL and TEXTS are the first 16 digits of SHA-256 hashes. Without the model's hash nothing is cached.
-    """
-    digest = hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
-    path = data_dir() / "embeddings" / (model_sha256 or "")[:16] / f"{digest[:16]}.npy"
-    if model_sha256:
-        with contextlib.suppress(OSError, ValueError, EOFError):  # missing or damaged
-            cached: Float16Rows = np.load(path, allow_pickle=False)
-            return cached
-    notify(f"embedding {len(texts)} rows of {title}")
-    vectors = to_float16(embedder.encode(texts))
-    if model_sha256:
-        # Without the cache the next run only takes longer.
-        with (
-            contextlib.suppress(OSError, StorageError, RunLocked, LockLost),
-            exclusive_replacement(path) as part,
-            part.open("xb") as file,
-        ):
-            np.save(file, vectors, allow_pickle=False)
-    return vectors

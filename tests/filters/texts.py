@@ -51,14 +51,13 @@ def semantic_filter(threshold: float, vectors: PassedVectors | None = None) -> S
 def contamination(
     sets: Sequence[DecontaminationSet],
     embedder: Embedder | None = None,
-    model_sha256: str | None = None,
     notify: Notify = no_notify,
     **settings: Any,
 ) -> Contamination:
     """A prepared filter; the checks of near-duplicates and of embeddings are off unless they have a threshold."""
     accepted = PassedVectors(embedder) if embedder else None
     filter_settings = FilterOptions(**{"decontaminate_near": None} | settings)
-    filter = Contamination(filter_settings, FilterInputs(sets, accepted, model_sha256))
+    filter = Contamination(filter_settings, FilterInputs(sets, accepted))
     filter.prepare(notify)
     return filter
 
