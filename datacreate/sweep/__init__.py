@@ -13,7 +13,6 @@ training starts, and everything a sweep does can be done by hand.
 
     OUT/runs/CELL/                    a created set
     OUT/trained/CELL/ROWS-ENCODER-N/  a training: one model per seed, with its evaluations
-    OUT/zero-shot/CELL/               the generator itself on the test set
     OUT/cells/CELL/STEP.json, .log    status and output of a step
 """
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from datacreate.benchmarks import Benchmark, find_benchmark, has_split, split_sha256
 from datacreate.checkpoints import resolve
 from datacreate.engines.factory import resolve_checkpoint
-from datacreate.engines.settings import EngineOptions, RunEngineOptions
+from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import DatacreateError
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.train import TrainConfig
@@ -24,7 +24,6 @@ from datacreate.sweep.plan import (
     HUMAN,
     HUMAN_FULL,
     MIXED,
-    ZERO_SHOT,
     SweepPlan,
     Variant,
     engine_options,
@@ -33,14 +32,13 @@ from datacreate.sweep.plan import (
 )
 
 Argument = str | PurePath  # a PurePath is relative to the folder of the sweep, which can therefore be moved
-_ZERO_SHOT_EXAMPLES = 500  # as many as a server is started for; test sets have more or fewer rows
 
 
 @dataclass(frozen=True)
 class Step:
     """One `datacreate` command."""
 
-    kind: Literal["create", "improve", "train", "evaluate", "zero-shot"]
+    kind: Literal["create", "improve", "train", "evaluate"]
     name: str  # unique in the cell
     arguments: tuple[Argument, ...]  # they decide the result
     folder: PurePath  # of what it creates or evaluates
@@ -48,7 +46,7 @@ class Step:
     depends_on: Step | None = None
     generator: str | None = None  # the model that it runs
     verifier: str | None = None  # another model that it runs
-    examples: int = 0  # to create or answer
+    examples: int = 0  # to create
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -120,8 +118,6 @@ def missing(plan: SweepPlan) -> list[str]:
             splits.append((benchmark, "train"))
         if plan.encoders and "human" in selections:
             splits.append((benchmark, "dev"))
-        if ZERO_SHOT in plan.conditions:
-            splits.append((benchmark, "test"))
         splits += [(find_benchmark(test), "test") for test in plan.tests(benchmark) if plan.encoders]
     options, default = engine_options(plan.create), CreateConfig.model_fields["embedding_model"].default
     creations = [(variant.strategy, plan.create | variant.create) for variant in variants]
@@ -152,8 +148,6 @@ class _Builder:
         sizes = [self.count if size == "all" else min(size, self.count) for size in plan.sizes]
         self.sizes = list(dict.fromkeys(sizes))
         self.engine = self._create_options(plan.create, engine=True)
-        shared = {name: value for name, value in plan.create.items() if name in EngineOptions.model_fields}
-        self.zero_shot_engine = self._create_options(shared, engine=True)
 
     def _create_options(self, given: Mapping[str, Any], engine: bool) -> tuple[str, ...]:
         """Those of the engine among these options of `create`, or all others."""
@@ -172,8 +166,6 @@ class _Builder:
                 yield name, self._trainings(name, rows)
         for generator in plan.generators:
             prefix = f"{self.benchmark.name}-{short_name(generator)}"
-            if ZERO_SHOT in conditions:
-                yield f"{prefix}-{ZERO_SHOT}", [self._zero_shot(f"{prefix}-{ZERO_SHOT}", generator)]
             for variants in self._created_sets():
                 first, variant = next(iter(variants.items()))
                 for seed in plan.example_seeds:
@@ -267,17 +259,4 @@ class _Builder:
         tests = (word for test in self.tests for word in ("--benchmark", test))
         return train, Step(
             "evaluate", f"evaluate-{name}", ("evaluate", folder, *tests), folder, depends_on=train
-        )
-
-    def _zero_shot(self, cell: str, generator: str) -> Step:
-        """The generator itself on the test set."""
-        folder, test = PurePath(ZERO_SHOT, cell), self.benchmark.name
-        return Step(
-            "zero-shot",
-            ZERO_SHOT,
-            ("evaluate", "--zero-shot", generator, "--benchmark", test, "--out", folder),
-            folder,
-            self.zero_shot_engine,
-            generator=generator,
-            examples=_ZERO_SHOT_EXAMPLES,
         )

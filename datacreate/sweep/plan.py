@@ -31,10 +31,10 @@ from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import Settings, SettingsProblem
 
-HUMAN, HUMAN_FULL, ZERO_SHOT = "human", "human-full", "zero-shot"
+HUMAN, HUMAN_FULL = "human", "human-full"
 MIXED = "human+"  # prefix of a strategy: the whole human train split and the created set together
 
-CONDITIONS = (HUMAN, HUMAN_FULL, ZERO_SHOT, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
+CONDITIONS = (HUMAN, HUMAN_FULL, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
 
 CREATE_OPTIONS = set(CreateConfig.model_fields) - set(
     "example example_limit benchmark example_seed count run_dir strategy model format labels ranges seed "
@@ -157,7 +157,7 @@ class SweepPlan(Settings):
     benchmarks: tuple[str, ...] = Field(min_length=1)
     variants: dict[str, Variant] = Field(default={})  # further conditions
     conditions: tuple[str, ...] = Field(min_length=1)
-    create: CreateValues = Field(default={})  # further options of `create`; of the engine, also for zero-shot
+    create: CreateValues = Field(default={})  # further options of `create`
     generators: tuple[str, ...] = ()  # instruct checkpoints; with `urls` in create, names of served models
     example_seeds: tuple[Seed, ...] = Field(default=(42,), min_length=1)  # of example and human sample
     count: int | Literal["train"] = "train"  # rows per set; train: as many as that split has
@@ -253,7 +253,7 @@ class SweepPlan(Settings):
             except UsageError as error:
                 raise ValueError(f"train: {error}") from None
             improves = variant is not None and variant.improve
-            is_trained = improves or condition not in (ZERO_SHOT, *STRATEGIES, *self.variants)
+            is_trained = improves or condition not in (*STRATEGIES, *self.variants)
             if is_trained and not self.encoders:
                 raise ValueError(f"encoders: the condition {condition} needs at least one to train")
             smallest = min(self.rows(find_benchmark(name)) for name in self.benchmarks)

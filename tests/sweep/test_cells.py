@@ -40,11 +40,11 @@ def test_cells_are_benchmarks_times_sets_of_rows(bench: Bench) -> None:
     found = names(
         bench,
         benchmarks=["creak", "csqa"],
-        conditions=["human-full", "human", "zero-shot", "random", "tree"],
+        conditions=["human-full", "human", "random", "tree"],
         example_seeds=[7, 8],
         **READER,
     )
-    of_one = ["human-full", "human-7", "human-8", "writer-zero-shot"]
+    of_one = ["human-full", "human-7", "human-8"]
     of_one += ["writer-random-7", "writer-random-8", "writer-tree-7", "writer-tree-8"]
     assert found == [f"{benchmark}-{cell}" for benchmark in ("creak", "csqa") for cell in of_one]
 
@@ -163,16 +163,16 @@ def test_create_gets_every_option_as_the_plan_has_it(options: dict[str, Any], tm
     assert CreateConfig.of(**config) == CreateConfig.of(**always, **options)
 
 
-def test_engine_options_go_to_create_and_zero_shot_and_are_no_part_of_the_identity(bench: Bench) -> None:
+def test_engine_options_are_no_part_of_the_identity(bench: Bench) -> None:
     def steps(*urls: str) -> list[Step]:
         create = {"urls": list(urls), "request_timeout": 9, "temperature": 0.5}
-        sweep = bench.sweep(create=create, conditions=["zero-shot", "random"], generators=["unknown-here"])
+        sweep = bench.sweep(create=create, conditions=["random"], generators=["unknown-here"])
         return [step for cell in sweep.cells for step in cell.steps]
 
     for step in steps("http://a:1", "./servers"):
         command = " ".join(step.command)
         assert f"--url http://a:1 --url {bench.folder}/servers --request-timeout 9" in command
-        assert ("--temperature 0.5" in command) == (step.kind == "create")
+        assert "--temperature 0.5" in command
     moved = steps("http://c:3")
     assert [step.identity for step in moved] == [step.identity for step in steps("http://a:1")]
 

@@ -173,7 +173,6 @@ def test_nothing_is_written_through_links(bench: Bench, tmp_path: Path) -> None:
             {"benchmarks": ["creak", "csqa"], "conditions": ["human+tree"], **READER},
             "csqa has no train split",
         ),
-        ({"benchmarks": ["piqa"], "conditions": ["zero-shot"]}, "benchmark piqa is not imported"),
     ],
 )
 def test_nothing_is_run_if_something_is_missing(
