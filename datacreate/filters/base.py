@@ -57,8 +57,8 @@ class FilterOptions(Settings):
         "words and word pairs (try 0.7)."
     )
     semantic: Threshold = threshold_setting(
-        "Drop examples whose sentence embedding has at least this cosine similarity with an earlier example or with "
-        "a row of --decontaminate (try 0.95).",
+        "Drop examples whose sentence embedding has at least this cosine similarity with an earlier example "
+        "(try 0.95).",
         metavar="COSINE|off",
     )
     decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_set_names)] = quality_setting(

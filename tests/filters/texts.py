@@ -21,8 +21,6 @@ from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate
-from datacreate.messages import Notify, no_notify
-from datacreate.selection.embeddings import Embedder
 from datacreate.selection.passed_vectors import PassedVectors
 
 
@@ -48,17 +46,10 @@ def semantic_filter(threshold: float, vectors: PassedVectors | None = None) -> S
     return SemanticDuplicates(FilterOptions(semantic=threshold), inputs)
 
 
-def contamination(
-    sets: Sequence[DecontaminationSet],
-    embedder: Embedder | None = None,
-    notify: Notify = no_notify,
-    **settings: Any,
-) -> Contamination:
-    """A prepared filter; the checks of near-duplicates and of embeddings are off unless they have a threshold."""
-    accepted = PassedVectors(embedder) if embedder else None
-    filter_settings = FilterOptions(**{"decontaminate_near": None} | settings)
-    filter = Contamination(filter_settings, FilterInputs(sets, accepted))
-    filter.prepare(notify)
+def contamination(sets: Sequence[DecontaminationSet], **settings: Any) -> Contamination:
+    """A prepared filter; the check of near-duplicates is off unless it has a threshold."""
+    filter = Contamination(FilterOptions(**{"decontaminate_near": None} | settings), FilterInputs(sets))
+    filter.prepare()
     return filter
 
 
