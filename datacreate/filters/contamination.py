@@ -100,8 +100,8 @@ class Contamination(Filter):
         compared = {False: without_passage, True: candidate.inputs if candidate.passage else ()}
         for has_passage, (numbers, index) in self._near.items():
             inputs = compared[has_passage]
-            if inputs and (found := index.match(inputs)):
-                return f"{self._name(numbers[found[0]])}: Jaccard {found[1]:.2f}"
+            if inputs and (near := index.match(inputs)):
+                return f"{self._name(numbers[near[0]])}: Jaccard {near[1]:.2f}"
         return None
 
     def _name(self, row: int) -> str:
