@@ -113,7 +113,6 @@ def test_a_row_whose_place_is_taken_does_not_come_back(tmp_path: Path, model: st
 WRONG_EDITS: dict[str, tuple[dict[str, Any], str]] = {
     "format": ({"label": "perhaps"}, "row 1: schema violation"),
     "blank": ({"premise": " "}, "row 1: blank"),
-    "type": ({"premise": 4}, "row 1: schema violation"),
     "nothing": ({}, "row 1: nothing is edited"),
     "the formatting example": (NLI, "row 1: copied example"),
     "control characters": ({"premise": "a\x1bb"}, "row 1: invalid characters"),
@@ -147,21 +146,6 @@ def test_edits_are_compared_with_all_other_rows_and_rejected_ones(tmp_path: Path
     assert len(examples(tmp_path)) == 30
 
 
-def test_a_label_that_is_full_is_refused_until_one_of_its_rows_is_rejected(
-    tmp_path: Path, model: str
-) -> None:
-    make(tmp_path, model, **LABELED)
-    labels = [row["label"] for row in examples(tmp_path)]
-    one, other = labels.index("neutral") + 1, labels.index("entailment") + 1
-    with review(tmp_path) as session:
-        with pytest.raises(Refused, match="as many rows with the label entailment as it may have"):
-            edit(session, one, label="entailment")
-        reject(session, other)
-        edit(session, one, label="entailment")
-    make(tmp_path, model, **LABELED)
-    assert set(Counter(row["label"] for row in examples(tmp_path)).values()) == {10}
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_replacements_are_the_same_whether_create_was_killed_or_not(
     tmp_path: Path, model: str, strategy: str
@@ -183,7 +167,6 @@ def test_replacements_are_the_same_whether_create_was_killed_or_not(
 
 
 def test_rows_of_a_run_that_fell_back_to_pseudo_labels_are_replaced(tmp_path: Path, model: str) -> None:
-    """Rows that waited for the label-noise check also have numbers."""
     writer = writing(0.5, YES_NO)
     verified(tmp_path / "whole", model, writer, **FALLBACK)
     rows = examples(tmp_path / "whole")
@@ -263,21 +246,6 @@ def test_the_sources_of_a_corpus_follow(tmp_path: Path, model: str, monkeypatch:
     (copy / "passages.jsonl").unlink()
     with pytest.raises(RunError, match=r"passages\.jsonl: missing or damaged"), review(copy) as session:
         reject(session, 4)
-
-
-def test_rejected_rows_do_not_come_back(tmp_path: Path, model: str) -> None:
-    """The model writes the same few texts again and again."""
-    run: dict[str, Any] = {"example": NLI, "count": 20, "max_failed_requests": 200}
-    script = answering(vocabulary=6)
-    make(tmp_path, model, script, **run)
-    gone = examples(tmp_path)[:5]
-    with review(tmp_path) as session:
-        for number in range(1, 6):
-            reject(session, number)
-    make(tmp_path, model, script, **run)
-    texts = [(row["premise"], row["hypothesis"]) for row in examples(tmp_path)]
-    assert len(set(texts)) == 20
-    assert not {(row["premise"], row["hypothesis"]) for row in gone} & set(texts)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))

@@ -141,14 +141,6 @@ def test_a_file_that_is_no_export_is_one_line(run: Path, tmp_path: Path) -> None
     assert "no such file" in command(run, "--import", tmp_path / "none.csv").failure
 
 
-def test_a_line_with_another_number_of_cells_is_named(run: Path) -> None:
-    text = text_of(exported(run)[:2])
-    (run.parent / "filled.csv").write_text(text + "3,accept\r\n")
-    ended = command(run, "--import", run.parent / "filled.csv")
-    assert (ended.code, "nothing was imported; 1 line(s)" in ended.failure) == (2, True)
-    assert "line 4: 2 cells, but 9 columns in the first line" in ended.lines[0]
-
-
 def test_a_file_is_not_overwritten(run: Path) -> None:
     path = run.parent / "rows.csv"
     path.write_text("name,price\nnut,3\n")

@@ -21,11 +21,9 @@ IMPROVED: dict[str, Any] = {
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"benchmark": ["creak"]}, "benchmark: no such key (did you mean benchmarks?)"),
-    ({"max_num_seqs": 3}, "max_num_seqs: no such key"),
     ({"benchmarks": ["kreak"]}, "benchmarks: unknown benchmark 'kreak' (did you mean creak?)"),
     ({"benchmarks": "creak"}, "benchmarks: give a list: [a, b]"),
     ({"benchmarks": []}, "benchmarks: Tuple should have at least 1 item"),
-    ({"benchmarks": [1]}, "benchmarks.0: give a valid string"),
     ({"benchmarks": ["creak", "csqa", "creak"]}, "benchmarks: creak is listed twice"),
     ({"conditions": ["tre"]}, "conditions: no condition 'tre' (did you mean tree?)"),
     (
@@ -36,25 +34,18 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"generators": []}, "generators: the condition random needs a model"),
     ({"conditions": ["human"]}, "encoders: the condition human needs at least one to train"),
     ({"count": "all"}, "count: 'all' is neither a positive number of rows nor the word train"),
-    ({"count": True}, "count: True is neither"),
     ({"sizes": [50]}, "sizes: 50 is more than the count of 10"),
     ({"train_seeds": [1, -1]}, "train_seeds.1: give a number greater than or equal to 0"),
-    ({"example_seeds": [1, 1]}, "example_seeds: 1 is listed twice"),
-    ({"train_seeds": [1.5]}, "train_seeds.0: give a valid integer"),
-    ({"keep_weights": "perhaps"}, "keep_weights: give a valid boolean"),
     (
         {"create": {"recpe": "paper"}},
         "create.recpe: no such option, or the plan sets it (did you mean recipe?)",
     ),
-    ({"create": {"recipe": "papr"}}, "create.recipe papr: give 'best', 'fast' or 'paper'"),
     ({"create": {"temperature": "hot"}}, "create.temperature hot: give a valid number"),
     ({"create": {"servers": 2}}, "create: --servers only applies to running servers"),
     ({"create": {"seed": 3}}, "create.seed: no such option, or the plan sets it"),
-    ({"create": {1: 2}}, "create.1: no such option"),
     ({"create": 3}, "create: give a mapping: {a: b}"),
     ({"train": {"epoch": 3}}, "train.epoch: no such option, or the plan sets it (did you mean epochs"),
     ({"train": {"epochs": 0}}, "train.epochs 0: give a number greater than 0"),
-    ({"train": {"recipe": "papr"}}, "train.recipe papr: give 'datacreate' or 'paper'"),
     ({"train": {"lora_rank": 4}}, "train: --lora-rank has no effect: give --lora, or remove it"),
     ({"test": ["csqa"]}, "test: none of these fits the head of a model for creak"),
     (
@@ -91,12 +82,6 @@ def test_a_wrong_key_is_one_line(changes: dict[str, Any], message: str, bench: B
     assert str(caught.value).startswith(f"plan {bench.plan}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_wrong_variant_is_one_problem(bench: Bench) -> None:
-    bench.write(variants={"mine": {"strategi": "tree"}}, conditions=["mine"])
-    with pytest.raises(SweepPlanError, match=r"did you mean strategy, train\?\)$"):
-        load_plan(str(bench.plan))
 
 
 @pytest.mark.parametrize(
