@@ -105,7 +105,7 @@ def missing(plan: SweepPlan) -> list[str]:
     """What the plan needs and this machine lacks, and what to do: a line each. Reads no rows and no weights."""
     variants = [variant for name in plan.conditions if (variant := plan.variant(name))]
     is_human = any(name in (HUMAN, HUMAN_FULL) or name.startswith(MIXED) for name in plan.conditions)
-    trainings = [plan.train | variant.train for variant in variants] or [plan.train]
+    trainings = [plan.train, *(plan.train | variant.train for variant in variants)]
     selections = [
         given.get("model_selection", "human" if given.get("recipe") == "paper" else None)
         for given in trainings

@@ -300,20 +300,17 @@ def load_plan(name_or_path: str) -> SweepPlan:
 
 
 def _first_error(error: ValidationError) -> str:
-    """The first problem in one line, and the number of further ones."""
+    """The first problem in one line."""
     wrong = SettingsProblem.first(error)
-    is_unknown = wrong.kind == "extra_forbidden"  # a misspelled key is also a missing one: one problem
-    kinds = [each["type"] for each in error.errors(include_url=False)]
-    number = sum(not (is_unknown and kind == "missing") for kind in kinds) - 1
-    more = f" (and {number} more)" if number else ""
-    if is_unknown:
+    if wrong.kind == "extra_forbidden":
         model = SweepPlan if len(wrong.path) == 1 else Variant
-        hint = did_you_mean(str(wrong.path[-1]), model.model_fields)
-        return f"{wrong.key}: no such key{hint}{more}"
+        return f"{wrong.key}: no such key{did_you_mean(str(wrong.path[-1]), model.model_fields)}"
     if not wrong.path:  # a contradiction; the message names the keys
-        return f"{wrong.why}{more}"
-    names_option = wrong.kind == "value_error" and not wrong.why.startswith("--")
-    if wrong.path[-1] in ("create", "train") and names_option:
-        return f"{wrong.key}.{wrong.why}{more}"  # the message begins with the name of an option
-    why = "this key is required" if wrong.kind == "missing" else wrong.remedy
-    return f"{wrong.key}: {why}{more}"
+        return wrong.why
+    if (
+        wrong.path[-1] in ("create", "train")
+        and wrong.kind == "value_error"
+        and not wrong.why.startswith("--")
+    ):
+        return f"{wrong.key}.{wrong.why}"  # the message begins with the name of an option
+    return f"{wrong.key}: {'this key is required' if wrong.kind == 'missing' else wrong.remedy}"
