@@ -26,9 +26,7 @@ from datacreate.review.review_rows import FLAGS, RowQuery
     help="Show N rows drawn at random, and estimate how many labels are right.",
 )
 @option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.", group="input")
-@file_option(
-    "--export", ".csv", "Write the rows for a spreadsheet, into a new file."
-)
+@file_option("--export", ".csv", "Write the rows for a spreadsheet, into a new file.")
 @path_option("--import", "import_", metavar="FILE.csv", help="Read decisions from that file.", group="input")
 @json_option("Print the counts of all decisions as JSON.")
 def review(
