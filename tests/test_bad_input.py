@@ -198,7 +198,7 @@ def test_a_folder_without_a_run_is_an_error(tmp_path: Path, verb: list[str]) -> 
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("layout", ["reference", "chat", "hf", "parquet"])
+@pytest.mark.parametrize("layout", ["csv", "chat", "hf", "parquet"])
 def test_export_to_an_unwritable_path_is_one_line(tmp_path: Path, model: str, layout: str) -> None:
     make(tmp_path / "run", model, count=4)
     (tmp_path / "file").write_text("x")

@@ -78,7 +78,7 @@ class _SplitOptions(Settings):
     show_default=True,
     group="output",
     help="jsonl: as train.jsonl; hf: a datasets folder; parquet; csv; chat: conversations; alpaca: instruction, input, "
-    "output; preference: prompt, chosen, rejected; reference: train_STRATEGY.jsonl.",
+    "output; preference: prompt, chosen, rejected.",
 )
 @path_option("--out", group="output", help="Folder; older files are replaced.  [default: RUN/export/LAYOUT]")
 @settings_options(_SplitOptions)

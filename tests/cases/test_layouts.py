@@ -205,7 +205,7 @@ def test_every_export_holds_every_field_or_names_it(
             assert set().union(*lost) <= named(notes) | in_words
             continue
         assert "; export " in refused
-        assert layout in ("reference", "alpaca", "preference")
+        assert layout in ("alpaca", "preference")
         assert not target.exists()
 
 

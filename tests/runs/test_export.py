@@ -69,10 +69,6 @@ def rows_of(path: Path) -> list[Any]:
     return [json.loads(line) for line in lines]
 
 
-def test_odd_texts_are_the_same_in_the_layout_of_the_reference(tmp_path: Path, run: RunDirectory) -> None:
-    assert rows_of(exported(run, "reference", tmp_path / "out")) == list(run.examples())
-
-
 def test_odd_texts_are_the_same_in_conversations(tmp_path: Path, run: RunDirectory) -> None:
     made = rows_of(exported(run, "chat", tmp_path / "out"))
     for row, values in zip(made, run.examples(), strict=True):
@@ -283,9 +279,3 @@ def test_a_wrong_split_writes_nothing(
     assert not (tmp_path / "export").exists()
 
 
-def test_a_new_folder_is_not_named_like_a_file(tmp_path: Path, run: RunDirectory) -> None:
-    path = tmp_path / "rows.csv"
-    with pytest.raises(UsageError, match=r"--out .*rows.csv: export writes into a folder"):
-        export(run, "csv", path)
-    path.mkdir()
-    assert export(run, "csv", path) == [path / "train.csv"]
