@@ -11,7 +11,7 @@ import platform
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,8 +52,8 @@ from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
 
-_EXPECT_THOUGHTS = 5
-"""Requests after which a model that should think has thought."""
+_MAX_FAILED_REQUESTS = 64
+"""A run fails after so many requests in a row without an accepted example, beside those that can be in flight."""
 
 _POLL_SECONDS = 0.5
 
@@ -123,22 +123,27 @@ def create(
             progress.notify(note)
         run_config = _run_config(stored, plan, config, models, engines)
 
-        # Restore the state from the commits of earlier sessions; of a finished run, only its figures.
-        finished = stored is not None and directory.is_finished(config.count)
+        if stored and directory.is_finished(config.count):
+            stats = directory.stats()
+            progress.notify(f"resuming from {stats.accepted} accepted examples")
+            directory.write_train(directory.log(stored.run_id), lock)
+            if plan.passages:
+                plan.passages.save(directory.passages_path)
+            directory.write_config(run_config)
+            return directory.write_summary(run_config, stats, compute_metrics, progress.notify)
+
+        # Restore the state from the commits of earlier sessions.
         vectors = None
-        if embeds and not finished:
+        if embeds:
             vectors = _open_vectors(plan, models, embedder, directory.vectors_path, progress)
-        filter_inputs = FilterInputs(inputs.decontamination_sets, vectors)
-        filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
+        filters = make_filters(plan.spec.filters, FilterInputs(inputs.decontamination_sets, vectors))
         state = RunState(plan, config.count, filters, vectors)
-        checksum = first_checksum(run_config.run_id)
-        session = _Session(state, directory, lock, run_config, progress, compute_metrics, checksum)
+        session = _Session(state, directory, lock, run_config, progress, compute_metrics)
         if stored:
-            session.replay(figures_only=finished)
-            finished = state.finished
+            session.replay()
 
         # Start the engines; the directory is written only after they have passed their checks.
-        if not finished:
+        if not state.finished:
             for each in filters:
                 each.prepare(progress.notify)
             system = scoring_system_message(plan.spec.instruction)
@@ -152,9 +157,9 @@ def create(
         directory.write_config(run_config)
 
         # Generate.
-        if not finished:
+        if not state.finished:
             try:
-                session.generate(engines, config.max_failed_requests, signals)
+                session.generate(engines, signals)
             except StorageError:  # the last commit may not be in the log
                 raise
             except DatacreateError:
@@ -174,14 +179,16 @@ class _Session:
     config: StoredConfig
     progress: RunProgress
     compute_metrics: ComputeMetrics | None
-    checksum: int  # of the last line of the log
     files: RunWriter | None = None
 
-    def generate(self, engines: Engines, max_failed_requests: int, signals: Signals) -> None:
+    def __post_init__(self) -> None:
+        self.checksum = first_checksum(self.config.run_id)  # of the last line of the log
+
+    def generate(self, engines: Engines, signals: Signals) -> None:
         """Request, verify, judge and commit until the count is reached."""
         state, noise_check = self.state, self.state.stats.label_noise_check
         # Requests already in flight do not use the latest commit; allow for them.
-        max_failed_requests += self.config.spec.max_in_flight
+        max_failed_requests = _MAX_FAILED_REQUESTS + self.config.spec.max_in_flight
         pipeline = Pipeline(state, engines)
         with ExitStack() as stack:
             stack.enter_context(deferred())
@@ -217,27 +224,25 @@ class _Session:
                 while not state.finished and (parsed := pipeline.next_completed()) is not None:
                     apply(state.judge(parsed))
                     release()
-                    if note := self._no_thoughts():
-                        self.progress.notify(note)
                     if state.stats.consecutive_failures >= max_failed_requests and not state.finished:
                         raise NoProgress(self._no_progress_message())
                 self.progress.update(state.stats, self.config.count, pipeline.uncommitted)
             pipeline.abort()
 
-    def replay(self, *, figures_only: bool) -> None:
+    def replay(self) -> None:
         """Apply the commits of earlier sessions, and write train.jsonl from them."""
 
         def applied() -> Iterator[LogLine]:
             for line in self.directory.log(self.config.run_id):
-                if figures_only:
-                    self.state.stats.add_record(line.record)
-                else:
-                    self.state.replay(line, str(self.directory.log_path))
+                self.state.replay(line, str(self.directory.log_path))
                 self.checksum = line.checksum
                 yield line
 
-        with _without_gc():
+        gc.disable()  # the state only grows: each collection would take longer, and find nothing
+        try:
             self.directory.write_train(applied(), self.lock)
+        finally:
+            gc.enable()
         if self.state.stats.requests:
             self.progress.notify(f"resuming from {self.state.stats.accepted} accepted examples")
 
@@ -262,19 +267,6 @@ class _Session:
             self.config, self.state.stats, self.compute_metrics, self.progress.notify
         )
 
-    def _no_thoughts(self) -> str | None:
-        """A note, once: after the first requests, or at the end of a smaller run."""
-        stats, thinks = self.state.stats, "thinking" in self.config.spec.sampling
-        is_time = stats.requests == _EXPECT_THOUGHTS or (
-            stats.requests < _EXPECT_THOUGHTS and self.state.finished
-        )
-        if not (thinks and is_time) or stats.thinking_tokens:
-            return None
-        return (
-            f"no thoughts in the first {stats.requests} answers: the model does not think (--thinking has no "
-            "effect), or its server does not return thoughts"
-        )
-
     def _no_progress_message(self) -> str:
         stats = self.state.stats
         reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common()) or "none"
@@ -284,18 +276,6 @@ class _Session:
             f"{self.config.count} so far); rejects: {reasons}; the last ones: {samples}; try another model or "
             "example, or a larger --max-tokens"
         )
-
-
-@contextmanager
-def _without_gc() -> Iterator[None]:
-    """Pauses garbage collection: the state only grows, so that each collection takes longer and finds nothing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _run_config(

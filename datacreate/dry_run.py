@@ -45,7 +45,7 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
     if models and not config.uses_running_servers:
         engines = [choose_engine(model, config.engine, config.count).name for model in models.generators]
     attributes = {each.name: list(each.shares) for each in inputs.spec.attributes}
-    accepted = directory.accepted() if stored else 0
+    accepted = directory.stats().accepted if stored else 0
     notes = [describe_recipe(config, inputs.verify, inputs.inferred.format, models), *inputs.inferred.notes]
     if config.num_examples and not stored:
         notes.append(

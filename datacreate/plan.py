@@ -29,7 +29,7 @@ from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import check_letters
 from datacreate.quotas import checked_label_ratio
 from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, most_in_flight
-from datacreate.run_models import Engines, RunModels, needs_embedder, sampling_of, thinking_limit, verify_mode
+from datacreate.run_models import Engines, RunModels, sampling_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import CreateConfig, Generator, IdentityOptions, InputSpec, RunSpec, Verification
 from datacreate.runs.directory import RunDirectory, StoredConfig
@@ -43,9 +43,6 @@ MIN_REQUESTS_PER_CHAIN = 10
 
 _LIMITS = {"max_tokens", "longest_text"}
 """The fields of `Sampling` that follow from the formatting example."""
-
-_QUEUES = {"num_chains": {"chain"}, "max_parent_uses": {"tree", "coverage"}}
-"""Setting -> the queues that it changes."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +125,6 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         inferred = _with_corpus(inferred, passages)
     before = stored.spec.compared_with if stored else None
     sets = find_decontamination_sets(names or (), inferred.format, before)
-    without_effect = _without_effect(config, inferred, verify, bool(sets))
-    inferred = replace(inferred, notes=(*inferred.notes, *without_effect))
     spec = InputSpec(
         **config.values_for(IdentityOptions),
         examples=tuple(dict(each.values) for each in examples),
@@ -146,29 +141,6 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
         stored.check_same(dict(spec) | given, config.count, directory.path)
     return RunInputs(inferred, verify, sets, stored, spec, passages)
-
-
-def _without_effect(
-    config: CreateConfig, inferred: InferredFormat, verify: VerifyMode, has_sets: bool
-) -> Iterator[str]:
-    """A note for the first option of each kind that changes nothing."""
-    strategy, queue = f"with --strategy {config.strategy}", find_strategy(config.strategy).queue
-    kinds = [(strategy, [name for name, queues in _QUEUES.items() if queue not in queues])]
-    if not needs_embedder(config):
-        kinds.append((f"{strategy} and without --semantic", ["embedding_model"]))
-    if not has_sets:
-        kinds.append(("without a test set", ["ngram", "decontaminate_near"]))
-    if not _has_label_noise_check(verify, PromptEncoding(inferred.format)):
-        why = f"with --verify {verify}" if verify in ("off", "keep") else "without fixed labels"
-        kinds.append((why, ["label_noise_check"]))
-    for why, names in kinds:
-        if flag := config.first_changed_flag(names):
-            yield f"{flag} has no effect {why}"
-
-
-def _has_label_noise_check(verify: VerifyMode, encoding: PromptEncoding) -> bool:
-    """Whether labels that turn out as noise can be replaced."""
-    return verify not in ("off", "keep") and encoding.supports_pseudo_labels
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
@@ -288,6 +260,7 @@ def _verification(
     if mode == "off" or model is None:
         return None
     known = inputs.stored.spec.verification if inputs.stored else None
+    can_fall_back = mode != "keep" and encoding.supports_pseudo_labels
     # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
     scored_by_letter = (
         known is not None and known.scored_by_letter
@@ -300,7 +273,7 @@ def _verification(
         mode=mode,
         model=model.name,
         model_sha256=model.sha256,
-        label_noise_check=config.label_noise_check if _has_label_noise_check(mode, encoding) else None,
+        label_noise_check=config.label_noise_check if can_fall_back else None,
         label_noise_rows=known.label_noise_rows if known else most_rows(config.count),
         scored_by_letter=scored_by_letter,
     )

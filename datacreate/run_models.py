@@ -263,9 +263,7 @@ class Engines:
         """For the log of a session: the servers that answered."""
         engines = (*self.generators, self.verifier)
         urls = dict.fromkeys(url for engine in engines for url in engine.settings.get("urls", ()))
-        replicas = self.generators[0].settings.get("replicas", 1)  # with several models, of the first
-        servers = {"servers": ", ".join(urls)} if urls else {}
-        return servers | ({"replicas": str(replicas)} if replicas > 1 else {})
+        return {"servers": ", ".join(urls)} if urls else {}
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:

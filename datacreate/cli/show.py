@@ -130,9 +130,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     """The most important figures, a line each, and warnings."""
     from datacreate.runs.summary import summary_fields
 
-    verified = summary["verification"]
     _print_fields(summary_fields(summary).items())
-    for warning in filter(None, (summary["depth_warning"], verified and verified["warning"])):
+    if warning := summary["depth_warning"]:
         echo(f"warning: {warning}", fg="yellow")
 
 

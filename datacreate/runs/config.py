@@ -228,13 +228,6 @@ class CreateConfig(
         le=1,
         metavar="SHARE|off",
     )
-    max_failed_requests: int = setting(
-        "The run fails after this many requests in a row without an accepted example; as many as can be in flight are "
-        "added.",
-        "run control",
-        default=64,
-        gt=0,
-    )
 
     @model_validator(mode="before")
     @classmethod

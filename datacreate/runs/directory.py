@@ -231,7 +231,7 @@ class RunDirectory:
 
         They are those of the example's options, or of the format's labels without the verifier's bias to labels.
         """
-        stats = self._stats(self.read_config())
+        stats = self.stats()
         for commit in self.commits():
             accepted = [scored.probabilities for scored in commit.scored if scored.accepted]
             for found in accepted or [()] * len(commit.accepted):
@@ -275,9 +275,6 @@ class RunDirectory:
             replace_file(self.card_path, dataset_card(config.spec, summary, metrics, sources))
         return summary
 
-    def accepted(self) -> int:
-        return self._stats(self.read_config()).accepted
-
     def examples(self, *, with_attributes: bool = False) -> Iterator[dict[str, Json]]:
         """The accepted examples in order, from the log; if wanted with a field `attributes.NAME` for each dimension."""
         for commit in self.commits():
@@ -320,9 +317,11 @@ class RunDirectory:
 
     def summary(self) -> dict[str, Any]:
         config = self.read_config()
-        return self._stats(config).summary(config.count, config.license)
+        return self.stats().summary(config.count, config.license)
 
-    def _stats(self, config: StoredConfig) -> RunStats:
+    def stats(self) -> RunStats:
+        """The statistics of the run, from its log."""
+        config = self.read_config()
         stats = RunStats(config.spec, config.format)
         for line in self.log(config.run_id):
             stats.add_record(line.record)

@@ -43,7 +43,7 @@ def export(
     run is not finished (unless `partial`) or does not fit the layout, UsageError for wrong shares, RunLocked if another
     process writes there, StorageError. An older export is replaced; after an error it stays.
     """
-    config, accepted = run.read_config(), run.accepted()
+    config, accepted = run.read_config(), run.stats().accepted
     if accepted < config.count and not partial:
         raise RunError(
             f"{run.path}: not finished, {accepted} of {config.count} examples; finish it with the same `create` "
@@ -213,7 +213,11 @@ def _prompt_and_answer(values: Values, format: TaskFormat) -> tuple[str, tuple[s
         given = format.answers.text(values)  # in words, not as a position, a letter or a list of spans
     else:
         given = field_at(values, roles.answer or ())
-    return _named_texts(values, system), (context, _named_texts(values, _asked(format)), options), _text(given)
+    return (
+        _named_texts(values, system),
+        (context, _named_texts(values, _asked(format)), options),
+        _text(given),
+    )
 
 
 def _has_answer(format: TaskFormat) -> bool:

@@ -89,16 +89,6 @@ def test_thoughts_are_in_the_log_and_not_in_the_data(
     assert f"of which {sum(tokens)} thinking" in summary_fields(summary)["cost"]
 
 
-@pytest.mark.parametrize("count", [10, 60])
-@pytest.mark.parametrize("thinks", [True, False])
-def test_a_model_without_thoughts_is_a_note_once(tmp_path: Path, count: int, thinks: bool) -> None:
-    notes = Notes()
-    features: dict[str, Any] = {"says": in_field("reasoning")} if thinks else {}
-    with Server(**features) as server:
-        make(tmp_path / "run", server, notes=notes, thinking=300, count=count)
-    assert sum("the model does not think" in note for note in notes.messages) == (not thinks)
-
-
 def test_a_model_thinks_when_it_writes_and_not_when_it_scores(
     tmp_path: Path, server: Server, preset: WritePreset
 ) -> None:

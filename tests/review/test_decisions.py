@@ -77,7 +77,7 @@ def test_readers_of_the_run_see_the_decisions(tmp_path: Path, model: str) -> Non
         edit(session, 5, hypothesis="Somebody is tired.")
     directory = RunDirectory(tmp_path)
     assert list(directory.examples()) == examples(tmp_path)
-    assert directory.accepted() == directory.summary()["accepted"] == 29
+    assert directory.stats().accepted == directory.summary()["accepted"] == 29
     assert json.loads(directory.summary_path.read_text()) == directory.summary()
     assert not directory.summary()["finished"]
     assert len(list(directory.verifier_probabilities())) == len(list(directory.families())) == 29

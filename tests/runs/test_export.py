@@ -277,5 +277,3 @@ def test_a_wrong_split_writes_nothing(
     with pytest.raises(UsageError, match=message):
         export(RunDirectory(tmp_path), "jsonl", split=split)
     assert not (tmp_path / "export").exists()
-
-

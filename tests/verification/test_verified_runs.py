@@ -82,12 +82,11 @@ def test_an_answer_is_kept_if_no_other_is_more_probable(
         right = choices.index(truth(text, choices))
         return scored(request, [*scores[-right:], *scores[:-right]] if right else scores)
 
-    how: dict[str, Any] = {"count": 20, "max_failed_requests": 3}
     if kept:
-        verified(tmp_path, model, writing(1.0), scorer, **how)
+        verified(tmp_path, model, writing(1.0), scorer, count=20)
         return
     with pytest.raises(NoProgress, match=r"no example accepted.*rejected_by_verifier") as caught:
-        verified(tmp_path, model, writing(1.0), scorer, **how)
+        verified(tmp_path, model, writing(1.0), scorer, count=20)
     assert "\n" not in str(caught.value)
 
 
