@@ -41,7 +41,6 @@ from datacreate.run_models import (
     models_of,
     needs_embedder,
     with_strategy,
-    without_verifier,
 )
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.directory import ComputeMetrics, RunDirectory, StoredConfig
@@ -112,10 +111,6 @@ def create(
         engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.notify))
 
         # Decide everything else; an existing run must have been made with the same settings.
-        if not stored:
-            with_verifier, models = models, without_verifier(models, engines, config, inputs.inferred.format)
-            if models != with_verifier:
-                progress.notify(f"answers are not verified after all: {models.unverified}")
         plan = make_plan(config, inputs, models, engines)
         if stored:
             stored.check_same(dict(plan.spec), config.count, directory.path)

@@ -52,7 +52,7 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
             f"whether {config.num_examples} examples fit the model's context length is checked at the start"
         )
     verifier = models.verifier.name if models and models.verifier else config.verifier
-    is_verified = inputs.verify != "off" and not (models and models.unverified)
+    is_verified = inputs.verify != "off" and not (models and not models.verifier)
     return {
         "run_dir": str(directory.path),
         "state": "new" if stored is None else "finished" if accepted == config.count else "resumes",

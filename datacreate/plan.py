@@ -108,7 +108,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     label_ratio = checked_label_ratio(config, inferred.format)
     directory.check()
     stored = directory.read_config() if directory.exists else None
-    verify = verify_mode(config, inferred, stored.spec if stored else None)
+    verify = verify_mode(config, inferred.format)
     if stored and stored.spec.improves and not config.improves:
         raise RunMismatch(
             f"{directory.path} was made by `improve`; resume it with `datacreate improve RUN...`"

@@ -11,18 +11,14 @@ from datacreate.checkpoints import Checkpoint, Thinking, combined_sha256, read_a
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine, only_model, resolve_checkpoint
 from datacreate.engines.request import DEFAULT_THINKING, Sampling, ServerTest
-from datacreate.engines.self_test import scoring_test
 from datacreate.errors import CheckpointError, NotDownloaded, UsageError
-from datacreate.formats.infer import InferredFormat
 from datacreate.formats.task_format import TaskFormat
 from datacreate.messages import Notify
 from datacreate.prompts.label_scoring import (
-    MAX_LETTERS,
     can_score_labels,
     check_scorable,
-    scoring_system_message,
 )
-from datacreate.runs.config import AUTO, CreateConfig, RunSpec, SamplingOptions
+from datacreate.runs.config import AUTO, CreateConfig, SamplingOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import find_strategy
 from datacreate.verification.scoring import VerifyMode
@@ -38,7 +34,6 @@ class RunModels:
     generators: tuple[Checkpoint, ...]  # several share the requests
     embedding_model: Checkpoint | None
     verifier: Checkpoint | None  # one of the generators, or another model
-    unverified: str = ""  # why answers are not verified as the recipe says, and what to do; empty if they are
 
     @property
     def name(self) -> str:
@@ -76,9 +71,8 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
     if verify == "off":
         return RunModels(generators, embedding_model, None)
     verifier = resolve_checkpoint(config.verifier, config) if config.verifier else generators[0]
-    if verifier.always_thinks and not _asks_to_verify(config):
-        why = f"{verifier.name} always thinks, so it cannot score them; a --verifier that does not think can"
-        return RunModels(generators, embedding_model, None, why)
+    if verifier.always_thinks and not (config.verify or config.verifier):  # the recipe asks, not the user
+        return RunModels(generators, embedding_model, None)
     verifier.check_scores()
     return RunModels(generators, embedding_model, verifier)
 
@@ -169,22 +163,12 @@ def _has_embedder(config: CreateConfig) -> bool:
     return True
 
 
-def _asks_to_verify(config: CreateConfig) -> bool:
-    """Whether the user, and not only the recipe, decides about verification."""
-    return config.verify is not None or config.verifier is not None
-
-
-def verify_mode(config: CreateConfig, inferred: InferredFormat, stored: RunSpec | None = None) -> VerifyMode:
-    """How labels are verified. A run of the recipe best that could not verify them does not begin to when it resumes.
-
-    UsageError if it is requested for a format whose labels cannot be scored.
-    """
-    format = inferred.format
+def verify_mode(config: CreateConfig, format: TaskFormat) -> VerifyMode:
+    """How labels are verified. UsageError if it is requested for a format whose labels cannot be scored."""
     # `--verifier` implies verification.
     requested = config.verify or ("drop" if config.verifier else None)
     if requested is None:
-        wanted = config.recipe == "best" and can_score_labels(format)
-        return "drop" if wanted and (stored is None or stored.verification) else "off"
+        return "drop" if config.recipe == "best" and can_score_labels(format) else "off"
     if requested == "off":
         return requested
     if requested == "relabel" and format.roles.tools:
@@ -202,39 +186,21 @@ def describe_recipe(
     """What the recipe and the options decide, in one line."""
     model = models.verifier.name if models and models.verifier else config.verifier or "the generator"
     verified = f"answers verified by {model} ({verify})"
-    if models and models.unverified:
-        verified = f"answers are not verified: {models.unverified}"
-    elif verify == "off":
+    if verify == "off":
         verified = "answers are not verified"
-        if not can_score_labels(format):
-            what = "answers cannot be verified (free text)"
-            verified = (
-                what if format.roles.answer else "no answer field found, so nothing is verified or balanced"
-            )
+        if not format.roles.answer:
+            verified = "no answer field found, so nothing is verified or balanced"
+        elif not can_score_labels(format):
+            verified = "answers cannot be verified (free text)"
+    elif models and not models.verifier:
+        why = f"{models.generators[0].name} always thinks, so it cannot score them"
+        verified = f"answers are not verified: {why}; a --verifier that does not think can"
     if config.improves:
         return f"strategy {config.strategy}, as always for improve; {verified}"
     line = f"recipe {config.recipe}: strategy {config.strategy}, {verified}"
     if config.recipe == "best" and config.strategy == "tree" and not _has_embedder(config):
         line += f"; for the strategy coverage: `datacreate models pull {config.embedding_model}`"
     return line
-
-
-def without_verifier(
-    models: RunModels, engines: Engines, config: CreateConfig, format: TaskFormat
-) -> RunModels:
-    """The models of a new run: without the verifier of the recipe, if it cannot score the answers."""
-    if models.verifier is None or _asks_to_verify(config):
-        return models
-    if why := engines.verifier.find_problem(scoring_test(scoring_system_message(config.instruction))):
-        why += "; to verify them, use a server with logprobs"
-    elif not can_score_labels(format, scored_by_letter=True) and engines.verifier.needs_letters(
-        format.labels or ()
-    ):
-        why = (
-            f"labels that start with the same token are scored by letters, which are {MAX_LETTERS}; to verify them, "
-            "use another --verifier"
-        )
-    return replace(models, verifier=None, unverified=why) if why else models
 
 
 EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]

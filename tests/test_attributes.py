@@ -109,8 +109,7 @@ WRONG = {
     "level: {easy: 1.5, hard: 0.5}": ": level.easy.share: write it as",
     "level: {easy: 0.5, hard: }": ": level.hard.share: give each value a share, or none of them",
     "length:\n  short: {words: [2, 4]}\n  long: {word: [5, 9]}": ": length.long.word: unknown key",
-    "length:\n  wrds: [5, 9]": ": length.wrds.share: write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}`"
-    " or `length: {words: [5, 40]}`",
+    "length:\n  wrds: [5, 9]": ": length.wrds.share: write it as `topic: [sport, politics]`",
     "length:\n  short:\n    words: [9, 2]": ": length.short: words: the first number is larger than the second",
     "length: {words: [0, 2]}": ": length.words.0: write it as",
     "length: {words: 5}": ": length.words: write it as",

@@ -101,11 +101,6 @@ class Engine:
         except Unavailable as error:
             raise ServersUnavailable(f"{server.url}: {error}; run the same command to resume") from None
 
-    def find_problem(self, test: ServerTest) -> str | None:
-        """Why no server passes a test that the run can do without; None if one does."""
-        self._active_servers()
-        return self._run(self._pool.find_common_problem(test))
-
     def start(self, tests: Sequence[ServerTest] = ()) -> None:
         """Return when the servers run and pass these tests."""
         self._active_servers()

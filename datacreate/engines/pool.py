@@ -114,19 +114,6 @@ class Pool:
         if any(server.is_incompatible for server in servers) and not is_any_active:
             raise self.no_server_error()
 
-    async def find_common_problem(self, test: ServerTest) -> str | None:
-        """Why every server fails a test; None if one passes it, or cannot be asked now."""
-        problems = []
-        for server in self.active_servers:
-            try:
-                reason = await server.find_problem(test)
-            except (Unavailable, Incompatible):
-                return None  # `run_tests` reports it
-            if reason is None:
-                return None
-            problems.append(f"{server.url}: {reason}")
-        return problems[0]
-
     async def answer(self, request: Request) -> Completion:
         """Return the answer of one of the servers; retries as the module says."""
         failures = 0

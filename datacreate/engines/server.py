@@ -168,19 +168,14 @@ class Server:
 
     async def _run_test(self, test: ServerTest) -> None:
         """Run one test. Raises Incompatible if it fails, Unavailable if there is no answer."""
-        if reason := await self.find_problem(test):
-            raise Incompatible("; ".join(filter(None, (reason, test.advice))))
-
-    async def find_problem(self, test: ServerTest) -> str | None:
-        """Why it fails a test; None if it passes. Raises Unavailable if there is no answer."""
         completions: list[Completion] = []
         for request in test.requests:
             try:
                 completions.append(await self.ask(request, self_test=True))
             except RequestRejected as problem:
                 completions.append(Completion(request.id, "", "error", error=str(problem)))
-        reason = test.problem(completions)
-        return reason and f"it {reason}"
+        if reason := test.problem(completions):
+            raise Incompatible("; ".join(filter(None, (f"it {reason}", test.advice))))
 
     async def _models(self) -> list[dict[str, Any]]:
         """The entries of /v1/models with a usable name."""

@@ -72,9 +72,6 @@ class InstantEngine:
     def needs_letters(self, labels: Sequence[Json]) -> bool:
         return False
 
-    def find_problem(self, test: ServerTest) -> str | None:
-        return None
-
     def start(self, tests: Sequence[ServerTest] = ()) -> None: ...
 
     def submit(self, request: Request) -> None:

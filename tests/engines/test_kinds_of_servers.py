@@ -113,23 +113,14 @@ def test_without_verification_no_logprobs_are_needed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scores", "why"), [("none", "it returns no logprobs"), ("uniform", "do not depend on the question")]
 )
-def test_without_scores_the_recipe_does_not_verify(tmp_path: Path, scores: Any, why: str) -> None:
-    usual: dict[str, Any] = {"example": YES_NO, "verify": None}
+def test_a_server_without_scores_is_refused_before_the_run(tmp_path: Path, scores: Any, why: str) -> None:
     with Server(scores=scores) as server:
-        make(tmp_path / "run", server, notes=(notes := Notes()), count=20, **usual)
-        first = notes.messages[0]
-        assert first.startswith(f"recipe best: strategy tree, answers verified by {MODEL} (drop)")
-        [second] = [note for note in notes.messages if note.startswith("answers are not verified after all")]
-        assert why in second
-        assert second.endswith("to verify them, use a server with logprobs")
-        assert RunDirectory(tmp_path / "run").read_config().spec.verification is None
         with pytest.raises(EngineError, match=f"{why}.*; use a server with logprobs, or --verify off"):
-            make(tmp_path / "asked", server, **usual | {"verify": "drop"})
-        server.scores = "real"  # an existing run does not change
-        make(tmp_path / "run", server, notes=(notes := Notes()), count=30, **usual)
-        assert notes.messages[0].startswith("recipe best: strategy tree, answers are not verified")
+            make(tmp_path / "run", server, example=YES_NO, verify=None)
+        assert not (tmp_path / "run").exists()
+        make(tmp_path / "run", server, count=20, example=YES_NO, verify="off")
         with pytest.raises(RunMismatch, match="--verify: off stored, drop requested"):
-            make(tmp_path / "run", server, count=30, **usual | {"verify": "drop"})
+            make(tmp_path / "run", server, count=30, example=YES_NO, verify=None)
 
 
 def test_the_schema_of_the_run_is_tried_first(tmp_path: Path) -> None:
