@@ -206,10 +206,10 @@ def _fit_requests(
         for engine, checkpoint in zip(engines.generators, models.generators, strict=True)
     ]
     num_examples = (stored and stored.num_examples) or min(
-        fit(max_num_examples, fixed=bool(config.num_examples)).num_examples for fit in fits
+        fit(max_num_examples, fixed=bool(config.num_examples))[0] for fit in fits
     )
     samplings = tuple(
-        sampling_of(config, checkpoint, **(_limits(config, stored, index) or fit(num_examples).limits))
+        sampling_of(config, checkpoint, **(_limits(config, stored, index) or fit(num_examples)[1]))
         for index, (checkpoint, fit) in enumerate(zip(models.generators, fits, strict=True))
     )
     return num_examples, samplings
