@@ -10,7 +10,6 @@ import gc
 import platform
 import socket
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +43,7 @@ from datacreate.run_models import (
 )
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.directory import ComputeMetrics, RunDirectory, StoredConfig
-from datacreate.runs.log import Commit, LogLine, RunWriter, SessionStart, first_checksum, read_log
+from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum
 from datacreate.runs.summary import RunStats
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
@@ -121,11 +120,10 @@ def create(
         if stored and directory.is_finished(config.count):
             stats = directory.stats()
             progress.notify(f"resuming from {stats.accepted} accepted examples")
-            directory.write_train(directory.log(stored.run_id), lock)
             if plan.passages:
                 plan.passages.save(directory.passages_path)
             directory.write_config(run_config)
-            return directory.write_summary(run_config, stats, compute_metrics, progress.notify)
+            return directory.write_results(run_config, stats, lock, compute_metrics, progress.notify)
 
         # Restore the state from the commits of earlier sessions.
         vectors = None
@@ -174,7 +172,7 @@ class _Session:
     config: StoredConfig
     progress: RunProgress
     compute_metrics: ComputeMetrics | None
-    files: RunWriter | None = None
+    log: LogWriter | None = None
 
     def __post_init__(self) -> None:
         self.checksum = first_checksum(self.config.run_id)  # of the last line of the log
@@ -188,11 +186,10 @@ class _Session:
         with ExitStack() as stack:
             stack.enter_context(deferred())
             self.lock.check()
-            files = RunWriter(self.directory.log_path, self.directory.train_path, self.checksum)
-            self.files = files
-            stack.callback(lambda: files.close(is_lost=self.lock.is_lost))
+            self.log = log = LogWriter(self.directory.log_path, self.checksum)
+            stack.callback(log.close)
             start = SessionStart(round(time.time(), 3), {**_environment(), **engines.environment})
-            files.append(start, state.begin(start))
+            log.write([start], state.begin(start))
             self.progress.update(state.stats, self.config.count, pipeline.uncommitted)
 
             def apply(commit: Commit) -> None:
@@ -201,7 +198,7 @@ class _Session:
                 if noise_check and undecided and noise_check.decided:
                     self.progress.notify(noise_check.result)
                 self.lock.check()  # just before writing, which only one process may do
-                files.append(commit, parents)
+                log.write([commit], parents)
 
             def release() -> None:
                 while not state.finished and (commit := state.acceptance.release()) is not None:
@@ -213,7 +210,7 @@ class _Session:
                     done = f"{state.stats.accepted} of {self.config.count} examples"
                     raise Stopped(f"stopped by a signal after {done}; run the same command to resume")
                 self.lock.check()
-                files.sync()
+                log.sync()
                 pipeline.submit()
                 pipeline.poll(_POLL_SECONDS)
                 while not state.finished and (parsed := pipeline.next_completed()) is not None:
@@ -225,41 +222,31 @@ class _Session:
             pipeline.abort()
 
     def replay(self) -> None:
-        """Apply the commits of earlier sessions, and write train.jsonl from them."""
-
-        def applied() -> Iterator[LogLine]:
+        """Apply the commits of earlier sessions."""
+        gc.disable()  # the state only grows: each collection would take longer, and find nothing
+        try:
             for line in self.directory.log(self.config.run_id):
                 self.state.replay(line, str(self.directory.log_path))
                 self.checksum = line.checksum
-                yield line
-
-        gc.disable()  # the state only grows: each collection would take longer, and find nothing
-        try:
-            self.directory.write_train(applied(), self.lock)
         finally:
             gc.enable()
         if self.state.stats.requests:
             self.progress.notify(f"resuming from {self.state.stats.accepted} accepted examples")
 
     def save(self) -> dict[str, Any]:
-        """Write summary.json and, if there are examples, the dataset card; returns the summary.
+        """Write train.jsonl and the other results; returns the summary.
 
         Raises LogDamaged if another program changed the log during this session.
         """
         directory = self.directory
         self.lock.check()
-        if self.files and not self.files.log.is_unchanged:
+        if self.log and not self.log.is_unchanged:
             raise LogDamaged(
                 f"{directory.log_path}: deleted or changed by another program during this run; restore it from a "
                 f"copy, or start again in another --run-dir ({directory.train_path.name} is not complete without it)"
             )
-        if self.files and not self.files.train.is_unchanged:
-            self.progress.notify(
-                f"{directory.train_path}: changed by another program; written again from the log"
-            )
-            directory.write_train(read_log(directory.log_path, self.config.run_id), self.lock)
-        return directory.write_summary(
-            self.config, self.state.stats, self.compute_metrics, self.progress.notify
+        return directory.write_results(
+            self.config, self.state.stats, self.lock, self.compute_metrics, self.progress.notify
         )
 
     def _no_progress_message(self) -> str:

@@ -46,7 +46,6 @@ def reviewing(
     directory.read_config()  # before the lock, which would create the folder
     with directory.locked(notify) as lock:
         session = ReviewSession(directory, lock)
-        session.write_train()
         try:
             yield session
         finally:
@@ -245,17 +244,10 @@ class ReviewSession:
         if self._log:
             self._log.close()
 
-    def write_train(self) -> None:
-        """Write train.jsonl, if a decision is newer. Raises LockLost, StorageError."""
-        if self._changed:
-            self.directory.write_train(self.directory.log(self.config.run_id), self._lock)
-
     def finish(self, compute_metrics: ComputeMetrics | None, notify: Notify) -> None:
         """Write train.jsonl, summary.json and the card, if a decision is newer. Raises LockLost, StorageError."""
         if self._changed:
-            self.write_train()
-            self._lock.check()
-            self.directory.write_summary(self.config, self.stats, compute_metrics, notify)
+            self.directory.write_results(self.config, self.stats, self._lock, compute_metrics, notify)
 
 
 def _take_place(quotas: RunQuotas, label: Json, attributes: Mapping[str, str]) -> None:

@@ -1,7 +1,6 @@
 """The run directory: config.json, log.jsonl, train.jsonl, summary.json, README.md.
 
-One process writes it at a time. config.json, summary.json and README.md are replaced atomically; train.jsonl is
-written again from the log when a run resumes.
+One process writes it at a time. The log grows; other files are replaced atomically, the results when a session ends.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import secrets
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
 from functools import partial
 from importlib import metadata
@@ -25,7 +24,7 @@ from pydantic import Field, ValidationError
 
 from datacreate.corpus import about_passages
 from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
-from datacreate.files import TEMPORARY, atomic_replacement, replace_file, storage_error, sync
+from datacreate.files import TEMPORARY, atomic_replacement, replace_file, storage_error
 from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock, locked
@@ -142,7 +141,7 @@ class RunDirectory:
 
     def _copy_files(self) -> None:
         """Replace growing files by copies: a former holder that still runs ends its last write in the old ones."""
-        for path in (self.log_path, self.vectors_path):  # train.jsonl is always written again
+        for path in (self.log_path, self.vectors_path):
             if path.is_file() and not path.is_symlink():
                 with atomic_replacement(path) as part:
                     shutil.copyfile(path, part)
@@ -217,11 +216,8 @@ class RunDirectory:
 
     def commits(self) -> Iterator[Commit]:
         """The committed requests in order, without rejected rows, and with edited rows as they are now."""
-        return self._reviewed(self.log(self.read_config().run_id))
-
-    def _reviewed(self, lines: Iterable[LogLine]) -> Iterator[Commit]:
         decisions, row = read_decisions(self.log_path), 1
-        for line in lines:
+        for line in self.log(self.read_config().run_id):
             if isinstance(line.record, Commit):
                 yield line.record.reviewed(row, decisions)
                 row += len(line.record.accepted)
@@ -246,24 +242,24 @@ class RunDirectory:
         """Whether train.jsonl and summary.json follow all decisions of reviewers; the log is not parsed."""
         return _in_summary(self.summary_path)[1] == count_decisions(self.log_path)
 
-    def write_train(self, lines: Iterable[LogLine], lock: FolderLock) -> None:
-        """Write train.jsonl from the lines of the log, as reviewers left the rows. Raises StorageError, LockLost."""
-        with atomic_replacement(self.train_path) as part, part.open("xb") as file:
-            for commit in self._reviewed(lines):
-                file.write(commit.train_lines)
-            if self.log_path.is_file():
-                sync(self.log_path)  # first, see RunWriter
-            lock.check()
-            if count_decisions(self.log_path):  # the lines of sources.jsonl may be those of other rows
-                self.sources_path.unlink(missing_ok=True)
-
-    def write_summary(
-        self, config: StoredConfig, stats: RunStats, compute_metrics: ComputeMetrics | None, notify: Notify
+    def write_results(
+        self,
+        config: StoredConfig,
+        stats: RunStats,
+        lock: FolderLock,
+        compute_metrics: ComputeMetrics | None,
+        notify: Notify,
     ) -> dict[str, Any]:
-        """Write summary.json, sources.jsonl (with a corpus) and, if there are examples, the dataset card.
+        """Write what follows from the log; returns the summary.
 
-        Returns the summary. The metrics of a finished run are measured for the card. Raises StorageError.
+        These are train.jsonl, as reviewers left the rows, sources.jsonl (with a corpus), summary.json and, if there are
+        examples, the dataset card, with the metrics of a finished run. Raises StorageError, LockLost.
         """
+        with atomic_replacement(self.train_path) as part, part.open("xb") as file:
+            for commit in self.commits():
+                file.write("".join(f"{line}\n" for line in commit.accepted_lines).encode("utf-8"))
+            lock.check()
+            self.sources_path.unlink(missing_ok=True)  # its lines may be those of other rows
         sources = self.write_sources(config.spec) if config.spec.corpus else None
         summary = stats.summary(config.count, config.license)
         replace_file(self.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")

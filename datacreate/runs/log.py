@@ -2,9 +2,9 @@
 
 A line also names the parents of the requests that are made after it, so that a resumed run makes the same ones.
 
-A line is written at every commit, and synced to the disk at least once per second; only then its examples are
-written to train.jsonl. An incomplete last line (of a process that was killed while writing) is removed when the
-log is opened again. Every line ends with a checksum, `"crc"`: the CRC-32 of all lines so far, which starts from
+A line is written at every commit, and synced to the disk at least once per second; train.jsonl is written from the log
+when a session ends. An incomplete last line (of a process that was killed while writing) is removed when the log is
+opened again. Every line ends with a checksum, `"crc"`: the CRC-32 of all lines so far, which starts from
 the run's id. It detects changed, missing and moved lines, and the log of another run.
 """
 
@@ -72,10 +72,6 @@ class Commit:
     @cached_property
     def accepted_lines(self) -> tuple[str, ...]:
         return tuple(map(example_line, self.accepted))
-
-    @property
-    def train_lines(self) -> bytes:
-        return "".join(f"{line}\n" for line in self.accepted_lines).encode("utf-8")
 
     def reviewed(self, first_row: int, decisions: Mapping[int, Decision]) -> Commit:
         """The commit with only the accepted examples that are in the training set after these decisions.
@@ -244,18 +240,21 @@ def _decision_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line
 
 
-class Appender:
-    """A file that only grows. Opening it removes an incomplete last line, and refuses a link. Raises StorageError."""
+class LogWriter:
+    """log.jsonl, open for writing; `checksum` is that of its last line, or `first_checksum`.
 
-    def __init__(self, path: Path) -> None:
+    Opening it removes an incomplete last line, and refuses a link. Raises StorageError.
+    """
+
+    def __init__(self, path: Path, checksum: int) -> None:
         self._path = path
+        self._checksum = checksum
         self._synced = time.monotonic()
-        self._dirty = False
         try:
             self._file = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             self._size = _remove_incomplete_line(self._file)
             self._status = os.fstat(self._file)
-            sync(path.parent)  # so that a power failure does not remove the file, but keep later ones
+            sync(path.parent)  # so that a power failure does not remove the file
         except OSError as error:
             raise storage_error(path, error) from None
 
@@ -268,8 +267,16 @@ class Appender:
             return False
         return os.path.samestat(found, self._status) and found.st_size == self._size
 
-    def append(self, lines: bytes) -> None:
-        """Write complete lines; if the disk is full, none of them stays."""
+    def write(self, records: Sequence[Record], next: Sequence[int] = ()) -> None:
+        """Write records at once, and the parents of the requests that are made after the last (see LogLine).
+
+        If the disk is full, none of their lines stays.
+        """
+        lines, checksum = b"", self._checksum
+        for record in records:
+            body = f'{record.line()[:-1]},"next":{list(next if record is records[-1] else ())}'.encode()
+            checksum = zlib.crc32(body, checksum)
+            lines += body + _CHECKSUM % checksum
         rest = memoryview(lines)
         try:
             while rest:
@@ -279,76 +286,22 @@ class Appender:
                 os.ftruncate(self._file, self._size)
             raise storage_error(self._path, error) from None
         self._size += len(lines)
-        self._dirty = True
+        self._checksum = checksum
 
-    def sync(self, *, now: bool = False) -> bool:
-        """Sync to the disk, unless that was done within the last second; returns whether all lines are there."""
-        since = time.monotonic() - self._synced
-        if self._dirty and (now or since >= _SYNC_SECONDS):
+    def sync(self, *, now: bool = False) -> None:
+        """Sync to the disk, unless that was done within the last second."""
+        if now or time.monotonic() - self._synced >= _SYNC_SECONDS:
             try:
                 os.fsync(self._file)
             except OSError as error:
                 raise storage_error(self._path, error) from None
             self._synced = time.monotonic()
-            self._dirty = False
-        return not self._dirty
 
     def close(self) -> None:
         try:
             self.sync(now=True)
         finally:
             os.close(self._file)
-
-
-class LogWriter(Appender):
-    """log.jsonl, open for writing; `checksum` is that of its last line, or `first_checksum`."""
-
-    def __init__(self, path: Path, checksum: int) -> None:
-        super().__init__(path)
-        self._checksum = checksum
-
-    def write(self, records: Sequence[Record], next: Sequence[int] = ()) -> None:
-        """Write records at once, and the parents of the requests that are made after the last (see LogLine)."""
-        lines, checksum = b"", self._checksum
-        for record in records:
-            body = f'{record.line()[:-1]},"next":{list(next if record is records[-1] else ())}'.encode()
-            checksum = zlib.crc32(body, checksum)
-            lines += body + _CHECKSUM % checksum
-        self.append(lines)
-        self._checksum = checksum
-
-
-class RunWriter:
-    """log.jsonl and train.jsonl, open for writing; `checksum` as for LogWriter.
-
-    Examples are written to train.jsonl when their commits are on the disk. So the log holds all examples of
-    train.jsonl, even after a power failure; if it does not, it is damaged.
-    """
-
-    def __init__(self, log: Path, train: Path, checksum: int) -> None:
-        self.log = LogWriter(log, checksum)
-        self.train = Appender(train)
-        self._waiting: list[bytes] = []  # lines of train.jsonl
-
-    def append(self, record: SessionStart | Commit, next: Sequence[int] = ()) -> None:
-        self.log.write([record], next)
-        if isinstance(record, Commit):
-            self._waiting.append(record.train_lines)
-
-    def sync(self, *, now: bool = False) -> None:
-        """Sync the log to the disk, unless that was done within the last second, and then write its examples."""
-        if self.log.sync(now=now) and self._waiting:
-            self.train.append(b"".join(self._waiting))
-            self._waiting.clear()
-
-    def close(self, *, is_lost: bool = False) -> None:
-        """Sync and close. `is_lost`: another process has taken over, so that nothing more is written."""
-        try:
-            if not is_lost:
-                self.sync(now=True)
-        finally:
-            self.log.close()
-            self.train.close()
 
 
 def _remove_incomplete_line(file: int) -> int:

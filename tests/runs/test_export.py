@@ -16,7 +16,7 @@ from datacreate.engines.request import Completion, Request
 from datacreate.errors import RunError, UsageError
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import assign_families, export
-from datacreate.runs.log import RunWriter, first_checksum
+from datacreate.runs.log import LogWriter, first_checksum
 from datacreate.runs.tables import arrow_type
 from tests.making import COMMONSENSE, exported, make
 from tests.scripted import answering
@@ -55,8 +55,8 @@ def run(tmp_path: Path, model: str) -> RunDirectory:
     [commit] = made.commits()
     made.log_path.unlink()
     made.train_path.unlink()
-    log = RunWriter(made.log_path, made.train_path, first_checksum(made.read_config().run_id))
-    log.append(replace(commit, accepted=rows))
+    log = LogWriter(made.log_path, first_checksum(made.read_config().run_id))
+    log.write([replace(commit, accepted=rows)])
     log.close()
     assert tuple(made.examples()) == rows
     return made
