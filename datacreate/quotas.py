@@ -94,12 +94,11 @@ class AttributeQuotas:
             name: ValueQuotas(list(shares), count, list(shares.values()))
             for name, shares in dimensions.items()
         }
-        self._values = {name: list(shares) for name, shares in dimensions.items()}
         self.missing = count  # examples
-        self._in_flight = {name: Counter[str]() for name in dimensions}
-        self._assigned: dict[int, Mapping[str, str]] = {}  # request -> its values
+        # Dimension -> value -> requests in flight.
+        self._in_flight = {name: Counter(dict.fromkeys(shares, 0)) for name, shares in dimensions.items()}
 
-    def assign(self, request: int, per_request: float, rng: random.Random) -> dict[str, str]:
+    def assign(self, per_request: float, rng: random.Random) -> dict[str, str]:
         """Assigns values to a new request. `per_request`: the examples that each in flight is expected to give."""
         assigned = {}
         for name, in_flight in self._in_flight.items():
@@ -108,12 +107,11 @@ class AttributeQuotas:
             [assigned[name]] = rng.choices(list(needed), missing if any(missing) else list(needed.values()))
         for name, value in assigned.items():
             self._in_flight[name][value] += 1
-        self._assigned[request] = assigned
         return assigned
 
-    def end(self, request: int) -> None:
-        """Note that a request is not in flight any more."""
-        for name, value in self._assigned.pop(request).items():
+    def end(self, attributes: Mapping[str, str]) -> None:
+        """Note that a request with these values is not in flight any more."""
+        for name, value in attributes.items():
             self._in_flight[name][value] -= 1
 
     def need_request(self, per_request: float) -> bool:
@@ -142,7 +140,7 @@ class AttributeQuotas:
             self._quotas[name].remove(value)
 
     def _needed(self, name: str) -> dict[str, int]:
-        return {value: self._quotas[name].remaining(value) for value in self._values[name]}
+        return {value: self._quotas[name].remaining(value) for value in self._in_flight[name]}
 
 
 @dataclass(frozen=True)
@@ -188,10 +186,10 @@ def checked_label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, f
             f"--label-ratio: the format {format.name} has no fixed labels; give them with "
             "--labels FIELD=a,b,c"
         )
-    if unknown := [name for name in config.label_ratio if name not in names]:
-        raise UsageError(f"--label-ratio: unknown label {unknown[0]!r}; labels are {', '.join(names)}")
-    if missing := [name for name in names if name not in config.label_ratio]:
-        raise UsageError(f"--label-ratio: no share for the label {missing[0]!r}; give one, 0 for none of it")
+    if config.label_ratio.keys() != set(names):
+        raise UsageError(
+            f"--label-ratio: give a share for each of the labels {', '.join(names)}, 0 for none of it"
+        )
     ratio = {name: config.label_ratio[name] for name in names}
     check_shares("--label-ratio", ratio)
     return ratio

@@ -62,10 +62,17 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
     as --thinking says, or if the verifier that the user asks for cannot be kept from thinking.
     """
     embedding_model = _embedding_model(config) if embeds else None
-    generators = tuple(resolve_checkpoint(name, config) for name in _generator_names(config, notify))
+    names = config.models
+    if config.uses_running_servers and "model" not in config.model_fields_set:
+        names = (only_model(config, notify, config.chat_template_kwargs),)
+    generators = tuple(resolve_checkpoint(name, config) for name in names)
     if config.adapter is not None:
         generators = (with_adapter(generators[0], read_adapter(config.adapter)),)
-    generators = _with_distinct_names(generators)
+    for what in ("sha256", "name"):
+        if len({getattr(each, what) for each in generators}) < len(generators):
+            raise UsageError(
+                "--model: two of these have the same weights or the same name; give different ones"
+            )
     for generator in generators:
         thinking_limit(config, generator)
     if verify == "off":
@@ -82,24 +89,6 @@ def _embedding_model(config: CreateConfig) -> Checkpoint:
         return resolve(config.embedding_model, "encoder")
     except CheckpointError as error:
         raise type(error)(f"--embedding-model: {error}") from None
-
-
-def _generator_names(config: CreateConfig, notify: Notify) -> tuple[str, ...]:
-    """The names of the generators; with servers and no --model, the one model that they serve."""
-    if config.uses_running_servers and "model" not in config.model_fields_set:
-        return (only_model(config, notify, config.chat_template_kwargs),)
-    return config.models
-
-
-def _with_distinct_names(generators: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
-    """Generators with distinct names. UsageError if two are the same model."""
-    if len({generator.sha256 for generator in generators}) < len(generators):
-        raise UsageError("--model: two of these are the same model (equal weights); give each once")
-    names = [generator.name for generator in generators]
-    return tuple(
-        replace(model, name=f"{model.name} {model.sha256[:8]}") if names.count(model.name) > 1 else model
-        for model in generators
-    )
 
 
 def _thinking(config: CreateConfig, checkpoint: Checkpoint) -> Thinking | None:

@@ -26,7 +26,7 @@ from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.validate import Candidate, Reject, RejectReason, parse_completion, shorten
 from datacreate.plan import RunPlan
 from datacreate.prompts.generation import RequestContent, chat_prompt
-from datacreate.prompts.label_scoring import LabelQuestion, label_question
+from datacreate.prompts.label_scoring import PermutedQuestion, label_question
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, SessionStart, example_line
 from datacreate.runs.summary import RunStats
@@ -77,16 +77,16 @@ class PendingRequest:
         return (self.example, *self.other_shots) if self.parent.line else ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class ParsedCompletion:
-    """The items of a completion in order, and the verifier's scores of some of them."""
+    """The items of a completion in order, and questions for the verifier, whose scores `Pipeline` adds."""
 
     pending: PendingRequest
     completion: Completion
     items: tuple[Candidate | Reject, ...]
     origin: RequestOrigin
-    questions: Mapping[int, LabelQuestion]  # index of the item -> question for the verifier
-    scores: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    questions: Mapping[int, PermutedQuestion]  # by index of the item
+    unscored: int = 0  # scoring requests without a result
     scoring_tokens: int = 0
 
 
@@ -107,7 +107,6 @@ class RunState:
         coverage_vectors = vectors if plan.strategy.queue == "coverage" else None
         self._queue = _make_queue(plan, count, coverage_vectors)
         self._shots = Shots(plan.formatting_examples, spec.shots, self._format)
-        self.seed = spec.seed
         self.stats = RunStats(spec, self._format)
         self.acceptance = Acceptance(self.stats, count, filters, coverage_vectors)
         self.to_submit: deque[PendingRequest] = deque()
@@ -132,9 +131,7 @@ class RunState:
             rng = self._rng("deal", self._requests)  # "deal" is part of the seed: do not rename it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
         values = self.acceptance.quotas.attributes.assign(
-            self._requests,
-            self._accepted_per_request / _REQUEST_MARGIN,
-            self._rng("attributes", self._requests),
+            self._accepted_per_request / _REQUEST_MARGIN, self._rng("attributes", self._requests)
         )
         pending = PendingRequest(
             self._requests,
@@ -169,7 +166,7 @@ class RunState:
         return needs_values or self._in_flight * self._accepted_per_request < _REQUEST_MARGIN * missing
 
     def _rng(self, purpose: str, request: int) -> random.Random:
-        return random.Random(f"{self.seed}:{purpose}:{request}")
+        return random.Random(f"{self._plan.spec.seed}:{purpose}:{request}")
 
     def _build_schema(self, labels: tuple[Json, ...] | None, pseudo_labels: bool) -> str:
         return build_response_schema(self._encodings[pseudo_labels], self._plan.spec.num_examples, labels)
@@ -210,7 +207,7 @@ class RunState:
 
     def _label_questions(
         self, candidates: Mapping[int, Candidate], origin: RequestOrigin
-    ) -> dict[int, LabelQuestion]:
+    ) -> dict[int, PermutedQuestion]:
         """Questions for the verifier, by index of the item, about those that pass the filters now.
 
         Filters only get stricter: an item that is rejected now is also rejected by `judge`.
@@ -227,7 +224,11 @@ class RunState:
             for index, candidate in candidates.items()
             if not self.acceptance.find_reject(candidate, origin)
         }
-        return {index: question for index, question in questions.items() if question}
+        return {
+            index: PermutedQuestion(question, f"{self._plan.spec.seed}:{question.shown}")
+            for index, question in questions.items()
+            if question
+        }
 
     def judge(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
@@ -239,7 +240,7 @@ class RunState:
             if isinstance(item, Reject):
                 rejects.append(item)
                 continue
-            scores = parsed.scores.get(index)
+            scores = parsed.questions[index].mean() if index in parsed.questions else None
             result, verified = self.acceptance.judge(
                 item,
                 parsed.origin,
@@ -302,7 +303,7 @@ class RunState:
             less = dropped / (_FIRST_REQUESTS + self.stats.requests)
             self._accepted_per_request = max(0.0, self._accepted_per_request - less)
             return
-        self.acceptance.quotas.attributes.end(commit.request)
+        self.acceptance.quotas.attributes.end(commit.attributes)
         passed = len(commit.passed)
         latest = min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
         self._accepted_per_request += (passed - self._accepted_per_request) / latest

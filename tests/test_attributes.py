@@ -149,14 +149,14 @@ def test_assigned_values_fill_every_quota(dimensions: list[list[int]], count: in
         for i, weights in enumerate(dimensions)
     }
     quotas, accepted, in_flight, rng = AttributeQuotas(shares, count), [], [], random.Random(seed)
-    for request in range(20 * count + 100):
+    for _ in range(20 * count + 100):
         if len(accepted) == count:
             break
-        in_flight.append((request, quotas.assign(request, 4, rng)))
+        in_flight.append(quotas.assign(4, rng))
         if rng.random() < 0.5:
             continue
-        number, assigned = in_flight.pop(rng.randrange(len(in_flight)))
-        quotas.end(number)
+        assigned = in_flight.pop(rng.randrange(len(in_flight)))
+        quotas.end(assigned)
         for _ in range(rng.randint(0, 5)):
             if len(accepted) < count and not quotas.full(assigned):
                 quotas.add(assigned)

@@ -164,16 +164,11 @@ def test_a_label_that_occurs_once_among_many_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_repeated_and_contradictory_examples_are_named() -> None:
+def test_repeated_examples_are_named() -> None:
     first, second, third = mails("spam", "ham", "spam")
-    found, inferred = read_examples(
-        [first, second, third, first, {**second, "label": "spam"}], FormatOptions()
-    )
-    assert [each.values for each in found] == [first, second, third, {**second, "label": "spam"}]
-    assert inferred.notes[1:] == (
-        "example 4: the same as example 1; left out",
-        "example 5: the same inputs as example 2, with another answer; keep the right one",
-    )
+    found, inferred = read_examples([first, second, third, first], FormatOptions())
+    assert [each.values for each in found] == [first, second, third]
+    assert inferred.notes[1:] == ("example 4: the same as example 1; left out",)
 
 
 BAD: dict[str, tuple[str | bytes, str]] = {
@@ -422,7 +417,7 @@ def test_the_examples_are_part_of_the_identity(tmp_path: Path, model: str) -> No
     [
         ({"recipe": "paper", "concurrency": None}, "starts from one example, and there are 2; give one --example"),
         ({"recipe": "paper", "shots": 2, "concurrency": None}, "--shots: --recipe paper has no such step"),
-        ({"strategy": "naive", "shots": 3}, "--strategy naive shows only formatting examples, of which there are 2;"),
+        ({"strategy": "naive", "shots": 3}, "--strategy naive shows only formatting examples, and there are 2;"),
         ({"examples": 2}, "--examples draws from a benchmark"),
         ({"example": None, "benchmark": "csqa", "example_limit": 3}, "--example-limit is for --example"),
         ({"example": (), "benchmark": None}, "give --example FILE or --benchmark NAME"),

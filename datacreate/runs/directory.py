@@ -191,11 +191,7 @@ class RunDirectory:
         """
         # Counted before, since another process may be writing the run. Reviewers only make both smaller.
         reported, decided = _in_summary(self.summary_path)
-        expected = [
-            ("examples", self.train_path, _lines(self.train_path)),
-            ("examples", self.summary_path, reported),
-            ("decisions of reviewers", self.summary_path, decided),
-        ]
+        expected = {"examples": max(reported, _lines(self.train_path)), "decisions of reviewers": decided}
         found = Counter[str]()
         if os.path.lexists(self.log_path):
             if not stat.S_ISREG(self.log_path.lstat().st_mode):
@@ -206,12 +202,12 @@ class RunDirectory:
                 found["examples"] += len(line.record.accepted) if isinstance(line.record, Commit) else 0
                 found["decisions of reviewers"] += isinstance(line.record, Decision)
                 yield line
-        for what, path, most in expected:
+        for what, most in expected.items():
             if found[what] < most:
-                both = f"{self.train_path.name} and {self.summary_path.name}"
+                results = f"{self.train_path.name} and {self.summary_path.name}"
                 raise LogDamaged(
-                    f"{self.log_path}: it has {found[what]} {what}, but {path.name} has {most}; restore it from a "
-                    f"copy, or remove {both} to continue with {found[what]}"
+                    f"{self.log_path}: it has {found[what]} {what}, but {results} say {most}; restore it from a copy, "
+                    f"or remove these two to continue with {found[what]}"
                 )
 
     def commits(self) -> Iterator[Commit]:

@@ -195,19 +195,6 @@ def test_a_number_column_holds_whole_numbers(tmp_path: Path, model: str) -> None
     assert str(table.schema.field("answer").type) == "double"
 
 
-def test_cells_that_look_like_formulas_stay_and_are_named(tmp_path: Path, model: str) -> None:
-    def script(request: Request) -> Completion:
-        rows = [[f"=SUM({request.id}{i})", "x"] for i in range(5)]
-        return Completion(request.id, json.dumps(rows), "stop", 1, 1)
-
-    make(tmp_path, model, script, example={"question": "What?", "answer": "y"}, count=5)
-    notes: list[str] = []
-    assert exported(RunDirectory(tmp_path), "csv", notify=notes.append).read_text().count("\n=SUM(") == 5
-    assert notes == [
-        "5 cells start with =, +, - or @: a spreadsheet may run them as formulas; import the columns as text"
-    ]
-
-
 SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
