@@ -41,7 +41,7 @@ from datacreate.run_models import (
     needs_embedder,
     with_strategy,
 )
-from datacreate.runs.config import CreateConfig, RunSpec
+from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import ComputeMetrics, RunDirectory, StoredConfig
 from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum
 from datacreate.runs.summary import RunStats
@@ -97,11 +97,9 @@ def create(
     inputs = read_inputs(config, directory)
     embeds = needs_embedder(config)
     models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)
-    recipe = describe_recipe(config, inputs.verify, inputs.inferred.format, models)
-    notes = (recipe, *inputs.inferred.notes)
-    if not directory.exists:
-        for note in notes:
-            progress.notify(note)
+    progress.notify(describe_recipe(config, inputs.verify, inputs.inferred.format, models))
+    for note in inputs.inferred.notes:
+        progress.notify(note)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
         lock = stack.enter_context(directory.locked(progress.notify))
@@ -113,8 +111,8 @@ def create(
         plan = make_plan(config, inputs, models, engines)
         if stored:
             stored.check_same(dict(plan.spec), config.count, directory.path)
-        for note in (*(notes if stored else ()), *plan.warnings):
-            progress.notify(note)
+        if plan.warning:
+            progress.notify(plan.warning)
         run_config = _run_config(stored, plan, config, models, engines)
 
         if stored and directory.is_finished(config.count):
@@ -142,8 +140,6 @@ def create(
             system = scoring_system_message(plan.spec.instruction)
             scoring_tests = [scoring_test(system)] if plan.spec.verification else []
             engines.start(models, progress.notify, [_schema_test(plan)], scoring_tests)
-            if stored or plan.spec.num_chains:
-                _warn_if_idle(plan.spec, config.count, engines, progress)
         lock.check()
         if plan.passages:
             plan.passages.save(directory.passages_path)
@@ -297,19 +293,6 @@ def _schema_test(plan: RunPlan) -> ServerTest:
     prompt = chat_prompt(plan.encoding, shown, plan.spec.num_examples, plan.content_of(0, {}))
     max_tokens = plan.samplings[0].max_tokens // plan.spec.num_examples + 1
     return run_schema_test(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
-
-
-def _warn_if_idle(spec: RunSpec, count: int, engines: Engines, progress: RunProgress) -> None:
-    """Warn if chains, or the concurrency of an earlier session, leave servers idle."""
-    slots = sum(engine.slots for engine in engines.generators)
-    if spec.max_in_flight < min(slots, count // spec.num_examples):
-        why = f"it was started with --concurrency {spec.concurrency}; start a new run with a larger one"
-        if spec.num_chains:
-            why = "one per chain; faster: --strategy tree, or several runs at once with `datacreate sweep`"
-        progress.notify(
-            f"the servers can process {slots} requests at once, but this run has at most {spec.max_in_flight} in "
-            f"flight: {why}"
-        )
 
 
 def _environment() -> dict[str, str]:

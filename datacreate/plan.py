@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -66,7 +66,7 @@ class RunPlan:
     strategy: Strategy
     samplings: tuple[Sampling, ...]  # one per generator
     spec: RunSpec
-    warnings: tuple[str, ...]
+    warning: str
     passages: Passages | None = None  # of the user's documents
 
     def content_of(self, request: int, attributes: Mapping[str, str]) -> RequestContent:
@@ -189,9 +189,8 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
             if len(samplings) > 1
         ),
     )
-    warnings = tuple(_warnings(spec, config.count))
-    strategy = find_strategy(config.strategy)
-    return RunPlan(examples, encoding, strategy, samplings, spec, warnings, inputs.passages)
+    strategy, warning = find_strategy(config.strategy), _warning(spec, config.count)
+    return RunPlan(examples, encoding, strategy, samplings, spec, warning, inputs.passages)
 
 
 def _fit_requests(
@@ -227,17 +226,15 @@ def _longest_prompt(
     return LongestPrompt(encoding, examples, config.shots, content, words)
 
 
-def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
+def _warning(spec: RunSpec, count: int) -> str:
+    """A warning if the run is too small for its formatting examples; "" if not."""
     used, number = spec.num_chains or math.ceil(count / spec.num_examples), len(spec.examples)
-    if used < number and spec.shots == 1 and not spec.improves:
-        kind = "chain" if spec.num_chains else "request"
-        yield (
-            f"{number} formatting examples, but about {used} {kind}{'s' * (used > 1)}: some examples may not be used; "
-            "a larger --count uses more of them"
-        )
-    verification = spec.verification
-    if verification and verification.model_sha256 in {each.sha256 for each in spec.generators}:
-        yield f"{verification.model} scores its own examples; a different --verifier is more reliable"
+    if used >= number or spec.shots > 1 or spec.improves:
+        return ""
+    return (
+        f"{number} formatting examples, but about {used} {'chains' if spec.num_chains else 'requests'}: some examples "
+        "may not be used; a larger --count uses more of them"
+    )
 
 
 def _given(sampling: Sampling) -> dict[str, Any]:

@@ -164,16 +164,6 @@ def test_there_are_no_more_chains_than_the_servers_can_use(tmp_path: Path, model
     assert RunDirectory(tmp_path).read_config().spec.num_chains == 3
 
 
-def test_a_note_says_that_chains_leave_the_engine_idle(tmp_path: Path, model: str) -> None:
-    example = tmp_path / "example.json"
-    example.write_text(json.dumps(COMMONSENSE))
-    words = ["create", "--example", example, "--model", model, "--count", 100, "--strategy", "random"]
-    ended = run(*words, "--run-dir", tmp_path / "run", slots=64)
-    assert "can process 64 requests at once, but this run has at most 2 in flight: one per chain" in ended.err
-    ended = run(*words, "--run-dir", tmp_path / "other", "--num-chains", 32, slots=64)
-    assert "one per chain" not in ended.err
-
-
 def nested(kind: str) -> dict[str, Any]:
     """An example that is nearly as deep as one may be; the schema of it is deeper."""
     inner: Any = {"name": "A name."}

@@ -159,13 +159,6 @@ def test_unreadable_files_of_a_folder_are_ignored(tmp_path: Path) -> None:
     assert (found.url, found.max_num_seqs) == ("http://node7:8000", 256)
 
 
-def test_a_resumed_run_warns_of_servers_it_cannot_use(tmp_path: Path, server: Server, other: Server) -> None:
-    make(tmp_path / "run", server, count=50, concurrency=4)
-    notes = Notes()
-    make(tmp_path / "run", server, other, count=100, concurrency=4, notes=notes)
-    assert notes.has("can process 8 requests")
-
-
 def test_each_of_several_models_has_its_servers(tmp_path: Path, server: Server) -> None:
     with Server(model="second") as other:
         make(tmp_path / "run", server, other, model=(MODEL, "second"))

@@ -104,14 +104,13 @@ def test_held_examples_are_parents_and_no_text_is_held_twice(
 
 def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(writing(0.95, YES_NO), scorer=knowing)
-    summary, messages = verified(tmp_path, model, engine, count=3, **TWO_LABELS)
+    summary, _ = verified(tmp_path, model, engine, count=3, **TWO_LABELS)
     figures = summary["verification"]
     assert summary["accepted"] == 3
     assert figures["label_noise_rows"] == 20
     assert summary["rejected"]["not_needed"] > 0
     assert figures["dropped"] == summary["rejected"].get("rejected_by_verifier", 0), "they are not dropped"
     assert 4 <= len(engine.history) <= 5  # in flight together
-    assert any("--verifier" in line for line in messages), "the model scores its own examples"
 
 
 def test_few_more_requests_are_made_than_needed_after_many_rows_are_released(
