@@ -47,10 +47,6 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
     attributes = {each.name: list(each.shares) for each in inputs.spec.attributes}
     accepted = directory.stats().accepted if stored else 0
     notes = [describe_recipe(config, inputs.verify, inputs.inferred.format, models), *inputs.inferred.notes]
-    if config.num_examples and not stored:
-        notes.append(
-            f"whether {config.num_examples} examples fit the model's context length is checked at the start"
-        )
     verifier = models.verifier.name if models and models.verifier else config.verifier
     is_verified = inputs.verify != "off" and not (models and not models.verifier)
     return {

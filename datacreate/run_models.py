@@ -256,7 +256,7 @@ def engines_of(
                 checkpoint,
                 config if checkpoint is not extra else config.for_verifier,
                 count=config.count,
-                log=directory.engine_log_path(name),
+                log=directory.path / f"{name}.log",
                 template_kwargs=config.chat_template_kwargs if checkpoint is not extra else None,
                 thinking=_thinking(config, checkpoint),
                 models=local,

@@ -94,7 +94,7 @@ def test_a_run_cannot_resume_after_rows_were_imported_again(tmp_path: Path, mode
     make(tmp_path / "run", model)
     write_reference(tmp_path / "other", "csqa", {"test": choices(4)})
     import_benchmark(find_benchmark("csqa"), tmp_path / "other", allow_count_mismatch=True, replace=True)
-    with pytest.raises(RunMismatch, match=r"made with another version of csqa \(sha256 "):
+    with pytest.raises(RunMismatch, match=r"made with another version of csqa "):
         make(tmp_path / "run", model)
 
 
@@ -232,7 +232,7 @@ def test_a_file_is_known_by_its_content(tmp_path: Path, model: str) -> None:
     moved = write(tmp_path / "elsewhere" / "mine.jsonl", TEST_ROW)
     assert make(run_dir, model, decontaminate=moved)["accepted"] == made["accepted"]
     write(tmp_path / "mine.jsonl", TEST_ROW, TEST_ROW)
-    with pytest.raises(RunMismatch, match=r"made with another version of mine.jsonl \(sha256 \w+… stored"):
+    with pytest.raises(RunMismatch, match=r"made with another version of mine.jsonl: \w+ stored"):
         make(run_dir, model, decontaminate=mine)
     with pytest.raises(RunMismatch, match=r"--decontaminate: \['mine.jsonl'\] stored, \[\] requested"):
         make(run_dir, model, decontaminate="none")

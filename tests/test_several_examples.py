@@ -400,12 +400,12 @@ def test_the_examples_are_part_of_the_identity(tmp_path: Path, model: str) -> No
     same = jsonl(tmp_path.parent / "same.jsonl", questions(2))
     make(tmp_path, model, example=[same], count=10)
     for changes, message in (
-        ({"example": questions(3)}, "number of examples: 2 stored, 3 requested"),
+        ({"example": questions(3)}, "example 3: none stored, {"),
         (
             {"example": [questions(2)[0], {**COMMONSENSE, "question": "Why?"}]},
-            r"example\.2\.question: 'Where is",
+            r"example 2\.question: Where is",
         ),
-        ({"example": questions(2)[::-1]}, r"example\.1\.question"),
+        ({"example": questions(2)[::-1]}, r"example 1\.question"),
         ({"shots": 2}, "--shots: 1 stored, 2 requested"),
     ):
         with pytest.raises(RunMismatch, match=message):

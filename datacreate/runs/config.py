@@ -348,10 +348,22 @@ class RunSpec(InputSpec):
         stored, wanted = self.model_dump(mode="json"), to_jsonable_python(requested)
         for name in filter(wanted.__contains__, RunSpec.model_fields):
             if json.dumps(stored[name]) != json.dumps(wanted[name]):
+                difference = _difference(name, _by_name(name, stored[name]), _by_name(name, wanted[name]))
                 raise RunMismatch(
-                    f"{directory} was made with another {_difference(name, stored[name], wanted[name])}; "
-                    "use the same settings, or another --run-dir"
+                    f"{directory} was made with another {difference}; use the same settings, or another --run-dir"
                 )
+
+
+def _by_name(field: str, value: Json) -> Json:
+    """The value of a field of `RunSpec`, as a mapping from the names of its parts where it has parts."""
+    if field == "verification":
+        return value or {"mode": "off"}
+    if field == "examples":
+        return {f"example {number}": each for number, each in enumerate(value, 1)}
+    if field == "compared_with":
+        names = [" ".join(filter(None, (each["name"], each["split"]))) for each in value]
+        return {f"version of {name}": each["digest"][:12] for name, each in zip(names, value, strict=True)}
+    return value
 
 
 def _difference(name: str, stored: Json, requested: Json) -> str:
@@ -360,34 +372,16 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
     if isinstance(stored, dict) and isinstance(requested, dict):
         for key in (*stored, *requested):
             if json.dumps(stored.get(key)) != json.dumps(requested.get(key)):
-                return _difference(f"{name}.{key}", stored.get(key), requested.get(key))
+                inner = key if name in ("examples", "compared_with") else f"{name}.{key}"
+                return _difference(inner, stored.get(key), requested.get(key))
         return f"order of fields in {name}"
-    if name == "verification":  # one is None
-        stored, requested = (each and each["mode"] for each in (stored, requested))
-        return _difference("verification.mode", stored, requested)
-    if name == "examples":
-        if len(stored) != len(requested):
-            return f"number of examples: {len(stored)} stored, {len(requested)} requested"
-        for number, (one, other) in enumerate(zip(stored, requested, strict=True), 1):
-            if json.dumps(one) != json.dumps(other):
-                return _difference("example" if len(stored) == 1 else f"example.{number}", one, other)
-    if name == "compared_with":
-        for one, other in zip(stored, requested, strict=False):
-            if one["digest"] != other["digest"]:
-                before, now = one["digest"][:12], other["digest"][:12]
-                return f"version of {one['name']} (sha256 {before}… stored, {now}… requested)"
     group, _, leaf = name.rpartition(".")
-    setting = {"mode": "verify", "model": "verifier"}.get(leaf, leaf) if group == "verification" else leaf
-    is_own = group in ("", "sampling", "filters", "corpus", "verification")
-    if is_own and setting in CreateConfig.model_fields and option_info(CreateConfig, setting):
-        name = CreateConfig.flags()[setting]
-    detail = f": {_as_typed(name, stored)} stored, {_as_typed(name, requested)} requested"
-    return name + (detail if len(detail) < 160 else "")
-
-
-def _as_typed(name: str, value: Json) -> str:
-    """A value; of an option as it is typed."""
-    if value is None and name.startswith("--"):
-        return "off" if name in ("--thinking", "--verify", "--label-noise-check") else "none"
-    is_word = name.startswith("--") and isinstance(value, str) and value.isprintable() and " " not in value
-    return str(value) if is_word else repr(value)
+    option = {"verification.mode": "verify", "verification.model": "verifier"}.get(name, leaf)
+    own = (
+        group in ("", "sampling", "filters", "corpus", "verification") and option in CreateConfig.model_fields
+    )
+    if own and option_info(CreateConfig, option):
+        name = CreateConfig.flags()[option]
+    shown = ["none" if value is None else str(value) for value in (stored, requested)]
+    detail = ": {} stored, {} requested".format(*shown)
+    return name + (detail if len(detail) < 160 and detail.isprintable() else "")

@@ -6,7 +6,6 @@ One process writes it at a time. The log grows; other files are replaced atomica
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import secrets
@@ -97,25 +96,18 @@ class RunDirectory:
         self.students_path = path / _STUDENTS  # of `improve`
         self.parents_path = path / _PARENTS
 
-    def engine_log_path(self, engine: str) -> Path:
-        """The log file of an engine: `engine`, `engine-2`, `verifier`; `engine.1` for the first of several servers."""
-        return self.path / f"{engine}.log"
-
     @property
     def exists(self) -> bool:
         return self.config_path.is_file()
 
     def check(self) -> None:
-        """Raise UsageError if this cannot become a run directory, StorageError if it cannot be written."""
+        """Raise UsageError if this cannot become a run directory, StorageError if it cannot be read."""
         try:
             existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         except OSError as error:
             raise storage_error(self.path, error) from None
         if not existing.is_dir():
             raise UsageError(f"{self.path}: a part of this path is a file; choose another --run-dir")
-        if not os.access(existing, os.W_OK | os.X_OK):
-            code = errno.EROFS if os.statvfs(existing).f_flag & os.ST_RDONLY else errno.EACCES
-            raise storage_error(self.path, OSError(code, os.strerror(code)))
         if existing == self.path and not self.exists:
             for file in self.path.iterdir():
                 if not any(fnmatch(file.name, pattern) for pattern in _BEFORE_A_RUN):
@@ -230,9 +222,8 @@ class RunDirectory:
                 yield stats.calibrated(found) if found else None
 
     def is_finished(self, count: int) -> bool:
-        """Whether train.jsonl or summary.json have so many examples; the log also has them, or is damaged."""
-        reported, _ = _in_summary(self.summary_path)
-        return max(_lines(self.train_path), reported) >= count and self.is_up_to_date()
+        """Whether summary.json has so many examples; the log also has them, or is damaged."""
+        return _in_summary(self.summary_path)[0] >= count and self.is_up_to_date()
 
     def is_up_to_date(self) -> bool:
         """Whether train.jsonl and summary.json follow all decisions of reviewers; the log is not parsed."""

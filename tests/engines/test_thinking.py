@@ -74,7 +74,7 @@ def test_thoughts_are_in_the_log_and_not_in_the_data(
         body = server.bodies[-1]
         with pytest.raises(RunMismatch, match=r"--thinking: 300 stored, 2048 requested"):
             make(run, server, thinking="on", count=40)
-        with pytest.raises(RunMismatch, match=r"--thinking: 300 stored, off requested"):
+        with pytest.raises(RunMismatch, match=r"--thinking: 300 stored, none requested"):
             make(run, server, count=40)
     sampling = RunDirectory(run).read_config().spec.sampling
     assert body["max_tokens"] == sampling["max_tokens"] + 300
