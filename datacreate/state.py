@@ -130,7 +130,7 @@ class RunState:
         if (quotas := self.acceptance.quotas.labels) and not pseudo_labels:
             rng = self._rng("deal", self._requests)  # "deal" is part of the seed: do not rename it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
-        values = self.acceptance.quotas.attributes.assign(
+        values = self.acceptance.quotas.assign_attributes(
             self._accepted_per_request / _REQUEST_MARGIN, self._rng("attributes", self._requests)
         )
         pending = PendingRequest(
@@ -160,7 +160,7 @@ class RunState:
             missing = max(missing, check.rows_to_test)
         if self._in_flight >= self._plan.spec.max_in_flight:
             return False
-        needs_values = not self.acceptance.awaits_check and self.acceptance.quotas.attributes.need_request(
+        needs_values = not self.acceptance.awaits_check and self.acceptance.quotas.need_request(
             self._accepted_per_request / _REQUEST_MARGIN
         )
         return needs_values or self._in_flight * self._accepted_per_request < _REQUEST_MARGIN * missing
@@ -303,7 +303,7 @@ class RunState:
             less = dropped / (_FIRST_REQUESTS + self.stats.requests)
             self._accepted_per_request = max(0.0, self._accepted_per_request - less)
             return
-        self.acceptance.quotas.attributes.end(commit.attributes)
+        self.acceptance.quotas.end_request(commit.attributes)
         passed = len(commit.passed)
         latest = min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
         self._accepted_per_request += (passed - self._accepted_per_request) / latest

@@ -18,7 +18,7 @@ from datacreate.attribute_suggestion import suggest_attributes
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import EngineError, PromptTooLong, RunError, RunMismatch, UsageError
 from datacreate.messages import no_notify
-from datacreate.quotas import AttributeQuotas
+from datacreate.quotas import RunQuotas
 from datacreate.runs.attributes import read_attributes
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -148,18 +148,18 @@ def test_assigned_values_fill_every_quota(dimensions: list[list[int]], count: in
         f"d{i}": {f"v{j}": weight / sum(weights) for j, weight in enumerate(weights)}
         for i, weights in enumerate(dimensions)
     }
-    quotas, accepted, in_flight, rng = AttributeQuotas(shares, count), [], [], random.Random(seed)
+    quotas, accepted, in_flight, rng = RunQuotas(None, shares, count), [], [], random.Random(seed)
     for _ in range(20 * count + 100):
         if len(accepted) == count:
             break
-        in_flight.append(quotas.assign(4, rng))
+        in_flight.append(quotas.assign_attributes(4, rng))
         if rng.random() < 0.5:
             continue
         assigned = in_flight.pop(rng.randrange(len(in_flight)))
-        quotas.end(assigned)
+        quotas.end_request(assigned)
         for _ in range(rng.randint(0, 5)):
-            if len(accepted) < count and not quotas.full(assigned):
-                quotas.add(assigned)
+            if len(accepted) < count and not quotas.full_attribute(assigned):
+                quotas.add(None, assigned)
                 accepted.append(assigned)
     assert len(accepted) == count
     for name, expected in shares.items():

@@ -63,7 +63,6 @@ commonsense | --semantic 0.9 --embedding-model ./nowhere         | 2 | no such f
 commonsense | --embedding-model ./nowhere        | 2 | --embedding-model: nowhere: no such folder
 commonsense | --embedding-model nosuch           | 2 | --embedding-model: unknown model 'nosuch'
 commonsense | --strategy coverage --embedding-model roberta-base | 1 | --embedding-model: roberta-base is not downloaded
-commonsense | --chat-template-kwargs tokenize=false              | 2 | datacreate sets tokenize itself
 commonsense | --chain 3                          | 2 | --chain
 """
 """Content of the example file, further arguments, exit code, part of the message."""

@@ -251,7 +251,7 @@ class ReviewSession:
 
 
 def _take_place(quotas: RunQuotas, label: Json, attributes: Mapping[str, str]) -> None:
-    if not quotas.attributes.missing or quotas.attributes.full(attributes):
+    if not quotas.missing or quotas.full_attribute(attributes):
         raise Refused("another row was written in its place, so it cannot be restored")
     if quotas.label_is_full(label):
         raise Refused(

@@ -34,9 +34,6 @@ AUTO = "auto"
 
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
-_SET_BY_DATACREATE = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
-"""Arguments of the chat template that a server does not take from a user."""
-
 _NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "label_noise_check", "shots")
 """Settings that `--recipe paper` refuses."""
 
@@ -260,12 +257,8 @@ class CreateConfig(
         not_in_paper = (*_NOT_IN_PAPER, *(["max_parent_uses"] if self.strategy in (AUTO, "tree") else []))
         if self.recipe == "paper" and (flag := self.first_changed_flag(not_in_paper)):
             raise ValueError(f"{flag}: --recipe paper has no such step; remove one of the two")
-        if len(self.models) != len(set(self.models)) or not self.models:
-            raise ValueError("--model: name each model once")
         if self.adapter is not None and len(self.models) > 1:
             raise ValueError("--adapter: an adapter belongs to one model; give one --model")
-        if taken := _SET_BY_DATACREATE & self.chat_template_kwargs.keys():
-            raise ValueError(f"--chat-template-kwargs: datacreate sets {min(taken)} itself; remove it")
         if self.verify == "off" and (flag := self.first_changed_flag(("verifier", "label_noise_check"))):
             raise ValueError(f"{flag}: --verify off verifies nothing; remove one of the two")
         return self
