@@ -185,7 +185,7 @@ class _Session:
             self.log = log = LogWriter(self.directory.log_path, self.checksum)
             stack.callback(log.close)
             start = SessionStart(round(time.time(), 3), {**_environment(), **engines.environment})
-            log.write([start], state.begin(start))
+            log.write([start], state.apply(start))
             self.progress.update(state.stats, self.config.count, pipeline.uncommitted)
 
             def apply(commit: Commit) -> None:

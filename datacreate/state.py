@@ -28,7 +28,7 @@ from datacreate.plan import RunPlan
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import PermutedQuestion, label_question
 from datacreate.runs.decisions import Decision
-from datacreate.runs.log import Commit, LogLine, SessionStart, example_line
+from datacreate.runs.log import Commit, LogLine, Record, SessionStart, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.selection.queue import (
@@ -284,19 +284,22 @@ class RunState:
             parent, children, self._rng("choose", pending.number), self._embedder
         )
 
-    def begin(self, start: SessionStart) -> list[int]:
-        """Start a session; returns the numbers of the parents of its first requests."""
-        self.stats.begin_session(start)
+    def apply(self, record: SessionStart | Commit) -> list[int]:
+        """Update the figures and the queue; returns the numbers of the parents of the next requests."""
+        self._record(record)
         return self._make_requests()
 
-    def apply(self, commit: Commit) -> list[int]:
-        """Update the figures and the queue with a commit; returns the parents of the next requests."""
-        self._record(commit)
-        return self._make_requests()
+    def _record(self, record: Record) -> None:
+        self.stats.add_record(record)
+        if isinstance(record, Decision):
+            self.acceptance.apply_decision(record)
+            self._shots.replace(record.removed, record.added)
+        elif isinstance(record, Commit):
+            self.acceptance.record(record)
+            self._add_result(record)
 
-    def _record(self, commit: Commit) -> None:
-        self.stats.add_commit(commit)
-        self.acceptance.record(commit)
+    def _add_result(self, commit: Commit) -> None:
+        """Update the rate of acceptance and the queue."""
         if commit.released:  # it was counted with all its examples
             dropped = len(commit.scored) - len(commit.accepted)
             # Over all requests: all that wait are released at once, more than the latest ones can have dropped.
@@ -317,19 +320,13 @@ class RunState:
 
     def replay(self, line: LogLine, path: str) -> None:
         """Apply a line of the log at `path`. Raises LogDamaged if it cannot follow the lines before it."""
-        commit = line.record
-        if not isinstance(commit, Commit):
-            self.stats.add_record(commit)
-            if isinstance(commit, Decision):
-                self.acceptance.apply_decision(commit)
-                self._shots.replace(commit.removed, commit.added)
-        else:
-            requests = self.to_submit
-            expected = requests.popleft().number if requests and not commit.released else None
-            if commit.request != (self.acceptance.next_released if commit.released else expected):
-                raise _cannot_follow(path, line, f"request {commit.request}")
-            self.acceptance.replay(commit)
-            self._record(commit)
+        record, requests = line.record, self.to_submit
+        if isinstance(record, Commit):
+            expected = requests.popleft().number if requests and not record.released else None
+            if record.request != (self.acceptance.next_released if record.released else expected):
+                raise _cannot_follow(path, line, f"request {record.request}")
+            self.acceptance.replay(record)
+        self._record(record)
         for number in line.next:
             parent = self._queue.next(self._requests, idle=not self._in_flight, logged=number)
             if parent is None or parent.number != number:

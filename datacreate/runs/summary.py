@@ -76,20 +76,16 @@ class RunStats:
     def add_record(self, record: Record) -> None:
         match record:
             case Commit():
-                self.add_commit(record)
-            case SessionStart():
-                self.begin_session(record)
+                self._add_commit(record)
+            case SessionStart():  # its first seconds do not count as run time
+                self._clock = record.started
+                self.consecutive_failures = 0
             case Decision():
                 self.add_decision(record)
             case Sample():
                 self.review.begin_sample(record)
 
-    def begin_session(self, start: SessionStart) -> None:
-        """Start a session: failures are counted again, and its first seconds do not count as run time."""
-        self._clock = start.started
-        self.consecutive_failures = 0
-
-    def add_commit(self, commit: Commit) -> None:
+    def _add_commit(self, commit: Commit) -> None:
         self.requests += not commit.released
         self._count(commit.accepted, commit.depth + 1, commit.generator, commit.attributes, 1)
         if commit.accepted or commit.waiting:
