@@ -184,7 +184,7 @@ class _Session:
             self.lock.check()
             self.log = log = LogWriter(self.directory.log_path, self.checksum)
             stack.callback(log.close)
-            start = SessionStart(round(time.time(), 3), {**_environment(), **engines.environment})
+            start = SessionStart(round(time.time(), 3), _environment())
             log.write([start], state.apply(start))
             self.progress.update(state.stats, self.config.count, pipeline.uncommitted)
 

@@ -29,6 +29,7 @@ from datacreate.runs.log import Commit
 
 Rows = Sequence[Mapping[str, Json]]
 
+_SEED = 0  # of all samples
 _TOO_FEW = "there are too few rows"
 _FREE_TEXT = "the answers are free text: there is no label or option to guess"
 
@@ -43,14 +44,13 @@ different requests have no more in common than any two rows, and `naive` has a s
 class DatasetMetrics:
     """Measures runs; each human train set is measured once."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+    def __init__(self) -> None:
         self._human: dict[tuple[str, str, int, int], dict[str, Any]] = {}
 
     def measure_run(self, directory: RunDirectory) -> dict[str, Any]:
         """The metrics of a run. Raises RunError or LogDamaged if it cannot be read."""
         config = directory.read_config()
-        rows, families = sampled(directory.commits(), self.seed)
+        rows, families = sampled(directory.commits())
         return self.measure_rows(config.format, rows, families, config.spec.examples, config.spec.benchmark)
 
     def measure_rows(
@@ -70,11 +70,11 @@ class DatasetMetrics:
         number = min(len(rows), MAX_TEXTS, *([len(human)] if human else []))
 
         def measured(rows: Rows, families: Sequence[Hashable] | None) -> dict[str, Any]:
-            found = shortcuts(format, rows, families, self.seed)
+            found = shortcuts(format, rows, families, _SEED)
             pairs = [question_and_passage(format, values) for values in rows]
             texts = [text for text, _ in pairs if text]
             shown = [text for values in examples if (text := question_and_passage(format, values)[0])]
-            different = diversity(texts, examples=shown, number=number, seed=self.seed)
+            different = diversity(texts, examples=shown, number=number, seed=_SEED)
             lengths = [len(words(passage)) for _, passage in pairs[:MAX_TEXTS] if passage]
             return {
                 "rows": len(rows),
@@ -88,15 +88,15 @@ class DatasetMetrics:
         if human and rows and benchmark:
             key = (benchmark, canonical_json(format.document()), len(rows), number)
             if key not in self._human:
-                same = random.Random(self.seed).sample(human, min(len(rows), len(human)))
+                same = random.Random(_SEED).sample(human, min(len(rows), len(human)))
                 self._human[key] = {"benchmark": benchmark, "split": "train", **measured(same, None)}
             document["human"] = self._human[key]
         return document
 
 
-def sampled(commits: Iterable[Commit], seed: int) -> tuple[list[dict[str, Json]], list[Hashable]]:
+def sampled(commits: Iterable[Commit]) -> tuple[list[dict[str, Json]], list[Hashable]]:
     """At most `MAX_ROWS` accepted rows and the family of each, in one pass (reservoir sampling)."""
-    rng, seen = random.Random(seed), 0
+    rng, seen = random.Random(_SEED), 0
     kept: list[tuple[dict[str, Json], str, int]] = []
     for commit in commits:
         for values in commit.accepted:

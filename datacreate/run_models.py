@@ -214,13 +214,6 @@ class Engines:
             self.verifier.start(scoring)
 
     @property
-    def environment(self) -> dict[str, str]:
-        """For the log of a session: the servers that answered."""
-        engines = (*self.generators, self.verifier)
-        urls = dict.fromkeys(url for engine in engines for url in engine.settings.get("urls", ()))
-        return {"servers": ", ".join(urls)} if urls else {}
-
-    @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """The settings of each engine, by name."""
         found = {_engine_name(index): dict(engine.settings) for index, engine in enumerate(self.generators)}

@@ -76,20 +76,20 @@ def test_without_an_imported_human_set(benchmark: str | None) -> None:
 def test_rows_of_one_parent_are_a_family_unless_it_has_most_rows() -> None:
     made = choice_rows(60, 4)
     several = [commit(n, f"p{n % 6}", made[n * 5 : n * 5 + 5]) for n in range(12)]
-    rows, families = sampled(several, 0)
+    rows, families = sampled(several)
     assert rows == made
     assert len(set(families)) == 6
     naive = [commit(n, "root", made[n * 5 : n * 5 + 5]) for n in range(12)]
-    assert len(set(sampled(naive, 0)[1])) == 12
+    assert len(set(sampled(naive)[1])) == 12
 
 
 def test_rows_of_a_large_run_are_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     commits = [commit(n, f"p{n}", [{"n": n * 5 + k} for k in range(5)]) for n in range(2000)]
-    rows, families = sampled(commits, 0)
+    rows, families = sampled(commits)
     numbers = [row["n"] for row in rows]
     assert len(rows) == len(families) == len(set(numbers)) == MAX_ROWS
     assert 4700 < sum(numbers) / len(numbers) < 5300
-    assert sampled(commits, 0) == (rows, families)
+    assert sampled(commits) == (rows, families)
 
 
 def test_the_texts_that_vary_are_measured_not_a_constant_question() -> None:

@@ -152,7 +152,7 @@ class SessionStart:
     """A process began to work on the run."""
 
     started: float  # seconds since the epoch, to the millisecond
-    environment: dict[str, str]  # host, package versions, servers
+    environment: dict[str, str]  # host, package versions
 
     def line(self) -> str:
         return example_line({"session": self.environment, "started": self.started})
