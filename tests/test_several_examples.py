@@ -183,7 +183,7 @@ def test_the_examples_are_part_of_the_identity(tmp_path: Path, model: str) -> No
     same = jsonl(tmp_path.parent / "same.jsonl", questions(2))
     make(tmp_path, model, example=[same], count=10)
     for changes, message in (
-        ({"example": questions(3)}, "example 3: none stored, {"),
+        ({"example": questions(3)}, "another example 3; use"),
         (
             {"example": [questions(2)[0], {**COMMONSENSE, "question": "Why?"}]},
             r"example 2\.question: Where is",

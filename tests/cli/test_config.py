@@ -84,7 +84,6 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
     shown = run(*command, "--dry-run")
     assert shown.code == 0, shown.err
     assert "run dir          runs/nli-random\nstate            new\n" in shown.out
-    assert "whether 7 examples fit" in run(*command, "--num-examples", 7, "--dry-run").out
     assert "labels: entailment, neutral, contradiction" in shown.out
     document = json.loads(run(*command, "--dry-run", "--json").out)
     assert sorted(Path().rglob("*")) == before

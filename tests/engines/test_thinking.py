@@ -172,7 +172,7 @@ def test_llama_cpp_applies_the_grammar_after_the_thoughts(tmp_path: Path) -> Non
         (SWITCHES, {"chat_template_kwargs": {"enable_thinking": True}}, "--chat-template-kwargs enable_thinking: "),
         (None, {"thinking": "on"}, f"--thinking on: {MODEL} does not think; remove it"),
         (None, {"thinking": 0}, "--thinking 0: give on, off or a number of tokens"),
-        (SWITCHES, {"thinking": 4000}, "4000 tokens of thinking and 1 new example.* a smaller --thinking"),
+        (SWITCHES, {"thinking": 4000}, "4000 tokens of thinking and 1 new example.* --thinking"),
     ],
 )  # fmt: skip
 def test_thinking_that_is_not_possible_is_refused_in_one_line(
