@@ -123,12 +123,11 @@ def _dimension(name: str, document: Any) -> Dimension:
         given = [("", document)] if is_range else list(document.items())
     if not given or any(isinstance(value, list | Mapping) for value, _ in given):
         raise UsageError(f"{name}: {_HOW}")
-    fields = {
-        index: entry if isinstance(entry, Mapping) else {"share": entry} if entry is not None else {}
-        for index, (_, entry) in enumerate(given)
-    }
-    equal = {} if any("share" in each for each in fields.values()) else {"share": 1 / len(given)}
-    values = [_value(name, str(text).strip(), equal | fields[i]) for i, (text, _) in enumerate(given)]
+    entries = [entry if isinstance(entry, Mapping) else {"share": entry} for _, entry in given]
+    if all(each.get("share") is None for each in entries):
+        entries = [{**each, "share": 1 / len(given)} for each in entries]
+    texts = [str(text).strip() for text, _ in given]
+    values = [_value(name, text, entry) for text, entry in zip(texts, entries, strict=True)]
     _check_different([value.name for value in values], f"{name}: a value")
     if len(values) < 2 and not values[0].words:
         raise UsageError(
@@ -154,11 +153,9 @@ def _value(dimension: str, name: str, fields: Mapping[str, Any]) -> AttributeVal
     except ValidationError as error:
         wrong = SettingsProblem.first(error)
         key = ".".join(filter(None, (dimension, name, wrong.key)))
-        whys = {
-            "value_error": wrong.why,
-            "extra_forbidden": "unknown key",
-            "missing": "give each value a share, or none of them",
-        }
+        whys = {"value_error": wrong.why, "extra_forbidden": "unknown key"}
+        if wrong.key == "share" and fields.get("share") is None:
+            whys = {wrong.kind: "give each value a share, or none of them"}
         raise UsageError(f"{key}: {whys.get(wrong.kind, _HOW)}") from None
     return value if name or not value.words else value.model_copy(update={"name": _range_name(value.words)})
 

@@ -252,7 +252,7 @@ def run_real(count: int, **settings: Any) -> tuple[dict[str, Any], Recorder]:
     recorders: list[Recorder] = []
 
     def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Any:
-        log = directory.engine_log_path("engine")
+        log = directory.path / "engine.log"
         recorders.append(Recorder(make_engine(checkpoint, config, count=config.count, log=log)))
         return recorders[0]
 

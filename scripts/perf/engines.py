@@ -81,7 +81,7 @@ def measure_speed(model: str, engine: str, count: int, in_flight: int) -> dict[s
     recorders: list[Recorder] = []
 
     def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Any:
-        log = directory.engine_log_path("engine")
+        log = directory.path / "engine.log"
         recorders.append(Recorder(make_engine(checkpoint, config, count=config.count, log=log)))
         return recorders[0]
 

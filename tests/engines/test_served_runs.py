@@ -50,7 +50,6 @@ def test_requests_have_the_sampling_and_the_record_has_the_server(tmp_path: Path
     assert (config.spec.model, config.spec.model_sha256) == (MODEL, f"served as {MODEL}")
     assert config.engines["engine"]["urls"] == [server.url]
     assert "its weights were not checked" in (tmp_path / "run" / "README.md").read_text()
-    assert server.url in (tmp_path / "run" / "log.jsonl").read_text()
 
 
 def test_a_model_can_be_named_by_the_folder_it_was_loaded_from(tmp_path: Path, server: Server) -> None:
