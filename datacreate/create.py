@@ -39,7 +39,6 @@ from datacreate.run_models import (
     engines_of,
     models_of,
     needs_embedder,
-    with_strategy,
 )
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import ComputeMetrics, RunDirectory, StoredConfig
@@ -93,8 +92,8 @@ def create(
     directory = RunDirectory(config.run_dir)
     if engine_factory is None and not config.uses_running_servers:
         check_engine(config.engine, progress.notify)
-    config = with_strategy(config, directory)
     inputs = read_inputs(config, directory)
+    config = inputs.config
     embeds = needs_embedder(config)
     models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)
     progress.notify(describe_recipe(config, inputs.verify, inputs.inferred.format, models))
@@ -108,9 +107,7 @@ def create(
         engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.notify))
 
         # Decide everything else; an existing run must have been made with the same settings.
-        plan = make_plan(config, inputs, models, engines)
-        if stored:
-            stored.check_same(dict(plan.spec), config.count, directory.path)
+        plan = make_plan(inputs, models, engines)
         if plan.warning:
             progress.notify(plan.warning)
         run_config = _run_config(stored, plan, config, models, engines)

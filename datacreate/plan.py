@@ -29,7 +29,7 @@ from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import check_letters
 from datacreate.quotas import checked_label_ratio
 from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, most_in_flight
-from datacreate.run_models import Engines, RunModels, sampling_of, thinking_limit, verify_mode
+from datacreate.run_models import Engines, RunModels, sampling_of, strategy_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import CreateConfig, Generator, IdentityOptions, InputSpec, RunSpec, Verification
 from datacreate.runs.directory import RunDirectory, StoredConfig
@@ -49,10 +49,12 @@ _LIMITS = {"max_tokens", "longest_text"}
 class RunInputs:
     """What is known of a run before a model or a server is looked at."""
 
+    config: CreateConfig  # with the strategy of the recipe
+    directory: RunDirectory
+    stored: StoredConfig | None  # of the run in the directory
     inferred: InferredFormat
     verify: VerifyMode
     decontamination_sets: tuple[DecontaminationSet, ...]
-    stored: StoredConfig | None  # of the run in the directory
     spec: InputSpec
     passages: Passages | None = None  # of the user's documents
 
@@ -101,30 +103,29 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     Raises ExampleError or FormatError for a wrong example or format, BenchmarkError if a benchmark is unknown or not
     imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
     """
-    queue = find_strategy(config.strategy).queue
+    directory.check()
+    stored = directory.read_config() if directory.exists else None
+    known = stored.spec if stored else None
+    config = config.model_copy(update={"strategy": strategy_of(config, known)})
     if config.uses_running_servers:
         Addresses(config.urls)
     examples, inferred = examples_and_format(config)
     label_ratio = checked_label_ratio(config, inferred.format)
-    directory.check()
-    stored = directory.read_config() if directory.exists else None
     verify = verify_mode(config, inferred.format)
-    if stored and stored.spec.improves and not config.improves:
+    if known and known.improves and not config.improves:
         raise RunMismatch(
             f"{directory.path} was made by `improve`; resume it with `datacreate improve RUN...`"
         )
     names = config.decontaminate
-    if names is None and stored:
-        names = stored.spec.filters.decontaminate
+    if names is None and known:
+        names = known.filters.decontaminate
     elif names is None:
         names = () if config.recipe == "paper" else ("all",)
     passages = None
     if config.corpus:
-        known = stored.spec.corpus if stored else None
-        passages = open_corpus(config, config.seed, directory.passages_path, known)
+        passages = open_corpus(config, config.seed, directory.passages_path, known.corpus if known else None)
         inferred = _with_corpus(inferred, passages)
-    before = stored.spec.compared_with if stored else None
-    sets = find_decontamination_sets(names or (), inferred.format, before)
+    sets = find_decontamination_sets(names or (), inferred.format, known.compared_with if known else None)
     spec = InputSpec(
         **config.values_for(IdentityOptions),
         examples=tuple(dict(each.values) for each in examples),
@@ -138,9 +139,10 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         attributes=_attributes(config, inferred.format),
     )
     if stored:
-        given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
+        has_chains = find_strategy(config.strategy).queue == "chain"
+        given = config.given(("num_examples", "concurrency", *(["num_chains"] if has_chains else [])))
         stored.check_same(dict(spec) | given, config.count, directory.path)
-    return RunInputs(inferred, verify, sets, stored, spec, passages)
+    return RunInputs(config, directory, stored, inferred, verify, sets, spec, passages)
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
@@ -152,19 +154,21 @@ def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat
     return replace(inferred, format=format, notes=notes)
 
 
-def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan:
+def make_plan(inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan:
     """Decide the settings that the user left open; those of an existing run stay as they are.
 
     The engines provide token counts, slots and context length; a finished run needs none of them. Raises
-    PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels.
+    PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels, RunMismatch if the
+    run in the directory was made with other settings.
     """
+    config = inputs.config
     examples, paper = tuple(map(Example, inputs.spec.examples)), config.recipe == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
     if any(encoding.has_placeholder(each.values) for each in examples):
         encoding = replace(encoding, may_have_placeholders=True)
-    prompt = _longest_prompt(config, inputs, encoding, examples)
-    num_examples, samplings = _fit_requests(config, inputs, prompt, models, engines)
+    prompt = _longest_prompt(inputs, encoding, examples)
+    num_examples, samplings = _fit_requests(inputs, prompt, models, engines)
     if stored:
         num_chains, concurrency = stored.num_chains, stored.concurrency
     else:
@@ -182,22 +186,25 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         concurrency=concurrency,
         num_chains=num_chains,
         sampling=_given(samplings[0]),
-        verification=_verification(config, inputs, models, encoding, engines.verifier),
+        verification=_verification(inputs, models, encoding, engines.verifier),
         mixture=tuple(
             Generator(model=generator.name, sha256=generator.sha256, sampling=_given(sampling))
             for generator, sampling in zip(models.generators, samplings, strict=True)
             if len(samplings) > 1
         ),
     )
+    if inputs.stored:
+        inputs.stored.check_same(dict(spec), config.count, inputs.directory.path)
     strategy, warning = find_strategy(config.strategy), _warning(spec, config.count)
     return RunPlan(examples, encoding, strategy, samplings, spec, warning, inputs.passages)
 
 
 def _fit_requests(
-    config: CreateConfig, inputs: RunInputs, prompt: LongestPrompt, models: RunModels, engines: Engines
+    inputs: RunInputs, prompt: LongestPrompt, models: RunModels, engines: Engines
 ) -> tuple[int, tuple[Sampling, ...]]:
     """How many examples each request asks for, and how each generator samples."""
-    stored, passages = inputs.stored.spec if inputs.stored else None, inputs.passages
+    config, passages = inputs.config, inputs.passages
+    stored = inputs.stored.spec if inputs.stored else None
     per_passage = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
     max_num_examples = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES)
     fits = [
@@ -215,15 +222,15 @@ def _fit_requests(
 
 
 def _longest_prompt(
-    config: CreateConfig, inputs: RunInputs, encoding: PromptEncoding, examples: tuple[Example, ...]
+    inputs: RunInputs, encoding: PromptEncoding, examples: tuple[Example, ...]
 ) -> LongestPrompt:
     dimensions, passages = inputs.spec.attributes, inputs.passages
     texts = described(dimensions, encoding.format)
     longest = {name: max(values.values(), key=len) for name, values in texts.items()}
     passage = passages.longest if passages else None
-    content = RequestContent(config.instruction, attributes=longest, passage=passage)
+    content = RequestContent(inputs.spec.instruction, attributes=longest, passage=passage)
     words = max((value.words[1] for each in dimensions for value in each.values if value.words), default=0)
-    return LongestPrompt(encoding, examples, config.shots, content, words)
+    return LongestPrompt(encoding, examples, inputs.spec.shots, content, words)
 
 
 def _warning(spec: RunSpec, count: int) -> str:
@@ -243,17 +250,15 @@ def _given(sampling: Sampling) -> dict[str, Any]:
 
 def _limits(config: CreateConfig, stored: RunSpec | None, index: int) -> dict[str, int]:
     """The limits of an answer that the user or the existing run has; {} to derive them from the example."""
-    found: dict[str, Any] = {}
-    if stored:
-        found = stored.mixture[index].sampling if index < len(stored.mixture) else stored.sampling
+    found = stored.generators[min(index, len(stored.generators) - 1)].sampling if stored else {}
     return {name: int(found[name]) for name in _LIMITS & found.keys()} | config.given(["max_tokens"])
 
 
 def _verification(
-    config: CreateConfig, inputs: RunInputs, models: RunModels, encoding: PromptEncoding, verifier: Engine
+    inputs: RunInputs, models: RunModels, encoding: PromptEncoding, verifier: Engine
 ) -> Verification | None:
     """How labels are verified; None if they are not."""
-    mode, model, format = inputs.verify, models.verifier, encoding.format
+    config, mode, model, format = inputs.config, inputs.verify, models.verifier, encoding.format
     if mode == "off" or model is None:
         return None
     known = inputs.stored.spec.verification if inputs.stored else None

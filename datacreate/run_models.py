@@ -18,7 +18,7 @@ from datacreate.prompts.label_scoring import (
     can_score_labels,
     check_scorable,
 )
-from datacreate.runs.config import AUTO, CreateConfig, SamplingOptions
+from datacreate.runs.config import AUTO, CreateConfig, RunSpec, SamplingOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import find_strategy
 from datacreate.verification.scoring import VerifyMode
@@ -128,20 +128,16 @@ def sampling_of(
     return replace(sampling, **config.given(SamplingOptions.model_fields.keys() - {"max_tokens", "thinking"}))
 
 
-def with_strategy(config: CreateConfig, directory: RunDirectory) -> CreateConfig:
-    """The settings with the strategy of their recipe, if the user named none.
+def strategy_of(config: CreateConfig, stored: RunSpec | None) -> str:
+    """The strategy; without one, that of the existing run, or of the recipe.
 
-    An existing run keeps its strategy. best: coverage, or tree if its embedding model is not downloaded.
-    Raises RunError if the directory cannot be used, CheckpointError if the embedding model is unknown or damaged.
+    best: coverage, or tree if its embedding model is not downloaded. Raises CheckpointError if that is damaged.
     """
     if config.strategy != AUTO:
-        return config
-    directory.check()
-    if directory.exists:
-        name = directory.read_config().spec.strategy
-    else:
-        name = "coverage" if config.recipe == "best" and _has_embedder(config) else "tree"
-    return config.model_copy(update={"strategy": name})
+        return config.strategy
+    if stored:
+        return stored.strategy
+    return "coverage" if config.recipe == "best" and _has_embedder(config) else "tree"
 
 
 def _has_embedder(config: CreateConfig) -> bool:
