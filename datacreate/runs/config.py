@@ -7,24 +7,21 @@ change between sessions: they are no part of it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
-from pydantic_core import to_jsonable_python
 
 from datacreate.corpus import CorpusOptions, CorpusRef
 from datacreate.engines.request import DEFAULT_THINKING
 from datacreate.engines.settings import RunEngineOptions
-from datacreate.errors import RunMismatch
 from datacreate.filters.base import DecontaminationSetRef, FilterOptions
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
 from datacreate.selection.strategies import STRATEGIES
-from datacreate.settings import JsonPairs, OrOff, Settings, Shares, option_info, setting
+from datacreate.settings import JsonPairs, OrOff, Settings, Shares, setting
 from datacreate.verification.scoring import VerifyMode
 
 CreateRecipe = Literal["best", "fast", "paper"]
@@ -335,46 +332,3 @@ class RunSpec(InputSpec):
     @property
     def max_in_flight(self) -> int:
         return min(self.concurrency, self.num_chains or self.concurrency)
-
-    def check_same(self, requested: Mapping[str, Any], directory: Path) -> None:
-        """Raise RunMismatch, naming what differs, unless the fields in `requested` are the same."""
-        stored, wanted = self.model_dump(mode="json"), to_jsonable_python(requested)
-        for name in filter(wanted.__contains__, RunSpec.model_fields):
-            if json.dumps(stored[name]) != json.dumps(wanted[name]):
-                difference = _difference(name, _by_name(name, stored[name]), _by_name(name, wanted[name]))
-                raise RunMismatch(
-                    f"{directory} was made with another {difference}; use the same settings, or another --run-dir"
-                )
-
-
-def _by_name(field: str, value: Json) -> Json:
-    """The value of a field of `RunSpec`, as a mapping from the names of its parts where it has parts."""
-    if field == "verification":
-        return value or {"mode": "off"}
-    if field == "examples":
-        return {f"example {number}": each for number, each in enumerate(value, 1)}
-    if field == "compared_with":
-        names = [" ".join(filter(None, (each["name"], each["split"]))) for each in value]
-        return {f"version of {name}": each["digest"][:12] for name, each in zip(names, value, strict=True)}
-    return value
-
-
-def _difference(name: str, stored: Json, requested: Json) -> str:
-    """The innermost setting that differs, with both values if they are short."""
-    # JSON texts, not ==: that takes 1 for true, and ignores the order of fields, which the model sees.
-    if isinstance(stored, dict) and isinstance(requested, dict):
-        for key in (*stored, *requested):
-            if json.dumps(stored.get(key)) != json.dumps(requested.get(key)):
-                inner = key if name in ("examples", "compared_with") else f"{name}.{key}"
-                return _difference(inner, stored.get(key), requested.get(key))
-        return f"order of fields in {name}"
-    group, _, leaf = name.rpartition(".")
-    option = {"verification.mode": "verify", "verification.model": "verifier"}.get(name, leaf)
-    own = (
-        group in ("", "sampling", "filters", "corpus", "verification") and option in CreateConfig.model_fields
-    )
-    if own and option_info(CreateConfig, option):
-        name = CreateConfig.flags()[option]
-    shown = ["none" if value is None else str(value) for value in (stored, requested)]
-    detail = ": {} stored, {} requested".format(*shown)
-    return name + (detail if len(detail) < 160 and detail.isprintable() else "")

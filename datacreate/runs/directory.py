@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
+from pydantic_core import to_jsonable_python
 
 from datacreate.corpus import about_passages
 from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
@@ -30,11 +31,11 @@ from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.attributes import attribute_field
 from datacreate.runs.card import dataset_card
-from datacreate.runs.config import RunSpec
+from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, count_decisions, read_decisions, read_log
 from datacreate.runs.summary import RunStats
-from datacreate.settings import Settings, SettingsProblem
+from datacreate.settings import Settings, SettingsProblem, option_info
 from datacreate.verification.scoring import Probabilities
 
 _VECTORS, _PASSAGES, _STUDENTS, _PARENTS = "vectors.f16", "passages.jsonl", "students", "parents.jsonl"
@@ -63,7 +64,13 @@ class StoredConfig(Settings):
 
     def check_same(self, requested: Mapping[str, Any], count: int, directory: Path) -> None:
         """Raise RunMismatch if `requested`, fields of the spec, differ, or if `count` is less than that of the run."""
-        self.spec.check_same(requested, directory)
+        stored, wanted = self.spec.model_dump(mode="json"), to_jsonable_python(requested)
+        for name in filter(wanted.__contains__, RunSpec.model_fields):
+            if json.dumps(stored[name]) != json.dumps(wanted[name]):
+                difference = _difference(name, _by_name(name, stored[name]), _by_name(name, wanted[name]))
+                raise RunMismatch(
+                    f"{directory} was made with another {difference}; use the same settings, or another --run-dir"
+                )
         if count < self.count:
             raise RunMismatch(
                 f"{directory} was made with --count {self.count}, which cannot be reduced to {count}; "
@@ -74,6 +81,39 @@ class StoredConfig(Settings):
     def format(self) -> TaskFormat:
         format = read_format(self.spec.format)
         return about_passages(format) if self.spec.corpus else format
+
+
+def _by_name(field: str, value: Json) -> Json:
+    """The value of a field of `RunSpec`, as a mapping from the names of its parts where it has parts."""
+    if field == "verification":
+        return value or {"mode": "off"}
+    if field == "examples":
+        return {f"example {number}": each for number, each in enumerate(value, 1)}
+    if field == "compared_with":
+        names = [" ".join(filter(None, (each["name"], each["split"]))) for each in value]
+        return {f"version of {name}": each["digest"][:12] for name, each in zip(names, value, strict=True)}
+    return value
+
+
+def _difference(name: str, stored: Json, requested: Json) -> str:
+    """The innermost setting that differs, with both values if they are short."""
+    # JSON texts, not ==: that takes 1 for true, and ignores the order of fields, which the model sees.
+    if isinstance(stored, dict) and isinstance(requested, dict):
+        for key in (*stored, *requested):
+            if json.dumps(stored.get(key)) != json.dumps(requested.get(key)):
+                inner = key if name in ("examples", "compared_with") else f"{name}.{key}"
+                return _difference(inner, stored.get(key), requested.get(key))
+        return f"order of fields in {name}"
+    group, _, leaf = name.rpartition(".")
+    option = {"verification.mode": "verify", "verification.model": "verifier"}.get(name, leaf)
+    own = (
+        group in ("", "sampling", "filters", "corpus", "verification") and option in CreateConfig.model_fields
+    )
+    if own and option_info(CreateConfig, option):
+        name = CreateConfig.flags()[option]
+    shown = ["none" if value is None else str(value) for value in (stored, requested)]
+    detail = ": {} stored, {} requested".format(*shown)
+    return name + (detail if len(detail) < 160 and detail.isprintable() else "")
 
 
 ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
