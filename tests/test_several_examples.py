@@ -239,7 +239,6 @@ def test_files_limits_and_configurations(tmp_path: Path, model: str, monkeypatch
         assert ended.code == 0, ended.err
     spec = RunDirectory(Path("run")).read_config().spec
     assert list(spec.examples) == [*questions(2), COMMONSENSE]
-    assert "3 formatting examples, up to 2 in a prompt" in run("show", "run").out
     card = Path("run/README.md").read_text()
     assert "from the 3 formatting examples below" in card
     preview = run("preview", "--config", "run.yaml", "--count", 3, "--model", model, "--json")

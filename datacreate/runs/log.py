@@ -34,6 +34,8 @@ _SYNC_SECONDS = 1.0
 _CHECKSUM = b',"crc":"%08x"}\n'
 _CHECKSUM_BYTES = len(_CHECKSUM % 0)
 
+_OPTIONAL = ("scoring_tokens", "waiting", "released", "attributes")
+
 example_line = json.JSONEncoder(ensure_ascii=False).encode
 """One line of train.jsonl or of the log."""
 
@@ -91,33 +93,23 @@ class Commit:
         return replace(self, accepted=tuple(filter(None, kept)), scored=tuple(scored))
 
     def line(self) -> str:
-        """A line of the log, without checksum and line break."""
-        record: dict[str, Any] = {
-            "request": self.request,
-            "parent": self.parent,
-            "depth": self.depth,
-            "accepted": self.accepted,
-            "next_parents": self.next_parents,
-            "rejects": [[r.reason, r.text, *filter(None, [r.detail])] for r in self.rejects],
-            "tokens": [self.prompt_tokens, self.generated_tokens],
-            "time": self.time,
-        }
-        if self.scored:
-            record["scored"] = [
+        """A line of the log, without checksum and line break; empty optional fields are left out."""
+        always = ("request", "parent", "depth", "accepted", "next_parents", "time")
+        optional = {name: getattr(self, name) for name in _OPTIONAL} | {
+            "model": self.generator,
+            "scored": [
                 [-1 if label is None else label for label in (s.assigned, s.final)]
                 + [int(s.accepted), *s.probabilities]
                 for s in self.scored
-            ]
-            record["scoring_tokens"] = self.scoring_tokens
-        if self.waiting or self.released:
-            record |= {"waiting": self.waiting, "released": self.released}
-        if self.generator:
-            record["model"] = self.generator
-        if self.attributes:
-            record["attributes"] = self.attributes
-        if self.thinking:
-            record["thinking"] = [self.thinking_tokens, self.thinking]
-        return example_line(record)
+            ],
+            "thinking": [self.thinking_tokens, self.thinking] if self.thinking else [],
+        }
+        return example_line(
+            {name: getattr(self, name) for name in always}
+            | {"rejects": [[r.reason, r.text, *filter(None, [r.detail])] for r in self.rejects]}
+            | {"tokens": [self.prompt_tokens, self.generated_tokens]}
+            | {name: value for name, value in optional.items() if value}
+        )
 
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Commit:

@@ -226,14 +226,9 @@ def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
     small = rows < MIN_REQUESTS * spec.num_examples
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
         return None
-    several = len(spec.examples) > 1
-    what = "from the instruction alone"
-    if spec.examples:
-        what = f"children of the formatting example{'s' * several}"
-    remedy = "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses"
     return (
-        f"{children} of {rows} examples are {what}, as with --strategy naive; use "
-        f"{remedy}{', fewer examples' * several} or a larger --count"
+        f"{children} of {rows} examples are direct children of formatting examples (or of the instruction), as with "
+        "--strategy naive; use fewer --num-chains, a smaller --max-parent-uses, fewer examples or a larger --count"
     )
 
 
@@ -247,7 +242,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
     test_sets = ", ".join(name + " (dev only)" * (split == "dev") for name, split in splits.items())
     fields = {
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
-        "made by": f"{summary['model']}, {summary['strategy']}{_examples_note(summary)}",
+        "made by": f"{summary['model']}, {summary['strategy']}",
         "benchmark": summary.get("benchmark", ""),
         "instruction": shorten(" ".join(summary.get("instruction", "").split()), 200),
         "rejected": _counts(summary["rejected"]),
@@ -262,13 +257,6 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         f"({summary['tokens_per_example']} per example), {summary['seconds']} s",
     }
     return {name: text for name, text in fields.items() if text}
-
-
-def _examples_note(summary: Mapping[str, Any]) -> str:
-    """How many formatting examples there were and how many a prompt showed, if not one."""
-    number, shots = summary["formatting_examples"], summary["shots"]
-    examples = f", {number} formatting examples" if number > 1 else ""
-    return examples + (f", up to {shots} in a prompt" if shots > 1 else "")
 
 
 def _verification(checked: Mapping[str, Any]) -> str:
