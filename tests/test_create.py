@@ -208,7 +208,7 @@ def test_a_shallow_set_is_a_warning(
     print_summary(summary)
     shown = capsys.readouterr().out.replace("\n", " ")
     for text in (shown, (tmp_path / "README.md").read_text()):
-        assert ("100 of 100 examples are children of the formatting example" in text) == warns
+        assert ("100 of 100 examples are direct children of formatting examples" in text) == warns
     assert "depth" in shown
 
 
