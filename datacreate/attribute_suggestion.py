@@ -71,7 +71,7 @@ def suggest_attributes(
         config = inputs.config
         models = models_of(config, "off", False, notify)
         engines = stack.enter_context(engines_of(models, config, directory, engine_factory, notify))
-        engines.start(models, notify, [], [])
+        engines.start(notify, [], [])
         messages, [engine, *_] = _prompt(inputs), engines.generators
         sampling = sampling_of(config, models.generators[0], config.max_tokens or _MAX_TOKENS)
         for attempt in range(_ATTEMPTS):

@@ -107,10 +107,10 @@ def create(
         engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.notify))
 
         # Decide everything else; an existing run must have been made with the same settings.
-        plan = make_plan(inputs, models, engines)
+        plan = make_plan(inputs, engines)
         if plan.warning:
             progress.notify(plan.warning)
-        run_config = _run_config(stored, plan, config, models, engines)
+        run_config = _run_config(stored, plan, config.count, engines)
 
         if stored and directory.is_finished(config.count):
             stats = directory.stats()
@@ -136,7 +136,7 @@ def create(
                 each.prepare(progress.notify)
             system = scoring_system_message(plan.spec.instruction)
             scoring_tests = [scoring_test(system)] if plan.spec.verification else []
-            engines.start(models, progress.notify, [_schema_test(plan)], scoring_tests)
+            engines.start(progress.notify, [_schema_test(plan)], scoring_tests)
         lock.check()
         if plan.passages:
             plan.passages.save(directory.passages_path)
@@ -253,16 +253,15 @@ class _Session:
         )
 
 
-def _run_config(
-    stored: StoredConfig | None, plan: RunPlan, config: CreateConfig, models: RunModels, engines: Engines
-) -> StoredConfig:
+def _run_config(stored: StoredConfig | None, plan: RunPlan, count: int, engines: Engines) -> StoredConfig:
     if stored:
-        return stored.model_copy(update={"count": config.count})
-    licenses = [generator.preset.license for generator in models.generators if generator.preset]
-    known = len(licenses) == len(models.generators)
+        return stored.model_copy(update={"count": count})
+    generators = engines.models.generators
+    licenses = [generator.preset.license for generator in generators if generator.preset]
+    known = len(licenses) == len(generators)
     return StoredConfig(
         spec=plan.spec,
-        count=config.count,
+        count=count,
         license=", ".join(dict.fromkeys(licenses)) if known else None,
         engines=engines.settings,
         versions={name: version for name, version in _environment().items() if name != "host"},

@@ -32,7 +32,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         models = models_of(config, inputs.verify, needs_embedder(config), no_notify)
     if stored and models:
         with engines_of(models, config, directory, None, no_notify) as unstarted:
-            make_plan(inputs, models, unstarted)  # which compares the settings
+            make_plan(inputs, unstarted)  # which compares the settings
     engines = ["running servers"]
     if models and not config.uses_running_servers:
         engines = [choose_engine(model, config.engine, config.count).name for model in models.generators]

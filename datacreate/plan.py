@@ -17,7 +17,6 @@ from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.decontamination import find_decontamination_sets, with_names
 from datacreate.engines.addresses import Addresses
-from datacreate.engines.engine import Engine
 from datacreate.engines.request import Sampling
 from datacreate.errors import RunMismatch, UsageError
 from datacreate.filters.base import DecontaminationSet
@@ -29,7 +28,7 @@ from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import check_letters
 from datacreate.quotas import checked_label_ratio
 from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, most_in_flight
-from datacreate.run_models import Engines, RunModels, sampling_of, strategy_of, thinking_limit, verify_mode
+from datacreate.run_models import Engines, sampling_of, strategy_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import CreateConfig, Generator, IdentityOptions, InputSpec, RunSpec, Verification
 from datacreate.runs.directory import RunDirectory, StoredConfig
@@ -154,21 +153,21 @@ def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat
     return replace(inferred, format=format, notes=notes)
 
 
-def make_plan(inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan:
+def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
     """Decide the settings that the user left open; those of an existing run stay as they are.
 
     The engines provide token counts, slots and context length; a finished run needs none of them. Raises
     PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels, RunMismatch if the
     run in the directory was made with other settings.
     """
-    config = inputs.config
+    config, models = inputs.config, engines.models
     examples, paper = tuple(map(Example, inputs.spec.examples)), config.recipe == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
     if any(encoding.has_placeholder(each.values) for each in examples):
         encoding = replace(encoding, may_have_placeholders=True)
     prompt = _longest_prompt(inputs, encoding, examples)
-    num_examples, samplings = _fit_requests(inputs, prompt, models, engines)
+    num_examples, samplings = _fit_requests(inputs, prompt, engines)
     if stored:
         num_chains, concurrency = stored.num_chains, stored.concurrency
     else:
@@ -186,7 +185,7 @@ def make_plan(inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan
         concurrency=concurrency,
         num_chains=num_chains,
         sampling=_given(samplings[0]),
-        verification=_verification(inputs, models, encoding, engines.verifier),
+        verification=_verification(inputs, encoding, engines),
         mixture=tuple(
             Generator(model=generator.name, sha256=generator.sha256, sampling=_given(sampling))
             for generator, sampling in zip(models.generators, samplings, strict=True)
@@ -200,7 +199,7 @@ def make_plan(inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan
 
 
 def _fit_requests(
-    inputs: RunInputs, prompt: LongestPrompt, models: RunModels, engines: Engines
+    inputs: RunInputs, prompt: LongestPrompt, engines: Engines
 ) -> tuple[int, tuple[Sampling, ...]]:
     """How many examples each request asks for, and how each generator samples."""
     config, passages = inputs.config, inputs.passages
@@ -209,14 +208,14 @@ def _fit_requests(
     max_num_examples = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES)
     fits = [
         partial(prompt.fit, engine, thinking_limit(config, checkpoint))
-        for engine, checkpoint in zip(engines.generators, models.generators, strict=True)
+        for engine, checkpoint in zip(engines.generators, engines.models.generators, strict=True)
     ]
     num_examples = (stored and stored.num_examples) or min(
         fit(max_num_examples, fixed=bool(config.num_examples))[0] for fit in fits
     )
     samplings = tuple(
         sampling_of(config, checkpoint, **(_limits(config, stored, index) or fit(num_examples)[1]))
-        for index, (checkpoint, fit) in enumerate(zip(models.generators, fits, strict=True))
+        for index, (checkpoint, fit) in enumerate(zip(engines.models.generators, fits, strict=True))
     )
     return num_examples, samplings
 
@@ -254,11 +253,9 @@ def _limits(config: CreateConfig, stored: RunSpec | None, index: int) -> dict[st
     return {name: int(found[name]) for name in _LIMITS & found.keys()} | config.given(["max_tokens"])
 
 
-def _verification(
-    inputs: RunInputs, models: RunModels, encoding: PromptEncoding, verifier: Engine
-) -> Verification | None:
+def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) -> Verification | None:
     """How labels are verified; None if they are not."""
-    config, mode, model, format = inputs.config, inputs.verify, models.verifier, encoding.format
+    config, mode, model, format = inputs.config, inputs.verify, engines.models.verifier, encoding.format
     if mode == "off" or model is None:
         return None
     known = inputs.stored.spec.verification if inputs.stored else None
@@ -267,7 +264,7 @@ def _verification(
     scored_by_letter = (
         known is not None and known.scored_by_letter
         if inputs.stored
-        else verifier.needs_letters(format.labels or ())
+        else engines.verifier.needs_letters(format.labels or ())
     )
     if scored_by_letter:
         check_letters(format, f"--verify {mode}", model.name)

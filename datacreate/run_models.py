@@ -193,29 +193,28 @@ EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]
 
 @dataclass(frozen=True)
 class Engines:
-    """The engines of the generators and of the verifier, which may be one of the generators'."""
+    """The models of a run, and their engines. The verifier's may be one of the generators'."""
 
+    models: RunModels
     generators: tuple[Engine, ...]
     verifier: Engine
 
-    def start(
-        self, models: RunModels, notify: Notify, writing: Sequence[ServerTest], scoring: Sequence[ServerTest]
-    ) -> None:
+    def start(self, notify: Notify, writing: Sequence[ServerTest], scoring: Sequence[ServerTest]) -> None:
         """Start the servers, and return when all have passed their self-tests."""
-        for engine, generator in zip(self.generators, models.generators, strict=True):
+        for engine, generator in zip(self.generators, self.models.generators, strict=True):
             notify(f"testing {generator.name}")
             engine.start([*(scoring if engine is self.verifier else ()), *writing])
-        if self.verifier not in self.generators and models.verifier:
-            notify(f"testing {models.verifier.name}, the verifier")
+        if self.verifier not in self.generators and self.models.verifier:
+            notify(f"testing {self.models.verifier.name}, the verifier")
             self.verifier.start(scoring)
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """The settings of each engine, by name."""
-        found = {_engine_name(index): dict(engine.settings) for index, engine in enumerate(self.generators)}
-        return (
-            found if self.verifier in self.generators else {**found, "verifier": dict(self.verifier.settings)}
-        )
+        named = {_engine_name(index): engine for index, engine in enumerate(self.generators)}
+        if self.verifier not in self.generators:
+            named["verifier"] = self.verifier
+        return {name: dict(engine.settings) for name, engine in named.items()}
 
 
 def _engine_name(index: int) -> str:
@@ -231,9 +230,8 @@ def engines_of(
     notify: Notify,
 ) -> Iterator[Engines]:
     """The engines of a run, not started yet; closed at the end."""
-    indices = {generator.sha256: index for index, generator in enumerate(models.generators)}
-    extra = models.verifier if models.verifier and models.verifier.sha256 not in indices else None
-
+    weights = {generator.sha256 for generator in models.generators}
+    extra = models.verifier if models.verifier and models.verifier.sha256 not in weights else None
     local = [LocalModel(generator, config) for generator in models.generators]
     local += [LocalModel(extra, config.for_verifier, verifies=True)] if extra else []
 
@@ -255,8 +253,8 @@ def engines_of(
         return engine
 
     with ExitStack() as stack:
-        generators = tuple(
-            engine_of(generator, _engine_name(index)) for index, generator in enumerate(models.generators)
-        )
-        verifier = generators[indices.get(models.verifier.sha256, 0)] if models.verifier else generators[0]
-        yield Engines(generators, engine_of(extra, "verifier") if extra else verifier)
+        engines = {each.sha256: engine_of(each, _engine_name(i)) for i, each in enumerate(models.generators)}
+        generators = tuple(engines.values())
+        if extra:
+            engines[extra.sha256] = engine_of(extra, "verifier")
+        yield Engines(models, generators, engines[(models.verifier or models.generators[0]).sha256])
