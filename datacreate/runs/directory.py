@@ -111,9 +111,14 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
     )
     if own and option_info(CreateConfig, option):
         name = CreateConfig.flags()[option]
-    shown = ["none" if value is None else str(value) for value in (stored, requested)]
-    detail = ": {} stored, {} requested".format(*shown)
-    return name + (detail if len(detail) < 160 and detail.isprintable() else "")
+    detail = f": {_shown(stored)} stored, {_shown(requested)} requested"
+    return name + (detail if len(detail) < 160 else "")
+
+
+def _shown(value: Json) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) and value.isprintable() else repr(value)
 
 
 ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
