@@ -282,7 +282,7 @@ def _open_vectors(
 
 def _schema_test(plan: RunPlan) -> ServerTest:
     """Whether the server accepts the schema of this run's requests, for one example."""
-    labels = plan.encoding.format.labels if not plan.is_paper_method else None
+    labels = plan.encoding.format.labels if plan.spec.recipe != "paper" else None
     schema = build_response_schema(plan.encoding, 1, labels[:1] if labels else None)
     # The prompt is the one of the run, so that the server's prefix cache has it afterwards.
     shown = plan.formatting_examples[:1]

@@ -86,15 +86,6 @@ class RunPlan:
             return self.spec.instruction or ""
         return self.encoding.format.compared_text(parent.values)
 
-    @property
-    def is_paper_method(self) -> bool:
-        """Whether the run follows the paper only.
-
-        Otherwise labels are assigned and balanced, and complete examples of truncated answers are kept; the paper
-        does none of this.
-        """
-        return self.spec.recipe == "paper"
-
 
 def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     """Read and check everything that needs no server and writes nothing: all of a dry run, the first part of a run.

@@ -193,7 +193,7 @@ class RunState:
                 encoding,
                 self._plan.spec.num_examples,
                 truncated=completion.finish_reason == "length",
-                keep_complete_items=not self._plan.is_paper_method,
+                keep_complete_items=self._plan.spec.recipe != "paper",
                 longest_text=self._plan.samplings[pending.generator].longest_text,
             )
         candidates = {index: item for index, item in enumerate(items) if isinstance(item, Candidate)}
