@@ -11,7 +11,6 @@ plain JSON (shares in [0, 1]):
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import mean
@@ -35,10 +34,6 @@ _FREE_TEXT = "the answers are free text: there is no label or option to guess"
 
 MAX_ROWS = 4_000
 """Larger sets are sampled down to this many rows by seed."""
-
-MAX_FAMILY = 0.2
-"""If one parent has more than this share of the rows, its children are one family per request: siblings from
-different requests have no more in common than any two rows, and `naive` has a single parent."""
 
 
 class DatasetMetrics:
@@ -97,21 +92,16 @@ class DatasetMetrics:
 def sampled(commits: Iterable[Commit]) -> tuple[list[dict[str, Json]], list[Hashable]]:
     """At most `MAX_ROWS` accepted rows and the family of each, in one pass (reservoir sampling)."""
     rng, seen = random.Random(_SEED), 0
-    kept: list[tuple[dict[str, Json], str, int]] = []
+    kept: list[tuple[dict[str, Json], Hashable]] = []
     for commit in commits:
         for values in commit.accepted:
             seen += 1
-            row = (values, commit.parent, commit.request)
+            row = (values, commit.family)
             if len(kept) < MAX_ROWS:
                 kept.append(row)
             elif (index := rng.randrange(seen)) < MAX_ROWS:
                 kept[index] = row
-    children = Counter(parent for _, parent, _ in kept)
-    families: list[Hashable] = [
-        (parent, request) if children[parent] > MAX_FAMILY * len(kept) else parent
-        for _, parent, request in kept
-    ]
-    return [values for values, _, _ in kept], families
+    return [values for values, _ in kept], [family for _, family in kept]
 
 
 def _human_rows(benchmark: str | None) -> list[dict[str, Json]]:

@@ -17,11 +17,11 @@ from tests.making import make
 from tests.metrics.rows import STATEMENT, choice_rows, statement_rows
 
 
-def commit(request: int, parent: str, rows: list[dict[str, Any]]) -> Commit:
+def commit(request: int, parent: str, rows: list[dict[str, Any]], depth: int = 1) -> Commit:
     return Commit(
         request=request,
         parent=parent,
-        depth=0,
+        depth=depth,
         accepted=tuple(rows),
         next_parents=(),
         rejects=(),
@@ -73,13 +73,13 @@ def test_without_an_imported_human_set(benchmark: str | None) -> None:
     assert DatasetMetrics().measure_rows(STATEMENT, rows, None, rows[:1], benchmark)["human"] is None
 
 
-def test_rows_of_one_parent_are_a_family_unless_it_has_most_rows() -> None:
+def test_rows_of_one_parent_are_a_family_unless_it_is_a_formatting_example() -> None:
     made = choice_rows(60, 4)
     several = [commit(n, f"p{n % 6}", made[n * 5 : n * 5 + 5]) for n in range(12)]
     rows, families = sampled(several)
     assert rows == made
     assert len(set(families)) == 6
-    naive = [commit(n, "root", made[n * 5 : n * 5 + 5]) for n in range(12)]
+    naive = [commit(n, "root", made[n * 5 : n * 5 + 5], depth=0) for n in range(12)]
     assert len(set(sampled(naive)[1])) == 12
 
 

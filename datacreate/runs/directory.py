@@ -332,15 +332,12 @@ class RunDirectory:
         return {"passages": len(used), "documents": len(documents), "files": shown}
 
     def families(self) -> Iterator[int]:
-        """The family of each accepted example in order: those about one passage; without passages, those of one parent.
-
-        The formatting example is the parent of many that have little in common: there, those of one request.
-        """
+        """The family of each accepted example in order: those about one passage; without passages `Commit.family`."""
         numbers: dict[str | int, int] = {}
         corpus = self.read_config().spec.corpus
         for commit in self.commits():
-            of = commit.parent if commit.depth else commit.request
-            family = numbers.setdefault(commit.request % corpus.passages if corpus else of, len(numbers))
+            of = commit.request % corpus.passages if corpus else commit.family
+            family = numbers.setdefault(of, len(numbers))
             yield from [family] * len(commit.accepted)
 
     def summary(self) -> dict[str, Any]:

@@ -71,6 +71,14 @@ class Commit:
         """The examples that passed the filters in this commit; those of a released one passed earlier."""
         return () if self.released else self.waiting or self.accepted
 
+    @property
+    def family(self) -> str | int:
+        """Equal for rows that have much in common: those of one parent.
+
+        The formatting example is the parent of many that have little in common: there, those of one request.
+        """
+        return self.parent if self.depth else self.request
+
     @cached_property
     def accepted_lines(self) -> tuple[str, ...]:
         return tuple(map(example_line, self.accepted))
