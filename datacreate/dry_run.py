@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from datacreate.engines.factory import choose_engine
+from datacreate.errors import DatacreateError
 from datacreate.filters.registry import FILTERS
 from datacreate.finetuning.records import TrainingDirectory
 from datacreate.finetuning.train import TrainConfig, prepare
@@ -18,10 +19,11 @@ from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 
 
-def describe_run(config: CreateConfig) -> dict[str, Any]:
+def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, Any]:
     """What `create` would do with these settings, as JSON has it; None: decided when the servers are up.
 
-    Raises the errors that `create` raises before it starts a server.
+    Raises the errors that `create` raises before it starts a server. Before an error about a model, `notify` gets how
+    the examples are understood.
     """
     directory = RunDirectory(config.run_dir)
     inputs = read_inputs(config, directory)
@@ -29,7 +31,12 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
     stored, filters = inputs.stored, inputs.spec.filters
     models = None
     if not config.uses_running_servers or "model" in config.model_fields_set:  # else only the servers know it
-        models = models_of(config, inputs.verify, needs_embedder(config), no_notify)
+        try:
+            models = models_of(config, inputs.verify, needs_embedder(config), no_notify)
+        except DatacreateError:
+            for note in inputs.inferred.notes:
+                notify(note)
+            raise
     if stored and models:
         with engines_of(models, config, directory, None, no_notify) as unstarted:
             make_plan(inputs, unstarted)  # which compares the settings

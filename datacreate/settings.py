@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from datacreate.errors import UsageError
 from datacreate.files import read_short_text
@@ -233,7 +233,12 @@ Shares = Annotated[dict[str, float], BeforeValidator(_shares)]
 
 CommaList = BeforeValidator(_list)  # takes `a,b` for ("a", "b")
 
-TextOrFile = Annotated[str, BeforeValidator(_text_or_file)]  # a text, or `@FILE` for that of a file
+TextOrFile = Annotated[
+    str,
+    BeforeValidator(_text_or_file),
+    PlainSerializer(lambda text: f" {text}" if text.startswith("@") else text),  # read again, it is no file
+]
+"""A text, also `@FILE`: that of a file."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def print_created(run_dir: Path, summary: dict[str, Any]) -> None:
 def _dry_run(config: CreateConfig, as_json: bool) -> None:
     from datacreate.dry_run import describe_run
 
-    plan, options = describe_run(config), config.as_options()
+    plan, options = describe_run(config, say), config.as_options()
     # What this machine and this version decided, so that another one does the same.
     verify = plan["verification"]
     options |= {"strategy": plan["strategy"], "verify": "off" if verify == "off" else verify["mode"]}
