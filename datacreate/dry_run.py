@@ -12,7 +12,7 @@ from datacreate.finetuning.train import TrainConfig, prepare
 from datacreate.formats.validate import shorten
 from datacreate.hardware import check_build, visible_gpus
 from datacreate.improve import ImproveConfig, creation_config, read_round
-from datacreate.messages import no_notify
+from datacreate.messages import Notify, no_notify
 from datacreate.plan import make_plan, read_inputs
 from datacreate.run_models import describe_recipe, engines_of, models_of, needs_embedder
 from datacreate.runs.config import CreateConfig
