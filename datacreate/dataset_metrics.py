@@ -18,7 +18,7 @@ from typing import Any
 
 from datacreate.benchmarks import find_benchmark, has_split, read_split
 from datacreate.errors import BenchmarkError
-from datacreate.formats.example import Json, canonical_json
+from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.metrics.diversity import MAX_TEXTS, diversity
@@ -36,57 +36,48 @@ MAX_ROWS = 4_000
 """Larger sets are sampled down to this many rows by seed."""
 
 
-class DatasetMetrics:
-    """Measures runs; each human train set is measured once."""
+def measure_run(directory: RunDirectory) -> dict[str, Any]:
+    """The metrics of a run. Raises RunError or LogDamaged if it cannot be read."""
+    config = directory.read_config()
+    rows, families = sampled(directory.commits())
+    return measure_rows(config.format, rows, families, config.spec.examples, config.spec.benchmark)
 
-    def __init__(self) -> None:
-        self._human: dict[tuple[str, str, int, int], dict[str, Any]] = {}
 
-    def measure_run(self, directory: RunDirectory) -> dict[str, Any]:
-        """The metrics of a run. Raises RunError or LogDamaged if it cannot be read."""
-        config = directory.read_config()
-        rows, families = sampled(directory.commits())
-        return self.measure_rows(config.format, rows, families, config.spec.examples, config.spec.benchmark)
+def measure_rows(
+    format: TaskFormat,
+    rows: Rows,
+    families: Sequence[Hashable] | None,
+    examples: Rows,
+    benchmark: str | None,
+) -> dict[str, Any]:
+    """The metrics of rows of one format, made from the formatting `examples`.
 
-    def measure_rows(
-        self,
-        format: TaskFormat,
-        rows: Rows,
-        families: Sequence[Hashable] | None,
-        examples: Rows,
-        benchmark: str | None,
-    ) -> dict[str, Any]:
-        """The metrics of rows of one format, made from the formatting `examples`.
+    Diversity depends on the number of texts, so both sets are measured at the size of the smaller one.
+    Shortcuts use all sampled rows of this set, and as many of the human set or all that it has.
+    """
+    human = _human_rows(benchmark)
+    number = min(len(rows), MAX_TEXTS, *([len(human)] if human else []))
 
-        Diversity depends on the number of texts, so both sets are measured at the size of the smaller one.
-        Shortcuts use all sampled rows of this set, and as many of the human set or all that it has.
-        """
-        human = _human_rows(benchmark)
-        number = min(len(rows), MAX_TEXTS, *([len(human)] if human else []))
+    def measured(rows: Rows, families: Sequence[Hashable] | None) -> dict[str, Any]:
+        found = shortcuts(format, rows, families, _SEED)
+        pairs = [question_and_passage(format, values) for values in rows]
+        texts = [text for text, _ in pairs if text]
+        shown = [text for values in examples if (text := question_and_passage(format, values)[0])]
+        different = diversity(texts, examples=shown, number=number, seed=_SEED)
+        lengths = [len(words(passage)) for _, passage in pairs[:MAX_TEXTS] if passage]
+        return {
+            "rows": len(rows),
+            "shortcuts": [asdict(shortcut) for shortcut in found],
+            "no_shortcuts": None if found else _TOO_FEW if format.head else _FREE_TEXT,
+            "diversity": asdict(different) if different else None,
+            "passage_words": mean(lengths) if lengths else None,
+        }
 
-        def measured(rows: Rows, families: Sequence[Hashable] | None) -> dict[str, Any]:
-            found = shortcuts(format, rows, families, _SEED)
-            pairs = [question_and_passage(format, values) for values in rows]
-            texts = [text for text, _ in pairs if text]
-            shown = [text for values in examples if (text := question_and_passage(format, values)[0])]
-            different = diversity(texts, examples=shown, number=number, seed=_SEED)
-            lengths = [len(words(passage)) for _, passage in pairs[:MAX_TEXTS] if passage]
-            return {
-                "rows": len(rows),
-                "shortcuts": [asdict(shortcut) for shortcut in found],
-                "no_shortcuts": None if found else _TOO_FEW if format.head else _FREE_TEXT,
-                "diversity": asdict(different) if different else None,
-                "passage_words": mean(lengths) if lengths else None,
-            }
-
-        document = measured(rows, families) | {"human": None}
-        if human and rows and benchmark:
-            key = (benchmark, canonical_json(format.document()), len(rows), number)
-            if key not in self._human:
-                same = random.Random(_SEED).sample(human, min(len(rows), len(human)))
-                self._human[key] = {"benchmark": benchmark, "split": "train", **measured(same, None)}
-            document["human"] = self._human[key]
-        return document
+    document = measured(rows, families) | {"human": None}
+    if human and rows:
+        same = random.Random(_SEED).sample(human, min(len(rows), len(human)))
+        document["human"] = {"benchmark": benchmark, "split": "train", **measured(same, None)}
+    return document
 
 
 def sampled(commits: Iterable[Commit]) -> tuple[list[dict[str, Json]], list[Hashable]]:

@@ -34,7 +34,7 @@ from datacreate.settings import Settings, Shares, setting
 @json_option("Print everything as one JSON object.")
 def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     """Show RUN's summary, some of its examples, shortcuts and diversity."""
-    from datacreate.dataset_metrics import DatasetMetrics
+    from datacreate.dataset_metrics import measure_run
     from datacreate.runs.directory import RunDirectory
 
     directory = RunDirectory(run)
@@ -43,7 +43,7 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     drawn = set(random.Random(0).sample(range(total), min(samples, total)))
     rows = directory.examples(with_attributes=True)
     shown = [values for index, values in enumerate(rows) if index in drawn]
-    metrics = DatasetMetrics().measure_run(directory)
+    metrics = measure_run(directory)
     if html:
         from datacreate.reporting.run_page import run_page
 

@@ -122,7 +122,7 @@ def _shown(value: Json) -> str:
 
 
 ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
-"""From a finished run to its metrics for the dataset card: `dataset_metrics.DatasetMetrics().measure_run`."""
+"""From a finished run to its metrics for the dataset card: `dataset_metrics.measure_run`."""
 
 
 class RunDirectory:
