@@ -27,7 +27,7 @@ from datacreate.formats.response_schema import build_response_schema
 from datacreate.hardware import installed_version
 from datacreate.locking import FolderLock
 from datacreate.messages import SilentProgress
-from datacreate.pipeline import Pipeline, Uncommitted
+from datacreate.pipeline import Pipeline
 from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import scoring_system_message
@@ -67,8 +67,11 @@ class RunProgress(Protocol):
     def notify(self, text: str) -> None:
         """A message for the user."""
 
-    def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None:
-        """The statistics at the start, and after every poll of the engines."""
+    def update(self, stats: RunStats, count: int, ahead: int, tokens_ahead: int) -> None:
+        """The statistics at the start, and after every poll of the engines.
+
+        `ahead`, `tokens_ahead`: examples and tokens of completions that are not committed yet.
+        """
 
 
 def create(
@@ -183,7 +186,7 @@ class _Session:
             stack.callback(log.close)
             start = SessionStart(round(time.time(), 3), _environment())
             log.write([start], state.apply(start))
-            self.progress.update(state.stats, self.config.count, pipeline.uncommitted)
+            self.progress.update(state.stats, self.config.count, *pipeline.uncommitted)
 
             def apply(commit: Commit) -> None:
                 undecided = noise_check is not None and not noise_check.decided
@@ -211,7 +214,7 @@ class _Session:
                     release()
                     if state.stats.consecutive_failures >= max_failed_requests and not state.finished:
                         raise NoProgress(self._no_progress_message())
-                self.progress.update(state.stats, self.config.count, pipeline.uncommitted)
+                self.progress.update(state.stats, self.config.count, *pipeline.uncommitted)
             pipeline.abort()
 
     def replay(self) -> None:

@@ -8,7 +8,7 @@ the one with the largest share of free capacity takes the next request.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import count
 
@@ -21,15 +21,6 @@ from datacreate.state import ParsedCompletion, PendingRequest, RunState
 
 _SHARED_POLL_SECONDS = 0.02
 """Poll timeout when several engines are busy."""
-
-
-@dataclass(frozen=True)
-class Uncommitted:
-    """Finished requests that are not committed yet: their number, valid examples and generated tokens."""
-
-    requests: int = 0
-    examples: int = 0
-    tokens: int = 0
 
 
 class Pipeline:
@@ -99,14 +90,11 @@ class Pipeline:
         self._parsed[number].scoring_tokens += completion.prompt_tokens
 
     @property
-    def uncommitted(self) -> Uncommitted:
-        """Completions that wait for scores or for an earlier request."""
+    def uncommitted(self) -> tuple[int, int]:
+        """The valid examples and the tokens of completions that wait for scores or for an earlier request."""
         parsed = self._parsed.values()
-        return Uncommitted(
-            requests=len(parsed),
-            examples=sum(isinstance(item, Candidate) for completion in parsed for item in completion.items),
-            tokens=sum(completion.completion.generated_tokens for completion in parsed),
-        )
+        examples = sum(isinstance(item, Candidate) for completion in parsed for item in completion.items)
+        return examples, sum(completion.completion.generated_tokens for completion in parsed)
 
     def next_completed(self) -> ParsedCompletion | None:
         """The next completion in request order; None if it is not ready."""
