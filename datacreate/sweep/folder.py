@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from datacreate.child_process import supervised
 from datacreate.files import open_regular, refuse_links, replace_file, storage_error
-from datacreate.locking import FolderLock, held_by, locked
+from datacreate.locking import FolderLock, is_held, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel
 from datacreate.sweep.cells import Step, SweepCell
@@ -63,7 +63,7 @@ class SweepFolder:
     def is_running(self, cell: SweepCell) -> bool:
         """Whether a process has locked the cell; does not wait."""
         with suppress(OSError):  # not started, or not readable
-            return held_by(self._cell(cell)) is not None
+            return is_held(self._cell(cell))
         return False
 
     def _cell(self, cell: SweepCell) -> Path:
