@@ -89,7 +89,7 @@ def check_software(imports: Mapping[str, Imported]) -> list[Finding]:
         Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
         Finding("datacreate", "ok", f"{installed_version('datacreate')}, {Path(__file__).parent}"),
         *(_module(module, imports.get(module), fix) for module in IMPORT_CODE),
-        *(finding for kind in ENGINES.values() for finding in kind.findings(fix)),
+        *(finding for kind in ENGINES.values() for finding in kind.findings()),
         _engine(fix),
         _libraries(fix),
     ]
@@ -266,14 +266,14 @@ def check_benchmarks() -> list[Finding]:
 def check_server(url: str, model: str | None) -> Finding:
     """Whether a server answers, enforces schemas, and returns real scores."""
     from datacreate.checkpoints import served_checkpoint
-    from datacreate.engines.factory import make_engine, only_model
+    from datacreate.engines.factory import LocalModel, make_engine, only_model
     from datacreate.engines.self_test import scoring_test
     from datacreate.engines.settings import EngineOptions
 
     try:
         options = EngineOptions.of(urls=(url,), wait=0.0, request_timeout=_SERVER_SECONDS)
         name = model or only_model(options)
-        with closing(make_engine(served_checkpoint(name), options, count=1)) as engine:
+        with closing(make_engine(LocalModel(served_checkpoint(name), options), count=1)) as engine:
             engine.start()
             try:
                 engine.start([scoring_test()])

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from itertools import takewhile
@@ -24,8 +23,7 @@ OLDEST_DRIVER = 580
 _SMI_SECONDS = 30  # a driver that has to wake up takes seconds to answer
 
 _GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
-_UUID_LENGTH = len("GPU-c4a646d7-1ec1-48a1-bd3a-a3b1b0ec6a02")
-_LISTED = re.compile(r"\(UUID: ((?:GPU|MIG)-[^)]+)\)")
+_LISTED = re.compile(r"\(UUID: (GPU-[^)]+)\)")
 
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """Instructions without which a CPU emulates bfloat16, which makes vLLM many times slower."""
@@ -76,35 +74,17 @@ def usable_cores() -> int:
 def visible_gpus() -> tuple[str, ...]:
     """The NVIDIA GPUs that this process may use, by names that CUDA and vLLM accept.
 
-    These are the names in CUDA_VISIBLE_DEVICES, so that the assignment of a scheduler is respected; a UUID may be cut.
-    Without it they are UUIDs: nvidia-smi and CUDA may number GPUs differently.
+    These are the names in CUDA_VISIBLE_DEVICES, so that the assignment of a scheduler is respected. Without it they are
+    UUIDs: nvidia-smi and CUDA may number GPUs differently.
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         try:
-            return listed_gpus(nvidia_smi("-L"))
+            return tuple(_LISTED.findall(nvidia_smi("-L")))
         except EngineError:
             return ()
     parts = (name.strip() for name in named.split(","))
-    names = tuple(dict.fromkeys(takewhile(_GPU.fullmatch, parts)))  # like CUDA, up to the first invalid name
-    listed: tuple[str, ...] = ()
-    if any(name.startswith("GPU-") and len(name) < _UUID_LENGTH for name in names):
-        with suppress(EngineError):
-            listed = listed_gpus(nvidia_smi("-L"))
-    return tuple(next((full for full in listed if full.startswith(name)), name) for name in names)
-
-
-def listed_gpus(listing: str) -> tuple[str, ...]:
-    """UUIDs in the output of `nvidia-smi -L`; for a GPU that is divided (MIG), only its parts."""
-    found: list[str] = []
-    whole = ""
-    for name in _LISTED.findall(listing):
-        if name.startswith("GPU-"):
-            whole = name
-        elif found and found[-1] == whole:
-            found.pop()
-        found.append(name)
-    return tuple(found)
+    return tuple(dict.fromkeys(takewhile(_GPU.fullmatch, parts)))  # like CUDA, up to the first invalid name
 
 
 def gpu_memory() -> list[tuple[str, float]]:

@@ -235,26 +235,26 @@ def engines_of(
     local = [LocalModel(generator, config) for generator in models.generators]
     local += [LocalModel(extra, config.for_verifier, verifies=True)] if extra else []
 
-    def engine_of(checkpoint: Checkpoint, name: str) -> Engine:
+    def engine_of(model: LocalModel, name: str) -> Engine:
         if factory:
-            engine = factory(checkpoint, config, directory)
+            engine = factory(model.checkpoint, config, directory)
         else:
             engine = make_engine(
-                checkpoint,
-                config if checkpoint is not extra else config.for_verifier,
+                model,
                 count=config.count,
                 log=directory.path / f"{name}.log",
-                template_kwargs=config.chat_template_kwargs if checkpoint is not extra else None,
-                thinking=_thinking(config, checkpoint),
-                models=local,
+                template_kwargs=None if model.verifies else config.chat_template_kwargs,
+                thinking=_thinking(config, model.checkpoint),
+                sharing=local,
                 notify=notify,
             )
         stack.callback(engine.close)
         return engine
 
     with ExitStack() as stack:
-        engines = {each.sha256: engine_of(each, _engine_name(i)) for i, each in enumerate(models.generators)}
-        generators = tuple(engines.values())
-        if extra:
-            engines[extra.sha256] = engine_of(extra, "verifier")
+        engines = {
+            model.checkpoint.sha256: engine_of(model, "verifier" if model.verifies else _engine_name(index))
+            for index, model in enumerate(local)
+        }
+        generators = tuple(engines[generator.sha256] for generator in models.generators)
         yield Engines(models, generators, engines[(models.verifier or models.generators[0]).sha256])

@@ -307,9 +307,7 @@ def shared_servers(
         started = []
         for model in sharing:
             log = logs / f"server-{short_name(model.checkpoint.name)}.log"
-            servers = local_servers(
-                model.checkpoint, model.options, count=count, log=log, models=sharing, notify=notify
-            )
+            servers = local_servers(model, count=count, log=log, sharing=sharing, notify=notify)
             stack.callback(servers.stop)
             servers.start()
             started.append(servers.now())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from datacreate.checkpoints import resolve
-from datacreate.engines.factory import make_engine
+from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.request import Completion, Request, Sampling
 from datacreate.engines.settings import EngineOptions
@@ -129,7 +129,7 @@ def test_a_real_llama_cpp_ends_a_text(tmp_path: Path, monkeypatch: pytest.Monkey
     text = {"type": "string"}
     schema = json.dumps({"type": "array", "prefixItems": [text, text], "minItems": 2, "maxItems": 2})
     found: dict[int, Completion] = {}
-    with closing(make_engine(checkpoint, options, count=5)) as engine:
+    with closing(make_engine(LocalModel(checkpoint, options), count=5)) as engine:
         engine.start()
         assert engine.bounds_texts
         for number, longest in enumerate((None, 50)):

@@ -20,7 +20,7 @@ from datacreate.engines import pool
 from datacreate.engines.addresses import Address, ServerSource
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
-from datacreate.engines.factory import make_engine
+from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.request import Completion, Request, Sampling, scoring_request
 from datacreate.engines.settings import EngineOptions
@@ -69,7 +69,8 @@ def test_a_local_server_follows_schemas_and_scores_choices(
     options |= {"enforce_eager": True, "replicas": 1} if kind == "vllm" else {}
     model = write_safetensors(tmp_path / "tiny") if kind == "vllm" else tiny_gguf
     checkpoint = resolve(str(model), "instruct")
-    engine = make_engine(checkpoint, EngineOptions(engine=kind, **options), count=5, log=tmp_path / "log")
+    local = LocalModel(checkpoint, EngineOptions(engine=kind, **options))
+    engine = make_engine(local, count=5, log=tmp_path / "log")
     item = {"prefixItems": [{"const": "a b"}, {"enum": [1, 2]}]}
     schema = {"type": "array", **item, "minItems": 2, "maxItems": 2}
     with closing(engine):
@@ -169,7 +170,7 @@ def test_a_server_that_cannot_start_is_one_line_with_its_last_error(
     assert "\n" not in str(refused.value)
     assert Path(str(refused.value).rpartition("its log is ")[2]).is_file()
     checkpoint = resolve(str(damaged), "instruct")  # also without a run directory the log is kept
-    engine = make_engine(checkpoint, EngineOptions(engine="llamacpp"), count=5)
+    engine = make_engine(LocalModel(checkpoint, EngineOptions(engine="llamacpp")), count=5)
     with closing(engine), pytest.raises(EngineError, match=says) as refused:
         engine.start()
     assert Path(str(refused.value).rpartition("its log is ")[2]).is_file()

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from datacreate.checkpoints import Preset, resolve
-from datacreate.engines.factory import make_engine
+from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.request import DEFAULT_THINKING, Completion, Request, Sampling
 from datacreate.engines.settings import EngineOptions
@@ -152,7 +152,7 @@ def test_llama_cpp_applies_the_grammar_after_the_thoughts(tmp_path: Path) -> Non
     item = {"prefixItems": [{"const": "a b"}, {"enum": [1, 2]}]}
     schema = json.dumps({"type": "array", **item, "minItems": 2, "maxItems": 2})
     found: dict[int, Completion] = {}
-    with closing(make_engine(checkpoint, options, count=5)) as engine:
+    with closing(make_engine(LocalModel(checkpoint, options), count=5)) as engine:
         engine.start()
         for thinking in (None, 20):
             engine.submit(Request(thinking or 0, MESSAGES, schema, Sampling(200, thinking)))
