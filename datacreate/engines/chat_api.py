@@ -47,10 +47,6 @@ class Unavailable(Exception):
         self.hung = hung
 
 
-class Busy(Unavailable):
-    """A server that is at its capacity (HTTP 429)."""
-
-
 class RequestRejected(Unavailable):
     """A server that refuses this request (HTTP 4xx); the request is invalid if others succeed."""
 

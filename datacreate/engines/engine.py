@@ -54,7 +54,7 @@ class Engine:
 
     @property
     def max_in_flight(self) -> int:
-        """How many requests keep the servers busy; fewer while a server refuses some of them."""
+        """How many requests keep the servers busy."""
         return sum(server.max_in_flight for server in self._active_servers())
 
     @property

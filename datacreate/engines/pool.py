@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from datacreate.engines.addresses import ServerSource
-from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
+from datacreate.engines.chat_api import ChatApi, Incompatible, RequestRejected, Unavailable
 from datacreate.engines.request import Completion, Request, ServerTest
 from datacreate.engines.server import Server
 from datacreate.engines.settings import EngineOptions
@@ -35,7 +35,9 @@ _MAX_REPEATED_ERRORS = 5
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
-_USUAL_WAIT = 300.0  # seconds without any usable server after which the run stops
+_WAIT = {True: 300.0, False: 1200.0}
+"""Remote server -> seconds without any usable one after which the run stops; a local one may load its model again."""
+
 _SCAN_SECONDS = 2.0  # interval between two reads of a folder of servers
 _OPEN_FILES = 65_536  # more than a run has requests in flight, of which each has a connection
 _STRAGGLER_SECONDS = 20.0  # how long, at the start, the servers that are ready wait for the others
@@ -50,7 +52,7 @@ class Pool:
         self._source = source
         self._api = api
         self._options = options
-        self._longest_wait = _USUAL_WAIT if options.wait is None else options.wait
+        self._longest_wait = _WAIT[source.remote] if options.wait is None else options.wait
         self._log = log
         self._tls = ssl.create_default_context()
         self._tests: tuple[ServerTest, ...] = ()
@@ -122,8 +124,6 @@ class Pool:
             while (server := max(self.active_servers, key=lambda each: each.free_share)).free_share <= 0:
                 await self._changed.wait()
             server.in_flight += 1
-            server.sent += 1
-            was_alone, sent = server.in_flight == 1, server.sent
             self._sent = number = self._sent + 1
             try:
                 if first_failure is not None and self._answered <= first_failure and self._last_answered:
@@ -134,11 +134,6 @@ class Pool:
                 self._answered, self._last_answered = max(self._answered, number), request
                 self._mark_healthy(server)
                 return completion
-            except Busy as problem:
-                if was_alone and server.sent == sent:
-                    self._suspend(server, problem)
-                else:  # other requests took its slots, also if they have ended since
-                    server.shrink(server.in_flight - 1)
             except Unavailable as problem:
                 if first_failure is None:
                     first_failure = self._sent
@@ -198,7 +193,8 @@ class Pool:
         """Reset the failure state of a server that answered."""
         if server.is_active and server.problem:
             self._log(f"{server.url}: available again")
-            server.note_recovery()
+            server.problem, server.failures, server.repeated_errors = None, 0, 0
+            server.last_request_succeeded = True
             self.fatal_error = None
             self._wake()
 
@@ -206,7 +202,10 @@ class Pool:
         """Send it no more requests; stop the run if it, like all others, always fails with the same problem."""
         if not server.is_active:
             return
-        server.suspend(problem)
+        is_repeated = str(problem) == str(server.problem)
+        server.repeated_errors = server.repeated_errors + 1 if is_repeated else 1
+        server.last_request_succeeded = False
+        server.suspended.set()
         used = [server, *(each for each in self._servers.values() if each.has_passed_self_test)]
         if all(each.repeated_errors >= _MAX_REPEATED_ERRORS for each in used):
             self.fatal_error = ServersUnavailable(
@@ -217,15 +216,12 @@ class Pool:
 
     def _handle_failure(self, server: Server, problem: Unavailable | Incompatible) -> None:
         """Log once why a server is suspended; restart a local one that died or hangs."""
-        before = server.problem
-        server.note_failure(problem)
-        if isinstance(problem, Incompatible) or problem.request_may_be_cause:  # it has answered
-            server.is_restarting = False
+        before, server.problem = server.problem, problem
+        server.failures += 1
         if server.is_incompatible:
             if not isinstance(before, Incompatible):
                 self._log(f"{server.url} cannot be used: {problem}")
         elif done := self._source.repair(server.url, hung=problem.hung):
-            server.is_restarting = any(server.url == address.url for address in self._source.now())
             self._log(done)
         elif str(before) != str(problem):
             self._log(f"{server.url}: {problem}; suspended until it answers")
@@ -246,11 +242,7 @@ class Pool:
             none_possible = self._source.failed is not None or (
                 not self._source.changes and all(server.is_incompatible for server in self._servers.values())
             )
-            # A server of this machine may load its model for as long as its process lives.
-            is_loading = self._options.wait is None and any(
-                server.is_restarting for server in self._servers.values()
-            )
-            if (self.healthy or is_loading) and not none_possible:
+            if self.healthy and not none_possible:
                 self._last_healthy = time.monotonic()
             elif none_possible or time.monotonic() - self._last_healthy > self._longest_wait:
                 self.fatal_error = self.no_server_error()

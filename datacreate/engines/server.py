@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from datacreate.engines.addresses import KEY, Address
 from datacreate.engines.chat_api import (
-    Busy,
     ChatApi,
     Incompatible,
     RequestRejected,
@@ -65,36 +64,34 @@ class Server:
         self.url, self.key = address.url, address.key
         self.version = ""
         self.in_flight = 0
-        self.sent = 0  # requests so far
         self.suspended = asyncio.Event()  # set while it gets no requests: it has not passed the self-test
         self.suspended.set()
         self.last_request_succeeded = True  # whether the last request of the run succeeded
         self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
         self.failures = 0  # in a row
-        self.is_restarting = False  # started again here, and has neither worked nor failed since
         self.repeated_errors = 0  # requests of the run that failed in a row, all with the same error
         self._options = options
         self._remote = remote
         self.has_passed_self_test = False  # whether it ever passed the self-test
         self._given_slots = options.max_num_seqs or address.max_num_seqs
-        self._set_slots(self._given_slots or _DEFAULT_SLOTS)
+        self.slots = self._given_slots or _DEFAULT_SLOTS
         self._set_context(None)
         self._api = self._initial_api = api
         self._tls = tls
         self._idle: list[httpx2.AsyncClient] = []  # those without a request
         self._is_closed = False
         self._last_answer = 0.0
-        self._successes = 0  # since max_in_flight last changed
         self._first_tokens: dict[str, int] = {}
-
-    def _set_slots(self, slots: int) -> None:
-        self.slots = slots
-        self.max_in_flight = max_in_flight(slots)
 
     def _set_context(self, reported: int | None) -> None:
         """The context length in tokens: the user's and the server's, whichever is shorter."""
         known = filter(None, (reported, self._options.max_model_len))
         self.max_context = min(known, default=_DEFAULT_CONTEXT)
+
+    @property
+    def max_in_flight(self) -> int:
+        """How many requests keep it busy."""
+        return max_in_flight(self.slots)
 
     @property
     def model(self) -> str:
@@ -126,27 +123,6 @@ class Server:
         """The free share of the capacity; 0 or less if it can take no request."""
         limit = self.max_in_flight if self.last_request_succeeded else 1
         return (limit - self.in_flight) / self.max_in_flight if self.is_active else 0.0
-
-    def note_recovery(self) -> None:
-        """Note an answer after failures."""
-        self.problem, self.failures, self.repeated_errors = None, 0, 0
-        self.last_request_succeeded, self.is_restarting = True, False
-
-    def note_failure(self, problem: Unavailable | Incompatible) -> None:
-        """Note that its self-test or a request failed."""
-        self.problem = problem
-        self.failures += 1
-
-    def suspend(self, problem: Unavailable | Incompatible) -> None:
-        """Take no more requests, since one of the run failed; `note_failure` follows."""
-        is_repeated = str(problem) == str(self.problem) and not isinstance(problem, Busy)
-        self.repeated_errors = self.repeated_errors + 1 if is_repeated else 1
-        self.last_request_succeeded = False
-        self.suspended.set()
-
-    def shrink(self, most: int) -> None:
-        """Send fewer requests after a 429; successful ones raise the limit again, one at a time."""
-        self.max_in_flight, self._successes = max(1, most), 0
 
     async def test(self, tests: Sequence[ServerTest]) -> None:
         """Check that it serves the model and passes the tests. Raises Incompatible or Unavailable."""
@@ -192,7 +168,7 @@ class Server:
                 self._api = replace(self._api, kind=kind, compact_grammar=kind.compact_grammar)
                 self.version = f"{kind.title} {short_text(found.version, 40)}"
                 if slots := _positive(found.slots):
-                    self._set_slots(min(self._given_slots or slots, slots))
+                    self.slots = min(self._given_slots or slots, slots)
                 if context := _positive(found.context):
                     self._set_context(context)
                 return
@@ -224,9 +200,6 @@ class Server:
             body |= self._api.kind.self_test_fields
         completion = parse_response(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_answer = time.monotonic()
-        self._successes += 1
-        if self.max_in_flight < max_in_flight(self.slots) and self._successes >= 4 * self.max_in_flight:
-            self.max_in_flight, self._successes = self.max_in_flight + 1, 0
         return completion
 
     async def count_tokens(self, messages: Messages) -> int:
@@ -291,8 +264,6 @@ class Server:
             raise Unavailable(reason, request_may_be_cause=False) from None
         finally:
             exchange.cancel()  # closes the connection, which makes the server cancel the request
-        if status == 429:
-            raise Busy("it is busy (HTTP 429)", request_may_be_cause=False)
         try:
             return status, json.loads(raw)
         except (ValueError, RecursionError):
@@ -375,6 +346,8 @@ def _refusal(status: int, document: Any) -> Exception:
         return Incompatible(f"it redirects to another address (HTTP {status}); use that address with --url")
     if status in (401, 403):
         return Incompatible(f"access denied (HTTP {status}); set ${KEY} to the server's key")
-    if status in (404, 502, 503, 504):  # still loading, or behind a proxy
+    if status == 429:
+        text += "; with a smaller --max-num-seqs it gets fewer requests at once"
+    if status in (404, 429, 502, 503, 504):  # still loading, behind a proxy, or busy
         return Unavailable(text, request_may_be_cause=False)
     return RequestRejected(text) if 400 <= status < 500 and status != 408 else Unavailable(text)
