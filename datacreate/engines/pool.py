@@ -16,7 +16,7 @@ import random
 import resource
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from datacreate.engines.addresses import ServerSource
@@ -25,6 +25,7 @@ from datacreate.engines.request import Completion, Request, ServerTest
 from datacreate.engines.server import Server
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
+from datacreate.messages import Notify
 
 _MAX_ATTEMPTS = 3
 """Failures after which a request is given up. A failure counts only if a request that was sent after the first
@@ -46,14 +47,12 @@ _STRAGGLER_SECONDS = 20.0  # how long, at the start, the servers that are ready 
 class Pool:
     """The servers of one model."""
 
-    def __init__(
-        self, source: ServerSource, api: ChatApi, options: EngineOptions, log: Callable[[str], None]
-    ) -> None:
+    def __init__(self, source: ServerSource, api: ChatApi, options: EngineOptions, notify: Notify) -> None:
         self._source = source
         self._api = api
         self._options = options
         self._longest_wait = _WAIT[source.remote] if options.wait is None else options.wait
-        self._log = log
+        self._notify = notify
         self._tls = ssl.create_default_context()
         self._tests: tuple[ServerTest, ...] = ()
         self._servers: dict[str, Server] = {}
@@ -85,7 +84,7 @@ class Pool:
             if not announced and all(server.is_settled for server in self._servers.values()):
                 awaited = "a server" if self._options.servers == 1 else f"{self._options.servers} servers"
                 seconds, announced = f"{self._longest_wait:.0f} s", True
-                self._log(f"waiting up to {seconds} for {awaited} at {self._source.description}")
+                self._notify(f"waiting up to {seconds} for {awaited} at {self._source.description}")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _SCAN_SECONDS)
         self._last_healthy, self.fatal_error = time.monotonic(), None
@@ -192,7 +191,7 @@ class Pool:
     def _mark_healthy(self, server: Server) -> None:
         """Reset the failure state of a server that answered."""
         if server.is_active and server.problem:
-            self._log(f"{server.url}: available again")
+            self._notify(f"{server.url}: available again")
             server.problem, server.failures, server.repeated_errors = None, 0, 0
             server.last_request_succeeded = True
             self.fatal_error = None
@@ -220,11 +219,11 @@ class Pool:
         server.failures += 1
         if server.is_incompatible:
             if not isinstance(before, Incompatible):
-                self._log(f"{server.url} cannot be used: {problem}")
+                self._notify(f"{server.url} cannot be used: {problem}")
         elif done := self._source.repair(server.url, hung=problem.hung):
-            self._log(done)
+            self._notify(done)
         elif str(before) != str(problem):
-            self._log(f"{server.url}: {problem}; suspended until it answers")
+            self._notify(f"{server.url}: {problem}; suspended until it answers")
         self._update_active_servers()
 
     def _update_active_servers(self) -> None:

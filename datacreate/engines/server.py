@@ -232,7 +232,7 @@ class Server:
         """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
         status, document = await self._send(path, body, seconds)
         if status == 404 and not self.has_passed_self_test:
-            raise _wrong_address(path, f"HTTP 404: {_response_excerpt(document)}")
+            raise _wrong_address(path, f"HTTP 404: {short_text(document)}")
         if status != 200:
             raise _refusal(status, document)
         if isinstance(document, str) and body:
@@ -296,13 +296,11 @@ class Server:
 
 def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
     """The entry of the model with one of these names or folders; without names, of the only model."""
-    if not cards:
-        raise Incompatible("it serves no model; load one first")
     ids = [(card, card.get("id")) for card in cards]
     named = [card for card, id in ids if isinstance(id, str) and id.isprintable() and 0 < len(id) <= 500]
     if not named:
         raise Incompatible(
-            "the name of its model is not printable text; rename it (vLLM: --served-model-name)"
+            "it serves no model with a printable name; load one, or rename it (vLLM: --served-model-name)"
         )
     served = ", ".join(short_text(card["id"], 80) for card in named)
     matching = [card for card in named if not names or card["id"] in names or card.get("root") in names]
@@ -315,12 +313,6 @@ def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str,
 
 def _positive(value: Any) -> int | None:
     return value if type(value) is int and 0 < value < 10**8 else None
-
-
-def _response_excerpt(document: Any) -> str:
-    """An answer in a message; of a web page only that it is one."""
-    is_page = isinstance(document, str) and document.lstrip().startswith("<")
-    return "a web page" if is_page else short_text(document)
 
 
 def _wrong_address(path: str, found: str) -> Incompatible:
@@ -341,7 +333,7 @@ def _connection_problem(error: Exception) -> Exception:
 
 def _refusal(status: int, document: Any) -> Exception:
     """The exception for an HTTP status other than 200."""
-    text = f"HTTP {status}: {_response_excerpt(document)}"
+    text = f"HTTP {status}: {short_text(document)}"
     if 300 <= status < 400:
         return Incompatible(f"it redirects to another address (HTTP {status}); use that address with --url")
     if status in (401, 403):

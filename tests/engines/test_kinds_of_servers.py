@@ -65,6 +65,7 @@ def test_a_compatible_server_is_used(tmp_path: Path, kind: str) -> None:
 
 
 THINKS = "it thinks before it answers .* --chat-template-kwargs enable_thinking=false"
+NO_MODEL = "it serves no model with a printable name; load one, or rename it"
 NO_SCORES = "its logprobs contain none of the choices"
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "ignores response_format": ({"kind": "bare", "obeys": False}, "ignores the JSON Schema: .*Good morning"),
@@ -79,10 +80,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "scores that do not depend on the question": ({"scores": "uniform"}, "do not depend on the question"),
     "token texts instead of ids": ({"tokens": ["a", "b"]}, "/tokenize returns no list of token ids"),
     "a text instead of token ids": ({"tokens": "abc"}, "/tokenize returns no list of token ids"),
-    "no model": ({"cards": []}, "it serves no model; load one first"),
-    "half a character in its name": ({"cards": [{"id": "a\ud800b"}]}, "the name of its model is not printable"),
-    "a colour in its name": ({"cards": [{"id": "\x1b[31mred"}]}, "the name of its model is not printable"),
-    "a name that is an object": ({"cards": [{"id": {}}]}, "the name of its model is not printable"),
+    "no model": ({"cards": []}, NO_MODEL),
+    "half a character in its name": ({"cards": [{"id": "a\ud800b"}]}, NO_MODEL),
+    "a colour in its name": ({"cards": [{"id": "\x1b[31mred"}]}, NO_MODEL),
+    "a name that is an object": ({"cards": [{"id": {}}]}, NO_MODEL),
     "thinks in reasoning_content": ({"says": thinking("reasoning_content"), "reason": "length"}, THINKS),
     "thinks in the text": ({"says": lambda _: {"content": "<think> Well"}, "reason": "length"}, THINKS),
     "thinks unseen": ({"says": lambda _: {"content": ""}, "reason": "length"}, THINKS),
@@ -90,7 +91,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no chat": ({"fault": refusing(404, "none")}, r"chat/completions returns HTTP 404: none\); check --url"),
     "two models": ({"cards": [{"id": "a"}, {"id": "b"}]}, "it serves a, b; select one with --model"),
     "no list of models": ({"cards": "many"}, "no OpenAI-compatible server at this address"),
-    "a page of errors": ({"fault": sending("<html>No", 404)}, "returns HTTP 404: a web page.; check --url"),
+    "a page of errors": ({"fault": sending("<html>No", 404)}, "returns HTTP 404: <html>No.; check --url"),
     "a web page": ({"page": b"<html>Hello</html>", "cards": b"<html>"}, "no OpenAI-compatible server at this address"),
 }  # fmt: skip
 
