@@ -31,7 +31,6 @@ class HubRepository(FrozenModel):
     hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
     revision: str = "main"
     file: str | None = None  # glob pattern of the GGUF file (or its parts); None: safetensors and tokenizer
-    sha256: dict[str, Sha256] = Field(default_factory=dict)  # by file name; besides the Hub's own hashes
 
     @property
     def label(self) -> str:
