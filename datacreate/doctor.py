@@ -1,4 +1,4 @@
-"""Checks this machine: software, hardware, data directory, models, benchmarks, servers.
+"""Checks this machine: software, hardware, data directory, models, servers.
 
 `examine` returns findings by section. It writes nothing and uses a network only for servers. Heavy packages
 are imported in child processes, so that one that crashes is a finding and not the end of the check.
@@ -56,7 +56,6 @@ def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, 
         "machine": check_machine(imports.get("torch")),
         "storage": check_storage(),
         "models": check_models(),
-        "benchmarks": check_benchmarks(),
         "servers": [check_server(url, model) for url in urls],
     }
     return {section: found for section, found in findings.items() if found}
@@ -150,20 +149,16 @@ def _gpus(build: str, torch: Imported | None) -> Finding:
         rows = [line.rsplit(", ", 3) for line in hardware.nvidia_smi(*query).splitlines()]
     except EngineError as error:
         return Finding("GPU", bad, str(error), "reload or reinstall the NVIDIA driver")
-    if not rows:
-        fix = f"use a machine with a GPU, or {install_command('cpu')}" if build == "gpu" else None
-        return Finding("GPU", bad if fix else "ok", "none; models run on the CPU", fix)
-    message = "; ".join(f"{row[0]}, {row[1]} of {row[2]} free, driver {row[3]}" for row in rows)
+    found = [f"{row[0]}, {row[1]} of {row[2]} free, driver {row[3]}" for row in rows]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    message += "" if visible is None else f"; CUDA_VISIBLE_DEVICES={visible}"
+    found += [] if visible is None else [f"CUDA_VISIBLE_DEVICES={visible}"]
+    message = "; ".join(found) or "none; models run on the CPU"
+    if why := hardware.build_mismatch():
+        return Finding("GPU", bad, message, why)
     cuda, _, usable = torch[1].rpartition(" ") if torch and torch[0] is None else ("", "", "True")
-    if usable == "True":
+    if not rows or not cuda or usable == "True":
         return Finding("GPU", "ok", message)
-    if visible in ("", "-1"):
-        return Finding("GPU", bad, message, "unset CUDA_VISIBLE_DEVICES")
-    if not cuda:
-        return Finding("GPU", "warn", f"{message}; not used: torch is a CPU build", install_command("gpu"))
-    fix = f"install NVIDIA driver {hardware.OLDEST_DRIVER} or newer"
+    fix = f"unset CUDA_VISIBLE_DEVICES, or install NVIDIA driver {hardware.OLDEST_DRIVER} or newer"
     return Finding("GPU", "fail", f"{message}; torch for CUDA {cuda} cannot use it", fix)
 
 
@@ -224,20 +219,6 @@ def check_models() -> list[Finding]:
             fix = f"datacreate models pull {preset.name} --force"
             findings.append(Finding(preset.name, "fail", str(error), fix))
     return findings
-
-
-def check_benchmarks() -> list[Finding]:
-    """The benchmarks that are imported, and those that are damaged."""
-    from datacreate.benchmarks import import_state, load_registry
-
-    found = {name: import_state(benchmark) for name, benchmark in load_registry().items()}
-    imported = [name for name, how in found.items() if how in ("present", "incomplete")]
-    fix = None if imported else "datacreate benchmarks import NAME"
-    message = f"{len(imported)} of {len(found)}: {', '.join(imported) or 'none'}"
-    findings = [Finding("imported", "warn" if fix else "ok", message, fix)]
-    damaged = [name for name, how in found.items() if how == "damaged"]
-    fix = "datacreate benchmarks import {} --replace"
-    return [*findings, *(Finding(name, "fail", "damaged", fix.format(name)) for name in damaged)]
 
 
 def check_server(url: str, model: str | None) -> Finding:

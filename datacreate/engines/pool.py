@@ -1,7 +1,7 @@
 """Distributes requests over servers; retries, suspends failing servers, and tests them again.
 
 A request goes to the server with the largest share of free capacity. A server that fails is suspended for a pause
-that doubles each time, with jitter. Then it is tested like a new one and gets one request at a time until one
+that doubles each time. Then it is tested like a new one and gets one request at a time until one
 succeeds. If other requests succeed meanwhile, a repeated failure is the request's fault; otherwise it is the
 server's. If no other request is in flight, the last successful one is sent again to find out.
 The run stops, and can be resumed, if no server is usable for too long, or if servers answer with the same error
@@ -12,7 +12,6 @@ All code here runs in one event loop.
 from __future__ import annotations
 
 import asyncio
-import random
 import resource
 import ssl
 import time
@@ -180,13 +179,9 @@ class Pool:
                 self._handle_failure(server, problem)
             except Exception as error:  # noqa: BLE001 - a malformed answer must not stop the other servers
                 self._handle_failure(server, Incompatible(f"invalid response ({type(error).__name__})"))
-            pause = _LONGEST_PAUSE
-            if not server.is_incompatible:
-                doubled = min(pause, _FIRST_PAUSE * 2.0 ** min(server.failures - 1, 10))
-                pause = doubled * random.uniform(0.5, 1.0)
-            elif not self._source.changes:
+            if server.is_incompatible and not self._source.changes:
                 return  # no other server can start at its address
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(server.failures - 1, 10)))
 
     def _mark_healthy(self, server: Server) -> None:
         """Reset the failure state of a server that answered."""
@@ -250,14 +245,10 @@ class Pool:
         """The error that stops a run without servers: resumable unless all servers are incompatible."""
         failing = [server for server in self._servers.values() if server.problem]
         why = "; ".join(f"{server.url}: {server.problem}" for server in failing[:3])
-        why += f"; and {len(failing) - 3} more" if len(failing) > 3 else ""
         if failing and all(server.is_incompatible for server in failing):
             return EngineError(f"no server can be used: {why}")
         why = self._source.failed or why or f"no server at {self._source.description}"
-        never = self._source.remote and not any(
-            server.has_passed_self_test for server in self._servers.values()
-        )
-        advice = "check --url, or start the server, and " if never else ""
+        advice = "check --url, or start the server, and " if self._source.remote else ""
         return ServersUnavailable(f"no server answers: {why}; {advice}run the same command to resume")
 
     async def close(self) -> None:
