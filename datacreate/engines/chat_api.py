@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from datacreate.checkpoints import Thinking
@@ -111,7 +110,6 @@ class ChatApi:
         return body
 
 
-@lru_cache(maxsize=1024)
 def _schema_field(schema: str, compact: bool, longest_text: int | None) -> dict[str, Any]:
     """The field of a request that holds the schema."""
     parsed = json.loads(schema)

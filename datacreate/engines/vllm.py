@@ -42,7 +42,6 @@ from datacreate.hardware import (
     gpu_memory,
     has_flashinfer_kernels,
     has_gpu,
-    visible_gpus,
     vllm_build,
 )
 from datacreate.messages import Notify, no_notify
@@ -172,8 +171,8 @@ class _Vllm(EngineKind):
             rank = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), adapter.rank)
             flags |= {"enable_lora": True, "max_lora_rank": rank, "lora_modules": f"{name}={adapter.path}"}
             record["adapter"] = str(adapter.path)
-        if gpus := work.gpus or (visible_gpus() if "CUDA_VISIBLE_DEVICES" in os.environ else ()):
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        if work.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(work.gpus)
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
         for setting, value in (flags | resolved).items():
             flag = f"--{setting.replace('_', '-')}"

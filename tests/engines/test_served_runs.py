@@ -175,7 +175,7 @@ HOST = "http://host:1"
         ("somewhere", {}, "neither an address nor a folder"),
         ("http://me:pass@host:1", {}, r"\$DATACREATE_API_KEY"),
         ("http://host:99999", {}, "neither an address nor a folder"),
-        (HOST, {"engine": "vllm"}, "--url uses running servers"),
+        (HOST, {"engine": "vllm"}, "--engine: running servers have loaded their models"),
         (HOST, {"dtype": "bfloat16"}, "--dtype: running servers have loaded their models"),
         (HOST, {"request_timeout": float("inf")}, "--request-timeout inf: give a num"),
         (HOST, {"request_timeout": float("nan")}, "--request-timeout nan: give a num"),

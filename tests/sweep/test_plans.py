@@ -91,7 +91,7 @@ def test_a_wrong_key_is_one_line(changes: dict[str, Any], message: str, bench: B
         (b"", "not a mapping"),
         (b"conditions: [tree]\n", "benchmarks: this key is required"),
         (b"train: {epochs: 1, epochs: 2}\n", "line 1: the key epochs is given twice"),
-        (b"\xff\xfe\x00", "not UTF-8 at byte 0"),
+        (b"\xff\xfe", "not UTF-8 at byte 0"),
     ],
 )
 def test_a_file_that_is_no_plan_is_one_line(text: bytes, message: str, tmp_path: Path) -> None:
