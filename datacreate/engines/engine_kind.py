@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from datacreate.checkpoints import Checkpoint, LaunchSettings
 from datacreate.errors import EngineError, UsageError
-from datacreate.hardware import free_memory_gib
+from datacreate.hardware import GIB
 from datacreate.messages import Notify, no_notify
 
 _LONG_RUN = 500  # examples
@@ -168,7 +168,9 @@ class ServerCommand:
 
 def check_memory(name: str, weights: float, cache: float, overhead: float, advice: str) -> None:
     """Raise EngineError, with the numbers in GiB, if a model needs more memory than this machine has free."""
-    needed, free = weights + cache + overhead, free_memory_gib()
+    import psutil
+
+    needed, free = weights + cache + overhead, psutil.virtual_memory().available / GIB
     if needed > free:
         raise EngineError(
             f"{name} needs about {needed:.1f} GiB ({weights:.1f} weights, {cache:.1f} cache, {overhead:.1f} "

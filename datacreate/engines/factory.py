@@ -23,7 +23,7 @@ from datacreate.engines.engine import Engine
 from datacreate.engines.engine_kind import EngineKind, GpuNeed, ServerCommand, Workload
 from datacreate.engines.local import LocalServer, LocalServers, free_port
 from datacreate.engines.settings import ENGINES, EngineName, EngineOptions
-from datacreate.errors import EngineError, ServersUnavailable, UsageError
+from datacreate.errors import EngineError, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.hardware import check_build, gpu_memory, slurm_job, visible_gpus
 from datacreate.messages import Notify, no_notify
@@ -95,7 +95,7 @@ def local_servers(
 
     def commands() -> list[ServerCommand]:
         placement = placements(sharing, count, notify).get(model.checkpoint.sha256, Placement())
-        return server_commands(model, work, placement)
+        return server_commands(model, work, placement, model.options.replicas)
 
     return LocalServers(commands, log, notify)
 
@@ -202,13 +202,16 @@ def _settings(model: LocalModel) -> LaunchSettings:
 
 
 def server_commands(
-    model: LocalModel, work: Workload, placement: Placement | None = None
+    model: LocalModel,
+    work: Workload,
+    placement: Placement | None = None,
+    replicas: int | Literal["auto"] = 1,
 ) -> list[ServerCommand]:
-    """The commands of a model's servers, one per replica; `auto`: one per group of GPUs, no more than are kept busy.
+    """The commands of `replicas` servers; `auto`: one per group of GPUs, no more than its examples need.
 
     `placement`: where they run if other models share the machine. Raises UsageError, EngineError, CheckpointError.
     """
-    placement, replicas = placement or Placement(), model.options.replicas
+    placement = placement or Placement()
     engine = choose_engine(model.checkpoint, model.options.engine, work.count)
     if problem := model.options.unsupported(engine):
         raise UsageError(problem)
@@ -313,14 +316,14 @@ def start_shared_server(
         except OSError as error:
             raise storage_error(register_dir, error) from None
     notify(f"preparing {checkpoint.name}")
-    chosen = options.model_copy(update={"engine": engine.name, "replicas": 1})
+    chosen = options.model_copy(update={"engine": engine.name})
     [command] = server_commands(LocalModel(checkpoint, chosen), Workload(notify=notify))
     command = replace(command, slots=command.slots * copies, arguments=(*command.arguments, *extra_arguments))
     server = LocalServer(command, key or own, None, host, port)
     notify(f"starting {engine.title} for {command.model}")
     try:
         server.launch()
-        server.until_ready(notify)
+        server.until_ready()
         with _registered(server.address.model_copy(update={"key": own}), register_dir):
             yield server
     finally:
@@ -332,12 +335,6 @@ def _is_loopback(host: str) -> bool:
     with suppress(ValueError):
         return ip_address(host).is_loopback
     return host == "localhost"
-
-
-def wait_for_end(server: LocalServer) -> None:
-    """Wait until the server ends, then raise ServersUnavailable (resumable)."""
-    server.wait()
-    raise ServersUnavailable(f"{server.exit_reason()}; run the same command to start it again")
 
 
 @contextmanager

@@ -8,14 +8,15 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from datacreate import hardware
 from datacreate.checkpoints import Checkpoint, LaunchSettings, resolve, with_adapter
 from datacreate.checkpoints.checkpoint import Adapter
 from datacreate.checkpoints.presets import Preset, load_presets
-from datacreate.engines import engine_kind
 from datacreate.engines.engine_kind import Workload
 from datacreate.engines.factory import choose_engine, gpu_groups
 from datacreate.engines.llamacpp import LLAMACPP
@@ -95,7 +96,7 @@ def test_llama_cpp_has_fewer_slots_with_a_longer_context(gguf: Checkpoint, safet
 def test_a_model_larger_than_the_memory_is_refused_with_the_numbers(
     gguf: Checkpoint, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_kind, "free_memory_gib", lambda: 0.1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=0.1 * 1024**3))
     with pytest.raises(EngineError, match=r"tiny needs about 0\.\d GiB \(.*0\.1 GiB are free; use a smaller"):
         LLAMACPP.command(gguf, LaunchSettings(), Workload())
     with pytest.raises(

@@ -103,7 +103,7 @@ def placed(folder: Path, generator: str, verifier: str) -> list[str]:
     found = []
     for model in models:
         work = Workload(100_000, len(models), scores=model.verifies)
-        commands = server_commands(model, work, where.get(model.checkpoint.sha256))
+        commands = server_commands(model, work, where.get(model.checkpoint.sha256), "auto")
         gpus = [command.environment.get("CUDA_VISIBLE_DEVICES", "all") for command in commands]
         first, last = (re.sub("GPU-", "", gpus[at]) for at in (0, -1))
         on = first if first == last else f"{first} … {last}"
@@ -146,7 +146,7 @@ def test_models_that_do_not_fit_are_refused_with_numbers_and_advice(node: Node, 
 
 def command(model: Checkpoint, *, notify: Notify = no_notify, **settings: Any) -> ServerCommand:
     """The command of the only server of a model that is alone."""
-    local = LocalModel(model, EngineOptions.of(replicas=1, **settings))
+    local = LocalModel(model, EngineOptions.of(**settings))
     [only] = server_commands(local, Workload(notify=notify))
     return only
 
