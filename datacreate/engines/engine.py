@@ -103,7 +103,6 @@ class Engine:
         self._run(self._pool.run_tests(tests))
 
     def submit(self, request: Request) -> None:
-        """Submit a request; returns at once."""
         self._active_servers()
         assert self._loop
         future = asyncio.run_coroutine_threadsafe(self._pool.answer(request), self._loop)
@@ -153,7 +152,6 @@ class Engine:
         return self._pool.active_servers
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` in the event loop."""
         assert self._loop
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:

@@ -53,7 +53,6 @@ class LocalServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def launch(self) -> None:
-        """Start the process; returns at once."""
         address = ["--host", self._host, "--port", str(self.port)]
         keys = {self._command.engine.key_variable: self._key} if self._key else {}
         try:
@@ -175,7 +174,6 @@ class LocalServers(ServerSource):
         return f"{reason}; restarted, its unanswered requests are repeated"
 
     def stop(self) -> None:
-        """Stop all servers."""
         with deferred():
             for server in self._servers.values():
                 server.stop()

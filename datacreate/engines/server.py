@@ -90,7 +90,6 @@ class Server:
 
     @property
     def max_in_flight(self) -> int:
-        """How many requests keep it busy."""
         return max_in_flight(self.slots)
 
     @property
@@ -162,7 +161,6 @@ class Server:
         return [card for card in cards if isinstance(card, dict)]
 
     async def _recognize(self) -> None:
-        """Recognize an engine that offers more than the standard API."""
         for kind in ENGINES.values():
             if found := await kind.recognize(self._send, self.model):
                 self._api = replace(self._api, kind=kind, compact_grammar=kind.compact_grammar)

@@ -13,7 +13,6 @@ from datacreate.engines.vllm import VLLM
 from datacreate.settings import CommaList, Settings
 
 ENGINES: dict[str, EngineKind] = {kind.name: kind for kind in (VLLM, LLAMACPP)}
-"""The engines that datacreate can start."""
 
 if TYPE_CHECKING:
     EngineName = str

@@ -83,7 +83,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no model": ({"cards": []}, NO_MODEL),
     "half a character in its name": ({"cards": [{"id": "a\ud800b"}]}, NO_MODEL),
     "a colour in its name": ({"cards": [{"id": "\x1b[31mred"}]}, NO_MODEL),
-    "a name that is an object": ({"cards": [{"id": {}}]}, NO_MODEL),
     "thinks in reasoning_content": ({"says": thinking("reasoning_content"), "reason": "length"}, THINKS),
     "thinks in the text": ({"says": lambda _: {"content": "<think> Well"}, "reason": "length"}, THINKS),
     "thinks unseen": ({"says": lambda _: {"content": ""}, "reason": "length"}, THINKS),
