@@ -167,18 +167,16 @@ class Acceptance:
     def replay(self, commit: Commit) -> None:
         """Add the examples of a commit from the log."""
         candidates = [Candidate.of(values, self._format) for values in commit.accepted]
+        for candidate in candidates:
+            self.quotas.add(self._label(candidate), commit.attributes)
         if commit.released:
             indices = [index for index, scored in enumerate(commit.scored) if scored.accepted]
             for index, candidate in zip(indices, candidates, strict=True):
                 before = Candidate.of(self._waiting[0].waiting[index], self._format)
-                self.quotas.add(self._label(candidate), commit.attributes)
                 self._add_relabeled(before, candidate, commit.request)
             return
-        for candidate in candidates:
-            self.quotas.add(self._label(candidate), commit.attributes)
+        for candidate in (*candidates, *(Candidate.of(values, self._format) for values in commit.waiting)):
             self._add_to_filters(candidate, commit.request)
-        for values in commit.waiting:
-            self._add_to_filters(Candidate.of(values, self._format), commit.request)
 
     def apply_decision(self, decision: Decision) -> None:
         """Apply a decision of a reviewer. The filters keep the text of a rejected row: it must not come back."""
@@ -199,7 +197,7 @@ class Acceptance:
             return candidate.reject(RejectReason.NOT_NEEDED)
         if self._label_is_final and self.quotas.label_is_full(self._label(candidate)):
             return candidate.reject(RejectReason.OVER_QUOTA)
-        if full := self.quotas.attributes.full(origin.attributes):
+        if full := self.quotas.full_attribute(origin.attributes):
             return candidate.reject(RejectReason.OVER_QUOTA, full)
         return None
 
@@ -216,7 +214,7 @@ class Acceptance:
 
     def _accept(self, candidate: Candidate, origin: RequestOrigin) -> Candidate | Reject:
         """Count the example, unless a quota is full: of its label, or of an attribute."""
-        full = self.quotas.attributes.full(origin.attributes)
+        full = self.quotas.full_attribute(origin.attributes)
         if full or self.quotas.label_is_full(self._label(candidate)):
             return candidate.reject(RejectReason.OVER_QUOTA, full or "")
         self.quotas.add(self._label(candidate), origin.attributes)

@@ -19,7 +19,7 @@ from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.messages import Notify
 from datacreate.plan import RunInputs, read_inputs
 from datacreate.prompts.generation import Message, describe_fields
-from datacreate.run_models import EngineFactory, engines_of, models_of, sampling_of, with_strategy
+from datacreate.run_models import EngineFactory, engines_of, models_of, sampling_of
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import FrozenModel
@@ -67,11 +67,11 @@ def suggest_attributes(
     """
     with tempfile.TemporaryDirectory(prefix="datacreate-attributes-") as folder, ExitStack() as stack:
         directory = RunDirectory(Path(folder))
-        config = with_strategy(config, directory)
         inputs = read_inputs(config, directory)
+        config = inputs.config
         models = models_of(config, "off", False, notify)
         engines = stack.enter_context(engines_of(models, config, directory, engine_factory, notify))
-        engines.start(models, notify, [], [])
+        engines.start(notify, [], [])
         messages, [engine, *_] = _prompt(inputs), engines.generators
         sampling = sampling_of(config, models.generators[0], config.max_tokens or _MAX_TOKENS)
         for attempt in range(_ATTEMPTS):

@@ -30,7 +30,6 @@ def supervised(command: Sequence[str], grace_seconds: float) -> list[str]:
 
 
 def main() -> None:
-    """Run the command and exit with its code."""
     with TemporaryDirectory(prefix="datacreate-", ignore_cleanup_errors=True) as scratch:
         code = _run(sys.argv[2:], float(sys.argv[1]), scratch)
     if code < 0:  # killed by a signal: end by the same signal

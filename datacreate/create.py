@@ -10,8 +10,7 @@ import gc
 import platform
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +27,7 @@ from datacreate.formats.response_schema import build_response_schema
 from datacreate.hardware import installed_version
 from datacreate.locking import FolderLock
 from datacreate.messages import SilentProgress
-from datacreate.pipeline import Pipeline, Uncommitted
+from datacreate.pipeline import Pipeline
 from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import scoring_system_message
@@ -40,20 +39,18 @@ from datacreate.run_models import (
     engines_of,
     models_of,
     needs_embedder,
-    with_strategy,
-    without_verifier,
 )
-from datacreate.runs.config import CreateConfig, RunSpec
+from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import ComputeMetrics, RunDirectory, StoredConfig
-from datacreate.runs.log import Commit, LogLine, RunWriter, SessionStart, first_checksum, read_log
+from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum
 from datacreate.runs.summary import RunStats
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
 
-_EXPECT_THOUGHTS = 5
-"""Requests after which a model that should think has thought."""
+_MAX_FAILED_REQUESTS = 64
+"""A run fails after so many requests in a row without an accepted example, beside those that can be in flight."""
 
 _POLL_SECONDS = 0.5
 
@@ -70,8 +67,11 @@ class RunProgress(Protocol):
     def notify(self, text: str) -> None:
         """A message for the user."""
 
-    def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None:
-        """The statistics at the start, and after every poll of the engines."""
+    def update(self, stats: RunStats, count: int, ahead: int, tokens_ahead: int) -> None:
+        """The statistics at the start, and after every poll of the engines.
+
+        `ahead`, `tokens_ahead`: examples and tokens of completions that are not committed yet.
+        """
 
 
 def create(
@@ -95,15 +95,13 @@ def create(
     directory = RunDirectory(config.run_dir)
     if engine_factory is None and not config.uses_running_servers:
         check_engine(config.engine, progress.notify)
-    config = with_strategy(config, directory)
     inputs = read_inputs(config, directory)
+    config = inputs.config
     embeds = needs_embedder(config)
     models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)
-    recipe = describe_recipe(config, inputs.verify, inputs.inferred.format, models)
-    notes = (recipe, *inputs.inferred.notes)
-    if not directory.exists:
-        for note in notes:
-            progress.notify(note)
+    progress.notify(describe_recipe(config, inputs.verify, inputs.inferred.format, models))
+    for note in inputs.inferred.notes:
+        progress.notify(note)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
         lock = stack.enter_context(directory.locked(progress.notify))
@@ -112,50 +110,45 @@ def create(
         engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.notify))
 
         # Decide everything else; an existing run must have been made with the same settings.
-        if not stored:
-            with_verifier, models = models, without_verifier(models, engines, config, inputs.inferred.format)
-            if models != with_verifier:
-                progress.notify(f"answers are not verified after all: {models.unverified}")
-        plan = make_plan(config, inputs, models, engines)
-        if stored:
-            stored.check_same(dict(plan.spec), config.count, directory.path)
-        for note in (*(notes if stored else ()), *plan.warnings):
-            progress.notify(note)
-        run_config = _run_config(stored, plan, config, models, engines)
+        plan = make_plan(inputs, engines)
+        if plan.warning:
+            progress.notify(plan.warning)
+        run_config = _run_config(stored, plan, config.count, engines)
 
-        # Restore the state from the commits of earlier sessions; of a finished run, only its figures.
-        finished = stored is not None and directory.is_finished(config.count)
+        if stored and directory.is_finished(config.count):
+            stats = directory.stats()
+            progress.notify(f"resuming from {stats.accepted} accepted examples")
+            if plan.passages:
+                plan.passages.save(directory.passages_path)
+            directory.write_config(run_config)
+            return directory.write_results(run_config, stats, lock, compute_metrics, progress.notify)
+
+        # Restore the state from the commits of earlier sessions.
         vectors = None
-        if embeds and not finished:
+        if embeds:
             vectors = _open_vectors(plan, models, embedder, directory.vectors_path, progress)
-        sha256 = models.embedding_model.sha256 if models.embedding_model else None
-        filter_inputs = FilterInputs(inputs.decontamination_sets, vectors, sha256)
-        filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
+        filters = make_filters(plan.spec.filters, FilterInputs(inputs.decontamination_sets, vectors))
         state = RunState(plan, config.count, filters, vectors)
-        checksum = first_checksum(run_config.run_id)
-        session = _Session(state, directory, lock, run_config, progress, compute_metrics, checksum)
+        session = _Session(state, directory, lock, run_config, progress, compute_metrics)
         if stored:
-            session.replay(figures_only=finished)
-            finished = state.finished
+            session.replay()
 
         # Start the engines; the directory is written only after they have passed their checks.
-        if not finished:
+        if not state.finished:
             for each in filters:
                 each.prepare(progress.notify)
             system = scoring_system_message(plan.spec.instruction)
             scoring_tests = [scoring_test(system)] if plan.spec.verification else []
-            engines.start(models, progress.notify, [_schema_test(plan)], scoring_tests)
-            if stored or plan.spec.num_chains:
-                _warn_if_idle(plan.spec, config.count, engines, progress)
+            engines.start(progress.notify, [_schema_test(plan)], scoring_tests)
         lock.check()
         if plan.passages:
             plan.passages.save(directory.passages_path)
         directory.write_config(run_config)
 
         # Generate.
-        if not finished:
+        if not state.finished:
             try:
-                session.generate(engines, config.max_failed_requests, signals)
+                session.generate(engines, signals)
             except StorageError:  # the last commit may not be in the log
                 raise
             except DatacreateError:
@@ -175,24 +168,25 @@ class _Session:
     config: StoredConfig
     progress: RunProgress
     compute_metrics: ComputeMetrics | None
-    checksum: int  # of the last line of the log
-    files: RunWriter | None = None
+    log: LogWriter | None = None
 
-    def generate(self, engines: Engines, max_failed_requests: int, signals: Signals) -> None:
+    def __post_init__(self) -> None:
+        self.checksum = first_checksum(self.config.run_id)  # of the last line of the log
+
+    def generate(self, engines: Engines, signals: Signals) -> None:
         """Request, verify, judge and commit until the count is reached."""
         state, noise_check = self.state, self.state.stats.label_noise_check
         # Requests already in flight do not use the latest commit; allow for them.
-        max_failed_requests += self.config.spec.max_in_flight
+        max_failed_requests = _MAX_FAILED_REQUESTS + self.config.spec.max_in_flight
         pipeline = Pipeline(state, engines)
         with ExitStack() as stack:
             stack.enter_context(deferred())
             self.lock.check()
-            files = RunWriter(self.directory.log_path, self.directory.train_path, self.checksum)
-            self.files = files
-            stack.callback(lambda: files.close(is_lost=self.lock.is_lost))
-            start = SessionStart(round(time.time(), 3), {**_environment(), **engines.environment})
-            files.append(start, state.begin(start))
-            self.progress.update(state.stats, self.config.count, pipeline.uncommitted)
+            self.log = log = LogWriter(self.directory.log_path, self.checksum)
+            stack.callback(log.close)
+            start = SessionStart(round(time.time(), 3), _environment())
+            log.write([start], state.apply(start))
+            self.progress.update(state.stats, self.config.count, *pipeline.uncommitted)
 
             def apply(commit: Commit) -> None:
                 undecided = noise_check is not None and not noise_check.decided
@@ -200,7 +194,7 @@ class _Session:
                 if noise_check and undecided and noise_check.decided:
                     self.progress.notify(noise_check.result)
                 self.lock.check()  # just before writing, which only one process may do
-                files.append(commit, parents)
+                log.write([commit], parents)
 
             def release() -> None:
                 while not state.finished and (commit := state.acceptance.release()) is not None:
@@ -212,68 +206,43 @@ class _Session:
                     done = f"{state.stats.accepted} of {self.config.count} examples"
                     raise Stopped(f"stopped by a signal after {done}; run the same command to resume")
                 self.lock.check()
-                files.sync()
+                log.sync()
                 pipeline.submit()
                 pipeline.poll(_POLL_SECONDS)
                 while not state.finished and (parsed := pipeline.next_completed()) is not None:
                     apply(state.judge(parsed))
                     release()
-                    if note := self._no_thoughts():
-                        self.progress.notify(note)
                     if state.stats.consecutive_failures >= max_failed_requests and not state.finished:
                         raise NoProgress(self._no_progress_message())
-                self.progress.update(state.stats, self.config.count, pipeline.uncommitted)
+                self.progress.update(state.stats, self.config.count, *pipeline.uncommitted)
             pipeline.abort()
 
-    def replay(self, *, figures_only: bool) -> None:
-        """Apply the commits of earlier sessions, and write train.jsonl from them."""
-
-        def applied() -> Iterator[LogLine]:
+    def replay(self) -> None:
+        """Apply the commits of earlier sessions."""
+        gc.disable()  # the state only grows: each collection would take longer, and find nothing
+        try:
             for line in self.directory.log(self.config.run_id):
-                if figures_only:
-                    self.state.stats.add_record(line.record)
-                else:
-                    self.state.replay(line, str(self.directory.log_path))
+                self.state.replay(line, str(self.directory.log_path))
                 self.checksum = line.checksum
-                yield line
-
-        with _without_gc():
-            self.directory.write_train(applied(), self.lock)
+        finally:
+            gc.enable()
         if self.state.stats.requests:
             self.progress.notify(f"resuming from {self.state.stats.accepted} accepted examples")
 
     def save(self) -> dict[str, Any]:
-        """Write summary.json and, if there are examples, the dataset card; returns the summary.
+        """Write train.jsonl and the other results; returns the summary.
 
         Raises LogDamaged if another program changed the log during this session.
         """
         directory = self.directory
         self.lock.check()
-        if self.files and not self.files.log.is_unchanged:
+        if self.log and not self.log.is_unchanged:
             raise LogDamaged(
                 f"{directory.log_path}: deleted or changed by another program during this run; restore it from a "
                 f"copy, or start again in another --run-dir ({directory.train_path.name} is not complete without it)"
             )
-        if self.files and not self.files.train.is_unchanged:
-            self.progress.notify(
-                f"{directory.train_path}: changed by another program; written again from the log"
-            )
-            directory.write_train(read_log(directory.log_path, self.config.run_id), self.lock)
-        return directory.write_summary(
-            self.config, self.state.stats, self.compute_metrics, self.progress.notify
-        )
-
-    def _no_thoughts(self) -> str | None:
-        """A note, once: after the first requests, or at the end of a smaller run."""
-        stats, thinks = self.state.stats, "thinking" in self.config.spec.sampling
-        is_time = stats.requests == _EXPECT_THOUGHTS or (
-            stats.requests < _EXPECT_THOUGHTS and self.state.finished
-        )
-        if not (thinks and is_time) or stats.thinking_tokens:
-            return None
-        return (
-            f"no thoughts in the first {stats.requests} answers: the model does not think (--thinking has no "
-            "effect), or its server does not return thoughts"
+        return directory.write_results(
+            self.config, self.state.stats, self.lock, self.compute_metrics, self.progress.notify
         )
 
     def _no_progress_message(self) -> str:
@@ -287,28 +256,15 @@ class _Session:
         )
 
 
-@contextmanager
-def _without_gc() -> Iterator[None]:
-    """Pauses garbage collection: the state only grows, so that each collection takes longer and finds nothing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _run_config(
-    stored: StoredConfig | None, plan: RunPlan, config: CreateConfig, models: RunModels, engines: Engines
-) -> StoredConfig:
+def _run_config(stored: StoredConfig | None, plan: RunPlan, count: int, engines: Engines) -> StoredConfig:
     if stored:
-        return stored.model_copy(update={"count": config.count})
-    licenses = [generator.preset.license for generator in models.generators if generator.preset]
-    known = len(licenses) == len(models.generators)
+        return stored.model_copy(update={"count": count})
+    generators = engines.models.generators
+    licenses = [generator.preset.license for generator in generators if generator.preset]
+    known = len(licenses) == len(generators)
     return StoredConfig(
         spec=plan.spec,
-        count=config.count,
+        count=count,
         license=", ".join(dict.fromkeys(licenses)) if known else None,
         engines=engines.settings,
         versions={name: version for name, version in _environment().items() if name != "host"},
@@ -329,26 +285,13 @@ def _open_vectors(
 
 def _schema_test(plan: RunPlan) -> ServerTest:
     """Whether the server accepts the schema of this run's requests, for one example."""
-    labels = plan.encoding.format.labels if not plan.is_paper_method else None
+    labels = plan.encoding.format.labels if plan.spec.recipe != "paper" else None
     schema = build_response_schema(plan.encoding, 1, labels[:1] if labels else None)
     # The prompt is the one of the run, so that the server's prefix cache has it afterwards.
     shown = plan.formatting_examples[:1]
     prompt = chat_prompt(plan.encoding, shown, plan.spec.num_examples, plan.content_of(0, {}))
     max_tokens = plan.samplings[0].max_tokens // plan.spec.num_examples + 1
     return run_schema_test(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
-
-
-def _warn_if_idle(spec: RunSpec, count: int, engines: Engines, progress: RunProgress) -> None:
-    """Warn if chains, or the concurrency of an earlier session, leave servers idle."""
-    slots = sum(engine.slots for engine in engines.generators)
-    if spec.max_in_flight < min(slots, count // spec.num_examples):
-        why = f"it was started with --concurrency {spec.concurrency}; start a new run with a larger one"
-        if spec.num_chains:
-            why = "one per chain; faster: --strategy tree, or several runs at once with `datacreate sweep`"
-        progress.notify(
-            f"the servers can process {slots} requests at once, but this run has at most {spec.max_in_flight} in "
-            f"flight: {why}"
-        )
 
 
 def _environment() -> dict[str, str]:

@@ -11,7 +11,6 @@ plain JSON (shares in [0, 1]):
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import mean
@@ -19,7 +18,7 @@ from typing import Any
 
 from datacreate.benchmarks import find_benchmark, has_split, read_split
 from datacreate.errors import BenchmarkError
-from datacreate.formats.example import Json, canonical_json
+from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.metrics.diversity import MAX_TEXTS, diversity
@@ -29,89 +28,71 @@ from datacreate.runs.log import Commit
 
 Rows = Sequence[Mapping[str, Json]]
 
+_SEED = 0  # of all samples
 _TOO_FEW = "there are too few rows"
 _FREE_TEXT = "the answers are free text: there is no label or option to guess"
 
 MAX_ROWS = 4_000
 """Larger sets are sampled down to this many rows by seed."""
 
-MAX_FAMILY = 0.2
-"""If one parent has more than this share of the rows, its children are one family per request: siblings from
-different requests have no more in common than any two rows, and `naive` has a single parent."""
+
+def measure_run(directory: RunDirectory) -> dict[str, Any]:
+    """The metrics of a run. Raises RunError or LogDamaged if it cannot be read."""
+    config = directory.read_config()
+    rows, families = sampled(directory.commits())
+    return measure_rows(config.format, rows, families, config.spec.examples, config.spec.benchmark)
 
 
-class DatasetMetrics:
-    """Measures runs; each human train set is measured once."""
+def measure_rows(
+    format: TaskFormat,
+    rows: Rows,
+    families: Sequence[Hashable] | None,
+    examples: Rows,
+    benchmark: str | None,
+) -> dict[str, Any]:
+    """The metrics of rows of one format, made from the formatting `examples`.
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
-        self._human: dict[tuple[str, str, int, int], dict[str, Any]] = {}
+    Diversity depends on the number of texts, so both sets are measured at the size of the smaller one.
+    Shortcuts use all sampled rows of this set, and as many of the human set or all that it has.
+    """
+    human = _human_rows(benchmark)
+    number = min(len(rows), MAX_TEXTS, *([len(human)] if human else []))
 
-    def measure_run(self, directory: RunDirectory) -> dict[str, Any]:
-        """The metrics of a run. Raises RunError or LogDamaged if it cannot be read."""
-        config = directory.read_config()
-        rows, families = sampled(directory.commits(), self.seed)
-        return self.measure_rows(config.format, rows, families, config.spec.examples, config.spec.benchmark)
+    def measured(rows: Rows, families: Sequence[Hashable] | None) -> dict[str, Any]:
+        found = shortcuts(format, rows, families, _SEED)
+        pairs = [question_and_passage(format, values) for values in rows]
+        texts = [text for text, _ in pairs if text]
+        shown = [text for values in examples if (text := question_and_passage(format, values)[0])]
+        different = diversity(texts, examples=shown, number=number, seed=_SEED)
+        lengths = [len(words(passage)) for _, passage in pairs[:MAX_TEXTS] if passage]
+        return {
+            "rows": len(rows),
+            "shortcuts": [asdict(shortcut) for shortcut in found],
+            "no_shortcuts": None if found else _TOO_FEW if format.head else _FREE_TEXT,
+            "diversity": asdict(different) if different else None,
+            "passage_words": mean(lengths) if lengths else None,
+        }
 
-    def measure_rows(
-        self,
-        format: TaskFormat,
-        rows: Rows,
-        families: Sequence[Hashable] | None,
-        examples: Rows,
-        benchmark: str | None,
-    ) -> dict[str, Any]:
-        """The metrics of rows of one format, made from the formatting `examples`.
-
-        Diversity depends on the number of texts, so both sets are measured at the size of the smaller one.
-        Shortcuts use all sampled rows of this set, and as many of the human set or all that it has.
-        """
-        human = _human_rows(benchmark)
-        number = min(len(rows), MAX_TEXTS, *([len(human)] if human else []))
-
-        def measured(rows: Rows, families: Sequence[Hashable] | None) -> dict[str, Any]:
-            found = shortcuts(format, rows, families, self.seed)
-            pairs = [question_and_passage(format, values) for values in rows]
-            texts = [text for text, _ in pairs if text]
-            shown = [text for values in examples if (text := question_and_passage(format, values)[0])]
-            different = diversity(texts, examples=shown, number=number, seed=self.seed)
-            lengths = [len(words(passage)) for _, passage in pairs[:MAX_TEXTS] if passage]
-            return {
-                "rows": len(rows),
-                "shortcuts": [asdict(shortcut) for shortcut in found],
-                "no_shortcuts": None if found else _TOO_FEW if format.head else _FREE_TEXT,
-                "diversity": asdict(different) if different else None,
-                "passage_words": mean(lengths) if lengths else None,
-            }
-
-        document = measured(rows, families) | {"human": None}
-        if human and rows and benchmark:
-            key = (benchmark, canonical_json(format.document()), len(rows), number)
-            if key not in self._human:
-                same = random.Random(self.seed).sample(human, min(len(rows), len(human)))
-                self._human[key] = {"benchmark": benchmark, "split": "train", **measured(same, None)}
-            document["human"] = self._human[key]
-        return document
+    document = measured(rows, families) | {"human": None}
+    if human and rows:
+        same = random.Random(_SEED).sample(human, min(len(rows), len(human)))
+        document["human"] = {"benchmark": benchmark, "split": "train", **measured(same, None)}
+    return document
 
 
-def sampled(commits: Iterable[Commit], seed: int) -> tuple[list[dict[str, Json]], list[Hashable]]:
+def sampled(commits: Iterable[Commit]) -> tuple[list[dict[str, Json]], list[Hashable]]:
     """At most `MAX_ROWS` accepted rows and the family of each, in one pass (reservoir sampling)."""
-    rng, seen = random.Random(seed), 0
-    kept: list[tuple[dict[str, Json], str, int]] = []
+    rng, seen = random.Random(_SEED), 0
+    kept: list[tuple[dict[str, Json], Hashable]] = []
     for commit in commits:
         for values in commit.accepted:
             seen += 1
-            row = (values, commit.parent, commit.request)
+            row = (values, commit.family)
             if len(kept) < MAX_ROWS:
                 kept.append(row)
             elif (index := rng.randrange(seen)) < MAX_ROWS:
                 kept[index] = row
-    children = Counter(parent for _, parent, _ in kept)
-    families: list[Hashable] = [
-        (parent, request) if children[parent] > MAX_FAMILY * len(kept) else parent
-        for _, parent, request in kept
-    ]
-    return [values for values, _, _ in kept], families
+    return [values for values, _ in kept], [family for _, family in kept]
 
 
 def _human_rows(benchmark: str | None) -> list[dict[str, Json]]:

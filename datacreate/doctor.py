@@ -1,4 +1,4 @@
-"""Checks this machine: software, hardware, data directory, models, benchmarks, servers.
+"""Checks this machine: software, hardware, data directory, models, servers.
 
 `examine` returns findings by section. It writes nothing and uses a network only for servers. Heavy packages
 are imported in child processes, so that one that crashes is a finding and not the end of the check.
@@ -15,10 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from importlib import metadata
 from pathlib import Path
-
-from packaging.requirements import Requirement
 
 from datacreate import hardware
 from datacreate.engines.engine_kind import Finding, FindingState
@@ -59,7 +56,6 @@ def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, 
         "machine": check_machine(imports.get("torch")),
         "storage": check_storage(),
         "models": check_models(),
-        "benchmarks": check_benchmarks(),
         "servers": [check_server(url, model) for url in urls],
     }
     return {section: found for section, found in findings.items() if found}
@@ -83,15 +79,14 @@ def install_command(build: str) -> str:
 
 
 def check_software(imports: Mapping[str, Imported]) -> list[Finding]:
-    """Python, engines and libraries: installed versions, and whether they import."""
+    """Python and engines: installed versions, and whether they import."""
     fix = install_command(chosen_build())
     return [
         Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
         Finding("datacreate", "ok", f"{installed_version('datacreate')}, {Path(__file__).parent}"),
         *(_module(module, imports.get(module), fix) for module in IMPORT_CODE),
-        *(finding for kind in ENGINES.values() for finding in kind.findings(fix)),
+        *(finding for kind in ENGINES.values() for finding in kind.findings()),
         _engine(fix),
-        _libraries(fix),
     ]
 
 
@@ -115,26 +110,16 @@ def _module(module: str, imported: Imported | None, fix: str) -> Finding:
 def _engine(fix: str) -> Finding:
     """The engine that `--engine auto` chooses."""
     chosen: list[str] = []
-    for kind, gguf in (("GGUF", True), ("safetensors", False)):
+    for files, gguf in (("GGUF", True), ("safetensors", False)):
         suited = [suited_engine(gguf=gguf, long_run=long) for long in (False, True)]
-        names = list(dict.fromkeys(engine.name for engine in suited if engine))
-        chosen += [f"{kind}: {', '.join(names)}{' for long runs' if len(names) > 1 else ''}"] if names else []
+        if names := list(dict.fromkeys(engine.name for engine in suited if engine)):
+            chosen.append(f"{files}: {' or, for long runs, '.join(names)}")
     if not chosen:
         return Finding("engine", "fail", "no engine is installed", fix)
     return Finding("engine", "ok", f"--engine auto uses {'; '.join(chosen)}")
 
 
-def _libraries(fix: str) -> Finding:
-    """The direct dependencies that are not installed."""
-    required = map(Requirement, metadata.requires("datacreate") or ())
-    names = [one.name for one in required if not one.marker]  # extras have a marker
-    if missing := [name for name in names if installed_version(name) is None]:
-        return Finding("libraries", "fail", f"not installed: {', '.join(missing)}", fix)
-    return Finding("libraries", "ok", f"{len(names)} installed")
-
-
 def run_import(module: str) -> Imported:
-    """Import a module in a child process."""
     command = [sys.executable, "-c", IMPORT_CODE[module]]
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_SECONDS)
@@ -150,11 +135,10 @@ def check_machine(torch: Imported | None) -> list[Finding]:
     """GPUs, CPU and memory. `torch` is the result of its import, None if it is not installed."""
     import psutil
 
-    wanted, memory = chosen_build(), psutil.virtual_memory()
+    build, memory = chosen_build(), psutil.virtual_memory()
     message = f"{_size(memory.available)} free of {_size(memory.total)}"
     low = "free memory, or use a small model" if memory.available < _LOW_MEMORY else None
-    ram = Finding("memory", "warn" if low else "ok", message, low)
-    return [_gpus(wanted, torch), _cpu(wanted), ram]
+    return [_gpus(build, torch), _cpu(build), Finding("memory", "warn" if low else "ok", message, low)]
 
 
 def _gpus(build: str, torch: Imported | None) -> Finding:
@@ -164,35 +148,28 @@ def _gpus(build: str, torch: Imported | None) -> Finding:
         rows = [line.rsplit(", ", 3) for line in hardware.nvidia_smi(*query).splitlines()]
     except EngineError as error:
         return Finding("GPU", bad, str(error), "reload or reinstall the NVIDIA driver")
-    if not rows and build != "gpu":
-        return Finding("GPU", "ok", "none; models run on the CPU")
-    if not rows:
-        fix = f"use a machine with a GPU, or {install_command('cpu')}"
-        return Finding("GPU", "fail", "none, but the GPU build of vLLM is installed", fix)
-    message = "; ".join(f"{row[0]}, {row[1]} of {row[2]} free, driver {row[3]}" for row in rows)
+    found = [f"{row[0]}, {row[1]} of {row[2]} free, driver {row[3]}" for row in rows]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in ("", "-1"):
-        return Finding("GPU", bad, f"{message}; all hidden", "unset CUDA_VISIBLE_DEVICES")
-    message += f"; CUDA_VISIBLE_DEVICES={visible}" if visible else ""
+    found += [] if visible is None else [f"CUDA_VISIBLE_DEVICES={visible}"]
+    message = "; ".join(found) or "none; models run on the CPU"
+    if why := hardware.build_mismatch():
+        return Finding("GPU", bad, message, why)
     cuda, _, usable = torch[1].rpartition(" ") if torch and torch[0] is None else ("", "", "True")
-    if usable == "True":
+    if not rows or not cuda or usable == "True":
         return Finding("GPU", "ok", message)
-    if not cuda:
-        state: FindingState = "fail" if hardware.slurm_job() else "warn"
-        return Finding("GPU", state, f"{message}; not used: torch is a CPU build", install_command("gpu"))
-    fix = f"install NVIDIA driver {hardware.OLDEST_DRIVER} or newer"
+    fix = f"unset CUDA_VISIBLE_DEVICES, or install NVIDIA driver {hardware.OLDEST_DRIVER} or newer"
     return Finding("GPU", "fail", f"{message}; torch for CUDA {cuda} cannot use it", fix)
 
 
 def _cpu(build: str) -> Finding:
     flags = hardware.cpu_flags()
     message = ", ".join([f"{hardware.usable_cores()} cores", *filter(flags.__contains__, _SHOWN_FLAGS)])
-    if flags and build != "gpu" and "avx2" not in flags:
+    if build != "gpu" and "avx2" not in flags:
         return Finding("CPU", "fail", f"{message}; both engines need AVX2", "use another machine, or --url")
     if build == "gpu" and hardware.usable_cores() < _FEW_CORES:
         message += "; the processes of vLLM and datacreate share them"
         return Finding("CPU", "warn", message, "use more cores (SLURM: --cpus-per-gpu=8)")
-    if build == "cpu" and flags and not hardware.cpu_has_bf16():
+    if build == "cpu" and not hardware.cpu_has_bf16():
         message += "; no bfloat16 instructions: vLLM is slow here"
         return Finding("CPU", "warn", message, "use a GGUF file with --engine llamacpp")
     return Finding("CPU", "ok", message)
@@ -200,23 +177,19 @@ def _cpu(build: str) -> Finding:
 
 def check_storage() -> list[Finding]:
     """The data directory, and free space on its disk."""
-    path, fix = data_dir().absolute(), "export DATACREATE_HOME=DIR"
-    existing = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
-    state: FindingState = "ok"
+    path, elsewhere = data_dir().absolute(), "export DATACREATE_HOME=DIR"
+    existing = next(each for each in (path, *path.parents) if os.path.lexists(each))
     if not existing.is_dir() or not os.access(existing, os.R_OK | os.X_OK):
-        state, message = "fail", f"{path}: {existing} is not a readable folder"
-    elif not os.access(existing, os.W_OK):
-        state = "warn" if existing == path else "fail"
-        message = f"{path} is read-only: no pulls and no imports"
-    else:
-        message = f"{path}{'' if existing == path else '; not created yet'}"
-    found = Finding("data directory", state, message, None if state == "ok" else fix)
-    if not existing.is_dir():
-        return [found]
+        message = f"{path}: {existing} is not a readable folder"
+        return [Finding("data directory", "fail", message, elsewhere)]
     usage = shutil.disk_usage(existing)
-    state = "fail" if usage.free < _NO_DISK else "warn" if usage.free < _LOW_DISK else "ok"
-    more = None if state == "ok" else "delete files, or use a larger disk"
-    return [found, Finding("free space", state, f"{_size(usage.free)} free of {_size(usage.total)}", more)]
+    message = f"{path}, {_size(usage.free)} free of {_size(usage.total)}"
+    if not os.access(existing, os.W_OK):
+        message += "; read-only: no pulls and no imports"
+        return [Finding("data directory", "warn", message, elsewhere)]
+    state: FindingState = "fail" if usage.free < _NO_DISK else "warn" if usage.free < _LOW_DISK else "ok"
+    fix = None if state == "ok" else f"delete files, or use a larger disk: {elsewhere}"
+    return [Finding("data directory", state, message, fix)]
 
 
 def _size(size_bytes: float) -> str:
@@ -225,15 +198,13 @@ def _size(size_bytes: float) -> str:
 
 def check_models() -> list[Finding]:
     """The presets that are on this machine, and those of them that are damaged."""
-    from datacreate.checkpoints import find_local, resolve
-    from datacreate.checkpoints.presets import preset_files, read_preset
+    from datacreate.checkpoints import find_local, load_presets, resolve
 
-    presets, findings = [], list[Finding]()
-    for name, path in sorted(preset_files().items()):
-        try:
-            presets.append(read_preset(path))
-        except CheckpointError as error:
-            findings.append(Finding(name, "fail", str(error), f"repair or remove {path}"))
+    try:
+        presets = load_presets().values()
+    except CheckpointError as error:
+        return [Finding("presets", "fail", str(error), "repair or remove this file")]
+    findings: list[Finding] = []
     pulled = [preset for preset in presets if find_local(preset.name, preset.sources)]
     for kind in ("instruct", "encoder"):
         names = ", ".join(preset.name for preset in pulled if preset.kind == kind)
@@ -249,31 +220,17 @@ def check_models() -> list[Finding]:
     return findings
 
 
-def check_benchmarks() -> list[Finding]:
-    """The benchmarks that are imported, and those that are damaged."""
-    from datacreate.benchmarks import import_state, load_registry
-
-    found = {name: import_state(benchmark) for name, benchmark in load_registry().items()}
-    imported = [name for name, how in found.items() if how in ("present", "incomplete")]
-    fix = None if imported else "datacreate benchmarks import NAME"
-    message = f"{len(imported)} of {len(found)}: {', '.join(imported) or 'none'}"
-    findings = [Finding("imported", "warn" if fix else "ok", message, fix)]
-    damaged = [name for name, how in found.items() if how == "damaged"]
-    fix = "datacreate benchmarks import {} --replace"
-    return [*findings, *(Finding(name, "fail", "damaged", fix.format(name)) for name in damaged)]
-
-
 def check_server(url: str, model: str | None) -> Finding:
     """Whether a server answers, enforces schemas, and returns real scores."""
     from datacreate.checkpoints import served_checkpoint
-    from datacreate.engines.factory import make_engine, only_model
+    from datacreate.engines.factory import LocalModel, make_engine, only_model
     from datacreate.engines.self_test import scoring_test
     from datacreate.engines.settings import EngineOptions
 
     try:
         options = EngineOptions.of(urls=(url,), wait=0.0, request_timeout=_SERVER_SECONDS)
         name = model or only_model(options)
-        with closing(make_engine(served_checkpoint(name), options, count=1)) as engine:
+        with closing(make_engine(LocalModel(served_checkpoint(name), options), count=1)) as engine:
             engine.start()
             try:
                 engine.start([scoring_test()])

@@ -14,7 +14,7 @@ from datacreate.hardware import check_build, visible_gpus
 from datacreate.improve import ImproveConfig, creation_config, read_round
 from datacreate.messages import Notify, no_notify
 from datacreate.plan import make_plan, read_inputs
-from datacreate.run_models import describe_recipe, engines_of, models_of, needs_embedder, with_strategy
+from datacreate.run_models import describe_recipe, engines_of, models_of, needs_embedder
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 
@@ -26,8 +26,8 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
     the examples are understood.
     """
     directory = RunDirectory(config.run_dir)
-    config = with_strategy(config, directory)
     inputs = read_inputs(config, directory)
+    config = inputs.config
     stored, filters = inputs.stored, inputs.spec.filters
     models = None
     if not config.uses_running_servers or "model" in config.model_fields_set:  # else only the servers know it
@@ -39,20 +39,15 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
             raise
     if stored and models:
         with engines_of(models, config, directory, None, no_notify) as unstarted:
-            plan = make_plan(config, inputs, models, unstarted)
-        stored.check_same(dict(plan.spec), config.count, directory.path)
+            make_plan(inputs, unstarted)  # which compares the settings
     engines = ["running servers"]
     if models and not config.uses_running_servers:
         engines = [choose_engine(model, config.engine, config.count).name for model in models.generators]
     attributes = {each.name: list(each.shares) for each in inputs.spec.attributes}
-    accepted = directory.accepted() if stored else 0
+    accepted = directory.stats().accepted if stored else 0
     notes = [describe_recipe(config, inputs.verify, inputs.inferred.format, models), *inputs.inferred.notes]
-    if config.num_examples and not stored:
-        notes.append(
-            f"whether {config.num_examples} examples fit the model's context length is checked at the start"
-        )
     verifier = models.verifier.name if models and models.verifier else config.verifier
-    is_verified = inputs.verify != "off" and not (models and models.unverified)
+    is_verified = inputs.verify != "off" and not (models and not models.verifier)
     return {
         "run_dir": str(directory.path),
         "state": "new" if stored is None else "finished" if accepted == config.count else "resumes",

@@ -20,6 +20,8 @@ from datacreate.signals import deferred
 TEMPORARY = ".datacreate-*.part"
 """Names of files and folders that `atomic_replacement` has not renamed yet; a killed process leaves them."""
 
+_MAX_YAML_BYTES = 16 << 20
+
 _IMPOSSIBLE = (
     errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
     errno.ENOTDIR, errno.ENXIO, errno.EPERM,
@@ -157,12 +159,9 @@ def read_yaml(path: Path) -> Any:
     """
     import yaml
 
+    text = read_short_text(path, _MAX_YAML_BYTES)
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _yaml_loader())
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 at byte {error.start}") from None
+        return yaml.load(text, _yaml_loader())
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except yaml.YAMLError as error:

@@ -168,7 +168,7 @@ def filter_rows(
     inputs = FilterInputs(sets, number_prefix="line")
     if config.semantic:
         model = resolve(config.embedding_model, "encoder")
-        inputs = FilterInputs(sets, PassedVectors(SentenceEmbedder(model.path)), model.sha256, "line")
+        inputs = FilterInputs(sets, PassedVectors(SentenceEmbedder(model.path)), "line")
     checks: list[RowCheck] = [*make_filters(settings, inputs)]
     verifier: VerifierCheck | None = None
     refused: InvalidRows | None = None
@@ -214,8 +214,7 @@ def _open_verifier(
     """The check by a model, which is closed with `stack`."""
     checkpoint = resolve_checkpoint(name, config)
     checkpoint.check_scores()
-    models = [LocalModel(checkpoint, config, verifies=True)]
-    engine = make_engine(checkpoint, config, count=rows.total, models=models, notify=notify)
+    engine = make_engine(LocalModel(checkpoint, config, verifies=True), count=rows.total, notify=notify)
     stack.callback(engine.close)
     return VerifierCheck(engine, checkpoint.name, rows.format, tuple(others), rows.instruction)
 

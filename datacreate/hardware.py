@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from itertools import takewhile
@@ -24,8 +23,7 @@ OLDEST_DRIVER = 580
 _SMI_SECONDS = 30  # a driver that has to wake up takes seconds to answer
 
 _GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
-_UUID_LENGTH = len("GPU-c4a646d7-1ec1-48a1-bd3a-a3b1b0ec6a02")
-_LISTED = re.compile(r"\(UUID: ((?:GPU|MIG)-[^)]+)\)")
+_LISTED = re.compile(r"\(UUID: (GPU-[^)]+)\)")
 
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """Instructions without which a CPU emulates bfloat16, which makes vLLM many times slower."""
@@ -51,12 +49,9 @@ def has_bf16() -> bool:
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """The instruction sets of the CPU by their Linux names; empty on other systems."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return frozenset()
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    """The instruction sets of the CPU by their Linux names."""
+    text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
     return frozenset(found[1].split()) if found else frozenset()
 
 
@@ -69,42 +64,24 @@ def usable_cores() -> int:
     """Physical cores that this process may use."""
     import psutil
 
-    logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(logical, psutil.cpu_count(logical=False) or logical))
+    logical = len(os.sched_getaffinity(0))
+    return min(logical, psutil.cpu_count(logical=False) or logical)
 
 
 def visible_gpus() -> tuple[str, ...]:
     """The NVIDIA GPUs that this process may use, by names that CUDA and vLLM accept.
 
-    These are the names in CUDA_VISIBLE_DEVICES, so that the assignment of a scheduler is respected; a UUID may be cut.
-    Without it they are UUIDs: nvidia-smi and CUDA may number GPUs differently.
+    These are the names in CUDA_VISIBLE_DEVICES, so that the assignment of a scheduler is respected. Without it they are
+    UUIDs: nvidia-smi and CUDA may number GPUs differently.
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         try:
-            return listed_gpus(nvidia_smi("-L"))
+            return tuple(_LISTED.findall(nvidia_smi("-L")))
         except EngineError:
             return ()
     parts = (name.strip() for name in named.split(","))
-    names = tuple(dict.fromkeys(takewhile(_GPU.fullmatch, parts)))  # like CUDA, up to the first invalid name
-    listed: tuple[str, ...] = ()
-    if any(name.startswith("GPU-") and len(name) < _UUID_LENGTH for name in names):
-        with suppress(EngineError):
-            listed = listed_gpus(nvidia_smi("-L"))
-    return tuple(next((full for full in listed if full.startswith(name)), name) for name in names)
-
-
-def listed_gpus(listing: str) -> tuple[str, ...]:
-    """UUIDs in the output of `nvidia-smi -L`; for a GPU that is divided (MIG), only its parts."""
-    found: list[str] = []
-    whole = ""
-    for name in _LISTED.findall(listing):
-        if name.startswith("GPU-"):
-            whole = name
-        elif found and found[-1] == whole:
-            found.pop()
-        found.append(name)
-    return tuple(found)
+    return tuple(dict.fromkeys(takewhile(_GPU.fullmatch, parts)))  # like CUDA, up to the first invalid name
 
 
 def gpu_memory() -> list[tuple[str, float]]:
@@ -120,12 +97,11 @@ def gpu_memory() -> list[tuple[str, float]]:
 
 def nvidia_smi(*arguments: str) -> str:
     """The output of nvidia-smi; empty without it. EngineError, with its message, if it fails."""
-    if shutil.which("nvidia-smi") is None:
-        return ""
+    command = ["nvidia-smi", *arguments]
     try:
-        ended = subprocess.run(
-            ["nvidia-smi", *arguments], capture_output=True, text=True, timeout=_SMI_SECONDS
-        )
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_SECONDS)
+    except FileNotFoundError:
+        return ""
     except (OSError, subprocess.SubprocessError) as error:
         raise EngineError(f"nvidia-smi: {error}") from None
     if ended.returncode != 0:
@@ -168,13 +144,6 @@ def check_build(notify: Notify) -> None:
         if slurm_job():
             raise EngineError(why)
         notify(f"warning: {why}")
-
-
-def free_memory_gib() -> float:
-    """The memory of this machine that programs can still use."""
-    import psutil
-
-    return float(psutil.virtual_memory().available / GIB)
 
 
 def vllm_build() -> Literal["cpu", "gpu"] | None:

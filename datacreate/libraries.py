@@ -8,10 +8,9 @@ Python, datacreate reads local files only, and leaves the environment as it is. 
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from datacreate.errors import StorageError, TrainingError
@@ -76,17 +75,11 @@ def quiet() -> Iterator[None]:
 
 
 def configure_process() -> None:
-    """Set up threads and memory of this process for training; call it before torch is imported.
+    """Let idle OpenMP threads sleep while training, which is faster beside other busy processes.
 
-    Idle OpenMP threads sleep, which is faster beside other busy processes. glibc keeps freed memory for the
-    next step and does not return it to the kernel.
+    Call it before torch is imported.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with suppress(AttributeError, OSError):  # not glibc
-        mallopt = ctypes.CDLL(None).mallopt
-        # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX of malloc.h
-        for parameter, value in {-1: -1, -2: 2**26, -4: 0, -8: 1}.items():
-            mallopt(parameter, value)
 
 
 @contextmanager

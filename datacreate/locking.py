@@ -8,20 +8,16 @@ the old one works without reading the record, so that an old one that was suspen
 
 from __future__ import annotations
 
-import atexit
-import errno
 import fcntl
 import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from datacreate.errors import LockLost, RunLocked
 from datacreate.files import atomic_replacement, open_regular, remove_empty, remove_temporary, storage_error
@@ -43,23 +39,16 @@ def locked(folder: Path, notify: Notify = no_notify, *, of: Path | None = None) 
     """Hold a folder for writing, and remove what killed processes left there.
 
     It is created if needed, and removed if nothing is written to it. Call `check` of the lock before each write.
-    `notify` is called before a wait. Raises RunLocked, naming the holder, if another process has it; StorageError if it
-    cannot be created. A folder `of` temporary files of a path is removed in any case, and messages name that path.
+    `notify` gets a line before a wait for another machine. Raises RunLocked, naming the holder, if another process has
+    it; StorageError. A folder `of` temporary files of a path is removed in any case, and messages name that path.
     """
-    created: list[Path] = []
+    lock = FolderLock(folder, notify, of)
     try:
-        try:
-            created += [path for path in (folder, *folder.parents) if not path.exists()]
-            lock = _acquired(folder, notify, of)
-        except OSError as error:
-            raise storage_error(of or folder, error) from None
-        try:
-            remove_temporary(folder)
-            yield lock
-        finally:
-            lock.release(created if folder in created or not of else [folder])
+        lock.acquire()
+        remove_temporary(folder)
+        yield lock
     finally:
-        remove_empty(created)
+        lock.release()
 
 
 @contextmanager
@@ -75,45 +64,43 @@ def exclusive_replacement(path: Path, notify: Notify = no_notify) -> Iterator[Pa
         lock.check()
 
 
-def _acquired(folder: Path, notify: Notify, of: Path | None) -> FolderLock:
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FolderLock(folder, notify, of)
-        with suppress(FileNotFoundError):  # the last holder has just removed the folder
-            lock.acquire()
-            return lock
-
-
 class FolderLock:
-    """A lock on an existing directory. `notify` gets a line before a wait for another machine."""
+    """The lock of `locked`, with its arguments."""
 
-    def __init__(self, folder: Path, notify: Notify = no_notify, name: Path | None = None) -> None:
-        self.folder, self._path, self._notify = folder, folder / LOCK_FILE, notify
-        self._name = name or folder  # for messages
+    def __init__(self, folder: Path, notify: Notify = no_notify, of: Path | None = None) -> None:
+        self.folder, self._path, self._notify, self._of = folder, folder / LOCK_FILE, notify, of
+        self._name = of or folder  # for messages
         self.after_silence = False  # the last holder may still run, and finish a write that it has begun
-        self._flock, self._checked, self._lost, self._released = -1, 0.0, "", threading.Event()
-        process, job, token = os.getpid(), slurm_job(), os.urandom(8).hex()
-        holder = f"process {process} on {os.uname().nodename}" + (f" (SLURM job {job})" if job else "")
+        self._flock, self._created = -1, list[Path]()
+        self._checked, self._lost, self._released = 0.0, "", threading.Event()
+        job, token = slurm_job(), os.urandom(8).hex()
+        holder = f"process {os.getpid()} on {os.uname().nodename}" + (f" (SLURM job {job})" if job else "")
         holder += time.strftime(", since %Y-%m-%d %H:%M UTC", time.gmtime())
-        self._record = {"name": holder, "process": process, "machine": MACHINE, "job": job, "token": token}
+        self._record = {"name": holder, "machine": MACHINE, "job": job, "token": token}
 
     def acquire(self) -> None:
-        """Take the directory. Raises RunLocked, naming the holder, if another process has it; OSError."""
-        self._flock = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
-        atexit.register(self.release)  # if a signal arrives before the caller's `try`
+        """Take the folder; `release` must follow, also after an error. Raises as `locked`."""
         try:
-            fcntl.flock(self._flock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(self._flock), self.folder.stat()):
-                raise FileNotFoundError(errno.ENOENT, "removed, and made again by another process")
-            while not self._claim():
-                pass
-        except BaseException as error:
-            self.release()
-            if not isinstance(error, BlockingIOError):
-                raise
+            self._take()
+        except BlockingIOError:
             name = _read(self._path)[0].get("name", "another process")
             raise RunLocked(f"{self._name} is locked by {name}; wait until it has finished") from None
+        except OSError as error:
+            raise storage_error(self._name, error) from None
         threading.Thread(target=self._keep_beating, name="lock", daemon=True).start()
+
+    def _take(self) -> None:
+        while self._flock == -1:
+            self._created += [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # the last holder has just removed the folder
+                self._flock = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+                fcntl.flock(self._flock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(self._flock), self.folder.stat()):
+                    while not self._claim():
+                        pass
+                    return
+            self._close()
 
     @property
     def is_lost(self) -> bool:
@@ -127,16 +114,21 @@ class FolderLock:
         if self.is_lost:
             raise LockLost(f"{self._name}: {self._lost}; stopped, and everything committed before is kept")
 
-    def release(self, remove: Sequence[Path] = ()) -> None:
-        """Free the directory, if this process still holds it, and remove these folders, until one is not empty."""
+    def release(self) -> None:
+        """Free the folder, if this process still holds it, and remove what `acquire` created, if it is empty."""
         with deferred():
             self._released.set()
             with suppress(OSError):
                 if _read(self._path)[0] == self._record:
                     self._path.unlink()
-            remove_empty(remove)  # while it is held: nobody can hold a folder that does not exist any more
+            # While it is held: nobody can hold a folder that does not exist any more.
+            remove_empty(self._created or ([self.folder] if self._of else []))
+            self._close()
+
+    def _close(self) -> None:
+        if self._flock != -1:
             os.close(self._flock)
-            atexit.unregister(self.release)
+        self._flock = -1
 
     def _claim(self) -> bool:
         """Write our record; False if another machine was faster."""
@@ -190,28 +182,23 @@ class FolderLock:
                 self._lost = f"its lock cannot be renewed ({error.strerror})"
 
 
-def held_by(folder: Path) -> str | None:
-    """Who holds a directory, as far as can be seen without a wait; for display only. OSError."""
-    record, beat = _read(folder / LOCK_FILE)
-    recent, local = time.time() - beat / 1e9 < SILENCE_SECONDS, record.get("machine") == MACHINE
-    return record["name"] if (psutil.pid_exists(record["process"]) if local else recent) else None
+def is_held(folder: Path) -> bool:
+    """Whether the holder of a directory has sent a heartbeat in the last minute; for display only. OSError."""
+    return time.time() - (folder / LOCK_FILE).stat().st_mtime < SILENCE_SECONDS
 
 
 def _read(path: Path) -> tuple[dict[str, Any], int]:
-    """The record and the time of its last heartbeat in ns; ({}, 0) without a file. OSError."""
+    """The record and the time of its last heartbeat in ns; ({}, 0) without a file. OSError.
+
+    Of an incomplete or damaged record only a name.
+    """
     try:  # opening asks a file server for the current state
         with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
-            return _parse(file.read()), os.fstat(file.fileno()).st_mtime_ns
+            content, beat = file.read(), os.fstat(file.fileno()).st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
         return {}, 0
-
-
-def _parse(content: bytes) -> dict[str, Any]:
-    """A record; of an incomplete or damaged one, only a name."""
     with suppress(ValueError, RecursionError):
         record = json.loads(content)
         if isinstance(record, dict) and isinstance(record.get("name"), str):
-            process = record.get("process", 1)
-            if type(process) is int and 0 < process < 2**31:  # as the system's process ids
-                return record
-    return {"name": "another process"}
+            return record, beat
+    return {"name": "another process"}, beat

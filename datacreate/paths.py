@@ -2,7 +2,7 @@
 
 Shipped files (`models/`, `schemas/`, `data/`) lie beside the package in a checkout and inside it in an
 installed wheel. The data directory holds what is kept between runs (models from mirrors, imported
-benchmarks, embeddings): `$DATACREATE_HOME`, by default the platform's user data directory; on a cluster, a
+benchmarks): `$DATACREATE_HOME`, by default the platform's user data directory; on a cluster, a
 shared folder.
 """
 

@@ -8,7 +8,7 @@ the one with the largest share of free capacity takes the next request.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import count
 
@@ -23,39 +23,6 @@ _SHARED_POLL_SECONDS = 0.02
 """Poll timeout when several engines are busy."""
 
 
-@dataclass(frozen=True)
-class Uncommitted:
-    """Finished requests that are not committed yet: their number, valid examples and generated tokens."""
-
-    requests: int = 0
-    examples: int = 0
-    tokens: int = 0
-
-
-@dataclass
-class _Unscored:
-    """A parsed completion that waits for scores."""
-
-    parsed: ParsedCompletion
-    questions: dict[int, PermutedQuestion]  # by item
-    remaining: int  # scoring requests without a result
-    tokens: int = 0
-
-    def scored(self) -> ParsedCompletion:
-        """The completion with the mean scores of each item whose permutations were all scored."""
-        means = {item: mean for item, question in self.questions.items() if (mean := question.mean())}
-        return replace(self.parsed, scores=means, scoring_tokens=self.tokens)
-
-
-@dataclass(frozen=True)
-class _ScoringRequest:
-    """One permutation of the question about an item of a completion."""
-
-    request: int
-    question: PermutedQuestion
-    permutation: int
-
-
 class Pipeline:
     """The requests that are queued or in flight, and the completions that are ready."""
 
@@ -67,19 +34,19 @@ class Pipeline:
         self._in_flight: dict[int, int] = dict.fromkeys(self._engines, 0)  # id of the engine -> requests
         self._order: deque[int] = deque()  # numbers of the requests that `next_completed` has not returned
         self._generating: dict[int, PendingRequest] = {}
-        self._to_score: list[tuple[int, int, _ScoringRequest]] = []  # a heap, ordered by request
-        self._scoring: dict[int, _ScoringRequest] = {}
-        self._unscored: dict[int, _Unscored] = {}
-        self._ready: dict[int, ParsedCompletion] = {}
+        # A heap of (request, number in the request, question, permutation).
+        self._to_score: list[tuple[int, int, PermutedQuestion, int]] = []
+        self._scoring: dict[int, tuple[int, PermutedQuestion, int]] = {}  # request, question, permutation
+        self._parsed: dict[int, ParsedCompletion] = {}
         self._scoring_ids = count(-2, -1)  # generation uses ids from 0, the self-test uses -1
 
     def submit(self) -> None:
         """Submit as many requests as keep the engines busy; scoring requests come first."""
         while self._to_score and self._free_share(self._verifier) > 0:
-            _, _, score = heappop(self._to_score)
+            request, _, question, permutation = heappop(self._to_score)
             number = next(self._scoring_ids)
-            self._verifier.submit(scoring_request(number, *score.question.prompt(score.permutation)))
-            self._scoring[number] = score
+            self._verifier.submit(scoring_request(number, *question.prompt(permutation)))
+            self._scoring[number] = (request, question, permutation)
             self._in_flight[id(self._verifier)] += 1
         while self._state.to_submit:
             shares = [self._free_share(generator) for generator in self._generators]
@@ -110,43 +77,30 @@ class Pipeline:
 
     def _add_completion(self, completion: Completion) -> None:
         number = completion.request_id
-        parsed = self._state.parse(self._generating.pop(number), completion)
-        if not parsed.questions:
-            self._ready[number] = parsed
-            return
-        questions = {
-            item: PermutedQuestion(question, f"{self._state.seed}:{question.shown}")
-            for item, question in parsed.questions.items()
-        }
-        asked = [(item, index) for item, permuted in questions.items() for index in permuted.permutations]
-        for place, (item, index) in enumerate(asked):
-            heappush(self._to_score, (number, place, _ScoringRequest(number, questions[item], index)))
-        self._unscored[number] = _Unscored(parsed, questions, len(asked))
+        self._parsed[number] = parsed = self._state.parse(self._generating.pop(number), completion)
+        for question in parsed.questions.values():
+            for permutation in question.permutations:
+                heappush(self._to_score, (number, parsed.unscored, question, permutation))
+                parsed.unscored += 1
 
     def _add_scores(self, completion: Completion) -> None:
-        score = self._scoring.pop(completion.request_id)
-        unscored = self._unscored[score.request]
-        unscored.remaining -= 1
-        unscored.tokens += completion.prompt_tokens
-        score.question.add(score.permutation, completion.scores)
-        if not unscored.remaining:
-            self._ready[score.request] = self._unscored.pop(score.request).scored()
+        number, question, permutation = self._scoring.pop(completion.request_id)
+        question.add(permutation, completion.scores)
+        self._parsed[number].unscored -= 1
+        self._parsed[number].scoring_tokens += completion.prompt_tokens
 
     @property
-    def uncommitted(self) -> Uncommitted:
-        """Completions that wait for scores or for an earlier request."""
-        parsed = [*self._ready.values(), *(unscored.parsed for unscored in self._unscored.values())]
-        return Uncommitted(
-            requests=len(parsed),
-            examples=sum(isinstance(item, Candidate) for completion in parsed for item in completion.items),
-            tokens=sum(completion.completion.generated_tokens for completion in parsed),
-        )
+    def uncommitted(self) -> tuple[int, int]:
+        """The valid examples and the tokens of completions that wait for scores or for an earlier request."""
+        parsed = self._parsed.values()
+        examples = sum(isinstance(item, Candidate) for completion in parsed for item in completion.items)
+        return examples, sum(completion.completion.generated_tokens for completion in parsed)
 
     def next_completed(self) -> ParsedCompletion | None:
         """The next completion in request order; None if it is not ready."""
-        if not self._order or self._order[0] not in self._ready:
+        if not self._order or self._order[0] not in self._parsed or self._parsed[self._order[0]].unscored:
             return None
-        return self._ready.pop(self._order.popleft())
+        return self._parsed.pop(self._order.popleft())
 
     def abort(self) -> None:
         """Cancel everything in flight."""

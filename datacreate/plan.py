@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -17,7 +17,6 @@ from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.decontamination import find_decontamination_sets, with_names
 from datacreate.engines.addresses import Addresses
-from datacreate.engines.engine import Engine
 from datacreate.engines.request import Sampling
 from datacreate.errors import RunMismatch, UsageError
 from datacreate.filters.base import DecontaminationSet
@@ -29,7 +28,7 @@ from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import check_letters
 from datacreate.quotas import checked_label_ratio
 from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, most_in_flight
-from datacreate.run_models import Engines, RunModels, needs_embedder, sampling_of, thinking_limit, verify_mode
+from datacreate.run_models import Engines, sampling_of, strategy_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import CreateConfig, Generator, IdentityOptions, InputSpec, RunSpec, Verification
 from datacreate.runs.directory import RunDirectory, StoredConfig
@@ -44,18 +43,17 @@ MIN_REQUESTS_PER_CHAIN = 10
 _LIMITS = {"max_tokens", "longest_text"}
 """The fields of `Sampling` that follow from the formatting example."""
 
-_QUEUES = {"num_chains": {"chain"}, "max_parent_uses": {"tree", "coverage"}}
-"""Setting -> the queues that it changes."""
-
 
 @dataclass(frozen=True)
 class RunInputs:
     """What is known of a run before a model or a server is looked at."""
 
+    config: CreateConfig  # with the strategy of the recipe
+    directory: RunDirectory
+    stored: StoredConfig | None  # of the run in the directory
     inferred: InferredFormat
     verify: VerifyMode
     decontamination_sets: tuple[DecontaminationSet, ...]
-    stored: StoredConfig | None  # of the run in the directory
     spec: InputSpec
     passages: Passages | None = None  # of the user's documents
 
@@ -69,7 +67,7 @@ class RunPlan:
     strategy: Strategy
     samplings: tuple[Sampling, ...]  # one per generator
     spec: RunSpec
-    warnings: tuple[str, ...]
+    warning: str
     passages: Passages | None = None  # of the user's documents
 
     def content_of(self, request: int, attributes: Mapping[str, str]) -> RequestContent:
@@ -88,15 +86,6 @@ class RunPlan:
             return self.spec.instruction or ""
         return self.encoding.format.compared_text(parent.values)
 
-    @property
-    def is_paper_method(self) -> bool:
-        """Whether the run follows the paper only.
-
-        Otherwise labels are assigned and balanced, and complete examples of truncated answers are kept; the paper
-        does none of this.
-        """
-        return self.spec.recipe == "paper"
-
 
 def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     """Read and check everything that needs no server and writes nothing: all of a dry run, the first part of a run.
@@ -104,32 +93,29 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     Raises ExampleError or FormatError for a wrong example or format, BenchmarkError if a benchmark is unknown or not
     imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
     """
-    queue = find_strategy(config.strategy).queue
+    directory.check()
+    stored = directory.read_config() if directory.exists else None
+    known = stored.spec if stored else None
+    config = config.model_copy(update={"strategy": strategy_of(config, known)})
     if config.uses_running_servers:
         Addresses(config.urls)
     examples, inferred = examples_and_format(config)
     label_ratio = checked_label_ratio(config, inferred.format)
-    directory.check()
-    stored = directory.read_config() if directory.exists else None
-    verify = verify_mode(config, inferred, stored.spec if stored else None)
-    if stored and stored.spec.improves and not config.improves:
+    verify = verify_mode(config, inferred.format)
+    if known and known.improves and not config.improves:
         raise RunMismatch(
             f"{directory.path} was made by `improve`; resume it with `datacreate improve RUN...`"
         )
     names = config.decontaminate
-    if names is None and stored:
-        names = stored.spec.filters.decontaminate
+    if names is None and known:
+        names = known.filters.decontaminate
     elif names is None:
         names = () if config.recipe == "paper" else ("all",)
     passages = None
     if config.corpus:
-        known = stored.spec.corpus if stored else None
-        passages = open_corpus(config, config.seed, directory.passages_path, known)
+        passages = open_corpus(config, config.seed, directory.passages_path, known.corpus if known else None)
         inferred = _with_corpus(inferred, passages)
-    before = stored.spec.compared_with if stored else None
-    sets = find_decontamination_sets(names or (), inferred.format, before)
-    without_effect = _without_effect(config, inferred, verify, bool(sets))
-    inferred = replace(inferred, notes=(*inferred.notes, *without_effect))
+    sets = find_decontamination_sets(names or (), inferred.format, known.compared_with if known else None)
     spec = InputSpec(
         **config.values_for(IdentityOptions),
         examples=tuple(dict(each.values) for each in examples),
@@ -143,32 +129,10 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         attributes=_attributes(config, inferred.format),
     )
     if stored:
-        given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
+        has_chains = find_strategy(config.strategy).queue == "chain"
+        given = config.given(("num_examples", "concurrency", *(["num_chains"] if has_chains else [])))
         stored.check_same(dict(spec) | given, config.count, directory.path)
-    return RunInputs(inferred, verify, sets, stored, spec, passages)
-
-
-def _without_effect(
-    config: CreateConfig, inferred: InferredFormat, verify: VerifyMode, has_sets: bool
-) -> Iterator[str]:
-    """A note for the first option of each kind that changes nothing."""
-    strategy, queue = f"with --strategy {config.strategy}", find_strategy(config.strategy).queue
-    kinds = [(strategy, [name for name, queues in _QUEUES.items() if queue not in queues])]
-    if not needs_embedder(config):
-        kinds.append((f"{strategy} and without --semantic", ["embedding_model"]))
-    if not has_sets:
-        kinds.append(("without a test set", ["ngram", "decontaminate_near"]))
-    if not _has_label_noise_check(verify, PromptEncoding(inferred.format)):
-        why = f"with --verify {verify}" if verify in ("off", "keep") else "without fixed labels"
-        kinds.append((why, ["label_noise_check"]))
-    for why, names in kinds:
-        if flag := config.first_changed_flag(names):
-            yield f"{flag} has no effect {why}"
-
-
-def _has_label_noise_check(verify: VerifyMode, encoding: PromptEncoding) -> bool:
-    """Whether labels that turn out as noise can be replaced."""
-    return verify not in ("off", "keep") and encoding.supports_pseudo_labels
+    return RunInputs(config, directory, stored, inferred, verify, sets, spec, passages)
 
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
@@ -180,19 +144,21 @@ def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat
     return replace(inferred, format=format, notes=notes)
 
 
-def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan:
+def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
     """Decide the settings that the user left open; those of an existing run stay as they are.
 
     The engines provide token counts, slots and context length; a finished run needs none of them. Raises
-    PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels.
+    PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels, RunMismatch if the
+    run in the directory was made with other settings.
     """
+    config, models = inputs.config, engines.models
     examples, paper = tuple(map(Example, inputs.spec.examples)), config.recipe == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
     if any(encoding.has_placeholder(each.values) for each in examples):
         encoding = replace(encoding, may_have_placeholders=True)
-    prompt = _longest_prompt(config, inputs, encoding, examples)
-    num_examples, samplings = _fit_requests(config, inputs, prompt, models, engines)
+    prompt = _longest_prompt(inputs, encoding, examples)
+    num_examples, samplings = _fit_requests(inputs, prompt, engines)
     if stored:
         num_chains, concurrency = stored.num_chains, stored.concurrency
     else:
@@ -210,62 +176,62 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         concurrency=concurrency,
         num_chains=num_chains,
         sampling=_given(samplings[0]),
-        verification=_verification(config, inputs, models, encoding, engines.verifier),
+        verification=_verification(inputs, encoding, engines),
         mixture=tuple(
             Generator(model=generator.name, sha256=generator.sha256, sampling=_given(sampling))
             for generator, sampling in zip(models.generators, samplings, strict=True)
             if len(samplings) > 1
         ),
     )
-    warnings = tuple(_warnings(spec, config.count))
-    strategy = find_strategy(config.strategy)
-    return RunPlan(examples, encoding, strategy, samplings, spec, warnings, inputs.passages)
+    if inputs.stored:
+        inputs.stored.check_same(dict(spec), config.count, inputs.directory.path)
+    strategy, warning = find_strategy(config.strategy), _warning(spec, config.count)
+    return RunPlan(examples, encoding, strategy, samplings, spec, warning, inputs.passages)
 
 
 def _fit_requests(
-    config: CreateConfig, inputs: RunInputs, prompt: LongestPrompt, models: RunModels, engines: Engines
+    inputs: RunInputs, prompt: LongestPrompt, engines: Engines
 ) -> tuple[int, tuple[Sampling, ...]]:
     """How many examples each request asks for, and how each generator samples."""
-    stored, passages = inputs.stored.spec if inputs.stored else None, inputs.passages
+    config, passages = inputs.config, inputs.passages
+    stored = inputs.stored.spec if inputs.stored else None
     per_passage = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
     max_num_examples = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES)
     fits = [
         partial(prompt.fit, engine, thinking_limit(config, checkpoint))
-        for engine, checkpoint in zip(engines.generators, models.generators, strict=True)
+        for engine, checkpoint in zip(engines.generators, engines.models.generators, strict=True)
     ]
     num_examples = (stored and stored.num_examples) or min(
-        fit(max_num_examples, fixed=bool(config.num_examples)).num_examples for fit in fits
+        fit(max_num_examples, fixed=bool(config.num_examples))[0] for fit in fits
     )
     samplings = tuple(
-        sampling_of(config, checkpoint, **(_limits(config, stored, index) or fit(num_examples).limits))
-        for index, (checkpoint, fit) in enumerate(zip(models.generators, fits, strict=True))
+        sampling_of(config, checkpoint, **(_limits(config, stored, index) or fit(num_examples)[1]))
+        for index, (checkpoint, fit) in enumerate(zip(engines.models.generators, fits, strict=True))
     )
     return num_examples, samplings
 
 
 def _longest_prompt(
-    config: CreateConfig, inputs: RunInputs, encoding: PromptEncoding, examples: tuple[Example, ...]
+    inputs: RunInputs, encoding: PromptEncoding, examples: tuple[Example, ...]
 ) -> LongestPrompt:
     dimensions, passages = inputs.spec.attributes, inputs.passages
     texts = described(dimensions, encoding.format)
     longest = {name: max(values.values(), key=len) for name, values in texts.items()}
     passage = passages.longest if passages else None
-    content = RequestContent(config.instruction, attributes=longest, passage=passage)
+    content = RequestContent(inputs.spec.instruction, attributes=longest, passage=passage)
     words = max((value.words[1] for each in dimensions for value in each.values if value.words), default=0)
-    return LongestPrompt(encoding, examples, config.shots, content, words)
+    return LongestPrompt(encoding, examples, inputs.spec.shots, content, words)
 
 
-def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
+def _warning(spec: RunSpec, count: int) -> str:
+    """A warning if the run is too small for its formatting examples; "" if not."""
     used, number = spec.num_chains or math.ceil(count / spec.num_examples), len(spec.examples)
-    if used < number and spec.shots == 1 and not spec.improves:
-        kind = "chain" if spec.num_chains else "request"
-        yield (
-            f"{number} formatting examples, but about {used} {kind}{'s' * (used > 1)}: some examples may not be used; "
-            "a larger --count uses more of them"
-        )
-    verification = spec.verification
-    if verification and verification.model_sha256 in {each.sha256 for each in spec.generators}:
-        yield f"{verification.model} scores its own examples; a different --verifier is more reliable"
+    if used >= number or spec.shots > 1 or spec.improves:
+        return ""
+    return (
+        f"{number} formatting examples, but about {used} {'chains' if spec.num_chains else 'requests'}: some examples "
+        "may not be used; a larger --count uses more of them"
+    )
 
 
 def _given(sampling: Sampling) -> dict[str, Any]:
@@ -274,25 +240,22 @@ def _given(sampling: Sampling) -> dict[str, Any]:
 
 def _limits(config: CreateConfig, stored: RunSpec | None, index: int) -> dict[str, int]:
     """The limits of an answer that the user or the existing run has; {} to derive them from the example."""
-    found: dict[str, Any] = {}
-    if stored:
-        found = stored.mixture[index].sampling if index < len(stored.mixture) else stored.sampling
+    found = stored.generators[min(index, len(stored.generators) - 1)].sampling if stored else {}
     return {name: int(found[name]) for name in _LIMITS & found.keys()} | config.given(["max_tokens"])
 
 
-def _verification(
-    config: CreateConfig, inputs: RunInputs, models: RunModels, encoding: PromptEncoding, verifier: Engine
-) -> Verification | None:
+def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) -> Verification | None:
     """How labels are verified; None if they are not."""
-    mode, model, format = inputs.verify, models.verifier, encoding.format
+    config, mode, model, format = inputs.config, inputs.verify, engines.models.verifier, encoding.format
     if mode == "off" or model is None:
         return None
     known = inputs.stored.spec.verification if inputs.stored else None
+    can_fall_back = mode != "keep" and encoding.supports_pseudo_labels
     # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
     scored_by_letter = (
         known is not None and known.scored_by_letter
         if inputs.stored
-        else verifier.needs_letters(format.labels or ())
+        else engines.verifier.needs_letters(format.labels or ())
     )
     if scored_by_letter:
         check_letters(format, f"--verify {mode}", model.name)
@@ -300,7 +263,7 @@ def _verification(
         mode=mode,
         model=model.name,
         model_sha256=model.sha256,
-        label_noise_check=config.label_noise_check if _has_label_noise_check(mode, encoding) else None,
+        label_noise_check=config.label_noise_check if can_fall_back else None,
         label_noise_rows=known.label_noise_rows if known else most_rows(config.count),
         scored_by_letter=scored_by_letter,
     )

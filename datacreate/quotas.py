@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 from datacreate.errors import UsageError
@@ -80,26 +79,36 @@ class ValueQuotas:
         return [self._values[key] for key in assigned]
 
 
-class AttributeQuotas:
-    """How many examples each value of each dimension may still have; of `count` each count is within one of its share.
+class RunQuotas:
+    """How many examples each label and each value of an attribute may still have.
 
     A request is assigned one value of each dimension, by what the values need beyond the requests in flight. Dimensions
     are independent: while examples are missing, each dimension has a value that needs some, and any such combination
     can be assigned. So every run can be finished.
     """
 
-    def __init__(self, dimensions: Mapping[str, Mapping[str, float]], count: int) -> None:
-        """`dimensions`: name -> value -> its share."""
-        self._quotas = {
+    def __init__(
+        self, labels: ValueQuotas | None, dimensions: Mapping[str, Mapping[str, float]], count: int
+    ) -> None:
+        """`labels`: None if they have no quotas. `dimensions`: name -> value -> its share."""
+        self.labels = labels
+        self._attributes = {
             name: ValueQuotas(list(shares), count, list(shares.values()))
             for name, shares in dimensions.items()
         }
-        self._values = {name: list(shares) for name, shares in dimensions.items()}
         self.missing = count  # examples
-        self._in_flight = {name: Counter[str]() for name in dimensions}
-        self._assigned: dict[int, Mapping[str, str]] = {}  # request -> its values
+        # Dimension -> value -> requests in flight.
+        self._in_flight = {name: Counter(dict.fromkeys(shares, 0)) for name, shares in dimensions.items()}
 
-    def assign(self, request: int, per_request: float, rng: random.Random) -> dict[str, str]:
+    @classmethod
+    def of(cls, spec: RunSpec, format: TaskFormat, count: int) -> Self:
+        """The quotas of a run before its first example. The recipe of the paper has none of labels."""
+        labels = None
+        if format.labels and spec.recipe != "paper":
+            labels = ValueQuotas(format.labels, count, list((spec.label_ratio or {}).values()))
+        return cls(labels, {each.name: each.shares for each in spec.attributes}, count)
+
+    def assign_attributes(self, per_request: float, rng: random.Random) -> dict[str, str]:
         """Assigns values to a new request. `per_request`: the examples that each in flight is expected to give."""
         assigned = {}
         for name, in_flight in self._in_flight.items():
@@ -108,12 +117,11 @@ class AttributeQuotas:
             [assigned[name]] = rng.choices(list(needed), missing if any(missing) else list(needed.values()))
         for name, value in assigned.items():
             self._in_flight[name][value] += 1
-        self._assigned[request] = assigned
         return assigned
 
-    def end(self, request: int) -> None:
-        """Note that a request is not in flight any more."""
-        for name, value in self._assigned.pop(request).items():
+    def end_request(self, attributes: Mapping[str, str]) -> None:
+        """Note that a request with these values is not in flight any more."""
+        for name, value in attributes.items():
             self._in_flight[name][value] -= 1
 
     def need_request(self, per_request: float) -> bool:
@@ -124,58 +132,35 @@ class AttributeQuotas:
             for name, in_flight in self._in_flight.items()
         )
 
-    def full(self, attributes: Mapping[str, str]) -> str | None:
-        """The first of these values that may not have another example, as `topic: sport`."""
-        full = (name for name, value in attributes.items() if not self._quotas[name].remaining(value))
-        return next((f"{name}: {attributes[name]}" for name in full), None)
-
-    def add(self, attributes: Mapping[str, str]) -> None:
-        """Count an accepted example with these values."""
-        self.missing -= 1
-        for name, value in attributes.items():
-            self._quotas[name].add(value)
-
-    def remove(self, attributes: Mapping[str, str]) -> None:
-        """Free the place of an accepted example with these values."""
-        self.missing += 1
-        for name, value in attributes.items():
-            self._quotas[name].remove(value)
-
     def _needed(self, name: str) -> dict[str, int]:
-        return {value: self._quotas[name].remaining(value) for value in self._values[name]}
+        return {value: self._attributes[name].remaining(value) for value in self._in_flight[name]}
 
+    def label_is_full(self, label: Json) -> bool:
+        return self.labels is not None and not self.labels.remaining(label)
 
-@dataclass(frozen=True)
-class RunQuotas:
-    """The quotas of a run; `labels` is None without fixed labels, and with the recipe of the paper."""
-
-    labels: ValueQuotas | None
-    attributes: AttributeQuotas
-
-    @classmethod
-    def of(cls, spec: RunSpec, format: TaskFormat, count: int) -> Self:
-        """The quotas of a run before its first example."""
-        ratio = list(spec.label_ratio.values()) if spec.label_ratio else None
-        labels = (
-            ValueQuotas(format.labels, count, ratio) if format.labels and spec.recipe != "paper" else None
-        )
-        return cls(labels, AttributeQuotas({each.name: each.shares for each in spec.attributes}, count))
+    def full_attribute(self, attributes: Mapping[str, str]) -> str | None:
+        """The first of these values that may not have another example, as `topic: sport`."""
+        full = (name for name, value in attributes.items() if not self._attributes[name].remaining(value))
+        return next((f"{name}: {attributes[name]}" for name in full), None)
 
     def add(self, label: Json, attributes: Mapping[str, str]) -> None:
         """Count an accepted example with this label and these values."""
-        self.attributes.add(attributes)
-        if self.labels:
-            self.labels.add(label)
+        self.missing -= 1
+        for quotas, value in self._of(label, attributes):
+            quotas.add(value)
 
     def remove(self, label: Json, attributes: Mapping[str, str]) -> None:
         """Free the place of an accepted example with this label and these values."""
-        self.attributes.remove(attributes)
-        if self.labels:
-            self.labels.remove(label)
+        self.missing += 1
+        for quotas, value in self._of(label, attributes):
+            quotas.remove(value)
 
-    def label_is_full(self, label: Json) -> bool:
-        """Whether no more examples with this label can be accepted."""
-        return self.labels is not None and not self.labels.remaining(label)
+    def _of(self, label: Json, attributes: Mapping[str, str]) -> Iterator[tuple[ValueQuotas, Json]]:
+        """The quotas that an example counts for, each with its value."""
+        if self.labels:
+            yield self.labels, label
+        for name, value in attributes.items():
+            yield self._attributes[name], value
 
 
 def checked_label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] | None:
@@ -188,10 +173,10 @@ def checked_label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, f
             f"--label-ratio: the format {format.name} has no fixed labels; give them with "
             "--labels FIELD=a,b,c"
         )
-    if unknown := [name for name in config.label_ratio if name not in names]:
-        raise UsageError(f"--label-ratio: unknown label {unknown[0]!r}; labels are {', '.join(names)}")
-    if missing := [name for name in names if name not in config.label_ratio]:
-        raise UsageError(f"--label-ratio: no share for the label {missing[0]!r}; give one, 0 for none of it")
+    if config.label_ratio.keys() != set(names):
+        raise UsageError(
+            f"--label-ratio: give a share for each of the labels {', '.join(names)}, 0 for none of it"
+        )
     ratio = {name: config.label_ratio[name] for name in names}
     check_shares("--label-ratio", ratio)
     return ratio

@@ -31,21 +31,6 @@ Longer texts are those that have no end."""
 
 
 @dataclass(frozen=True)
-class RequestSize:
-    """The examples that a request asks for, and the limits of its answer."""
-
-    num_examples: int
-    max_tokens: int
-    longest_text: int | None  # most characters of a text; None without such a limit
-
-    @property
-    def limits(self) -> dict[str, int]:
-        """The limits by their names in `Sampling`."""
-        longest = {"longest_text": self.longest_text} if self.longest_text else {}
-        return {"max_tokens": self.max_tokens, **longest}
-
-
-@dataclass(frozen=True)
 class LongestPrompt:
     """What the longest prompt of a run shows: the longest `shots` of the formatting examples, and `content`.
 
@@ -58,8 +43,10 @@ class LongestPrompt:
     content: RequestContent
     words: int
 
-    def fit(self, engine: Engine, thinking: int, most: int, *, fixed: bool = True) -> RequestSize:
-        """The size of requests to this engine: exactly `most` examples, or at most that many.
+    def fit(
+        self, engine: Engine, thinking: int, most: int, *, fixed: bool = True
+    ) -> tuple[int, dict[str, int]]:
+        """The examples that a request to this engine asks for (`most`, or fewer), and the limits of `Sampling`.
 
         `thinking`: the most tokens of thinking before the answer. Raises PromptTooLong if none fits.
         """
@@ -81,20 +68,16 @@ class LongestPrompt:
             prompt += max(1, accepted) * tokens(content.passage)
         for number in [most] if fixed else range(most, 0, -1):
             if prompt + thinking + number * example_tokens <= engine.max_context:
-                longest_text = None
+                limits = {"max_tokens": number * example_tokens}
                 if shown and not thinking and encoding.style == "positional" and engine.bounds_texts:
-                    longest_text = _TEXT_GROWTH * len(self._written(shown[0]))
-                    longest_text = max(longest_text, _MIN_LONGEST_TEXT, _CHARS_PER_WORD * words)
-                return RequestSize(number, number * example_tokens, longest_text)
+                    grown = _TEXT_GROWTH * len(self._written(shown[0]))
+                    limits["longest_text"] = max(grown, _MIN_LONGEST_TEXT, _CHARS_PER_WORD * words)
+                return number, limits
         raise PromptTooLong(
-            f"a prompt of {prompt} tokens{f', {thinking} tokens of thinking' * (thinking > 0)} and "
-            f"{most if fixed else 1} new example(s) of up to {example_tokens} tokens exceed the model's context length "
-            f"of {engine.max_context}; use a shorter "
-            f"{'example' if self.examples else '--instruction'}, {'fewer --shots, ' if shots > 1 else ''}"
-            f"{'fewer words in --attributes, ' if words else ''}"
-            f"{'a smaller --passage-tokens, ' if content.passage else ''}"
-            f"{'a smaller --thinking, ' if thinking else ''}"
-            f"{'a smaller --num-examples, ' if fixed else ''}or a larger --max-model-len"
+            f"a prompt of {prompt} tokens, {thinking} tokens of thinking and {most if fixed else 1} new example(s) of "
+            f"up to {example_tokens} tokens exceed the model's context length of {engine.max_context}; use a shorter "
+            "--example or --instruction, fewer --shots, fewer words in --attributes, a smaller --passage-tokens, "
+            "--thinking or --num-examples, or a larger --max-model-len"
         )
 
     def _written(self, each: Example) -> str:

@@ -11,16 +11,12 @@ from datacreate.checkpoints import Checkpoint, Thinking, combined_sha256, read_a
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine, only_model, resolve_checkpoint
 from datacreate.engines.request import DEFAULT_THINKING, Sampling, ServerTest
-from datacreate.engines.self_test import scoring_test
 from datacreate.errors import CheckpointError, NotDownloaded, UsageError
-from datacreate.formats.infer import InferredFormat
 from datacreate.formats.task_format import TaskFormat
 from datacreate.messages import Notify
 from datacreate.prompts.label_scoring import (
-    MAX_LETTERS,
     can_score_labels,
     check_scorable,
-    scoring_system_message,
 )
 from datacreate.runs.config import AUTO, CreateConfig, RunSpec, SamplingOptions
 from datacreate.runs.directory import RunDirectory
@@ -38,7 +34,6 @@ class RunModels:
     generators: tuple[Checkpoint, ...]  # several share the requests
     embedding_model: Checkpoint | None
     verifier: Checkpoint | None  # one of the generators, or another model
-    unverified: str = ""  # why answers are not verified as the recipe says, and what to do; empty if they are
 
     @property
     def name(self) -> str:
@@ -67,18 +62,24 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
     as --thinking says, or if the verifier that the user asks for cannot be kept from thinking.
     """
     embedding_model = _embedding_model(config) if embeds else None
-    generators = tuple(resolve_checkpoint(name, config) for name in _generator_names(config, notify))
+    names = config.models
+    if config.uses_running_servers and "model" not in config.model_fields_set:
+        names = (only_model(config, notify, config.chat_template_kwargs),)
+    generators = tuple(resolve_checkpoint(name, config) for name in names)
     if config.adapter is not None:
         generators = (with_adapter(generators[0], read_adapter(config.adapter)),)
-    generators = _with_distinct_names(generators)
+    for what in ("sha256", "name"):
+        if len({getattr(each, what) for each in generators}) < len(generators):
+            raise UsageError(
+                "--model: two of these have the same weights or the same name; give different ones"
+            )
     for generator in generators:
         thinking_limit(config, generator)
     if verify == "off":
         return RunModels(generators, embedding_model, None)
     verifier = resolve_checkpoint(config.verifier, config) if config.verifier else generators[0]
-    if verifier.always_thinks and not _asks_to_verify(config):
-        why = f"{verifier.name} always thinks, so it cannot score them; a --verifier that does not think can"
-        return RunModels(generators, embedding_model, None, why)
+    if verifier.always_thinks and not (config.verify or config.verifier):  # the recipe asks, not the user
+        return RunModels(generators, embedding_model, None)
     verifier.check_scores()
     return RunModels(generators, embedding_model, verifier)
 
@@ -88,24 +89,6 @@ def _embedding_model(config: CreateConfig) -> Checkpoint:
         return resolve(config.embedding_model, "encoder")
     except CheckpointError as error:
         raise type(error)(f"--embedding-model: {error}") from None
-
-
-def _generator_names(config: CreateConfig, notify: Notify) -> tuple[str, ...]:
-    """The names of the generators; with servers and no --model, the one model that they serve."""
-    if config.uses_running_servers and "model" not in config.model_fields_set:
-        return (only_model(config, notify, config.chat_template_kwargs),)
-    return config.models
-
-
-def _with_distinct_names(generators: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
-    """Generators with distinct names. UsageError if two are the same model."""
-    if len({generator.sha256 for generator in generators}) < len(generators):
-        raise UsageError("--model: two of these are the same model (equal weights); give each once")
-    names = [generator.name for generator in generators]
-    return tuple(
-        replace(model, name=f"{model.name} {model.sha256[:8]}") if names.count(model.name) > 1 else model
-        for model in generators
-    )
 
 
 def _thinking(config: CreateConfig, checkpoint: Checkpoint) -> Thinking | None:
@@ -145,20 +128,16 @@ def sampling_of(
     return replace(sampling, **config.given(SamplingOptions.model_fields.keys() - {"max_tokens", "thinking"}))
 
 
-def with_strategy(config: CreateConfig, directory: RunDirectory) -> CreateConfig:
-    """The settings with the strategy of their recipe, if the user named none.
+def strategy_of(config: CreateConfig, stored: RunSpec | None) -> str:
+    """The strategy; without one, that of the existing run, or of the recipe.
 
-    An existing run keeps its strategy. best: coverage, or tree if its embedding model is not downloaded.
-    Raises RunError if the directory cannot be used, CheckpointError if the embedding model is unknown or damaged.
+    best: coverage, or tree if its embedding model is not downloaded. Raises CheckpointError if that is damaged.
     """
     if config.strategy != AUTO:
-        return config
-    directory.check()
-    if directory.exists:
-        name = directory.read_config().spec.strategy
-    else:
-        name = "coverage" if config.recipe == "best" and _has_embedder(config) else "tree"
-    return config.model_copy(update={"strategy": name})
+        return config.strategy
+    if stored:
+        return stored.strategy
+    return "coverage" if config.recipe == "best" and _has_embedder(config) else "tree"
 
 
 def _has_embedder(config: CreateConfig) -> bool:
@@ -169,22 +148,12 @@ def _has_embedder(config: CreateConfig) -> bool:
     return True
 
 
-def _asks_to_verify(config: CreateConfig) -> bool:
-    """Whether the user, and not only the recipe, decides about verification."""
-    return config.verify is not None or config.verifier is not None
-
-
-def verify_mode(config: CreateConfig, inferred: InferredFormat, stored: RunSpec | None = None) -> VerifyMode:
-    """How labels are verified. A run of the recipe best that could not verify them does not begin to when it resumes.
-
-    UsageError if it is requested for a format whose labels cannot be scored.
-    """
-    format = inferred.format
+def verify_mode(config: CreateConfig, format: TaskFormat) -> VerifyMode:
+    """How labels are verified. UsageError if it is requested for a format whose labels cannot be scored."""
     # `--verifier` implies verification.
     requested = config.verify or ("drop" if config.verifier else None)
     if requested is None:
-        wanted = config.recipe == "best" and can_score_labels(format)
-        return "drop" if wanted and (stored is None or stored.verification) else "off"
+        return "drop" if config.recipe == "best" and can_score_labels(format) else "off"
     if requested == "off":
         return requested
     if requested == "relabel" and format.roles.tools:
@@ -202,15 +171,15 @@ def describe_recipe(
     """What the recipe and the options decide, in one line."""
     model = models.verifier.name if models and models.verifier else config.verifier or "the generator"
     verified = f"answers verified by {model} ({verify})"
-    if models and models.unverified:
-        verified = f"answers are not verified: {models.unverified}"
-    elif verify == "off":
+    if verify == "off":
         verified = "answers are not verified"
-        if not can_score_labels(format):
-            what = "answers cannot be verified (free text)"
-            verified = (
-                what if format.roles.answer else "no answer field found, so nothing is verified or balanced"
-            )
+        if not format.roles.answer:
+            verified = "no answer field found, so nothing is verified or balanced"
+        elif not can_score_labels(format):
+            verified = "answers cannot be verified (free text)"
+    elif models and not models.verifier:
+        why = f"{models.generators[0].name} always thinks, so it cannot score them"
+        verified = f"answers are not verified: {why}; a --verifier that does not think can"
     if config.improves:
         return f"strategy {config.strategy}, as always for improve; {verified}"
     line = f"recipe {config.recipe}: strategy {config.strategy}, {verified}"
@@ -219,61 +188,33 @@ def describe_recipe(
     return line
 
 
-def without_verifier(
-    models: RunModels, engines: Engines, config: CreateConfig, format: TaskFormat
-) -> RunModels:
-    """The models of a new run: without the verifier of the recipe, if it cannot score the answers."""
-    if models.verifier is None or _asks_to_verify(config):
-        return models
-    if why := engines.verifier.find_problem(scoring_test(scoring_system_message(config.instruction))):
-        why += "; to verify them, use a server with logprobs"
-    elif not can_score_labels(format, scored_by_letter=True) and engines.verifier.needs_letters(
-        format.labels or ()
-    ):
-        why = (
-            f"labels that start with the same token are scored by letters, which are {MAX_LETTERS}; to verify them, "
-            "use another --verifier"
-        )
-    return replace(models, verifier=None, unverified=why) if why else models
-
-
 EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]
 
 
 @dataclass(frozen=True)
 class Engines:
-    """The engines of the generators and of the verifier, which may be one of the generators'."""
+    """The models of a run, and their engines. The verifier's may be one of the generators'."""
 
+    models: RunModels
     generators: tuple[Engine, ...]
     verifier: Engine
 
-    def start(
-        self, models: RunModels, notify: Notify, writing: Sequence[ServerTest], scoring: Sequence[ServerTest]
-    ) -> None:
+    def start(self, notify: Notify, writing: Sequence[ServerTest], scoring: Sequence[ServerTest]) -> None:
         """Start the servers, and return when all have passed their self-tests."""
-        for engine, generator in zip(self.generators, models.generators, strict=True):
+        for engine, generator in zip(self.generators, self.models.generators, strict=True):
             notify(f"testing {generator.name}")
             engine.start([*(scoring if engine is self.verifier else ()), *writing])
-        if self.verifier not in self.generators and models.verifier:
-            notify(f"testing {models.verifier.name}, the verifier")
+        if self.verifier not in self.generators and self.models.verifier:
+            notify(f"testing {self.models.verifier.name}, the verifier")
             self.verifier.start(scoring)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """For the log of a session: the servers that answered."""
-        engines = (*self.generators, self.verifier)
-        urls = dict.fromkeys(url for engine in engines for url in engine.settings.get("urls", ()))
-        replicas = self.generators[0].settings.get("replicas", 1)  # with several models, of the first
-        servers = {"servers": ", ".join(urls)} if urls else {}
-        return servers | ({"replicas": str(replicas)} if replicas > 1 else {})
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """The settings of each engine, by name."""
-        found = {_engine_name(index): dict(engine.settings) for index, engine in enumerate(self.generators)}
-        return (
-            found if self.verifier in self.generators else {**found, "verifier": dict(self.verifier.settings)}
-        )
+        named = {_engine_name(index): engine for index, engine in enumerate(self.generators)}
+        if self.verifier not in self.generators:
+            named["verifier"] = self.verifier
+        return {name: dict(engine.settings) for name, engine in named.items()}
 
 
 def _engine_name(index: int) -> str:
@@ -289,32 +230,31 @@ def engines_of(
     notify: Notify,
 ) -> Iterator[Engines]:
     """The engines of a run, not started yet; closed at the end."""
-    indices = {generator.sha256: index for index, generator in enumerate(models.generators)}
-    extra = models.verifier if models.verifier and models.verifier.sha256 not in indices else None
-
+    weights = {generator.sha256 for generator in models.generators}
+    extra = models.verifier if models.verifier and models.verifier.sha256 not in weights else None
     local = [LocalModel(generator, config) for generator in models.generators]
     local += [LocalModel(extra, config.for_verifier, verifies=True)] if extra else []
 
-    def engine_of(checkpoint: Checkpoint, name: str) -> Engine:
+    def engine_of(model: LocalModel, name: str) -> Engine:
         if factory:
-            engine = factory(checkpoint, config, directory)
+            engine = factory(model.checkpoint, config, directory)
         else:
             engine = make_engine(
-                checkpoint,
-                config if checkpoint is not extra else config.for_verifier,
+                model,
                 count=config.count,
-                log=directory.engine_log_path(name),
-                template_kwargs=config.chat_template_kwargs if checkpoint is not extra else None,
-                thinking=_thinking(config, checkpoint),
-                models=local,
+                log=directory.path / f"{name}.log",
+                template_kwargs=None if model.verifies else config.chat_template_kwargs,
+                thinking=_thinking(config, model.checkpoint),
+                sharing=local,
                 notify=notify,
             )
         stack.callback(engine.close)
         return engine
 
     with ExitStack() as stack:
-        generators = tuple(
-            engine_of(generator, _engine_name(index)) for index, generator in enumerate(models.generators)
-        )
-        verifier = generators[indices.get(models.verifier.sha256, 0)] if models.verifier else generators[0]
-        yield Engines(generators, engine_of(extra, "verifier") if extra else verifier)
+        engines = {
+            model.checkpoint.sha256: engine_of(model, "verifier" if model.verifies else _engine_name(index))
+            for index, model in enumerate(local)
+        }
+        generators = tuple(engines[generator.sha256] for generator in models.generators)
+        yield Engines(models, generators, engines[(models.verifier or models.generators[0]).sha256])

@@ -61,11 +61,7 @@ class Settings(FrozenModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            problem = SettingsProblem.first(error)
-            line, field = problem.on_command_line(cls.flags()), cls.model_fields.get(problem.key)
-            if problem.kind == "missing" and field and field.description:
-                line += f" ({field.description.rstrip('.')})"
-            raise UsageError(line) from None
+            raise UsageError(SettingsProblem.first(error).on_command_line(cls.flags())) from None
 
     @classmethod
     def flags(cls) -> dict[str, str]:

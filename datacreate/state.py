@@ -26,9 +26,9 @@ from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.validate import Candidate, Reject, RejectReason, parse_completion, shorten
 from datacreate.plan import RunPlan
 from datacreate.prompts.generation import RequestContent, chat_prompt
-from datacreate.prompts.label_scoring import LabelQuestion, label_question
+from datacreate.prompts.label_scoring import PermutedQuestion, label_question
 from datacreate.runs.decisions import Decision
-from datacreate.runs.log import Commit, LogLine, SessionStart, example_line
+from datacreate.runs.log import Commit, LogLine, Record, SessionStart, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.selection.queue import (
@@ -77,16 +77,16 @@ class PendingRequest:
         return (self.example, *self.other_shots) if self.parent.line else ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class ParsedCompletion:
-    """The items of a completion in order, and the verifier's scores of some of them."""
+    """The items of a completion in order, and questions for the verifier, whose scores `Pipeline` adds."""
 
     pending: PendingRequest
     completion: Completion
     items: tuple[Candidate | Reject, ...]
     origin: RequestOrigin
-    questions: Mapping[int, LabelQuestion]  # index of the item -> question for the verifier
-    scores: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    questions: Mapping[int, PermutedQuestion]  # by index of the item
+    unscored: int = 0  # scoring requests without a result
     scoring_tokens: int = 0
 
 
@@ -107,7 +107,6 @@ class RunState:
         coverage_vectors = vectors if plan.strategy.queue == "coverage" else None
         self._queue = _make_queue(plan, count, coverage_vectors)
         self._shots = Shots(plan.formatting_examples, spec.shots, self._format)
-        self.seed = spec.seed
         self.stats = RunStats(spec, self._format)
         self.acceptance = Acceptance(self.stats, count, filters, coverage_vectors)
         self.to_submit: deque[PendingRequest] = deque()
@@ -131,10 +130,8 @@ class RunState:
         if (quotas := self.acceptance.quotas.labels) and not pseudo_labels:
             rng = self._rng("deal", self._requests)  # "deal" is part of the seed: do not rename it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
-        values = self.acceptance.quotas.attributes.assign(
-            self._requests,
-            self._accepted_per_request / _REQUEST_MARGIN,
-            self._rng("attributes", self._requests),
+        values = self.acceptance.quotas.assign_attributes(
+            self._accepted_per_request / _REQUEST_MARGIN, self._rng("attributes", self._requests)
         )
         pending = PendingRequest(
             self._requests,
@@ -163,13 +160,13 @@ class RunState:
             missing = max(missing, check.rows_to_test)
         if self._in_flight >= self._plan.spec.max_in_flight:
             return False
-        needs_values = not self.acceptance.awaits_check and self.acceptance.quotas.attributes.need_request(
+        needs_values = not self.acceptance.awaits_check and self.acceptance.quotas.need_request(
             self._accepted_per_request / _REQUEST_MARGIN
         )
         return needs_values or self._in_flight * self._accepted_per_request < _REQUEST_MARGIN * missing
 
     def _rng(self, purpose: str, request: int) -> random.Random:
-        return random.Random(f"{self.seed}:{purpose}:{request}")
+        return random.Random(f"{self._plan.spec.seed}:{purpose}:{request}")
 
     def _build_schema(self, labels: tuple[Json, ...] | None, pseudo_labels: bool) -> str:
         return build_response_schema(self._encodings[pseudo_labels], self._plan.spec.num_examples, labels)
@@ -196,7 +193,7 @@ class RunState:
                 encoding,
                 self._plan.spec.num_examples,
                 truncated=completion.finish_reason == "length",
-                keep_complete_items=not self._plan.is_paper_method,
+                keep_complete_items=self._plan.spec.recipe != "paper",
                 longest_text=self._plan.samplings[pending.generator].longest_text,
             )
         candidates = {index: item for index, item in enumerate(items) if isinstance(item, Candidate)}
@@ -210,7 +207,7 @@ class RunState:
 
     def _label_questions(
         self, candidates: Mapping[int, Candidate], origin: RequestOrigin
-    ) -> dict[int, LabelQuestion]:
+    ) -> dict[int, PermutedQuestion]:
         """Questions for the verifier, by index of the item, about those that pass the filters now.
 
         Filters only get stricter: an item that is rejected now is also rejected by `judge`.
@@ -227,7 +224,11 @@ class RunState:
             for index, candidate in candidates.items()
             if not self.acceptance.find_reject(candidate, origin)
         }
-        return {index: question for index, question in questions.items() if question}
+        return {
+            index: PermutedQuestion(question, f"{self._plan.spec.seed}:{question.shown}")
+            for index, question in questions.items()
+            if question
+        }
 
     def judge(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
@@ -239,7 +240,7 @@ class RunState:
             if isinstance(item, Reject):
                 rejects.append(item)
                 continue
-            scores = parsed.scores.get(index)
+            scores = parsed.questions[index].mean() if index in parsed.questions else None
             result, verified = self.acceptance.judge(
                 item,
                 parsed.origin,
@@ -283,26 +284,29 @@ class RunState:
             parent, children, self._rng("choose", pending.number), self._embedder
         )
 
-    def begin(self, start: SessionStart) -> list[int]:
-        """Start a session; returns the numbers of the parents of its first requests."""
-        self.stats.begin_session(start)
+    def apply(self, record: SessionStart | Commit) -> list[int]:
+        """Update the figures and the queue; returns the numbers of the parents of the next requests."""
+        self._record(record)
         return self._make_requests()
 
-    def apply(self, commit: Commit) -> list[int]:
-        """Update the figures and the queue with a commit; returns the parents of the next requests."""
-        self._record(commit)
-        return self._make_requests()
+    def _record(self, record: Record) -> None:
+        self.stats.add_record(record)
+        if isinstance(record, Decision):
+            self.acceptance.apply_decision(record)
+            self._shots.replace(record.removed, record.added)
+        elif isinstance(record, Commit):
+            self.acceptance.record(record)
+            self._add_result(record)
 
-    def _record(self, commit: Commit) -> None:
-        self.stats.add_commit(commit)
-        self.acceptance.record(commit)
+    def _add_result(self, commit: Commit) -> None:
+        """Update the rate of acceptance and the queue."""
         if commit.released:  # it was counted with all its examples
             dropped = len(commit.scored) - len(commit.accepted)
             # Over all requests: all that wait are released at once, more than the latest ones can have dropped.
             less = dropped / (_FIRST_REQUESTS + self.stats.requests)
             self._accepted_per_request = max(0.0, self._accepted_per_request - less)
             return
-        self.acceptance.quotas.attributes.end(commit.request)
+        self.acceptance.quotas.end_request(commit.attributes)
         passed = len(commit.passed)
         latest = min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
         self._accepted_per_request += (passed - self._accepted_per_request) / latest
@@ -316,19 +320,13 @@ class RunState:
 
     def replay(self, line: LogLine, path: str) -> None:
         """Apply a line of the log at `path`. Raises LogDamaged if it cannot follow the lines before it."""
-        commit = line.record
-        if not isinstance(commit, Commit):
-            self.stats.add_record(commit)
-            if isinstance(commit, Decision):
-                self.acceptance.apply_decision(commit)
-                self._shots.replace(commit.removed, commit.added)
-        else:
-            requests = self.to_submit
-            expected = requests.popleft().number if requests and not commit.released else None
-            if commit.request != (self.acceptance.next_released if commit.released else expected):
-                raise _cannot_follow(path, line, f"request {commit.request}")
-            self.acceptance.replay(commit)
-            self._record(commit)
+        record, requests = line.record, self.to_submit
+        if isinstance(record, Commit):
+            expected = requests.popleft().number if requests and not record.released else None
+            if record.request != (self.acceptance.next_released if record.released else expected):
+                raise _cannot_follow(path, line, f"request {record.request}")
+            self.acceptance.replay(record)
+        self._record(record)
         for number in line.next:
             parent = self._queue.next(self._requests, idle=not self._in_flight, logged=number)
             if parent is None or parent.number != number:

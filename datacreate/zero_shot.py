@@ -51,10 +51,8 @@ def answer_zero_shot(
         @cache
         def started() -> Engine:
             rows, log = sum(len(test.usable) for test in tests), out / "engine.log"
-            models = [LocalModel(checkpoint, options, verifies=True)]
-            engine = make_engine(
-                checkpoint, options, count=rows, log=log, models=models, notify=progress.notify
-            )
+            scorer = LocalModel(checkpoint, options, verifies=True)
+            engine = make_engine(scorer, count=rows, log=log, notify=progress.notify)
             stack.callback(engine.close)
             engine.start([scoring_test()])
             return engine

@@ -15,7 +15,7 @@ NODE = "process 7 on node7 (SLURM job 4711), since 2026-11-21 18:39 UTC"
 
 def write_record(folder: Path, **fields: Any) -> Path:
     """The lock file of a process on another machine, with these fields changed."""
-    record = {"name": NODE, "process": 7, "machine": "node7", "job": "4711", "token": "0123"}
+    record = {"name": NODE, "machine": "node7", "job": "4711", "token": "0123"}
     path = folder / locking.LOCK_FILE
     part = path.with_name(".lock.part")
     part.write_text(json.dumps(record | fields))

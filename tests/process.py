@@ -62,13 +62,6 @@ def run(*arguments: object, preexec: Callable[[], None] | None = None, **scripte
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
-def ended_process() -> int:
-    """The id of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
 class Live:
     """A running command; leaving the block kills it."""
 

@@ -51,9 +51,6 @@ class ScriptedEngine:
     def needs_letters(self, labels: Sequence[Json]) -> bool:
         return False
 
-    def find_problem(self, test: ServerTest) -> str | None:
-        return None
-
     def start(self, tests: Sequence[ServerTest] = ()) -> None:
         if self._left == 0:
             raise EngineError("the server ended (code 1): it cannot start")

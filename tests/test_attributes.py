@@ -18,7 +18,7 @@ from datacreate.attribute_suggestion import suggest_attributes
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import EngineError, PromptTooLong, RunError, RunMismatch, UsageError
 from datacreate.messages import no_notify
-from datacreate.quotas import AttributeQuotas
+from datacreate.quotas import RunQuotas
 from datacreate.runs.attributes import read_attributes
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -97,21 +97,19 @@ WRONG = {
     "[a, b]": ": no dimensions",
     "topic: sport": ": topic: write it as `topic: [sport, politics]`",
     "a: [x, y]\ntopic: [sport]": ": topic: give at least two values",
-    "topic: [sport, golf, Sport]": ": topic: the value 'Sport' is empty or given twice",
-    "a: [x, y]\n' a': [x, z]": ": a: given twice; give each dimension another name",
+    "topic: [sport, golf, Sport]": ": topic: a value 'Sport': given twice; give each another name",
+    "a: [x, y]\n' a': [x, z]": ": a dimension 'a': given twice; give each another name",
     "a: [x, y]\na: [x, z]": ": line 2: the key a is given twice",
-    "topic: [sport, '']": ": topic: the value '' is empty or given twice",
-    'topic: [sport, "go\\nlf"]': ": 'topic': an empty name, or a line end or control character; write",
-    'topic: [sport, "\\e[31mgolf"]': ": 'topic': an empty name, or a line end",
-    "'': [x, y]": ": '': an empty name",
+    "topic: [sport, '']": ": topic: a value '': empty, or a line end or control character; write one line",
+    'topic: [sport, "go\\nlf"]': r": topic: a value 'go\nlf': empty, or a line end",
+    'topic: [sport, "\\e[31mgolf"]': r": topic: a value '\x1b[31mgolf': empty, or a line end",
+    "'': [x, y]": ": a dimension '': empty",
     "topic: [sport, [golf]]": ": topic: write it as",
     "level: {easy: 0.5, hard: 0.6}": ": level: the shares add up to 1.1; give shares that add up to 1",
     "level: {easy: 1.5, hard: 0.5}": ": level.easy.share: write it as",
-    "level: {easy: 0.5, hard: }": ": level: no share for hard; give each value one, or none of them",
-    "length:\n  short: {words: [2, 4]}\n  long: {word: [5, 9]}": ": length.long.word: unknown key (did you "
-    "mean words?)",
-    "length:\n  wrds: [5, 9]": ": length.wrds: write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}`"
-    " or `length: {words: [5, 40]}` (did you mean words?)",
+    "level: {easy: 0.5, hard: }": ": level.hard.share: give each value a share, or none of them",
+    "length:\n  short: {words: [2, 4]}\n  long: {word: [5, 9]}": ": length.long.word: unknown key",
+    "length:\n  wrds: [5, 9]": ": length.wrds.share: write it as `topic: [sport, politics]`",
     "length:\n  short:\n    words: [9, 2]": ": length.short: words: the first number is larger than the second",
     "length: {words: [0, 2]}": ": length.words.0: write it as",
     "length: {words: 5}": ": length.words: write it as",
@@ -150,18 +148,18 @@ def test_assigned_values_fill_every_quota(dimensions: list[list[int]], count: in
         f"d{i}": {f"v{j}": weight / sum(weights) for j, weight in enumerate(weights)}
         for i, weights in enumerate(dimensions)
     }
-    quotas, accepted, in_flight, rng = AttributeQuotas(shares, count), [], [], random.Random(seed)
-    for request in range(20 * count + 100):
+    quotas, accepted, in_flight, rng = RunQuotas(None, shares, count), [], [], random.Random(seed)
+    for _ in range(20 * count + 100):
         if len(accepted) == count:
             break
-        in_flight.append((request, quotas.assign(request, 4, rng)))
+        in_flight.append(quotas.assign_attributes(4, rng))
         if rng.random() < 0.5:
             continue
-        number, assigned = in_flight.pop(rng.randrange(len(in_flight)))
-        quotas.end(number)
+        assigned = in_flight.pop(rng.randrange(len(in_flight)))
+        quotas.end_request(assigned)
         for _ in range(rng.randint(0, 5)):
-            if len(accepted) < count and not quotas.full(assigned):
-                quotas.add(assigned)
+            if len(accepted) < count and not quotas.full_attribute(assigned):
+                quotas.add(None, assigned)
                 accepted.append(assigned)
     assert len(accepted) == count
     for name, expected in shares.items():

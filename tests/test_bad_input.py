@@ -46,12 +46,12 @@ commonsense | --seed 12345678901234567890        | 2 | give a number less than 9
 commonsense | --num-examples 1001                | 2 | less than or equal to 1000
 nli         | --labels label                     | 2 | write it as NAME=VALUE
 nli         | --labels label=yes,no              | 2 | expected "yes", "no" (text)
-long        |                                    | 1 | use a shorter example
+long        |                                    | 1 | use a shorter --example
 why         | --verify drop                      | 2 | --verify drop: free text cannot be scored
 commonsense | --verify off --verifier qwen3-8b   | 2 | --verifier: --verify off verifies nothing
 commonsense | --label-ratio a=1                  | 2 | has no fixed labels
-nli         | LABELS --label-ratio entailment=0.5,no=0.5         | 2 | unknown label 'no'; labels are entail
-nli         | LABELS --label-ratio entailment=1                  | 2 | no share for the label 'neutral'
+nli         | LABELS --label-ratio entailment=0.5,no=0.5         | 2 | give a share for each of the labels entail
+nli         | LABELS --label-ratio entailment=1                  | 2 | give a share for each of the labels
 nli         | LABELS --label-ratio entailment=1,neutral=1        | 2 | the shares add up to 2
 commonsense | --recipe paper --max-parent-uses 3 | 2 | --max-parent-uses: --recipe paper has no such step
 nli         | LABELS --label-ratio neutral=1 --recipe paper      | 2 | --label-ratio: --recipe paper has no such step
@@ -63,7 +63,6 @@ commonsense | --semantic 0.9 --embedding-model ./nowhere         | 2 | no such f
 commonsense | --embedding-model ./nowhere        | 2 | --embedding-model: nowhere: no such folder
 commonsense | --embedding-model nosuch           | 2 | --embedding-model: unknown model 'nosuch'
 commonsense | --strategy coverage --embedding-model roberta-base | 1 | --embedding-model: roberta-base is not downloaded
-commonsense | --chat-template-kwargs tokenize=false              | 2 | datacreate sets tokenize itself
 commonsense | --chain 3                          | 2 | --chain
 """
 """Content of the example file, further arguments, exit code, part of the message."""
@@ -198,7 +197,7 @@ def test_a_folder_without_a_run_is_an_error(tmp_path: Path, verb: list[str]) -> 
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("layout", ["reference", "chat", "hf", "parquet"])
+@pytest.mark.parametrize("layout", ["csv", "chat", "hf", "parquet"])
 def test_export_to_an_unwritable_path_is_one_line(tmp_path: Path, model: str, layout: str) -> None:
     make(tmp_path / "run", model, count=4)
     (tmp_path / "file").write_text("x")

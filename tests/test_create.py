@@ -19,8 +19,6 @@ from datacreate.errors import NoProgress, PromptTooLong
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
-from datacreate.plan import read_inputs
-from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.driver import ignorant
 from tests.filters.texts import HashedWords
@@ -166,44 +164,6 @@ def test_there_are_no_more_chains_than_the_servers_can_use(tmp_path: Path, model
     assert RunDirectory(tmp_path).read_config().spec.num_chains == 3
 
 
-def test_a_note_says_that_chains_leave_the_engine_idle(tmp_path: Path, model: str) -> None:
-    example = tmp_path / "example.json"
-    example.write_text(json.dumps(COMMONSENSE))
-    words = ["create", "--example", example, "--model", model, "--count", 100, "--strategy", "random"]
-    ended = run(*words, "--run-dir", tmp_path / "run", slots=64)
-    assert "can process 64 requests at once, but this run has at most 2 in flight: one per chain" in ended.err
-    ended = run(*words, "--run-dir", tmp_path / "other", "--num-chains", 32, slots=64)
-    assert "one per chain" not in ended.err
-
-
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        ({"num_chains": 3}, "with --strategy tree"),
-        ({"max_parent_uses": 3, "strategy": "naive"}, "with --strategy naive"),
-        ({"num_chains": 3, "strategy": "random"}, None),
-        ({"max_parent_uses": 3, "strategy": "coverage"}, None),
-        ({"embedding_model": "mine"}, "with --strategy tree and without --semantic"),
-        ({"embedding_model": "mine", "semantic": 0.9}, None),
-        ({"ngram": 9}, "without a test set"),
-        ({"decontaminate_near": 0.8}, "without a test set"),
-        ({"ngram": 9, "decontaminate": __file__}, None),
-        ({"label_noise_check": 0.7}, None),
-        ({"label_noise_check": 0.7, "verify": "keep"}, "with --verify keep"),
-        ({"label_noise_check": 0.7, "recipe": "fast"}, "with --verify off"),
-        ({"label_noise_check": 0.7, "example": COMMONSENSE, "labels": {}}, "without fixed labels"),
-    ],
-)
-def test_an_option_without_effect_is_a_note(tmp_path: Path, options: dict[str, Any], why: str | None) -> None:
-    usual = {"example": NLI, "labels": NLI_LABELS, "strategy": "tree", "decontaminate": "none", "count": 9}
-    config = CreateConfig.of(**usual | {"run_dir": tmp_path / "run"} | options)
-    notes = read_inputs(config, RunDirectory(config.run_dir)).inferred.notes
-    flag = f"--{next(iter(options)).replace('_', '-')}"
-    assert [note for note in notes if "has no effect" in note] == (
-        [f"{flag} has no effect {why}"] if why else []
-    )
-
-
 def nested(kind: str) -> dict[str, Any]:
     """An example that is nearly as deep as one may be; the schema of it is deeper."""
     inner: Any = {"name": "A name."}
@@ -248,7 +208,7 @@ def test_a_shallow_set_is_a_warning(
     print_summary(summary)
     shown = capsys.readouterr().out.replace("\n", " ")
     for text in (shown, (tmp_path / "README.md").read_text()):
-        assert ("100 of 100 examples are children of the formatting example" in text) == warns
+        assert ("100 of 100 examples are direct children of formatting examples" in text) == warns
     assert "depth" in shown
 
 
@@ -387,7 +347,7 @@ def test_a_model_without_usable_output_fails_with_reasons_and_samples(
     with pytest.raises(NoProgress) as raised:
         make(tmp_path, model, engine)
     message = str(raised.value)
-    assert f"{reason} 69" in message  # the 64 of --max-failed-requests and the concurrency of 5
+    assert f"{reason} 69" in message  # 64, and the concurrency of 5
     assert message.count(f"{reason}: ") == 3
     assert "\n" not in message
     assert engine.closed

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.dataset_metrics import MAX_ROWS, DatasetMetrics, sampled
+from datacreate.dataset_metrics import MAX_ROWS, measure_rows, measure_run, sampled
 from datacreate.formats.task_format import read_format
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
@@ -17,11 +17,11 @@ from tests.making import make
 from tests.metrics.rows import STATEMENT, choice_rows, statement_rows
 
 
-def commit(request: int, parent: str, rows: list[dict[str, Any]]) -> Commit:
+def commit(request: int, parent: str, rows: list[dict[str, Any]], depth: int = 1) -> Commit:
     return Commit(
         request=request,
         parent=parent,
-        depth=0,
+        depth=depth,
         accepted=tuple(rows),
         next_parents=(),
         rejects=(),
@@ -41,14 +41,14 @@ def creak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_result_is_plain_json_with_null_for_what_is_absent(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, count=30)
-    found = DatasetMetrics().measure_run(RunDirectory(tmp_path))
+    found = measure_run(RunDirectory(tmp_path))
     assert json.loads(json.dumps(found)) == found
     assert (found["rows"], found["human"], found["no_shortcuts"]) == (30, None, None)
     assert {one["name"] for one in found["shortcuts"]} >= {"longest option", "words of the question"}
     assert found["diversity"]["texts"] == 30
     for name in ("log.jsonl", "train.jsonl", "summary.json"):
         (tmp_path / name).unlink()
-    found = DatasetMetrics().measure_run(RunDirectory(tmp_path))
+    found = measure_run(RunDirectory(tmp_path))
     assert (found["rows"], found["shortcuts"], found["diversity"]) == (0, [], None)
     assert found["no_shortcuts"] == "there are too few rows"
 
@@ -56,13 +56,13 @@ def test_the_result_is_plain_json_with_null_for_what_is_absent(tmp_path: Path, m
 @pytest.mark.usefixtures("creak")
 def test_the_human_set_is_measured_at_the_same_size() -> None:
     rows = statement_rows(200, 2)
-    found = DatasetMetrics().measure_rows(STATEMENT, rows, None, rows[:1], "creak")
+    found = measure_rows(STATEMENT, rows, None, rows[:1], "creak")
     human = found["human"]
     assert (human["benchmark"], human["split"], human["rows"]) == ("creak", "train", 60)
     assert found["diversity"]["texts"] == human["diversity"]["texts"] == 60
     assert {one["rows"] for one in found["shortcuts"]} == {200}
     assert {one["rows"] for one in human["shortcuts"]} == {60}
-    fewer = DatasetMetrics().measure_rows(STATEMENT, rows[:30], None, rows[:1], "creak")
+    fewer = measure_rows(STATEMENT, rows[:30], None, rows[:1], "creak")
     assert fewer["human"]["rows"] == fewer["human"]["diversity"]["texts"] == 30
 
 
@@ -70,26 +70,26 @@ def test_the_human_set_is_measured_at_the_same_size() -> None:
 @pytest.mark.parametrize("benchmark", [None, "csqa", "never-heard-of"])
 def test_without_an_imported_human_set(benchmark: str | None) -> None:
     rows = statement_rows(40, 3)
-    assert DatasetMetrics().measure_rows(STATEMENT, rows, None, rows[:1], benchmark)["human"] is None
+    assert measure_rows(STATEMENT, rows, None, rows[:1], benchmark)["human"] is None
 
 
-def test_rows_of_one_parent_are_a_family_unless_it_has_most_rows() -> None:
+def test_rows_of_one_parent_are_a_family_unless_it_is_a_formatting_example() -> None:
     made = choice_rows(60, 4)
     several = [commit(n, f"p{n % 6}", made[n * 5 : n * 5 + 5]) for n in range(12)]
-    rows, families = sampled(several, 0)
+    rows, families = sampled(several)
     assert rows == made
     assert len(set(families)) == 6
-    naive = [commit(n, "root", made[n * 5 : n * 5 + 5]) for n in range(12)]
-    assert len(set(sampled(naive, 0)[1])) == 12
+    naive = [commit(n, "root", made[n * 5 : n * 5 + 5], depth=0) for n in range(12)]
+    assert len(set(sampled(naive)[1])) == 12
 
 
 def test_rows_of_a_large_run_are_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     commits = [commit(n, f"p{n}", [{"n": n * 5 + k} for k in range(5)]) for n in range(2000)]
-    rows, families = sampled(commits, 0)
+    rows, families = sampled(commits)
     numbers = [row["n"] for row in rows]
     assert len(rows) == len(families) == len(set(numbers)) == MAX_ROWS
     assert 4700 < sum(numbers) / len(numbers) < 5300
-    assert sampled(commits, 0) == (rows, families)
+    assert sampled(commits) == (rows, families)
 
 
 def test_the_texts_that_vary_are_measured_not_a_constant_question() -> None:
@@ -103,7 +103,7 @@ def test_the_texts_that_vary_are_measured_not_a_constant_question() -> None:
         question | {"context": f"{row['question']} {row['label']}", "answer": "yes" if row["label"] else "no"}
         for row in statement_rows(60, 3)
     ]
-    found = DatasetMetrics().measure_rows(format, rows, None, rows[:1], None)
+    found = measure_rows(format, rows, None, rows[:1], None)
     assert found["diversity"]["between"] > 0.5
     assert found["passage_words"] is None
     [wording] = [one for one in found["shortcuts"] if one["name"] == "wording"]

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from datacreate.checkpoints import resolve
-from datacreate.engines.factory import local_servers
+from datacreate.engines.factory import LocalModel, local_servers
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.settings import EngineOptions
 from datacreate.engines.vllm import VLLM
@@ -53,10 +53,8 @@ def are_loopback(addresses: set[str]) -> bool:
 )
 def test_servers_of_a_run_listen_on_loopback_and_need_a_key(tmp_path: Path, engine: str) -> None:
     path = write_gguf(tmp_path / "m.gguf") if engine == "llamacpp" else write_safetensors(tmp_path / "m")
-    options = EngineOptions(engine=engine, max_num_seqs=2)
-    servers = local_servers(
-        resolve(str(path), "instruct"), options, count=10, log=tmp_path / "log", notify=print
-    )
+    model = LocalModel(resolve(str(path), "instruct"), EngineOptions(engine=engine, max_num_seqs=2))
+    servers = local_servers(model, count=10, log=tmp_path / "log", notify=print)
     try:
         servers.start()
         addresses = set(listening())

@@ -8,8 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ import pytest
 
 from datacreate import locking
 from datacreate.engines.request import ServerTest
-from datacreate.errors import LockLost, RunLocked
-from datacreate.locking import LOCK_FILE, MACHINE, FolderLock, held_by, locked
+from datacreate.errors import LockLost, RunLocked, StorageError
+from datacreate.locking import LOCK_FILE, is_held, locked
 from datacreate.runs.directory import RunDirectory
 from tests.inprocess import run
 from tests.locks import NODE, speed_up, write_record
 from tests.making import COMMONSENSE, make, train
-from tests.process import ROOT, Live, ended_process
+from tests.process import ROOT, Live
 from tests.scripted import ScriptedEngine, answering
 
 
@@ -49,16 +49,6 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     return time
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[FolderLock]:
-    lock = FolderLock(folder)
-    lock.acquire()
-    try:
-        yield lock
-    finally:
-        lock.release()
-
-
 def beat(path: Path, count: int) -> None:
     os.utime(path, (count, count))
 
@@ -69,10 +59,10 @@ def beat(path: Path, count: int) -> None:
 def test_a_second_process_is_refused(tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"JOB_ID": "817", "ARRAY_JOB_ID": "815", "ARRAY_TASK_ID": "2"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    with held(tmp_path):
+    with locked(tmp_path):
         name = rf"process {os.getpid()} on \S+ \(SLURM job 815_2\), since .* UTC; wait"
-        with pytest.raises(RunLocked, match=name):
-            FolderLock(tmp_path).acquire()
+        with pytest.raises(RunLocked, match=name), locked(tmp_path):
+            pass
     assert time.sleeps == []
     assert list(tmp_path.iterdir()) == []
 
@@ -89,11 +79,11 @@ time.sleep(600)
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout
         assert process.stdout.readline() == b"held\n"
-        with pytest.raises(RunLocked, match=f"process {process.pid} on "):
-            FolderLock(tmp_path).acquire()
+        with pytest.raises(RunLocked, match=f"process {process.pid} on "), locked(tmp_path):
+            pass
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and still a zombie
-        with held(tmp_path) as lock:
+        with locked(tmp_path) as lock:
             assert not lock.after_silence
     assert time.sleeps == []
     assert list(tmp_path.iterdir()) == []
@@ -104,10 +94,10 @@ def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(json, "dump", fails)
-    with pytest.raises(OSError, match="No space"):
-        FolderLock(tmp_path).acquire()
+    with pytest.raises(StorageError, match="the disk is full"), locked(tmp_path):
+        pass
     monkeypatch.undo()
-    with held(tmp_path):
+    with locked(tmp_path):
         pass
 
 
@@ -128,7 +118,7 @@ def test_a_folder_that_is_removed_and_made_again_while_it_is_locked_is_held_once
         monkeypatch.setattr(fcntl, "flock", flock)
         with pytest.raises(RunLocked, match="new is locked by process"), locked(folder):
             pass
-        assert held_by(folder)
+        assert is_held(folder)
     assert not folder.exists()
 
 
@@ -145,8 +135,8 @@ def test_a_heartbeat_of_another_machine_refuses(tmp_path: Path, time: Time) -> N
             beat(path, 1)
 
     time.event = event
-    with pytest.raises(RunLocked) as error:
-        FolderLock(tmp_path, notes.append).acquire()
+    with pytest.raises(RunLocked) as error, locked(tmp_path, notes.append):
+        pass
     assert str(error.value) == f"{tmp_path} is locked by {NODE}; wait until it has finished"
     assert time.sleeps == [1] * 9
     assert notes == [f"waiting up to a minute for a heartbeat: {tmp_path} is locked by {NODE}"]
@@ -158,7 +148,7 @@ def test_a_silent_lock_of_another_machine_is_taken(tmp_path: Path, time: Time, c
     path = write_record(tmp_path)
     if content is not None:
         path.write_bytes(content)
-    with held(tmp_path) as lock:
+    with locked(tmp_path) as lock:
         assert lock.after_silence
         assert time.sleeps == [1] * 60 + [25]
     assert not path.exists()
@@ -167,7 +157,7 @@ def test_a_silent_lock_of_another_machine_is_taken(tmp_path: Path, time: Time, c
 def test_a_lock_that_is_freed_meanwhile_is_taken(tmp_path: Path, time: Time) -> None:
     path = write_record(tmp_path)
     time.event = lambda: path.unlink(missing_ok=True)
-    with held(tmp_path) as lock:
+    with locked(tmp_path) as lock:
         assert time.sleeps == [1]
         assert not lock.after_silence
 
@@ -177,20 +167,15 @@ def test_a_requeued_job_waits(tmp_path: Path, time: Time, monkeypatch: pytest.Mo
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     path = write_record(tmp_path)
     time.event = lambda: beat(path, int(time.now / 10)) if time.now < 100 else None
-    with held(tmp_path):
+    with locked(tmp_path):
         assert time.now > 100
 
 
-def test_held_by_names_the_holder_without_waiting(tmp_path: Path, time: Time) -> None:
-    assert held_by(tmp_path) is None
-    with held(tmp_path):
-        assert str(held_by(tmp_path)).startswith(f"process {os.getpid()} on ")
+def test_a_lock_is_shown_as_held_while_it_gets_heartbeats(tmp_path: Path) -> None:
     path = write_record(tmp_path)
-    assert held_by(tmp_path) == NODE
+    assert is_held(tmp_path)
     beat(path, 1)
-    assert held_by(tmp_path) is None
-    write_record(tmp_path, machine=MACHINE, process=ended_process())
-    assert held_by(tmp_path) is None
+    assert not is_held(tmp_path)
 
 
 # Loss
@@ -200,7 +185,7 @@ def test_held_by_names_the_holder_without_waiting(tmp_path: Path, time: Time) ->
 def test_a_holder_notices_the_loss_and_leaves_the_new_lock(tmp_path: Path, time: Time, change: str) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    with held(folder) as lock:
+    with locked(folder) as lock:
         lock.check()
         if change == "taken over":
             write_record(folder)
@@ -224,7 +209,7 @@ def test_a_lock_that_cannot_be_renewed_is_lost_before_others_take_it(
     def fails(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    with held(tmp_path) as lock:
+    with locked(tmp_path) as lock:
         monkeypatch.setattr(os, "utime", fails)
         time.now = 30
         lock.check()
@@ -236,7 +221,7 @@ def test_a_lock_that_cannot_be_renewed_is_lost_before_others_take_it(
 
 def test_a_holder_sends_heartbeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locking, "BEAT_SECONDS", 0.001)
-    with held(tmp_path) as lock:
+    with locked(tmp_path) as lock:
         first = (tmp_path / LOCK_FILE).stat().st_mtime_ns
         while (tmp_path / LOCK_FILE).stat().st_mtime_ns == first:
             lock.check()

@@ -125,16 +125,9 @@ def test_the_config_records_engine_settings_and_versions(tmp_path: Path, model: 
     assert RunDirectory(tmp_path).read_config().engines == document["engines"]
 
 
-def test_models_of_one_name_get_different_names_and_equal_models_are_an_error(
-    tmp_path: Path, model: str, other: str
-) -> None:
-    same_name = tmp_path / "other" / Path(model).name
-    shutil.copytree(other, same_name)
-    summary = make_mixed(tmp_path / "run", (model, str(same_name)), Fleet(), count=20)
-    assert len(summary["generators"]) == 2
-    assert sum(summary["generators"].values()) == 20
-    shutil.copytree(model, tmp_path / "copy")
-    with pytest.raises(UsageError, match="two of these are the same model"):
-        make_mixed(tmp_path / "same", (model, str(tmp_path / "copy")), Fleet())
-    with pytest.raises(UsageError, match="name each model once"):
-        make_mixed(tmp_path / "same", (model, model), Fleet())
+def test_models_that_are_not_different_are_an_error(tmp_path: Path, model: str, other: str) -> None:
+    same_name = shutil.copytree(other, tmp_path / "other" / Path(model).name)
+    same_weights = shutil.copytree(model, tmp_path / "copy")
+    for second in (str(same_name), str(same_weights), model):
+        with pytest.raises(UsageError, match="two of these have the same weights or the same name"):
+            make_mixed(tmp_path / "run", (model, second), Fleet())

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from datacreate import paths
+from datacreate import locking, paths
 from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.checkpoints import read_adapter, resolve
 from datacreate.checkpoints.gguf import read_gguf
@@ -25,7 +25,7 @@ from datacreate.engines.addresses import Addresses
 from datacreate.errors import CheckpointError, DatacreateError, StorageError
 from datacreate.finetuning.records import read_evaluation, read_model, read_predictions, read_training
 from datacreate.formats.task_format import load_format
-from datacreate.locking import MACHINE, FolderLock, held_by
+from datacreate.locking import MACHINE, locked
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.formatting_examples import load_examples
 from datacreate.runs.rows import read_rows
@@ -135,7 +135,7 @@ PLAN = "generators: [a]\nstrategies: [tree]\ncreate: {count: 5}"
 CHECKPOINT = '{"model_type": "qwen2", "architectures": ["QForCausalLM"]}'
 ADDRESS = '{"url": "http://a:1", "model": "m", "max_num_seqs": 4}'
 ADAPTER = '{"peft_type": "LORA", "r": 8, "use_dora": false}'
-LOCK = {"name": "process 1 on node", "process": 1, "machine": MACHINE, "job": None, "token": "abc"}
+LOCK = {"name": "process 1 on node", "machine": MACHINE, "job": None, "token": "abc"}
 SCORES = {"rows": 9, "classes": 2, "accuracy": 0.5, "accuracy_interval": [0.1, 0.9], "balanced_accuracy": 0.5}
 SCORES |= {"macro_f1": 0.5, "matthews": 0.1, "constant": 0.5, "score": 0.1, "score_interval": [0.0, 0.5]}
 SCORES |= {"degenerate": False, "above_chance": True, "predicted": {"a": 9}}
@@ -148,10 +148,8 @@ def read_run(folder: Path) -> None:
 
 
 def take_lock(folder: Path) -> None:
-    held_by(folder)
-    lock = FolderLock(folder)
-    lock.acquire()
-    lock.release()
+    with locked(folder):
+        pass
 
 
 def read_options(folder: Path) -> None:
@@ -190,7 +188,7 @@ READERS: dict[str, tuple[str, str | st.SearchStrategy[bytes], Reader]] = {
     "adapter": ("adapter_config.json", ADAPTER, read_adapter),
     "gguf": ("model.gguf", gguf_files(), lambda at: read_gguf(at / "model.gguf")),
     "options": ("options.yaml", OPTIONS, read_options),
-    "lock": (".lock", json.dumps(LOCK), held_by),
+    "lock": (".lock", json.dumps(LOCK), take_lock),
     "address": (
         "1.json",
         ADDRESS,
@@ -228,6 +226,7 @@ def test_every_content_is_read_or_one_line(
         path = tmp_path / file
     (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
     monkeypatch.setenv("DATACREATE_HOME", str(tmp_path))
+    monkeypatch.setattr(locking, "sleep", lambda _: None)
 
     @settings(
         max_examples=25,

@@ -242,7 +242,7 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "num_chains": ({"num_chains": 6}, r"--num-chains: 5 stored, 6 requested"),
     "example": (
         {"example": {**COMMONSENSE, "question": "Why?"}},
-        r"example.question: '.*' stored, 'Why\?' requested",
+        r"example 1.question: .* stored, Why\? requested",
     ),
     "decontaminate": ({"decontaminate": ()}, r"--decontaminate: \['creak'\] stored, \[\] requested"),
     "label_ratio": (
@@ -251,7 +251,7 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "verify": ({"verify": "drop"}, "--verify: keep stored, drop requested"),
     "not verified": ({"verify": "off"}, "--verify: keep stored, off requested"),
-    "order of fields": ({"example": dict(reversed(COMMONSENSE.items()))}, r"order of fields in example"),
+    "order of fields": ({"example": dict(reversed(COMMONSENSE.items()))}, r"order of fields in example 1"),
 }
 """Name of the setting -> changes, and the message."""
 
@@ -284,7 +284,7 @@ def test_other_settings_are_an_error_that_names_the_difference(
 
 def test_true_differs_from_one_and_models_are_compared(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, example={"question": "Is it?", "label": True}, count=4)
-    with pytest.raises(RunMismatch, match=r"another example\.label: True stored, 1 requested"):
+    with pytest.raises(RunMismatch, match=r"another example 1\.label: True stored, 1 requested"):
         make(tmp_path / "run", model, example={"question": "Is it?", "label": 1}, count=4)
     other = shutil.copytree(model, tmp_path / "other-model")
     with pytest.raises(RunMismatch, match="another --model: scripted-model stored, other-model requested"):

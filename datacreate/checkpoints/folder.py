@@ -83,13 +83,6 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a JSON object; copy or download it again") from error
 
 
-def remove_cached(path: Path, root: Path) -> None:
-    """Remove a file, and the file in `root` that it links to (a blob of the Hub cache), but none outside."""
-    if path.resolve().is_relative_to(root.resolve()):
-        path.resolve().unlink()
-    path.unlink(missing_ok=True)
-
-
 def combined_sha256(sha256_by_name: Mapping[str, str]) -> str:
     """One SHA-256 for a set of them, in order of name."""
     digest = hashlib.sha256()

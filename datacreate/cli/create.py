@@ -38,14 +38,14 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     datacreate create --instruction @task.txt --inputs subject,body --labels topic=bug,billing,other --count 100
     """
     from datacreate.create import create as create_
-    from datacreate.dataset_metrics import DatasetMetrics
+    from datacreate.dataset_metrics import measure_run
 
     config = CreateConfig.of(**settings)
     if dry_run:
         _dry_run(config, as_json)
         return
     with Progress() as progress:
-        summary = create_(config, progress=progress, compute_metrics=DatasetMetrics().measure_run)
+        summary = create_(config, progress=progress, compute_metrics=measure_run)
     if as_json:
         print_json(summary)
         return

@@ -23,7 +23,7 @@ _COLORS = {"ok": None, "warn": "yellow", "fail": "red"}
 @option("--model", metavar="NAME", help="The model to test there, if a server has several.")
 @json_option("Print the findings as JSON.")
 def doctor(urls: tuple[str, ...], model: str | None, as_json: bool) -> None:
-    """Check this machine: software, GPUs, storage, models, benchmarks, servers.
+    """Check this machine: software, GPUs, storage, models, servers.
 
     Prints one line per finding (ok, warn or fail) with what to do. Exits with 1 if any check fails.
     For what a job would do see `create --dry-run`, `train --dry-run` and `sweep --dry-run`.

@@ -26,16 +26,8 @@ if TYPE_CHECKING:
     group="input",
     help="Test set, or `all` that the model can answer.  [default: its own and the out-of-distribution ones]",
 )
-@path_option(
-    "--test", "files", multiple=True, group="input", help="Test rows of one's own, as `train` reads them."
-)
-@option(
-    "--split",
-    type=click.Choice(["test", "dev"]),
-    default="test",
-    group="input",
-    help="Split.  [default: test]",
-)
+@path_option("--test", "files", multiple=True, group="input", help="File with test rows of one's own.")
+@option("--split", type=click.Choice(["test", "dev"]), default="test", show_default=True, group="input")
 @path_option("--out", group="output", help="Folder for the evaluations of --zero-shot.")
 @settings_options(FormatOptions, "format_options")
 @settings_options(EngineOptions, "engine")

@@ -26,9 +26,7 @@ from datacreate.review.review_rows import FLAGS, RowQuery
     help="Show N rows drawn at random, and estimate how many labels are right.",
 )
 @option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.", group="input")
-@file_option(
-    "--export", ".csv", "Write rows for a spreadsheet; decisions not yet imported are not overwritten."
-)
+@file_option("--export", ".csv", "Write the rows for a spreadsheet, into a new file.")
 @path_option("--import", "import_", metavar="FILE.csv", help="Read decisions from that file.", group="input")
 @json_option("Print the counts of all decisions as JSON.")
 def review(
@@ -52,7 +50,7 @@ def review(
     datacreate review runs/mine-best --export rows.csv
     datacreate review runs/mine-best --import rows.csv
     """
-    from datacreate.dataset_metrics import DatasetMetrics
+    from datacreate.dataset_metrics import measure_run
     from datacreate.review.session import reviewing
     from datacreate.review.spreadsheet import read_spreadsheet, write_spreadsheet
     from datacreate.runs.decisions import review_fields
@@ -67,7 +65,7 @@ def review(
         raise click.UsageError("--sample takes rows whatever their label and flag; remove --label and --flag")
     if not (export or import_ or (sys.stdin.isatty() and is_live())):
         raise UsageError("review needs a terminal; without one use --export FILE.csv, edit and --import it")
-    with reviewing(RunDirectory(run), DatasetMetrics().measure_run, say) as session:
+    with reviewing(RunDirectory(run), measure_run, say) as session:
         query.check(session.format)
         drawn = session.sample(sample, seed) if sample else None
         if export:

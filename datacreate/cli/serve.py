@@ -36,7 +36,7 @@ def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[
     datacreate serve --model qwen2.5-7b-instruct -- --data-parallel-size 4
     """
     from datacreate.checkpoints import read_adapter, resolve, with_adapter
-    from datacreate.engines.factory import start_shared_server, wait_for_end
+    from datacreate.engines.factory import start_shared_server
 
     options = EngineOptions.of(**engine)
     checkpoint = resolve(model, "instruct", trust_remote_code=options.trust_remote_code)
@@ -48,4 +48,4 @@ def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[
             starting.close()
             echo(server.address.url)
             say(f"{checkpoint.name} is ready; Ctrl-C ends it")
-            wait_for_end(server)
+            server.wait()

@@ -34,7 +34,7 @@ from datacreate.settings import Settings, Shares, setting
 @json_option("Print everything as one JSON object.")
 def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     """Show RUN's summary, some of its examples, shortcuts and diversity."""
-    from datacreate.dataset_metrics import DatasetMetrics
+    from datacreate.dataset_metrics import measure_run
     from datacreate.runs.directory import RunDirectory
 
     directory = RunDirectory(run)
@@ -43,7 +43,7 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     drawn = set(random.Random(0).sample(range(total), min(samples, total)))
     rows = directory.examples(with_attributes=True)
     shown = [values for index, values in enumerate(rows) if index in drawn]
-    metrics = DatasetMetrics().measure_run(directory)
+    metrics = measure_run(directory)
     if html:
         from datacreate.reporting.run_page import run_page
 
@@ -78,7 +78,7 @@ class _SplitOptions(Settings):
     show_default=True,
     group="output",
     help="jsonl: as train.jsonl; hf: a datasets folder; parquet; csv; chat: conversations; alpaca: instruction, input, "
-    "output; preference: prompt, chosen, rejected; reference: train_STRATEGY.jsonl.",
+    "output; preference: prompt, chosen, rejected.",
 )
 @path_option("--out", group="output", help="Folder; older files are replaced.  [default: RUN/export/LAYOUT]")
 @settings_options(_SplitOptions)
@@ -130,9 +130,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     """The most important figures, a line each, and warnings."""
     from datacreate.runs.summary import summary_fields
 
-    verified = summary["verification"]
     _print_fields(summary_fields(summary).items())
-    for warning in filter(None, (summary["depth_warning"], verified and verified["warning"])):
+    if warning := summary["depth_warning"]:
         echo(f"warning: {warning}", fg="yellow")
 
 

@@ -27,7 +27,10 @@ _ARRAY = "SLURM_ARRAY_TASK_ID"
 @path_option("--out", group="output", help="Folder; the same command resumes there.  [default: runs/NAME]")
 @option("--index", metavar="I|auto", help=f"Only this cell; auto: the one of ${_ARRAY}.")
 @option(
-    "--nproc", type=click.IntRange(1), metavar="N", help="Most sets to create at once.  [default: automatic]"
+    "--nproc",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Sets to create at once.  [default: 4, at most one per core]",
 )
 @option("--dry-run", is_flag=True, help="List the cells, their states, what is missing, and the commands.")
 @config_option
@@ -39,8 +42,8 @@ def sweep(
     inputs, paper).
 
     Each step (create, train, evaluate) is a process with its own log. Finished steps are skipped, failed
-    ones are listed at the end, and the same command tries them again. Exits with 1 if a cell failed or is
-    blocked (also with --dry-run), and with 75 if it was stopped and can be resumed.
+    ones are listed at the end, and the same command tries them again. Exits with 1 if a cell failed or
+    something is missing (also with --dry-run), and with 75 if it was stopped and can be resumed.
 
     \b
     datacreate sweep cpu --dry-run
@@ -55,6 +58,9 @@ def sweep(
     out = out or Path("runs") / loaded.name
     grid = Sweep(loaded, out)
     outcomes = grid.states(number) if dry_run else _run(grid, number, nproc)
+    missing = grid.missing(number) if dry_run else []
+    for line in missing:
+        say(f"missing: {line}")
     if as_json:
         print_json([_document(grid, outcome) for outcome in outcomes])
     elif dry_run:
@@ -62,7 +68,7 @@ def sweep(
     else:
         _print_result(outcomes, out)
     states = {outcome.state for outcome in outcomes}
-    if "blocked" in states or ("failed" in states and not dry_run):
+    if missing or ("failed" in states and not dry_run):
         sys.exit(1)
     if "running" in states and not dry_run:
         sys.exit(RESUMABLE)
@@ -89,17 +95,13 @@ def _run(grid: Sweep, number: int | None, nproc: int | None) -> list[Outcome]:
 
 
 def _print_dry_run(grid: Sweep, outcomes: Sequence[Outcome]) -> None:
-    """A table of cells; below it what is missing, and the commands that would run."""
+    """A table of cells; below it the commands that would run."""
     rows = [("INDEX", "CELL", "STEPS", "STATE")]
     for outcome in outcomes:
         steps = f"{outcome.finished_steps}/{len(outcome.cell.steps)}"
-        state = outcome.state if outcome.state == "blocked" else _state(outcome)
-        rows.append((str(outcome.cell.index), outcome.cell.name, steps, state))
+        rows.append((str(outcome.cell.index), outcome.cell.name, steps, _state(outcome)))
     print_columns(rows)
-    cells = [outcome.cell for outcome in outcomes if outcome.state != "running"]
-    if missing := grid.missing(cells):
-        echo("\n" + "\n".join(missing))
-    for cell in cells:
+    for cell in (outcome.cell for outcome in outcomes if outcome.state != "running"):
         if commands := grid.commands(cell):
             echo(f"\n{cell.name}")
             for command in commands:
@@ -111,7 +113,7 @@ def _print_result(outcomes: Sequence[Outcome], out: Path) -> None:
     for outcome in outcomes:
         if outcome.state != "finished":
             echo(f"{outcome.cell.name}  {_state(outcome)}")
-            if outcome.state == "failed" and outcome.step:
+            if outcome.step:
                 echo(f"  log: {out / 'cells' / outcome.cell.name / outcome.step.name}.log")
     counts = Counter(outcome.state for outcome in outcomes)
     echo(", ".join(f"{number} {state}" for state, number in counts.items()))
@@ -119,9 +121,7 @@ def _print_result(outcomes: Sequence[Outcome], out: Path) -> None:
 
 
 def _state(one: Outcome) -> str:
-    later = one.step is not None and one.step != one.cell.steps[0]
-    step = f"{one.step.name}: " if one.step and (later or one.state == "failed") else ""
-    return one.state if one.message is None else f"{one.state}: {step}{one.message}"
+    return f"failed: {one.step.name}: {one.message}" if one.step else one.state
 
 
 def _document(grid: Sweep, one: Outcome) -> dict[str, Any]:

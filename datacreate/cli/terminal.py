@@ -17,7 +17,6 @@ import click
 from datacreate.messages import safe_json, safe_line, safe_text
 
 if TYPE_CHECKING:
-    from datacreate.pipeline import Uncommitted
     from datacreate.runs.summary import RunStats
 
 PAUSE_SECONDS = 9.0
@@ -118,15 +117,15 @@ class Progress:
         with self._lock:
             say(text)
 
-    def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None:
+    def update(self, stats: RunStats, count: int, ahead: int, tokens_ahead: int) -> None:
         """The examples of a run. The first update is the start of the session."""
         reasons = [f"{n} {reason.replace('_', ' ')}" for reason, n in stats.rejects.most_common()]
         rest = sum(n for _, n in stats.rejects.most_common()[_MAX_REASONS:])
         shown = ", ".join(reasons[:_MAX_REASONS]) + (f" and {rest} more" if rest else "")
         waiting = f"; {stats.waiting} wait for the label-noise check" if stats.waiting else ""
         more = waiting + (f"; rejected: {shown}" if shown else "")
-        tokens = stats.generated_tokens + uncommitted.tokens
-        self._count("", "examples", stats.accepted, count, more, tokens, uncommitted.examples)
+        tokens = stats.generated_tokens + tokens_ahead
+        self._count("", "examples", stats.accepted, count, more, tokens, ahead)
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
         """After each step of `what`; `score` is the best so far on the rows of model selection."""

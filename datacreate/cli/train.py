@@ -84,7 +84,7 @@ def improve(
     """
     from datacreate.cli.create import print_created
     from datacreate.create import create
-    from datacreate.dataset_metrics import DatasetMetrics
+    from datacreate.dataset_metrics import measure_run
     from datacreate.improve import prepare_round
     from datacreate.libraries import configure_process
 
@@ -98,5 +98,5 @@ def improve(
         return
     with Progress() as progress:
         creation = prepare_round(config, progress)
-        summary = create(creation, progress=progress, compute_metrics=DatasetMetrics().measure_run)
+        summary = create(creation, progress=progress, compute_metrics=measure_run)
     print_json(summary) if as_json else print_created(creation.run_dir, summary)

@@ -81,7 +81,7 @@ class Addresses(ServerSource):
                 self._listed.append(Address(url=_checked(url), key=self._key))
                 names.append(self._listed[-1].url)
         self.changes = bool(self._folders)
-        self.description = names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        self.description = ", ".join(names)
 
     def now(self) -> tuple[Address, ...]:
         found = {address.url: address for address in self._listed}

@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from datacreate.checkpoints import Thinking
@@ -45,10 +44,6 @@ class Unavailable(Exception):
         super().__init__(reason)
         self.request_may_be_cause = request_may_be_cause
         self.hung = hung
-
-
-class Busy(Unavailable):
-    """A server that is at its capacity (HTTP 429)."""
 
 
 class RequestRejected(Unavailable):
@@ -115,7 +110,6 @@ class ChatApi:
         return body
 
 
-@lru_cache(maxsize=1024)
 def _schema_field(schema: str, compact: bool, longest_text: int | None) -> dict[str, Any]:
     """The field of a request that holds the schema."""
     parsed = json.loads(schema)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -22,8 +22,6 @@ from datacreate.messages import Notify, no_notify
 
 T = TypeVar("T")
 
-_POLL_SECONDS = 0.5
-
 
 class Engine:
     """A source of completions: servers of one model.
@@ -31,7 +29,7 @@ class Engine:
     It streams: requests are submitted one at a time, and completions are returned as they finish, so that the
     servers' batches stay full (continuous batching). It starts its servers, or connects to them, when a method
     first needs them. Methods raise EngineError when no server can be used, and ServersUnavailable when none can
-    be reached. Requests never go through a proxy.
+    be reached. Requests never go through a proxy. `notify` is called in the thread of the event loop.
     """
 
     def __init__(
@@ -39,9 +37,7 @@ class Engine:
     ) -> None:
         self._source = source
         self._api = api
-        self._notify = notify
-        self._messages: SimpleQueue[str] = SimpleQueue()
-        self._pool = Pool(source, api, options, self._messages.put)
+        self._pool = Pool(source, api, options, notify)
         self._unfinished: dict[int, Future[Completion]] = {}
         self._finished: SimpleQueue[Future[Completion]] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -54,7 +50,7 @@ class Engine:
 
     @property
     def max_in_flight(self) -> int:
-        """How many requests keep the servers busy; fewer while a server refuses some of them."""
+        """How many requests keep the servers busy."""
         return sum(server.max_in_flight for server in self._active_servers())
 
     @property
@@ -101,18 +97,12 @@ class Engine:
         except Unavailable as error:
             raise ServersUnavailable(f"{server.url}: {error}; run the same command to resume") from None
 
-    def find_problem(self, test: ServerTest) -> str | None:
-        """Why no server passes a test that the run can do without; None if one does."""
-        self._active_servers()
-        return self._run(self._pool.find_common_problem(test))
-
     def start(self, tests: Sequence[ServerTest] = ()) -> None:
         """Return when the servers run and pass these tests."""
         self._active_servers()
         self._run(self._pool.run_tests(tests))
 
     def submit(self, request: Request) -> None:
-        """Submit a request; returns at once."""
         self._active_servers()
         assert self._loop
         future = asyncio.run_coroutine_threadsafe(self._pool.answer(request), self._loop)
@@ -129,14 +119,9 @@ class Engine:
                     completions.append(future.result())
                     self._unfinished.pop(completions[-1].request_id, None)
                 future = self._finished.get_nowait()
-        self._pass_messages()
         if self._pool.fatal_error and not self._pool.healthy and not completions:
             raise self._pool.fatal_error
         return completions
-
-    def _pass_messages(self) -> None:
-        while not self._messages.empty():
-            self._notify(self._messages.get())
 
     def abort(self, request_ids: Iterable[int]) -> None:
         """Cancel requests; unfinished ones give no completion."""
@@ -147,7 +132,6 @@ class Engine:
     def close(self) -> None:
         """Stop servers and free resources; safe to call twice."""
         if self._loop and self._thread:
-            self._pass_messages()
             with suppress(TimeoutError):  # the daemon thread ends with the process in any case
                 asyncio.run_coroutine_threadsafe(self._pool.close(), self._loop).result(timeout=10)
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -168,13 +152,9 @@ class Engine:
         return self._pool.active_servers
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` in the event loop; its messages are passed on meanwhile."""
         assert self._loop
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            while not wait([future], timeout=_POLL_SECONDS).done:
-                self._pass_messages()
+            return future.result()
         finally:
             future.cancel()
-            self._pass_messages()
-        return future.result()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from datacreate.checkpoints import Checkpoint, LaunchSettings
 from datacreate.errors import EngineError, UsageError
-from datacreate.hardware import free_memory_gib
+from datacreate.hardware import GIB
 from datacreate.messages import Notify, no_notify
 
 _LONG_RUN = 500  # examples
@@ -96,7 +96,6 @@ class GpuNeed:
     min_gib: float  # weights, the smallest useful KV cache, and what vLLM itself needs
     gpus: int = 1  # that its weights are split over
     max_share: float = 1.0  # of a GPU's memory, for all servers on it together
-    least_gib: float = 0.0  # weights and the KV cache of one request: with less it certainly does not start
     heads: tuple[int, int] = (0, 0)  # of attention, and of keys and values; 0: not known
 
     def splits_over(self, gpus: int) -> bool:
@@ -150,8 +149,8 @@ class EngineKind(ServerKind, ABC):
         refused = f"{extra_arguments[0]}: {self.title}'s server accepts no options after --"
         raise UsageError(f"{refused}; remove them, or use another --engine")
 
-    def findings(self, install: str) -> list[Finding]:
-        """Problems that `doctor` reports, besides imports that fail. `install`: the command that installs it."""
+    def findings(self) -> list[Finding]:
+        """Problems that `doctor` reports, besides imports that fail."""
         return []
 
 
@@ -169,7 +168,9 @@ class ServerCommand:
 
 def check_memory(name: str, weights: float, cache: float, overhead: float, advice: str) -> None:
     """Raise EngineError, with the numbers in GiB, if a model needs more memory than this machine has free."""
-    needed, free = weights + cache + overhead, free_memory_gib()
+    import psutil
+
+    needed, free = weights + cache + overhead, psutil.virtual_memory().available / GIB
     if needed > free:
         raise EngineError(
             f"{name} needs about {needed:.1f} GiB ({weights:.1f} weights, {cache:.1f} cache, {overhead:.1f} "

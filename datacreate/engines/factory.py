@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datacreate.checkpoints import Checkpoint, LaunchSettings, Thinking, resolve, served_checkpoint
-from datacreate.engines.addresses import KEY, Address, Addresses, api_key
+from datacreate.engines.addresses import KEY, Address, Addresses, ServerSource, api_key
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
 from datacreate.engines.engine_kind import EngineKind, GpuNeed, ServerCommand, Workload
 from datacreate.engines.local import LocalServer, LocalServers, free_port
 from datacreate.engines.settings import ENGINES, EngineName, EngineOptions
-from datacreate.errors import EngineError, ServersUnavailable, UsageError
+from datacreate.errors import EngineError, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.hardware import check_build, gpu_memory, slurm_job, visible_gpus
 from datacreate.messages import Notify, no_notify
@@ -50,7 +50,7 @@ def only_model(
 
 @dataclass(frozen=True)
 class LocalModel:
-    """One of the models that share this machine."""
+    """A model, and the settings of its servers. Several may share this machine."""
 
     checkpoint: Checkpoint
     options: EngineOptions
@@ -58,45 +58,44 @@ class LocalModel:
 
 
 def make_engine(
-    checkpoint: Checkpoint,
-    options: EngineOptions,
+    model: LocalModel,
     *,
     count: int,
     log: Path | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
     thinking: Thinking | None = None,
-    models: Sequence[LocalModel] = (),
+    sharing: Sequence[LocalModel] = (),
     notify: Notify = no_notify,
 ) -> Engine:
-    """Create the engine of a checkpoint; it starts no server before it is used.
+    """Create the engine of a model; it starts no server before it is used.
 
-    `thinking`: how the model thinks; None: as its preset says. `models`: all that share this machine, this one
+    `thinking`: how the model thinks; None: as its preset says. `sharing`: all models that share this machine, this one
     included; () if it is alone. `count`: how many examples the run creates.
     """
-    names = (checkpoint.name, str(checkpoint.path))
-    api = ChatApi(names, template_kwargs or {}, thinking or checkpoint.thinking or Thinking(disable={}))
-    if options.uses_running_servers:
-        return Engine(Addresses(options.urls), api, options, notify)
-    servers = local_servers(checkpoint, options, count=count, log=log, models=models, notify=notify)
-    return Engine(servers, api, options, notify)
+    names = (model.checkpoint.name, str(model.checkpoint.path))
+    thinking = thinking or model.checkpoint.thinking or Thinking(disable={})
+    api = ChatApi(names, template_kwargs or {}, thinking)
+    if model.options.uses_running_servers:
+        source: ServerSource = Addresses(model.options.urls)
+    else:
+        source = local_servers(model, count=count, log=log, sharing=sharing, notify=notify)
+    return Engine(source, api, model.options, notify)
 
 
 def local_servers(
-    checkpoint: Checkpoint,
-    options: EngineOptions,
+    model: LocalModel,
     *,
     count: int,
     log: Path | None,
-    models: Sequence[LocalModel] = (),
+    sharing: Sequence[LocalModel] = (),
     notify: Notify,
 ) -> LocalServers:
-    """The servers of a checkpoint on this machine, not started yet. Arguments as in `make_engine`."""
-    scores = any(model.verifies and model.checkpoint.sha256 == checkpoint.sha256 for model in models)
-    work = Workload(count, max(1, len(models)), notify=notify, scores=scores)
+    """The servers of a model on this machine, not started yet. Arguments as in `make_engine`."""
+    work = Workload(count, max(1, len(sharing)), scores=model.verifies, notify=notify)
 
     def commands() -> list[ServerCommand]:
-        placement = placements(models, count, notify).get(checkpoint.sha256, Placement())
-        return server_commands(checkpoint, options, work, options.replicas, placement)
+        placement = placements(sharing, count, notify).get(model.checkpoint.sha256, Placement())
+        return server_commands(model, work, placement, model.options.replicas)
 
     return LocalServers(commands, log, notify)
 
@@ -148,14 +147,18 @@ def placements(models: Sequence[LocalModel], count: int, notify: Notify) -> dict
     needs: list[GpuNeed] = []
     for model in models if len(models) > 1 else ():
         engine = choose_engine(model.checkpoint, model.options.engine, count)
-        need = engine.gpu_need(model.checkpoint, _settings(model.checkpoint, model.options), notify)
+        need = engine.gpu_need(model.checkpoint, _settings(model), notify)
         if need is None:
             return {}
         needs.append(need)
     generators = [number for number, model in enumerate(models) if not model.verifies]
-    gib = min((gib for _, gib in gpu_memory()), default=None)
-    placed = place(needs, generators, visible_gpus(), gib) if needs else []
+    placed = place(needs, generators, visible_gpus(), _largest_gpu_gib()) if needs else []
     return {model.checkpoint.sha256: where for model, where in zip(models, placed, strict=bool(needs))}
+
+
+def _largest_gpu_gib() -> float | None:
+    """The memory of the largest GPU; None if it is not known."""
+    return max((gib for _, gib in gpu_memory()), default=None)
 
 
 def place(
@@ -175,18 +178,14 @@ def place(
         parts = [need.min_gib + rest * (number in generators) for number, need in enumerate(needs)]
         return [Placement(share=int(1000 * part / total) / 1000) for part in parts]
     numbers = [need.gpus for need in needs]
-    fit_alone = all(need.min_gib <= usable for need in needs)
-    if sum(numbers) > len(gpus) or not fit_alone:
+    if sum(numbers) > len(gpus) or any(need.min_gib > usable for need in needs):
         names = " and ".join(f"{need.model} ({need.min_gib:.1f} GiB)" for need in needs)
-        advice = "more GPUs (--tensor-parallel-size, --verifier-tensor-parallel-size)"
-        if fit_alone and len(generators) < len(needs):
-            advice = (
-                "more GPUs, or verify afterwards: --verify off instead of --verifier, then `datacreate filter RUN_DIR "
-                f"--verifier {needs[-1].model} --out FILE`"
-            )
+        later = f"datacreate filter RUN_DIR --verifier {needs[-1].model} --out FILE"
+        verify_later = f"; or use --verify off, then `{later}`" if len(generators) < len(needs) else ""
         raise EngineError(
             f"{names} need {needed:.1f} GiB on each GPU, and {usable:.1f} of {total:.1f} GiB may be used; use "
-            f"smaller or quantized models (--quantization, --verifier-quantization), {advice}"
+            "smaller or quantized models (--quantization, --verifier-quantization), or more GPUs "
+            f"(--tensor-parallel-size, --verifier-tensor-parallel-size){verify_later}"
         )
     while fitting := [i for i, need in enumerate(needs) if sum(numbers) + need.gpus <= len(gpus)]:
         least_served = min(fitting, key=lambda i: numbers[i] / (needs[i].weights_gib * needs[i].gpus))
@@ -195,77 +194,71 @@ def place(
     return [Placement(tuple(gpus[end - number : end]), share) for number, end in ends]
 
 
-def _settings(checkpoint: Checkpoint, options: EngineOptions) -> LaunchSettings:
+def _settings(model: LocalModel) -> LaunchSettings:
     """The preset's settings, overridden by the user's."""
-    of_preset = checkpoint.preset.engine if checkpoint.preset else LaunchSettings()
-    return of_preset.model_copy(update=options.given(LaunchSettings.model_fields))
+    preset = model.checkpoint.preset
+    of_preset = preset.engine if preset else LaunchSettings()
+    return of_preset.model_copy(update=model.options.given(LaunchSettings.model_fields))
 
 
 def server_commands(
-    checkpoint: Checkpoint,
-    options: EngineOptions,
+    model: LocalModel,
     work: Workload,
-    replicas: int | Literal["auto"] = 1,
     placement: Placement | None = None,
+    replicas: int | Literal["auto"] = 1,
 ) -> list[ServerCommand]:
     """The commands of `replicas` servers; `auto`: one per group of GPUs, no more than its examples need.
 
     `placement`: where they run if other models share the machine. Raises UsageError, EngineError, CheckpointError.
     """
     placement = placement or Placement()
-    engine = choose_engine(checkpoint, options.engine, work.count)
-    if problem := options.unsupported(engine):
+    engine = choose_engine(model.checkpoint, model.options.engine, work.count)
+    if problem := model.options.unsupported(engine):
         raise UsageError(problem)
-    settings = _settings(checkpoint, options)
+    settings = _settings(model)
     if placement.share is not None:
         settings = settings.model_copy(update={"gpu_memory_utilization": placement.share})
     else:
-        settings = _on_enough_gpus(engine, checkpoint, options, settings, work)
+        settings = _on_enough_gpus(engine, model, settings, work.notify)
     each = settings.tensor_parallel_size or 1
     groups = gpu_groups(replicas, each, placement.gpus) if "replicas" in engine.own_settings else ((),)
-    commands = [engine.command(checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
+    commands = [engine.command(model.checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
     busy = min(commands[0].slots, _BUSY)
     return commands[: max(1, ceil(work.count / busy))] if replicas == "auto" else commands
 
 
 def _on_enough_gpus(
-    engine: EngineKind,
-    checkpoint: Checkpoint,
-    options: EngineOptions,
-    settings: LaunchSettings,
-    work: Workload,
+    engine: EngineKind, model: LocalModel, settings: LaunchSettings, notify: Notify
 ) -> LaunchSettings:
-    """The settings of a model that is alone, with more GPUs per server if it needs them and the user gives no number.
+    """The settings of a model that is alone, with as many GPUs per server as it needs if the user gives no number.
 
-    EngineError, with the numbers, if it certainly does not fit.
+    If it seems to fit on none, it gets the largest number, and vLLM decides. EngineError, with the numbers, if its
+    weights alone do not fit.
     """
-    need, number = engine.gpu_need(checkpoint, settings, work.notify), len(visible_gpus())
-    if need is None or not number or not (memory := sorted((gib for _, gib in gpu_memory()), reverse=True)):
+
+    def need_on(gpus: int) -> GpuNeed | None:
+        changed = settings.model_copy(update={"tensor_parallel_size": gpus})
+        return engine.gpu_need(model.checkpoint, changed, notify)
+
+    need, number, gib = need_on(settings.tensor_parallel_size or 1), len(visible_gpus()), _largest_gpu_gib()
+    if need is None or gib is None or not number:
         return settings
-    share, is_given = need.max_share, options.tensor_parallel_size is not None
-    sizes = [size for size in range(1, number + 1) if need.splits_over(size)]
-    fitting: list[int] = []
-    memory += [memory[-1]] * (max(number, need.gpus) - len(memory))
-    # Which of different GPUs a server gets is not known here: at worst the smallest, at best the largest.
-    for gpus in ([memory[-1]] * len(memory), memory):
-        usable = [share * gib for gib in gpus]  # at most, on each of 1, 2, ... GPUs
-        if need.least_gib <= usable[need.gpus - 1] and (is_given or need.gpus <= number):
-            return settings
-        changed = (settings.model_copy(update={"tensor_parallel_size": size}) for size in sizes)
-        needs = [found for each in changed if (found := engine.gpu_need(checkpoint, each, work.notify))]
-        fitting = fitting or [
-            *(each.gpus for each in needs if each.min_gib <= usable[each.gpus - 1]),
-            *(each.gpus for each in needs if each.least_gib <= usable[each.gpus - 1]),
-        ]
-        if fitting and not is_given:
-            work.notify(f"{checkpoint.name}: --tensor-parallel-size {fitting[0]} suits these GPUs")
-            return settings.model_copy(update={"tensor_parallel_size": fitting[0]})
-    larger = "use a smaller or quantized model (--quantization fp8_per_tensor), or more GPUs"
-    raise EngineError(
-        f"{checkpoint.name} needs at least {need.least_gib:.1f} GiB on each of {need.gpus} GPUs, and "
-        f"{usable[need.gpus - 1]:.1f} of {memory[need.gpus - 1]:.1f} GiB may be used on {number}; "
-        f"{f'use --tensor-parallel-size {fitting[0]}' if fitting else larger}"
-    )
+    usable = need.max_share * gib
+    if model.options.tensor_parallel_size is None and (need.min_gib > usable or need.gpus > number):
+        sizes = filter(need.splits_over, range(1, number + 1))
+        for found in filter(None, map(need_on, sizes)):
+            need = found
+            if need.min_gib <= usable:
+                break
+    if need.weights_gib > usable and not settings.quantization:
+        raise EngineError(
+            f"the weights of {need.model} take {need.weights_gib:.1f} GiB on each of {need.gpus} GPUs, and "
+            f"{usable:.1f} of {gib:.1f} GiB may be used; use more GPUs (--tensor-parallel-size), or a smaller or "
+            "quantized model (--quantization fp8_per_tensor)"
+        )
+    if need.gpus != (settings.tensor_parallel_size or 1):
+        notify(f"{need.model}: --tensor-parallel-size {need.gpus} suits these GPUs")
+    return settings.model_copy(update={"tensor_parallel_size": need.gpus})
 
 
 def gpu_groups(
@@ -324,13 +317,13 @@ def start_shared_server(
             raise storage_error(register_dir, error) from None
     notify(f"preparing {checkpoint.name}")
     chosen = options.model_copy(update={"engine": engine.name})
-    [command] = server_commands(checkpoint, chosen, Workload(notify=notify))
+    [command] = server_commands(LocalModel(checkpoint, chosen), Workload(notify=notify))
     command = replace(command, slots=command.slots * copies, arguments=(*command.arguments, *extra_arguments))
     server = LocalServer(command, key or own, None, host, port)
     notify(f"starting {engine.title} for {command.model}")
     try:
         server.launch()
-        server.until_ready(notify)
+        server.until_ready()
         with _registered(server.address.model_copy(update={"key": own}), register_dir):
             yield server
     finally:
@@ -342,12 +335,6 @@ def _is_loopback(host: str) -> bool:
     with suppress(ValueError):
         return ip_address(host).is_loopback
     return host == "localhost"
-
-
-def wait_for_end(server: LocalServer) -> None:
-    """Wait until the server ends, then raise ServersUnavailable (resumable)."""
-    server.wait()
-    raise ServersUnavailable(f"{server.exit_reason()}; run the same command to start it again")
 
 
 @contextmanager

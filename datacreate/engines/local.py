@@ -21,10 +21,10 @@ from pathlib import Path
 from datacreate.child_process import supervised
 from datacreate.engines.addresses import Address, ServerSource
 from datacreate.engines.engine_kind import ServerCommand
-from datacreate.errors import EngineError, UsageError
+from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.files import open_regular, storage_error
 from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY
-from datacreate.messages import Notify, no_notify
+from datacreate.messages import Notify
 from datacreate.signals import deferred
 
 _ENGINE = ("(EngineCore", "(Worker")
@@ -33,7 +33,6 @@ _ENGINE = ("(EngineCore", "(Worker")
 _EXCEPTION = re.compile(r"[\w.]*(?:Error|Exception): (?!.*(?:root cause|exiting due))\S.*")
 """An exception in a log, unless it only says that there was another one."""
 
-_NOTE_SECONDS = 60.0  # between two lines that a server is still loading
 _GRACE_SECONDS = 10.0  # to stop after SIGTERM
 
 
@@ -54,7 +53,6 @@ class LocalServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def launch(self) -> None:
-        """Start the process; returns at once."""
         address = ["--host", self._host, "--port", str(self.port)]
         keys = {self._command.engine.key_variable: self._key} if self._key else {}
         try:
@@ -71,19 +69,15 @@ class LocalServer:
                 start_new_session=True,  # Ctrl-C reaches only the run, which then stops the server
             )
 
-    def until_ready(self, notify: Notify = no_notify) -> None:
+    def until_ready(self) -> None:
         """Wait until it answers. EngineError, with the last error of its log, if it ends."""
         import httpx2
 
-        noted = time.monotonic()
         host = "127.0.0.1" if self._host == "0.0.0.0" else self._host
         while self.exit_code is None:
             with suppress(httpx2.HTTPError):
                 if httpx2.get(f"http://{host}:{self.port}/health", timeout=5.0, trust_env=False).is_success:
                     return
-            if time.monotonic() - noted >= _NOTE_SECONDS:
-                noted = time.monotonic()
-                notify(f"{self._command.engine.title} is still loading {self._command.model}")
             time.sleep(0.1)
         raise EngineError(self.exit_reason())
 
@@ -110,9 +104,10 @@ class LocalServer:
         return f"{server} ended (exit code {self.exit_code}): {last[:300]}{log}"
 
     def wait(self) -> None:
-        """Wait until it ends."""
+        """Wait until it ends, then raise ServersUnavailable (resumable)."""
         if self._process:
             self._process.wait()
+        raise ServersUnavailable(f"{self.exit_reason()}; run the same command to start it again")
 
     def stop(self) -> None:
         """Stop it and all its child processes; returns when they have ended."""
@@ -154,7 +149,7 @@ class LocalServers(ServerSource):
             server.launch()
         try:
             for server in self._servers.values():
-                server.until_ready(self._notify)
+                server.until_ready()
         except EngineError:
             self._folder = None  # it is kept: the error names a log in it
             raise
@@ -179,7 +174,6 @@ class LocalServers(ServerSource):
         return f"{reason}; restarted, its unanswered requests are repeated"
 
     def stop(self) -> None:
-        """Stop all servers."""
         with deferred():
             for server in self._servers.values():
                 server.stop()

@@ -1,7 +1,7 @@
 """Distributes requests over servers; retries, suspends failing servers, and tests them again.
 
 A request goes to the server with the largest share of free capacity. A server that fails is suspended for a pause
-that doubles each time, with jitter. Then it is tested like a new one and gets one request at a time until one
+that doubles each time. Then it is tested like a new one and gets one request at a time until one
 succeeds. If other requests succeed meanwhile, a repeated failure is the request's fault; otherwise it is the
 server's. If no other request is in flight, the last successful one is sent again to find out.
 The run stops, and can be resumed, if no server is usable for too long, or if servers answer with the same error
@@ -12,19 +12,19 @@ All code here runs in one event loop.
 from __future__ import annotations
 
 import asyncio
-import random
 import resource
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from datacreate.engines.addresses import ServerSource
-from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
+from datacreate.engines.chat_api import ChatApi, Incompatible, RequestRejected, Unavailable
 from datacreate.engines.request import Completion, Request, ServerTest
 from datacreate.engines.server import Server
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
+from datacreate.messages import Notify
 
 _MAX_ATTEMPTS = 3
 """Failures after which a request is given up. A failure counts only if a request that was sent after the first
@@ -35,7 +35,9 @@ _MAX_REPEATED_ERRORS = 5
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
-_USUAL_WAIT = 300.0  # seconds without any usable server after which the run stops
+_WAIT = {True: 300.0, False: 1200.0}
+"""Remote server -> seconds without any usable one after which the run stops; a local one may load its model again."""
+
 _SCAN_SECONDS = 2.0  # interval between two reads of a folder of servers
 _OPEN_FILES = 65_536  # more than a run has requests in flight, of which each has a connection
 _STRAGGLER_SECONDS = 20.0  # how long, at the start, the servers that are ready wait for the others
@@ -44,14 +46,12 @@ _STRAGGLER_SECONDS = 20.0  # how long, at the start, the servers that are ready 
 class Pool:
     """The servers of one model."""
 
-    def __init__(
-        self, source: ServerSource, api: ChatApi, options: EngineOptions, log: Callable[[str], None]
-    ) -> None:
+    def __init__(self, source: ServerSource, api: ChatApi, options: EngineOptions, notify: Notify) -> None:
         self._source = source
         self._api = api
         self._options = options
-        self._longest_wait = _USUAL_WAIT if options.wait is None else options.wait
-        self._log = log
+        self._longest_wait = _WAIT[source.remote] if options.wait is None else options.wait
+        self._notify = notify
         self._tls = ssl.create_default_context()
         self._tests: tuple[ServerTest, ...] = ()
         self._servers: dict[str, Server] = {}
@@ -83,7 +83,7 @@ class Pool:
             if not announced and all(server.is_settled for server in self._servers.values()):
                 awaited = "a server" if self._options.servers == 1 else f"{self._options.servers} servers"
                 seconds, announced = f"{self._longest_wait:.0f} s", True
-                self._log(f"waiting up to {seconds} for {awaited} at {self._source.description}")
+                self._notify(f"waiting up to {seconds} for {awaited} at {self._source.description}")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _SCAN_SECONDS)
         self._last_healthy, self.fatal_error = time.monotonic(), None
@@ -114,19 +114,6 @@ class Pool:
         if any(server.is_incompatible for server in servers) and not is_any_active:
             raise self.no_server_error()
 
-    async def find_common_problem(self, test: ServerTest) -> str | None:
-        """Why every server fails a test; None if one passes it, or cannot be asked now."""
-        problems = []
-        for server in self.active_servers:
-            try:
-                reason = await server.find_problem(test)
-            except (Unavailable, Incompatible):
-                return None  # `run_tests` reports it
-            if reason is None:
-                return None
-            problems.append(f"{server.url}: {reason}")
-        return problems[0]
-
     async def answer(self, request: Request) -> Completion:
         """Return the answer of one of the servers; retries as the module says."""
         failures = 0
@@ -135,8 +122,6 @@ class Pool:
             while (server := max(self.active_servers, key=lambda each: each.free_share)).free_share <= 0:
                 await self._changed.wait()
             server.in_flight += 1
-            server.sent += 1
-            was_alone, sent = server.in_flight == 1, server.sent
             self._sent = number = self._sent + 1
             try:
                 if first_failure is not None and self._answered <= first_failure and self._last_answered:
@@ -147,11 +132,6 @@ class Pool:
                 self._answered, self._last_answered = max(self._answered, number), request
                 self._mark_healthy(server)
                 return completion
-            except Busy as problem:
-                if was_alone and server.sent == sent:
-                    self._suspend(server, problem)
-                else:  # other requests took its slots, also if they have ended since
-                    server.shrink(server.in_flight - 1)
             except Unavailable as problem:
                 if first_failure is None:
                     first_failure = self._sent
@@ -199,19 +179,16 @@ class Pool:
                 self._handle_failure(server, problem)
             except Exception as error:  # noqa: BLE001 - a malformed answer must not stop the other servers
                 self._handle_failure(server, Incompatible(f"invalid response ({type(error).__name__})"))
-            pause = _LONGEST_PAUSE
-            if not server.is_incompatible:
-                doubled = min(pause, _FIRST_PAUSE * 2.0 ** min(server.failures - 1, 10))
-                pause = doubled * random.uniform(0.5, 1.0)
-            elif not self._source.changes:
+            if server.is_incompatible and not self._source.changes:
                 return  # no other server can start at its address
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(server.failures - 1, 10)))
 
     def _mark_healthy(self, server: Server) -> None:
         """Reset the failure state of a server that answered."""
         if server.is_active and server.problem:
-            self._log(f"{server.url}: available again")
-            server.note_recovery()
+            self._notify(f"{server.url}: available again")
+            server.problem, server.failures, server.repeated_errors = None, 0, 0
+            server.last_request_succeeded = True
             self.fatal_error = None
             self._wake()
 
@@ -219,7 +196,10 @@ class Pool:
         """Send it no more requests; stop the run if it, like all others, always fails with the same problem."""
         if not server.is_active:
             return
-        server.suspend(problem)
+        is_repeated = str(problem) == str(server.problem)
+        server.repeated_errors = server.repeated_errors + 1 if is_repeated else 1
+        server.last_request_succeeded = False
+        server.suspended.set()
         used = [server, *(each for each in self._servers.values() if each.has_passed_self_test)]
         if all(each.repeated_errors >= _MAX_REPEATED_ERRORS for each in used):
             self.fatal_error = ServersUnavailable(
@@ -230,18 +210,15 @@ class Pool:
 
     def _handle_failure(self, server: Server, problem: Unavailable | Incompatible) -> None:
         """Log once why a server is suspended; restart a local one that died or hangs."""
-        before = server.problem
-        server.note_failure(problem)
-        if isinstance(problem, Incompatible) or problem.request_may_be_cause:  # it has answered
-            server.is_restarting = False
+        before, server.problem = server.problem, problem
+        server.failures += 1
         if server.is_incompatible:
             if not isinstance(before, Incompatible):
-                self._log(f"{server.url} cannot be used: {problem}")
+                self._notify(f"{server.url} cannot be used: {problem}")
         elif done := self._source.repair(server.url, hung=problem.hung):
-            server.is_restarting = any(server.url == address.url for address in self._source.now())
-            self._log(done)
+            self._notify(done)
         elif str(before) != str(problem):
-            self._log(f"{server.url}: {problem}; suspended until it answers")
+            self._notify(f"{server.url}: {problem}; suspended until it answers")
         self._update_active_servers()
 
     def _update_active_servers(self) -> None:
@@ -259,11 +236,7 @@ class Pool:
             none_possible = self._source.failed is not None or (
                 not self._source.changes and all(server.is_incompatible for server in self._servers.values())
             )
-            # A server of this machine may load its model for as long as its process lives.
-            is_loading = self._options.wait is None and any(
-                server.is_restarting for server in self._servers.values()
-            )
-            if (self.healthy or is_loading) and not none_possible:
+            if self.healthy and not none_possible:
                 self._last_healthy = time.monotonic()
             elif none_possible or time.monotonic() - self._last_healthy > self._longest_wait:
                 self.fatal_error = self.no_server_error()
@@ -272,14 +245,10 @@ class Pool:
         """The error that stops a run without servers: resumable unless all servers are incompatible."""
         failing = [server for server in self._servers.values() if server.problem]
         why = "; ".join(f"{server.url}: {server.problem}" for server in failing[:3])
-        why += f"; and {len(failing) - 3} more" if len(failing) > 3 else ""
         if failing and all(server.is_incompatible for server in failing):
             return EngineError(f"no server can be used: {why}")
         why = self._source.failed or why or f"no server at {self._source.description}"
-        never = self._source.remote and not any(
-            server.has_passed_self_test for server in self._servers.values()
-        )
-        advice = "check --url, or start the server, and " if never else ""
+        advice = "check --url, or start the server, and " if self._source.remote else ""
         return ServersUnavailable(f"no server answers: {why}; {advice}run the same command to resume")
 
     async def close(self) -> None:

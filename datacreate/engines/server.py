@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from datacreate.engines.addresses import KEY, Address
 from datacreate.engines.chat_api import (
-    Busy,
     ChatApi,
     Incompatible,
     RequestRejected,
@@ -65,36 +64,33 @@ class Server:
         self.url, self.key = address.url, address.key
         self.version = ""
         self.in_flight = 0
-        self.sent = 0  # requests so far
         self.suspended = asyncio.Event()  # set while it gets no requests: it has not passed the self-test
         self.suspended.set()
         self.last_request_succeeded = True  # whether the last request of the run succeeded
         self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
         self.failures = 0  # in a row
-        self.is_restarting = False  # started again here, and has neither worked nor failed since
         self.repeated_errors = 0  # requests of the run that failed in a row, all with the same error
         self._options = options
         self._remote = remote
         self.has_passed_self_test = False  # whether it ever passed the self-test
         self._given_slots = options.max_num_seqs or address.max_num_seqs
-        self._set_slots(self._given_slots or _DEFAULT_SLOTS)
+        self.slots = self._given_slots or _DEFAULT_SLOTS
         self._set_context(None)
         self._api = self._initial_api = api
         self._tls = tls
         self._idle: list[httpx2.AsyncClient] = []  # those without a request
         self._is_closed = False
         self._last_answer = 0.0
-        self._successes = 0  # since max_in_flight last changed
         self._first_tokens: dict[str, int] = {}
-
-    def _set_slots(self, slots: int) -> None:
-        self.slots = slots
-        self.max_in_flight = max_in_flight(slots)
 
     def _set_context(self, reported: int | None) -> None:
         """The context length in tokens: the user's and the server's, whichever is shorter."""
         known = filter(None, (reported, self._options.max_model_len))
         self.max_context = min(known, default=_DEFAULT_CONTEXT)
+
+    @property
+    def max_in_flight(self) -> int:
+        return max_in_flight(self.slots)
 
     @property
     def model(self) -> str:
@@ -127,27 +123,6 @@ class Server:
         limit = self.max_in_flight if self.last_request_succeeded else 1
         return (limit - self.in_flight) / self.max_in_flight if self.is_active else 0.0
 
-    def note_recovery(self) -> None:
-        """Note an answer after failures."""
-        self.problem, self.failures, self.repeated_errors = None, 0, 0
-        self.last_request_succeeded, self.is_restarting = True, False
-
-    def note_failure(self, problem: Unavailable | Incompatible) -> None:
-        """Note that its self-test or a request failed."""
-        self.problem = problem
-        self.failures += 1
-
-    def suspend(self, problem: Unavailable | Incompatible) -> None:
-        """Take no more requests, since one of the run failed; `note_failure` follows."""
-        is_repeated = str(problem) == str(self.problem) and not isinstance(problem, Busy)
-        self.repeated_errors = self.repeated_errors + 1 if is_repeated else 1
-        self.last_request_succeeded = False
-        self.suspended.set()
-
-    def shrink(self, most: int) -> None:
-        """Send fewer requests after a 429; successful ones raise the limit again, one at a time."""
-        self.max_in_flight, self._successes = max(1, most), 0
-
     async def test(self, tests: Sequence[ServerTest]) -> None:
         """Check that it serves the model and passes the tests. Raises Incompatible or Unavailable."""
         self._api = self._initial_api
@@ -168,19 +143,14 @@ class Server:
 
     async def _run_test(self, test: ServerTest) -> None:
         """Run one test. Raises Incompatible if it fails, Unavailable if there is no answer."""
-        if reason := await self.find_problem(test):
-            raise Incompatible("; ".join(filter(None, (reason, test.advice))))
-
-    async def find_problem(self, test: ServerTest) -> str | None:
-        """Why it fails a test; None if it passes. Raises Unavailable if there is no answer."""
         completions: list[Completion] = []
         for request in test.requests:
             try:
                 completions.append(await self.ask(request, self_test=True))
             except RequestRejected as problem:
                 completions.append(Completion(request.id, "", "error", error=str(problem)))
-        reason = test.problem(completions)
-        return reason and f"it {reason}"
+        if reason := test.problem(completions):
+            raise Incompatible("; ".join(filter(None, (f"it {reason}", test.advice))))
 
     async def _models(self) -> list[dict[str, Any]]:
         """The entries of /v1/models with a usable name."""
@@ -191,13 +161,12 @@ class Server:
         return [card for card in cards if isinstance(card, dict)]
 
     async def _recognize(self) -> None:
-        """Recognize an engine that offers more than the standard API."""
         for kind in ENGINES.values():
             if found := await kind.recognize(self._send, self.model):
                 self._api = replace(self._api, kind=kind, compact_grammar=kind.compact_grammar)
                 self.version = f"{kind.title} {short_text(found.version, 40)}"
                 if slots := _positive(found.slots):
-                    self._set_slots(min(self._given_slots or slots, slots))
+                    self.slots = min(self._given_slots or slots, slots)
                 if context := _positive(found.context):
                     self._set_context(context)
                 return
@@ -229,9 +198,6 @@ class Server:
             body |= self._api.kind.self_test_fields
         completion = parse_response(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_answer = time.monotonic()
-        self._successes += 1
-        if self.max_in_flight < max_in_flight(self.slots) and self._successes >= 4 * self.max_in_flight:
-            self.max_in_flight, self._successes = self.max_in_flight + 1, 0
         return completion
 
     async def count_tokens(self, messages: Messages) -> int:
@@ -264,7 +230,7 @@ class Server:
         """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
         status, document = await self._send(path, body, seconds)
         if status == 404 and not self.has_passed_self_test:
-            raise _wrong_address(path, f"HTTP 404: {_response_excerpt(document)}")
+            raise _wrong_address(path, f"HTTP 404: {short_text(document)}")
         if status != 200:
             raise _refusal(status, document)
         if isinstance(document, str) and body:
@@ -296,8 +262,6 @@ class Server:
             raise Unavailable(reason, request_may_be_cause=False) from None
         finally:
             exchange.cancel()  # closes the connection, which makes the server cancel the request
-        if status == 429:
-            raise Busy("it is busy (HTTP 429)", request_may_be_cause=False)
         try:
             return status, json.loads(raw)
         except (ValueError, RecursionError):
@@ -330,13 +294,11 @@ class Server:
 
 def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
     """The entry of the model with one of these names or folders; without names, of the only model."""
-    if not cards:
-        raise Incompatible("it serves no model; load one first")
     ids = [(card, card.get("id")) for card in cards]
     named = [card for card, id in ids if isinstance(id, str) and id.isprintable() and 0 < len(id) <= 500]
     if not named:
         raise Incompatible(
-            "the name of its model is not printable text; rename it (vLLM: --served-model-name)"
+            "it serves no model with a printable name; load one, or rename it (vLLM: --served-model-name)"
         )
     served = ", ".join(short_text(card["id"], 80) for card in named)
     matching = [card for card in named if not names or card["id"] in names or card.get("root") in names]
@@ -349,12 +311,6 @@ def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str,
 
 def _positive(value: Any) -> int | None:
     return value if type(value) is int and 0 < value < 10**8 else None
-
-
-def _response_excerpt(document: Any) -> str:
-    """An answer in a message; of a web page only that it is one."""
-    is_page = isinstance(document, str) and document.lstrip().startswith("<")
-    return "a web page" if is_page else short_text(document)
 
 
 def _wrong_address(path: str, found: str) -> Incompatible:
@@ -375,11 +331,13 @@ def _connection_problem(error: Exception) -> Exception:
 
 def _refusal(status: int, document: Any) -> Exception:
     """The exception for an HTTP status other than 200."""
-    text = f"HTTP {status}: {_response_excerpt(document)}"
+    text = f"HTTP {status}: {short_text(document)}"
     if 300 <= status < 400:
         return Incompatible(f"it redirects to another address (HTTP {status}); use that address with --url")
     if status in (401, 403):
         return Incompatible(f"access denied (HTTP {status}); set ${KEY} to the server's key")
-    if status in (404, 502, 503, 504):  # still loading, or behind a proxy
+    if status == 429:
+        text += "; with a smaller --max-num-seqs it gets fewer requests at once"
+    if status in (404, 429, 502, 503, 504):  # still loading, behind a proxy, or busy
         return Unavailable(text, request_may_be_cause=False)
     return RequestRejected(text) if 400 <= status < 500 and status != 408 else Unavailable(text)

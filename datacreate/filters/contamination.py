@@ -1,34 +1,21 @@
 """Decontamination: rejects examples that repeat rows of `--decontaminate`, such as those of test sets.
 
-Three checks, the cheapest first. Word n-grams: a question that shares n consecutive words with the question of a test
-row, or a passage that shares a large part of its n-grams with the passage of a test row (as in Brown et al., 2020,
-appendix C), or that has a large part of a question without a passage. Near-duplicates of test rows, by MinHash. The
-cosine of sentence embeddings, with `--semantic`. The last two compare whole inputs, or only the questions with a row
-that has no passage.
+Two checks. Word n-grams: a question that shares n consecutive words with the question of a test row, or a passage that
+shares a large part of its n-grams with the passage of a test row (as in Brown et al., 2020, appendix C), or that has a
+large part of a question without a passage. Near-duplicates of test rows, by MinHash: of whole inputs, or only of the
+questions with a row that has no passage.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from datacreate.errors import LockLost, RunLocked, StorageError
 from datacreate.filters.base import DecontaminationRow, Filter, FilterInputs, FilterOptions
 from datacreate.filters.near import NearIndex, encodable_words
-from datacreate.filters.semantic import most_similar
 from datacreate.formats.validate import Candidate, RejectReason, shorten
-from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
-from datacreate.paths import data_dir
-from datacreate.selection.embeddings import Embedder
-from datacreate.selection.passed_vectors import Float16Rows, to_float16
 
 MIN_WORDS_INSIDE = 5
 """A question of a test row that is shorter than the n-gram is searched inside longer texts if it has this many words.
@@ -37,7 +24,7 @@ Shorter ones, such as "What is it?", occur in many unrelated texts: they must be
 """
 
 MAX_ROWS_OF_NGRAM = 10
-"""An n-gram of more different questions is a phrase of the test set, such as an instruction, and shows no repeat."""
+"""An n-gram of more questions is a phrase of the test set, such as an instruction, and shows no repeat."""
 
 PASSAGE_SHARE = 0.2
 PASSAGE_NGRAMS = 8
@@ -47,19 +34,8 @@ It repeats the question of a row without a passage if it has this fraction, and 
 
 _MAX_SHOWN = 60  # characters of a row in a message
 
-_PROPOSALS = 16  # rows whose cosine is computed from rounded vectors
-
 NgramIndex = dict[str, list[int]]
 """From an n-gram to the rows that contain it, ascending."""
-
-
-@dataclass(frozen=True)
-class _Compared:
-    """The test rows with a passage, or those without, for the comparison of inputs. Indexes number them from 0."""
-
-    rows: Sequence[int]  # their numbers among all rows
-    near: NearIndex | None
-    vectors: NDArray[np.float32] | None  # (rows, dim)
 
 
 class Contamination(Filter):
@@ -71,26 +47,28 @@ class Contamination(Filter):
 
     def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
         self._settings, self._inputs, self._n = settings, inputs, settings.ngram
-        self._embedder = inputs.vectors.embedder if inputs.vectors and settings.semantic else None
 
     def prepare(self, notify: Notify = no_notify) -> None:
-        """Read, index and embed the rows of the decontamination sets. Raises what the sets raise."""
+        """Read and index the rows of the decontamination sets. Raises what the sets raise."""
         self._rows: list[DecontaminationRow] = []
         self._names: list[str] = []  # of each row: test set, and row of its file
         self._by_ngram: list[bool] = []  # of each row: whether it may share no n-gram
-        pieces: list[Float16Rows] = []
         for each in self._inputs.decontamination_sets:
-            rows, title = list(each.read()), each.ref.title
+            rows = list(each.read())
             self._rows += rows
             self._by_ngram += [each.by_ngram] * len(rows)
-            self._names += [f"{title} row {number}" for number in range(1, len(rows) + 1)]
-            if self._embedder and rows:
-                texts = ["\n".join(row.inputs) for row in rows]
-                sha256 = self._inputs.embedding_sha256
-                pieces.append(embed_texts(title, texts, self._embedder, sha256, notify))
+            self._names += [f"{each.ref.title} row {number}" for number in range(1, len(rows) + 1)]
         self._index_ngrams()
-        vectors = np.concatenate(pieces).astype(np.float32) if pieces else None
-        self._compared = [self._indexed(vectors, has_passage) for has_passage in (False, True)]
+        self._near: dict[
+            bool, tuple[list[int], NearIndex]
+        ] = {}  # whether rows have a passage -> rows and index
+        if (threshold := self._settings.decontaminate_near) is None:
+            return
+        for has_passage in (False, True):
+            numbers = [number for number, row in enumerate(self._rows) if bool(row.passage) == has_passage]
+            self._near[has_passage] = numbers, (index := NearIndex(threshold))
+            for number in numbers:
+                index.add(self._rows[number].inputs)
 
     def _index_ngrams(self) -> None:
         self._short_lengths: set[int] = set()  # in words, of questions shorter than n
@@ -111,45 +89,19 @@ class Contamination(Filter):
         self._passages = ngram_index(passages)
         self._question_sizes = [len(set(grams)) for grams in questions]
 
-    def _indexed(self, vectors: NDArray[np.float32] | None, has_passage: bool) -> _Compared:
-        threshold = self._settings.decontaminate_near
-        near = None if threshold is None else NearIndex(threshold)
-        numbers = [number for number, row in enumerate(self._rows) if bool(row.passage) == has_passage]
-        if near:
-            for number in numbers:
-                near.add(self._rows[number].inputs)
-        return _Compared(numbers, near, vectors[numbers] if vectors is not None and numbers else None)
-
-    def _comparisons(self, candidate: Candidate) -> Iterator[tuple[_Compared, tuple[str, ...]]]:
-        """The rows to compare the example with, and the inputs that it is compared by."""
-        without, with_passage = self._compared
-        if inputs := tuple(text for text in candidate.inputs if text != candidate.passage):
-            yield without, inputs
-        if candidate.passage:
-            yield with_passage, candidate.inputs
-
-    def prefetch(self, candidates: Sequence[Candidate]) -> None:
-        if self._embedder:
-            pairs = (pair for candidate in candidates for pair in self._comparisons(candidate))
-            self._embedder.encode(["\n".join(inputs) for rows, inputs in pairs if rows.vectors is not None])
-
-    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
+    def find_conflict(self, candidate: Candidate) -> str | None:
         """The test row that the example repeats, and which check found it."""
         if (found := self._repeated_question(candidate)) is not None:
             return f"{self._name(found)}: n-gram"
         if candidate.passage and (passage := self._repeated_passage(candidate.passage)):
             what = "passage" if self._rows[passage[0]].passage else "question"
             return f"{self._name(passage[0])}: {passage[1]:.0%} of the n-grams of the {what}"
-        for compared, inputs in self._comparisons(candidate):
-            if compared.near and (near := compared.near.match(inputs)):
-                return f"{self._name(compared.rows[near[0]])}: Jaccard {near[1]:.2f}"
-        for compared, inputs in self._comparisons(candidate):
-            if self._embedder and compared.vectors is not None and self._settings.semantic:
-                [vector] = to_float16(self._embedder.encode(["\n".join(inputs)]))
-                proposed = np.argsort(compared.vectors @ vector.astype(np.float32))[-_PROPOSALS:]
-                nearest, cosine = most_similar(vector, proposed, compared.vectors.__getitem__)
-                if cosine >= self._settings.semantic:
-                    return f"{self._name(compared.rows[nearest])}: cosine {cosine:.2f}"
+        without_passage = tuple(text for text in candidate.inputs if text != candidate.passage)
+        compared = {False: without_passage, True: candidate.inputs if candidate.passage else ()}
+        for has_passage, (numbers, index) in self._near.items():
+            inputs = compared[has_passage]
+            if inputs and (near := index.match(inputs)):
+                return f"{self._name(numbers[near[0]])}: Jaccard {near[1]:.2f}"
         return None
 
     def _name(self, row: int) -> str:
@@ -187,46 +139,16 @@ def ngrams(words: Sequence[str], n: int) -> list[str]:
     return [" ".join(words[at : at + n]) for at in range(len(words) - n + 1)]
 
 
-def ngram_index(texts: Sequence[Sequence[str]], max_texts: int | None = None) -> NgramIndex:
-    """An index of the n-grams of each text; those in more than `max_texts` different texts are left out."""
+def ngram_index(texts: Sequence[Sequence[str]], max_texts: int = sys.maxsize) -> NgramIndex:
+    """An index of the n-grams of each text; those in more than `max_texts` texts are left out."""
     index: defaultdict[str, list[int]] = defaultdict(list)
     for row, grams in enumerate(texts):
         for gram in dict.fromkeys(grams):
             index[gram].append(row)
-    if max_texts is None:
-        return dict(index)
-    first: dict[tuple[str, ...], int] = {}  # of equal texts
-    text_of = [first.setdefault(tuple(grams), row) for row, grams in enumerate(texts)]
-    return {gram: rows for gram, rows in index.items() if len({text_of[row] for row in rows}) <= max_texts}
+    return {gram: rows for gram, rows in index.items() if len(rows) <= max_texts}
 
 
 def most_common(index: NgramIndex, grams: Sequence[str]) -> tuple[int, int] | None:
     """The row that contains most of `grams` (the first of equals), and how many; None if no row does."""
     counts = Counter(row for gram in grams for row in index.get(gram, ()))
     return max(counts.items(), key=lambda item: (item[1], -item[0]), default=None)
-
-
-def embed_texts(
-    title: str, texts: Sequence[str], embedder: Embedder, model_sha256: str | None, notify: Notify
-) -> Float16Rows:
-    """The embeddings of the texts of a test set, (texts, dim), cached in $DATACREATE_HOME/embeddings/MODEL/TEXTS.npy.
-
-    MODEL and TEXTS are the first 16 digits of SHA-256 hashes. Without the model's hash nothing is cached.
-    """
-    digest = hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
-    path = data_dir() / "embeddings" / (model_sha256 or "")[:16] / f"{digest[:16]}.npy"
-    if model_sha256:
-        with contextlib.suppress(OSError, ValueError, EOFError):  # missing or damaged
-            cached: Float16Rows = np.load(path, allow_pickle=False)
-            return cached
-    notify(f"embedding {len(texts)} rows of {title}")
-    vectors = to_float16(embedder.encode(texts))
-    if model_sha256:
-        # Without the cache the next run only takes longer.
-        with (
-            contextlib.suppress(OSError, StorageError, RunLocked, LockLost),
-            exclusive_replacement(path) as part,
-            part.open("xb") as file,
-        ):
-            np.save(file, vectors, allow_pickle=False)
-    return vectors

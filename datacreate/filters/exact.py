@@ -22,9 +22,9 @@ class ExactDuplicates(Filter):
         self._number_of: dict[int, int] = {}
         self._number_prefix = inputs.number_prefix
 
-    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
+    def find_conflict(self, candidate: Candidate) -> str | None:
         number = self._number_of.get(_digest(candidate.exact_key))
-        return f"repeats {self._number_prefix} {number}" if number not in (None, ignored_number) else None
+        return None if number is None else f"repeats {self._number_prefix} {number}"
 
     def add(self, candidate: Candidate, number: int) -> None:
         self._number_of.setdefault(_digest(candidate.exact_key), number)

@@ -39,6 +39,8 @@ MAX_IN_BUCKET = 32
 
 _FIRST_SLOTS = 1024
 
+_CHUNK = 4096  # rows that are put into buckets together
+
 Hashes = NDArray[np.uint32]
 
 Hashed = Sequence[Sequence[int]]
@@ -57,49 +59,21 @@ class NearIndex:
         self._threshold = threshold
         self._rows_per_band = rows_per_band(threshold)
         self._index = LshIndex(BANDS)
-        self._shingles = array("I")  # of all inputs, one after the other
-        self._starts = array("q", [0])  # of each input in `_shingles`
-        self._inputs = array("q", [0])  # of each example: its first input in `_starts`
+        self._rows: list[list[array[int]]] = []  # of each example and input: the shingles
         self._waiting: list[Hashed] = []  # added, but not in the index yet
 
-    def match(
-        self, inputs: Sequence[str], among: str = "", ignored: Sequence[int] = ()
-    ) -> tuple[int, float] | None:
+    def match(self, inputs: Sequence[str], among: str = "") -> tuple[int, float] | None:
         """The number of the most similar example (the first of equals) and its Jaccard similarity.
 
-        Only examples that were added with the same `among` are similar, and none that is ignored.
+        Only examples that were added with the same `among` are similar.
         """
         self._add_waiting()
         hashed = _hash_shingles(inputs, among)
         kept = list(map(_kept, hashed))
         [candidates] = self._index.find(self._bands([hashed]))
-        rows = (row for row in self._similar(kept, candidates) if row not in ignored)
-        found = ((row, self._similarity(kept, row)) for row in rows)
+        found = ((row, _similarity(kept, self._rows[row])) for row in candidates)
         best = max(found, key=itemgetter(1), default=(0, 0.0))
         return best if best[1] >= self._threshold else None
-
-    def _similarity(self, hashed: Sequence[set[int]], row: int) -> float:
-        starts = self._starts[self._inputs[row] : self._inputs[row + 1] + 1]
-        others: Sequence[set[int]] = [set(self._shingles[begin:end]) for begin, end in pairwise(starts)]
-        if len(others) != len(hashed):
-            hashed, others = [set[int]().union(*hashed)], [set[int]().union(*others)]
-        return min(len(one & other) / len(one | other) for one, other in zip(hashed, others, strict=True))
-
-    def _similar(self, hashed: Sequence[set[int]], rows: list[int]) -> list[int]:
-        """The rows that may reach the threshold: a vectorized check of many candidates, of all inputs together."""
-        if not rows:
-            return rows
-        wanted = np.array([value for each in hashed for value in each], np.uint32)
-        kept, starts = np.frombuffer(self._shingles, np.uint32), np.frombuffer(self._starts, np.int64)
-        first, last = np.frombuffer(self._inputs, np.int64)[np.add.outer((0, 1), rows)]
-        begin = starts[first]
-        sizes = starts[last] - begin
-        offsets = np.cumsum(sizes) - sizes
-        pieces = kept[np.repeat(begin - offsets, sizes) + np.arange(sizes.sum())]
-        common = np.add.reduceat(np.isin(pieces, wanted), offsets, dtype=np.int64)
-        similar = common >= self._threshold * (len(wanted) + sizes - common) - 1e-9
-        similar |= last - first != len(hashed)  # inputs may share shingles; `_similarity` merges them
-        return [row for row, passes in zip(rows, similar, strict=True) if passes]
 
     def add(self, inputs: Sequence[str], among: str = "") -> None:
         """Add the next example. Those added without a `match` in between are processed together, which is faster."""
@@ -111,11 +85,7 @@ class NearIndex:
         if not self._waiting:
             return
         self._index.add(self._bands(self._waiting))
-        for row in self._waiting:
-            for each in row:
-                self._shingles.extend(_kept(each))
-                self._starts.append(len(self._shingles))
-            self._inputs.append(len(self._starts) - 1)
+        self._rows += [[array("I", _kept(each)) for each in row] for row in self._waiting]
         self._waiting = []
 
     def _bands(self, rows: Sequence[Hashed]) -> Hashes:
@@ -137,6 +107,14 @@ def _kept(hashes: Sequence[int]) -> set[int]:
     return {value >> 32 for value in hashes}
 
 
+def _similarity(inputs: list[set[int]], stored: Sequence[array[int]]) -> float:
+    """The least Jaccard similarity of an input to the other example's; of all together, if their numbers differ."""
+    others = list(map(set, stored))
+    if len(others) != len(inputs):
+        inputs, others = [set[int]().union(*inputs)], [set[int]().union(*others)]
+    return min(len(one & other) / len(one | other) for one, other in zip(inputs, others, strict=True))
+
+
 class NearDuplicates(Filter):
     """Rejects examples all of whose inputs are similar to an earlier one's."""
 
@@ -150,10 +128,8 @@ class NearDuplicates(Filter):
         self._numbers = array("q")
         self._number_prefix = inputs.number_prefix
 
-    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
-        rows = enumerate(self._numbers) if ignored_number is not None else ()
-        ignored = [row for row, number in rows if number == ignored_number]
-        found = self._index.match(*_compared(candidate), ignored)
+    def find_conflict(self, candidate: Candidate) -> str | None:
+        found = self._index.match(*_compared(candidate))
         if found is None:
             return None
         row, similarity = found
@@ -211,7 +187,7 @@ class LshIndex:
     """
 
     def __init__(self, bands: int) -> None:
-        self._band = np.arange(bands)
+        self._bands = np.arange(bands)
         self._hashes = np.zeros((_FIRST_SLOTS, bands), np.uint32)
         self._older = np.zeros((_FIRST_SLOTS, bands), np.int32)  # next row of the bucket, from 1; 0 is none
         self._length = 0
@@ -220,7 +196,7 @@ class LshIndex:
     def find(self, hashes: Hashes) -> list[list[int]]:
         """For each row of `hashes`, (n, bands), the rows that share at least one band hash with it; ascending."""
         found: list[set[int]] = [set() for _ in hashes]
-        newest = self._newest[self._band, hashes & self._mask]
+        newest = self._newest[self._buckets(hashes)]
         query, band = np.nonzero(newest)
         at = newest[query, band]
         while at.size:
@@ -240,45 +216,34 @@ class LshIndex:
             more = ((0, max(self._length - len(self._hashes), len(self._hashes) // 4)), (0, 0))
             self._hashes, self._older = np.pad(self._hashes, more), np.pad(self._older, more)
         self._hashes[first : self._length] = hashes
-        if self._length > self._newest.shape[1]:
-            self._make_slots(2 * self._newest.shape[1])
-        elif len(hashes) == 1:
-            self._link(first)
-        else:
-            self._link_all(first)
+        if self._length > self._slots:
+            self._make_slots(2 * self._slots)
+            first = 0
+        for begin in range(first, self._length, _CHUNK):
+            self._link(begin, min(begin + _CHUNK, self._length))
 
-    def _link(self, row: int) -> None:
-        """Put a row into the buckets that are not full."""
-        slot = self._hashes[row] & self._mask
-        band = np.flatnonzero(self._sizes[self._band, slot] < MAX_IN_BUCKET)
-        slot = slot[band]
-        self._older[row, band] = self._newest[band, slot]
-        self._newest[band, slot] = row + 1
-        self._sizes[band, slot] += 1
+    def _buckets(self, hashes: Hashes) -> NDArray[np.int64]:
+        """The bucket of each band hash, (n, bands)."""
+        return self._bands * self._slots + hashes % self._slots
 
-    def _link_all(self, first: int) -> None:
-        """`_link` for all rows from `first`, one band at a time."""
-        for band in self._band:
-            slots = self._hashes[first : self._length, band] & self._mask
-            order = np.argsort(slots, kind="stable")  # rows of a bucket side by side, in order
-            slots = slots[order]
-            begins = np.flatnonzero(np.r_[True, slots[1:] != slots[:-1]])
-            position = np.arange(len(slots)) - np.repeat(begins, np.diff(np.r_[begins, len(slots)]))
-            fits = position + self._sizes[band, slots] < MAX_IN_BUCKET
-            rows, slots, position = order[fits] + first, slots[fits], position[fits]
-            self._older[rows, band] = np.where(
-                position > 0, np.r_[0, rows[:-1] + 1], self._newest[band, slots]
-            )
-            last = np.r_[slots[1:] != slots[:-1], True] if len(slots) else np.zeros(0, bool)
-            self._newest[band, slots[last]] = rows[last] + 1
-            self._sizes[band, slots[last]] += (position[last] + 1).astype(np.uint8)
+    def _link(self, begin: int, end: int) -> None:
+        """Put rows into the buckets that are not full."""
+        buckets = self._buckets(self._hashes[begin:end]).ravel()
+        order = np.argsort(buckets, kind="stable")  # rows of a bucket side by side, in order
+        buckets = buckets[order]
+        starts = np.flatnonzero(np.r_[True, buckets[1:] != buckets[:-1]])
+        position = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+        fits = position + self._sizes[buckets] < MAX_IN_BUCKET
+        order, buckets, position = order[fits], buckets[fits], position[fits]
+        rows = begin + order // len(self._bands)
+        before = np.where(position > 0, np.r_[0, rows[:-1] + 1][: len(rows)], self._newest[buckets])
+        self._older[rows, order % len(self._bands)] = before
+        self._newest[buckets] = rows + 1  # of equal buckets, the last assignment counts
+        self._sizes[buckets] += (position + 1).astype(np.uint8)
 
     def _make_slots(self, slots: int) -> None:
-        """Make the tables again with `slots` buckets per band, a power of two."""
-        while slots < self._length:
-            slots *= 2
-        self._mask = np.uint32(slots - 1)
-        self._newest = np.zeros((len(self._band), slots), np.int32)
-        self._sizes = np.zeros((len(self._band), slots), np.uint8)
+        """Empty tables with `slots` buckets per band, or more if there are more rows."""
+        self._slots = max(slots, self._length)
+        self._newest = np.zeros(len(self._bands) * self._slots, np.int32)
+        self._sizes = np.zeros(len(self._bands) * self._slots, np.uint8)
         self._older[:] = 0
-        self._link_all(0)

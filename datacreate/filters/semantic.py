@@ -8,7 +8,7 @@ that decides is computed from the rounded vectors.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from operator import itemgetter
 from typing import Any
@@ -61,21 +61,17 @@ class SemanticDuplicates(Filter):
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
         self._vectors.embedder.encode([candidate.compared_text for candidate in candidates])
 
-    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
-        if not self._numbers:
-            return None
+    def find_conflict(self, candidate: Candidate) -> str | None:
         nearest: Iterable[int] = self._of_passage.get(candidate.passage_id, ())
-        if candidate.passage_id and not nearest:
+        if not self._numbers or (candidate.passage_id and not nearest):
             return None
         [vector] = to_float16(self._vectors.embedder.encode([candidate.compared_text]))
         if not candidate.passage_id:
             self._update_index()
             every = len(self._index) <= MAX_EXACT
             nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=every).keys
-        nearest = [row for row in map(int, nearest) if self._numbers[row] != ignored_number]
-        if not nearest:
-            return None
-        row, cosine = most_similar(vector, nearest, self._vectors.__getitem__)
+        cosines = {row: _cosine(vector, self._vectors[row]) for row in sorted(map(int, nearest))}
+        row, cosine = max(cosines.items(), key=itemgetter(1))  # the first of equals
         if cosine < self._threshold:
             return None
         return f"same meaning as {self._number_prefix} {self._numbers[row]}, cosine {cosine:.2f}"
@@ -87,17 +83,7 @@ class SemanticDuplicates(Filter):
         self._numbers.append(number)
 
 
-def most_similar(
-    vector: Vector, rows: Iterable[int], vector_of: Callable[[int], Vector]
-) -> tuple[int, float]:
-    """Of some rows the one with the highest cosine (the first of equals), and the cosine: of rounded vectors, so that
-    it is the same on every machine."""
-    a = to_float64(vector)
-
-    def cosine(row: int) -> float:
-        b = to_float64(vector_of(row))
-        # Rounded, so that the cosine of a vector with itself is 1; 0 if one of them is 0.
-        return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)
-
-    cosines = {row: cosine(row) for row in sorted(map(int, rows))}
-    return max(cosines.items(), key=itemgetter(1))
+def _cosine(one: Vector, other: Vector) -> float:
+    """The cosine of rounded vectors, which is the same on every machine; 0 if one of them is 0."""
+    a, b = to_float64(one), to_float64(other)
+    return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)  # that of a vector with itself is 1

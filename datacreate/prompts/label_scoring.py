@@ -119,7 +119,7 @@ def check_letters(format: TaskFormat, flag: str, model: str) -> None:
     if not can_score_labels(format, scored_by_letter=True):
         raise UsageError(
             f"{flag}: {model}: several of the {len(format.labels or ())} labels start with the same token, and letters "
-            f"work for at most {MAX_LETTERS} labels; use another --verifier, or none"
+            f"work for at most {MAX_LETTERS} labels; use another --verifier, or --verify off"
         )
 
 

@@ -63,13 +63,12 @@ def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: metric_tabl
         for reject in commit.rejects:
             if len(rejected[reject.reason.value]) < 3:
                 rejected[reject.reason.value].append((shorten(reject.text, 300), reject.detail or ""))
-    warnings = [summary["depth_warning"], (summary["verification"] or {}).get("warning")]
     return page_template("run.html.j2").render(
         version=metadata.version("datacreate"),
         run=str(run.path),
         summary=summary,
         fields={name: text for name, text in summary_fields(summary).items() if name not in _CHARTS},
-        warnings=[*filter(None, warnings), *metric_tables.warnings(metrics)],
+        warnings=[*filter(None, [summary["depth_warning"]]), *metric_tables.warnings(metrics)],
         examples=[_fields(values) for values in spec.examples[:MAX_BARS]],
         samples=[(at + 1, _fields(rows[at])) for at in sorted(shown & rows.keys())],
         shares=share_charts(summary, view),

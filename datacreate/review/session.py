@@ -14,15 +14,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import cached_property
 
-from datacreate.checkpoints import resolve
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.filters.base import Filter, FilterInputs, first_reject
-from datacreate.filters.registry import make_filters
 from datacreate.formats.example import Example, Json, value_at
-from datacreate.formats.validate import Candidate, CopyChecks, Reject, validate_example
+from datacreate.formats.validate import Candidate, CopyChecks, Reject, RejectReason, validate_example
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.quotas import RunQuotas
@@ -32,38 +28,24 @@ from datacreate.runs.decisions import Decision, Sample
 from datacreate.runs.directory import ComputeMetrics, RunDirectory
 from datacreate.runs.log import Commit, LogWriter, example_line, first_checksum
 from datacreate.runs.summary import RunStats
-from datacreate.selection.embeddings import Embedder, SentenceEmbedder
-from datacreate.selection.passed_vectors import PassedVectors
 
 
 class Refused(DatacreateError):
     """A decision that cannot be made, with the reason."""
 
 
-@dataclass
-class _PassedText:
-    """An example that passed the filters: they compare others with it, even if its row is rejected later."""
-
-    values: dict[str, Json]
-    row: int = 0  # the number of the row that has it; 0 without one
-
-
 @contextmanager
 def reviewing(
-    directory: RunDirectory,
-    compute_metrics: ComputeMetrics | None = None,
-    notify: Notify = no_notify,
-    embedder: Embedder | None = None,
+    directory: RunDirectory, compute_metrics: ComputeMetrics | None = None, notify: Notify = no_notify
 ) -> Iterator[ReviewSession]:
     """Review a run in this block; its directory is locked. Afterwards its files follow the decisions.
 
-    `embedder` replaces the embedding model of `--semantic`. Raises UsageError if it is no run, RunError or LogDamaged
-    if it is damaged, RunLocked if another process writes it, StorageError if it cannot be written.
+    Raises UsageError if it is no run, RunError or LogDamaged if it is damaged, RunLocked if another process writes it,
+    StorageError if it cannot be written.
     """
     directory.read_config()  # before the lock, which would create the folder
     with directory.locked(notify) as lock:
-        session = ReviewSession(directory, lock, embedder)
-        session.write_train()
+        session = ReviewSession(directory, lock)
         try:
             yield session
         finally:
@@ -74,23 +56,21 @@ def reviewing(
 class ReviewSession:
     """The rows of a run and the decisions about them; the caller holds the lock."""
 
-    def __init__(self, directory: RunDirectory, lock: FolderLock, embedder: Embedder | None = None) -> None:
+    def __init__(self, directory: RunDirectory, lock: FolderLock) -> None:
         self.directory = directory
         self.config = directory.read_config()
         self.format = self.config.format
         self._lock = lock
-        self._embedder = embedder
         self.rows: list[ReviewRow] = []  # in order of their numbers, from 1
         spec = self.config.spec
         self._copies = CopyChecks(spec.examples, self.format)
-        self._filters: list[Filter] | None = None
-        self._passed: list[_PassedText] = []  # in order
+        self._passed: list[dict[str, Json]] = []  # examples that passed the filters, also those of no row
+        self._row_of: dict[str, int] = {}  # exact key of all these, and of edited rows -> row; 0 for none
         self.stats = RunStats(spec, self.format)
         self._quotas = RunQuotas.of(spec, self.format, self.config.count)
         self._changed = not directory.is_up_to_date()  # a review was killed
         self._checksum = first_checksum(self.config.run_id)
         self._log: LogWriter | None = None
-        waiting: dict[int, list[_PassedText]] = {}  # request -> its examples in `_passed`
         for line in directory.log(self.config.run_id):
             record, self._checksum = line.record, line.checksum
             if isinstance(record, Decision):
@@ -98,34 +78,25 @@ class ReviewSession:
                 continue
             self.stats.add_record(record)
             if isinstance(record, Commit):
-                self._add_rows(record, waiting)
+                self._add_rows(record)
         for row in self.rows:
             if row.probabilities is not None:
                 row.probabilities = self.stats.calibrated(row.probabilities)
 
-    def _add_rows(self, commit: Commit, waiting: dict[int, list[_PassedText]]) -> None:
-        if commit.released:
-            passed = waiting.pop(commit.request)
-        else:
-            passed = [_PassedText(values) for values in commit.passed]
-            self._passed += passed
-        if commit.waiting:
-            waiting[commit.request] = passed
-        accepted = [index for index, scored in enumerate(commit.scored) if scored.accepted]
+    def _add_rows(self, commit: Commit) -> None:
+        self._passed += commit.passed
+        self._row_of |= dict.fromkeys(map(self._key, commit.passed), 0)
+        scores = [scored for scored in commit.scored if scored.accepted]
         for position, values in enumerate(commit.accepted):
             row = ReviewRow(len(self.rows) + 1, commit, values)
-            if commit.scored:
-                scored = commit.scored[accepted[position]]
-                row.assigned, row.probabilities = scored.assigned, scored.probabilities
+            if scores:
+                row.assigned, row.probabilities = scores[position].assigned, scores[position].probabilities
             self.rows.append(row)
+            self._row_of[self._key(values)] = row.number
             self._quotas.add(self._label(values), commit.attributes)
-            text = passed[accepted[position] if commit.released else position]
-            text.row, before = row.number, text.values
-            if values != before and self._candidate(values).exact_key != self._candidate(before).exact_key:
-                self._passed.append(_PassedText(values, row.number))  # the verifier gave it another label
 
-    def _candidate(self, values: dict[str, Json]) -> Candidate:
-        return Candidate.of(values, self.format)
+    def _key(self, values: dict[str, Json]) -> str:
+        return Candidate.of(values, self.format).exact_key
 
     def _label(self, values: dict[str, Json]) -> Json:
         return value_at(values, self.format.roles.answer)
@@ -142,12 +113,7 @@ class ReviewSession:
                 row.probabilities = None  # they are those of another text
             row.values, row.in_set = decision.added, True
             self._quotas.add(self._label(decision.added), decision.attributes)
-            self._passed.append(_PassedText(decision.added, decision.row))
-            self._add_to_filters(decision.added, decision.row)
-
-    def _add_to_filters(self, values: dict[str, Json], number: int) -> None:
-        for each in self._filters or ():
-            each.add(self._candidate(values), number)
+            self._row_of[self._key(decision.added)] = decision.row
 
     @property
     def fields(self) -> list[str]:
@@ -163,8 +129,7 @@ class ReviewSession:
     @cached_property
     def _parents(self) -> dict[str, dict[str, Json]]:
         """What prompts may have shown, by id; made for the first row that is shown."""
-        shown = (*self.config.spec.examples, *(text.values for text in self._passed))
-        return {Example(values).id: values for values in shown}
+        return {Example(values).id: values for values in (*self.config.spec.examples, *self._passed)}
 
     def select(self, query: RowQuery, *, decided: bool = False) -> list[ReviewRow]:
         """The rows of a query, in order; `decided`: also those about which somebody has decided."""
@@ -195,7 +160,7 @@ class ReviewSession:
 
     def prepare(self, changes: Sequence[Change]) -> list[Decision | Refused]:
         """The decisions about different rows, which are made together, or why one is refused. Nothing is changed."""
-        quotas = deepcopy(self._quotas)
+        quotas, row_of = deepcopy(self._quotas), dict(self._row_of)
         for row in (change.row for change in changes if change.moves and change.row.in_set):
             quotas.remove(self._label(row.values), row.commit.attributes)
 
@@ -208,9 +173,8 @@ class ReviewSession:
             row, values = change.row, None if change.verdict == "reject" else change.row.values
             try:
                 if change.verdict == "edit":
-                    values = self._validated(change)
-                    if len(changes) > 1:  # compare the next ones with it
-                        self._add_to_filters(values, row.number)
+                    values = self._validated(change, row_of)
+                    row_of[self._key(values)] = row.number
                 if values and change.moves:
                     _take_place(quotas, self._label(values), row.commit.attributes)
                 made[row.number] = self._decision(change, values)
@@ -249,8 +213,11 @@ class ReviewSession:
         self._log.sync(now=True)
         self._changed = True
 
-    def _validated(self, change: Change) -> dict[str, Json]:
-        """The values of an edited row, checked like those that a model writes. Raises Refused."""
+    def _validated(self, change: Change, row_of: Mapping[str, int]) -> dict[str, Json]:
+        """The values of an edited row, which must be valid and repeat no other text. Raises Refused.
+
+        `row_of`: the rows of all texts, by their exact keys.
+        """
         row, format = change.row, self.format
         assert change.values is not None, "an edit has values"
         found = validate_example(change.values, format)
@@ -263,65 +230,28 @@ class ReviewSession:
         if example_line(values) == example_line(row.values):
             raise Refused("nothing is edited; change a field, or accept the row")
         parent = self.parent(row)
-        shown = self._copies.formatting_keys | ({self._candidate(parent).exact_key} if parent else set())
+        shown = self._copies.formatting_keys | ({self._key(parent)} if parent else set())
         reject = find_length_error(found, row.commit.attributes, self.config.spec.attributes)
-        reject = reject or self._copies.find_reject(found, shown)
-        if (
-            not reject and found.exact_key != self._candidate(row.values).exact_key
-        ):  # not only the answer is edited
-            reject = first_reject(self._all_filters(), found, row.number)
-        if reject:
+        if reject := reject or self._copies.find_reject(found, shown):
             raise _refused(reject)
+        other = row_of.get(found.exact_key, row.number)
+        if self.config.spec.filters.exact and other != row.number:
+            what = f"row {other}" if other else "an example that was not accepted"
+            raise _refused(found.reject(RejectReason.DUPLICATE, f"repeats {what}"))
         return values
-
-    def _all_filters(self) -> list[Filter]:
-        """The filters of the run, with all rows that passed them; made for the first edit that needs them."""
-        if self._filters is None:
-            from datacreate.decontamination import find_decontamination_sets  # it takes long to load
-
-            spec, vectors, sha256 = self.config.spec, None, None
-            if spec.filters.semantic is not None:
-                if spec.embedding_model:
-                    model = resolve(spec.embedding_model, "encoder")
-                    sha256 = model.sha256
-                    self._embedder = self._embedder or SentenceEmbedder(model.path)
-                assert self._embedder, "a run without a model had an embedder, and so has its review"
-                roots = [self.format.compared_text(values) for values in spec.examples]
-                roots = roots or [spec.instruction or ""]  # as `RunPlan.text_of`
-                vectors = PassedVectors(self._embedder, self.directory.vectors_path, roots)
-            sets = find_decontamination_sets([ref.name for ref in spec.compared_with], self.format)
-            if changed := [each.ref.name for each in sets if each.ref not in spec.compared_with]:
-                raise Refused(
-                    f"{changed[0]}, a test set of --decontaminate, has changed since the run was made; restore it, or "
-                    "reject the row"
-                )
-            filters = make_filters(spec.filters, FilterInputs(sets, vectors, sha256, number_prefix="row"))
-            for each in filters:
-                each.prepare()
-                for text in self._passed:
-                    each.add(self._candidate(text.values), text.row)
-            self._filters = filters
-        return self._filters
 
     def close(self) -> None:
         if self._log:
             self._log.close()
 
-    def write_train(self) -> None:
-        """Write train.jsonl, if a decision is newer. Raises LockLost, StorageError."""
-        if self._changed:
-            self.directory.write_train(self.directory.log(self.config.run_id), self._lock)
-
     def finish(self, compute_metrics: ComputeMetrics | None, notify: Notify) -> None:
         """Write train.jsonl, summary.json and the card, if a decision is newer. Raises LockLost, StorageError."""
         if self._changed:
-            self.write_train()
-            self._lock.check()
-            self.directory.write_summary(self.config, self.stats, compute_metrics, notify)
+            self.directory.write_results(self.config, self.stats, self._lock, compute_metrics, notify)
 
 
 def _take_place(quotas: RunQuotas, label: Json, attributes: Mapping[str, str]) -> None:
-    if not quotas.attributes.missing or quotas.attributes.full(attributes):
+    if not quotas.missing or quotas.full_attribute(attributes):
         raise Refused("another row was written in its place, so it cannot be restored")
     if quotas.label_is_full(label):
         raise Refused(

@@ -1,8 +1,8 @@
 """Rows as texts that people edit: fields in the editor, and the cells of a CSV file for a spreadsheet.
 
 The file has a line per row. Its columns: `id` (the number of the row), `label`, `probabilities`, `flags`, `decision`,
-`reason`, `field:NAME` and `edit:NAME` for each field. A reviewer fills in `decision` (accept, reject or edit),
-`reason`, and of edited fields the cell `edit:NAME`.
+`reason`, and `field:NAME` for each field. A reviewer fills in `decision` (accept, reject or edit) and `reason`, and
+changes the fields of edited rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import cast, get_args
 
-from datacreate.errors import NoRows, UsageError
+from datacreate.errors import UsageError
 from datacreate.formats.example import Json
 from datacreate.formats.reader import RowFile
 from datacreate.formats.schema_utils import is_constant
@@ -81,22 +81,18 @@ def probabilities_text(session: ReviewSession, row: ReviewRow) -> str:
 def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: Path, notify: Notify) -> None:
     """Write rows as CSV: UTF-8 with a byte order mark, which spreadsheets need.
 
-    Raises UsageError if the file is there, and is no such one or holds decisions that are not in the run;
-    StorageError, RunLocked.
+    Raises UsageError if the file exists: it may hold decisions that are not in the run; StorageError, RunLocked.
     """
     names = session.fields
-    if path.is_file():
-        _check_replaceable(session, path)
+    if path.exists():
+        raise UsageError(f"--export {path}: it exists, maybe with decisions; give another file, or remove it")
     with (
         exclusive_replacement(path, notify) as part,
         part.open("x", encoding="utf-8-sig", newline="") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(
-            ["id", "label", "probabilities", "flags", "decision", "reason"]
-            + [f"field:{name}" for name in names]
-            + [f"edit:{name}" for name in names]
-        )
+        columns = ["id", "label", "probabilities", "flags", "decision", "reason"]
+        writer.writerow(columns + [f"field:{name}" for name in names])
         for row in rows:
             decision = row.decision
             cells = [
@@ -108,37 +104,7 @@ def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: P
                 decision.reason if decision else "",
                 *(edit_text(row.values.get(name)) for name in names),
             ]
-            writer.writerow(
-                [f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells] + [""] * len(names)
-            )
-
-
-def _check_replaceable(session: ReviewSession, path: Path) -> None:
-    try:
-        new = sum(bool(error) or _has_work(session, cells) for _, cells, error in _lines(session, path))
-    except NoRows:  # no row was exported
-        return
-    except UsageError:
-        raise UsageError(
-            f"--export {path}: it exists and is no file of --export of this run; give another file"
-        ) from None
-    if new:
-        raise UsageError(
-            f"--export {path}: it exists, and {new} of its lines have decisions that are not in the run; --import it "
-            "first, or give another file"
-        )
-
-
-def _has_work(session: ReviewSession, cells: Mapping[str, str]) -> bool:
-    """Whether a reviewer filled in what is not in the run."""
-    if not any(
-        cell.strip() for name, cell in cells.items() if name == "decision" or name.startswith("edit:")
-    ):
-        return False
-    try:
-        return _change(_row(session, cells["id"], set()), cells) is not None
-    except ValueError:
-        return True
+            writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
 
 
 def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_notify) -> int:
@@ -208,34 +174,31 @@ def _row(session: ReviewSession, id: str, seen: set[int]) -> ReviewRow:
 
 def _change(row: ReviewRow, cells: Mapping[str, str]) -> Change | None:
     """What a line asks for; None for nothing new. Raises ValueError, in a few words."""
-    edits = {name: cell for name in row.values if (cell := cells.get(f"edit:{name}", ""))}
-    for name, value in row.values.items():
-        now = edit_text(value).replace("\r\n", "\n")
-        if cells[f"field:{name}"] != now and edits.get(name) != now:
-            raise ValueError(
-                f"field:{safe_line(name)} is not that of row {row.number}; write changes into edit:NAME"
-            )
     word, reason = cells["decision"].strip().lower(), " ".join(cells.get("reason", "").split())
     if word and word not in get_args(Verdict):
         raise ValueError(
             f"decision {safe_line(word[:20])!r}; write accept, reject or edit, or leave it empty"
         )
-    if edits and word != "edit":
-        raise ValueError("a field is edited; write edit as the decision, or empty the cells edit:NAME")
     if word == "reject" and not reason:
         raise ValueError("a rejected row needs a reason")
-    before = row.decision
-    if not word or (before and (before.verdict, before.reason) == (word, reason) and word != "edit"):
-        return None
-    verdict = cast(Verdict, word)
-    if verdict != "edit":
-        return Change(row, verdict, reason)
     values = dict(row.values)
-    for name, text in edits.items():
+    for name, value in row.values.items():
+        cell, column = cells[f"field:{name}"], f"field:{safe_line(name)}"
+        if cell == edit_text(value).replace("\r\n", "\n"):
+            continue
+        if word != "edit":
+            raise ValueError(
+                f"{column} is not that of row {row.number}; write edit as the decision to change it"
+            )
         try:
-            values[name] = edited_value(text, row.values[name])
+            values[name] = edited_value(cell, value)
         except ValueError as error:
-            raise ValueError(f"edit:{safe_line(name)}: {error}") from None
-    if before and before.verdict == "edit" and (not edits or values == row.values):
+            raise ValueError(f"{column}: {error}") from None
+    before = row.decision
+    if (
+        before
+        and before.verdict == word
+        and (values == row.values if word == "edit" else before.reason == reason)
+    ):
         return None  # imported before
-    return Change(row, verdict, reason, values)
+    return Change(row, cast(Verdict, word), reason, values if word == "edit" else None) if word else None

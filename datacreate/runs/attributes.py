@@ -1,22 +1,21 @@
 """Attributes: dimensions in which the examples vary, such as topic or length, read from `--attributes FILE.yaml`.
 
-Each request is written for one value of each dimension; `AttributeQuotas` in quotas.py keeps the shares.
+Each request is written for one value of each dimension; `RunQuotas` in quotas.py keeps the shares.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from datacreate.errors import UsageError
 from datacreate.files import read_yaml
 from datacreate.formats.example import dotted
 from datacreate.formats.text_normalization import words
-from datacreate.messages import did_you_mean
 from datacreate.settings import FrozenModel, SettingsProblem, check_shares
 
 if TYPE_CHECKING:  # jsonschema, which they import, would make `--help` slow
@@ -33,8 +32,16 @@ class AttributeValue(FrozenModel):
     """A value of a dimension, and the share of the examples that have it."""
 
     name: str
-    share: float
-    words: tuple[int, int] | None = None  # the fewest and the most words of the inputs; checked
+    share: Annotated[float, Field(ge=0, le=1)]
+    words: tuple[PositiveInt, PositiveInt] | None = (
+        None  # the fewest and the most words of the inputs; checked
+    )
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.words and self.words[0] > self.words[1]:
+            raise ValueError("words: the first number is larger than the second; write [fewest, most]")
+        return self
 
     def described(self, format: TaskFormat) -> str:
         """The value as the prompt names it: `short, 3 to 12 words in question`."""
@@ -89,34 +96,14 @@ def find_length_error(
     return candidate.reject(RejectReason.WRONG_LENGTH, f"{number} words, expected {wanted[0]} to {wanted[1]}")
 
 
-class _Entry(FrozenModel):
-    """What a file says of one value."""
-
-    share: Annotated[float, Field(ge=0, le=1)] | None = None
-    words: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_share(cls, given: Any) -> Any:
-        return {"share": given} if given is None or isinstance(given, int | float) else given
-
-    @model_validator(mode="after")
-    def _check_order(self) -> Self:
-        if self.words and self.words[0] > self.words[1]:
-            raise ValueError("words: the first number is larger than the second; write [fewest, most]")
-        return self
-
-
 def read_attributes(path: Path) -> Attributes:
     """The dimensions in a YAML file. Raises UsageError, in one line that names the key, if one is wrong."""
     try:
         document = read_yaml(path)
         if not isinstance(document, Mapping) or not document:
             raise UsageError(f"no dimensions; {_HOW}")
-        names = [str(name).strip() for name in document]
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise UsageError(f"{repeated[0]}: given twice; give each dimension another name")
-        dimensions = tuple(map(_dimension, names, document.values()))
+        dimensions = tuple(_dimension(str(name).strip(), given) for name, given in document.items())
+        _check_different([each.name for each in dimensions], "a dimension")
         with_words = [each.name for each in dimensions if any(value.words for value in each.values)]
         if with_words[1:]:
             raise UsageError(
@@ -128,51 +115,49 @@ def read_attributes(path: Path) -> Attributes:
 
 
 def _dimension(name: str, document: Any) -> Dimension:
+    given: list[tuple[Any, Any]] = []
     if isinstance(document, list):
-        given: list[tuple[Any, Any]] = [(value, None) for value in document]
+        given = [(value, None) for value in document]
     elif isinstance(document, Mapping):
-        is_one_range = isinstance(document.get("words"), list) or list(document) == ["words"]
-        given = [("", document)] if is_one_range else list(document.items())
-    else:
+        is_range = isinstance(document.get("words"), list) or list(document) == ["words"]
+        given = [("", document)] if is_range else list(document.items())
+    if not given or any(isinstance(value, list | Mapping) for value, _ in given):
         raise UsageError(f"{name}: {_HOW}")
-    entries: dict[str, _Entry] = {}
-    for value, fields in given:
-        if isinstance(value, list | Mapping):
-            raise UsageError(f"{name}: {_HOW}")
-        entry = _entry(f"{name}.{value}".rstrip("."), fields)
-        text = str(value).strip() or (_range_name(entry.words) if entry.words else "")
-        if not text or text.casefold() in map(str.casefold, entries):
-            raise UsageError(f"{name}: the value {text!r} is empty or given twice; give each another name")
-        entries[text] = entry
-    if not name or any(unicodedata.category(letter) in _UNWRITABLE for letter in "".join((name, *entries))):
-        raise UsageError(
-            f"{name!r}: an empty name, or a line end or control character; write texts of one line"
-        )
-    if len(entries) < 2 and not any(entry.words for entry in entries.values()):
+    entries = [entry if isinstance(entry, Mapping) else {"share": entry} for _, entry in given]
+    if all(each.get("share") is None for each in entries):
+        entries = [{**each, "share": 1 / len(given)} for each in entries]
+    texts = [str(text).strip() for text, _ in given]
+    values = [_value(name, text, entry) for text, entry in zip(texts, entries, strict=True)]
+    _check_different([value.name for value in values], f"{name}: a value")
+    if len(values) < 2 and not values[0].words:
         raise UsageError(
             f"{name}: give at least two values, and write what all examples have in common into --instruction"
         )
-    shares = {text: entry.share for text, entry in entries.items() if entry.share is not None}
-    if missing := [text for text in entries if shares and text not in shares]:
-        raise UsageError(f"{name}: no share for {missing[0]}; give each value one, or none of them")
-    shares = shares or dict.fromkeys(entries, 1 / len(entries))
-    check_shares(name, shares)
-    values = [
-        AttributeValue(name=text, share=shares[text], words=each.words) for text, each in entries.items()
-    ]
-    return Dimension(name=name, values=tuple(values))
+    dimension = Dimension(name=name, values=tuple(values))
+    check_shares(name, dimension.shares)
+    return dimension
 
 
-def _entry(key: str, given: Any) -> _Entry:
+def _check_different(names: Sequence[str], what: str) -> None:
+    """Raise UsageError unless these are different texts of one line."""
+    for index, name in enumerate(names):
+        if not name or any(unicodedata.category(letter) in _UNWRITABLE for letter in name):
+            raise UsageError(f"{what} {name!r}: empty, or a line end or control character; write one line")
+        if name.casefold() in map(str.casefold, names[:index]):
+            raise UsageError(f"{what} {name!r}: given twice; give each another name")
+
+
+def _value(dimension: str, name: str, fields: Mapping[str, Any]) -> AttributeValue:
     try:
-        return _Entry.model_validate(given)
+        value = AttributeValue.model_validate({**fields, "name": name})
     except ValidationError as error:
         wrong = SettingsProblem.first(error)
-        key = ".".join(filter(None, (key, wrong.key)))
-        why = {"value_error": wrong.why, "extra_forbidden": "unknown key"}.get(wrong.kind, _HOW)
-        last = key.rpartition(".")[2]
-        hint = "" if last in _Entry.model_fields else did_you_mean(last, _Entry.model_fields)
-        raise UsageError(f"{key}: {why}{hint}") from None
+        key = ".".join(filter(None, (dimension, name, wrong.key)))
+        whys = {"value_error": wrong.why, "extra_forbidden": "unknown key"}
+        if wrong.key == "share" and fields.get("share") is None:
+            whys = {wrong.kind: "give each value a share, or none of them"}
+        raise UsageError(f"{key}: {whys.get(wrong.kind, _HOW)}") from None
+    return value if name or not value.words else value.model_copy(update={"name": _range_name(value.words)})
 
 
 def _range_name(words: tuple[int, int]) -> str:

@@ -7,24 +7,21 @@ change between sessions: they are no part of it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
-from pydantic_core import to_jsonable_python
 
 from datacreate.corpus import CorpusOptions, CorpusRef
 from datacreate.engines.request import DEFAULT_THINKING
 from datacreate.engines.settings import RunEngineOptions
-from datacreate.errors import RunMismatch
 from datacreate.filters.base import DecontaminationSetRef, FilterOptions
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
 from datacreate.selection.strategies import STRATEGIES
-from datacreate.settings import JsonPairs, OrOff, Settings, Shares, option_info, setting
+from datacreate.settings import JsonPairs, OrOff, Settings, Shares, setting
 from datacreate.verification.scoring import VerifyMode
 
 CreateRecipe = Literal["best", "fast", "paper"]
@@ -33,9 +30,6 @@ AUTO = "auto"
 """The strategy of the recipe."""
 
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
-
-_SET_BY_DATACREATE = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
-"""Arguments of the chat template that a server does not take from a user."""
 
 _NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "label_noise_check", "shots")
 """Settings that `--recipe paper` refuses."""
@@ -228,13 +222,6 @@ class CreateConfig(
         le=1,
         metavar="SHARE|off",
     )
-    max_failed_requests: int = setting(
-        "The run fails after this many requests in a row without an accepted example; as many as can be in flight are "
-        "added.",
-        "run control",
-        default=64,
-        gt=0,
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -267,12 +254,8 @@ class CreateConfig(
         not_in_paper = (*_NOT_IN_PAPER, *(["max_parent_uses"] if self.strategy in (AUTO, "tree") else []))
         if self.recipe == "paper" and (flag := self.first_changed_flag(not_in_paper)):
             raise ValueError(f"{flag}: --recipe paper has no such step; remove one of the two")
-        if len(self.models) != len(set(self.models)) or not self.models:
-            raise ValueError("--model: name each model once")
         if self.adapter is not None and len(self.models) > 1:
             raise ValueError("--adapter: an adapter belongs to one model; give one --model")
-        if taken := _SET_BY_DATACREATE & self.chat_template_kwargs.keys():
-            raise ValueError(f"--chat-template-kwargs: datacreate sets {min(taken)} itself; remove it")
         if self.verify == "off" and (flag := self.first_changed_flag(("verifier", "label_noise_check"))):
             raise ValueError(f"{flag}: --verify off verifies nothing; remove one of the two")
         return self
@@ -349,52 +332,3 @@ class RunSpec(InputSpec):
     @property
     def max_in_flight(self) -> int:
         return min(self.concurrency, self.num_chains or self.concurrency)
-
-    def check_same(self, requested: Mapping[str, Any], directory: Path) -> None:
-        """Raise RunMismatch, naming what differs, unless the fields in `requested` are the same."""
-        stored, wanted = self.model_dump(mode="json"), to_jsonable_python(requested)
-        for name in filter(wanted.__contains__, RunSpec.model_fields):
-            if json.dumps(stored[name]) != json.dumps(wanted[name]):
-                raise RunMismatch(
-                    f"{directory} was made with another {_difference(name, stored[name], wanted[name])}; "
-                    "use the same settings, or another --run-dir"
-                )
-
-
-def _difference(name: str, stored: Json, requested: Json) -> str:
-    """The innermost setting that differs, with both values if they are short."""
-    # JSON texts, not ==: that takes 1 for true, and ignores the order of fields, which the model sees.
-    if isinstance(stored, dict) and isinstance(requested, dict):
-        for key in (*stored, *requested):
-            if json.dumps(stored.get(key)) != json.dumps(requested.get(key)):
-                return _difference(f"{name}.{key}", stored.get(key), requested.get(key))
-        return f"order of fields in {name}"
-    if name == "verification":  # one is None
-        stored, requested = (each and each["mode"] for each in (stored, requested))
-        return _difference("verification.mode", stored, requested)
-    if name == "examples":
-        if len(stored) != len(requested):
-            return f"number of examples: {len(stored)} stored, {len(requested)} requested"
-        for number, (one, other) in enumerate(zip(stored, requested, strict=True), 1):
-            if json.dumps(one) != json.dumps(other):
-                return _difference("example" if len(stored) == 1 else f"example.{number}", one, other)
-    if name == "compared_with":
-        for one, other in zip(stored, requested, strict=False):
-            if one["digest"] != other["digest"]:
-                before, now = one["digest"][:12], other["digest"][:12]
-                return f"version of {one['name']} (sha256 {before}… stored, {now}… requested)"
-    group, _, leaf = name.rpartition(".")
-    setting = {"mode": "verify", "model": "verifier"}.get(leaf, leaf) if group == "verification" else leaf
-    is_own = group in ("", "sampling", "filters", "corpus", "verification")
-    if is_own and setting in CreateConfig.model_fields and option_info(CreateConfig, setting):
-        name = CreateConfig.flags()[setting]
-    detail = f": {_as_typed(name, stored)} stored, {_as_typed(name, requested)} requested"
-    return name + (detail if len(detail) < 160 else "")
-
-
-def _as_typed(name: str, value: Json) -> str:
-    """A value; of an option as it is typed."""
-    if value is None and name.startswith("--"):
-        return "off" if name in ("--thinking", "--verify", "--label-noise-check") else "none"
-    is_word = name.startswith("--") and isinstance(value, str) and value.isprintable() and " " not in value
-    return str(value) if is_word else repr(value)

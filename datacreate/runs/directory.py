@@ -1,20 +1,18 @@
 """The run directory: config.json, log.jsonl, train.jsonl, summary.json, README.md.
 
-One process writes it at a time. config.json, summary.json and README.md are replaced atomically; train.jsonl is
-written again from the log when a run resumes.
+One process writes it at a time. The log grows; other files are replaced atomically, the results when a session ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import secrets
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
 from functools import partial
 from importlib import metadata
@@ -22,21 +20,22 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
+from pydantic_core import to_jsonable_python
 
 from datacreate.corpus import about_passages
 from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
-from datacreate.files import TEMPORARY, atomic_replacement, replace_file, storage_error, sync
+from datacreate.files import TEMPORARY, atomic_replacement, replace_file, storage_error
 from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.attributes import attribute_field
 from datacreate.runs.card import dataset_card
-from datacreate.runs.config import RunSpec
+from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, count_decisions, read_decisions, read_log
 from datacreate.runs.summary import RunStats
-from datacreate.settings import Settings, SettingsProblem
+from datacreate.settings import Settings, SettingsProblem, option_info
 from datacreate.verification.scoring import Probabilities
 
 _VECTORS, _PASSAGES, _STUDENTS, _PARENTS = "vectors.f16", "passages.jsonl", "students", "parents.jsonl"
@@ -65,7 +64,13 @@ class StoredConfig(Settings):
 
     def check_same(self, requested: Mapping[str, Any], count: int, directory: Path) -> None:
         """Raise RunMismatch if `requested`, fields of the spec, differ, or if `count` is less than that of the run."""
-        self.spec.check_same(requested, directory)
+        stored, wanted = self.spec.model_dump(mode="json"), to_jsonable_python(requested)
+        for name in filter(wanted.__contains__, RunSpec.model_fields):
+            if json.dumps(stored[name]) != json.dumps(wanted[name]):
+                difference = _difference(name, _by_name(name, stored[name]), _by_name(name, wanted[name]))
+                raise RunMismatch(
+                    f"{directory} was made with another {difference}; use the same settings, or another --run-dir"
+                )
         if count < self.count:
             raise RunMismatch(
                 f"{directory} was made with --count {self.count}, which cannot be reduced to {count}; "
@@ -78,8 +83,46 @@ class StoredConfig(Settings):
         return about_passages(format) if self.spec.corpus else format
 
 
+def _by_name(field: str, value: Json) -> Json:
+    """The value of a field of `RunSpec`, as a mapping from the names of its parts where it has parts."""
+    if field == "verification":
+        return value or {"mode": "off"}
+    if field == "examples":
+        return {f"example {number}": each for number, each in enumerate(value, 1)}
+    if field == "compared_with":
+        names = [" ".join(filter(None, (each["name"], each["split"]))) for each in value]
+        return {f"version of {name}": each["digest"][:12] for name, each in zip(names, value, strict=True)}
+    return value
+
+
+def _difference(name: str, stored: Json, requested: Json) -> str:
+    """The innermost setting that differs, with both values if they are short."""
+    # JSON texts, not ==: that takes 1 for true, and ignores the order of fields, which the model sees.
+    if isinstance(stored, dict) and isinstance(requested, dict):
+        for key in (*stored, *requested):
+            if json.dumps(stored.get(key)) != json.dumps(requested.get(key)):
+                inner = key if name in ("examples", "compared_with") else f"{name}.{key}"
+                return _difference(inner, stored.get(key), requested.get(key))
+        return f"order of fields in {name}"
+    group, _, leaf = name.rpartition(".")
+    option = {"verification.mode": "verify", "verification.model": "verifier"}.get(name, leaf)
+    own = (
+        group in ("", "sampling", "filters", "corpus", "verification") and option in CreateConfig.model_fields
+    )
+    if own and option_info(CreateConfig, option):
+        name = CreateConfig.flags()[option]
+    detail = f": {_shown(stored)} stored, {_shown(requested)} requested"
+    return name + (detail if len(detail) < 160 else "")
+
+
+def _shown(value: Json) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) and value.isprintable() else repr(value)
+
+
 ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
-"""From a finished run to its metrics for the dataset card: `dataset_metrics.DatasetMetrics().measure_run`."""
+"""From a finished run to its metrics for the dataset card: `dataset_metrics.measure_run`."""
 
 
 class RunDirectory:
@@ -98,25 +141,18 @@ class RunDirectory:
         self.students_path = path / _STUDENTS  # of `improve`
         self.parents_path = path / _PARENTS
 
-    def engine_log_path(self, engine: str) -> Path:
-        """The log file of an engine: `engine`, `engine-2`, `verifier`; `engine.1` for the first of several servers."""
-        return self.path / f"{engine}.log"
-
     @property
     def exists(self) -> bool:
         return self.config_path.is_file()
 
     def check(self) -> None:
-        """Raise UsageError if this cannot become a run directory, StorageError if it cannot be written."""
+        """Raise UsageError if this cannot become a run directory, StorageError if it cannot be read."""
         try:
             existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         except OSError as error:
             raise storage_error(self.path, error) from None
         if not existing.is_dir():
             raise UsageError(f"{self.path}: a part of this path is a file; choose another --run-dir")
-        if not os.access(existing, os.W_OK | os.X_OK):
-            code = errno.EROFS if os.statvfs(existing).f_flag & os.ST_RDONLY else errno.EACCES
-            raise storage_error(self.path, OSError(code, os.strerror(code)))
         if existing == self.path and not self.exists:
             for file in self.path.iterdir():
                 if not any(fnmatch(file.name, pattern) for pattern in _BEFORE_A_RUN):
@@ -142,7 +178,7 @@ class RunDirectory:
 
     def _copy_files(self) -> None:
         """Replace growing files by copies: a former holder that still runs ends its last write in the old ones."""
-        for path in (self.log_path, self.vectors_path):  # train.jsonl is always written again
+        for path in (self.log_path, self.vectors_path):
             if path.is_file() and not path.is_symlink():
                 with atomic_replacement(path) as part:
                     shutil.copyfile(path, part)
@@ -192,11 +228,7 @@ class RunDirectory:
         """
         # Counted before, since another process may be writing the run. Reviewers only make both smaller.
         reported, decided = _in_summary(self.summary_path)
-        expected = [
-            ("examples", self.train_path, _lines(self.train_path)),
-            ("examples", self.summary_path, reported),
-            ("decisions of reviewers", self.summary_path, decided),
-        ]
+        expected = {"examples": max(reported, _lines(self.train_path)), "decisions of reviewers": decided}
         found = Counter[str]()
         if os.path.lexists(self.log_path):
             if not stat.S_ISREG(self.log_path.lstat().st_mode):
@@ -207,21 +239,18 @@ class RunDirectory:
                 found["examples"] += len(line.record.accepted) if isinstance(line.record, Commit) else 0
                 found["decisions of reviewers"] += isinstance(line.record, Decision)
                 yield line
-        for what, path, most in expected:
+        for what, most in expected.items():
             if found[what] < most:
-                both = f"{self.train_path.name} and {self.summary_path.name}"
+                results = f"{self.train_path.name} and {self.summary_path.name}"
                 raise LogDamaged(
-                    f"{self.log_path}: it has {found[what]} {what}, but {path.name} has {most}; restore it from a "
-                    f"copy, or remove {both} to continue with {found[what]}"
+                    f"{self.log_path}: it has {found[what]} {what}, but {results} say {most}; restore it from a copy, "
+                    f"or remove these two to continue with {found[what]}"
                 )
 
     def commits(self) -> Iterator[Commit]:
         """The committed requests in order, without rejected rows, and with edited rows as they are now."""
-        return self._reviewed(self.log(self.read_config().run_id))
-
-    def _reviewed(self, lines: Iterable[LogLine]) -> Iterator[Commit]:
         decisions, row = read_decisions(self.log_path), 1
-        for line in lines:
+        for line in self.log(self.read_config().run_id):
             if isinstance(line.record, Commit):
                 yield line.record.reviewed(row, decisions)
                 row += len(line.record.accepted)
@@ -231,39 +260,38 @@ class RunDirectory:
 
         They are those of the example's options, or of the format's labels without the verifier's bias to labels.
         """
-        stats = self._stats(self.read_config())
+        stats = self.stats()
         for commit in self.commits():
             accepted = [scored.probabilities for scored in commit.scored if scored.accepted]
             for found in accepted or [()] * len(commit.accepted):
                 yield stats.calibrated(found) if found else None
 
     def is_finished(self, count: int) -> bool:
-        """Whether train.jsonl or summary.json have so many examples; the log also has them, or is damaged."""
-        reported, _ = _in_summary(self.summary_path)
-        return max(_lines(self.train_path), reported) >= count and self.is_up_to_date()
+        """Whether summary.json has so many examples; the log also has them, or is damaged."""
+        return _in_summary(self.summary_path)[0] >= count and self.is_up_to_date()
 
     def is_up_to_date(self) -> bool:
         """Whether train.jsonl and summary.json follow all decisions of reviewers; the log is not parsed."""
         return _in_summary(self.summary_path)[1] == count_decisions(self.log_path)
 
-    def write_train(self, lines: Iterable[LogLine], lock: FolderLock) -> None:
-        """Write train.jsonl from the lines of the log, as reviewers left the rows. Raises StorageError, LockLost."""
-        with atomic_replacement(self.train_path) as part, part.open("xb") as file:
-            for commit in self._reviewed(lines):
-                file.write(commit.train_lines)
-            if self.log_path.is_file():
-                sync(self.log_path)  # first, see RunWriter
-            lock.check()
-            if count_decisions(self.log_path):  # the lines of sources.jsonl may be those of other rows
-                self.sources_path.unlink(missing_ok=True)
-
-    def write_summary(
-        self, config: StoredConfig, stats: RunStats, compute_metrics: ComputeMetrics | None, notify: Notify
+    def write_results(
+        self,
+        config: StoredConfig,
+        stats: RunStats,
+        lock: FolderLock,
+        compute_metrics: ComputeMetrics | None,
+        notify: Notify,
     ) -> dict[str, Any]:
-        """Write summary.json, sources.jsonl (with a corpus) and, if there are examples, the dataset card.
+        """Write what follows from the log; returns the summary.
 
-        Returns the summary. The metrics of a finished run are measured for the card. Raises StorageError.
+        These are train.jsonl, as reviewers left the rows, sources.jsonl (with a corpus), summary.json and, if there are
+        examples, the dataset card, with the metrics of a finished run. Raises StorageError, LockLost.
         """
+        with atomic_replacement(self.train_path) as part, part.open("xb") as file:
+            for commit in self.commits():
+                file.write("".join(f"{line}\n" for line in commit.accepted_lines).encode("utf-8"))
+            lock.check()
+            self.sources_path.unlink(missing_ok=True)  # its lines may be those of other rows
         sources = self.write_sources(config.spec) if config.spec.corpus else None
         summary = stats.summary(config.count, config.license)
         replace_file(self.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
@@ -274,9 +302,6 @@ class RunDirectory:
                 metrics = compute_metrics(self)
             replace_file(self.card_path, dataset_card(config.spec, summary, metrics, sources))
         return summary
-
-    def accepted(self) -> int:
-        return self._stats(self.read_config()).accepted
 
     def examples(self, *, with_attributes: bool = False) -> Iterator[dict[str, Json]]:
         """The accepted examples in order, from the log; if wanted with a field `attributes.NAME` for each dimension."""
@@ -307,22 +332,21 @@ class RunDirectory:
         return {"passages": len(used), "documents": len(documents), "files": shown}
 
     def families(self) -> Iterator[int]:
-        """The family of each accepted example in order: those about one passage; without passages, those of one parent.
-
-        The formatting example is the parent of many that have little in common: there, those of one request.
-        """
+        """The family of each accepted example in order: those about one passage; without passages `Commit.family`."""
         numbers: dict[str | int, int] = {}
         corpus = self.read_config().spec.corpus
         for commit in self.commits():
-            of = commit.parent if commit.depth else commit.request
-            family = numbers.setdefault(commit.request % corpus.passages if corpus else of, len(numbers))
+            of = commit.request % corpus.passages if corpus else commit.family
+            family = numbers.setdefault(of, len(numbers))
             yield from [family] * len(commit.accepted)
 
     def summary(self) -> dict[str, Any]:
         config = self.read_config()
-        return self._stats(config).summary(config.count, config.license)
+        return self.stats().summary(config.count, config.license)
 
-    def _stats(self, config: StoredConfig) -> RunStats:
+    def stats(self) -> RunStats:
+        """The statistics of the run, from its log."""
+        config = self.read_config()
         stats = RunStats(config.spec, config.format)
         for line in self.log(config.run_id):
             stats.add_record(line.record)

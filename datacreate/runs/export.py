@@ -43,7 +43,7 @@ def export(
     run is not finished (unless `partial`) or does not fit the layout, UsageError for wrong shares, RunLocked if another
     process writes there, StorageError. An older export is replaced; after an error it stays.
     """
-    config, accepted = run.read_config(), run.accepted()
+    config, accepted = run.read_config(), run.stats().accepted
     if accepted < config.count and not partial:
         raise RunError(
             f"{run.path}: not finished, {accepted} of {config.count} examples; finish it with the same `create` "
@@ -52,8 +52,6 @@ def export(
     splits = _splits(run, split, seed, notify) if split else dict.fromkeys(["train"])
     columns = dict(config.format.schema["properties"])
     if with_attributes:
-        if not config.spec.attributes:
-            raise UsageError("--with-attributes: the run has no attributes; remove the option")
         if layout not in _WITH_ATTRIBUTES:
             raise UsageError(f"--with-attributes: choose a --layout of {', '.join(_WITH_ATTRIBUTES)}")
         columns |= {attribute_field(each.name): {"type": "string"} for each in config.spec.attributes}
@@ -63,12 +61,6 @@ def export(
             if numbers is None or number in numbers:
                 yield values
 
-    if (
-        target
-        and not target.is_dir()
-        and target.suffix.lower() in {Path(name).suffix for name in _FILES.values()}
-    ):
-        raise UsageError(f"--out {target}: export writes into a folder; give the name of one, not of a file")
     is_own = target is None
     target = run.path / "export" / layout if target is None else target.resolve()
     if is_own:
@@ -83,8 +75,7 @@ def export(
             rows = {name: rows_of(numbers) for name, numbers in splits.items()}
             notes = [write_datasets(columns, rows, folder)]
     else:
-        file_name, strategy = _FILES[layout], config.spec.strategy
-        paths = {name: target / file_name.format(split=name, strategy=strategy) for name in splits}
+        paths = {name: target / _file_name(name, layout) for name in splits}
         with ExitStack() as stack:
             written = {
                 name: stack.enter_context(exclusive_replacement(path, notify)) for name, path in paths.items()
@@ -94,7 +85,7 @@ def export(
                 for name, path in written.items()
             ]
         if is_own:  # a split of an older export would be read with the new ones
-            for path in set(target.glob(f"*{Path(file_name).suffix}")) - set(paths.values()):
+            for path in set(target.glob(_file_name("*", layout))) - set(paths.values()):
                 path.unlink()
     for note in dict.fromkeys(filter(None, notes)):
         notify(note)
@@ -148,19 +139,6 @@ def assign_families(sizes: Mapping[int, int], shares: Mapping[str, float], seed:
         needs[name] -= sizes[family]
         assigned[family] = name
     return assigned
-
-
-def _reference(values: Values, format: TaskFormat) -> Values:
-    """Question, context, options and label, as the reference implementation writes them."""
-    if not format.roles.inputs or format.roles.answer is None:
-        raise UsageError("--layout reference: needs an input and an answer field; export hf or chat")
-    options = format.roles.options
-    return {
-        "question": format.input_text(values),
-        "context": format.passage(values) or None,
-        "options": field_at(values, options) if options else [str(label) for label in format.labels or ()],
-        "label": _answer(values, format),
-    }
 
 
 def _chat(values: Values, format: TaskFormat) -> Values:
@@ -227,14 +205,17 @@ def _prompt_and_answer(values: Values, format: TaskFormat) -> tuple[str, tuple[s
         lists = [field_at(values, path) for path in (roles.inputs[0], *roles.tags)]
         answer = json.dumps(list(zip(*lists, strict=True)), ensure_ascii=False)
         return "", ("", format.input_text(values), ""), answer
-    answer = _text(field_at(values, roles.call) if roles.call else _answer(values, format))
-    return _named_texts(values, system), (context, _named_texts(values, _asked(format)), options), answer
-
-
-def _answer(values: Values, format: TaskFormat) -> Json:
-    """The answer; in words, where the field holds a position, a letter or a list of spans."""
-    in_words = format.answers.are_coded or format.roles.answer_start
-    return format.answers.text(values) if in_words else field_at(values, format.roles.answer or ())
+    if roles.call:
+        given = field_at(values, roles.call)
+    elif format.answers.are_coded or roles.answer_start:
+        given = format.answers.text(values)  # in words, not as a position, a letter or a list of spans
+    else:
+        given = field_at(values, roles.answer or ())
+    return (
+        _named_texts(values, system),
+        (context, _named_texts(values, _asked(format)), options),
+        _text(given),
+    )
 
 
 def _has_answer(format: TaskFormat) -> bool:
@@ -267,9 +248,7 @@ def _left_out(format: TaskFormat, layout: str) -> str:
         return ""  # the whole example is the answer
     shown = ("options", "answer", "turns", {"chat": "tools", "preference": "rejected"}.get(layout))
     used = {path for role, path in format.roles.single().items() if role in shown}
-    used |= {*format.roles.inputs, *format.roles.tags}
-    if layout != "reference" and format.roles.call:  # which has the name only
-        used.add(format.roles.call)
+    used |= {*format.roles.inputs, *format.roles.tags, *filter(None, [format.roles.call])}
     others = [path for path, _ in leaves(format.schema) if not any(path[: len(u)] == u for u in used)]
     names = ", ".join(map(dotted, others))
     return f"the {layout} layout leaves out {names}; export hf or csv for all fields" if others else ""
@@ -280,25 +259,17 @@ _ROWS: dict[str, Callable[[Values, TaskFormat], Values]] = {
     "chat": _chat,
     "alpaca": _alpaca,
     "preference": _preference,
-    "reference": _reference,
 }
 """Layout -> a line of its file, from an example and the format."""
 
-_FILES = {
-    "jsonl": "{split}.jsonl",
-    "parquet": "{split}.parquet",
-    "csv": "{split}.csv",
-    "chat": "{split}_chat.jsonl",
-    "alpaca": "{split}_alpaca.jsonl",
-    "preference": "{split}_preference.jsonl",
-    "reference": "{split}_{strategy}.jsonl",
-}
-"""Layout -> the name of its file."""
-
 _WITH_ATTRIBUTES = ("jsonl", "hf", "parquet", "csv")
 
-LAYOUTS = ("hf", *_FILES)
+LAYOUTS = ("hf", "parquet", "csv", *_ROWS)
 """The layouts; `hf` is a folder."""
+
+
+def _file_name(split: str, layout: str) -> str:
+    return f"{split}.{layout}" if layout in _WITH_ATTRIBUTES else f"{split}_{layout}.jsonl"
 
 
 def _write(

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, formatting_examples
 from datacreate.errors import ExampleError, UsageError
-from datacreate.formats.example import Example, Json, find_unsupported_value, value_at
+from datacreate.formats.example import Example, Json, find_unsupported_value
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.infer_rows import infer_from_examples
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import MAX_EXAMPLES, RowFile
 from datacreate.formats.schema_utils import Schema
-from datacreate.formats.task_format import TaskFormat, load_format
-from datacreate.formats.validate import Candidate
+from datacreate.formats.task_format import load_format
 from datacreate.formats.without_example import declare_format
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import find_strategy
@@ -36,14 +35,12 @@ def examples_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], Infe
         found = (), declare_format(config)
     number = len(found[0])
     if config.recipe == "paper" and number > 1:
-        one = "add --examples 1" if config.benchmark else "add --example-limit 1"
-        if len(config.sources) > 1:
-            one = "give one --example"
-        raise UsageError(f"--recipe paper starts from one example, and there are {number}; {one}")
+        one = "--examples 1" if config.benchmark else "one --example, and --example-limit 1"
+        raise UsageError(f"--recipe paper starts from one example, and there are {number}; give {one}")
     if config.shots > max(1, number) and find_strategy(config.strategy).queue == "root":
         raise UsageError(
-            f"--shots {config.shots}: --strategy {config.strategy} shows only formatting examples, of which there "
-            f"{'is 1' if number == 1 else f'are {number}'}; give more with --example, or use another strategy"
+            f"--shots {config.shots}: --strategy {config.strategy} shows only formatting examples, and there are "
+            f"{number}; give more with --example, or use another strategy"
         )
     return found
 
@@ -87,8 +84,7 @@ def read_examples(
             f"--example: more than {MAX_EXAMPLES} rows, and a few are enough; take the first with --example-limit K"
         )
     used, inferred = infer_from_examples(list(examples.values()), options)
-    notes = (*inferred.notes, *repeated, *_contradictions(used, inferred.format))
-    return used, replace(inferred, notes=notes)
+    return used, replace(inferred, notes=(*inferred.notes, *repeated))
 
 
 def load_examples(path: Path, limit: int | None = None, schema: Schema | None = None) -> list[Example]:
@@ -111,16 +107,3 @@ def load_examples(path: Path, limit: int | None = None, schema: Schema | None = 
             raise ExampleError(f"{origin}: the object has no fields; fill in an example")
         examples.append(Example(row.values, origin if len(rows) > 1 else str(path)))
     return examples
-
-
-def _contradictions(examples: Sequence[Example], format: TaskFormat) -> list[str]:
-    """Notes about examples with the same inputs as another, and another answer."""
-    first: dict[str, Example] = {}
-    notes: list[str] = []
-    for each in examples:
-        same = first.setdefault(Candidate.of(each.values, format).exact_key, each)
-        if value_at(same.values, format.roles.answer) != value_at(each.values, format.roles.answer):
-            notes.append(
-                f"{each.where}the same inputs as {same.origin}, with another answer; keep the right one"
-            )
-    return notes

@@ -2,9 +2,9 @@
 
 A line also names the parents of the requests that are made after it, so that a resumed run makes the same ones.
 
-A line is written at every commit, and synced to the disk at least once per second; only then its examples are
-written to train.jsonl. An incomplete last line (of a process that was killed while writing) is removed when the
-log is opened again. Every line ends with a checksum, `"crc"`: the CRC-32 of all lines so far, which starts from
+A line is written at every commit, and synced to the disk at least once per second; train.jsonl is written from the log
+when a session ends. An incomplete last line (of a process that was killed while writing) is removed when the log is
+opened again. Every line ends with a checksum, `"crc"`: the CRC-32 of all lines so far, which starts from
 the run's id. It detects changed, missing and moved lines, and the log of another run.
 """
 
@@ -33,6 +33,8 @@ _SYNC_SECONDS = 1.0
 
 _CHECKSUM = b',"crc":"%08x"}\n'
 _CHECKSUM_BYTES = len(_CHECKSUM % 0)
+
+_OPTIONAL = ("scoring_tokens", "waiting", "released", "attributes")
 
 example_line = json.JSONEncoder(ensure_ascii=False).encode
 """One line of train.jsonl or of the log."""
@@ -69,13 +71,17 @@ class Commit:
         """The examples that passed the filters in this commit; those of a released one passed earlier."""
         return () if self.released else self.waiting or self.accepted
 
+    @property
+    def family(self) -> str | int:
+        """Equal for rows that have much in common: those of one parent.
+
+        The formatting example is the parent of many that have little in common: there, those of one request.
+        """
+        return self.parent if self.depth else self.request
+
     @cached_property
     def accepted_lines(self) -> tuple[str, ...]:
         return tuple(map(example_line, self.accepted))
-
-    @property
-    def train_lines(self) -> bytes:
-        return "".join(f"{line}\n" for line in self.accepted_lines).encode("utf-8")
 
     def reviewed(self, first_row: int, decisions: Mapping[int, Decision]) -> Commit:
         """The commit with only the accepted examples that are in the training set after these decisions.
@@ -95,33 +101,23 @@ class Commit:
         return replace(self, accepted=tuple(filter(None, kept)), scored=tuple(scored))
 
     def line(self) -> str:
-        """A line of the log, without checksum and line break."""
-        record: dict[str, Any] = {
-            "request": self.request,
-            "parent": self.parent,
-            "depth": self.depth,
-            "accepted": self.accepted,
-            "next_parents": self.next_parents,
-            "rejects": [[r.reason, r.text, *filter(None, [r.detail])] for r in self.rejects],
-            "tokens": [self.prompt_tokens, self.generated_tokens],
-            "time": self.time,
-        }
-        if self.scored:
-            record["scored"] = [
+        """A line of the log, without checksum and line break; empty optional fields are left out."""
+        always = ("request", "parent", "depth", "accepted", "next_parents", "time")
+        optional = {name: getattr(self, name) for name in _OPTIONAL} | {
+            "model": self.generator,
+            "scored": [
                 [-1 if label is None else label for label in (s.assigned, s.final)]
                 + [int(s.accepted), *s.probabilities]
                 for s in self.scored
-            ]
-            record["scoring_tokens"] = self.scoring_tokens
-        if self.waiting or self.released:
-            record |= {"waiting": self.waiting, "released": self.released}
-        if self.generator:
-            record["model"] = self.generator
-        if self.attributes:
-            record["attributes"] = self.attributes
-        if self.thinking:
-            record["thinking"] = [self.thinking_tokens, self.thinking]
-        return example_line(record)
+            ],
+            "thinking": [self.thinking_tokens, self.thinking] if self.thinking else [],
+        }
+        return example_line(
+            {name: getattr(self, name) for name in always}
+            | {"rejects": [[r.reason, r.text, *filter(None, [r.detail])] for r in self.rejects]}
+            | {"tokens": [self.prompt_tokens, self.generated_tokens]}
+            | {name: value for name, value in optional.items() if value}
+        )
 
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Commit:
@@ -156,7 +152,7 @@ class SessionStart:
     """A process began to work on the run."""
 
     started: float  # seconds since the epoch, to the millisecond
-    environment: dict[str, str]  # host, package versions, servers
+    environment: dict[str, str]  # host, package versions
 
     def line(self) -> str:
         return example_line({"session": self.environment, "started": self.started})
@@ -244,18 +240,21 @@ def _decision_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line
 
 
-class Appender:
-    """A file that only grows. Opening it removes an incomplete last line, and refuses a link. Raises StorageError."""
+class LogWriter:
+    """log.jsonl, open for writing; `checksum` is that of its last line, or `first_checksum`.
 
-    def __init__(self, path: Path) -> None:
+    Opening it removes an incomplete last line, and refuses a link. Raises StorageError.
+    """
+
+    def __init__(self, path: Path, checksum: int) -> None:
         self._path = path
+        self._checksum = checksum
         self._synced = time.monotonic()
-        self._dirty = False
         try:
             self._file = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             self._size = _remove_incomplete_line(self._file)
             self._status = os.fstat(self._file)
-            sync(path.parent)  # so that a power failure does not remove the file, but keep later ones
+            sync(path.parent)  # so that a power failure does not remove the file
         except OSError as error:
             raise storage_error(path, error) from None
 
@@ -268,8 +267,16 @@ class Appender:
             return False
         return os.path.samestat(found, self._status) and found.st_size == self._size
 
-    def append(self, lines: bytes) -> None:
-        """Write complete lines; if the disk is full, none of them stays."""
+    def write(self, records: Sequence[Record], next: Sequence[int] = ()) -> None:
+        """Write records at once, and the parents of the requests that are made after the last (see LogLine).
+
+        If the disk is full, none of their lines stays.
+        """
+        lines, checksum = b"", self._checksum
+        for record in records:
+            body = f'{record.line()[:-1]},"next":{list(next if record is records[-1] else ())}'.encode()
+            checksum = zlib.crc32(body, checksum)
+            lines += body + _CHECKSUM % checksum
         rest = memoryview(lines)
         try:
             while rest:
@@ -279,76 +286,22 @@ class Appender:
                 os.ftruncate(self._file, self._size)
             raise storage_error(self._path, error) from None
         self._size += len(lines)
-        self._dirty = True
+        self._checksum = checksum
 
-    def sync(self, *, now: bool = False) -> bool:
-        """Sync to the disk, unless that was done within the last second; returns whether all lines are there."""
-        since = time.monotonic() - self._synced
-        if self._dirty and (now or since >= _SYNC_SECONDS):
+    def sync(self, *, now: bool = False) -> None:
+        """Sync to the disk, unless that was done within the last second."""
+        if now or time.monotonic() - self._synced >= _SYNC_SECONDS:
             try:
                 os.fsync(self._file)
             except OSError as error:
                 raise storage_error(self._path, error) from None
             self._synced = time.monotonic()
-            self._dirty = False
-        return not self._dirty
 
     def close(self) -> None:
         try:
             self.sync(now=True)
         finally:
             os.close(self._file)
-
-
-class LogWriter(Appender):
-    """log.jsonl, open for writing; `checksum` is that of its last line, or `first_checksum`."""
-
-    def __init__(self, path: Path, checksum: int) -> None:
-        super().__init__(path)
-        self._checksum = checksum
-
-    def write(self, records: Sequence[Record], next: Sequence[int] = ()) -> None:
-        """Write records at once, and the parents of the requests that are made after the last (see LogLine)."""
-        lines, checksum = b"", self._checksum
-        for record in records:
-            body = f'{record.line()[:-1]},"next":{list(next if record is records[-1] else ())}'.encode()
-            checksum = zlib.crc32(body, checksum)
-            lines += body + _CHECKSUM % checksum
-        self.append(lines)
-        self._checksum = checksum
-
-
-class RunWriter:
-    """log.jsonl and train.jsonl, open for writing; `checksum` as for LogWriter.
-
-    Examples are written to train.jsonl when their commits are on the disk. So the log holds all examples of
-    train.jsonl, even after a power failure; if it does not, it is damaged.
-    """
-
-    def __init__(self, log: Path, train: Path, checksum: int) -> None:
-        self.log = LogWriter(log, checksum)
-        self.train = Appender(train)
-        self._waiting: list[bytes] = []  # lines of train.jsonl
-
-    def append(self, record: SessionStart | Commit, next: Sequence[int] = ()) -> None:
-        self.log.write([record], next)
-        if isinstance(record, Commit):
-            self._waiting.append(record.train_lines)
-
-    def sync(self, *, now: bool = False) -> None:
-        """Sync the log to the disk, unless that was done within the last second, and then write its examples."""
-        if self.log.sync(now=now) and self._waiting:
-            self.train.append(b"".join(self._waiting))
-            self._waiting.clear()
-
-    def close(self, *, is_lost: bool = False) -> None:
-        """Sync and close. `is_lost`: another process has taken over, so that nothing more is written."""
-        try:
-            if not is_lost:
-                self.sync(now=True)
-        finally:
-            self.log.close()
-            self.train.close()
 
 
 def _remove_incomplete_line(file: int) -> int:

@@ -19,12 +19,6 @@ from datacreate.runs.log import Commit, Record, SessionStart
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
 
-MAX_KEPT_RATIO = 1.5
-"""Highest ratio of two labels' acceptance rates by the verifier without a warning in the summary."""
-
-MIN_ROWS_PER_LABEL = 20
-"""Mean number of scored examples per label from which on their acceptance rates are compared."""
-
 MAX_SHALLOW = 0.5
 """Largest share of children of the formatting example without a warning."""
 
@@ -47,7 +41,6 @@ class RunStats:
     generated_tokens: int = 0
     thinking_tokens: int = 0  # among them
     seconds: float = 0.0
-    replicas: int = 1  # servers of each model in the last session
     consecutive_failures: int = 0  # latest requests without an accepted example
     rejects: Counter[RejectReason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
@@ -58,9 +51,9 @@ class RunStats:
     waiting: int = 0  # examples that wait for the label-noise check
     scored: int = 0  # examples that the verifier scored, without those that wait
     scoring_tokens: int = 0
-    written_by_label: Counter[int] = field(default_factory=Counter)  # scored examples with an assigned label
-    agreed: int = 0  # scored examples whose assigned label is the most probable
-    kept_by_label: Counter[int] = field(default_factory=Counter)  # by the verifier, before quotas
+    assigned: int = 0  # scored examples that were written for a label
+    agreed: int = 0  # of these, examples whose label is the most probable
+    kept: int = 0  # by the verifier, before quotas
     _clock: float | None = None  # time of the session's start or last commit
 
     def __post_init__(self) -> None:
@@ -83,21 +76,16 @@ class RunStats:
     def add_record(self, record: Record) -> None:
         match record:
             case Commit():
-                self.add_commit(record)
-            case SessionStart():
-                self.begin_session(record)
+                self._add_commit(record)
+            case SessionStart():  # its first seconds do not count as run time
+                self._clock = record.started
+                self.consecutive_failures = 0
             case Decision():
                 self.add_decision(record)
             case Sample():
                 self.review.begin_sample(record)
 
-    def begin_session(self, start: SessionStart) -> None:
-        """Start a session: failures are counted again, and its first seconds do not count as run time."""
-        self._clock = start.started
-        self.replicas = int(start.environment.get("replicas", "1"))
-        self.consecutive_failures = 0
-
-    def add_commit(self, commit: Commit) -> None:
+    def _add_commit(self, commit: Commit) -> None:
         self.requests += not commit.released
         self._count(commit.accepted, commit.depth + 1, commit.generator, commit.attributes, 1)
         if commit.accepted or commit.waiting:
@@ -156,10 +144,9 @@ class RunStats:
         self.scored += 1
         if scored.assigned is not None:
             probabilities = self.calibrated(scored.probabilities)
-            self.written_by_label[scored.assigned] += 1
+            self.assigned += 1
             self.agreed += probabilities[scored.assigned] == max(probabilities)
-        if scored.final is not None:
-            self.kept_by_label[scored.final] += 1
+        self.kept += scored.final is not None
 
     @property
     def pseudo_labels(self) -> bool:
@@ -199,7 +186,6 @@ class RunStats:
             "thinking_tokens": self.thinking_tokens,
             "tokens_per_example": round(self.generated_tokens / max(1, self.accepted), 1),
             "seconds": round(self.seconds, 1),
-            "replicas": self.replicas,
             "examples_per_second": round(self.accepted * rate, 3),
             "tokens_per_second": round(self.generated_tokens * rate, 1),
             "depths": {str(depth): n for depth, n in sorted(self.depths.items()) if n},
@@ -214,59 +200,24 @@ class RunStats:
         }
 
     def _verification_summary(self) -> dict[str, Any] | None:
-        how, names = self.spec.verification, [str(label) for label in self.format.labels or ()]
+        how, check = self.spec.verification, self.label_noise_check
         if how is None:
             return None
-        ratio = self._kept_ratio() if names else None
-        check = self.label_noise_check
         found = check.concordance if check else None
         return {
             "model": how.model,
             "mode": how.mode,
             "scored": self.scored,
-            "kept": self.kept_by_label.total(),
-            "dropped": self.scored - self.kept_by_label.total(),
-            "agreed": round(self.agreed / written, 4) if (written := self.written_by_label.total()) else None,
+            "kept": self.kept,
+            "dropped": self.scored - self.kept,
+            "agreed": round(self.agreed / self.assigned, 4) if self.assigned else None,
             "tokens": self.scoring_tokens,
             "concordance": found.value if found else None,
             "concordance_interval": [found.low, found.high] if found else None,
             "min_concordance": how.label_noise_check if check else None,
             "label_noise_rows": check.seen if check else None,
             "pseudo_labels": check.pseudo_labels if check else None,
-            "written_by_label": {name: self.written_by_label[index] for index, name in enumerate(names)},
-            "kept_by_label": {name: self.kept_by_label[index] for index, name in enumerate(names)},
-            "kept_ratio": round(ratio, 2) if ratio else None,
-            "warning": self._warning(names, ratio),
         }
-
-    def _kept_ratio(self) -> float | None:
-        """The highest acceptance rate of a label divided by the lowest; None if nothing was kept.
-
-        Quotas make counts even, but not rates. The verifier's labels are compared with the requested shares.
-        """
-        kept = self.kept_by_label
-        wanted: Mapping[int, float] = self.written_by_label
-        if not kept:
-            return None
-        if self.labels_by_verifier:
-            ratio = self.spec.label_ratio
-            wanted = dict(enumerate(ratio.values() if ratio else [1.0] * len(self.format.labels or ())))
-        rates = [max(1, kept[index]) / number for index, number in wanted.items() if number]
-        return max(rates) / min(rates)
-
-    def _warning(self, names: Sequence[str], ratio: float | None) -> str | None:
-        kept, written = self.kept_by_label, self.written_by_label
-        rows = (kept if self.labels_by_verifier else written).total()
-        if rows < MIN_ROWS_PER_LABEL * len(names) or ratio is None or ratio <= MAX_KEPT_RATIO:
-            return None
-        counts = ", ".join(
-            f"{name} {kept[index]}" + ("" if self.labels_by_verifier else f" of {written[index]}")
-            for index, name in enumerate(names)
-        )
-        return (
-            f"the verifier kept {counts}, {ratio:.1f} times as often for one label as for another: the labels "
-            "are balanced only by discarding examples"
-        )
 
 
 def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
@@ -275,16 +226,9 @@ def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
     small = rows < MIN_REQUESTS * spec.num_examples
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
         return None
-    several = len(spec.examples) > 1
-    what = (
-        f"children of the formatting example{'s' * several}"
-        if spec.examples
-        else "from the instruction alone"
-    )
-    remedy = "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses"
     return (
-        f"{children} of {rows} examples are {what}, as with --strategy naive; use "
-        f"{remedy}{', fewer examples' * several} or a larger --count"
+        f"{children} of {rows} examples are direct children of formatting examples (or of the instruction), as with "
+        "--strategy naive; use fewer --num-chains, a smaller --max-parent-uses, fewer examples or a larger --count"
     )
 
 
@@ -293,13 +237,12 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
     verified = summary["verification"]
     rejected = sum(n for reason, n in summary["rejected"].items() if reason != "not_needed")
     share = f" ({summary['accepted'] / (summary['accepted'] + rejected):.0%} accepted)" if rejected else ""
-    replicas = f", {summary['replicas']} servers" if summary["replicas"] > 1 else ""
     thought = f", of which {summary['thinking_tokens']} thinking" if summary.get("thinking_tokens") else ""
     splits = {each["name"]: each["split"] for each in summary["compared_with"]}  # of several the last: test
     test_sets = ", ".join(name + " (dev only)" * (split == "dev") for name, split in splits.items())
     fields = {
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
-        "made by": f"{summary['model']}, {summary['strategy']}{_examples_note(summary)}",
+        "made by": f"{summary['model']}, {summary['strategy']}",
         "benchmark": summary.get("benchmark", ""),
         "instruction": shorten(" ".join(summary.get("instruction", "").split()), 200),
         "rejected": _counts(summary["rejected"]),
@@ -309,18 +252,11 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         "verified": _verification(verified) if verified else "",
         **review_fields(summary["review"]),
         "test sets": f"compared with {test_sets or 'none'}",
-        "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s{replicas}",
+        "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s",
         "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens generated{thought} "
         f"({summary['tokens_per_example']} per example), {summary['seconds']} s",
     }
     return {name: text for name, text in fields.items() if text}
-
-
-def _examples_note(summary: Mapping[str, Any]) -> str:
-    """How many formatting examples there were and how many a prompt showed, if not one."""
-    number, shots = summary["formatting_examples"], summary["shots"]
-    examples = f", {number} formatting examples" if number > 1 else ""
-    return examples + (f", up to {shots} in a prompt" if shots > 1 else "")
 
 
 def _verification(checked: Mapping[str, Any]) -> str:

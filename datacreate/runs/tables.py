@@ -20,9 +20,6 @@ from datacreate.formats.schema_utils import Schema
 
 _BATCH_ROWS = 1000
 
-_FORMULA = ("=", "+", "-", "@")
-"""First characters of a cell that a spreadsheet takes for a formula."""
-
 Columns = Mapping[str, Schema]
 """The JSON Schema of each column."""
 
@@ -55,19 +52,13 @@ def write_datasets(columns: Columns, splits: Mapping[str, RowIterator], path: Pa
 
 
 def write_csv(columns: Columns, rows: RowIterator, path: Path) -> str:
-    """Write a header and a line per row: texts as they are, null as an empty cell, other values as JSON text.
-
-    Returns a line about cells that a spreadsheet would take for formulas, or "".
-    """
-    formulas = 0
+    """Write a header and a line per row: texts as they are, null as an empty cell, other values as JSON text."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for row in rows:
             writer.writerow([_cell(row.get(name)) for name in columns])
-            formulas += sum(isinstance(value, str) and value.startswith(_FORMULA) for value in row.values())
-    what = f"{formulas} cells start with =, +, - or @: a spreadsheet may run them as formulas"
-    return f"{what}; import the columns as text" if formulas else ""
+    return ""
 
 
 def _cell(value: Json) -> str:

@@ -11,10 +11,8 @@ training starts, and everything a sweep does can be done by hand.
       folder.py   the folder: locks of cells, status and log of each step
       run.py      runs the steps, on servers that the cells of a generator share
 
-    OUT/plan.json                     the plan of the last run
     OUT/runs/CELL/                    a created set
     OUT/trained/CELL/ROWS-ENCODER-N/  a training: one model per seed, with its evaluations
-    OUT/zero-shot/CELL/               the generator itself on the test set
     OUT/cells/CELL/STEP.json, .log    status and output of a step
 """
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, product
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, Literal
 
 from datacreate.benchmarks import Benchmark, find_benchmark, has_split, split_sha256
 from datacreate.checkpoints import resolve
-from datacreate.engines.settings import EngineOptions, RunEngineOptions
+from datacreate.engines.factory import resolve_checkpoint
+from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import DatacreateError
 from datacreate.finetuning.hyperparameters import Hyperparameters
-from datacreate.finetuning.records import EVALUATION
 from datacreate.finetuning.train import TrainConfig
 from datacreate.improve import REPEATED_OPTIONS
-from datacreate.plan import default_chains
-from datacreate.request_size import DEFAULT_NUM_EXAMPLES
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import as_arguments
@@ -26,7 +24,6 @@ from datacreate.sweep.plan import (
     HUMAN,
     HUMAN_FULL,
     MIXED,
-    ZERO_SHOT,
     SweepPlan,
     Variant,
     engine_options,
@@ -35,49 +32,21 @@ from datacreate.sweep.plan import (
 )
 
 Argument = str | PurePath  # a PurePath is relative to the folder of the sweep, which can therefore be moved
-_ZERO_SHOT_EXAMPLES = 500  # as many as a server is started for; test sets have more or fewer rows
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """What a step requires on this machine: a split, a split for the formatting example, or a checkpoint."""
-
-    kind: Literal["split", "example", "instruct", "encoder"]
-    name: str
-    split: str = ""
-    trust_remote_code: bool = False
-
-    def missing(self) -> str | None:
-        """Why it is missing and what to do; None if it is there. Reads no rows and no weights."""
-        try:
-            if self.kind == "split":
-                split_sha256(find_benchmark(self.name), self.split)
-            elif self.kind != "example":
-                resolve(self.name, self.kind, trust_remote_code=self.trust_remote_code)
-            elif not has_split(benchmark := find_benchmark(self.name), "train"):
-                split_sha256(benchmark, "dev")
-        except DatacreateError as error:
-            return str(error)
-        return None
 
 
 @dataclass(frozen=True)
 class Step:
     """One `datacreate` command."""
 
-    kind: Literal["create", "improve", "train", "evaluate", "zero-shot"]
+    kind: Literal["create", "improve", "train", "evaluate"]
     name: str  # unique in the cell
     arguments: tuple[Argument, ...]  # they decide the result
     folder: PurePath  # of what it creates or evaluates
-    requirements: tuple[Requirement, ...]
     engine_arguments: tuple[str, ...] = ()  # how models are run (--nproc of a training); may change
     depends_on: Step | None = None
-    models: tuple[str, ...] = ()  # their folders, of a training or an evaluation
-    evaluations: tuple[PurePath, ...] = ()  # files that the evaluation writes into the folder of a model
     generator: str | None = None  # the model that it runs
     verifier: str | None = None  # another model that it runs
-    examples: int = 0  # to create or answer
-    in_flight: int | None = None  # requests at once; None: as many as the servers process
+    examples: int = 0  # to create
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -132,6 +101,44 @@ def build_cells(plan: SweepPlan) -> tuple[SweepCell, ...]:
     return tuple(SweepCell(index, name, tuple(steps)) for index, (name, steps) in enumerate(named))
 
 
+def missing(plan: SweepPlan) -> list[str]:
+    """What the plan needs and this machine lacks, and what to do: a line each. Reads no rows and no weights."""
+    variants = [variant for name in plan.conditions if (variant := plan.variant(name))]
+    is_human = any(name in (HUMAN, HUMAN_FULL) or name.startswith(MIXED) for name in plan.conditions)
+    trainings = [plan.train, *(plan.train | variant.train for variant in variants)]
+    selections = [
+        given.get("model_selection", "human" if given.get("recipe") == "paper" else None)
+        for given in trainings
+    ]
+    splits: list[tuple[Benchmark, str]] = []
+    for benchmark in map(find_benchmark, plan.benchmarks):
+        if variants:  # they need a formatting example
+            splits.append((benchmark, "train" if has_split(benchmark, "train") else "dev"))
+        if is_human:
+            splits.append((benchmark, "train"))
+        if plan.encoders and "human" in selections:
+            splits.append((benchmark, "dev"))
+        splits += [(find_benchmark(test), "test") for test in plan.tests(benchmark) if plan.encoders]
+    options, default = engine_options(plan.create), CreateConfig.model_fields["embedding_model"].default
+    creations = [(variant.strategy, plan.create | variant.create) for variant in variants]
+    verifiers = [given["verifier"] for _, given in creations if given.get("verifier")]
+    embedders = [
+        str(given.get("embedding_model", default))
+        for strategy, given in creations
+        if STRATEGIES[strategy].needs_embedder
+    ]
+    checks: list[Callable[[], object]] = [partial(split_sha256, *split) for split in splits]
+    checks += [partial(resolve_checkpoint, name, options) for name in (*plan.generators, *verifiers)]
+    checks += [partial(resolve, name, "encoder") for name in (*plan.encoders, *embedders)]
+    found: dict[str, None] = {}
+    for check in checks:
+        try:
+            check()
+        except DatacreateError as error:
+            found[str(error)] = None
+    return list(found)
+
+
 class _Builder:
     """Builds the cells of one benchmark."""
 
@@ -141,8 +148,6 @@ class _Builder:
         sizes = [self.count if size == "all" else min(size, self.count) for size in plan.sizes]
         self.sizes = list(dict.fromkeys(sizes))
         self.engine = self._create_options(plan.create, engine=True)
-        shared = {name: value for name, value in plan.create.items() if name in EngineOptions.model_fields}
-        self.zero_shot_engine = self._create_options(shared, engine=True)
 
     def _create_options(self, given: Mapping[str, Any], engine: bool) -> tuple[str, ...]:
         """Those of the engine among these options of `create`, or all others."""
@@ -161,8 +166,6 @@ class _Builder:
                 yield name, self._trainings(name, rows)
         for generator in plan.generators:
             prefix = f"{self.benchmark.name}-{short_name(generator)}"
-            if ZERO_SHOT in conditions:
-                yield f"{prefix}-{ZERO_SHOT}", [self._zero_shot(f"{prefix}-{ZERO_SHOT}", generator)]
             for variants in self._created_sets():
                 first, variant = next(iter(variants.items()))
                 for seed in plan.example_seeds:
@@ -197,9 +200,9 @@ class _Builder:
 
     def _creations(self, cell: str, generator: str, variant: Variant, seed: int) -> list[Step]:
         """Creating the set, or its first part and the part that `improve` creates."""
-        if variant.improve is None:
+        if not variant.improve:
             return [self._creation(cell, generator, variant, seed, self.count)]
-        improved = variant.improve.rows(self.count)
+        improved = self.count // 2
         create = self._creation(cell, generator, variant, seed, self.count - improved)
         given = self.plan.create | variant.create
         given = {name: given[name] for name in REPEATED_OPTIONS if name in given}
@@ -212,37 +215,24 @@ class _Builder:
             name="improve",
             arguments=(*arguments, "--model", generator, *options, "--run-dir", folder),
             folder=folder,
-            requirements=(*create.requirements, Requirement("encoder", encoder)),
             depends_on=create,
             examples=improved,
-            in_flight=None,
         )
         return [create, step]
 
     def _creation(self, cell: str, generator: str, variant: Variant, seed: int, count: int) -> Step:
-        options = self.plan.create | variant.create
-        verifier = options.get("verifier")
-        requirements = [Requirement("example", self.benchmark.name), *self._instruct(generator)]
-        requirements += self._instruct(verifier) if verifier else ()
-        if STRATEGIES[variant.strategy].needs_embedder:
-            default = CreateConfig.model_fields["embedding_model"].default
-            requirements.append(Requirement("encoder", str(options.get("embedding_model", default))))
-        folder = PurePath("runs", cell)
+        options, folder = self.plan.create | variant.create, PurePath("runs", cell)
         grid = {"benchmark": self.benchmark.name, "strategy": variant.strategy, "count": count}
-        config = CreateConfig.of(**grid, run_dir=Path(folder), **options)
         arguments = as_arguments(CreateConfig, {**grid, "model": generator, "seed": seed})
         return Step(
             "create",
             "create",
             ("create", *arguments, *self._create_options(options, engine=False), "--run-dir", folder),
             folder,
-            tuple(requirements),
             self.engine,
             generator=generator,
-            verifier=verifier,
+            verifier=options.get("verifier"),
             examples=count,
-            in_flight=config.concurrency
-            or default_chains(config, config.num_examples or DEFAULT_NUM_EXAMPLES, config.examples),
         )
 
     def _trainings(self, cell: str, sets: Sequence[_Rows]) -> list[Step]:
@@ -257,14 +247,6 @@ class _Builder:
         nproc = as_arguments(TrainConfig, {"nproc": rest.pop("nproc", None)})
         if rows.created is None:
             recipe.pop("soft_labels", None)  # human rows have no scores
-        selection = rest.get("model_selection") or ("human" if recipe.get("name") == "paper" else "held-out")
-        requirements = (
-            *(rows.created.requirements if rows.created else ()),
-            *([Requirement("split", self.benchmark.name, "train")] if rows.human else []),
-            *([Requirement("split", self.benchmark.name, "dev")] if selection == "human" else []),
-            *(Requirement("split", test, "test") for test in self.tests),
-            Requirement("encoder", encoder),
-        )
         arguments: list[Argument] = ["train", *([self.benchmark.name] if rows.human else [])]
         arguments += [step.folder for step in rows.runs]
         if rows.condition.removeprefix(MIXED) in self.plan.variants:
@@ -273,36 +255,8 @@ class _Builder:
         arguments += ["--encoder", encoder, *options]
         arguments += ["--count", str(rows.sample), "--sample-seed", str(rows.seed)] if rows.sample else []
         arguments += ["--out", folder, "--seeds", ",".join(map(str, self.plan.train_seeds))]
-        evaluate: tuple[Argument, ...] = ("evaluate", folder)
-        evaluate += tuple(word for test in self.tests for word in ("--benchmark", test))
-        shared: dict[str, Any] = {
-            "folder": folder,
-            "requirements": requirements,
-            "models": tuple(f"seed-{seed}" for seed in self.plan.train_seeds),
-            "evaluations": tuple(PurePath("evaluations", f"{test}-test", EVALUATION) for test in self.tests),
-        }
-        own: dict[str, Any] = {"engine_arguments": tuple(nproc), "depends_on": rows.created}
-        train = Step("train", f"train-{name}", tuple(arguments), **own, **shared)
-        return train, Step("evaluate", f"evaluate-{name}", evaluate, depends_on=train, **shared)
-
-    def _zero_shot(self, cell: str, generator: str) -> Step:
-        """The generator itself on the test set."""
-        folder, test = PurePath(ZERO_SHOT, cell), self.benchmark.name
-        return Step(
-            "zero-shot",
-            ZERO_SHOT,
-            ("evaluate", "--zero-shot", generator, "--benchmark", test, "--out", folder),
-            folder,
-            (*self._instruct(generator), Requirement("split", test, "test")),
-            self.zero_shot_engine,
-            generator=generator,
-            examples=_ZERO_SHOT_EXAMPLES,
-        )
-
-    def _instruct(self, name: str) -> tuple[Requirement, ...]:
-        """A generator or verifier must be on this machine, unless servers have it."""
-        options = engine_options(self.plan.create)
-        trust = options.trust_remote_code
-        return (
-            () if options.uses_running_servers else (Requirement("instruct", name, trust_remote_code=trust),)
+        train = Step("train", f"train-{name}", tuple(arguments), folder, tuple(nproc), rows.created)
+        tests = (word for test in self.tests for word in ("--benchmark", test))
+        return train, Step(
+            "evaluate", f"evaluate-{name}", ("evaluate", folder, *tests), folder, depends_on=train
         )

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     ValidationError,
     ValidationInfo,
@@ -32,10 +31,10 @@ from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import Settings, SettingsProblem
 
-HUMAN, HUMAN_FULL, ZERO_SHOT = "human", "human-full", "zero-shot"
+HUMAN, HUMAN_FULL = "human", "human-full"
 MIXED = "human+"  # prefix of a strategy: the whole human train split and the created set together
 
-CONDITIONS = (HUMAN, HUMAN_FULL, ZERO_SHOT, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
+CONDITIONS = (HUMAN, HUMAN_FULL, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
 
 CREATE_OPTIONS = set(CreateConfig.model_fields) - set(
     "example example_limit benchmark example_seed count run_dir strategy model format labels ranges seed "
@@ -131,27 +130,11 @@ VariantValues = Annotated[dict[Any, Any], AfterValidator(partial(_create_options
 TrainValues = Annotated[dict[Any, Any], AfterValidator(_train_options)]
 
 
-class Improvement(Settings):
-    """A part of the rows that `improve` creates."""
-
-    share: float = Field(default=0.5, gt=0, lt=1)
-
-    def rows(self, count: int) -> int:
-        """How many rows of a set `improve` creates."""
-        return round(self.share * count)
-
-
-def _improvement(value: Any) -> Any:
-    if value is not None and not isinstance(value, (bool, dict)):
-        raise ValueError("give true or {share: 0.5}")
-    return {} if value is True else None if value is False else value
-
-
 class Variant(Settings):
     """A condition of a plan's own: a strategy with further options of `create` and `train`."""
 
     strategy: str
-    improve: Annotated[Improvement | None, BeforeValidator(_improvement)] = None
+    improve: bool = False  # the second half of the rows is created by `improve`
     create: VariantValues = Field(default={})
     train: TrainValues = Field(default={})
 
@@ -174,7 +157,7 @@ class SweepPlan(Settings):
     benchmarks: tuple[str, ...] = Field(min_length=1)
     variants: dict[str, Variant] = Field(default={})  # further conditions
     conditions: tuple[str, ...] = Field(min_length=1)
-    create: CreateValues = Field(default={})  # further options of `create`; of the engine, also for zero-shot
+    create: CreateValues = Field(default={})  # further options of `create`
     generators: tuple[str, ...] = ()  # instruct checkpoints; with `urls` in create, names of served models
     example_seeds: tuple[Seed, ...] = Field(default=(42,), min_length=1)  # of example and human sample
     count: int | Literal["train"] = "train"  # rows per set; train: as many as that split has
@@ -269,16 +252,13 @@ class SweepPlan(Settings):
                 make_hyperparameters(**split_recipe({**self.train, **(variant.train if variant else {})})[0])
             except UsageError as error:
                 raise ValueError(f"train: {error}") from None
-            improvement = variant.improve if variant else None
-            is_trained = improvement or condition not in (ZERO_SHOT, *STRATEGIES, *self.variants)
+            improves = variant is not None and variant.improve
+            is_trained = improves or condition not in (*STRATEGIES, *self.variants)
             if is_trained and not self.encoders:
                 raise ValueError(f"encoders: the condition {condition} needs at least one to train")
-            counts = [self.rows(find_benchmark(name)) for name in self.benchmarks] if improvement else []
-            if improvement and any(count - improvement.rows(count) < MIN_ROWS_TO_SPLIT for count in counts):
-                raise ValueError(
-                    f"count: `improve` needs {MIN_ROWS_TO_SPLIT} rows in the first part; use a count of "
-                    f"{round(MIN_ROWS_TO_SPLIT / (1 - improvement.share))} or more"
-                )
+            smallest = min(self.rows(find_benchmark(name)) for name in self.benchmarks)
+            if improves and smallest < 2 * MIN_ROWS_TO_SPLIT:
+                raise ValueError(f"count: `improve` needs a count of {2 * MIN_ROWS_TO_SPLIT} or more")
         for size in self.sizes:
             if size != "all" and self.count != "train" and size > self.count:
                 raise ValueError(
@@ -320,20 +300,17 @@ def load_plan(name_or_path: str) -> SweepPlan:
 
 
 def _first_error(error: ValidationError) -> str:
-    """The first problem in one line, and the number of further ones."""
+    """The first problem in one line."""
     wrong = SettingsProblem.first(error)
-    is_unknown = wrong.kind == "extra_forbidden"  # a misspelled key is also a missing one: one problem
-    kinds = [each["type"] for each in error.errors(include_url=False)]
-    number = sum(not (is_unknown and kind == "missing") for kind in kinds) - 1
-    more = f" (and {number} more)" if number else ""
-    if is_unknown:
-        models: dict[int, type[Settings]] = {1: SweepPlan, 3: Variant, 4: Improvement}
-        hint = did_you_mean(str(wrong.path[-1]), models[len(wrong.path)].model_fields)
-        return f"{wrong.key}: no such key{hint}{more}"
+    if wrong.kind == "extra_forbidden":
+        model = SweepPlan if len(wrong.path) == 1 else Variant
+        return f"{wrong.key}: no such key{did_you_mean(str(wrong.path[-1]), model.model_fields)}"
     if not wrong.path:  # a contradiction; the message names the keys
-        return f"{wrong.why}{more}"
-    names_option = wrong.kind == "value_error" and not wrong.why.startswith("--")
-    if wrong.path[-1] in ("create", "train") and names_option:
-        return f"{wrong.key}.{wrong.why}{more}"  # the message begins with the name of an option
-    why = "this key is required" if wrong.kind == "missing" else wrong.remedy
-    return f"{wrong.key}: {why}{more}"
+        return wrong.why
+    if (
+        wrong.path[-1] in ("create", "train")
+        and wrong.kind == "value_error"
+        and not wrong.why.startswith("--")
+    ):
+        return f"{wrong.key}.{wrong.why}"  # the message begins with the name of an option
+    return f"{wrong.key}: {'this key is required' if wrong.kind == 'missing' else wrong.remedy}"

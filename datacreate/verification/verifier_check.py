@@ -98,7 +98,7 @@ class VerifierCheck(RowCheck):
             instruction=self._instruction,
         )
 
-    def find_conflict(self, candidate: Candidate, ignored_number: int | None = None) -> str | None:
+    def find_conflict(self, candidate: Candidate) -> str | None:
         scores = self._scores.get(candidate.example.id)
         if scores is None:
             return NO_SCORES

@@ -37,7 +37,7 @@ from filters import made_up_words, texts
 from datacreate.checkpoints import Checkpoint
 from datacreate.create import create
 from datacreate.engines.engine import Engine
-from datacreate.engines.factory import make_engine
+from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.request import Completion, Messages, Request, ServerTest
 from datacreate.errors import Stopped
 from datacreate.formats.example import Json
@@ -71,9 +71,6 @@ class InstantEngine:
 
     def needs_letters(self, labels: Sequence[Json]) -> bool:
         return False
-
-    def find_problem(self, test: ServerTest) -> str | None:
-        return None
 
     def start(self, tests: Sequence[ServerTest] = ()) -> None: ...
 
@@ -255,8 +252,8 @@ def run_real(count: int, **settings: Any) -> tuple[dict[str, Any], Recorder]:
     recorders: list[Recorder] = []
 
     def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Any:
-        log = directory.engine_log_path("engine")
-        recorders.append(Recorder(make_engine(checkpoint, config, count=config.count, log=log)))
+        log = directory.path / "engine.log"
+        recorders.append(Recorder(make_engine(LocalModel(checkpoint, config), count=config.count, log=log)))
         return recorders[0]
 
     with tempfile.TemporaryDirectory() as folder:

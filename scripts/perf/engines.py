@@ -32,7 +32,7 @@ from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.create import create
 from datacreate.engines.engine import Engine
 from datacreate.engines.engine_kind import Workload
-from datacreate.engines.factory import make_engine, server_commands
+from datacreate.engines.factory import LocalModel, make_engine, server_commands
 from datacreate.engines.local import LocalServer
 from datacreate.engines.request import Completion, Request
 from datacreate.engines.settings import EngineOptions
@@ -81,8 +81,8 @@ def measure_speed(model: str, engine: str, count: int, in_flight: int) -> dict[s
     recorders: list[Recorder] = []
 
     def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Any:
-        log = directory.engine_log_path("engine")
-        recorders.append(Recorder(make_engine(checkpoint, config, count=config.count, log=log)))
+        log = directory.path / "engine.log"
+        recorders.append(Recorder(make_engine(LocalModel(checkpoint, config), count=config.count, log=log)))
         return recorders[0]
 
     with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +123,7 @@ def measure_speed(model: str, engine: str, count: int, in_flight: int) -> dict[s
 def running(model: str, options: EngineOptions) -> Iterator[str]:
     """A server of the model, as `create` starts it; its address."""
     with tempfile.TemporaryDirectory() as folder:
-        [command] = server_commands(resolve(model, "instruct"), options, Workload())
+        [command] = server_commands(LocalModel(resolve(model, "instruct"), options), Workload())
         server = LocalServer(command, "", Path(folder, "log"))
         server.launch()
         try:

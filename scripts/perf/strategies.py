@@ -30,7 +30,7 @@ from typing import Any
 from creation import EXAMPLE, MODEL, InstantEngine
 
 from datacreate.create import create
-from datacreate.dataset_metrics import DatasetMetrics
+from datacreate.dataset_metrics import measure_run
 from datacreate.engines.request import Completion, Request, max_in_flight
 from datacreate.messages import markdown_table
 from datacreate.runs.config import CreateConfig
@@ -47,7 +47,7 @@ def measure(out: Path, name: str, options: Sequence[str]) -> list[object]:
     command = ["create", "--run-dir", str(directory.path), *options]
     print("$ datacreate", *command, file=sys.stderr)
     subprocess.run([sys.executable, "-m", "datacreate", *command], check=True, stdout=subprocess.DEVNULL)
-    summary, found = directory.summary(), DatasetMetrics().measure_run(directory)["diversity"]
+    summary, found = directory.summary(), measure_run(directory)["diversity"]
     made = sum(len(line.next) for line in directory.log(directory.read_config().run_id))
     depths = ", ".join(f"{depth}: {number}" for depth, number in summary["depths"].items())
     diversity = [f"{found[figure]:.3f}" for figure in ("distinct_1", "distinct_2", "distinct_3", "self_bleu")]

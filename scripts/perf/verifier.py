@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.engines.engine import Engine
-from datacreate.engines.factory import make_engine, resolve_checkpoint
+from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
 from datacreate.engines.self_test import scoring_test
 from datacreate.engines.settings import EngineOptions
 from datacreate.formats.example import Example, Json
@@ -53,7 +53,8 @@ def main() -> None:
         settings = EngineOptions(urls=tuple(options.url))
         with TemporaryDirectory() as folder:
             log = Path(folder) / "engine.log"
-            engine = make_engine(resolve_checkpoint(model, settings), settings, count=options.rows, log=log)
+            local = LocalModel(resolve_checkpoint(model, settings), settings)
+            engine = make_engine(local, count=options.rows, log=log)
             try:
                 engine.start([scoring_test()])
                 for name in options.benchmark or ["creak", "boolq_open", "csqa", "pubmedqa"]:

@@ -194,11 +194,9 @@ def rows_file(folder: Path, rows: list[dict[str, Any]]) -> Path:
 def test_exports_have_the_answer_in_words(tmp_path: Path, model: str, name: str) -> None:
     values, how, _, _ = LAYOUTS[name]
     make(tmp_path / "run", model, knowing, example=values, count=2, **how)
-    for layout in ("reference", "chat"):
-        for line in exported(RunDirectory(tmp_path / "run"), layout).read_text().splitlines():
-            row = json.loads(line)
-            answer = row["label"] if layout == "reference" else row["messages"][-1]["content"]
-            assert answer.startswith("span" if name == "SQuAD" else "right")
+    for line in exported(RunDirectory(tmp_path / "run"), "chat").read_text().splitlines():
+        answer = json.loads(line)["messages"][-1]["content"]
+        assert answer.startswith("span" if name == "SQuAD" else "right")
 
 
 def test_filter_and_train_read_coded_answers(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_layouts_that_need_more_say_so() -> None:
     with pytest.raises(UsageError, match="--verify relabel: a call cannot be relabeled"):
         verify_mode(
             CreateConfig(example=CALL, count=1, run_dir=Path("run"), verify="relabel"),
-            infer_format(Example(CALL)),
+            infer_format(Example(CALL)).format,
         )
     with pytest.raises(UsageError, match="--turns"):
         infer_format(Example(PREFERENCE), FormatOptions(turns=2))
@@ -205,7 +205,7 @@ def test_every_export_holds_every_field_or_names_it(
             assert set().union(*lost) <= named(notes) | in_words
             continue
         assert "; export " in refused
-        assert layout in ("reference", "alpaca", "preference")
+        assert layout in ("alpaca", "preference")
         assert not target.exists()
 
 

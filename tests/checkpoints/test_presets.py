@@ -23,7 +23,7 @@ MIRRORED = {
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_preset_names_the_hub_first_and_mirrors_the_same_weights(name: str) -> None:
+def test_every_shipped_preset_names_the_hub_first(name: str) -> None:
     preset = SHIPPED[name]
     assert preset.name == name == name.lower()
     hub, *mirrors = preset.sources
@@ -31,8 +31,7 @@ def test_every_shipped_preset_names_the_hub_first_and_mirrors_the_same_weights(n
     assert bool(mirrors) == (name in MIRRORED) != preset.untested
     for mirror in mirrors:
         assert isinstance(mirror, Mirror)
-        assert hub.sha256.items() <= mirror.sha256.items()
-        assert any(file.endswith((".gguf", ".safetensors")) for file in hub.sha256)
+        assert any(file.endswith((".gguf", ".safetensors")) for file in mirror.sha256)
         assert len(set(mirror.packages)) == mirror.parts
     assert preset.engine.dtype is None  # the hardware decides
 

@@ -13,7 +13,7 @@ import pytest
 
 from datacreate.cli.commands import COMMANDS
 from tests.inprocess import run
-from tests.making import COMMONSENSE, NLI, NLI_LABELS, examples, make
+from tests.making import COMMONSENSE, examples, make
 from tests.process import ROOT
 
 
@@ -133,15 +133,6 @@ def test_markup_and_control_characters_of_a_model_are_shown_as_text(
     assert not {"\x1b", "\u202e"} & set(shown)
 
 
-def test_export_in_the_reference_layout_of_fixed_labels(tmp_path: Path, model: str) -> None:
-    make(tmp_path / "run", model, example=NLI, labels=NLI_LABELS)
-    ended = run("export", tmp_path / "run", "--layout", "reference", "--out", tmp_path / "out")
-    assert ended.code == 0, ended.err
-    rows = [json.loads(line) for line in Path(ended.out.strip()).read_text().splitlines()]
-    assert all(row["options"] == ["entailment", "neutral", "contradiction"] for row in rows)
-    assert all(row["label"] in row["options"] for row in rows)
-
-
 def test_a_file_where_a_folder_has_to_be_is_wrong_usage(tmp_path: Path, model: str, example: Path) -> None:
     make(tmp_path / "run", model, count=8)
     for words in (
@@ -157,8 +148,8 @@ def test_a_file_where_a_folder_has_to_be_is_wrong_usage(tmp_path: Path, model: s
 
 def test_what_does_not_fit_a_layout_is_one_line(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, example={"text": "A text.", "parts": [1, "a", {"b": 2}]}, count=8)
-    ended = run("export", tmp_path / "run", "--layout", "reference")
+    ended = run("export", tmp_path / "run", "--layout", "preference")
     assert ended.code == 2
-    assert "needs an input and an answer field; export hf or chat" in ended.failure
+    assert "needs a chosen and a rejected answer; export chat or alpaca" in ended.failure
     ended = run("export", tmp_path / "run", "--layout", "chat")
     assert Path(ended.out.strip()) == tmp_path / "run" / "export" / "chat" / "train_chat.jsonl"

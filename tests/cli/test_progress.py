@@ -12,7 +12,6 @@ import pytest
 from datacreate.cli.terminal import Progress
 from datacreate.formats.task_format import load_format
 from datacreate.formats.validate import RejectReason
-from datacreate.pipeline import Uncommitted
 from datacreate.runs.summary import RunStats
 from tests.runs.test_card import SPEC
 from tests.servers import until
@@ -36,12 +35,12 @@ class Run:
         self.count = count
         self.stats = RunStats(SPEC, load_format("multiple_choice"), accepted=accepted, requests=accepted)
         self.stats.generated_tokens = 100 * accepted
-        self.uncommitted = Uncommitted()
+        self.uncommitted = (0, 0)
         self.progress = Progress(clock=self.clock)
 
     def update(self, at: float = 0) -> None:
         self.clock.now = 1000 + at
-        self.progress.update(self.stats, self.count, self.uncommitted)
+        self.progress.update(self.stats, self.count, *self.uncommitted)
 
     def commit(self, at: float, accepted: int = 0, tokens: int = 0, **rejects: int) -> None:
         self.stats.requests += 1
@@ -105,9 +104,9 @@ def test_requests_that_finish_behind_a_slow_one_count_in_the_rates(capsys: Said)
     run = Run()
     run.update()
     for second in (10, 40, 70, 100):
-        run.uncommitted = Uncommitted(requests=second // 10, examples=second // 5, tokens=20 * second)
+        run.uncommitted = (second // 5, 20 * second)
         run.update(second)
-    run.uncommitted = Uncommitted()
+    run.uncommitted = (0, 0)
     run.commit(at=110, accepted=22, tokens=2200)
     assert lines(capsys)[-2:] == [
         "0 of 40 examples (and 20 behind a slow request), 0.2/s, about 2 min left, 20 tokens/s",

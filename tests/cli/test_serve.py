@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from datacreate import hardware
-from datacreate.checkpoints import Checkpoint, resolve
+from datacreate.checkpoints import resolve
 from datacreate.engines import factory
 from datacreate.engines.addresses import Address, Addresses
-from datacreate.engines.engine_kind import ServerCommand
-from datacreate.engines.factory import start_shared_server, wait_for_end
+from datacreate.engines.engine_kind import ServerCommand, Workload
+from datacreate.engines.factory import LocalModel, start_shared_server
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.local import LocalServer
 from datacreate.engines.settings import EngineOptions
@@ -71,8 +71,8 @@ def test_the_engine_is_that_of_a_small_run(tiny_gguf: Path, monkeypatch: pytest.
     monkeypatch.setattr(LLAMACPP, "build", lambda: "llamacpp")
     monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
 
-    def commands(_: Checkpoint, options: EngineOptions, *__: object) -> None:
-        raise EngineError(f"chosen: {options.engine}")
+    def commands(model: LocalModel, work: Workload) -> None:
+        raise EngineError(f"chosen: {model.options.engine}")
 
     monkeypatch.setattr(factory, "server_commands", commands)
     assert typed("serve", "--model", str(tiny_gguf)).failure.endswith("chosen: llamacpp")
@@ -114,7 +114,7 @@ def test_a_server_is_registered_while_it_is_ready(serving_script: Serving, tmp_p
         with suppress(OSError):
             urlopen(f"{found.url}/die")
         with pytest.raises(ServersUnavailable, match=r"ended \(exit code 3\).*run the same command"):
-            wait_for_end(server)
+            server.wait()
     assert list((tmp_path / "servers").iterdir()) == []
 
 

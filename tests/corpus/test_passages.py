@@ -86,14 +86,8 @@ def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
 
 
 def test_repeated_similar_and_short_passages_are_left_out(tmp_path: Path) -> None:
-    similar = passage(1).replace("the", "a", 1)
-    for name, text in {
-        "a": passage(1),
-        "b": passage(1),
-        "c": similar,
-        "d": "Too short.",
-        "e": passage(2),
-    }.items():
+    texts = [passage(1), passage(1), passage(1).replace("the", "a", 1), "Too short.", passage(2)]
+    for name, text in zip("abcde", texts, strict=True):
         (tmp_path / f"{name}.txt").write_text(text)
     passages = opened(tmp_path, tmp_path)
     assert [each.text for each in all_of(passages)] == [passage(1), passage(2)]

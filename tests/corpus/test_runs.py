@@ -46,11 +46,8 @@ def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shown_passage(request: Request) -> str:
-    found = re.search(
-        r"(?:Text|Text 2):\n(.*)\n\nWrite a JSON array",
-        request.messages[-1]["content"],
-        re.DOTALL,
-    )
+    text = request.messages[-1]["content"]
+    found = re.search(r"(?:Text|Text 2):\n(.*)\n\nWrite a JSON array", text, re.DOTALL)
     assert found
     return found[1].rpartition("Text 2:\n")[2]
 
@@ -156,19 +153,8 @@ def test_a_killed_run_resumes_with_the_same_bytes_and_without_the_documents_text
 ) -> None:
     example = tmp_path / "qa.json"
     example.write_text(json.dumps(YES_NO))
-    words = [
-        "create",
-        "--example",
-        example,
-        "--model",
-        model,
-        "--corpus",
-        "docs",
-        "--count",
-        60,
-        "--concurrency",
-        3,
-    ]
+    words = ["create", "--example", example, "--model", model]
+    words += ["--corpus", "docs", "--count", 60, "--concurrency", 3]
     assert run(*words, "--run-dir", tmp_path / "whole").code == 0
     log = tmp_path / "killed" / "log.jsonl"
     for size in (4_000, 12_000):

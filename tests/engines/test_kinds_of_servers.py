@@ -65,6 +65,7 @@ def test_a_compatible_server_is_used(tmp_path: Path, kind: str) -> None:
 
 
 THINKS = "it thinks before it answers .* --chat-template-kwargs enable_thinking=false"
+NO_MODEL = "it serves no model with a printable name; load one, or rename it"
 NO_SCORES = "its logprobs contain none of the choices"
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "ignores response_format": ({"kind": "bare", "obeys": False}, "ignores the JSON Schema: .*Good morning"),
@@ -79,10 +80,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "scores that do not depend on the question": ({"scores": "uniform"}, "do not depend on the question"),
     "token texts instead of ids": ({"tokens": ["a", "b"]}, "/tokenize returns no list of token ids"),
     "a text instead of token ids": ({"tokens": "abc"}, "/tokenize returns no list of token ids"),
-    "no model": ({"cards": []}, "it serves no model; load one first"),
-    "half a character in its name": ({"cards": [{"id": "a\ud800b"}]}, "the name of its model is not printable"),
-    "a colour in its name": ({"cards": [{"id": "\x1b[31mred"}]}, "the name of its model is not printable"),
-    "a name that is an object": ({"cards": [{"id": {}}]}, "the name of its model is not printable"),
+    "no model": ({"cards": []}, NO_MODEL),
+    "half a character in its name": ({"cards": [{"id": "a\ud800b"}]}, NO_MODEL),
+    "a colour in its name": ({"cards": [{"id": "\x1b[31mred"}]}, NO_MODEL),
     "thinks in reasoning_content": ({"says": thinking("reasoning_content"), "reason": "length"}, THINKS),
     "thinks in the text": ({"says": lambda _: {"content": "<think> Well"}, "reason": "length"}, THINKS),
     "thinks unseen": ({"says": lambda _: {"content": ""}, "reason": "length"}, THINKS),
@@ -90,7 +90,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no chat": ({"fault": refusing(404, "none")}, r"chat/completions returns HTTP 404: none\); check --url"),
     "two models": ({"cards": [{"id": "a"}, {"id": "b"}]}, "it serves a, b; select one with --model"),
     "no list of models": ({"cards": "many"}, "no OpenAI-compatible server at this address"),
-    "a page of errors": ({"fault": sending("<html>No", 404)}, "returns HTTP 404: a web page.; check --url"),
+    "a page of errors": ({"fault": sending("<html>No", 404)}, "returns HTTP 404: <html>No.; check --url"),
     "a web page": ({"page": b"<html>Hello</html>", "cards": b"<html>"}, "no OpenAI-compatible server at this address"),
 }  # fmt: skip
 
@@ -113,23 +113,14 @@ def test_without_verification_no_logprobs_are_needed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scores", "why"), [("none", "it returns no logprobs"), ("uniform", "do not depend on the question")]
 )
-def test_without_scores_the_recipe_does_not_verify(tmp_path: Path, scores: Any, why: str) -> None:
-    usual: dict[str, Any] = {"example": YES_NO, "verify": None}
+def test_a_server_without_scores_is_refused_before_the_run(tmp_path: Path, scores: Any, why: str) -> None:
     with Server(scores=scores) as server:
-        make(tmp_path / "run", server, notes=(notes := Notes()), count=20, **usual)
-        first = notes.messages[0]
-        assert first.startswith(f"recipe best: strategy tree, answers verified by {MODEL} (drop)")
-        [second] = [note for note in notes.messages if note.startswith("answers are not verified after all")]
-        assert why in second
-        assert second.endswith("to verify them, use a server with logprobs")
-        assert RunDirectory(tmp_path / "run").read_config().spec.verification is None
         with pytest.raises(EngineError, match=f"{why}.*; use a server with logprobs, or --verify off"):
-            make(tmp_path / "asked", server, **usual | {"verify": "drop"})
-        server.scores = "real"  # an existing run does not change
-        make(tmp_path / "run", server, notes=(notes := Notes()), count=30, **usual)
-        assert notes.messages[0].startswith("recipe best: strategy tree, answers are not verified")
+            make(tmp_path / "run", server, example=YES_NO, verify=None)
+        assert not (tmp_path / "run").exists()
+        make(tmp_path / "run", server, count=20, example=YES_NO, verify="off")
         with pytest.raises(RunMismatch, match="--verify: off stored, drop requested"):
-            make(tmp_path / "run", server, count=30, **usual | {"verify": "drop"})
+            make(tmp_path / "run", server, count=30, example=YES_NO, verify=None)
 
 
 def test_the_schema_of_the_run_is_tried_first(tmp_path: Path) -> None:

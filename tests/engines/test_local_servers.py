@@ -20,7 +20,7 @@ from datacreate.engines import pool
 from datacreate.engines.addresses import Address, ServerSource
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
-from datacreate.engines.factory import make_engine
+from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.request import Completion, Request, Sampling, scoring_request
 from datacreate.engines.settings import EngineOptions
@@ -29,7 +29,7 @@ from datacreate.errors import EngineError, ServersUnavailable
 from tests.engines.helpers import MESSAGES, Notes, failed_requests, make
 from tests.making import COMMONSENSE
 from tests.process import ROOT
-from tests.servers import MODEL, Server, refusing, until
+from tests.servers import MODEL, Server, until
 from tests.tiny_model import write_gguf, write_safetensors
 
 needs_llamacpp = pytest.mark.skipif(
@@ -69,7 +69,8 @@ def test_a_local_server_follows_schemas_and_scores_choices(
     options |= {"enforce_eager": True, "replicas": 1} if kind == "vllm" else {}
     model = write_safetensors(tmp_path / "tiny") if kind == "vllm" else tiny_gguf
     checkpoint = resolve(str(model), "instruct")
-    engine = make_engine(checkpoint, EngineOptions(engine=kind, **options), count=5, log=tmp_path / "log")
+    local = LocalModel(checkpoint, EngineOptions(engine=kind, **options))
+    engine = make_engine(local, count=5, log=tmp_path / "log")
     item = {"prefixItems": [{"const": "a b"}, {"enum": [1, 2]}]}
     schema = {"type": "array", **item, "minItems": 2, "maxItems": 2}
     with closing(engine):
@@ -117,11 +118,11 @@ def test_a_server_that_is_killed_is_restarted_and_nothing_is_lost(
     assert servers_of(os.getpid()) == []
 
 
-def test_a_server_is_waited_for_without_limit_only_while_it_loads(
+def test_a_local_server_is_waited_for_longer_than_others(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It loads its model again for longer than others are waited for; later it lives, but fails its self-test."""
-    monkeypatch.setattr(pool, "_USUAL_WAIT", 0.2)
+    """It loads its model again."""
+    monkeypatch.setattr(pool, "_WAIT", {True: 0.2, False: 60.0})
     monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.01)
 
     class Alive(ServerSource):
@@ -130,10 +131,6 @@ def test_a_server_is_waited_for_without_limit_only_while_it_loads(
         def now(self) -> tuple[Address, ...]:
             return (Address(url=server.url),)
 
-        def repair(self, url: str, *, hung: bool) -> str | None:
-            return next(restarts, None)
-
-    restarts = iter(["restarted"])
     request = scoring_request(1, [{"role": "user", "content": "Answer with the letter A."}], ("A", "B"))
     with closing(Engine(Alive(), ChatApi((MODEL,)), EngineOptions())) as engine:
         engine.start()
@@ -142,10 +139,6 @@ def test_a_server_is_waited_for_without_limit_only_while_it_loads(
         assert not any(engine.poll(0.1) for _ in range(6))
         server.start_again()
         until(lambda: bool(engine.poll(0.1)))
-        server.fault = refusing(500)
-        engine.submit(request)
-        with pytest.raises(ServersUnavailable, match=r"HTTP 500: .*run the same command"):
-            until(lambda: bool(engine.poll(0.1)))
 
 
 @needs_llamacpp
@@ -169,7 +162,7 @@ def test_a_server_that_cannot_start_is_one_line_with_its_last_error(
     assert "\n" not in str(refused.value)
     assert Path(str(refused.value).rpartition("its log is ")[2]).is_file()
     checkpoint = resolve(str(damaged), "instruct")  # also without a run directory the log is kept
-    engine = make_engine(checkpoint, EngineOptions(engine="llamacpp"), count=5)
+    engine = make_engine(LocalModel(checkpoint, EngineOptions(engine="llamacpp")), count=5)
     with closing(engine), pytest.raises(EngineError, match=says) as refused:
         engine.start()
     assert Path(str(refused.value).rpartition("its log is ")[2]).is_file()

@@ -21,12 +21,12 @@ from datacreate import hardware
 from datacreate.checkpoints import Checkpoint, LaunchSettings, resolve
 from datacreate.checkpoints.presets import find_preset
 from datacreate.engines import factory
-from datacreate.engines.engine_kind import Workload
-from datacreate.engines.factory import LocalModel, Placement, local_servers, placements, server_commands
+from datacreate.engines.engine_kind import ServerCommand, Workload
+from datacreate.engines.factory import LocalModel, local_servers, placements, server_commands
 from datacreate.engines.settings import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError
-from datacreate.messages import no_notify
+from datacreate.messages import Notify, no_notify
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import YES_NO, make
 from tests.finetuning.conftest import import_rows
@@ -102,13 +102,8 @@ def placed(folder: Path, generator: str, verifier: str) -> list[str]:
         return ["do not fit"] * 2
     found = []
     for model in models:
-        commands = server_commands(
-            model.checkpoint,
-            model.options,
-            Workload(100_000, len(models), scores=model.verifies),
-            "auto",
-            where.get(model.checkpoint.sha256, Placement()),
-        )
+        work = Workload(100_000, len(models), scores=model.verifies)
+        commands = server_commands(model, work, where.get(model.checkpoint.sha256), "auto")
         gpus = [command.environment.get("CUDA_VISIBLE_DEVICES", "all") for command in commands]
         first, last = (re.sub("GPU-", "", gpus[at]) for at in (0, -1))
         on = first if first == last else f"{first} … {last}"
@@ -138,80 +133,68 @@ def test_models_that_do_not_fit_are_refused_with_numbers_and_advice(node: Node, 
         LocalModel(checkpoint(tmp_path, "7B"), EngineOptions()),
         LocalModel(checkpoint(tmp_path, "32B"), EngineOptions(), verifies=True),
     ]
-    servers = local_servers(
-        models[0].checkpoint, EngineOptions(), count=10, log=None, models=models, notify=no_notify
-    )
+    servers = local_servers(models[0], count=10, log=None, sharing=models, notify=no_notify)
     with pytest.raises(EngineError) as refused:
         servers.start()
     assert str(refused.value) == (
         "7B (19.5 GiB) and 32B (70.9 GiB) need 90.3 GiB on each GPU, and 73.3 of 79.6 GiB may be used; use smaller or "
-        "quantized models (--quantization, --verifier-quantization), more GPUs, or verify afterwards: --verify off "
-        "instead of --verifier, then `datacreate filter RUN_DIR --verifier 32B --out FILE`"
+        "quantized models (--quantization, --verifier-quantization), or more GPUs (--tensor-parallel-size, "
+        "--verifier-tensor-parallel-size); or use --verify off, then `datacreate filter RUN_DIR --verifier 32B --out "
+        "FILE`"
     )
 
 
-def refused(folder: Path, size: str, **settings: Any) -> str:
-    """Why a model that is alone cannot be served."""
-    with pytest.raises(EngineError) as error:
-        server_commands(checkpoint(folder, size), EngineOptions.of(**settings), Workload())
-    return str(error.value)
+def command(model: Checkpoint, *, notify: Notify = no_notify, **settings: Any) -> ServerCommand:
+    """The command of the only server of a model that is alone."""
+    local = LocalModel(model, EngineOptions.of(**settings))
+    [only] = server_commands(local, Workload(notify=notify))
+    return only
 
 
-def test_a_model_that_is_alone_must_fit_and_gets_the_gpus_that_it_needs(
-    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    node(1)
-    needs = "70B needs at least 136.4 GiB on each of 1 GPUs, and 73.3 of 79.6 GiB may be used on "
-    assert refused(tmp_path, "70B") == (
-        f"{needs}1; use a smaller or quantized model (--quantization fp8_per_tensor), or more GPUs"
-    )
-    node(4)
-    assert refused(tmp_path, "70B", tensor_parallel_size=1) == f"{needs}4; use --tensor-parallel-size 4"
-    with monkeypatch.context() as patch:
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        patch.setattr(hardware, "vllm_build", lambda: "gpu")
-        assert "this process has none" in refused(tmp_path, "70B")
+def test_a_model_that_is_alone_gets_the_gpus_that_it_needs(node: Node, tmp_path: Path) -> None:
+    def gpus_of(model: Checkpoint, **settings: Any) -> object:
+        return command(model, **settings).record["tensor_parallel_size"]
+
     node(2)
     notes: list[str] = []
     preset = find_preset("llama-3.3-70b-instruct")
     assert preset.engine.tensor_parallel_size == 4
-    model = replace(checkpoint(tmp_path, "70B"), preset=preset)
-    [command] = server_commands(model, EngineOptions(), Workload(notify=notes.append))
-    assert command.record["tensor_parallel_size"] == 2
+    assert gpus_of(replace(checkpoint(tmp_path, "70B"), preset=preset), notify=notes.append) == 2
     assert notes == ["70B: --tensor-parallel-size 2 suits these GPUs"]
-
-
-def test_a_model_that_may_fit_is_not_refused(node: Node, tmp_path: Path) -> None:
-    """Different GPUs, weights that are stored in 32 bits or twice, more GPUs than heads of keys and values."""
-
-    def gpus_of(model: Checkpoint, **settings: Any) -> object:
-        [command] = server_commands(model, EngineOptions.of(**settings), Workload())
-        return command.record["tensor_parallel_size"]
-
     node(1, 4096)
-    assert gpus_of(checkpoint(tmp_path, "32B")) == 1
-    node(2, 4096)
-    assert gpus_of(checkpoint(tmp_path, "70B")) == 2
-    assert "needs at least 136.4 GiB on each of 1 GPUs" in refused(tmp_path, "70B", tensor_parallel_size=1)
-    node(1)
     model = checkpoint(tmp_path, "32B")
-    with (model.path / "consolidated.safetensors").open("wb") as file:
-        file.truncate(SIZES["32B"][0])
     assert gpus_of(model) == 1
-    (model.path / "consolidated.safetensors").unlink()
-    stored = 2 * SIZES["32B"][0]
-    header = json.dumps({"x": {"dtype": "F32", "shape": [stored // 4], "data_offsets": [0, stored]}}).encode()
-    with (model.path / "model.safetensors").open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        file.truncate(8 + len(header) + stored)
-    assert gpus_of(model) == 1
-    assert "32B needs at least 126.1 GiB" in refused(tmp_path, "32B", dtype="float32")
     node(8)
+    assert (gpus_of(model), gpus_of(model, tensor_parallel_size=2)) == (1, 2)
     config = json.loads((model.path / "config.json").read_text())
+    os.truncate(model.path / "model.safetensors", 2 * SIZES["32B"][0])
+    (model.path / "config.json").write_text(json.dumps(config | {"torch_dtype": "float32"}))
+    assert gpus_of(model) == 1
+    (model.path / "consolidated.safetensors").touch()  # the same weights again
+    os.truncate(model.path / "consolidated.safetensors", 8 * SIZES["32B"][0])
     (model.path / "config.json").write_text(json.dumps(config | {"num_key_value_heads": 2}))
-    os.truncate(model.path / "model.safetensors", 0)
     os.truncate(model.path / "model.safetensors", 4 * SIZES["32B"][0])
     assert gpus_of(model) == 4
+
+
+def test_a_model_whose_weights_do_not_fit_is_refused(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node(1)
+    says = (
+        r"^the weights of 70B take 131\.4 GiB on each of 1 GPUs, and 73\.3 of 79\.6 GiB may be used; use more GPUs "
+        r"\(--tensor-parallel-size\), or a smaller or quantized model \(--quantization fp8_per_tensor\)$"
+    )
+    for settings in ({}, {"tensor_parallel_size": 1}):
+        with pytest.raises(EngineError, match=says):
+            command(checkpoint(tmp_path, "70B"), **settings)
+    command(
+        checkpoint(tmp_path, "70B"), quantization="bitsandbytes"
+    )  # how small the weights get is not known
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(hardware, "vllm_build", lambda: "gpu")
+    with pytest.raises(EngineError, match="this process has none"):
+        command(checkpoint(tmp_path, "70B"))
 
 
 def test_a_model_with_linear_attention_has_fewer_slots_and_kernels_that_need_no_compiler(

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from datacreate.checkpoints import Preset, resolve
-from datacreate.engines.factory import make_engine
+from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.request import DEFAULT_THINKING, Completion, Request, Sampling
 from datacreate.engines.settings import EngineOptions
@@ -74,7 +74,7 @@ def test_thoughts_are_in_the_log_and_not_in_the_data(
         body = server.bodies[-1]
         with pytest.raises(RunMismatch, match=r"--thinking: 300 stored, 2048 requested"):
             make(run, server, thinking="on", count=40)
-        with pytest.raises(RunMismatch, match=r"--thinking: 300 stored, off requested"):
+        with pytest.raises(RunMismatch, match=r"--thinking: 300 stored, none requested"):
             make(run, server, count=40)
     sampling = RunDirectory(run).read_config().spec.sampling
     assert body["max_tokens"] == sampling["max_tokens"] + 300
@@ -87,16 +87,6 @@ def test_thoughts_are_in_the_log_and_not_in_the_data(
     assert counted is None or set(tokens) == {counted}
     assert summary["thinking_tokens"] == sum(tokens)
     assert f"of which {sum(tokens)} thinking" in summary_fields(summary)["cost"]
-
-
-@pytest.mark.parametrize("count", [10, 60])
-@pytest.mark.parametrize("thinks", [True, False])
-def test_a_model_without_thoughts_is_a_note_once(tmp_path: Path, count: int, thinks: bool) -> None:
-    notes = Notes()
-    features: dict[str, Any] = {"says": in_field("reasoning")} if thinks else {}
-    with Server(**features) as server:
-        make(tmp_path / "run", server, notes=notes, thinking=300, count=count)
-    assert sum("the model does not think" in note for note in notes.messages) == (not thinks)
 
 
 def test_a_model_thinks_when_it_writes_and_not_when_it_scores(
@@ -131,8 +121,7 @@ def test_the_recipe_does_not_verify_with_a_model_that_always_thinks(
     for count in (20, 30):
         notes = Notes()
         make(tmp_path / "run", server, notes=notes, model=MODEL, example=YES_NO, verify=None, count=count)
-        because = f": {MODEL} always thinks, so it cannot score them; a --verifier that does not think can"
-        says = f"recipe best: strategy tree, answers are not verified{because if count == 20 else ''}"
+        says = f"recipe best: strategy tree, answers are not verified: {MODEL} always thinks"
         assert notes.messages[0].startswith(says)
     assert RunDirectory(tmp_path / "run").read_config().spec.verification is None
     assert not any("logprobs" in body for body in server.bodies)
@@ -163,7 +152,7 @@ def test_llama_cpp_applies_the_grammar_after_the_thoughts(tmp_path: Path) -> Non
     item = {"prefixItems": [{"const": "a b"}, {"enum": [1, 2]}]}
     schema = json.dumps({"type": "array", **item, "minItems": 2, "maxItems": 2})
     found: dict[int, Completion] = {}
-    with closing(make_engine(checkpoint, options, count=5)) as engine:
+    with closing(make_engine(LocalModel(checkpoint, options), count=5)) as engine:
         engine.start()
         for thinking in (None, 20):
             engine.submit(Request(thinking or 0, MESSAGES, schema, Sampling(200, thinking)))
@@ -183,7 +172,7 @@ def test_llama_cpp_applies_the_grammar_after_the_thoughts(tmp_path: Path) -> Non
         (SWITCHES, {"chat_template_kwargs": {"enable_thinking": True}}, "--chat-template-kwargs enable_thinking: "),
         (None, {"thinking": "on"}, f"--thinking on: {MODEL} does not think; remove it"),
         (None, {"thinking": 0}, "--thinking 0: give on, off or a number of tokens"),
-        (SWITCHES, {"thinking": 4000}, "4000 tokens of thinking and 1 new example.* a smaller --thinking"),
+        (SWITCHES, {"thinking": 4000}, "4000 tokens of thinking and 1 new example.* --thinking"),
     ],
 )  # fmt: skip
 def test_thinking_that_is_not_possible_is_refused_in_one_line(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from datacreate.filters.contamination import Contamination
 from tests.filters.texts import ODD, candidate, contamination, decontamination_set
-
-SHARED = Path(__file__).parents[3] / "shared" / "benchmarks"
 
 SUBJECTS = "baker sailor nurse farmer painter tailor pilot judge miner poet".split()
 THINGS = "kettle ladder compass lantern blanket hammer violin mirror basket anchor".split()
@@ -179,18 +175,3 @@ def test_a_phrase_of_many_test_rows_shows_no_repeat() -> None:
     assert filter.find_conflict(candidate(f"{phrase}\nquite another text than those")) is None
     assert all(filter.find_conflict(candidate(row)) for row in rows)
     assert against(rows[:10]).find_conflict(candidate(f"{phrase}\nquite another text than those"))
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared benchmarks are not on this machine")
-def test_real_test_rows_are_found_and_unrelated_train_rows_are_not() -> None:
-    csqa = against(_shared("mcqa_5/csqa/test"))
-    assert all(csqa.find_conflict(candidate(row)) for row in _shared("mcqa_5/csqa/test"))
-    assert not any(csqa.find_conflict(candidate(row)) for row in _shared("yesno_close/creak/train"))
-    # By the same writers after the same pattern: "Where would you go if you wanted to ..."
-    own = _shared("mcqa_5/csqa/train")
-    assert sum(csqa.find_conflict(candidate(row)) is not None for row in own) < 0.01 * len(own)
-
-
-def _shared(path: str) -> list[str]:
-    lines = (SHARED / f"{path}.jsonl").read_text("utf-8").split("\n")
-    return [json.loads(line)["question"] for line in lines if line]

@@ -44,7 +44,7 @@ def test_the_same_words_in_another_order_are_found_and_others_are_not() -> None:
     filter = filter_with(0.95, *DIFFERENT, "which metal is liquid")
     assert (
         filter.find_conflict(candidate("is liquid which metal?"))
-        == "same meaning as an example of request 28, cosine 1.00"
+        == "same meaning as an example of request 14, cosine 1.00"
     )
     assert filter.find_conflict(candidate("who tunes pianos")) is None
 

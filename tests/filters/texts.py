@@ -21,8 +21,6 @@ from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate
-from datacreate.messages import Notify, no_notify
-from datacreate.selection.embeddings import Embedder
 from datacreate.selection.passed_vectors import PassedVectors
 
 
@@ -48,18 +46,10 @@ def semantic_filter(threshold: float, vectors: PassedVectors | None = None) -> S
     return SemanticDuplicates(FilterOptions(semantic=threshold), inputs)
 
 
-def contamination(
-    sets: Sequence[DecontaminationSet],
-    embedder: Embedder | None = None,
-    model_sha256: str | None = None,
-    notify: Notify = no_notify,
-    **settings: Any,
-) -> Contamination:
-    """A prepared filter; the checks of near-duplicates and of embeddings are off unless they have a threshold."""
-    accepted = PassedVectors(embedder) if embedder else None
-    filter_settings = FilterOptions(**{"decontaminate_near": None} | settings)
-    filter = Contamination(filter_settings, FilterInputs(sets, accepted, model_sha256))
-    filter.prepare(notify)
+def contamination(sets: Sequence[DecontaminationSet], **settings: Any) -> Contamination:
+    """A prepared filter; the check of near-duplicates is off unless it has a threshold."""
+    filter = Contamination(FilterOptions(**{"decontaminate_near": None} | settings), FilterInputs(sets))
+    filter.prepare()
     return filter
 
 
@@ -85,24 +75,10 @@ class HashedWords:
 NEAR = [
     ("What would a baker reach for first to make the dough for tomorrow's bread rise overnight?",
      "What would a baker reach for first to make the dough for tomorrow's loaf rise overnight?"),
-    ("Where does a tired hiker usually hang a wet raincoat when reaching the mountain hut at dusk?",
-     "Where does a tired hiker usually hang a wet raincoat when reaching the mountain hut at night?"),
-    ("Why did the old clockmaker keep a small lamp burning beside his bench through the winter?",
-     "Why did the old clockmaker keep a small candle burning beside his bench through the winter?"),
     ("If a farmer finds the gate open in the morning, what is most likely missing from the field?",
      "If the farmer finds the gate open in the morning, what is most likely missing from the field?"),
-    ("Which tool would a plumber carry up to the attic to close a leaking pipe near the roof?",
-     "Which tool would a plumber carry up to the attic to close a leaking valve near the roof?"),
-    ("What do children look for along the beach after a storm has blown over the bay all night?",
-     "What do the children look for along the beach after a storm has blown over the bay all night?"),
-    ("A librarian notices that a returned book is damp; where should she put it to dry slowly?",
-     "A librarian notices that a returned book is damp; where should he put it to dry slowly?"),
     ("How can somebody without a watch tell the hour while walking alone through a sunny desert?",
      "How can somebody without a watch tell the hour while walking alone through a sunny valley?"),
-    ("What is the conductor most likely holding when the orchestra begins to tune before a concert?",
-     "What is the conductor most likely holding when the orchestra begins to tune before the concert?"),
-    ("Who would you ask for help if the elevator stopped between two floors late in the evening?",
-     "Who would you ask for help if the elevator stopped between two floors late on the evening?"),
     ("Wo stellt man nach einem langen Spaziergang im Regen die nassen Schuhe zum Trocknen hin?",
      "Wo stellt man nach einem langen Spaziergang im Schnee die nassen Schuhe zum Trocknen hin?"),
     ("أين يضع المسافر حقيبته الثقيلة عندما يصعد إلى القطار السريع المتجه إلى المدينة القديمة؟",
@@ -124,13 +100,6 @@ PARAPHRASES = [
     ("When does the sun rise?", "At what time of day does sunrise happen?"),
     ("What do bees make from nectar?", "Bees use nectar to produce what?"),
     ("How can I make tea taste sweeter?", "What could I do to make my tea sweeter?"),
-    ("Why is the sky blue?", "What makes the sky look blue?"),
-    ("Where does milk come from?", "What is the source of milk?"),
-    ("Who wrote the play Hamlet?", "Hamlet was written by whom?"),
-    ("What should you do if a house is on fire?", "If a house is burning, what should you do?"),
-    ("How many legs does a spider have?", "What is the number of legs on a spider?"),
-    ("What do plants need to grow?", "Which things are needed for plants to grow?"),
-    ("Which animal is the largest on earth?", "What is the biggest animal in the world?"),
 ]
 
 DIFFERENT = [
@@ -148,20 +117,6 @@ DIFFERENT = [
     "What does an anemometer measure?",
     "Which fruit is dried to make raisins?",
     "What does a tailor do with a thimble?",
-    "Why are train tracks laid on gravel?",
-    "Where would a judge keep a gavel?",
-    "How long does it take the moon to circle the earth?",
-    "Which instrument has eighty-eight keys?",
-    "What is the job of a goalkeeper?",
-    "Why do cats land on their feet?",
-    "Where do miners wear a lamp?",
-    "What follows lightning after a few seconds?",
-    "Which planet has the most visible rings?",
-    "How does a vaccine protect from measles?",
-    "What would a sculptor do with a chisel?",
-    "Who flies an aeroplane?",
-    "What is spread on a road when it freezes?",
-    "Where does a kangaroo carry its young?",
 ]
 
 ODD = [

@@ -78,7 +78,7 @@ def test_a_run_its_file_and_its_export_hold_the_same_questions(
     named = [[found.head.names[q.answer or 0] for q in found.examples] for found in (run, file)]
     assert named[0] == named[1]
     if "labels" not in changes:
-        (exported,) = export(RunDirectory(tmp_path / "run"), "reference", tmp_path / "exported")
+        (exported,) = export(RunDirectory(tmp_path / "run"), "jsonl", tmp_path / "exported")
         assert mixed(exported).head == run.head
         assert mixed(exported).condition.digest == run.condition.digest
 

@@ -68,7 +68,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
         ("serve", "--model", writer, "--engine", "llamacpp"): 1,  # no GGUF file; vLLM is slow, see below
         ("models", "list"): 0,
         ("benchmarks", "list"): 0,
-        ("benchmarks", "show", "creak"): 0,
         ("sweep", plan, "--out", folder / "out"): 0,
         ("report", folder / "out", "--out", folder / "report"): 0,
     }

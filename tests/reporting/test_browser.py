@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.dataset_metrics import DatasetMetrics
+from datacreate.dataset_metrics import measure_run
 from datacreate.engines.request import Completion, Request
 from datacreate.messages import safe_text
 from datacreate.reporting.render import as_page
@@ -82,7 +82,7 @@ def test_a_run_with_hostile_text(tmp_path: Path, model: str) -> None:
         count=40,
     )
     directory, page = RunDirectory(run), tmp_path / "page.html"
-    text = run_page(directory, directory.summary(), DatasetMetrics().measure_run(directory))
+    text = run_page(directory, directory.summary(), measure_run(directory))
     page.write_text(text, encoding="utf-8", errors="backslashreplace")
     dom, console = browse(page)
     assert console == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.dataset_metrics import DatasetMetrics
+from datacreate.dataset_metrics import measure_run
 from datacreate.reporting import run_page
 from datacreate.reporting.run_page import RowView, lineage, near_pairs
 from datacreate.runs.directory import RunDirectory
@@ -20,7 +20,7 @@ from tests.review.reviews import accept, review
 
 def page_of(run: Path) -> str:
     directory = RunDirectory(run)
-    return run_page.run_page(directory, directory.summary(), DatasetMetrics().measure_run(directory))
+    return run_page.run_page(directory, directory.summary(), measure_run(directory))
 
 
 def test_show_writes_the_page_and_replaces_an_older_one(tmp_path: Path, model: str) -> None:

@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 
 from datacreate.errors import EngineError, LogDamaged, RunError, RunLocked
 from datacreate.review.review_rows import Change, RowQuery
-from datacreate.review.session import Refused, reviewing
+from datacreate.review.session import Refused
 from datacreate.runs.decisions import wilson_interval
 from datacreate.runs.directory import RunDirectory
 from tests.corpus.test_runs import QA, questions, sources
 from tests.corpus.texts import passage
 from tests.faults import at, changes_of, contents, forked, killed
-from tests.filters.texts import HashedWords
 from tests.making import NLI, STRATEGIES, examples, make, train
 from tests.review.reviews import LABELED, accept, edit, reject, review
 from tests.scripted import ScriptedEngine, answering
@@ -78,7 +77,7 @@ def test_readers_of_the_run_see_the_decisions(tmp_path: Path, model: str) -> Non
         edit(session, 5, hypothesis="Somebody is tired.")
     directory = RunDirectory(tmp_path)
     assert list(directory.examples()) == examples(tmp_path)
-    assert directory.accepted() == directory.summary()["accepted"] == 29
+    assert directory.stats().accepted == directory.summary()["accepted"] == 29
     assert json.loads(directory.summary_path.read_text()) == directory.summary()
     assert not directory.summary()["finished"]
     assert len(list(directory.verifier_probabilities())) == len(list(directory.families())) == 29
@@ -114,7 +113,6 @@ def test_a_row_whose_place_is_taken_does_not_come_back(tmp_path: Path, model: st
 WRONG_EDITS: dict[str, tuple[dict[str, Any], str]] = {
     "format": ({"label": "perhaps"}, "row 1: schema violation"),
     "blank": ({"premise": " "}, "row 1: blank"),
-    "type": ({"premise": 4}, "row 1: schema violation"),
     "nothing": ({}, "row 1: nothing is edited"),
     "the formatting example": (NLI, "row 1: copied example"),
     "control characters": ({"premise": "a\x1bb"}, "row 1: invalid characters"),
@@ -132,63 +130,20 @@ def test_edits_are_checked_like_the_rows_of_a_model(tmp_path: Path, model: str, 
 
 
 def test_edits_are_compared_with_all_other_rows_and_rejected_ones(tmp_path: Path, model: str) -> None:
-    run = {**LABELED, "near": 0.6, "semantic": 0.99}
-    make(tmp_path, model, **run)
+    make(tmp_path, model, **LABELED)
     other = examples(tmp_path)[6]
     texts = {"premise": other["premise"], "hypothesis": other["hypothesis"]}
-    similar = {"premise": other["premise"] + " now", "hypothesis": other["hypothesis"]}
-    with reviewing(RunDirectory(tmp_path), embedder=HashedWords()) as session:
+    with review(tmp_path) as session:
         with pytest.raises(Refused, match="row 1: duplicate"):
             edit(session, 1, **texts)
         reject(session, 7)
-        with pytest.raises(Refused, match="row 1: duplicate"):
+        with pytest.raises(Refused, match=r"row 1: duplicate .repeats row 7"):
             edit(session, 1, **texts)
-        with pytest.raises(Refused, match=r"row 1: near duplicate \(similar to row 7, Jaccard"):
-            edit(session, 1, **similar)
-        own = {**session.rows[1].values, "premise": session.rows[1].values["premise"] + " now"}
-        edit(session, 2, **own)  # it may resemble itself
-        edit(session, 2, **{**own, "premise": own["premise"] + " here"})
-    make(tmp_path, model, **run)
+        first = session.rows[1].values
+        edit(session, 2, premise=first["premise"] + " now")
+        edit(session, 2, premise=first["premise"])  # it may repeat itself
+    make(tmp_path, model, **LABELED)
     assert len(examples(tmp_path)) == 30
-
-
-def test_edits_are_compared_with_the_users_test_files_or_refused(
-    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    test_row = {
-        "premise": "The ferry to the island leaves at nine.",
-        "hypothesis": "It leaves in the morning.",
-    }
-    file, run = Path("test.jsonl"), tmp_path / "run"
-    file.write_text(json.dumps(test_row))
-    make(run, model, **LABELED, decontaminate=["test.jsonl"])
-    with review(run) as session, pytest.raises(Refused, match="row 1: contaminated"):
-        edit(session, 1, **test_row)
-    file.write_text(json.dumps(test_row) + "\n" + json.dumps({**test_row, "premise": "No ferry leaves."}))
-    with review(run) as session, pytest.raises(Refused, match=r"test.jsonl, a test set .* has changed"):
-        edit(session, 1, **test_row)
-    file.unlink()
-    with (
-        review(run) as session,
-        pytest.raises(Refused, match=r"row 1: --decontaminate test.jsonl: no such file"),
-    ):
-        edit(session, 1, **test_row)
-
-
-def test_a_label_that_is_full_is_refused_until_one_of_its_rows_is_rejected(
-    tmp_path: Path, model: str
-) -> None:
-    make(tmp_path, model, **LABELED)
-    labels = [row["label"] for row in examples(tmp_path)]
-    one, other = labels.index("neutral") + 1, labels.index("entailment") + 1
-    with review(tmp_path) as session:
-        with pytest.raises(Refused, match="as many rows with the label entailment as it may have"):
-            edit(session, one, label="entailment")
-        reject(session, other)
-        edit(session, one, label="entailment")
-    make(tmp_path, model, **LABELED)
-    assert set(Counter(row["label"] for row in examples(tmp_path)).values()) == {10}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -212,7 +167,6 @@ def test_replacements_are_the_same_whether_create_was_killed_or_not(
 
 
 def test_rows_of_a_run_that_fell_back_to_pseudo_labels_are_replaced(tmp_path: Path, model: str) -> None:
-    """Rows that waited for the label-noise check also have numbers."""
     writer = writing(0.5, YES_NO)
     verified(tmp_path / "whole", model, writer, **FALLBACK)
     rows = examples(tmp_path / "whole")
@@ -292,21 +246,6 @@ def test_the_sources_of_a_corpus_follow(tmp_path: Path, model: str, monkeypatch:
     (copy / "passages.jsonl").unlink()
     with pytest.raises(RunError, match=r"passages\.jsonl: missing or damaged"), review(copy) as session:
         reject(session, 4)
-
-
-def test_rejected_rows_do_not_come_back(tmp_path: Path, model: str) -> None:
-    """The model writes the same few texts again and again."""
-    run: dict[str, Any] = {"example": NLI, "count": 20, "max_failed_requests": 200}
-    script = answering(vocabulary=6)
-    make(tmp_path, model, script, **run)
-    gone = examples(tmp_path)[:5]
-    with review(tmp_path) as session:
-        for number in range(1, 6):
-            reject(session, number)
-    make(tmp_path, model, script, **run)
-    texts = [(row["premise"], row["hypothesis"]) for row in examples(tmp_path)]
-    assert len(set(texts)) == 20
-    assert not {(row["premise"], row["hypothesis"]) for row in gone} & set(texts)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
@@ -396,7 +335,7 @@ def test_missing_decisions_are_found(tmp_path: Path, model: str) -> None:
         reject(session, 2)
     log = tmp_path / "log.jsonl"
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
-    with pytest.raises(LogDamaged, match=r"it has 1 decisions of reviewers, but summary\.json has 2"):
+    with pytest.raises(LogDamaged, match=r"it has 1 decisions of reviewers, but .* say 2"):
         make(tmp_path, model, **LABELED)
 
 
@@ -405,7 +344,7 @@ def test_missing_decisions_are_found(tmp_path: Path, model: str) -> None:
 
 def test_the_most_uncertain_rows_come_first_and_selections_combine(tmp_path: Path, model: str) -> None:
     verified(tmp_path, model, writing(1.0, LABELS), guessing, **THREE_LABELS, count=30, verify="keep")
-    with reviewing(RunDirectory(tmp_path)) as session:
+    with review(tmp_path) as session:
         rows = session.select(RowQuery())
         margins = [row.margin(session.format) for row in rows]
         assert margins == sorted(margins, key=lambda margin: margin or 0)

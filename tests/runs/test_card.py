@@ -38,7 +38,7 @@ FULL = SUMMARY | {
     "verification": {
         "model": "other-model", "mode": "drop", "pseudo_labels": True, "kept": 1200, "dropped": 3, "agreed": 0.91,
         "concordance": 0.5061, "concordance_interval": [0.42, 0.59], "min_concordance": 0.6,
-        "label_noise_rows": 200, "kept_by_label": {"True": 700, "False": 500}, "warning": None,
+        "label_noise_rows": 200,
     },
     "compared_with": [{"name": "csqa", "split": "test", "digest": "cd" * 32}],
 }  # fmt: skip
@@ -100,7 +100,6 @@ def test_what_was_done() -> None:
             "mode drop, pseudo-labels): 1200 rows kept, 3 dropped.",
             "91% of the rows",
             "a concordance of 0.51 (95 % interval 0.42 to 0.59;",
-            "| True | 700 |",
         ],
         "Attributes": ["| topic | sport | 700 |", "| topic | law | 500 |"],
         "Contamination": [f"| csqa | test | {'cd' * 8}… |"],
@@ -129,7 +128,7 @@ def test_a_model_that_verifies_its_own_examples_and_keeps_all() -> None:
 def test_untrusted_text_adds_no_markup(hostile: str) -> None:
     def card(text: str) -> str:
         spec = SPEC.model_copy(update={"model": text, "model_sha256": f"served as {text}"})
-        checked = FULL["verification"] | {"model": text, "warning": text}
+        checked = FULL["verification"] | {"model": text}
         summary = FULL | {
             "labels": {text: 1},
             "attributes": {text: {text: 1}},

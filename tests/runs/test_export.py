@@ -16,7 +16,7 @@ from datacreate.engines.request import Completion, Request
 from datacreate.errors import RunError, UsageError
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import assign_families, export
-from datacreate.runs.log import RunWriter, first_checksum
+from datacreate.runs.log import LogWriter, first_checksum
 from datacreate.runs.tables import arrow_type
 from tests.making import COMMONSENSE, exported, make
 from tests.scripted import answering
@@ -55,8 +55,8 @@ def run(tmp_path: Path, model: str) -> RunDirectory:
     [commit] = made.commits()
     made.log_path.unlink()
     made.train_path.unlink()
-    log = RunWriter(made.log_path, made.train_path, first_checksum(made.read_config().run_id))
-    log.append(replace(commit, accepted=rows))
+    log = LogWriter(made.log_path, first_checksum(made.read_config().run_id))
+    log.write([replace(commit, accepted=rows)])
     log.close()
     assert tuple(made.examples()) == rows
     return made
@@ -67,10 +67,6 @@ def rows_of(path: Path) -> list[Any]:
     *lines, rest = path.read_bytes().split(b"\n")
     assert rest == b""
     return [json.loads(line) for line in lines]
-
-
-def test_odd_texts_are_the_same_in_the_layout_of_the_reference(tmp_path: Path, run: RunDirectory) -> None:
-    assert rows_of(exported(run, "reference", tmp_path / "out")) == list(run.examples())
 
 
 def test_odd_texts_are_the_same_in_conversations(tmp_path: Path, run: RunDirectory) -> None:
@@ -199,19 +195,6 @@ def test_a_number_column_holds_whole_numbers(tmp_path: Path, model: str) -> None
     assert str(table.schema.field("answer").type) == "double"
 
 
-def test_cells_that_look_like_formulas_stay_and_are_named(tmp_path: Path, model: str) -> None:
-    def script(request: Request) -> Completion:
-        rows = [[f"=SUM({request.id}{i})", "x"] for i in range(5)]
-        return Completion(request.id, json.dumps(rows), "stop", 1, 1)
-
-    make(tmp_path, model, script, example={"question": "What?", "answer": "y"}, count=5)
-    notes: list[str] = []
-    assert exported(RunDirectory(tmp_path), "csv", notify=notes.append).read_text().count("\n=SUM(") == 5
-    assert notes == [
-        "5 cells start with =, +, - or @: a spreadsheet may run them as formulas; import the columns as text"
-    ]
-
-
 SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
@@ -281,11 +264,3 @@ def test_a_wrong_split_writes_nothing(
     with pytest.raises(UsageError, match=message):
         export(RunDirectory(tmp_path), "jsonl", split=split)
     assert not (tmp_path / "export").exists()
-
-
-def test_a_new_folder_is_not_named_like_a_file(tmp_path: Path, run: RunDirectory) -> None:
-    path = tmp_path / "rows.csv"
-    with pytest.raises(UsageError, match=r"--out .*rows.csv: export writes into a folder"):
-        export(run, "csv", path)
-    path.mkdir()
-    assert export(run, "csv", path) == [path / "train.csv"]

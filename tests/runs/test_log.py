@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from datacreate.errors import EngineError, LogDamaged
 from datacreate.formats.validate import Reject, RejectReason
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.log import Commit, RunWriter, SessionStart, first_checksum, read_log
+from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum, read_log
 from tests.filters.texts import HashedWords
 from tests.making import make, train
 from tests.scripted import ScriptedEngine, answering
@@ -52,8 +52,8 @@ def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, writ
     path = tmp_path_factory.mktemp("log") / "log.jsonl"
     checksum = first_checksum("run")
     for record, parents in written:  # opened anew each time, as sessions do
-        log = RunWriter(path, path.with_name("train.jsonl"), checksum)
-        log.append(record, parents)
+        log = LogWriter(path, checksum)
+        log.write([record], parents)
         log.close()
         *_, last = read_log(path, "run")
         checksum = last.checksum
@@ -63,17 +63,6 @@ def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, writ
     if written:
         for line in path.read_bytes().split(b"\n")[:-1]:
             json.loads(line)
-
-
-def test_examples_are_written_when_their_commits_are_on_the_disk(tmp_path: Path) -> None:
-    commit = Commit(0, "0" * 16, 0, ({"q": "a"},), (), (), 1, 2, 3.0)
-    files = RunWriter(tmp_path / "log", tmp_path / "train", first_checksum("run"))
-    files.append(commit)
-    assert (tmp_path / "log").read_bytes().count(b"\n") == 1
-    assert (tmp_path / "train").read_bytes() == b""
-    files.sync(now=True)
-    assert (tmp_path / "train").read_bytes() == b'{"q": "a"}\n'
-    files.close()
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +125,8 @@ def test_a_line_that_cannot_follow_is_named(
         make(tmp_path, model, ScriptedEngine(answering(), dies_after=1))
     run = RunDirectory(tmp_path)
     *_, last = run.log(run.read_config().run_id)
-    log = RunWriter(run.log_path, run.train_path, last.checksum)
-    log.append(Commit(request_number, "0" * 16, 0, (), (), (), 1, 2, 3.0), parents)
+    log = LogWriter(run.log_path, last.checksum)
+    log.write([Commit(request_number, "0" * 16, 0, (), (), (), 1, 2, 3.0)], parents)
     log.close()
     with pytest.raises(LogDamaged, match=rf"log.jsonl, line {last.number + 1}: {what} cannot follow"):
         make(tmp_path, model)

@@ -87,6 +87,7 @@ def bench(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("SCRIPTED", json.dumps({}))
     monkeypatch.setattr(run, "run_process", run_here)
+    monkeypatch.setattr(run, "_CREATED_AT_ONCE", 1)  # `run_here` patches modules of this process
     monkeypatch.setattr(
         run, "shared_servers", lambda *_: nullcontext(run.Resources())
     )  # steps have a scripted engine each

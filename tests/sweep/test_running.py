@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from datacreate import locking
-from datacreate.errors import LockLost, Stopped, UnwritablePath
+from datacreate.errors import DatacreateError, LockLost, Stopped, UnwritablePath
 from datacreate.runs.directory import RunDirectory
 from datacreate.sweep import run as sweep_run
 from datacreate.sweep.folder import SweepFolder, run_process
@@ -89,7 +89,7 @@ def test_what_fails_stops_only_what_follows_it(bench: Bench) -> None:
 
 def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
-    with SweepFolder(bench.out, sweep.plan).locked(sweep.cells[0]):
+    with SweepFolder(bench.out).locked(sweep.cells[0]):
         assert states(sweep.states())["creak-human-42"] == "running"
         assert states(sweep.run(0)) == {"creak-human-42": "running"}
         lines: list[str] = []
@@ -157,24 +157,6 @@ def test_nothing_is_written_through_links(bench: Bench, tmp_path: Path) -> None:
         (bench.out / name).unlink()
 
 
-def test_what_is_missing_is_reported_before_the_first_cell(bench: Bench, csqa: None) -> None:
-    lines: list[str] = []
-    plan = {"benchmarks": ["creak", "csqa"], "conditions": ["human-full"], **READER}
-    complete, blocked = bench.sweep(**plan).run(notify=lines.append)
-    assert (complete.state, blocked.state) == ("finished", "blocked")
-    assert blocked.message
-    assert blocked.message.startswith("benchmark csqa has no train split: ")
-    assert lines[0] == f"missing for csqa-human-full: {blocked.message}"
-
-
-def test_steps_that_miss_nothing_run_in_a_blocked_cell(bench: Bench, csqa: None) -> None:
-    [cell] = bench.run(benchmarks=["csqa"], conditions=["human+tree", "tree"], **READER)
-    assert verbs(bench.calls()) == ["create", "train", "evaluate"]
-    assert cell.state == "blocked"
-    assert cell.step
-    assert cell.step.name == "train-human+tree-reader-full+10"
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -184,15 +166,30 @@ def test_steps_that_miss_nothing_run_in_a_blocked_cell(bench: Bench, csqa: None)
             {"conditions": ["diverse"], "create": {"embedding_model": "all-minilm-l6-v2"}},
             "all-minilm-l6-v2 is not downloaded",
         ),
+        ({"create": {"verifier": "qwen3-8b"}}, "qwen3-8b is not downloaded"),
         ({"test": ["boolq_closed"], **READER}, "benchmark boolq_closed is not imported"),
         ({"train": {"recipe": "paper"}, **READER}, "benchmark creak has no dev split"),
+        (
+            {"benchmarks": ["creak", "csqa"], "conditions": ["human+tree"], **READER},
+            "csqa has no train split",
+        ),
     ],
 )
-def test_all_needs_of_a_cell_are_checked(changes: dict[str, Any], message: str, bench: Bench) -> None:
-    [cell] = bench.sweep(**changes).states()
-    assert cell.state == "blocked"
-    assert cell.message
-    assert message in cell.message
+def test_nothing_is_run_if_something_is_missing(
+    changes: dict[str, Any], message: str, bench: Bench, csqa: None
+) -> None:
+    sweep = bench.sweep(**changes)
+    [missing] = sweep.missing()
+    assert message in missing
+    with pytest.raises(DatacreateError, match="plan plan: nothing was run: "):
+        sweep.run()
+    assert not bench.out.exists()
+
+
+def test_a_finished_cell_needs_nothing(bench: Bench) -> None:
+    bench.run()
+    shutil.rmtree(bench.folder / "models" / "writer")
+    assert set(states(bench.run()).values()) == {"finished"}
 
 
 class TestChangedPlans:
@@ -240,28 +237,23 @@ class TestChangedPlans:
         assert "human-reader-5" in train
         assert "human-reader-5" in evaluate
 
-    @pytest.mark.parametrize("keep", [True, False])
-    def test_one_more_test_set_trains_again_only_without_weights(self, keep: bool, bench: Bench) -> None:
-        plan = {"conditions": ["human"], "test": ["creak"], "keep_weights": keep, **READER}
+    def test_one_more_test_set_is_evaluated_with_weights_that_were_kept(self, bench: Bench) -> None:
+        plan = {"conditions": ["human"], "test": ["creak"], "keep_weights": True, **READER}
         bench.run(**plan)
         bench.calls()
-        lines: list[str] = []
-        bench.sweep(**plan | {"test": ["creak", "strategyqa"]}).run(notify=lines.append)
-        assert verbs(bench.calls()) == (["evaluate"] if keep else ["train", "evaluate"])
-        assert keep or "retraining seed-1: a new evaluation needs weights that were deleted" in lines[0]
+        bench.run(**plan | {"test": ["creak", "strategyqa"]})
+        assert verbs(bench.calls()) == ["evaluate"]
 
 
-def test_weights_are_deleted_after_the_evaluation_and_lost_results_are_made_again(bench: Bench) -> None:
-    bench.run(keep_weights=True, **HUMAN)
-    assert len(files(bench.out, "*.safetensors")) == 1
-    bench.calls()
+def test_weights_are_deleted_after_the_evaluation_and_removed_results_are_made_again(bench: Bench) -> None:
     bench.run(**HUMAN)
-    assert bench.calls() == []
     assert files(bench.out, "*.safetensors") == []
-    next((bench.out / "trained").rglob("evaluation.json")).unlink()
-    [cell] = bench.run(**HUMAN)
+    shutil.rmtree(bench.out / "trained" / "creak-human-42" / "human-reader-10")
+    bench.calls()
+    [cell] = bench.run(**HUMAN, keep_weights=True)
     assert cell.state == "finished"
     assert verbs(bench.calls()) == ["train", "evaluate"]
+    assert len(files(bench.out, "*.safetensors")) == 1
 
 
 @pytest.mark.parametrize(

@@ -104,14 +104,13 @@ def test_held_examples_are_parents_and_no_text_is_held_twice(
 
 def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(writing(0.95, YES_NO), scorer=knowing)
-    summary, messages = verified(tmp_path, model, engine, count=3, **TWO_LABELS)
+    summary, _ = verified(tmp_path, model, engine, count=3, **TWO_LABELS)
     figures = summary["verification"]
     assert summary["accepted"] == 3
     assert figures["label_noise_rows"] == 20
     assert summary["rejected"]["not_needed"] > 0
     assert figures["dropped"] == summary["rejected"].get("rejected_by_verifier", 0), "they are not dropped"
     assert 4 <= len(engine.history) <= 5  # in flight together
-    assert any("--verifier" in line for line in messages), "the model scores its own examples"
 
 
 def test_few_more_requests_are_made_than_needed_after_many_rows_are_released(
@@ -134,10 +133,9 @@ def test_label_ratios_are_met_to_one_example(
 ) -> None:
     ratio = dict(zip(LABELS, label_ratio, strict=True))
     how: dict[str, Any] = {"verify": verify, "label_ratio": ratio, "count": 53, **THREE_LABELS}
-    summary, _ = verified(tmp_path, model, writing(0.8, LABELS), **how)
+    verified(tmp_path, model, writing(0.8, LABELS), **how)
     counted = labels_in(tmp_path)
     assert sum(counted.values()) == 53
-    assert verify != "drop" or summary["verification"]["warning"] is None
     for label, share in ratio.items():
         assert abs(counted[label] - share * 53) < 1
         assert share or not counted[label]
@@ -190,27 +188,7 @@ def test_the_summary_counts_what_was_scored_kept_and_dropped(tmp_path: Path, mod
     assert (figures["mode"], figures["model"]) == ("drop", "scripted-model")
     assert figures["kept"] + figures["dropped"] == figures["scored"]
     assert figures["dropped"] == summary["rejected"]["rejected_by_verifier"]
-    assert figures["kept"] == sum(figures["kept_by_label"].values()) >= 60
+    assert figures["kept"] >= 60
     assert figures["agreed"] == pytest.approx(0.6, abs=0.15)
     assert figures["tokens"] >= 30 * figures["scored"]
     assert figures["label_noise_rows"] in (40, 60)
-    assert figures["warning"] is None
-
-
-def test_a_label_that_is_dropped_much_more_often_than_another_is_a_warning(
-    tmp_path: Path, model: str
-) -> None:
-    honest, lying = writing(1.0, YES_NO), writing(0.2, YES_NO)
-
-    def fails_at_no(request: Any) -> Any:
-        one, other = json.loads(honest(request).text), json.loads(lying(request).text)
-        items = [a if a[0] == "yes" else b for a, b in zip(one, other, strict=True)]
-        return type(honest(request))(request.id, json.dumps(items), "stop", 50, 50)
-
-    summary, _ = verified(tmp_path, model, fails_at_no, count=60, label_noise_check=None, **TWO_LABELS)
-    figures = summary["verification"]
-    assert labels_in(tmp_path) == {"yes": 30, "no": 30}
-    assert figures["kept_ratio"] > 1.5
-    kept, written = figures["kept_by_label"], figures["written_by_label"]
-    assert kept["no"] < 0.5 * written["no"]
-    assert f"yes {kept['yes']} of {written['yes']}, no {kept['no']} of {written['no']}" in figures["warning"]
