@@ -187,7 +187,10 @@ class ReviewApp(App[None]):
         row = self.current
         title = Text(safe_line(self._title()), no_wrap=True, overflow="ellipsis")
         self.query_one("#top", Static).update(title)
-        self.query_one("#row", Static).update(self._describe(row) if row else Text(self._end()))
+        left = sum(row.decision is None for row in self._all)
+        again = f"{left} skipped rows are left: s shows them again. " if left else ""
+        end = Text(f"No more rows here. {again}q quits.")
+        self.query_one("#row", Static).update(self._describe(row) if row else end)
         self.query_one("#message", Static).update(Text(safe_line(message)))
         self.query_one("#body", VerticalScroll).scroll_home(animate=False)
 
@@ -195,11 +198,6 @@ class ReviewApp(App[None]):
         session, left = self._session, len(self._rows) - self._at
         decided = f"{len(session.stats.review.last)} of {len(session.rows)} decided"
         return f"{session.directory.path.name} · {left} to review · {decided}"
-
-    def _end(self) -> str:
-        left = sum(row.decision is None for row in self._all)
-        again = f"{left} skipped rows are left: s shows them again. " if left else ""
-        return f"No more rows here. {again}q quits."
 
     def _describe(self, row: ReviewRow) -> Text:
         session, format, text = self._session, self._session.format, Text()
