@@ -79,16 +79,6 @@ def test_a_generated_test_row_is_rejected_and_counted(tmp_path: Path, model: str
     assert compared == [("csqa", "dev"), ("csqa", "test")]
 
 
-def test_decontaminate_near_does_not_need_the_near_filter(tmp_path: Path, model: str) -> None:
-    imported(tmp_path / "files", "csqa", {"test": [TEST_ROW]})
-    similar = TEST_ROW["question"].replace("evening", "thick")
-    how: dict[str, Any] = {"near": None, "ngram": 14}
-    make(tmp_path / "run", model, writing(similar), **how)
-    [detail] = details(tmp_path / "run")
-    assert "csqa test row 1 (" in detail
-    assert ": Jaccard 0.7" in detail
-
-
 def test_a_run_cannot_resume_after_rows_were_imported_again(tmp_path: Path, model: str) -> None:
     imported(tmp_path / "files", "csqa", {"test": [TEST_ROW]})
     make(tmp_path / "run", model)
@@ -196,16 +186,6 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
     [closed_book] = find_decontamination_sets([mine], without_context)
     assert [row.question for row in closed_book.read()][:2] == ["Is it tall?", "Is it new?"]
     assert not any(row.passage for row in closed_book.read())
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"", "no rows"), (b'{"a": 1}\n[2]\n', "line 2: not a JSON object"), (b"\xff\xfe", "UTF-16, not UTF-8")],
-)
-def test_a_file_that_is_no_jsonl_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
-    (tmp_path / "mine.jsonl").write_bytes(content)
-    with pytest.raises(UsageError, match=f"mine.jsonl: {message}"):
-        list(find_decontamination_sets([str(tmp_path / "mine.jsonl")], OPEN_BOOK)[0].read())
 
 
 def test_rows_of_the_users_own_file_are_rejected(tmp_path: Path, model: str) -> None:

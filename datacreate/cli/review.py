@@ -11,7 +11,7 @@ import click
 from datacreate.cli.options import command, file_option, json_option, option, path_argument, path_option
 from datacreate.cli.terminal import echo, is_live, print_json, say
 from datacreate.errors import UsageError
-from datacreate.review.review_rows import FLAGS, RowQuery
+from datacreate.review.review_rows import FLAGS, select_rows
 
 
 @command()
@@ -56,27 +56,26 @@ def review(
     from datacreate.runs.decisions import review_fields
     from datacreate.runs.directory import RunDirectory
 
-    query = RowQuery(label, flag)
-    if import_ and (export or sample or query != RowQuery()):
+    if import_ and (export or sample or label or flag):
         raise click.UsageError(
             "--import takes the rows of its file; remove --export, --sample, --label and --flag"
         )
-    if sample and query != RowQuery():
+    if sample and (label or flag):
         raise click.UsageError("--sample takes rows whatever their label and flag; remove --label and --flag")
     if not (export or import_ or (sys.stdin.isatty() and is_live())):
         raise UsageError("review needs a terminal; without one use --export FILE.csv, edit and --import it")
     with reviewing(RunDirectory(run), measure_run, say) as session:
-        query.check(session.format)
-        drawn = session.sample(sample, seed) if sample else None
+        rows = (
+            session.sample(sample, seed) if sample else select_rows(session.rows, session.format, label, flag)
+        )
         if export:
-            rows = session.select(query, decided=True) if drawn is None else drawn
             write_spreadsheet(session, rows, export, say)
         elif import_:
             say(f"{read_spreadsheet(session, import_, say)} new decisions")
         else:
             from datacreate.review.app import review_in_terminal
 
-            review_in_terminal(session, query, drawn)
+            review_in_terminal(session, rows)
     found: dict[str, Any] | None = session.stats.review.summary()
     if as_json:
         print_json(found)

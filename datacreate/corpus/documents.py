@@ -69,9 +69,7 @@ def find_files(paths: Sequence[str]) -> list[Path]:
         try:
             kind = path.stat().st_mode
         except OSError as error:
-            raise UsageError(
-                f"--corpus {display_path(path)}: cannot be read ({error.strerror}); {_READABLE}"
-            ) from None
+            raise _unreadable(path, error) from None
         if stat.S_ISDIR(kind):
             found |= dict.fromkeys(_files_in(path))
         elif not stat.S_ISREG(kind) or _ending(path) not in _ENDINGS:
@@ -83,11 +81,13 @@ def find_files(paths: Sequence[str]) -> list[Path]:
     return list(found)
 
 
+def _unreadable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"--corpus {display_path(path)}: cannot be read ({error.strerror}); {_READABLE}")
+
+
 def _files_in(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
-        raise UsageError(
-            f"--corpus {one_line(str(error.filename))}: cannot be read ({error.strerror}); {_READABLE}"
-        )
+        raise _unreadable(Path(error.filename), error)
 
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

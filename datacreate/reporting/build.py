@@ -73,17 +73,13 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
             if TRAINING in files and any((folder / TRIALS).glob("seed-*")):  # its finished seeds are used
                 seeds = len(TrainingDirectory(folder).models())
                 raise TrainingError(f"unfinished training (finished seeds: {seeds}); run its `train` again")
-        except DatacreateError as error:
+        except (DatacreateError, OSError) as error:
             skipped[str(folder)] = str(error).removeprefix(f"{folder}{os.sep}")
     notify(f"{len(evaluated)} evaluations, {len(runs)} runs")
     names = tuple(map(str, paths))
     if not evaluated and not runs:
-        what = "no evaluations and no runs; run `datacreate evaluate` first"
-        if skipped:
-            path, reason = next(iter(skipped.items()))
-            what = f"nothing usable; {path}: {reason}" + f" (and {len(skipped) - 1} more)" * (
-                len(skipped) > 1
-            )
+        first = next((f"nothing usable; {path}: {reason}" for path, reason in skipped.items()), "")
+        what = first or "no evaluations and no runs; run `datacreate evaluate` first"
         raise RunError(f"{', '.join(names)}: {what}")
     return Report(
         version=metadata.version("datacreate"),

@@ -174,7 +174,9 @@ def condition_result(
 ) -> ConditionResult:
     """The result of all models of one condition on the same test rows (at least one); `group` has the same models."""
     first, trained = models[0].evaluation, models[0].is_trained
-    scores, condition = [model.evaluation.scores for model in models], first.condition
+    scores, name = [model.evaluation.scores for model in models], first.condition.name
+    if not trained:
+        name += f" {checkpoint_name(first.encoder, first.encoder_sha256)}"
     accuracies = replace(group, labels=np.zeros_like(group.labels), classes=None)
     lowest = chance_corrected(0, first.scores.classes)
     sd_seeds, sd_examples = _spread(group, np.array([one.score for one in scores]))
@@ -185,11 +187,9 @@ def condition_result(
         test_digest=first.digest,
         test_rows=first.scores.rows,
         constant=first.scores.constant,
-        condition=condition.name
-        if trained
-        else f"{ZERO_SHOT} {checkpoint_name(first.encoder, first.encoder_sha256)}",
-        count=condition.count if trained else None,
-        full=condition.full,
+        condition=name,
+        count=first.condition.count if trained else None,
+        full=first.condition.full,
         models=len(models),
         examples=len({model.evaluation.condition.example for model in models} - {None}),
         sets=len({model.evaluation.condition.digest for model in models}) if trained else 0,

@@ -7,7 +7,6 @@ It needs no mouse, 80x24 characters and the terminal's own colors. Text from mod
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import ClassVar
 
 from rich.text import Text
@@ -21,7 +20,7 @@ from textual.widgets import Input, Static, TextArea
 from datacreate.errors import DatacreateError
 from datacreate.formats.example import Json, field_text
 from datacreate.messages import safe_line, safe_text
-from datacreate.review.review_rows import FLAGS, Change, ReviewRow, RowQuery
+from datacreate.review.review_rows import FLAGS, Change, ReviewRow
 from datacreate.review.session import Refused, ReviewSession
 from datacreate.review.spreadsheet import edit_text, editable, edited_value, probabilities_text
 from datacreate.runs.decisions import Verdict
@@ -30,10 +29,7 @@ from datacreate.signals import Signals, caught_signals, deferred
 REASONS = ("wrong answer", "false statement", "unclear", "off topic", "repetitive", "offensive")
 """Reasons with a digit as their key."""
 
-_KEYS = (
-    "a accept   r reject   e edit   s skip   b back   ↑↓ PgUp PgDn scroll   q quit\n"
-    "show only: l label   f flag"
-)
+_KEYS = "a accept   r reject   e edit   s skip   b back   ↑↓ PgUp PgDn scroll   q quit"
 
 _ACTIONS = {
     "a": "accept",
@@ -41,8 +37,6 @@ _ACTIONS = {
     "e": "edit",
     "s": "skip",
     "b": "previous",
-    "l": "label",
-    "f": "flag",
     "q": "quit",
 }
 
@@ -140,13 +134,13 @@ class EditDialog(Dialog):
 
 
 class ReviewApp(App[None]):
-    """Shows the rows of a query, or of a sample in its order, and makes decisions."""
+    """Shows rows in their order, and makes decisions about those that have none."""
 
     CSS = """
     #top { height: 1; text-style: reverse; }
     #body { height: 1fr; }
     #message { height: auto; max-height: 3; text-style: bold; }
-    #keys { height: 2; }
+    #keys { height: 1; }
     """
     ENABLE_COMMAND_PALETTE = False
     # With priority, so that the keys after one that opens a dialog belong to the dialog, however fast they arrive.
@@ -154,21 +148,17 @@ class ReviewApp(App[None]):
         Binding(key, action, show=False, priority=True) for key, action in _ACTIONS.items()
     ]
 
-    def __init__(
-        self, session: ReviewSession, query: RowQuery, sample: list[ReviewRow] | None, signals: Signals
-    ) -> None:
+    def __init__(self, session: ReviewSession, rows: list[ReviewRow], signals: Signals) -> None:
         super().__init__(ansi_color=True)
         self._session = session
-        self._query = query
-        self._sample = sample
+        self._all = rows
         self._signals = signals
         self.failure: DatacreateError | None = None  # why the program ended
         self._load()
 
     def _load(self) -> None:
         """The rows to decide about from now on."""
-        rows = self._session.select(self._query) if self._sample is None else self._sample
-        self._rows = [row for row in rows if row.decision is None]
+        self._rows = [row for row in self._all if row.decision is None]
         self._at = 0
 
     @property
@@ -197,26 +187,17 @@ class ReviewApp(App[None]):
         row = self.current
         title = Text(safe_line(self._title()), no_wrap=True, overflow="ellipsis")
         self.query_one("#top", Static).update(title)
-        self.query_one("#row", Static).update(self._describe(row) if row else Text(self._end()))
+        left = sum(row.decision is None for row in self._all)
+        again = f"{left} skipped rows are left: s shows them again. " if left else ""
+        end = Text(f"No more rows here. {again}q quits.")
+        self.query_one("#row", Static).update(self._describe(row) if row else end)
         self.query_one("#message", Static).update(Text(safe_line(message)))
         self.query_one("#body", VerticalScroll).scroll_home(animate=False)
 
     def _title(self) -> str:
-        session, chosen = self._session, self._query
-        parts = [
-            session.directory.path.name,
-            self._sample is not None and f"random sample of {len(self._sample)}",
-            f"{len(self._rows) - self._at} to review",
-            f"{len(session.stats.review.last)} of {len(session.rows)} decided",
-            chosen.label and f"label {chosen.label}",
-            chosen.flag and f"flag {chosen.flag}",
-        ]
-        return " · ".join(part for part in parts if part)
-
-    def _end(self) -> str:
-        left = sum(row.decision is None for row in (self._sample or self._session.select(self._query)))
-        again = f"{left} skipped rows are left: s shows them again. " if left else ""
-        return f"No more rows here. {again}q quits; l and f choose other rows."
+        session, left = self._session, len(self._rows) - self._at
+        decided = f"{len(session.stats.review.last)} of {len(session.rows)} decided"
+        return f"{session.directory.path.name} · {left} to review · {decided}"
 
     def _describe(self, row: ReviewRow) -> Text:
         session, format, text = self._session, self._session.format, Text()
@@ -309,31 +290,11 @@ class ReviewApp(App[None]):
         self._at = max(0, self._at - 1)
         self._show()
 
-    def action_label(self) -> None:
-        labels = [str(label) for label in self._session.format.labels or ()]
-        self._choose("label", [None, *labels])
 
-    def action_flag(self) -> None:
-        self._choose("flag", [None, *FLAGS])
-
-    def _choose(self, name: str, values: list[str | None]) -> None:
-        """Take the next value of a part of the query."""
-        if self._sample is not None:
-            self._show("A random sample is shown in its own order.")
-        elif len(values) < 2:
-            self._show("The format has no fixed labels.")
-        else:
-            now = getattr(self._query, name)
-            following = values[(values.index(now) + 1) % len(values)] if now in values else None
-            self._query = replace(self._query, **{name: following})
-            self._load()
-            self._show()
-
-
-def review_in_terminal(session: ReviewSession, query: RowQuery, sample: list[ReviewRow] | None) -> None:
+def review_in_terminal(session: ReviewSession, rows: list[ReviewRow]) -> None:
     """Show the rows until the user quits. Raises what ended it: StorageError, LockLost, Stopped."""
     with caught_signals() as signals, deferred():
-        app = ReviewApp(session, query, sample, signals)
+        app = ReviewApp(session, rows, signals)
         app.run(mouse=False)
         if app.failure:
             raise app.failure

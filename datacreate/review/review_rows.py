@@ -68,27 +68,21 @@ class Change:
         return self.verdict != "accept" or not self.row.in_set
 
 
-@dataclass(frozen=True)
-class RowQuery:
-    """Which rows are shown; None: all."""
+def select_rows(
+    rows: Iterable[ReviewRow], format: TaskFormat, label: str | None = None, flag: str | None = None
+) -> list[ReviewRow]:
+    """The rows with a label and a flag (None: any), the most uncertain first; rows without probabilities at the end.
 
-    label: str | None = None
-    flag: str | None = None
-
-    def check(self, format: TaskFormat) -> None:
-        """Raise UsageError if the run has no such label."""
-        labels = [str(label) for label in format.labels or ()]
-        if self.label is not None and self.label not in labels:
-            known = f"labels are {', '.join(labels)}" if labels else "the format has no fixed labels"
-            raise UsageError(f"--label: unknown label {self.label!r}; {known}")
-
-    def matching(self, rows: Iterable[ReviewRow], format: TaskFormat) -> list[ReviewRow]:
-        """The rows that are selected, the most uncertain first; rows without probabilities at the end."""
-        found = []
-        for row in rows:
-            margin = row.margin(format)
-            if self.label is not None and str(value_at(row.values, format.roles.answer)) != self.label:
-                continue
-            if self.flag is None or self.flag in row.flags(format):
-                found.append((margin is None, margin or 0.0, row.number, row))
-        return [row for *_, row in sorted(found, key=lambda each: each[:3])]
+    Raises UsageError if the format has no such label.
+    """
+    labels = [str(label) for label in format.labels or ()]
+    if label is not None and label not in labels:
+        known = f"labels are {', '.join(labels)}" if labels else "the format has no fixed labels"
+        raise UsageError(f"--label: unknown label {label!r}; {known}")
+    found = []
+    for row in rows:
+        margin = row.margin(format)
+        has_label = label is None or str(value_at(row.values, format.roles.answer)) == label
+        if has_label and (flag is None or flag in row.flags(format)):
+            found.append((margin is None, margin or 0.0, row.number, row))
+    return [row for *_, row in sorted(found, key=lambda each: each[:3])]

@@ -22,7 +22,7 @@ from datacreate.formats.validate import Candidate, CopyChecks, Reject, RejectRea
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.quotas import RunQuotas
-from datacreate.review.review_rows import Change, ReviewRow, RowQuery
+from datacreate.review.review_rows import Change, ReviewRow
 from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.runs.directory import ComputeMetrics, RunDirectory
@@ -130,10 +130,6 @@ class ReviewSession:
     def _parents(self) -> dict[str, dict[str, Json]]:
         """What prompts may have shown, by id; made for the first row that is shown."""
         return {Example(values).id: values for values in (*self.config.spec.examples, *self._passed)}
-
-    def select(self, query: RowQuery, *, decided: bool = False) -> list[ReviewRow]:
-        """The rows of a query, in order; `decided`: also those about which somebody has decided."""
-        return query.matching([row for row in self.rows if decided or row.decision is None], self.format)
 
     def sample(self, size: int, seed: int) -> list[ReviewRow]:
         """Rows drawn at random from train.jsonl; those of the sample that was begun last, if it has this size and seed.

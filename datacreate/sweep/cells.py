@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain, product
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any
 
 from datacreate.benchmarks import Benchmark, find_benchmark, has_split, split_sha256
 from datacreate.checkpoints import resolve
@@ -38,7 +38,6 @@ Argument = str | PurePath  # a PurePath is relative to the folder of the sweep, 
 class Step:
     """One `datacreate` command."""
 
-    kind: Literal["create", "improve", "train", "evaluate"]
     name: str  # unique in the cell
     arguments: tuple[Argument, ...]  # they decide the result
     folder: PurePath  # of what it creates or evaluates
@@ -47,6 +46,11 @@ class Step:
     generator: str | None = None  # the model that it runs
     verifier: str | None = None  # another model that it runs
     examples: int = 0  # to create
+
+    @property
+    def kind(self) -> str:
+        """create, improve, train or evaluate."""
+        return str(self.arguments[0])
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -211,7 +215,6 @@ class _Builder:
         arguments: list[Argument] = ["improve", create.folder, "--count", str(improved), "--encoder", encoder]
         step = replace(
             create,
-            kind="improve",
             name="improve",
             arguments=(*arguments, "--model", generator, *options, "--run-dir", folder),
             folder=folder,
@@ -225,7 +228,6 @@ class _Builder:
         grid = {"benchmark": self.benchmark.name, "strategy": variant.strategy, "count": count}
         arguments = as_arguments(CreateConfig, {**grid, "model": generator, "seed": seed})
         return Step(
-            "create",
             "create",
             ("create", *arguments, *self._create_options(options, engine=False), "--run-dir", folder),
             folder,
@@ -255,8 +257,6 @@ class _Builder:
         arguments += ["--encoder", encoder, *options]
         arguments += ["--count", str(rows.sample), "--sample-seed", str(rows.seed)] if rows.sample else []
         arguments += ["--out", folder, "--seeds", ",".join(map(str, self.plan.train_seeds))]
-        train = Step("train", f"train-{name}", tuple(arguments), folder, tuple(nproc), rows.created)
+        train = Step(f"train-{name}", tuple(arguments), folder, tuple(nproc), rows.created)
         tests = (word for test in self.tests for word in ("--benchmark", test))
-        return train, Step(
-            "evaluate", f"evaluate-{name}", ("evaluate", folder, *tests), folder, depends_on=train
-        )
+        return train, Step(f"evaluate-{name}", ("evaluate", folder, *tests), folder, depends_on=train)

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
-import yaml
 
-from datacreate.cli.create import create
 from datacreate.errors import SweepPlanError
-from datacreate.runs.config import CreateConfig
-from datacreate.settings import as_arguments
-from datacreate.sweep import Step, load_plan
+from datacreate.sweep import Step
 from tests.sweep.conftest import Bench
 
 READER = {"encoders": ["./models/reader"]}
@@ -135,32 +128,6 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
     rates = "--learning-rates 1e-05 --learning-rates 2e-05"
     assert f"--recipe paper {rates} --epochs 3 --lora --model-selection none --out" in train
     assert train.endswith(" --seeds 1 --nproc 2")
-
-
-EVERY_KIND_OF_OPTION: list[dict[str, Any]] = [
-    {"urls": ["http://a:1", "http://b:2"], "servers": 2, "wait": 9, "request_timeout": 7},
-    {"exact": False, "near": 0.7, "label_noise_check": None, "decontaminate": [], "decontaminate_near": None},
-    {"enforce_eager": False, "gpu_memory_utilization": 0.5, "replicas": 2, "trust_remote_code": True},
-    {"enforce_eager": True, "concurrency": 4, "top_p": 0.9, "decontaminate": ["csqa", "creak"]},
-    {"label_ratio": {"True": 0.7, "False": 0.3}, "label_noise_check": 0.8, "semantic": 0.9},
-    {"chat_template_kwargs": {"enable_thinking": False, "words": "so many"}, "verify": "keep"},
-]
-
-
-@pytest.mark.parametrize("options", EVERY_KIND_OF_OPTION)
-def test_create_gets_every_option_as_the_plan_has_it(options: dict[str, Any], tmp_path: Path) -> None:
-    always = {"benchmark": "creak", "count": 1, "run_dir": tmp_path}
-    (tmp_path / "plan.yaml").write_text(
-        yaml.safe_dump(
-            {"benchmarks": ["creak"], "conditions": ["tree"], "generators": ["a/b"], "create": options}
-        )
-    )
-    arguments = as_arguments(CreateConfig, load_plan(str(tmp_path / "plan.yaml")).create)
-    usual = ["--benchmark", "creak", "--count", "1", "--run-dir", str(tmp_path)]
-    params = create.make_context("create", [*usual, *arguments]).params
-    given = {name: value for name, value in params.items() if value not in (None, ())}
-    config = {name: value for name, value in given.items() if name in CreateConfig.model_fields}
-    assert CreateConfig.of(**config) == CreateConfig.of(**always, **options)
 
 
 def test_engine_options_are_no_part_of_the_identity(bench: Bench) -> None:
