@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from datacreate.filters.base import RowCheck, first_reject
-from datacreate.formats.example import Example, Json, value_at
+from datacreate.formats.example import Json, value_at
 from datacreate.formats.validate import Candidate, CopyChecks, Reject, RejectReason
 from datacreate.quotas import RunQuotas
 from datacreate.runs.attributes import find_length_error
@@ -52,10 +52,6 @@ class Acceptance:
         self._waiting: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self.passed = 0  # examples that passed the filters, waiting ones included
         self.quotas = RunQuotas.of(stats.spec, self._format, count)
-
-    def keys_of(self, shown: Iterable[Example]) -> frozenset[str]:
-        """The keys of the examples that a prompt shows: copies of them are rejected."""
-        return frozenset(Candidate.of(example.values, self._format).exact_key for example in shown)
 
     @property
     def awaits_check(self) -> bool:
@@ -209,8 +205,9 @@ class Acceptance:
     @property
     def _label_is_final(self) -> bool:
         """Whether verification, now and later, keeps the label that an example was written with."""
-        check = self._stats.label_noise_check
-        return (check is None or check.decided) and not self._stats.labels_by_verifier
+        check, how = self._stats.label_noise_check, self._verification
+        relabels = self._stats.pseudo_labels or (how is not None and how.mode == "relabel")
+        return (check is None or check.decided) and not relabels
 
     def _accept(self, candidate: Candidate, origin: RequestOrigin) -> Candidate | Reject:
         """Count the example, unless a quota is full: of its label, or of an attribute."""

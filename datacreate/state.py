@@ -201,7 +201,8 @@ class RunState:
             self._embedder.encode([candidate.compared_text for candidate in candidates.values()])
         for each in self._filters:
             each.prefetch(list(candidates.values()))
-        origin = RequestOrigin(pending.number, self.acceptance.keys_of(pending.shown), pending.attributes)
+        shown = {Candidate.of(each.values, self._format).exact_key for each in pending.shown}
+        origin = RequestOrigin(pending.number, shown, pending.attributes)
         questions = self._label_questions(candidates, origin)
         return ParsedCompletion(pending, completion, tuple(items), origin, questions)
 

@@ -154,11 +154,6 @@ class RunStats:
         return self.label_noise_check is not None and self.label_noise_check.pseudo_labels
 
     @property
-    def labels_by_verifier(self) -> bool:
-        how = self.spec.verification
-        return self.pseudo_labels or (how is not None and how.mode == "relabel")
-
-    @property
     def written(self) -> int:
         """Examples that were accepted or rejected; those not needed are not counted."""
         return self.accepted + sum(
