@@ -19,13 +19,15 @@ from datacreate.errors import TrainingError
 from datacreate.files import replace_file
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import MODEL, HeadSpec, TrainedModel, TrainingSpec, read_model
-from datacreate.finetuning.statistics import chance_corrected
+from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.training_rows import ClassificationExample
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import quiet, training_errors
 
 MAX_MISSING = 0.5
 """A checkpoint that lacks a larger share of the model's weights is not an encoder of this family."""
+
+LORA_RANK = 16
 
 _OFFSET_POSITIONS = frozenset(
     "roberta xlm-roberta xlm-roberta-xl roberta-prelayernorm camembert mpnet data2vec-text longformer".split()
@@ -77,7 +79,6 @@ def encode(
     tokenizer: Any,
     max_length: int,
     *,
-    show_context: bool = True,
     soft_labels: bool = False,
 ) -> Encoded:
     """Token ids of the examples, in order, not padded.
@@ -88,7 +89,7 @@ def encode(
     """
     import datasets
 
-    texts, pairs = _text_pairs(examples, head, show_context)
+    texts, pairs = _text_pairs(examples, head)
     tokens = tokenizer(texts, pairs, verbose=False)
     lengths = [len(ids) for ids in tokens["input_ids"]]
     if max(lengths) > max_length:
@@ -108,13 +109,11 @@ def encode(
 
 
 def _text_pairs(
-    examples: Sequence[ClassificationExample], head: HeadSpec, show_context: bool
+    examples: Sequence[ClassificationExample], head: HeadSpec
 ) -> tuple[list[str], list[str] | None]:
     """First and second texts of all inputs; None without second ones: neither options nor passages."""
     if head.is_multiple_choice:
-        texts = [
-            f"{one.passage} {one.text}" if one.passage and show_context else one.text for one in examples
-        ]
+        texts = [f"{one.passage} {one.text}" if one.passage else one.text for one in examples]
         options = [option for example in examples for option in example.options]
         return [text for text in texts for _ in range(head.classes)], options
     passages = [example.passage or "" for example in examples]
@@ -166,7 +165,7 @@ def load_with_head(folder: Path, head: HeadSpec) -> Any:
     return model.float()
 
 
-def with_lora(model: Any, recipe: Hyperparameters) -> Any:
+def with_lora(model: Any) -> Any:
     """The model with adapters on all linear layers; head and pooler, which are new, are trained in full."""
     from peft import LoraConfig, get_peft_model
 
@@ -178,9 +177,9 @@ def with_lora(model: Any, recipe: Hyperparameters) -> Any:
     if getattr(model.base_model, "pooler", None) is not None:
         heads.append("pooler")
     config = LoraConfig(
-        r=recipe.lora_rank,
-        lora_alpha=2 * recipe.lora_rank,
-        lora_dropout=recipe.lora_dropout,
+        r=LORA_RANK,
+        lora_alpha=2 * LORA_RANK,
+        lora_dropout=0.05,
         target_modules="all-linear",
         exclude_modules=rf"(.*\.)?({'|'.join(heads)})(\..*)?",
         modules_to_save=heads,
@@ -231,7 +230,7 @@ def run_trial(
         transformers.set_seed(seed)  # before the new head is initialized
         model = load_with_head(inputs.encoder, inputs.training.task)
         if recipe.lora:
-            model = with_lora(model, recipe)
+            model = with_lora(model)
         trainer = make_trainer(inputs, model, seed, learning_rate, folder)
         trainer.add_callback(StepCallback())
         result, state = trainer.train(), trainer.state
@@ -282,7 +281,6 @@ def make_trainer(inputs: TrialInputs, model: Any, seed: int, learning_rate: floa
     interval = math.ceil(rows / recipe.batch_size)  # an epoch, or longer
     if recipe.max_evaluations is not None:
         interval = max(interval, math.ceil(steps / recipe.max_evaluations))
-    warmup = math.ceil(recipe.warmup_ratio * steps) if recipe.warmup_steps is None else recipe.warmup_steps
     selects = inputs.selection is not None
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -291,7 +289,7 @@ def make_trainer(inputs: TrialInputs, model: Any, seed: int, learning_rate: floa
         per_device_eval_batch_size=4 * inputs.device_batch_size,
         gradient_accumulation_steps=recipe.batch_size // per_device,
         learning_rate=learning_rate,
-        warmup_steps=warmup,
+        warmup_steps=recipe.warmup,
         weight_decay=recipe.weight_decay,
         optim="adamw_torch_fused",
         bf16=has_bf16(),
@@ -345,19 +343,13 @@ def _selection_metric(inputs: TrialInputs) -> Callable[[Any], dict[str, float]]:
     def metric(prediction: Any) -> dict[str, float]:
         import numpy as np
         from scipy.special import log_softmax
-        from sklearn.metrics import accuracy_score, recall_score
 
-        truth, logits = prediction.label_ids, np.asarray(prediction.predictions)
-        answers, classes = logits.argmax(-1), head.classes
-        if balanced:
-            present = sorted(set(truth.tolist()))
-            classes = len(present) if len(present) > 1 else classes  # as `compute_scores`
-            share = recall_score(truth, answers, average="macro", labels=present, zero_division=0)
-        else:
-            share = accuracy_score(truth, answers)
+        truth, logits = prediction.label_ids, prediction.predictions
         loss = -log_softmax(logits, axis=-1)[np.arange(len(truth)), truth].mean()
         if not np.isfinite(loss):  # diverged; NaN would never be replaced as the best
             return {"selection": -1.0}
-        return {"selection": chance_corrected(float(share), classes) - 1e-6 * float(loss)}
+        answers = logits.argmax(-1).tolist()
+        scores = compute_scores(truth.tolist(), answers, head.names, balanced=balanced)
+        return {"selection": scores.score - 1e-6 * float(loss)}
 
     return metric

@@ -226,12 +226,11 @@ def evaluate(
     )
 
     def measure(test: TestSet) -> Measured:
-        show_context = training.recipe.show_context
         with quiet():
             rows = f"{len(test.labels)} row{'s' * (len(test.labels) != 1)}"
             progress.notify(f"evaluating {folder} on {rows} of {test.name} ({test.split})")
             network, tokenizer = load()
-            encoded = encode(test.usable, head, tokenizer, model.max_length, show_context=show_context)
+            encoded = encode(test.usable, head, tokenizer, model.max_length)
             predicted = probabilities(network, encoded.dataset, collator(head, tokenizer))
         return predicted.tolist(), encoded.truncated
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from datacreate.errors import UsageError
 from datacreate.settings import CommaList, OrOff, Settings, setting
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -38,17 +37,10 @@ class Hyperparameters(Settings):
     )
     batch_size: Count = setting("Rows per optimizer step.", "training", default=16)
     epochs: Count | None = setting("Passes over the rows.", "training", shown_default="by the number of rows")
-    warmup_ratio: float = setting("Share of steps for warm-up.", "training", default=0.1, ge=0, le=1)
-    warmup_steps: int | None = setting("Warm-up steps; overrides --warmup-ratio.", "training", ge=0)
+    warmup: float = setting("Warm-up steps; below 1 a share of all steps.", "training", default=0.1, ge=0)
     weight_decay: float = setting("Weight decay.", "training", default=0.01, ge=0)
     max_length: Annotated[int, Field(gt=1)] | None = setting(
         "Longest input in tokens.", "training", shown_default="512 with a passage, else 256"
-    )
-    show_context: bool = setting(
-        "Whether multiple choice sees the passage of a question that has one.",
-        "training",
-        default=True,
-        flag="--show-context/--no-show-context",
     )
     max_evaluations: Annotated[Count | None, OrOff] = setting(
         "Evaluations on the selection rows; off: one per epoch.", "training", default=10, metavar="N|off"
@@ -57,8 +49,6 @@ class Hyperparameters(Settings):
         "Evaluations without improvement before early stopping.", "training", default=5, metavar="N|off"
     )
     lora: bool = setting("Train low-rank adapters instead of all weights.", "training", default=False)
-    lora_rank: Count = setting("Rank of the adapters; alpha is twice that.", "training", default=16)
-    lora_dropout: float = setting("Dropout of the adapters.", "training", default=0.05, ge=0, lt=1)
     soft_labels: bool = setting(
         "Train on the verifier's probabilities where rows have them.", "training", default=False
     )
@@ -107,9 +97,8 @@ PAPER = Hyperparameters(
     learning_rates=(5e-6, 1e-5, 2e-5),
     batch_size=64,
     epochs=10,
-    warmup_steps=100,
+    warmup=100,
     max_length=256,
-    show_context=False,
     max_evaluations=None,
     patience=None,
 )
@@ -117,14 +106,6 @@ PAPER = Hyperparameters(
 
 
 def make_hyperparameters(name: str = "datacreate", **changes: Any) -> Hyperparameters:
-    """Those of a recipe with some values changed; UsageError, in one line, for a wrong value or one without effect."""
+    """Those of a recipe with some values changed; UsageError, in one line, for a wrong value."""
     base = PAPER.model_dump() if name == "paper" else {}
-    found = Hyperparameters.of(**{**base, "name": name, **changes})
-    unused = {} if found.lora else {"lora_rank": "give --lora", "lora_dropout": "give --lora"}
-    if found.warmup_steps is not None:
-        unused["warmup_ratio"] = (
-            f"--warmup-steps {found.warmup_steps} overrides it; give another --warmup-steps"
-        )
-    for key in filter(changes.__contains__, unused):
-        raise UsageError(f"{found.flags()[key]} has no effect: {unused[key]}, or remove it")
-    return found
+    return Hyperparameters.of(**{**base, "name": name, **changes})

@@ -262,9 +262,7 @@ def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE
     if not trained:
         raise TrainingError("no row to train on; give more rows")
     length = max_input_tokens(tokenizer, load_config(path), recipe, has_passages(trained))
-    encoded = partial(
-        encode, head=head, tokenizer=tokenizer, max_length=length, show_context=recipe.show_context
-    )
+    encoded = partial(encode, head=head, tokenizer=tokenizer, max_length=length)
     with quiet():
         rows = encoded(trained, soft_labels=recipe.soft_labels)
         selection = encoded(prepared.selection_rows) if prepared.selection_rows else None

@@ -22,7 +22,7 @@ from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, SweepPlanError, UsageError
 from datacreate.files import read_yaml
-from datacreate.finetuning.hyperparameters import Hyperparameters, make_hyperparameters
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.train import TrainConfig
 from datacreate.finetuning.training_rows import MIN_ROWS_TO_SPLIT
 from datacreate.messages import did_you_mean
@@ -248,10 +248,6 @@ class SweepPlan(Settings):
             if condition not in (HUMAN, HUMAN_FULL) and not self.generators:
                 raise ValueError(f"generators: the condition {condition} needs a model; name at least one")
             variant = self.variant(condition)
-            try:
-                make_hyperparameters(**split_recipe({**self.train, **(variant.train if variant else {})})[0])
-            except UsageError as error:
-                raise ValueError(f"train: {error}") from None
             improves = variant is not None and variant.improve
             is_trained = improves or condition not in (*STRATEGIES, *self.variants)
             if is_trained and not self.encoders:

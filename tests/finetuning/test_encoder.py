@@ -55,8 +55,6 @@ def test_multiple_choice_pairs_the_question_with_each_option(tokenizer: Any) -> 
     assert texts(tokenizer, encoded, 1)[1] == "<s> which one </s> </s> saw there is </s>"
     assert (encoded.dataset["label"][:], encoded.dataset["length"][:]) == ([1, 0], [12, 9])
     assert encoded.truncated == 0
-    hidden = encode(examples, OPTIONS, tokenizer, TOKENS, show_context=False)
-    assert texts(tokenizer, hidden)[0] == "<s> which would you eat </s> </s> hammer </s>"
 
 
 def test_a_passage_is_the_second_text_and_a_claim_stands_alone(tokenizer: Any) -> None:
@@ -141,7 +139,7 @@ def test_every_family_trains_and_predicts(
     home: Path, tmp_path: Path, encoder_of: Callable[[str], str], family: str, benchmark: str, lora: bool
 ) -> None:
     assert family in FAMILIES
-    trained(benchmark, tmp_path / "out", encoder_of(family), epochs=1, count=60, lora=lora, lora_rank=2)
+    trained(benchmark, tmp_path / "out", encoder_of(family), epochs=1, count=60, lora=lora)
     [found] = evaluate(tmp_path / "out" / "seed-1", [benchmark])
     assert (found.scores.rows, found.scores.unanswered) == (60, 0)
 

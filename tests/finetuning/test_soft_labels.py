@@ -78,7 +78,7 @@ def soft(run: Path, out: Path, encoder: str, **changes: Any) -> TrainConfig:
 
 @pytest.mark.parametrize(
     ("head", "changes"),
-    [("options", {"lora": True, "lora_rank": 2}), ("labels", {"model_selection": "held-out"})],
+    [("options", {"lora": True}), ("labels", {"model_selection": "held-out"})],
     ids=["lora", "held-out"],
 )
 def test_certain_probabilities_give_the_model_of_hard_labels(

@@ -46,7 +46,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"create": 3}, "create: give a mapping: {a: b}"),
     ({"train": {"epoch": 3}}, "train.epoch: no such option, or the plan sets it (did you mean epochs"),
     ({"train": {"epochs": 0}}, "train.epochs 0: give a number greater than 0"),
-    ({"train": {"lora_rank": 4}}, "train: --lora-rank has no effect: give --lora, or remove it"),
     ({"test": ["csqa"]}, "test: none of these fits the head of a model for creak"),
     (
         {"variants": {"mine": {"strategy": "tre"}}},
