@@ -32,7 +32,7 @@ from datacreate.finetuning.training_rows import (
     MIN_ROWS_TO_SPLIT,
     TrainingSet,
     check_distinct,
-    cross_fitting_splits,
+    held_out_splits,
     read_file,
     read_source,
     training_set,
@@ -343,7 +343,7 @@ def read_round(config: ImproveConfig) -> Round:
             raise UsageError(f"{config.dev}: the student is trained on all of these rows; give other rows")
         splits = [(trained, judged)]
     else:
-        splits = cross_fitting_splits(rows.examples, rows.families, rows.head, FOLDS)
+        splits = held_out_splits(rows.examples, rows.families, rows.head, FOLDS)
     return Round(config, training, encoder.path, rows, splits, notes)
 
 

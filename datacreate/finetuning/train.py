@@ -48,11 +48,13 @@ from datacreate.finetuning.records import (
     read_model,
 )
 from datacreate.finetuning.training_rows import (
+    MIN_ROWS_TO_SPLIT,
+    SELECTION_FOLDS,
     ClassificationExample,
     TrainingSet,
     check_distinct,
+    held_out_splits,
     read_source,
-    split_selection_rows,
     training_set,
 )
 from datacreate.formats.options import FormatOptions
@@ -229,16 +231,10 @@ def _split_rows(
 ) -> tuple[Sequence[ClassificationExample], Sequence[ClassificationExample], SelectionKind, str | None]:
     """The rows to train on, those that choose the best checkpoint, their kind, and their digest if human."""
     examples = rows.examples
-    if config.selection == "held-out":
-        several = len(config.recipe.learning_rates) > 1
-        training, selection = split_selection_rows(examples, rows.families, rows.head, chooses_rate=several)
-        if selection:
-            return (
-                [examples[i] for i in training],
-                [_judged(examples[i]) for i in selection],
-                "held-out",
-                None,
-            )
+    if config.selection == "held-out" and len(examples) >= MIN_ROWS_TO_SPLIT:
+        training, selection = held_out_splits(examples, rows.families, rows.head, SELECTION_FOLDS)[0]
+        judged = [_judged(examples[i]) for i in selection]
+        return [examples[i] for i in training], judged, "held-out", None
     if config.selection != "human":
         return examples, (), "none", None
     if rows.condition.benchmark is None:

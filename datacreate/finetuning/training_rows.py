@@ -34,11 +34,7 @@ from datacreate.verification.scoring import Probabilities
 
 MAX_SKIPPED = 0.5  # a source is refused if a larger share of its rows cannot be used
 SELECTION_FOLDS = 10  # one row in this many is a selection row: it chooses the best checkpoint
-
-MIN_ROWS_TO_SPLIT = 40
-"""With fewer rows the last checkpoint is kept; one row in four is held out if it has to choose a learning rate."""
-
-MIN_ROWS_TO_CHOOSE = 8
+MIN_ROWS_TO_SPLIT = 40  # with fewer rows the last checkpoint is kept
 
 
 @dataclass(frozen=True)
@@ -168,30 +164,21 @@ def infer_head(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: s
     if len(labels) >= 2:
         return HeadSpec(head="sequence_classification", names=tuple(labels))
     path, roles = format.roles.answer, format.roles
-    if roles.turns or roles.tags or roles.rejected or Rule.ANSWER_IN_CONTEXT in format.rules:
+    answers = list(_values(rows, path or ()))
+    is_text = roles.turns or roles.tags or roles.rejected or Rule.ANSWER_IN_CONTEXT in format.rules
+    if path is None or is_text or any(isinstance(answer, list) for answer in answers):
         raise UsageError(
-            f"{source}: no encoder is trained on rows of the format {format.name}; export them for another program"
+            f"{source}: no field is recognized as the label of a row, which an encoder learns; "
+            "name it and its values with --labels FIELD=a,b,c, or export the rows for another program"
         )
-    if path is None:
-        raise UsageError(
-            f"{source}: no field is recognized as the label; name it and its values with --labels FIELD=a,b,c"
-        )
-    if any(isinstance(value, list) for value in _values(rows, path)):
-        raise UsageError(
-            f"{source}: the field {dotted(path)} is a list, and an encoder learns one label for each row; "
-            "write one label into each row"
-        )
-    labels = sorted({label_text(label) for label in _values(rows, path)})
+    labels = sorted(set(map(label_text, answers)))
     if few_labels(len(labels), len(rows)):
         return HeadSpec(head="sequence_classification", names=tuple(labels))
-    if len(labels) < 2:
-        raise UsageError(
-            f"{source}: the field {dotted(path)} has {len(labels)} different values; training needs two labels or more"
-        )
-    shown = ",".join(labels) if len(labels) <= 10 else "a,b,c"
+    shown = ",".join(labels) if 2 <= len(labels) <= 10 else "a,b,c"
     raise UsageError(
-        f"{source}: the field {dotted(path)} has {len(labels)} different values in {len(rows)} rows; if they are the "
-        f"labels, add --labels {dotted(path)}={shown}; else give each row a list of options"
+        f"{source}: the field {dotted(path)} has {len(labels)} different values in {len(rows)} rows, and an encoder "
+        f"learns two labels or more of which each occurs in several; if these are the labels, add "
+        f"--labels {dotted(path)}={shown}; else give each row one label, or a list of options"
     )
 
 
@@ -318,14 +305,12 @@ def soft_label(probabilities: Probabilities, source: Source, head: HeadSpec) -> 
     """The verifier's probabilities in the order of the head's outputs, normalized to sum 1.
 
     Options are in the row's order, which is the head's; labels are matched by text. Raises TrainingError
-    if their number is wrong or they are not a probability distribution (within 0.01).
+    if their number is wrong, or they are no probabilities.
     """
     labels = not head.is_multiple_choice
     names = list(map(label_text, source.format.labels or ())) if labels else list(head.names)
     total = math.fsum(probabilities)
-    fits = len(probabilities) == len(names) and set(names) == set(head.names)
-    # `all(p >= 0)` and `<=` are false for NaN.
-    if not (fits and all(p >= 0 for p in probabilities) and abs(total - 1) <= 0.01):
+    if len(probabilities) != len(names) or set(names) != set(head.names) or not 0.99 <= total <= 1.01:
         raise TrainingError(
             f"{source.name}: the probabilities {' '.join(f'{p:g}' for p in probabilities)} are not one for each "
             f"output of a head with {head.description}; create the run again, or drop --soft-labels"
@@ -334,63 +319,21 @@ def soft_label(probabilities: Probabilities, source: Source, head: HeadSpec) -> 
     return tuple(by_name[name] / total for name in head.names)
 
 
-def split_selection_rows(
-    examples: Sequence[ClassificationExample],
-    families: Sequence[str],
-    head: HeadSpec,
-    seed: int = 0,
-    *,
-    chooses_rate: bool = False,
-) -> tuple[list[int], list[int]]:
-    """Indices of the training rows, and of the selection rows: one in ten.
-
-    A set below MIN_ROWS_TO_SPLIT has no selection rows, unless they have to choose the learning rate; then it is one in
-    four from MIN_ROWS_TO_CHOOSE rows on. Stratified by label. Rows of one family stay together, since children
-    resemble their siblings. A family larger than half a fold always goes to training. With too few families, rows are
-    split individually.
-    """
-    rows, folds = list(range(len(examples))), SELECTION_FOLDS
-    if len(rows) < MIN_ROWS_TO_SPLIT:
-        if not chooses_rate or len(rows) < MIN_ROWS_TO_CHOOSE:
-            return rows, []
-        folds = 4
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    sizes = Counter(families)
-    small = [i for i in rows if 2 * folds * sizes[families[i]] <= len(rows)]
-    small_families = [families[i] for i in small]
-    fold_count = round(folds * len(small) / len(rows))
-    if fold_count < 2 or len(set(small_families)) < 2 * fold_count:
-        small, fold_count, small_families = rows, folds, list(map(str, rows))
-    labels = _strata([examples[i] for i in small], head, fold_count)
-    if len(set(small_families)) == len(small_families):  # much faster, and the same without shared families
-        splits = StratifiedKFold(fold_count, shuffle=True, random_state=seed).split(small, labels)
-    else:
-        splitter = StratifiedGroupKFold(fold_count, shuffle=True, random_state=seed)
-        splits = splitter.split(small, labels, small_families)
-    selection = {small[i] for i in next(splits)[1].tolist()}
-    return [i for i in rows if i not in selection], sorted(selection)
-
-
-def cross_fitting_splits(
+def held_out_splits(
     examples: Sequence[ClassificationExample], families: Sequence[str], head: HeadSpec, folds: int
 ) -> list[tuple[list[int], list[int]]]:
     """Indices of training and held-out rows, `folds` times: each row is held out once.
 
-    Stratified by label; rows of one family stay together, except those of a family so large that the others would
-    not suffice to train on. Raises ValueError if there are fewer rows than folds.
+    Stratified by label, if no label is rare; the position of an option carries no meaning. Rows of one family stay
+    together, since children resemble their siblings; those of a family larger than half a fold are split individually.
+    Raises ValueError if there are fewer rows than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     sizes, total = Counter(families), len(examples)
-    own = [each if 2 * folds * sizes[each] <= total else f"{each} {i}" for i, each in enumerate(families)]
-    labels = _strata(examples, head, folds)
-    splits = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(own, labels, own)
-    return [(trained.tolist(), held_out.tolist()) for trained, held_out in splits]
-
-
-def _strata(examples: Sequence[ClassificationExample], head: HeadSpec, folds: int) -> list[int]:
-    """The label of each row; always 0 for options, whose position carries no meaning, and if a label is rare."""
+    groups = [each if 2 * folds * sizes[each] <= total else f"{each} {i}" for i, each in enumerate(families)]
     labels = [example.answer or 0 for example in examples]
-    stratify = not head.is_multiple_choice and min(Counter(labels).values()) >= folds
-    return labels if stratify else [0] * len(labels)
+    if head.is_multiple_choice or min(Counter(labels).values()) < folds:
+        labels = [0] * total
+    splits = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(groups, labels, groups)
+    return [(trained.tolist(), held_out.tolist()) for trained, held_out in splits]

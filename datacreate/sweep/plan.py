@@ -20,7 +20,7 @@ from pydantic import (
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import RunEngineOptions
-from datacreate.errors import BenchmarkError, CheckpointError, SweepPlanError, UsageError
+from datacreate.errors import BenchmarkError, CheckpointError, SweepPlanError
 from datacreate.files import read_yaml
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.train import TrainConfig

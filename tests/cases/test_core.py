@@ -230,7 +230,7 @@ def test_filter_reads_lists_of_labels_and_train_refuses_them(tmp_path: Path) -> 
     assert filter_rows(file, FilterConfig(near=None))["kept"] == 12
     labels = infer_from_rows(rows, FormatOptions()).schema["properties"]["labels"]
     assert labels["items"] == {"enum": ["air", "land", "sea"]}
-    with pytest.raises(UsageError, match="labels is a list, and an encoder learns one label for each row; "):
+    with pytest.raises(UsageError, match="no field is recognized as the label of a row"):
         training_set([read_source(str(file))])
 
 

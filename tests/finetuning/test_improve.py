@@ -269,7 +269,7 @@ def test_what_cannot_improve_is_one_line(
     wrong: list[tuple[Path, Path, dict[str, Any], type[DatacreateError], str]] = [
         (tmp_path / "none", new, {}, UsageError, "none: not a run directory"),
         (tmp_path / "few", new, {}, TrainingError, "10 rows are too few; create at least 40"),
-        (tmp_path / "texts", new, {}, UsageError, "different values in 45 rows; if they are the labels"),
+        (tmp_path / "texts", new, {}, UsageError, "different values in 45 rows, and an encoder"),
         (tmp_path / "compared", new, {}, UsageError, "mine.jsonl; give that file again"),
         (runs["options"], tmp_path / "few", {}, UsageError, "holds a run that `improve` did not make"),
         (runs["options"], new, {"encoder": "no-such"}, DatacreateError, "no-such"),

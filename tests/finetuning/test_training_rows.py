@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,13 +17,11 @@ from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.records import HeadSpec
 from datacreate.finetuning.training_rows import (
-    MIN_ROWS_TO_SPLIT,
-    SELECTION_FOLDS,
     ClassificationExample,
     Source,
     TrainingSet,
+    held_out_splits,
     read_source,
-    split_selection_rows,
     training_set,
 )
 from datacreate.formats.options import FormatOptions
@@ -142,11 +141,11 @@ BAD: dict[str, tuple[str, str]] = {
     "no UTF-8": ('{"question": "\udcff"}\n', "line 1: not UTF-8"),
     "no answers": (
         '{"text": "one"}\n{"text": "two"}\n',
-        "no field is recognized as the label; name it and its values with --labels FIELD=a,b,c",
+        "no field is recognized as the label of a row, which an encoder learns; name it and its values with --labels",
     ),
     "one label": (
         '{"text": "one", "label": "x"}\n' * 9,
-        "the field label has 1 different values; training needs",
+        "the field label has 1 different values in 9 rows, and an encoder learns two labels or more",
     ),
     "booleans as texts": (
         "".join(
@@ -160,15 +159,15 @@ BAD: dict[str, tuple[str, str]] = {
             f'{{"context": "It flows from {a} to {b}.", "question": "Where to?", "answer": "{b}"}}\n'
             for a, b in [("the hills", "the sea"), ("the lake", "the bay"), ("the woods", "the sea")]
         ),
-        "no encoder is trained on rows of the format",
+        "no field is recognized as the label",
     ),
     "few rows": (
         "".join(f'{{"text": "text {i}", "label": "{i}"}}\n' for i in "cab"),
-        "has 3 different values in 3 rows; if they are the labels, add --labels label=a,b,c; else",
+        "if these are the labels, add --labels label=a,b,c; else",
     ),
     "all differ": (
         "".join(f'{{"question": "q {i}", "answer": "word {i} of many"}}\n' for i in range(20)),
-        "the field answer has 20 different values in 20 rows; if they are the labels, add --labels answer=a,b,c;",
+        "the field answer has 20 different values in 20 rows",
     ),
 }
 
@@ -236,18 +235,17 @@ def examples(answers: list[int]) -> list[ClassificationExample]:
 
 
 @unhurried
-@given(TASKS, st.integers(0, 300), st.integers(1, 7), st.floats(0, 1), st.randoms(use_true_random=False))
-def test_about_a_tenth_is_held_out_whatever_the_families(
+@given(TASKS, st.integers(40, 300), st.integers(1, 7), st.floats(0, 1), st.randoms(use_true_random=False))
+def test_each_row_is_held_out_once_whatever_the_families(
     head: HeadSpec, total: int, size: int, large: float, rng: Random
 ) -> None:
     families = ["root" if place < large * total else str(place // size) for place in range(total)]
     rng.shuffle(families)
-    kept, held = split_selection_rows(examples([rng.randrange(3) for _ in range(total)]), families, head)
-    assert sorted(kept + held) == list(range(total))
-    if total < MIN_ROWS_TO_SPLIT:
-        assert held == []
-    else:
-        assert total / SELECTION_FOLDS * 0.5 <= len(held) <= total / SELECTION_FOLDS * 2
+    splits = held_out_splits(examples([rng.randrange(3) for _ in range(total)]), families, head, 10)
+    assert sorted(chain.from_iterable(held for _, held in splits)) == list(range(total))
+    for kept, held in splits:
+        assert sorted(kept + held) == list(range(total))
+        assert total / 10 * 0.5 <= len(held) <= total / 10 * 2
 
 
 @unhurried
@@ -255,13 +253,10 @@ def test_about_a_tenth_is_held_out_whatever_the_families(
 def test_families_stay_on_one_side(total: int, size: int, head: HeadSpec) -> None:
     families = [str(place // size) for place in range(total)]
     rows = examples([place % 3 for place in range(total)])
-    kept, held = split_selection_rows(rows, families, head)
-    assert not {families[i] for i in kept} & {families[i] for i in held}
-    assert (
-        split_selection_rows(rows, families, head)
-        == (kept, held)
-        != split_selection_rows(rows, families, head, seed=1)
-    )
+    splits = held_out_splits(rows, families, head, 3)
+    assert splits == held_out_splits(rows, families, head, 3)
+    for kept, held in splits:
+        assert not {families[i] for i in kept} & {families[i] for i in held}
 
 
 @unhurried
@@ -269,5 +264,5 @@ def test_families_stay_on_one_side(total: int, size: int, head: HeadSpec) -> Non
 def test_labels_keep_their_shares(total: int, share: float, rng: Random) -> None:
     answers = [int(place < share * total) for place in range(total)]
     rng.shuffle(answers)
-    _, held = split_selection_rows(examples(answers), list(map(str, range(total))), LABELS)
-    assert abs(Counter(answers[i] for i in held)[1] / len(held) - sum(answers) / total) <= 1.5 / len(held)
+    for _, held in held_out_splits(examples(answers), list(map(str, range(total))), LABELS, 10):
+        assert abs(Counter(answers[i] for i in held)[1] / len(held) - sum(answers) / total) <= 1.5 / len(held)
