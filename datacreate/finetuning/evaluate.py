@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +39,19 @@ from datacreate.finetuning.records import (
 from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.training_rows import (
     ClassificationExample,
-    Source,
     infer_head,
     json_sha256,
     name_index,
     read_file,
     to_classification_example,
 )
-from datacreate.formats.example import Json, dotted, field_at, leaves_of, values_in
+from datacreate.formats.example import Json, dotted, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.roles import label_text
 from datacreate.formats.task_format import TaskFormat, load_format, read_format
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import quiet, training_errors
-from datacreate.locking import LOCK_FILE, locked
+from datacreate.locking import locked
 from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
 from datacreate.signals import caught_signals
 
@@ -95,60 +93,25 @@ def read_test_set(name: str, split: str = "test", head: HeadSpec | None = None) 
 def read_test_file(
     path: Path, head: HeadSpec, options: FormatOptions, known: Sequence[TaskFormat] = ()
 ) -> TestSet:
-    """A file with rows for a model with this head; UsageError for a label that the model lacks, or a single one.
+    """A file with rows for a model with this head; UsageError if no row has an answer that the model knows.
 
-    Rows with the fields of `known`, the formats that the model was trained on, are read with it. Where neither the
-    file nor `options` say what the label is, it is the field that has the model's labels.
+    Rows with the fields of `known`, the formats that the model was trained on, are read with it.
     """
     source = read_file(path, options, known)
-    if not head.is_multiple_choice and not (source.format.roles.answer or options.format):
-        field = _field_with(head.names, source)
-        label = (*options.label, *(f"{field}={name}" for name in head.names))
-        source = read_file(path, options.model_copy(update={"label": label}), known)
-    has_labels = source.format.roles.answer and source.format.head != "multiple_choice"
+    answer, format = source.format.roles.answer, source.format
+    has_labels = answer and format.head != "multiple_choice"
     if head.is_multiple_choice or not has_labels:  # labels may be fewer, or in another order
-        head.check_same(infer_head(source.format, source.rows, source.name), "the model", source.name)
-    test = _test_set(path.name, "test", "", head, source.format, source.rows)
-    labels = {label: name_index(label, head.names) for label in test.labels}
-    if head.is_multiple_choice:
-        if all(example.answer is None for example in test.usable):
-            raise UsageError(f"{path}: no row fits a model of {head.description}; give rows with its answers")
-    elif unknown := sorted(label or "none" for label, index in labels.items() if index is None):
-        shown = ", ".join(unknown[:5])
-        raise UsageError(
-            f"{path}: the model has {head.description}, and rows have {shown}; correct or remove these rows"
-        )
-    elif len({*labels.values()}) == 1:
-        raise UsageError(
-            f"{path}: all rows have the label {test.labels[0]}; give rows with two labels or more"
-        )
-    # The hash is not of the texts and labels as they were learned, which differ between models.
-    answer = source.format.roles.answer
+        head.check_same(infer_head(format, source.rows, source.name), "the model", source.name)
+    # What was learned is no part of the hash: models of other texts and labels have the same test set.
     chosen = [dotted(answer or ()), list(options.inputs), list(options.ignore)]
-    format = source.format.document() if options.format else None
-
-    def values(row: Mapping[str, Json]) -> list[str]:
-        texts = [(path, "\n".join(values_in(value))) for path, value in leaves_of(row)]
-        return [text.casefold() if path == answer else text for path, text in texts]
-
-    return replace(test, sha256=json_sha256(chain([chosen, format], map(values, source.rows))))
-
-
-def _field_with(labels: Sequence[str], source: Source) -> str:
-    """The one field that has these labels in most rows. UsageError if there is none, or several."""
-    found = [
-        name
-        for name in source.rows[0]
-        if 2 * sum(name_index(label_text(row.get(name)), labels) is not None for row in source.rows)
-        > len(source.rows)
-    ]
-    if len(found) != 1:
-        fields = f"the fields {', '.join(found)} have" if found else "no field has"
-        option = f"--labels FIELD={','.join(labels)}"
+    sha256 = json_sha256([chosen, format.document() if options.format else None, *source.rows])
+    test = _test_set(path.name, "test", sha256, head, format, source.rows)
+    if all(example.answer is None for example in test.usable):
+        answers = ", ".join(sorted(set(test.labels))[:5])
         raise UsageError(
-            f"{source.name}: {fields} the labels of the model in most rows; name the one of the answer: {option}"
+            f"{path}: the model has {head.description}, and no row has one as its answer: {answers}"
         )
-    return found[0]
+    return test
 
 
 def _test_set(
@@ -259,13 +222,10 @@ def load_or_measure_evaluation(
     """
     target = folder / "evaluations" / f"{test.name}-{test.split}"
     refuse_links(target.parent, target)
-    existing = _existing_evaluation(target, test)
-    if existing is not None and not (target / LOCK_FILE).exists():  # a killed process leaves one, and more
-        return existing
     if not test.usable:
         raise TrainingError(f"{test.name}: no usable row in its {test.split} split; import it again")
     with locked(target, notify) as lock:
-        if (existing := _existing_evaluation(target, test)) is not None:  # another process was faster
+        if existing := _existing_evaluation(target, test):
             return existing
         if (target / EVALUATION).exists():
             notify(f"{target} had an evaluation on other rows of that name; it is replaced")

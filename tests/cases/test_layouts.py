@@ -148,7 +148,7 @@ def test_functions_are_called_equally_often(tmp_path: Path, model: str) -> None:
 
 @pytest.mark.parametrize("layout", [name for name in SHIPPED if name != "function call"])
 def test_no_encoder_is_trained_on_a_layout_without_a_head(layout: str, tmp_path: Path, model: str) -> None:
-    values, options, name = SHIPPED[layout]
+    values, options, _ = SHIPPED[layout]
     make(tmp_path / "run", model, example=values, **options, count=4)
     source = read_source(str(tmp_path / "run"))
     with pytest.raises(UsageError, match="no field is recognized as the label"):
