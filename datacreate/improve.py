@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -388,7 +387,6 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
                     f"{directory.path} was made with --parents {made}, not {config.parents}; "
                     "use the same, or another --run-dir"
                 )
-            shutil.rmtree(trials, ignore_errors=True)
     except RunMismatch as error:
         raise RunMismatch(str(error).replace("--out", "--run-dir")) from None
     parents = round_.read_parents()

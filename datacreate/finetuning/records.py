@@ -22,14 +22,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datacreate.errors import RunMismatch, TrainingError, UsageError
-from datacreate.files import (
-    TEMPORARY,
-    refuse_links,
-    remove_empty,
-    remove_temporary,
-    replace_file,
-    storage_error,
-)
+from datacreate.files import TEMPORARY, replace_file, storage_error
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import Head
@@ -210,59 +203,37 @@ class TrainingDirectory:
     def models(self) -> list[Path]:
         """The finished models, by seed."""
         seeds = (path.parent.name.removeprefix("seed-") for path in self.path.glob(f"seed-*/{MODEL}"))
-        return [
-            self.model(seed) for seed in sorted(map(int, filter(str.isdecimal, seeds)))
-        ]  # no seed-1-backup
+        return [self.model(seed) for seed in sorted(map(int, filter(str.isdecimal, seeds)))]
 
     def check(self, training: TrainingSpec) -> None:
-        """Raise UsageError if the folder holds other files, RunMismatch if another training, UnwritablePath if a file
-        is there.
-        """
-        try:
-            files = {path.name for path in self.path.iterdir() if not path.match(TEMPORARY)} - {LOCK_FILE}
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise storage_error(self.path, error) from None
-        if files and TRAINING not in files:
-            raise UsageError(f"{self.path} holds other files, no training; choose an empty or new --out")
+        """Raise UsageError if the folder holds other files, RunMismatch if another training."""
         if (self.path / TRAINING).is_file():
             read_training(self.path).check_same(training, self.path)
+        elif any(path.name != LOCK_FILE and not path.match(TEMPORARY) for path in self.path.glob("*")):
+            raise UsageError(f"{self.path} holds other files, no training; choose an empty or new --out")
 
     @contextmanager
     def locked(self, training: TrainingSpec, notify: Notify = no_notify) -> Iterator[FolderLock]:
-        """Lock the folder for writing; create it if needed.
+        """Lock the folder for writing; create it if needed, and remove the trials at the end.
 
         Raises RunLocked if another process writes there, StorageError, and what `check` raises.
         """
-        self.check(training)
         with locked(self.path, notify) as lock:
-            trials = self.path / TRIALS
-            refuse_links(trials, *trials.rglob("*"))
-            remove_temporary(*trials.glob("*/model"), *trials.glob("*/checkpoint-*"))
-            self.check(training)  # another process may have been faster
+            self.check(training)
             if not (self.path / TRAINING).is_file():
                 replace_file(self.path / TRAINING, training.model_dump_json(indent=2) + "\n")
-            try:
-                yield lock
-            finally:
-                if not lock.is_lost:
-                    for folder in self.models():  # a kill can leave the trials of a finished seed
-                        self._remove_trials(folder.name)
-                    remove_empty([trials])
+            yield lock
+            lock.check()
+            shutil.rmtree(self.path / TRIALS, ignore_errors=True)
 
-    def keep(self, trial: Path, model: TrainedModel) -> None:
-        """Make a trial's model the one of its seed, and remove the seed's other trials."""
+    def keep(self, model: TrainedModel) -> None:
+        """Make the model of a trial the one of its seed, and remove the seed's trials."""
         target = self.model(model.seed)
         try:
-            replace_file(trial / "model" / MODEL, model.model_dump_json(indent=2) + "\n")
-            (trial / "model").replace(target)
+            (self.trial(model.seed, model.learning_rate) / "model").replace(target)
         except OSError as error:
             raise storage_error(target, error) from None
-        self._remove_trials(target.name)
-
-    def _remove_trials(self, name: str) -> None:
-        for trial in self.path.glob(f"{TRIALS}/{name}-lr-*"):
+        for trial in self.path.glob(f"{TRIALS}/{target.name}-lr-*"):
             shutil.rmtree(trial, ignore_errors=True)
 
 

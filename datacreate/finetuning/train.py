@@ -10,14 +10,12 @@ import json
 import multiprocessing
 import os
 import pickle
-import sys
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -220,9 +218,9 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Tra
                 progress.notify(
                     f"rows that are cut to {inputs.max_length} tokens: {cut} of {len(prepared.rows)}"
                 )
-            for trial, best in _best_models(inputs, missing, config.nproc, directory, report):
+            for best in _best_models(inputs, missing, config.nproc, directory, report):
                 lock.check()
-                directory.keep(trial, best)
+                directory.keep(best)
         return [read_model(directory.model(seed)) for seed in config.seeds]
 
 
@@ -274,23 +272,19 @@ def _best_models(
     nproc: int | None,
     directory: TrainingDirectory,
     report: OnNamedStep,
-) -> Iterator[tuple[Path, TrainedModel]]:
-    """Run all trials; the best one of a seed, as folder and model, as soon as the trials of the seed have ended."""
+) -> Iterator[TrainedModel]:
+    """Run all trials; the best model of a seed, as soon as the trials of the seed have ended."""
     rates = inputs.training.recipe.learning_rates
     trials = [(seed, rate) for seed in seeds for rate in rates]
     gpus = visible_gpus()
     nproc = min(nproc or len(gpus) or 1, len(trials))
     run = partial(_in_processes, nproc, gpus) if nproc > 1 else _in_this_process
-    ended: defaultdict[int, list[TrainedModel]] = defaultdict(list)
+    ended: defaultdict[int, dict[float, TrainedModel]] = defaultdict(dict)
     for model in run(inputs, trials, directory, report):
         models = ended[model.seed]
-        models.append(model)
+        models[model.learning_rate] = model
         if len(models) == len(rates):
-            models.sort(key=lambda model: rates.index(model.learning_rate))  # of equal ones the first
-            best = max(models, key=lambda model: model.selection_score or 0.0)
-            seconds = round(sum(model.seconds for model in models), 1)
-            trial = directory.trial(best.seed, best.learning_rate)
-            yield trial, best.model_copy(update={"seconds": seconds})
+            yield max((models[rate] for rate in rates), key=lambda each: each.selection_score or 0.0)
 
 
 def _in_this_process(
@@ -310,60 +304,63 @@ def _in_processes(
     directory: TrainingDirectory,
     report: OnNamedStep,
 ) -> Iterator[TrainedModel]:
-    """Run the trials in up to `nproc` processes. Whatever ends this generator, also an error, kills them."""
+    """Run the trials in `nproc` processes. Whatever ends this generator, also an error, kills them."""
     context = multiprocessing.get_context("spawn")
-    steps, pickled, waiting = context.SimpleQueue(), pickle.dumps(inputs), list(trials)
-    devices = [gpus[number % len(gpus)] if gpus else "" for number in range(nproc)]
+    events, pickled = context.SimpleQueue(), pickle.dumps(inputs)
+    workers = []
+    for number in range(nproc):
+        folders = {trial: directory.trial(*trial) for trial in trials[number::nproc]}
+        gpu = gpus[number % len(gpus)] if gpus else ""
+        arguments = (run_trial, pickled, folders, gpu, nproc, events)
+        workers.append(context.Process(target=_run_trials, args=arguments))
     total = inputs.training.recipe.steps(len(inputs.rows.dataset)) * len(trials)
-    done, best = 0, None
-    running: dict[SpawnProcess, tuple[Path, str]] = {}
+    left, done, best = len(trials), 0, None
     try:
-        while waiting or running:
-            while waiting and devices:
-                trial, device = waiting.pop(0), devices.pop(0)
-                folder = directory.trial(*trial)
-                arguments = (run_trial, pickled, trial, folder, device, nproc, steps)
-                process = context.Process(target=_in_worker, args=arguments)
-                running[process] = folder, device
-                process.start()
-            wait([process.sentinel for process in running], timeout=0.2)
-            ended = [process for process in running if process.exitcode is not None]
-            while not steps.empty():
-                if isinstance(score := steps.get(), DatacreateError):
-                    raise score
-                done, best = done + 1, max(filter(None, (best, score)), default=None)
+        for worker in workers:
+            worker.start()
+        while left:
+            time.sleep(0.2)
+            killed = any(worker.exitcode for worker in workers)
+            while not events.empty():
+                if isinstance(event := events.get(), DatacreateError):
+                    raise event
+                if isinstance(event, TrainedModel):
+                    left -= 1
+                    yield event
+                else:
+                    done, best = done + 1, max(filter(None, (best, event)), default=None)
             report(f"{len(trials)} models", done, total, best)
-            for process in ended:
-                folder, device = running.pop(process)
-                if process.exitcode:
-                    raise TrainingError(
-                        "a training process was killed (probably out of memory); run the same command to resume, "
-                        "with a lower --device-batch-size or --nproc if it happens again"
-                    )
-                devices.append(device)
-                yield read_model(folder / "model")
+            if killed:
+                raise TrainingError(
+                    "a training process was killed (probably out of memory); run the same command to resume, "
+                    "with a lower --device-batch-size or --nproc if it happens again"
+                )
     finally:
-        for process in running:
-            if process.pid:
-                process.kill()
-                process.join()
+        for worker in workers:
+            if worker.pid:
+                worker.kill()
+                worker.join()
 
 
-def _in_worker(
-    run: Any, pickled: bytes, trial: Trial, folder: Path, device: str, nproc: int, steps: Any
+def _run_trials(
+    run: Any, pickled: bytes, folders: Mapping[Trial, Path], gpu: str, nproc: int, events: Any
 ) -> None:
-    """Run one trial on one GPU, or with a share of the cores; this process ends when its parent ends."""
-    if device:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    """Run trials on one GPU, or with a share of the cores; this process ends when its parent ends.
+
+    `events` gets the score of each step, each model, and the error that ends the last trial. The inputs are unpickled
+    here, since that imports torch, which reads the environment.
+    """
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // nproc)))
     configure_process()
     signals.ignore()  # the parent handles them
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        run(pickle.loads(pickled), *trial, folder, lambda _done, _total, score: steps.put(score))
+        for trial, folder in folders.items():
+            events.put(run(pickle.loads(pickled), *trial, folder, lambda *step: events.put(step[-1])))
     except DatacreateError as error:
-        steps.put(error)
-        sys.exit(1)
+        events.put(error)
 
 
 def _exit_with_parent() -> None:

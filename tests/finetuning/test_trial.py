@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from datacreate import locking
-from datacreate.errors import LockLost, Stopped, StorageError, UnwritablePath
+from datacreate.errors import LockLost, Stopped, StorageError
 from datacreate.finetuning.encoder import load_with_head, make_trainer
 from datacreate.finetuning.hyperparameters import Hyperparameters
-from datacreate.finetuning.records import TRIALS
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.training_rows import Source, training_set
 from datacreate.formats.task_format import load_format
@@ -171,18 +170,6 @@ def test_a_training_killed_at_any_moment_is_repeated_to_the_same_result(
     train(requested)
     assert weights(tmp_path / "out" / "seed-1") == weights(whole.out / "seed-1")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"training.json", "seed-1"}
-
-
-def test_links_in_unfinished_models_are_refused(home: Path, tmp_path: Path, encoder: str) -> None:
-    requested = config("creak", tmp_path / "out", encoder)
-    stopped(requested, 13)
-    [trial] = (tmp_path / "out" / TRIALS).iterdir()
-    trial.rename(tmp_path / "victim")
-    trial.symlink_to(tmp_path / "victim")
-    before = sorted((tmp_path / "victim").rglob("*"))
-    with pytest.raises(UnwritablePath, match="a symbolic link is there"):
-        train(requested)
-    assert sorted((tmp_path / "victim").rglob("*")) == before
 
 
 def test_a_full_disk_is_one_line_with_75(home: Path, tmp_path: Path, encoder: str) -> None:
