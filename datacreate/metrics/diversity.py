@@ -24,15 +24,12 @@ Matrix = npt.NDArray[np.float64]
 
 
 def word_overlap(texts: Sequence[str]) -> Matrix:
-    """Jaccard similarity of the words of each pair of texts, (n, n). Two texts without words have 1."""
-    bags = [set(words(text)) for text in texts]
-    column = {word: number for number, word in enumerate(sorted(set().union(*bags)))}
-    counts = np.zeros((len(bags), len(column)), dtype=np.float32)  # exact for whole numbers up to 2**24
-    for row, bag in zip(counts, bags, strict=True):
-        row[[column[word] for word in bag]] = 1
-    shared = (counts @ counts.T).astype(np.float64)
-    sizes = np.array([len(bag) for bag in bags], dtype=np.float64)
-    union = sizes[:, None] + sizes[None, :] - shared
+    """Jaccard similarity of the words of each pair of texts, (n, n); 1 for two without words. Not all may be without."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    counts = CountVectorizer(analyzer=words, binary=True, dtype=np.float64).fit_transform(texts)
+    shared = (counts @ counts.T).toarray()
+    union = shared.diagonal()[:, None] + shared.diagonal() - shared
     overlap: Matrix = np.where(union > 0, shared / np.maximum(union, 1), 1.0)
     return overlap
 

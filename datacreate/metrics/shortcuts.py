@@ -39,7 +39,6 @@ TOLERATED_WORDING = 0.50
 FOLD_FACTOR = 1.4
 """Widens the standard error of a classifier: the rows of a fold share one model's errors."""
 
-Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
@@ -114,8 +113,9 @@ def options_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Shor
     """How often a classifier of the options' words picks the right option without the question."""
     group_of_option = [group for group, row in zip(groups, rows, strict=True) for _ in row.options]
     right = np.array([i == row.right for row in rows for i in range(len(row.options))], dtype=np.int64)
-    scores = _by_words([option for row in rows for option in row.options], right, group_of_option, seed)
-    parts = np.split(scores[:, 1], np.cumsum([len(row.options) for row in rows])[:-1])
+    options = [option for row in rows for option in row.options]
+    scores = _cross_validated(_word_classifier(), options, right, group_of_option, seed, "decision_function")
+    parts = np.split(scores, np.cumsum([len(row.options) for row in rows])[:-1])
     credit = [_tie_credit(part, row.right) for part, row in zip(parts, rows, strict=True)]
     warning = "the words of the options alone give away which is right, without the question"
     return _scored("options alone", credit, rows, warning, groups)
@@ -129,15 +129,14 @@ def length_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Short
     leaf = max(2, min(50, len(rows) // 20))
     tree = DecisionTreeClassifier(max_depth=3, min_samples_leaf=leaf, class_weight="balanced", random_state=0)
     labels = _labels(rows)
-    scores = _cross_validated(np.array(lengths, dtype=np.float64), labels, groups, seed, tree)
-    credit = list(map(_tie_credit, scores, labels))
+    credit = _cross_validated(tree, lengths, labels, groups, seed) == labels
     return _scored("length alone", credit, rows, "the lengths alone give the label away", groups, labels)
 
 
 def question_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Shortcut:
     """How often a classifier of the question's words finds the label: `wording` if there is no passage."""
     labels, word = _labels(rows), _most_telling_word(rows)
-    credit = list(map(_tie_credit, _by_words([row.text for row in rows], labels, groups, seed), labels))
+    credit = _cross_validated(_word_classifier(), [row.text for row in rows], labels, groups, seed) == labels
     if any(row.passage for row in rows):
         warning = f"the question alone gives the label away, without its passage ({word})"
         return _scored("question alone", credit, rows, warning, groups, labels)
@@ -189,8 +188,8 @@ def _tie_credit(scores: npt.ArrayLike, right: int) -> float:
     return float(best[right] / best.sum())
 
 
-def _by_words(texts: Sequence[str], target: Integers, groups: Sequence[int], seed: int) -> Floats:
-    """`_cross_validated` scores of a linear support vector machine on words and word pairs."""
+def _word_classifier() -> Any:
+    """A linear support vector machine on words and word pairs."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import Normalizer
@@ -202,36 +201,28 @@ def _by_words(texts: Sequence[str], target: Integers, groups: Sequence[int], see
 
     # A term of a single row (min_df) says nothing about other rows. No TF-IDF: shortcuts are frequent words.
     counter = CountVectorizer(analyzer=terms, binary=True, min_df=2, max_features=30_000, dtype=np.float64)
-    try:
-        features = counter.fit_transform(texts)
-    except ValueError:  # no term occurs twice
-        return np.zeros((len(target), int(target.max()) + 1))
-    model = make_pipeline(Normalizer(), LinearSVC(C=0.1, dual=False, class_weight="balanced"))
-    return _cross_validated(features, target, groups, seed, model)
+    return make_pipeline(counter, Normalizer(), LinearSVC(C=0.1, dual=False, class_weight="balanced"))
 
 
-def _cross_validated(features: Any, target: Integers, groups: Sequence[int], seed: int, model: Any) -> Floats:
-    """A score for each class, (n, classes), by models that were not trained on the row's group.
+def _cross_validated(
+    model: Any,
+    inputs: Sequence[Any],
+    target: Integers,
+    groups: Sequence[int],
+    seed: int,
+    method: str = "predict",
+) -> Any:
+    """The prediction for each input by a model that was not trained on its group, (n,).
 
-    `target` (n,) holds class numbers; there are at least as many groups as folds.
+    All 0 if the inputs of a fold's training rows have one class only, or no term in common.
     """
-    from sklearn.base import clone
-    from sklearn.model_selection import GroupKFold
+    from sklearn.model_selection import GroupKFold, cross_val_predict
 
-    scores = np.zeros((len(target), int(target.max()) + 1))
-    folds = GroupKFold(FOLDS, shuffle=True, random_state=seed).split(target, groups=np.asarray(groups))
-    for train, test in folds:
-        present = np.unique(target[train])
-        if len(present) == 1:
-            scores[test, present[0]] = 1.0
-            continue
-        trained = clone(model).fit(features[train], target[train])
-        predict = getattr(trained, "predict_proba", None) or trained.decision_function
-        predicted = np.asarray(predict(features[test]))
-        scores[np.ix_(test, present)] = (
-            np.stack([-predicted, predicted], axis=1) if predicted.ndim == 1 else predicted
-        )
-    return scores
+    folds = GroupKFold(FOLDS, shuffle=True, random_state=seed)
+    try:
+        return cross_val_predict(model, inputs, target, groups=groups, cv=folds, method=method)
+    except ValueError:
+        return np.zeros(len(target))
 
 
 def _groups(rows: Sequence[Row], texts: Sequence[str]) -> list[int]:
