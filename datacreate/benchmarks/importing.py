@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from datacreate.benchmarks import store
 from datacreate.benchmarks.registry import (
@@ -32,6 +32,7 @@ from datacreate.benchmarks.registry import (
     parse_row,
     parse_rows,
 )
+from datacreate.benchmarks.store import SplitRows
 from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.text_normalization import normalize_text
@@ -73,18 +74,6 @@ class ImportReport:
         return all(split.counts_agree for split in self.splits)
 
 
-class _Split(NamedTuple):
-    """A split in memory."""
-
-    rows: Rows
-    source: str
-    note: str | None = None
-
-    @property
-    def text(self) -> str:
-        return "".join(row.line() for row in self.rows)
-
-
 def benchmarks_in(folder: Path) -> list[Benchmark]:
     """The benchmarks that a folder holds in the folder structure of the paper's repository.
 
@@ -115,10 +104,10 @@ def import_benchmark(
     """
     hub, files = benchmark.source.hub, _reference_files(folder, benchmark) if folder else {}
     with locked(store.benchmark_folder(benchmark)) as lock:
-        before = {} if replace else _imported(benchmark)
+        before = {} if replace else store.imported_splits(benchmark)
         if files:
             source = f"files {folder}"
-            new = {split: _Split(_read(path, benchmark), source) for split, path in files.items()}
+            new = {split: SplitRows(_read(path, benchmark), source) for split, path in files.items()}
         elif hub is None:
             raise BenchmarkError(
                 f"{benchmark.name}: {benchmark.source.remark}; then `datacreate benchmarks import {benchmark.name} "
@@ -144,54 +133,41 @@ def _read(path: Path, benchmark: Benchmark) -> Rows:
         raise BenchmarkError(f"{path}: cannot be read ({error.strerror}); copy it again") from None
 
 
-def _imported(benchmark: Benchmark) -> dict[Split, _Split]:
-    """The splits that are imported already."""
-    manifest, where = store.read_manifest(benchmark), str(store.benchmark_folder(benchmark))
-    found: dict[Split, _Split] = {}
-    for split, record in (manifest.splits if manifest else {}).items():
-        rows = parse_rows(store.read_bytes(benchmark, split), where, benchmark)
-        found[split] = _Split(rows, record.source, record.note)
-    return found
-
-
 def _write(
     benchmark: Benchmark,
     source: str,
-    before: Mapping[Split, _Split],
-    new: Mapping[Split, _Split],
+    before: Mapping[Split, SplitRows],
+    new: Mapping[Split, SplitRows],
     allow_count_mismatch: bool,
 ) -> ImportReport:
     """Combine old and new splits, write them if the new sizes are right, and report."""
     fresh = new.keys() - before.keys()
     combined = {**new, **before}
     refused = not allow_count_mismatch and any(len(new[s].rows) != benchmark.rows[s] for s in fresh)
-    test = combined["test"].rows if "test" in combined else []
-    findings = {s: find_problems(data.rows, () if s == "test" else test) for s, data in combined.items()}
     reports = []
     for split in SPLITS:
-        state: SplitState = "kept"
-        remark = combined[split].note if split in combined else store.how_to_import(benchmark, split)
-        if split not in combined:
-            state = "missing"
-        elif split in fresh:
-            state = "refused" if refused else "imported"
-        elif split in new and new[split].text != before[split].text:
-            remark = f"differs from {source}; --replace takes that instead"
-        reports.append(SplitReport(split, state, benchmark.rows[split], findings.get(split), remark))
+        state: SplitState = "missing"
+        remark: str | None = store.how_to_import(benchmark, split)
+        findings = None
+        if found := combined.get(split):
+            state = "kept" if split in before else "refused" if refused else "imported"
+            remark = "--replace imports it again" if split in before and split in new else found.note
+            findings = find_problems(found.rows)
+        reports.append(SplitReport(split, state, benchmark.rows[split], findings, remark))
     if fresh and not refused:
-        store.write(benchmark, {s: (d.text, d.source, d.note, findings[s]) for s, d in combined.items()})
+        store.write(benchmark, combined)
     return ImportReport(benchmark.name, source, tuple(reports))
 
 
 def _assign(
     source: str,
     raw: Mapping[str, Rows],
-    imported: Mapping[Split, _Split],
+    imported: Mapping[Split, SplitRows],
     benchmark: Benchmark,
     hub: HubDataset,
-) -> dict[Split, _Split]:
+) -> dict[Split, SplitRows]:
     """Our splits from the Hub's, without those that are `imported` and without their rows."""
-    assigned: dict[Split, _Split] = {}
+    assigned: dict[Split, SplitRows] = {}
     for name, rows in raw.items():
         wanted = [split for split in hub.splits[name] if split not in imported]
         notes = []
@@ -203,15 +179,12 @@ def _assign(
             notes.append(f"split by seed {_SEED} into the paper's sizes, as the paper's rows are not known")
         parts = _divided(rows, [benchmark.rows[split] for split in wanted])
         for split, part in zip(wanted, parts, strict=True):
-            assigned[split] = _Split(part, source, "; ".join(notes) or None)
+            assigned[split] = SplitRows(part, source, "; ".join(notes) or None)
     return assigned
 
 
 def _without(rows: Rows, other: Rows, name: str) -> tuple[Rows, str]:
-    """The rows without those of another split, each as often as it occurs there.
-
-    A row of the other split that has no exact match removes the rows with its question.
-    """
+    """The rows without those of another split, each as often as it occurs there, and a note."""
 
     def key(row: BenchmarkRow) -> tuple[str, ...]:
         return (normalize_text(row.question), *sorted(map(normalize_text, row.options)))
@@ -223,12 +196,7 @@ def _without(rows: Rows, other: Rows, name: str) -> tuple[Rows, str]:
             left[key(row)] -= 1
         else:
             rest.append(row)
-    note = f"without the {len(rows) - len(rest)} rows of {name}"
-    if questions := {question for (question, *_), number in left.items() if number}:
-        kept = [row for row in rest if normalize_text(row.question) not in questions]
-        note += f" (of {len(other)}; {len(rest) - len(kept)} more have the questions of those not found)"
-        rest = kept
-    return rest, note
+    return rest, f"without {len(rows) - len(rest)} of the {len(other)} rows of {name}"
 
 
 def _divided(rows: Rows, sizes: Sequence[int]) -> list[Rows]:
@@ -312,24 +280,12 @@ def _mapped(values: Mapping[str, Json], hub: HubDataset) -> dict[str, Json]:
     context = None if columns.context is None else _at(values, columns.context)
     if isinstance(context, list):
         context = " ".join(map(str, context))
-    keys = _at(values, columns.option_keys) if columns.option_keys else None
-    label = _answer(_at(values, columns.label), options, keys, hub)
-    return {"question": _at(values, columns.question), "context": context, "options": options, "label": label}
-
-
-def _answer(value: Json, options: list[Json], keys: Json, hub: HubDataset) -> Json:
-    """The text of the right option; in yes/no sets a word or a boolean."""
-    if value is None or value in ("", -1, "-1"):
-        raise ValueError("its answer is hidden")
-    if hub.answer == "truth":
-        return False if value in hub.falsehoods else value
-    try:
-        index = list(keys).index(value) if hub.answer == "key" else int(value) - (hub.answer == "number")
-    except (TypeError, ValueError):
-        index = -1
-    if not 0 <= index < len(options):
-        raise ValueError(f"the answer {str(value)[:40]!r} names none of the {len(options)} options")
-    return options[index]
+    answer = str(_at(values, columns.label))
+    position = hub.answers.get(answer.lower(), len(options))
+    if position >= len(options):
+        raise ValueError(f"the answer {answer[:40]!r} is none of {', '.join(hub.answers)}; it may be hidden")
+    question = _at(values, columns.question)
+    return {"question": question, "context": context, "options": options, "label": options[position]}
 
 
 def _at(values: Mapping[str, Json], path: str) -> Any:

@@ -8,19 +8,18 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StrictBool, StringConstraints, ValidationError
 
 from datacreate.errors import BenchmarkError, UnknownBenchmark
 from datacreate.formats.example import Json, unique_keys
 from datacreate.formats.reader import decoded
 from datacreate.formats.task_format import Head
-from datacreate.formats.text_normalization import normalize_text
 from datacreate.messages import did_you_mean
 from datacreate.paths import shipped
-from datacreate.settings import FrozenModel
+from datacreate.settings import FrozenModel, SettingsProblem
 
 Category = Literal["mcqa_2", "mcqa_5", "yesno_open", "yesno_close"]
 Split = Literal["train", "dev", "test"]
@@ -35,7 +34,6 @@ class Columns(FrozenModel):
     label: str
     context: str | None = None
     options: str | tuple[str, ...] | None = None  # one column with a list, or one column per option
-    option_keys: str | None = None  # letters of the options, if the answer is one of them
 
 
 class HubDataset(FrozenModel):
@@ -45,8 +43,7 @@ class HubDataset(FrozenModel):
     revision: str = "main"
     config: str | None = None
     columns: Columns
-    answer: Literal["index", "number", "key", "truth"]
-    falsehoods: tuple[str, ...] = ()  # further words for False
+    answers: dict[str, int]  # the label's values in lower case -> position of the option, of True and False
     splits: dict[str, tuple[Split, ...]]
 
 
@@ -97,31 +94,11 @@ def find_benchmark(name: str) -> Benchmark:
     raise UnknownBenchmark(f"unknown benchmark {name!r}{hint}: `datacreate benchmarks list` shows all ten")
 
 
-COLUMNS = ("question", "context", "options", "label")
 YES_NO = {"true": True, "yes": True, "false": False, "no": False}
 YES_NO_OPTIONS = ["True", "False"]
 
 _LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\u2028\u2029]")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-class BenchmarkRow(NamedTuple):
-    """A normalized row; `label` is a boolean in yes/no sets, otherwise the text of an option."""
-
-    question: str
-    context: str | None
-    options: tuple[str, ...]
-    label: str | bool
-
-    @property
-    def position(self) -> int | None:
-        """Index of the right option, the first if it occurs twice; None if it is not among the options."""
-        answer = str(self.label) if isinstance(self.label, bool) else self.label
-        return self.options.index(answer) if answer in self.options else None
-
-    def line(self) -> str:
-        """The row as a line of a split's file."""
-        return json.dumps({**self._asdict(), "options": list(self.options)}, ensure_ascii=False) + "\n"
 
 
 def clean(text: str) -> str:
@@ -139,47 +116,49 @@ def _printable(match: re.Match[str]) -> str:
     return "\N{REPLACEMENT CHARACTER}" if character >= "\ud800" else " "
 
 
+Text = Annotated[str, AfterValidator(clean)]
+
+
+class BenchmarkRow(BaseModel, frozen=True):
+    """A normalized row; `label` is a boolean in yes/no sets, otherwise the text of an option."""
+
+    question: Annotated[Text, StringConstraints(pattern=r"\S")]
+    context: Text | None
+    options: tuple[Text, ...]
+    label: Text | StrictBool
+
+    @property
+    def position(self) -> int | None:
+        """Index of the right option, the first if it occurs twice; None if it is not among the options."""
+        return self.options.index(str(self.label)) if str(self.label) in self.options else None
+
+    def line(self) -> str:
+        """The row as a line of a split's file."""
+        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False) + "\n"
+
+
 def parse_row(values: Json, benchmark: Benchmark) -> BenchmarkRow:
     """A row from an object; ValueError, in words, if columns, options or label are wrong.
 
     Repeated options, and an answer that is not among the options, are accepted: published test sets have them.
     """
-    if not isinstance(values, dict):
-        raise ValueError("not an object of question, context, options and label")
-    if missing := [name for name in COLUMNS if name not in values]:
-        raise ValueError(f"no column {missing[0]!r}")
-    question, context, options, label = (values[name] for name in COLUMNS)
-    if not isinstance(question, str) or not question.strip():
-        raise ValueError("question is not a text")
-    if context is not None and not isinstance(context, str):
-        raise ValueError("context is neither a text nor null")
-    if benchmark.category == "yesno_open" and not (context or "").strip():
+    if benchmark.head == "sequence_classification" and isinstance(values, dict):
+        label = str(values.get("label"))
+        values = {**values, "options": YES_NO_OPTIONS, "label": YES_NO.get(label.strip().lower(), label)}
+    try:
+        row = BenchmarkRow.model_validate(values)
+    except ValidationError as error:
+        problem = SettingsProblem.first(error)
+        raise ValueError(f"{problem.path[0] if problem.path else 'the row'}: {problem.why}") from None
+    if isinstance(row.label, str) and benchmark.head == "sequence_classification":
+        raise ValueError(f"label {row.label[:40]!r} is neither True nor False")
+    if benchmark.category == "yesno_open" and not (row.context or "").strip():
         raise ValueError("context is empty, and this set is open book")
-    if benchmark.category == "yesno_close" and context is not None:
+    if benchmark.category == "yesno_close" and row.context is not None:
         raise ValueError("context is not null, and this set is closed book")
-    question, context = clean(question), None if context is None else clean(context)
-    if benchmark.head == "sequence_classification":
-        truth = YES_NO.get(str(label).strip().lower())
-        if truth is None:
-            raise ValueError(f"label {str(label)[:40]!r} is neither True nor False")
-        return BenchmarkRow(question, context, tuple(YES_NO_OPTIONS), truth)
-    if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
-        raise ValueError("options is not a list of texts")
-    if len(options) != benchmark.options:
-        raise ValueError(f"{len(options)} options, and this set has {benchmark.options}")
-    if not isinstance(label, str):
-        raise ValueError(f"label {str(label)[:40]} is not the text of an option")
-    texts = tuple(map(clean, options))
-    return BenchmarkRow(question, context, texts, _matching_option(clean(label), texts))
-
-
-def _matching_option(label: str, options: Sequence[str]) -> str:
-    """The option that equals the label except for spaces and case, if it is the only one; else the label."""
-    if label in options:
-        return label
-    same = [option for option in options if option.split() == label.split()]
-    same = same or [option for option in options if option.casefold().split() == label.casefold().split()]
-    return same[0] if len(same) == 1 else label
+    if len(row.options) != benchmark.options:
+        raise ValueError(f"{len(row.options)} options, and this set has {benchmark.options}")
+    return row
 
 
 def parse_rows(content: bytes, where: str, benchmark: Benchmark) -> list[BenchmarkRow]:
@@ -204,7 +183,7 @@ def parse_rows(content: bytes, where: str, benchmark: Benchmark) -> list[Benchma
     return rows
 
 
-class Findings(FrozenModel):
+class Findings(BaseModel, frozen=True):
     """Label shares and malformed rows of a split. Row numbers start at 1."""
 
     rows: int
@@ -212,16 +191,11 @@ class Findings(FrozenModel):
     constant: float  # accuracy of the best constant prediction
     repeated_options: tuple[int, ...]  # rows in which two options are the same
     answer_not_an_option: tuple[int, ...]
-    repeated_questions: tuple[int, ...]  # rows whose question occurs earlier in the split
-    in_test: tuple[int, ...]  # rows whose question is also in the test split; empty for the test split
 
 
-def find_problems(rows: Sequence[BenchmarkRow], test: Sequence[BenchmarkRow] = ()) -> Findings:
-    """The findings of a split; questions are compared ignoring case and punctuation."""
+def find_problems(rows: Sequence[BenchmarkRow]) -> Findings:
+    """The findings of a split."""
     numbered = list(enumerate(rows, 1))
-    questions = [normalize_text(row.question) for row in rows]
-    tested = {normalize_text(row.question) for row in test}
-    first = {question: number for number, question in reversed(list(enumerate(questions, 1)))}
     labels = Counter(
         str(row.label) if isinstance(row.label, bool) else str(row.position + 1)
         for row in rows
@@ -234,6 +208,4 @@ def find_problems(rows: Sequence[BenchmarkRow], test: Sequence[BenchmarkRow] = (
         constant=round(max(labels.values(), default=0) / total, 4),
         repeated_options=tuple(n for n, row in numbered if len(set(row.options)) < len(row.options)),
         answer_not_an_option=tuple(n for n, row in numbered if row.position is None),
-        repeated_questions=tuple(n for n, question in enumerate(questions, 1) if first[question] < n),
-        in_test=tuple(n for n, question in enumerate(questions, 1) if question in tested),
     )

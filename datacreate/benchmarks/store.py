@@ -12,18 +12,25 @@ import random
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from datacreate.benchmarks.registry import SPLITS, Benchmark, Findings, Split
+from datacreate.benchmarks.registry import (
+    SPLITS,
+    Benchmark,
+    BenchmarkRow,
+    Findings,
+    Split,
+    find_problems,
+    parse_rows,
+)
 from datacreate.errors import BenchmarkError, ExampleError
 from datacreate.files import replace_files
 from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.roles import draw_balanced
 from datacreate.formats.task_format import TaskFormat, bind, load_format
 from datacreate.paths import data_dir
-from datacreate.settings import FrozenModel
 
 MANIFEST = "manifest.json"
 
@@ -31,20 +38,25 @@ ImportState = Literal["present", "incomplete", "absent", "damaged"]
 
 _MAX_SAMPLES = 1000
 
-_MAX_NAMED = 10  # rows in a note
 
+class SplitRows(NamedTuple):
+    """A split in memory."""
 
-class SplitRecord(FrozenModel):
-    """One imported split in the manifest."""
-
-    size: int  # bytes
-    sha256: str
+    rows: list[BenchmarkRow]
     source: str
     note: str | None = None  # how its rows were chosen, if they are a part of the source
+
+
+class SplitRecord(BaseModel, frozen=True):
+    """One imported split in the manifest."""
+
+    sha256: str
+    source: str
+    note: str | None = None
     findings: Findings
 
 
-class Manifest(FrozenModel):
+class Manifest(BaseModel, frozen=True):
     """manifest.json."""
 
     name: str
@@ -80,11 +92,11 @@ def split_sha256(benchmark: Benchmark, split: str) -> str:
     name, manifest = benchmark.name, read_manifest(benchmark)
     if manifest is None:
         source = "" if benchmark.source.hub else " --from DIR"
-        command = f"`datacreate benchmarks import {name}{source}`"
-        raise BenchmarkError(f"benchmark {name} is not imported: run {command}")
-    for found, record in manifest.splits.items():
-        if found == split:
-            return record.sha256
+        raise BenchmarkError(
+            f"benchmark {name} is not imported: run `datacreate benchmarks import {name}{source}`"
+        )
+    if record := dict[str, SplitRecord](manifest.splits).get(split):
+        return record.sha256
     raise BenchmarkError(f"benchmark {name} has no {split} split: {how_to_import(benchmark, split)}")
 
 
@@ -152,7 +164,7 @@ def formatting_examples(benchmark: Benchmark, seed: int, count: int = 1) -> tupl
             f"benchmark {benchmark.name}: only {len(chosen)} different rows of {split} fit the format of the first; "
             "use a smaller --examples"
         )
-    listed = ", ".join(str(row + 1) for row in chosen[:_MAX_NAMED]) + (", …" if count > _MAX_NAMED else "")
+    listed = ", ".join(str(row + 1) for row in chosen)
     what = "formatting example: row" if count == 1 else f"{count} formatting examples: rows"
     note = f"{what} {listed} of {benchmark.name}'s {split} split, seed {seed}"
     note += f", after {malformed} malformed row{'s' * (malformed > 1)}" if malformed else ""
@@ -171,31 +183,38 @@ def _fits(format: TaskFormat, first: Mapping[str, Json], *others: Mapping[str, J
 
 
 def import_state(benchmark: Benchmark) -> ImportState:
-    """A quick check of the manifest and the files' sizes."""
+    """What the manifest says; the content of files is checked when they are read."""
     try:
         manifest = read_manifest(benchmark)
     except BenchmarkError:
         return "damaged"
     if manifest is None:
         return "absent"
-    for split, record in manifest.splits.items():
-        path = benchmark_folder(benchmark) / f"{split}.jsonl"
-        if not path.is_file() or path.stat().st_size != record.size:
-            return "damaged"
     return "present" if len(manifest.splits) == len(SPLITS) else "incomplete"
 
 
-def write(benchmark: Benchmark, splits: Mapping[Split, tuple[str, str, str | None, Findings]]) -> None:
-    """Write these splits (text, source, note, findings) and the manifest; remove other splits. StorageError.
+def imported_splits(benchmark: Benchmark) -> dict[Split, SplitRows]:
+    """The rows of all splits that are imported. BenchmarkError if they are damaged."""
+    manifest, where = read_manifest(benchmark), str(benchmark_folder(benchmark))
+    found: dict[Split, SplitRows] = {}
+    for split, record in (manifest.splits if manifest else {}).items():
+        rows = parse_rows(read_bytes(benchmark, split), where, benchmark)
+        found[split] = SplitRows(rows, record.source, record.note)
+    return found
+
+
+def write(benchmark: Benchmark, splits: Mapping[Split, SplitRows]) -> None:
+    """Write these splits and the manifest; remove other splits. StorageError.
 
     The caller holds the lock of the folder. Splits of an earlier manifest stay valid until the new one is written,
     unless their content changes.
     """
     folder, texts, records = benchmark_folder(benchmark), dict[Path, str](), dict[Split, SplitRecord]()
-    for split, (text, source, note, findings) in splits.items():
-        content, texts[folder / f"{split}.jsonl"] = text.encode("utf-8"), text
-        size, sha256 = len(content), hashlib.sha256(content).hexdigest()
-        records[split] = SplitRecord(size=size, sha256=sha256, source=source, note=note, findings=findings)
+    for split, (rows, source, note) in splits.items():
+        text = "".join(row.line() for row in rows)
+        texts[folder / f"{split}.jsonl"] = text
+        sha256 = hashlib.sha256(text.encode("utf-8")).hexdigest()
+        records[split] = SplitRecord(sha256=sha256, source=source, note=note, findings=find_problems(rows))
     now, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
     manifest = Manifest(name=benchmark.name, splits=records, when=now, datacreate=version)
     replace_files(texts | {folder / MANIFEST: manifest.model_dump_json(indent=2) + "\n"})

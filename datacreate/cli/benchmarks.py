@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 _UNUSUAL = {
     "repeated_options": "with two equal options",
     "answer_not_an_option": "whose answer is not an option",
-    "repeated_questions": "with the question of an earlier row",
-    "in_test": "with a question of the test split",
 }
 """Fields of `Findings` -> what is unusual about these rows."""
 

@@ -24,7 +24,7 @@ Matrix = npt.NDArray[np.float64]
 
 
 def word_overlap(texts: Sequence[str]) -> Matrix:
-    """Jaccard similarity of the words of each pair of texts, (n, n); 1 for two without words. Not all may be without."""
+    """Jaccard similarity of the words of each pair of texts, (n, n); 1 for two without. One text has words."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     counts = CountVectorizer(analyzer=words, binary=True, dtype=np.float64).fit_transform(texts)
