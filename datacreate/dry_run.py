@@ -80,7 +80,6 @@ def describe_round(config: ImproveConfig) -> dict[str, Any]:
         return plan
     steps = [round_.training.recipe.steps(len(trained)) for trained, _ in round_.splits]
     return plan | {
-        "notes": [*plan["notes"], *round_.notes],
         "encoder": str(round_.encoder),
         "task": round_.training.task.description,
         "student_steps": steps,

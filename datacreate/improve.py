@@ -17,9 +17,8 @@ from typing import Any
 
 from pydantic import Field
 
-from datacreate.benchmarks import find_benchmark, split_sha256
 from datacreate.checkpoints import resolve
-from datacreate.errors import BenchmarkError, RunMismatch, TrainingError, UsageError
+from datacreate.errors import TrainingError, UsageError
 from datacreate.files import replace_file
 from datacreate.finetuning.encoder import OnNamedStep
 from datacreate.finetuning.evaluate import held_out_probabilities
@@ -83,14 +82,6 @@ class ImproveConfig(Settings):
         "input",
         metavar="FILE",
     )
-    parents: int | None = setting(
-        "Hard rows that the new examples start from.",
-        "strategy",
-        gt=0,
-        le=MAX_EXAMPLES,
-        metavar="K",
-        shown_default=f"a row for {ROWS_PER_PARENT} examples, at least {MIN_PARENTS}",
-    )
     create: dict[str, Any] = Field(default={})  # options of `create`, instead of those of the run
 
     @property
@@ -101,7 +92,7 @@ class ImproveConfig(Settings):
 
     @property
     def most_parents(self) -> int:
-        return self.parents or min(max(MIN_PARENTS, self.count // ROWS_PER_PARENT), MAX_EXAMPLES)
+        return min(max(MIN_PARENTS, self.count // ROWS_PER_PARENT), MAX_EXAMPLES)
 
 
 def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]) -> CreateConfig:
@@ -146,25 +137,18 @@ def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]
 
 
 def _decontamination_names(config: ImproveConfig, spec: RunSpec) -> list[str | Path]:
-    """The test sets of the first RUN (not with `none`), what the user gives, --dev, and the rows of all RUNs."""
+    """The test sets of the first RUN, what the user gives, --dev, and the rows of all RUNs."""
     given = config.create.get("decontaminate") or ()
     texts = [given] if isinstance(given, str) else given
-    listed = [part.strip() for text in texts for part in text.split(",")]
-    before = () if "none" in listed else spec.compared_with
     # An absolute path is no name of a benchmark.
     files = [path.absolute() for path in (config.dev, *config.runs) if path]
-    names = [*(name for name in listed if name != "none"), *files]
+    names = [*(part.strip() for text in texts for part in text.split(",")), *files]
     known = {Path(name).name for name in names}
-    for ref in before:
-        try:
-            split_sha256(find_benchmark(ref.name), ref.split) if ref.split else None
-        except BenchmarkError as error:
-            what = f"{config.runs[0]} was compared with it; or --decontaminate none"
-            raise BenchmarkError(f"{error} ({what})") from None
+    for ref in spec.compared_with:
         if not ref.split and ref.name.rstrip(os.sep) not in known:
             was = f"{config.runs[0]} was made with --decontaminate {ref.name}"
             raise UsageError(f"{was}; give that file again")
-    return list(dict.fromkeys([*(ref.name for ref in before if ref.split), *names]))
+    return list(dict.fromkeys([*(ref.name for ref in spec.compared_with if ref.split), *names]))
 
 
 def _models(spec: RunSpec) -> dict[str, Any]:
@@ -246,7 +230,6 @@ class Round:
     encoder: Path
     rows: TrainingSet
     splits: Sequence[tuple[list[int], list[int]]]  # per student: its training rows, and those it judges
-    notes: tuple[str, ...] = ()  # for the user
 
     def read_parents(self) -> list[Mapping[str, Json]]:
         """The formatting examples of the new run: as chosen; before that the first rows, as many as will be chosen."""
@@ -289,7 +272,6 @@ class Round:
             "judged": len(judged),
             "missed": sum(row.is_missed for row in judged),
             "doubtful": sum(row.is_doubtful for row in judged),
-            "most_parents": config.most_parents,
         }
         return chosen, counts | scores.model_dump()
 
@@ -306,7 +288,6 @@ def read_round(config: ImproveConfig) -> Round:
         )
     check_distinct(f"{run}{os.sep}" for run in config.runs)
     sources = []
-    notes: tuple[str, ...] = ()
     for run in map(RunDirectory, config.runs):
         run.read_config()
         sources.append(read_source(f"{run.path}{os.sep}", verifier_probabilities=True))  # no benchmark's name
@@ -336,14 +317,12 @@ def read_round(config: ImproveConfig) -> Round:
         trained = [i for i, is_human in enumerate(human) if not is_human]
         known = {texts[i] for i in trained}
         judged = [i for i, text in enumerate(texts) if human[i] and text not in known]
-        if repeated := sum(human) - len(judged):
-            notes = (f"{config.dev}: rows left out, since the student is trained on them: {repeated}",)
         if not judged:
             raise UsageError(f"{config.dev}: the student is trained on all of these rows; give other rows")
         splits = [(trained, judged)]
     else:
         splits = held_out_splits(rows.examples, rows.families, rows.head, FOLDS)
-    return Round(config, training, encoder.path, rows, splits, notes)
+    return Round(config, training, encoder.path, rows, splits)
 
 
 def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig:
@@ -362,33 +341,22 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
         lock.check()
         progress.step(what, done, total, score)
 
-    try:
-        with caught_signals(), students.locked(round_.training, progress.notify) as lock:
-            trials, scores_path = students.path / TRIALS, students.path / "scores.json"
-            if not directory.parents_path.is_file():
-                for note in round_.notes:
-                    progress.notify(note)
-                progress.notify(f"loading {round_.training.encoder}")
-                chosen, scores = round_.choose(round_.judge(trials, report))
-                share = scores["accuracy" if scores["balanced_accuracy"] is None else "balanced_accuracy"]
-                doubtful = "" if config.dev else f"; {scores['doubtful']} more are probably mislabeled"
-                progress.notify(
-                    f"students: accuracy {100 * share:.1f} % on {scores['rows']} held-out rows "
-                    f"({100 / scores['classes']:.1f} % is chance){doubtful}"
-                )
-                if not scores["above_chance"]:
-                    progress.notify("warning: students are hardly above chance: hard rows may be arbitrary")
-                lock.check()
-                replace_file(scores_path, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
-                replace_file(directory.parents_path, "".join(row.line for row in chosen))  # the last one
-            made = json.loads(scores_path.read_bytes())["most_parents"]
-            if config.parents not in (None, made):
-                raise RunMismatch(
-                    f"{directory.path} was made with --parents {made}, not {config.parents}; "
-                    "use the same, or another --run-dir"
-                )
-    except RunMismatch as error:
-        raise RunMismatch(str(error).replace("--out", "--run-dir")) from None
+    with caught_signals(), students.locked(round_.training, progress.notify) as lock:
+        if not directory.parents_path.is_file():
+            progress.notify(f"loading {round_.training.encoder}")
+            chosen, scores = round_.choose(round_.judge(students.path / TRIALS, report))
+            share = scores["accuracy" if scores["balanced_accuracy"] is None else "balanced_accuracy"]
+            doubtful = "" if config.dev else f"; {scores['doubtful']} more are probably mislabeled"
+            progress.notify(
+                f"students: accuracy {100 * share:.1f} % on {scores['rows']} held-out rows "
+                f"({100 / scores['classes']:.1f} % is chance){doubtful}"
+            )
+            if not scores["above_chance"]:
+                progress.notify("warning: students are hardly above chance: hard rows may be arbitrary")
+            lock.check()
+            document = json.dumps(scores, indent=2, ensure_ascii=False) + "\n"
+            replace_file(students.path / "scores.json", document)
+            replace_file(directory.parents_path, "".join(row.line for row in chosen))  # the last one
     parents = round_.read_parents()
     rows = "1 hard row is" if len(parents) == 1 else f"{len(parents)} hard rows are"
     progress.notify(f"{directory.parents_path}: {rows} the formatting examples, taken in turns")

@@ -167,8 +167,9 @@ class TrainingSpec(Record):
                 key = next(key for key, value in mine if value != getattr(theirs, key))
                 mine, theirs = f"{key}={getattr(mine, key)}", f"{key}={getattr(theirs, key)}"
             difference = f"{name}: {str(mine)[:80]} there, {str(theirs)[:80]} requested"
-            advice = "repeat its settings, or choose another --out"
-            raise RunMismatch(f"{where} holds another training ({difference}); {advice}")
+            raise RunMismatch(
+                f"{where} holds another training ({difference}); repeat its settings, or choose another folder"
+            )
 
 
 class TrainedModel(Record):
