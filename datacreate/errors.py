@@ -91,10 +91,6 @@ class LogDamaged(RunError):
     """Its log is damaged before the last line."""
 
 
-class InvalidRows(UsageError):
-    """Most rows of a file are not valid."""
-
-
 class TrainingError(DatacreateError):
     """A model or an encoder cannot be used, or a training failed."""
 

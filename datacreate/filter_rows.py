@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from datacreate.checkpoints import resolve
 from datacreate.decontamination import find_decontamination_sets, with_names
 from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import InvalidRows, UsageError
+from datacreate.errors import UsageError
 from datacreate.files import storage_error
 from datacreate.filters.base import (
     FilterInputs,
@@ -73,8 +73,8 @@ class _FilterReport:
 
     format: TaskFormat
     write_reject: WriteLine
-    invalid: Counter[tuple[str, str]] = field(default_factory=Counter)  # (reason, field) -> rows
-    first_invalid: dict[tuple[str, str], str] = field(default_factory=dict)  # its line number and detail
+    invalid: int = 0
+    first_invalid: str | None = None  # its line number and detail
     rejected: Counter[RejectReason] = field(default_factory=Counter)
     labels_before: Counter[str] = field(default_factory=Counter)  # of valid rows; "" without fixed labels
     labels_after: Counter[str] = field(default_factory=Counter)  # of kept rows
@@ -88,8 +88,8 @@ class _FilterReport:
         return str(field_at(row.values, self.format.roles.answer or ())) if self.format.labels else ""
 
     def add_invalid(self, row: InvalidRow) -> None:
-        self.invalid[row.kind] += 1
-        self.first_invalid.setdefault(row.kind, f"line {row.number}: {row.detail}")
+        self.invalid += 1
+        self.first_invalid = self.first_invalid or f"line {row.number}: {row.detail}"
         self._write(row.reason, row.detail, row.number, row.values)
 
     def reject(self, row: Row, reason: RejectReason, detail: str) -> None:
@@ -101,15 +101,12 @@ class _FilterReport:
         document = {"reason": reason, "detail": detail, "line": number, "row": values}
         self.write_reject(json.dumps(document, ensure_ascii=False))
 
-    def check(self, source: Path, rejects: Path | None) -> None:
-        """Raise InvalidRows if most rows are not valid, UsageError if there are no rows."""
-        invalid = self.invalid.total()
-        if invalid > self.rows:
-            [(kind, number)] = self.invalid.most_common(1)
-            where = rejects or "what --rejects FILE writes"
-            raise InvalidRows(
-                f"{source}: {invalid} of {self.rows + invalid} rows are not valid in the format {self.format.name}, "
-                f"{number} of them like {self.first_invalid[kind]}; see {where}, name another --format, or repair them"
+    def check(self, source: Path) -> None:
+        """Raise UsageError if most rows are not valid, or if there are no rows."""
+        if self.invalid > self.rows:
+            raise UsageError(
+                f"{source}: {self.invalid} of {self.rows + self.invalid} rows are not valid in the format "
+                f"{self.format.name}, the first is {self.first_invalid}; name another --format, or repair them"
             )
         if not self.rows:
             raise UsageError(f"{source}: no rows; give a file or a run directory with rows")
@@ -119,9 +116,9 @@ class _FilterReport:
         labels = list(map(str, self.format.labels or ()))
         return {
             "format": self.format.name,
-            "rows": self.rows + self.invalid.total(),
-            "invalid": self.invalid.total(),
-            "first_invalid": next(iter(self.first_invalid.values()), None),
+            "rows": self.rows + self.invalid,
+            "invalid": self.invalid,
+            "first_invalid": self.first_invalid,
             "kept": self.labels_after.total(),
             "labels": {
                 "before": {label: self.labels_before[label] for label in labels},
@@ -143,23 +140,15 @@ def filter_rows(
 
     `out` gets the kept rows as they were read, `rejects` one object per dropped row (reason, detail, line, row); both
     are JSONL, and an older file is replaced. Raises UsageError if an output is an input or has no name of a JSONL file,
-    or there is nothing to balance; InvalidRows, after `rejects` is written, if most rows are not valid; BenchmarkError
-    or CheckpointError for what is not downloaded; EngineError if the verifier fails; StorageError if the disk is full;
-    and what `read_rows` raises.
+    there is nothing to balance, or most rows are not valid; BenchmarkError or CheckpointError for what is not
+    downloaded; EngineError if the verifier fails; StorageError if the disk is full; and what `read_rows` raises.
     """
     config = config or FilterConfig()
     names = ("all",) if config.decontaminate is None else config.decontaminate
-    outputs = {flag: path for flag, path in (("--out", out), ("--rejects", rejects)) if path}
-    _check_output_names(outputs)
     rows = read_rows(source, config)
-    own_files = [path for path in map(Path, names) if path.is_file()]
-    _refuse_overwriting((*rows.files, *own_files), outputs)
+    _check_outputs({"--out": out, "--rejects": rejects}, (*rows.files, *map(Path, names)))
     sets = find_decontamination_sets(names, rows.format)
     settings = with_names(config, sets)
-    if not sets and (flag := config.first_changed_flag(("ngram", "decontaminate_near"))):
-        notify(f"{flag} has no effect without a test set")
-    if not config.semantic and (flag := config.first_changed_flag(("embedding_model",))):
-        notify(f"{flag} has no effect without --semantic")
     if config.balance and not rows.format.labels:
         raise UsageError(
             f"--balance: the format {rows.format.name} of {source} has no fixed labels; "
@@ -171,28 +160,24 @@ def filter_rows(
         inputs = FilterInputs(sets, PassedVectors(SentenceEmbedder(model.path)), "line")
     checks: list[RowCheck] = [*make_filters(settings, inputs)]
     verifier: VerifierCheck | None = None
-    refused: InvalidRows | None = None
-    with _jsonl_output(rejects, notify) as write_reject:
+    with (
+        _jsonl_output(rejects, notify) as write_reject,
+        _jsonl_output(out, notify) as write,
+        ExitStack() as stack,
+    ):
         report = _FilterReport(rows.format, write_reject)
-        try:
-            with ExitStack() as stack:
-                write = stack.enter_context(_jsonl_output(out, notify))
-                if config.verifier is not None:
-                    verifier = _open_verifier(config.verifier, config, rows, checks, stack, notify)
-                    checks.append(verifier)
-                for check in checks:
-                    check.prepare(notify)
-                if verifier:
-                    spaced = islice(rows.read(), 0, None, max(1, rows.total // _CALIBRATION_ROWS))
-                    verifier.calibrate([row.candidate for row in spaced if isinstance(row, Row)])
-                kept = _filtered(rows, checks, report, on_progress)
-                for row in _balanced(list(kept), report) if config.balance else kept:
-                    write(row.line)
-                report.check(source, rejects)
-        except InvalidRows as error:
-            refused = error  # the rejects are written, so that the user can read them
-    if refused:
-        raise refused
+        if config.verifier is not None:
+            verifier = _open_verifier(config.verifier, config, rows, checks, stack, notify)
+            checks.append(verifier)
+        for check in checks:
+            check.prepare(notify)
+        if verifier:
+            spaced = islice(rows.read(), 0, None, max(1, rows.total // _CALIBRATION_ROWS))
+            verifier.calibrate([row.candidate for row in spaced if isinstance(row, Row)])
+        kept = _filtered(rows, checks, report, on_progress)
+        for row in _balanced(list(kept), report) if config.balance else kept:
+            write(row.line)
+        report.check(source)
     filters = filter_report(settings, report.rejected)
     if verifier:
         filters.append(verifier.report(report.rejected[RejectReason.REJECTED_BY_VERIFIER]))
@@ -268,38 +253,26 @@ def _balanced(rows: Sequence[Row], report: _FilterReport) -> Iterator[Row]:
 def _jsonl_output(path: Path | None, notify: Notify) -> Iterator[WriteLine]:
     """Writes lines to a file that appears at the end of the block, unless the block fails; without a path to nothing.
 
-    A link is followed, and a device or a pipe is written directly. Raises RunLocked, StorageError.
+    A link is followed. Raises RunLocked, StorageError.
     """
     if path is None:
         yield lambda _: None
         return
     try:
-        with (
-            nullcontext(path) if _is_device(path) else exclusive_replacement(path.resolve(), notify) as part,
-            part.open("wb") as file,
-        ):
+        with exclusive_replacement(path.resolve(), notify) as part, part.open("wb") as file:
             yield lambda line: file.write(line.encode("utf-8") + b"\n")
     except OSError as error:
         raise storage_error(path, error) from None
 
 
-def _is_device(path: Path) -> bool:
-    return path.exists() and not path.is_file()
-
-
-def _check_output_names(outputs: Mapping[str, Path]) -> None:
-    """UsageError if an output (flag -> path) is a folder, or has a name of other files: those are never replaced."""
-    for flag, path in outputs.items():
-        if path.is_dir():
-            raise UsageError(f"{flag} {path}: that is a folder; give a file")
-        if not _is_device(path) and path.resolve().suffix.lower() not in (".jsonl", ".ndjson"):
-            raise UsageError(f"{flag} {path}: rows are written as JSONL; give a name that ends in .jsonl")
-
-
-def _refuse_overwriting(inputs: Sequence[Path], outputs: Mapping[str, Path]) -> None:
-    """UsageError if an output (flag -> path) is an input, or another output."""
+def _check_outputs(outputs: Mapping[str, Path | None], inputs: Sequence[Path]) -> None:
+    """UsageError if an output (flag -> path) is an input or another output, or has a name of other files."""
     taken = {path.resolve() for path in inputs}
     for flag, path in outputs.items():
-        if path.resolve() in taken or any(path.exists() and path.samefile(p) for p in taken if p.exists()):
+        if path is None:
+            continue
+        if path.resolve().suffix.lower() not in (".jsonl", ".ndjson"):
+            raise UsageError(f"{flag} {path}: rows are written as JSONL; give a name that ends in .jsonl")
+        if path.resolve() in taken:
             raise UsageError(f"{flag} {path}: that would overwrite an input or output; give another file")
         taken.add(path.resolve())

