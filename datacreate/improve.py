@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic import Field
 
-from datacreate.checkpoints import resolve
 from datacreate.errors import TrainingError, UsageError
 from datacreate.files import replace_file
 from datacreate.finetuning.encoder import OnNamedStep
@@ -25,7 +24,7 @@ from datacreate.finetuning.evaluate import held_out_probabilities
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import TRIALS, TrainingDirectory, TrainingSpec
 from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import Prepared, encode_inputs
+from datacreate.finetuning.train import Prepared, encode_inputs, training_spec
 from datacreate.finetuning.training_rows import (
     MIN_ROWS_TO_SPLIT,
     TrainingSet,
@@ -299,18 +298,7 @@ def read_round(config: ImproveConfig) -> Round:
         options = FormatOptions(format=str(RunDirectory(config.runs[0]).config_path))
         sources.append(read_file(config.dev, options))
     rows = training_set(sources)
-    encoder = resolve(config.encoder, "encoder")
-    settings = json.loads((encoder.path / "config.json").read_text(encoding="utf-8"))
-    training = TrainingSpec(
-        condition=rows.condition,
-        task=rows.head,
-        encoder=encoder.name,
-        encoder_sha256=encoder.sha256,
-        recipe=Hyperparameters(epochs=config.epochs).for_encoder(settings),
-        selection="none",
-        selection_digest=None,
-        probabilities_digest=rows.probabilities_digest,
-    )
+    training, encoder = training_spec(rows, config.encoder, Hyperparameters(epochs=config.epochs))
     if config.dev:
         human = [family.startswith(f"{len(config.runs)}:") for family in rows.families]
         texts = [(each.text, each.passage, each.options) for each in rows.examples]
@@ -322,7 +310,7 @@ def read_round(config: ImproveConfig) -> Round:
         splits = [(trained, judged)]
     else:
         splits = held_out_splits(rows.examples, rows.families, rows.head, FOLDS)
-    return Round(config, training, encoder.path, rows, splits)
+    return Round(config, training, encoder, rows, splits)
 
 
 def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig:

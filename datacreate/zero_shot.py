@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-from datacreate.checkpoints import UNSEEN
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
 from datacreate.engines.self_test import scoring_test
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, Stopped
 from datacreate.finetuning.evaluate import Measured, TestSet, load_or_measure_evaluation, read_test_set
-from datacreate.finetuning.records import Condition, EvaluatedModel, Evaluation
+from datacreate.finetuning.records import Condition, Evaluation
 from datacreate.finetuning.training_rows import ClassificationExample
 from datacreate.messages import StepProgress
 from datacreate.prompts.label_scoring import LabelQuestion
@@ -61,7 +60,8 @@ def answer_zero_shot(
             return _answers(started(), test, progress, signals)
 
         name, sha256 = checkpoint.name, checkpoint.sha256
-        evaluated = EvaluatedModel(
+        evaluation = partial(
+            Evaluation,
             condition=Condition(
                 name="zero-shot", benchmark=None, count=0, full=True, generator=name, digest=sha256
             ),
@@ -73,11 +73,8 @@ def answer_zero_shot(
         )
         found = []
         for test in tests:
-            one = load_or_measure_evaluation(out, test, evaluated, measure, progress.notify)
-            hashes = {one.encoder_sha256, sha256}
-            if len(hashes) > 1 and (
-                one.encoder != name or not any(each.startswith(UNSEEN) for each in hashes)
-            ):
+            one = load_or_measure_evaluation(out, test, evaluation, measure, progress.notify)
+            if one.encoder != name:
                 raise RunMismatch(f"{out} has {one.encoder}'s answers to {test.name}; choose another --out")
             found.append(one)
         return found

@@ -27,7 +27,6 @@ from datacreate.finetuning.encoder import (
 from datacreate.finetuning.records import (
     EVALUATION,
     PREDICTIONS,
-    EvaluatedModel,
     Evaluation,
     HeadSpec,
     Prediction,
@@ -150,12 +149,10 @@ def benchmarks_for(
         raise UsageError(
             "the model was trained on rows of no benchmark; give --test FILE or --benchmark NAME"
         )
-    others = {
-        name: has_split(find_benchmark(name), split) for name in find_benchmark(benchmark).out_of_distribution
-    }
-    if missing := [name for name, imported in others.items() if not imported]:
+    others = find_benchmark(benchmark).out_of_distribution
+    if missing := [name for name in others if not has_split(find_benchmark(name), split)]:
         notify(f"without {', '.join(missing)}: the {split} split is not imported")
-    return [benchmark, *(name for name, imported in others.items() if imported)]
+    return [benchmark, *(name for name in others if name not in missing)]
 
 
 def evaluate(
@@ -179,7 +176,8 @@ def evaluate(
     if len({path.name for path in files}) < len({*files}):
         raise UsageError("--test: two files have one name, by which evaluations are kept; rename one of them")
     load = cache(lambda: (load_with_head(folder, head), load_tokenizer(folder)))
-    evaluated = EvaluatedModel(
+    evaluation = partial(
+        Evaluation,
         condition=training.condition,
         encoder=training.encoder,
         encoder_sha256=training.encoder_sha256,
@@ -205,7 +203,7 @@ def evaluate(
             else:
                 known = [read_format(document) for document in training.formats]
                 test = read_test_file(source, head, options or FormatOptions(), known)
-            found.append(load_or_measure_evaluation(folder, test, evaluated, measure, progress.notify))
+            found.append(load_or_measure_evaluation(folder, test, evaluation, measure, progress.notify))
     return found
 
 
@@ -214,10 +212,15 @@ Measured = tuple[Iterable[Sequence[float] | None], int]
 
 
 def load_or_measure_evaluation(
-    folder: Path, test: TestSet, model: EvaluatedModel, measure: Callable[[TestSet], Measured], notify: Notify
+    folder: Path,
+    test: TestSet,
+    evaluation: Callable[..., Evaluation],
+    measure: Callable[[TestSet], Measured],
+    notify: Notify,
 ) -> Evaluation:
     """The evaluation of a test set in `folder`/evaluations; measured and written if there is no complete one.
 
+    `evaluation` makes one from what depends on the test set.
     Raises RunLocked if another process measures it, StorageError, and what `measure` raises.
     """
     target = folder / "evaluations" / f"{test.name}-{test.split}"
@@ -230,17 +233,11 @@ def load_or_measure_evaluation(
         if (target / EVALUATION).exists():
             notify(f"{target} had an evaluation on other rows of that name; it is replaced")
         predictions, scores = grade(test, *measure(test))
-        evaluation = Evaluation(
-            **dict(model),
-            benchmark=test.name,
-            split=test.split,
-            head=test.head.head,
-            digest=test.sha256,
-            scores=scores,
-        )
+        of_test = {"benchmark": test.name, "split": test.split, "head": test.head.head, "digest": test.sha256}
+        found = evaluation(**of_test, scores=scores)
         lock.check()
-        write_evaluation(target, evaluation, predictions)
-    return evaluation
+        write_evaluation(target, found, predictions)
+    return found
 
 
 def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BATCH_TOKENS) -> Any:

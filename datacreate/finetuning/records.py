@@ -81,8 +81,8 @@ class Scores(Record):
     truncated: int = 0  # rows cut to the model's input length
 
 
-class EvaluatedModel(Record):
-    """The model of an evaluation."""
+class Evaluation(Record):
+    """One model on one split of one benchmark."""
 
     condition: Condition
     encoder: str  # for zero-shot, the generator
@@ -90,11 +90,6 @@ class EvaluatedModel(Record):
     recipe: str  # Hyperparameters.description, or "zero-shot"
     selection: SelectionKind
     seed: int  # of the training
-
-
-class Evaluation(EvaluatedModel):
-    """One model on one split of one benchmark."""
-
     benchmark: str
     split: str
     head: Head

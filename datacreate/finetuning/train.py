@@ -116,42 +116,42 @@ class Prepared:
     rows: Sequence[ClassificationExample]
     selection_rows: Sequence[ClassificationExample]  # choose the best checkpoint
 
-    @property
-    def summary(self) -> str:
-        """Encoder, rows, steps and selection in one line."""
-        training, selection = self.training, len(self.selection_rows)
-        chosen = f"{selection} ({training.selection})" if selection else "no"
-        rows = f"{len(self.rows)} row{'s' * (len(self.rows) != 1)} to train on, {chosen} selection rows"
-        return f"{training.encoder}, {training.task.description}: {rows}, {training.recipe.steps(len(self.rows))} steps"
-
 
 def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     """Read and split the rows, and find the encoder. Raises UsageError, TrainingError, CheckpointError."""
     rows = _read_rows(config, notify)
-    encoder = resolve(config.encoder, "encoder")
-    encoder_config = json.loads((encoder.path / "config.json").read_text(encoding="utf-8"))
-    recipe = config.recipe.for_encoder(encoder_config)
-    trained, selection_rows, selection, selection_digest = _split_rows(config, rows)
-    if len(recipe.learning_rates) > 1 and not selection_rows:
-        few = "" if config.selection == "none" else f" ({len(rows.examples)} rows)"
+    trained, selection_rows, selection, digest = _split_rows(config, rows)
+    training, path = training_spec(rows, config.encoder, config.recipe, selection, digest)
+    if (rates := len(training.recipe.learning_rates)) > 1 and not selection_rows:
         raise UsageError(
-            f"--learning-rates: --model-selection {config.selection} has no rows to choose one of "
-            f"{len(recipe.learning_rates)}{few}; give one rate, more rows or another selection"
+            f"--learning-rates: --model-selection {config.selection} has no rows to choose one of {rates} "
+            f"({len(rows.examples)} rows); give one rate, {MIN_ROWS_TO_SPLIT} rows or more, or another selection"
         )
-    if (flag := recipe.first_changed_flag(("patience", "max_evaluations"))) and not selection_rows:
-        notify(f"{flag} has no effect without selection rows")
-    training = TrainingSpec(
+    return Prepared(training, path, trained, selection_rows)
+
+
+def training_spec(
+    rows: TrainingSet,
+    encoder_name: str,
+    recipe: Hyperparameters,
+    selection: SelectionKind = "none",
+    selection_digest: str | None = None,
+) -> tuple[TrainingSpec, Path]:
+    """What decides the models of a training, and the folder of the encoder. Raises CheckpointError."""
+    encoder = resolve(encoder_name, "encoder")
+    settings = json.loads((encoder.path / "config.json").read_text(encoding="utf-8"))
+    spec = TrainingSpec(
         condition=rows.condition,
         task=rows.head,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
-        recipe=recipe,
+        recipe=recipe.for_encoder(settings),
         selection=selection,
         selection_digest=selection_digest,
         probabilities_digest=rows.probabilities_digest,
         formats=rows.formats,
     )
-    return Prepared(training, encoder.path, trained, selection_rows)
+    return spec, encoder.path
 
 
 def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
@@ -172,8 +172,6 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
         condition=config.condition,
         benchmark=config.benchmark,
     )
-    if config.sample_seed and config.count is None:
-        notify("--sample-seed has no effect without --count")
     for why, number in rows.skipped.items():
         notify(f"skipped rows: {number}, {why}")
     unverified, total = sum(row.probabilities is None for row in rows.examples), len(rows.examples)
@@ -209,11 +207,11 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Tra
             progress.step(what, done, total, score)
 
         if missing := [seed for seed in config.seeds if not directory.model(seed).is_dir()]:
-            progress.notify(prepared.summary)
+            rows = f"{len(prepared.rows)} rows to train on, {len(prepared.selection_rows)} selection rows"
+            steps = training.recipe.steps(len(prepared.rows))
+            progress.notify(f"{training.encoder}, {training.task.description}: {rows}, {steps} steps")
             progress.notify(f"loading {training.encoder}")
             inputs = encode_inputs(prepared, config.device_batch_size)
-            if (limit := training.recipe.max_length or 0) > inputs.max_length:
-                progress.notify(f"--max-length {limit}: the encoder reads {inputs.max_length} tokens at most")
             if cut := inputs.rows.truncated:
                 progress.notify(
                     f"rows that are cut to {inputs.max_length} tokens: {cut} of {len(prepared.rows)}"

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.formats.example import Json, dotted, has_field
+from datacreate.formats.example import Json
 from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import READABLE, RawRow, RowFile, is_row_file
@@ -65,8 +65,8 @@ class Rows:
 def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[TaskFormat] = ()) -> Rows:
     """The rows of a run directory (from its log) or of a file.
 
-    The format of a file is the one that `options` name, or is inferred from the rows and `options`. If the first row
-    has the inputs of one of `known`, that is the format; if `options` name another answer, its inputs are kept. Raises
+    The format of a file is the one that `options` name, or is inferred from the rows and `options`. Without options it
+    is the first of the `known` formats whose fields the first row has. Raises
     UsageError, FormatError or ExampleError if the file is missing, has no rows or no format; RunError if the run cannot
     be read.
     """
@@ -77,7 +77,7 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
         return _rows_of_run(RunDirectory(path))
     options.check_format(turns=False)
     source = RowFile(path)
-    total, first_error, how = 0, "", options
+    total, first_error = 0, ""
 
     def objects() -> Iterator[Mapping[str, Json]]:
         nonlocal total, first_error
@@ -92,9 +92,11 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
         raise UsageError(f"{path}: {first_error}; {READABLE}")
     try:
         named = load_format(options.format) if options.format else None
-        if not (named or options.inputs):
-            named, how = _known_format(first, options, known)
-        format = named or infer_from_rows(chain([first], rows), how)
+        if not options.first_changed_flag(FormatOptions.model_fields):
+            named = next(
+                (each for each in known if first.keys() >= set(each.schema.get("required", ()))), None
+            )
+        format = named or infer_from_rows(chain([first], rows), options)
     except DatacreateError as error:
         message = str(error)  # the reader also names the path
         raise UsageError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from None
@@ -104,26 +106,6 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
         return (_checked(row, format) for row in source.read(format.schema))
 
     return Rows(path, format, total, read, (path,))
-
-
-def _known_format(
-    row: Mapping[str, Json], options: FormatOptions, known: Sequence[TaskFormat]
-) -> tuple[TaskFormat | None, FormatOptions]:
-    """The first known format whose inputs the row has, and the options.
-
-    No format, and options with these inputs, if the row lacks its answer, or the options name another one.
-    """
-    for format in known:
-        roles, required = format.roles, format.schema.get("required", ())
-        inputs = tuple(path for path in roles.inputs if has_field(row, path))
-        if inputs and not any(path[0] in required for path in {*roles.inputs} - {*inputs}):
-            named = {options.answer, options.options, *options.label_sets, *options.ranges}
-            others = named - {None, dotted(roles.answer or ()), dotted(roles.options or ())}
-            needed = filter(None, (roles.answer, roles.options, roles.keys))
-            if not others and all(has_field(row, path) for path in needed):
-                return format, options
-            return None, options.model_copy(update={"inputs": tuple(map(dotted, inputs))})
-    return None, options
 
 
 def _rows_of_run(run: RunDirectory) -> Rows:
