@@ -149,7 +149,7 @@ def test_names_are_benchmarks_and_files(tmp_path: Path, monkeypatch: pytest.Monk
         ("here/mine.jsonl", UsageError, r"here/mine.jsonl: no such file"),
         ("home", UsageError, "a folder without a data set"),
         ("csqa", BenchmarkError, "csqa is not imported: run `datacreate benchmarks import"),
-        ("creak", BenchmarkError, "creak has no test split: `datacreate benchmarks"),
+        ("creak", BenchmarkError, "creak has no test split: run `datacreate benchmarks"),
     ],
 )
 def test_a_missing_test_set_is_one_line(

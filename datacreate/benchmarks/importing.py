@@ -13,10 +13,9 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from datacreate.benchmarks import store
 from datacreate.benchmarks.registry import (
@@ -45,24 +44,17 @@ SplitState = Literal["imported", "kept", "refused", "missing"]
 Rows = list[BenchmarkRow]
 
 
-@dataclass(frozen=True)
-class SplitReport:
+class SplitReport(NamedTuple):
     """The result for one split. `expected` is the paper's number of rows."""
 
     split: Split
     state: SplitState
     expected: int
-    findings: Findings | None = None  # None if it is missing
-    remark: str | None = None
-
-    @property
-    def counts_agree(self) -> bool:
-        """Whether it has the paper's number of rows; True for a missing split."""
-        return self.findings is None or self.findings.rows == self.expected
+    findings: Findings | None  # None if it is missing
+    remark: str | None
 
 
-@dataclass(frozen=True)
-class ImportReport:
+class ImportReport(NamedTuple):
     """The result of one import."""
 
     name: str
@@ -71,7 +63,8 @@ class ImportReport:
 
     @property
     def counts_agree(self) -> bool:
-        return all(split.counts_agree for split in self.splits)
+        """Whether all splits that are not missing have the paper's number of rows."""
+        return all(split.findings is None or split.findings.rows == split.expected for split in self.splits)
 
 
 def benchmarks_in(folder: Path) -> list[Benchmark]:
@@ -109,10 +102,8 @@ def import_benchmark(
             source = f"files {folder}"
             new = {split: SplitRows(_read(path, benchmark), source) for split, path in files.items()}
         elif hub is None:
-            raise BenchmarkError(
-                f"{benchmark.name}: {benchmark.source.remark}; then `datacreate benchmarks import {benchmark.name} "
-                f"--from DIR` reads DIR/{benchmark.source.reference}/test.jsonl"
-            )
+            how = store.how_to_import(benchmark, "test")
+            raise BenchmarkError(f"{benchmark.name}: {benchmark.source.remark}; then {how}")
         else:
             copy = folder or download(benchmark, hub)
             source = f"copy {folder}" if folder else f"hub {hub.id}@{copy.name}"

@@ -89,15 +89,11 @@ def has_split(benchmark: Benchmark, split: str) -> bool:
 
 def split_sha256(benchmark: Benchmark, split: str) -> str:
     """SHA-256 of an imported split; BenchmarkError, saying how to import it, if it is missing."""
-    name, manifest = benchmark.name, read_manifest(benchmark)
-    if manifest is None:
-        source = "" if benchmark.source.hub else " --from DIR"
-        raise BenchmarkError(
-            f"benchmark {name} is not imported: run `datacreate benchmarks import {name}{source}`"
-        )
-    if record := dict[str, SplitRecord](manifest.splits).get(split):
+    manifest = read_manifest(benchmark)
+    if manifest and (record := dict[str, SplitRecord](manifest.splits).get(split)):
         return record.sha256
-    raise BenchmarkError(f"benchmark {name} has no {split} split: {how_to_import(benchmark, split)}")
+    what = f"has no {split} split" if manifest else "is not imported"
+    raise BenchmarkError(f"benchmark {benchmark.name} {what}: {how_to_import(benchmark, split)}")
 
 
 def read_split(benchmark: Benchmark, split: str) -> list[dict[str, Json]]:
@@ -125,8 +121,8 @@ def how_to_import(benchmark: Benchmark, split: str) -> str:
     """What to do about a missing split."""
     command, hub = f"datacreate benchmarks import {benchmark.name}", benchmark.source.hub
     if hub is not None and any(split in made_from for made_from in hub.splits.values()):
-        return f"`{command}` makes it from {hub.id} of the Hub"
-    return f"`{command} --from DIR` reads DIR/{benchmark.source.reference}/{split}.jsonl"
+        return f"run `{command}`, which downloads {hub.id} from the Hub"
+    return f"run `{command} --from DIR`, which reads DIR/{benchmark.source.reference}/{split}.jsonl"
 
 
 def formatting_examples(benchmark: Benchmark, seed: int, count: int = 1) -> tuple[list[dict[str, Json]], str]:

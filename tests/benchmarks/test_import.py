@@ -94,10 +94,14 @@ def test_missing_splits_say_how_to_import_them(tmp_path: Path, home: Path) -> No
         read_split(boolq, "train")
     assert not has_split(boolq, "train")
     imported(tmp_path, "boolq_open", {"test": passages(3)})
-    with pytest.raises(BenchmarkError, match=r"no train split: `.*boolq_open` makes it from google/boolq"):
+    with pytest.raises(
+        BenchmarkError, match=r"no train split: run `.*boolq_open`, which downloads google/boolq"
+    ):
         read_split(boolq, "train")
     imported(tmp_path, "bioasq", {"test": passages(3)})
-    with pytest.raises(BenchmarkError, match=r"no dev split: .*--from DIR` reads DIR/yesno_open/bioasq/dev"):
+    with pytest.raises(
+        BenchmarkError, match=r"no dev split: .*--from DIR`, which reads DIR/yesno_open/bioasq/dev"
+    ):
         split_sha256(find_benchmark("bioasq"), "dev")
 
 
@@ -170,7 +174,7 @@ def test_without_a_train_split_the_formatting_example_is_from_dev(tmp_path: Path
     [values], note = formatting_examples(boolq, 1)
     assert values in passages(5)
     assert "of boolq_open's dev split" in note
-    assert "its train split is not imported (`datacreate benchmarks import boolq_open` makes it" in note
+    assert "its train split is not imported (run `datacreate benchmarks import boolq_open`" in note
     with pytest.raises(BenchmarkError, match="csqa is not imported"):
         formatting_examples(find_benchmark("csqa"), 1)
     piqa = imported(tmp_path, "piqa", {"test": choices(3, options=2)})
