@@ -10,7 +10,7 @@ import click
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
 from datacreate.cli.terminal import Progress, echo, print_json, print_plan
 from datacreate.engines.settings import EngineOptions
-from datacreate.finetuning.hyperparameters import Hyperparameters, make_hyperparameters
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.train import TrainConfig
 from datacreate.improve import REPEATED_OPTIONS, ImproveConfig
 from datacreate.runs.config import CreateConfig
@@ -40,7 +40,7 @@ def train(
     from datacreate.libraries import configure_process
 
     configure_process()
-    config = TrainConfig.of(sources=sources, recipe=make_hyperparameters(**recipe), **settings)
+    config = TrainConfig.of(sources=sources, recipe=Hyperparameters.of(**recipe), **settings)
     if dry_run:
         plan = describe_training(config)
         print_json(plan) if as_json else print_plan(plan)

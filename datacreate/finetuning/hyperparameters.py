@@ -6,12 +6,24 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from datacreate.settings import CommaList, OrOff, Settings, setting
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
+
+
+_PAPER: Mapping[str, Any] = {
+    "learning_rates": (5e-6, 1e-5, 2e-5),
+    "batch_size": 64,
+    "epochs": 10,
+    "warmup": 100,
+    "max_length": 256,
+    "max_evaluations": None,
+    "patience": None,
+}
+"""The reference implementation: the best epoch by accuracy on the human dev split."""
 
 
 class Hyperparameters(Settings):
@@ -53,6 +65,11 @@ class Hyperparameters(Settings):
         "Train on the verifier's probabilities where rows have them.", "training", default=False
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_recipe(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {**_PAPER, **values} if values.get("name") == "paper" else values
+
     def steps(self, rows: int) -> int:
         """Optimizer steps for that many rows."""
         epoch = math.ceil(rows / self.batch_size)
@@ -82,30 +99,15 @@ class Hyperparameters(Settings):
     @property
     def description(self) -> str:
         """Name and changed values, by which reports group. Soft labels are part of the condition."""
-        base = PAPER if self.name == "paper" else Hyperparameters(learning_rates=self.learning_rates)
-        parts: list[str] = [self.name]
-        if self.name != "paper" and self.learning_rates:
-            parts.append(f"lr {'/'.join(f'{rate:g}' for rate in self.learning_rates)}")
+        base, parts = Hyperparameters(name=self.name), [str(self.name)]
         for key, value in self:
-            if value != getattr(base, key) and key not in ("name", "soft_labels"):
+            if value == getattr(base, key) or key == "soft_labels":
+                continue
+            if key == "learning_rates":
+                parts.append(f"lr {'/'.join(f'{rate:g}' for rate in self.learning_rates)}")
+            else:
                 parts.append(key if value is True else f"{key}={value}")
         return ", ".join(parts)
 
 
-PAPER = Hyperparameters(
-    name="paper",
-    learning_rates=(5e-6, 1e-5, 2e-5),
-    batch_size=64,
-    epochs=10,
-    warmup=100,
-    max_length=256,
-    max_evaluations=None,
-    patience=None,
-)
-"""The reference implementation: the best epoch by accuracy on the human dev split."""
-
-
-def make_hyperparameters(name: str = "datacreate", **changes: Any) -> Hyperparameters:
-    """Those of a recipe with some values changed; UsageError, in one line, for a wrong value."""
-    base = PAPER.model_dump() if name == "paper" else {}
-    return Hyperparameters.of(**{**base, "name": name, **changes})
+PAPER = Hyperparameters(name="paper")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from datacreate.finetuning.hyperparameters import PAPER, Hyperparameters, make_hyperparameters
+from datacreate.finetuning.hyperparameters import PAPER, Hyperparameters
 
 
 @given(st.integers(1, 100_000))
@@ -32,7 +32,7 @@ def test_the_description_has_what_was_changed() -> None:
     assert usual.model_copy(update={"soft_labels": True}).description == usual.description
     changed = usual.model_copy(update={"lora": True, "batch_size": 8})
     assert changed.description == "datacreate, lr 2e-05, batch_size=8, lora"
-    assert make_hyperparameters("paper", epochs=3).description == "paper, epochs=3"
+    assert Hyperparameters(name="paper", epochs=3).description == "paper, epochs=3"
 
 
 @pytest.mark.parametrize(
