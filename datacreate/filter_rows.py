@@ -25,7 +25,6 @@ from datacreate.filters.base import (
     RowCheck,
     Threshold,
     first_reject,
-    quality_setting,
     threshold_setting,
 )
 from datacreate.filters.registry import filter_report, make_filters
@@ -57,7 +56,6 @@ class FilterConfig(EngineOptions, AuxiliaryModelOptions, FilterOptions, FormatOp
         "words and word pairs.",
         default=0.7,
     )
-    balance: bool = quality_setting("Keep as many rows of each label as the rarest label has.", default=False)
 
     @model_validator(mode="after")
     def _check_verifier(self) -> Self:
@@ -140,7 +138,7 @@ def filter_rows(
 
     `out` gets the kept rows as they were read, `rejects` one object per dropped row (reason, detail, line, row); both
     are JSONL, and an older file is replaced. Raises UsageError if an output is an input or has no name of a JSONL file,
-    there is nothing to balance, or most rows are not valid; BenchmarkError or CheckpointError for what is not
+    or most rows are not valid; BenchmarkError or CheckpointError for what is not
     downloaded; EngineError if the verifier fails; StorageError if the disk is full; and what `read_rows` raises.
     """
     config = config or FilterConfig()
@@ -149,11 +147,6 @@ def filter_rows(
     _check_outputs({"--out": out, "--rejects": rejects}, (*rows.files, *map(Path, names)))
     sets = find_decontamination_sets(names, rows.format)
     settings = with_names(config, sets)
-    if config.balance and not rows.format.labels:
-        raise UsageError(
-            f"--balance: the format {rows.format.name} of {source} has no fixed labels; "
-            "give them with --labels FIELD=a,b,c, or remove --balance"
-        )
     inputs = FilterInputs(sets, number_prefix="line")
     if config.semantic:
         model = resolve(config.embedding_model, "encoder")
@@ -174,8 +167,7 @@ def filter_rows(
         if verifier:
             spaced = islice(rows.read(), 0, None, max(1, rows.total // _CALIBRATION_ROWS))
             verifier.calibrate([row.candidate for row in spaced if isinstance(row, Row)])
-        kept = _filtered(rows, checks, report, on_progress)
-        for row in _balanced(list(kept), report) if config.balance else kept:
+        for row in _filtered(rows, checks, report, on_progress):
             write(row.line)
         report.check(source)
     filters = filter_report(settings, report.rejected)
@@ -187,7 +179,6 @@ def filter_rows(
         "filters": filters,
         "embedding_model": config.embedding_model if config.semantic else None,
         "compared_with": [each.ref.model_dump() for each in sets],
-        "balance": {"on": config.balance, "rejected": report.rejected[RejectReason.OVER_QUOTA]},
         "out": out and str(out),
         "rejects": rejects and str(rejects),
     }
@@ -228,25 +219,6 @@ def _filtered(
                 check.add(row.candidate, row.number)
             report.labels_after[report.label(row)] += 1
             yield row
-
-
-def _balanced(rows: Sequence[Row], report: _FilterReport) -> Iterator[Row]:
-    """The first rows of each label, as many as the rarest label has."""
-    rarest = min(map(str, report.format.labels or ()), key=report.labels_after.__getitem__)
-    share = report.labels_after[rarest]
-    if not share and report.rows:
-        raise UsageError(
-            f"--balance: no row with the label {rarest!r} is left, so labels cannot be balanced; "
-            "add such rows, or remove --balance"
-        )
-    report.labels_after = Counter()
-    for row in rows:
-        label = report.label(row)
-        if report.labels_after[label] < share:
-            report.labels_after[label] += 1
-            yield row
-        else:
-            report.reject(row, RejectReason.OVER_QUOTA, f"{share} rows have this label already")
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Pat
     \b
     datacreate filter runs/csqa
     datacreate filter mine.jsonl --out clean.jsonl --rejects dropped.jsonl
-    datacreate filter mine.jsonl --near 0.8 --semantic 0.95 --decontaminate csqa --balance
+    datacreate filter mine.jsonl --near 0.8 --semantic 0.95 --decontaminate csqa
     datacreate filter mine.jsonl --verifier qwen3-8b --out clean.jsonl --rejects dropped.jsonl
     """
     from datacreate.filter_rows import filter_rows
@@ -52,8 +52,6 @@ def _print(report: dict[str, Any]) -> None:
         lines.append(
             (filter["name"], *((str(filter["rejected"]), settings) if filter["on"] else ("", "off")))
         )
-    if report["balance"]["on"]:
-        lines.append(("balance", str(report["balance"]["rejected"]), ""))
     print_columns(lines)
     echo(f"kept {report['kept']} of {report['rows']} rows ({report['kept'] / report['rows']:.1%})")
     if before := report["labels"]["before"]:

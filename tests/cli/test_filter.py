@@ -116,25 +116,12 @@ def test_without_out_it_prints_a_table_and_writes_nothing(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
-def test_balance_keeps_the_first_rows_of_each_label(tmp_path: Path) -> None:
-    rows = different(30)
-    file, out, rejects = write(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl", tmp_path / "no.jsonl"
-    report = filtered(file, "--balance", "--out", out, "--rejects", rejects)
-    assert report["labels"] == {"before": {"True": 20, "False": 10}, "after": {"True": 10, "False": 10}}
-    assert report["balance"] == {"on": True, "rejected": 10}
-    expected = [row for row in rows if not row["label"]] + [row for row in rows if row["label"]][:10]
-    assert read(out) == sorted(expected, key=rows.index)
-    assert [one["row"] for one in read(rejects)] == [row for row in rows if row["label"]][10:]
-    assert {one["reason"] for one in read(rejects)} == {"over_quota"}
-
-
 def test_labels_and_ranges_can_be_given(tmp_path: Path) -> None:
     rows: list[Row] = [
         {"text": f"note{i} " + " ".join(f"n{i}q{k}" for k in range(5)), "stars": i % 5 + 1} for i in range(10)
     ]
     file = write(tmp_path / "rows.jsonl", [*rows, {**rows[0], "stars": 9}])
-    assert "has no fixed labels" in error_of(file, "--balance")
-    report = filtered(file, "--range", "stars=1..5", "--balance")
+    report = filtered(file, "--range", "stars=1..5")
     assert (report["rows"], report["first_invalid"]) == (11, "line 11: stars: maximum 5")
     assert report["labels"]["after"] == {str(stars): 2 for stars in range(1, 6)}
     report = filtered(file, "--labels", "stars=1,2,3,4,5")
@@ -241,10 +228,6 @@ def test_kept_lines_are_written_unchanged(tmp_path: Path, ensure_ascii: bool) ->
     file.write_bytes("\n".join(lines).encode())
     assert filtered(file, "--out", out)["kept"] == len(ODD)
     assert out.read_bytes() == "".join(line + "\n" for line in lines).encode()
-    lines.append(json.dumps(claim("A false one", False)))
-    file.write_bytes("\n".join(lines).encode())
-    assert filtered(file, "--balance", "--labels", "label=true,false", "--out", out)["kept"] == 2
-    assert out.read_bytes() == f"{lines[0]}\n{lines[-1]}\n".encode()
 
 
 @pytest.mark.parametrize(
@@ -258,7 +241,6 @@ def test_kept_lines_are_written_unchanged(tmp_path: Path, ensure_ascii: bool) ->
         ("--ngram 1", "--ngram 1: give a number greater than or equal to 2"),
         ("--semantic 0.9 --embedding-model no-such-model", "unknown"),
         ("--labels mood", "write it as NAME=VALUE"),
-        ("--balance", "no row with the label 'False' is left"),
         ("--url http://a:1", "--url only applies to --verifier"),
         ("--engine vllm", "--engine only applies to --verifier"),
     ],
@@ -277,11 +259,11 @@ def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     twice = tmp_path / "o.jsonl"
     assert "give another file" in error_of(file, "--out", twice, "--rejects", twice)
     out = write(tmp_path / "out.jsonl", [COMMONSENSE])
-    one_label = write(tmp_path / "true.jsonl", [claim("All are true here")])
-    error_of(one_label, "--balance", "--out", out)
+    invalid = write(tmp_path / "invalid.jsonl", [claim("All are true here"), *[{"question": "no label"}] * 2])
+    assert "2 of 3 rows are not valid" in error_of(invalid, "--format", "yes_no_closed_book", "--out", out)
     assert read(out) == [COMMONSENSE]
     assert file.read_bytes() == before
-    names = ["out.jsonl", "rows.jsonl", "true.jsonl"]
+    names = ["invalid.jsonl", "out.jsonl", "rows.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     failed = run("filter", file, "--out", out / "inside.jsonl")
     assert (failed.code, failed.out) == (2, "")
