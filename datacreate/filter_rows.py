@@ -109,21 +109,6 @@ class _FilterReport:
         if not self.rows:
             raise UsageError(f"{source}: no rows; give a file or a run directory with rows")
 
-    def document(self) -> dict[str, Any]:
-        """The counts, as `filter --json` prints them."""
-        labels = list(map(str, self.format.labels or ()))
-        return {
-            "format": self.format.name,
-            "rows": self.rows + self.invalid,
-            "invalid": self.invalid,
-            "first_invalid": self.first_invalid,
-            "kept": self.labels_after.total(),
-            "labels": {
-                "before": {label: self.labels_before[label] for label in labels},
-                "after": {label: self.labels_after[label] for label in labels},
-            },
-        }
-
 
 def filter_rows(
     source: Path,
@@ -173,9 +158,18 @@ def filter_rows(
     filters = filter_report(settings, report.rejected)
     if verifier:
         filters.append(verifier.report(report.rejected[RejectReason.REJECTED_BY_VERIFIER]))
+    labels = list(map(str, rows.format.labels or ()))
     return {
         "source": str(source),
-        **report.document(),
+        "format": rows.format.name,
+        "rows": report.rows + report.invalid,
+        "invalid": report.invalid,
+        "first_invalid": report.first_invalid,
+        "kept": report.labels_after.total(),
+        "labels": {
+            "before": {label: report.labels_before[label] for label in labels},
+            "after": {label: report.labels_after[label] for label in labels},
+        },
         "filters": filters,
         "embedding_model": config.embedding_model if config.semantic else None,
         "compared_with": [each.ref.model_dump() for each in sets],

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from datacreate.errors import RunMismatch, TrainingError, UsageError
 from datacreate.files import TEMPORARY, replace_file, storage_error
@@ -28,7 +28,7 @@ from datacreate.formats.example import Json
 from datacreate.formats.task_format import Head
 from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
-from datacreate.settings import SettingsProblem
+from datacreate.settings import FrozenModel, SettingsProblem
 
 SelectionKind = Literal["held-out", "human", "none"]
 """The selection rows: a tenth of the training rows, the human dev split, or none."""
@@ -43,13 +43,7 @@ TRAINING, MODEL, TRIALS = "training.json", "model.json", ".trials"
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.jsonl"
 
 
-class Record(BaseModel):
-    """A frozen document; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Condition(Record):
+class Condition(FrozenModel):
     """What a model was trained on. Models of one condition differ only in their training seed."""
 
     name: str  # human, human+tree, tree, tree (soft labels), ...; zero-shot is not trained
@@ -61,7 +55,7 @@ class Condition(Record):
     digest: str  # SHA-256 of the rows
 
 
-class Scores(Record):
+class Scores(FrozenModel):
     """Scores of one model on one test set; shares are in [0, 1], intervals are 95 % over test rows."""
 
     rows: int = Field(ge=1)
@@ -81,7 +75,7 @@ class Scores(Record):
     truncated: int = 0  # rows cut to the model's input length
 
 
-class Evaluation(Record):
+class Evaluation(FrozenModel):
     """One model on one split of one benchmark."""
 
     condition: Condition
@@ -97,7 +91,7 @@ class Evaluation(Record):
     scores: Scores
 
 
-class Prediction(Record):
+class Prediction(FrozenModel):
     """The prediction for one test row. `label` and `predicted` are texts."""
 
     row: int  # from 0
@@ -107,7 +101,7 @@ class Prediction(Record):
     scores: list[float] = Field(default_factory=list)  # a probability per option or label
 
 
-class HeadSpec(Record):
+class HeadSpec(FrozenModel):
     """The classification head: it chooses one of several options, or one of fixed labels."""
 
     head: Head
@@ -139,7 +133,7 @@ class HeadSpec(Record):
             raise UsageError(f"{different}; give rows with the same labels or number of options")
 
 
-class TrainingSpec(Record):
+class TrainingSpec(FrozenModel):
     """Everything that decides the models of a training, except their seeds."""
 
     condition: Condition
@@ -167,7 +161,7 @@ class TrainingSpec(Record):
             )
 
 
-class TrainedModel(Record):
+class TrainedModel(FrozenModel):
     """One trained model."""
 
     training: TrainingSpec

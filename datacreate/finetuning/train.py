@@ -70,7 +70,7 @@ FEW_ROWS = 20  # with fewer rows a warning is shown
 class TrainConfig(FormatOptions):
     """One training as requested; the format options are for sources that are files."""
 
-    sources: tuple[str, ...]  # run directories, files, names of benchmarks
+    sources: tuple[str, ...] = Field(min_length=1)  # run directories, files, names of benchmarks
     out: Path = setting("Folder for the models; the same command resumes there.", "output", default=...)
     encoder: str = setting("Preset or checkpoint folder.", "input", default="roberta-large")
     count: Count | None = setting("Rows to sample from the sources.", "input", shown_default="all")
@@ -84,6 +84,7 @@ class TrainConfig(FormatOptions):
         "Training seeds, one model each.",
         "training",
         default=(1, 2, 3),
+        min_length=1,
         metavar="N,...",
         shown_default="1,2,3",
     )
@@ -109,7 +110,7 @@ class TrainConfig(FormatOptions):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training before its rows are encoded."""
+    """A training before its rows are encoded; `encoder` is a folder."""
 
     training: TrainingSpec
     encoder: Path
@@ -121,13 +122,13 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     """Read and split the rows, and find the encoder. Raises UsageError, TrainingError, CheckpointError."""
     rows = _read_rows(config, notify)
     trained, selection_rows, selection, digest = _split_rows(config, rows)
-    training, path = training_spec(rows, config.encoder, config.recipe, selection, digest)
+    training, encoder = training_spec(rows, config.encoder, config.recipe, selection, digest)
     if (rates := len(training.recipe.learning_rates)) > 1 and not selection_rows:
         raise UsageError(
             f"--learning-rates: --model-selection {config.selection} has no rows to choose one of {rates} "
             f"({len(rows.examples)} rows); give one rate, {MIN_ROWS_TO_SPLIT} rows or more, or another selection"
         )
-    return Prepared(training, path, trained, selection_rows)
+    return Prepared(training, encoder, trained, selection_rows)
 
 
 def training_spec(
@@ -155,8 +156,6 @@ def training_spec(
 
 
 def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
-    if not config.sources or not config.seeds:
-        raise UsageError("nothing to train: give at least one source and one seed")
     check_distinct(config.sources)
     if config.benchmark is not None:
         find_benchmark(config.benchmark)

@@ -95,7 +95,7 @@ def _train_options(given: dict[str, Any]) -> dict[str, Any]:
     """Options of `train`, converted. ValueError."""
     _check_names(given, RECIPE_OPTIONS | TRAIN_OPTIONS)
     recipe, rest = split_recipe(given)
-    values = _converted(Hyperparameters, recipe) | _converted(TrainConfig, rest, sources=(), out=Path())
+    values = _converted(Hyperparameters, recipe) | _converted(TrainConfig, rest, sources=("",), out=Path())
     return {"recipe": values.pop("name"), **values} if "name" in values else values
 
 
