@@ -203,19 +203,6 @@ def test_rows_without_an_answer_count_as_wrong(home: Path) -> None:
     assert grade(empty, one_hot(right, 2))[1].score == 0, "they count in the recall of their label"
 
 
-def test_of_identical_options_either_is_right(home: Path) -> None:
-    test = read_test_set("csqa")
-    example = test.usable[0]
-    answer = example.answer or 0
-    options = list(example.options)
-    options[(answer + 1) % 5] = options[answer]
-    twins = replace(example, options=tuple(options))
-    answers = [(answer + 1) % 5, *(q.answer for q in test.usable[1:])]
-    predictions, found = grade(replace(test, examples=[twins, *test.examples[1:]]), one_hot(answers, 5))
-    assert predictions[0].correct
-    assert found.accuracy == found.macro_f1 == 1
-
-
 def test_a_model_answers_only_sets_of_its_head(models: Path) -> None:
     with pytest.raises(UsageError, match="has questions with 5 options, piqa has questions with 2") as e:
         evaluate(models / "csqa" / "seed-1", ["piqa"])

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from datacreate.cli.train import train as command
 from datacreate.errors import DatacreateError, RunMismatch, TrainingError
 from datacreate.finetuning.encoder import encode, load_tokenizer, load_with_head, make_trainer
-from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HeadSpec
 from datacreate.finetuning.train import TrainConfig, prepare, train
@@ -95,15 +94,6 @@ def test_certain_probabilities_give_the_model_of_hard_labels(
     assert same.selection_score == hard.selection_score
     one, other = (load_file(tmp_path / name / "seed-1" / "model.safetensors") for name in ("hard", "soft"))
     assert all(torch.allclose(tensor, other[name], atol=1e-4) for name, tensor in one.items())
-
-
-def test_the_probabilities_are_learned_not_the_label(
-    home: Path, runs: dict[str, Path], tmp_path: Path, encoder: str, set_probabilities: SetProbabilities
-) -> None:
-    set_probabilities(lambda place, row: tuple((1 - p) / 4 for p in certain(place, row)))
-    train(soft(runs["options"], tmp_path / "out", encoder, epochs=24))
-    [found] = evaluate(tmp_path / "out" / "seed-1", ["csqa"])
-    assert found.scores.accuracy < 0.1
 
 
 @pytest.mark.parametrize(("head", "family"), [("options", "roberta"), ("labels", "deberta-v2")])

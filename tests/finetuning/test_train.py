@@ -27,8 +27,8 @@ from datacreate.finetuning import train as train_module
 from datacreate.finetuning.hyperparameters import PAPER
 from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
 from datacreate.finetuning.train import TrainConfig, prepare, train
-from tests.finetuning.conftest import import_rows, save_encoder
-from tests.finetuning.sets import choices, claims, write_rows
+from tests.finetuning.conftest import save_encoder
+from tests.finetuning.sets import claims, write_rows
 from tests.finetuning.training import Recorder, config, trained, weights
 from tests.inprocess import typed
 from tests.making import make
@@ -260,15 +260,6 @@ def test_the_papers_recipe_trains_as_the_paper_does(home: Path, tmp_path: Path, 
     assert model.steps == 20
     assert model.step % 2 == 0  # evaluated after each epoch
     assert model.max_length == 64
-
-
-def test_a_missing_split_says_how_to_import_it(own_home: Path, tmp_path: Path, encoder: str) -> None:
-    with pytest.raises(BenchmarkError, match="benchmark piqa is not imported: run"):
-        train(config("piqa", tmp_path / "out", encoder))
-    import_rows(tmp_path / "reference", "piqa", train=choices(20, 2), test=choices(20, 2))
-    with pytest.raises(BenchmarkError, match="piqa has no dev split"):
-        train(config("piqa", tmp_path / "out", encoder, model_selection="human"))
-    assert not (tmp_path / "out").exists()
 
 
 def test_out_of_memory_names_the_option_to_lower(

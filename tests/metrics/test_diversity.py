@@ -13,7 +13,6 @@ from datacreate.formats.text_normalization import words
 from datacreate.metrics.diversity import (
     MAX_PAIRED,
     MAX_TEXTS,
-    distinct,
     diversity,
     vendi_score,
     word_overlap,
@@ -81,11 +80,6 @@ def test_large_sets_are_sampled_by_seed() -> None:
     fewer = diversity(texts, number=60)
     assert fewer is not None
     assert (fewer.texts, fewer.paired) == (60, 60)
-
-
-def test_scripts_without_spaces_have_words() -> None:
-    assert words("猫が好き。") == ["猫", "が", "好", "き"]
-    assert distinct([words("猫猫")], 1) == 0.5
 
 
 def test_too_few_texts() -> None:
