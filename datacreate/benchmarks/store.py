@@ -60,7 +60,7 @@ class Manifest(BaseModel, frozen=True):
     """manifest.json."""
 
     name: str
-    splits: dict[Split, SplitRecord]
+    splits: dict[str, SplitRecord]
     when: str  # ISO 8601, UTC
     datacreate: str  # version
 
@@ -90,7 +90,7 @@ def has_split(benchmark: Benchmark, split: str) -> bool:
 def split_sha256(benchmark: Benchmark, split: str) -> str:
     """SHA-256 of an imported split; BenchmarkError, saying how to import it, if it is missing."""
     manifest = read_manifest(benchmark)
-    if manifest and (record := dict[str, SplitRecord](manifest.splits).get(split)):
+    if manifest and (record := manifest.splits.get(split)):
         return record.sha256
     what = f"has no {split} split" if manifest else "is not imported"
     raise BenchmarkError(f"benchmark {benchmark.name} {what}: {how_to_import(benchmark, split)}")
@@ -193,9 +193,10 @@ def imported_splits(benchmark: Benchmark) -> dict[Split, SplitRows]:
     """The rows of all splits that are imported. BenchmarkError if they are damaged."""
     manifest, where = read_manifest(benchmark), str(benchmark_folder(benchmark))
     found: dict[Split, SplitRows] = {}
-    for split, record in (manifest.splits if manifest else {}).items():
-        rows = parse_rows(read_bytes(benchmark, split), where, benchmark)
-        found[split] = SplitRows(rows, record.source, record.note)
+    for split in SPLITS:
+        if manifest and (record := manifest.splits.get(split)):
+            rows = parse_rows(read_bytes(benchmark, split), where, benchmark)
+            found[split] = SplitRows(rows, record.source, record.note)
     return found
 
 
@@ -205,7 +206,7 @@ def write(benchmark: Benchmark, splits: Mapping[Split, SplitRows]) -> None:
     The caller holds the lock of the folder. Splits of an earlier manifest stay valid until the new one is written,
     unless their content changes.
     """
-    folder, texts, records = benchmark_folder(benchmark), dict[Path, str](), dict[Split, SplitRecord]()
+    folder, texts, records = benchmark_folder(benchmark), dict[Path, str](), dict[str, SplitRecord]()
     for split, (rows, source, note) in splits.items():
         text = "".join(row.line() for row in rows)
         texts[folder / f"{split}.jsonl"] = text

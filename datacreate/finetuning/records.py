@@ -43,7 +43,11 @@ TRAINING, MODEL, TRIALS = "training.json", "model.json", ".trials"
 EVALUATION, PREDICTIONS = "evaluation.json", "predictions.jsonl"
 
 
-class Condition(FrozenModel):
+class Record(FrozenModel, allow_inf_nan=False):
+    """A document without NaN and infinite numbers."""
+
+
+class Condition(Record):
     """What a model was trained on. Models of one condition differ only in their training seed."""
 
     name: str  # human, human+tree, tree, tree (soft labels), ...; zero-shot is not trained
@@ -55,7 +59,7 @@ class Condition(FrozenModel):
     digest: str  # SHA-256 of the rows
 
 
-class Scores(FrozenModel):
+class Scores(Record):
     """Scores of one model on one test set; shares are in [0, 1], intervals are 95 % over test rows."""
 
     rows: int = Field(ge=1)
@@ -75,7 +79,7 @@ class Scores(FrozenModel):
     truncated: int = 0  # rows cut to the model's input length
 
 
-class Evaluation(FrozenModel):
+class Evaluation(Record):
     """One model on one split of one benchmark."""
 
     condition: Condition
@@ -91,7 +95,7 @@ class Evaluation(FrozenModel):
     scores: Scores
 
 
-class Prediction(FrozenModel):
+class Prediction(Record):
     """The prediction for one test row. `label` and `predicted` are texts."""
 
     row: int  # from 0
@@ -101,7 +105,7 @@ class Prediction(FrozenModel):
     scores: list[float] = Field(default_factory=list)  # a probability per option or label
 
 
-class HeadSpec(FrozenModel):
+class HeadSpec(Record):
     """The classification head: it chooses one of several options, or one of fixed labels."""
 
     head: Head
@@ -133,7 +137,7 @@ class HeadSpec(FrozenModel):
             raise UsageError(f"{different}; give rows with the same labels or number of options")
 
 
-class TrainingSpec(FrozenModel):
+class TrainingSpec(Record):
     """Everything that decides the models of a training, except their seeds."""
 
     condition: Condition
@@ -161,7 +165,7 @@ class TrainingSpec(FrozenModel):
             )
 
 
-class TrainedModel(FrozenModel):
+class TrainedModel(Record):
     """One trained model."""
 
     training: TrainingSpec
