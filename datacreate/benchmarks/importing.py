@@ -29,11 +29,11 @@ from datacreate.benchmarks.registry import (
     find_problems,
     load_registry,
     parse_row,
-    parse_rows,
 )
 from datacreate.benchmarks.store import SplitRows
 from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json, field_at
+from datacreate.formats.reader import RowFile
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.libraries import offline_variable, online_environment
 from datacreate.locking import locked
@@ -92,8 +92,8 @@ def import_benchmark(
 
     The folder is in the folder structure of the paper's repository, or a copy of the Hub data set. Splits that are
     imported already are kept; `replace` removes them. Nothing is written if a number of rows is not the paper's, unless
-    `allow_count_mismatch`. Raises BenchmarkError for missing or wrong files, RunLocked if another process imports the
-    benchmark, StorageError.
+    `allow_count_mismatch`. Raises BenchmarkError or UsageError for missing or wrong files, RunLocked if another process
+    imports the benchmark, StorageError.
     """
     hub, files = benchmark.source.hub, _reference_files(folder, benchmark) if folder else {}
     with locked(store.benchmark_folder(benchmark)) as lock:
@@ -118,10 +118,18 @@ def _reference_files(folder: Path, benchmark: Benchmark) -> dict[Split, Path]:
 
 
 def _read(path: Path, benchmark: Benchmark) -> Rows:
-    try:
-        return parse_rows(path.read_bytes(), str(path), benchmark)
-    except OSError as error:
-        raise BenchmarkError(f"{path}: cannot be read ({error.strerror}); copy it again") from None
+    rows = []
+    for row in RowFile(path).read():
+        try:
+            if row.error:
+                raise ValueError(row.error)
+            rows.append(parse_row(row.values, benchmark))
+        except ValueError as error:
+            where = f"{path}: line {row.number}"
+            raise BenchmarkError(
+                f"{where}: {error}; is it a file of {benchmark.title}? fix or remove it"
+            ) from None
+    return rows
 
 
 def _write(

@@ -13,9 +13,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, Field, StrictBool, StringConstraints, ValidationError
 
-from datacreate.errors import BenchmarkError, UnknownBenchmark
-from datacreate.formats.example import Json, unique_keys
-from datacreate.formats.reader import decoded
+from datacreate.errors import UnknownBenchmark
+from datacreate.formats.example import Json
 from datacreate.formats.task_format import Head
 from datacreate.messages import did_you_mean
 from datacreate.paths import shipped
@@ -159,28 +158,6 @@ def parse_row(values: Json, benchmark: Benchmark) -> BenchmarkRow:
     if len(row.options) != benchmark.options:
         raise ValueError(f"{len(row.options)} options, and this set has {benchmark.options}")
     return row
-
-
-def parse_rows(content: bytes, where: str, benchmark: Benchmark) -> list[BenchmarkRow]:
-    """The rows of a JSONL file's bytes; BenchmarkError naming the line that is wrong, or if there are none."""
-    try:
-        text = decoded(content)
-    except ValueError as error:
-        raise BenchmarkError(f"{where}: {error}") from None
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):  # not splitlines(): texts may hold U+2028
-        if not line.strip():
-            continue
-        try:
-            rows.append(parse_row(json.loads(line, object_pairs_hook=unique_keys), benchmark))
-        except (ValueError, RecursionError) as error:
-            reason = "not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
-            raise BenchmarkError(
-                f"{where}, line {number}: {reason}; is it a file of {benchmark.title}? fix or remove it"
-            ) from None
-    if not rows:
-        raise BenchmarkError(f"{where}: no rows; copy the file again, or remove it")
-    return rows
 
 
 class Findings(BaseModel, frozen=True):

@@ -23,7 +23,6 @@ from datacreate.benchmarks.registry import (
     Findings,
     Split,
     find_problems,
-    parse_rows,
 )
 from datacreate.errors import BenchmarkError, ExampleError
 from datacreate.files import replace_files
@@ -101,12 +100,6 @@ def read_split(benchmark: Benchmark, split: str) -> list[dict[str, Json]]:
 
     Raises BenchmarkError if the split is not imported (saying how to import it) or was changed since.
     """
-    text = read_bytes(benchmark, split).decode("utf-8")
-    return [json.loads(line) for line in text.split("\n") if line]
-
-
-def read_bytes(benchmark: Benchmark, split: str) -> bytes:
-    """The file of an imported split, checked against its hash. Raises like `read_split`."""
     sha256, path = split_sha256(benchmark, split), benchmark_folder(benchmark) / f"{split}.jsonl"
     try:
         content = path.read_bytes()
@@ -114,7 +107,7 @@ def read_bytes(benchmark: Benchmark, split: str) -> bytes:
         raise _damaged(benchmark, f"{path} cannot be read ({error.strerror})") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise _damaged(benchmark, f"{path} was changed after the import (its sha256 differs)")
-    return content
+    return [json.loads(line) for line in content.decode("utf-8").split("\n") if line]
 
 
 def how_to_import(benchmark: Benchmark, split: str) -> str:
@@ -191,11 +184,11 @@ def import_state(benchmark: Benchmark) -> ImportState:
 
 def imported_splits(benchmark: Benchmark) -> dict[Split, SplitRows]:
     """The rows of all splits that are imported. BenchmarkError if they are damaged."""
-    manifest, where = read_manifest(benchmark), str(benchmark_folder(benchmark))
+    manifest = read_manifest(benchmark)
     found: dict[Split, SplitRows] = {}
     for split in SPLITS:
         if manifest and (record := manifest.splits.get(split)):
-            rows = parse_rows(read_bytes(benchmark, split), where, benchmark)
+            rows = list(map(BenchmarkRow.model_validate, read_split(benchmark, split)))
             found[split] = SplitRows(rows, record.source, record.note)
     return found
 

@@ -247,11 +247,9 @@ def _judged(example: ClassificationExample) -> ClassificationExample:
 
 
 def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE) -> TrialInputs:
-    """The token ids of a training. TrainingError if there are no rows, or the encoder cannot be read."""
+    """The token ids of a training. TrainingError if the encoder cannot be read."""
     training, path, trained = prepared.training, prepared.encoder, prepared.rows
     recipe, head, tokenizer = training.recipe, training.task, load_tokenizer(path)
-    if not trained:
-        raise TrainingError("no row to train on; give more rows")
     length = max_input_tokens(tokenizer, load_config(path), recipe, has_passages(trained))
     encoded = partial(encode, head=head, tokenizer=tokenizer, max_length=length)
     with quiet():

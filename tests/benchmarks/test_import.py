@@ -21,7 +21,7 @@ from datacreate.benchmarks import (
     read_split,
     split_sha256,
 )
-from datacreate.errors import BenchmarkError, StorageError
+from datacreate.errors import BenchmarkError, DatacreateError, StorageError
 from tests.benchmarks.conftest import choices, claims, imported, lines, passages, write_reference
 
 
@@ -68,9 +68,9 @@ def test_an_imported_split_is_kept_unless_replaced(tmp_path: Path, home: Path) -
 
 
 BAD: dict[str, tuple[bytes, str]] = {
-    "not JSON": (lines(claims(2)) + b"{'question'\n", r"test\.jsonl, line 3: not JSON"),
+    "not JSON": (lines(claims(2)) + b"{'question'\n", r"test\.jsonl: line 3: not JSON"),
     "options of another set": (lines(choices(1)), r"line 1: label 'shelf 0-0' is neither True nor False"),
-    "not text": (b"\xff\xfe", r"test\.jsonl: line 1: not UTF-8"),
+    "not text": (b"\xff\xfe", r"test\.jsonl: UTF-16, not UTF-8"),
     "empty": (b"\n", r"test\.jsonl: no rows"),
     "nested": (b'{"question":' * 100_000, r"line 1: "),
 }
@@ -81,7 +81,7 @@ def test_a_wrong_file_is_one_line_and_imported_rows_stay(tmp_path: Path, home: P
     content, said = BAD[what]
     creak = imported(tmp_path / "good", "creak", {"test": claims(3)})
     folder = write_reference(tmp_path / "bad", "creak", {"train": claims(4), "test": content})
-    with pytest.raises(BenchmarkError, match=said) as raised:
+    with pytest.raises(DatacreateError, match=said) as raised:
         import_benchmark(creak, folder, allow_count_mismatch=True, replace=True)
     assert "\n" not in str(raised.value)
     assert not has_split(creak, "train")
