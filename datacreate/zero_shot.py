@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+from datacreate.checkpoints import UNSEEN
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
 from datacreate.engines.self_test import scoring_test
@@ -74,7 +75,10 @@ def answer_zero_shot(
         found = []
         for test in tests:
             one = load_or_measure_evaluation(out, test, evaluation, measure, progress.notify)
-            if one.encoder != name:
+            hashes = {one.encoder_sha256, sha256}
+            if len(hashes) > 1 and (
+                one.encoder != name or not any(each.startswith(UNSEEN) for each in hashes)
+            ):
                 raise RunMismatch(f"{out} has {one.encoder}'s answers to {test.name}; choose another --out")
             found.append(one)
         return found
