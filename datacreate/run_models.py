@@ -14,10 +14,7 @@ from datacreate.engines.request import DEFAULT_THINKING, Sampling, ServerTest
 from datacreate.errors import CheckpointError, NotDownloaded, UsageError
 from datacreate.formats.task_format import TaskFormat
 from datacreate.messages import Notify
-from datacreate.prompts.label_scoring import (
-    can_score_labels,
-    check_scorable,
-)
+from datacreate.prompts.label_scoring import MAX_LETTERS, can_score_labels, check_scorable
 from datacreate.runs.config import AUTO, CreateConfig, RunSpec, SamplingOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import find_strategy
@@ -153,7 +150,9 @@ def verify_mode(config: CreateConfig, format: TaskFormat) -> VerifyMode:
     # `--verifier` implies verification.
     requested = config.verify or ("drop" if config.verifier else None)
     if requested is None:
-        return "drop" if config.recipe == "best" and can_score_labels(format) else "off"
+        # Many labels can be scored only if no two start with the same token, which the model decides.
+        can_score = can_score_labels(format, scored_by_letter=True)
+        return "drop" if config.recipe == "best" and can_score else "off"
     if requested == "off":
         return requested
     if requested == "relabel" and format.roles.tools:
@@ -177,6 +176,8 @@ def describe_recipe(
             verified = "no answer field found, so nothing is verified or balanced"
         elif not can_score_labels(format):
             verified = "answers cannot be verified (free text)"
+        elif config.recipe == "best" and config.verify is None:
+            verified += f"; --verify drop tries it with more than {MAX_LETTERS} labels"
     elif models and not models.verifier:
         why = f"{models.generators[0].name} always thinks, so it cannot score them"
         verified = f"answers are not verified: {why}; a --verifier that does not think can"

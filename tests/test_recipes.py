@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from datacreate.prompts.label_scoring import MAX_LETTERS
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.conftest import save_encoder
 from tests.making import NLI, NLI_LABELS, make
@@ -60,6 +61,14 @@ def test_the_recipe_and_the_format_are_the_first_lines(tmp_path: Path, model: st
     make(tmp_path, model, notify=lines.append, example={"text": "An apple is blue."}, count=9, verify=None)
     assert "no answer field found, so nothing is verified or balanced" in lines[0]
     assert "text" in lines[1]
+
+
+def test_many_labels_are_verified_only_if_asked_for(tmp_path: Path, model: str) -> None:
+    labels = {"label": ",".join(["entailment", *(f"label {i}" for i in range(MAX_LETTERS))])}
+    line = first_line(tmp_path / "run", model, example=NLI, labels=labels)
+    assert line.startswith(
+        f"recipe best: strategy tree, {UNVERIFIED}; --verify drop tries it with more than 26 labels"
+    )
 
 
 def test_paper_is_tree_and_not_verified(tmp_path: Path, model: str) -> None:
