@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """How fast creation is: every figure is a ratio, or stands beside its rival, within one run.
 
-    scripts/perf/creation.py [orchestrator] [resume] [start] [help] [paper] [verify] [--json FILE]
+    scripts/perf/creation.py [orchestrator] [resume] [start] [help] [review] [paper] [verify] [--json FILE]
 
 orchestrator  the loop alone with a scripted engine: examples per processor second, flatness, memory
 resume        CPU seconds from the start of a process to its first request, in a run of 100,000 examples
 start         CPU seconds of a new run of 50 examples until its first log line
 help          seconds of `datacreate --help`
+review        seconds from the start of `datacreate review` until a run of 10,000 examples is on the terminal
 paper         tokens per accepted example: ours against --recipe paper
 verify        milliseconds per written token of questions with five options, and of claims with fixed labels: with
               the filters on, and verified by the model that writes (all scored and kept), against neither
@@ -20,7 +21,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pty
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -215,6 +218,31 @@ def measure_help() -> dict[str, Any]:
     return {"median_seconds": round(statistics.median(times), 3), "most": 0.4}
 
 
+def measure_review(count: int = 10_000) -> dict[str, Any]:
+    """Three times, without cached vectors or decisions."""
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder) / "run"
+        config = CreateConfig(
+            example=EXAMPLE, count=count, run_dir=run_dir, model=MODEL, decontaminate=(), recipe="fast"
+        )
+        create(config, engine_factory=lambda *_: cast(Engine, VariedEngine()))
+        for _ in range(3):
+            began = time.perf_counter()
+            child, terminal = pty.fork()
+            if child == 0:
+                os.environ["TERM"] = "xterm-256color"
+                os.execv(sys.executable, [sys.executable, "-m", "datacreate", "review", str(run_dir)])
+            shown = b""
+            while b"0 of 10000 decided" not in shown:
+                shown += os.read(terminal, 65536)
+            seconds.append(time.perf_counter() - began)
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
+            os.close(terminal)
+    return {"examples": count, "median_seconds": round(statistics.median(seconds), 2), "most": 2}
+
+
 # --- with the real model ---------------------------------------------------------------------
 
 
@@ -321,6 +349,7 @@ PARTS = {
     "resume": measure_resume,
     "start": measure_start,
     "help": measure_help,
+    "review": measure_review,
     "paper": measure_paper,
     "verify": measure_verify,
 }
