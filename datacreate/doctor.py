@@ -158,7 +158,8 @@ def _gpus(build: str, torch: Imported | None) -> Finding:
     if not rows or not cuda or usable == "True":
         return Finding("GPU", "ok", message)
     fix = f"unset CUDA_VISIBLE_DEVICES, or install NVIDIA driver {hardware.OLDEST_DRIVER} or newer"
-    return Finding("GPU", "fail", f"{message}; torch for CUDA {cuda} cannot use it", fix)
+    state: FindingState = "fail" if hardware.has_gpu() else "warn"  # the user may have chosen the CPU
+    return Finding("GPU", state, f"{message}; torch for CUDA {cuda} cannot use it", fix)
 
 
 def _cpu(build: str) -> Finding:

@@ -21,10 +21,6 @@ class UsageError(DatacreateError):
     exit_code = 2
 
 
-class NoRows(UsageError):
-    """A file without rows."""
-
-
 class ExampleError(UsageError):
     """The formatting example cannot be used."""
 
@@ -34,7 +30,7 @@ class FormatError(UsageError):
 
 
 class SweepPlanError(UsageError):
-    """The plan of a sweep is wrong, or differs from the one in its folder."""
+    """The plan of a sweep is wrong."""
 
 
 class CheckpointError(DatacreateError):

@@ -85,7 +85,10 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def gpu_memory() -> list[tuple[str, float]]:
-    """Name and memory in GiB of the GPUs of this machine; empty if a GPU is divided (MIG), or without nvidia-smi."""
+    """Name and memory in GiB of the GPUs of this machine; empty without nvidia-smi.
+
+    Also empty if CUDA_VISIBLE_DEVICES names a part of a GPU (MIG): nvidia-smi reports the memory of the whole GPU.
+    """
     if any(name.startswith("MIG") for name in visible_gpus()):
         return []
     try:

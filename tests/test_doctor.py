@@ -201,6 +201,8 @@ def test_gpus_driver_and_memory_are_reported(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     hidden = gpu(monkeypatch, "13.0 False")
     assert (hidden.state, "this process has none" in str(hidden.fix)) == ("fail", True)
+    packages |= {"vllm": None}  # llama.cpp, and torch of the GPU build: the user chose the CPU
+    assert gpu(monkeypatch, "13.0 False").state == "warn"
 
 
 @pytest.mark.parametrize(("build", "state"), [({}, "warn"), (GPU_BUILD, "fail")])

@@ -5,6 +5,7 @@ Signals are handled before anything slow is imported. Losing stdout or stderr ne
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -59,8 +60,9 @@ def _run(received: signals.Signals) -> tuple[str, int]:
     sys.stdout.flush()
     if received.received and code != RESUMABLE:
         return signals.STOPPED, RESUMABLE
-    if not message and stdout and stdout.error and not isinstance(stdout.error, BrokenPipeError):
-        return f"standard output cannot be written: {stdout.error.strerror or stdout.error}", 1
+    if not message and stdout and (error := stdout.error) and not isinstance(error, BrokenPipeError):
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return f"standard output cannot be written: {error.strerror or error}", RESUMABLE if is_full else 1
     return message, code
 
 

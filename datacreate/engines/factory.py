@@ -256,7 +256,7 @@ def _on_enough_gpus(
             f"{usable:.1f} of {gib:.1f} GiB may be used; use more GPUs (--tensor-parallel-size), or a smaller or "
             "quantized model (--quantization fp8_per_tensor)"
         )
-    if need.gpus != (settings.tensor_parallel_size or 1):
+    if need.min_gib <= usable and need.gpus != (settings.tensor_parallel_size or 1):
         notify(f"{need.model}: --tensor-parallel-size {need.gpus} suits these GPUs")
     return settings.model_copy(update={"tensor_parallel_size": need.gpus})
 

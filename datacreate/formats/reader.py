@@ -21,7 +21,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from datacreate.errors import NoRows, UsageError
+from datacreate.errors import UsageError
 from datacreate.formats.example import (
     JSON_TYPES,
     MAX_NESTING,
@@ -76,13 +76,13 @@ class RowFile:
     def read(self, schema: Schema | None = None) -> Iterator[RawRow]:
         """The rows, from the first; `schema` gives the texts of a table their types.
 
-        UsageError, naming the line, if the file cannot be read further; NoRows if it has none.
+        UsageError if the file has no rows, or, naming the line, if it cannot be read further.
         """
         with self._one_line_errors():
             rows = self._rows()
             first = list(islice(rows, 2))
             if not first:
-                raise NoRows(f"{self.path}: no rows; {READABLE}")
+                raise UsageError(f"{self.path}: no rows; {READABLE}")
             if len(first) == 1 and (name := _wrapper(first[0].values)):
                 raise ValueError(f"one object that holds rows; unwrap them with `jq -c '.{name}[]'`")
             for row in chain(first, rows):

@@ -160,7 +160,9 @@ def test_a_model_that_is_alone_gets_the_gpus_that_it_needs(node: Node, tmp_path:
     preset = find_preset("llama-3.3-70b-instruct")
     assert preset.engine.tensor_parallel_size == 4
     assert gpus_of(replace(checkpoint(tmp_path, "70B"), preset=preset), notify=notes.append) == 2
-    assert notes == ["70B: --tensor-parallel-size 2 suits these GPUs"]
+    assert notes == []  # it seems to fit on none: vLLM decides
+    assert gpus_of(replace(checkpoint(tmp_path, "32B"), preset=preset), notify=notes.append) == 1
+    assert notes == ["32B: --tensor-parallel-size 1 suits these GPUs"]
     node(1, 4096)
     model = checkpoint(tmp_path, "32B")
     assert gpus_of(model) == 1
