@@ -103,6 +103,7 @@ class Server:
     cards: Any = None  # replaces the list of models; bytes replace the whole response
     tokens: Any = None  # replaces the tokens of /tokenize
     page: bytes | None = None  # response for unknown paths, instead of 404
+    once: dict[str, int] = field(default_factory=dict)  # path -> the status of its next response
     requests: Counter[str] = field(default_factory=Counter)  # path -> requests
     answered: int = 0  # real requests, the self-test aside
     out: int = 0
@@ -159,6 +160,8 @@ class Server:
             self.requests[path] += 1
         if self.key and handler.headers["Authorization"] != f"Bearer {self.key}":
             return handler.reply({"error": {"message": "wrong key"}}, 401)
+        if status := self.once.pop(path, None):
+            return handler.reply({"error": {"message": "not now"}}, status)
         if path == "/v1/models":
             self.on_models(self.requests[path])
             usual = {"id": self.model, "object": "model", "root": f"/models/{self.model}"}

@@ -50,6 +50,13 @@ class RequestRejected(Unavailable):
     """A server that refuses this request (HTTP 4xx); the request is invalid if others succeed."""
 
 
+class Busy(Unavailable):
+    """A server that has too many requests (HTTP 429)."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, request_may_be_cause=False)
+
+
 class Incompatible(Exception):
     """A server that cannot be used as it is: the reason, and what to do."""
 

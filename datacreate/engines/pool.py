@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from datacreate.engines.addresses import ServerSource
-from datacreate.engines.chat_api import ChatApi, Incompatible, RequestRejected, Unavailable
+from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
 from datacreate.engines.request import Completion, Request, ServerTest
 from datacreate.engines.server import Server
 from datacreate.engines.settings import EngineOptions
@@ -186,7 +186,8 @@ class Pool:
     def _mark_healthy(self, server: Server) -> None:
         """Reset the failure state of a server that answered."""
         if server.is_active and server.problem:
-            self._notify(f"{server.url}: available again")
+            if not server.is_only_busy:
+                self._notify(f"{server.url}: available again")
             server.problem, server.failures, server.repeated_errors = None, 0, 0
             server.last_request_succeeded = True
             self.fatal_error = None
@@ -198,6 +199,8 @@ class Pool:
             return
         is_repeated = str(problem) == str(server.problem)
         server.repeated_errors = server.repeated_errors + 1 if is_repeated else 1
+        if isinstance(problem, Busy):  # a rate limit does not stop the run
+            server.repeated_errors = 0
         server.last_request_succeeded = False
         server.suspended.set()
         used = [server, *(each for each in self._servers.values() if each.has_passed_self_test)]
@@ -211,12 +214,17 @@ class Pool:
     def _handle_failure(self, server: Server, problem: Unavailable | Incompatible) -> None:
         """Log once why a server is suspended; restart a local one that died or hangs."""
         before, server.problem = server.problem, problem
+        server.is_only_busy = isinstance(problem, Busy) and (before is None or server.is_only_busy)
         server.failures += 1
         if server.is_incompatible:
             if not isinstance(before, Incompatible):
                 self._notify(f"{server.url} cannot be used: {problem}")
         elif done := self._source.repair(server.url, hung=problem.hung):
             self._notify(done)
+        elif isinstance(problem, Busy):
+            if not server.was_busy:
+                self._notify(f"{server.url}: {problem}; suspended for a moment each time")
+            server.was_busy = True
         elif str(before) != str(problem):
             self._notify(f"{server.url}: {problem}; suspended until it answers")
         self._update_active_servers()

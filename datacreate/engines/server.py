@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from datacreate.engines.addresses import KEY, Address
 from datacreate.engines.chat_api import (
+    Busy,
     ChatApi,
     Incompatible,
     RequestRejected,
@@ -37,6 +38,7 @@ _CONNECT_SECONDS = 20.0  # for a connection, and for requests that need no gener
 _TEST_SECONDS = 120.0  # for one request of the self-test
 _KEEP_ALIVE_SECONDS = 4.0  # less than uvicorn's 5 s: no request uses a connection that the server is closing
 _MAX_BYTES = 8 * 2**20  # size limit of a response
+_TEMPORARY = (429, 502, 503, 504)  # HTTP statuses of a server that is busy, still loading, or behind a proxy
 Body = dict[str, Any] | None  # of a POST request; None: it is a GET request
 
 
@@ -69,6 +71,8 @@ class Server:
         self.last_request_succeeded = True  # whether the last request of the run succeeded
         self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
         self.failures = 0  # in a row
+        self.was_busy = False  # whether a line about HTTP 429 has been printed
+        self.is_only_busy = False  # whether all failures since the last success were HTTP 429
         self.repeated_errors = 0  # requests of the run that failed in a row, all with the same error
         self._options = options
         self._remote = remote
@@ -161,8 +165,14 @@ class Server:
         return [card for card in cards if isinstance(card, dict)]
 
     async def _recognize(self) -> None:
+        async def send(path: str, body: Body) -> tuple[int, Any]:
+            status, document = await self._send(path, body)
+            if status in _TEMPORARY:  # it does not show which kind of server it is
+                raise _refusal(status, document)
+            return status, document
+
         for kind in ENGINES.values():
-            if found := await kind.recognize(self._send, self.model):
+            if found := await kind.recognize(send, self.model):
                 self._api = replace(self._api, kind=kind, compact_grammar=kind.compact_grammar)
                 self.version = f"{kind.title} {short_text(found.version, 40)}"
                 if slots := _positive(found.slots):
@@ -337,7 +347,7 @@ def _refusal(status: int, document: Any) -> Exception:
     if status in (401, 403):
         return Incompatible(f"access denied (HTTP {status}); set ${KEY} to the server's key")
     if status == 429:
-        text += "; with a smaller --max-num-seqs it gets fewer requests at once"
-    if status in (404, 429, 502, 503, 504):  # still loading, behind a proxy, or busy
+        return Busy(f"{text}; with a smaller --max-num-seqs it gets fewer requests at once")
+    if status in (404, *_TEMPORARY):
         return Unavailable(text, request_may_be_cause=False)
     return RequestRejected(text) if 400 <= status < 500 and status != 408 else Unavailable(text)

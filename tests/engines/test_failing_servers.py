@@ -220,8 +220,26 @@ def test_unusable_servers_are_left_out(tmp_path: Path, server: Server, other: Se
     assert notes.has(f"{dead}: cannot be reached")
 
 
-def test_a_busy_server_is_suspended_for_a_moment(tmp_path: Path, server: Server) -> None:
-    server.holds, server.latency = 2, 0.002
+def test_a_busy_server_is_suspended_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    """However often it refuses a request; one line is printed."""
+    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.001)
+    refused: list[int] = []
+
+    def refuse(handler: Handler, body: dict[str, Any]) -> None:
+        if len(refused) % 8 == 7:
+            return handler.reply(handler.owner.answer(body))
+        refused.append(handler.owner.answered)
+        return handler.reply({"error": {"message": "busy"}}, 429)
+
+    def answer_once(number: int) -> None:
+        if number == 6:
+            refused.append(number)
+
+    server.fault_after, server.later_fault, server.on_answer = 3, refuse, answer_once
     notes = Notes()
-    make(tmp_path / "run", server, max_num_seqs=6, count=60, notes=notes)
+    make(tmp_path / "run", server, notes=notes)
+    assert len(refused) > 14
     assert notes.has("HTTP 429: busy; with a smaller --max-num-seqs", "suspended")
+    assert sum(server.url in line for line in notes.messages) == 1

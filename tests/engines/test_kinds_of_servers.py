@@ -64,6 +64,20 @@ def test_a_compatible_server_is_used(tmp_path: Path, kind: str) -> None:
     assert holds(server)
 
 
+@pytest.mark.parametrize(
+    ("kind", "path", "status"),
+    [("vllm", "/version", 429), ("vllm", "/tokenize", 503), ("llamacpp", "/props", 429)],
+)
+def test_a_server_that_is_busy_while_it_is_recognized_is_asked_again(
+    tmp_path: Path, kind: Any, path: str, status: int
+) -> None:
+    with Server(kind=kind, once={path: status}) as server:
+        make(tmp_path / "run", server, wait=60.0)
+    assert not server.once
+    engine = RunDirectory(tmp_path / "run").read_config().engines["engine"]
+    assert engine["server"] == {"vllm": "vLLM 0.0 (scripted)", "llamacpp": "llama.cpp b0"}[kind]
+
+
 THINKS = "it thinks before it answers .* --chat-template-kwargs enable_thinking=false"
 NO_MODEL = "it serves no model with a printable name; load one, or rename it"
 NO_SCORES = "its logprobs contain none of the choices"
