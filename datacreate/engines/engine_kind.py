@@ -93,6 +93,7 @@ class GpuNeed:
 
     model: str  # for messages
     weights_gib: float
+    least_weights_gib: float  # what is certain of it: less if the type of the weights is not known
     min_gib: float  # weights, the smallest useful KV cache, and what vLLM itself needs
     gpus: int = 1  # that its weights are split over
     max_share: float = 1.0  # of a GPU's memory, for all servers on it together

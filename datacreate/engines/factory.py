@@ -250,11 +250,11 @@ def _on_enough_gpus(
             need = found
             if need.min_gib <= usable:
                 break
-    if need.weights_gib > usable and not settings.quantization:
+    if need.least_weights_gib > usable and not settings.quantization:
         raise EngineError(
-            f"the weights of {need.model} take {need.weights_gib:.1f} GiB on each of {need.gpus} GPUs, and "
-            f"{usable:.1f} of {gib:.1f} GiB may be used; use more GPUs (--tensor-parallel-size), or a smaller or "
-            "quantized model (--quantization fp8_per_tensor)"
+            f"the weights of {need.model} take at least {need.least_weights_gib:.1f} GiB on each of {need.gpus} GPUs, "
+            f"and {usable:.1f} of {gib:.1f} GiB may be used; use more GPUs (--tensor-parallel-size), or a smaller "
+            "or quantized model (--quantization fp8_per_tensor)"
         )
     if need.min_gib <= usable and need.gpus != (settings.tensor_parallel_size or 1):
         notify(f"{need.model}: --tensor-parallel-size {need.gpus} suits these GPUs")

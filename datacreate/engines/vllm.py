@@ -188,8 +188,10 @@ class _Vllm(EngineKind):
         weights = _weights(folder) / gpus
         if settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization):
             weights *= 0.55  # embeddings keep 16 bits
-        if settings.dtype != "float32" and "float32" in (config.get("dtype"), config.get("torch_dtype")):
-            weights /= 2
+        least = weights
+        if settings.dtype != "float32":  # vLLM loads weights in float32 as 16 bits
+            weights /= 2 if _dtype(config) == "float32" else 1
+            least = weights if _dtype(config) else weights / 2
         named = map(_text(config).get, ("num_attention_heads", "num_key_value_heads"))
         heads, kv_heads = (count if type(count) is int else 0 for count in named)
         # More GPUs than heads of keys and values have copies of these heads.
@@ -197,7 +199,7 @@ class _Vllm(EngineKind):
         cache = _token_gib(config) * max(_context(config, settings, "gpu"), _LEAST_CACHE_TOKENS) / parts
         minimum = (1 + _GPU_OVERHEAD_SHARE) * weights + (cache or _UNKNOWN_CACHE_GIB) + _GPU_OVERHEAD_GIB
         share = settings.gpu_memory_utilization or _GPU_SHARE
-        return GpuNeed(checkpoint.name, weights, minimum, gpus, share, (heads, kv_heads))
+        return GpuNeed(checkpoint.name, weights, least, minimum, gpus, share, (heads, kv_heads))
 
     def count_copies(self, extra_arguments: Sequence[str]) -> int:
         for word in extra_arguments:
@@ -269,6 +271,12 @@ def _context(config: dict[str, Any], settings: LaunchSettings, build: Literal["c
 def _text(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a config.json about the language model."""
     return config.get("text_config") or config
+
+
+def _dtype(config: dict[str, Any]) -> object:
+    """The type of the weights as they are stored; None if config.json does not tell."""
+    named = (part.get(key) for part in (config, _text(config)) for key in ("dtype", "torch_dtype"))
+    return next(filter(None, named), None)
 
 
 def _has_states(config: dict[str, Any]) -> bool:

@@ -52,7 +52,7 @@ def checkpoint(folder: Path, size: str) -> Checkpoint:
         config = {
             "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "num_hidden_layers": layers,
             "hidden_size": width, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
-            "max_position_embeddings": 32768,
+            "max_position_embeddings": 32768, "dtype": "bfloat16",
         }  # fmt: skip
         (path / "config.json").write_text(json.dumps(config))
         (path / "tokenizer.json").write_text("{}")
@@ -170,8 +170,9 @@ def test_a_model_that_is_alone_gets_the_gpus_that_it_needs(node: Node, tmp_path:
     assert (gpus_of(model), gpus_of(model, tensor_parallel_size=2)) == (1, 2)
     config = json.loads((model.path / "config.json").read_text())
     os.truncate(model.path / "model.safetensors", 2 * SIZES["32B"][0])
-    (model.path / "config.json").write_text(json.dumps(config | {"torch_dtype": "float32"}))
-    assert gpus_of(model) == 1
+    for stored in ({"torch_dtype": "float32"}, {"text_config": config | {"dtype": "float32"}}):
+        (model.path / "config.json").write_text(json.dumps(config | {"dtype": None} | stored))
+        assert gpus_of(model) == 1
     (model.path / "consolidated.safetensors").touch()  # the same weights again
     os.truncate(model.path / "consolidated.safetensors", 8 * SIZES["32B"][0])
     (model.path / "config.json").write_text(json.dumps(config | {"num_key_value_heads": 2}))
@@ -184,8 +185,8 @@ def test_a_model_whose_weights_do_not_fit_is_refused(
 ) -> None:
     node(1)
     says = (
-        r"^the weights of 70B take 131\.4 GiB on each of 1 GPUs, and 73\.3 of 79\.6 GiB may be used; use more GPUs "
-        r"\(--tensor-parallel-size\), or a smaller or quantized model \(--quantization fp8_per_tensor\)$"
+        r"^the weights of 70B take at least 131\.4 GiB on each of 1 GPUs, and 73\.3 of 79\.6 GiB may be used; use more "
+        r"GPUs \(--tensor-parallel-size\), or a smaller or quantized model \(--quantization fp8_per_tensor\)$"
     )
     for settings in ({}, {"tensor_parallel_size": 1}):
         with pytest.raises(EngineError, match=says):
@@ -193,6 +194,13 @@ def test_a_model_whose_weights_do_not_fit_is_refused(
     command(
         checkpoint(tmp_path, "70B"), quantization="bitsandbytes"
     )  # how small the weights get is not known
+    model = checkpoint(tmp_path, "70B")
+    config = json.loads((model.path / "config.json").read_text())
+    (model.path / "config.json").write_text(json.dumps(config | {"dtype": None}))
+    command(model)  # it may be stored in 32 bits
+    os.truncate(model.path / "model.safetensors", 2 * SIZES["70B"][0])
+    with pytest.raises(EngineError, match=says):
+        command(model)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(hardware, "vllm_build", lambda: "gpu")
     with pytest.raises(EngineError, match="this process has none"):
