@@ -99,6 +99,7 @@ class RunQuotas:
         self.missing = count  # examples
         # Dimension -> value -> requests in flight.
         self._in_flight = {name: Counter(dict.fromkeys(shares, 0)) for name, shares in dimensions.items()}
+        self._assigned: dict[int, Mapping[str, str]] = {}  # request in flight -> its values
 
     @classmethod
     def of(cls, spec: RunSpec, format: TaskFormat, count: int) -> Self:
@@ -108,7 +109,7 @@ class RunQuotas:
             labels = ValueQuotas(format.labels, count, list((spec.label_ratio or {}).values()))
         return cls(labels, {each.name: each.shares for each in spec.attributes}, count)
 
-    def assign_attributes(self, per_request: float, rng: random.Random) -> dict[str, str]:
+    def assign_attributes(self, request: int, per_request: float, rng: random.Random) -> dict[str, str]:
         """Assigns values to a new request. `per_request`: the examples that each in flight is expected to give."""
         assigned = {}
         for name, in_flight in self._in_flight.items():
@@ -117,11 +118,15 @@ class RunQuotas:
             [assigned[name]] = rng.choices(list(needed), missing if any(missing) else list(needed.values()))
         for name, value in assigned.items():
             self._in_flight[name][value] += 1
+        self._assigned[request] = assigned
         return assigned
 
-    def end_request(self, attributes: Mapping[str, str]) -> None:
-        """Note that a request with these values is not in flight any more."""
-        for name, value in attributes.items():
+    def end_request(self, request: int) -> None:
+        """Note that a request is not in flight any more.
+
+        A replay with a larger count may have assigned other values to it than the log has.
+        """
+        for name, value in self._assigned.pop(request).items():
             self._in_flight[name][value] -= 1
 
     def need_request(self, per_request: float) -> bool:

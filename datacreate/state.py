@@ -131,7 +131,9 @@ class RunState:
             rng = self._rng("deal", self._requests)  # "deal" is part of the seed: do not rename it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
         values = self.acceptance.quotas.assign_attributes(
-            self._accepted_per_request / _REQUEST_MARGIN, self._rng("attributes", self._requests)
+            self._requests,
+            self._accepted_per_request / _REQUEST_MARGIN,
+            self._rng("attributes", self._requests),
         )
         pending = PendingRequest(
             self._requests,
@@ -307,7 +309,7 @@ class RunState:
             less = dropped / (_FIRST_REQUESTS + self.stats.requests)
             self._accepted_per_request = max(0.0, self._accepted_per_request - less)
             return
-        self.acceptance.quotas.end_request(commit.attributes)
+        self.acceptance.quotas.end_request(commit.request)
         passed = len(commit.passed)
         latest = min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
         self._accepted_per_request += (passed - self._accepted_per_request) / latest

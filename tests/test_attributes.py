@@ -149,14 +149,14 @@ def test_assigned_values_fill_every_quota(dimensions: list[list[int]], count: in
         for i, weights in enumerate(dimensions)
     }
     quotas, accepted, in_flight, rng = RunQuotas(None, shares, count), [], [], random.Random(seed)
-    for _ in range(20 * count + 100):
+    for request in range(20 * count + 100):
         if len(accepted) == count:
             break
-        in_flight.append(quotas.assign_attributes(4, rng))
+        in_flight.append((request, quotas.assign_attributes(request, 4, rng)))
         if rng.random() < 0.5:
             continue
-        assigned = in_flight.pop(rng.randrange(len(in_flight)))
-        quotas.end_request(assigned)
+        ended, assigned = in_flight.pop(rng.randrange(len(in_flight)))
+        quotas.end_request(ended)
         for _ in range(rng.randint(0, 5)):
             if len(accepted) < count and not quotas.full_attribute(assigned):
                 quotas.add(None, assigned)
@@ -249,6 +249,23 @@ def test_an_extended_run_stays_exact(tmp_path: Path, model: str) -> None:
         make(tmp_path / "run", model, example=NLI, labels=NLI_LABELS, attributes=path, count=count)
         assert_exact(counts(tmp_path / "run")["topic"], dict.fromkeys("abc", 1 / 3))
         assert_exact(counts(tmp_path / "run")["level"], {"easy": 0.7, "hard": 0.3})
+
+
+@pytest.mark.parametrize(("values", "seed"), [(7, 0), (10, 1)])
+def test_attributes_with_a_larger_count_need_few_requests(
+    tmp_path: Path, model: str, values: int, seed: int
+) -> None:
+    """A replay with another count draws other values than the log has; no request may stay counted as in flight."""
+    path = tmp_path / "attributes.yaml"
+    path.write_text(json.dumps({"topic": [f"t{n}" for n in range(values)]}))
+    for count in (20, 100):
+        engine = ScriptedEngine(answering(), shuffle=random.Random(seed))
+        make(
+            tmp_path / "run", model, engine, example=NLI, labels=NLI_LABELS, attributes=path, count=count,
+            concurrency=None, seed=seed,
+        )  # fmt: skip
+    assert len(engine.history) < 40
+    assert_exact(counts(tmp_path / "run")["topic"], {f"t{n}": 1 / values for n in range(values)})
 
 
 def test_another_file_of_attributes_is_another_run(tmp_path: Path, model: str, attributes: Path) -> None:
