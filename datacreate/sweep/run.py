@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -21,7 +21,15 @@ from typing import Literal
 
 from datacreate.engines.factory import LocalModel, local_servers, resolve_checkpoint
 from datacreate.engines.settings import EngineOptions, RunEngineOptions
-from datacreate.errors import RESUMABLE, DatacreateError, RunLocked, Stopped, UsageError
+from datacreate.errors import (
+    RESUMABLE,
+    CheckpointError,
+    DatacreateError,
+    EngineError,
+    RunLocked,
+    Stopped,
+    UsageError,
+)
 from datacreate.files import replace_file
 from datacreate.hardware import usable_cores, visible_gpus
 from datacreate.locking import FolderLock
@@ -58,7 +66,7 @@ class _SweepCall:
 
     def __init__(self, cells: Sequence[SweepCell], signals: Signals, notify: Notify, update: Notify) -> None:
         self.signals, self.notify, self._update = signals, notify, update
-        self.aborted = False  # a step was stopped, or a lock was lost: all others also stop
+        self.error: BaseException | None = None  # the first that stopped a cell: all others also stop
         self.failed: dict[Step, str] = {}
         self.locked: set[SweepCell] = set()  # cells that another process runs
         several = len(cells) > 1
@@ -70,7 +78,7 @@ class _SweepCall:
 
     @property
     def stopping(self) -> bool:
-        return self.aborted or self.signals.received
+        return self.error is not None or self.signals.received
 
     def show(self, cell: SweepCell, line: str | None) -> None:
         """The last line of the running step of a cell; None when it has ended."""
@@ -136,7 +144,7 @@ class Sweep:
 
         `notify` gets lines worth keeping; `update` gets the last lines of the running steps, several times a
         second. A cell that another process runs is skipped. Raises DatacreateError if a benchmark or checkpoint is
-        missing, EngineError if the servers do not start, Stopped after a signal or if a step was stopped, LockLost,
+        missing, ServersUnavailable, Stopped after a signal or if a step was stopped, LockLost,
         StorageError; the same call resumes.
         """
         chosen = self._chosen(index)
@@ -154,7 +162,10 @@ class Sweep:
             ]
 
     def _create(self, generator: str, cells: Sequence[SweepCell], nproc: int, call: _SweepCall) -> None:
-        """Run the steps of all cells that need a generator, on servers that are started once."""
+        """Run the steps of all cells that need a generator, on servers that are started once.
+
+        If they cannot be started, the steps have failed.
+        """
         cells = [cell for cell in cells if self._unfinished(cell, generator)]
         steps = [step for cell in cells for step in self._unfinished(cell, generator)]
         options = engine_options(self.plan.create)
@@ -165,8 +176,14 @@ class Sweep:
         else:
             count = sum(step.examples for step in steps)
             models = (generator, *sorted({step.verifier for step in steps if step.verifier}))
-            with shared_servers(models, options, count, self._out, call.notify) as servers:
-                self._run_cells(cells, [servers] * nproc, generator, call)
+            try:
+                with shared_servers(models, options, count, self._out, call.notify) as servers:
+                    self._run_cells(cells, [servers] * nproc, generator, call)
+            except (EngineError, CheckpointError) as error:
+                if error.exit_code == RESUMABLE:
+                    raise
+                call.failed |= dict.fromkeys(steps, str(error))
+                call.notify(f"{generator}: {error}; continuing with the rest")
 
     def _train(self, cells: Sequence[SweepCell], nproc: int | None, call: _SweepCall) -> None:
         """Run the other steps of the cells, as many cells at once as get GPUs of their own.
@@ -199,15 +216,16 @@ class Sweep:
             try:
                 if not call.stopping:
                     self._run_steps(cell, generator, resources, call)
-            except BaseException:
-                call.aborted = True
+            except BaseException as error:
+                call.error = call.error or error
                 raise
             finally:
                 free.put(resources)
 
         with deferred(), ThreadPoolExecutor(len(places)) as pool:
-            for future in [pool.submit(run, cell) for cell in cells]:
-                future.result()
+            wait([pool.submit(run, cell) for cell in cells])
+            if call.error:
+                raise call.error
             if call.signals.received:
                 raise Stopped(_STOPPED)
 

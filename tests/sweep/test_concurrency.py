@@ -16,7 +16,7 @@ import pytest
 
 from datacreate.engines.addresses import Address
 from datacreate.engines.request import Completion, Request
-from datacreate.errors import Stopped
+from datacreate.errors import Stopped, StorageError
 from datacreate.sweep import Sweep, load_plan, run
 from datacreate.sweep.folder import run_process
 from datacreate.sweep.run import shared_servers
@@ -121,6 +121,24 @@ def test_a_failed_cell_does_not_stop_the_others(bench: Bench, started: Started) 
     assert (failed.state, other.state) == ("failed", "finished")
     assert failed.message
     assert "has other files and no run" in failed.message
+
+
+def test_the_error_that_stops_all_cells_is_raised(
+    bench: Bench, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2)
+
+    def step(command: Sequence[str], log: Path, poll: Any, environment: Mapping[str, str]) -> tuple[int, str]:
+        together.wait(60)
+        if log.parent.name == CELLS[1]:
+            raise StorageError("no space left")
+        while not poll(""):
+            pass
+        return -15, ""
+
+    monkeypatch.setattr(run, "run_process", step)
+    with pytest.raises(StorageError, match="no space left"):
+        bench.sweep(COMMAND, **PLAN).run(nproc=2)
 
 
 @pytest.mark.parametrize(

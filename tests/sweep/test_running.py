@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from datacreate import locking
-from datacreate.errors import DatacreateError, LockLost, Stopped, UnwritablePath
+from datacreate.errors import (
+    DatacreateError,
+    EngineError,
+    LockLost,
+    ServersUnavailable,
+    Stopped,
+    UnwritablePath,
+)
 from datacreate.runs.directory import RunDirectory
 from datacreate.sweep import run as sweep_run
 from datacreate.sweep.folder import SweepFolder, run_process
@@ -85,6 +93,31 @@ def test_what_fails_stops_only_what_follows_it(bench: Bench) -> None:
     assert cell.state == "failed"
     assert verbs(bench.calls()) == ["train", "train", "evaluate"]
     assert cell.finished_steps == 2
+
+
+def test_servers_that_do_not_start_fail_the_sets_of_their_generator(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error: DatacreateError = EngineError("no GPU has enough memory")
+
+    def servers(models: tuple[str, ...], *_: Any) -> Any:
+        if models[0].endswith("writer"):
+            raise error
+        return nullcontext(sweep_run.Resources())
+
+    monkeypatch.setattr(sweep_run, "shared_servers", servers)
+    plan: dict[str, Any] = {"conditions": ["human", "random"], "example_seeds": [1, 2], **READER}
+    plan["generators"] = ["./models/writer", "./models/reader"]
+    lines: list[str] = []
+    outcomes = bench.sweep(**plan).run(notify=lines.append)
+    for one in outcomes:
+        expected = ("failed", str(error)) if "writer" in one.cell.name else ("finished", None)
+        assert (one.state, one.message) == expected
+    assert len(outcomes) == 6
+    assert sum("no GPU has enough memory; continuing" in line for line in lines) == 1
+    error = ServersUnavailable("the server has ended")
+    with pytest.raises(ServersUnavailable):
+        bench.run(**plan)
 
 
 def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
