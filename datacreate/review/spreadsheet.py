@@ -1,8 +1,8 @@
 """Rows as texts that people edit: fields in the editor, and the cells of a CSV file for a spreadsheet.
 
 The file has a line per row. Its columns: `id` (the number of the row), `label`, `probabilities`, `flags`, `decision`,
-`reason`, and `field:NAME` for each field. A reviewer fills in `decision` (accept, reject or edit) and `reason`, and
-changes the fields of edited rows.
+`reason`, `version` (of the row's values), and `field:NAME` for each field. A reviewer fills in `decision` (accept,
+reject or edit) and `reason`, and changes the fields of edited rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from datacreate.errors import UsageError
-from datacreate.formats.example import Json
+from datacreate.formats.example import Example, Json
 from datacreate.formats.reader import RowFile
 from datacreate.formats.schema_utils import is_constant
 from datacreate.locking import exclusive_replacement
@@ -91,7 +91,7 @@ def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: P
         part.open("x", encoding="utf-8-sig", newline="") as file,
     ):
         writer = csv.writer(file)
-        columns = ["id", "label", "probabilities", "flags", "decision", "reason"]
+        columns = ["id", "label", "probabilities", "flags", "decision", "reason", "version"]
         writer.writerow(columns + [f"field:{name}" for name in names])
         for row in rows:
             decision = row.decision
@@ -102,6 +102,7 @@ def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: P
                 ", ".join(row.flags(session.format)),
                 decision.verdict if decision else "",
                 decision.reason if decision else "",
+                _version(row),
                 *(edit_text(row.values.get(name)) for name in names),
             ]
             writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
@@ -146,7 +147,7 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
 def _lines(session: ReviewSession, path: Path) -> Iterator[tuple[int, dict[str, str], str | None]]:
     """Line number, cells and error of each line. Raises UsageError if the file is no export of the run."""
     source = RowFile(path)
-    needed = ["id", "decision", *(f"field:{name}" for name in session.fields)]
+    needed = ["id", "decision", *(f"field:{name}" for name in session.fields), "version"]
     for raw in source.read():
         if not source.values_are_text:
             raise UsageError(f"{path}: not a CSV file; give one of --export")
@@ -160,6 +161,11 @@ def _lines(session: ReviewSession, path: Path) -> Iterator[tuple[int, dict[str, 
                 f"{path}: no column {missing[0]!r}; give a file of --export with all its columns"
             )
         yield raw.number, cells, raw.error
+
+
+def _version(row: ReviewRow) -> str:
+    """It begins with a letter, so that a spreadsheet takes no digits for a number."""
+    return f"v{Example(row.values).id[:8]}"
 
 
 def _row(session: ReviewSession, id: str, seen: set[int]) -> ReviewRow:
@@ -194,6 +200,8 @@ def _change(row: ReviewRow, cells: Mapping[str, str]) -> Change | None:
             values[name] = edited_value(cell, value)
         except ValueError as error:
             raise ValueError(f"{column}: {error}") from None
+    if values != row.values and cells["version"] != _version(row):
+        raise ValueError(f"row {row.number} has changed since the export; export it again, and edit that")
     before = row.decision
     if (
         before

@@ -149,6 +149,22 @@ def test_a_file_is_not_overwritten(run: Path) -> None:
     assert f"--export {path}: it exists" in ended.failure
 
 
+def test_an_old_file_does_not_revert_a_later_edit(run: Path) -> None:
+    old = exported(run)
+    old[0] |= {"decision": "edit", "field:premise": "A first text."}
+    assert imported(run, old).lines[0] == "1 new decisions"
+    assert imported(run, old).lines[0] == "0 new decisions"
+    new = exported(run)
+    new[0]["field:premise"] = "A second text."
+    assert imported(run, new).lines[0] == "1 new decisions"
+    before = contents(run)
+    ended = imported(run, old)
+    assert ended.code == 2
+    assert "line 2: row 1 has changed since the export; export it again" in ended.lines[0]
+    assert contents(run) == before
+    assert imported(run, new).lines[0] == "0 new decisions"
+
+
 def test_labels_can_be_exchanged_in_one_import(run: Path) -> None:
     rows = exported(run)
     one, other = (next(row for row in rows if row["label"] == label) for label in ("neutral", "entailment"))
