@@ -52,6 +52,8 @@ def export(
     splits = _splits(run, split, seed, notify) if split else dict.fromkeys(["train"])
     columns = dict(config.format.schema["properties"])
     if with_attributes:
+        if not config.spec.attributes:
+            raise UsageError("--with-attributes: the run has no attributes; remove the option")
         if layout not in _WITH_ATTRIBUTES:
             raise UsageError(f"--with-attributes: choose a --layout of {', '.join(_WITH_ATTRIBUTES)}")
         columns |= {attribute_field(each.name): {"type": "string"} for each in config.spec.attributes}

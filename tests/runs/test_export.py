@@ -91,6 +91,11 @@ def test_odd_texts_are_the_same_in_columns(tmp_path: Path, run: RunDirectory) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "hf.part", "parquet", "run"]
 
 
+def test_attributes_of_a_run_without_any_are_refused(run: RunDirectory) -> None:
+    with pytest.raises(UsageError, match="the run has no attributes; remove the option"):
+        export(run, "jsonl", with_attributes=True)
+
+
 def test_an_unfinished_run_is_exported_only_with_partial(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, count=10)
     run = RunDirectory(tmp_path)
