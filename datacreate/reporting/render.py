@@ -162,14 +162,16 @@ def _results(table: ResultTable, citation: str) -> Section:
         notes.append(f"Paper: {citation}")
     if several := {result.label for result in table.cells if 0 < result.examples < result.sets}:
         notes.append(f"{SEVERAL_SETS}: {', '.join(sorted(several))}.")
-    digests = defaultdict[str, set[str]](set)
+    tests = defaultdict[str, list[ConditionResult]](list)
     for result in table.cells:
-        digests[result.test_set].add(result.test_digest)
-    for test, versions in digests.items():
-        if len(versions) > 1:
-            notes.append(
-                f"{test}: {len(versions)} versions of the test rows; only results on one are compared."
-            )
+        tests[result.test_set].append(result)
+    for test, same in tests.items():
+        if (versions := len({result.test_digest for result in same})) > 1:
+            notes.append(f"{test}: {versions} versions of the test rows; only results on one are compared.")
+        unanswered = max(result.unanswered for result in same)
+        truncated = max(result.truncated for result in same)
+        if unanswered or truncated:
+            notes.append(f"{test}: up to {unanswered} test rows unanswered (wrong), {truncated} truncated.")
     title = _TITLES[table.distribution]
     if table.distribution != "untrained":
         encoder = checkpoint_name(table.encoder, table.encoder_sha256)

@@ -93,6 +93,8 @@ class ConditionResult:
     sd_examples: float | None = None  # of the score, between the means of examples; None below two examples
     degenerate: int  # models that predict one class for at least 95 % of the rows
     not_above_chance: int  # models whose 95 % interval reaches down to chance
+    unanswered: int = 0  # test rows without a prediction or a right answer, in the worst model
+    truncated: int = 0  # test rows longer than the model's input, in the worst model
     paper_accuracy: float | None = None
     sources: tuple[str, ...]  # folders of the evaluations
 
@@ -200,6 +202,8 @@ def condition_result(
         sd_examples=sd_examples,
         degenerate=sum(one.degenerate for one in scores),
         not_above_chance=sum(not one.above_chance for one in scores),
+        unanswered=max(one.unanswered for one in scores),
+        truncated=max(one.truncated for one in scores),
         paper_accuracy=paper_accuracy,
         sources=tuple(model.path for model in models),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import astuple
 from itertools import product
@@ -193,6 +194,16 @@ def test_other_test_rows_of_the_same_name_are_not_compared(tmp_path: Path) -> No
     assert [one.split for one in table.cells] == ["test", "test", "dev"]
     assert not table.comparisons
     assert "2 versions of the test rows" in as_markdown(build_report([tmp_path]))
+
+
+def test_unanswered_and_truncated_test_rows_are_noted(tmp_path: Path) -> None:
+    path = evaluated(tmp_path / "one", answers(60, 100)) / "evaluation.json"
+    evaluated(tmp_path / "two", answers(60, 100), condition="random")
+    record = json.loads(path.read_text())
+    record["scores"] |= {"unanswered": 3, "truncated": 7}
+    path.write_text(json.dumps(record))
+    text = as_markdown(build_report([tmp_path]))
+    assert text.count("creak: up to 3 test rows unanswered (wrong), 7 truncated.") == 1
 
 
 def test_comparisons_are_corrected_over_the_whole_table(tmp_path: Path) -> None:
