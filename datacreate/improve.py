@@ -136,18 +136,20 @@ def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]
 
 
 def _decontamination_names(config: ImproveConfig, spec: RunSpec) -> list[str | Path]:
-    """The test sets of the first RUN, what the user gives, --dev, and the rows of all RUNs."""
+    """The test sets of the first RUN (not with `none`), what the user gives, --dev, and the rows of all RUNs."""
     given = config.create.get("decontaminate") or ()
     texts = [given] if isinstance(given, str) else given
+    listed = [part.strip() for text in texts for part in text.split(",")]
+    before = () if "none" in listed else spec.compared_with
     # An absolute path is no name of a benchmark.
     files = [path.absolute() for path in (config.dev, *config.runs) if path]
-    names = [*(part.strip() for text in texts for part in text.split(",")), *files]
+    names = [*(name for name in listed if name != "none"), *files]
     known = {Path(name).name for name in names}
-    for ref in spec.compared_with:
+    for ref in before:
         if not ref.split and ref.name.rstrip(os.sep) not in known:
             was = f"{config.runs[0]} was made with --decontaminate {ref.name}"
             raise UsageError(f"{was}; give that file again")
-    return list(dict.fromkeys([*(ref.name for ref in spec.compared_with if ref.split), *names]))
+    return list(dict.fromkeys([*(ref.name for ref in before if ref.split), *names]))
 
 
 def _models(spec: RunSpec) -> dict[str, Any]:

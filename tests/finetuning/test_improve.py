@@ -290,6 +290,9 @@ def test_the_test_sets_of_the_run_are_looked_for_before_students_are_trained(
     with pytest.raises(BenchmarkError, match="creak is not imported"):
         prepare_round(improving(tmp_path / "run", new, encoder, model), recorder)
     assert not recorder.steps
+    without = {"model": model, "decontaminate": ("none",)}
+    config = improving(tmp_path / "run", new, encoder, model, create=without)
+    assert creation_config(config, choices(2)).decontaminate == (str(tmp_path / "run"),)
 
 
 def test_the_command_shows_what_it_would_do_and_does_it(
