@@ -147,7 +147,7 @@ def _answer_schema(answers: Iterable[Json], own: Schema) -> Schema:
 
 def _relaxed(schema: Schema) -> Schema:
     """The schema of later rows: lists of any length, objects with more keys, any value where no row has one."""
-    if "const" in schema:
+    if {"const", "enum"} & schema.keys():
         return {}
     if {"const": ""} in schema.get("anyOf", ()):  # texts, some of them empty
         kinds = [part["type"] for part in schema["anyOf"] if "type" in part]

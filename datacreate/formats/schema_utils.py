@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from datacreate.formats.example import JSON_TYPES, FieldPath, Json, values_in
+from datacreate.formats.example import JSON_TYPES, FieldPath, Json, canonical_json, values_in
 
 MAX_INTEGER_LABELS = 20
 """An integer answer with more possible values is a number, not a label."""
@@ -96,7 +96,8 @@ def _schema_of_type(kind: str, values: Sequence[Json]) -> Schema:
             if item not in kinds:
                 kinds.append(item)
         if all(map(is_constant, kinds)):  # empty items do not show a type
-            return {"const": values[0]}
+            distinct = list({canonical_json(value): value for value in values}.values())
+            return {"enum": distinct} if distinct[1:] else {"const": distinct[0]}
         items = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
         most, least = max(map(len, values)), min(map(len, values))
         return {"type": kind, "items": items, "minItems": min(1, least), "maxItems": max(3, 2 * most)}

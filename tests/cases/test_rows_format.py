@@ -48,6 +48,7 @@ def texts(*labels: Any) -> list[Row]:
 
 NOTE = {"text": "Stuck.", "label": "lift", "note": None}
 CORK_FLOATS = {"question": "Does cork float?", "options": ["True", "False"], "label": "True"}
+TAGGED = {"text": "t", "tags": ["x"]}
 NEON = {"question": "Which is a gas?", "options": ["neon", "iron"], "label": "neon"}
 REVIEW = {"review": {"text": "t", "mood": "good"}, "by": None}
 
@@ -67,6 +68,7 @@ WHOLE: dict[str, tuple[list[Row], tuple[Any, ...] | None]] = {
     "keys of their own": ([{"name": f"n{i}", "attrs": {f"k{i}": "v"}} for i in range(9)], None),
     "nested": ([*[REVIEW] * 4, {"review": {"text": "u", "mood": "bad"}, "by": {"name": "x"}}], None),
     "lists": ([{"text": f"t{i}", "tags": ["x"] * i, "n": i / 2} for i in range(9)], None),
+    "empty lists": ([*({"text": f"t{i}", "tags": [""] * (i % 2)} for i in range(1000)), TAGGED], None),
     "label after the first thousand": (texts(*("ab"[i > 1050] for i in range(1100))), ("a", "b")),
 }
 """Rows that are all valid, and their labels."""

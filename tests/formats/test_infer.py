@@ -192,6 +192,13 @@ def test_an_answer_may_be_a_position_or_a_letter(answer: Any, first: Any, remark
         assert inferred(values, labels={"label": "1,2,3"}).format.first_code == 1
 
 
+def test_lists_that_show_no_type_may_differ() -> None:
+    rows = [{"text": f"t{place}", "tags": tags} for place, tags in enumerate(([""], [], [""], None))]
+    found, result = read_examples(rows, FormatOptions())
+    assert [each.values for each in found] == rows
+    assert result.format.schema["properties"]["tags"] == {"enum": [[""], [], None]}
+
+
 @pytest.mark.parametrize("values", [{"a": None}, {"a": ""}, {"a": []}, {"a": {"b": None}}, {}])
 def test_an_example_without_a_variable_field_is_an_error(values: dict[str, Any]) -> None:
     with pytest.raises(ExampleError, match="no field that can vary"):
