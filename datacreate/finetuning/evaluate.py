@@ -50,7 +50,7 @@ from datacreate.formats.roles import label_text
 from datacreate.formats.task_format import TaskFormat, load_format, read_format
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import quiet, training_errors
-from datacreate.locking import locked
+from datacreate.locking import LOCK_FILE, locked
 from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
 from datacreate.signals import caught_signals
 
@@ -225,10 +225,13 @@ def load_or_measure_evaluation(
     """
     target = folder / "evaluations" / f"{test.name}-{test.split}"
     refuse_links(target.parent, target)
+    existing = _existing_evaluation(target, test)
+    if existing and not (target / LOCK_FILE).exists():  # a killed process leaves one, and more to remove
+        return existing
     if not test.usable:
         raise TrainingError(f"{test.name}: no usable row in its {test.split} split; import it again")
     with locked(target, notify) as lock:
-        if existing := _existing_evaluation(target, test):
+        if existing := _existing_evaluation(target, test):  # another process was faster
             return existing
         if (target / EVALUATION).exists():
             notify(f"{target} had an evaluation on other rows of that name; it is replaced")

@@ -151,7 +151,9 @@ def test_existing_evaluations_are_not_repeated(
 
     with monkeypatch.context() as patch:
         patch.setattr("datacreate.finetuning.evaluate.load_with_head", computed)
+        changed = (folder / "evaluations" / "creak-test").stat().st_mtime_ns
         assert evaluate(folder, ["creak"]) == first
+        assert (folder / "evaluations" / "creak-test").stat().st_mtime_ns == changed  # it may be read-only
         with pytest.raises(AssertionError, match="computed again"):
             evaluate(folder, ["creak"], "dev")
     (folder / "evaluations" / "creak-test" / "evaluation.json").write_text('{"torn":')
