@@ -211,6 +211,8 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Tra
             progress.notify(f"{training.encoder}, {training.task.description}: {rows}, {steps} steps")
             progress.notify(f"loading {training.encoder}")
             inputs = encode_inputs(prepared, config.device_batch_size)
+            if (limit := training.recipe.max_length or 0) > inputs.max_length:
+                progress.notify(f"--max-length {limit}: the encoder reads {inputs.max_length} tokens at most")
             if cut := inputs.rows.truncated:
                 progress.notify(
                     f"rows that are cut to {inputs.max_length} tokens: {cut} of {len(prepared.rows)}"

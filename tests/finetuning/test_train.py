@@ -245,11 +245,14 @@ def test_without_selection_rows_the_last_model_is_kept(home: Path, tmp_path: Pat
     assert [note.partition(";")[0] for note in notes] == ["warning: only 19 rows", "warning: only 1 row"]
 
 
-def test_rows_that_are_cut_are_counted(home: Path, tmp_path: Path, encoder: str) -> None:
+def test_cut_rows_and_a_length_above_the_encoders_are_said(home: Path, tmp_path: Path, encoder: str) -> None:
     recorder = Recorder()
     changes: dict[str, Any] = {"max_length": 9, "model_selection": "none", "epochs": 1}
     train(config("pubmedqa", tmp_path / "out", encoder, **changes), recorder)
     assert "rows that are cut to 9 tokens: 200 of 200" in recorder.notes
+    assert not any("--max-length" in note for note in recorder.notes)
+    train(config("pubmedqa", tmp_path / "long", encoder, **changes | {"max_length": 900}), recorder)
+    assert "--max-length 900: the encoder reads 64 tokens at most" in recorder.notes
 
 
 def test_the_papers_recipe_trains_as_the_paper_does(home: Path, tmp_path: Path, encoder: str) -> None:
