@@ -52,7 +52,7 @@ def sample_report(text: str = "tree") -> Report:
         "seconds": 26.7,
     }
     summary |= {"labels": {text: 40}, "depths": {"1": 40}, "rejected": {"duplicate": 2}, "attributes": {}}
-    summary |= {"replicas": 1, "formatting_examples": 1, "shots": 1, "compared_with": []}
+    summary |= {"formatting_examples": 1, "shots": 1, "compared_with": []}
     summary |= {"requests": 8, "generated_tokens": 100, "tokens_per_example": 2.5, "tokens_per_second": 3.7}
     summary |= {"examples_per_second": 1.5, "verification": None, "review": None}
     return Report("0.1", (text,), 8, (table,), {f"runs/{text}": summary}, {text: text}, "A paper.")
