@@ -102,7 +102,8 @@ class TaskFormat:
         # Another keyword of the field can exclude values of the enumeration or range.
         validator = self.validator.evolve(schema=schema)
         labels = tuple(filter(validator.is_valid, fixed_labels(schema) or ()))
-        return labels if len(labels) > 1 else None
+        are_scalar = not any(isinstance(label, list | dict) for label in labels)  # a list is no label
+        return labels if are_scalar and len(labels) > 1 else None
 
     @cached_property
     def answers(self) -> Answers:

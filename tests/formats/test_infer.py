@@ -197,6 +197,8 @@ def test_lists_that_show_no_type_may_differ() -> None:
     found, result = read_examples(rows, FormatOptions())
     assert [each.values for each in found] == rows
     assert result.format.schema["properties"]["tags"] == {"enum": [[""], [], None]}
+    _, result = read_examples([{"question": "q", "answer": [""] * size} for size in (1, 0)], FormatOptions())
+    assert result.format.labels is None
 
 
 @pytest.mark.parametrize("values", [{"a": None}, {"a": ""}, {"a": []}, {"a": {"b": None}}, {}])
