@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from datacreate.errors import StorageError, UnwritablePath
 from datacreate.signals import deferred
@@ -71,7 +71,13 @@ def replace_files(texts: Mapping[Path, str]) -> None:
             part = stack.enter_context(atomic_replacement(path))
             with part.open("xb") as file:
                 file.write(text.encode("utf-8"))
-                os.fsync(file.fileno())
+                flush(file)
+
+
+def flush(file: BinaryIO) -> None:
+    """Write everything that an open file buffers, and sync it to the disk. OSError."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def remove_temporary(*folders: Path) -> None:

@@ -31,7 +31,7 @@ def dataset_card(
 ) -> str:
     """The card as Markdown; all text from the example, the models and the server is escaped.
 
-    `metrics` as in `dataset_metrics`; None if nothing was measured. `use` as `RunDirectory.write_sources` returns it.
+    `metrics` as in `dataset_metrics`; None if nothing was measured. `use`: of passages, for a run with a corpus.
     """
     filters, checked = summary["filters"], summary["verification"]
     on = {report["name"] for report in filters if report["on"]}

@@ -24,7 +24,7 @@ from pydantic_core import to_jsonable_python
 
 from datacreate.corpus import about_passages
 from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
-from datacreate.files import TEMPORARY, atomic_replacement, replace_file, storage_error
+from datacreate.files import TEMPORARY, atomic_replacement, flush, replace_file, storage_error, sync
 from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock, locked
@@ -287,12 +287,19 @@ class RunDirectory:
         These are train.jsonl, as reviewers left the rows, sources.jsonl (with a corpus), summary.json and, if there are
         examples, the dataset card, with the metrics of a finished run. Raises StorageError, LockLost.
         """
-        with atomic_replacement(self.train_path) as part, part.open("xb") as file:
-            for commit in self.commits():
-                file.write("".join(f"{line}\n" for line in commit.accepted_lines).encode("utf-8"))
+        with contextlib.ExitStack() as stack:
+            sources = None
+            if config.spec.corpus:
+                part = stack.enter_context(atomic_replacement(self.sources_path))
+                sources = self._write_sources(config.spec, part)
+            part = stack.enter_context(atomic_replacement(self.train_path))
+            with part.open("xb") as file:
+                for commit in self.commits():
+                    file.write("".join(f"{line}\n" for line in commit.accepted_lines).encode("utf-8"))
+                flush(file)
+            sync(self.log_path)  # the last commits, if a killed session wrote them
             lock.check()
-            self.sources_path.unlink(missing_ok=True)  # its lines may be those of other rows
-        sources = self.write_sources(config.spec) if config.spec.corpus else None
+            self.sources_path.unlink(missing_ok=True)  # never beside other rows: all is on the disk now
         summary = stats.summary(config.count, config.license)
         replace_file(self.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         if stats.accepted:
@@ -310,17 +317,17 @@ class RunDirectory:
             for values in commit.accepted:
                 yield values | own if with_attributes else values
 
-    def write_sources(self, spec: RunSpec) -> dict[str, Any]:
-        """Write sources.jsonl: line i has the passage that row i was written about. Returns what the card says.
+    def _write_sources(self, spec: RunSpec, part: Path) -> dict[str, Any]:
+        """Write sources.jsonl to `part`: line i has the passage that row i was written about.
 
-        Raises RunError if the passages are missing or damaged, StorageError.
+        Returns what the card says. Raises RunError if the passages are missing or damaged, OSError.
         """
         from datacreate.corpus.passages import stored_passages
 
         assert spec.corpus, "the caller checks it"
         passages = stored_passages(self.passages_path, spec.seed, spec.corpus)
         files, documents, used = Counter[str](), set[tuple[str, int | None]](), set[int]()
-        with atomic_replacement(self.sources_path) as part, part.open("xb") as file:
+        with part.open("xb") as file:
             for commit in self.commits():
                 if commit.accepted:
                     source = passages.of_request(commit.request).source
@@ -328,6 +335,7 @@ class RunDirectory:
                     documents.add((source["file"], source.get("row")))
                     used.add(commit.request % len(passages))
                     file.write(f"{json.dumps(source, ensure_ascii=False)}\n".encode() * len(commit.accepted))
+            flush(file)
         shown = [(name, rows, f"{rows / files.total():.0%}") for name, rows in files.most_common(_MAX_FILES)]
         return {"passages": len(used), "documents": len(documents), "files": shown}
 

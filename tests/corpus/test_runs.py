@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import re
+import resource
 import signal
 from collections import Counter
 from pathlib import Path
@@ -14,9 +16,10 @@ from typing import Any
 import pytest
 
 from datacreate.engines.request import Completion, Request
-from datacreate.errors import EngineError, RunMismatch
+from datacreate.errors import EngineError, RunMismatch, StorageError
 from datacreate.runs.directory import RunDirectory
 from tests.corpus.texts import passage
+from tests.faults import CHANGES, contents, on_change
 from tests.inprocess import run
 from tests.making import COMMONSENSE, STRATEGIES, examples, make, train
 from tests.process import Live
@@ -167,6 +170,41 @@ def test_a_killed_run_resumes_with_the_same_bytes_and_without_the_documents_text
     assert "resuming from" in ended.err
     for name in ("train.jsonl", "sources.jsonl", "passages.jsonl"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_full_disk_leaves_the_sources_beside_the_rows(tmp_path: Path, model: str, docs: Path) -> None:
+    changes: dict[str, Any] = {"example": YES_NO, "corpus": ("docs",), "count": 20}
+    make(tmp_path / "run", model, **changes)
+    before, limits = contents(tmp_path / "run"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert len(before["train.jsonl"]) > max(len(before[name]) for name in ("config.json", "sources.jsonl"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before["train.jsonl"]) - 1, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"train\.jsonl: the disk is full"):
+            make(tmp_path / "run", model, **changes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert contents(tmp_path / "run") == before
+
+
+def test_the_results_replace_others_when_they_and_the_log_are_on_the_disk(
+    tmp_path: Path, model: str, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the session that wrote the last lines of the log was killed before it synced them."""
+    changes: dict[str, Any] = {"example": YES_NO, "corpus": ("docs",), "count": 20}
+    make(tmp_path / "run", model, **changes)
+    names = ("train.jsonl", "sources.jsonl", "log.jsonl")
+    sizes = [(tmp_path / "run" / name).stat().st_size for name in names]
+    synced: list[int] = []
+    before_change: list[list[int]] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
+
+    def note(event: str, path: str) -> None:
+        if Path(path).name in names and event in CHANGES:
+            before_change.append(synced[:])
+
+    with on_change(note):
+        make(tmp_path / "run", model, **changes)
+    assert set(sizes) <= set(before_change[0])
 
 
 def test_another_corpus_is_another_run(tmp_path: Path, model: str, docs: Path) -> None:
