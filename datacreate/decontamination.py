@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -21,6 +22,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate
 from datacreate.messages import did_you_mean
 from datacreate.runs.directory import RunDirectory
+from datacreate.runs.log import example_line
 
 SPLITS = ("dev", "test")
 """The splits of a benchmark that examples must not repeat."""
@@ -33,7 +35,7 @@ def find_decontamination_sets(
 
     `all` stands for all imported benchmarks; in an existing run for those that it was compared with `before`. A
     registered name is a benchmark, any other name a file or a run directory. Raises UsageError if it is neither,
-    BenchmarkError if a benchmark is not imported (the message says how to import it) or damaged.
+    BenchmarkError if a benchmark is not imported (the message says how to import it) or damaged, RunError if a run is.
     """
     registry, wanted = load_registry(), set(names)
     if before is not None and "all" in names:
@@ -50,15 +52,9 @@ def find_decontamination_sets(
                     ref, partial(_rows_of_split, benchmark, split, format.passage_field is not None)
                 )
             )
-    files = dict.fromkeys(_file(name) for name in names if name != "all" and name not in registry)
-    for path in files:
-        run = RunDirectory(path)
-        is_run = run.exists and run.train_path.is_file()
-        file = RowFile(run.train_path if is_run else path)
-        # A run is a folder also by its name: there may be a benchmark of that name.
-        name = f"{path.resolve().name}{os.sep}" if is_run else path.name
-        ref = DecontaminationSetRef(name=name, split=None, digest=file.sha256())
-        sets.append(DecontaminationSet(ref, partial(_rows_of_file, file, format), by_ngram=not is_run))
+    for path in dict.fromkeys(_file(name) for name in names if name != "all" and name not in registry):
+        read = _set_of_run if RunDirectory(path).exists else _set_of_file
+        sets.append(read(path, format))
     return tuple(sets)
 
 
@@ -84,8 +80,23 @@ def _file(name: str) -> Path:
     return path
 
 
-def _rows_of_file(file: RowFile, format: TaskFormat) -> Iterator[DecontaminationRow]:
-    return (_inputs(values, format) for values in file.read_objects())
+def _set_of_file(path: Path, format: TaskFormat) -> DecontaminationSet:
+    file = RowFile(path)
+    ref = DecontaminationSetRef(name=path.name, split=None, digest=file.sha256())
+    return DecontaminationSet(ref, lambda: (_inputs(values, format) for values in file.read_objects()))
+
+
+def _set_of_run(path: Path, format: TaskFormat) -> DecontaminationSet:
+    """The rows of a run, by its log: after a kill, train.jsonl may be missing or have fewer."""
+    rows, hashed = [], hashlib.sha256()
+    for values in RunDirectory(path).examples():
+        rows.append(_inputs(values, format))
+        hashed.update(f"{example_line(values)}\n".encode())  # as in train.jsonl
+    if not rows:
+        raise UsageError(f"{path}: the run has no examples yet; run its `datacreate create` again first")
+    # A run is a folder also by its name: there may be a benchmark of that name.
+    ref = DecontaminationSetRef(name=f"{path.resolve().name}{os.sep}", split=None, digest=hashed.hexdigest())
+    return DecontaminationSet(ref, lambda: rows, by_ngram=False)
 
 
 def _inputs(values: Mapping[str, Json], format: TaskFormat) -> DecontaminationRow:

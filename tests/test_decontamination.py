@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -247,3 +249,20 @@ def test_rows_of_a_run_may_share_phrases_but_not_be_repeated(tmp_path: Path, mod
     [detail] = found["near"]
     assert detail.startswith("csqa/ row ")
     assert ": Jaccard 0." in detail
+
+
+def test_rows_of_a_run_are_those_of_its_log(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "csqa", model, decontaminate="none")
+    path = tmp_path / "csqa" / "train.jsonl"
+    [finished] = find_decontamination_sets([str(tmp_path / "csqa")], CHOICES)
+    assert finished.ref.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    for damage in (lambda: os.truncate(path, 0), path.unlink):  # as `kill -9` leaves it
+        damage()
+        [killed] = find_decontamination_sets([str(tmp_path / "csqa")], CHOICES)
+        assert killed.ref == finished.ref
+        assert len([*killed.read()]) == 25
+    make(tmp_path / "other", model, decontaminate=str(tmp_path / "csqa"))
+    (tmp_path / "csqa" / "summary.json").unlink()
+    (tmp_path / "csqa" / "log.jsonl").unlink()
+    with pytest.raises(UsageError, match="csqa: the run has no examples yet"):
+        find_decontamination_sets([str(tmp_path / "csqa")], CHOICES)
