@@ -254,6 +254,8 @@ class CreateConfig(
         not_in_paper = (*_NOT_IN_PAPER, *(["max_parent_uses"] if self.strategy in (AUTO, "tree") else []))
         if self.recipe == "paper" and (flag := self.first_changed_flag(not_in_paper)):
             raise ValueError(f"{flag}: --recipe paper has no such step; remove one of the two")
+        if not self.models:
+            raise ValueError("--model: give at least one")
         if self.adapter is not None and len(self.models) > 1:
             raise ValueError("--adapter: an adapter belongs to one model; give one --model")
         if self.verify == "off" and (flag := self.first_changed_flag(("verifier", "label_noise_check"))):
