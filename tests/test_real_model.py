@@ -24,7 +24,7 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.zero_shot import answer_zero_shot
 from tests.conftest import REAL_MODEL
 from tests.finetuning.conftest import import_rows
-from tests.making import examples, train
+from tests.making import commits, examples
 from tests.process import ROOT
 from tests.servers import until
 
@@ -101,18 +101,18 @@ def test_a_killed_run_resumes_with_the_rows_that_it_had(real_url: str, tmp_path:
         stderr=subprocess.DEVNULL,
     )
     try:
-        train_file = folder / "train.jsonl"
+        log = folder / "log.jsonl"
         until(
-            lambda: process.poll() is not None or (train_file.exists() and train_file.stat().st_size > 0), 120
+            lambda: process.poll() is not None or (log.exists() and b'"accepted": [{' in log.read_bytes()),
+            120,
         )
     finally:
         process.kill()
         process.wait()
-    kept = train(folder)
-    whole = kept[: kept.rindex(b"\n") + 1]
-    assert 0 < whole.count(b"\n") < 12
+    kept = [values for commit in commits(folder) for values in commit.accepted]
+    assert 0 < len(kept) < 12
     run(real_url, folder, EXAMPLE, 12, num_examples=2, concurrency=4, verify="off")
-    assert train(folder).startswith(whole)
+    assert examples(folder)[: len(kept)] == kept
     assert len(examples(folder)) == 12
     assert_good(folder, json.loads(EXAMPLE.read_text()))
 
