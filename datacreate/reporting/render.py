@@ -134,7 +134,7 @@ def sections(report: Report) -> list[Section]:
     found = [Section("Overview", [about, *(LEGEND if report.tables else ())])]
     found += [_results(table, report.paper_citation) for table in report.tables]
     if report.runs:
-        about = "A language model wrote these examples. `datacreate show RUN` shows some, shortcuts and diversity."
+        about = "A language model wrote these examples; some of them, shortcuts and diversity: datacreate show RUN."
         runs = {path: summary_fields(summary) for path, summary in report.runs.items()}
         names = list(dict.fromkeys(name for fields in runs.values() for name in fields))
         rows = [[path, *(fields.get(name, "") for name in names)] for path, fields in runs.items()]
@@ -237,6 +237,11 @@ def signed(share: float) -> str:
     return f"{'+' if rounded > 0 else '−' if rounded < 0 else ''}{abs(rounded):.1f}"
 
 
+def percent(share: float) -> str:
+    """A share in percent: `126`, `−8`."""
+    return str(round(share * 100)).replace("-", "−")
+
+
 def _measured(found: Measured | str, shown: Callable[[float], str] = signed) -> str:
     """`+12.3 (+7.2 to +18.3)`; a text that stands for a value as it is."""
     if isinstance(found, str):
@@ -255,7 +260,7 @@ _RESULT_COLUMNS: dict[str, Callable[[ConditionResult], str]] = {
     "examples": lambda result: str(result.examples or ""),
     "seeds": lambda result: str(result.seeds or ""),
     "score (95 %)": lambda result: _measured(result.score),
-    "PGR (95 %)": lambda result: _measured(result.pgr),
+    "PGR (95 %)": lambda result: _measured(result.pgr, percent),
     "accuracy (95 %)": lambda result: _measured(result.accuracy, points),
     "constant": lambda result: points(result.constant),
     "paper": lambda result: points(result.paper_accuracy),
@@ -268,7 +273,7 @@ _GAP_COLUMNS: dict[str, Callable[[MeanGap], str]] = {
     "condition": lambda mean: mean.condition,
     "N": lambda mean: "" if mean.count is None else f"{mean.count:,}",
     "test sets": lambda mean: str(mean.tests),
-    "PGR (95 %)": lambda mean: _measured(mean.pgr),
+    "PGR (95 %)": lambda mean: _measured(mean.pgr, percent),
     "without a PGR": lambda mean: ", ".join(mean.missing),
 }
 _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], str]] = {

@@ -63,7 +63,7 @@ def test_pgr_is_the_score_divided_by_that_of_as_many_human_rows(tmp_path: Path) 
     assert result(table, "tree", 200).pgr == "no human rows of this number"
     for name, count in (("human", 100), ("human+tree", 100), ("zero-shot", None)):
         assert result(table, name, count).pgr == ""
-    assert "| +75.0 (+64.3 to +85.4)" in as_markdown(build_report([tmp_path]))
+    assert "| 75 (64 to 85)" in as_markdown(build_report([tmp_path]))
 
 
 def test_pgr_is_undefined_where_human_rows_are_not_above_chance(tmp_path: Path) -> None:
