@@ -193,7 +193,7 @@ def test_previewed_examples_can_be_saved_and_used(tmp_path: Path, model: str) ->
     ended = run(*words)
     assert (ended.code, "give a new file in an existing folder" in ended.err) == (2, True)
     ended = run("preview", *instructed, "--save-examples", tmp_path / "first.csv")
-    assert (ended.code, "give one that ends in .jsonl" in ended.err) == (2, True)
+    assert (ended.code, "must end in .jsonl" in ended.err) == (2, True)
     ended = run("create", "--example", saved, *instructed, "--count", 12, "--run-dir", tmp_path / "run")
     assert ended.code == 0, ended.err
     spec = RunDirectory(tmp_path / "run").read_config().spec

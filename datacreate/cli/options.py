@@ -103,7 +103,7 @@ class PathType(click.Path):
         if not value:
             self.fail("the path is empty; give a file or a folder", param, ctx)
         if not str(value).endswith(self._ending):
-            self.fail(f"{value} is no such file name; give one that ends in {self._ending}", param, ctx)
+            self.fail(f"{value} must end in {self._ending}", param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -122,7 +122,8 @@ class Progress:
         reasons = [f"{n} {reason.replace('_', ' ')}" for reason, n in stats.rejects.most_common()]
         rest = sum(n for _, n in stats.rejects.most_common()[_MAX_REASONS:])
         shown = ", ".join(reasons[:_MAX_REASONS]) + (f" and {rest} more" if rest else "")
-        waiting = f"; {stats.waiting} wait for the label-noise check" if stats.waiting else ""
+        is_waiting = stats.waiting and stats.accepted < count
+        waiting = f"; {stats.waiting} wait for the label-noise check" if is_waiting else ""
         more = waiting + (f"; rejected: {shown}" if shown else "")
         tokens = stats.generated_tokens + tokens_ahead
         self._count("", "examples", stats.accepted, count, more, tokens, ahead)
@@ -149,7 +150,7 @@ class Progress:
             seconds = max(now - self._start, 1e-3)
             rate = (done + ahead - self._done_before) / seconds
             parts = [f"{stage}{done} of {total} {unit}"]
-            if ahead:
+            if ahead and not self._ended:
                 parts[0] += f" (and {ahead} behind a slow request)"
             if self._ended:
                 parts[0] += f" in {seconds:.0f} s"

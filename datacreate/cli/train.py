@@ -53,7 +53,7 @@ def train(
     for model in models:
         score, how = model.selection_score, f"step {model.step} of {model.steps}, lr {model.learning_rate:g}"
         if score is not None:
-            how += f", score {100 * score:.1f} on {model.selection_rows} selection rows"
+            how += f", score {round(100 * score, 1) + 0:.1f} on {model.selection_rows} selection rows"
         echo(f"{config.out / f'seed-{model.seed}'}  {how}, {model.seconds:.0f} s")
 
 

@@ -169,7 +169,8 @@ def infer_head(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: s
     if path is None or is_text or any(isinstance(answer, list) for answer in answers):
         raise UsageError(
             f"{source}: no field is recognized as the label of a row, which an encoder learns; "
-            "name it and its values with --labels FIELD=a,b,c, or export the rows for another program"
+            "name it and its values with --labels FIELD=a,b,c (of a run: when it is created), or export the rows for "
+            "another program"
         )
     labels = sorted(set(map(label_text, answers)))
     if few_labels(len(labels), len(rows)):
