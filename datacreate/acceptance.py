@@ -107,7 +107,7 @@ class Acceptance:
             relabeled = self._format.answers.with_choice(item.example.values, scored.final)
             candidate = Candidate.of(relabeled, self._format)
             # In a format without free text, the answer is part of the compared text.
-            if candidate.exact_key != item.exact_key and (reject := self._match_filters(candidate)):
+            if candidate.exact_key != item.exact_key and (reject := self._reject_by_filters(candidate)):
                 return reject, scored
             item = candidate
         result = self._accept(item, origin)
@@ -187,7 +187,7 @@ class Acceptance:
         """The first reason to reject a valid example, before verification; `accepted` as for `judge`."""
         reject = find_length_error(candidate, origin.attributes, self._stats.spec.attributes)
         reject = reject or self._copies.find_reject(candidate, origin.shown)
-        if reject := reject or self._match_filters(candidate):
+        if reject := reject or self._reject_by_filters(candidate):
             return reject
         if self._stats.accepted + accepted >= self._count:
             return candidate.reject(RejectReason.NOT_NEEDED)
@@ -197,7 +197,7 @@ class Acceptance:
             return candidate.reject(RejectReason.OVER_QUOTA, full)
         return None
 
-    def _match_filters(self, candidate: Candidate) -> Reject | None:
+    def _reject_by_filters(self, candidate: Candidate) -> Reject | None:
         if candidate.exact_key in self._copies.formatting_keys:
             return candidate.reject(RejectReason.COPIED_EXAMPLE)
         return first_reject(self._filters, candidate)

@@ -348,6 +348,8 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
             replace_file(students.path / "scores.json", document)
             replace_file(directory.parents_path, "".join(row.line for row in chosen))  # the last one
     parents = round_.read_parents()
-    rows = "1 hard row is" if len(parents) == 1 else f"{len(parents)} hard rows are"
-    progress.notify(f"{directory.parents_path}: {rows} the formatting examples, taken in turns")
+    are = "1 hard row is the formatting example"
+    if len(parents) > 1:
+        are = f"{len(parents)} hard rows are the formatting examples, taken in turns"
+    progress.notify(f"{directory.parents_path}: {are}")
     return creation_config(config, parents)

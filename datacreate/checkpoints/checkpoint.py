@@ -124,7 +124,7 @@ def _checkpoint(name: str, location: Path, preset: Preset | None, kind: Kind, tr
 
 
 def _absolute(location: Path) -> Path:
-    """Without following the link of a file: the Hub cache has links to files without a suffix."""
+    """The absolute path. Links of files are not followed: those of the Hub cache lead to files without a suffix."""
     return location.resolve() if location.is_dir() else location.parent.resolve() / location.name
 
 

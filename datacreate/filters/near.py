@@ -44,7 +44,7 @@ _CHUNK = 4096  # rows that are put into buckets together
 Hashes = NDArray[np.uint32]
 
 Hashed = Sequence[Sequence[int]]
-"""The 64-bit hashes of the shingles of each input of an example. The index keeps the upper half, and one of equals."""
+"""The 64-bit hashes of the shingles of each input of an example. The index keeps the upper 32 bits, without repeats."""
 
 
 class NearIndex:

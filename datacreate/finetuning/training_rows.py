@@ -270,8 +270,9 @@ def training_set(
                 kept.append((example, row, f"{number}:{family}"))
         if reasons.total() > MAX_SKIPPED * len(source.rows):
             why, most = reasons.most_common(1)[0]
+            often = f" ({most} of them)" if most < reasons.total() else ""
             raise UsageError(
-                f"{source.name}: {most} of {len(source.rows)} rows cannot be used: {why}; "
+                f"{source.name}: {reasons.total()} of {len(source.rows)} rows cannot be used: {why}{often}; "
                 f"the model learns {head.description}; repair or remove these rows"
             )
         skipped += reasons

@@ -305,7 +305,7 @@ class LogWriter:
 
 
 def _remove_incomplete_line(file: int) -> int:
-    """Returns the size of the open file without it."""
+    """Cut an incomplete last line from an open file; returns the size of the rest."""
     if not (size := os.fstat(file).st_size):
         return 0
     with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as content:
