@@ -55,7 +55,7 @@ def test_only_pages_are_replaced(tmp_path: Path, model: str) -> None:
     ended = typed("show", str(tmp_path), "--html", str(tmp_path / "train.jsonl"))
     assert ended.code == 2
     assert ended.err.count("\n") == 1
-    assert "ends in .html" in ended.err
+    assert "must end in .html" in ended.err
     assert (tmp_path / "train.jsonl").read_bytes() == before
 
 
