@@ -178,18 +178,18 @@ def _cpu(build: str) -> Finding:
 
 def check_storage() -> list[Finding]:
     """The data directory, and free space on its disk."""
-    path, elsewhere = data_dir().absolute(), "export DATACREATE_HOME=DIR"
+    path, use_other_folder = data_dir().absolute(), "export DATACREATE_HOME=DIR"
     existing = next(each for each in (path, *path.parents) if os.path.lexists(each))
     if not existing.is_dir() or not os.access(existing, os.R_OK | os.X_OK):
         message = f"{path}: {existing} is not a readable folder"
-        return [Finding("data directory", "fail", message, elsewhere)]
+        return [Finding("data directory", "fail", message, use_other_folder)]
     usage = shutil.disk_usage(existing)
     message = f"{path}, {_size(usage.free)} free of {_size(usage.total)}"
     if not os.access(existing, os.W_OK):
         message += "; read-only: no pulls and no imports"
-        return [Finding("data directory", "warn", message, elsewhere)]
+        return [Finding("data directory", "warn", message, use_other_folder)]
     state: FindingState = "fail" if usage.free < _NO_DISK else "warn" if usage.free < _LOW_DISK else "ok"
-    fix = None if state == "ok" else f"delete files, or use a larger disk: {elsewhere}"
+    fix = None if state == "ok" else f"delete files, or use a larger disk: {use_other_folder}"
     return [Finding("data directory", state, message, fix)]
 
 
