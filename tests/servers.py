@@ -125,7 +125,9 @@ class Server:
         if self.tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self.tls)
-            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
+            # The handshake is left to the thread of the connection: a silent client must not block `stop`.
+            listener = context.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
+            self._http.socket = listener
         self._http.sockets = self._sockets
         self.port = self._http.server_address[1]
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)

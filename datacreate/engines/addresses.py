@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -39,7 +40,7 @@ class Address(BaseModel):
     key: str = Field(default="", pattern=r"^[!-~]*$", max_length=1000, repr=False)  # API key, if it needs one
 
 
-class ServerSource:
+class ServerSource(ABC):
     """The servers of a run: those of `--url` (Addresses), or started on this machine (LocalServers)."""
 
     remote = True  # False if this process starts them
@@ -48,15 +49,17 @@ class ServerSource:
     failed: str | None = None  # why there will be no server any more; None if there may be
     record: Mapping[str, Any] = MappingProxyType({})  # how they were started, for config.json
 
+    @abstractmethod
     def start(self) -> None:
         """Return when the servers accept requests. EngineError if they cannot be started."""
 
+    @abstractmethod
     def stop(self) -> None:
         """Stop the servers that were started."""
 
+    @abstractmethod
     def now(self) -> tuple[Address, ...]:
         """All servers known now."""
-        raise NotImplementedError
 
     def repair(self, url: str, *, hung: bool) -> str | None:
         """Restart a server that died or hangs; returns a message, None if nothing was done."""
@@ -82,6 +85,12 @@ class Addresses(ServerSource):
                 names.append(self._listed[-1].url)
         self.changes = bool(self._folders)
         self.description = ", ".join(names)
+
+    def start(self) -> None:
+        """They run already, or are waited for by the pool."""
+
+    def stop(self) -> None:
+        """They belong to others."""
 
     def now(self) -> tuple[Address, ...]:
         found = {address.url: address for address in self._listed}

@@ -152,9 +152,10 @@ def _value(dimension: str, name: str, fields: Mapping[str, Any]) -> AttributeVal
         value = AttributeValue.model_validate({**fields, "name": name})
     except ValidationError as error:
         wrong = SettingsProblem.first(error)
-        key = ".".join(filter(None, (dimension, name, wrong.key)))
+        is_share = wrong.key == "share"  # in a file mostly without this name: `easy: 0.7`
+        key = ".".join(filter(None, (dimension, name, "" if is_share else wrong.key)))
         whys = {"value_error": wrong.why, "extra_forbidden": "unknown key"}
-        if wrong.key == "share" and fields.get("share") is None:
+        if is_share and fields.get("share") is None:
             whys = {wrong.kind: "give each value a share, or none of them"}
         raise UsageError(f"{key}: {whys.get(wrong.kind, _HOW)}") from None
     return value if name or not value.words else value.model_copy(update={"name": _range_name(value.words)})

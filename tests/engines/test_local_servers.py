@@ -17,7 +17,7 @@ import pytest
 
 from datacreate.checkpoints import resolve
 from datacreate.engines import pool
-from datacreate.engines.addresses import Address, ServerSource
+from datacreate.engines.addresses import Addresses
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine
@@ -125,14 +125,11 @@ def test_a_local_server_is_waited_for_longer_than_others(
     monkeypatch.setattr(pool, "_WAIT", {True: 0.2, False: 60.0})
     monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.01)
 
-    class Alive(ServerSource):
+    class Alive(Addresses):
         remote = False
 
-        def now(self) -> tuple[Address, ...]:
-            return (Address(url=server.url),)
-
     request = scoring_request(1, [{"role": "user", "content": "Answer with the letter A."}], ("A", "B"))
-    with closing(Engine(Alive(), ChatApi((MODEL,)), EngineOptions())) as engine:
+    with closing(Engine(Alive([server.url]), ChatApi((MODEL,)), EngineOptions())) as engine:
         engine.start()
         server.stop()
         engine.submit(request)
