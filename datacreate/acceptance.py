@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from datacreate.filters.base import RowCheck, first_reject
+from datacreate.filters.filter import RowCheck, first_reject
 from datacreate.formats.example import Json, value_at
 from datacreate.formats.validate import Candidate, CopyChecks, Reject, RejectReason
 from datacreate.quotas import RunQuotas

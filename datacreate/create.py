@@ -20,7 +20,7 @@ from datacreate.engines.request import ServerTest
 from datacreate.engines.self_test import run_schema_test, scoring_test
 from datacreate.engines.settings import ENGINES
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
-from datacreate.filters.base import FilterInputs
+from datacreate.filters.filter import FilterInputs
 from datacreate.filters.registry import make_filters
 from datacreate.formats.example import Example
 from datacreate.formats.response_schema import build_response_schema

@@ -19,15 +19,9 @@ from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoi
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import UsageError
 from datacreate.files import storage_error
-from datacreate.filters.base import (
-    FilterInputs,
-    FilterOptions,
-    RowCheck,
-    Threshold,
-    first_reject,
-    threshold_setting,
-)
+from datacreate.filters.filter import FilterInputs, RowCheck, first_reject
 from datacreate.filters.registry import filter_report, make_filters
+from datacreate.filters.settings import FilterOptions, Threshold, threshold_setting
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
@@ -52,7 +46,7 @@ _CALIBRATION_ROWS = 200  # at least, if there are as many, and up to about twice
 
 class FilterConfig(EngineOptions, AuxiliaryModelOptions, FilterOptions, FormatOptions):
     near: Threshold = threshold_setting(
-        "Drop rows whose inputs each have at least this Jaccard similarity to those of an earlier one, computed on "
+        "Reject rows whose inputs each have at least this Jaccard similarity to those of an earlier one, computed on "
         "words and word pairs.",
         default=0.7,
     )

@@ -19,7 +19,7 @@ from datacreate.decontamination import find_decontamination_sets, with_names
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.request import Sampling
 from datacreate.errors import RunMismatch, UsageError
-from datacreate.filters.base import DecontaminationSet
+from datacreate.filters.filter import DecontaminationSet
 from datacreate.formats.example import Example, dotted
 from datacreate.formats.infer import InferredFormat
 from datacreate.formats.prompt_encoding import PromptEncoding

@@ -20,7 +20,7 @@ from functools import cached_property, lru_cache
 from datacreate.acceptance import Acceptance, RequestOrigin
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import LogDamaged
-from datacreate.filters.base import RowCheck
+from datacreate.filters.filter import RowCheck
 from datacreate.formats.example import Example, Json
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.validate import Candidate, Reject, RejectReason, parse_completion, shorten

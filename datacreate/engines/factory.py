@@ -21,7 +21,7 @@ from datacreate.engines.addresses import KEY, Address, Addresses, ServerSource, 
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
 from datacreate.engines.engine_kind import EngineKind, GpuNeed, ServerCommand, Workload
-from datacreate.engines.local import LocalServer, LocalServers, free_port
+from datacreate.engines.local_servers import LocalServer, LocalServers, free_port
 from datacreate.engines.settings import ENGINES, EngineName, EngineOptions
 from datacreate.errors import EngineError, UsageError
 from datacreate.files import replace_file, storage_error

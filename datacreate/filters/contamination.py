@@ -12,8 +12,9 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from datacreate.filters.base import DecontaminationRow, Filter, FilterInputs, FilterOptions
+from datacreate.filters.filter import DecontaminationRow, Filter, FilterInputs
 from datacreate.filters.near import NearIndex, encodable_words
+from datacreate.filters.settings import FilterOptions
 from datacreate.formats.validate import Candidate, RejectReason, shorten
 from datacreate.messages import Notify, no_notify
 

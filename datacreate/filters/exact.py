@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from datacreate.filters.base import Filter, FilterInputs, FilterOptions
+from datacreate.filters.filter import Filter, FilterInputs
+from datacreate.filters.settings import FilterOptions
 from datacreate.formats.validate import Candidate, RejectReason
 
 

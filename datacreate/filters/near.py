@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
-from datacreate.filters.base import Filter, FilterInputs, FilterOptions
+from datacreate.filters.filter import Filter, FilterInputs
+from datacreate.filters.settings import FilterOptions
 from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import Candidate, RejectReason
 

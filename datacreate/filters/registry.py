@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from datacreate.filters.base import Filter, FilterInputs, FilterOptions
 from datacreate.filters.contamination import Contamination
 from datacreate.filters.exact import ExactDuplicates
+from datacreate.filters.filter import Filter, FilterInputs
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
+from datacreate.filters.settings import FilterOptions
 from datacreate.formats.validate import RejectReason
 
 FILTERS: tuple[type[Filter], ...] = (ExactDuplicates, NearDuplicates, SemanticDuplicates, Contamination)

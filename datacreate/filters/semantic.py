@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.filters.base import Filter, FilterInputs, FilterOptions
+from datacreate.filters.filter import Filter, FilterInputs
+from datacreate.filters.settings import FilterOptions
 from datacreate.formats.validate import Candidate, RejectReason
 from datacreate.selection.passed_vectors import to_float16, to_float64
 

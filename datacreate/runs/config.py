@@ -16,7 +16,8 @@ from pydantic import BeforeValidator, model_validator
 from datacreate.corpus import CorpusOptions, CorpusRef
 from datacreate.engines.request import DEFAULT_THINKING
 from datacreate.engines.settings import RunEngineOptions
-from datacreate.filters.base import DecontaminationSetRef, FilterOptions
+from datacreate.filters.filter import DecontaminationSetRef
+from datacreate.filters.settings import FilterOptions
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes

@@ -7,7 +7,7 @@ from typing import Any
 
 from datacreate.engines.engine import Engine
 from datacreate.engines.self_test import scoring_test
-from datacreate.filters.base import RowCheck, first_reject
+from datacreate.filters.filter import RowCheck, first_reject
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, RejectReason
 from datacreate.messages import Notify, no_notify

@@ -28,10 +28,11 @@ from typing import Any
 import numpy as np
 
 from datacreate.checkpoints import resolve
-from datacreate.filters.base import FilterInputs, FilterOptions
 from datacreate.filters.exact import ExactDuplicates
+from datacreate.filters.filter import FilterInputs
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
+from datacreate.filters.settings import FilterOptions
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate

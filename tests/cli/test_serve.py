@@ -22,7 +22,7 @@ from datacreate.engines.addresses import Address, Addresses
 from datacreate.engines.engine_kind import ServerCommand, Workload
 from datacreate.engines.factory import LocalModel, start_shared_server
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.local import LocalServer
+from datacreate.engines.local_servers import LocalServer
 from datacreate.engines.settings import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable

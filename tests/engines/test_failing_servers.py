@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.engines import pool
+from datacreate.engines import server_pool
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, failed_requests, make
@@ -37,7 +37,7 @@ def test_a_proxy_in_maintenance_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
     """For a while the only server redirects everything, and denies access."""
-    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.01)
     notes = Notes()
 
     def return_at_second_message(text: str) -> None:
@@ -118,7 +118,7 @@ def test_the_same_error_five_times_in_a_row_stops_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
     """The server passes its self-test each time, so that it would be tried again for ever."""
-    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.001)
     fault, says = FAILURES[failure]
     with Server(fault_after=3, later_fault=fault) as server:
         says = rf"the same error 5 times in a row: {says}.*; .*run the same command"
@@ -132,7 +132,7 @@ def test_a_server_that_always_fails_does_not_stop_a_run_with_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, other: Server
 ) -> None:
     """Not even when the other one fails once."""
-    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.001)
     failures: list[Server] = []
 
     def fail(handler: Handler, body: dict[str, Any]) -> None:
@@ -152,7 +152,7 @@ def test_a_server_that_always_fails_does_not_stop_a_run_with_others(
 def test_if_others_succeed_the_request_is_the_cause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, num_chains: int
 ) -> None:
-    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.01)
     failing: list[str] = []
 
     def fail_one(handler: Handler, body: dict[str, Any]) -> None:
@@ -224,7 +224,7 @@ def test_a_busy_server_is_suspended_for_a_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
     """However often it refuses a request; one line is printed."""
-    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.001)
     refused: list[int] = []
 
     def refuse(handler: Handler, body: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from datacreate.checkpoints import resolve
-from datacreate.engines import pool
+from datacreate.engines import server_pool
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
@@ -122,8 +122,8 @@ def test_a_local_server_is_waited_for_longer_than_others(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It loads its model again."""
-    monkeypatch.setattr(pool, "_WAIT", {True: 0.2, False: 60.0})
-    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(server_pool, "_WAIT", {True: 0.2, False: 60.0})
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.01)
 
     class Alive(Addresses):
         remote = False

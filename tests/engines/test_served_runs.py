@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from datacreate.engines import pool
+from datacreate.engines import server_pool
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
@@ -101,7 +101,7 @@ def test_a_server_that_registers_later_is_used(tmp_path: Path, server: Server, o
 def test_connections_to_a_server_that_left_are_closed(
     tmp_path: Path, server: Server, other: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_SCAN_SECONDS", 0.05)
+    monkeypatch.setattr(server_pool, "_SCAN_SECONDS", 0.05)
     folder = tmp_path / "servers"
     register(folder, server, other, capacity=8)
     server.latency = other.latency = 0.05

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate.filters.base import Filter, FilterInputs, FilterOptions
 from datacreate.filters.exact import ExactDuplicates
+from datacreate.filters.filter import Filter, FilterInputs
+from datacreate.filters.settings import FilterOptions
 from datacreate.formats.text_normalization import normalize_text
 from tests.filters.texts import ODD, candidate, near_filter, semantic_filter
 

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.filters.base import (
+from datacreate.filters.contamination import Contamination
+from datacreate.filters.filter import (
     DecontaminationRow,
     DecontaminationSet,
     DecontaminationSetRef,
     FilterInputs,
-    FilterOptions,
 )
-from datacreate.filters.contamination import Contamination
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
+from datacreate.filters.settings import FilterOptions
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate

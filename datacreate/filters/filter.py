@@ -1,80 +1,19 @@
-"""The interface of a filter, and the settings of all filters. `registry.py` lists the filters."""
+"""The interface of a filter. `registry.py` lists the filters, settings.py has their settings."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from pydantic import BeforeValidator
-
+from datacreate.filters.settings import FilterOptions
 from datacreate.messages import Notify, no_notify
-from datacreate.settings import FrozenModel, OrOff, Settings, setting
+from datacreate.settings import FrozenModel
 
 if TYPE_CHECKING:
     from datacreate.formats.validate import Candidate, Reject, RejectReason
     from datacreate.selection.passed_vectors import PassedVectors
-
-
-Threshold = Annotated[float | None, OrOff]
-"""A similarity above 0 and at most 1; None and the word `off` switch the filter off."""
-
-
-def quality_setting(help: str, **options: Any) -> Any:
-    """A setting in the quality group of `--help`."""
-    return setting(help, "quality", **options)
-
-
-def threshold_setting(help: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
-    return quality_setting(help, default=default, gt=0, le=1, metavar=metavar)
-
-
-def _set_names(value: Any) -> Any:
-    """Names; a text, but not a `Path`, may be several, separated by commas. `none` as ()."""
-    if value is None:
-        return None
-    texts = [value] if isinstance(value, str) else value
-    parts = ([str(each)] if isinstance(each, Path) else str(each).split(",") for each in texts)
-    names = tuple(dict.fromkeys(name.strip() for part in parts for name in part))
-    if "none" in names and len(names) > 1:
-        raise ValueError("none cannot be combined with other names")
-    return () if names == ("none",) else names
-
-
-class FilterOptions(Settings):
-    """Which filters run, and how strict they are."""
-
-    exact: bool = quality_setting(
-        "Drop examples whose inputs (see --inputs) repeat those of an earlier one; case, spacing and the punctuation "
-        "of prose are ignored.",
-        default=True,
-        flag="--exact/--no-exact",
-    )
-    near: Threshold = threshold_setting(
-        "Drop examples whose inputs each have at least this Jaccard similarity to those of an earlier one, computed on "
-        "words and word pairs (try 0.7)."
-    )
-    semantic: Threshold = threshold_setting(
-        "Drop examples whose sentence embedding has at least this cosine similarity with an earlier example "
-        "(try 0.95).",
-        metavar="COSINE|off",
-    )
-    decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_set_names)] = quality_setting(
-        "Rows that examples must not repeat: benchmarks (their dev and test rows), files of your own, and runs "
-        "(without the check of --ngram).",
-        metavar="all|none|NAME|FILE|RUN[,...]",
-        shown_default="all imported benchmarks",
-    )
-    ngram: int = quality_setting(
-        "Drop examples that share this many consecutive words with a row of --decontaminate.", default=8, ge=2
-    )
-    decontaminate_near: Threshold = threshold_setting(
-        "Drop examples whose inputs each have at least this Jaccard similarity to those of a row of --decontaminate, "
-        "computed on words and word pairs.",
-        default=0.7,
-    )
 
 
 class RowCheck(ABC):
