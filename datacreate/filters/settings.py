@@ -44,8 +44,8 @@ class FilterOptions(Settings):
         flag="--exact/--no-exact",
     )
     near: Threshold = threshold_setting(
-        "Reject examples whose inputs each have at least this Jaccard similarity to those of an earlier one, computed on "
-        "words and word pairs (try 0.7)."
+        "Reject examples whose inputs each have at least this Jaccard similarity to those of an earlier one, computed "
+        "on words and word pairs (try 0.7)."
     )
     semantic: Threshold = threshold_setting(
         "Reject examples whose sentence embedding has at least this cosine similarity with an earlier example "
