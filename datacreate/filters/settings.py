@@ -59,7 +59,9 @@ class FilterOptions(Settings):
         shown_default="all imported benchmarks",
     )
     ngram: int = quality_setting(
-        "Reject examples that share this many consecutive words with a row of --decontaminate.", default=8, ge=2
+        "Reject examples that share this many consecutive words with a row of --decontaminate.",
+        default=8,
+        ge=2,
     )
     decontaminate_near: Threshold = threshold_setting(
         "Reject examples whose inputs each have at least this Jaccard similarity to those of a row of --decontaminate, "
