@@ -181,7 +181,7 @@ def orchestrate(strategy: str, count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         config = CreateConfig(
             example=EXAMPLE, count=count, run_dir=Path(folder) / "run", strategy=strategy, model=MODEL,
-            recipe="fast",
+            recipe="fast", decontaminate=(),
         )  # fmt: skip
         began = time.process_time()
         create(config, engine_factory=lambda *_: cast(Engine, InstantEngine()))
