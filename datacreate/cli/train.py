@@ -33,7 +33,7 @@ def train(
     \b
     datacreate train runs/csqa --out trained/csqa-tree
     datacreate train csqa --count 500 --encoder all-minilm-l6-v2 --out trained/csqa-human-500
-    datacreate train csqa runs/csqa --out trained/csqa-human+tree
+    datacreate train csqa runs/csqa --human-count 200 --out trained/csqa-human+tree
     """
     from datacreate.dry_run import describe_training
     from datacreate.finetuning.train import train as train_

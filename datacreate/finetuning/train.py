@@ -49,6 +49,7 @@ from datacreate.finetuning.training_rows import (
     MIN_ROWS_TO_SPLIT,
     SELECTION_FOLDS,
     ClassificationExample,
+    Source,
     TrainingSet,
     check_distinct,
     held_out_splits,
@@ -74,7 +75,12 @@ class TrainConfig(FormatOptions):
     out: Path = setting("Folder for the models; the same command resumes there.", "output", default=...)
     encoder: str = setting("Preset or checkpoint folder.", "input", default="roberta-large")
     count: Count | None = setting("Rows to sample from the sources.", "input", shown_default="all")
-    sample_seed: int = setting("Seed of the sample; samples of one seed are nested.", "input", default=0)
+    human_count: Count | None = setting(
+        "Rows to sample from the train split of a benchmark, of all sources only from this one.",
+        "input",
+        shown_default="all",
+    )
+    sample_seed: int = setting("Seed of the samples; samples of one seed are nested.", "input", default=0)
     benchmark: str | None = setting("The benchmark that the rows are for, if no source says it.", "input")
     condition: str | None = setting(
         "Name of the training set in reports.", "output", shown_default="human, the strategy, ..."
@@ -164,8 +170,11 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
         raise UsageError(f"{flag} only applies to files; runs and benchmarks have their own format")
     soft_labels = config.recipe.soft_labels
     read = partial(read_source, verifier_probabilities=soft_labels, options=config)
+    sources = list(map(read, config.sources))
+    if config.human_count is not None:
+        sources = _with_human_sample(sources, config.human_count, config.sample_seed)
     rows = training_set(
-        list(map(read, config.sources)),
+        sources,
         count=config.count,
         sample_seed=config.sample_seed,
         condition=config.condition,
@@ -185,6 +194,13 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     if soft_labels and unverified:
         notify(f"rows that were not verified: {unverified} of {total}; they are trained on their label alone")
     return rows
+
+
+def _with_human_sample(sources: Sequence[Source], count: int, seed: int) -> list[Source]:
+    """The sources, with `count` rows of each that is a benchmark: those of `--count` with the benchmark alone."""
+    if not any(source.is_human for source in sources):
+        raise UsageError("--human-count: no source is a benchmark; name one, or remove the option")
+    return [source.sample(count, seed) if source.is_human else source for source in sources]
 
 
 def train(config: TrainConfig, progress: StepProgress | None = None) -> list[TrainedModel]:

@@ -63,6 +63,19 @@ class Source:
     verifier_probabilities: Sequence[Probabilities | None] | None = None  # per row; None: not read
     invalid: Mapping[int, str] = field(default_factory=dict)  # index of a row not valid in the format -> why
 
+    @property
+    def is_human(self) -> bool:
+        """Whether it is the train split of a benchmark."""
+        return self.name == self.benchmark
+
+    def sample(self, count: int, seed: int) -> Source:
+        """`count` rows of a source without scores or invalid rows. Raises UsageError if it has fewer."""
+        if count > len(self.rows):
+            raise UsageError(f"--human-count {count}: {self.name} has {len(self.rows)} train rows; lower it")
+        chosen = random.Random(seed).sample(range(len(self.rows)), len(self.rows))[:count]
+        rows, families = [self.rows[i] for i in chosen], [self.families[i] for i in chosen]
+        return replace(self, rows=rows, families=families)
+
 
 @dataclass(frozen=True)
 class TrainingSet:

@@ -82,6 +82,7 @@ class _Rows:
     created: Step | None  # with the step that it depends on
     sample: int | None = None
     seed: int = 0
+    human_sample: int | None = None  # of the human rows; None means all
     options: Mapping[str, Any] = field(default_factory=dict)  # of `train`, beside those of the plan
 
     @property
@@ -95,7 +96,7 @@ class _Rows:
         created = [str(sum(step.examples for step in self.runs))] if self.runs else []
         if self.sample:
             return "-of-".join([str(self.sample), *created])
-        return "+".join([*(["full"] if self.human else []), *created])
+        return "+".join([*([str(self.human_sample or "full")] if self.human else []), *created])
 
 
 def build_cells(plan: SweepPlan) -> tuple[SweepCell, ...]:
@@ -196,10 +197,11 @@ class _Builder:
         return [_Rows(HUMAN, True, None, size, seed) for size in samples if size or not is_repeated]
 
     def _created_rows(self, create: Step, condition: str, variant: Variant, seed: int) -> list[_Rows]:
-        """Samples of a created set, and the set together with all human rows."""
+        """Samples of a created set, and the set together with as many human rows, or all if there are fewer."""
         samples = [size if size < self.count else None for size in self.sizes]
-        rows = [_Rows(condition, False, create, size, seed, variant.train) for size in samples]
-        mixed = _Rows(MIXED + condition, True, create, options=variant.train)
+        rows = [_Rows(condition, False, create, size, seed, options=variant.train) for size in samples]
+        human = self.count if self.count < self.benchmark.rows["train"] else None
+        mixed = _Rows(MIXED + condition, True, create, None, seed, human, variant.train)
         return [sample for sample in (*rows, mixed) if sample.condition in self.plan.conditions]
 
     def _creations(self, cell: str, generator: str, variant: Variant, seed: int) -> list[Step]:
@@ -255,7 +257,8 @@ class _Builder:
             arguments += ["--condition", rows.condition]
         options = as_arguments(Hyperparameters, recipe) + as_arguments(TrainConfig, rest)
         arguments += ["--encoder", encoder, *options]
-        arguments += ["--count", str(rows.sample), "--sample-seed", str(rows.seed)] if rows.sample else []
+        for flag, sample in (("--count", rows.sample), ("--human-count", rows.human_sample)):
+            arguments += [flag, str(sample), "--sample-seed", str(rows.seed)] if sample else []
         arguments += ["--out", folder, "--seeds", ",".join(map(str, self.plan.train_seeds))]
         train = Step(f"train-{name}", tuple(arguments), folder, tuple(nproc), rows.created)
         tests = (word for test in self.tests for word in ("--benchmark", test))

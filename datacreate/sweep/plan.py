@@ -32,7 +32,7 @@ from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import Settings, SettingsProblem
 
 HUMAN, HUMAN_FULL = "human", "human-full"
-MIXED = "human+"  # prefix of a strategy: the whole human train split and the created set together
+MIXED = "human+"  # prefix of a strategy: the rows of HUMAN and the created set together
 
 CONDITIONS = (HUMAN, HUMAN_FULL, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
 

@@ -101,6 +101,14 @@ def test_human_and_created_rows_are_mixed(home: Path, tmp_path: Path, model: str
     assert mixed(tmp_path / "run", "csqa").condition.name == "human+random"
 
 
+def test_a_human_sample_beside_created_rows_is_the_one_without_them(home: Path) -> None:
+    source = read_source("csqa")
+    assert source.is_human
+    assert training_set([source.sample(50, 7)]).rows == training_set([source], count=50, sample_seed=7).rows
+    with pytest.raises(UsageError, match="^--human-count 201: csqa has 200 train rows"):
+        source.sample(201, 7)
+
+
 @given(total=st.integers(2, 40), seed=st.integers(0, 5), data=st.data())
 def test_samples_of_one_seed_are_nested(total: int, seed: int, data: st.DataObject) -> None:
     rows = choices(total, 2)

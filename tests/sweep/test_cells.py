@@ -71,9 +71,9 @@ def test_a_variant_is_a_strategy_with_options_of_its_own(bench: Bench) -> None:
         "train runs/creak-writer-mine-42 --condition mine --encoder reader --soft-labels "
         "--out trained/creak-writer-mine-42/mine-reader-10 --seeds 1",
         "evaluate trained/creak-writer-mine-42/mine-reader-10 --benchmark creak --benchmark strategyqa",
-        "train creak runs/creak-writer-mine-42 --condition human+mine --encoder reader --soft-labels "
-        "--out trained/creak-writer-mine-42/human+mine-reader-full+10 --seeds 1",
-        "evaluate trained/creak-writer-mine-42/human+mine-reader-full+10 --benchmark creak --benchmark strategyqa",
+        "train creak runs/creak-writer-mine-42 --condition human+mine --encoder reader --soft-labels --human-count 10 "
+        "--sample-seed 42 --out trained/creak-writer-mine-42/human+mine-reader-10+10 --seeds 1",
+        "evaluate trained/creak-writer-mine-42/human+mine-reader-10+10 --benchmark creak --benchmark strategyqa",
     ]
 
 
