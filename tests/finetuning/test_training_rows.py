@@ -105,7 +105,7 @@ def test_a_human_sample_beside_created_rows_is_the_one_without_them(home: Path) 
     source = read_source("csqa")
     assert source.is_human
     assert training_set([source.sample(50, 7)]).rows == training_set([source], count=50, sample_seed=7).rows
-    with pytest.raises(UsageError, match="^--human-count 201: csqa has 200 train rows"):
+    with pytest.raises(UsageError, match=r"^--human-count 201: csqa has 200 train rows"):
         source.sample(201, 7)
 
 
