@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from statistics import mean
 from typing import Any
 
@@ -29,8 +30,6 @@ from datacreate.runs.log import Commit
 Rows = Sequence[Mapping[str, Json]]
 
 _SEED = 0  # of all samples
-_TOO_FEW = "there are too few rows"
-_FREE_TEXT = "the answers are free text: there is no label or option to guess"
 
 MAX_ROWS = 4_000
 """Larger sets are sampled down to this many rows by seed."""
@@ -55,29 +54,38 @@ def measure_rows(
     Diversity depends on the number of texts, so both sets are measured at the size of the smaller one.
     Shortcuts use all sampled rows of this set, and as many of the human set or all that it has.
     """
-    human = _human_rows(benchmark)
-    number = min(len(rows), MAX_TEXTS, *([len(human)] if human else []))
+    human_rows = _human_rows(benchmark)
+    number = min(len(rows), MAX_TEXTS, *([len(human_rows)] if human_rows else []))
+    measure = partial(_measure_set, format, examples, number)
+    metrics = measure(rows, families) | {"human": None}
+    if human_rows and rows:
+        sample = random.Random(_SEED).sample(human_rows, min(len(rows), len(human_rows)))
+        metrics["human"] = {"benchmark": benchmark, "split": "train", **measure(sample, None)}
+    return metrics
 
-    def measured(rows: Rows, families: Sequence[Hashable] | None) -> dict[str, Any]:
-        found = shortcuts(format, rows, families, _SEED)
-        pairs = [question_and_passage(format, values) for values in rows]
-        texts = [text for text, _ in pairs if text]
-        shown = [text for values in examples if (text := question_and_passage(format, values)[0])]
-        different = diversity(texts, examples=shown, number=number, seed=_SEED)
-        lengths = [len(words(passage)) for _, passage in pairs[:MAX_TEXTS] if passage]
-        return {
-            "rows": len(rows),
-            "shortcuts": [asdict(shortcut) for shortcut in found],
-            "no_shortcuts": None if found else _TOO_FEW if format.head else _FREE_TEXT,
-            "diversity": asdict(different) if different else None,
-            "passage_words": mean(lengths) if lengths else None,
-        }
 
-    document = measured(rows, families) | {"human": None}
-    if human and rows:
-        same = random.Random(_SEED).sample(human, min(len(rows), len(human)))
-        document["human"] = {"benchmark": benchmark, "split": "train", **measured(same, None)}
-    return document
+def _measure_set(
+    format: TaskFormat, examples: Rows, number: int, rows: Rows, families: Sequence[Hashable] | None
+) -> dict[str, Any]:
+    """The metrics of one set, without a comparison; diversity of `number` texts."""
+    shortcuts_of_rows = shortcuts(format, rows, families, _SEED)
+    no_shortcuts = None
+    if format.head is None:
+        no_shortcuts = "the answers are free text: there is no label or option to guess"
+    elif not shortcuts_of_rows:
+        no_shortcuts = "there are too few rows"
+    questions_and_passages = [question_and_passage(format, values) for values in rows]
+    questions = [question for question, _ in questions_and_passages if question]
+    shown = [question for values in examples if (question := question_and_passage(format, values)[0])]
+    diversity_of_rows = diversity(questions, examples=shown, number=number, seed=_SEED)
+    lengths = [len(words(passage)) for _, passage in questions_and_passages[:MAX_TEXTS] if passage]
+    return {
+        "rows": len(rows),
+        "shortcuts": [asdict(shortcut) for shortcut in shortcuts_of_rows],
+        "no_shortcuts": no_shortcuts,
+        "diversity": asdict(diversity_of_rows) if diversity_of_rows else None,
+        "passage_words": mean(lengths) if lengths else None,
+    }
 
 
 def sampled(commits: Iterable[Commit]) -> tuple[list[dict[str, Json]], list[Hashable]]:
@@ -100,7 +108,7 @@ def _human_rows(benchmark: str | None) -> list[dict[str, Json]]:
     if benchmark is None:
         return []
     try:
-        found = find_benchmark(benchmark)
-        return read_split(found, "train") if has_split(found, "train") else []
+        source = find_benchmark(benchmark)
+        return read_split(source, "train") if has_split(source, "train") else []
     except BenchmarkError:  # unknown or damaged; training on it reports that
         return []

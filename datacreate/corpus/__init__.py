@@ -1,4 +1,4 @@
-"""Documents of the user, cut into passages: the texts that examples are written about.
+"""Documents of the user are cut into passages: the texts that examples are written about.
 
 `documents.py` reads files, `passages.py` cuts, stores and assigns their passages.
 """
@@ -63,7 +63,7 @@ class CorpusRef(FrozenModel):
 
 
 def about_passages(format: TaskFormat) -> TaskFormat:
-    """The format for examples about passages of documents: a context that is a text is given."""
+    """The format for examples about passages: its context, if that is a text, is not generated but given."""
     from datacreate.formats.schema_utils import schema_at  # here, so that `--help` is fast
 
     context = format.passage_field

@@ -35,8 +35,13 @@ _ENDINGS = {".txt", *_MARKDOWN, *_CONVERTED, *_TABLES}
 
 _READABLE = "give .txt, .md, .html, .pdf, .docx, .jsonl, .csv, .parquet, or a folder of them"
 
-_LARGEST = 100 << 20
-"""Bytes of a file that is one document: it is read as a whole."""
+_MAX_BYTES = 100 << 20
+"""Maximum size of a file that is one document, since it is read as a whole."""
+
+_BINARY_PROBE_BYTES = 4096
+"""A file is binary if there is a zero byte among so many first ones."""
+
+_MAX_REASON_CHARS = 100  # of a converter's message
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffd-\uffff]")
 _LINE_ENDS = re.compile(r"\r\n?")
@@ -58,38 +63,39 @@ def display_path(file: Path) -> str:
 
 
 def find_files(paths: Sequence[str]) -> list[Path]:
-    """The files with documents at these paths, those of a folder in the order of their names; each once.
+    """The files with documents at these paths, each once; those of a folder in the order of their names.
 
-    Folders are searched with their folders, but not through links to folders. Files of unknown kinds in a folder,
-    hidden ones, and pipes and devices are left out. Raises UsageError if a path is no file or folder, or a file of an
+    Folders are searched with their subfolders, but links to folders are not followed. Files of unknown kinds in a
+    folder, hidden files, pipes and devices are left out. Raises UsageError if a path does not exist, or is a file of an
     unknown kind.
     """
-    found: dict[Path, None] = {}
+    files: list[Path] = []
     for path in map(Path, paths):
         try:
-            kind = path.stat().st_mode
+            mode = path.stat().st_mode
         except OSError as error:
             raise _unreadable(path, error) from None
-        if stat.S_ISDIR(kind):
-            found |= dict.fromkeys(_files_in(path))
-        elif not stat.S_ISREG(kind) or _ending(path) not in _ENDINGS:
-            raise UsageError(f"--corpus {display_path(path)}: not a document of a known kind; {_READABLE}")
+        if stat.S_ISDIR(mode):
+            files += _files_in(path)
+        elif stat.S_ISREG(mode) and _ending(path) in _ENDINGS:
+            files.append(path)
         else:
-            found[path] = None
-    if not found:
+            raise UsageError(f"--corpus {display_path(path)}: not a document of a known kind; {_READABLE}")
+    if not files:
         raise UsageError(f"--corpus {' '.join(map(one_line, paths))}: no documents there; {_READABLE}")
-    return list(found)
+    return list(dict.fromkeys(files))
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
     return UsageError(f"--corpus {display_path(path)}: cannot be read ({error.strerror}); {_READABLE}")
 
 
-def _files_in(folder: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise _unreadable(Path(error.filename), error)
+def _raise_unreadable(error: OSError) -> None:
+    raise _unreadable(Path(error.filename), error)
 
-    for parent, folders, files in os.walk(folder, onerror=refuse):
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder, onerror=_raise_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (Path(parent, name) for name in sorted(files)):
             is_special = path.exists() and not path.is_file()  # reading a pipe could wait for ever
@@ -98,7 +104,7 @@ def _files_in(folder: Path) -> Iterator[Path]:
 
 
 def _ending(path: Path) -> str:
-    """The ending that says what a file is; of a compressed table that before .gz."""
+    """The ending that says what a file is; of a compressed table (`rows.csv.gz`) the one before `.gz`."""
     ending = path.suffix.lower()
     inner = Path(path.stem).suffix.lower()
     return inner if ending == ".gz" and inner in _TABLES else ending
@@ -114,25 +120,25 @@ def content_sha256(file: Path) -> str:
 
 
 def read_documents(file: Path, field: str | None, note: Callable[[Path, str], None]) -> Iterator[Document]:
-    """The documents of a file. What cannot be read, or has no text, is left out; `note` gets the file and a line about
-    it.
+    """The documents of a file: one, or one for each row of a table.
 
-    `field`: the field of a table with the text, if the user named it. Raises UsageError if a table has several fields
-    with text and it is not known which one is meant.
+    A document that cannot be read, or has no text, is left out; `note` gets the file and a line about it. `field` is
+    the field of a table with the text, if the user named it. Raises UsageError if a table has several fields with text
+    and none was named.
     """
     ending, name = _ending(file), display_path(file)
     try:
         if ending in _TABLES:
             yield from _rows(file, field, note)
             return
-        if file.stat().st_size > _LARGEST:
+        if file.stat().st_size > _MAX_BYTES:
             raise ValueError(
-                f"larger than {_LARGEST >> 20} MiB; divide it into files, or into rows of a .jsonl file"
+                f"larger than {_MAX_BYTES >> 20} MiB; divide it into files, or into rows of a .jsonl file"
             )
         text = _text(file.read_bytes(), ending)
     except (OSError, ValueError) as error:
-        why = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else one_line(str(error))
-        note(file, f"{name}: left out: {why}")
+        reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else one_line(str(error))
+        note(file, f"{name}: left out: {reason}")
         return
     if text.strip():
         yield Document(file, None, text, ending != ".txt")
@@ -142,10 +148,10 @@ def read_documents(file: Path, field: str | None, note: Callable[[Path, str], No
 
 
 def _text(content: bytes, ending: str) -> str:
-    """The text of one document. ValueError, in a few words, if it has none that can be read."""
+    """The text of one document. Raises ValueError with a short reason if it cannot be read."""
     if ending in (".pdf", ".docx"):
         return cleaned(_converted(content, ending))
-    if b"\0" in content[:4096]:
+    if b"\0" in content[:_BINARY_PROBE_BYTES]:
         raise ValueError("a binary file or UTF-16, not UTF-8")
     text = decoded(content)
     return cleaned(_converted(text.encode(), ending) if ending in _CONVERTED else text)
@@ -166,11 +172,11 @@ def _converted(content: bytes, ending: str) -> str:
     logging.getLogger("pdfminer").setLevel(logging.CRITICAL)
     converter: Any = getattr(converters, _CONVERTED[ending])()
     try:
-        found = converter.convert(BytesIO(content), markitdown.StreamInfo(extension=ending))
+        converted = converter.convert(BytesIO(content), markitdown.StreamInfo(extension=ending))
     except Exception as error:  # noqa: BLE001 (the libraries have no common error for damaged files)
-        why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise ValueError(f"damaged, or no {ending} file ({why})") from None
-    return str(found.markdown)
+        reason = str(error).splitlines()[0][:_MAX_REASON_CHARS] if str(error) else type(error).__name__
+        raise ValueError(f"damaged, or no {ending} file ({reason})") from None
+    return str(converted.markdown)
 
 
 def cleaned(text: str) -> str:
@@ -180,31 +186,34 @@ def cleaned(text: str) -> str:
 
 
 def _rows(file: Path, field: str | None, note: Callable[[Path, str], None]) -> Iterator[Document]:
-    name, without = field, 0
+    """The rows of a table with a text in `field`; without `field`, the first row shows which one has the text."""
+    rows_without_text = 0
     try:
         for row in RowFile(file).read():
-            if name is None and not row.error:
-                name = _text_field(row.values, file)
-            text = row.values.get(name) if name else None
+            if field is None and not row.error:
+                field = _text_field(row.values, file)
+            text = row.values.get(field) if field else None
             if isinstance(text, str) and text.strip():
                 yield Document(file, row.number, cleaned(text), False)
             else:
-                without += 1
+                rows_without_text += 1
     except UsageError as error:
-        if name is None and "--corpus-field" in str(error):
+        if field is None and "--corpus-field" in str(error):
             raise
         note(file, f"{one_line(str(error))}; left out from there on")
-    if without:
-        where = f" in the field {name}" if name else ""
-        note(file, f"{display_path(file)}: left out: {without} rows without a text{where}")
+    if rows_without_text:
+        where = f" in the field {field}" if field else ""
+        note(file, f"{display_path(file)}: left out: {rows_without_text} rows without a text{where}")
 
 
 def _text_field(values: dict[str, Json], file: Path) -> str | None:
     """The field with the text: `text`, or the only one with a string; None if there is none."""
+    if "text" in values:
+        return "text"
     names = [name for name, value in values.items() if isinstance(value, str)]
-    if "text" in values or len(names) < 2:
-        return "text" if "text" in values else next(iter(names), None)
-    known = ", ".join(map(one_line, names))
+    if len(names) < 2:
+        return next(iter(names), None)
+    fields = ", ".join(map(one_line, names))
     raise UsageError(
-        f"{display_path(file)}: which field has the text? name it with --corpus-field (fields: {known})"
+        f"{display_path(file)}: which field has the text? name it with --corpus-field (fields: {fields})"
     )

@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import count, islice
+from itertools import count, islice, pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from rensa import RMinHash
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
@@ -37,13 +37,16 @@ SIMILAR = 0.8
 """Passages that share this fraction of their words and word pairs are near-duplicates."""
 
 _MIN_SHARE = 8
-"""A passage shorter than one such part of the longest possible one, such as a heading alone, is left out."""
+"""A passage that is shorter than this part (one eighth) of the longest possible one, such as a heading alone, is left
+out."""
 
 _BANDS, _ROWS_PER_BAND = 16, 8
 """Bands of MinHash values: they find 95 % of the pairs at `SIMILAR`, and nearly all above 0.85."""
 
 _PASSAGE_MARGIN = 1.25
-"""So many times the passages that the examples need are used, as some give no valid one."""
+"""A run uses this many times the passages that its examples need, since some passages give no valid example."""
+
+_HASH_SEED = 1
 
 _BATCH = 512  # passages that are hashed together
 
@@ -63,7 +66,7 @@ class Passage:
 
     @property
     def source(self) -> dict[str, Any]:
-        """Where it is from, as a line of sources.jsonl has it."""
+        """Where the passage is from, as a line of sources.jsonl."""
         return {
             "file": self.file,
             **({} if self.row is None else {"row": self.row}),
@@ -74,19 +77,27 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class _About:
-    """The last line of the file."""
+class _Origin:
+    """The last line of the file: the documents that the passages are from."""
 
-    files: Sequence[tuple[str, str]]  # that were read, in order: the name and the SHA-256 of each
-    passages: Sequence[int]  # of each document that has one, in order
-    left_out: Mapping[str, int]  # passages, by the reason
+    files: Sequence[tuple[str, str]]  # name and SHA-256 of each file, in the order of reading
+    passages: Sequence[int]  # number of passages of each document that has some, in order
+    left_out: Mapping[str, int]  # reason -> number of passages
+
+
+class _CutPassage(NamedTuple):
+    """A passage as it was cut, before it is compared with earlier ones."""
+
+    file: Path
+    document: int  # number of the document, in the order of reading
+    passage: Passage
 
 
 class Passages:
     """The passages in a file, numbered from 0."""
 
     def __init__(self, file: IO[bytes], seed: int, notes: Sequence[str] = ()) -> None:
-        """`file` is open for reading, `seed` decides the order in which they are assigned, `notes` are for the user.
+        """`file` is open for reading; `seed` decides the order of assignment; `notes` are lines for the user.
 
         Raises ValueError or TypeError if the file is damaged.
         """
@@ -100,18 +111,17 @@ class Passages:
             hashed.update(line)
             self._starts.append(self._starts[-1] + len(line))
         self.sha256 = hashed.hexdigest()
-        self._about = _About(**json.loads(line))
+        self._origin = _Origin(**json.loads(line))
 
     def __len__(self) -> int:
         return len(self._starts) - 2
 
     def __getitem__(self, number: int) -> Passage:
-        begin, end = self._starts[number], self._starts[number + 1]
-        found = json.loads(os.pread(self._file.fileno(), end - begin, begin))
-        return Passage(found["file"], found.get("row"), found["offset"], found["text"])
+        document = json.loads(_line(self._file, self._starts, number))
+        return Passage(document["file"], document.get("row"), document["offset"], document["text"])
 
     def of_request(self, request: int) -> Passage:
-        """The passage of a request: from all documents in turn, and each passage once before any is used again."""
+        """The passage of a request. Documents take turns, and each passage is used once before any is used again."""
         return self[self._order[request % len(self)]]
 
     @cached_property
@@ -119,7 +129,7 @@ class Passages:
         """The passages in the order in which they are assigned."""
         rng = random.Random(f"{self._seed}:passages")  # "passages" is part of the seed: do not rename it
         numbers = iter(range(len(self)))
-        queues = [list(islice(numbers, size)) for size in self._about.passages]
+        queues = [list(islice(numbers, size)) for size in self._origin.passages]
         rng.shuffle(queues)
         for queue in queues:
             rng.shuffle(queue)
@@ -130,44 +140,45 @@ class Passages:
         return order
 
     def examples_per_request(self, count: int) -> int:
-        """As few examples of each passage as `count` examples need."""
+        """The smallest number of examples per passage that gives `count` examples."""
         return math.ceil(_PASSAGE_MARGIN * count / len(self))
 
     @property
     def longest(self) -> str:
         """The text of the longest passage, in bytes."""
-        return self[max(range(len(self)), key=lambda row: self._starts[row + 1] - self._starts[row])].text
+        sizes = [end - begin for begin, end in pairwise(self._starts)][:-1]  # the last line is no passage
+        return self[sizes.index(max(sizes))].text
 
     def ref(self, options: CorpusOptions) -> CorpusRef:
-        """The passages as part of a run's identity, with the options that the user gave now."""
+        """The passages as part of a run's identity; `options` are those of this session."""
         return CorpusRef(
             sha256=self.sha256,
             passages=len(self),
-            documents=len(self._about.passages),
+            documents=len(self._origin.passages),
             passage_tokens=options.passage_tokens or DEFAULT_PASSAGE_TOKENS,
             field=options.corpus_field,
         )
 
     @property
     def counts(self) -> dict[str, Any]:
-        """How many passages and documents there are, and how many passages were left out, by the reason."""
-        found = {"passages": len(self), "documents": len(self._about.passages)}
-        return found | ({"left_out": self._about.left_out} if self._about.left_out else {})
+        """The number of passages and of documents, and of the passages left out, by reason."""
+        counts = {"passages": len(self), "documents": len(self._origin.passages)}
+        return counts | ({"left_out": self._origin.left_out} if self._origin.left_out else {})
 
     def __str__(self) -> str:
-        left_out = ", ".join(f"{number} {why}" for why, number in self._about.left_out.items())
-        found = f"corpus: {len(self)} passages of {len(self._about.passages)} documents"
-        return f"{found}; left out: {left_out}" if left_out else found
+        left_out = ", ".join(f"{number} {reason}" for reason, number in self._origin.left_out.items())
+        passages = f"corpus: {len(self)} passages of {len(self._origin.passages)} documents"
+        return f"{passages}; left out: {left_out}" if left_out else passages
 
     def check_files(self, files: Sequence[Path], directory: Path) -> None:
         """Raise RunMismatch, naming a file that differs, unless these have the content that was read."""
-        stored = {sha256: name for name, sha256 in self._about.files}
-        now = {content_sha256(file): display_path(file) for file in files}
-        if list(stored) != list(now):
-            different = [(now | stored)[sha256] for sha256 in stored.keys() ^ now.keys()]
-            what = f"another content of {min(different)}" if different else "another order of the documents"
+        stored = {sha256: name for name, sha256 in self._origin.files}
+        current = {content_sha256(file): display_path(file) for file in files}
+        if list(stored) != list(current):
+            changed = [(current | stored)[sha256] for sha256 in stored.keys() ^ current.keys()]
+            difference = f"another content of {min(changed)}" if changed else "another order of the documents"
             raise RunMismatch(
-                f"{directory} was made with {what}; use the same documents, or another --run-dir"
+                f"{directory} was made with {difference}; use the same documents, or another --run-dir"
             )
 
     def save(self, path: Path) -> None:
@@ -191,7 +202,7 @@ def open_corpus(options: CorpusOptions, seed: int, path: Path, stored: CorpusRef
         return passages
     try:
         file = tempfile.TemporaryFile(prefix="datacreate-")  # noqa: SIM115 (it is open until the run ends)
-        return Passages(file, seed, _write(file, files, options))
+        return Passages(file, seed, _write_corpus(file, files, options))
     except OSError as error:
         raise storage_error(Path(tempfile.gettempdir()), error) from None
 
@@ -207,33 +218,18 @@ def stored_passages(path: Path, seed: int, ref: CorpusRef) -> Passages:
     )
 
 
-def _write(file: IO[bytes], files: Sequence[Path], options: CorpusOptions) -> list[str]:
-    """Write the passages that are long enough and not similar to an earlier one, then the last line; returns lines for
-    the user. Raises UsageError if there is no passage."""
-    notes: dict[Path, str] = {}
-    left_out, documents, used = Counter[str](), Counter[int](), set[Path]()
-    index = LshIndex(_BANDS)
-    starts = array("q", [0])  # of the line of each passage, which is empty for one that is left out
+def _write_corpus(file: IO[bytes], files: Sequence[Path], options: CorpusOptions) -> list[str]:
+    """Write the passages of documents to `file`, then the line about their origin.
 
-    def shingles_of(row: int) -> set[str]:
-        line = os.pread(file.fileno(), starts[row + 1] - starts[row], starts[row])
-        return set(shingles(json.loads(line)["text"])) if line else set()
-
-    cut = _cut(files, options, notes, left_out)
-    while batch := list(islice(cut, _BATCH)):
-        tokens = [shingles(passage.text) for _, _, passage in batch]
-        signatures = RMinHash.digest_matrix_from_token_sets(tokens, _BANDS * _ROWS_PER_BAND, 1).to_rows()
-        index.add(bands := hash_bands(signatures, _BANDS))
-        for (path, document, passage), own, found in zip(batch, tokens, index.find(bands), strict=True):
-            earlier = [row for row in found if row < len(starts) - 1]
-            if any(_are_similar(set(own), shingles_of(row)) for row in earlier):
-                left_out["repeated or similar"] += 1
-            else:
-                file.write(f"{_encode(passage.source | {'text': passage.text})}\n".encode())
-                file.flush()
-                documents[document] += 1
-                used.add(path)
-            starts.append(file.tell())
+    A passage that is too short, or similar to an earlier one, is left out. Returns lines for the user, about files
+    without a passage. Raises UsageError if there is no passage.
+    """
+    notes: dict[Path, str] = {}  # of each file that has no passage
+    left_out, sizes, used = Counter[str](), Counter[int](), set[Path]()
+    cut_passages = _cut(files, options, notes, left_out)
+    for written in _write_passages(file, cut_passages, left_out):
+        sizes[written.document] += 1
+        used.add(written.file)
     for path in files:
         if path not in used:
             notes.setdefault(
@@ -241,13 +237,11 @@ def _write(file: IO[bytes], files: Sequence[Path], options: CorpusOptions) -> li
             )
     lines = list(notes.values())
     if not used:
-        what = lines[0] if len(lines) == 1 else f"{len(files)} files"
+        reason = lines[0] if len(lines) == 1 else f"{len(files)} files"
         paths = " ".join(map(one_line, options.corpus))
-        raise UsageError(f"--corpus: no passage in {paths} ({what}); give other documents")
-    read = [(display_path(path), content_sha256(path)) for path in files]
-    about = _About(read, list(documents.values()), left_out)
-    file.write(f"{_encode(vars(about))}\n".encode())
-    file.flush()
+        raise UsageError(f"--corpus: no passage in {paths} ({reason}); give other documents")
+    hashes = [(display_path(path), content_sha256(path)) for path in files]
+    _write_line(file, vars(_Origin(hashes, list(sizes.values()), left_out)))
     if (more := len(lines) - _MAX_NOTES) > 0:
         lines[_MAX_NOTES:] = [f"… and {more} more files without a passage"]
     return lines
@@ -255,8 +249,8 @@ def _write(file: IO[bytes], files: Sequence[Path], options: CorpusOptions) -> li
 
 def _cut(
     files: Sequence[Path], options: CorpusOptions, notes: dict[Path, str], left_out: Counter[str]
-) -> Iterator[tuple[Path, int, Passage]]:
-    """The passages that are long enough, each with its file and the number of its document."""
+) -> Iterator[_CutPassage]:
+    """The passages that are long enough. Adds to `notes` and `left_out`."""
     tokens, numbers = options.passage_tokens or DEFAULT_PASSAGE_TOKENS, count()
     for file in files:
         for document in read_documents(file, options.corpus_field, notes.__setitem__):
@@ -265,16 +259,54 @@ def _cut(
                 if _MIN_SHARE * count_tokens(passage.text) < tokens:
                     left_out["too short"] += 1
                 else:
-                    yield file, number, passage
+                    yield _CutPassage(file, number, passage)
 
 
-def _are_similar(one: set[str], other: set[str]) -> bool:
-    return len(one & other) >= SIMILAR * len(one | other)
+def _write_passages(
+    file: IO[bytes], passages: Iterator[_CutPassage], left_out: Counter[str]
+) -> Iterator[_CutPassage]:
+    """Write each passage that is not similar to an earlier one, and yield it. Adds to `left_out`.
+
+    An index in memory proposes earlier passages; their texts are read from the file again.
+    """
+    index = LshIndex(_BANDS)
+    starts = array("q", [0])  # where the line of each passage starts; a passage that is left out has no bytes
+    while batch := list(islice(passages, _BATCH)):
+        shingled = [shingles(cut.passage.text) for cut in batch]
+        signatures = RMinHash.digest_matrix_from_token_sets(shingled, _BANDS * _ROWS_PER_BAND, _HASH_SEED).to_rows()
+        bands = hash_bands(signatures, _BANDS)
+        index.add(bands)
+        for cut, own_shingles, proposed in zip(batch, map(set, shingled), index.find(bands), strict=True):
+            earlier = [_line(file, starts, number) for number in proposed if number < len(starts) - 1]
+            if any(_is_similar(own_shingles, line) for line in earlier if line):
+                left_out["repeated or similar"] += 1
+            else:
+                _write_line(file, cut.passage.source | {"text": cut.passage.text})
+                yield cut
+            starts.append(file.tell())
+
+
+def _is_similar(own_shingles: set[str], line: bytes) -> bool:
+    """Whether the passage in a line of the file shares most of its words and word pairs with another passage."""
+    others = set(shingles(json.loads(line)["text"]))
+    return len(own_shingles & others) >= SIMILAR * len(own_shingles | others)
+
+
+def _write_line(file: IO[bytes], document: Mapping[str, Any]) -> None:
+    file.write(f"{_encode(document)}\n".encode())
+    file.flush()
+
+
+def _line(file: IO[bytes], starts: Sequence[int], number: int) -> bytes:
+    """A line of the file, which may have grown since it was opened."""
+    return os.pread(file.fileno(), starts[number + 1] - starts[number], starts[number])
 
 
 def split(document: Document, tokens: int) -> Iterator[Passage]:
-    """The passages of a document, in order: of at most so many tokens, cut between headings, paragraphs or sentences
-    where that is possible, without outer spaces."""
+    """The passages of a document, in order, without outer spaces.
+
+    Each has at most `tokens` tokens, and ends between headings, paragraphs or sentences where possible.
+    """
     for start, text in _splitter(tokens, document.is_markdown).chunk_indices(document.text):
         offset = start + len(text) - len(text.lstrip())
         if stripped := text.strip():

@@ -10,7 +10,7 @@ from datacreate.formats.validate import Candidate, RejectReason
 
 
 class ExactDuplicates(Filter):
-    """Finds texts that were added before, by 8-byte digests of the normalized text.
+    """Rejects examples whose normalized inputs were added before; it compares 8-byte digests.
 
     At a million examples the chance that any two different texts share a digest is 3e-8.
     """
@@ -20,15 +20,15 @@ class ExactDuplicates(Filter):
     setting_names = ("exact",)
 
     def __init__(self, _settings: FilterOptions, inputs: FilterInputs) -> None:
-        self._number_of: dict[int, int] = {}
+        self._numbers: dict[int, int] = {}  # digest -> request or line of the first example
         self._number_prefix = inputs.number_prefix
 
     def find_conflict(self, candidate: Candidate) -> str | None:
-        number = self._number_of.get(_digest(candidate.exact_key))
+        number = self._numbers.get(_digest(candidate.exact_key))
         return None if number is None else f"repeats {self._number_prefix} {number}"
 
     def add(self, candidate: Candidate, number: int) -> None:
-        self._number_of.setdefault(_digest(candidate.exact_key), number)
+        self._numbers.setdefault(_digest(candidate.exact_key), number)
 
 
 def _digest(key: str) -> int:

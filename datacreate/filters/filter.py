@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class RowCheck(ABC):
     """One check of valid examples against those that were added before, or against fixed rows.
 
-    Every example that passes all checks is passed to `add`, in order. More examples never make a check accept one
-    that it rejected.
+    Every example that passes all checks is passed to `add`, in order. An example that a check rejects is also rejected
+    after more additions.
     """
 
     reason: ClassVar[RejectReason]
@@ -30,7 +30,7 @@ class RowCheck(ABC):
         return
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
-        """Process examples that are about to be matched as one batch, which is faster with a model."""
+        """Process a batch of examples before `find_conflict` is called for each, which is faster with a model."""
         return
 
     @abstractmethod
@@ -38,15 +38,15 @@ class RowCheck(ABC):
         """Why the example is rejected (such as the row that it repeats); None if it passes."""
 
     def add(self, candidate: Candidate, number: int) -> None:
-        """Take an example into account that passed all checks; `number`: of its request, or of its line."""
+        """Take an example into account that passed all checks; `number` is that of its request or line."""
         return
 
 
 def first_reject(checks: Iterable[RowCheck], candidate: Candidate) -> Reject | None:
-    """The reject by the first check that an example does not pass."""
-    for each in checks:
-        if (detail := each.find_conflict(candidate)) is not None:
-            return candidate.reject(each.reason, detail)
+    """The reject by the first check that an example does not pass; None if it passes all."""
+    for check in checks:
+        if (detail := check.find_conflict(candidate)) is not None:
+            return candidate.reject(check.reason, detail)
     return None
 
 
@@ -65,7 +65,7 @@ class Filter(RowCheck):
 
 
 class DecontaminationRow(NamedTuple):
-    """The inputs of a test row that examples are compared with, as a `Candidate` has them."""
+    """The inputs of a row of `--decontaminate`, with which those of a `Candidate` are compared."""
 
     inputs: tuple[str, ...]  # the passage included
     passage: str  # the context; empty if the examples have none
@@ -76,6 +76,8 @@ class DecontaminationRow(NamedTuple):
 
 
 class DecontaminationSetRef(FrozenModel):
+    """The identity of a set of `--decontaminate`, as a run stores it."""
+
     name: str  # of the benchmark, or of the file, without its folder
     split: str | None  # of the benchmark; None for a file
     digest: str  # SHA-256 of the file
@@ -87,14 +89,16 @@ class DecontaminationSetRef(FrozenModel):
 
 @dataclass(frozen=True)
 class DecontaminationSet:
+    """A set of `--decontaminate`; `read` reads its rows."""
+
     ref: DecontaminationSetRef
     read: Callable[[], Iterable[DecontaminationRow]]
-    by_ngram: bool = True  # examples of the same task as the rows share phrases with them
+    by_ngram: bool = True  # False: its rows are of the same task as the examples, and share phrases with them
 
 
 @dataclass(frozen=True)
 class FilterInputs:
-    """What filters may need beyond their settings."""
+    """The data that filters may need beside their settings."""
 
     decontamination_sets: Sequence[DecontaminationSet] = ()
     vectors: PassedVectors | None = None  # embeddings of the examples that were added

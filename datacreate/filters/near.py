@@ -1,6 +1,6 @@
 """Near-duplicates: examples each of whose inputs shares most of its words and word pairs with another's.
 
-MinHash signatures (Broder, 1997; by the library rensa) with locality-sensitive hashing find candidates. The
+MinHash signatures (Broder, 1997; by the library rensa) with locality-sensitive hashing propose earlier examples. The
 Jaccard similarity of the shingles decides, so that a rejection does not depend on the hashing.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from itertools import chain, pairwise
-from operator import itemgetter
+from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +24,15 @@ from datacreate.formats.validate import Candidate, RejectReason
 BANDS = 32
 
 MAX_ROWS_PER_BAND = 8
-"""Above this, longer signatures cost more time than they save by avoiding false candidates."""
+"""Above this, longer signatures cost more time than they save by avoiding needless comparisons."""
 
 MIN_RECALL = 0.97
-"""Minimum probability that a pair at the threshold becomes a candidate (formula in `rows_per_band`)."""
+"""Minimum probability that a pair at the threshold is compared (formula in `rows_per_band`)."""
 
 _SEED = 1
 
-_MAX_WAITING = 1024
+_MAX_UNINDEXED = 1024
+"""Examples that are put into the index together."""
 
 # Coefficients of a polynomial hash of a band.
 _POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, MAX_ROWS_PER_BAND + 1, dtype=np.uint64)
@@ -38,18 +40,25 @@ _POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, MAX_ROWS_PER_BAND + 1, d
 MAX_IN_BUCKET = 32
 """Rows kept per bucket, the oldest ones: the cost of a query stays constant where thousands are similar."""
 
-_FIRST_SLOTS = 1024
+_FIRST_BUCKETS = 1024
 
 _CHUNK = 4096  # rows that are put into buckets together
 
 Hashes = NDArray[np.uint32]
 
-Hashed = Sequence[Sequence[int]]
-"""The 64-bit hashes of the shingles of each input of an example. The index keeps the upper 32 bits, without repeats."""
+InputHashes = Sequence[Sequence[int]]
+"""The 64-bit hashes of the shingles of each input of an example."""
+
+
+class Match(NamedTuple):
+    """The most similar of the examples that were added."""
+
+    number: int  # of the example, from 0 in the order of addition
+    similarity: float  # Jaccard similarity
 
 
 class NearIndex:
-    """Examples by their inputs, numbered from 0, searchable for the most similar one.
+    """Examples by their inputs, searchable for the most similar one.
 
     An example is as similar to another as the least similar of its inputs: different questions about one passage, or
     different texts under one instruction, are not near-duplicates. A pair at the threshold is found with a probability
@@ -60,60 +69,61 @@ class NearIndex:
         self._threshold = threshold
         self._rows_per_band = rows_per_band(threshold)
         self._index = LshIndex(BANDS)
-        self._rows: list[list[array[int]]] = []  # of each example and input: the shingles
-        self._waiting: list[Hashed] = []  # added, but not in the index yet
+        self._shingles: list[list[array[int]]] = []  # of each input of each example: short hashes
+        self._unindexed: list[InputHashes] = []  # of examples that were added, but are not in the index yet
 
-    def match(self, inputs: Sequence[str], among: str = "") -> tuple[int, float] | None:
-        """The number of the most similar example (the first of equals) and its Jaccard similarity.
+    def match(self, inputs: Sequence[str], group: str = "") -> Match | None:
+        """The most similar example (the first of equals) that was added with the same `group`."""
+        self._add_unindexed()
+        hashes = _hash_shingles(inputs, group)
+        own_shingles = list(map(_short_hashes, hashes))
+        [proposed] = self._index.find(self._bands([hashes]))
+        matches = (Match(number, _similarity(own_shingles, self._shingles[number])) for number in proposed)
+        best = max(matches, key=attrgetter("similarity"), default=Match(0, 0.0))
+        return best if best.similarity >= self._threshold else None
 
-        Only examples that were added with the same `among` are similar.
-        """
-        self._add_waiting()
-        hashed = _hash_shingles(inputs, among)
-        kept = list(map(_kept, hashed))
-        [candidates] = self._index.find(self._bands([hashed]))
-        found = ((row, _similarity(kept, self._rows[row])) for row in candidates)
-        best = max(found, key=itemgetter(1), default=(0, 0.0))
-        return best if best[1] >= self._threshold else None
-
-    def add(self, inputs: Sequence[str], among: str = "") -> None:
+    def add(self, inputs: Sequence[str], group: str = "") -> None:
         """Add the next example. Those added without a `match` in between are processed together, which is faster."""
-        self._waiting.append(_hash_shingles(inputs, among))
-        if len(self._waiting) == _MAX_WAITING:
-            self._add_waiting()
+        self._unindexed.append(_hash_shingles(inputs, group))
+        if len(self._unindexed) == _MAX_UNINDEXED:
+            self._add_unindexed()
 
-    def _add_waiting(self) -> None:
-        if not self._waiting:
+    def _add_unindexed(self) -> None:
+        if not self._unindexed:
             return
-        self._index.add(self._bands(self._waiting))
-        self._rows += [[array("I", _kept(each)) for each in row] for row in self._waiting]
-        self._waiting = []
+        self._index.add(self._bands(self._unindexed))
+        for inputs in self._unindexed:
+            self._shingles.append([array("I", _short_hashes(hashes)) for hashes in inputs])
+        self._unindexed = []
 
-    def _bands(self, rows: Sequence[Hashed]) -> Hashes:
-        """The hash of each band of all inputs of an example together, (n, BANDS)."""
+    def _bands(self, examples: Sequence[InputHashes]) -> Hashes:
+        """The hash of each band of an example, of all its inputs together, (n, BANDS)."""
         size = BANDS * self._rows_per_band
-        merged = [list(chain.from_iterable(each)) for each in rows]
+        merged = [list(chain.from_iterable(inputs)) for inputs in examples]
         return hash_bands(RMinHash.digest_matrix_from_token_hash_sets(merged, size, _SEED).to_rows(), BANDS)
 
 
-def _hash_shingles(inputs: Sequence[str], among: str) -> Hashed:
-    tokens = [shingles(text) for text in inputs or [""]]
-    hashed: Hashed = RMinHash.hash_token_sets(
-        [[among + token for token in each] for each in tokens] if among else tokens
-    )
-    return hashed
+def _hash_shingles(inputs: Sequence[str], group: str) -> InputHashes:
+    """The hashes of the shingles; examples of different groups have no hash in common."""
+    tokens = [[group + token for token in shingles(text)] for text in inputs or [""]]
+    hashes: InputHashes = RMinHash.hash_token_sets(tokens)
+    return hashes
 
 
-def _kept(hashes: Sequence[int]) -> set[int]:
+def _short_hashes(hashes: Sequence[int]) -> set[int]:
+    """The upper 32 bits of 64-bit hashes, which are enough to compare two examples."""
     return {value >> 32 for value in hashes}
 
 
 def _similarity(inputs: list[set[int]], stored: Sequence[array[int]]) -> float:
-    """The least Jaccard similarity of an input to the other example's; of all together, if their numbers differ."""
+    """The smallest Jaccard similarity of an input and that input of the other example.
+
+    Examples with another number of inputs are compared as a whole.
+    """
     others = list(map(set, stored))
     if len(others) != len(inputs):
         inputs, others = [set[int]().union(*inputs)], [set[int]().union(*others)]
-    return min(len(one & other) / len(one | other) for one, other in zip(inputs, others, strict=True))
+    return min(len(own & other) / len(own | other) for own, other in zip(inputs, others, strict=True))
 
 
 class NearDuplicates(Filter):
@@ -126,26 +136,26 @@ class NearDuplicates(Filter):
     def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
         assert settings.near is not None, "the filter is on"
         self._index = NearIndex(settings.near)
-        self._numbers = array("q")
+        self._numbers = array("q")  # of the request or line of each added example
         self._number_prefix = inputs.number_prefix
 
     def find_conflict(self, candidate: Candidate) -> str | None:
-        found = self._index.match(*_compared(candidate))
-        if found is None:
+        match = self._index.match(_compared_inputs(candidate), candidate.passage_id)
+        if match is None:
             return None
-        row, similarity = found
-        return f"similar to {self._number_prefix} {self._numbers[row]}, Jaccard {similarity:.2f}"
+        number = self._numbers[match.number]
+        return f"similar to {self._number_prefix} {number}, Jaccard {match.similarity:.2f}"
 
     def add(self, candidate: Candidate, number: int) -> None:
-        self._index.add(*_compared(candidate))
+        self._index.add(_compared_inputs(candidate), candidate.passage_id)
         self._numbers.append(number)
 
 
-def _compared(candidate: Candidate) -> tuple[Sequence[str], str]:
-    """The inputs of an example to compare, and among which examples: those about its passage, if it was given one."""
+def _compared_inputs(candidate: Candidate) -> Sequence[str]:
+    """The inputs to compare: without a passage that was given, since only examples about the same one are compared."""
     if not candidate.passage_id:
-        return candidate.inputs, ""
-    return tuple(text for text in candidate.inputs if text != candidate.passage), candidate.passage_id
+        return candidate.inputs
+    return tuple(text for text in candidate.inputs if text != candidate.passage)
 
 
 def rows_per_band(threshold: float) -> int:
@@ -165,9 +175,9 @@ def hash_bands(signatures: Sequence[Sequence[int]], bands: int) -> Hashes:
 
 
 def shingles(text: str) -> list[str]:
-    """Words and pairs of neighboring words; of a text without words, the text itself."""
-    found = encodable_words(text)
-    return [*found, *map(" ".join, pairwise(found))] or [_encodable(text)]
+    """The words and pairs of neighboring words of a text; the text itself if it has no words."""
+    text_words = encodable_words(text)
+    return [*text_words, *map(" ".join, pairwise(text_words))] or [_encodable(text)]
 
 
 def encodable_words(text: str) -> list[str]:
@@ -183,49 +193,50 @@ class LshIndex:
     """Rows by the hashes of their bands, numbered from 0 in the order of addition, in bounded memory.
 
     A row in a bucket stays there, so `find` never loses a row that it once found. The method is that of Indyk & Motwani
-    (1998), described in Mining of Massive Datasets, 3.4. The tables are numpy arrays of chained rows, 16 to 18 bytes
-    per band and row; hash maps with a list per bucket need five times as much.
+    (1998), described in Mining of Massive Datasets, 3.4. A bucket is a linked list of rows, kept in numpy arrays: 16 to
+    18 bytes per band and row; hash maps with a list per bucket need five times as much. In these arrays rows count from
+    1, and 0 means none.
     """
 
     def __init__(self, bands: int) -> None:
         self._bands = np.arange(bands)
-        self._hashes = np.zeros((_FIRST_SLOTS, bands), np.uint32)
-        self._older = np.zeros((_FIRST_SLOTS, bands), np.int32)  # next row of the bucket, from 1; 0 is none
+        self._hashes = np.zeros((_FIRST_BUCKETS, bands), np.uint32)
+        self._older = np.zeros((_FIRST_BUCKETS, bands), np.int32)  # the next row of the bucket
         self._length = 0
-        self._make_slots(_FIRST_SLOTS)
+        self._make_buckets(_FIRST_BUCKETS)
 
     def find(self, hashes: Hashes) -> list[list[int]]:
         """For each row of `hashes`, (n, bands), the rows that share at least one band hash with it; ascending."""
-        found: list[set[int]] = [set() for _ in hashes]
+        rows_of_queries: list[set[int]] = [set() for _ in hashes]
         newest = self._newest[self._buckets(hashes)]
         query, band = np.nonzero(newest)
-        at = newest[query, band]
-        while at.size:
-            row = at - 1
+        current = newest[query, band]
+        while current.size:
+            row = current - 1
             same = self._hashes[row, band] == hashes[query, band]
-            for each, other in zip(query[same].tolist(), row[same].tolist(), strict=True):
-                found[each].add(other)
-            at = self._older[row, band]
-            more = np.flatnonzero(at)
-            query, band, at = query[more], band[more], at[more]
-        return list(map(sorted, found))
+            for query_number, row_number in zip(query[same].tolist(), row[same].tolist(), strict=True):
+                rows_of_queries[query_number].add(row_number)
+            current = self._older[row, band]
+            unfinished = np.flatnonzero(current)
+            query, band, current = query[unfinished], band[unfinished], current[unfinished]
+        return list(map(sorted, rows_of_queries))
 
     def add(self, hashes: Hashes) -> None:
         """Add the next rows, (n, bands)."""
         first, self._length = self._length, self._length + len(hashes)
         if self._length > len(self._hashes):
-            more = ((0, max(self._length - len(self._hashes), len(self._hashes) // 4)), (0, 0))
-            self._hashes, self._older = np.pad(self._hashes, more), np.pad(self._older, more)
+            growth = ((0, max(self._length - len(self._hashes), len(self._hashes) // 4)), (0, 0))
+            self._hashes, self._older = np.pad(self._hashes, growth), np.pad(self._older, growth)
         self._hashes[first : self._length] = hashes
-        if self._length > self._slots:
-            self._make_slots(2 * self._slots)
+        if self._length > self._buckets_per_band:
+            self._make_buckets(2 * self._buckets_per_band)
             first = 0
         for begin in range(first, self._length, _CHUNK):
             self._link(begin, min(begin + _CHUNK, self._length))
 
     def _buckets(self, hashes: Hashes) -> NDArray[np.int64]:
         """The bucket of each band hash, (n, bands)."""
-        return self._bands * self._slots + hashes % self._slots
+        return self._bands * self._buckets_per_band + hashes % self._buckets_per_band
 
     def _link(self, begin: int, end: int) -> None:
         """Put rows into the buckets that are not full."""
@@ -237,14 +248,14 @@ class LshIndex:
         fits = position + self._sizes[buckets] < MAX_IN_BUCKET
         order, buckets, position = order[fits], buckets[fits], position[fits]
         rows = begin + order // len(self._bands)
-        before = np.where(position > 0, np.r_[0, rows[:-1] + 1][: len(rows)], self._newest[buckets])
-        self._older[rows, order % len(self._bands)] = before
+        older = np.where(position > 0, np.r_[0, rows[:-1] + 1][: len(rows)], self._newest[buckets])
+        self._older[rows, order % len(self._bands)] = older
         self._newest[buckets] = rows + 1  # of equal buckets, the last assignment counts
         self._sizes[buckets] += (position + 1).astype(np.uint8)
 
-    def _make_slots(self, slots: int) -> None:
-        """Empty tables with `slots` buckets per band, or more if there are more rows."""
-        self._slots = max(slots, self._length)
-        self._newest = np.zeros(len(self._bands) * self._slots, np.int32)
-        self._sizes = np.zeros(len(self._bands) * self._slots, np.uint8)
+    def _make_buckets(self, number: int) -> None:
+        """Make `number` empty buckets per band, or more if there are more rows."""
+        self._buckets_per_band = max(number, self._length)
+        self._newest = np.zeros(len(self._bands) * self._buckets_per_band, np.int32)
+        self._sizes = np.zeros(len(self._bands) * self._buckets_per_band, np.uint8)
         self._older[:] = 0

@@ -17,7 +17,7 @@ FILTERS: tuple[type[Filter], ...] = (ExactDuplicates, NearDuplicates, SemanticDu
 
 
 def make_filters(settings: FilterOptions, inputs: FilterInputs) -> list[Filter]:
-    return [filter(settings, inputs) for filter in FILTERS if filter.is_on(settings)]
+    return [filter_class(settings, inputs) for filter_class in FILTERS if filter_class.is_on(settings)]
 
 
 def filter_report(settings: FilterOptions, rejected: Mapping[RejectReason, int]) -> list[dict[str, Any]]:
@@ -25,13 +25,15 @@ def filter_report(settings: FilterOptions, rejected: Mapping[RejectReason, int])
     values = settings.model_dump(mode="json")
     return [
         {
-            "name": filter.name,
-            "reason": filter.reason.value,
-            "on": filter.is_on(settings),
+            "name": filter_class.name,
+            "reason": filter_class.reason.value,
+            "on": filter_class.is_on(settings),
             "settings": {
-                name: values[name] for name in filter.setting_names if not isinstance(values[name], bool)
+                name: values[name]
+                for name in filter_class.setting_names
+                if not isinstance(values[name], bool)
             },
-            "rejected": rejected.get(filter.reason, 0),
+            "rejected": rejected.get(filter_class.reason, 0),
         }
-        for filter in FILTERS
+        for filter_class in FILTERS
     ]

@@ -26,7 +26,7 @@ Vector = NDArray[Any]
 MAX_EXACT = 20_000
 """Up to this number of rows, all are compared; above it, the graph is faster."""
 
-_PROPOSALS = 8
+_PROPOSALS = 8  # the nearest rows, whose cosines are computed
 
 _CHUNK = 8192  # rows added to the index in one call
 
@@ -43,8 +43,8 @@ class SemanticDuplicates(Filter):
         assert inputs.vectors is not None, "the caller loads the embedding model"
         self._threshold = settings.semantic
         self._vectors = inputs.vectors
-        self._numbers = array("q")  # of each row of `_vectors`
-        self._of_passage: dict[str, list[int]] = {}  # id of a given passage -> its rows
+        self._numbers = array("q")  # of the request or line of each row of `_vectors`
+        self._rows_of_passage: dict[str, list[int]] = {}  # id of a given passage -> the rows about it
         self._number_prefix = inputs.number_prefix
 
     @cached_property
@@ -63,14 +63,14 @@ class SemanticDuplicates(Filter):
         self._vectors.embedder.encode([candidate.compared_text for candidate in candidates])
 
     def find_conflict(self, candidate: Candidate) -> str | None:
-        nearest: Iterable[int] = self._of_passage.get(candidate.passage_id, ())
+        nearest: Iterable[int] = self._rows_of_passage.get(candidate.passage_id, ())
         if not self._numbers or (candidate.passage_id and not nearest):
             return None
         [vector] = to_float16(self._vectors.embedder.encode([candidate.compared_text]))
         if not candidate.passage_id:
             self._update_index()
-            every = len(self._index) <= MAX_EXACT
-            nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=every).keys
+            is_small = len(self._index) <= MAX_EXACT
+            nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=is_small).keys
         cosines = {row: _cosine(vector, self._vectors[row]) for row in sorted(map(int, nearest))}
         row, cosine = max(cosines.items(), key=itemgetter(1))  # the first of equals
         if cosine < self._threshold:
@@ -80,11 +80,11 @@ class SemanticDuplicates(Filter):
     def add(self, candidate: Candidate, number: int) -> None:
         self._vectors.ensure(len(self._numbers), candidate.compared_text)
         if candidate.passage_id:
-            self._of_passage.setdefault(candidate.passage_id, []).append(len(self._numbers))
+            self._rows_of_passage.setdefault(candidate.passage_id, []).append(len(self._numbers))
         self._numbers.append(number)
 
 
-def _cosine(one: Vector, other: Vector) -> float:
+def _cosine(first: Vector, second: Vector) -> float:
     """The cosine of rounded vectors, which is the same on every machine; 0 if one of them is 0."""
-    a, b = to_float64(one), to_float64(other)
-    return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)  # that of a vector with itself is 1
+    a, b = to_float64(first), to_float64(second)
+    return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)  # rounded: 1 for a vector and itself

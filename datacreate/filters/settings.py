@@ -1,4 +1,4 @@
-"""Settings of all filters: which run, and how strict they are."""
+"""Settings of all filters."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def threshold_setting(help: str, *, default: float | None = None, metavar: str =
 
 
 def _set_names(value: Any) -> Any:
-    """Names; a text, but not a `Path`, may be several, separated by commas. `none` as ()."""
+    """The names of sets. A text may have several, separated by commas; a `Path` is one. `none` gives ()."""
     if value is None:
         return None
-    texts = [value] if isinstance(value, str) else value
-    parts = ([str(each)] if isinstance(each, Path) else str(each).split(",") for each in texts)
-    names = tuple(dict.fromkeys(name.strip() for part in parts for name in part))
+    entries = [value] if isinstance(value, str) else value
+    lists = ([str(entry)] if isinstance(entry, Path) else str(entry).split(",") for entry in entries)
+    names = tuple(dict.fromkeys(name.strip() for names_of_entry in lists for name in names_of_entry))
     if "none" in names and len(names) > 1:
         raise ValueError("none cannot be combined with other names")
     return () if names == ("none",) else names

@@ -1,6 +1,6 @@
 """Metrics of a set: diversity.py and shortcuts.py measure them.
 
-This file shows what `dataset_metrics` collected as tables, beside the metrics of human rows.
+This file makes tables of the metrics that `dataset_metrics` collected, beside those of human rows.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ def shortcut_table(metrics: Metrics) -> Table:
 
 def diversity_table(metrics: Metrics) -> Table:
     """Diversity metric, its value in this set and in human rows."""
-
-    def values(document: Metrics) -> dict[str, str]:
-        measured = {**(document.get("diversity") or {}), "passage_words": document.get("passage_words")}
-        return {
-            key: format(measured[key], form)
-            for key, (_, form) in _DIVERSITY.items()
-            if measured.get(key) is not None
-        }
-
-    created, human = values(metrics), values(metrics["human"] or {})
+    created, human = _diversity_values(metrics), _diversity_values(metrics["human"] or {})
     rows = [[_DIVERSITY[key][0], value, human.get(key, "")] for key, value in created.items()]
     return ["diversity", "this set", human_name(metrics)], rows
+
+
+def _diversity_values(metrics: Metrics) -> dict[str, str]:
+    """The formatted values by key; a metric that was not measured is left out."""
+    measured = {**(metrics.get("diversity") or {}), "passage_words": metrics.get("passage_words")}
+    return {
+        key: format(measured[key], form)
+        for key, (_, form) in _DIVERSITY.items()
+        if measured.get(key) is not None
+    }
 
 
 def warnings(metrics: Metrics) -> list[str]:
@@ -56,18 +57,18 @@ def warnings(metrics: Metrics) -> list[str]:
 
 
 def human_name(metrics: Metrics) -> str:
-    """The human rows: "creak train (500 rows)"; "human rows" if there are none."""
+    """The name of the human rows: "creak train (500 rows)"; "human rows" if there are none."""
     human = metrics["human"]
     return f"{human['benchmark']} {human['split']} ({human['rows']:,} rows)" if human else "human rows"
 
 
 def basis(metrics: Metrics) -> str:
-    """The texts behind the diversity metrics; empty if there are none."""
-    metric = metrics["diversity"]
-    if not metric:
+    """A sentence about the texts behind the diversity metrics; empty if there are none."""
+    diversity = metrics["diversity"]
+    if not diversity:
         return ""
     same = ", the same number of both sets" if metrics["human"] else ""
     return (
-        f"{metric['texts']:,} texts drawn by seed{same}; distances and Vendi score by shared words "
-        f"(1 - Jaccard), over {metric['paired']:,} of them"
+        f"{diversity['texts']:,} texts drawn by seed{same}; distances and Vendi score by shared words "
+        f"(1 - Jaccard), over {diversity['paired']:,} of them"
     )

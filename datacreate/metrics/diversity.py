@@ -1,8 +1,7 @@
-"""How different the texts of a set are from each other and from the formatting example.
+"""Measures how different the texts of a set are from each other and from the formatting example.
 
 All metrics but mean words depend on the number of texts, so sets are compared at the same number:
-`diversity(texts, number=n)` draws n of them by seed. Distinct-n uses at most 1,000 texts, distances and the
-Vendi score at most 500, self-BLEU, which is quadratic in the number of texts, at most 100.
+`diversity(texts, number=n)` draws n of them by seed.
 """
 
 from __future__ import annotations
@@ -17,14 +16,17 @@ import numpy.typing as npt
 from datacreate.formats.text_normalization import words
 
 MAX_TEXTS = 1_000
-MAX_PAIRED = 500
-MAX_BLEU = 100
+MAX_PAIRED = 500  # texts for distances and the Vendi score
+MAX_BLEU = 100  # texts for self-BLEU, whose time is quadratic in their number
 
 Matrix = npt.NDArray[np.float64]
 
 
 def word_overlap(texts: Sequence[str]) -> Matrix:
-    """Jaccard similarity of the words of each pair of texts, (n, n); 1 for two without. One text has words."""
+    """Jaccard similarity of the words of each pair of texts, (n, n); 1 for two texts without words.
+
+    At least one of the texts needs words.
+    """
     from sklearn.feature_extraction.text import CountVectorizer
 
     counts = CountVectorizer(analyzer=words, binary=True, dtype=np.float64).fit_transform(texts)
@@ -53,11 +55,11 @@ class Diversity:
 def diversity(
     texts: Sequence[str], *, examples: Sequence[str] = (), number: int | None = None, seed: int = 0
 ) -> Diversity | None:
-    """The metrics of `number` of the texts (by default as many as are used); None if they have no words."""
-    most = min(MAX_TEXTS, len(texts), len(texts) if number is None else number)
-    drawn = random.Random(seed).sample(texts, most)
-    split = [words(text) for text in drawn]
-    total = sum(map(len, split))
+    """The metrics of `number` texts drawn from `texts`, at most `MAX_TEXTS`; None if they have no words."""
+    number = min(MAX_TEXTS, len(texts), len(texts) if number is None else number)
+    drawn = random.Random(seed).sample(texts, number)
+    words_of_texts = [words(text) for text in drawn]
+    total = sum(map(len, words_of_texts))
     if not total:
         return None
     paired = drawn[:MAX_PAIRED]
@@ -66,10 +68,10 @@ def diversity(
     return Diversity(
         texts=len(drawn),
         mean_words=total / len(drawn),
-        distinct_1=distinct(split, 1) or 0.0,
-        distinct_2=distinct(split, 2),
-        distinct_3=distinct(split, 3),
-        self_bleu=self_bleu(split),
+        distinct_1=distinct(words_of_texts, 1) or 0.0,
+        distinct_2=distinct(words_of_texts, 2),
+        distinct_3=distinct(words_of_texts, 3),
+        self_bleu=self_bleu(words_of_texts),
         paired=len(paired),
         between=mean_distance(among_texts),
         from_example=float((1 - to_examples.max(axis=1)).clip(0).mean()) if examples else None,
@@ -78,8 +80,8 @@ def diversity(
 
 
 def distinct(texts: Sequence[Sequence[str]], order: int) -> float | None:
-    """Distinct n-grams of `order` words as a share of all; None if no text is that long."""
-    ngrams = [tuple(text[at : at + order]) for text in texts for at in range(len(text) - order + 1)]
+    """Distinct n-grams of `order` words as a share of all n-grams; None if no text has so many words."""
+    ngrams = [tuple(text[start : start + order]) for text in texts for start in range(len(text) - order + 1)]
     return len(set(ngrams)) / len(ngrams) if ngrams else None
 
 
@@ -105,9 +107,9 @@ def vendi_score(kernel: Matrix) -> float:
 
 
 def self_bleu(texts: Sequence[Sequence[str]]) -> float | None:
-    """Mean BLEU-4 of each text with all others as references (Zhu et al., 2018), in [0, 1]; texts are words.
+    """Mean BLEU-4 of each text with all others as references (Zhu et al., 2018), in [0, 1]; a text is a list of words.
 
-    1 if all are the same; None for fewer than two. Of more than 100 texts the first 100.
+    Uses the first `MAX_BLEU` texts. 1 if all texts are the same; None for fewer than two.
     """
     from sacrebleu.metrics.bleu import BLEU
 

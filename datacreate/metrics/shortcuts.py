@@ -1,7 +1,7 @@
-"""Shortcuts of a data set: what a model could learn instead of the task.
+"""Shortcuts of a data set: patterns that a model could learn instead of the task.
 
-Counted shortcuts look at each row. Classifiers see only a part of each row and are cross-validated with
-families of rows kept together: what they get right can be learned without the task (Poliak et al., 2018;
+Some shortcuts are counted row by row. For the others a classifier is trained on a part of each row and cross-validated,
+with families of rows kept together. Answers that it gets right can be learned without the task (Poliak et al., 2018;
 Gururangan et al., 2018).
 """
 
@@ -34,17 +34,25 @@ TOLERATED = 0.10
 """Tolerated share of the way from chance to a perfect score: 55 % for two labels, 28 % for five options."""
 
 TOLERATED_WORDING = 0.50
-"""The same if wording is part of the task (a closed question, a review): 75 % for two labels."""
+"""`TOLERATED` if wording is part of the task (a closed question, a review): 75 % for two labels."""
 
 FOLD_FACTOR = 1.4
 """Widens the standard error of a classifier: the rows of a fold share one model's errors."""
+
+_MIN_LEAF, _MAX_LEAF, _LEAVES = 2, 50, 20
+"""A leaf of the decision tree has a 20th of the rows, within these limits."""
+
+_MAX_TERMS = 30_000  # words and word pairs that a classifier uses
+_MIN_TERM_ROWS = 2  # a term of a single row says nothing about other rows
+
+_MAX_SHOWN = 40  # characters of a word or label in a warning
 
 Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """What the shortcut alone gets right. Shares are in [0, 1]."""
+    """How often the shortcut alone gives the right answer. Shares are in [0, 1]."""
 
     name: str
     score: float  # share of rows; balanced over labels for a fixed label set
@@ -80,10 +88,10 @@ def shortcuts(
     usable = list(_rows(format, rows, range(len(rows)) if families is None else families))
     if len(usable) < MIN_ROWS:
         return ()
-    options = format.head == "multiple_choice"
-    groups = _groups(usable, ["\n".join(sorted(row.options)) if options else row.text for row in usable])
+    has_options = format.head == "multiple_choice"
+    groups = _groups(usable, ["\n".join(sorted(row.options)) if has_options else row.text for row in usable])
     has_folds = len(set(groups)) >= FOLDS
-    if options:
+    if has_options:
         counted = longest_option(usable), question_words(usable)
         return (*counted, options_alone(usable, groups, seed)) if has_folds else counted
     if has_folds and len({row.right for row in usable}) > 1:
@@ -98,12 +106,12 @@ def longest_option(rows: Sequence[Row]) -> Shortcut:
 
 
 def question_words(rows: Sequence[Row]) -> Shortcut:
-    """How often the right option has the largest share of its words in the question; ties as above."""
+    """How often the right option has the largest share of its words in the question; a tie of t options counts 1/t."""
     credit = []
     for row in rows:
         question = set(words(row.text))
-        bags = [set(words(option)) for option in row.options]
-        shares = [len(bag & question) / len(bag) if bag else 0.0 for bag in bags]
+        word_sets = [set(words(option)) for option in row.options]
+        shares = [len(own & question) / len(own) if own else 0.0 for own in word_sets]
         credit.append(_tie_credit(shares, row.right))
     warning = "the right option repeats the question's words too often"
     return _scored("words of the question", credit, rows, warning)
@@ -114,29 +122,30 @@ def options_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Shor
     group_of_option = [group for group, row in zip(groups, rows, strict=True) for _ in row.options]
     right = np.array([i == row.right for row in rows for i in range(len(row.options))], dtype=np.int64)
     options = [option for row in rows for option in row.options]
-    scores = _cross_validated(_word_classifier(), options, right, group_of_option, seed, "decision_function")
-    parts = np.split(scores, np.cumsum([len(row.options) for row in rows])[:-1])
-    credit = [_tie_credit(part, row.right) for part, row in zip(parts, rows, strict=True)]
+    scores = _predicted_from_words(options, right, group_of_option, seed, "decision_function")
+    scores_of_rows = np.split(scores, np.cumsum([len(row.options) for row in rows])[:-1])
+    credit = [_tie_credit(own, row.right) for own, row in zip(scores_of_rows, rows, strict=True)]
     warning = "the words of the options alone give away which is right, without the question"
     return _scored("options alone", credit, rows, warning, groups)
 
 
 def length_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Shortcut:
     """How often a small decision tree on the lengths of question and passage finds the label."""
+    from sklearn.model_selection import cross_val_predict
     from sklearn.tree import DecisionTreeClassifier
 
     lengths = [[len(row.text), len(row.passage), len(words(row.text))] for row in rows]
-    leaf = max(2, min(50, len(rows) // 20))
+    leaf = max(_MIN_LEAF, min(_MAX_LEAF, len(rows) // _LEAVES))
     tree = DecisionTreeClassifier(max_depth=3, min_samples_leaf=leaf, class_weight="balanced", random_state=0)
     labels = _labels(rows)
-    credit = _cross_validated(tree, lengths, labels, groups, seed) == labels
+    credit = cross_val_predict(tree, lengths, labels, cv=_folds(labels, groups, seed)) == labels
     return _scored("length alone", credit, rows, "the lengths alone give the label away", groups, labels)
 
 
 def question_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Shortcut:
-    """How often a classifier of the question's words finds the label: `wording` if there is no passage."""
+    """How often a classifier of the question's words finds the label; named `wording` if no row has a passage."""
     labels, word = _labels(rows), _most_telling_word(rows)
-    credit = _cross_validated(_word_classifier(), [row.text for row in rows], labels, groups, seed) == labels
+    credit = _predicted_from_words([row.text for row in rows], labels, groups, seed, "predict") == labels
     if any(row.passage for row in rows):
         warning = f"the question alone gives the label away, without its passage ({word})"
         return _scored("question alone", credit, rows, warning, groups, labels)
@@ -171,8 +180,9 @@ def _scored(
     clustered = float(np.square(np.bincount(family, residual)).sum())
     at_chance = float(np.square(weight).sum()) * chance * (1 - chance)
     error = max(clustered**0.5, at_chance**0.5 * (FOLD_FACTOR if groups else 1))
-    exceeded = score - NormalDist().inv_cdf(1 - FALSE_ALARM) * error > chance + tolerated * (1 - chance)
-    text = f"{warning}: {score:.0%}, chance {chance:.0%}" if exceeded else None
+    lower_bound = score - NormalDist().inv_cdf(1 - FALSE_ALARM) * error
+    is_exceeded = lower_bound > chance + tolerated * (1 - chance)
+    text = f"{warning}: {score:.0%}, chance {chance:.0%}" if is_exceeded else None
     return Shortcut(name, score, chance, len(credits), text)
 
 
@@ -183,46 +193,56 @@ def _labels(rows: Sequence[Row]) -> Integers:
 
 def _tie_credit(scores: npt.ArrayLike, right: int) -> float:
     """1 if `right` alone has the highest score, 1/t if t share it, else 0; scores are (options,)."""
-    found = np.asarray(scores, dtype=np.float64)
-    best = found >= found.max() - 1e-9
+    values = np.asarray(scores, dtype=np.float64)
+    best = values >= values.max() - 1e-9
     return float(best[right] / best.sum())
 
 
-def _word_classifier() -> Any:
-    """A linear support vector machine on words and word pairs."""
+def _predicted_from_words(
+    texts: Sequence[str], target: Integers, groups: Sequence[int], seed: int, method: str
+) -> Any:
+    """The prediction for each text by a classifier of words that was not trained on the text's group, (n,).
+
+    `method` is `predict` or `decision_function` of scikit-learn. All 0 if a classifier cannot be trained: the training
+    texts of a fold have only one class, or no term that two of them share.
+    """
     from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import Normalizer
     from sklearn.svm import LinearSVC
 
-    def terms(text: str) -> list[str]:
-        found = words(text)
-        return found + [" ".join(pair) for pair in pairwise(found)]
+    terms = list(map(_terms, texts))
+    folds = _folds(target, groups, seed)
+    if not all(_can_train([terms[index] for index in trained], target[trained]) for trained, _ in folds):
+        return np.zeros(len(target))
+    # No TF-IDF: shortcuts are frequent words.
+    counter = CountVectorizer(
+        analyzer=list, binary=True, min_df=_MIN_TERM_ROWS, max_features=_MAX_TERMS, dtype=np.float64
+    )
+    classifier = LinearSVC(C=0.1, dual=False, class_weight="balanced")
+    return cross_val_predict(
+        make_pipeline(counter, Normalizer(), classifier), terms, target, cv=folds, method=method
+    )
 
-    # A term of a single row (min_df) says nothing about other rows. No TF-IDF: shortcuts are frequent words.
-    counter = CountVectorizer(analyzer=terms, binary=True, min_df=2, max_features=30_000, dtype=np.float64)
-    return make_pipeline(counter, Normalizer(), LinearSVC(C=0.1, dual=False, class_weight="balanced"))
+
+def _terms(text: str) -> list[str]:
+    """The words and word pairs of a text."""
+    text_words = words(text)
+    return text_words + [" ".join(pair) for pair in pairwise(text_words)]
 
 
-def _cross_validated(
-    model: Any,
-    inputs: Sequence[Any],
-    target: Integers,
-    groups: Sequence[int],
-    seed: int,
-    method: str = "predict",
-) -> Any:
-    """The prediction for each input by a model that was not trained on its group, (n,).
+def _can_train(terms: Sequence[Sequence[str]], target: Integers) -> bool:
+    counts = Counter(term for own in terms for term in set(own))
+    return max(counts.values(), default=0) >= _MIN_TERM_ROWS and len(np.unique(target)) > 1
 
-    All 0 if the inputs of a fold's training rows have one class only, or no term in common.
-    """
-    from sklearn.model_selection import GroupKFold, cross_val_predict
+
+def _folds(target: Integers, groups: Sequence[int], seed: int) -> list[tuple[Integers, Integers]]:
+    """The rows to train on and the rows to test, for each fold; a group is in one fold."""
+    from sklearn.model_selection import GroupKFold
 
     folds = GroupKFold(FOLDS, shuffle=True, random_state=seed)
-    try:
-        return cross_val_predict(model, inputs, target, groups=groups, cv=folds, method=method)
-    except ValueError:
-        return np.zeros(len(target))
+    return list(folds.split(target, target, groups))
 
 
 def _groups(rows: Sequence[Row], texts: Sequence[str]) -> list[int]:
@@ -242,18 +262,22 @@ def _groups(rows: Sequence[Row], texts: Sequence[str]) -> list[int]:
 
 
 def _most_telling_word(rows: Sequence[Row]) -> str:
-    """The word whose share of rows differs most between one label and the others, as a phrase."""
-    total = Counter(row.options[row.right] for row in rows)
+    """A phrase about the word whose share of rows differs most between one label and the others."""
+    rows_of_label = Counter(row.options[row.right] for row in rows)
     counts = Counter((row.options[row.right], word) for row in rows for word in set(words(row.text)))
-    everywhere: Counter[str] = Counter()
+    rows_of_word: Counter[str] = Counter()
     for (_, word), number in counts.items():
-        everywhere[word] += number
+        rows_of_word[word] += number
     best = (-1.0, "", "", 0.0, 0.0)
     for (label, word), number in counts.items():
-        inside, others = number / total[label], (everywhere[word] - number) / (len(rows) - total[label])
-        best = max(best, (inside - others, word, label, inside, others))
-    _, word, label, inside, others = best
-    return f"most telling: {word[:40]!r}, in {inside:.0%} of {label[:40]!r} rows, {others:.0%} of others"
+        own_rows = rows_of_label[label]
+        own_share, other_share = number / own_rows, (rows_of_word[word] - number) / (len(rows) - own_rows)
+        best = max(best, (own_share - other_share, word, label, own_share, other_share))
+    _, word, label, own_share, other_share = best
+    return (
+        f"most telling: {word[:_MAX_SHOWN]!r}, in {own_share:.0%} of {label[:_MAX_SHOWN]!r} rows, "
+        f"{other_share:.0%} of others"
+    )
 
 
 def _rows(
