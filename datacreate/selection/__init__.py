@@ -1,4 +1,4 @@
-"""Selection: which formatting examples, and which examples that passed the filters, the next prompts show.
+"""Selection: chooses the examples that the next prompts show.
 
 strategies.py        the strategies; a new one is one function
 queue.py             the order of parents: chains, tree, farthest first, levels (the tree of the paper)

@@ -28,7 +28,7 @@ _BATCH_SIZE = 16  # larger batches are slower on two cores
 
 
 class Embedder(Protocol):
-    """From texts to unit vectors, whose dot product is the cosine.
+    """Turns texts into unit vectors, whose dot product is the cosine.
 
     It caches recent texts. Call `encode` with many texts at once; a later call for one of them is then free.
     """
@@ -80,14 +80,14 @@ class SentenceEmbedder:
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         vectors = {text: self._cache[text] for text in texts if text in self._cache}
-        new = [text for text in dict.fromkeys(texts) if text not in vectors]
-        if new:
+        new_texts = [text for text in dict.fromkeys(texts) if text not in vectors]
+        if new_texts:
             # Tokenizers reject lone surrogates.
-            readable = [text.encode("utf-8", "replace").decode("utf-8") for text in new]
-            rows = self._encoder.encode(readable, batch_size=_BATCH_SIZE, show_progress_bar=False)
-            vectors |= dict(zip(new, _normalize(rows), strict=True))
-        for text, row in vectors.items():
-            self._cache[text] = row
+            encodable = [text.encode("utf-8", "replace").decode("utf-8") for text in new_texts]
+            rows = self._encoder.encode(encodable, batch_size=_BATCH_SIZE, show_progress_bar=False)
+            vectors |= dict(zip(new_texts, _normalize(rows), strict=True))
+        for text, vector in vectors.items():
+            self._cache[text] = vector
             self._cache.move_to_end(text)
         while len(self._cache) > CACHE_SIZE:
             self._cache.popitem(last=False)

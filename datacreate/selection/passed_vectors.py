@@ -1,7 +1,7 @@
 """The embeddings of the examples that passed the filters, kept in a file of the run directory.
 
-The file is a cache of the log. Each row has a checksum, of itself and of its text; a row that is missing, damaged or of
-another text is computed again. Decisions use the rounded values, so that a resumed run decides alike.
+The file is a cache of the log: a row that is missing, damaged or of another text is computed again. Its checksum, of
+the vector and the text, shows that. Decisions use the rounded values, so that a resumed run decides alike.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from datacreate.selection.embeddings import Embedder
 
 Float16Rows = NDArray[np.float16]
 
+_CHECKSUM_BYTES = 4
+
 
 def to_float16(rows: NDArray[Any]) -> Float16Rows:
     """Rows as the file stores them."""
@@ -38,11 +40,11 @@ def to_float64(rows: NDArray[Any]) -> NDArray[np.float64]:
 
 
 class PassedVectors:
-    """The vectors of the examples that passed the filters, numbered from 0 in order: also of those that wait for
-    the label-noise check or are dropped later.
+    """The vectors of the examples that passed the filters, numbered from 0 in order.
 
-    `path`: the file, or None for memory. The first rows are the vectors of `roots`, the texts of the formatting
-    examples: computed on another machine they could round differently.
+    Examples that wait for the label-noise check, or are dropped later, have one too. `path` is the file, or None for
+    memory. The first rows are the vectors of `roots`, the texts of the formatting examples: computed on another machine
+    they could round differently.
     """
 
     def __init__(self, embedder: Embedder, path: Path | None = None, roots: Sequence[str] = ()) -> None:
@@ -62,8 +64,8 @@ class PassedVectors:
             file = os.fdopen(open_regular(self._path, flags), "r+b", buffering=0) if self._path else BytesIO()
         except OSError as error:
             raise storage_error(self._path or Path(), error) from None
-        for row, text in enumerate(self._roots):
-            self._ensure(file, row, text)
+        for file_row, text in enumerate(self._roots):
+            self._ensure(file, file_row, text)
         return file
 
     def of_parent(self, number: int) -> Float16Rows:
@@ -84,22 +86,22 @@ class PassedVectors:
         """Embed `text` as vector number `row`, unless it is there already. Raises StorageError."""
         self._ensure(self._file, len(self._roots) + row, text)
 
-    def _ensure(self, file: Any, row: int, text: str) -> None:
+    def _ensure(self, file: Any, file_row: int, text: str) -> None:
         try:
-            file.seek(row * self._record.itemsize)
-            found = file.read(self._record.itemsize)
-            if found == self._content(found[:-4], text):
+            file.seek(file_row * self._record.itemsize)
+            stored = file.read(self._record.itemsize)
+            if stored == _file_row(stored[:-_CHECKSUM_BYTES], text):
                 return
             [vector] = to_float16(self.embedder.encode([text]))
-            rest = memoryview(self._content(vector.tobytes(), text))
-            file.seek(row * self._record.itemsize)
+            rest = memoryview(_file_row(vector.tobytes(), text))
+            file.seek(file_row * self._record.itemsize)
             while rest:
                 rest = rest[file.write(rest) :]
         except OSError as error:
             raise storage_error(self._path or Path(), error) from None
 
-    def _content(self, vector: bytes, text: str) -> bytes:
-        """A row of the file."""
-        return vector + zlib.crc32(vector, zlib.crc32(text.encode("utf-8", "surrogatepass"))).to_bytes(
-            4, "little"
-        )
+
+def _file_row(vector: bytes, text: str) -> bytes:
+    """A row of the file: the vector, and the checksum of text and vector."""
+    checksum = zlib.crc32(vector, zlib.crc32(text.encode("utf-8", "surrogatepass")))
+    return vector + checksum.to_bytes(_CHECKSUM_BYTES, "little")

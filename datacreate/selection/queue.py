@@ -26,10 +26,11 @@ _MAX_REUSABLE = 4096
 UNLIMITED_USES = 2**62
 
 _MAX_CENTERS = 2048
-"""Used parents that a new parent is compared with: the first half (far apart), and the latest half (close)."""
+"""Used parents that a new parent is compared with. Half of them are the first ones used, which are far apart, the
+others the latest ones, which are close."""
 
 VectorOf = Callable[[int], NDArray[Any]]
-"""From the number of a parent (0 and less: a root) to its unit vector, (dimensions,)."""
+"""The number of a parent (0 and less: a root) -> its unit vector, (dimensions,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +73,28 @@ class ChainQueue:
     def __init__(self, roots: Sequence[Parent], num_chains: int) -> None:
         self._roots = roots
         self._starts = num_chains  # from a root so far
-        # The next parent of each chain, and its requests without children.
-        self._chains = [(roots[chain % len(roots)], 0) for chain in range(num_chains)]
+        # Of each chain: its next parent, and the requests with this parent that had no children.
+        self._parents = [roots[chain % len(roots)] for chain in range(num_chains)]
+        self._attempts = [0] * num_chains
 
     def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
-        return self._chains[request % len(self._chains)][0]
+        return self._parents[request % len(self._parents)]
 
     def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
-        parent, attempts = self._chains[request % len(self._chains)]
+        chain = request % len(self._parents)
+        if not passed and self._attempts[chain] < MAX_ATTEMPTS:
+            self._attempts[chain] += 1
+            return
+        self._attempts[chain] = 0
         if parents:
-            following = (parents[0], 0)
-        elif passed:
-            following = (parent, 0)
-        elif attempts < MAX_ATTEMPTS:
-            following = (parent, attempts + 1)
-        else:
-            following = (self._roots[self._starts % len(self._roots)], 0)
+            self._parents[chain] = parents[0]
+        elif not passed:
+            self._parents[chain] = self._roots[self._starts % len(self._roots)]
             self._starts += 1
-        self._chains[request % len(self._chains)] = following
 
 
 class TreeQueue:
-    """All chosen children, breadth first.
+    """Uses all chosen children, breadth first.
 
     While there is no new parent, the least used is used again, of equals the shallowest: up to `max_parent_uses`
     times while requests are in flight. More uses of a root fill the batch earlier, but with repetitive examples.
@@ -102,7 +103,7 @@ class TreeQueue:
     def __init__(
         self, roots: Sequence[Parent], max_parent_uses: int, max_root_uses: int | None = None
     ) -> None:
-        """`max_root_uses`: for each root, if it is another limit."""
+        """`max_root_uses`: the limit for each root, if it is another one."""
         self._max_parent_uses = max_parent_uses
         self._max_root_uses = max_parent_uses if max_root_uses is None else max_root_uses
         self._waiting = {root.number: root for root in roots}  # not used yet, in order
@@ -170,12 +171,12 @@ class FarthestFirstQueue(TreeQueue):
         self._vector_of = vector_of
         self._centers = np.zeros((_MAX_CENTERS, dimensions))
         self._num_centers = 0  # added so far
-        # A waiting parent has a slot: a row of these arrays.
+        # Each waiting parent has a row of these arrays.
         self._vectors = np.zeros((pool, dimensions))
-        self._cosines = np.full(pool, np.inf)  # the largest one to a center; inf in free slots
+        self._cosines = np.full(pool, np.inf)  # the largest one to a center; inf in free rows
         self._numbers = np.zeros(pool, np.int64)
-        self._slots: dict[int, int] = {}
-        self._free = list(range(pool))[::-1]  # the first of several roots is used first
+        self._rows: dict[int, int] = {}  # number of the parent -> its row
+        self._free_rows = list(range(pool))[::-1]  # the first of several roots is used first
         self._waiting.clear()
         self._add(roots)
 
@@ -184,19 +185,20 @@ class FarthestFirstQueue(TreeQueue):
         centers = self._centers[: min(self._num_centers, _MAX_CENTERS)]
         cosines = (vectors @ centers.T).max(axis=1, initial=-1.0)
         for parent, vector, cosine in zip(parents, vectors, cosines, strict=True):
-            if not self._free:
+            if not self._free_rows:
                 oldest = next(iter(self._waiting))
                 del self._waiting[oldest]
-                self._free_slot(oldest)
-            slot = self._free.pop()
-            self._waiting[parent.number], self._slots[parent.number] = parent, slot
-            self._vectors[slot], self._cosines[slot], self._numbers[slot] = vector, cosine, parent.number
+                self._free_row(oldest)
+            row = self._free_rows.pop()
+            self._waiting[parent.number], self._rows[parent.number] = parent, row
+            self._vectors[row], self._cosines[row], self._numbers[row] = vector, cosine, parent.number
 
-    def _free_slot(self, number: int) -> int:
-        slot = self._slots.pop(number)
-        self._cosines[slot] = np.inf
-        self._free.append(slot)
-        return slot
+    def _free_row(self, number: int) -> int:
+        """Free the row of a parent that no longer waits, and return it."""
+        row = self._rows.pop(number)
+        self._cosines[row] = np.inf
+        self._free_rows.append(row)
+        return row
 
     def _choose_new(self) -> int:
         return int(self._numbers[self._cosines.argmin()])
@@ -204,10 +206,10 @@ class FarthestFirstQueue(TreeQueue):
     def _use_first(self, parent: Parent) -> None:
         """The parent becomes a center."""
         half = _MAX_CENTERS // 2
-        at = self._num_centers if self._num_centers < _MAX_CENTERS else half + self._num_centers % half
-        self._centers[at] = center = self._vectors[self._free_slot(parent.number)]
+        index = self._num_centers if self._num_centers < _MAX_CENTERS else half + self._num_centers % half
+        self._centers[index] = center = self._vectors[self._free_row(parent.number)]
         self._num_centers += 1
-        np.maximum(self._cosines, self._vectors @ center, out=self._cosines)  # free slots stay inf
+        np.maximum(self._cosines, self._vectors @ center, out=self._cosines)  # free rows stay inf
 
     def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
         """See ParentQueue. `parents` are all children that passed the filters, whose vectors must exist."""

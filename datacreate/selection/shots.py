@@ -27,7 +27,7 @@ class Shots:
 
     def __init__(self, roots: Sequence[Example], number: int, format: TaskFormat) -> None:
         self._roots = roots
-        self._others = number - 1
+        self._num_others = number - 1  # beside the parent
         self._answer = format.roles.answer if format.labels else None
         self._latest: deque[Values] = deque(maxlen=_LATEST)
         self._needs_latest = number > max(1, len(roots))
@@ -45,17 +45,19 @@ class Shots:
             self._latest.append(added)
 
     def draw(self, parent: Parent, rng: Random) -> tuple[Example, ...]:
-        """The examples beside the parent, with balanced labels: roots in their order, so that equal sets give the same
-        text, then others. Empty for a parent without a line: its prompt shows no example.
+        """The examples beside the parent, with balanced labels; none if the prompt shows no parent.
+
+        Roots come first, in their order, so that equal sets of roots give the same text.
         """
-        if not self._others or not parent.line:
+        if not self._num_others or not parent.line:
             return ()
-        shown = json.loads(parent.line)
+        parent_values = json.loads(parent.line)
         roots = [root.values for index, root in enumerate(self._roots) if -index != parent.number]
-        drawn = draw_balanced(roots, self._others, rng, self._label, [shown])
+        drawn = draw_balanced(roots, self._num_others, rng, self._label, [parent_values])
         chosen = sorted(drawn, key=roots.index)
-        latest = [values for values in self._latest if values != shown]
-        chosen += draw_balanced(latest, self._others - len(chosen), rng, self._label, [shown, *chosen])
+        latest = [values for values in self._latest if values != parent_values]
+        number = self._num_others - len(chosen)
+        chosen += draw_balanced(latest, number, rng, self._label, [parent_values, *chosen])
         return tuple(map(Example, chosen))
 
     def _label(self, values: Values) -> Json:

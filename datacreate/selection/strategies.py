@@ -1,10 +1,11 @@
 """The selection strategies: how the next prompt is chosen.
 
-A strategy sees the parent (the example that the prompt showed) and its children that passed the filters, and returns
-those that become parents of later prompts. To add a strategy, write one function with `@strategy`. Its `queue` decides
-the order of the parents: with `root` every prompt shows a formatting example; a `chain` uses one at a time, a `tree`
-all of them breadth first, `coverage` the ones farthest from the parents used so far. The first five strategies are
-those of Lee et al. (EMNLP 2023); their "contrastive" is named `diverse` here, as in their code.
+A strategy gets the parent (the example that the prompt showed) and its children that passed the filters, and returns
+the children that become parents of later prompts. To add a strategy, write one function with `@strategy`. Its `queue`
+decides the order of the parents: with `root` every prompt shows a formatting example; a `chain` uses one child of each
+request; a `tree` uses all children, breadth first; `coverage` uses the child farthest from the parents used so far.
+The first five strategies are those of Lee et al. (EMNLP 2023); their "contrastive" is named `diverse` here, as in their
+code.
 """
 
 # ruff: noqa: ARG001 (all strategies have the same signature)

@@ -24,6 +24,15 @@ MIN_ROWS, MAX_ROWS = 20, 320
 
 _Z = 1.96  # of a 95 % interval
 
+_MIN_MEAN, _MIN_PROBABILITY = 1e-6, 5e-5
+"""A smaller mean or probability counts as this: it may be 0 after rounding."""
+
+_TIE = 1e-9  # a smaller difference of scores is a tie
+
+
+AssignedRow = tuple[int, Probabilities]
+"""(assigned label, probabilities of the verifier)"""
+
 
 def most_rows(count: int) -> int:
     """The most rows that the check of a run with `count` examples uses."""
@@ -53,12 +62,12 @@ class LabelNoiseCheck:
     def __init__(
         self, labels: Sequence[Json], most_rows: int, min_concordance: float | None, is_range: bool = False
     ) -> None:
-        self._labels = len(labels)
+        self._num_labels = len(labels)
         self._values = numeric_values(labels, is_range)
         self._most_rows = most_rows
-        self._min = min_concordance
-        self._next_test = min(FIRST_ROWS, most_rows)
-        self._seen: list[tuple[int, Probabilities]] = []
+        self._min_concordance = min_concordance
+        self._next_test = min(FIRST_ROWS, most_rows)  # in examples
+        self._rows: list[AssignedRow] = []
         self._means: Sequence[float | None] = ()
         self.concordance: Concordance | None = None  # None until decided, and if all examples have one label
         self.decided = False
@@ -67,7 +76,7 @@ class LabelNoiseCheck:
     @property
     def seen(self) -> int:
         """The number of examples compared so far."""
-        return len(self._seen)
+        return len(self._rows)
 
     @property
     def rows_to_test(self) -> int:
@@ -83,12 +92,13 @@ class LabelNoiseCheck:
             f"label-noise check: after {self.seen} examples the verifier agrees with the assigned labels "
             f"at a concordance of {self.concordance}"
         )
-        if self._min is None:
+        minimum = self._min_concordance
+        if minimum is None:
             return result
         if not self.pseudo_labels:
-            return f"{result}, at least {self._min:g}: labels are still assigned before writing"
+            return f"{result}, at least {minimum:g}: labels are still assigned before writing"
         return (
-            f"{result}, less than {self._min:g}: from now on texts are written without a label, and "
+            f"{result}, less than {minimum:g}: from now on texts are written without a label, and "
             "the verifier labels them"
         )
 
@@ -96,46 +106,46 @@ class LabelNoiseCheck:
         """Compare one example that was written for a label; after the decision it is ignored."""
         if self.decided or scored.assigned is None:
             return
-        self._seen.append((scored.assigned, scored.probabilities))
+        self._rows.append((scored.assigned, scored.probabilities))
         if self.seen == self._next_test:
             self._test()
 
     def _test(self) -> None:
-        means = label_means(self._seen, self._labels)
-        rows = [(assigned, calibrated(probabilities, means)) for assigned, probabilities in self._seen]
-        found = concordance(rows, self._values)
-        last = self._min is None or self.seen == self._most_rows
-        if self._min is not None and found and not found.low <= self._min <= found.high:
-            last = True
-        if not last:
-            self._next_test = min(2 * self._next_test, self._most_rows)
-            return
-        self.decided, self.concordance, self._means = True, found, means
-        self.pseudo_labels = self._min is not None and found is not None and found.value < self._min
+        """Decide, unless more examples are needed."""
+        means = label_means(self._rows, self._num_labels)
+        rows = [(assigned, calibrated(probabilities, means)) for assigned, probabilities in self._rows]
+        measured, minimum = concordance(rows, self._values), self._min_concordance
+        if minimum is not None:
+            is_clear = measured is not None and not measured.low <= minimum <= measured.high
+            if not is_clear and self.seen < self._most_rows:
+                self._next_test = min(2 * self._next_test, self._most_rows)
+                return
+        self.decided, self.concordance, self._means = True, measured, means
+        self.pseudo_labels = minimum is not None and measured is not None and measured.value < minimum
 
     def calibrated(self, probabilities: Probabilities) -> Probabilities:
         """The probabilities without the verifier's bias to labels; unchanged until the check has decided."""
         return calibrated(probabilities, self._means) if self.decided else probabilities
 
 
-def label_means(rows: Sequence[tuple[int, Probabilities]], labels: int) -> list[float | None]:
-    """The verifier's mean probability of each label over rows of (assigned label, probabilities).
+def label_means(rows: Sequence[AssignedRow], num_labels: int) -> list[float | None]:
+    """The verifier's mean probability of each label.
 
     Each assigned label has the same weight, whatever the shares of the labels. None: the label was never assigned.
     """
-    by_label = [[p for assigned, p in rows if assigned == label] for label in range(labels)]
+    by_label = [[p for assigned, p in rows if assigned == label] for label in range(num_labels)]
     means = [[sum(column) / len(own) for column in zip(*own, strict=True)] for own in by_label if own]
     overall = [sum(column) / len(means) for column in zip(*means, strict=True)]
     return [mean if own else None for mean, own in zip(overall, by_label, strict=True)]
 
 
 def calibrated(probabilities: Probabilities, means: Sequence[float | None]) -> Probabilities:
-    """Probabilities divided by the means of their labels and normalized; rounded as in the log.
+    """Probabilities divided by the means of their labels and normalized; rounded to four decimals as in the log.
 
     A label without a mean keeps its probability.
     """
     weights = [
-        p / max(mean, 1e-6) if mean is not None else None
+        p / max(mean, _MIN_MEAN) if mean is not None else None
         for p, mean in zip(probabilities, means, strict=True)
     ]
     total = sum(weight for weight in weights if weight is not None)
@@ -147,9 +157,9 @@ def calibrated(probabilities: Probabilities, means: Sequence[float | None]) -> P
 
 
 def numeric_values(labels: Sequence[Json], is_range: bool = False) -> list[float] | None:
-    """The labels as numbers, also where they are texts such as "4"; None if one is no number.
+    """The labels as numbers, also if they are texts such as "4"; None if one is not a number.
 
-    Without a range, numbers that count from 0 are codes of classes, whose order means nothing.
+    Numbers that count from 0 are codes of classes, whose order means nothing, unless they are of a range.
     """
     try:
         values = [float(str(label)) for label in labels]
@@ -159,10 +169,8 @@ def numeric_values(labels: Sequence[Json], is_range: bool = False) -> list[float
     return values if all(map(math.isfinite, values)) and not are_codes else None
 
 
-def concordance(
-    rows: Sequence[tuple[int, Probabilities]], values: Sequence[float] | None = None
-) -> Concordance | None:
-    """How well probabilities follow assigned labels: 0.5 is chance, 1 perfect.
+def concordance(rows: Sequence[AssignedRow], values: Sequence[float] | None = None) -> Concordance | None:
+    """Measures how well probabilities follow assigned labels: 0.5 is chance, 1 perfect.
 
     The share of pairs of rows with different labels that the probabilities order as the labels do; ties count half.
     For two labels it is the area under the ROC curve, for more the mean over pairs of labels (Hand and Till, 2001).
@@ -178,19 +186,20 @@ def concordance(
         expected = scores @ numbers
         margins = (expected[:, None] - expected) * np.sign(numbers[assigned][:, None] - numbers[assigned])
     else:
-        logs = np.log(np.maximum(scores, 5e-5))[:, assigned]  # row i's score of the label of row j
+        logs = np.log(np.maximum(scores, _MIN_PROBABILITY))[:, assigned]  # (i, j): row i, label of row j
         own = np.diagonal(logs)
         margins = own[:, None] - logs + own - logs.T
     different = assigned[:, None] != assigned
-    ordered = np.where(np.abs(margins) < 1e-9, 0.5, margins > 0) * different
+    ordered = np.where(np.abs(margins) < _TIE, 0.5, margins > 0) * different
     if not different.any():
         return None
     value = ordered.sum() / different.sum()
     # Without row i, its pairs are missing twice: in its row and in its column.
-    left = different.sum() - 2 * different.sum(axis=1)
-    without = (ordered.sum() - 2 * ordered.sum(axis=1))[left > 0] / left[left > 0]
-    number = len(without)
-    error = math.sqrt((number - 1) / number * ((without - without.mean()) ** 2).sum()) if number else 1.0
+    pairs = different.sum() - 2 * different.sum(axis=1)
+    without_row = (ordered.sum() - 2 * ordered.sum(axis=1))[pairs > 0] / pairs[pairs > 0]
+    number = len(without_row)
+    variance = (number - 1) / number * ((without_row - without_row.mean()) ** 2).sum() if number else 1.0
+    error = math.sqrt(variance)
     return Concordance(
         round(float(value), 4),
         round(max(0.0, float(value) - _Z * error), 4),

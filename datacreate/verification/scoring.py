@@ -1,4 +1,4 @@
-"""Scores of the possible labels of an example by a verifier that does not see the assigned one, and their results.
+"""A verifier scores the possible labels of an example without seeing the assigned one; the scores decide its label.
 
 `score_labels` is for rows that exist; a run scores its examples while it generates, in `pipeline.py`.
 """
@@ -39,8 +39,8 @@ def final_label(
 ) -> int | None:
     """The label that an example gets; None if it is dropped.
 
-    `assigned` is None for an example without a label: it gets the most probable. An assigned label wins ties; for
-    others `tie_breaker` varies, so that a verifier without an opinion does not give all examples one label.
+    An example without a label (`assigned` is None) gets the most probable one. An assigned label wins ties. Other ties
+    are decided by `tie_breaker`, so that a verifier that prefers no label does not give all examples the same one.
     """
     highest = max(probabilities)
     if assigned is not None:
@@ -53,7 +53,7 @@ def final_label(
 
 
 def round_probabilities(probabilities: Sequence[float]) -> Probabilities:
-    """Rounded as in the log. Decisions use rounded values, so that a replay decides the same."""
+    """The probabilities rounded as in the log. Decisions use rounded values, so that a replay decides alike."""
     return tuple(round(probability, 4) for probability in probabilities)
 
 
@@ -62,7 +62,7 @@ NO_SCORES = "the verifier returned no scores"
 
 
 def disagreement(options: Sequence[str], assigned: int | None, probabilities: Probabilities) -> str:
-    """The detail of a reject: `label no; the verifier: yes 0.90, no 0.10`."""
+    """The detail of a reject by the verifier: `label no; the verifier: yes 0.90, no 0.10`."""
     shown = ", ".join(f"{option} {p:.2f}" for option, p in zip(options, probabilities, strict=True))
     return f"{'' if assigned is None else f'label {options[assigned]}; '}the verifier: {shown}"
 
@@ -75,7 +75,7 @@ def score_labels(
     Each question comes with the seed of its option permutations. `on_progress` gets the number of finished
     questions; an exception that it raises ends the scoring.
     """
-    # Imported here, because the settings import this module for `VerifyMode`, and `--help` must be fast.
+    # The settings import this module for `VerifyMode`, and `--help` must be fast.
     from datacreate.engines.request import scoring_request
     from datacreate.prompts.label_scoring import PermutedQuestion
 

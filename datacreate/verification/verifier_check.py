@@ -30,9 +30,9 @@ from datacreate.verification.scoring import (
 
 
 class VerifierCheck(RowCheck):
-    """Drops rows whose label is not the most probable one for a model; it is shown the row without the label.
+    """Drops rows whose label is not the most probable one for a model, which sees the row without the label.
 
-    The most expensive check: it does not score rows that one of the `others` rejects.
+    Scoring takes long: rows that one of the `other_checks` rejects are not scored.
     """
 
     reason = RejectReason.REJECTED_BY_VERIFIER
@@ -42,12 +42,13 @@ class VerifierCheck(RowCheck):
         engine: Engine,
         model: str,
         format: TaskFormat,
-        others: Sequence[RowCheck],
+        other_checks: Sequence[RowCheck],
         instruction: str | None = None,
     ) -> None:
-        """`instruction`: that the rows were written with. Raises UsageError if labels are free text."""
+        """`instruction` is the one that the rows were written with. Raises UsageError if labels are free text."""
         check_scorable(format, f"--verifier {model}")
-        self._engine, self._model, self._format, self._others = engine, model, format, others
+        self._engine, self._model, self._format = engine, model, format
+        self._other_checks = other_checks
         self._instruction = instruction
         self._scored_by_letter = False
         self._means: Sequence[float | None] | None = None
@@ -66,28 +67,28 @@ class VerifierCheck(RowCheck):
         if labels is None:
             return
         self._sample = self._score(sample)
-        found = [
+        rows = [
             (self._format.answers.chosen(candidate.example.values) or 0, scores)
             for candidate in sample
             if (scores := self._sample.get(candidate.example.id))
         ]
-        self._means = label_means(found, len(labels)) if len(found) >= MIN_ROWS else None
+        self._means = label_means(rows, len(labels)) if len(rows) >= MIN_ROWS else None
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
-        self._scores = dict(self._sample)
-        self._scores |= self._score([each for each in candidates if each.example.id not in self._sample])
+        new = [candidate for candidate in candidates if candidate.example.id not in self._sample]
+        self._scores = self._sample | self._score(new)
 
     def _score(self, candidates: Sequence[Candidate]) -> dict[str, Probabilities | None]:
         questions = {
             candidate.example.id: question
             for candidate in candidates
-            if not first_reject(self._others, candidate) and (question := self._question(candidate))
+            if not first_reject(self._other_checks, candidate) and (question := self._question(candidate))
         }
         seeded = [(question, question.shown) for question in questions.values()]
-        scores = score_labels(self._engine, seeded, lambda _: None)
+        scores_of_examples = score_labels(self._engine, seeded, lambda _: None)
         return {
-            id: round_probabilities(found) if found else None
-            for id, found in zip(questions, scores, strict=True)
+            example_id: round_probabilities(scores) if scores else None
+            for example_id, scores in zip(questions, scores_of_examples, strict=True)
         }
 
     def _question(self, candidate: Candidate) -> LabelQuestion | None:
@@ -112,7 +113,11 @@ class VerifierCheck(RowCheck):
         return disagreement(options, assigned, scores)
 
     def report(self, rejected: int) -> dict[str, Any]:
-        """As `filter_report` describes a filter."""
-        reason = self.reason.value
-        settings = {"verifier": self._model}
-        return {"name": "verifier", "reason": reason, "on": True, "settings": settings, "rejected": rejected}
+        """The entry of this check beside those of `filter_report`."""
+        return {
+            "name": "verifier",
+            "reason": self.reason.value,
+            "on": True,
+            "settings": {"verifier": self._model},
+            "rejected": rejected,
+        }
