@@ -15,7 +15,7 @@ Verdict = Literal["accept", "reject", "edit"]
 
 @dataclass(frozen=True)
 class Decision:
-    """What a reviewer decided about a row; the last decision counts. Accepting a rejected row restores it."""
+    """A decision of a reviewer about a row; the last one counts. Accepting a rejected row restores it."""
 
     verdict: Verdict
     row: int  # from 1, in the order in which rows were accepted; rejected ones keep their number
@@ -30,13 +30,13 @@ class Decision:
     time: float  # seconds since the epoch, to the millisecond
 
     def after(self, earlier: Decision | None) -> Decision:
-        """This decision with the change of an earlier one about the same row, if it changes nothing itself."""
+        """This decision; if it changes nothing itself, with the change of an earlier one about the same row."""
         if earlier is None or self.removed or self.added:
             return self
         return replace(self, removed=earlier.removed, added=earlier.added)
 
     def values(self, written: dict[str, Json] | None) -> dict[str, Json] | None:
-        """The row after the decision, where the model wrote `written`; None if it is rejected."""
+        """The row after the decision; None if it is rejected. `written` is the row of the model."""
         return self.added or (None if self.removed else written)
 
     def line(self) -> str:
@@ -65,20 +65,21 @@ class ReviewStats:
         self._decisions = 0
         self.last: dict[int, Decision] = {}  # by row
         self.sample: Sample | None = None  # the last one
-        # Of changed rows, the answers: before all changes since the sample was drawn, and now.
-        self._before: dict[int, str] = {}
-        self._now: dict[int, str] = {}
+        # The answers of rows that were changed since the sample was drawn: when it was drawn, and after the changes.
+        self._drawn_answers: dict[int, str] = {}
+        self._current_answers: dict[int, str] = {}
 
     def begin_sample(self, sample: Sample) -> None:
         self.sample = sample
-        self._before.clear()
-        self._now.clear()
+        self._drawn_answers.clear()
+        self._current_answers.clear()
 
     def add_decision(self, decision: Decision) -> None:
         if decision.removed:
-            self._before.setdefault(decision.row, canonical_json(value_at(decision.removed, self._answer)))
+            answer = canonical_json(value_at(decision.removed, self._answer))
+            self._drawn_answers.setdefault(decision.row, answer)
         if decision.added:
-            self._now[decision.row] = canonical_json(value_at(decision.added, self._answer))
+            self._current_answers[decision.row] = canonical_json(value_at(decision.added, self._answer))
         self._decisions += 1
         self.last[decision.row] = decision
 
@@ -99,12 +100,8 @@ class ReviewStats:
         }
 
     def _sample_summary(self, sample: Sample) -> dict[str, Any]:
-        decided = [self.last[row] for row in sample.rows if row in self.last]
-        # A row is right if its answer is the one that it had when the sample was drawn.
-        right = sum(
-            each.verdict != "reject" and self._before.get(each.row) == self._now.get(each.row)
-            for each in decided
-        )
+        decided = [row for row in sample.rows if row in self.last]
+        right = sum(map(self._has_right_answer, decided))
         interval = wilson_interval(right, len(decided)) if decided else None
         return {
             "rows": len(sample.rows),
@@ -116,6 +113,11 @@ class ReviewStats:
             "interval": [round(bound, 4) for bound in interval] if interval else None,
         }
 
+    def _has_right_answer(self, row: int) -> bool:
+        """Whether reviewers kept the answer that the row had when the sample was drawn."""
+        is_same = self._drawn_answers.get(row) == self._current_answers.get(row)
+        return self.last[row].verdict != "reject" and is_same
+
 
 def wilson_interval(right: int, rows: int) -> tuple[float, float]:
     """The 95 % interval of the share `right / rows` (Wilson, 1927)."""
@@ -126,15 +128,15 @@ def wilson_interval(right: int, rows: int) -> tuple[float, float]:
 
 
 def review_fields(review: Mapping[str, Any] | None) -> dict[str, str]:
-    """What reviewers decided, and what a random sample says about the labels."""
+    """The review in summary.json as texts for people: the decisions, and the labels right in a random sample."""
     if review is None:
         return {}
     verdicts = ", ".join(f"{review[verdict]} {verdict}" for verdict in ("accepted", "edited", "rejected"))
-    lines = {"reviewed": f"{review['reviewed']} rows: {verdicts}"}
+    texts = {"reviewed": f"{review['reviewed']} rows: {verdicts}"}
     if (sample := review["sample"]) and sample["decided"]:
         low, high = sample["interval"]
-        lines["sample"] = (
+        texts["sample"] = (
             f"{sample['right']} of {sample['decided']} labels right ({sample['accuracy']:.0%}, 95 % interval "
             f"{low:.0%} to {high:.0%}); {sample['rows']} rows drawn from {sample['of']}"
         )
-    return lines
+    return texts

@@ -17,7 +17,7 @@ from fnmatch import fnmatch
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError
 from pydantic_core import to_jsonable_python
@@ -25,6 +25,7 @@ from pydantic_core import to_jsonable_python
 from datacreate.corpus import about_passages
 from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
 from datacreate.files import TEMPORARY, atomic_replacement, flush, replace_file, storage_error, sync
+from datacreate.filters.filter import DecontaminationSetRef
 from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock, locked
@@ -43,13 +44,18 @@ _VECTORS, _PASSAGES, _STUDENTS, _PARENTS = "vectors.f16", "passages.jsonl", "stu
 _SCHEMA_VERSION = 5
 """Version of the files in a run directory; a directory of another version is refused."""
 
+_GROUPS_OF_OPTIONS = ("", "sampling", "filters", "corpus", "verification")
+"""Fields of `RunSpec` whose parts are options of `create`; "" are its own fields."""
+
 _MAX_FILES = 20  # documents in the dataset card
 
-_BEFORE_A_RUN = (
+_MAX_DIFFERENCE = 160  # characters of a setting that differs, with both values, in an error
+
+_ALLOWED_FILES = (
     *(TEMPORARY, LOCK_FILE, _VECTORS, _PASSAGES, _STUDENTS, _PARENTS),
     *("servers", "engine*.log", "verifier*.log"),
 )
-"""What a directory without a run may hold: of a failed start, of `improve`, or of servers that registered there."""
+"""Files that a directory may have before its run: of a failed start, of `improve`, or of servers that registered."""
 
 
 class StoredConfig(Settings):
@@ -67,7 +73,8 @@ class StoredConfig(Settings):
         stored, wanted = self.spec.model_dump(mode="json"), to_jsonable_python(requested)
         for name in filter(wanted.__contains__, RunSpec.model_fields):
             if json.dumps(stored[name]) != json.dumps(wanted[name]):
-                difference = _difference(name, _by_name(name, stored[name]), _by_name(name, wanted[name]))
+                stored_parts, wanted_parts = (_named_parts(name, spec[name]) for spec in (stored, wanted))
+                difference = _difference(name, stored_parts, wanted_parts)
                 raise RunMismatch(
                     f"{directory} was made with another {difference}; use the same settings, or another --run-dir"
                 )
@@ -83,15 +90,15 @@ class StoredConfig(Settings):
         return about_passages(format) if self.spec.corpus else format
 
 
-def _by_name(field: str, value: Json) -> Json:
-    """The value of a field of `RunSpec`, as a mapping from the names of its parts where it has parts."""
+def _named_parts(field: str, value: Json) -> Json:
+    """The value of a field of `RunSpec`; the parts of a list get names, so that an error can name one."""
     if field == "verification":
         return value or {"mode": "off"}
     if field == "examples":
         return {f"example {number}": each for number, each in enumerate(value, 1)}
     if field == "compared_with":
-        names = [" ".join(filter(None, (each["name"], each["split"]))) for each in value]
-        return {f"version of {name}": each["digest"][:12] for name, each in zip(names, value, strict=True)}
+        refs = map(DecontaminationSetRef.model_validate, value)
+        return {f"version of {ref.title}": ref.digest[:12] for ref in refs}
     return value
 
 
@@ -106,13 +113,11 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
         return f"order of fields in {name}"
     group, _, leaf = name.rpartition(".")
     option = {"verification.mode": "verify", "verification.model": "verifier"}.get(name, leaf)
-    own = (
-        group in ("", "sampling", "filters", "corpus", "verification") and option in CreateConfig.model_fields
-    )
-    if own and option_info(CreateConfig, option):
+    is_field = option in CreateConfig.model_fields
+    if group in _GROUPS_OF_OPTIONS and is_field and option_info(CreateConfig, option):
         name = CreateConfig.flags()[option]
-    detail = f": {_shown(stored)} stored, {_shown(requested)} requested"
-    return name + (detail if len(detail) < 160 else "")
+    values = f": {_shown(stored)} stored, {_shown(requested)} requested"
+    return name + (values if len(values) < _MAX_DIFFERENCE else "")
 
 
 def _shown(value: Json) -> str:
@@ -122,11 +127,11 @@ def _shown(value: Json) -> str:
 
 
 ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
-"""From a finished run to its metrics for the dataset card: `dataset_metrics.measure_run`."""
+"""`dataset_metrics.measure_run`: the metrics of a finished run, for the dataset card."""
 
 
 class RunDirectory:
-    """The files of one run, by name, and what its log says."""
+    """The paths of a run's files; reads its configuration and log, and writes its results."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -155,16 +160,16 @@ class RunDirectory:
             raise UsageError(f"{self.path}: a part of this path is a file; choose another --run-dir")
         if existing == self.path and not self.exists:
             for file in self.path.iterdir():
-                if not any(fnmatch(file.name, pattern) for pattern in _BEFORE_A_RUN):
+                if not any(fnmatch(file.name, pattern) for pattern in _ALLOWED_FILES):
                     raise UsageError(
                         f"{self.path} has other files and no run; choose an empty or new --run-dir"
                     )
 
     @contextlib.contextmanager
     def locked(self, notify: Notify = no_notify) -> Iterator[FolderLock]:
-        """Hold the directory for writing, and create it if needed; `notify` is called before a wait.
+        """Lock the directory for writing, and create it if needed; `notify` is called before a wait.
 
-        Call `check` of the lock before each write. Raises RunLocked if another process has it, and as `check`.
+        Call `check` of the lock before each write. Raises RunLocked if another process has it, and what `check` raises.
         """
         self.check()
         with locked(self.path, notify) as lock:
@@ -177,14 +182,14 @@ class RunDirectory:
                     self._clear()
 
     def _copy_files(self) -> None:
-        """Replace growing files by copies: a former holder that still runs ends its last write in the old ones."""
+        """Replace growing files by copies: a former holder of the lock that still runs then writes to the old files."""
         for path in (self.log_path, self.vectors_path):
             if path.is_file() and not path.is_symlink():
                 with atomic_replacement(path) as part:
                     shutil.copyfile(path, part)
 
     def _clear(self) -> None:
-        """Remove the files of a start that failed, except engine logs with content."""
+        """Remove the files that a failed start left, except engine logs with content."""
         with contextlib.suppress(OSError):
             self.vectors_path.unlink(missing_ok=True)
             self.passages_path.unlink(missing_ok=True)
@@ -204,17 +209,17 @@ class RunDirectory:
                 raise UsageError(
                     f"{self.path}: not a run directory (its config.json is of another program); give another path"
                 )
-            _, version = document.pop("datacreate"), document.pop("schema_version", None)
+            _, version = document.pop("datacreate"), document.pop("schema_version")
             if version != _SCHEMA_VERSION:
-                found = f"run format {version}" if isinstance(version, int) else "an unknown run format"
+                name = f"run format {version}" if isinstance(version, int) else "an unknown run format"
                 raise RunError(
-                    f"{self.path}: {found}, this datacreate reads {_SCHEMA_VERSION}; its rows are usable as a file: "
+                    f"{self.path}: {name}, this datacreate reads {_SCHEMA_VERSION}; its rows are usable as a file: "
                     f"{self.train_path}; start again in another --run-dir"
                 )
             return StoredConfig(**document)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            why = SettingsProblem.first(error).key if isinstance(error, ValidationError) else str(error)
-            raise RunError(f"{self.config_path}: damaged ({why}); restore it from a copy") from None
+            reason = SettingsProblem.first(error).key if isinstance(error, ValidationError) else str(error)
+            raise RunError(f"{self.config_path}: damaged ({reason}); restore it from a copy") from None
 
     def write_config(self, config: StoredConfig) -> None:
         document = {"schema_version": _SCHEMA_VERSION, "datacreate": metadata.version("datacreate")}
@@ -226,29 +231,30 @@ class RunDirectory:
 
         Raises LogDamaged at the first wrong line, and at the end if train.jsonl or summary.json have more examples.
         """
-        # Counted before, since another process may be writing the run. Reviewers only make both smaller.
-        reported, decided = _in_summary(self.summary_path)
-        expected = {"examples": max(reported, _lines(self.train_path)), "decisions of reviewers": decided}
-        found = Counter[str]()
+        # Counted first, since another process may be writing the run. Reviewers only make both smaller.
+        reported = _reported_counts(self.summary_path)
+        examples = max(reported.examples, _count_lines(self.train_path))
+        expected = {"examples": examples, "decisions of reviewers": reported.decisions}
+        counts = Counter[str]()
         if os.path.lexists(self.log_path):
             if not stat.S_ISREG(self.log_path.lstat().st_mode):
                 raise LogDamaged(
                     f"{self.log_path}: not a regular file; restore it from a copy, or use another --run-dir"
                 )
             for line in read_log(self.log_path, run_id):
-                found["examples"] += len(line.record.accepted) if isinstance(line.record, Commit) else 0
-                found["decisions of reviewers"] += isinstance(line.record, Decision)
+                counts["examples"] += len(line.record.accepted) if isinstance(line.record, Commit) else 0
+                counts["decisions of reviewers"] += isinstance(line.record, Decision)
                 yield line
-        for what, most in expected.items():
-            if found[what] < most:
+        for name, number in expected.items():
+            if counts[name] < number:
                 results = f"{self.train_path.name} and {self.summary_path.name}"
                 raise LogDamaged(
-                    f"{self.log_path}: it has {found[what]} {what}, but {results} say {most}; restore it from a copy, "
-                    f"or remove these two to continue with {found[what]}"
+                    f"{self.log_path}: it has {counts[name]} {name}, but {results} say {number}; restore it from a "
+                    f"copy, or remove these two to continue with {counts[name]}"
                 )
 
     def commits(self) -> Iterator[Commit]:
-        """The committed requests in order, without rejected rows, and with edited rows as they are now."""
+        """The committed requests in order, without the rows that reviewers rejected, and with their edits."""
         decisions, row = read_decisions(self.log_path), 1
         for line in self.log(self.read_config().run_id):
             if isinstance(line.record, Commit):
@@ -256,23 +262,20 @@ class RunDirectory:
                 row += len(line.record.accepted)
 
     def verifier_probabilities(self) -> Iterator[Probabilities | None]:
-        """The verifier's probabilities for each accepted example, in order; None if it has not seen the example.
-
-        They are those of the example's options, or of the format's labels without the verifier's bias to labels.
-        """
+        """The calibrated probabilities of each accepted example's options or labels; None if they were not scored."""
         stats = self.stats()
         for commit in self.commits():
             accepted = [scored.probabilities for scored in commit.scored if scored.accepted]
-            for found in accepted or [()] * len(commit.accepted):
-                yield stats.calibrated(found) if found else None
+            for probabilities in accepted or [()] * len(commit.accepted):
+                yield stats.calibrated(probabilities) if probabilities else None
 
     def is_finished(self, count: int) -> bool:
-        """Whether summary.json has so many examples; the log also has them, or is damaged."""
-        return _in_summary(self.summary_path)[0] >= count and self.is_up_to_date()
+        """Whether summary.json reports `count` examples; the log also has them, or is damaged."""
+        return _reported_counts(self.summary_path).examples >= count and self.is_up_to_date()
 
     def is_up_to_date(self) -> bool:
         """Whether train.jsonl and summary.json follow all decisions of reviewers; the log is not parsed."""
-        return _in_summary(self.summary_path)[1] == count_decisions(self.log_path)
+        return _reported_counts(self.summary_path).decisions == count_decisions(self.log_path)
 
     def write_results(
         self,
@@ -282,10 +285,10 @@ class RunDirectory:
         compute_metrics: ComputeMetrics | None,
         notify: Notify,
     ) -> dict[str, Any]:
-        """Write what follows from the log; returns the summary.
+        """Write the results that follow from the log; returns the summary.
 
-        These are train.jsonl, as reviewers left the rows, sources.jsonl (with a corpus), summary.json and, if there are
-        examples, the dataset card, with the metrics of a finished run. Raises StorageError, LockLost.
+        The results are train.jsonl, as reviewers left the rows, sources.jsonl (with a corpus), summary.json and, if
+        there are examples, the dataset card, with the metrics of a finished run. Raises StorageError, LockLost.
         """
         with contextlib.ExitStack() as stack:
             sources = None
@@ -311,16 +314,19 @@ class RunDirectory:
         return summary
 
     def examples(self, *, with_attributes: bool = False) -> Iterator[dict[str, Json]]:
-        """The accepted examples in order, from the log; if wanted with a field `attributes.NAME` for each dimension."""
+        """The accepted examples in order, from the log.
+
+        `with_attributes` adds a field `attributes.NAME` for each dimension.
+        """
         for commit in self.commits():
-            own = {attribute_field(name): value for name, value in commit.attributes.items()}
+            attributes = {attribute_field(name): value for name, value in commit.attributes.items()}
             for values in commit.accepted:
-                yield values | own if with_attributes else values
+                yield values | attributes if with_attributes else values
 
     def _write_sources(self, spec: RunSpec, part: Path) -> dict[str, Any]:
         """Write sources.jsonl to `part`: line i has the passage that row i was written about.
 
-        Returns what the card says. Raises RunError if the passages are missing or damaged, OSError.
+        Returns the counts for the card. Raises RunError if the passages are missing or damaged, OSError.
         """
         from datacreate.corpus.passages import stored_passages
 
@@ -340,12 +346,12 @@ class RunDirectory:
         return {"passages": len(used), "documents": len(documents), "files": shown}
 
     def families(self) -> Iterator[int]:
-        """The family of each accepted example in order: those about one passage; without passages `Commit.family`."""
+        """The number of each accepted example's family, in order: of its passage, or of `Commit.family`."""
         numbers: dict[str | int, int] = {}
         corpus = self.read_config().spec.corpus
         for commit in self.commits():
-            of = commit.request % corpus.passages if corpus else commit.family
-            family = numbers.setdefault(of, len(numbers))
+            key = commit.request % corpus.passages if corpus else commit.family
+            family = numbers.setdefault(key, len(numbers))
             yield from [family] * len(commit.accepted)
 
     def summary(self) -> dict[str, Any]:
@@ -361,7 +367,7 @@ class RunDirectory:
         return stats
 
 
-def _lines(path: Path) -> int:
+def _count_lines(path: Path) -> int:
     """The number of complete lines of a file; 0 without one."""
     if not path.is_file():
         return 0
@@ -369,10 +375,18 @@ def _lines(path: Path) -> int:
         return sum(chunk.count(b"\n") for chunk in iter(partial(file.read, 1 << 20), b""))
 
 
-def _in_summary(path: Path) -> tuple[int, int]:
-    """The examples and the reviewers' decisions that a summary counts; zeros without a readable one."""
+class _ReportedCounts(NamedTuple):
+    """Counts in summary.json."""
+
+    examples: int = 0
+    decisions: int = 0  # of reviewers
+
+
+def _reported_counts(path: Path) -> _ReportedCounts:
+    """The counts in a summary; zeros without a readable one."""
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {"accepted": 0}
-        return int(found["accepted"]), int((found.get("review") or {"decisions": 0})["decisions"])
+        summary: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        review = summary.get("review") or {"decisions": 0}
+        return _ReportedCounts(int(summary["accepted"]), int(review["decisions"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        return 0, 0
+        return _ReportedCounts()

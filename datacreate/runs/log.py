@@ -1,11 +1,11 @@
-"""The log of a run: a line per session, commit and decision of a reviewer. Everything else is derived from it.
+"""The log of a run: a line per session, commit and decision of a reviewer. The results are derived from it.
 
-A line also names the parents of the requests that are made after it, so that a resumed run makes the same ones.
+A line also names the parents of the requests that are made after it, so that a resumed run makes the same requests.
 
-A line is written at every commit, and synced to the disk at least once per second; train.jsonl is written from the log
-when a session ends. An incomplete last line (of a process that was killed while writing) is removed when the log is
-opened again. Every line ends with a checksum, `"crc"`: the CRC-32 of all lines so far, which starts from
-the run's id. It detects changed, missing and moved lines, and the log of another run.
+A line is written at every commit, and synced to the disk at least once per second. An incomplete last line (of a
+process that was killed while writing) is removed when the log is opened again. Every line ends with a checksum,
+`"crc"`: the CRC-32 of all lines so far, which starts from the run's id. It detects changed, missing and moved lines,
+and the log of another run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ _SYNC_SECONDS = 1.0
 _CHECKSUM = b',"crc":"%08x"}\n'
 _CHECKSUM_BYTES = len(_CHECKSUM % 0)
 
+_ALWAYS = ("request", "parent", "depth", "accepted", "next_parents", "time")
 _OPTIONAL = ("scoring_tokens", "waiting", "released", "attributes")
+"""Fields of `Commit` that a line has under their own names."""
 
 example_line = json.JSONEncoder(ensure_ascii=False).encode
 """One line of train.jsonl or of the log."""
@@ -91,65 +93,76 @@ class Commit:
         rows = dict(enumerate(self.accepted, first_row))
         if decisions.keys().isdisjoint(rows):
             return self
-        kept = [decisions[row].values(was) if row in decisions else was for row, was in rows.items()]
-        scored, changes = list(self.scored), zip(kept, self.accepted, strict=True)
-        for index, each in enumerate(self.scored):
-            if each.accepted:
-                now, was = next(changes)
-                probabilities = each.probabilities if now == was else ()
-                scored[index] = replace(each, accepted=now is not None, probabilities=probabilities)
-        return replace(self, accepted=tuple(filter(None, kept)), scored=tuple(scored))
+        reviewed = [
+            decisions[row].values(values) if row in decisions else values for row, values in rows.items()
+        ]
+        scored, rows_of_scored = list(self.scored), zip(self.accepted, reviewed, strict=True)
+        for index, result in enumerate(self.scored):
+            if result.accepted:
+                original, current = next(rows_of_scored)
+                probabilities = result.probabilities if current == original else ()
+                scored[index] = replace(result, accepted=current is not None, probabilities=probabilities)
+        return replace(self, accepted=tuple(filter(None, reviewed)), scored=tuple(scored))
 
     def line(self) -> str:
         """A line of the log, without checksum and line break; empty optional fields are left out."""
-        always = ("request", "parent", "depth", "accepted", "next_parents", "time")
         optional = {name: getattr(self, name) for name in _OPTIONAL} | {
             "model": self.generator,
-            "scored": [
-                [-1 if label is None else label for label in (s.assigned, s.final)]
-                + [int(s.accepted), *s.probabilities]
-                for s in self.scored
-            ],
+            "scored": list(map(_scored_entry, self.scored)),
             "thinking": [self.thinking_tokens, self.thinking] if self.thinking else [],
         }
         return example_line(
-            {name: getattr(self, name) for name in always}
-            | {"rejects": [[r.reason, r.text, *filter(None, [r.detail])] for r in self.rejects]}
+            {name: getattr(self, name) for name in _ALWAYS}
+            | {"rejects": [[each.reason, each.text, *filter(None, [each.detail])] for each in self.rejects]}
             | {"tokens": [self.prompt_tokens, self.generated_tokens]}
             | {name: value for name, value in optional.items() if value}
         )
 
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Commit:
-        """The commit of a parsed line. Raises KeyError, ValueError, TypeError or IndexError if it is none."""
+        """The commit of a parsed line. Raises KeyError, ValueError or TypeError if the line has none."""
+        prompt_tokens, generated_tokens = record["tokens"]
         thinking_tokens, thinking = record.get("thinking", (0, ""))
         return cls(
-            record["request"],
-            record["parent"],
-            record["depth"],
-            tuple(record["accepted"]),
-            tuple(record["next_parents"]),
-            tuple(Reject(RejectReason(reason), *texts) for reason, *texts in record["rejects"]),
-            record["tokens"][0],
-            record["tokens"][1],
-            record["time"],
-            record.get("model", 0),
-            tuple(
-                Scored(None if a < 0 else a, None if f < 0 else f, bool(accepted), tuple(probabilities))
-                for a, f, accepted, *probabilities in record.get("scored", ())  # a: assigned, f: final
-            ),
-            record.get("scoring_tokens", 0),
-            tuple(record.get("waiting", ())),
-            record.get("released", False),
-            record.get("attributes", {}),
-            thinking,
-            thinking_tokens,
+            request=record["request"],
+            parent=record["parent"],
+            depth=record["depth"],
+            accepted=tuple(record["accepted"]),
+            next_parents=tuple(record["next_parents"]),
+            rejects=tuple(Reject(RejectReason(reason), *texts) for reason, *texts in record["rejects"]),
+            prompt_tokens=prompt_tokens,
+            generated_tokens=generated_tokens,
+            time=record["time"],
+            generator=record.get("model", 0),
+            scored=tuple(map(_parse_scored, record.get("scored", ()))),
+            scoring_tokens=record.get("scoring_tokens", 0),
+            waiting=tuple(record.get("waiting", ())),
+            released=record.get("released", False),
+            attributes=record.get("attributes", {}),
+            thinking=thinking,
+            thinking_tokens=thinking_tokens,
         )
+
+
+def _scored_entry(scored: Scored) -> list[float]:
+    """How a line has a verifier's result: assigned and final label (-1 for none), 1 if accepted, probabilities."""
+    labels = [-1 if label is None else label for label in (scored.assigned, scored.final)]
+    return [*labels, int(scored.accepted), *scored.probabilities]
+
+
+def _parse_scored(entry: Sequence[Any]) -> Scored:
+    assigned, final, accepted, *probabilities = entry
+    return Scored(
+        assigned=assigned if assigned >= 0 else None,
+        final=final if final >= 0 else None,
+        accepted=bool(accepted),
+        probabilities=tuple(probabilities),
+    )
 
 
 @dataclass(frozen=True)
 class SessionStart:
-    """A process began to work on the run."""
+    """The start of a process that works on the run."""
 
     started: float  # seconds since the epoch, to the millisecond
     environment: dict[str, str]  # host, package versions
@@ -197,8 +210,8 @@ def read_log(path: Path, run: str) -> Iterator[LogLine]:
 
 def _parse(line: bytes, path: Path, number: int, checksum: int) -> LogLine:
     try:
-        found = json.loads(line)
-        return LogLine(number, _record(found), tuple(found["next"]), checksum)
+        document = json.loads(line)
+        return LogLine(number, _record(document), tuple(document["next"]), checksum)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         raise LogDamaged(
             f"{path}, line {number}: unknown to this version of datacreate; resume with the version that wrote "
@@ -206,26 +219,26 @@ def _parse(line: bytes, path: Path, number: int, checksum: int) -> LogLine:
         ) from None
 
 
-def _record(found: dict[str, Any]) -> Record:
-    if "session" in found:
-        return SessionStart(found["started"], found["session"])
-    if "decision" in found or "sample" in found:
-        values = {k: v for k, v in found.items() if k not in ("decision", "sample", "next", "crc")}
-        return Decision(**values) if "decision" in found else Sample(**values)
-    return Commit.parse(found)
+def _record(document: dict[str, Any]) -> Record:
+    if "session" in document:
+        return SessionStart(document["started"], document["session"])
+    if "decision" in document or "sample" in document:
+        values = {k: v for k, v in document.items() if k not in ("decision", "sample", "next", "crc")}
+        return Decision(**values) if "decision" in document else Sample(**values)
+    return Commit.parse(document)
 
 
 def read_decisions(path: Path) -> dict[int, Decision]:
-    """What was decided about each reviewed row, by the number of the row: the last decision, with the change so far.
+    """The last decision about each reviewed row, by the number of the row, with the change of earlier ones.
 
     The other lines are skipped, and no checksum is compared: `read_log` does that. Raises LogDamaged.
     """
-    found: dict[int, Decision] = {}
+    decisions: dict[int, Decision] = {}
     for number, line in _decision_lines(path):
         decision = _parse(line, path, number, 0).record
         assert isinstance(decision, Decision), "the line starts like one"
-        found[decision.row] = decision.after(found.get(decision.row))
-    return found
+        decisions[decision.row] = decision.after(decisions.get(decision.row))
+    return decisions
 
 
 def count_decisions(path: Path) -> int:
@@ -262,19 +275,20 @@ class LogWriter:
     def is_unchanged(self) -> bool:
         """Whether the file at the path is still this one, and nobody else changed its size."""
         try:
-            found = self._path.lstat()
+            status = self._path.lstat()
         except OSError:
             return False
-        return os.path.samestat(found, self._status) and found.st_size == self._size
+        return os.path.samestat(status, self._status) and status.st_size == self._size
 
     def write(self, records: Sequence[Record], next: Sequence[int] = ()) -> None:
-        """Write records at once, and the parents of the requests that are made after the last (see LogLine).
+        """Write records at once; `next` are the parents of the requests that are made after the last (see LogLine).
 
         If the disk is full, none of their lines stays.
         """
         lines, checksum = b"", self._checksum
         for record in records:
-            body = f'{record.line()[:-1]},"next":{list(next if record is records[-1] else ())}'.encode()
+            parents = list(next) if record is records[-1] else []
+            body = f'{record.line()[:-1]},"next":{parents}'.encode()
             checksum = zlib.crc32(body, checksum)
             lines += body + _CHECKSUM % checksum
         rest = memoryview(lines)
@@ -305,7 +319,7 @@ class LogWriter:
 
 
 def _remove_incomplete_line(file: int) -> int:
-    """Cut an incomplete last line from an open file; returns the size of the rest."""
+    """Cut an incomplete last line from an open file; returns the remaining size."""
     if not (size := os.fstat(file).st_size):
         return 0
     with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as content:
