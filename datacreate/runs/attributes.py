@@ -22,10 +22,12 @@ if TYPE_CHECKING:  # jsonschema, which they import, would make `--help` slow
     from datacreate.formats.task_format import TaskFormat
     from datacreate.formats.validate import Candidate, Reject
 
-_HOW = "write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}` or `length: {words: [5, 40]}`"
+_ADVICE = (
+    "write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}` or `length: {words: [5, 40]}`"
+)
 
-_UNWRITABLE = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode categories that no name or value has: the prompt and the tables have each on one line."""
+_FORBIDDEN_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories that no name or value has, because prompts and tables show each on one line."""
 
 
 class AttributeValue(FrozenModel):
@@ -33,9 +35,7 @@ class AttributeValue(FrozenModel):
 
     name: str
     share: Annotated[float, Field(ge=0, le=1)]
-    words: tuple[PositiveInt, PositiveInt] | None = (
-        None  # the fewest and the most words of the inputs; checked
-    )
+    words: tuple[PositiveInt, PositiveInt] | None = None  # the fewest and the most words of the inputs
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -43,12 +43,12 @@ class AttributeValue(FrozenModel):
             raise ValueError("words: the first number is larger than the second; write [fewest, most]")
         return self
 
-    def described(self, format: TaskFormat) -> str:
-        """The value as the prompt names it: `short, 3 to 12 words in question`."""
+    def description(self, format: TaskFormat) -> str:
+        """The text for the prompt: `short, 3 to 12 words in question`."""
         if self.words is None:
             return self.name
-        given = format.passage_field if format.context_is_given else None
-        inputs = [dotted(path) for path in format.roles.inputs if path != given]
+        given_context = format.passage_field if format.context_is_given else None
+        inputs = [dotted(path) for path in format.roles.inputs if path != given_context]
         where = f" in {' and '.join(inputs)}{' together' if inputs[1:] else ''}" if inputs else ""
         length = _range_name(self.words) + where
         return length if self.name == _range_name(self.words) else f"{self.name}, {length}"
@@ -69,13 +69,15 @@ class Dimension(FrozenModel):
 Attributes = tuple[Dimension, ...]
 
 
-def described(dimensions: Attributes, format: TaskFormat) -> dict[str, dict[str, str]]:
-    """Dimension -> value -> how the prompt names it."""
-    return {each.name: {value.name: value.described(format) for value in each.values} for each in dimensions}
+def attribute_descriptions(dimensions: Attributes, format: TaskFormat) -> dict[str, dict[str, str]]:
+    """Dimension -> value -> its text for the prompt."""
+    return {
+        each.name: {value.name: value.description(format) for value in each.values} for each in dimensions
+    }
 
 
 def attribute_field(name: str) -> str:
-    """The field that has the value of a dimension, where it is shown or exported beside an example."""
+    """The name of the field with an example's value of a dimension, in exports and tables."""
     return f"attributes.{name}"
 
 
@@ -84,16 +86,18 @@ def find_length_error(
 ) -> Reject | None:
     """A reject if the example was written for a range of words and its inputs have fewer or more.
 
-    `attributes`: the value of each dimension. A context that was given with the request does not count.
+    `attributes`: dimension -> value. A context that was given with the request does not count.
     """
     from datacreate.formats.validate import RejectReason
 
     chosen = (value for each in dimensions for value in each.values if attributes[each.name] == value.name)
-    wanted = next((value.words for value in chosen if value.words), None)
-    number = len(words(candidate.compared_text, None)) if wanted else 0
-    if wanted is None or wanted[0] <= number <= wanted[1]:
+    limits = next((value.words for value in chosen if value.words), None)
+    if limits is None:
         return None
-    return candidate.reject(RejectReason.WRONG_LENGTH, f"{number} words, expected {wanted[0]} to {wanted[1]}")
+    number = len(words(candidate.compared_text, None))
+    if limits[0] <= number <= limits[1]:
+        return None
+    return candidate.reject(RejectReason.WRONG_LENGTH, f"{number} words, expected {limits[0]} to {limits[1]}")
 
 
 def read_attributes(path: Path) -> Attributes:
@@ -101,9 +105,9 @@ def read_attributes(path: Path) -> Attributes:
     try:
         document = read_yaml(path)
         if not isinstance(document, Mapping) or not document:
-            raise UsageError(f"no dimensions; {_HOW}")
-        dimensions = tuple(_dimension(str(name).strip(), given) for name, given in document.items())
-        _check_different([each.name for each in dimensions], "a dimension")
+            raise UsageError(f"no dimensions; {_ADVICE}")
+        dimensions = tuple(_dimension(str(name).strip(), values) for name, values in document.items())
+        _check_names([each.name for each in dimensions], "a dimension")
         with_words = [each.name for each in dimensions if any(value.words for value in each.values)]
         if with_words[1:]:
             raise UsageError(
@@ -115,20 +119,21 @@ def read_attributes(path: Path) -> Attributes:
 
 
 def _dimension(name: str, document: Any) -> Dimension:
-    given: list[tuple[Any, Any]] = []
+    """A dimension from a list of values, from a mapping of values to shares or settings, or from a range of words."""
+    entries: list[tuple[Any, Any]] = []  # value and share, or value and settings
     if isinstance(document, list):
-        given = [(value, None) for value in document]
+        entries = [(value, None) for value in document]
     elif isinstance(document, Mapping):
         is_range = isinstance(document.get("words"), list) or list(document) == ["words"]
-        given = [("", document)] if is_range else list(document.items())
-    if not given or any(isinstance(value, list | Mapping) for value, _ in given):
-        raise UsageError(f"{name}: {_HOW}")
-    entries = [entry if isinstance(entry, Mapping) else {"share": entry} for _, entry in given]
-    if all(each.get("share") is None for each in entries):
-        entries = [{**each, "share": 1 / len(given)} for each in entries]
-    texts = [str(text).strip() for text, _ in given]
-    values = [_value(name, text, entry) for text, entry in zip(texts, entries, strict=True)]
-    _check_different([value.name for value in values], f"{name}: a value")
+        entries = [("", document)] if is_range else list(document.items())
+    if not entries or any(isinstance(value, list | Mapping) for value, _ in entries):
+        raise UsageError(f"{name}: {_ADVICE}")
+    settings = [entry if isinstance(entry, Mapping) else {"share": entry} for _, entry in entries]
+    if all(each.get("share") is None for each in settings):
+        settings = [{**each, "share": 1 / len(entries)} for each in settings]
+    texts = [str(value).strip() for value, _ in entries]
+    values = [_value(name, text, own) for text, own in zip(texts, settings, strict=True)]
+    _check_names([value.name for value in values], f"{name}: a value")
     if len(values) < 2 and not values[0].words:
         raise UsageError(
             f"{name}: give at least two values, and write what all examples have in common into --instruction"
@@ -138,26 +143,31 @@ def _dimension(name: str, document: Any) -> Dimension:
     return dimension
 
 
-def _check_different(names: Sequence[str], what: str) -> None:
-    """Raise UsageError unless these are different texts of one line."""
+def _check_names(names: Sequence[str], kind: str) -> None:
+    """Raise UsageError unless these are different texts of one line; `kind` says of what they are the names."""
     for index, name in enumerate(names):
-        if not name or any(unicodedata.category(letter) in _UNWRITABLE for letter in name):
-            raise UsageError(f"{what} {name!r}: empty, or a line end or control character; write one line")
+        if not name or any(unicodedata.category(letter) in _FORBIDDEN_CATEGORIES for letter in name):
+            raise UsageError(f"{kind} {name!r}: empty, or a line end or control character; write one line")
         if name.casefold() in map(str.casefold, names[:index]):
-            raise UsageError(f"{what} {name!r}: given twice; give each another name")
+            raise UsageError(f"{kind} {name!r}: given twice; give each another name")
 
 
-def _value(dimension: str, name: str, fields: Mapping[str, Any]) -> AttributeValue:
+def _value(dimension: str, name: str, settings: Mapping[str, Any]) -> AttributeValue:
+    """A value of a dimension; without a name it is named after its range of words."""
     try:
-        value = AttributeValue.model_validate({**fields, "name": name})
+        value = AttributeValue.model_validate({**settings, "name": name})
     except ValidationError as error:
-        wrong = SettingsProblem.first(error)
-        is_share = wrong.key == "share"  # in a file mostly without this name: `easy: 0.7`
-        key = ".".join(filter(None, (dimension, name, "" if is_share else wrong.key)))
-        whys = {"value_error": wrong.why, "extra_forbidden": "unknown key"}
-        if is_share and fields.get("share") is None:
-            whys = {wrong.kind: "give each value a share, or none of them"}
-        raise UsageError(f"{key}: {whys.get(wrong.kind, _HOW)}") from None
+        problem = SettingsProblem.first(error)
+        is_share = problem.key == "share"  # files rarely have this key: `easy: 0.7`
+        advice = _ADVICE
+        if is_share and settings.get("share") is None:
+            advice = "give each value a share, or none of them"
+        elif problem.kind == "value_error":
+            advice = problem.why
+        elif problem.kind == "extra_forbidden":
+            advice = "unknown key"
+        key = ".".join(filter(None, (dimension, name, "" if is_share else problem.key)))
+        raise UsageError(f"{key}: {advice}") from None
     return value if name or not value.words else value.model_copy(update={"name": _range_name(value.words)})
 
 

@@ -20,26 +20,29 @@ if TYPE_CHECKING:
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 
 _DUPLICATES = {"near": "examples that differ in a few words", "semantic": "paraphrases"}
-"""Filter -> what may be in the data without it."""
+"""Filter -> the duplicates that may be in the data without it."""
+
+_SHOWN_DIGITS = 16  # of a SHA-256
 
 
 def dataset_card(
     spec: RunSpec,
     summary: Mapping[str, Any],
     metrics: metric_tables.Metrics | None = None,
-    use: Mapping[str, Any] | None = None,
+    sources: Mapping[str, Any] | None = None,
 ) -> str:
     """The card as Markdown; all text from the example, the models and the server is escaped.
 
-    `metrics` as in `dataset_metrics`; None if nothing was measured. `use`: of passages, for a run with a corpus.
+    `metrics` as in `dataset_metrics`; None if nothing was measured. `sources`: the counts of passages, documents and
+    files of a run with a corpus.
     """
-    filters, checked = summary["filters"], summary["verification"]
-    on = {report["name"] for report in filters if report["on"]}
-    same = checked and checked["model"] in [generator.model for generator in spec.generators]
+    filters, verification = summary["filters"], summary["verification"]
+    active = {report["name"] for report in filters if report["on"]}
+    verifies_itself = verification and verification["model"] in [each.model for each in spec.generators]
     return _template().render(
         spec=spec,
         summary=summary,
-        checked=checked,
+        verification=verification,
         metrics=metrics,
         size_category=Markup(
             next((name for size, name in _SIZES.items() if summary["accepted"] < size), "n>1M")
@@ -47,7 +50,7 @@ def dataset_card(
         weights=(
             "known by the name that its server reports; its weights were not checked"
             if spec.model_sha256.startswith(UNSEEN)
-            else f"weights sha256 {spec.model_sha256[:16]}…"
+            else f"weights sha256 {spec.model_sha256[:_SHOWN_DIGITS]}…"
         ),
         sampling=json.dumps(spec.sampling),
         examples=[
@@ -56,7 +59,7 @@ def dataset_card(
         instruction=_fenced(spec.instruction, "text") if spec.instruction else None,
         filters=[_filter(report) for report in filters],
         test_sets=[
-            [split["name"], split["split"] or "–", f"{split['digest'][:16]}…"]
+            [split["name"], split["split"] or "–", f"{split['digest'][:_SHOWN_DIGITS]}…"]
             for split in summary["compared_with"]
         ],
         attributes=[
@@ -64,12 +67,12 @@ def dataset_card(
             for name, counts in summary["attributes"].items()
             for value, number in counts.items()
         ],
-        same_model="which also wrote the examples" if same else "which did not write the examples",
-        unchecked=", ".join(said for name, said in _DUPLICATES.items() if name not in on),
+        same_model="which also wrote the examples" if verifies_itself else "which did not write the examples",
+        unchecked=", ".join(kind for name, kind in _DUPLICATES.items() if name not in active),
         shortcuts=metric_tables.shortcut_table(metrics) if metrics else None,
         diversity=metric_tables.diversity_table(metrics) if metrics else None,
         warnings=metric_tables.warnings(metrics) if metrics else [],
-        use=use,
+        sources=sources,
         basis=metric_tables.basis(metrics) if metrics else "",
     )
 

@@ -37,7 +37,7 @@ _NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "
 
 
 class IdentityOptions(Settings):
-    """Settings that decide the result and are part of `RunSpec` as they are."""
+    """Settings that decide the result; `RunSpec` has them as the user gives them."""
 
     strategy: str = setting(
         f"How the next prompt is chosen: {', '.join(STRATEGIES)}; auto: as the recipe says.",
@@ -77,12 +77,12 @@ class IdentityOptions(Settings):
     )
 
 
-def _sampling(help: str, off: str = "off", **options: Any) -> Any:
-    return setting(help, "sampling", **{"shown_default": f"the preset's, or {off}"} | options)
+def _sampling_setting(help: str, server_default: str = "off", **options: Any) -> Any:
+    return setting(help, "sampling", **{"shown_default": f"the preset's, or {server_default}"} | options)
 
 
 def _thinking(value: Any) -> Any:
-    """`on`, `off` (YAML reads them as true and false) or a number of tokens."""
+    """`on`, `off` (true and false in YAML) or a number of tokens."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if value in (None, "on", "off"):
@@ -95,25 +95,25 @@ def _thinking(value: Any) -> Any:
 class SamplingOptions(Settings):
     """How the model samples. None: as its preset recommends, else the server's default."""
 
-    thinking: Annotated[Literal["on", "off"] | int | None, BeforeValidator(_thinking)] = _sampling(
+    thinking: Annotated[Literal["on", "off"] | int | None, BeforeValidator(_thinking)] = _sampling_setting(
         f"Whether a model that can think does so before each answer, and for how many tokens at most (on: "
         f"{DEFAULT_THINKING}); its thoughts are only in the log.",
         metavar="on|off|TOKENS",
         shown_default="off, or on for a model that always thinks",
     )
 
-    temperature: float | None = _sampling("Sampling temperature.", "1", ge=0, le=5)
-    top_p: float | None = _sampling(
+    temperature: float | None = _sampling_setting("Sampling temperature.", "1", ge=0, le=5)
+    top_p: float | None = _sampling_setting(
         "Sample from the most probable tokens that have this probability together.", "1", gt=0, le=1
     )
-    top_k: int | None = _sampling("Sample from this many of the most probable tokens.", ge=1)
-    min_p: float | None = _sampling(
+    top_k: int | None = _sampling_setting("Sample from this many of the most probable tokens.", ge=1)
+    min_p: float | None = _sampling_setting(
         "Minimum probability of a token, relative to the most probable one.", ge=0, le=1
     )
-    repetition_penalty: float | None = _sampling(
+    repetition_penalty: float | None = _sampling_setting(
         "Penalty on tokens that occurred before; above 1 it discourages them.", gt=0
     )
-    max_tokens: int | None = _sampling(
+    max_tokens: int | None = _sampling_setting(
         "Maximum number of tokens in one completion; give it for texts much longer than the examples.",
         gt=0,
         shown_default="from the longest example",
@@ -166,7 +166,7 @@ class CreateConfig(
     CorpusOptions,
     ExampleOptions,
 ):
-    """The settings of one run. None: chosen automatically. The options of the last base come first in `--help`."""
+    """The settings of `create`. None: chosen automatically. The options of the last base come first in `--help`."""
 
     count: int = setting(
         "Examples in the finished training set; train: as many as the benchmark's train split has.",
@@ -236,10 +236,10 @@ class CreateConfig(
 
             values = values | {"count": find_benchmark(benchmark).rows["train"]}
         if values.get("run_dir") is None:
-            how = values.get("strategy")
-            if how in (None, AUTO):
-                how = values.get("recipe") or cls.model_fields["recipe"].default
-            values = values | {"run_dir": Path("runs", f"{_run_name(values)}-{how}")}
+            method = values.get("strategy")
+            if method in (None, AUTO):
+                method = values.get("recipe") or cls.model_fields["recipe"].default
+            values = values | {"run_dir": Path("runs", f"{_run_name(values)}-{method}")}
         return values
 
     @model_validator(mode="after")
@@ -278,7 +278,7 @@ def _run_name(values: Mapping[str, Any]) -> str:
 
 
 class Verification(Settings):
-    """How labels are verified: part of what decides a run's result."""
+    """How labels are verified, as a part of `RunSpec`."""
 
     mode: VerifyMode
     model: str
@@ -289,6 +289,8 @@ class Verification(Settings):
 
 
 class Generator(Settings):
+    """One of several models that write examples, as a part of `RunSpec`."""
+
     model: str
     sha256: str
     sampling: dict[str, Json]
@@ -300,7 +302,7 @@ class InputSpec(IdentityOptions):
     examples: tuple[dict[str, Json], ...]  # the formatting examples
     format: dict[str, Json]  # the bound format's document
     instruction: str | None = None
-    benchmark: str | None = None  # that the example was drawn from
+    benchmark: str | None = None  # from which the formatting examples were drawn
     filters: FilterOptions
     compared_with: tuple[DecontaminationSetRef, ...] = ()
     label_ratio: dict[str, float] | None = None
@@ -309,7 +311,7 @@ class InputSpec(IdentityOptions):
 
 
 class RunSpec(InputSpec):
-    """What decides a run's result; the same for every session of a run directory."""
+    """The settings that decide a run's result; the same for every session of a run directory."""
 
     model: str  # of several, their names joined
     model_sha256: str
@@ -324,8 +326,8 @@ class RunSpec(InputSpec):
 
     @property
     def generators(self) -> tuple[Generator, ...]:
-        one = Generator(model=self.model, sha256=self.model_sha256, sampling=self.sampling)
-        return self.mixture or (one,)
+        only = Generator(model=self.model, sha256=self.model_sha256, sampling=self.sampling)
+        return self.mixture or (only,)
 
     @property
     def examples_id(self) -> str:

@@ -22,27 +22,27 @@ from datacreate.selection.strategies import find_strategy
 
 
 def examples_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], InferredFormat]:
-    """The formatting examples of a run and their format: from files, from a benchmark, or none beside an instruction.
+    """The formatting examples of a run and their format: from files or a benchmark; none with an instruction only.
 
     Raises what `read_examples` and `declare_format` raise, BenchmarkError, and UsageError if there are too many for the
-    method, or too few for the prompts.
+    recipe, or too few for the prompts.
     """
     if config.sources:
-        found = read_examples(config.sources, config, config.example_limit)
+        examples, inferred = read_examples(config.sources, config, config.example_limit)
     elif config.benchmark:
-        found = _draw_examples(config, config.benchmark)
+        examples, inferred = _draw_examples(config, config.benchmark)
     else:
-        found = (), declare_format(config)
-    number = len(found[0])
+        examples, inferred = (), declare_format(config)
+    number = len(examples)
     if config.recipe == "paper" and number > 1:
-        one = "--examples 1" if config.benchmark else "one --example, and --example-limit 1"
-        raise UsageError(f"--recipe paper starts from one example, and there are {number}; give {one}")
+        option = "--examples 1" if config.benchmark else "one --example, and --example-limit 1"
+        raise UsageError(f"--recipe paper starts from one example, and there are {number}; give {option}")
     if config.shots > max(1, number) and find_strategy(config.strategy).queue == "root":
         raise UsageError(
             f"--shots {config.shots}: --strategy {config.strategy} shows only formatting examples, and there are "
             f"{number}; give more with --example, or use another strategy"
         )
-    return found
+    return examples, inferred
 
 
 def _draw_examples(config: CreateConfig, name: str) -> tuple[tuple[Example, ...], InferredFormat]:
@@ -60,31 +60,30 @@ def read_examples(
 ) -> tuple[tuple[Example, ...], InferredFormat]:
     """The formatting examples of a run, without repeated ones, and their format.
 
-    `sources`: files, of each of which at most `limit` rows are taken, and the values of examples. Raises ExampleError
-    for an example that cannot be read or does not fit; and what `infer_format` raises.
+    A source is a file, of which at most `limit` rows are taken, or the values of an example. Raises ExampleError for an
+    example that cannot be read or does not fit; and what `infer_format` raises.
     """
     schema = load_format(options.format).schema if options.format else options.range_schema
-    examples: dict[str, Example] = {}
-    repeated: list[str] = []
-    total = 0
+    read: list[Example] = []
     for number, source in enumerate(sources, 1):
         if isinstance(source, Path):
-            found = load_examples(source, limit, schema)
+            read += load_examples(source, limit, schema)
         else:
-            found = [Example(source, f"example {number}" if len(sources) > 1 else "")]
-        total += len(found)
-        for each in found:
-            if message := find_unsupported_value(each.values):
-                raise ExampleError(f"{each.where or 'the example: '}{message}; fix the example")
-            if each.id in examples:
-                repeated.append(f"{each.where}the same as {examples[each.id].origin}; left out")
-            examples.setdefault(each.id, each)
-    if total > MAX_EXAMPLES:
+            read.append(Example(source, f"example {number}" if len(sources) > 1 else ""))
+    different: dict[str, Example] = {}
+    repeated: list[str] = []
+    for example in read:
+        if message := find_unsupported_value(example.values):
+            raise ExampleError(f"{example.where or 'the example: '}{message}; fix the example")
+        if example.id in different:
+            repeated.append(f"{example.where}the same as {different[example.id].origin}; left out")
+        different.setdefault(example.id, example)
+    if len(read) > MAX_EXAMPLES:
         raise ExampleError(
             f"--example: more than {MAX_EXAMPLES} rows, and a few are enough; take the first with --example-limit K"
         )
-    used, inferred = infer_from_examples(list(examples.values()), options)
-    return used, replace(inferred, notes=(*inferred.notes, *repeated))
+    examples, inferred = infer_from_examples(list(different.values()), options)
+    return examples, replace(inferred, notes=(*inferred.notes, *repeated))
 
 
 def load_examples(path: Path, limit: int | None = None, schema: Schema | None = None) -> list[Example]:
@@ -101,8 +100,8 @@ def load_examples(path: Path, limit: int | None = None, schema: Schema | None = 
     for row in rows:
         origin = f"{path}: line {row.number}"
         if row.error:
-            how = "repair the row" if file.values_are_text else "write each example as one JSON object"
-            raise ExampleError(f"{origin}: {row.error}; {how}")
+            advice = "repair the row" if file.values_are_text else "write each example as one JSON object"
+            raise ExampleError(f"{origin}: {row.error}; {advice}")
         if not row.values:
             raise ExampleError(f"{origin}: the object has no fields; fill in an example")
         examples.append(Example(row.values, origin if len(rows) > 1 else str(path)))

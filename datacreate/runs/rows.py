@@ -1,13 +1,14 @@
-"""Reads the rows of a run directory or of a file, and validates each one.
+"""Reads the rows of a run directory or of a file.
 
-Rows of a file are validated as what a model writes; rows of a run were validated when it was made.
+Rows of a file are validated like the examples that a model writes; rows of a run were validated when it was made.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -66,9 +67,8 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
     """The rows of a run directory (from its log) or of a file.
 
     The format of a file is the one that `options` name, or is inferred from the rows and `options`. Without options it
-    is the first of the `known` formats whose fields the first row has. Raises
-    UsageError, FormatError or ExampleError if the file is missing, has no rows or no format; RunError if the run cannot
-    be read.
+    is the first of the `known` formats whose fields the first row has. Raises UsageError if the file is missing, or has
+    no rows or no format; RunError if the run cannot be read.
     """
     options = options or FormatOptions()
     if path.is_dir() and not is_row_file(path):
@@ -76,54 +76,75 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
             raise UsageError(f"{path}: a run directory has a format; remove {flag}")
         return _rows_of_run(RunDirectory(path))
     options.check_format(turns=False)
-    source = RowFile(path)
-    total, first_error = 0, ""
-
-    def objects() -> Iterator[Mapping[str, Json]]:
-        nonlocal total, first_error
-        for total, row in enumerate(source.read(options.range_schema), 1):  # noqa: B007 (the number of rows)
-            first_error = first_error or f"line {row.number}: {row.error}"
-            if not row.error:
-                yield row.values
-
-    rows = objects()
-    first = next(rows, None)
+    scan = _Scan(RowFile(path), options)
+    objects = scan.objects()
+    first = next(objects, None)
     if first is None:
-        raise UsageError(f"{path}: {first_error}; {READABLE}")
+        raise UsageError(f"{path}: {scan.first_error}; {READABLE}")
     try:
-        named = load_format(options.format) if options.format else None
-        if not options.first_changed_flag(FormatOptions.model_fields):
-            named = next(
-                (each for each in known if first.keys() >= set(each.schema.get("required", ()))), None
-            )
-        format = named or infer_from_rows(chain([first], rows), options)
+        format = _format_of(chain([first], objects), first.keys(), options, known)
     except DatacreateError as error:
         message = str(error)  # the reader also names the path
         raise UsageError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from None
-    deque(rows, maxlen=0)  # the number of rows is known after the last
+    deque(objects, maxlen=0)  # the number of rows is known after the last
+    return Rows(path, format, scan.rows, partial(_read_file, scan.file, format), (path,))
 
-    def read() -> Iterator[Row | InvalidRow]:
-        return (_checked(row, format) for row in source.read(format.schema))
 
-    return Rows(path, format, total, read, (path,))
+@dataclass
+class _Scan:
+    """The first pass through a file, which counts its rows."""
+
+    file: RowFile
+    options: FormatOptions
+    rows: int = 0
+    first_error: str = ""  # of a row that is not a JSON object
+
+    def objects(self) -> Iterator[Mapping[str, Json]]:
+        for row in self.file.read(self.options.range_schema):
+            self.rows += 1
+            if not row.error:
+                yield row.values
+            elif not self.first_error:
+                self.first_error = f"line {row.number}: {row.error}"
+
+
+def _format_of(
+    objects: Iterable[Mapping[str, Json]],
+    fields: Collection[str],
+    options: FormatOptions,
+    known: Sequence[TaskFormat],
+) -> TaskFormat:
+    """The format that `options` name, or the first known one that `fields` fit, or the one inferred from the rows."""
+    if options.format:
+        return load_format(options.format)
+    if not options.first_changed_flag(FormatOptions.model_fields):
+        for format in known:
+            if set(fields) >= set(format.schema.get("required", ())):
+                return format
+    return infer_from_rows(objects, options)
+
+
+def _read_file(file: RowFile, format: TaskFormat) -> Iterator[Row | InvalidRow]:
+    return (_validated(row, format) for row in file.read(format.schema))
+
+
+def _validated(row: RawRow, format: TaskFormat) -> Row | InvalidRow:
+    if row.error:
+        return InvalidRow(row.number, row.line, RejectReason.INVALID_JSON, row.error)
+    result = validate_example(row.values, format, allow_empty=True)
+    if isinstance(result, Candidate):
+        return Row(row.number, row.line, result)
+    detail = result.detail or result.reason.value.replace("_", " ")
+    return InvalidRow(row.number, row.values, result.reason, detail)
 
 
 def _rows_of_run(run: RunDirectory) -> Rows:
     config = run.read_config()
-
-    def read() -> Iterator[Row | InvalidRow]:
-        for number, values in enumerate(run.examples(), 1):
-            yield Row(number, example_line(values), Candidate.of(values, config.format))
-
     files = (run.config_path, run.log_path, run.train_path, run.summary_path, run.card_path)
+    read = partial(_read_run, run, config.format)
     return Rows(run.path, config.format, config.count, read, files, config.spec.instruction)
 
 
-def _checked(row: RawRow, format: TaskFormat) -> Row | InvalidRow:
-    if row.error:
-        return InvalidRow(row.number, row.line, RejectReason.INVALID_JSON, row.error)
-    found = validate_example(row.values, format, allow_empty=True)
-    if isinstance(found, Candidate):
-        return Row(row.number, row.line, found)
-    detail = found.detail or found.reason.value.replace("_", " ")
-    return InvalidRow(row.number, row.values, found.reason, detail)
+def _read_run(run: RunDirectory, format: TaskFormat) -> Iterator[Row | InvalidRow]:
+    for number, values in enumerate(run.examples(), 1):
+        yield Row(number, example_line(values), Candidate.of(values, format))
