@@ -273,7 +273,9 @@ def _write_passages(
     starts = array("q", [0])  # where the line of each passage starts; a passage that is left out has no bytes
     while batch := list(islice(passages, _BATCH)):
         shingled = [shingles(cut.passage.text) for cut in batch]
-        signatures = RMinHash.digest_matrix_from_token_sets(shingled, _BANDS * _ROWS_PER_BAND, _HASH_SEED).to_rows()
+        signatures = RMinHash.digest_matrix_from_token_sets(
+            shingled, _BANDS * _ROWS_PER_BAND, _HASH_SEED
+        ).to_rows()
         bands = hash_bands(signatures, _BANDS)
         index.add(bands)
         for cut, own_shingles, proposed in zip(batch, map(set, shingled), index.find(bands), strict=True):

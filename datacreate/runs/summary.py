@@ -19,18 +19,18 @@ from datacreate.runs.log import Commit, Record, SessionStart
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
 
-MAX_SHALLOW = 0.5
+MAX_SHALLOW_SHARE = 0.5
 """Largest share of children of the formatting example without a warning."""
 
 MIN_REQUESTS = 20
-"""A set that this many requests can write is too small to be deep."""
+"""A set that fewer requests can write is too small to be deep."""
 
 
 @dataclass
 class RunStats:
-    """Running statistics; the same log gives the same numbers.
+    """The statistics of a run so far; the same log gives the same numbers.
 
-    It holds the label-noise check, which decides about calibration and pseudo-labels; `Acceptance` follows it.
+    They include the label-noise check, which decides about calibration and pseudo-labels; `Acceptance` follows it.
     """
 
     spec: RunSpec
@@ -39,7 +39,7 @@ class RunStats:
     requests: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
-    thinking_tokens: int = 0  # among them
+    thinking_tokens: int = 0  # among the generated ones
     seconds: float = 0.0
     consecutive_failures: int = 0  # latest requests without an accepted example
     rejects: Counter[RejectReason] = field(default_factory=Counter)
@@ -52,7 +52,7 @@ class RunStats:
     scored: int = 0  # examples that the verifier scored, without those that wait
     scoring_tokens: int = 0
     assigned: int = 0  # scored examples that were written for a label
-    agreed: int = 0  # of these, examples whose label is the most probable
+    agreed: int = 0  # assigned ones whose label is the most probable
     kept: int = 0  # by the verifier, before quotas
     _clock: float | None = None  # time of the session's start or last commit
 
@@ -63,11 +63,12 @@ class RunStats:
     @cached_property
     def label_noise_check(self) -> LabelNoiseCheck | None:
         """The label-noise check; None without fixed labels or verification."""
-        how, labels = self.spec.verification, self.format.labels
-        if how is None or not labels:
+        verification, labels = self.spec.verification, self.format.labels
+        if verification is None or not labels:
             return None
         is_range = "minimum" in schema_at(self.format.schema, self.format.roles.answer or ())
-        return LabelNoiseCheck(labels, how.label_noise_rows, how.label_noise_check, is_range)
+        most_rows, min_concordance = verification.label_noise_rows, verification.label_noise_check
+        return LabelNoiseCheck(labels, most_rows, min_concordance, is_range)
 
     @cached_property
     def review(self) -> ReviewStats:
@@ -77,7 +78,7 @@ class RunStats:
         match record:
             case Commit():
                 self._add_commit(record)
-            case SessionStart():  # its first seconds do not count as run time
+            case SessionStart():  # the time since the last session does not count
                 self._clock = record.started
                 self.consecutive_failures = 0
             case Decision():
@@ -96,14 +97,15 @@ class RunStats:
         self.generated_tokens += commit.generated_tokens
         self.thinking_tokens += commit.thinking_tokens
         self.scoring_tokens += commit.scoring_tokens
-        # A released commit may end with examples that were not verified, since the count was reached.
-        unneeded = commit.released * sum(r.reason is RejectReason.NOT_NEEDED for r in commit.rejects)
         self.waiting += -len(commit.scored) if commit.released else len(commit.waiting)
-        for scored in commit.scored[: len(commit.scored) - unneeded]:
+        scored = list(commit.scored)
+        if commit.released:  # it may end with examples that were not verified, since the count was reached
+            del scored[len(scored) - sum(each.reason is RejectReason.NOT_NEEDED for each in commit.rejects) :]
+        for result in scored:
             if self.label_noise_check and not commit.released:
-                self.label_noise_check.add(scored)
+                self.label_noise_check.add(result)
             if not commit.waiting:
-                self._add_decided(scored)
+                self._add_decided(result)
         self.rejects.update(reject.reason for reject in commit.rejects)
         self.last_rejects.extend(commit.rejects)
         if self._clock is not None:
@@ -195,31 +197,31 @@ class RunStats:
         }
 
     def _verification_summary(self) -> dict[str, Any] | None:
-        how, check = self.spec.verification, self.label_noise_check
-        if how is None:
+        verification, check = self.spec.verification, self.label_noise_check
+        if verification is None:
             return None
-        found = check.concordance if check else None
+        concordance = check.concordance if check else None
         return {
-            "model": how.model,
-            "mode": how.mode,
+            "model": verification.model,
+            "mode": verification.mode,
             "scored": self.scored,
             "kept": self.kept,
             "dropped": self.scored - self.kept,
             "agreed": round(self.agreed / self.assigned, 4) if self.assigned else None,
             "tokens": self.scoring_tokens,
-            "concordance": found.value if found else None,
-            "concordance_interval": [found.low, found.high] if found else None,
-            "min_concordance": how.label_noise_check if check else None,
+            "concordance": concordance.value if concordance else None,
+            "concordance_interval": [concordance.low, concordance.high] if concordance else None,
+            "min_concordance": verification.label_noise_check if check else None,
             "label_noise_rows": check.seen if check else None,
             "pseudo_labels": check.pseudo_labels if check else None,
         }
 
 
 def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
-    """A warning if most are children of formatting examples; None if not, and for naive and small sets."""
+    """A warning if most examples are children of formatting examples; None for the strategy naive and small sets."""
     rows, children = sum(depths.values()), depths.get(1, 0)
-    small = rows < MIN_REQUESTS * spec.num_examples
-    if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
+    is_small = rows < MIN_REQUESTS * spec.num_examples
+    if spec.strategy == "naive" or is_small or children <= MAX_SHALLOW_SHARE * rows:
         return None
     return (
         f"{children} of {rows} examples are direct children of formatting examples (or of the instruction), as with "
@@ -229,14 +231,15 @@ def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
 
 def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
     """The most important figures of summary.json for people: name -> text."""
-    verified = summary["verification"]
+    verification, accepted = summary["verification"], summary["accepted"]
     rejected = sum(n for reason, n in summary["rejected"].items() if reason != "not_needed")
-    share = f" ({summary['accepted'] / (summary['accepted'] + rejected):.0%} accepted)" if rejected else ""
-    thought = f", of which {summary['thinking_tokens']} thinking" if summary.get("thinking_tokens") else ""
-    splits = {each["name"]: each["split"] for each in summary["compared_with"]}  # of several the last: test
+    share = f" ({accepted / (accepted + rejected):.0%} accepted)" if rejected else ""
+    thinking = f", of which {summary['thinking_tokens']} thinking" if summary.get("thinking_tokens") else ""
+    # Of a benchmark with two splits this keeps the last one, test.
+    splits = {each["name"]: each["split"] for each in summary["compared_with"]}
     test_sets = ", ".join(name + " (dev only)" * (split == "dev") for name, split in splits.items())
     fields = {
-        "examples": f"{summary['accepted']} of {summary['requested']}{share}",
+        "examples": f"{accepted} of {summary['requested']}{share}",
         "made by": f"{summary['model']}, {summary['strategy']}",
         "benchmark": summary.get("benchmark", ""),
         "instruction": shorten(" ".join(summary.get("instruction", "").split()), 200),
@@ -244,24 +247,26 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),
         "attributes": "; ".join(f"{name}: {_counts(n)}" for name, n in summary["attributes"].items()),
-        "verified": _verification(verified) if verified else "",
+        "verified": _verification_text(verification) if verification else "",
         **review_fields(summary["review"]),
         "test sets": f"compared with {test_sets or 'none'}",
         "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s",
-        "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens generated{thought} "
+        "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens generated{thinking} "
         f"({summary['tokens_per_example']} per example), {summary['seconds']} s",
     }
     return {name: text for name, text in fields.items() if text}
 
 
-def _verification(checked: Mapping[str, Any]) -> str:
-    """Verifier, rows kept, and the result of the label-noise check."""
-    parts = [f"kept {checked['kept']} of {checked['scored']}"]
-    if (agreed := checked["agreed"]) is not None:
-        parts.append(f"agreed with {agreed:.0%} of the assigned answers")
-    if (found := checked["concordance"]) is not None:
-        parts.append(f"concordance {found:.2f}{', pseudo-labels' if checked['pseudo_labels'] else ''}")
-    return f"by {checked['model']} ({checked['mode']}): {', '.join(parts)}"
+def _verification_text(verification: Mapping[str, Any]) -> str:
+    """The verifier, the rows kept, and the result of the label-noise check."""
+    results = [f"kept {verification['kept']} of {verification['scored']}"]
+    if (agreed := verification["agreed"]) is not None:
+        results.append(f"agreed with {agreed:.0%} of the assigned answers")
+    if (concordance := verification["concordance"]) is not None:
+        results.append(f"concordance {concordance:.2f}")
+    if verification["pseudo_labels"]:
+        results.append("pseudo-labels")
+    return f"by {verification['model']} ({verification['mode']}): {', '.join(results)}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -1,7 +1,7 @@
 """Writes examples as tables: CSV, Parquet, a `datasets` folder.
 
-The columns and their types follow from the JSON Schema of the format, never from the rows, so that all sets of one
-format have the same.
+The columns and their types follow from the JSON Schema of the format, never from the rows. So all sets of one format
+have the same columns.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ def write_parquet(columns: Columns, rows: RowIterator, path: Path) -> str:
 
 
 def write_datasets(columns: Columns, splits: Mapping[str, RowIterator], path: Path) -> str:
-    """Write a folder for `datasets.load_from_disk` with these splits; returns a line as `write_parquet`."""
+    """Write a folder for `datasets.load_from_disk` with these splits; returns what `write_parquet` returns."""
     import datasets
 
     datasets.disable_progress_bars()
     schema = _arrow_schema(columns)
-    made = {
+    datasets_of_splits = {
         name: datasets.Dataset(pa.Table.from_batches(_batches(columns, rows, schema), schema))
         for name, rows in splits.items()
     }
-    datasets.DatasetDict(made).save_to_disk(str(path))
+    datasets.DatasetDict(datasets_of_splits).save_to_disk(str(path))
     return _note(columns)
 
 
@@ -62,7 +62,9 @@ def write_csv(columns: Columns, rows: RowIterator, path: Path) -> str:
 
 
 def _cell(value: Json) -> str:
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _arrow_schema(columns: Columns) -> Any:
@@ -98,18 +100,19 @@ def _note(columns: Columns) -> str:
 
 
 def arrow_type(schema: Json) -> Any:
-    """The Arrow type that holds every valid value unchanged; None if there is none, so that the column is JSON text.
+    """The Arrow type that holds every valid value unchanged; None if there is none, and the column is JSON text.
 
-    That is so for values of several types, for constant objects, and for objects that may have other keys or lack some.
+    There is none for values of several types, for constant objects, and for objects that may have other keys or lack
+    some.
     """
     if not isinstance(schema, Mapping):
         return None
     if "const" in schema or "enum" in schema:
         try:
-            found = pa.array([schema["const"]] if "const" in schema else schema["enum"]).type
+            arrow = pa.array([schema["const"]] if "const" in schema else schema["enum"]).type
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
             return None
-        return None if "struct" in str(found) else found
+        return None if "struct" in str(arrow) else arrow
     for keyword in ("anyOf", "oneOf"):
         if keyword in schema:
             return _common(arrow_type(part) for part in schema[keyword])
@@ -133,11 +136,11 @@ def _type_of_kind(kind: str, schema: Schema) -> Any:
 
 
 def _common(types: Any) -> Any:
-    """The one type of all; null adds nothing, a whole number is a number. None if there is none."""
-    found = list(dict.fromkeys(types))
-    if None in found or not found:
+    """The type that holds the values of all these types; None if there is none. A whole number is a number."""
+    different = list(dict.fromkeys(types))
+    if None in different or not different:
         return None
-    found = [each for each in found if each != pa.null()] or [pa.null()]
-    if set(found) == {pa.int64(), pa.float64()}:
+    different = [each for each in different if each != pa.null()] or [pa.null()]
+    if set(different) == {pa.int64(), pa.float64()}:
         return pa.float64()
-    return found[0] if len(found) == 1 else None
+    return different[0] if len(different) == 1 else None
