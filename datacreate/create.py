@@ -1,6 +1,6 @@
 """The generation loop: choose parents, request examples, validate, log and commit them.
 
-`create` prepares a run and `_Session.generate` is the loop. Completions arrive in any order and are committed in the
+`create` prepares a run and `_Session.generate` runs the loop. Completions arrive in any order and are committed in the
 order of their requests. Every commit is logged, so that the same call resumes after any interruption.
 """
 
@@ -26,7 +26,7 @@ from datacreate.formats.example import Example
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.hardware import installed_version
 from datacreate.locking import FolderLock
-from datacreate.messages import SilentProgress
+from datacreate.messages import Notify, SilentProgress
 from datacreate.pipeline import Pipeline
 from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
@@ -50,7 +50,9 @@ from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
 
 _MAX_FAILED_REQUESTS = 64
-"""A run fails after so many requests in a row without an accepted example, beside those that can be in flight."""
+"""A run fails after so many requests in a row without an accepted example; those that can be in flight are added."""
+
+_MAX_SHOWN = 100  # characters of a rejected text in an error
 
 _POLL_SECONDS = 0.5
 
@@ -65,10 +67,10 @@ class RunProgress(Protocol):
     """Receives the progress of a run."""
 
     def notify(self, text: str) -> None:
-        """A message for the user."""
+        """Show a message to the user."""
 
     def update(self, stats: RunStats, count: int, ahead: int, tokens_ahead: int) -> None:
-        """The statistics at the start, and after every poll of the engines.
+        """Show the statistics: at the start, and after every poll of the engines.
 
         `ahead`, `tokens_ahead`: examples and tokens of completions that are not committed yet.
         """
@@ -86,76 +88,72 @@ def create(
 
     `embedder` replaces the embedding model. Raises what `read_inputs` and `make_plan` raise, and: CheckpointError if a
     model is not downloaded, RunMismatch if the directory has another run, RunLocked if another process writes it,
-    LogDamaged if its log is, EngineError if a server fails, NoProgress if the model writes nothing usable. The same
-    call resumes after ServersUnavailable, Stopped (SIGINT or SIGTERM), LockLost (another process has taken over the
-    directory) and StorageError (the disk is full).
+    LogDamaged if its log is damaged, EngineError if a server fails, NoProgress if the model writes nothing usable. The
+    same call resumes after ServersUnavailable, Stopped (SIGINT or SIGTERM), LockLost (another process has taken over
+    the directory) and StorageError (the disk is full).
     """
-    # Check what needs no server (a dry run ends here), and find the checkpoints.
+    # Check everything that needs no server (a dry run ends here), and find the checkpoints.
     progress = progress or SilentProgress()
+    notify = progress.notify
     directory = RunDirectory(config.run_dir)
     if engine_factory is None and not config.uses_running_servers:
-        check_engine(config.engine, progress.notify)
+        check_engine(config.engine, notify)
     inputs = read_inputs(config, directory)
     config = inputs.config
     embeds = needs_embedder(config)
-    models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)
-    progress.notify(describe_recipe(config, inputs.verify, inputs.inferred.format, models))
-    for note in inputs.inferred.notes:
-        progress.notify(note)
+    models = models_of(config, inputs.verify, embeds and embedder is None, notify)
+    recipe = describe_recipe(config, inputs.verify, inputs.inferred.format, models)
+    for note in (recipe, *inputs.inferred.notes):
+        notify(note)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
-        lock = stack.enter_context(directory.locked(progress.notify))
-        stored = directory.read_config() if directory.exists else None  # maybe changed before the lock
-        inputs = replace(inputs, stored=stored)
-        engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.notify))
+        lock = stack.enter_context(directory.locked(notify))
+        stored = directory.read_config() if directory.exists else None  # another process may have changed it
+        engines = stack.enter_context(engines_of(models, config, directory, engine_factory, notify))
 
         # Decide everything else; an existing run must have been made with the same settings.
-        plan = make_plan(inputs, engines)
+        plan = make_plan(replace(inputs, stored=stored), engines)
         if plan.warning:
-            progress.notify(plan.warning)
+            notify(plan.warning)
         run_config = _run_config(stored, plan, config.count, engines)
-
         if stored and directory.is_finished(config.count):
             stats = directory.stats()
-            progress.notify(f"resuming from {stats.accepted} accepted examples")
-            if plan.passages:
-                plan.passages.save(directory.passages_path)
-            directory.write_config(run_config)
-            return directory.write_results(run_config, stats, lock, compute_metrics, progress.notify)
+            notify(f"resuming from {stats.accepted} accepted examples")
+            _write_settings(directory, lock, plan, run_config)
+            return directory.write_results(run_config, stats, lock, compute_metrics, notify)
 
         # Restore the state from the commits of earlier sessions.
-        vectors = None
-        if embeds:
-            vectors = _open_vectors(plan, models, embedder, directory.vectors_path, progress)
+        vectors = _open_vectors(plan, models, embedder, directory.vectors_path, notify) if embeds else None
         filters = make_filters(plan.spec.filters, FilterInputs(inputs.decontamination_sets, vectors))
         state = RunState(plan, config.count, filters, vectors)
         session = _Session(state, directory, lock, run_config, progress, compute_metrics)
         if stored:
             session.replay()
 
-        # Start the engines; the directory is written only after they have passed their checks.
+        # Start the engines, and generate; the directory is written only after they have passed their checks.
         if not state.finished:
-            for each in filters:
-                each.prepare(progress.notify)
-            system = scoring_system_message(plan.spec.instruction)
-            scoring_tests = [scoring_test(system)] if plan.spec.verification else []
-            engines.start(progress.notify, [_schema_test(plan)], scoring_tests)
-        lock.check()
-        if plan.passages:
-            plan.passages.save(directory.passages_path)
-        directory.write_config(run_config)
-
-        # Generate.
+            for check in filters:
+                check.prepare(notify)
+            _start_engines(engines, plan, notify)
+        _write_settings(directory, lock, plan, run_config)
         if not state.finished:
-            try:
-                session.generate(engines, signals)
-            except StorageError:  # the last commit may not be in the log
-                raise
-            except DatacreateError:
-                with suppress(StorageError, LockLost):
-                    session.save()
-                raise
+            session.generate(engines, signals)
         return session.save()
+
+
+def _write_settings(directory: RunDirectory, lock: FolderLock, plan: RunPlan, config: StoredConfig) -> None:
+    """Write config.json and the passages of the user's documents."""
+    lock.check()
+    if plan.passages:
+        plan.passages.save(directory.passages_path)
+    directory.write_config(config)
+
+
+def _start_engines(engines: Engines, plan: RunPlan, notify: Notify) -> None:
+    scoring_tests = []
+    if plan.spec.verification:
+        scoring_tests = [scoring_test(scoring_system_message(plan.spec.instruction))]
+    engines.start(notify, [_schema_test(plan)], scoring_tests)
 
 
 @dataclass
@@ -173,50 +171,6 @@ class _Session:
     def __post_init__(self) -> None:
         self.checksum = first_checksum(self.config.run_id)  # of the last line of the log
 
-    def generate(self, engines: Engines, signals: Signals) -> None:
-        """Request, verify, judge and commit until the count is reached."""
-        state, noise_check = self.state, self.state.stats.label_noise_check
-        # Requests already in flight do not use the latest commit; allow for them.
-        max_failed_requests = _MAX_FAILED_REQUESTS + self.config.spec.max_in_flight
-        pipeline = Pipeline(state, engines)
-        with ExitStack() as stack:
-            stack.enter_context(deferred())
-            self.lock.check()
-            self.log = log = LogWriter(self.directory.log_path, self.checksum)
-            stack.callback(log.close)
-            start = SessionStart(round(time.time(), 3), _environment())
-            log.write([start], state.apply(start))
-            self.progress.update(state.stats, self.config.count, *pipeline.uncommitted)
-
-            def apply(commit: Commit) -> None:
-                undecided = noise_check is not None and not noise_check.decided
-                parents = state.apply(commit)
-                if noise_check and undecided and noise_check.decided:
-                    self.progress.notify(noise_check.result)
-                self.lock.check()  # just before writing, which only one process may do
-                log.write([commit], parents)
-
-            def release() -> None:
-                while not state.finished and (commit := state.acceptance.release()) is not None:
-                    apply(commit)
-
-            release()  # an earlier session may have ended just after the label-noise check had decided
-            while not state.finished:
-                if signals.received:
-                    done = f"{state.stats.accepted} of {self.config.count} examples"
-                    raise Stopped(f"stopped by a signal after {done}; run the same command to resume")
-                self.lock.check()
-                log.sync()
-                pipeline.submit()
-                pipeline.poll(_POLL_SECONDS)
-                while not state.finished and (parsed := pipeline.next_completed()) is not None:
-                    apply(state.judge(parsed))
-                    release()
-                    if state.stats.consecutive_failures >= max_failed_requests and not state.finished:
-                        raise NoProgress(self._no_progress_message())
-                self.progress.update(state.stats, self.config.count, *pipeline.uncommitted)
-            pipeline.abort()
-
     def replay(self) -> None:
         """Apply the commits of earlier sessions."""
         gc.disable()  # the state only grows: each collection would take longer, and find nothing
@@ -228,6 +182,62 @@ class _Session:
             gc.enable()
         if self.state.stats.requests:
             self.progress.notify(f"resuming from {self.state.stats.accepted} accepted examples")
+
+    def generate(self, engines: Engines, signals: Signals) -> None:
+        """Request, verify, judge and commit until the count is reached. After an error the results so far are saved."""
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(deferred())
+                self.lock.check()
+                self.log = LogWriter(self.directory.log_path, self.checksum)
+                stack.callback(self.log.close)
+                self._loop(self.log, Pipeline(self.state, engines), signals)
+        except StorageError:  # the last commit may not be in the log
+            raise
+        except DatacreateError:
+            with suppress(StorageError, LockLost):
+                self.save()
+            raise
+
+    def _loop(self, log: LogWriter, pipeline: Pipeline, signals: Signals) -> None:
+        state = self.state
+        # Requests already in flight do not use the latest commit; allow for them.
+        max_failed_requests = _MAX_FAILED_REQUESTS + self.config.spec.max_in_flight
+        start = SessionStart(round(time.time(), 3), _environment())
+        log.write([start], state.apply(start))
+        self.progress.update(state.stats, self.config.count, *pipeline.uncommitted)
+        self._commit_released(
+            log
+        )  # an earlier session may have ended after the label-noise check had decided
+        while not state.finished:
+            if signals.received:
+                done = f"{state.stats.accepted} of {self.config.count} examples"
+                raise Stopped(f"stopped by a signal after {done}; run the same command to resume")
+            self.lock.check()
+            log.sync()
+            pipeline.submit()
+            pipeline.poll(_POLL_SECONDS)
+            while not state.finished and (parsed := pipeline.next_completed()) is not None:
+                self._commit(state.judge(parsed), log)
+                self._commit_released(log)
+                if state.stats.consecutive_failures >= max_failed_requests and not state.finished:
+                    raise NoProgress(self._no_progress_message())
+            self.progress.update(state.stats, self.config.count, *pipeline.uncommitted)
+        pipeline.abort()
+
+    def _commit(self, commit: Commit, log: LogWriter) -> None:
+        check = self.state.stats.label_noise_check
+        was_decided = check is None or check.decided
+        parents = self.state.apply(commit)
+        if check and check.decided and not was_decided:
+            self.progress.notify(check.result)
+        self.lock.check()  # just before writing, which only one process may do
+        log.write([commit], parents)
+
+    def _commit_released(self, log: LogWriter) -> None:
+        """Commit the examples that waited for the label-noise check, if it has decided."""
+        while not self.state.finished and (commit := self.state.acceptance.release()) is not None:
+            self._commit(commit, log)
 
     def save(self) -> dict[str, Any]:
         """Write train.jsonl and the other results; returns the summary.
@@ -248,7 +258,7 @@ class _Session:
     def _no_progress_message(self) -> str:
         stats = self.state.stats
         reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common()) or "none"
-        samples = " | ".join(f"{reject.reason}: {reject.text[:100]!r}" for reject in stats.last_rejects)
+        samples = " | ".join(f"{each.reason}: {each.text[:_MAX_SHOWN]!r}" for each in stats.last_rejects)
         return (
             f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of "
             f"{self.config.count} so far); rejects: {reasons}; the last ones: {samples}; try another model or "
@@ -261,33 +271,33 @@ def _run_config(stored: StoredConfig | None, plan: RunPlan, count: int, engines:
         return stored.model_copy(update={"count": count})
     generators = engines.models.generators
     licenses = [generator.preset.license for generator in generators if generator.preset]
-    known = len(licenses) == len(generators)
+    are_known = len(licenses) == len(generators)
     return StoredConfig(
         spec=plan.spec,
         count=count,
-        license=", ".join(dict.fromkeys(licenses)) if known else None,
+        license=", ".join(dict.fromkeys(licenses)) if are_known else None,
         engines=engines.settings,
         versions={name: version for name, version in _environment().items() if name != "host"},
     )
 
 
 def _open_vectors(
-    plan: RunPlan, models: RunModels, embedder: Embedder | None, path: Path, progress: RunProgress
+    plan: RunPlan, models: RunModels, embedder: Embedder | None, path: Path, notify: Notify
 ) -> PassedVectors:
     """The vectors of the run, by the embedding model or by the `embedder` that replaces it."""
     if models.embedding_model:
-        progress.notify(f"loading {models.embedding_model.name}")
+        notify(f"loading {models.embedding_model.name}")
         embedder = SentenceEmbedder(models.embedding_model.path)
-    assert embedder, "a run that embeds has a model or this"
-    texts = [plan.text_of(each) for each in plan.formatting_examples or (Example({}),)]
+    assert embedder, "a run that embeds has a model or an embedder"
+    texts = [plan.text_of(root) for root in plan.formatting_examples or (Example({}),)]
     return PassedVectors(embedder, path, texts)
 
 
 def _schema_test(plan: RunPlan) -> ServerTest:
-    """Whether the server accepts the schema of this run's requests, for one example."""
+    """Tests whether the server accepts the schema of this run's requests, for one example."""
     labels = plan.encoding.format.labels if plan.spec.recipe != "paper" else None
     schema = build_response_schema(plan.encoding, 1, labels[:1] if labels else None)
-    # The prompt is the one of the run, so that the server's prefix cache has it afterwards.
+    # The prompt is that of the run, so that the server's prefix cache has it afterwards.
     shown = plan.formatting_examples[:1]
     prompt = chat_prompt(plan.encoding, shown, plan.spec.num_examples, plan.content_of(0, {}))
     max_tokens = plan.samplings[0].max_tokens // plan.spec.num_examples + 1

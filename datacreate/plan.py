@@ -1,7 +1,7 @@
 """Makes a `RunPlan`: everything that is decided before the first request.
 
 Settings are checked before anything slow starts. The engine is only asked for token counts if the run directory does
-not have them: resuming a finished run starts no server.
+not have the limits that follow from them: resuming a finished run starts no server.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from datacreate.corpus import about_passages
@@ -27,9 +27,9 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import check_letters
 from datacreate.quotas import checked_label_ratio
-from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, most_in_flight
+from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, RequestSize, most_in_flight
 from datacreate.run_models import Engines, sampling_of, strategy_of, thinking_limit, verify_mode
-from datacreate.runs.attributes import Attributes, described, read_attributes
+from datacreate.runs.attributes import Attributes, attribute_descriptions, read_attributes
 from datacreate.runs.config import CreateConfig, Generator, IdentityOptions, InputSpec, RunSpec, Verification
 from datacreate.runs.directory import RunDirectory, StoredConfig
 from datacreate.runs.formatting_examples import examples_and_format
@@ -38,7 +38,7 @@ from datacreate.verification.label_noise import most_rows
 from datacreate.verification.scoring import VerifyMode
 
 MIN_REQUESTS_PER_CHAIN = 10
-"""Requests in each chain, if all examples are accepted: with fewer, most are children of formatting examples."""
+"""Requests in each chain, if all examples are accepted. With fewer, most are children of formatting examples."""
 
 _LIMITS = {"max_tokens", "longest_text"}
 """The fields of `Sampling` that follow from the formatting example."""
@@ -46,7 +46,7 @@ _LIMITS = {"max_tokens", "longest_text"}
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What is known of a run before a model or a server is looked at."""
+    """The settings and inputs of a run, checked without a model or a server."""
 
     config: CreateConfig  # with the strategy of the recipe
     directory: RunDirectory
@@ -71,51 +71,50 @@ class RunPlan:
     passages: Passages | None = None  # of the user's documents
 
     def content_of(self, request: int, attributes: Mapping[str, str]) -> RequestContent:
-        """What one request asks for. `attributes`: its value of each dimension."""
+        """The content of one request, with `attributes`: dimension -> value."""
         passage = self.passages.of_request(request).text if self.passages else None
-        texts = {name: self._described[name][value] for name, value in attributes.items()}
+        texts = {name: self._attribute_descriptions[name][value] for name, value in attributes.items()}
         return RequestContent(self.spec.instruction, self.spec.label_ratio, texts, passage)
 
     @cached_property
-    def _described(self) -> dict[str, dict[str, str]]:
-        return described(self.spec.attributes, self.encoding.format)
+    def _attribute_descriptions(self) -> dict[str, dict[str, str]]:
+        return attribute_descriptions(self.spec.attributes, self.encoding.format)
 
     def text_of(self, parent: Example) -> str:
-        """What similarity compares of a parent; without a formatting example it is the instruction."""
+        """The text of a parent that similarity compares; that of an empty root is the instruction."""
         if not parent.values:
             return self.spec.instruction or ""
         return self.encoding.format.compared_text(parent.values)
 
 
 def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
-    """Read and check everything that needs no server and writes nothing: all of a dry run, the first part of a run.
+    """Read and check everything that needs no server and writes nothing. `create` and its dry run both start with it.
 
     Raises ExampleError or FormatError for a wrong example or format, BenchmarkError if a benchmark is unknown or not
     imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
     """
     directory.check()
     stored = directory.read_config() if directory.exists else None
-    known = stored.spec if stored else None
-    config = config.model_copy(update={"strategy": strategy_of(config, known)})
+    stored_spec = stored.spec if stored else None
+    config = config.model_copy(update={"strategy": strategy_of(config, stored_spec)})
     if config.uses_running_servers:
-        Addresses(config.urls)
+        Addresses(config.urls)  # which checks them
     examples, inferred = examples_and_format(config)
     label_ratio = checked_label_ratio(config, inferred.format)
     verify = verify_mode(config, inferred.format)
-    if known and known.improves and not config.improves:
+    if stored_spec and stored_spec.improves and not config.improves:
         raise RunMismatch(
             f"{directory.path} was made by `improve`; resume it with `datacreate improve RUN...`"
         )
-    names = config.decontaminate
-    if names is None and known:
-        names = known.filters.decontaminate
-    elif names is None:
-        names = () if config.recipe == "paper" else ("all",)
     passages = None
     if config.corpus:
-        passages = open_corpus(config, config.seed, directory.passages_path, known.corpus if known else None)
+        stored_corpus = stored_spec.corpus if stored_spec else None
+        passages = open_corpus(config, config.seed, directory.passages_path, stored_corpus)
         inferred = _with_corpus(inferred, passages)
-    sets = find_decontamination_sets(names or (), inferred.format, known.compared_with if known else None)
+    compared_before = stored_spec.compared_with if stored_spec else None
+    sets = find_decontamination_sets(
+        _decontaminate_names(config, stored_spec), inferred.format, compared_before
+    )
     spec = InputSpec(
         **config.values_for(IdentityOptions),
         examples=tuple(dict(each.values) for each in examples),
@@ -130,13 +129,22 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     )
     if stored:
         has_chains = find_strategy(config.strategy).queue == "chain"
-        given = config.given(("num_examples", "concurrency", *(["num_chains"] if has_chains else [])))
-        stored.check_same(dict(spec) | given, config.count, directory.path)
+        sizes = config.given(("num_examples", "concurrency", *(["num_chains"] if has_chains else [])))
+        stored.check_same(dict(spec) | sizes, config.count, directory.path)
     return RunInputs(config, directory, stored, inferred, verify, sets, spec, passages)
 
 
+def _decontaminate_names(config: CreateConfig, stored: RunSpec | None) -> tuple[str, ...]:
+    """The names in --decontaminate; without it those of the existing run, or of the recipe."""
+    if config.decontaminate is not None:
+        return config.decontaminate
+    if stored:
+        return stored.filters.decontaminate or ()
+    return () if config.recipe == "paper" else ("all",)
+
+
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
-    """The format for examples about passages: they are its contexts, or source material without a context."""
+    """The format for examples about passages, with notes: how the passages are used, and which files have none."""
     format = about_passages(inferred.format)
     context = dotted(format.passage_field or ())
     use = f"as the {context} of each example" if format.context_is_given else "as source material"
@@ -151,10 +159,10 @@ def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
     PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels, RunMismatch if the
     run in the directory was made with other settings.
     """
-    config, models = inputs.config, engines.models
-    examples, paper = tuple(map(Example, inputs.spec.examples)), config.recipe == "paper"
+    config, models, embedding_model = inputs.config, engines.models, engines.models.embedding_model
+    examples, is_paper = tuple(map(Example, inputs.spec.examples)), config.recipe == "paper"
     stored = inputs.stored.spec if inputs.stored else None
-    encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
+    encoding = PromptEncoding(inputs.inferred.format, "keyed" if is_paper else "positional")
     if any(encoding.has_placeholder(each.values) for each in examples):
         encoding = replace(encoding, may_have_placeholders=True)
     prompt = _longest_prompt(inputs, encoding, examples)
@@ -162,10 +170,9 @@ def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
     if stored:
         num_chains, concurrency = stored.num_chains, stored.concurrency
     else:
-        usable = most_in_flight(config.count, num_examples, engines.generators)
-        num_chains = default_chains(config, num_examples, len(examples), usable)
-        concurrency = config.concurrency or num_chains or (1 if paper else usable)
-    embedding_model = models.embedding_model
+        max_in_flight = most_in_flight(config.count, num_examples, engines.generators)
+        num_chains = default_chains(config, num_examples, len(examples), max_in_flight)
+        concurrency = config.concurrency or num_chains or (1 if is_paper else max_in_flight)
     spec = RunSpec(
         **dict(inputs.spec),
         model=models.name,
@@ -175,10 +182,10 @@ def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
         num_examples=num_examples,
         concurrency=concurrency,
         num_chains=num_chains,
-        sampling=_given(samplings[0]),
+        sampling=_set_fields(samplings[0]),
         verification=_verification(inputs, encoding, engines),
         mixture=tuple(
-            Generator(model=generator.name, sha256=generator.sha256, sampling=_given(sampling))
+            Generator(model=generator.name, sha256=generator.sha256, sampling=_set_fields(sampling))
             for generator, sampling in zip(models.generators, samplings, strict=True)
             if len(samplings) > 1
         ),
@@ -192,21 +199,23 @@ def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
 def _fit_requests(
     inputs: RunInputs, prompt: LongestPrompt, engines: Engines
 ) -> tuple[int, tuple[Sampling, ...]]:
-    """How many examples each request asks for, and how each generator samples."""
+    """The number of examples per request, and the sampling settings of each generator."""
     config, passages = inputs.config, inputs.passages
     stored = inputs.stored.spec if inputs.stored else None
     per_passage = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
-    max_num_examples = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES)
-    fits = [
-        partial(prompt.fit, engine, thinking_limit(config, checkpoint))
-        for engine, checkpoint in zip(engines.generators, engines.models.generators, strict=True)
+    checkpoints = engines.models.generators
+    sizes = [
+        RequestSize(prompt, engine, thinking_limit(config, checkpoint))
+        for engine, checkpoint in zip(engines.generators, checkpoints, strict=True)
     ]
-    num_examples = (stored and stored.num_examples) or min(
-        fit(max_num_examples, fixed=bool(config.num_examples))[0] for fit in fits
-    )
+    if stored:
+        num_examples = stored.num_examples
+    else:
+        most, fewest = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES), config.num_examples or 1
+        num_examples = min(size.num_examples(most, fewest) for size in sizes)
     samplings = tuple(
-        sampling_of(config, checkpoint, **(_limits(config, stored, index) or fit(num_examples)[1]))
-        for index, (checkpoint, fit) in enumerate(zip(engines.models.generators, fits, strict=True))
+        sampling_of(config, checkpoint, **(_limits(config, stored, index) or size.limits(num_examples)))
+        for index, (checkpoint, size) in enumerate(zip(checkpoints, sizes, strict=True))
     )
     return num_examples, samplings
 
@@ -215,8 +224,8 @@ def _longest_prompt(
     inputs: RunInputs, encoding: PromptEncoding, examples: tuple[Example, ...]
 ) -> LongestPrompt:
     dimensions, passages = inputs.spec.attributes, inputs.passages
-    texts = described(dimensions, encoding.format)
-    longest = {name: max(values.values(), key=len) for name, values in texts.items()}
+    descriptions = attribute_descriptions(dimensions, encoding.format)
+    longest = {name: max(values.values(), key=len) for name, values in descriptions.items()}
     passage = passages.longest if passages else None
     content = RequestContent(inputs.spec.instruction, attributes=longest, passage=passage)
     words = max((value.words[1] for each in dimensions for value in each.values if value.words), default=0)
@@ -228,20 +237,21 @@ def _warning(spec: RunSpec, count: int) -> str:
     used, number = spec.num_chains or math.ceil(count / spec.num_examples), len(spec.examples)
     if used >= number or spec.shots > 1 or spec.improves:
         return ""
+    users = "chains" if spec.num_chains else "requests"
     return (
-        f"{number} formatting examples, but about {used} {'chains' if spec.num_chains else 'requests'}: some examples "
-        "may not be used; a larger --count uses more of them"
+        f"{number} formatting examples, but about {used} {users}: some examples may not be used; a larger --count uses "
+        "more of them"
     )
 
 
-def _given(sampling: Sampling) -> dict[str, Any]:
+def _set_fields(sampling: Sampling) -> dict[str, Any]:
     return {name: value for name, value in vars(sampling).items() if value is not None}
 
 
 def _limits(config: CreateConfig, stored: RunSpec | None, index: int) -> dict[str, int]:
-    """The limits of an answer that the user or the existing run has; {} to derive them from the example."""
-    found = stored.generators[min(index, len(stored.generators) - 1)].sampling if stored else {}
-    return {name: int(found[name]) for name in _LIMITS & found.keys()} | config.given(["max_tokens"])
+    """The limits of `Sampling` for a generator, from the user or the existing run; {} without them."""
+    sampling = stored.generators[min(index, len(stored.generators) - 1)].sampling if stored else {}
+    return {name: int(sampling[name]) for name in _LIMITS & sampling.keys()} | config.given(["max_tokens"])
 
 
 def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) -> Verification | None:
@@ -249,14 +259,14 @@ def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines)
     config, mode, model, format = inputs.config, inputs.verify, engines.models.verifier, encoding.format
     if mode == "off" or model is None:
         return None
-    known = inputs.stored.spec.verification if inputs.stored else None
+    stored = inputs.stored.spec.verification if inputs.stored else None
     can_fall_back = mode != "keep" and encoding.supports_pseudo_labels
-    # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
-    scored_by_letter = (
-        known is not None and known.scored_by_letter
-        if inputs.stored
-        else engines.verifier.needs_letters(format.labels or ())
-    )
+    if (
+        inputs.stored
+    ):  # if it has no verification, `check_same` reports that later: no server is started for it
+        scored_by_letter = stored is not None and stored.scored_by_letter
+    else:
+        scored_by_letter = engines.verifier.needs_letters(format.labels or ())
     if scored_by_letter:
         check_letters(format, f"--verify {mode}", model.name)
     return Verification(
@@ -264,7 +274,7 @@ def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines)
         model=model.name,
         model_sha256=model.sha256,
         label_noise_check=config.label_noise_check if can_fall_back else None,
-        label_noise_rows=known.label_noise_rows if known else most_rows(config.count),
+        label_noise_rows=stored.label_noise_rows if stored else most_rows(config.count),
         scored_by_letter=scored_by_letter,
     )
 
@@ -273,24 +283,27 @@ def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
     if config.attributes is None:
         return ()
     dimensions, answer = read_attributes(config.attributes), format.roles.answer
-    names = {each.name.casefold(): each.name for each in dimensions}
-    if answer and format.labels and (name := names.get(answer[-1].casefold())):
-        raise UsageError(
-            f"--attributes {config.attributes}: {name} is the label, and --label-ratio sets its shares; remove it"
-        )
+    for name in (each.name for each in dimensions):
+        if answer and format.labels and name.casefold() == answer[-1].casefold():
+            raise UsageError(
+                f"--attributes {config.attributes}: {name} is the label, and --label-ratio sets its shares; remove it"
+            )
     return dimensions
 
 
 def default_chains(
-    config: CreateConfig, num_examples: int, num_formatting_examples: int = 1, usable: int = sys.maxsize
+    config: CreateConfig,
+    num_examples: int,
+    num_formatting_examples: int = 1,
+    max_in_flight: int = sys.maxsize,
 ) -> int | None:
-    """The number of chains, each of which has at most one request in flight; None for a strategy without chains.
+    """The number of chains; None for a strategy without chains.
 
-    `usable`: the most requests in flight; more chains would only be shallower.
+    A chain has at most one request in flight: more chains than `max_in_flight` would only be shallower.
     """
     if find_strategy(config.strategy).queue != "chain":
         return None
     deep = 1 if config.recipe == "paper" else config.count // (MIN_REQUESTS_PER_CHAIN * num_examples)
     # One for each formatting example, as long as no more than half of the set are children of these.
     starts = min(num_formatting_examples, config.count // (2 * num_examples))
-    return config.num_chains or max(1, min(deep, usable), starts)
+    return config.num_chains or max(1, min(deep, max_in_flight), starts)

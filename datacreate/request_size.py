@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from datacreate.engines.engine import Engine
 from datacreate.errors import PromptTooLong
@@ -23,73 +24,102 @@ _EXTRA_TOKENS = 32
 """Additional tokens per example, so that answers to a very short example are not truncated."""
 
 _TOKENS_PER_WORD, _CHARS_PER_WORD = 2, 20
-"""What one word of --attributes may take: more than an English word does."""
+"""The most tokens and characters of a word of --attributes: more than an English word has."""
 
 _TEXT_GROWTH, _MIN_LONGEST_TEXT = 4, 400
-"""How many times longer than the whole formatting example one text can be, and the characters that it always can have.
-Longer texts are those that have no end."""
+"""How many times longer than the whole formatting example one text can be, and the characters that it can always have.
+A longer text would have no end."""
+
+_REQUESTS_PER_SLOT, _REQUESTS_PER_SLOT_OF_SEVERAL = 3, 10
+"""Requests in flight for each slot, with one engine and with several."""
 
 
 @dataclass(frozen=True)
 class LongestPrompt:
-    """What the longest prompt of a run shows: the longest `shots` of the formatting examples, and `content`.
-
-    `words`: the most words that --attributes ask for; 0 without such a range.
-    """
+    """The content of the longest prompt of a run."""
 
     encoding: PromptEncoding
     examples: Sequence[Example]  # the formatting examples
     shots: int
     content: RequestContent
-    words: int
+    words: int  # the most words that --attributes ask for; 0 without a range of words
 
-    def fit(
-        self, engine: Engine, thinking: int, most: int, *, fixed: bool = True
-    ) -> tuple[int, dict[str, int]]:
-        """The examples that a request to this engine asks for (`most`, or fewer), and the limits of `Sampling`.
+    @cached_property
+    def shown(self) -> list[Example]:
+        """The longest formatting examples, as many as a prompt shows."""
+        return sorted(self.examples, key=lambda example: len(self.written(example)), reverse=True)[
+            : self.shots
+        ]
 
-        `thinking`: the most tokens of thinking before the answer. Raises PromptTooLong if none fits.
-        """
+    def written(self, example: Example) -> str:
+        turns = self.encoding.format.with_all_turns(example)
+        return json.dumps(self.encoding.write(turns), ensure_ascii=False)
 
-        def tokens(text: str) -> int:
-            return engine.count_tokens([{"role": "user", "content": text}]) - template
 
-        encoding, shots, content, words = self.encoding, self.shots, self.content, self.words
-        template = engine.count_tokens([{"role": "user", "content": "."}]) - 1
-        shown = sorted(self.examples, key=lambda each: len(self._written(each)), reverse=True)[:shots]
-        usual = tokens(self._written(shown[0])) if shown else most_tokens(encoding)
-        longest = max(usual * (_MAX_GROWTH if shown else 1), usual + _TOKENS_PER_WORD * words)
-        example_tokens = longest + _EXTRA_TOKENS
-        # If these are too few, accepted examples are also shown; else one in the place of one of them, the parent.
-        accepted = shots - len(shown)
-        prompt = engine.count_tokens(chat_prompt(encoding, shown, most, content))
-        prompt += accepted * example_tokens or example_tokens // 2
-        if content.passage and encoding.format.context_is_given:  # also those of accepted examples
-            prompt += max(1, accepted) * tokens(content.passage)
-        for number in [most] if fixed else range(most, 0, -1):
-            if prompt + thinking + number * example_tokens <= engine.max_context:
-                limits = {"max_tokens": number * example_tokens}
-                if shown and not thinking and encoding.style == "positional" and engine.bounds_texts:
-                    grown = _TEXT_GROWTH * len(self._written(shown[0]))
-                    limits["longest_text"] = max(grown, _MIN_LONGEST_TEXT, _CHARS_PER_WORD * words)
-                return number, limits
+@dataclass(frozen=True)
+class RequestSize:
+    """The size of the requests to one engine; it is only asked for token counts when they are needed."""
+
+    prompt: LongestPrompt
+    engine: Engine
+    thinking: int  # the most tokens of thinking before the answer
+
+    def num_examples(self, most: int, fewest: int) -> int:
+        """How many examples a request can ask for, from `fewest` to `most`. Raises PromptTooLong if none fits."""
+        prompt, thinking, context = self._prompt_tokens(most), self.thinking, self.engine.max_context
+        for number in range(most, fewest - 1, -1):
+            if prompt + thinking + number * self._example_tokens <= context:
+                return number
         raise PromptTooLong(
-            f"a prompt of {prompt} tokens, {thinking} tokens of thinking and {most if fixed else 1} new example(s) of "
-            f"up to {example_tokens} tokens exceed the model's context length of {engine.max_context}; use a shorter "
+            f"a prompt of {prompt} tokens, {thinking} tokens of thinking and {fewest} new example(s) of "
+            f"up to {self._example_tokens} tokens exceed the model's context length of {context}; use a shorter "
             "--example or --instruction, fewer --shots, fewer words in --attributes, a smaller --passage-tokens, "
             "--thinking or --num-examples, or a larger --max-model-len"
         )
 
-    def _written(self, each: Example) -> str:
-        return json.dumps(self.encoding.write(self.encoding.format.with_all_turns(each)), ensure_ascii=False)
+    def limits(self, number: int) -> dict[str, int]:
+        """The limits of `Sampling` for a request for `number` examples. Raises PromptTooLong if they do not fit."""
+        prompt, encoding = self.prompt, self.prompt.encoding
+        limits = {"max_tokens": self.num_examples(number, number) * self._example_tokens}
+        bounds_texts = encoding.style == "positional" and self.engine.bounds_texts
+        if prompt.shown and not self.thinking and bounds_texts:
+            grown = _TEXT_GROWTH * len(prompt.written(prompt.shown[0]))
+            limits["longest_text"] = max(grown, _MIN_LONGEST_TEXT, _CHARS_PER_WORD * prompt.words)
+        return limits
+
+    def _prompt_tokens(self, num_examples: int) -> int:
+        prompt, encoding, passage = self.prompt, self.prompt.encoding, self.prompt.content.passage
+        tokens = self.engine.count_tokens(chat_prompt(encoding, prompt.shown, num_examples, prompt.content))
+        # If these are too few, accepted examples are also shown; else one in the place of one of them, the parent.
+        num_accepted = prompt.shots - len(prompt.shown)
+        tokens += num_accepted * self._example_tokens or self._example_tokens // 2
+        if passage and encoding.format.context_is_given:  # also the passages of accepted examples
+            tokens += max(1, num_accepted) * self._tokens(passage)
+        return tokens
+
+    @cached_property
+    def _example_tokens(self) -> int:
+        """The most tokens of a new example."""
+        prompt, growth = self.prompt, _MAX_GROWTH
+        if prompt.shown:
+            usual = self._tokens(prompt.written(prompt.shown[0]))
+        else:
+            usual, growth = most_tokens(prompt.encoding), 1
+        return max(usual * growth, usual + _TOKENS_PER_WORD * prompt.words) + _EXTRA_TOKENS
+
+    def _tokens(self, text: str) -> int:
+        return self.engine.count_tokens([{"role": "user", "content": text}]) - self._template_tokens
+
+    @cached_property
+    def _template_tokens(self) -> int:
+        return self.engine.count_tokens([{"role": "user", "content": "."}]) - 1
 
 
 def most_in_flight(count: int, num_examples: int, engines: Sequence[Engine]) -> int:
-    """The most requests at once: a multiple of what the engines process at once, but no more than twice what the
-    count needs.
+    """The most requests at once: a multiple of the engines' slots, but at most twice what the count needs.
 
     Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the engines would
     be idle. The slowest of several models delays the others in the same way.
     """
-    multiple = 3 if len(engines) == 1 else 10
+    multiple = _REQUESTS_PER_SLOT if len(engines) == 1 else _REQUESTS_PER_SLOT_OF_SEVERAL
     return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // num_examples))
