@@ -29,7 +29,7 @@ class RequestOrigin:
     """The request that an example was written for."""
 
     request: int
-    shown: Collection[str] = ()  # keys of the examples in its prompt: copies of them are rejected
+    shown: Collection[str] = ()  # `exact_key` of the examples in its prompt: copies of them are rejected
     attributes: Mapping[str, str] = field(default_factory=dict)  # dimension -> value
 
 
@@ -56,79 +56,82 @@ class Acceptance:
     @property
     def awaits_check(self) -> bool:
         """Whether scored examples wait for the label-noise check."""
-        check, how = self._stats.label_noise_check, self._verification
-        return check is not None and how is not None and how.mode != "keep" and not check.decided
+        if self._verification is None or self._verification.mode == "keep":
+            return False
+        check = self._stats.label_noise_check
+        return check is not None and not check.decided
 
     def judge(
         self,
-        item: Candidate,
+        candidate: Candidate,
         origin: RequestOrigin,
         probabilities: Probabilities | None,
         *,
         has_label: bool,
         accepted: int,
     ) -> tuple[Candidate | Reject, Scored | None]:
-        """The item as it is accepted or waits, or a reject; and the verifier's result, or None.
+        """The candidate as it is accepted or waits, or a reject; and the verifier's result, or None.
 
-        `has_label`: whether it was written for a label. `accepted`: the examples accepted from the same completion.
+        `has_label`: whether it was written for a label. `accepted`: the number of examples that were accepted from the
+        same completion.
         """
-        if reject := self.find_reject(item, origin, accepted):
+        if reject := self.find_reject(candidate, origin, accepted):
             return reject, None
-        result: Candidate | Reject = item
+        result: Candidate | Reject = candidate
         scored: Scored | None = None
         if not self._verification:
-            result = self._accept(item, origin)
+            result = self._accept(candidate, origin)
         elif probabilities is None:
-            result = item.reject(RejectReason.REJECTED_BY_VERIFIER, NO_SCORES)
+            result = candidate.reject(RejectReason.REJECTED_BY_VERIFIER, NO_SCORES)
         else:
-            right = self._format.answers.chosen(item.example.values) if has_label else None
-            scored = Scored(right, None, False, probabilities)
+            assigned = self._format.answers.chosen(candidate.example.values) if has_label else None
+            scored = Scored(assigned, final=None, accepted=False, probabilities=probabilities)
             if not self.awaits_check:
-                result, scored = self._verify(item, scored, origin)
+                result, scored = self._verify(candidate, scored, origin)
         if isinstance(result, Candidate):
             self._add_to_filters(result, origin.request)
         return result, scored
 
     def _verify(
-        self, item: Candidate, scored: Scored, origin: RequestOrigin
+        self, candidate: Candidate, scored: Scored, origin: RequestOrigin
     ) -> tuple[Candidate | Reject, Scored]:
-        """Accept or reject a scored example that passed the filters."""
+        """Accept or reject a scored example that passed the filters; it may get another label."""
         assert self._verification is not None, "the caller checks it"
         calibrated = self._stats.calibrated(scored.probabilities)
         assigned = None if self._stats.pseudo_labels else scored.assigned
         scored = replace(
             scored, final=final_label(self._verification.mode, assigned, calibrated, origin.request)
         )
+        values, answers = candidate.example.values, self._format.answers
         if scored.final is None:
-            answers = list(map(str, self._format.answers.choices(item.example.values)))
-            detail = disagreement(answers, assigned, calibrated)
-            return item.reject(RejectReason.REJECTED_BY_VERIFIER, detail), scored
-        if scored.final != self._format.answers.chosen(item.example.values):
-            relabeled = self._format.answers.with_choice(item.example.values, scored.final)
-            candidate = Candidate.of(relabeled, self._format)
+            detail = disagreement(list(map(str, answers.choices(values))), assigned, calibrated)
+            return candidate.reject(RejectReason.REJECTED_BY_VERIFIER, detail), scored
+        if scored.final != answers.chosen(values):
+            relabeled = Candidate.of(answers.with_choice(values, scored.final), self._format)
             # In a format without free text, the answer is part of the compared text.
-            if candidate.exact_key != item.exact_key and (reject := self._reject_by_filters(candidate)):
+            is_new_text = relabeled.exact_key != candidate.exact_key
+            if is_new_text and (reject := self._reject_by_filters(relabeled)):
                 return reject, scored
-            item = candidate
-        result = self._accept(item, origin)
-        return result, replace(scored, accepted=not isinstance(result, Reject))
+            candidate = relabeled
+        result = self._accept(candidate, origin)
+        return result, replace(scored, accepted=isinstance(result, Candidate))
 
     def release(self) -> Commit | None:
         """Judge the waiting examples of the earliest request; None if there are none, or the check is undecided."""
         if self.awaits_check or not self._waiting:
             return None
         commit = self._waiting[0]
+        origin = RequestOrigin(commit.request, attributes=commit.attributes)
         accepted: list[Candidate] = []
         rejects: list[Reject] = []
-        decided: list[Scored] = []
+        verified: list[Scored] = []
         for values, scored in zip(commit.waiting, commit.scored, strict=True):
             candidate = Candidate.of(values, self._format)
             if self._stats.accepted + len(accepted) >= self._count:
                 result: Candidate | Reject = candidate.reject(RejectReason.NOT_NEEDED)
             else:
-                origin = RequestOrigin(commit.request, attributes=commit.attributes)
                 result, scored = self._verify(candidate, scored, origin)
-            decided.append(scored)
+            verified.append(scored)
             if isinstance(result, Reject):
                 rejects.append(result)
             else:
@@ -142,14 +145,14 @@ class Acceptance:
             prompt_tokens=0,
             generated_tokens=0,
             time=round(time.time(), 3),
-            scored=tuple(decided),
+            scored=tuple(verified),
             scoring_tokens=0,
             waiting=(),
             released=True,
         )
 
     def record(self, commit: Commit) -> None:
-        """Note a new commit: its examples wait, or no longer."""
+        """Update the waiting examples with a new commit."""
         if commit.released:
             self._waiting.popleft()
         elif commit.waiting:
@@ -168,10 +171,11 @@ class Acceptance:
         if commit.released:
             indices = [index for index, scored in enumerate(commit.scored) if scored.accepted]
             for index, candidate in zip(indices, candidates, strict=True):
-                before = Candidate.of(self._waiting[0].waiting[index], self._format)
-                self._add_relabeled(before, candidate, commit.request)
+                original = Candidate.of(self._waiting[0].waiting[index], self._format)
+                self._add_relabeled(original, candidate, commit.request)
             return
-        for candidate in (*candidates, *(Candidate.of(values, self._format) for values in commit.waiting)):
+        candidates += [Candidate.of(values, self._format) for values in commit.waiting]
+        for candidate in candidates:
             self._add_to_filters(candidate, commit.request)
 
     def apply_decision(self, decision: Decision) -> None:
@@ -184,10 +188,13 @@ class Acceptance:
             self._add_to_filters(candidate, decision.request)
 
     def find_reject(self, candidate: Candidate, origin: RequestOrigin, accepted: int = 0) -> Reject | None:
-        """The first reason to reject a valid example, before verification; `accepted` as for `judge`."""
-        reject = find_length_error(candidate, origin.attributes, self._stats.spec.attributes)
-        reject = reject or self._copies.find_reject(candidate, origin.shown)
-        if reject := reject or self._reject_by_filters(candidate):
+        """The first reason to reject a valid example before verification, or None. `accepted`: see `judge`."""
+        reject = (
+            find_length_error(candidate, origin.attributes, self._stats.spec.attributes)
+            or self._copies.find_reject(candidate, origin.shown)
+            or self._reject_by_filters(candidate)
+        )
+        if reject:
             return reject
         if self._stats.accepted + accepted >= self._count:
             return candidate.reject(RejectReason.NOT_NEEDED)
@@ -204,26 +211,28 @@ class Acceptance:
 
     @property
     def _label_is_final(self) -> bool:
-        """Whether verification, now and later, keeps the label that an example was written with."""
-        check, how = self._stats.label_noise_check, self._verification
-        relabels = self._stats.pseudo_labels or (how is not None and how.mode == "relabel")
-        return (check is None or check.decided) and not relabels
+        """Whether an example keeps the label that it was written with, whatever the verifier finds."""
+        check = self._stats.label_noise_check
+        if check is not None and not check.decided:
+            return False
+        relabels = self._verification is not None and self._verification.mode == "relabel"
+        return not relabels and not self._stats.pseudo_labels
 
     def _accept(self, candidate: Candidate, origin: RequestOrigin) -> Candidate | Reject:
-        """Count the example, unless a quota is full: of its label, or of an attribute."""
-        full = self.quotas.full_attribute(origin.attributes)
-        if full or self.quotas.label_is_full(self._label(candidate)):
-            return candidate.reject(RejectReason.OVER_QUOTA, full or "")
+        """Count the example, unless the quota of its label or of an attribute is full."""
+        full_attribute = self.quotas.full_attribute(origin.attributes)
+        if full_attribute or self.quotas.label_is_full(self._label(candidate)):
+            return candidate.reject(RejectReason.OVER_QUOTA, full_attribute or "")
         self.quotas.add(self._label(candidate), origin.attributes)
         return candidate
 
-    def _add_relabeled(self, before: Candidate, now: Candidate, request: int) -> None:
-        if now.exact_key != before.exact_key:  # else the filters have seen its text
-            self._add_to_filters(now, request)
+    def _add_relabeled(self, original: Candidate, relabeled: Candidate, request: int) -> None:
+        if relabeled.exact_key != original.exact_key:  # else the filters have seen its text
+            self._add_to_filters(relabeled, request)
 
     def _add_to_filters(self, candidate: Candidate, request: int) -> None:
-        for each in self._filters:
-            each.add(candidate, request)
+        for check in self._filters:
+            check.add(candidate, request)
         if self._vectors:
             self._vectors.ensure(self.passed, candidate.compared_text)
         self.passed += 1

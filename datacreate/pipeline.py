@@ -1,4 +1,4 @@
-"""Keeps the engines busy: submits requests, parses and scores completions, returns them in request order.
+"""Keeps the engines busy: submits requests, parses completions, scores their examples, and returns them in order.
 
 Verification overlaps with generation: the examples of a completion that pass the filters are scored by the verifier
 while the next completions are generated. The verifier may be one of the engines that generate. With several models,
@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import count
+from typing import NamedTuple
 
 from datacreate.engines.engine import Engine
 from datacreate.engines.request import Completion, scoring_request
@@ -21,6 +22,15 @@ from datacreate.state import ParsedCompletion, PendingRequest, RunState
 
 _SHARED_POLL_SECONDS = 0.02
 """Poll timeout when several engines are busy."""
+
+
+class _Scoring(NamedTuple):
+    """A question for the verifier, in one of its permutations; the fields are in the order of priority."""
+
+    request: int  # that wrote the example
+    number: int  # within the request
+    question: PermutedQuestion
+    permutation: int
 
 
 class Pipeline:
@@ -34,19 +44,18 @@ class Pipeline:
         self._in_flight: dict[int, int] = dict.fromkeys(self._engines, 0)  # id of the engine -> requests
         self._order: deque[int] = deque()  # numbers of the requests that `next_completed` has not returned
         self._generating: dict[int, PendingRequest] = {}
-        # A heap of (request, number in the request, question, permutation).
-        self._to_score: list[tuple[int, int, PermutedQuestion, int]] = []
-        self._scoring: dict[int, tuple[int, PermutedQuestion, int]] = {}  # request, question, permutation
+        self._to_score: list[_Scoring] = []  # a heap
+        self._in_scoring: dict[int, _Scoring] = {}  # by the id of the scoring request
         self._parsed: dict[int, ParsedCompletion] = {}
         self._scoring_ids = count(-2, -1)  # generation uses ids from 0, the self-test uses -1
 
     def submit(self) -> None:
         """Submit as many requests as keep the engines busy; scoring requests come first."""
         while self._to_score and self._free_share(self._verifier) > 0:
-            request, _, question, permutation = heappop(self._to_score)
-            number = next(self._scoring_ids)
-            self._verifier.submit(scoring_request(number, *question.prompt(permutation)))
-            self._scoring[number] = (request, question, permutation)
+            scoring, scoring_id = heappop(self._to_score), next(self._scoring_ids)
+            prompt = scoring.question.prompt(scoring.permutation)
+            self._verifier.submit(scoring_request(scoring_id, *prompt))
+            self._in_scoring[scoring_id] = scoring
             self._in_flight[id(self._verifier)] += 1
         while self._state.to_submit:
             shares = [self._free_share(generator) for generator in self._generators]
@@ -80,21 +89,22 @@ class Pipeline:
         self._parsed[number] = parsed = self._state.parse(self._generating.pop(number), completion)
         for question in parsed.questions.values():
             for permutation in question.permutations:
-                heappush(self._to_score, (number, parsed.unscored, question, permutation))
+                heappush(self._to_score, _Scoring(number, parsed.unscored, question, permutation))
                 parsed.unscored += 1
 
     def _add_scores(self, completion: Completion) -> None:
-        number, question, permutation = self._scoring.pop(completion.request_id)
-        question.add(permutation, completion.scores)
-        self._parsed[number].unscored -= 1
-        self._parsed[number].scoring_tokens += completion.prompt_tokens
+        scoring = self._in_scoring.pop(completion.request_id)
+        scoring.question.add(scoring.permutation, completion.scores)
+        parsed = self._parsed[scoring.request]
+        parsed.unscored -= 1
+        parsed.scoring_tokens += completion.prompt_tokens
 
     @property
     def uncommitted(self) -> tuple[int, int]:
-        """The valid examples and the tokens of completions that wait for scores or for an earlier request."""
-        parsed = self._parsed.values()
-        examples = sum(isinstance(item, Candidate) for completion in parsed for item in completion.items)
-        return examples, sum(completion.completion.generated_tokens for completion in parsed)
+        """The valid examples, and the tokens, of completions that wait for scores or for an earlier request."""
+        waiting = self._parsed.values()
+        examples = sum(isinstance(item, Candidate) for parsed in waiting for item in parsed.items)
+        return examples, sum(parsed.completion.generated_tokens for parsed in waiting)
 
     def next_completed(self) -> ParsedCompletion | None:
         """The next completion in request order; None if it is not ready."""
@@ -104,6 +114,6 @@ class Pipeline:
 
     def abort(self) -> None:
         """Cancel everything in flight."""
-        in_flight = [*self._generating, *self._scoring]
+        in_flight = [*self._generating, *self._in_scoring]
         for engine in self._engines.values():
             engine.abort(in_flight)

@@ -15,6 +15,8 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.settings import check_shares
 
+_ROUNDING = 1e-9  # so that a third of 9 is 3, not 2
+
 
 class ValueQuotas:
     """How many examples each value may still have; of `count` examples each count is within one of its share.
@@ -26,9 +28,8 @@ class ValueQuotas:
     def __init__(self, values: Sequence[Json], count: int, shares: Sequence[float] | None = None) -> None:
         self._values = {label_key(value): value for value in values}
         shares = shares or [1 / len(values)] * len(values)
-        # 1e-9 against rounding: a third of 9 is 3, not 2.
         self._floors = {
-            key: math.floor(count * share + 1e-9) if share else -1
+            key: math.floor(count * share + _ROUNDING) if share else -1
             for key, share in zip(self._values, shares, strict=True)
         }
         self._spare = count - sum(max(0, floor) for floor in self._floors.values())
@@ -39,9 +40,9 @@ class ValueQuotas:
         key = label_key(value)
         if key not in self._accepted:
             return 0
-        left = self._floors[key] - self._accepted[key]
+        until_floor = self._floors[key] - self._accepted[key]
         # `_spare` values may have one more than their floor: the first ones to reach it.
-        return max(0, left + (1 if self._spare > 0 and left >= 0 else 0))
+        return max(0, until_floor + (1 if self._spare > 0 and until_floor >= 0 else 0))
 
     def add(self, value: Json) -> None:
         """Count an accepted example with this value."""
@@ -58,23 +59,20 @@ class ValueQuotas:
             self._spare += 1
 
     def assign(self, number: int, rng: random.Random) -> list[Json]:
-        """`number` values for one request, in proportion to what each still needs.
+        """`number` values for one request, in proportion to the examples that each still needs.
 
-        No value is assigned more often than it needs while others need some. Remainders are drawn, weighted
-        by need, so that those that the model often fails at catch up.
+        No value is assigned more often than it needs while others need some. Remainders are drawn, weighted by need, so
+        that values that the model often fails at catch up.
         """
-        needed = {key: left for key, value in self._values.items() if (left := self.remaining(value))}
-        needed = needed or dict.fromkeys(self._values, 1)
-        total = sum(needed.values())
+        needs = {key: need for key, value in self._values.items() if (need := self.remaining(value))}
+        needs = needs or dict.fromkeys(self._values, 1)
+        total = sum(needs.values())
         assigned: list[str] = []
-        for key, left in needed.items():
-            assigned += [key] * (number * left // total)
-        rest = number - len(assigned)
-        while rest:
-            keys = [key for key, left in needed.items() if assigned.count(key) < left] or list(needed)
-            drawn = _weighted_sample(keys, min(rest, len(keys)), needed, rng)
-            assigned += drawn
-            rest -= len(drawn)
+        for key, need in needs.items():
+            assigned += [key] * (number * need // total)
+        while len(assigned) < number:
+            keys = [key for key, need in needs.items() if assigned.count(key) < need] or list(needs)
+            assigned += _weighted_sample(keys, min(number - len(assigned), len(keys)), needs, rng)
         rng.shuffle(assigned)
         return [self._values[key] for key in assigned]
 
@@ -82,9 +80,9 @@ class ValueQuotas:
 class RunQuotas:
     """How many examples each label and each value of an attribute may still have.
 
-    A request is assigned one value of each dimension, by what the values need beyond the requests in flight. Dimensions
-    are independent: while examples are missing, each dimension has a value that needs some, and any such combination
-    can be assigned. So every run can be finished.
+    A request is assigned one value of each dimension, drawn by the examples that the values need beyond the requests in
+    flight. Dimensions are independent: while examples are missing, each dimension has a value that needs some, and any
+    such combination can be assigned. So every run can be finished.
     """
 
     def __init__(
@@ -103,19 +101,19 @@ class RunQuotas:
 
     @classmethod
     def of(cls, spec: RunSpec, format: TaskFormat, count: int) -> Self:
-        """The quotas of a run before its first example. The recipe of the paper has none of labels."""
+        """The quotas of a run before its first example. With the recipe of the paper labels have none."""
         labels = None
         if format.labels and spec.recipe != "paper":
             labels = ValueQuotas(format.labels, count, list((spec.label_ratio or {}).values()))
         return cls(labels, {each.name: each.shares for each in spec.attributes}, count)
 
     def assign_attributes(self, request: int, per_request: float, rng: random.Random) -> dict[str, str]:
-        """Assigns values to a new request. `per_request`: the examples that each in flight is expected to give."""
+        """Assign values to a new request. `per_request`: the examples that a request is expected to give."""
         assigned = {}
         for name, in_flight in self._in_flight.items():
-            needed = self._needed(name)
-            missing = [max(0.0, n - per_request * in_flight[value]) for value, n in needed.items()]
-            [assigned[name]] = rng.choices(list(needed), missing if any(missing) else list(needed.values()))
+            needs = self._needs(name)
+            missing = [max(0.0, need - per_request * in_flight[value]) for value, need in needs.items()]
+            [assigned[name]] = rng.choices(list(needs), missing if any(missing) else list(needs.values()))
         for name, value in assigned.items():
             self._in_flight[name][value] += 1
         self._assigned[request] = assigned
@@ -132,35 +130,38 @@ class RunQuotas:
     def need_request(self, per_request: float) -> bool:
         """Whether the requests in flight are not expected to give all examples that a dimension needs."""
         return any(
-            sum(min(n, per_request * in_flight[value]) for value, n in self._needed(name).items())
+            sum(min(need, per_request * in_flight[value]) for value, need in self._needs(name).items())
             < self.missing
             for name, in_flight in self._in_flight.items()
         )
 
-    def _needed(self, name: str) -> dict[str, int]:
+    def _needs(self, name: str) -> dict[str, int]:
+        """How many more examples each value of a dimension needs."""
         return {value: self._attributes[name].remaining(value) for value in self._in_flight[name]}
 
     def label_is_full(self, label: Json) -> bool:
         return self.labels is not None and not self.labels.remaining(label)
 
     def full_attribute(self, attributes: Mapping[str, str]) -> str | None:
-        """The first of these values that may not have another example, as `topic: sport`."""
-        full = (name for name, value in attributes.items() if not self._attributes[name].remaining(value))
-        return next((f"{name}: {attributes[name]}" for name in full), None)
+        """The first of these values that may not have another example, as `topic: sport`; None without one."""
+        for name, value in attributes.items():
+            if not self._attributes[name].remaining(value):
+                return f"{name}: {value}"
+        return None
 
     def add(self, label: Json, attributes: Mapping[str, str]) -> None:
         """Count an accepted example with this label and these values."""
         self.missing -= 1
-        for quotas, value in self._of(label, attributes):
+        for quotas, value in self._quotas_of(label, attributes):
             quotas.add(value)
 
     def remove(self, label: Json, attributes: Mapping[str, str]) -> None:
         """Free the place of an accepted example with this label and these values."""
         self.missing += 1
-        for quotas, value in self._of(label, attributes):
+        for quotas, value in self._quotas_of(label, attributes):
             quotas.remove(value)
 
-    def _of(self, label: Json, attributes: Mapping[str, str]) -> Iterator[tuple[ValueQuotas, Json]]:
+    def _quotas_of(self, label: Json, attributes: Mapping[str, str]) -> Iterator[tuple[ValueQuotas, Json]]:
         """The quotas that an example counts for, each with its value."""
         if self.labels:
             yield self.labels, label
@@ -169,7 +170,7 @@ class RunQuotas:
 
 
 def checked_label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] | None:
-    """The share of each label, in the order of the labels; None if all are equal. Raises UsageError if one is wrong."""
+    """The share of each label, in their order; None if all are equal. Raises UsageError if the shares are wrong."""
     if config.label_ratio is None:
         return None
     names = [str(label) for label in format.labels or ()]
@@ -189,9 +190,9 @@ def checked_label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, f
 
 def _weighted_sample(keys: list[str], number: int, weights: dict[str, int], rng: random.Random) -> list[str]:
     """`number` different keys, drawn in proportion to their weights."""
-    pool, drawn = list(keys), []
+    undrawn, drawn = list(keys), []
     for _ in range(number):
-        [key] = rng.choices(pool, weights=[weights[key] for key in pool])
-        pool.remove(key)
+        [key] = rng.choices(undrawn, weights=[weights[key] for key in undrawn])
+        undrawn.remove(key)
         drawn.append(key)
     return drawn

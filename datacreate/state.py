@@ -2,8 +2,7 @@
 
 A completion is parsed (`parse`) and then judged in the order of requests (`judge`), which gives a `Commit`.
 Applying it (`apply`) gives the parents of the next requests, which are logged with it. Replaying a log applies its
-commits again: a resumed run has the same state and the same requests, without choosing, embedding or scoring
-anything twice.
+commits again: a resumed run has the same state and the same requests, without choosing, embedding or scoring twice.
 """
 
 from __future__ import annotations
@@ -44,22 +43,24 @@ from datacreate.selection.shots import Shots
 from datacreate.verification.scoring import Scored, round_probabilities
 
 _FIRST_RATE, _FIRST_REQUESTS = 0.8, 10
-"""The share of examples that is expected to be accepted at the start, as if measured on so many requests."""
+"""The share of examples that is expected to be accepted at the start, as if measured on this number of requests."""
 
 _RATE_REQUESTS = 100
-"""The accepted examples per request are averaged over about this many of the latest requests."""
+"""The accepted examples per request are averaged over about this number of the latest requests."""
 
 _REQUEST_MARGIN = 1.05
-"""Requests are made for so many times the examples that are missing, as some give fewer than expected."""
+"""Requests are made for this many times the missing examples, since some give fewer than expected."""
+
+_SCHEMAS = 1024  # in the cache
 
 
 @dataclass(frozen=True)
 class PendingRequest:
-    """A request to submit, with the label assigned to each of its examples; None without fixed labels."""
+    """A request to submit."""
 
     number: int
     parent: Parent
-    labels: tuple[Json, ...] | None
+    labels: tuple[Json, ...] | None  # one for each of its examples; None if no labels are assigned
     pseudo_labels: bool = False  # the verifier will assign the labels
     generator: int = 0  # index of the generator
     other_shots: tuple[Example, ...] = ()  # examples that the prompt shows beside the parent
@@ -79,7 +80,7 @@ class PendingRequest:
 
 @dataclass
 class ParsedCompletion:
-    """The items of a completion in order, and questions for the verifier, whose scores `Pipeline` adds."""
+    """The items of a completion in order, and questions for the verifier. `Pipeline` adds the scores to these."""
 
     pending: PendingRequest
     completion: Completion
@@ -91,7 +92,7 @@ class ParsedCompletion:
 
 
 class RunState:
-    """The state of a run. `to_submit`: the next requests, in order; `Pipeline` takes them from the left."""
+    """The state of a run. `to_submit` has the next requests in order; `Pipeline` takes them from the left."""
 
     def __init__(
         self, plan: RunPlan, count: int, filters: Sequence[RowCheck], vectors: PassedVectors | None = None
@@ -103,7 +104,7 @@ class RunState:
         self._embedder = vectors.embedder if vectors else None
         self._format = plan.encoding.format
         self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
-        self._schema = lru_cache(maxsize=1024)(self._build_schema)
+        self._schema = lru_cache(maxsize=_SCHEMAS)(self._build_schema)
         coverage_vectors = vectors if plan.strategy.queue == "coverage" else None
         self._queue = _make_queue(plan, count, coverage_vectors)
         self._shots = Shots(plan.formatting_examples, spec.shots, self._format)
@@ -111,7 +112,7 @@ class RunState:
         self.acceptance = Acceptance(self.stats, count, filters, coverage_vectors)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far
-        self._accepted_per_request = _FIRST_RATE * spec.num_examples  # waiting ones included
+        self._accepted_per_request = _FIRST_RATE * spec.num_examples  # examples that wait included
 
     @property
     def finished(self) -> bool:
@@ -130,7 +131,7 @@ class RunState:
         if (quotas := self.acceptance.quotas.labels) and not pseudo_labels:
             rng = self._rng("deal", self._requests)  # "deal" is part of the seed: do not rename it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
-        values = self.acceptance.quotas.assign_attributes(
+        attributes = self.acceptance.quotas.assign_attributes(
             self._requests,
             self._accepted_per_request / _REQUEST_MARGIN,
             self._rng("attributes", self._requests),
@@ -141,8 +142,8 @@ class RunState:
             labels,
             pseudo_labels,
             other_shots=self._shots.draw(parent, self._rng("shots", self._requests)),
-            content=self._plan.content_of(self._requests, values),
-            attributes=values,
+            content=self._plan.content_of(self._requests, attributes),
+            attributes=attributes,
         )
         self.to_submit.append(pending)
         self._requests += 1
@@ -154,18 +155,19 @@ class RunState:
 
     @property
     def _needs_request(self) -> bool:
-        """Whether another request is needed, given those in flight and what earlier ones gave."""
+        """Whether another request is needed, given those in flight and the examples that earlier ones gave."""
         if not self._in_flight or self.finished:
             return not self.finished
-        missing = self._count - self.stats.accepted - self.stats.waiting  # if all that wait will be accepted
-        if (check := self.stats.label_noise_check) and self.acceptance.awaits_check:
-            missing = max(missing, check.rows_to_test)
         if self._in_flight >= self._plan.spec.max_in_flight:
             return False
-        needs_values = not self.acceptance.awaits_check and self.acceptance.quotas.need_request(
-            self._accepted_per_request / _REQUEST_MARGIN
-        )
-        return needs_values or self._in_flight * self._accepted_per_request < _REQUEST_MARGIN * missing
+        expected = self._accepted_per_request / _REQUEST_MARGIN
+        awaits_check = self.acceptance.awaits_check
+        if not awaits_check and self.acceptance.quotas.need_request(expected):
+            return True
+        missing = self._count - self.stats.accepted - self.stats.waiting  # if all that wait will be accepted
+        if (check := self.stats.label_noise_check) and awaits_check:
+            missing = max(missing, check.rows_to_test)
+        return self._in_flight * self._accepted_per_request < _REQUEST_MARGIN * missing
 
     def _rng(self, purpose: str, request: int) -> random.Random:
         return random.Random(f"{self._plan.spec.seed}:{purpose}:{request}")
@@ -182,31 +184,31 @@ class RunState:
 
     def parse(self, pending: PendingRequest, completion: Completion) -> ParsedCompletion:
         """The items of a completion, and questions for the verifier about those that pass the filters now."""
-        if completion.finish_reason == "error":
-            items: list[Candidate | Reject] = [
-                Reject(RejectReason.NO_RESPONSE, shorten(completion.error or ""))
-            ]
-        else:
-            encoding = self._encodings[pending.pseudo_labels]
-            if self._format.context_is_given:
-                encoding = replace(encoding, passage=pending.content.passage or "")
-            items = parse_completion(
-                completion.text,
-                encoding,
-                self._plan.spec.num_examples,
-                truncated=completion.finish_reason == "length",
-                keep_complete_items=self._plan.spec.recipe != "paper",
-                longest_text=self._plan.samplings[pending.generator].longest_text,
-            )
+        items = self._parse_items(pending, completion)
         candidates = {index: item for index, item in enumerate(items) if isinstance(item, Candidate)}
         if self._embedder:  # one batch is faster than single texts later
             self._embedder.encode([candidate.compared_text for candidate in candidates.values()])
-        for each in self._filters:
-            each.prefetch(list(candidates.values()))
-        shown = {Candidate.of(each.values, self._format).exact_key for each in pending.shown}
+        for check in self._filters:
+            check.prefetch(list(candidates.values()))
+        shown = {Candidate.of(example.values, self._format).exact_key for example in pending.shown}
         origin = RequestOrigin(pending.number, shown, pending.attributes)
         questions = self._label_questions(candidates, origin)
         return ParsedCompletion(pending, completion, tuple(items), origin, questions)
+
+    def _parse_items(self, pending: PendingRequest, completion: Completion) -> list[Candidate | Reject]:
+        if completion.finish_reason == "error":
+            return [Reject(RejectReason.NO_RESPONSE, shorten(completion.error or ""))]
+        encoding = self._encodings[pending.pseudo_labels]
+        if self._format.context_is_given:
+            encoding = replace(encoding, passage=pending.content.passage or "")
+        return parse_completion(
+            completion.text,
+            encoding,
+            self._plan.spec.num_examples,
+            truncated=completion.finish_reason == "length",
+            keep_complete_items=self._plan.spec.recipe != "paper",
+            longest_text=self._plan.samplings[pending.generator].longest_text,
+        )
 
     def _label_questions(
         self, candidates: Mapping[int, Candidate], origin: RequestOrigin
@@ -217,21 +219,19 @@ class RunState:
         """
         if not (verification := self._plan.spec.verification):
             return {}
-        questions = {
-            index: label_question(
+        questions = {}
+        for index, candidate in candidates.items():
+            if self.acceptance.find_reject(candidate, origin):
+                continue
+            question = label_question(
                 self._format,
                 candidate.example.values,
                 scored_by_letter=verification.scored_by_letter,
                 instruction=self._plan.spec.instruction,
             )
-            for index, candidate in candidates.items()
-            if not self.acceptance.find_reject(candidate, origin)
-        }
-        return {
-            index: PermutedQuestion(question, f"{self._plan.spec.seed}:{question.shown}")
-            for index, question in questions.items()
-            if question
-        }
+            if question:
+                questions[index] = PermutedQuestion(question, f"{self._plan.spec.seed}:{question.shown}")
+        return questions
 
     def judge(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
@@ -240,23 +240,22 @@ class RunState:
         rejects: list[Reject] = []
         scored: list[Scored] = []
         for index, item in enumerate(parsed.items):
-            if isinstance(item, Reject):
-                rejects.append(item)
-                continue
-            scores = parsed.questions[index].mean() if index in parsed.questions else None
-            result, verified = self.acceptance.judge(
-                item,
-                parsed.origin,
-                round_probabilities(scores) if scores else None,
-                has_label=not pending.pseudo_labels,
-                accepted=0 if awaits_check else len(passed),
-            )
+            result = item
+            if isinstance(item, Candidate):
+                scores = parsed.questions[index].mean() if index in parsed.questions else None
+                result, verified = self.acceptance.judge(
+                    item,
+                    parsed.origin,
+                    round_probabilities(scores) if scores else None,
+                    has_label=not pending.pseudo_labels,
+                    accepted=0 if awaits_check else len(passed),
+                )
+                if verified:
+                    scored.append(verified)
             if isinstance(result, Reject):
                 rejects.append(result)
             else:
                 passed.append(result)
-            if verified:
-                scored.append(verified)
         values = tuple(dict(candidate.example.values) for candidate in passed)
         return Commit(
             request=pending.number,
@@ -278,7 +277,7 @@ class RunState:
         )
 
     def _choose_parents(self, pending: PendingRequest, passed: Sequence[Candidate]) -> Sequence[int]:
-        """Indices into `passed`, the children of the request that passed the filters."""
+        """The next parents, as indices into `passed`: the children of the request that passed the filters."""
         if not passed:
             return ()
         parent = self._plan.text_of(pending.example)
@@ -306,18 +305,18 @@ class RunState:
         if commit.released:  # it was counted with all its examples
             dropped = len(commit.scored) - len(commit.accepted)
             # Over all requests: all that wait are released at once, more than the latest ones can have dropped.
-            less = dropped / (_FIRST_REQUESTS + self.stats.requests)
-            self._accepted_per_request = max(0.0, self._accepted_per_request - less)
+            decrease = dropped / (_FIRST_REQUESTS + self.stats.requests)
+            self._accepted_per_request = max(0.0, self._accepted_per_request - decrease)
             return
         self.acceptance.quotas.end_request(commit.request)
         passed = len(commit.passed)
-        latest = min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
-        self._accepted_per_request += (passed - self._accepted_per_request) / latest
+        averaged = min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
+        self._accepted_per_request += (passed - self._accepted_per_request) / averaged
         lines = tuple(map(example_line, commit.waiting)) or commit.accepted_lines
         self._shots.add(lines)
         first = self.acceptance.passed - passed + 1
         parents = [Parent(first + i, lines[i], commit.depth + 1) for i in commit.next_parents]
-        # Twice what this rate requires, as if no waiting example will be accepted.
+        # Twice the number that this rate requires, as if no waiting example will be accepted.
         needed = math.ceil(2 * (self._count - self.stats.accepted) / max(1.0, self._accepted_per_request))
         self._queue.add_result(commit.request, parents, passed, needed)
 
@@ -337,22 +336,22 @@ class RunState:
             self._make_request(parent)
 
 
-def _cannot_follow(path: str, line: LogLine, what: str) -> LogDamaged:
+def _cannot_follow(path: str, line: LogLine, part: str) -> LogDamaged:
     return LogDamaged(
-        f"{path}, line {line.number}: {what} cannot follow the lines before it; restore the file from a copy, or use "
+        f"{path}, line {line.number}: {part} cannot follow the lines before it; restore the file from a copy, or use "
         "another --run-dir"
     )
 
 
 def _make_queue(plan: RunPlan, count: int, vectors: PassedVectors | None) -> ParentQueue:
-    lines = [example_line(dict(each.values)) for each in plan.formatting_examples]
+    lines = [example_line(dict(example.values)) for example in plan.formatting_examples]
     spec = plan.spec
     # Without a formatting example, the root is a parent without a line, and its prompt shows no example.
     roots = [Parent(-index, line, 0) for index, line in enumerate(lines or [""])]
     # So that no more than half of a small run are children of the roots, as far as each is used once. The log names the
     # parents of earlier requests, also of those made for a smaller count.
     half = max(2, count // (2 * spec.num_examples))
-    uses, root_uses = (min(spec.max_parent_uses, most) for most in (half, max(1, half // len(roots))))
+    uses, root_uses = min(spec.max_parent_uses, half), min(spec.max_parent_uses, max(1, half // len(roots)))
     if vectors:
         return FarthestFirstQueue(roots, vectors.of_parent, max_parent_uses=uses, max_root_uses=root_uses)
     if spec.num_chains:
