@@ -25,29 +25,23 @@ SPLITS = ("dev", "test")
 
 
 def find_decontamination_sets(
-    names: Sequence[str], format: TaskFormat, before: Sequence[DecontaminationSetRef] | None = None
+    names: Sequence[str],
+    format: TaskFormat,
+    compared_before: Sequence[DecontaminationSetRef] | None = None,
 ) -> tuple[DecontaminationSet, ...]:
     """The sets with these names, for examples of a format: benchmarks in the registry's order, then files and runs.
 
-    `all` stands for all imported benchmarks; in an existing run for those that it was compared with `before`. A
+    `all` stands for all imported benchmarks; in an existing run for the benchmarks that it was compared with before. A
     registered name is a benchmark, any other name a file or a run directory. Raises UsageError if it is neither,
     BenchmarkError if a benchmark is not imported (the message says how to import it) or damaged, RunError if a run is.
     """
-    registry, wanted = load_registry(), set(names)
-    if before is not None and "all" in names:
-        wanted = wanted - {"all"} | {ref.name for ref in before if ref.split}
+    registry, requested = load_registry(), set(names)
+    if compared_before is not None and "all" in names:
+        requested = requested - {"all"} | {ref.name for ref in compared_before if ref.split}
     sets: list[DecontaminationSet] = []
     for name, benchmark in registry.items():
-        splits = [split for split in SPLITS if has_split(benchmark, split)] if wanted & {name, "all"} else []
-        if not splits and name in wanted:
-            splits = ["test"]  # missing: `split_sha256` raises the error that says how to import it
-        for split in splits:
-            ref = DecontaminationSetRef(name=name, split=split, digest=split_sha256(benchmark, split))
-            sets.append(
-                DecontaminationSet(
-                    ref, partial(_rows_of_split, benchmark, split, format.passage_field is not None)
-                )
-            )
+        if requested & {name, "all"}:
+            sets += _sets_of_benchmark(benchmark, name in requested, format)
     for path in dict.fromkeys(_file(name) for name in names if name != "all" and name not in registry):
         read = _set_of_run if RunDirectory(path).exists else _set_of_file
         sets.append(read(path, format))
@@ -60,9 +54,22 @@ def with_names(settings: FilterOptions, sets: Sequence[DecontaminationSet]) -> F
     return FilterOptions(**settings.values_for(FilterOptions) | {"decontaminate": names})
 
 
-def _rows_of_split(benchmark: Benchmark, split: str, passages: bool) -> Iterator[DecontaminationRow]:
+def _sets_of_benchmark(
+    benchmark: Benchmark, is_required: bool, format: TaskFormat
+) -> Iterator[DecontaminationSet]:
+    """The imported splits of a benchmark. Raises BenchmarkError if there is none and the benchmark is required."""
+    splits = [split for split in SPLITS if has_split(benchmark, split)]
+    if not splits and is_required:
+        splits = ["test"]  # missing: `split_sha256` raises the error that says how to import it
+    for split in splits:
+        ref = DecontaminationSetRef(name=benchmark.name, split=split, digest=split_sha256(benchmark, split))
+        read = partial(_rows_of_split, benchmark, split, format.passage_field is not None)
+        yield DecontaminationSet(ref, read)
+
+
+def _rows_of_split(benchmark: Benchmark, split: str, has_passages: bool) -> Iterator[DecontaminationRow]:
     for row in read_split(benchmark, split):
-        passage = (row["context"] or "") if passages else ""
+        passage = (row["context"] or "") if has_passages else ""
         yield DecontaminationRow(tuple(filter(None, (row["question"], passage))), passage)
 
 
@@ -83,23 +90,23 @@ def _set_of_file(path: Path, format: TaskFormat) -> DecontaminationSet:
 
 
 def _set_of_run(path: Path, format: TaskFormat) -> DecontaminationSet:
-    """The rows of a run, by its log: after a kill, train.jsonl may be missing or have fewer."""
+    """The rows of a run, from its log: after a kill, train.jsonl may be missing or have fewer rows."""
     rows, hashed = [], hashlib.sha256()
     for values in RunDirectory(path).examples():
         rows.append(_inputs(values, format))
         hashed.update(f"{example_line(values)}\n".encode())  # as in train.jsonl
     if not rows:
         raise UsageError(f"{path}: the run has no examples yet; run its `datacreate create` again first")
-    # A run is a folder also by its name: there may be a benchmark of that name.
+    # The name ends like that of a folder, since there may be a benchmark of that name.
     ref = DecontaminationSetRef(name=f"{path.resolve().name}{os.sep}", split=None, digest=hashed.hexdigest())
     return DecontaminationSet(ref, lambda: rows, by_ngram=False)
 
 
 def _inputs(values: Mapping[str, Json], format: TaskFormat) -> DecontaminationRow:
-    """The inputs of a row that has all input fields of the format; otherwise everything in it is the question."""
+    """The inputs of a row that has the input fields of the format; of another row all values, as its question."""
     fields = {path[0] for path in format.roles.inputs}
-    optional = fields - set(format.schema.get("required", fields))
-    if fields - optional <= values.keys() and (fields & values.keys()):
+    required = fields & set(format.schema.get("required", fields))
+    if required <= values.keys() and (fields & values.keys()):
         try:
             candidate = Candidate.of(values, format)
             return DecontaminationRow(candidate.inputs, candidate.passage)

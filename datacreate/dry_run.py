@@ -1,4 +1,4 @@
-"""What `create`, `improve` and `train` would do, without starting a server or writing a file."""
+"""Describes what `create`, `improve` and `train` would do, without starting a server or writing a file."""
 
 from __future__ import annotations
 
@@ -13,67 +13,92 @@ from datacreate.formats.validate import shorten
 from datacreate.hardware import check_build, visible_gpus
 from datacreate.improve import ImproveConfig, creation_config, read_round
 from datacreate.messages import Notify, no_notify
-from datacreate.plan import make_plan, read_inputs
-from datacreate.run_models import describe_recipe, engines_of, models_of, needs_embedder
+from datacreate.plan import RunInputs, make_plan, read_inputs
+from datacreate.run_models import RunModels, describe_recipe, engines_of, models_of, needs_embedder
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 
 
 def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, Any]:
-    """What `create` would do with these settings, as JSON has it; None: decided when the servers are up.
+    """Describes what `create` would do with these settings, as JSON; null if that is decided when servers are up.
 
-    Raises the errors that `create` raises before it starts a server. Before an error about a model, `notify` gets how
-    the examples are understood.
+    Raises the errors that `create` raises before it starts a server. Before an error about a model, `notify` gets the
+    notes about the format.
     """
     directory = RunDirectory(config.run_dir)
     inputs = read_inputs(config, directory)
     config = inputs.config
-    stored, filters = inputs.stored, inputs.spec.filters
-    models = None
-    if not config.uses_running_servers or "model" in config.model_fields_set:  # else only the servers know it
-        try:
-            models = models_of(config, inputs.verify, needs_embedder(config), no_notify)
-        except DatacreateError:
-            for note in inputs.inferred.notes:
-                notify(note)
-            raise
-    if stored and models:
+    models = _find_models(inputs, notify)
+    if inputs.stored and models:
         with engines_of(models, config, directory, None, no_notify) as unstarted:
             make_plan(inputs, unstarted)  # which compares the settings
-    engines = ["running servers"]
-    if models and not config.uses_running_servers:
-        engines = [choose_engine(model, config.engine, config.count).name for model in models.generators]
-    attributes = {each.name: list(each.shares) for each in inputs.spec.attributes}
-    accepted = directory.stats().accepted if stored else 0
+    accepted, state = 0, "new"
+    if inputs.stored:
+        accepted = directory.stats().accepted
+        state = "finished" if accepted == config.count else "resumes"
     notes = [describe_recipe(config, inputs.verify, inputs.inferred.format, models), *inputs.inferred.notes]
-    verifier = models.verifier.name if models and models.verifier else config.verifier
-    is_verified = inputs.verify != "off" and not (models and not models.verifier)
     return {
         "run_dir": str(directory.path),
-        "state": "new" if stored is None else "finished" if accepted == config.count else "resumes",
+        "state": state,
         "accepted": accepted,
         "count": config.count,
         "examples": len(inputs.spec.examples),
         "format": inputs.inferred.format.name,
         "notes": notes,
-        **({"corpus": inputs.passages.counts} if inputs.passages else {}),
-        **({"instruction": shorten(" ".join(config.instruction.split()))} if config.instruction else {}),
-        **({"attributes": attributes} if attributes else {}),
+        **_describe_content(inputs),
         "strategy": config.strategy,
+        **_describe_models(inputs, models),
+        "filters": [each.name for each in FILTERS if each.is_on(inputs.spec.filters)],
+        "decontaminate": list(inputs.spec.filters.decontaminate or ()),
+        "num_examples": inputs.stored.spec.num_examples if inputs.stored else config.num_examples,
+        "concurrency": inputs.stored.spec.concurrency if inputs.stored else config.concurrency,
+    }
+
+
+def _find_models(inputs: RunInputs, notify: Notify) -> RunModels | None:
+    """The checkpoints of a run; None if only running servers know the model. See `describe_run` about `notify`."""
+    config = inputs.config
+    if config.uses_running_servers and "model" not in config.model_fields_set:
+        return None
+    try:
+        return models_of(config, inputs.verify, needs_embedder(config), no_notify)
+    except DatacreateError:
+        for note in inputs.inferred.notes:
+            notify(note)
+        raise
+
+
+def _describe_content(inputs: RunInputs) -> dict[str, Any]:
+    """The documents, instruction and attributes that examples are written about, as far as there are some."""
+    content: dict[str, Any] = {}
+    if inputs.passages:
+        content["corpus"] = inputs.passages.counts
+    if instruction := inputs.config.instruction:
+        content["instruction"] = shorten(" ".join(instruction.split()))
+    if dimensions := inputs.spec.attributes:
+        content["attributes"] = {each.name: list(each.shares) for each in dimensions}
+    return content
+
+
+def _describe_models(inputs: RunInputs, models: RunModels | None) -> dict[str, Any]:
+    config, engines, verifier = inputs.config, ["running servers"], inputs.config.verifier
+    if models and not config.uses_running_servers:
+        engines = [choose_engine(model, config.engine, config.count).name for model in models.generators]
+    is_verified = inputs.verify != "off"
+    if models:
+        is_verified = is_verified and models.verifier is not None
+        verifier = models.verifier.name if models.verifier else verifier
+    return {
         "models": [model.name for model in models.generators] if models else None,
         "engines": engines,
         "servers": list(config.urls),
         "embedding_model": config.embedding_model if needs_embedder(config) else "none",
         "verification": {"mode": inputs.verify, "model": verifier} if is_verified else "off",
-        "filters": [each.name for each in FILTERS if each.is_on(filters)],
-        "decontaminate": list(filters.decontaminate or ()),
-        "num_examples": stored.spec.num_examples if stored else config.num_examples,
-        "concurrency": stored.spec.concurrency if stored else config.concurrency,
     }
 
 
 def describe_round(config: ImproveConfig) -> dict[str, Any]:
-    """What `improve` would do, as JSON has it. Raises the errors that it raises before it trains or starts a server."""
+    """Describes what `improve` would do, as JSON. Raises what it raises before it trains or starts a server."""
     round_ = read_round(config)
     plan = describe_run(creation_config(config, round_.read_parents()))
     if config.directory.parents_path.is_file():
@@ -87,13 +112,13 @@ def describe_round(config: ImproveConfig) -> dict[str, Any]:
 
 
 def describe_training(config: TrainConfig) -> dict[str, Any]:
-    """What `train` would do, as JSON has it. Raises the errors that `train` raises before it trains."""
+    """Describes what `train` would do, as JSON. Raises the errors that `train` raises before it trains."""
     notes: list[str] = []
     check_build(notes.append)
     prepared, directory = prepare(config, notes.append), TrainingDirectory(config.out)
     training = prepared.training
     directory.check(training)
-    left = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
+    untrained = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
     return {
         "out": str(config.out),
         "condition": training.condition.name,
@@ -106,7 +131,7 @@ def describe_training(config: TrainConfig) -> dict[str, Any]:
         "selection": training.selection,
         "selection_rows": len(prepared.selection_rows),
         "steps": training.recipe.steps(len(prepared.rows)),
-        "seeds_to_train": left,
-        "trials": len(left) * len(training.recipe.learning_rates),
+        "seeds_to_train": untrained,
+        "trials": len(untrained) * len(training.recipe.learning_rates),
         "device": ", ".join(visible_gpus()) or "CPU",
     }

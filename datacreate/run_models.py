@@ -26,7 +26,7 @@ _USUAL_THINKING = Thinking(enable={"enable_thinking": True}, disable={"enable_th
 
 @dataclass(frozen=True)
 class RunModels:
-    """The checkpoints of a run; None: not needed."""
+    """The checkpoints of a run; None if it needs no such model."""
 
     generators: tuple[Checkpoint, ...]  # several share the requests
     embedding_model: Checkpoint | None
@@ -65,20 +65,22 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
     generators = tuple(resolve_checkpoint(name, config) for name in names)
     if config.adapter is not None:
         generators = (with_adapter(generators[0], read_adapter(config.adapter)),)
-    for what in ("sha256", "name"):
-        if len({getattr(each, what) for each in generators}) < len(generators):
-            raise UsageError(
-                "--model: two of these have the same weights or the same name; give different ones"
-            )
+    weights, generator_names = {each.sha256 for each in generators}, {each.name for each in generators}
+    if min(len(weights), len(generator_names)) < len(generators):
+        raise UsageError("--model: two of these have the same weights or the same name; give different ones")
     for generator in generators:
         thinking_limit(config, generator)
+    return RunModels(generators, embedding_model, _verifier(config, verify, generators[0]))
+
+
+def _verifier(config: CreateConfig, verify: VerifyMode, generator: Checkpoint) -> Checkpoint | None:
     if verify == "off":
-        return RunModels(generators, embedding_model, None)
-    verifier = resolve_checkpoint(config.verifier, config) if config.verifier else generators[0]
+        return None
+    verifier = resolve_checkpoint(config.verifier, config) if config.verifier else generator
     if verifier.always_thinks and not (config.verify or config.verifier):  # the recipe asks, not the user
-        return RunModels(generators, embedding_model, None)
+        return None
     verifier.check_scores()
-    return RunModels(generators, embedding_model, verifier)
+    return verifier
 
 
 def _embedding_model(config: CreateConfig) -> Checkpoint:
@@ -89,34 +91,38 @@ def _embedding_model(config: CreateConfig) -> Checkpoint:
 
 
 def _thinking(config: CreateConfig, checkpoint: Checkpoint) -> Thinking | None:
-    """How a model thinks, as its preset says; without a preset as most do, if --thinking is given."""
+    """How a model thinks: by its preset; without a preset and with --thinking, as most models do."""
     return checkpoint.thinking if checkpoint.preset or config.thinking is None else _USUAL_THINKING
 
 
 def thinking_limit(config: CreateConfig, checkpoint: Checkpoint) -> int:
-    """The most tokens that a generator thinks before each answer; 0 if it does not. UsageError if it cannot do so."""
-    wanted, how = config.thinking, _thinking(config, checkpoint)
-    if wanted == "off" and checkpoint.always_thinks:
+    """The most tokens that a generator thinks before each answer; 0 if it does not think.
+
+    Raises UsageError if it cannot think as --thinking says.
+    """
+    requested, thinking = config.thinking, _thinking(config, checkpoint)
+    if requested == "off" and checkpoint.always_thinks:
         raise UsageError(
             f"--thinking off: {checkpoint.name} always thinks; remove it, or use another --model"
         )
-    if how and (given := (how.disable or {}).keys() & config.chat_template_kwargs.keys()):
+    switches = (thinking.disable if thinking else None) or {}
+    if repeated := switches.keys() & config.chat_template_kwargs.keys():
         raise UsageError(
-            f"--chat-template-kwargs {min(given)}: that is what --thinking sets; use --thinking on or off"
+            f"--chat-template-kwargs {min(repeated)}: that is what --thinking sets; use --thinking on or off"
         )
-    if wanted in (None, "off"):
+    if requested in (None, "off"):
         return DEFAULT_THINKING if checkpoint.always_thinks else 0
-    if how is None:
+    if thinking is None:
         raise UsageError(
-            f"--thinking {wanted}: {checkpoint.name} does not think; remove it, or use another --model"
+            f"--thinking {requested}: {checkpoint.name} does not think; remove it, or use another --model"
         )
-    return wanted if isinstance(wanted, int) else DEFAULT_THINKING
+    return requested if isinstance(requested, int) else DEFAULT_THINKING
 
 
 def sampling_of(
     config: CreateConfig, checkpoint: Checkpoint, max_tokens: int, longest_text: int | None = None
 ) -> Sampling:
-    """The user's sampling settings, then the preset's. The paper uses temperature 1."""
+    """The sampling settings of the user, else of the preset, else the server's. The paper uses temperature 1."""
     sampling = Sampling(max_tokens, thinking_limit(config, checkpoint) or None, longest_text)
     if checkpoint.preset and config.recipe != "paper":
         sampling = replace(sampling, **checkpoint.preset.sampling.model_dump(exclude_none=True))
@@ -126,9 +132,10 @@ def sampling_of(
 
 
 def strategy_of(config: CreateConfig, stored: RunSpec | None) -> str:
-    """The strategy; without one, that of the existing run, or of the recipe.
+    """The strategy of the user, else of the existing run, else of the recipe.
 
-    best: coverage, or tree if its embedding model is not downloaded. Raises CheckpointError if that is damaged.
+    The recipe best uses coverage, or tree if the embedding model is not downloaded. Raises CheckpointError if that
+    model is damaged.
     """
     if config.strategy != AUTO:
         return config.strategy
@@ -167,26 +174,32 @@ def verify_mode(config: CreateConfig, format: TaskFormat) -> VerifyMode:
 def describe_recipe(
     config: CreateConfig, verify: VerifyMode, format: TaskFormat, models: RunModels | None
 ) -> str:
-    """What the recipe and the options decide, in one line."""
-    model = models.verifier.name if models and models.verifier else config.verifier or "the generator"
-    verified = f"answers verified by {model} ({verify})"
-    if verify == "off":
-        verified = "answers are not verified"
-        if not format.roles.answer:
-            verified = "no answer field found, so nothing is verified or balanced"
-        elif not can_score_labels(format):
-            verified = "answers cannot be verified (free text)"
-        elif config.recipe == "best" and config.verify is None:
-            verified += f"; --verify drop tries it with more than {MAX_LETTERS} labels"
-    elif models and not models.verifier:
-        why = f"{models.generators[0].name} always thinks, so it cannot score them"
-        verified = f"answers are not verified: {why}; a --verifier that does not think can"
+    """The decisions of the recipe and the options, in one line."""
+    verification = _describe_verification(config, verify, format, models)
     if config.improves:
-        return f"strategy {config.strategy}, as always for improve; {verified}"
-    line = f"recipe {config.recipe}: strategy {config.strategy}, {verified}"
+        return f"strategy {config.strategy}, as always for improve; {verification}"
+    line = f"recipe {config.recipe}: strategy {config.strategy}, {verification}"
     if config.recipe == "best" and config.strategy == "tree" and not _has_embedder(config):
         line += f"; for the strategy coverage: `datacreate models pull {config.embedding_model}`"
     return line
+
+
+def _describe_verification(
+    config: CreateConfig, verify: VerifyMode, format: TaskFormat, models: RunModels | None
+) -> str:
+    if verify != "off":
+        if models and not models.verifier:
+            reason = f"{models.generators[0].name} always thinks, so it cannot score them"
+            return f"answers are not verified: {reason}; a --verifier that does not think can"
+        verifier = models.verifier.name if models and models.verifier else config.verifier or "the generator"
+        return f"answers verified by {verifier} ({verify})"
+    if not format.roles.answer:
+        return "no answer field found, so nothing is verified or balanced"
+    if not can_score_labels(format):
+        return "answers cannot be verified (free text)"
+    if config.recipe == "best" and config.verify is None:
+        return f"answers are not verified; --verify drop tries it with more than {MAX_LETTERS} labels"
+    return "answers are not verified"
 
 
 EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]
@@ -194,20 +207,22 @@ EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]
 
 @dataclass(frozen=True)
 class Engines:
-    """The models of a run, and their engines. The verifier's may be one of the generators'."""
+    """The models of a run, and their engines. The verifier may have the engine of a generator."""
 
     models: RunModels
     generators: tuple[Engine, ...]
     verifier: Engine
 
-    def start(self, notify: Notify, writing: Sequence[ServerTest], scoring: Sequence[ServerTest]) -> None:
+    def start(
+        self, notify: Notify, generation_tests: Sequence[ServerTest], scoring_tests: Sequence[ServerTest]
+    ) -> None:
         """Start the servers, and return when all have passed their self-tests."""
         for engine, generator in zip(self.generators, self.models.generators, strict=True):
             notify(f"testing {generator.name}")
-            engine.start([*(scoring if engine is self.verifier else ()), *writing])
+            engine.start([*(scoring_tests if engine is self.verifier else ()), *generation_tests])
         if self.verifier not in self.generators and self.models.verifier:
             notify(f"testing {self.models.verifier.name}, the verifier")
-            self.verifier.start(scoring)
+            self.verifier.start(scoring_tests)
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
@@ -230,32 +245,27 @@ def engines_of(
     factory: EngineFactory | None,
     notify: Notify,
 ) -> Iterator[Engines]:
-    """The engines of a run, not started yet; closed at the end."""
+    """The engines of a run, not started yet; closed at the end of the block."""
     weights = {generator.sha256 for generator in models.generators}
-    extra = models.verifier if models.verifier and models.verifier.sha256 not in weights else None
-    local = [LocalModel(generator, config) for generator in models.generators]
-    local += [LocalModel(extra, config.for_verifier, verifies=True)] if extra else []
-
-    def engine_of(model: LocalModel, name: str) -> Engine:
-        if factory:
-            engine = factory(model.checkpoint, config, directory)
-        else:
-            engine = make_engine(
-                model,
-                count=config.count,
-                log=directory.path / f"{name}.log",
-                template_kwargs=None if model.verifies else config.chat_template_kwargs,
-                thinking=_thinking(config, model.checkpoint),
-                sharing=local,
-                notify=notify,
-            )
-        stack.callback(engine.close)
-        return engine
-
+    local_models = [LocalModel(generator, config) for generator in models.generators]
+    if models.verifier and models.verifier.sha256 not in weights:
+        local_models.append(LocalModel(models.verifier, config.for_verifier, verifies=True))
+    engines: dict[str, Engine] = {}  # SHA-256 of the weights -> engine
     with ExitStack() as stack:
-        engines = {
-            model.checkpoint.sha256: engine_of(model, "verifier" if model.verifies else _engine_name(index))
-            for index, model in enumerate(local)
-        }
+        for index, model in enumerate(local_models):
+            if factory:
+                engine = factory(model.checkpoint, config, directory)
+            else:
+                engine = make_engine(
+                    model,
+                    count=config.count,
+                    log=directory.path / f"{'verifier' if model.verifies else _engine_name(index)}.log",
+                    template_kwargs=None if model.verifies else config.chat_template_kwargs,
+                    thinking=_thinking(config, model.checkpoint),
+                    sharing=local_models,
+                    notify=notify,
+                )
+            stack.callback(engine.close)
+            engines[model.checkpoint.sha256] = engine
         generators = tuple(engines[generator.sha256] for generator in models.generators)
         yield Engines(models, generators, engines[(models.verifier or models.generators[0]).sha256])
