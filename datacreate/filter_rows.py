@@ -1,4 +1,4 @@
-"""Dataset filtering: what `datacreate filter` does with the rows of a run directory or of a file."""
+"""Dataset filtering: `datacreate filter` checks the rows of a run directory or of a file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ WriteLine = Callable[[str], object]
 
 _BATCH = 256  # rows embedded or scored at once, and between two calls of `OnProgress`
 
-_CALIBRATION_ROWS = 200  # at least, if there are as many, and up to about twice as many
+_CALIBRATION_ROWS = 200
+"""Rows that calibrate the verifier: about one to two times this number, or all rows if there are fewer."""
 
 
 class FilterConfig(EngineOptions, AuxiliaryModelOptions, FilterOptions, FormatOptions):
@@ -93,6 +94,19 @@ class _FilterReport:
         document = {"reason": reason, "detail": detail, "line": number, "row": values}
         self.write_reject(json.dumps(document, ensure_ascii=False))
 
+    def counts(self) -> dict[str, Any]:
+        labels = list(map(str, self.format.labels or ()))
+        return {
+            "rows": self.rows + self.invalid,
+            "invalid": self.invalid,
+            "first_invalid": self.first_invalid,
+            "kept": self.labels_after.total(),
+            "labels": {
+                "before": {label: self.labels_before[label] for label in labels},
+                "after": {label: self.labels_after[label] for label in labels},
+            },
+        }
+
     def check(self, source: Path) -> None:
         """Raise UsageError if most rows are not valid, or if there are no rows."""
         if self.invalid > self.rows:
@@ -117,8 +131,8 @@ def filter_rows(
 
     `out` gets the kept rows as they were read, `rejects` one object per dropped row (reason, detail, line, row); both
     are JSONL, and an older file is replaced. Raises UsageError if an output is an input or has no name of a JSONL file,
-    or most rows are not valid; BenchmarkError or CheckpointError for what is not
-    downloaded; EngineError if the verifier fails; StorageError if the disk is full; and what `read_rows` raises.
+    or most rows are not valid; BenchmarkError or CheckpointError if a benchmark or model is not downloaded; EngineError
+    if the verifier fails; StorageError if the disk is full; and what `read_rows` raises.
     """
     config = config or FilterConfig()
     names = ("all",) if config.decontaminate is None else config.decontaminate
@@ -126,11 +140,10 @@ def filter_rows(
     _check_outputs({"--out": out, "--rejects": rejects}, (*rows.files, *map(Path, names)))
     sets = find_decontamination_sets(names, rows.format)
     settings = with_names(config, sets)
-    inputs = FilterInputs(sets, number_prefix="line")
+    vectors = None
     if config.semantic:
-        model = resolve(config.embedding_model, "encoder")
-        inputs = FilterInputs(sets, PassedVectors(SentenceEmbedder(model.path)), "line")
-    checks: list[RowCheck] = [*make_filters(settings, inputs)]
+        vectors = PassedVectors(SentenceEmbedder(resolve(config.embedding_model, "encoder").path))
+    checks: list[RowCheck] = [*make_filters(settings, FilterInputs(sets, vectors, number_prefix="line"))]
     verifier: VerifierCheck | None = None
     with (
         _jsonl_output(rejects, notify) as write_reject,
@@ -144,26 +157,18 @@ def filter_rows(
         for check in checks:
             check.prepare(notify)
         if verifier:
-            spaced = islice(rows.read(), 0, None, max(1, rows.total // _CALIBRATION_ROWS))
-            verifier.calibrate([row.candidate for row in spaced if isinstance(row, Row)])
+            sample = islice(rows.read(), 0, None, max(1, rows.total // _CALIBRATION_ROWS))
+            verifier.calibrate([row.candidate for row in sample if isinstance(row, Row)])
         for row in _filtered(rows, checks, report, on_progress):
             write(row.line)
         report.check(source)
     filters = filter_report(settings, report.rejected)
     if verifier:
         filters.append(verifier.report(report.rejected[RejectReason.REJECTED_BY_VERIFIER]))
-    labels = list(map(str, rows.format.labels or ()))
     return {
         "source": str(source),
         "format": rows.format.name,
-        "rows": report.rows + report.invalid,
-        "invalid": report.invalid,
-        "first_invalid": report.first_invalid,
-        "kept": report.labels_after.total(),
-        "labels": {
-            "before": {label: report.labels_before[label] for label in labels},
-            "after": {label: report.labels_after[label] for label in labels},
-        },
+        **report.counts(),
         "filters": filters,
         "embedding_model": config.embedding_model if config.semantic else None,
         "compared_with": [each.ref.model_dump() for each in sets],
@@ -175,7 +180,7 @@ def filter_rows(
 def _open_verifier(
     name: str, config: FilterConfig, rows: Rows, others: Sequence[RowCheck], stack: ExitStack, notify: Notify
 ) -> VerifierCheck:
-    """The check by a model, which is closed with `stack`."""
+    """The check by the model `name`, whose engine is closed with `stack`."""
     checkpoint = resolve_checkpoint(name, config)
     checkpoint.check_scores()
     engine = make_engine(LocalModel(checkpoint, config, verifies=True), count=rows.total, notify=notify)
@@ -186,9 +191,9 @@ def _open_verifier(
 def _filtered(
     rows: Rows, checks: Sequence[RowCheck], report: _FilterReport, on_progress: OnProgress | None
 ) -> Iterator[Row]:
-    """The rows that pass all checks."""
-    read, done = rows.read(), 0
-    while batch := list(islice(read, _BATCH)):
+    """The rows that pass all checks; counts all rows in `report`."""
+    remaining, done = rows.read(), 0
+    while batch := list(islice(remaining, _BATCH)):
         if on_progress and done:
             on_progress(done, max(done, rows.total))
         done += len(batch)
@@ -198,20 +203,25 @@ def _filtered(
         for row in batch:
             if isinstance(row, InvalidRow):
                 report.add_invalid(row)
-                continue
-            report.labels_before[report.label(row)] += 1
-            if reject := first_reject(checks, row.candidate):
-                report.reject(row, reject.reason, reject.detail)
-                continue
-            for check in checks:
-                check.add(row.candidate, row.number)
-            report.labels_after[report.label(row)] += 1
-            yield row
+            elif _passes(row, checks, report):
+                yield row
+
+
+def _passes(row: Row, checks: Sequence[RowCheck], report: _FilterReport) -> bool:
+    """Check a valid row and count it; one that passes is added to the checks."""
+    report.labels_before[report.label(row)] += 1
+    if reject := first_reject(checks, row.candidate):
+        report.reject(row, reject.reason, reject.detail)
+        return False
+    for check in checks:
+        check.add(row.candidate, row.number)
+    report.labels_after[report.label(row)] += 1
+    return True
 
 
 @contextmanager
 def _jsonl_output(path: Path | None, notify: Notify) -> Iterator[WriteLine]:
-    """Writes lines to a file that appears at the end of the block, unless the block fails; without a path to nothing.
+    """Write lines to a file that appears at the end of the block, unless the block fails; nothing without a path.
 
     A link is followed. Raises RunLocked, StorageError.
     """
@@ -226,7 +236,7 @@ def _jsonl_output(path: Path | None, notify: Notify) -> Iterator[WriteLine]:
 
 
 def _check_outputs(outputs: Mapping[str, Path | None], inputs: Sequence[Path]) -> None:
-    """UsageError if an output (flag -> path) is an input or another output, or has a name of other files."""
+    """Raise UsageError if an output (flag -> path) is an input or another output, or has no name of a JSONL file."""
     taken = {path.resolve() for path in inputs}
     for flag, path in outputs.items():
         if path is None:
