@@ -242,15 +242,6 @@ def test_values_are_exact_with_a_label_noise_check_and_its_fallback(
     assert train(tmp_path / "killed") == train(tmp_path / "whole")
 
 
-def test_an_extended_run_stays_exact(tmp_path: Path, model: str) -> None:
-    path = tmp_path / "attributes.yaml"
-    path.write_text("topic: [a, b, c]\nlevel: {easy: 0.7, hard: 0.3}\n")
-    for count in (10, 31):
-        make(tmp_path / "run", model, example=NLI, labels=NLI_LABELS, attributes=path, count=count)
-        assert_exact(counts(tmp_path / "run")["topic"], dict.fromkeys("abc", 1 / 3))
-        assert_exact(counts(tmp_path / "run")["level"], {"easy": 0.7, "hard": 0.3})
-
-
 @pytest.mark.parametrize(("values", "seed"), [(7, 0), (10, 1)])
 def test_attributes_with_a_larger_count_need_few_requests(
     tmp_path: Path, model: str, values: int, seed: int

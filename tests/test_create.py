@@ -16,13 +16,11 @@ from hypothesis import strategies as st
 from datacreate.cli.show import print_summary
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import NoProgress, PromptTooLong
-from datacreate.filters.exact import ExactDuplicates
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.runs.directory import RunDirectory
 from tests.driver import ignorant
 from tests.filters.texts import HashedWords
-from tests.inprocess import run
 from tests.making import (
     COMMONSENSE,
     NLI,
@@ -55,15 +53,6 @@ def test_the_count_is_exact_and_all_examples_are_valid_and_new(
     assert len(made) == len(questions) == summary["accepted"] == count
     assert normalize_text(COMMONSENSE["question"]) not in questions
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
-
-
-def test_filters_see_each_completion_as_a_batch_first(
-    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batches: list[int] = []
-    monkeypatch.setattr(ExactDuplicates, "prefetch", lambda _, candidates: batches.append(len(candidates)))
-    make(tmp_path, model, strategy="tree", count=10)
-    assert set(batches) == {5}
 
 
 @pytest.mark.parametrize(
@@ -179,25 +168,6 @@ def test_a_run_of_a_deep_example_can_be_read(tmp_path: Path, model: str, kind: s
     assert len(list(RunDirectory(tmp_path).examples())) == 5
 
 
-def test_a_format_from_a_file(tmp_path: Path, model: str) -> None:
-    fields = {
-        "claim": {"type": "string", "minLength": 3},
-        "year": {"type": "integer", "minimum": 1900, "maximum": 1950},
-    }
-    roles = {"roles": {"inputs": ["claim"], "answer": "year"}}
-    document = {"type": "object", "properties": fields, "required": [*fields], "x-datacreate": roles}
-    (tmp_path / "years.json").write_text(json.dumps(document))
-    (tmp_path / "example.json").write_text('{"claim": "The first zip fastener is sold.", "year": 1917}')
-    words = ["create", "--example", tmp_path / "example.json", "--format", tmp_path / "years.json"]
-    ended = run(*words, "--model", model, "--count", 20, "--run-dir", tmp_path / "run")
-    assert ended.code == 0, ended.err
-    rows = examples(tmp_path / "run")
-    assert len(rows) == 20
-    for row in rows:
-        jsonschema.validate(row, document)
-        assert list(row) == ["claim", "year"]
-
-
 @pytest.mark.parametrize(
     ("strategy", "count", "warns"), [("random", 100, True), ("random", 95, False), ("naive", 100, False)]
 )
@@ -244,28 +214,7 @@ def test_few_more_requests_are_made_than_needed(
     assert needed <= len(engine.history) <= 1.1 * needed
 
 
-def test_the_tree_is_breadth_first_with_shuffled_siblings(tmp_path: Path, model: str) -> None:
-    summary = make(tmp_path, model, strategy="tree", count=200, concurrency=5)
-    depths = [commit.depth for commit in commits(tmp_path)]
-    grown = depths[depths.index(1) :]
-    assert grown == sorted(grown)
-    assert max(depths) >= 2
-    assert sum(summary["depths"].values()) == 200
-    orders = {commit.next_parents for commit in commits(tmp_path) if len(commit.accepted) == 5}
-    assert all(sorted(order) == list(range(5)) for order in orders)
-    assert len(orders) > 3
-
-
 # Labels
-
-
-@pytest.mark.parametrize("count", [1, 53])
-def test_labels_are_balanced_to_one(tmp_path: Path, model: str, count: int) -> None:
-    summary = make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=count)
-    counts = Counter(example["label"] for example in examples(tmp_path))
-    assert sum(counts.values()) == count
-    assert max(counts.values()) - min(counts[label] for label in NLI_LABELS["label"].split(",")) <= 1
-    assert summary["labels"] == dict(sorted(counts.items()))
 
 
 def test_quotas_balance_a_model_that_prefers_one_label(tmp_path: Path, model: str) -> None:

@@ -15,7 +15,6 @@ from datacreate.errors import EngineError, LogDamaged
 from datacreate.formats.validate import Reject, RejectReason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum, read_log
-from tests.filters.texts import HashedWords
 from tests.making import make, train
 from tests.scripted import ScriptedEngine, answering
 
@@ -137,15 +136,3 @@ def test_the_log_of_another_run_is_not_taken_for_its_own(whole: Path, tmp_path: 
     run = copied(whole, tmp_path / "run", (tmp_path / "other" / "log.jsonl").read_bytes())
     with pytest.raises(LogDamaged, match="line 1: "):
         make(run, model)
-
-
-def test_going_on_never_compares_texts_again(tmp_path: Path, model: str) -> None:
-    first, second = HashedWords(), HashedWords()
-    make(tmp_path, model, embedder=first, strategy="similar", count=25)
-    assert first.calls
-    make(tmp_path, model, embedder=second, strategy="similar", count=25)
-    assert not second.calls
-    make(tmp_path, model, embedder=second, strategy="similar", count=50)
-    whole = HashedWords()
-    make(tmp_path / "whole", model, embedder=whole, strategy="similar", count=50)
-    assert len(second.calls) < len(whole.calls)
