@@ -37,6 +37,11 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
         accepted = directory.stats().accepted
         state = "finished" if accepted == config.count else "resumes"
     notes = [describe_recipe(config, inputs.verify, inputs.inferred.format, models), *inputs.inferred.notes]
+    content = {
+        "corpus": inputs.passages and inputs.passages.counts,
+        "instruction": shorten(" ".join((config.instruction or "").split())),
+        "attributes": {each.name: list(each.shares) for each in inputs.spec.attributes},
+    }
     return {
         "run_dir": str(directory.path),
         "state": state,
@@ -45,7 +50,7 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
         "examples": len(inputs.spec.examples),
         "format": inputs.inferred.format.name,
         "notes": notes,
-        **_describe_content(inputs),
+        **{name: value for name, value in content.items() if value},
         "strategy": config.strategy,
         **_describe_models(inputs, models),
         "filters": [each.name for each in FILTERS if each.is_on(inputs.spec.filters)],
@@ -66,18 +71,6 @@ def _find_models(inputs: RunInputs, notify: Notify) -> RunModels | None:
         for note in inputs.inferred.notes:
             notify(note)
         raise
-
-
-def _describe_content(inputs: RunInputs) -> dict[str, Any]:
-    """The documents, instruction and attributes that examples are written about, as far as there are some."""
-    content: dict[str, Any] = {}
-    if inputs.passages:
-        content["corpus"] = inputs.passages.counts
-    if instruction := inputs.config.instruction:
-        content["instruction"] = shorten(" ".join(instruction.split()))
-    if dimensions := inputs.spec.attributes:
-        content["attributes"] = {each.name: list(each.shares) for each in dimensions}
-    return content
 
 
 def _describe_models(inputs: RunInputs, models: RunModels | None) -> dict[str, Any]:

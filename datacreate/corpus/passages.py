@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import count, islice, pairwise
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from rensa import RMinHash
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
@@ -83,14 +83,6 @@ class _Origin:
     files: Sequence[tuple[str, str]]  # name and SHA-256 of each file, in the order of reading
     passages: Sequence[int]  # number of passages of each document that has some, in order
     left_out: Mapping[str, int]  # reason -> number of passages
-
-
-class _CutPassage(NamedTuple):
-    """A passage as it was cut, before it is compared with earlier ones."""
-
-    file: Path
-    document: int  # number of the document, in the order of reading
-    passage: Passage
 
 
 class Passages:
@@ -225,16 +217,13 @@ def _write_corpus(file: IO[bytes], files: Sequence[Path], options: CorpusOptions
     without a passage. Raises UsageError if there is no passage.
     """
     notes: dict[Path, str] = {}  # of each file that has no passage
-    left_out, sizes, used = Counter[str](), Counter[int](), set[Path]()
-    cut_passages = _cut(files, options, notes, left_out)
-    for written in _write_passages(file, cut_passages, left_out):
-        sizes[written.document] += 1
-        used.add(written.file)
+    left_out, sizes, used = Counter[str](), Counter[int](), set[str]()
+    for document, passage in _write_passages(file, _cut(files, options, notes, left_out), left_out):
+        sizes[document] += 1
+        used.add(passage.file)
     for path in files:
-        if path not in used:
-            notes.setdefault(
-                path, f"{display_path(path)}: left out: no passage, only short or repeated texts"
-            )
+        if (name := display_path(path)) not in used:
+            notes.setdefault(path, f"{name}: left out: no passage, only short or repeated texts")
     lines = list(notes.values())
     if not used:
         reason = lines[0] if len(lines) == 1 else f"{len(files)} files"
@@ -249,8 +238,8 @@ def _write_corpus(file: IO[bytes], files: Sequence[Path], options: CorpusOptions
 
 def _cut(
     files: Sequence[Path], options: CorpusOptions, notes: dict[Path, str], left_out: Counter[str]
-) -> Iterator[_CutPassage]:
-    """The passages that are long enough. Adds to `notes` and `left_out`."""
+) -> Iterator[tuple[int, Passage]]:
+    """The passages that are long enough, each with the number of its document. Adds to `notes` and `left_out`."""
     tokens, numbers = options.passage_tokens or DEFAULT_PASSAGE_TOKENS, count()
     for file in files:
         for document in read_documents(file, options.corpus_field, notes.__setitem__):
@@ -259,32 +248,32 @@ def _cut(
                 if _MIN_SHARE * count_tokens(passage.text) < tokens:
                     left_out["too short"] += 1
                 else:
-                    yield _CutPassage(file, number, passage)
+                    yield number, passage
 
 
 def _write_passages(
-    file: IO[bytes], passages: Iterator[_CutPassage], left_out: Counter[str]
-) -> Iterator[_CutPassage]:
-    """Write each passage that is not similar to an earlier one, and yield it. Adds to `left_out`.
+    file: IO[bytes], passages: Iterator[tuple[int, Passage]], left_out: Counter[str]
+) -> Iterator[tuple[int, Passage]]:
+    """Write each passage that is not similar to an earlier one, and yield it with its document. Adds to `left_out`.
 
     An index in memory proposes earlier passages; their texts are read from the file again.
     """
     index = LshIndex(_BANDS)
     starts = array("q", [0])  # where the line of each passage starts; a passage that is left out has no bytes
     while batch := list(islice(passages, _BATCH)):
-        shingled = [shingles(cut.passage.text) for cut in batch]
+        shingled = [shingles(passage.text) for _, passage in batch]
         signatures = RMinHash.digest_matrix_from_token_sets(
             shingled, _BANDS * _ROWS_PER_BAND, _HASH_SEED
         ).to_rows()
         bands = hash_bands(signatures, _BANDS)
         index.add(bands)
-        for cut, own_shingles, proposed in zip(batch, map(set, shingled), index.find(bands), strict=True):
+        for (document, passage), own, proposed in zip(batch, shingled, index.find(bands), strict=True):
             earlier = [_line(file, starts, number) for number in proposed if number < len(starts) - 1]
-            if any(_is_similar(own_shingles, line) for line in earlier if line):
+            if any(_is_similar(set(own), line) for line in earlier if line):
                 left_out["repeated or similar"] += 1
             else:
-                _write_line(file, cut.passage.source | {"text": cut.passage.text})
-                yield cut
+                _write_line(file, passage.source | {"text": passage.text})
+                yield document, passage
             starts.append(file.tell())
 
 

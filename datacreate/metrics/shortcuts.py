@@ -39,11 +39,7 @@ TOLERATED_WORDING = 0.50
 FOLD_FACTOR = 1.4
 """Widens the standard error of a classifier: the rows of a fold share one model's errors."""
 
-_MIN_LEAF, _MAX_LEAF, _LEAVES = 2, 50, 20
-"""A leaf of the decision tree has a 20th of the rows, within these limits."""
-
-_MAX_TERMS = 30_000  # words and word pairs that a classifier uses
-_MIN_TERM_ROWS = 2  # a term of a single row says nothing about other rows
+_MIN_TERM_TEXTS = 2  # a term of a single text says nothing about other texts
 
 _MAX_SHOWN = 40  # characters of a word or label in a warning
 
@@ -135,7 +131,7 @@ def length_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Short
     from sklearn.tree import DecisionTreeClassifier
 
     lengths = [[len(row.text), len(row.passage), len(words(row.text))] for row in rows]
-    leaf = max(_MIN_LEAF, min(_MAX_LEAF, len(rows) // _LEAVES))
+    leaf = max(2, min(50, len(rows) // 20))  # a 20th of the rows, within limits
     tree = DecisionTreeClassifier(max_depth=3, min_samples_leaf=leaf, class_weight="balanced", random_state=0)
     labels = _labels(rows)
     credit = cross_val_predict(tree, lengths, labels, cv=_folds(labels, groups, seed)) == labels
@@ -217,13 +213,10 @@ def _predicted_from_words(
     if not all(_can_train([terms[index] for index in trained], target[trained]) for trained, _ in folds):
         return np.zeros(len(target))
     # No TF-IDF: shortcuts are frequent words.
-    counter = CountVectorizer(
-        analyzer=list, binary=True, min_df=_MIN_TERM_ROWS, max_features=_MAX_TERMS, dtype=np.float64
-    )
+    counts = {"binary": True, "min_df": _MIN_TERM_TEXTS, "max_features": 30_000, "dtype": np.float64}
     classifier = LinearSVC(C=0.1, dual=False, class_weight="balanced")
-    return cross_val_predict(
-        make_pipeline(counter, Normalizer(), classifier), terms, target, cv=folds, method=method
-    )
+    model = make_pipeline(CountVectorizer(analyzer=list, **counts), Normalizer(), classifier)
+    return cross_val_predict(model, terms, target, cv=folds, method=method)
 
 
 def _terms(text: str) -> list[str]:
@@ -234,15 +227,14 @@ def _terms(text: str) -> list[str]:
 
 def _can_train(terms: Sequence[Sequence[str]], target: Integers) -> bool:
     counts = Counter(term for own in terms for term in set(own))
-    return max(counts.values(), default=0) >= _MIN_TERM_ROWS and len(np.unique(target)) > 1
+    return max(counts.values(), default=0) >= _MIN_TERM_TEXTS and len(np.unique(target)) > 1
 
 
 def _folds(target: Integers, groups: Sequence[int], seed: int) -> list[tuple[Integers, Integers]]:
     """The rows to train on and the rows to test, for each fold; a group is in one fold."""
     from sklearn.model_selection import GroupKFold
 
-    folds = GroupKFold(FOLDS, shuffle=True, random_state=seed)
-    return list(folds.split(target, target, groups))
+    return list(GroupKFold(FOLDS, shuffle=True, random_state=seed).split(target, target, groups))
 
 
 def _groups(rows: Sequence[Row], texts: Sequence[str]) -> list[int]:
