@@ -90,15 +90,15 @@ def _measure_set(
 
 def sampled(commits: Iterable[Commit]) -> tuple[list[dict[str, Json]], list[Hashable]]:
     """At most `MAX_ROWS` accepted rows and the family of each, in one pass (reservoir sampling)."""
-    rng, seen = random.Random(_SEED), 0
+    rng, rows_read = random.Random(_SEED), 0
     kept: list[tuple[dict[str, Json], Hashable]] = []
     for commit in commits:
         for values in commit.accepted:
-            seen += 1
+            rows_read += 1
             row = (values, commit.family)
             if len(kept) < MAX_ROWS:
                 kept.append(row)
-            elif (index := rng.randrange(seen)) < MAX_ROWS:
+            elif (index := rng.randrange(rows_read)) < MAX_ROWS:
                 kept[index] = row
     return [values for values, _ in kept], [family for _, family in kept]
 

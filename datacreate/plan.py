@@ -255,7 +255,7 @@ def _limits(config: CreateConfig, stored: RunSpec | None, index: int) -> dict[st
 
 
 def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) -> Verification | None:
-    """How labels are verified; None if they are not."""
+    """The settings of the verification; None if labels are not verified."""
     config, mode, model, format = inputs.config, inputs.verify, engines.models.verifier, encoding.format
     if mode == "off" or model is None:
         return None

@@ -19,7 +19,7 @@ _ROUNDING = 1e-9  # so that a third of 9 is 3, not 2
 
 
 class ValueQuotas:
-    """How many examples each value may still have; of `count` examples each count is within one of its share.
+    """Limits the examples of each value; of `count` examples each value has its share, within one example.
 
     `shares` (one per value, adding up to 1) sets the target; without it all values get the same.
     4 and 4.0 are one value, true is not 1. An unknown value has a quota of 0.
@@ -78,7 +78,7 @@ class ValueQuotas:
 
 
 class RunQuotas:
-    """How many examples each label and each value of an attribute may still have.
+    """Limits the examples of each label and of each value of an attribute.
 
     A request is assigned one value of each dimension, drawn by the examples that the values need beyond the requests in
     flight. Dimensions are independent: while examples are missing, each dimension has a value that needs some, and any

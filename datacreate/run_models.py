@@ -91,7 +91,7 @@ def _embedding_model(config: CreateConfig) -> Checkpoint:
 
 
 def _thinking(config: CreateConfig, checkpoint: Checkpoint) -> Thinking | None:
-    """How a model thinks: by its preset; without a preset and with --thinking, as most models do."""
+    """The way a model thinks: that of its preset; without a preset and with --thinking, that of most models."""
     return checkpoint.thinking if checkpoint.preset or config.thinking is None else _USUAL_THINKING
 
 
@@ -153,7 +153,7 @@ def _has_embedder(config: CreateConfig) -> bool:
 
 
 def verify_mode(config: CreateConfig, format: TaskFormat) -> VerifyMode:
-    """How labels are verified. UsageError if it is requested for a format whose labels cannot be scored."""
+    """The mode of verification. Raises UsageError if it is requested and the labels cannot be scored."""
     # `--verifier` implies verification.
     requested = config.verify or ("drop" if config.verifier else None)
     if requested is None:

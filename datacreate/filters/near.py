@@ -152,7 +152,7 @@ class NearDuplicates(Filter):
 
 
 def _compared_inputs(candidate: Candidate) -> Sequence[str]:
-    """The inputs to compare: without a passage that was given, since only examples about the same one are compared."""
+    """The inputs without a given passage: only examples about the same passage are compared."""
     if not candidate.passage_id:
         return candidate.inputs
     return tuple(text for text in candidate.inputs if text != candidate.passage)

@@ -84,7 +84,7 @@ class ReviewStats:
         self.last[decision.row] = decision
 
     def summary(self) -> dict[str, Any] | None:
-        """For summary.json; None without a review."""
+        """The counts for summary.json; None without a review."""
         if not self._decisions and not self.sample:
             return None
         verdicts = Counter(decision.verdict for decision in self.last.values())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datacreate.prompts.label_scoring import LabelQuestion
 
 VerifyMode = Literal["off", "keep", "drop", "relabel", "soft"]
-"""What happens to an example after it was scored. `keep`: only log the scores. `drop`: drop the example unless its
+"""The use of the scores of an example. `keep`: only log the scores. `drop`: drop the example unless its
 label is the most probable. `relabel`: replace the label by the most probable. `soft`: keep all examples, with the
 probabilities as soft labels."""
 
