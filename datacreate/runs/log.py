@@ -145,7 +145,7 @@ class Commit:
 
 
 def _scored_entry(scored: Scored) -> list[float]:
-    """A verifier's result as a line of the log has it: assigned and final label (-1 for none), 1 if accepted, probabilities."""
+    """A verifier's result in a line: assigned and final label (-1 for none), 1 if accepted, probabilities."""
     labels = [-1 if label is None else label for label in (scored.assigned, scored.final)]
     return [*labels, int(scored.accepted), *scored.probabilities]
 
