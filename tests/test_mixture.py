@@ -66,7 +66,7 @@ def test_models_share_the_requests_and_the_log_names_the_model_of_each(
     assert RunDirectory(tmp_path).summary()["generators"] == summary["generators"]
 
 
-def test_the_fastest_model_is_not_held_back_by_the_slowest(tmp_path: Path, model: str, other: str) -> None:
+def test_the_slowest_model_does_not_delay_the_fastest(tmp_path: Path, model: str, other: str) -> None:
     class Slow(ScriptedEngine):
         """Answers at every tenth poll."""
 

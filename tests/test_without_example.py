@@ -61,12 +61,12 @@ def test_another_instruction_is_another_run(tmp_path: Path, model: str) -> None:
 
 
 def test_an_instruction_beside_an_example_stands_in_the_system_message(tmp_path: Path, model: str) -> None:
-    plain, told = ScriptedEngine(answering()), ScriptedEngine(answering())
+    plain, instructed = ScriptedEngine(answering()), ScriptedEngine(answering())
     make(tmp_path / "plain", model, plain, count=10)
-    make(tmp_path / "told", model, told, count=10, instruction=TASK)
+    make(tmp_path / "instructed", model, instructed, count=10, instruction=TASK)
     system, user = prompts(plain)[0]
     assert system == "You write data for training language models."
-    assert prompts(told)[0] == (f"{system}\n\n{TASK}", user)
+    assert prompts(instructed)[0] == (f"{system}\n\n{TASK}", user)
 
 
 def test_a_format_file_takes_the_place_of_an_example(tmp_path: Path, model: str) -> None:

@@ -78,7 +78,7 @@ def copied(whole: Path, to: Path, log: bytes) -> Path:
     return to
 
 
-def test_a_log_torn_anywhere_in_its_last_line_goes_on_to_the_same_bytes(tmp_path: Path, model: str) -> None:
+def test_a_log_cut_anywhere_in_its_last_line_resumes_to_the_same_bytes(tmp_path: Path, model: str) -> None:
     small: dict[str, Any] = {"count": 4, "num_examples": 1, "concurrency": 2, "strategy": "random"}
     make(tmp_path / "whole", model, **small)
     log = (tmp_path / "whole" / "log.jsonl").read_bytes()

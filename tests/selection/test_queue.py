@@ -223,7 +223,7 @@ def by_definition(born: list[int], pool: int) -> list[int]:
 
 
 @given(st.lists(st.integers(1, 5), min_size=30, max_size=30), st.integers(5, 12))
-def test_the_farthest_of_the_latest_candidates_is_next(born: list[int], pool: int) -> None:
+def test_the_farthest_of_the_latest_waiting_parents_is_next(born: list[int], pool: int) -> None:
     asked = walk(coverage(pool=pool), born)
     assert [each.parent.number for each in asked] == by_definition(born, pool)
 

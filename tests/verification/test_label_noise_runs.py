@@ -34,7 +34,7 @@ def assigned_in(engine: ScriptedEngine) -> list[bool]:
     return ['"const"' in (request.schema or "") for request in engine.history]
 
 
-def test_noisy_labels_lead_to_pseudo_labels_for_held_rows_too(tmp_path: Path, model: str) -> None:
+def test_noisy_labels_lead_to_pseudo_labels_for_waiting_examples_too(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(writing(0.5, YES_NO), scorer=knowing)
     summary, messages = verified(tmp_path, model, engine, **FALLBACK)
     figures = summary["verification"]
@@ -88,7 +88,7 @@ def test_labels_stay_assigned_if_the_verifier_confirms_them_or_the_check_is_off(
 
 
 @pytest.mark.parametrize("strategy", ["tree", "random", "coverage"])
-def test_held_examples_are_parents_and_no_text_is_held_twice(
+def test_waiting_examples_are_parents_and_no_text_waits_twice(
     tmp_path: Path, model: str, strategy: str
 ) -> None:
     """A small vocabulary: many texts repeat each other."""

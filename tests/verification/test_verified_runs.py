@@ -156,7 +156,7 @@ def test_arrival_order_capacity_and_kills_change_nothing(
     [({**FALLBACK, "strategy": "coverage"}, YES_NO), ({**THREE_LABELS, "count": 30}, LABELS)],
     ids=["pseudo-labels", "labels"],
 )
-def test_a_run_that_ends_while_examples_are_held_or_released_asks_nothing_twice(
+def test_a_run_that_ends_while_examples_wait_or_are_released_asks_nothing_twice(
     tmp_path: Path, model: str, changes: dict[str, Any], labels: list[str]
 ) -> None:
     whole = tmp_path / "whole"
