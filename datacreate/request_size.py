@@ -47,9 +47,8 @@ class LongestPrompt:
     @cached_property
     def shown(self) -> list[Example]:
         """The longest formatting examples, as many as a prompt shows."""
-        return sorted(self.examples, key=lambda example: len(self.written(example)), reverse=True)[
-            : self.shots
-        ]
+        longest_first = sorted(self.examples, key=lambda example: len(self.written(example)), reverse=True)
+        return longest_first[: self.shots]
 
     def written(self, example: Example) -> str:
         turns = self.encoding.format.with_all_turns(example)

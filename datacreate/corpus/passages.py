@@ -40,8 +40,9 @@ _MIN_SHARE = 8
 """A passage that is shorter than this part (one eighth) of the longest possible one, such as a heading alone, is left
 out."""
 
-_BANDS, _ROWS_PER_BAND = 16, 8
-"""Bands of MinHash values: they find 95 % of the pairs at `SIMILAR`, and nearly all above 0.85."""
+_BANDS, _SIGNATURE_SIZE = 16, 128
+"""Bands and MinHash values of a passage: 8 values per band find 95 % of the pairs at `SIMILAR`, nearly all above 0.85.
+"""
 
 _PASSAGE_MARGIN = 1.25
 """A run uses this many times the passages that its examples need, since some passages give no valid example."""
@@ -262,10 +263,8 @@ def _write_passages(
     starts = array("q", [0])  # where the line of each passage starts; a passage that is left out has no bytes
     while batch := list(islice(passages, _BATCH)):
         shingled = [shingles(passage.text) for _, passage in batch]
-        signatures = RMinHash.digest_matrix_from_token_sets(
-            shingled, _BANDS * _ROWS_PER_BAND, _HASH_SEED
-        ).to_rows()
-        bands = hash_bands(signatures, _BANDS)
+        signatures = RMinHash.digest_matrix_from_token_sets(shingled, _SIGNATURE_SIZE, _HASH_SEED)
+        bands = hash_bands(signatures.to_rows(), _BANDS)
         index.add(bands)
         for (document, passage), own, proposed in zip(batch, shingled, index.find(bands), strict=True):
             earlier = [_line(file, starts, number) for number in proposed if number < len(starts) - 1]
