@@ -125,7 +125,10 @@ def test_a_line_that_cannot_follow_is_named(
     run = RunDirectory(tmp_path)
     *_, last = run.log(run.read_config().run_id)
     log = LogWriter(run.log_path, last.checksum)
-    log.write([Commit(request_number, "0" * 16, 0, (), (), (), 1, 2, 3.0)], parents)
+    tokens = {"prompt_tokens": 1, "generated_tokens": 1}
+    nothing: dict[str, Any] = {"accepted": (), "next_parents": (), "rejects": ()}
+    commit = Commit(request=request_number, parent="0" * 16, depth=0, time=3.0, **tokens, **nothing)
+    log.write([commit], parents)
     log.close()
     with pytest.raises(LogDamaged, match=rf"log.jsonl, line {last.number + 1}: {what} cannot follow"):
         make(tmp_path, model)
