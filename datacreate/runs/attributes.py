@@ -49,8 +49,11 @@ class AttributeValue(FrozenModel):
             return self.name
         given_context = format.passage_field if format.context_is_given else None
         inputs = [dotted(path) for path in format.roles.inputs if path != given_context]
-        where = f" in {' and '.join(inputs)}{' together' if inputs[1:] else ''}" if inputs else ""
-        length = _range_name(self.words) + where
+        length = _range_name(self.words)
+        if inputs:
+            length += f" in {' and '.join(inputs)}"
+        if len(inputs) > 1:
+            length += " together"
         return length if self.name == _range_name(self.words) else f"{self.name}, {length}"
 
 

@@ -246,11 +246,12 @@ def count_decisions(path: Path) -> int:
 
 
 def _decision_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    if path.is_file():
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.startswith(b'{"decision"') and line.endswith(b"\n"):
-                    yield number, line
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.startswith(b'{"decision"') and line.endswith(b"\n"):
+                yield number, line
 
 
 class LogWriter:
