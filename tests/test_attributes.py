@@ -232,13 +232,13 @@ def test_values_are_exact_with_a_label_noise_check_and_its_fallback(
 ) -> None:
     path = tmp_path / "attributes.yaml"
     path.write_text("topic: [a, b, c]\n")
-    how = FALLBACK | {"attributes": path, "count": 100}
-    verified(tmp_path / "whole", model, writing(right, YES_NO), **how)
+    changes = FALLBACK | {"attributes": path, "count": 100}
+    verified(tmp_path / "whole", model, writing(right, YES_NO), **changes)
     assert_exact(counts(tmp_path / "whole")["topic"], dict.fromkeys("abc", 1 / 3))
     for dies_after in (4, 11, None):
         with suppress(EngineError):
             engine = ScriptedEngine(writing(right, YES_NO), dies_after=dies_after, scorer=knowing)
-            verified(tmp_path / "killed", model, engine, **how)
+            verified(tmp_path / "killed", model, engine, **changes)
     assert train(tmp_path / "killed") == train(tmp_path / "whole")
 
 
@@ -291,10 +291,10 @@ def test_exports_have_the_values_as_columns(tmp_path: Path, model: str, attribut
 def test_commands_show_the_values(tmp_path: Path, model: str, attributes: Path) -> None:
     (tmp_path / "qa.json").write_text(json.dumps(NLI))
     attributes.write_text('topic: [sport, "[bold red]<b>\\u202e"]\n')
-    how = ["--example", tmp_path / "qa.json", "--model", model, "--attributes", attributes, "--count", 10]
+    changes = ["--example", tmp_path / "qa.json", "--model", model, "--attributes", attributes, "--count", 10]
     run_dir = tmp_path / "run"
-    assert "sport" in run("create", *how, "--run-dir", run_dir, "--dry-run").out
-    assert run("create", *how, "--run-dir", run_dir).code == 0
+    assert "sport" in run("create", *changes, "--run-dir", run_dir, "--dry-run").out
+    assert run("create", *changes, "--run-dir", run_dir).code == 0
     shown = run("show", run_dir).out
     assert re.search(r"attributes +topic: sport 5, \[bold red\]<b>. 5", shown)
     assert "\u202e" not in shown
@@ -307,7 +307,7 @@ def test_commands_show_the_values(tmp_path: Path, model: str, attributes: Path) 
     assert "attributes" not in ended.out
     shown = run("preview", "--config", tmp_path / "config.yaml", "--model", model).out
     assert re.search(r"attributes.topic +sport", shown)
-    ended = run("create", *how, "--run-dir", tmp_path / "paper", "--recipe", "paper")
+    ended = run("create", *changes, "--run-dir", tmp_path / "paper", "--recipe", "paper")
     assert "--attributes: --recipe paper has no such step" in ended.err
     assert ended.code == 2
 
@@ -326,8 +326,8 @@ PROPOSED = [
 
 
 def suggested(engine: ScriptedEngine, model: str) -> str:
-    how = {"example": NLI, "labels": NLI_LABELS, "count": 1, "run_dir": Path("unused"), "verify": "off"}
-    config = CreateConfig.of(**how, model=model, decontaminate=())
+    changes = {"example": NLI, "labels": NLI_LABELS, "count": 1, "run_dir": Path("unused"), "verify": "off"}
+    config = CreateConfig.of(**changes, model=model, decontaminate=())
     return suggest_attributes(config, no_notify, lambda *_: engine)
 
 
@@ -356,13 +356,13 @@ def test_a_proposal_is_a_file_of_attributes(tmp_path: Path, model: str) -> None:
 
 def test_attributes_need_no_example(tmp_path: Path, model: str, attributes: Path) -> None:
     attributes.write_text("topic: [sport, law]\n")
-    how: dict[str, Any] = {"example": None, "instruction": "Mails to a shop.", "inputs": "subject,body"}
-    how |= {"labels": {"kind": "bug,other"}, "attributes": attributes, "count": 20}
+    changes: dict[str, Any] = {"example": None, "instruction": "Mails to a shop.", "inputs": "subject,body"}
+    changes |= {"labels": {"kind": "bug,other"}, "attributes": attributes, "count": 20}
     engine = ScriptedEngine(answering())
-    make(tmp_path / "run", model, engine, **how)
+    make(tmp_path / "run", model, engine, **changes)
     assert counts(tmp_path / "run")["topic"] == {"sport": 10, "law": 10}
     assert re.search(r" All of them have topic: (sport|law)\.", engine.history[0].messages[-1]["content"])
-    config = CreateConfig.of(**how | {"count": 1}, run_dir=Path("unused"), model=model, decontaminate=())
+    config = CreateConfig.of(**changes | {"count": 1}, run_dir=Path("unused"), model=model, decontaminate=())
     asked = proposing(json.dumps(PROPOSED))
     assert "Topic:" in suggest_attributes(config, no_notify, lambda *_: asked)
     assert "Mails to a shop." in asked.history[0].messages[-1]["content"]
@@ -373,8 +373,8 @@ def test_a_given_context_does_not_count_as_words(tmp_path: Path, model: str, att
     attributes.write_text("length: {words: [2, 3]}\ntopic: [sport, law]\n")
     engine = ScriptedEngine(answering())
     example = {"question": "Is it open?", "context": "The museum is open on Sundays.", "label": "yes"}
-    how: dict[str, Any] = {"example": example, "corpus": (str(tmp_path / "doc.md"),), "count": 10}
-    make(tmp_path / "run", model, engine, attributes=attributes, **how)
+    changes: dict[str, Any] = {"example": example, "corpus": (str(tmp_path / "doc.md"),), "count": 10}
+    make(tmp_path / "run", model, engine, attributes=attributes, **changes)
     asked = engine.history[0].messages[-1]["content"]
     assert re.search(
         r"about text 2, but with length: 2 to 3 words in question; topic: (sport|law), and", asked

@@ -41,26 +41,26 @@ def creak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_result_is_plain_json_with_null_for_what_is_absent(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, count=30)
-    found = measure_run(RunDirectory(tmp_path))
-    assert json.loads(json.dumps(found)) == found
-    assert (found["rows"], found["human"], found["no_shortcuts"]) == (30, None, None)
-    assert {one["name"] for one in found["shortcuts"]} >= {"longest option", "words of the question"}
-    assert found["diversity"]["texts"] == 30
+    metrics = measure_run(RunDirectory(tmp_path))
+    assert json.loads(json.dumps(metrics)) == metrics
+    assert (metrics["rows"], metrics["human"], metrics["no_shortcuts"]) == (30, None, None)
+    assert {one["name"] for one in metrics["shortcuts"]} >= {"longest option", "words of the question"}
+    assert metrics["diversity"]["texts"] == 30
     for name in ("log.jsonl", "train.jsonl", "summary.json"):
         (tmp_path / name).unlink()
-    found = measure_run(RunDirectory(tmp_path))
-    assert (found["rows"], found["shortcuts"], found["diversity"]) == (0, [], None)
-    assert found["no_shortcuts"] == "there are too few rows"
+    metrics = measure_run(RunDirectory(tmp_path))
+    assert (metrics["rows"], metrics["shortcuts"], metrics["diversity"]) == (0, [], None)
+    assert metrics["no_shortcuts"] == "there are too few rows"
 
 
 @pytest.mark.usefixtures("creak")
 def test_the_human_set_is_measured_at_the_same_size() -> None:
     rows = statement_rows(200, 2)
-    found = measure_rows(STATEMENT, rows, None, rows[:1], "creak")
-    human = found["human"]
+    metrics = measure_rows(STATEMENT, rows, None, rows[:1], "creak")
+    human = metrics["human"]
     assert (human["benchmark"], human["split"], human["rows"]) == ("creak", "train", 60)
-    assert found["diversity"]["texts"] == human["diversity"]["texts"] == 60
-    assert {one["rows"] for one in found["shortcuts"]} == {200}
+    assert metrics["diversity"]["texts"] == human["diversity"]["texts"] == 60
+    assert {one["rows"] for one in metrics["shortcuts"]} == {200}
     assert {one["rows"] for one in human["shortcuts"]} == {60}
     fewer = measure_rows(STATEMENT, rows[:30], None, rows[:1], "creak")
     assert fewer["human"]["rows"] == fewer["human"]["diversity"]["texts"] == 30
@@ -103,8 +103,8 @@ def test_the_texts_that_vary_are_measured_not_a_constant_question() -> None:
         question | {"context": f"{row['question']} {row['label']}", "answer": "yes" if row["label"] else "no"}
         for row in statement_rows(60, 3)
     ]
-    found = measure_rows(format, rows, None, rows[:1], None)
-    assert found["diversity"]["between"] > 0.5
-    assert found["passage_words"] is None
-    [wording] = [one for one in found["shortcuts"] if one["name"] == "wording"]
+    metrics = measure_rows(format, rows, None, rows[:1], None)
+    assert metrics["diversity"]["between"] > 0.5
+    assert metrics["passage_words"] is None
+    [wording] = [one for one in metrics["shortcuts"] if one["name"] == "wording"]
     assert "most telling: " in wording["warning"]

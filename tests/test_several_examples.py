@@ -42,16 +42,16 @@ def roots_of(run_dir: Path) -> list[str]:
 
 def test_naive_takes_turns(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, example=questions(3), strategy="naive", count=60)
-    asked = [commit.parent for commit in commits(tmp_path)]
-    assert asked == [roots_of(tmp_path)[index % 3] for index in range(len(asked))]
+    parents = [commit.parent for commit in commits(tmp_path)]
+    assert parents == [roots_of(tmp_path)[index % 3] for index in range(len(parents))]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES[1:])
 def test_the_other_strategies_start_from_all_of_them(tmp_path: Path, model: str, strategy: str) -> None:
     summary = make(tmp_path, model, example=questions(4), strategy=strategy, count=100, num_chains=None)
-    asked = [commit.parent for commit in commits(tmp_path)]
-    assert set(asked[:4]) == set(roots_of(tmp_path))
-    assert asked[0] == roots_of(tmp_path)[0]
+    parents = [commit.parent for commit in commits(tmp_path)]
+    assert set(parents[:4]) == set(roots_of(tmp_path))
+    assert parents[0] == roots_of(tmp_path)[0]
     assert summary["depths"]["1"] <= 50
     assert examples(tmp_path)[0] not in questions(4)
 

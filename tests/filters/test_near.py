@@ -61,11 +61,11 @@ def test_recall_at_the_threshold_is_at_least_95_percent_and_precision_is_1(thres
             pairs.append((" ".join(one), " ".join(other), similarity))
     for one, _, _ in pairs:
         index.add([one])
-    found = [(index.match([other]), similarity) for _, other, similarity in pairs]
-    above = [match for match, similarity in found if similarity >= threshold]
+    matches = [(index.match([other]), similarity) for _, other, similarity in pairs]
+    above = [match for match, similarity in matches if similarity >= threshold]
     assert sum(match is not None for match in above) >= 0.95 * len(above) > 50
-    assert not any(match for match, similarity in found if similarity < threshold)
-    assert all(match[1] == pytest.approx(similarity) for match, similarity in found if match)
+    assert not any(match for match, similarity in matches if similarity < threshold)
+    assert all(match[1] == pytest.approx(similarity) for match, similarity in matches if match)
 
 
 @pytest.mark.parametrize("together", [1, 700, 5000])

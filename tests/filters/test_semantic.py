@@ -35,9 +35,9 @@ def matches(filter: SemanticDuplicates, texts: list[str]) -> list[str | None]:
     return [filter.find_conflict(candidate(text)) for text in texts]
 
 
-def right(found: list[str | None]) -> int:
+def right(conflicts: list[str | None]) -> int:
     """How many of the matches name the request with their own number."""
-    return sum(f"request {number}," in (match or "") for number, match in enumerate(found))
+    return sum(f"request {number}," in (match or "") for number, match in enumerate(conflicts))
 
 
 def test_the_same_words_in_another_order_are_found_and_others_are_not() -> None:
@@ -84,9 +84,9 @@ def test_queries_between_additions_to_the_graph_change_nothing(monkeypatch: pyte
     for number, text in enumerate(GRID):
         queried.find_conflict(candidate(texts[number]))
         queried.add(candidate(text), number)
-    found = matches(queried, texts)
-    assert found == matches(filter_with(0.8, *GRID), texts)
-    assert sum(match is not None for match in found) >= len(GRID) - 1
+    conflicts = matches(queried, texts)
+    assert conflicts == matches(filter_with(0.8, *GRID), texts)
+    assert sum(match is not None for match in conflicts) >= len(GRID) - 1
 
 
 @pytest.mark.model
@@ -96,8 +96,8 @@ def test_a_real_model_finds_four_of_five_paraphrases_and_nothing_else() -> None:
     for number, text in enumerate([*(one for one, _ in PARAPHRASES), *DIFFERENT]):
         assert filter.find_conflict(candidate(text)) is None
         filter.add(candidate(text), number)
-    found = matches(filter, [other for _, other in PARAPHRASES])
-    assert sum(match is not None for match in found) == right(found) >= 0.8 * len(PARAPHRASES)
+    conflicts = matches(filter, [other for _, other in PARAPHRASES])
+    assert sum(match is not None for match in conflicts) == right(conflicts) >= 0.8 * len(PARAPHRASES)
     for number, text in enumerate(ODD):
         filter.add(candidate(text), number)
         assert filter.find_conflict(candidate(text))

@@ -21,17 +21,17 @@ from tests.metrics.rows import sentence
 
 
 def test_by_hand() -> None:
-    found = diversity(["The cat sat.", "the cat ran", "a dog"], examples=["the cat"])
-    assert found is not None
-    assert found.mean_words == pytest.approx(8 / 3)
-    assert found.distinct_1 == pytest.approx(6 / 8)  # the, cat, sat, ran, a, dog
-    assert found.distinct_2 == pytest.approx(4 / 5)
-    assert found.distinct_3 == 1
+    metrics = diversity(["The cat sat.", "the cat ran", "a dog"], examples=["the cat"])
+    assert metrics is not None
+    assert metrics.mean_words == pytest.approx(8 / 3)
+    assert metrics.distinct_1 == pytest.approx(6 / 8)  # the, cat, sat, ran, a, dog
+    assert metrics.distinct_2 == pytest.approx(4 / 5)
+    assert metrics.distinct_3 == 1
     # Shared words: 2 of 4, none, none; of the example: 2 of 3, 2 of 3, none.
-    assert found.between == pytest.approx(1 - (1 / 2) / 3)
-    assert found.from_example == pytest.approx(1 - (2 / 3 + 2 / 3) / 3)
+    assert metrics.between == pytest.approx(1 - (1 / 2) / 3)
+    assert metrics.from_example == pytest.approx(1 - (2 / 3 + 2 / 3) / 3)
     eigenvalues = np.array([1.5, 0.5, 1.0]) / 3
-    assert found.vendi == pytest.approx(np.exp(-(eigenvalues * np.log(eigenvalues)).sum()))
+    assert metrics.vendi == pytest.approx(np.exp(-(eigenvalues * np.log(eigenvalues)).sum()))
 
 
 def test_vendi_counts_texts_that_have_nothing_in_common() -> None:
@@ -55,28 +55,28 @@ def test_a_set_with_more_repeats_is_less_diverse_by_every_metric() -> None:
 @settings(max_examples=60)
 @given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=12))
 def test_metrics_of_any_texts_are_in_range(texts: list[str]) -> None:
-    found = diversity(texts, examples=texts[:1])
-    if found is None:
+    metrics = diversity(texts, examples=texts[:1])
+    if metrics is None:
         assert not any(map(words, texts))
         return
     matrix = word_overlap(texts)
     assert np.allclose(matrix, matrix.T)
     assert np.allclose(np.diag(matrix), 1)
     assert np.linalg.eigvalsh(matrix).min() > -1e-9
-    assert found.vendi is not None
-    assert 1 - 1e-6 <= found.vendi <= found.paired + 1e-6
-    shares = (found.distinct_1, found.distinct_2, found.distinct_3, found.self_bleu, found.between)
-    for share in (*shares, found.from_example):
+    assert metrics.vendi is not None
+    assert 1 - 1e-6 <= metrics.vendi <= metrics.paired + 1e-6
+    shares = (metrics.distinct_1, metrics.distinct_2, metrics.distinct_3, metrics.self_bleu, metrics.between)
+    for share in (*shares, metrics.from_example):
         assert share is None or -1e-6 <= share <= 1 + 1e-6
 
 
 def test_large_sets_are_sampled_by_seed() -> None:
     rng = random.Random(2)
     texts = [sentence(rng) for _ in range(1500)]
-    found = diversity(texts, seed=1)
-    assert found is not None
-    assert (found.texts, found.paired) == (MAX_TEXTS, MAX_PAIRED)
-    assert found == diversity(texts, seed=1) != diversity(texts, seed=2)
+    metrics = diversity(texts, seed=1)
+    assert metrics is not None
+    assert (metrics.texts, metrics.paired) == (MAX_TEXTS, MAX_PAIRED)
+    assert metrics == diversity(texts, seed=1) != diversity(texts, seed=2)
     fewer = diversity(texts, number=60)
     assert fewer is not None
     assert (fewer.texts, fewer.paired) == (60, 60)

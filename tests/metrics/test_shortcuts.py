@@ -21,8 +21,8 @@ def measured(format: TaskFormat, rows: Rows, **settings: Any) -> dict[str, Short
     return {one.name: one for one in shortcuts(format, rows, **settings)}
 
 
-def warned(found: dict[str, Shortcut]) -> set[str]:
-    return {name for name, one in found.items() if one.warning}
+def warned(by_name: dict[str, Shortcut]) -> set[str]:
+    return {name for name, one in by_name.items() if one.warning}
 
 
 def right_is_longest() -> Rows:
@@ -78,17 +78,17 @@ def labels_differ_in_length() -> Rows:
 def test_a_planted_shortcut_is_found(
     format: TaskFormat, rows: Callable[[], Rows], name: str, warning: str
 ) -> None:
-    found = measured(format, rows())
-    assert name in warned(found)
-    assert found[name].score > found[name].chance + 0.15
-    assert warning in str(found[name].warning)
+    by_name = measured(format, rows())
+    assert name in warned(by_name)
+    assert by_name[name].score > by_name[name].chance + 0.15
+    assert warning in str(by_name[name].warning)
 
 
 def test_options_of_one_length_share_the_credit() -> None:
     options = {"options": ["aa", "bb", "c"], "label": "bb"}
-    found = measured(CHOICE, [{"question": f"q{n}?", "context": None} | options for n in range(40)])
-    assert found["longest option"].score == pytest.approx(0.5)
-    assert found["longest option"].chance == pytest.approx(1 / 3)
+    by_name = measured(CHOICE, [{"question": f"q{n}?", "context": None} | options for n in range(40)])
+    assert by_name["longest option"].score == pytest.approx(0.5)
+    assert by_name["longest option"].chance == pytest.approx(1 / 3)
 
 
 def test_wording_is_tolerated_further_if_there_is_no_passage() -> None:
@@ -101,9 +101,9 @@ def test_wording_is_tolerated_further_if_there_is_no_passage() -> None:
         for row in rows:
             marked = row["label"] if rng.random() < 0.7 else not row["label"]
             row["question"] = f"{sentence(rng)} {'surely' if marked else 'hardly'} {sentence(rng)}"
-        found = measured(format, rows)
-        assert 0.62 < found[name].score < 0.75
-        assert warned(found) == flagged
+        by_name = measured(format, rows)
+        assert 0.62 < by_name[name].score < 0.75
+        assert warned(by_name) == flagged
 
 
 def test_what_leaks_only_within_families_is_not_a_warning() -> None:
@@ -128,8 +128,8 @@ def test_twins_with_opposite_answers_are_at_chance() -> None:
         options = [f"name{rng.randrange(40)}", f"place{pair % 7}"]
         twin = {"question": f"{sentence(rng)} {pair}?", "context": None, "options": options}
         rows += [twin | {"label": label} for label in options]
-    found = measured(CHOICE, rows)
-    assert found["options alone"].score == pytest.approx(0.5, abs=0.01)
+    by_name = measured(CHOICE, rows)
+    assert by_name["options alone"].score == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize("number", [50, 300])
@@ -146,8 +146,8 @@ def test_clean_rows_raise_no_alarm(format: TaskFormat, make: Any, number: int) -
 def test_few_rows_one_label_one_family_and_free_text() -> None:
     assert shortcuts(STATEMENT, statement_rows(19, 12)) == ()
     assert shortcuts(STATEMENT, [row | {"label": True} for row in statement_rows(60, 12)]) == ()
-    found = measured(CHOICE, choice_rows(60, 13), families=["one"] * 60)
-    assert set(found) == {"longest option", "words of the question"}  # nothing to cross-validate on
+    by_name = measured(CHOICE, choice_rows(60, 13), families=["one"] * 60)
+    assert set(by_name) == {"longest option", "words of the question"}  # nothing to cross-validate on
     document = {
         "type": "object",
         "properties": {"question": {"type": "string"}, "answer": {"type": "string"}},

@@ -46,7 +46,7 @@ FULL = SUMMARY | {
 
 def metrics(text: str, human: bool) -> dict[str, Any]:
     """Shortcuts and diversity, with `text` in a warning."""
-    found = {
+    document = {
         "rows": 500,
         "shortcuts": [
             {"name": "length alone", "score": 0.55, "chance": 0.5, "rows": 500, "warning": None},
@@ -58,7 +58,7 @@ def metrics(text: str, human: bool) -> dict[str, Any]:
         | {"between": 0.81, "from_example": 0.77, "vendi": 61.3},
         "passage_words": 91.5,
     }
-    return found | {"human": {"benchmark": "csqa", "split": "train", **found} if human else None}
+    return document | {"human": {"benchmark": "csqa", "split": "train", **document} if human else None}
 
 
 def sections(card: str) -> dict[str, str]:
@@ -74,19 +74,19 @@ def test_the_metadata_block_is_what_the_hub_reads() -> None:
 
 def test_what_was_not_done() -> None:
     card = dataset_card(SPEC, SUMMARY)
-    found = sections(card)
-    assert "Labels were not verified." in found["Label verification"]
-    assert "not checked against any test set" in found["Contamination"]
-    assert "Not measured." in found["Shortcuts"]
-    assert "Not measured." in found["Diversity"]
+    by_heading = sections(card)
+    assert "Labels were not verified." in by_heading["Label verification"]
+    assert "not checked against any test set" in by_heading["Contamination"]
+    assert "Not measured." in by_heading["Shortcuts"]
+    assert "Not measured." in by_heading["Diversity"]
     assert "License of the model: not known." in card
     for words in ("False statements", "Neither a person", "Bias", "Test sets", "paraphrases", "a few words"):
-        assert words in found["Risks and limits"]
+        assert words in by_heading["Risks and limits"]
 
 
 def test_what_was_done() -> None:
     card = dataset_card(SPEC, FULL, metrics("'not'", human=True))
-    found = sections(card)
+    by_heading = sections(card)
     assert "apache-2.0" in card
     expected = {
         "Filters and rejects": [
@@ -112,9 +112,9 @@ def test_what_was_done() -> None:
         "Risks and limits": ["`other-model` considers right, which did not write", "paraphrases"],
     }
     for title, parts in expected.items():
-        text = re.sub(r" +\|", " |", found[title])
+        text = re.sub(r" +\|", " |", by_heading[title])
         assert [part for part in parts if part not in text] == [], title
-    assert "in a few words" not in found["Risks and limits"]  # the near filter was on
+    assert "in a few words" not in by_heading["Risks and limits"]  # the near filter was on
 
 
 def test_a_model_that_verifies_its_own_examples_and_keeps_all() -> None:

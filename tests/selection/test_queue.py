@@ -32,7 +32,7 @@ Queues = Callable[[int], ParentQueue]
 
 
 @dataclass(frozen=True)
-class Asked:
+class QueuedRequest:
     """A request: its parent, the commits before it, and the earlier uses of the parent."""
 
     parent: Parent
@@ -47,37 +47,37 @@ def walk(
     window: int = 1,
     chain: bool = False,
     needed: int = 10**6,
-    logged: list[Asked] | None = None,
-) -> list[Asked]:
+    logged: list[QueuedRequest] | None = None,
+) -> list[QueuedRequest]:
     """All requests, with at most `window` in flight; request i gets `born[i]` accepted children.
 
     `logged`: the requests of an earlier walk, whose parents are used again.
     """
-    asked: list[Asked] = []
+    requests: list[QueuedRequest] = []
     uses: Counter[int] = Counter()
     rows = 0
     for commits in range(len(born) + 1):
-        while len(asked) - commits < window:
-            request = len(asked)
+        while len(requests) - commits < window:
+            request = len(requests)
             number = logged[request].parent.number if logged else None
             if logged and logged[request].commits > commits:
                 break
             parent = queue.next(request, idle=request == commits, logged=number)
             if parent is None:
                 break
-            asked.append(Asked(parent, commits, uses[parent.number]))
+            requests.append(QueuedRequest(parent, commits, uses[parent.number]))
             uses[parent.number] += 1
-            if logged and len(asked) == len(logged):
+            if logged and len(requests) == len(logged):
                 logged = None
         if commits < len(born):
-            depth = asked[commits].parent.depth + 1
+            depth = requests[commits].parent.depth + 1
             children = [
                 Parent(number, f"line {number}", depth)
                 for number in range(rows + 1, rows + born[commits] + 1)
             ]
             rows += len(children)
             queue.add_result(commits, children[:1] if chain else children, len(children), needed)
-    return asked
+    return requests
 
 
 def unit_vectors(seed: int, number: int, dimensions: int = 6) -> Rows:
@@ -105,18 +105,18 @@ reusing = pytest.mark.parametrize("make", [tree, coverage])
 
 @given(outcomes, st.integers(1, 9))
 def test_a_chain_continues_with_its_child_or_retries_the_parent(born: list[int], chains: int) -> None:
-    asked = walk(ChainQueue([ROOT], chains), born, window=chains, chain=True)
-    assert [each.commits for each in asked] == [max(0, i - chains + 1) for i in range(len(asked))]
+    requests = walk(ChainQueue([ROOT], chains), born, window=chains, chain=True)
+    assert [each.commits for each in requests] == [max(0, i - chains + 1) for i in range(len(requests))]
     attempts = [0] * chains
-    for i, each in enumerate(asked[chains:]):
-        before = asked[i]
+    for i, each in enumerate(requests[chains:]):
+        previous = requests[i]
         attempts[i % chains] = 0 if born[i] else attempts[i % chains] + 1
         if born[i]:
             assert each.parent == Parent(
-                sum(born[:i]) + 1, f"line {sum(born[:i]) + 1}", before.parent.depth + 1
+                sum(born[:i]) + 1, f"line {sum(born[:i]) + 1}", previous.parent.depth + 1
             )
         elif attempts[i % chains] <= MAX_ATTEMPTS:
-            assert each.parent == before.parent
+            assert each.parent == previous.parent
         else:
             assert each.parent == ROOT
             attempts[i % chains] = 0
@@ -135,14 +135,14 @@ def test_a_chain_keeps_its_parent_if_no_child_was_chosen() -> None:
 @reusing
 @given(born=outcomes, window=st.integers(1, 12), uses=st.integers(1, 6))
 def test_at_least_one_request_is_in_flight(make: Queues, born: list[int], window: int, uses: int) -> None:
-    asked = walk(make(uses), born, window=window)
-    assert all(sum(each.commits <= commits for each in asked) > commits for commits in range(61))
+    requests = walk(make(uses), born, window=window)
+    assert all(sum(each.commits <= commits for each in requests) > commits for commits in range(61))
 
 
 @reusing
 def test_the_root_is_reused_at_most_max_parent_uses_times_while_requests_are_in_flight(make: Queues) -> None:
-    asked = walk(make(4), [0] * 4, window=20)
-    assert [(each.parent, each.commits) for each in asked] == [(ROOT, 0)] * 4 + [(ROOT, 4)]
+    requests = walk(make(4), [0] * 4, window=20)
+    assert [(each.parent, each.commits) for each in requests] == [(ROOT, 0)] * 4 + [(ROOT, 4)]
 
 
 def test_naive_uses_the_root_without_limit() -> None:
@@ -151,8 +151,8 @@ def test_naive_uses_the_root_without_limit() -> None:
 
 @given(outcomes, st.integers(1, 9))
 def test_the_tree_uses_every_child_breadth_first(born: list[int], window: int) -> None:
-    asked = walk(tree(1), born, window=window)
-    first_uses = [each.parent.number for each in asked if each.previous_uses == 0]
+    requests = walk(tree(1), born, window=window)
+    first_uses = [each.parent.number for each in requests if each.previous_uses == 0]
     assert first_uses == list(range(len(first_uses)))
 
 
@@ -160,14 +160,14 @@ def test_parents_without_new_children_are_reused_evenly_shallow_ones_first() -> 
     uses = Counter(each.parent.number for each in walk(tree(), [2] + [0] * 29))
     assert len(uses) == 3
     assert max(uses.values()) - min(uses.values()) <= 1
-    asked = walk(coverage(), [3] + [0] * 11)
-    assert [each.previous_uses for each in asked] == [0] * 4 + [1] * 4 + [2] * 4 + [3]
-    assert [each.parent.depth for each in asked[4:8]] == [0, 1, 1, 1]
+    requests = walk(coverage(), [3] + [0] * 11)
+    assert [each.previous_uses for each in requests] == [0] * 4 + [1] * 4 + [2] * 4 + [3]
+    assert [each.parent.depth for each in requests[4:8]] == [0, 1, 1, 1]
 
 
 def test_the_tree_keeps_no_more_parents_than_are_needed() -> None:
-    asked = walk(tree(), [9] + [0] * 8, needed=3)
-    assert [each.parent.number for each in asked] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+    requests = walk(tree(), [9] + [0] * 8, needed=3)
+    assert [each.parent.number for each in requests] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -185,15 +185,15 @@ def test_logged_parents_give_the_same_state(make: Queues, born: list[int], at: i
 
 
 def test_a_level_is_completed_before_the_next_and_childless_parents_are_dropped() -> None:
-    asked = walk(LevelQueue([ROOT], 1), [3, 0, 2, 2, 2, 2, 2, 2], window=5)
-    assert [each.parent.depth for each in asked[:9]] == [0, 1, 1, 1, 2, 2, 2, 2, 3]
-    assert len({each.parent.number for each in asked}) == len(asked)
-    assert [each.commits for each in asked[:9]] == [0, 1, 1, 1, 4, 4, 4, 4, 8]
+    requests = walk(LevelQueue([ROOT], 1), [3, 0, 2, 2, 2, 2, 2, 2], window=5)
+    assert [each.parent.depth for each in requests[:9]] == [0, 1, 1, 1, 2, 2, 2, 2, 3]
+    assert len({each.parent.number for each in requests}) == len(requests)
+    assert [each.commits for each in requests[:9]] == [0, 1, 1, 1, 4, 4, 4, 4, 8]
 
 
 def test_a_level_without_children_is_repeated() -> None:
-    asked = walk(LevelQueue([ROOT], 1), [0, 0, 3, 0, 0, 0, 0, 0, 0])
-    uses = [(each.parent.depth, each.previous_uses) for each in asked]
+    requests = walk(LevelQueue([ROOT], 1), [0, 0, 3, 0, 0, 0, 0, 0, 0])
+    uses = [(each.parent.depth, each.previous_uses) for each in requests]
     assert uses == [(0, 0), (0, 1), (0, 2), *[(1, 0)] * 3, *[(1, 1)] * 3, (1, 2)]
 
 
@@ -224,8 +224,8 @@ def by_definition(born: list[int], pool: int) -> list[int]:
 
 @given(st.lists(st.integers(1, 5), min_size=30, max_size=30), st.integers(5, 12))
 def test_the_farthest_of_the_latest_waiting_parents_is_next(born: list[int], pool: int) -> None:
-    asked = walk(coverage(pool=pool), born)
-    assert [each.parent.number for each in asked] == by_definition(born, pool)
+    requests = walk(coverage(pool=pool), born)
+    assert [each.parent.number for each in requests] == by_definition(born, pool)
 
 
 def test_memory_and_time_are_bounded() -> None:
@@ -240,8 +240,8 @@ ROOTS = [Parent(-number, f"root {number}", 0) for number in range(3)]
 
 @pytest.mark.parametrize("make", [lambda: TreeQueue(ROOTS, UNLIMITED_USES), lambda: LevelQueue(ROOTS, 1)])
 def test_without_children_roots_take_turns(make: Callable[[], ParentQueue]) -> None:
-    asked = [each.parent.number for each in walk(make(), [0] * 8)]
-    assert asked == [0, -1, -2] * 3
+    requests = [each.parent.number for each in walk(make(), [0] * 8)]
+    assert requests == [0, -1, -2] * 3
 
 
 def test_coverage_uses_the_root_that_is_farthest_from_those_used() -> None:
@@ -252,6 +252,6 @@ def test_coverage_uses_the_root_that_is_farthest_from_those_used() -> None:
 
 
 def test_roots_have_a_limit_of_their_own() -> None:
-    asked = walk(TreeQueue(ROOTS, 4, 1), [2] * 3 + [0] * 30, window=40)
-    uses = Counter(each.parent.number for each in asked if each.commits < 20)
+    requests = walk(TreeQueue(ROOTS, 4, 1), [2] * 3 + [0] * 30, window=40)
+    uses = Counter(each.parent.number for each in requests if each.commits < 20)
     assert uses == {0: 1, -1: 1, -2: 1, **dict.fromkeys(range(1, 7), 4)}

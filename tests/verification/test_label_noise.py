@@ -26,13 +26,13 @@ NAMES = ["yes", "no", "maybe"]
 def rows(number: int, labels: int, *, knows: float, bias: Sequence[float] = (), seed: int = 0) -> list[Row]:
     """Evenly assigned labels, scored by a verifier that knows them this well and prefers some labels."""
     rng = random.Random(seed)
-    made: list[Row] = []
+    scored_rows: list[Row] = []
     for place in range(number):
         weights = [rng.random() for _ in range(labels)]
         weights[place % labels] += knows
         weights = [weight * factor for weight, factor in zip(weights, bias or [1.0] * labels, strict=True)]
-        made.append((place % labels, tuple(round(weight / sum(weights), 4) for weight in weights)))
-    return made
+        scored_rows.append((place % labels, tuple(round(weight / sum(weights), 4) for weight in weights)))
+    return scored_rows
 
 
 def check_of(
@@ -57,35 +57,35 @@ def check_of(
 def test_with_two_labels_the_concordance_is_the_auc(seen: list[tuple[bool, int]]) -> None:
     from sklearn.metrics import roc_auc_score
 
-    made = [(int(assigned), (1 - share / 20, share / 20)) for assigned, share in seen]
+    scored_rows = [(int(assigned), (1 - share / 20, share / 20)) for assigned, share in seen]
     expected = roc_auc_score([assigned for assigned, _ in seen], [share / 20 for _, share in seen])
     for values in (None, [1.0, 5.0]):
-        found = concordance(made, values)
-        assert found
-        assert found.value == pytest.approx(expected, abs=1e-4)
-        assert 0 <= found.low <= found.value <= found.high <= 1
+        measured = concordance(scored_rows, values)
+        assert measured
+        assert measured.value == pytest.approx(expected, abs=1e-4)
+        assert 0 <= measured.low <= measured.value <= measured.high <= 1
 
 
 @pytest.mark.parametrize("numeric", [False, True])
 @pytest.mark.parametrize("knows", [0.0, 0.4, 3.0])
 def test_with_more_labels_0_5_is_chance_and_1_is_perfect(knows: float, numeric: bool) -> None:
-    found = concordance(rows(300, 5, knows=knows), [1.0, 2.0, 3.0, 4.0, 5.0] if numeric else None)
-    assert found
+    measured = concordance(rows(300, 5, knows=knows), [1.0, 2.0, 3.0, 4.0, 5.0] if numeric else None)
+    assert measured
     if knows == 0:
-        assert found.low < 0.5 < found.high
+        assert measured.low < 0.5 < measured.high
     else:
-        assert found.low > 0.5
-        assert (found.value > 0.97) == (knows == 3.0)
+        assert measured.low > 0.5
+        assert (measured.value > 0.97) == (knows == 3.0)
 
 
 def test_a_verifier_that_is_off_by_one_star_is_concordant_for_ratings() -> None:
     near = [(1, 0), (0, 2), (1, 3), (2, 4), (4, 3)]  # its most probable stars, per assigned star
-    made = [
+    scored_rows = [
         (star, tuple(0.8 if place == best else 0.05 for place in range(5)))
         for star, both in enumerate(near)
         for best in both
     ]
-    as_names, as_ratings = concordance(made), concordance(made, [1.0, 2.0, 3.0, 4.0, 5.0])
+    as_names, as_ratings = concordance(scored_rows), concordance(scored_rows, [1.0, 2.0, 3.0, 4.0, 5.0])
     assert as_names
     assert as_ratings
     assert as_ratings.value > 0.8 > as_names.value
@@ -100,8 +100,8 @@ def test_a_verifier_that_is_off_by_one_star_is_concordant_for_ratings() -> None:
 def test_the_interval_holds_the_true_value_as_often_as_it_says() -> None:
     truth = concordance(rows(2000, 2, knows=0.3))
     assert truth
-    found = [concordance(rows(80, 2, knows=0.3, seed=seed)) for seed in range(1, 200)]
-    assert 0.9 < sum(each.low <= truth.value <= each.high for each in found if each) / len(found) < 0.99
+    measured = [concordance(rows(80, 2, knows=0.3, seed=seed)) for seed in range(1, 200)]
+    assert 0.9 < sum(each.low <= truth.value <= each.high for each in measured if each) / len(measured) < 0.99
 
 
 # The decision
@@ -137,21 +137,21 @@ def test_it_only_measures_without_a_minimum_and_without_a_second_label() -> None
 @pytest.mark.parametrize("bias", [(4.0, 1.0), (1.0, 2.0, 6.0)])
 def test_calibration_removes_the_bias_of_the_verifier(bias: tuple[float, ...]) -> None:
     labels = len(bias)
-    made = rows(400, labels, knows=0.5, bias=bias)
-    check = check_of(made, None, labels=labels)
+    scored_rows = rows(400, labels, knows=0.5, bias=bias)
+    check = check_of(scored_rows, None, labels=labels)
 
     def right(scores: Sequence[Probabilities]) -> float:
         return sum(p[place % labels] == max(p) for place, p in enumerate(scores)) / len(scores)
 
-    raw = [p for _, p in made]
+    raw = [p for _, p in scored_rows]
     assert right([check.calibrated(p) for p in raw]) > right(raw) + 0.08
     assert LabelNoiseCheck(NAMES, 40, 0.6).calibrated((0.9, 0.1, 0.0)) == (0.9, 0.1, 0.0)
 
 
 def test_calibration_does_not_depend_on_the_shares_of_the_labels() -> None:
-    made = rows(300, 2, knows=0.5, bias=(3.0, 1.0))
-    few = [row for place, row in enumerate(made) if row[0] == 0 or place % 6 == 1]
-    assert label_means(few, 2) == pytest.approx(label_means(made, 2), abs=0.03)
+    scored_rows = rows(300, 2, knows=0.5, bias=(3.0, 1.0))
+    few = [row for place, row in enumerate(scored_rows) if row[0] == 0 or place % 6 == 1]
+    assert label_means(few, 2) == pytest.approx(label_means(scored_rows, 2), abs=0.03)
 
 
 def test_a_label_without_rows_keeps_its_probability() -> None:

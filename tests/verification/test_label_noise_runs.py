@@ -61,8 +61,8 @@ def test_a_biased_verifier_that_knows_little_or_nothing_does_not_stop_a_run(
     tmp_path: Path, model: str, check: float | None, knows: float
 ) -> None:
     """It prefers entailment for every row. Judged before calibration it contradicts all other labels."""
-    how = {"count": 60, "label_noise_check": check, **THREE_LABELS}
-    summary, _ = verified(tmp_path, model, writing(0.9, LABELS), biased(knows), **how)
+    changes = {"count": 60, "label_noise_check": check, **THREE_LABELS}
+    summary, _ = verified(tmp_path, model, writing(0.9, LABELS), biased(knows), **changes)
     figures = summary["verification"]
     assert labels_in(tmp_path) == dict.fromkeys(LABELS, 20)
     assert figures["pseudo_labels"] == (check is not None and not knows)
@@ -132,8 +132,8 @@ def test_label_ratios_are_met_to_one_example(
     tmp_path: Path, model: str, verify: str, label_ratio: tuple[float, ...]
 ) -> None:
     ratio = dict(zip(LABELS, label_ratio, strict=True))
-    how: dict[str, Any] = {"verify": verify, "label_ratio": ratio, "count": 53, **THREE_LABELS}
-    verified(tmp_path, model, writing(0.8, LABELS), **how)
+    changes: dict[str, Any] = {"verify": verify, "label_ratio": ratio, "count": 53, **THREE_LABELS}
+    verified(tmp_path, model, writing(0.8, LABELS), **changes)
     counted = labels_in(tmp_path)
     assert sum(counted.values()) == 53
     for label, share in ratio.items():
@@ -142,8 +142,8 @@ def test_label_ratios_are_met_to_one_example(
 
 
 def test_label_ratios_are_met_with_pseudo_labels(tmp_path: Path, model: str) -> None:
-    how = {"label_ratio": {"yes": 0.75, "no": 0.25}, **FALLBACK}
-    summary, _ = verified(tmp_path, model, writing(0.5, YES_NO), **how)
+    changes = {"label_ratio": {"yes": 0.75, "no": 0.25}, **FALLBACK}
+    summary, _ = verified(tmp_path, model, writing(0.5, YES_NO), **changes)
     assert summary["verification"]["pseudo_labels"] is True
     assert labels_in(tmp_path) == {"yes": 60, "no": 20}
 
