@@ -13,13 +13,8 @@ Threshold = Annotated[float | None, OrOff]
 """A similarity above 0 and at most 1; None and the word `off` switch the filter off."""
 
 
-def quality_setting(help: str, **options: Any) -> Any:
-    """A setting in the quality group of `--help`."""
-    return setting(help, "quality", **options)
-
-
 def threshold_setting(help: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
-    return quality_setting(help, default=default, gt=0, le=1, metavar=metavar)
+    return setting(help, "quality", default=default, gt=0, le=1, metavar=metavar)
 
 
 def _set_names(value: Any) -> Any:
@@ -37,9 +32,10 @@ def _set_names(value: Any) -> Any:
 class FilterOptions(Settings):
     """Which filters run, and how strict they are."""
 
-    exact: bool = quality_setting(
+    exact: bool = setting(
         "Reject examples whose inputs (see --inputs) repeat those of an earlier one; case, spacing and the punctuation "
         "of prose are ignored.",
+        "quality",
         default=True,
         flag="--exact/--no-exact",
     )
@@ -52,14 +48,16 @@ class FilterOptions(Settings):
         "(try 0.95).",
         metavar="COSINE|off",
     )
-    decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_set_names)] = quality_setting(
+    decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_set_names)] = setting(
         "Rows that examples must not repeat: benchmarks (their dev and test rows), files of your own, and runs "
         "(without the check of --ngram).",
+        "quality",
         metavar="all|none|NAME|FILE|RUN[,...]",
         shown_default="all imported benchmarks",
     )
-    ngram: int = quality_setting(
+    ngram: int = setting(
         "Reject examples that share this many consecutive words with a row of --decontaminate.",
+        "quality",
         default=8,
         ge=2,
     )
