@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from datacreate.filters.filter import DecontaminationRow, Filter, FilterInputs
@@ -50,7 +51,8 @@ class _TestRow(NamedTuple):
     by_ngram: bool  # whether an example may not share an n-gram with it
 
 
-class _NearRows(NamedTuple):
+@dataclass(frozen=True)
+class _NearRows:
     """Some of the test rows, by similarity."""
 
     numbers: list[int]  # of the rows in the index, in order
