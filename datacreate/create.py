@@ -206,9 +206,7 @@ class _Session:
         start = SessionStart(round(time.time(), 3), _environment())
         log.write([start], state.apply(start))
         self.progress.update(state.stats, self.config.count, *pipeline.uncommitted)
-        self._commit_released(
-            log
-        )  # an earlier session may have ended after the label-noise check had decided
+        self._commit_released(log)  # an earlier session may have ended before it did this
         while not state.finished:
             if signals.received:
                 done = f"{state.stats.accepted} of {self.config.count} examples"
