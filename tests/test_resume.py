@@ -6,7 +6,8 @@ import json
 import random
 import shutil
 import signal
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,43 @@ def test_a_machine_with_more_capacity_keeps_the_concurrency_of_the_run(tmp_path:
 
 
 # Disks
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB; skipped where mounting is not permitted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not permitted here")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_run_resumes_after_a_full_disk_and_a_read_only_disk_is_one_line(
+    tmp_path: Path, small_disk: Path, example: Path, model: str
+) -> None:
+    assert run(*command(example, model, tmp_path / "whole", 200)).code == 0
+    (small_disk / "ballast").write_bytes(bytes(40_960))
+    full = run(*command(example, model, small_disk / "run", 200))
+    assert full.code == 75
+    assert "the disk is full; free space and run the same command to resume" in full.failure
+    kept = log_lines(small_disk / "run")
+    assert kept > 2
+    again = run(*command(example, model, small_disk / "run", 200))
+    assert again.code == 75
+    assert log_lines(small_disk / "run") >= kept
+    subprocess.run(["mount", "-o", "remount,size=1m", str(small_disk)], check=True)
+    assert run(*command(example, model, small_disk / "run", 200)).code == 0
+    assert train(small_disk / "run") == train(tmp_path / "whole")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    ended = run(*command(example, model, small_disk / "other"))
+    assert (ended.code, "Read-only file system" in ended.failure) == (75, True)
 
 
 def test_a_file_size_limit_is_handled_like_a_full_disk(tmp_path: Path, example: Path, model: str) -> None:
