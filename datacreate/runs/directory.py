@@ -209,7 +209,7 @@ class RunDirectory:
                 raise UsageError(
                     f"{self.path}: not a run directory (its config.json is of another program); give another path"
                 )
-            _, version = document.pop("datacreate"), document.pop("schema_version")
+            _, version = document.pop("datacreate"), document.pop("schema_version", None)
             if version != _SCHEMA_VERSION:
                 name = f"run format {version}" if isinstance(version, int) else "an unknown run format"
                 raise RunError(
