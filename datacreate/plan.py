@@ -7,7 +7,6 @@ not have the limits that follow from them: resuming a finished run starts no ser
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -37,7 +36,7 @@ from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.verification.label_noise import most_rows
 from datacreate.verification.scoring import VerifyMode
 
-MIN_REQUESTS_PER_CHAIN = 10
+_MIN_REQUESTS_PER_CHAIN = 10
 """Requests in each chain, if all examples are accepted. With fewer, most are children of formatting examples."""
 
 _LIMITS = {"max_tokens", "longest_text"}
@@ -171,7 +170,7 @@ def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
         num_chains, concurrency = stored.num_chains, stored.concurrency
     else:
         max_in_flight = most_in_flight(config.count, num_examples, engines.generators)
-        num_chains = default_chains(config, num_examples, len(examples), max_in_flight)
+        num_chains = _num_chains(config, num_examples, len(examples), max_in_flight)
         concurrency = config.concurrency or num_chains or (1 if is_paper else max_in_flight)
     spec = RunSpec(
         **dict(inputs.spec),
@@ -291,11 +290,8 @@ def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
     return dimensions
 
 
-def default_chains(
-    config: CreateConfig,
-    num_examples: int,
-    num_formatting_examples: int = 1,
-    max_in_flight: int = sys.maxsize,
+def _num_chains(
+    config: CreateConfig, num_examples: int, num_formatting_examples: int, max_in_flight: int
 ) -> int | None:
     """The number of chains; None for a strategy without chains.
 
@@ -303,7 +299,7 @@ def default_chains(
     """
     if find_strategy(config.strategy).queue != "chain":
         return None
-    deep = 1 if config.recipe == "paper" else config.count // (MIN_REQUESTS_PER_CHAIN * num_examples)
+    deep = 1 if config.recipe == "paper" else config.count // (_MIN_REQUESTS_PER_CHAIN * num_examples)
     # One for each formatting example, as long as no more than half of the set are children of these.
     starts = min(num_formatting_examples, config.count // (2 * num_examples))
     return config.num_chains or max(1, min(deep, max_in_flight), starts)

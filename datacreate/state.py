@@ -51,8 +51,6 @@ _RATE_REQUESTS = 100
 _REQUEST_MARGIN = 1.05
 """Requests are made for this many times the missing examples, since some give fewer than expected."""
 
-_SCHEMAS = 1024  # in the cache
-
 
 @dataclass(frozen=True)
 class PendingRequest:
@@ -104,7 +102,7 @@ class RunState:
         self._embedder = vectors.embedder if vectors else None
         self._format = plan.encoding.format
         self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
-        self._schema = lru_cache(maxsize=_SCHEMAS)(self._build_schema)
+        self._schema = lru_cache(maxsize=1024)(self._build_schema)
         coverage_vectors = vectors if plan.strategy.queue == "coverage" else None
         self._queue = _make_queue(plan, count, coverage_vectors)
         self._shots = Shots(plan.formatting_examples, spec.shots, self._format)

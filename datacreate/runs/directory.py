@@ -314,10 +314,7 @@ class RunDirectory:
         return summary
 
     def examples(self, *, with_attributes: bool = False) -> Iterator[dict[str, Json]]:
-        """The accepted examples in order, from the log.
-
-        `with_attributes` adds a field `attributes.NAME` for each dimension.
-        """
+        """The accepted examples, in order; `with_attributes` adds a field `attributes.NAME` for each dimension."""
         for commit in self.commits():
             attributes = {attribute_field(name): value for name, value in commit.attributes.items()}
             for values in commit.accepted:
@@ -332,18 +329,18 @@ class RunDirectory:
 
         assert spec.corpus, "the caller checks it"
         passages = stored_passages(self.passages_path, spec.seed, spec.corpus)
-        files, documents, used = Counter[str](), set[tuple[str, int | None]](), set[int]()
+        files, documents, numbers = Counter[str](), set[tuple[str, int | None]](), set[int]()
         with part.open("xb") as file:
             for commit in self.commits():
                 if commit.accepted:
                     source = passages.of_request(commit.request).source
                     files[source["file"]] += len(commit.accepted)
                     documents.add((source["file"], source.get("row")))
-                    used.add(commit.request % len(passages))
+                    numbers.add(commit.request % len(passages))
                     file.write(f"{json.dumps(source, ensure_ascii=False)}\n".encode() * len(commit.accepted))
             flush(file)
-        shown = [(name, rows, f"{rows / files.total():.0%}") for name, rows in files.most_common(_MAX_FILES)]
-        return {"passages": len(used), "documents": len(documents), "files": shown}
+        most = [(name, rows, f"{rows / files.total():.0%}") for name, rows in files.most_common(_MAX_FILES)]
+        return {"passages": len(numbers), "documents": len(documents), "files": most}
 
     def families(self) -> Iterator[int]:
         """The number of each accepted example's family, in order: of its passage, or of `Commit.family`."""
