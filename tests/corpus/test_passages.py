@@ -181,7 +181,8 @@ def test_each_passage_is_assigned_once_before_any_twice_and_documents_take_turns
         used = Counter(Path(each.file).stem for each in assigned[:end])
         assert used["a"] - used["b"] <= max(1, end - 8)
         assert abs(min(used["a"], 4) - used["b"]) <= 1
-    other = Passages(passages._file, 43)
+    passages.save(tmp_path / "passages.jsonl")
+    other = Passages((tmp_path / "passages.jsonl").open("rb"), 43)
     assert [other.of_request(request) for request in range(17)] != assigned[:17]
 
 
