@@ -51,7 +51,7 @@ class Example:
     """One example of the data set. Equal values have equal ids."""
 
     values: Mapping[str, Json]
-    origin: str = field(default="", compare=False)  # where it was read, for messages: `mine.csv: line 3`
+    origin: str = field(default="", compare=False)  # file and line, for messages: `mine.csv: line 3`
 
     @property
     def where(self) -> str:
@@ -73,7 +73,7 @@ def field_at(values: Json, path: FieldPath) -> Json:
 
 
 def fields_of(values: Mapping[str, Json], path: FieldPath = ()) -> Iterator[tuple[FieldPath, Json]]:
-    """Every field with its path: also objects, each before its own fields."""
+    """Every field with its path, objects included; an object comes before its own fields."""
     for key, value in values.items():
         yield (*path, key), value
         if isinstance(value, Mapping):
@@ -102,7 +102,7 @@ def value_at(values: Json, path: FieldPath | None) -> Json:
 
 
 def replace_field(values: Mapping[str, Json], path: FieldPath, value: Json) -> dict[str, Json]:
-    """A copy of `values` with this value at `path`; objects on the way are made where they are missing."""
+    """A copy of `values` with this value at `path`; missing objects on the way are added."""
     inner = value if len(path) == 1 else replace_field(values.get(path[0], {}), path[1:], value)
     return {**values, path[0]: inner}
 
@@ -126,7 +126,7 @@ def field_text(value: Json) -> str:
 
 
 def find_unsupported_value(value: Json, path: FieldPath = ()) -> str | None:
-    """A message about the first value that train.jsonl or a table cannot hold; None if there is none."""
+    """A message about the first value that train.jsonl or a table cannot hold; None without such a value."""
     where = dotted(path) or "the example"
     if len(path) > MAX_NESTING:
         return f"{where[:60]}: nested deeper than {MAX_NESTING} levels"
@@ -141,8 +141,8 @@ def find_unsupported_value(value: Json, path: FieldPath = ()) -> str | None:
     if isinstance(value, dict):
         if invalid := [key for key in value if not isinstance(key, str) or _has_surrogate(key)]:
             return f"{where}: the key {invalid[0]!a} is not a valid string"
-        found = (find_unsupported_value(part, (*path, key)) for key, part in value.items())
-        return next((message for message in found if message), None)
+        messages = (find_unsupported_value(part, (*path, key)) for key, part in value.items())
+        return next(filter(None, messages), None)
     if value is None or isinstance(value, str | int | float):
         return None
     return f"{where}: {type(value).__name__} is not a JSON type"
@@ -153,9 +153,9 @@ def _has_surrogate(text: str) -> bool:
 
 
 def parse_object(content: bytes | str, *, is_example: bool = True) -> dict[str, Json]:
-    """A JSON object, in UTF-8. Raises ValueError with a message of one line.
+    """The JSON object in a text, or in bytes of UTF-8. Raises ValueError with a message of one line.
 
-    Only an example is limited in depth and size of numbers: the schema of one is deeper than the example.
+    With `is_example` its depth and the size of its numbers are limited. A schema may be deeper than an example.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
@@ -175,7 +175,7 @@ def parse_object(content: bytes | str, *, is_example: bool = True) -> dict[str, 
 
 
 def unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    """The `object_pairs_hook` of an object in which no key may appear twice."""
+    """An object from its keys and values, for `json.loads(object_pairs_hook=...)`. ValueError if a key is repeated."""
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]

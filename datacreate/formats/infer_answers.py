@@ -1,10 +1,11 @@
-"""Finds the options, the answer and what it means among the fields of one example; refuses what would be misread."""
+"""Finds answer, options and labels among the fields of one example; refuses layouts that would be misread."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 
 from datacreate.errors import ExampleError, UsageError
 from datacreate.formats.example import (
@@ -33,118 +34,101 @@ _USUAL_REPEATS = 3
 
 _CHAT_ROLES = ("system", "user", "assistant", "human", "gpt")
 
-OPTIONS_NAMES = (
+_ANSWER_NAMES = (
+    "label labels answer answers output response completion target class category sentiment emotion stance intent gold "
+    "verdict correct stars rating score summary translation answerkey answer_key "
+    "答案 标签 回答 antwort respuesta etiqueta réponse étiquette resposta ответ метка"
+).split()
+_OPTIONS_NAMES = (
     "options choices candidates alternatives answers endings 选项 optionen opciones opções варианты"
 ).split()
 
+_NLI = ("entailment", "neutral", "contradiction")
+
+
+def find_answer(
+    fields: Mapping[FieldPath, Json], scalars: Mapping[FieldPath, Json], overridden: list[FieldPath]
+) -> FieldPath | None:
+    """The field that is probably the answer: one with declared values, or one with a usual name."""
+    if overridden:
+        return find_named(overridden, _ANSWER_NAMES) or overridden[0]
+    # Inside an object a boolean or a yes/no text can mean anything: it would be assigned and verified as the label.
+    candidates = [
+        path
+        for path, value in scalars.items()
+        if len(path) == 1 or not (isinstance(value, bool) or yes_no_labels(str(value), ()))
+    ]
+    answer = find_named(candidates, _ANSWER_NAMES)
+    if answer is None and scalars:
+        lists = (path for path, value in fields.items() if isinstance(value, list) and value)
+        answer = find_named(lists, _ANSWER_NAMES)
+    return answer
+
 
 def find_options(
-    lists: Mapping[FieldPath, list[Json]],
+    fields: Mapping[FieldPath, Json],
     scalars: Mapping[FieldPath, Json],
     answer: FieldPath | None,
-    given: FieldPath | None,
-) -> tuple[FieldPath | None, FieldPath | None, FieldPath | None]:
-    """The fields of options, keys and answer. Raises ExampleError for options without the answer."""
+    named_options: FieldPath | None,
+) -> Roles:
+    """The fields of options, keys and answer; options and keys are None if no list holds options.
+
+    Without `answer`, any of the `scalars` may be it. Raises ExampleError for options without the answer.
+    """
+    lists = {path: value for path, value in fields.items() if isinstance(value, list) and len(value) > 1}
     answers = [answer] if answer else list(scalars)
-    ordered = [given] if given and given in lists else sort_by_name(lists, OPTIONS_NAMES)
-    for path in ordered:
-        for keys, listed in lists.items():  # letters or numbers of the options, in a list beside them
-            are_keys = (
-                keys[:-1] == path[:-1] and len(listed) == len(lists[path]) and first_code(listed) is not None
-            )
-            found = next((p for p in answers if scalars.get(p) in listed), None)
-            if found and are_keys and first_code(lists[path]) is None:
-                return path, keys, found
-    for path in ordered:
-        values, named = lists[path], path == given or path[-1].casefold() in OPTIONS_NAMES
-        texts = [str(v).casefold() for v in values if not isinstance(v, dict | list)]
-        by_value = next((p for p in answers if p in scalars and str(scalars[p]).casefold() in texts), None)
-        if by_value and (
-            named or (len(set(texts)) == len(values) and all(isinstance(v, str) for v in values))
-        ):
-            return path, None, by_value
+    candidates = [named_options] if named_options else _sort_by_name(lists, _OPTIONS_NAMES)
+    for path in candidates:
+        if roles := _find_keys(path, lists, scalars, answers):
+            return roles
+    for path in candidates:
+        options, is_named = lists[path], path == named_options or path[-1].casefold() in _OPTIONS_NAMES
+        texts = [str(option).casefold() for option in options if not isinstance(option, dict | list)]
+        by_text = next((p for p in answers if p in scalars and str(scalars[p]).casefold() in texts), None)
+        are_different = len(set(texts)) == len(options) and all(isinstance(option, str) for option in options)
+        if by_text and (is_named or are_different):
+            return Roles(options=path, answer=by_text)
+        if not is_named:
+            continue
         value = scalars.get(answer) if answer else None
-        if named and any(_is_code(value, first, len(values)) for first in FIRST_CODES):
-            return path, None, answer
-        if named and not by_value and isinstance(value, str) and len(value) > 1 and not value.isdigit():
+        if any(_is_code(value, first, len(options)) for first in FIRST_CODES):
+            return Roles(options=path, answer=answer)
+        if isinstance(value, str) and len(value) > 1 and not value.isdigit():
             raise ExampleError(
                 f"{dotted(answer or ())}: {value!r} is not among {dotted(path)}; fix the example"
             )
-    return None, None, answer
+    return Roles(answer=answer)
 
 
-def label_set(answers: Sequence[Json]) -> list[Json] | None:
-    """The different answers in order, if they are labels: short, one of them given again, and few; None otherwise.
-
-    Whole numbers are labels only if they count from 0: others are a scale of which some values may be missing.
-    """
-    found = list(dict.fromkeys(answers)) if all(isinstance(each, str | int) for each in answers) else []
-    if len(found) == len(answers) or not few_labels(len(found), len(answers)):
+def _find_keys(
+    options: FieldPath,
+    lists: Mapping[FieldPath, list[Json]],
+    scalars: Mapping[FieldPath, Json],
+    answers: Sequence[FieldPath],
+) -> Roles | None:
+    """The roles if a list beside the options has a letter or number for each, and an answer is one of these."""
+    if first_code(lists[options]) is not None:
         return None
-    if all(str(each).removeprefix("-").isdecimal() for each in found):
-        are_labels = sorted(map(int, found)) == list(range(len(found)))
-    else:
-        are_labels = all(isinstance(x, str) and 0 < len(x.strip()) <= _MAX_LABEL_LENGTH for x in found)
-    return found if are_labels else None
+    for keys, listed in lists.items():
+        is_beside = keys[:-1] == options[:-1] and len(listed) == len(lists[options])
+        answer = next((path for path in answers if scalars.get(path) in listed), None)
+        if answer and is_beside and first_code(listed) is not None:
+            return Roles(options=options, keys=keys, answer=answer)
+    return None
 
 
-def few_labels(number: int, rows: int) -> bool:
-    """Whether so many different answers are a set of labels, and not words of their own in each row."""
-    return 2 <= number <= max(2, min(MAX_FOUND_LABELS, rows // 2))
-
-
-def rare_labels(path: FieldPath, examples: Sequence[Example]) -> list[str]:
-    """Notes about a label that occurs once among many examples: it may be misspelt."""
-    answers = [(value_at(each.values, path), each.where) for each in examples]
-    counts = Counter(label_key(answer) for answer, _ in answers)
-    if len(examples) < _USUAL_REPEATS * len(counts):
-        return []
-    return [
-        f"{where}{one_line(str(answer))!r} occurs once; correct it if it is no label of its own"
-        for answer, where in answers
-        if counts[label_key(answer)] == 1
-    ]
-
-
-def with_codes(
-    schema: Schema, roles: Roles, example: Example, rows: Sequence[Mapping[str, Json]]
-) -> tuple[Schema, str]:
-    """The schema with the positions or letters that the answer can have, and a remark if one example leaves it open."""
-    answer, options = value_at(example.values, roles.answer), value_at(example.values, roles.options)
-    number = len(options)
-    if str(answer).casefold() in [str(option).casefold() for option in options]:
-        return schema, ""
-    fitting = [first for first in FIRST_CODES if _is_code(answer, first, number)]
-    for row in rows:
-        listed = value_at(row, roles.options)
-        size = len(listed) if isinstance(listed, list) else number
-        remaining = [first for first in fitting if _is_code(value_at(row, roles.answer), first, size)]
-        fitting = remaining or fitting
-    if not fitting:
-        return schema, ""
-    first, path = fitting[0], roles.answer or ()
-    name, schema = dotted(path), with_field(schema, path, {"enum": codes(first, number)})
-    if len(fitting) == 1:
-        return schema, ""
-    right, others = options[codes(first, number).index(answer)], ",".join(map(str, codes(fitting[1], number)))
-    return schema, (
-        f"; {name} {answer} is taken for {one_line(str(right))!r}, counted from 0; "
-        f"if it counts from 1, add --labels {name}={others}"
-    )
-
-
-def _is_code(answer: Json, first: Json, number: int) -> bool:
-    return type(answer) is type(first) and answer in codes(first, number)
-
-
-def find_answer_start(fields: Mapping[FieldPath, Json]) -> tuple[FieldPath, FieldPath, FieldPath] | None:
-    """The fields of an extractive answer, of where it starts, and of its context, as in SQuAD."""
-    for path, start in fields.items():
-        beside = [each for each in fields if path[-1] == "answer_start" and each[:-1] == path[:-1]]
-        for answer in (each for each in beside if each != path):
-            for context, text in fields.items():
-                if context != answer and isinstance(text, str) and _starts_at(fields[answer], start, text):
-                    return answer, path, context
+def find_answer_start(fields: Mapping[FieldPath, Json]) -> Roles | None:
+    """The fields of an extractive answer, of where it starts, and of its context, as in SQuAD; None without these."""
+    for start in (path for path in fields if path[-1] == "answer_start"):
+        beside = (path for path in fields if path[:-1] == start[:-1] and path != start)
+        for answer, context in product(beside, fields):
+            text = fields[context]
+            if (
+                context != answer
+                and isinstance(text, str)
+                and _starts_at(fields[answer], fields[start], text)
+            ):
+                return Roles(answer=answer, answer_start=start, context=context)
     return None
 
 
@@ -157,15 +141,94 @@ def _starts_at(answer: Json, start: Json, context: str) -> bool:
     )
 
 
-def sort_by_name(fields: Iterable[FieldPath], names: list[str]) -> list[FieldPath]:
+def _sort_by_name(fields: Iterable[FieldPath], names: list[str]) -> list[FieldPath]:
     """The paths, those with a known name first, in the order of the names."""
     rank = {name: i for i, name in enumerate(names)}
     return sorted(fields, key=lambda path: rank.get(path[-1].casefold(), len(names)))
 
 
 def find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | None:
-    paths = sort_by_name(fields, names)
+    """The field with the first of the names that a field has."""
+    paths = _sort_by_name(fields, names)
     return paths[0] if paths and paths[0][-1].casefold() in names else None
+
+
+# Labels
+
+
+def label_set(answers: Sequence[Json]) -> list[Json] | None:
+    """The different answers in order, if they are labels: short, one of them given again, and few; None otherwise.
+
+    Whole numbers are labels only if they count from 0: others are a scale of which some values may be missing.
+    """
+    labels = list(dict.fromkeys(answers)) if all(isinstance(answer, str | int) for answer in answers) else []
+    if len(labels) == len(answers) or not few_labels(len(labels), len(answers)):
+        return None
+    if all(str(label).removeprefix("-").isdecimal() for label in labels):
+        are_labels = sorted(map(int, labels)) == list(range(len(labels)))
+    else:
+        are_labels = all(
+            isinstance(label, str) and 0 < len(label.strip()) <= _MAX_LABEL_LENGTH for label in labels
+        )
+    return labels if are_labels else None
+
+
+def few_labels(number: int, rows: int) -> bool:
+    """Whether so many different answers are a set of labels, and not words of their own in each row."""
+    return 2 <= number <= max(2, min(MAX_FOUND_LABELS, rows // 2))
+
+
+def rare_labels(path: FieldPath, examples: Sequence[Example]) -> list[str]:
+    """Notes about a label that occurs once among many examples: it may be misspelt."""
+    answers = [value_at(example.values, path) for example in examples]
+    counts = Counter(map(label_key, answers))
+    if len(examples) < _USUAL_REPEATS * len(counts):
+        return []
+    return [
+        f"{example.where}{one_line(str(answer))!r} occurs once; correct it if it is no label of its own"
+        for example, answer in zip(examples, answers, strict=True)
+        if counts[label_key(answer)] == 1
+    ]
+
+
+def nli_labels(value: str, inputs: Sequence[FieldPath]) -> tuple[str, ...] | None:
+    """The labels of natural language inference in the case of `value`; None if it is something else."""
+    if value.lower() == "neutral" and not any(path[-1] in ("premise", "hypothesis") for path in inputs):
+        return None  # a sentiment, perhaps
+    cases = (tuple(map(change_case, _NLI)) for change_case in (str.lower, str.capitalize, str.upper))
+    return next((labels for labels in cases if value in labels), None)
+
+
+def with_codes(
+    schema: Schema, roles: Roles, example: Example, rows: Sequence[Mapping[str, Json]]
+) -> tuple[Schema, str]:
+    """The schema with the positions or letters that the answer can have, and a remark if the rows leave it open."""
+    answer, options = value_at(example.values, roles.answer), value_at(example.values, roles.options)
+    number = len(options)
+    if str(answer).casefold() in [str(option).casefold() for option in options]:
+        return schema, ""
+    fitting = [first for first in FIRST_CODES if _is_code(answer, first, number)]
+    for row in rows:
+        row_options = value_at(row, roles.options)
+        size = len(row_options) if isinstance(row_options, list) else number
+        fitting_row = [first for first in fitting if _is_code(value_at(row, roles.answer), first, size)]
+        fitting = fitting_row or fitting
+    if not fitting:
+        return schema, ""
+    path, possible_answers = roles.answer or (), codes(fitting[0], number)
+    schema = with_field(schema, path, {"enum": possible_answers})
+    if len(fitting) == 1:
+        return schema, ""
+    right, labels = options[possible_answers.index(answer)], ",".join(map(str, codes(fitting[1], number)))
+    return schema, (
+        f"; {dotted(path)} {answer} is taken for {one_line(str(right))!r}, counted from 0; "
+        f"if it counts from 1, add --labels {dotted(path)}={labels}"
+    )
+
+
+def _is_code(answer: Json, first: Json, number: int) -> bool:
+    """Whether the answer is a code of one of `number` options, if `first` is the code of the first."""
+    return type(answer) is type(first) and answer in codes(first, number)
 
 
 # Layouts and options that would be misread
@@ -173,8 +236,8 @@ def find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | Non
 
 def check_options(example: Example, options: FormatOptions) -> None:
     """Raise UsageError if a field is given two roles, or if the field of --options has no list."""
-    named = Counter(filter(None, (*options.inputs, options.answer, options.options, *options.ignore)))
-    if repeated := [name for name, times in named.items() if times > 1]:
+    counts = Counter(filter(None, (*options.inputs, options.answer, options.options, *options.ignore)))
+    if repeated := [name for name, count in counts.items() if count > 1]:
         raise UsageError(
             f"{repeated[0]} is named twice in --inputs, --answer, --options and --ignore; name it once"
         )
@@ -194,30 +257,37 @@ def check_layout(
     answers = {answer: scalars[answer]} if answer is not None and answer in scalars else scalars
     ignored = [tuple(name.split(".")) for name in options.ignore]
     for path, value in [((), example.values), *fields_of(example.values)]:
-        if any(path[: len(each)] == each for each in ignored):
+        if any(path[: len(other)] == other for other in ignored):
             continue
-        are_options = options.options == ".".join(path) or (path and path[-1].casefold() in OPTIONS_NAMES)
+        are_options = options.options == ".".join(path) or (path and path[-1].casefold() in _OPTIONS_NAMES)
         names: list[Json] = []
         if isinstance(value, Mapping) and (are_options or answer in scalars):
-            texts = {(*path, key): key for key, part in value.items() if isinstance(part, str) and part}
-            names = [key for where, key in texts.items() if where not in answers]
+            names = [
+                key
+                for key, part in value.items()
+                if isinstance(part, str) and part and (*path, key) not in answers
+            ]
         elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
             _check_messages(path, value)
-            if are_options:
-                names = [part for item in value for part in item.values()]
-                names += [code for first in FIRST_CODES for code in codes(first, len(value))]
-        for where, one in answers.items():
-            if not isinstance(one, bool) and one in names and len(names) > 1:
-                raise ExampleError(
-                    f"{dotted(where)}: {one_line(repr(one))} names an option that is a field or an object of "
-                    f"{dotted(path) or 'the example'}; write the options as a list of texts, and letters as another"
-                )
+            names = _names_of_objects(value) if are_options else []
+        named = (field for field, text in answers.items() if not isinstance(text, bool) and text in names)
+        if len(names) > 1 and (field := next(named, None)):
+            raise ExampleError(
+                f"{dotted(field)}: {one_line(repr(answers[field]))} names an option that is a field or an object of "
+                f"{dotted(path) or 'the example'}; write the options as a list of texts, and letters as another"
+            )
+
+
+def _names_of_objects(options: list[Json]) -> list[Json]:
+    """The values by which an answer can name one of the options that are objects."""
+    values = [part for option in options for part in option.values()]
+    return values + [code for first in FIRST_CODES for code in codes(first, len(options))]
 
 
 def _check_messages(path: FieldPath, items: list[Json]) -> None:
     """Refuse messages that are not a conversation of user and assistant at the top level."""
-    kinds = (("role", "content"), ("from", "value"))
-    role = next((role for role, text in kinds if {role, text} <= items[0].keys()), None)
+    layouts = (("role", "content"), ("from", "value"))
+    role = next((role for role, text in layouts if {role, text} <= items[0].keys()), None)
     if role is None:
         return
     are_chat = all(item.get(role) in _CHAT_ROLES and not item.get("tool_calls") for item in items)
@@ -228,10 +298,10 @@ def _check_messages(path: FieldPath, items: list[Json]) -> None:
         )
 
 
-def check_answer_values(roles: Roles, own: Schema, example: Example) -> None:
-    """Raise UsageError if the values given for an answer are not the positions, letters or keys of the options."""
+def check_answer_values(roles: Roles, answer_schema: Schema, example: Example) -> None:
+    """Raise UsageError if the values declared for an answer are not the positions, letters or keys of the options."""
     answer, options = (field_at(example.values, path or ()) for path in (roles.answer, roles.options))
-    labels, keys = list(fixed_labels(own) or ()), value_at(example.values, roles.keys)
+    labels, keys = list(fixed_labels(answer_schema) or ()), value_at(example.values, roles.keys)
     is_text = not keys and str(answer).casefold() in [str(option).casefold() for option in options]
     are_codes = first_code(labels) is not None and len(labels) == len(options)
     if not (is_text or (labels == keys if keys else are_codes)):
@@ -274,17 +344,16 @@ _LANGUAGES: tuple[tuple[str, str], ...] = (
 def yes_no_labels(value: str, texts: Iterable[str]) -> tuple[str, str] | None:
     """The two answers of which `value` is one, in its case, in the language of the `texts`; None if it is neither."""
     answer = unicodedata.normalize("NFC", value)
-    found: list[tuple[tuple[str, str], set[str]]] = []
+    matches: list[tuple[list[str], set[str]]] = []
     for pairs, frequent in _LANGUAGES:
-        for pair in pairs.split():
-            for change_case in (str.lower, str.capitalize, str.upper):
-                yes, no = map(change_case, pair.split("/"))
-                if answer in (yes, no):
-                    found.append(((yes, no), set(frequent.split())))
-    if not found:
+        for pair, change_case in product(pairs.split(), (str.lower, str.capitalize, str.upper)):
+            labels = [change_case(label) for label in pair.split("/")]
+            if answer in labels:
+                matches.append((labels, set(frequent.split())))
+    if not matches:
         return None
     used = {word for text in texts for word in words(text)}
-    (yes, no), _ = max(found, key=lambda language: len(language[1] & used))
+    (yes, no), _ = max(matches, key=lambda match: len(match[1] & used))
     return (value, no) if answer == yes else (yes, value)
 
 

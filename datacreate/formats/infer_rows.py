@@ -25,7 +25,7 @@ from datacreate.formats.schema_utils import (
 )
 from datacreate.formats.task_format import TaskFormat, default_inputs, load_format
 
-_ROWS = 1000
+_FORMAT_ROWS = 1000
 """Fields, types and roles come from this many rows."""
 
 _VOTES = 50
@@ -39,37 +39,43 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions) 
     If the answers of all rows are few, they are the labels. Raises what `infer_format` raises if no row has a format.
     """
     rows = iter(rows)
-    first = list(islice(rows, _ROWS))
-    typical, voted = _vote([Example(row) for row in first], options)
-    if voted.name != "inferred":
-        format = with_ignored(load_format(voted.name), voted.roles.ignored)
-        for path in voted.roles.tags:  # the tags that the user declares
-            format = replace(format, schema=with_field(format.schema, path, schema_at(voted.schema, path)))
-        return format
-    roles, given = voted.roles, {*options.label_sets, *options.ranges}
-    is_span = Rule.ANSWER_IN_CONTEXT in voted.rules
-    fixed = {path: part for path, part in leaves(voted.schema) if "enum" in part or "minimum" in part}
-    if roles.answer and voted.answers.are_coded:
+    first_rows = list(islice(rows, _FORMAT_ROWS))
+    typical, format = _vote([Example(row) for row in first_rows], options)
+    if format.name != "inferred":
+        shipped = with_ignored(load_format(format.name), format.roles.ignored)
+        for path in format.roles.tags:  # the tags that the user declares
+            shipped = replace(
+                shipped, schema=with_field(shipped.schema, path, schema_at(format.schema, path))
+            )
+        return shipped
+    roles = format.roles
+    is_span = Rule.ANSWER_IN_CONTEXT in format.rules
+    fixed = {path: part for path, part in leaves(format.schema) if "enum" in part or "minimum" in part}
+    if roles.answer and format.answers.are_coded:
         fixed.pop(roles.answer, None)  # a row with more options has more positions
-    elif roles.answer and not (roles.options or is_span or ".".join(roles.answer) in given):
-        answers = (value_at(row, roles.answer) for row in chain(first, rows))
+    elif roles.answer and not (roles.options or is_span or _is_declared(roles.answer, options)):
+        answers = (value_at(row, roles.answer) for row in chain(first_rows, rows))
         fixed[roles.answer] = _answer_schema(answers, fixed.get(roles.answer, {}))
-    if roles.options and not voted.options_vary:
-        fixed[roles.options] = schema_at(voted.schema, roles.options)
-    needed = [
+    if roles.options and not format.options_vary:
+        fixed[roles.options] = schema_at(format.schema, roles.options)
+
+    required = [
         path for path in (roles.answer, roles.options, roles.keys, roles.context if is_span else None) if path
     ]
-    complete = [
-        row
-        for row in first
-        if all(_kind(value_at(row, path)) == _kind(value_at(typical.values, path)) for path in needed)
-    ]
+    kinds = [_kind(value_at(typical.values, path)) for path in required]
+    complete = [row for row in first_rows if [_kind(value_at(row, path)) for path in required] == kinds]
     schema: Schema = {**_relaxed(infer_schema(complete)), "additionalProperties": False}
     for path, part in fixed.items():
         may_be_null = path != roles.answer and allows_null(schema_at(schema, path))
         schema = with_field(schema, path, nullable(part) if may_be_null else part)
-    roles = roles if options.inputs else replace(roles, inputs=default_inputs(schema, roles))
-    return replace(voted, schema=schema, roles=roles)
+    if not options.inputs:
+        roles = replace(roles, inputs=default_inputs(schema, roles))
+    return replace(format, schema=schema, roles=roles)
+
+
+def _is_declared(path: FieldPath, options: FormatOptions) -> bool:
+    """Whether the user declares the values of a field."""
+    return ".".join(path) in {*options.label_sets, *options.ranges}
 
 
 def _kind(value: Json) -> str:
@@ -86,45 +92,49 @@ def infer_from_examples(
     """
     if len(examples) == 1:
         return tuple(examples), infer_format(examples[0], options)
-    keys = dict.fromkeys(key for each in examples for key in each.values)
-    filled = [replace(each, values={**dict.fromkeys(keys), **each.values}) for each in examples]
+    keys = dict.fromkeys(key for example in examples for key in example.values)
+    filled = [replace(example, values={**dict.fromkeys(keys), **example.values}) for example in examples]
     typical = filled[0] if options.format else _vote(filled, options)[0]
-    others = [each for each in filled if each is not typical]
+    others = [example for example in filled if example is not typical]
     return tuple(filled), infer_format(typical, options, others=others)
 
 
 def _vote(examples: Sequence[Example], options: FormatOptions) -> tuple[Example, TaskFormat]:
     """A row and its format, with the roles and rules that most rows with many fields of the usual types have."""
-    rows = [each.values for each in examples]
-    counts = Counter(kind for row in rows for kind in _kinds(row))
+    rows = [example.values for example in examples]
+    counts = Counter(field for row in rows for field in _field_types(row))
     usual = {path: kind for (path, kind), _ in reversed(counts.most_common())}
-    typical = sorted(
-        examples, key=lambda each: -sum(usual[path] == kind for path, kind in _kinds(each.values))
+    by_usual_fields = sorted(
+        examples,
+        key=lambda example: -sum(usual[path] == kind for path, kind in _field_types(example.values)),
     )
-    found: list[tuple[Example, TaskFormat]] = []
+    votes: list[tuple[Example, TaskFormat]] = []
     errors: list[DatacreateError] = []
-    for each in typical[:_VOTES]:
+    for example in by_usual_fields[:_VOTES]:
         try:
-            found.append((each, infer_format(each, options, rows).format))
+            votes.append((example, infer_format(example, options, rows).format))
         except DatacreateError as error:
-            is_named = str(error).startswith(each.where)
-            errors.append(error if is_named else type(error)(f"{each.where}{error}"))
-    if not found:
+            is_named = str(error).startswith(example.where)
+            errors.append(error if is_named else type(error)(f"{example.where}{error}"))
+    if not votes:
         raise errors[0] if errors else ExampleError("no rows")
-    keys = [
+    results = [
         (format.name, replace(format.roles, inputs=(), ignored=()), format.rules, format.labels)
-        for _, format in found
+        for _, format in votes
     ]
-    return found[keys.index(Counter(keys).most_common(1)[0][0])]
+    return votes[results.index(Counter(results).most_common(1)[0][0])]
 
 
-def _kinds(row: Mapping[str, Json]) -> Iterator[tuple[FieldPath, str]]:
+def _field_types(row: Mapping[str, Json]) -> Iterator[tuple[FieldPath, str]]:
     """The path and the type of each field with a value."""
     return ((path, JSON_TYPES[type(value)]) for path, value in leaves_of(row) if value not in (None, "", []))
 
 
-def _answer_schema(answers: Iterable[Json], own: Schema) -> Schema:
-    """The schema of answers of the most frequent type, with the values that occur, also in lists, if they are few."""
+def _answer_schema(answers: Iterable[Json], voted_schema: Schema) -> Schema:
+    """The schema of answers of the most frequent type, with the values that occur, also in lists, if they are few.
+
+    It is `voted_schema` if there is no other answer than its labels.
+    """
     kinds, values = Counter[str](), defaultdict[str, set[Json]](set)
     for answer in answers:
         kind = _kind(answer)
@@ -133,16 +143,16 @@ def _answer_schema(answers: Iterable[Json], own: Schema) -> Schema:
         if len(values[kind]) <= MAX_FOUND_LABELS:
             values[kind].update(part for part in parts if isinstance(part, str | int | float))
     kind = max(filter(values.get, values), key=kinds.__getitem__, default="null")
-    found = sorted((int(x) if kind == "number" and x == int(x) else x for x in values[kind]), key=str)
-    are_few = few_labels(len(found), kinds.total())
-    known = {str(label).casefold() for label in own.get("enum", ())}
-    if kind == "null" or {str(label).casefold() for label in found} <= known:
-        return own
+    labels = sorted((int(x) if kind == "number" and x == int(x) else x for x in values[kind]), key=str)
+    are_few = few_labels(len(labels), kinds.total())
+    voted_labels = {str(label).casefold() for label in voted_schema.get("enum", ())}
+    if kind == "null" or {str(label).casefold() for label in labels} <= voted_labels:
+        return voted_schema
     if kind == "array":
-        return {"type": kind, "items": {"enum": found} if are_few else {}}
+        return {"type": kind, "items": {"enum": labels} if are_few else {}}
     if are_few and kind != "boolean":
-        return {"type": kind, "enum": found}
-    return own or {"type": kind}
+        return {"type": kind, "enum": labels}
+    return voted_schema or {"type": kind}
 
 
 def _relaxed(schema: Schema) -> Schema:

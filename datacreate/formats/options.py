@@ -65,9 +65,9 @@ class FormatOptions(Settings):
     )
 
     def check_format(self, *, turns: bool = True) -> None:
-        """Raise UsageError if --format comes with options about fields; with `turns` it may come with --turns."""
-        beside = ("format", "turns") if turns else ("format",)
-        names = (name for name in FormatOptions.model_fields if name not in beside)
+        """Raise UsageError if --format is combined with options about fields; --turns is allowed if `turns`."""
+        allowed = ("format", "turns") if turns else ("format",)
+        names = (name for name in FormatOptions.model_fields if name not in allowed)
         if self.format is not None and (flag := self.first_changed_flag(names)):
             raise UsageError(f"{flag} cannot be combined with --format; write it into the format file")
 
@@ -95,7 +95,7 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
 
 
 class ExampleOptions(Settings):
-    """What the data should be like: formatting examples, from files or from a benchmark, and an instruction."""
+    """Formatting examples, from files or from a benchmark, and an instruction."""
 
     example: Annotated[_Source | tuple[_Source, ...], BeforeValidator(as_tuple)] = _input(
         "File with formatting examples: a JSON object, or rows as JSONL, JSON, CSV, TSV or Parquet. Repeat the option "
@@ -150,51 +150,58 @@ def named_field(example: Example, name: str, option: str) -> FieldPath:
     """The path of a field that the user names. Raises UsageError if the example lacks it."""
     fields = {".".join(path): path for path, _ in fields_of(example.values)}
     if name not in fields:
-        known = ", ".join(dotted(path) for path, _ in leaves_of(example.values))
-        raise UsageError(f"{option} {name}: the example has no such field; it has {known}")
+        existing = ", ".join(dotted(path) for path, _ in leaves_of(example.values))
+        raise UsageError(f"{option} {name}: the example has no such field; it has {existing}")
     return fields[name]
 
 
 def field_overrides(example: Example, options: FormatOptions) -> dict[FieldPath, dict[str, Json]]:
     """The schema of each field with --labels or --range. Raises UsageError for an invalid value."""
+    declared: list[tuple[str, str, list[str] | str]] = [
+        *(("--labels", name, labels) for name, labels in options.label_sets.items()),
+        *(("--range", name, text) for name, text in options.ranges.items()),
+    ]
     schemas: dict[FieldPath, dict[str, Json]] = {}
-    for option, given in (("--labels", options.label_sets), ("--range", options.ranges)):
-        for name, wanted in given.items():
-            path = named_field(example, name, option)
-            value = field_at(example.values, path)
-            is_list = isinstance(value, list) and value and len(set(map(type, value))) == 1
-            first = value[0] if is_list else value
-            if not isinstance(first, str | int | float):
-                kind = "null" if value is None else "a list" if isinstance(value, list) else "an object"
-                raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
-            if path in schemas:
-                raise UsageError(f"{name} has both --labels and --range; give one of them")
-            schema: dict[str, Json] = {"type": JSON_TYPES[type(first)]}
-            if isinstance(wanted, str):
-                schema |= _range(wanted, type(first), f"{option} {name}={wanted}")
-            else:
-                text = f"{option} {name}={','.join(wanted)}"
-                schema["enum"] = labels = [_convert(each, type(first), text) for each in wanted]
-                if len(set(labels)) < max(2, len(labels)):
-                    raise UsageError(f"{text}: give two or more different values")
-            schemas[path] = {"type": "array", "items": schema} if is_list else schema
+    for option, name, allowed in declared:
+        path = named_field(example, name, option)
+        value = field_at(example.values, path)
+        is_list = isinstance(value, list) and value and len(set(map(type, value))) == 1
+        first = value[0] if is_list else value
+        if not isinstance(first, str | int | float):
+            kind = "null" if value is None else "a list" if isinstance(value, list) else "an object"
+            raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
+        if path in schemas:
+            raise UsageError(f"{name} has both --labels and --range; give one of them")
+        if isinstance(allowed, str):
+            limits = _range(allowed, type(first), f"{option} {name}={allowed}")
+        else:
+            limits = _enum(allowed, type(first), f"{option} {name}={','.join(allowed)}")
+        schema = {"type": JSON_TYPES[type(first)], **limits}
+        schemas[path] = {"type": "array", "items": schema} if is_list else schema
     return schemas
 
 
-def _range(text: str, kind: type, given: str) -> dict[str, Json]:
+def _enum(texts: list[str], kind: type, argument: str) -> dict[str, Json]:
+    labels = [_convert(text, kind, argument) for text in texts]
+    if len(set(labels)) < max(2, len(labels)):
+        raise UsageError(f"{argument}: give two or more different values")
+    return {"enum": labels}
+
+
+def _range(text: str, kind: type, argument: str) -> dict[str, Json]:
     if kind not in (int, float):
-        raise UsageError(f"{given}: the example's value is not a number; use --labels for its values")
-    bounds = [_convert(bound, kind, given) for bound in text.split("..")] if ".." in text else []
+        raise UsageError(f"{argument}: the example's value is not a number; use --labels for its values")
+    bounds = [_convert(bound, kind, argument) for bound in text.split("..")] if ".." in text else []
     if len(bounds) != 2 or bounds[0] >= bounds[1]:
-        raise UsageError(f"{given}: write LOW..HIGH; LOW must be less than HIGH")
+        raise UsageError(f"{argument}: write LOW..HIGH; LOW must be less than HIGH")
     return {"minimum": bounds[0], "maximum": bounds[1]}
 
 
-def _convert(text: str, kind: type, given: str) -> Json:
+def _convert(text: str, kind: type, argument: str) -> Json:
     """A value from the command line in the type of the example's value."""
     try:
         return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_strings(text)
     except ValidationError:
         raise UsageError(
-            f"{given}: {text!r} is not of the type that the example has, {JSON_TYPES[kind]}; give one of that type"
+            f"{argument}: {text!r} is not of the type that the example has, {JSON_TYPES[kind]}; give one of that type"
         ) from None

@@ -1,9 +1,9 @@
-"""How an example is written compactly for the model, and how a written item is read back.
+"""Defines `PromptEncoding`: writes examples in a compact form for the model, and reads back the items it writes.
 
-The default style is `positional`: one JSON array per example, fields by position, without what can be added when an
-item is read (docs/formats.md, How the model writes an example). If each example has its own options, the right option
-is written first and the answer field is not written: every answer is then among its options, and positions and letters
-are always right. The style `keyed` writes the JSON object unchanged, as the paper does.
+The default style is `positional`: one JSON array per example, fields by position, without the values that reading can
+add (docs/formats.md, How the model writes an example). If each example has its own options, the right option is written
+first and the answer field is not written: every answer is then among its options, and positions and letters are always
+right. The style `keyed` writes the JSON object unchanged, as the paper does.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Style = Literal["positional", "keyed"]
 _OPTION_WORDS = re.compile(
     r"\W*(?:\d+ )?(?:right |wrong |correct |incorrect )?options?(?: (?:\d+|[a-z]))?\W*", re.IGNORECASE
 )
-"""What small models write for an option, copied from `PromptEncoding.describe`."""
+"""Words of `PromptEncoding.describe` that small models copy instead of writing an option."""
 
 _STRAY_JSON = re.compile(
     r"""\s*[]},]\s*\S | \s*\[\s*\w[^]]*\Z | .*[.?!]\s*(?:\[|[]}]\s*,[][{},"\s]*)\Z""", re.DOTALL | re.VERBOSE
@@ -50,26 +50,31 @@ _STRAY_JSON = re.compile(
 closing a list."""
 
 
+_MIN_NAME_LENGTH = 3
+"""A text may be equal to the name of its field if the name is shorter, such as `a` or `to`."""
+
+
 class MalformedItem(ValueError):
     """An item does not have the shape of the encoding."""
 
 
 @dataclass(frozen=True)
 class PromptEncoding:
-    """How examples of a format are written."""
+    """The form in which examples of a format are written."""
 
     format: TaskFormat
     style: Style = "positional"
     pseudo_labels: bool = False  # the label is not written; reading sets the first, the verifier assigns it
     passage: str = ""  # the context of the items that are read, if the format has given contexts
-    may_have_placeholders: bool = False  # a formatting example has a text that looks like one
+    may_have_placeholders: bool = False  # a formatting example has a text that looks like a placeholder
 
     @cached_property
     def _schema(self) -> Schema:
         """The schema of an example, in which a given context is a constant."""
         context = self.format.roles.context
-        given = context if self.format.context_is_given else None
-        return with_field(self.format.schema, given, {"const": self.passage}) if given else self.format.schema
+        if context is None or not self.format.context_is_given:
+            return self.format.schema
+        return with_field(self.format.schema, context, {"const": self.passage})
 
     @property
     def supports_pseudo_labels(self) -> bool:
@@ -79,13 +84,15 @@ class PromptEncoding:
 
     @cached_property
     def _properties(self) -> dict[str, Json]:
-        """The schemas of what is written. A fixed label comes before the text, also inside an object."""
-        schema, roles, labels = self._schema, self.format.roles, self.format.labels
+        """The schemas of the written fields, by name. A fixed label comes before the text, also inside an object."""
+        schema, labels = self._schema, self.format.labels
+        answer, answer_start = self.format.roles.answer, self.format.roles.answer_start
         if self.style == "keyed":
             return dict(schema["properties"])
-        answer = roles.answer
-        for path in (answer if self._answer_follows_options else None, roles.answer_start):
-            schema = with_field(schema, path, None) if path else schema
+        if answer and self._answer_follows_options:
+            schema = with_field(schema, answer, None)
+        if answer_start:
+            schema = with_field(schema, answer_start, None)
         if answer and labels and self.pseudo_labels:
             schema = with_field(schema, answer, {"const": labels[0]})
         elif answer and labels:
@@ -94,10 +101,10 @@ class PromptEncoding:
 
     @cached_property
     def _moved_options(self) -> FieldPath | None:
-        """Where options are that each example has of its own, with the answer among them: the right one comes first."""
+        """The options, if the right one is written first: each example has its own, with the answer among them."""
         format = self.format
-        varying = format.options_vary and format.roles.answer and Rule.ANSWER_IN_OPTIONS in format.rules
-        return format.roles.options if varying and self.style == "positional" else None
+        are_checked = format.options_vary and format.roles.answer and Rule.ANSWER_IN_OPTIONS in format.rules
+        return format.roles.options if are_checked and self.style == "positional" else None
 
     @cached_property
     def _answer_follows_options(self) -> bool:
@@ -107,63 +114,77 @@ class PromptEncoding:
             return False
         if self.format.answers.are_coded or self.format.answers.is_text:
             return True
-        items = schema_at(self.format.schema, options).get("items") or {}
-        kind = schema_at(self.format.schema, answer).get("type")
-        return kind is not None and items.get("type") == kind
+        item_schema = schema_at(self.format.schema, options).get("items") or {}
+        answer_type = schema_at(self.format.schema, answer).get("type")
+        return answer_type is not None and item_schema.get("type") == answer_type
 
     @cached_property
     def _tagged(self) -> tuple[str, ...]:
-        """The fields of the tokens and of their tags, written as one list of [token, tag]: equally many of each."""
+        """The fields of the tokens and of their tags, if they are written as one list of [token, tag] pairs."""
+        if not self.format.roles.tags or self.style == "keyed":
+            return ()
         paths = (*self.format.roles.inputs[:1], *self.format.roles.tags)
-        is_top_level = all(len(path) == 1 for path in paths) and self.style == "positional"
-        return tuple(path[0] for path in paths) if self.format.roles.tags and is_top_level else ()
+        return tuple(path[0] for path in paths) if all(len(path) == 1 for path in paths) else ()
 
     @property
     def is_bare(self) -> bool:
-        """Whether an example is written as its only field: small models lose count of more brackets."""
+        """Whether an example is written as its only field, without a list around it.
+
+        With another pair of brackets, small models lose count.
+        """
         return bool(self._tagged) and len(self.fields) == 1
 
     @property
     def fields(self) -> tuple[str, ...]:
+        """The names of the written fields, in order."""
         return tuple(name for name in self._properties if name not in self._tagged[1:])
 
     @property
     def field_schemas(self) -> dict[str, Json]:
+        """The schemas of the written fields, by name."""
         schemas = {name: self._properties[name] for name in self.fields}
         if self._tagged:
-            tokens, number = schemas[self._tagged[0]], len(self._tagged)
+            number = len(self._tagged)
             parts = [self._properties[name]["items"] for name in self._tagged]
             item = {"type": "array", "prefixItems": parts, "minItems": number, "maxItems": number}
-            schemas[self._tagged[0]] = {**tokens, "items": item}
+            schemas[self._tagged[0]] = {**schemas[self._tagged[0]], "items": item}
         return schemas
 
     @cached_property
     def _label_words(self) -> frozenset[str]:
-        """The fixed labels that are words: no content of another field."""
+        """The fixed labels that are words. No other field should consist of one of them."""
         labels = (label for label in self.format.labels or () if isinstance(label, str | bool))
         return frozenset(str(label).casefold() for label in labels)
 
     def has_placeholder(self, values: Mapping[str, Json]) -> bool:
         """Whether a text is a word of the prompt or JSON instead of content, such as a field's own name or a label."""
-        options = self.format.roles.options
-        for name in () if self.may_have_placeholders else self.fields:
-            own_name = re.compile(rf"\W*{re.escape(name)}\W*", re.IGNORECASE)
+        if self.may_have_placeholders:
+            return False
+        for name in self.fields:
             texts = free_texts(values.get(name), self._properties[name])
-            for text in [" ".join(texts)] if self._tagged[:1] == (name,) else texts:
-                is_label = text.strip(" .?!").casefold() in self._label_words
-                if (
-                    # In a list, a label may be a keyword among others.
-                    (is_label and any(text == value for _, value in leaves_of({name: values[name]})))
-                    or _STRAY_JSON.match(text)
-                    or (text.rstrip().endswith(",") and len(text.split()) > 1)  # went on with the next field
-                    or (len(name) > 2 and own_name.fullmatch(text))
-                    or (options and options[0] == name and _OPTION_WORDS.fullmatch(text))
-                ):
-                    return True
+            if self._tagged[:1] == (name,):
+                texts = [" ".join(texts)]
+            if any(self._is_label(text, values[name]) or self._is_placeholder(text, name) for text in texts):
+                return True
         return False
 
+    def _is_label(self, text: str, value: Json) -> bool:
+        """Whether a text of the field with this value is a label. In a list, a label may be a keyword among others."""
+        is_label = text.strip(" .?!").casefold() in self._label_words
+        return is_label and any(text == leaf for _, leaf in leaves_of({"": value}))
+
+    def _is_placeholder(self, text: str, name: str) -> bool:
+        """Whether a text of the field `name` is a word of the prompt, or continues with the next JSON value."""
+        if _STRAY_JSON.match(text) or (text.rstrip().endswith(",") and len(text.split()) > 1):
+            return True
+        options = self.format.roles.options
+        if options and options[0] == name and _OPTION_WORDS.fullmatch(text):
+            return True
+        is_own_name = re.fullmatch(rf"\W*{re.escape(name)}\W*", text, re.IGNORECASE) is not None
+        return is_own_name and len(name) >= _MIN_NAME_LENGTH
+
     def write(self, example: Example) -> Json:
-        """The example as the prompt shows it."""
+        """The example in the form in which the prompt shows it."""
         values = example.values
         if self.style == "keyed":
             return dict(values)
@@ -171,14 +192,14 @@ class PromptEncoding:
             right = self.format.answers.chosen(values) or 0
             others = (index for index in range(len(self.format.answers.choices(values))) if index != right)
             values = self.format.answers.with_options(values, [right, *others])
-        if turns := self.format.roles.turns:  # the formatting example may have more than the format
-            longest = schema_at(self.format.schema, turns)["maxItems"]
-            values = replace_field(values, turns, value_at(values, turns)[:longest])
-        row = [_selected(values[name], self._properties[name]) for name in self.fields]
+        if turns := self.format.roles.turns:  # the formatting example may have more turns than the format
+            most_turns = schema_at(self.format.schema, turns)["maxItems"]
+            values = replace_field(values, turns, value_at(values, turns)[:most_turns])
+        item = [_selected(values[name], self._properties[name]) for name in self.fields]
         if self._tagged:
             lists = (values[name] for name in self._tagged)
-            row[self.fields.index(self._tagged[0])] = list(map(list, zip(*lists, strict=True)))
-        return row[0] if self.is_bare else row
+            item[self.fields.index(self._tagged[0])] = list(map(list, zip(*lists, strict=True)))
+        return item[0] if self.is_bare else item
 
     def read(self, item: Json) -> dict[str, Json]:
         """The values of a written item, not validated. Raises MalformedItem if it has another shape."""
@@ -190,48 +211,55 @@ class PromptEncoding:
         if not isinstance(item, list) or len(item) != len(self.fields):
             raise MalformedItem(f"not a list of {len(self.fields)}")
         written = dict(zip(self.fields, item, strict=True))
-        values, roles = dict(written), self.format.roles
+        values, answer = dict(written), self.format.roles.answer
         if self._tagged:
-            listed = values[self._tagged[0]]
-            if not isinstance(listed, list) or not all(isinstance(part, list) for part in listed):
+            pairs = values[self._tagged[0]]
+            if not isinstance(pairs, list) or not all(isinstance(pair, list) for pair in pairs):
                 raise MalformedItem("no list of tokens with tags")
-            values |= zip(self._tagged, map(list, zip(*listed, strict=False)), strict=False)
-        if self.pseudo_labels and self.format.labels and roles.answer:
-            values = {**values, roles.answer[0]: self.format.labels[0]}
+            values |= zip(self._tagged, map(list, zip(*pairs, strict=False)), strict=False)
+        if self.pseudo_labels and self.format.labels and answer:
+            values = {**values, answer[0]: self.format.labels[0]}
         values = dict(_completed(values, self._schema))
-        try:
-            if self._moved_options:
-                number = len(self.format.answers.choices(values))
-                if self._answer_follows_options:
-                    values = self.format.answers.with_choice(values, 0)
-                values = self.format.answers.with_options(values, _shuffled(number, written))
-        except (KeyError, IndexError, TypeError, AttributeError):
-            raise MalformedItem("the options or the answer have another type") from None
+        if self._moved_options:
+            values = self._with_shuffled_options(values, written)
         return dict(_completed(self._with_start(self._with_span(values)), self.format.schema))
 
+    def _with_shuffled_options(self, values: dict[str, Json], written: dict[str, Json]) -> dict[str, Json]:
+        """The values with the answer and with their options in an order that depends only on the written item."""
+        answers = self.format.answers
+        seed = hashlib.sha256(canonical_json(written).encode("utf-8", "surrogatepass")).digest()
+        try:
+            number = len(answers.choices(values))
+            if self._answer_follows_options:
+                values = answers.with_choice(values, 0)
+            return answers.with_options(values, random.Random(seed).sample(range(number), number))
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise MalformedItem("the options or the answer have another type") from None
+
     def _with_span(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
-        """The values with an extractive answer as a given context writes it: small models change its case."""
+        """The values with an extractive answer in the spelling of a given context: small models change its case."""
         is_span = self.format.context_is_given and Rule.ANSWER_IN_CONTEXT in self.format.rules
-        path = self.format.roles.answer if is_span else None
+        path = self.format.roles.answer
         answer = value_at(values, path)
-        if not path or answer is None:
+        if not is_span or not path or answer is None:
             return values
         answers = answer if isinstance(answer, list) else [answer]
-        written = [as_written(str(each), self.passage) for each in answers]
-        return replace_field(values, path, written if isinstance(answer, list) else written[0])
+        spans = [as_written(str(text), self.passage) for text in answers]
+        return replace_field(values, path, spans if isinstance(answer, list) else spans[0])
 
     def _with_start(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
-        """The values with where an extractive answer starts in the context; -1 if it does not occur there."""
+        """The values with the index of an extractive answer in the context; -1 if it does not occur there."""
         roles = self.format.roles
-        if not roles.answer_start or (answer := value_at(values, roles.answer)) is None:
+        answer, context = value_at(values, roles.answer), str(value_at(values, roles.context))
+        if not roles.answer_start or answer is None:
             return values
         answers = answer if isinstance(answer, list) else [answer]
-        found = [find_span(str(each), str(value_at(values, roles.context))) for each in answers]
-        starts = [-1 if start is None else start for start in found]
+        spans = [find_span(str(text), context) for text in answers]
+        starts = [-1 if start is None else start for start in spans]
         return replace_field(values, roles.answer_start, starts if isinstance(answer, list) else starts[0])
 
     def describe(self) -> str:
-        """The encoding in words for the prompt: `[question, [right option, 4 wrong options]]`."""
+        """The form of a written example in words: `[question, [right option, 4 wrong options]]`."""
         words = {name: name for name in self.fields}
         if self._answer_follows_options and self._moved_options:
             first, *inner = self._moved_options
@@ -244,7 +272,7 @@ class PromptEncoding:
 
 
 def _without_constants(schema: Schema) -> Schema:
-    """The schema without constants, and without objects of constants only; an object with variants stays."""
+    """The schema without constants, and without objects that hold only constants; an object with `anyOf` stays."""
     if not schema.get("properties") or "anyOf" in schema:
         return schema
     parts = {name: _without_constants(part) for name, part in schema["properties"].items()}
@@ -255,7 +283,7 @@ def _without_constants(schema: Schema) -> Schema:
 
 
 def _selected(value: Json, schema: Schema) -> Json:
-    """The part of a value that the schema of its written form has, in its order."""
+    """The value with only the fields that the schema has, in the order of the schema."""
     parts = schema.get("properties")
     if parts is None or not isinstance(value, Mapping):
         return value
@@ -263,17 +291,17 @@ def _selected(value: Json, schema: Schema) -> Json:
 
 
 def _completed(value: Json, schema: Schema) -> Json:
-    """The value with the fields of objects in the order of the schema, other fields last, and with its constants."""
+    """The value with the constants of the schema added, and the fields in its order; unknown fields come last."""
     parts = schema.get("properties")
     if parts is None or not isinstance(value, Mapping):
         return value
-    known: dict[str, Json] = {}
+    completed: dict[str, Json] = {}
     for name, part in parts.items():
         if name in value:
-            known[name] = _completed(value[name], part)
+            completed[name] = _completed(value[name], part)
         elif is_constant(part):
-            known[name] = constant_of(part)
-    return {**known, **{name: value[name] for name in value if name not in known}}
+            completed[name] = constant_of(part)
+    return {**completed, **{name: value[name] for name in value if name not in completed}}
 
 
 def _move_first(schema: Schema, path: FieldPath) -> Schema:
@@ -283,9 +311,3 @@ def _move_first(schema: Schema, path: FieldPath) -> Schema:
     properties = {**schema["properties"]}
     first = _move_first(properties.pop(path[0]), path[1:])
     return {**schema, "properties": {path[0]: first, **properties}}
-
-
-def _shuffled(number: int, written: Json) -> list[int]:
-    """An order of the options derived from the content, so that the same item always gives the same order."""
-    digest = hashlib.sha256(canonical_json(written).encode("utf-8", "surrogatepass")).digest()
-    return random.Random(digest).sample(range(number), number)

@@ -45,23 +45,24 @@ class Roles:
 
     def named(self) -> dict[str, str]:
         """The roles that have a field, with dotted paths for messages."""
-        found = {
-            role: paths if role in LIST_ROLES else [paths] for role, paths in vars(self).items() if paths
+        fields = {
+            role: value if role in LIST_ROLES else [value] for role, value in vars(self).items() if value
         }
-        return {role: ", ".join(map(dotted, paths)) for role, paths in found.items()}
+        return {role: ", ".join(map(dotted, paths)) for role, paths in fields.items()}
 
     def document(self) -> dict[str, Json]:
         """The roles as a format file writes them."""
-        lists = {role: [_written(path) for path in getattr(self, role)] for role in LIST_ROLES}
+        lists = {role: list(map(_path_document, getattr(self, role))) for role in LIST_ROLES}
         lists = {role: paths for role, paths in lists.items() if paths}
-        return {**lists, **{role: _written(path) for role, path in self.single().items()}}
+        return {**lists, **{role: _path_document(path) for role, path in self.single().items()}}
 
 
 LIST_ROLES = ("inputs", "tags", "ignored")
 """The roles that several fields can have."""
 
 
-def _written(path: FieldPath) -> Json:
+def _path_document(path: FieldPath) -> Json:
+    """A path as a format file writes it: joined by dots, or a list of keys if a key has a dot."""
     return list(path) if any("." in key for key in path) else ".".join(path)
 
 
@@ -75,11 +76,11 @@ ROLES_SCHEMA = {
 """The schema of `roles` in a format file."""
 
 FIRST_CODES: tuple[Json, ...] = (0, 1, "0", "1", "A", "a")
-"""What an answer field holds for the first option, if it holds positions or letters."""
+"""Possible codes of the first option. A code is the position or letter of an option, in the answer field."""
 
 
 def codes(first: Json, number: int) -> list[Json]:
-    """What an answer field holds for each of `number` options: A, B, C, ... or 0, 1, 2, ..."""
+    """The codes of `number` options: A, B, C, ... or 0, 1, 2, ..."""
     if isinstance(first, str):
         return [str(int(first) + i) if first.isdigit() else chr(ord(first) + i) for i in range(number)]
     return [first + i for i in range(number)]
@@ -92,12 +93,12 @@ def first_code(values: Sequence[Json]) -> Json:
 
 
 def label_key(value: Json) -> str:
-    """The same text for equal labels: 4 and 4.0 are equal, 1 and true are not."""
+    """A text that is the same for equal labels: 4 and 4.0 are equal, 1 and true are not."""
     return canonical_json(_whole(value))
 
 
 def label_text(value: Json) -> str:
-    """A label as a text; 4.0, as tables with empty cells have it, is 4."""
+    """A label as a text; 4.0 becomes 4, because tables with empty cells hold integers as floats."""
     return str(_whole(value))
 
 
@@ -114,16 +115,16 @@ def draw_balanced(
     fits: Callable[[T], bool] = lambda _: True,
 ) -> list[T]:
     """At most `number` of the items that fit, at random; together with `shown` they have each label equally often."""
-    waiting: dict[str, deque[T]] = {}
+    items_by_label: dict[str, deque[T]] = {}
     for item in rng.sample(items, len(items)):
-        waiting.setdefault(label_key(label_of(item)), deque()).append(item)
+        items_by_label.setdefault(label_key(label_of(item)), deque()).append(item)
     counts = Counter(label_key(label_of(item)) for item in shown)
     drawn: list[T] = []
-    while waiting and len(drawn) < number:
-        label = min(waiting, key=counts.__getitem__)
-        item = waiting[label].popleft()
-        if not waiting[label]:
-            del waiting[label]
+    while items_by_label and len(drawn) < number:
+        label = min(items_by_label, key=counts.__getitem__)
+        item = items_by_label[label].popleft()
+        if not items_by_label[label]:
+            del items_by_label[label]
         if fits(item):
             drawn.append(item)
             counts[label] += 1
@@ -136,8 +137,8 @@ class Answers:
 
     roles: Roles
     labels: tuple[Json, ...] | None  # fixed for all examples
-    own_options: bool  # whether each example has its own options
-    first_code: Json = None  # what the answer is for the first option, if it is a position or a letter
+    options_vary: bool  # each example has its own options
+    first_code: Json = None  # the code of the first option, if the answer is a code
     is_text: bool = True  # the answer field holds text
 
     @property
@@ -149,34 +150,35 @@ class Answers:
         """The possible answers: the fixed labels, or the example's own options; empty for free text."""
         if self.labels:
             return list(self.labels)
-        listed = value_at(values, self.roles.options) if self.roles.answer and self.own_options else None
-        return list(listed) if isinstance(listed, list) else []
+        options = value_at(values, self.roles.options) if self.roles.answer and self.options_vary else None
+        return list(options) if isinstance(options, list) else []
 
     def chosen(self, values: Mapping[str, Json]) -> int | None:
         """The index of the right one of `choices`; None if the answer is none of them, or free text."""
-        answer, possible = value_at(values, self.roles.answer), self._codes(values)
+        answer, possible_answers = value_at(values, self.roles.answer), self._field_values(values)
         if self.labels:
-            keys = list(map(label_key, possible))
+            keys = list(map(label_key, possible_answers))
             if label_key(answer) in keys:
                 return keys.index(label_key(answer))
-        texts, text = list(map(label_text, possible)), label_text(answer)
-        if text not in texts:  # case and outer spaces do not count
-            texts, text = [each.casefold().strip() for each in texts], text.casefold().strip()
-        return texts.index(text) if text in texts else None
+        texts, answer_text = list(map(label_text, possible_answers)), label_text(answer)
+        if answer_text not in texts:  # case and outer spaces do not count
+            texts = [text.casefold().strip() for text in texts]
+            answer_text = answer_text.casefold().strip()
+        return texts.index(answer_text) if answer_text in texts else None
 
     def with_choice(self, values: Mapping[str, Json], index: int) -> dict[str, Json]:
         """The example with another of its `choices` as the answer."""
         assert self.roles.answer is not None, "called only for formats with an answer"
-        code = self._codes(values)[index]
+        answer = self._field_values(values)[index]
         if not self.labels and self.is_text:
-            code = str(code)  # options may be numbers where the answer field holds text
-        return replace_field(values, self.roles.answer, code)
+            answer = str(answer)  # options may be numbers where the answer field holds text
+        return replace_field(values, self.roles.answer, answer)
 
     def with_options(self, values: Mapping[str, Json], order: Sequence[int]) -> dict[str, Json]:
         """The example with its options in another order; a position, letter or key as the answer follows its option."""
         assert self.roles.options is not None, "called only for formats with options"
-        right, listed = self.chosen(values), self.choices(values)
-        moved = replace_field(values, self.roles.options, [listed[index] for index in order])
+        right, options = self.chosen(values), self.choices(values)
+        moved = replace_field(values, self.roles.options, [options[index] for index in order])
         return moved if right is None or not self.are_coded else self.with_choice(moved, order.index(right))
 
     def text(self, values: Mapping[str, Json]) -> str:
@@ -189,10 +191,10 @@ class Answers:
             return ", ".join(map(str, answer[:1] if self.roles.answer_start else answer))
         return str(answer)
 
-    def _codes(self, values: Mapping[str, Json]) -> list[Json]:
-        """What the answer field holds for each of `choices`."""
-        possible = self.choices(values)
+    def _field_values(self, values: Mapping[str, Json]) -> list[Json]:
+        """The value of the answer field for each of `choices`: the choice itself, its code or its key."""
+        choices = self.choices(values)
         if self.roles.keys and not self.labels:
             keys = value_at(values, self.roles.keys)
-            return list(keys) if isinstance(keys, list) and len(keys) == len(possible) else []
-        return possible if self.first_code is None else codes(self.first_code, len(possible))
+            return list(keys) if isinstance(keys, list) and len(keys) == len(choices) else []
+        return choices if self.first_code is None else codes(self.first_code, len(choices))

@@ -1,7 +1,7 @@
 """Defines `Rule`: conditions between the fields of one example, which a JSON Schema cannot express.
 
-Also what else a schema cannot express about conversations and function calls, whose formats are in schemas/. Values
-have passed their schema before a function of this module gets them.
+The module also has the functions for conversations and function calls, whose formats are in schemas/. All its
+functions expect values that are valid under their schema.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _ROLES_OF_RULE: Mapping[Rule, tuple[str, ...]] = {
 Turns = Sequence[Mapping[str, Json]]
 """A conversation: objects with `role` and `content`, or with `from` and `value` (ShareGPT)."""
 
-_ROLES = {"human": "user", "gpt": "assistant"}
+_OPENAI_ROLES = {"human": "user", "gpt": "assistant"}
 
 _NO_ARGUMENTS: Schema = {"type": "object", "properties": {}, "additionalProperties": False}
 
@@ -57,20 +57,20 @@ _LETTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
 
 
 def find_span(answer: str, context: str) -> int | None:
-    """Where the answer is in the context: it begins and ends where words do, and is not all of it; else None."""
-    before = rf"(?<!{_LETTER})" if re.match(_LETTER, answer) else ""
-    after = rf"(?!{_LETTER}|[\u0300-\u036f])" if re.search(rf"{_LETTER}$", answer) else ""
-    for found in re.finditer(before + re.escape(answer) + after, context):
-        if any(map(str.isalnum, context[: found.start()] + context[found.end() :])):
-            return found.start()
+    """The index of the answer in the context, as whole words; None if it does not occur, or is the whole context."""
+    word_start = rf"(?<!{_LETTER})" if re.match(_LETTER, answer) else ""
+    word_end = rf"(?!{_LETTER}|[\u0300-\u036f])" if re.search(rf"{_LETTER}$", answer) else ""
+    for match in re.finditer(word_start + re.escape(answer) + word_end, context):
+        if any(map(str.isalnum, context[: match.start()] + context[match.end() :])):
+            return match.start()
     return None
 
 
 def as_written(answer: str, context: str) -> str:
-    """The answer as the context has it, if only case, space or punctuation around it differ; else unchanged."""
+    """The answer in the spelling of the context, if only case, space or punctuation differ; else unchanged."""
     words = answer.strip(" \t\n.,:;!?\"'“”‘’").split()
-    found = re.finditer(r"\s+".join(map(re.escape, words)), context, re.IGNORECASE) if words else ()
-    spans = (match[0] for match in found)
+    matches = re.finditer(r"\s+".join(map(re.escape, words)), context, re.IGNORECASE) if words else ()
+    spans = (match[0] for match in matches)
     return next((span for span in spans if find_span(span, context) is not None), answer)
 
 
@@ -94,32 +94,33 @@ def rule_holds(rule: Rule, answers: Answers, values: Mapping[str, Json]) -> bool
     answer = field_at(values, roles.answer or ())
     if rule is Rule.CHOSEN_DIFFERS:
         return normalize_text(str(answer)) != normalize_text(str(field_at(values, roles.rejected or ())))
-    context, starts = value_at(values, roles.context), value_at(values, roles.answer_start)
-    return isinstance(context, str) and _is_extracted(answer, context, starts)
+    context, start = value_at(values, roles.context), value_at(values, roles.answer_start)
+    return isinstance(context, str) and _is_extracted(answer, context, start)
 
 
 def _is_extracted(answer: Json, context: str, start: Json) -> bool:
-    """Whether the answer, or each of several, is a span of the context; it is at `start`, if that is known."""
-    texts = [str(each) for each in (answer if isinstance(answer, list) else [answer])]
+    """Whether the answer, or each of several, is a span of the context, at the index `start` unless it is None."""
+    spans = [str(span) for span in (answer if isinstance(answer, list) else [answer])]
     if start is None:
-        return all(find_span(text, context) is not None for text in texts)
+        return all(find_span(span, context) is not None for span in spans)
     starts = start if isinstance(start, list) else [start]
-    same = (context[at : at + len(text)] == text for text, at in zip(texts, starts, strict=False))
-    return len(texts) == len(starts) and all(same)
+    are_there = (context[i : i + len(span)] == span for span, i in zip(spans, starts, strict=False))
+    return len(spans) == len(starts) and all(are_there)
 
 
 def as_messages(turns: Turns) -> list[dict[str, str]]:
     """The turns as messages with `role` (system, user or assistant) and `content`."""
     role, content = ("from", "value") if turns and "from" in turns[0] else ("role", "content")
     return [
-        {"role": _ROLES.get(turn[role]) or str(turn[role]), "content": str(turn[content])} for turn in turns
+        {"role": _OPENAI_ROLES.get(turn[role]) or str(turn[role]), "content": str(turn[content])}
+        for turn in turns
     ]
 
 
 def with_turns(turns: Turns, number: int) -> list[Mapping[str, Json]]:
-    """As many pairs of a user's and an assistant's turn; the last ones are left out, or all are repeated."""
-    start = any(message["role"] == "system" for message in as_messages(turns[:1]))
-    return [*turns[:start], *islice(cycle(turns[start:]), 2 * number)]
+    """The conversation with `number` pairs of a user's and an assistant's turn: it is cut or repeated."""
+    first = int(any(message["role"] == "system" for message in as_messages(turns[:1])))
+    return [*turns[:first], *islice(cycle(turns[first:]), 2 * number)]
 
 
 def check_rules(name: str, rules: Collection[Rule], roles: Roles) -> None:
@@ -133,23 +134,23 @@ def check_rules(name: str, rules: Collection[Rule], roles: Roles) -> None:
 
 
 def check_alike(roles: Roles, example: Example, first: Example) -> None:
-    """Raise ExampleError for another number of options, other keys, tools, or another start of a conversation."""
-    forms: dict[str, tuple[FieldPath | None, Callable[[Json], object]]] = {
+    """Raise ExampleError unless both examples have the same number of options, keys, tools and first speaker."""
+    properties: dict[str, tuple[FieldPath | None, Callable[[Json], object]]] = {
         "number of options": (roles.options, len),
         "letters": (roles.keys, list),
         "tools": (roles.tools, list),
         "role of the first message": (roles.turns, lambda turns: as_messages(turns[:1])[0]["role"]),
     }
-    for what, (path, form) in forms.items():
-        values = [value_at(each.values, path) for each in (example, first)]
-        if path and all(values) and form(values[0]) != form(values[1]):
+    for name, (path, property_of) in properties.items():
+        value, first_value = value_at(example.values, path), value_at(first.values, path)
+        if path and value and first_value and property_of(value) != property_of(first_value):
             raise ExampleError(
-                f"{example.where}{dotted(path)}: all examples need the same {what}; make them alike"
+                f"{example.where}{dotted(path)}: all examples need the same {name}; make them alike"
             )
 
 
 def turns_schema(schema: Schema, turns: Turns) -> Schema:
-    """The schema of a conversation with the roles of `turns`, which are constants."""
+    """The schema of a conversation in which the role of each turn is a constant, that of `turns`."""
     item = schema["items"]
     role = "from" if "from" in item["properties"] else "role"
     items = [{**item, "properties": {**item["properties"], role: {"const": turn[role]}}} for turn in turns]
@@ -158,20 +159,21 @@ def turns_schema(schema: Schema, turns: Turns) -> Schema:
 
 def call_schema(tools: Sequence[Mapping[str, Json]]) -> Schema:
     """The schema of a call of one of the tools, one branch for each. Raises FormatError for unusable parameters."""
-    variants = []
+    variants: list[Schema] = []
     for name, parameters in _parameters(tools).items():
         resolved = resolve_refs({"properties": {"arguments": parameters}}, f"the tool {name}")
-        exact = resolved["properties"]["arguments"]
-        every = exact.get("properties", {})
-        required = {key: part for key, part in every.items() if key in exact.get("required", ())}
+        complete = resolved["properties"]["arguments"]
+        properties = complete.get("properties", {})
+        required = {key: part for key, part in properties.items() if key in complete.get("required", ())}
         # A grammar requires all properties: optional arguments need a second variant, without them.
-        least = {**exact, "properties": required, "additionalProperties": False}
-        for arguments in [least, exact] if required != every else [exact]:
-            parts: dict[str, Json] = {"name": {"const": name}, "arguments": arguments}
-            variants.append({"properties": parts})
-    parts = {"name": {"enum": list(_parameters(tools))}, "arguments": {"type": "object"}}
-    closed = {"required": list(parts), "additionalProperties": False}
-    return {"type": "object", "properties": parts, **closed, "anyOf": variants}
+        minimal = {**complete, "properties": required, "additionalProperties": False}
+        variants += [
+            {"properties": {"name": {"const": name}, "arguments": arguments}}
+            for arguments in ([minimal, complete] if required != properties else [complete])
+        ]
+    call: dict[str, Json] = {"name": {"enum": list(_parameters(tools))}, "arguments": {"type": "object"}}
+    closed = {"required": list(call), "additionalProperties": False}
+    return {"type": "object", "properties": call, **closed, "anyOf": variants}
 
 
 def call_fits(call: Mapping[str, Json], tools: Sequence[Mapping[str, Json]]) -> bool:
@@ -195,6 +197,6 @@ def _validator(parameters: str) -> jsonschema.Draft202012Validator | None:
 
 
 def _parameters(tools: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """Name of each tool -> the schema of its arguments. OpenAI's API wraps a tool in `function`."""
+    """The schema of the arguments of each tool, by its name. OpenAI's API wraps a tool in `function`."""
     functions = [tool.get("function", tool) for tool in tools]
     return {function["name"]: function.get("parameters") or _NO_ARGUMENTS for function in functions}

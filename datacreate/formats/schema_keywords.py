@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, time
 from functools import partial
 from typing import Any
@@ -35,7 +36,7 @@ _ANNOTATIONS = frozenset(
 _OTHERS = "$ref prefixItems oneOf pattern format minimum maximum exclusiveMinimum exclusiveMaximum".split()
 
 KEYWORDS = GRAMMAR_KEYWORDS | VALIDATION_KEYWORDS | _ANNOTATIONS | frozenset(_OTHERS)
-"""All supported keywords. The grammar enforces those in none of the sets above as far as it can."""
+"""All supported keywords. The grammar enforces those of `_OTHERS` as far as it can."""
 
 _TOP_LEVEL = _ANNOTATIONS | {"type", "properties", "required", "additionalProperties"}
 
@@ -87,66 +88,85 @@ for _name, _pattern in _PATTERNS.items():
 def resolve_refs(document: Mapping[str, Json], name: str) -> dict[str, Json]:
     """The schema with each `$ref` replaced by its definition, without `$defs`, and `true` as {}.
 
-    Raises FormatError with the location of what cannot be used. Nothing is downloaded.
+    `name`: of the format, for messages. Raises FormatError with the location of a keyword or value that is not
+    supported. Nothing is downloaded.
     """
-    definitions = document.get("$defs", {})
-
-    def refuse(problem: str, where: str) -> FormatError:
-        return FormatError(f"{name}: {problem} at {where or '/'}; docs/formats.md lists what can be used")
-
-    def resolved(schema: Json, where: str, inside: tuple[str, ...]) -> Json:
-        if isinstance(schema, bool):
-            if not schema:
-                raise refuse("cannot use the schema false", where)
-            return {}
-        if "$ref" in schema:
-            key = str(schema["$ref"]).removeprefix("#/$defs/")
-            if key == schema["$ref"] or key not in definitions:
-                raise refuse(f"unknown $ref {schema['$ref']!r}", where)
-            if key in inside:
-                raise refuse("recursive $ref", where)
-            siblings = {keyword: value for keyword, value in schema.items() if keyword != "$ref"}
-            target = definitions[key] if isinstance(definitions[key], Mapping) else {}
-            return resolved({**target, **siblings}, where, (*inside, key))
-        result: dict[str, Json] = {}
-        for keyword, value in schema.items():
-            if keyword not in KEYWORDS or not (where or keyword in _TOP_LEVEL):
-                raise refuse(f"cannot use {keyword!r}", where)
-            if keyword == "format" and value not in FORMAT_CHECKER.checkers:
-                raise refuse(f"cannot check the format {value!r}", where)
-            at = f"{where}/{keyword}"
-            if keyword in _SCHEMA_OBJECT:
-                result[keyword] = {key: resolved(part, f"{at}/{key}", inside) for key, part in value.items()}
-            elif keyword in _SCHEMA:
-                result[keyword] = value and resolved(value, at, inside)
-            elif keyword in _SCHEMA_LIST:
-                result[keyword] = [resolved(part, f"{at}/{i}", inside) for i, part in enumerate(value)]
-            elif keyword != "$defs":
-                result[keyword] = value
-        return result
-
-    schema: dict[str, Json] = resolved(document, "", ())
+    schema: dict[str, Json] = _RefResolver(name, document.get("$defs", {})).resolve(document, "", ())
     return schema
+
+
+@dataclass(frozen=True)
+class _RefResolver:
+    name: str
+    definitions: Mapping[str, Json]
+
+    def resolve(self, schema: Json, location: str, open_refs: tuple[str, ...]) -> Json:
+        """A part of the schema, at this location, resolved; `open_refs`: the definitions that contain it."""
+        if schema is True:
+            return {}
+        if schema is False:
+            raise self._error("cannot use the schema false", location)
+        if "$ref" in schema:
+            return self._resolve_ref(schema, location, open_refs)
+        resolved: dict[str, Json] = {}
+        for keyword, value in schema.items():
+            if keyword not in KEYWORDS or not (location or keyword in _TOP_LEVEL):
+                raise self._error(f"cannot use {keyword!r}", location)
+            if keyword == "format" and value not in FORMAT_CHECKER.checkers:
+                raise self._error(f"cannot check the format {value!r}", location)
+            inside = f"{location}/{keyword}"
+            if keyword in _SCHEMA_OBJECT:
+                resolved[keyword] = {
+                    key: self.resolve(part, f"{inside}/{key}", open_refs) for key, part in value.items()
+                }
+            elif keyword in _SCHEMA:
+                resolved[keyword] = value and self.resolve(value, inside, open_refs)
+            elif keyword in _SCHEMA_LIST:
+                resolved[keyword] = [
+                    self.resolve(part, f"{inside}/{i}", open_refs) for i, part in enumerate(value)
+                ]
+            elif keyword != "$defs":
+                resolved[keyword] = value
+        return resolved
+
+    def _resolve_ref(self, schema: Mapping[str, Json], location: str, open_refs: tuple[str, ...]) -> Json:
+        ref = schema["$ref"]
+        key = str(ref).removeprefix("#/$defs/")
+        if key == ref or key not in self.definitions:
+            raise self._error(f"unknown $ref {ref!r}", location)
+        if key in open_refs:
+            raise self._error("recursive $ref", location)
+        siblings = {keyword: value for keyword, value in schema.items() if keyword != "$ref"}
+        definition = self.definitions[key] if isinstance(self.definitions[key], Mapping) else {}
+        return self.resolve({**definition, **siblings}, location, (*open_refs, key))
+
+    def _error(self, problem: str, location: str) -> FormatError:
+        return FormatError(
+            f"{self.name}: {problem} at {location or '/'}; docs/formats.md lists what can be used"
+        )
 
 
 def describe_error(error: ValidationError) -> str:
     """What is wrong, with JSON types: `false (boolean), expected "True", "False" (text)`."""
-    wanted: Any = error.validator_value
+    expected: Any = error.validator_value
     schema: Any = error.schema
     if error.validator == "const" or "enum" in schema:
-        allowed = [wanted] if error.validator == "const" else schema["enum"]
-        return f"{_values_with_types([error.instance])}, expected {_values_with_types(allowed)}"
+        allowed = [expected] if error.validator == "const" else schema["enum"]
+        return f"{_with_types([error.instance])}, expected {_with_types(allowed)}"
     if error.validator == "type":
-        types = wanted if isinstance(wanted, list) else [wanted]
-        return f"{_values_with_types([error.instance])}, expected {_words(types)}"
+        types = expected if isinstance(expected, list) else [expected]
+        return f"{_with_types([error.instance])}, expected {_type_names(types)}"
     return " ".join(error.message.split())
 
 
-def _values_with_types(values: Sequence[Json]) -> str:
+def _with_types(values: Sequence[Json]) -> str:
+    """Values with their types in parentheses; null stands alone."""
     texts = ", ".join(canonical_json(value)[:60] for value in values)
-    return texts if values == [None] else f"{texts} ({_words(JSON_TYPES[type(value)] for value in values)})"
+    return (
+        texts if values == [None] else f"{texts} ({_type_names(JSON_TYPES[type(value)] for value in values)})"
+    )
 
 
-def _words(types: Iterable[str]) -> str:
-    words = dict.fromkeys({"string": "text", "array": "list"}.get(name, name) for name in types)
-    return " or ".join(words)
+def _type_names(types: Iterable[str]) -> str:
+    names = dict.fromkeys({"string": "text", "array": "list"}.get(name, name) for name in types)
+    return " or ".join(names)

@@ -1,4 +1,4 @@
-"""Functions on JSON Schemas: is a field constant, does it have fixed labels, where is its free text, which fits values.
+"""Functions on JSON Schemas: the schema of values, constants, fixed labels, free texts, null.
 
 Schemas have no `$ref` and are no booleans here: schema_keywords.py resolves them. `properties` lists all properties of
 an object.
@@ -41,7 +41,7 @@ def leaves(schema: Schema, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Sc
 
 
 def with_field(schema: Schema, path: FieldPath, field_schema: Json | None) -> Schema:
-    """The schema with another schema of the field at `path`; None removes the field."""
+    """The schema with `field_schema` for the field at `path`; None removes the field."""
     properties = dict(schema["properties"])
     if path[1:]:
         properties[path[0]] = with_field(properties[path[0]], path[1:], field_schema)
@@ -70,7 +70,7 @@ def constant_of(schema: Schema) -> Json:
 
 
 def infer_schema(values: Sequence[Json]) -> Schema:
-    """The schema of values of one field. They have the most frequent type of them, and may be null if one is."""
+    """The schema of the values of one field: of their most frequent type, and null if one of them is null."""
     types = Counter(JSON_TYPES[type(value)] for value in values if value is not None)
     if not types:
         return {"const": None}
@@ -91,16 +91,16 @@ def _schema_of_type(kind: str, values: Sequence[Json]) -> Schema:
         required = [key for key in keys if all(key in value for value in values)]
         return {"type": kind, "properties": parts, "required": required, "additionalProperties": False}
     if kind == "array":
-        kinds: list[Schema] = []
-        for item in (infer_schema([item]) for value in values for item in value):
-            if item not in kinds:
-                kinds.append(item)
-        if all(map(is_constant, kinds)):  # empty items do not show a type
+        branches: list[Schema] = []
+        for item_schema in (infer_schema([item]) for value in values for item in value):
+            if item_schema not in branches:
+                branches.append(item_schema)
+        if all(map(is_constant, branches)):  # empty items do not show a type
             distinct = list({canonical_json(value): value for value in values}.values())
             return {"enum": distinct} if distinct[1:] else {"const": distinct[0]}
-        items = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-        most, least = max(map(len, values)), min(map(len, values))
-        return {"type": kind, "items": items, "minItems": min(1, least), "maxItems": max(3, 2 * most)}
+        items = branches[0] if len(branches) == 1 else {"anyOf": branches}
+        shortest, longest = min(map(len, values)), max(map(len, values))
+        return {"type": kind, "items": items, "minItems": min(1, shortest), "maxItems": max(3, 2 * longest)}
     if kind == "string" and "" in values:
         return {"anyOf": [{"type": kind}, {"const": ""}]} if any(values) else {"const": ""}
     return {"type": kind}
@@ -131,7 +131,7 @@ def integer_bounds(schema: Schema) -> tuple[int | None, int | None]:
 
 
 def is_number(value: Json) -> bool:
-    """Whether a JSON value is a number: True and False are none."""
+    """Whether a JSON value is a number; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -143,7 +143,7 @@ def _is_scalar(schema: Schema) -> bool:
 
 
 def free_texts(value: Json, schema: Schema) -> list[str]:
-    """The texts that a model words, in order: no constants, enumerations or numbers."""
+    """The texts that the model is free to word, in order; constants, enumerations and numbers are left out."""
     if is_constant(schema) or "enum" in schema or _is_scalar(schema):
         return []
     if value == "" and {"const": ""} in schema.get("anyOf", ()):
@@ -158,12 +158,13 @@ def free_texts(value: Json, schema: Schema) -> list[str]:
 
 
 def _item_schemas(schema: Schema, length: int) -> list[Schema]:
+    """The schema of each item of an array of this length."""
     prefix = schema.get("prefixItems", ())[:length]
     return [*prefix, *[schema.get("items") or {}] * (length - len(prefix))]
 
 
 def may_have_text(schema: Schema) -> bool:
-    """Whether a field can hold a text that a model words; a text with a pattern or a format is a code or a date."""
+    """Whether a field can hold free text; a text with a pattern or a format is a code or a date."""
     if is_constant(schema) or {"enum", "pattern", "format"} & schema.keys() or _is_scalar(schema):
         return False
     parts, items = schema.get("properties"), schema.get("items")
@@ -190,7 +191,7 @@ def normalize_values(value: Json, schema: Schema) -> Json:
     """
     if isinstance(value, (dict, list)):
         kind = "object" if isinstance(value, dict) else "array"
-        schema = next((each for each in _variants(schema) if each.get("type") == kind), schema)
+        schema = next((variant for variant in _variants(schema) if variant.get("type") == kind), schema)
     if isinstance(value, dict):
         parts = schema.get("properties", {})
         return {name: normalize_values(part, parts.get(name, {})) for name, part in value.items()}
@@ -213,7 +214,7 @@ def specialize_schema(
 ) -> Schema:
     """The schema of a field, specialized to its values in the formatting examples: nulls, fields, number of options."""
     if all(value is None for value in values):
-        return without_null(schema, {"type": "null"})
+        return {"type": "null"} if allows_null(schema) else schema
     if None not in values:
         schema = without_null(schema)
     if is_constant(schema):
@@ -223,34 +224,34 @@ def specialize_schema(
     objects = [value for value in values if isinstance(value, Mapping)]
     if "properties" in schema and objects:
         parts = {
-            key: specialize_schema(part, found, (*path, key), options)
+            key: specialize_schema(part, part_values, (*path, key), options)
             for key, part in schema["properties"].items()
-            if (found := [value[key] for value in objects if key in value])
+            if (part_values := [value[key] for value in objects if key in value])
         }
         return {**schema, "properties": parts, "required": list(parts), "additionalProperties": False}
     return schema
 
 
 def allows_null(schema: Schema) -> bool:
-    """Whether null is one of several valid values, as `nullable` writes it."""
+    """Whether null is one of several valid values, in the notation of `nullable`."""
     return without_null(schema) is not schema
 
 
-def without_null(schema: Schema, only: Schema | None = None) -> Schema:
-    """The schema without null, or `only` instead; a schema that does not allow null stays the same object."""
+def without_null(schema: Schema) -> Schema:
+    """The schema without null; a schema that does not allow null stays the same object."""
     null = {"type": "null"}
     for keyword in ("anyOf", "oneOf"):
         if null in schema.get(keyword, ()):
-            return only or {**schema, keyword: [x for x in schema[keyword] if x != null]}
-    kinds = schema.get("type")
-    if not isinstance(kinds, list) or "null" not in kinds:
+            return {**schema, keyword: [branch for branch in schema[keyword] if branch != null]}
+    types = schema.get("type")
+    if not isinstance(types, list) or "null" not in types:
         return schema
-    rest = [kind for kind in kinds if kind != "null"]
-    return only or {**schema, "type": rest[0] if len(rest) == 1 else rest}
+    others = [name for name in types if name != "null"]
+    return {**schema, "type": others[0] if len(others) == 1 else others}
 
 
 def nullable(schema: Schema) -> Schema:
-    """The schema with null as one more value."""
+    """The schema with null as another valid value."""
     if "const" in schema:
         return {"enum": [schema["const"], None]}
     if "anyOf" in schema:
