@@ -33,21 +33,25 @@ from datacreate.formats.schema_utils import Schema
 
 READABLE = "give JSONL, JSON, CSV, TSV or Parquet"
 
-_CHUNK = 1 << 16
+_HEAD_BYTES = 1 << 16
+"""The start of a file, from which its kind is recognized."""
 
-_LARGEST = 100 << 20
-"""Bytes of a JSON file that is no JSONL, which is read as a whole: the text takes up to 500 MB. Also of a CSV cell."""
+_MAX_DOCUMENT_BYTES = 100 << 20
+"""Most bytes of a JSON file that is not JSONL: it is read as a whole, up to 500 MB of text. Also of a CSV cell."""
 
 MAX_EXAMPLES = 1000
 """The most formatting examples of a run."""
 
-_BATCH = 1000  # rows of a Parquet file in memory
+_BATCH_ROWS = 1000  # rows of a Parquet file in memory
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
 
+_DECODER = json.JSONDecoder()
+
 _WRAPPERS = ("data", "rows", "records", "examples", "samples", "instances", "train", "validation", "test")
+"""Keys of a list of rows, in a file that holds one object."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class RawRow:
     """One row. `error` says why it is not a JSON object that train.jsonl can hold; `values` is empty then."""
 
     number: int  # the line where it starts; in Parquet files and folders its position; from 1
-    line: str  # its JSON in one line, unchanged if the file has it so; with an error its text
+    line: str  # its JSON in one line, unchanged if the file has it in one line; the text of an invalid row
     values: dict[str, Json] = field(default_factory=dict)
     error: str | None = None
 
@@ -80,12 +84,12 @@ class RowFile:
         """
         with self._one_line_errors():
             rows = self._rows()
-            first = list(islice(rows, 2))
-            if not first:
+            first_rows = list(islice(rows, 2))
+            if not first_rows:
                 raise UsageError(f"{self.path}: no rows; {READABLE}")
-            if len(first) == 1 and (name := _wrapper(first[0].values)):
+            if len(first_rows) == 1 and (name := _wrapper(first_rows[0].values)):
                 raise ValueError(f"one object that holds rows; unwrap them with `jq -c '.{name}[]'`")
-            for row in chain(first, rows):
+            for row in chain(first_rows, rows):
                 yield _typed(row, schema) if schema and self.values_are_text else row
 
     def read_objects(self) -> Iterator[dict[str, Json]]:
@@ -96,16 +100,17 @@ class RowFile:
             yield row.values
 
     def sha256(self) -> str:
-        """The hash of the content, of a folder that of its data."""
-        hashed = hashlib.sha256()
+        """The hash of the content; for a folder, of its Arrow files."""
+        digest = hashlib.sha256()
         with self._one_line_errors():
             for path in sorted(self.path.glob("*.arrow")) if self.path.is_dir() else [self._data]:
                 with path.open("rb") as file:
-                    hashlib.file_digest(file, lambda: hashed)
-        return hashed.hexdigest()
+                    hashlib.file_digest(file, lambda: digest)
+        return digest.hexdigest()
 
     @contextmanager
     def _one_line_errors(self) -> Iterator[None]:
+        """Raise UsageError, with the path, for each error of the operating system, a decoder or this module."""
         try:
             yield
         except FileNotFoundError:
@@ -119,6 +124,7 @@ class RowFile:
             raise UsageError(f"{self.path}: {one_line(str(error))}") from None
 
     def _rows_of_file(self) -> Callable[[], Iterator[RawRow]]:
+        """The function that reads the rows of a file of this kind."""
         if not self.path.is_file():
             self._copy(self.path.open("rb"))
         head = self._head()
@@ -137,8 +143,8 @@ class RowFile:
         first_line = start.partition(b"\n")[0]
         endings = [ending for ending in self.path.suffixes if ending != ".gz"]
         ending = endings[-1].lower() if endings else ""
-        known = ending in (".json", ".jsonl", ".ndjson") or start.startswith((b"{", b"["))
-        if ending in (".csv", ".tsv") or (not known and re.search(rb"[,;\t]", first_line)):
+        is_json = ending in (".json", ".jsonl", ".ndjson") or start.startswith((b"{", b"["))
+        if ending in (".csv", ".tsv") or (not is_json and re.search(rb"[,;\t]", first_line)):
             self.values_are_text = True
             delimiter = "\t" if ending == ".tsv" else max(",;\t", key=first_line.decode("latin-1").count)
             return lambda: _table(self._lines(), delimiter)
@@ -149,10 +155,10 @@ class RowFile:
 
     def _head(self) -> bytes:
         with self._open() as file:
-            return file.read(_CHUNK)
+            return file.read(_HEAD_BYTES)
 
     def _copy(self, source: BinaryIO) -> None:
-        """Read a temporary copy from now on; it is removed with this object."""
+        """Make a temporary copy, from which the rows are read; it is removed with this object."""
         self._temporary = tempfile.NamedTemporaryFile(prefix="datacreate-")  # noqa: SIM115
         with source:
             shutil.copyfileobj(source, self._temporary)
@@ -160,7 +166,7 @@ class RowFile:
         self._data, self._is_compressed = Path(self._temporary.name), False
 
     def _lines(self) -> Iterator[tuple[int, str]]:
-        """Only "\\n" ends a line: JSON strings may hold U+2028 and similar."""
+        """The lines with their numbers. Only "\\n" ends a line: JSON strings may hold U+2028 and similar."""
         with self._open() as file:
             for number, line in enumerate(file, 1):
                 yield number, decoded(line, number)
@@ -184,9 +190,10 @@ class RowFile:
     def _documents(self) -> Iterator[RawRow]:
         """The objects of an array, or objects one after another."""
         with self._open() as file:
-            content = file.read(_LARGEST + 1)
-        if len(content) > _LARGEST:
-            raise ValueError(f"larger than {_LARGEST >> 20} MiB and not JSONL; convert it with `jq -c '.[]'`")
+            content = file.read(_MAX_DOCUMENT_BYTES + 1)
+        if len(content) > _MAX_DOCUMENT_BYTES:
+            limit = f"{_MAX_DOCUMENT_BYTES >> 20} MiB"
+            raise ValueError(f"larger than {limit} and not JSONL; convert it with `jq -c '.[]'`")
         return _objects_in(decoded(content))
 
     def _parquet(self) -> Iterator[RawRow]:
@@ -195,7 +202,7 @@ class RowFile:
 
         try:
             with parquet.ParquetFile(self._data) as file:
-                yield from _arrow_rows(file.iter_batches(batch_size=_BATCH))
+                yield from _arrow_rows(file.iter_batches(batch_size=_BATCH_ROWS))
         except pa.ArrowException as error:
             raise ValueError(f"damaged Parquet ({str(error)[:100]}); give another file") from None
 
@@ -211,27 +218,27 @@ class RowFile:
         import datasets
 
         try:
-            found = datasets.load_from_disk(str(self.path)).with_format("arrow")
+            data_set = datasets.load_from_disk(str(self.path)).with_format("arrow")
         except Exception as error:  # noqa: BLE001 (the library has no common error for damaged files)
             raise ValueError(f"damaged data set ({str(error)[:100]}); save it again") from None
-        yield from _arrow_rows(found.iter(_BATCH))
+        yield from _arrow_rows(data_set.iter(_BATCH_ROWS))
 
 
 def decoded(content: bytes, line: int = 1) -> str:
-    """UTF-8 that starts in this line of a file as text. Raises ValueError with the line and the probable encoding."""
+    """A part of a UTF-8 file that starts in this line, as text. ValueError with the line and the probable encoding."""
     try:
         return content.decode("utf-8-sig" if line == 1 else "utf-8")
     except UnicodeDecodeError as error:
         line += content.count(b"\n", 0, error.start)
-        wrong = content[content.rfind(b"\n", 0, error.start) + 1 :].partition(b"\n")[0]
-    is_latin = 3 * sum(byte > 127 for byte in wrong) <= len(wrong)
+        wrong_line = content[content.rfind(b"\n", 0, error.start) + 1 :].partition(b"\n")[0]
+    is_latin = 3 * sum(byte > 127 for byte in wrong_line) <= len(wrong_line)
     why = ", probably Latin-1 (Windows-1252)" if is_latin else " (`file -i` guesses the encoding)"
     encoding = "WINDOWS-1252" if is_latin else "ENCODING"
     raise ValueError(f"line {line}: not UTF-8{why}; convert it with `iconv -f {encoding} -t UTF-8`")
 
 
 def is_row_file(path: Path) -> bool:
-    """Whether rows are read of it: of a file, or of a folder in which `datasets` saved one or several splits."""
+    """Whether the path is one to read rows from: a file, or a folder in which `datasets` saved one or more splits."""
     if not path.is_dir():
         return path.exists()
     return any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
@@ -255,28 +262,33 @@ def _row(number: int, text: str) -> RawRow:
 
 def _objects_in(text: str) -> Iterator[RawRow]:
     """The rows of an array, or of objects one after another; the commas between them are optional."""
-    decode, line, counted, end = json.JSONDecoder().raw_decode, 1, 0, 0
+    line, counted, end = 1, 0, 0  # `counted`: the line breaks before this index are in `line`
     in_array = text.lstrip().startswith("[")
     if in_array:
         end = text.index("[") + 1
-    while (at := cast(re.Match[str], _BETWEEN.match(text, end)).end()) < len(text):
-        line, counted = line + text.count("\n", counted, at), at
-        if in_array and text[at] == "]":
+    while (start := cast(re.Match[str], _BETWEEN.match(text, end)).end()) < len(text):
+        line, counted = line + text.count("\n", counted, start), start
+        if in_array and text[start] == "]":
             break
-        try:
-            end = decode(text, at)[1]
-        except json.JSONDecodeError as error:
-            near = text[error.pos : error.pos + 20].strip()
-            where = f"at {near!r}" if near else "at the end of the file"
-            line += text.count("\n", at, error.pos)
-            raise ValueError(f"line {line}: not JSON {where} ({error.msg}); repair the file") from None
-        except ValueError as error:
-            raise ValueError(f"line {line}: {error}") from None
-        except RecursionError:
-            raise ValueError(f"line {line}: nested deeper than {MAX_NESTING} levels") from None
-        yield _row(line, text[at:end])
-    if in_array and text[at:].rstrip() != "]":
+        end = _end_of_value(text, start, line)
+        yield _row(line, text[start:end])
+    if in_array and text[start:].rstrip() != "]":
         raise ValueError("not JSON: the array does not end, or is not all of the file; repair the file")
+
+
+def _end_of_value(text: str, start: int, line: int) -> int:
+    """The end of the JSON value that starts at this index, in this line. Raises ValueError with the line."""
+    try:
+        return _DECODER.raw_decode(text, start)[1]
+    except json.JSONDecodeError as error:
+        near = text[error.pos : error.pos + 20].strip()
+        where = f"at {near!r}" if near else "at the end of the file"
+        line += text.count("\n", start, error.pos)
+        raise ValueError(f"line {line}: not JSON {where} ({error.msg}); repair the file") from None
+    except ValueError as error:
+        raise ValueError(f"line {line}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"line {line}: nested deeper than {MAX_NESTING} levels") from None
 
 
 def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]:
@@ -285,15 +297,9 @@ def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]
     A row with another number of cells is one with an error. Wrong quotes end the reading: the next row could start
     anywhere.
     """
-    csv.field_size_limit(_LARGEST)
-    number, text = 1, list[str]()  # where the row starts, and its lines
-
-    def noted() -> Iterator[str]:
-        for _, line in lines:
-            text.append(line)
-            yield line
-
-    reader = csv.reader(noted(), delimiter=delimiter, strict=True)
+    csv.field_size_limit(_MAX_DOCUMENT_BYTES)
+    number, row_lines = 1, list[str]()  # the line where the row starts, and the lines that are read of it
+    reader = csv.reader(_recorded(lines, row_lines), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(filter(None, reader), [])]
         if header == ["sep=", ""]:  # Excel's first line
@@ -301,24 +307,29 @@ def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]
         if "" in header or len(set(header)) < len(header):
             raise ValueError("line 1: a column has no name, or the name of another; name each there")
         number = reader.line_num + 1
-        text.clear()
+        row_lines.clear()
         for cells in reader:
             if cells and len(cells) != len(header):
-                why = (
-                    f"{len(cells)} cells, but {len(header)} columns in the first line (quote cells that contain "
-                    f"{delimiter!r})"
-                )
-                yield RawRow(number, "".join(text).rstrip("\r\n"), error=why)
+                numbers = f"{len(cells)} cells, but {len(header)} columns in the first line"
+                error = f"{numbers} (quote cells that contain {delimiter!r})"
+                yield RawRow(number, "".join(row_lines).rstrip("\r\n"), error=error)
             elif cells:
                 values = {name: cell or None for name, cell in zip(header, cells, strict=True)}
                 yield _row(number, json.dumps(values, ensure_ascii=False))
             number = reader.line_num + 1
-            text.clear()
-    except csv.Error as error:
-        how = f"{error}; repair the line"
-        if "new-line character" in str(error):  # the csv module's advice is for its callers
-            how = "its line ends are carriage returns; convert them with `tr '\\r' '\\n'`"
-        raise ValueError(f"line {number}: {how}") from None
+            row_lines.clear()
+    except csv.Error as csv_error:
+        problem = f"{csv_error}; repair the line"
+        if "new-line character" in str(csv_error):  # the csv module's advice is for its callers
+            problem = "its line ends are carriage returns; convert them with `tr '\\r' '\\n'`"
+        raise ValueError(f"line {number}: {problem}") from None
+
+
+def _recorded(lines: Iterable[tuple[int, str]], recorded: list[str]) -> Iterator[str]:
+    """The lines; each is added to `recorded` when it is read."""
+    for _, line in lines:
+        recorded.append(line)
+        yield line
 
 
 def _arrow_rows(batches: Iterable[Any]) -> Iterator[RawRow]:
@@ -326,7 +337,7 @@ def _arrow_rows(batches: Iterable[Any]) -> Iterator[RawRow]:
     rows = (values for batch in batches for values in batch.to_pylist(maps_as_pydicts="lossy"))
     for number, values in enumerate(rows, 1):
         try:
-            yield _row(number, json.dumps(values, ensure_ascii=False, default=_iso))
+            yield _row(number, json.dumps(values, ensure_ascii=False, default=_iso_time))
         except TypeError as error:
             column = next(name for name, value in values.items() if not _is_json(value))
             raise ValueError(f"row {number}: the column {column!r}: {error}; drop the column") from None
@@ -334,13 +345,13 @@ def _arrow_rows(batches: Iterable[Any]) -> Iterator[RawRow]:
 
 def _is_json(value: Any) -> bool:
     try:
-        json.dumps(value, default=_iso)
+        json.dumps(value, default=_iso_time)
     except TypeError:
         return False
     return True
 
 
-def _iso(value: Any) -> str:
+def _iso_time(value: Any) -> str:
     if not hasattr(value, "isoformat"):
         raise TypeError(f"{type(value).__name__} is not a JSON type")
     return str(value.isoformat())
@@ -348,10 +359,13 @@ def _iso(value: Any) -> str:
 
 def _typed(row: RawRow, schema: Schema) -> RawRow:
     """A row of texts with JSON values in the fields that cannot be texts: 4, true or True, ["a", "b"]."""
+    if row.error:
+        return row
     values = dict(row.values)
     for name, part in schema["properties"].items():
-        kinds = part.get("type") or [JSON_TYPES[type(value)] for value in part.get("enum", ())]
-        if isinstance(values.get(name), str) and kinds and "string" not in kinds:
+        text = values.get(name)
+        types = part.get("type") or [JSON_TYPES[type(value)] for value in part.get("enum", ())]
+        if isinstance(text, str) and types and "string" not in types:
             with suppress(ValueError, RecursionError):
-                values[name] = json.loads({"True": "true", "False": "false"}.get(values[name], values[name]))
-    return row if row.error else replace(row, values=values, line=json.dumps(values, ensure_ascii=False))
+                values[name] = json.loads({"True": "true", "False": "false"}.get(text, text))
+    return replace(row, values=values, line=json.dumps(values, ensure_ascii=False))

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 
 from datacreate.formats.example import Json, canonical_json
 from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.formats.roles import Roles
 from datacreate.formats.schema_keywords import GRAMMAR_FORMATS
 from datacreate.formats.schema_utils import Schema, integer_bounds, schema_at, with_field
 
@@ -42,26 +43,32 @@ def build_response_schema(encoding: PromptEncoding, num_examples: int, labels: S
 
     `labels` has one label per example, which becomes a constant of that item.
     """
+    fields: Schema = {"properties": encoding.field_schemas}
     if labels is None:
         length = {"minItems": num_examples, "maxItems": num_examples}
-        items = {"type": "array", "items": item_schema(encoding), **length}
+        response = {"type": "array", "items": _item_grammar(encoding, fields), **length}
     else:
-        items = _tuple([item_schema(encoding, [label]) for label in labels])
+        roles = encoding.format.roles
+        response = _tuple([_item_grammar(encoding, _with_label(fields, roles, label)) for label in labels])
     # Keys are not sorted: models write properties in this order. Equal schemas give equal texts, to be compiled once.
-    return json.dumps(items, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(response, separators=(",", ":"), ensure_ascii=False)
 
 
-def item_schema(encoding: PromptEncoding, labels: Sequence[Json] = ()) -> dict[str, Json]:
-    """The schema of one written example; a label in `labels` becomes the constant answer."""
-    schema: Schema = {"properties": encoding.field_schemas}
-    answer, call = encoding.format.roles.answer, encoding.format.roles.call
-    if labels and answer:
-        schema = with_field(schema, answer, {"const": labels[0]})
-        if call:
-            calls, name = schema_at(schema, call), answer[-1]
-            fitting = [part for part in calls["anyOf"] if part["properties"][name]["const"] == labels[0]]
-            schema = with_field(schema, call, {**calls, "anyOf": fitting})
-    parts = {name: grammar_schema(part) for name, part in schema["properties"].items()}
+def _with_label(fields: Schema, roles: Roles, label: Json) -> Schema:
+    """The written fields with the label as the constant answer; a function call gets the arguments of its function."""
+    if not roles.answer:
+        return fields
+    fields = with_field(fields, roles.answer, {"const": label})
+    if not roles.call:
+        return fields
+    call, name = schema_at(fields, roles.call), roles.answer[-1]
+    variants = [variant for variant in call["anyOf"] if variant["properties"][name]["const"] == label]
+    return with_field(fields, roles.call, {**call, "anyOf": variants})
+
+
+def _item_grammar(encoding: PromptEncoding, fields: Schema) -> dict[str, Json]:
+    """The grammar of one written example that has these fields."""
+    parts = {name: grammar_schema(part) for name, part in fields["properties"].items()}
     if encoding.is_bare:
         return next(iter(parts.values()))
     return _closed_object(parts) if encoding.style == "keyed" else _tuple(list(parts.values()))
@@ -76,17 +83,19 @@ def grammar_schema(schema: Schema) -> dict[str, Json]:
         if keyword in schema:
             siblings = {key: value for key, value in schema.items() if key != keyword}
             return _any_of(_merge(siblings, branch) for branch in schema[keyword])
-    implied = (
-        "object" if "properties" in schema else "array" if {"items", "prefixItems"} & {*schema} else None
-    )
-    kind = schema.get("type") or implied
+    kind = schema.get("type")
+    if not kind and "properties" in schema:
+        kind = "object"
+    elif not kind and {"items", "prefixItems"} & schema.keys():
+        kind = "array"
     if isinstance(kind, list):
         return _any_of({**schema, "type": name} for name in kind)
     if kind == "string":
         return _string(schema)
     if kind == "integer":
-        bounds = zip(("minimum", "maximum"), integer_bounds(schema), strict=True)
-        return {"type": kind} | {k: bound for k, bound in bounds if bound is not None and abs(bound) < 2**63}
+        low, high = integer_bounds(schema)
+        bounds = {"minimum": low, "maximum": high}
+        return {"type": kind} | {k: v for k, v in bounds.items() if v is not None and abs(v) < 2**63}
     if kind == "array":
         return _array(schema)
     if kind == "object":
@@ -126,9 +135,9 @@ def _string(schema: Schema) -> dict[str, Json]:
 
 
 def portable_pattern(pattern: str) -> str | None:
-    """A pattern as all converters read it; None if it is not simple, so that only validation checks it."""
-    for short, written in _ABBREVIATIONS.items():
-        pattern = pattern.replace(short, written)
+    """The pattern in the notation that all converters read alike; None if it is too complex: validation checks it."""
+    for abbreviation, expanded in _ABBREVIATIONS.items():
+        pattern = pattern.replace(abbreviation, expanded)
     repeats = sum(map(int, re.findall(r"(\d+)\}", pattern)))
     if not _PORTABLE.fullmatch(pattern) or repeats > _MAX_REPEATS:
         return None
@@ -136,25 +145,28 @@ def portable_pattern(pattern: str) -> str | None:
 
 
 def _array(schema: Schema) -> dict[str, Json]:
-    low, high, rest = schema.get("minItems", 0), schema.get("maxItems"), schema.get("items", {})
+    least, most, item_schema = schema.get("minItems", 0), schema.get("maxItems"), schema.get("items", {})
     if prefix := schema.get("prefixItems"):
         # Only xgrammar enforces a tuple followed by more items, so the tuple is as short as allowed.
-        length = max(len(prefix), int(low))
-        parts = [*prefix, *[rest or {}] * (length - len(prefix))][: None if high is None else int(high)]
-        return _tuple(list(map(grammar_schema, parts)))
-    if rest is False or high == 0:
+        length = max(len(prefix), int(least))
+        parts = [*prefix, *[item_schema or {}] * (length - len(prefix))]
+        return _tuple([grammar_schema(part) for part in parts[: None if most is None else int(most)]])
+    if item_schema is False or most == 0:
         return {"const": []}
-    lengths = {"minItems": low or None, "maxItems": high}
-    given = {key: int(length) for key, length in lengths.items() if length is not None}
-    return {"type": "array", "items": grammar_schema(rest), **given}
+    array = {"type": "array", "items": grammar_schema(item_schema)}
+    if least:
+        array["minItems"] = int(least)
+    if most is not None:
+        array["maxItems"] = int(most)
+    return array
 
 
 def _object(schema: Schema) -> dict[str, Json]:
-    others = schema.get("additionalProperties", {})
+    additional = schema.get("additionalProperties", {})
     properties = {**schema.get("properties", {})}
-    properties |= {name: others or {} for name in schema.get("required", ()) if name not in properties}
-    if properties or "properties" in schema or others is False:
+    properties |= {name: additional or {} for name in schema.get("required", ()) if name not in properties}
+    if properties or "properties" in schema or additional is False:
         return _closed_object({name: grammar_schema(part) for name, part in properties.items()})
-    if others:
-        return {"type": "object", "additionalProperties": grammar_schema(others)}
+    if additional:
+        return {"type": "object", "additionalProperties": grammar_schema(additional)}
     return {"type": "object"}

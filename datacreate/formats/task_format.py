@@ -90,12 +90,12 @@ class TaskFormat:
     schema: Mapping[str, Json]
     roles: Roles = field(default_factory=Roles)
     rules: frozenset[Rule] = frozenset()
-    first_code: Json = None  # what the answer is for the first option, if it is a position or a letter
-    context_is_given: bool = False  # it is a passage of a document, which the model does not write
+    first_code: Json = None  # the position or letter of the first option, if the answer is such a code
+    context_is_given: bool = False  # the context is a passage of a document, which the model does not write
 
     @cached_property
     def labels(self) -> tuple[Json, ...] | None:
-        """The fixed labels as the answer field has them; None if each example has its own answers."""
+        """The fixed labels, with the types of the answer field; None if each example has its own answers."""
         if self.roles.answer is None or self.roles.keys or self.first_code is not None:
             return None
         schema = schema_at(self.schema, self.roles.answer)
@@ -142,9 +142,9 @@ class TaskFormat:
 
     @cached_property
     def _input_schemas(self) -> dict[FieldPath, Schema]:
-        """The inputs that are not constant; {} for one without free text, of which all values count as texts."""
-        found = {path: schema_at(self.schema, path) for path in self.roles.inputs}
-        varying = {path: schema for path, schema in found.items() if not is_constant(schema)}
+        """The schemas of the inputs that are not constant; {} if an input has no free text."""
+        schemas = {path: schema_at(self.schema, path) for path in self.roles.inputs}
+        varying = {path: schema for path, schema in schemas.items() if not is_constant(schema)}
         return {path: schema if may_have_text(schema) else {} for path, schema in varying.items()}
 
     def _texts(self, path: FieldPath, values: Mapping[str, Json]) -> list[str]:
@@ -175,9 +175,7 @@ class TaskFormat:
         return [text for path in paths for text in self._texts(path, values)]
 
     def input_texts(self, values: Mapping[str, Json]) -> tuple[str, ...]:
-        """What filters and similarity compare: the texts of all inputs, the passage last; without texts, all values
-        that are not constant.
-        """
+        """The texts that filters compare: those of all inputs, the passage last; without any, all values that vary."""
         texts = self.texts_beside_passage(values)
         if self.passage_field and (passage := self._texts(self.passage_field, values)):
             texts.append(" ".join(passage))
@@ -187,24 +185,23 @@ class TaskFormat:
         return tuple(texts) or (canonical_json(values),)
 
     def compared_text(self, values: Mapping[str, Json]) -> str:
-        """The inputs as one text, for the similarity of meaning; without a given context, which several examples have
-        in common."""
+        """The inputs as one text, to compare meanings; without a given context, which several examples share."""
         texts = self.texts_beside_passage(values) if self.context_is_given and self.passage_field else ()
         return "\n".join(texts if any(texts) else self.input_texts(values))
 
     def input_text(self, values: Mapping[str, Json]) -> str:
-        """What encoder and verifier read beside passage and options: the other inputs.
+        """The text that encoder and verifier read beside passage and options: the other inputs.
 
         If several have a text, each is on a line with its name. Constants and the answer are never in it.
         """
         paths = (path for path in self.roles.inputs if path != self.passage_field)
-        found = {path: " ".join(self._texts(path, values)) for path in paths}
-        shown = {path: text for path, text in found.items() if text}
-        named = [f"{dotted(path)}: {text}" for path, text in shown.items()]
-        return "\n".join(named if len(shown) > 1 else shown.values())
+        joined = {path: " ".join(self._texts(path, values)) for path in paths}
+        texts = {path: text for path, text in joined.items() if text}
+        named = [f"{dotted(path)}: {text}" for path, text in texts.items()]
+        return "\n".join(named if len(texts) > 1 else texts.values())
 
     def with_all_turns(self, example: Example) -> Example:
-        """The example with as many turns as the format has: the last ones are left out, or all are repeated."""
+        """The example with as many turns as the format has: its conversation is cut or repeated."""
         if self.roles.turns is None:
             return example
         number = schema_at(self.schema, self.roles.turns)["maxItems"] // 2
@@ -213,16 +210,16 @@ class TaskFormat:
 
     def check(self, example: Example) -> None:
         """Raise ExampleError unless the formatting example is valid in this format."""
-        if unknown := [repr(key) for key in example.values if key not in self.schema["properties"]]:
-            problem = f"the field {unknown[0]} is not in the format {self.name}; add it or drop it"
-            raise ExampleError(f"{example.where}{problem}")
-        error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
-        start = example.where
-        if error is not None:
-            at = dotted(tuple(map(str, error.absolute_path))) or "the example"
+        where = example.where
+        if unknown := [key for key in example.values if key not in self.schema["properties"]]:
             raise ExampleError(
-                f"{start}{at}: {describe_error(error)[:200]} (format {self.name}); change the example or the format"
+                f"{where}the field {unknown[0]!r} is not in the format {self.name}; add it or drop it"
             )
+        error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
+        if error is not None:
+            location = dotted(tuple(map(str, error.absolute_path))) or "the example"
+            problem = f"{describe_error(error)[:200]} (format {self.name})"
+            raise ExampleError(f"{where}{location}: {problem}; change the example or the format")
         for rule in sorted(self.rules):
             try:
                 holds = rule_holds(rule, self.answers, example.values)
@@ -230,11 +227,11 @@ class TaskFormat:
                 holds = False
             if not holds:
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
-                raise ExampleError(f"{start}the example breaks the rule {rule} ({roles}); fix the example")
+                raise ExampleError(f"{where}the example breaks the rule {rule} ({roles}); fix the example")
 
 
 def load_format(name_or_path: str) -> TaskFormat:
-    """A shipped format by name, that of a JSON file, or of a run's config.json; not yet bound. Raises FormatError."""
+    """The format of this name, of a JSON file or of a run's config.json; not yet bound. Raises FormatError."""
     path = Path(name_or_path)
     if path.suffix != ".json" and not path.is_file():
         path = shipped("schemas", f"{name_or_path}.json")
@@ -253,7 +250,7 @@ def load_format(name_or_path: str) -> TaskFormat:
 
 
 def read_format(document: Mapping[str, Json], name: str = "format") -> TaskFormat:
-    """A format from its document, not yet bound; `name`: that of one without a title. Raises FormatError."""
+    """The format in a document, not yet bound; `name` is for a document without a title. Raises FormatError."""
     is_object = isinstance(document, Mapping) and document.get("type", "object") == "object"
     name = str(document.get("title", name)) if is_object else name
     if not is_object or not isinstance(document.get("properties"), Mapping):
@@ -265,43 +262,50 @@ def read_format(document: Mapping[str, Json], name: str = "format") -> TaskForma
         where = "/".join(map(str, error.absolute_path))
         message = " ".join(error.message[:150].split())
         raise FormatError(f"{name}: not a valid format at /{where}: {message}; correct it there") from None
-    kept = {k: v for k, v in document.items() if k not in ("$schema", "$id", "title", "x-datacreate")}
-    extension, fields = document.get("x-datacreate", {}), resolve_refs(kept, name)
-    roles = _read_roles(extension.get("roles", {}), fields, name)
+    extension, header = document.get("x-datacreate", {}), ("$schema", "$id", "title", "x-datacreate")
+    schema = resolve_refs({key: value for key, value in document.items() if key not in header}, name)
+    roles = _read_roles(extension.get("roles", {}), schema, name)
     rules = frozenset(map(Rule, extension.get("rules", [])))
     check_rules(name, rules, roles)
-    format = TaskFormat(name, fields, roles, rules, find_first_code(fields, roles))
+    format = TaskFormat(name, schema, roles, rules, find_first_code(schema, roles))
     labels = format.labels or ()
     if min(len({*map(label_key, labels)}), len({*map(str, labels)})) < len(labels):
-        listed = ", ".join(map(canonical_json, labels))
-        raise FormatError(f"{name}: two of the labels are the same ({listed[:150]}); name each once")
+        shown = ", ".join(map(canonical_json, labels))
+        raise FormatError(f"{name}: two of the labels are the same ({shown[:150]}); name each once")
     return format
 
 
-def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
-    found: dict[str, Any] = {}
-    for role, written in given.items():
-        listed = written if role in LIST_ROLES else [written]
-        paths = [tuple(path.split(".") if isinstance(path, str) else path) for path in listed]
+def _read_roles(document: Mapping[str, Json], schema: Schema, name: str) -> Roles:
+    """The roles in a format file; without `inputs`, these are the default inputs of the schema."""
+    fields: dict[str, Any] = {}
+    for role, value in document.items():
+        paths = [
+            tuple(path.split(".") if isinstance(path, str) else path)
+            for path in (value if role in LIST_ROLES else [value])
+        ]
         for path in paths:
-            try:
-                field_schema = schema_at(schema, path)
-            except (KeyError, TypeError):
-                why = f"the role {role} names {dotted(path)}, which the schema lacks; name one of its fields"
-                raise FormatError(f"{name}: {why}") from None
-            values = field_schema.get("enum", [field_schema.get("const")])
-            are_lists = all(isinstance(value, list) for value in values)
-            if role == "options" and not (are_lists or "array" in field_schema.get("type", ())):
-                why = f"the role options names {dotted(path)}, which is not a list; name a list"
-                raise FormatError(f"{name}: {why}")
-        found[role] = tuple(paths) if role in LIST_ROLES else paths[0]
-    roles = Roles(**found)
-    inputs = roles.inputs if "inputs" in given else default_inputs(schema, roles)
-    return replace(roles, inputs=inputs)
+            _check_role(role, path, schema, name)
+        fields[role] = tuple(paths) if role in LIST_ROLES else paths[0]
+    roles = Roles(**fields)
+    return roles if "inputs" in document else replace(roles, inputs=default_inputs(schema, roles))
+
+
+def _check_role(role: str, path: FieldPath, schema: Schema, name: str) -> None:
+    """Raise FormatError if the schema lacks the field, or if it has another type than the role needs."""
+    try:
+        field_schema = schema_at(schema, path)
+    except (KeyError, TypeError):
+        raise FormatError(
+            f"{name}: the role {role} names {dotted(path)}, which the schema lacks; name one of its fields"
+        ) from None
+    values = field_schema.get("enum", [field_schema.get("const")])
+    are_lists = all(isinstance(value, list) for value in values)
+    if role == "options" and not (are_lists or "array" in field_schema.get("type", ())):
+        raise FormatError(f"{name}: the role options names {dotted(path)}, which is not a list; name a list")
 
 
 def find_first_code(schema: Schema, roles: Roles) -> Json:
-    """The answer for the first option, if the values of the answer field are positions or letters of options."""
+    """The code of the first option, if the values of the answer field are positions or letters of options."""
     if not roles.answer or not roles.options or roles.keys or is_constant(schema_at(schema, roles.options)):
         return None
     return first_code(fixed_labels(schema_at(schema, roles.answer)) or ())
@@ -309,13 +313,13 @@ def find_first_code(schema: Schema, roles: Roles) -> Json:
 
 def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
     """All fields with free text that have no role but context; without such fields, all that vary."""
-    others = {path for role, path in roles.single().items() if role != "context"} | {*roles.ignored}
-    free = {
+    with_role = {path for role, path in roles.single().items() if role != "context"} | {*roles.ignored}
+    fields = {
         path: part
         for path, part in leaves(schema)
-        if not is_constant(part) and not any(path[: len(other)] == other for other in others)
+        if not is_constant(part) and not any(path[: len(other)] == other for other in with_role)
     }
-    return tuple(path for path, part in free.items() if may_have_text(part)) or tuple(free)
+    return tuple(path for path, part in fields.items() if may_have_text(part)) or tuple(fields)
 
 
 def bind(
@@ -323,14 +327,14 @@ def bind(
 ) -> TaskFormat:
     """The format, specialized to the formatting example: its fields, nulls, number of options, turns and tools.
 
-    `turns`: of a conversation, if not as many as the example has. `others`: further formatting examples; a field that
-    is null in some of them may be null. Raises UsageError for turns of another format, ExampleError for an example that
-    does not fit.
+    `turns` is the number of user messages, by default that of the example. `others` are further formatting examples; a
+    field that is null in some of them may be null. Raises UsageError for turns of another format, ExampleError for an
+    example that does not fit.
     """
-    for each in (example, *others):
-        format.check(each)
-        check_alike(format.roles, each, example)
-    return specialize(format, example.values, turns, [each.values for each in others])
+    for checked in (example, *others):
+        format.check(checked)
+        check_alike(format.roles, checked, example)
+    return specialize(format, example.values, turns, [other.values for other in others])
 
 
 Values = Mapping[str, Json]
@@ -340,42 +344,48 @@ def specialize(
     format: TaskFormat, values: Values, turns: int | None = None, others: Sequence[Values] = ()
 ) -> TaskFormat:
     """The format, specialized to the shape of an object with fields of the format; see `bind`."""
-    schema = specialize_schema(format.schema, [values, *others], (), format.roles.options)
+    if turns and not format.roles.turns:
+        raise UsageError(f"--turns: the format {format.name} is not a conversation; remove --turns")
     roles = format.roles
-    number = len(value_at(values, roles.options) or ())
+    schema = specialize_schema(format.schema, [values, *others], (), roles.options)
     if roles.answer and format.answers.are_coded:
-        allowed = value_at(values, roles.keys) if roles.keys else codes(format.first_code, number)
-        schema = with_field(schema, roles.answer, {"enum": list(allowed)})
+        number = len(value_at(values, roles.options) or ())
+        answers = value_at(values, roles.keys) if roles.keys else codes(format.first_code, number)
+        schema = with_field(schema, roles.answer, {"enum": list(answers)})
     for path in filter(None, (*roles.ignored, roles.keys)):
         if has_field(values, path):
             schema = with_field(schema, path, {"const": field_at(values, path)})
-    if format.roles.turns:
-        listed = max((field_at(each, format.roles.turns) for each in (values, *others)), key=len)
-        items = turns_schema(
-            schema_at(schema, format.roles.turns), with_turns(listed, turns) if turns else listed
-        )
-        schema = with_field(schema, format.roles.turns, items)
-    elif turns:
-        raise UsageError(f"--turns: the format {format.name} is not a conversation; remove --turns")
-    if format.roles.tools and format.roles.call:
-        tools = field_at(values, format.roles.tools)
-        schema = with_field(schema, format.roles.tools, {"const": tools})
-        schema = with_field(schema, format.roles.call, call_schema(tools))
-    single = {role: path for role, path in roles.single().items() if has_field(values, path)}
-    if "context" in single and not _varies(schema, single["context"]):
-        del single["context"]
-    inputs = tuple(path for path in roles.inputs if _varies(schema, path))
-    tags, ignored = (
-        tuple(path for path in paths if has_field(values, path)) for paths in (roles.tags, roles.ignored)
-    )
-    bound = Roles(inputs=inputs, tags=tags, ignored=ignored, **single)
+    if roles.turns:
+        conversation = max((field_at(row, roles.turns) for row in (values, *others)), key=len)
+        if turns:
+            conversation = with_turns(conversation, turns)
+        schema = with_field(schema, roles.turns, turns_schema(schema_at(schema, roles.turns), conversation))
+    if roles.tools and roles.call:
+        tools = field_at(values, roles.tools)
+        schema = with_field(schema, roles.tools, {"const": tools})
+        schema = with_field(schema, roles.call, call_schema(tools))
+    bound = _bound_roles(roles, schema, values)
     check_rules(format.name, format.rules, bound)
     if all(map(is_constant, schema["properties"].values())):
         raise ExampleError("no field can vary: all are null, empty, fixed or not required; fill one in")
     return replace(format, schema=schema, roles=bound)
 
 
+def _bound_roles(roles: Roles, schema: Schema, values: Values) -> Roles:
+    """The roles of the fields that the values have; inputs and context only if they vary."""
+    single = {role: path for role, path in roles.single().items() if has_field(values, path)}
+    if "context" in single and not _varies(schema, single["context"]):
+        del single["context"]
+    return Roles(
+        inputs=tuple(path for path in roles.inputs if _varies(schema, path)),
+        tags=tuple(path for path in roles.tags if has_field(values, path)),
+        ignored=tuple(path for path in roles.ignored if has_field(values, path)),
+        **single,
+    )
+
+
 def _varies(schema: Schema, path: FieldPath) -> bool:
+    """Whether the schema has the field, and more than one value is valid."""
     with suppress(KeyError, TypeError):
         return not is_constant(schema_at(schema, path))
     return False

@@ -13,8 +13,8 @@ import re
 import unicodedata
 from functools import cache, lru_cache
 
-MAX_CHARACTERS = 5_000
-"""Metrics look only at so many characters of a text."""
+_MAX_CHARACTERS = 5_000
+"""Metrics read only the first characters of a text, up to this number."""
 
 _OPERATORS = r"+*/=<>^|&~%\u00ac\u00b1\u00d7\u00f7\u2190-\u22ff"
 _OPERATOR = re.compile(rf"[{_OPERATORS}]")
@@ -80,13 +80,13 @@ def normalize_text(text: str) -> str:
         plain = " ".join(_OPERATOR.sub(r" \g<0> ", plain).split())
     separators, all_separators = _separators(ascii_only)
     while _EXCEPTIONS.search(plain):
-        before, plain = plain, separators.sub(" ", _SPACE_IN_BRACKETS.sub("", plain)).strip()
-        if plain == before:  # else an exception may have lost the neighbor that made it one
+        previous, plain = plain, separators.sub(" ", _SPACE_IN_BRACKETS.sub("", plain)).strip()
+        if plain == previous:  # else an exception may have lost the neighbor that made it one
             return plain or folded or text.strip()
     return all_separators.sub(" ", plain).strip() or folded or text.strip()
 
 
-def words(text: str, limit: int | None = MAX_CHARACTERS) -> list[str]:
+def words(text: str, limit: int | None = _MAX_CHARACTERS) -> list[str]:
     """The normalized words of the first `limit` characters of a text, in order. Operators and brackets are words."""
     plain = normalize_text(text if limit is None else text[:limit])
     plain = _BRACKETS.sub(r" \g<0> ", plain)
@@ -95,7 +95,7 @@ def words(text: str, limit: int | None = MAX_CHARACTERS) -> list[str]:
 
 @cache
 def _separators(ascii_only: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The separators with the exceptions, and all separators."""
+    """Two patterns: separators but for the exceptions in `_SEPARATORS`, and all separators."""
     # \W would match the vowel signs of Hindi and Thai. There is no punctuation beyond U+1FFFF.
     more = "" if ascii_only else re.escape("".join(_unicode_characters()[0]))
     factor = rf"(?:\d|\b[{_LETTER}])"

@@ -24,10 +24,10 @@ from datacreate.formats.schema_utils import free_texts, normalize_values
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
-MAX_REJECT_CHARS = 400
+_MAX_REJECT_CHARS = 400
 """Longer texts of rejects are cut."""
 
-MIN_COPIED_WORDS = 8
+_MIN_COPIED_WORDS = 8
 """A shorter input, such as a term, may be a part of the passage that it is about."""
 
 
@@ -45,13 +45,13 @@ class RejectReason(StrEnum):
     ANSWER_NOT_IN_OPTIONS = "answer_not_in_options"
     ANSWER_NOT_IN_CONTEXT = "answer_not_in_context"
     DUPLICATE_OPTIONS = "duplicate_options"
-    ANSWER_REPEATS_INPUT = "answer_repeats_input"  # and that of the formatting example does not
+    ANSWER_REPEATS_INPUT = "answer_repeats_input"  # the answer of a formatting example does not
     EQUAL_ANSWERS = "equal_answers"  # the rejected answer says the same as the chosen one
     WRONG_TURNS = "wrong_turns"  # user and assistant do not alternate
     WRONG_TAGS = "wrong_tags"  # not one tag for each token
-    INVALID_CALL = "invalid_call"  # of no tool, or with arguments that the tool does not take
+    INVALID_CALL = "invalid_call"  # no such tool, or arguments that the tool does not take
     WRONG_LENGTH = "wrong_length"  # more or fewer words than the attributes of its request ask for
-    COPIED_EXAMPLE = "copied_example"  # same text as an example, or a part of the passage, that it was shown
+    COPIED_EXAMPLE = "copied_example"  # same text as an example in its prompt, or as a part of its passage
     DUPLICATE = "duplicate"  # same normalized inputs as an earlier example
     NEAR_DUPLICATE = "near_duplicate"  # few words differ from an earlier example
     SEMANTIC_DUPLICATE = "semantic_duplicate"  # same meaning as an earlier example
@@ -86,7 +86,7 @@ class Reject:
 
     reason: RejectReason
     text: str
-    detail: str = ""  # the row that it repeats, the verifier's probabilities
+    detail: str = ""  # such as the row that it repeats, or the verifier's probabilities
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ class Candidate:
     """A valid example with the texts that filters compare."""
 
     example: Example
-    inputs: tuple[str, ...]  # as `TaskFormat.input_texts` gives them
-    exact_key: str  # all inputs, normalized: examples with equal ones are exact duplicates
-    compared_text: str  # as `TaskFormat.compared_text` gives it
-    passage: str = ""  # one of the inputs; empty if the format has none
-    passage_id: str = ""  # of a given passage: only examples about the same one are compared
+    inputs: tuple[str, ...]  # from `TaskFormat.input_texts`
+    exact_key: str  # all inputs, normalized: equal for exact duplicates
+    compared_text: str  # from `TaskFormat.compared_text`
+    passage: str = ""  # one of the inputs; empty if the format has no passage
+    passage_id: str = ""  # hash of a given passage: only examples about the same passage are compared
 
     @property
     def question(self) -> str:
@@ -108,14 +108,13 @@ class Candidate:
     @classmethod
     def of(cls, values: Mapping[str, Json], format: TaskFormat) -> Self:
         """The candidate of a valid example."""
-        inputs, passage = format.input_texts(values), format.passage(values)
-        key = "\n".join(map(normalize_text, inputs))
+        inputs, passage, passage_id = format.input_texts(values), format.passage(values), ""
+        exact_key = "\n".join(map(normalize_text, inputs))
         if passage not in inputs:
             passage = ""
-        passage_id = ""
         if passage and format.context_is_given:
             passage_id = hashlib.sha256(passage.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return cls(Example(values), inputs, key, format.compared_text(values), passage, passage_id)
+        return cls(Example(values), inputs, exact_key, format.compared_text(values), passage, passage_id)
 
     def reject(self, reason: RejectReason, detail: str = "") -> Reject:
         """A reject of this example."""
@@ -123,22 +122,25 @@ class Candidate:
 
 
 class CopyChecks:
-    """Finds examples that copy what they were shown, except as a formatting example itself does."""
+    """Finds copies: of examples in the prompt, of the passage, of an input in the answer.
+
+    The latter two are accepted if a formatting example has them.
+    """
 
     def __init__(self, formatting_examples: Iterable[Mapping[str, Json]], format: TaskFormat) -> None:
         self._format = format
         candidates = [Candidate.of(values, format) for values in formatting_examples]
-        self.formatting_keys = {each.exact_key for each in candidates}  # of the formatting examples
-        self._answer_may_repeat_input = any(answer_repeats_input(each, format) for each in candidates)
-        self._input_may_copy_passage = any(map(copies_passage, candidates))
+        self.formatting_keys = {candidate.exact_key for candidate in candidates}
+        self._answer_may_repeat_input = any(_answer_repeats_input(example, format) for example in candidates)
+        self._input_may_copy_passage = any(map(_copies_passage, candidates))
 
-    def find_reject(self, candidate: Candidate, shown: Collection[str]) -> Reject | None:
-        """Why a valid example is rejected; `shown` are the keys of the examples in its prompt."""
-        if candidate.exact_key in shown:
+    def find_reject(self, candidate: Candidate, shown_keys: Collection[str]) -> Reject | None:
+        """The reject of a valid example that is a copy, else None; `shown_keys`: of the examples in its prompt."""
+        if candidate.exact_key in shown_keys:
             return candidate.reject(RejectReason.COPIED_EXAMPLE)
-        if not self._answer_may_repeat_input and answer_repeats_input(candidate, self._format):
+        if not self._answer_may_repeat_input and _answer_repeats_input(candidate, self._format):
             return candidate.reject(RejectReason.ANSWER_REPEATS_INPUT)
-        if not self._input_may_copy_passage and copies_passage(candidate):
+        if not self._input_may_copy_passage and _copies_passage(candidate):
             return candidate.reject(RejectReason.COPIED_EXAMPLE, "a part of the passage")
         return None
 
@@ -159,19 +161,19 @@ def parse_completion(
     """
     if not text.strip():
         return [Reject(RejectReason.NO_RESPONSE, "")]
-    body = extract_json(text)
+    array = extract_json(text)
     incomplete = Reject(RejectReason.TRUNCATED if truncated else RejectReason.INVALID_JSON, shorten(text))
-    if not body.startswith("["):
+    if not array.startswith("["):
         return [incomplete]
     try:
-        items, complete = _DECODER.raw_decode(body)[0], True
+        items, is_complete = _DECODER.raw_decode(array)[0], True
     except (ValueError, RecursionError):
-        items, complete = list(_complete_items(body)), False
+        items, is_complete = list(_complete_items(array)), False
     results: list[Candidate | Reject] = []
-    if complete or keep_complete_items:
+    if is_complete or keep_complete_items:
         results += [parse_item(item, encoding, longest_text) for item in items[:num_examples]]
         results += [Reject(RejectReason.NOT_NEEDED, shorten(item)) for item in items[num_examples:]]
-    if not complete:
+    if not is_complete:
         results.append(incomplete)
     return results or [Reject(RejectReason.NO_RESPONSE, shorten(text))]
 
@@ -199,22 +201,22 @@ def _most_characters(value: Json) -> int:
     return max(map(_most_characters, parts), default=0)
 
 
-def _complete_items(body: str) -> Iterator[Json]:
-    """The items of an array that is cut or wrong, as far as they are complete."""
+def _complete_items(array: str) -> Iterator[Json]:
+    """The complete items at the start of an array that is cut or not valid JSON."""
     position = 1
-    while start := _BEFORE_ITEM.match(body, position):
+    while start := _BEFORE_ITEM.match(array, position):
         try:
-            item, position = _DECODER.raw_decode(body, start.end())
+            item, position = _DECODER.raw_decode(array, start.end())
         except (ValueError, RecursionError):
             return
-        closed = position == len(body) and isinstance(item, list | dict | str)
-        if not closed and not _AFTER_ITEM.match(body, position):
+        is_closed = position == len(array) and isinstance(item, list | dict | str)
+        if not is_closed and not _AFTER_ITEM.match(array, position):
             return  # a number at the end may be cut: 12 of 123
         yield item
 
 
 def extract_json(text: str) -> str:
-    """The JSON value in a completion, without text before it; "" if there is none."""
+    """The completion from its first bracket on; "" if it has no bracket."""
     start = re.search(r"[\[{]", text)
     return text[start.start() :] if start else ""
 
@@ -229,15 +231,16 @@ def validate_example(
     if not format.roles.answer_start:  # outer spaces also count
         values = normalize_values(values, format.schema)
     try:
-        found = _checked(values, format, allow_empty)
+        result = _check_values(values, format, allow_empty)
     except KeyError as missing:  # a schema may allow what the roles of its fields do not
-        found = RejectReason.SCHEMA_VIOLATION, f"the field {missing.args[0]} is missing"
+        result = Reject(RejectReason.SCHEMA_VIOLATION, "", f"the field {missing.args[0]} is missing")
     except TypeError:
-        found = RejectReason.SCHEMA_VIOLATION, f"a field has another type than in the format {format.name}"
-    return found if isinstance(found, Candidate) else Reject(found[0], shorten(values), found[1])
+        problem = f"a field has another type than in the format {format.name}"
+        result = Reject(RejectReason.SCHEMA_VIOLATION, "", problem)
+    return result if isinstance(result, Candidate) else replace(result, text=shorten(values))
 
 
-def answer_repeats_input(candidate: Candidate, format: TaskFormat) -> bool:
+def _answer_repeats_input(candidate: Candidate, format: TaskFormat) -> bool:
     """Whether the answer is one of the inputs after normalization: an answer in words, no label, option or number."""
     answer = value_at(candidate.example.values, format.roles.answer)
     if format.labels or format.roles.options or not isinstance(answer, str):
@@ -245,51 +248,52 @@ def answer_repeats_input(candidate: Candidate, format: TaskFormat) -> bool:
     return any(map(str.isalpha, answer)) and normalize_text(answer) in map(normalize_text, candidate.inputs)
 
 
-def copies_passage(candidate: Candidate) -> bool:
-    """Whether the inputs beside a given passage only repeat a part of it, of `MIN_COPIED_WORDS` or more."""
+def _copies_passage(candidate: Candidate) -> bool:
+    """Whether the inputs beside a given passage only repeat a part of it, of `_MIN_COPIED_WORDS` or more."""
     if not candidate.passage_id:
         return False
-    asked = normalize_text(candidate.question)
-    return asked.count(" ") >= MIN_COPIED_WORDS - 1 and asked in normalize_text(candidate.passage)
+    question = normalize_text(candidate.question)
+    return question.count(" ") + 1 >= _MIN_COPIED_WORDS and question in normalize_text(candidate.passage)
 
 
-def _checked(
-    values: Mapping[str, Json], format: TaskFormat, allow_empty: bool
-) -> Candidate | tuple[RejectReason, str]:
+def _check_values(values: Mapping[str, Json], format: TaskFormat, allow_empty: bool) -> Candidate | Reject:
+    """The candidate of these values, or a reject without text. KeyError or TypeError if a role has no usable field."""
     texts = free_texts(values, format.schema)
     if any(map(_INVALID.search, texts)):
-        return RejectReason.INVALID_CHARACTERS, ""
+        return Reject(RejectReason.INVALID_CHARACTERS, "")
     if message := find_unsupported_value(values):
-        return RejectReason.SCHEMA_VIOLATION, message  # such as NaN, which Python's json reads
+        return Reject(RejectReason.SCHEMA_VIOLATION, "", message)  # such as NaN, which Python's json reads
     if not format.validator.is_valid(values):
         return _schema_error(values, format)
     field_at(values, format.roles.answer or ())  # KeyError if the schema does not require it
     if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):
-        return RejectReason.BLANK, ""
+        return Reject(RejectReason.BLANK, "")
     for rule in sorted(format.rules):
         if not rule_holds(rule, format.answers, values):
-            return _REASON_OF_RULE[rule], ""
+            return Reject(_REASON_OF_RULE[rule], "")
     candidate = Candidate.of(values, format)
     inputs = format.texts_beside_passage(values) if format.roles.inputs else [candidate.compared_text]
     if any(map(_WORD.search, inputs)):
         return candidate
     fields = ", ".join(map(dotted, format.roles.inputs))
-    return RejectReason.BLANK, f"no text in the input {fields}" if fields else ""
+    return Reject(RejectReason.BLANK, "", f"no text in the input {fields}" if fields else "")
 
 
-def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> tuple[RejectReason, str]:
-    """Which keyword an invalid example violates, and whether the grammar enforces it."""
+def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> Reject:
+    """The reject, without text, of an example that violates a keyword. Its reason says if the grammar enforces it."""
     error = best_match(format.validator.iter_errors(values))
     assert error is not None, "the example is invalid"
     keyword, path = str(error.validator), list(map(str, error.absolute_schema_path))
     location = dotted(tuple(map(str, error.absolute_path))) or "the example"
     if keyword in GRAMMAR_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):
-        return RejectReason.SCHEMA_VIOLATION, f"{location}: {shorten(describe_error(error), 150)}"
-    return RejectReason.CONSTRAINT_VIOLATION, f"{location}: {keyword} {shorten(error.validator_value, 80)}"
+        detail = f"{location}: {shorten(describe_error(error), 150)}"
+        return Reject(RejectReason.SCHEMA_VIOLATION, "", detail)
+    detail = f"{location}: {keyword} {shorten(error.validator_value, 80)}"
+    return Reject(RejectReason.CONSTRAINT_VIOLATION, "", detail)
 
 
-def shorten(value: Json, longest: int = MAX_REJECT_CHARS) -> str:
-    """A value as the text of a reject: JSON unless it is a string, valid UTF-8, at most `longest` characters."""
+def shorten(value: Json, longest: int = _MAX_REJECT_CHARS) -> str:
+    """A value as the text of a reject: a string as it is, else JSON; valid UTF-8, cut after `longest` characters."""
     try:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except RecursionError:

@@ -1,8 +1,8 @@
 """A format without a formatting example: declared by a schema (`--format`), or by the names of its fields.
 
-A stand-in takes the place of the example: an object in the shape that the examples will have. It decides what an
-example would decide: a field that the schema does not require is left out, one that may be null is not null, and there
-are NUM_OPTIONS options where the schema leaves their number open.
+A stand-in takes the place of the example: an object in the shape that the examples will have. A field that the schema
+does not require is left out, one that may be null is not null, and there are _NUM_OPTIONS options if the schema leaves
+their number open.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.schema_utils import Schema, constant_of, fixed_labels, is_constant, leaves, schema_at
 from datacreate.formats.task_format import TaskFormat, load_format, specialize
 
-NUM_OPTIONS = 4
+_NUM_OPTIONS = 4
 
 _TEXT_TOKENS, _PASSAGE_TOKENS, _VALUE_TOKENS = 128, 256, 12
 """Most tokens of a text, of a passage, and of a number, a label or the punctuation of a field."""
 
 _CHARS_PER_TOKEN = 3
 _MAX_TEXT_TOKENS = 512
-"""Most tokens of a text with a `maxLength`, which may be far more than is meant."""
+"""Most tokens of a text with a `maxLength`, which is often far larger than the texts."""
 
 _MAX_ITEMS = 6
-"""Items of a list without a small `maxItems`."""
+"""Items of a list without a smaller `maxItems`."""
 
 
 def declare_format(options: FormatOptions) -> InferredFormat:
@@ -45,9 +45,9 @@ def _from_names(options: FormatOptions) -> InferredFormat:
         raise UsageError(f"{flag}: without an example it needs a --format, such as chat or multiple_choice")
     if not options.inputs:
         raise UsageError("without an example, --inputs must name the fields that the model writes; add it")
-    valued = {**options.label_sets, **options.ranges}
-    others = (name for name in valued if name != options.answer)
-    names = [*options.inputs, *others, options.answer]
+    declared = {**options.label_sets, **options.ranges}
+    labels = (name for name in declared if name != options.answer)
+    names = [*options.inputs, *labels, options.answer]
     paths = {name: tuple(name.split(".")) for name in names if name}
     for path in paths.values():
         if not all(path) or any(path[:end] in paths.values() for end in range(1, len(path))):
@@ -56,19 +56,19 @@ def _from_names(options: FormatOptions) -> InferredFormat:
             )
     values: dict[str, Json] = {}
     for index, (name, path) in enumerate(paths.items()):
-        value = _first_value(valued[name]) if name in valued else f"text {index}"
+        value = _first_value(declared[name]) if name in declared else f"text {index}"
         values = replace_field(values, path, value)
     return infer_format(Example(values), options)
 
 
-def _first_value(given: Sequence[str] | str) -> Json:
+def _first_value(declared: Sequence[str] | str) -> Json:
     """The first label, or the start of a range, in the type that all values have: boolean, number or text."""
-    texts = given.split("..") if isinstance(given, str) else list(given)
+    texts = declared.split("..") if isinstance(declared, str) else declared
     if {text.casefold() for text in texts} == {"true", "false"}:
         return True
     for kind in (int, float):
         with suppress(ValueError, IndexError):
-            values = list(map(kind, texts))
+            values = [kind(text) for text in texts]
             return values[0]
     return texts[0] if texts else ""
 
@@ -82,57 +82,56 @@ def _from_schema(format: TaskFormat, turns: int | None) -> InferredFormat:
             f"format {format.name}: functions, letters of options, and tags without an `enum` come from an example; "
             "give --example FILE"
         )
-    values = _stand_in(format)
-    bound = specialize(format, values, turns)
+    bound = specialize(format, _stand_in(format, format.schema, ()), turns)
     kept = {*dict(leaves(bound.schema)), *format.roles.ignored}
-    out = [path for path, part in leaves(format.schema) if path not in kept and not is_constant(part)]
-    left_out = f"; left out, since not required: {', '.join(map(dotted, out))}" if out else ""
+    dropped = [path for path, part in leaves(format.schema) if path not in kept and not is_constant(part)]
+    left_out = f"; left out, since not required: {', '.join(map(dotted, dropped))}" if dropped else ""
     return InferredFormat(bound, (describe_format(bound) + left_out,))
 
 
-def _stand_in(format: TaskFormat) -> dict[str, Json]:
-    """An object in the shape that examples of the format will have. Its texts are empty."""
+def _stand_in(format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
+    """A value in the shape that the field at `path`, with this schema, will have. Its texts are empty."""
     roles = format.roles
+    if is_constant(schema):
+        return constant_of(schema)
+    if path == roles.options:
+        return [""] * _number_of_options(format, schema)
+    if path == roles.turns:
+        message = schema["items"]["properties"]
+        role, text = ("from", "value") if "from" in message else ("role", "content")
+        speakers = ("human", "gpt") if "human" in message[role].get("enum", ()) else ("user", "assistant")
+        return [{role: speaker, text: ""} for speaker in speakers]
+    parts = schema.get("properties")
+    if parts is None:
+        return ""
+    required = {*schema.get("required", ())} or {*parts}
+    if roles.answer and roles.answer[:-1] == path:
+        required.add(roles.answer[-1])
+    return {
+        name: _stand_in(format, part, (*path, name))
+        for name, part in parts.items()
+        if name in required and (*path, name) not in roles.ignored
+    }
 
-    def value_of(schema: Schema, path: FieldPath) -> Json:
-        if is_constant(schema):
-            return constant_of(schema)
-        if path == roles.options:
-            codes = (
-                fixed_labels(schema_at(format.schema, roles.answer or ()))
-                if format.answers.are_coded
-                else None
-            )
-            least, most = schema.get("minItems", 2), schema.get("maxItems", NUM_OPTIONS)
-            return [""] * (len(codes) if codes else max(least, min(NUM_OPTIONS, most)))
-        if path == roles.turns:
-            message = schema["items"]["properties"]
-            role, text = ("from", "value") if "from" in message else ("role", "content")
-            speakers = ("human", "gpt") if "human" in message[role].get("enum", ()) else ("user", "assistant")
-            return [{role: speaker, text: ""} for speaker in speakers]
-        parts = schema.get("properties")
-        if parts is None:
-            return ""
-        required = {*schema.get("required", ())} or {*parts}
-        if roles.answer and roles.answer[:-1] == path:
-            required.add(roles.answer[-1])
-        return {
-            name: value_of(part, (*path, name))
-            for name, part in parts.items()
-            if name in required and (*path, name) not in roles.ignored
-        }
 
-    values: dict[str, Json] = value_of(format.schema, ())
-    return values
+def _number_of_options(format: TaskFormat, schema: Schema) -> int:
+    """The number of letters or positions, if the answer is one of these; else what the schema of the options allows."""
+    if format.answers.are_coded and (
+        codes := fixed_labels(schema_at(format.schema, format.roles.answer or ()))
+    ):
+        return len(codes)
+    least, most = schema.get("minItems", 2), schema.get("maxItems", _NUM_OPTIONS)
+    return int(max(least, min(_NUM_OPTIONS, most)))
 
 
 def most_tokens(encoding: PromptEncoding) -> int:
-    """How many tokens a written example may take, from the schema alone."""
-    written = leaves({"properties": encoding.field_schemas})
-    return sum(_tokens(part, path == encoding.format.roles.context) for path, part in written)
+    """The number of tokens that a written example may take, estimated from the schema alone."""
+    fields = leaves({"properties": encoding.field_schemas})
+    return sum(_tokens(part, path == encoding.format.roles.context) for path, part in fields)
 
 
 def _tokens(schema: Schema, is_passage: bool) -> int:
+    """The number of tokens that a value of this schema may take."""
     if is_constant(schema):
         return 0
     if fixed_labels(schema) or schema.get("type") in ("integer", "number", "boolean"):
