@@ -1,4 +1,4 @@
-"""Writes files atomically and never through links, reads texts and YAML of users, and makes the error for a path."""
+"""Writes files atomically and never through links; reads texts and YAML of users; the error for a path."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _IMPOSSIBLE = (
 def atomic_replacement(path: Path, folder: Path | None = None) -> Iterator[Path]:
     """A new path to write a file or a folder to; it replaces `path` at the end of the block.
 
-    It is in `folder`, by default in that of `path`, and is removed after an error. A link at `path` is replaced
-    itself. A device or a pipe is never replaced. Raises StorageError.
+    The new path is in `folder`, by default in the folder of `path`, and is removed after an error. A link at `path` is
+    itself replaced, not its target. A device or a pipe is never replaced. Raises StorageError.
     """
     part = (folder or path.parent) / TEMPORARY.replace("*", secrets.token_hex(4))
     try:
@@ -56,7 +56,7 @@ def atomic_replacement(path: Path, folder: Path | None = None) -> Iterator[Path]
 
 
 def replace_file(path: Path, text: str, folder: Path | None = None, mode: int = 0o666) -> None:
-    """Write a file atomically (see `atomic_replacement`), with this mode without the umask. Raises StorageError."""
+    """Write a file atomically (see `atomic_replacement`); the umask reduces `mode`. Raises StorageError."""
     with (
         atomic_replacement(path, folder) as part,
         open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file,
@@ -139,15 +139,15 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     return StorageError(f"{path}: {error.strerror or error}; fix this and run the same command to resume")
 
 
-def read_short_text(path: Path, most_bytes: int) -> str:
-    """The text of a file or a pipe that a user wrote, in UTF-8. ValueError, in a few words, if there is none."""
+def read_short_text(path: Path, max_bytes: int) -> str:
+    """The text of a file or a pipe that a user wrote, in UTF-8. ValueError, in a few words, if it cannot be read."""
     try:
         with path.open("rb") as file:
-            content = file.read(most_bytes + 1)
+            content = file.read(max_bytes + 1)
         if b"\0" in content:
             raise ValueError("a binary file; give a text file in UTF-8")
-        if len(content) > most_bytes:
-            raise ValueError(f"larger than {most_bytes >> 10} KiB; give a shorter text")
+        if len(content) > max_bytes:
+            raise ValueError(f"larger than {max_bytes >> 10} KiB; give a shorter text")
         return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise ValueError("no such file") from None
@@ -158,7 +158,7 @@ def read_short_text(path: Path, most_bytes: int) -> str:
 
 
 def read_yaml(path: Path) -> Any:
-    """The document in a YAML or JSON file that a user wrote. ValueError, in a few words, if there is none.
+    """The document in a YAML or JSON file that a user wrote. ValueError, in a few words, if it cannot be read.
 
     As in YAML 1.2 only true and false are booleans: yes, no, on and off are texts. A number that Python would write
     differently (007, 0.10) stays a text. A repeated key is an error.
@@ -178,6 +178,7 @@ def read_yaml(path: Path) -> Any:
 
 @cache
 def _yaml_loader() -> Any:
+    """The loader of `read_yaml`: a class, made here because importing yaml is slow."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -185,8 +186,8 @@ def _yaml_loader() -> Any:
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             keys = [key for key, _ in node.value]
-            for at, key in enumerate(keys):
-                if key.value in [earlier.value for earlier in keys[:at]]:
+            for index, key in enumerate(keys):
+                if key.value in [earlier.value for earlier in keys[:index]]:
                     raise ValueError(f"line {key.start_mark.line + 1}: the key {key.value} is given twice")
             return super().construct_mapping(node, deep)
 

@@ -1,4 +1,4 @@
-"""Messages to the user: who gets them, untrusted text on terminals and in Markdown, suggestions for wrong names."""
+"""Messages to the user: receivers, untrusted text on terminals and in Markdown, suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class StepProgress(Protocol):
         """Show a line once."""
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
-        """After each step of `what`; `score` is the best selection score so far, if there is one."""
+        """Show that `done` of `total` steps of `what` are done; `score` is the best selection score so far."""
 
 
 class SilentProgress:
-    """The `RunProgress` of `create` and the `StepProgress` of `train` that shows nothing."""
+    """A `RunProgress` of `create` and a `StepProgress` of `train` that shows nothing."""
 
     def notify(self, text: str) -> None: ...
 
@@ -50,12 +50,12 @@ def safe_text(text: str) -> str:
 
 
 def safe_line(text: str) -> str:
-    """As `safe_text`, and on one line."""
+    """`text` like `safe_text`, but line ends and tabs are replaced too."""
     return re.sub(r"[\n\t]", _REPLACEMENT, safe_text(text))
 
 
 def safe_json(document: Any, indent: int | None = None) -> str:
-    """A document as JSON that is equal to it: what `safe_text` replaces is escaped."""
+    """A document as JSON; the characters that `safe_text` replaces are escaped, so that the value is unchanged."""
     text = json.dumps(document, indent=indent, ensure_ascii=False)
     return "".join(c if c == "\n" or _is_safe(c) else json.dumps(c)[1:-1] for c in text)
 
@@ -68,13 +68,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` (did you mean a, b?)`, or an empty text if no known name is similar."""
     from difflib import get_close_matches
 
-    names = {one.lower(): one for one in known}
+    names = {known_name.lower(): known_name for known_name in known}
     similar = get_close_matches(name.lower(), names, n=3, cutoff=0.6)
-    return f" (did you mean {', '.join(names[one] for one in similar)}?)" if similar else ""
+    return f" (did you mean {', '.join(names[lower] for lower in similar)}?)" if similar else ""
 
 
 def markdown(text: str) -> str:
-    """`text` on one line, with every character that Markdown or HTML could interpret as an entity.
+    """`text` on one line; every character that Markdown or HTML could interpret is written as an entity.
 
     An underscore inside a word is never markup and stays readable.
     """
@@ -83,7 +83,7 @@ def markdown(text: str) -> str:
 
 
 def markdown_code(text: str) -> str:
-    """A name in code style, whatever characters it has."""
+    """A name in code style, which may have any characters."""
     plain = " ".join(safe_text(text).split())
     return f"`{plain}`" if plain and markdown(plain) == plain else f"<code>{markdown(plain)}</code>"
 

@@ -23,6 +23,8 @@ _MAX_SHOWN = 80  # characters of a rejected value in a message
 
 _MAX_TEXT_BYTES = 64 << 10
 
+_MAX_SUM_ERROR = 1e-6  # of shares that are sums of rounded numbers
+
 _PYDANTIC_PREFIX = "Input should be "
 
 
@@ -57,7 +59,7 @@ class Settings(FrozenModel):
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """These settings. Raises UsageError, in one line, for the first that is wrong."""
+        """The settings with these values. Raises UsageError, in one line, for the first wrong value."""
         try:
             return cls(**values)
         except ValidationError as error:
@@ -77,7 +79,7 @@ class Settings(FrozenModel):
         return None
 
     def given(self, names: Iterable[str]) -> dict[str, Any]:
-        """Those of the settings of these names that are not None."""
+        """The settings of these names that are not None."""
         return {name: value for name in names if (value := getattr(self, name, None)) is not None}
 
     def as_options(self) -> dict[str, Any]:
@@ -97,7 +99,7 @@ class Settings(FrozenModel):
 
 
 def option_info(model: type[BaseModel], name: str) -> dict[str, Any]:
-    """What `setting` was given for this field; {} for a field declared without it."""
+    """The group, flag, metavar and default of a field declared with `setting`; {} for another field."""
     extra = model.model_fields[name].json_schema_extra
     return dict(extra) if isinstance(extra, dict) else {}
 
@@ -108,25 +110,26 @@ def _takes_off(info: Mapping[str, Any]) -> bool:
 
 
 def option_flag(model: type[BaseModel], name: str) -> str:
-    """The field's option as it is declared: `--max-tokens`, `--exact/--no-exact`."""
+    """The declared option of a field: `--max-tokens`, `--exact/--no-exact`."""
     return option_info(model, name).get("flag") or f"--{name.replace('_', '-')}"
 
 
 def as_text(value: Any) -> str | list[str]:
-    """A value as typed on the command line: a list for an option that is given several times."""
+    """A value in the notation of the command line: a list for an option that is given several times."""
     if isinstance(value, Mapping):
-        return [f"{key}={_scalar(part)}" for key, part in value.items()]
+        return [f"{key}={_argument(part)}" for key, part in value.items()]
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_scalar(part) for part in value] or ["none"]
-    return _scalar(value)
+        return [_argument(part) for part in value] or ["none"]
+    return _argument(value)
 
 
-def _scalar(value: Any) -> str:
+def _argument(value: Any) -> str:
+    """One argument of the command line."""
     if isinstance(value, (list, tuple)):
-        return ",".join(map(_scalar, value))
-    if value is None or isinstance(value, bool):
-        return "true" if value else "off" if value is None else "false"
-    return str(value)
+        return ",".join(map(_argument, value))
+    if value is None:
+        return "off"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def as_arguments(model: type[BaseModel], values: Mapping[str, Any]) -> list[str]:
@@ -140,11 +143,13 @@ def as_arguments(model: type[BaseModel], values: Mapping[str, Any]) -> list[str]
         if value is None and not _takes_off(option_info(model, name)):
             continue
         text = as_text(value)
-        arguments += [word for part in ([text] if isinstance(text, str) else text) for word in (flag, part)]
+        for argument in [text] if isinstance(text, str) else text:
+            arguments += [flag, argument]
     return arguments
 
 
 def _off(value: Any) -> Any:
+    """None for the word `off` and for false."""
     return None if value == "off" or value is False else value
 
 
@@ -153,7 +158,7 @@ def _pairs(value: Any) -> Any:
     if isinstance(value, Mapping):
         return value
     texts = [value] if isinstance(value, str) else map(str, value)
-    return _mapping((*text.partition("="), f"write it as NAME=VALUE, not {text}") for text in texts)
+    return _mapping((text.partition("=") for text in texts), "write it as NAME=VALUE, not {text}")
 
 
 def _shares(value: Any) -> Any:
@@ -162,20 +167,21 @@ def _shares(value: Any) -> Any:
         return value
     texts = [value] if isinstance(value, str) else value
     # A comma separates pairs only after a share: a label can have one.
-    parts = (part for text in texts for part in re.sub("(=[^,]*),", "\\1\0", text).split("\0"))
-    return _mapping((*part.rpartition("="), "write it as NAME=0.7,NAME=0.3") for part in parts)
+    pairs = (pair for text in texts for pair in re.sub("(=[^,]*),", "\\1\0", text).split("\0"))
+    return _mapping((pair.rpartition("=") for pair in pairs), "write it as NAME=0.7,NAME=0.3")
 
 
-def _mapping(parts: Iterable[tuple[str, str, str, str]]) -> dict[str, str]:
-    """Texts that are cut at their `=`, and what to say if there is none, as a mapping."""
-    found: dict[str, str] = {}
-    for name, _, value, advice in parts:
-        if not (name.strip() and value):
-            raise ValueError(advice)
-        if name.strip() in found:
-            raise ValueError(f"{name.strip()} is given twice; give it once")
-        found[name.strip()] = value
-    return found
+def _mapping(pairs: Iterable[tuple[str, str, str]], advice: str) -> dict[str, str]:
+    """A mapping of texts that were cut at `=`. ValueError with the advice if a text has no name or no value."""
+    values: dict[str, str] = {}
+    for text_before, equals, value in pairs:
+        name = text_before.strip()
+        if not (name and value):
+            raise ValueError(advice.replace("{text}", text_before + equals + value))
+        if name in values:
+            raise ValueError(f"{name} is given twice; give it once")
+        values[name] = value
+    return values
 
 
 def check_shares(where: str, shares: Mapping[str, float]) -> None:
@@ -183,16 +189,17 @@ def check_shares(where: str, shares: Mapping[str, float]) -> None:
     if negative := [f"{name}={share:g}" for name, share in shares.items() if share < 0]:
         raise UsageError(f"{where} {negative[0]}: give a share of at least 0")
     total = sum(shares.values())
-    if not abs(total - 1) <= 1e-6:  # also for NaN
+    if not abs(total - 1) <= _MAX_SUM_ERROR:  # also for NaN
         raise UsageError(f"{where}: the shares add up to {total:g}; give shares that add up to 1")
 
 
 def _json_pairs(value: Any) -> Any:
+    """`NAME=VALUE` texts as a mapping; values are JSON if they can be read as such."""
     is_mapping = isinstance(value, Mapping)
-    return value if is_mapping else {name: _json(part) for name, part in _pairs(value).items()}
+    return value if is_mapping else {name: _json_or_text(text) for name, text in _pairs(value).items()}
 
 
-def _json(text: str) -> Any:
+def _json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -200,7 +207,7 @@ def _json(text: str) -> Any:
 
 
 def _list(value: Any) -> Any:
-    """`a,b` texts as a list of their parts, each once."""
+    """`a,b` texts as a tuple of their different parts."""
     if isinstance(value, (str, int, float)):
         value = [value]
     parts = (part.strip() for text in value for part in str(text).split(","))
@@ -208,7 +215,7 @@ def _list(value: Any) -> Any:
 
 
 def _text_or_file(value: Any) -> Any:
-    """A text, or for `@FILE` that of a file; its outer space and the kind of its line ends do not count."""
+    """A text, or for `@FILE` the text of the file, without outer space and with "\\n" as line ends."""
     if not isinstance(value, str):
         return value
     text = read_short_text(Path(value[1:]), _MAX_TEXT_BYTES) if value.startswith("@") else value
@@ -226,7 +233,7 @@ OrOff = BeforeValidator(_off)  # takes the word `off` for None
 Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]  # a mapping, or `NAME=VALUE` texts
 
 JsonPairs = Annotated[dict[str, Any], BeforeValidator(_json_pairs)]
-"""The same; values are JSON where they can be read as such."""
+"""A mapping, or `NAME=VALUE` texts whose values are JSON if they can be read as such."""
 
 Shares = Annotated[dict[str, float], BeforeValidator(_shares)]
 """A mapping, or `NAME=0.7,NAME=0.3` texts; see `check_shares`."""
@@ -236,32 +243,35 @@ CommaList = BeforeValidator(_list)  # takes `a,b` for ("a", "b")
 TextOrFile = Annotated[
     str,
     BeforeValidator(_text_or_file),
-    PlainSerializer(lambda text: f" {text}" if text.startswith("@") else text),  # read again, it is no file
+    PlainSerializer(
+        lambda text: f" {text}" if text.startswith("@") else text
+    ),  # not read again as a file name
 ]
-"""A text, also `@FILE`: that of a file."""
+"""A text, or `@FILE` for the text of a file."""
 
 
 @dataclass(frozen=True)
 class SettingsProblem:
-    """The first thing that is wrong with settings. `path` is () where settings contradict each other."""
+    """The first wrong value of settings; `path` is () if settings contradict each other."""
 
     path: tuple[int | str, ...]
     given: object
     why: str
-    kind: str  # pydantic's name of it, such as `extra_forbidden`
+    kind: str  # pydantic's name of the error, such as `extra_forbidden`
 
     @classmethod
     def first(cls, error: ValidationError) -> SettingsProblem:
-        """The first finding of the error; an unknown key before a missing one, which it may be misspelled."""
-        findings = error.errors(include_url=False)
-        found = findings[0]
-        if found["type"] == "missing":
-            found = next((each for each in findings if each["type"] == "extra_forbidden"), found)
-        return cls(found["loc"], found["input"], found["msg"].removeprefix("Value error, "), found["type"])
+        """The first problem; an unknown key comes before a missing key, of which it may be a misspelling."""
+        problems = error.errors(include_url=False)
+        problem = problems[0]
+        if problem["type"] == "missing":
+            problem = next((other for other in problems if other["type"] == "extra_forbidden"), problem)
+        why = problem["msg"].removeprefix("Value error, ")
+        return cls(problem["loc"], problem["input"], why, problem["type"])
 
     @property
     def key(self) -> str:
-        """Where it is, as files name it: `train.epochs`; "" for no one place."""
+        """The path in the notation of files: `train.epochs`; "" for a contradiction."""
         return ".".join(map(str, self.path))
 
     @property
@@ -269,14 +279,14 @@ class SettingsProblem:
         """`give a number greater than 0` for pydantic's `Input should be greater than 0`."""
         if not self.why.startswith(_PYDANTIC_PREFIX):
             return self.why
-        wanted = re.split(", unable to| or instance of", self.why.removeprefix(_PYDANTIC_PREFIX))[0]
-        wanted = wanted.replace("valid tuple", "list: [a, b]").replace("valid dictionary", "mapping: {a: b}")
-        return f"give {'a number ' if wanted.startswith(('greater', 'less')) else ''}{wanted}"
+        valid = re.split(", unable to| or instance of", self.why.removeprefix(_PYDANTIC_PREFIX))[0]
+        valid = valid.replace("valid tuple", "list: [a, b]").replace("valid dictionary", "mapping: {a: b}")
+        return f"give {'a number ' if valid.startswith(('greater', 'less')) else ''}{valid}"
 
     def on_command_line(self, flags: Mapping[str, str]) -> str:
-        """Flag, value and what to give instead, in one line; for contradictions, the validator's message.
+        """A message of one line: flag, value and remedy; for contradictions, the message of the validator.
 
-        `flags` has the flag of each field that is not called like its field.
+        `flags` has the flag of each field whose flag has another name.
         """
         if not self.path:
             return self.why
@@ -284,10 +294,10 @@ class SettingsProblem:
         flag = flags.get(field, f"--{field.replace('_', '-')}")
         if self.kind == "missing":
             return f"{flag}: this option is required"
-        given = self.given if isinstance(self.given, str) else as_text(self.given)
-        shown = given if isinstance(given, str) else ",".join(given)
+        text = as_text(self.given)
+        argument = text if isinstance(text, str) else ",".join(text)
         if len(self.path) > 1 and isinstance(self.path[1], str):  # of a mapping
-            shown = f"{self.path[1]}={shown}"
-        if len(shown) > _MAX_SHOWN:
-            shown = shown[:_MAX_SHOWN] + "…"
-        return f"{flag} {shown}: {self.remedy}"
+            argument = f"{self.path[1]}={argument}"
+        if len(argument) > _MAX_SHOWN:
+            argument = argument[:_MAX_SHOWN] + "…"
+        return f"{flag} {argument}: {self.remedy}"

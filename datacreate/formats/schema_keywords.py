@@ -116,16 +116,12 @@ class _RefResolver:
                 raise self._error(f"cannot check the format {value!r}", location)
             inside = f"{location}/{keyword}"
             if keyword in _SCHEMA_OBJECT:
-                resolved[keyword] = {
-                    key: self.resolve(part, f"{inside}/{key}", open_refs) for key, part in value.items()
-                }
-            elif keyword in _SCHEMA:
-                resolved[keyword] = value and self.resolve(value, inside, open_refs)
+                value = {key: self.resolve(part, f"{inside}/{key}", open_refs) for key, part in value.items()}
             elif keyword in _SCHEMA_LIST:
-                resolved[keyword] = [
-                    self.resolve(part, f"{inside}/{i}", open_refs) for i, part in enumerate(value)
-                ]
-            elif keyword != "$defs":
+                value = [self.resolve(part, f"{inside}/{i}", open_refs) for i, part in enumerate(value)]
+            elif keyword in _SCHEMA and value:
+                value = self.resolve(value, inside, open_refs)
+            if keyword != "$defs":
                 resolved[keyword] = value
         return resolved
 

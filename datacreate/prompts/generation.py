@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at, value_at
 from datacreate.formats.prompt_encoding import PromptEncoding
@@ -31,12 +32,19 @@ _SYSTEM = "You write data for training language models."
 
 @dataclass(frozen=True)
 class RequestContent:
-    """What a request asks for besides the format."""
+    """The requirements of a request besides the format."""
 
-    instruction: str | None = None  # of the user, for all requests
-    label_ratio: Mapping[str, float] | None = None  # shares that add up to 1; None if all labels are equal
-    attributes: Mapping[str, str] = field(default_factory=dict)  # of this request
-    passage: str | None = None  # of the user's documents: the context, or source material
+    instruction: str | None = None  # from the user, the same for all requests
+    label_ratio: Mapping[str, float] | None = None  # shares that add up to 1; None for equal shares
+    attributes: Mapping[str, str] = field(default_factory=dict)  # one value of each dimension
+    passage: str | None = None  # from the user's documents: the context, or source material
+
+
+class _Passage(NamedTuple):
+    """The passage of a request in the words of the prompt."""
+
+    name: str  # `this text`, or `text 3` after the given contexts of two examples
+    text: str  # with its heading; empty without a passage
 
 
 def chat_prompt(
@@ -46,47 +54,91 @@ def chat_prompt(
     content: RequestContent = RequestContent(),
 ) -> list[Message]:
     """The messages that ask for `num_examples` new examples similar to the first of `shown`, the parent.
-    With none, the fields are described instead.
 
-    Further examples come before the parent: those that several prompts have in common are then cached with the text
-    before them.
+    Without examples, the fields are described instead. Further examples come before the parent: servers then cache
+    those that several prompts have in common. They also cache the system message, which is the same in all prompts of a
+    run and has the instruction.
 
-    The instruction is in the system message, which is the same in all prompts of a run: servers cache it. The
-    example is shown without spaces, as the grammar has the response written. With spaces, a small model deviates
-    from its preferred tokens at every comma, and fewer of its examples are valid and new.
+    The examples are shown without spaces, as in a response. With spaces, a small model deviates from its preferred
+    tokens at every comma, and fewer of its examples are valid and new.
     """
-    ordered = [*shown[1:], *shown[:1]]
-    examples = [_compact(encoding.write(each)) for each in ordered]
     if encoding.style == "keyed":
-        return _paper_prompt(examples[-1], num_examples)
-    format, passage = encoding.format, content.passage
+        return _paper_prompt(_compact(encoding.write(shown[0])), num_examples)
+    format = encoding.format
     number = f" {len(shown) + 1}" if format.context_is_given and shown else ""
-    which = f"text{number}" if number else "this text"
-    text = f"Text{number}:\n{passage}\n\n" if passage else ""
-    values = "; ".join(f"{name}: {value}" for name, value in content.attributes.items())
-    if shown:
-        topics = f"about {which}" if passage else "" if values else "about other topics"
-        different = f"but with {values}, and all different" if values else ""
-        start = (
-            f"{_contexts(format, ordered) if number else ''}Here is a JSON array with "
-            f"{'one example' if len(shown) == 1 else f'{len(shown)} examples'}, written as {encoding.describe()}:\n"
-            f"[{','.join(examples)}]\n\n{text}Write a JSON array of {num_examples} more examples in the same way, "
-            f"{', '.join(filter(None, (topics, different)))}."
-        )
-    else:
-        different = "all different" if passage or values else "all about different things"
-        start = (
-            f"{text}Write a JSON array of {num_examples} examples{f' about {which}' if passage else ''}, each "
-            f"written as {_without_example(encoding, different)}{f' All of them have {values}.' if values else ''}"
-        )
-    options = " All options of an example differ from each other." if format.options_vary else ""
-    fixed = "" if not shown and _answered_question(encoding) else _fixed_answers_sentence(format)
-    user = (
-        f"{start}{options}{fixed}{_label_ratio_sentence(encoding, content.label_ratio)}"
-        f"{_layout_sentence(format, shown)}{_span_sentence(format, which)}"
+    passage = _Passage(
+        name=f"text{number}" if number else "this text",
+        text=f"Text{number}:\n{content.passage}\n\n" if content.passage else "",
     )
+    attributes = "; ".join(f"{name}: {value}" for name, value in content.attributes.items())
+    if shown:
+        ordered = [*shown[1:], shown[0]]
+        request = _request_with_examples(encoding, ordered, num_examples, passage, attributes)
+    else:
+        request = _request_without_example(encoding, num_examples, passage, attributes)
+    sentences = [
+        request,
+        " All options of an example differ from each other." if format.options_vary else "",
+        _fixed_answers_sentence(format) if shown or not _answered_question(encoding) else "",
+        _label_ratio_sentence(encoding, content.label_ratio),
+        _layout_sentence(format, shown),
+        _span_sentence(format, passage.name),
+    ]
     system = "\n\n".join(filter(None, (_SYSTEM, content.instruction)))
-    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    return [{"role": "system", "content": system}, {"role": "user", "content": "".join(sentences)}]
+
+
+def _request_with_examples(
+    encoding: PromptEncoding,
+    shown: Sequence[Example],
+    num_examples: int,
+    passage: _Passage,
+    attributes: str,
+) -> str:
+    """The examples, the parent last, and a request for more with another topic, passage or attributes."""
+    contexts = _contexts(encoding.format, shown) if encoding.format.context_is_given else ""
+    number = "one example" if len(shown) == 1 else f"{len(shown)} examples"
+    items = ",".join(_compact(encoding.write(example)) for example in shown)
+    differences = []
+    if passage.text:
+        differences.append(f"about {passage.name}")
+    elif not attributes:
+        differences.append("about other topics")
+    if attributes:
+        differences.append(f"but with {attributes}, and all different")
+    return (
+        f"{contexts}Here is a JSON array with {number}, written as {encoding.describe()}:\n[{items}]\n\n"
+        f"{passage.text}Write a JSON array of {num_examples} more examples in the same way, {', '.join(differences)}."
+    )
+
+
+def _request_without_example(
+    encoding: PromptEncoding, num_examples: int, passage: _Passage, attributes: str
+) -> str:
+    """A request for examples whose fields are described.
+
+    Where a question has fixed labels, small models write the label as the question, unless the prompt says that it is a
+    sentence.
+    """
+    about = f" about {passage.name}" if passage.text else ""
+    different = "all different" if passage.text or attributes else "all about different things"
+    question, answer = _answered_question(encoding), (encoding.format.roles.answer or ("",))[0]
+    fields = describe_fields(encoding, answer if question else None)
+    names = [
+        name for name, part in encoding.field_schemas.items() if may_have_text(part) and name != question
+    ]
+    texts = f"a real {_listed(names, 'and')}" if names else ""
+    wording = f" Write {texts} in each, {different}." if texts else ""
+    if question:
+        labels = _listed([_as_written(label) for label in encoding.format.labels or ()], "or")
+        sentence = f"a whole sentence that someone would ask, and whose answer is the {labels} before it"
+        texts = f"{texts} and a {question} as {sentence}" if texts else f"a {question} as {sentence}"
+        wording = f" In each, write {texts}, {different}."
+    with_attributes = f" All of them have {attributes}." if attributes else ""
+    return (
+        f"{passage.text}Write a JSON array of {num_examples} examples{about}, each written as {fields}{wording}"
+        f"{with_attributes}"
+    )
 
 
 def _compact(value: Json) -> str:
@@ -103,14 +155,14 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
 
 
 def _contexts(format: TaskFormat, shown: Sequence[Example]) -> str:
-    """The given contexts of the shown examples, in their order: they are no part of what is written."""
-    contexts = [str(value_at(each.values, format.roles.context)) for each in shown]
+    """The given contexts of the shown examples, in their order: the written examples do not have them."""
+    contexts = [str(value_at(example.values, format.roles.context)) for example in shown]
     texts = "".join(f"Text {number}:\n{context}\n\n" for number, context in enumerate(contexts, 1))
     return texts if len(shown) == 1 else f"{texts}The examples below are about these texts, in this order. "
 
 
 def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
-    """What one example does not show: which answer is better, how many turns there are, which functions."""
+    """A sentence about what an example does not show: the better answer, the number of turns, the tags or functions."""
     roles = format.roles
     if roles.rejected and roles.answer:
         return f" The {roles.answer[-1]} answer is right and helpful, the {roles.rejected[-1]} one wrong or useless."
@@ -127,9 +179,9 @@ def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
 
 
 def _fixed_answers_sentence(format: TaskFormat) -> str:
-    """For an input named question with fixed labels: the question must be answerable with a label.
+    """A sentence that a question with fixed labels must be answerable with a label.
 
-    Without this sentence, small models often write statements instead.
+    Without it, small models often write statements instead.
     """
     if (question := _question_with_labels(format)) is None:
         return ""
@@ -138,7 +190,7 @@ def _fixed_answers_sentence(format: TaskFormat) -> str:
 
 
 def _question_with_labels(format: TaskFormat) -> FieldPath | None:
-    """The input named question, if its answer is a fixed label."""
+    """The input with the name `question`, if its answer is a fixed label."""
     question = next((path for path in format.roles.inputs if path[-1] == "question"), None)
     return question if format.labels and not format.roles.tools else None
 
@@ -150,14 +202,15 @@ def _answered_question(encoding: PromptEncoding) -> str | None:
     return question[0] if question and is_written else None
 
 
-def _span_sentence(format: TaskFormat, which: str) -> str:
-    """Where a passage is given, what one example does not show: that the answer is a part of it."""
-    is_span = format.context_is_given and Rule.ANSWER_IN_CONTEXT in format.rules
-    return f" Each {dotted(format.roles.answer or ())} is a few words copied from {which}." if is_span else ""
+def _span_sentence(format: TaskFormat, passage_name: str) -> str:
+    """A sentence that the answer is a part of the given passage; an example does not show it."""
+    if not format.context_is_given or Rule.ANSWER_IN_CONTEXT not in format.rules:
+        return ""
+    return f" Each {dotted(format.roles.answer or ())} is a few words copied from {passage_name}."
 
 
 def _label_ratio_sentence(encoding: PromptEncoding, label_ratio: Mapping[str, float] | None) -> str:
-    """With pseudo-labels no request asks for a given label, so the prompt says how frequent each is."""
+    """A sentence with the shares of the labels; needed with pseudo-labels, where no request asks for a certain one."""
     answer, labels = encoding.format.roles.answer, encoding.format.labels
     if not (encoding.pseudo_labels and answer and labels):
         return ""
@@ -179,57 +232,36 @@ def _paper_prompt(shown: str, num_examples: int) -> list[Message]:
 
 
 def describe_fields(encoding: PromptEncoding, without: str | None = None) -> str:
-    """How an example is written, and what its fields can be, in sentences; `without` one of them.
+    """The form of an example, and the values that its fields can have, in sentences; `without` one of the fields.
 
-    A text gets no words of its own: a small model writes `text` where the prompt says `body: text`.
+    The type of a free text is left out: a small model writes `text` where the prompt says `body: text`.
     """
-    fields, roles = encoding.field_schemas, encoding.format.roles
-    described_by_sentences = [roles.options] if encoding.format.options_vary else []
-    described_by_sentences += roles.inputs[:1] if roles.tags else ()
+    schemas, roles = encoding.field_schemas, encoding.format.roles
+    in_other_sentences = [roles.options] if encoding.format.options_vary else []
+    in_other_sentences += roles.inputs[:1] if roles.tags else ()
     values = {
-        name: _words(part)
-        for name, part in fields.items()
-        if name != without and (name,) not in described_by_sentences
+        name: _describe_values(part)
+        for name, part in schemas.items()
+        if name != without and (name,) not in in_other_sentences
     }
     limits = "".join(f" The {name} is {words}." for name, words in values.items() if words)
-    described = {(name,): part for name, part in fields.items()} | dict(leaves({"properties": fields}))
-    about = "".join(
+    all_fields = {(name,): part for name, part in schemas.items()} | dict(leaves({"properties": schemas}))
+    descriptions = "".join(
         f" The {dotted(path)}: {' '.join(part['description'].split()).rstrip('.')}."
-        for path, part in described.items()
+        for path, part in all_fields.items()
         if part.get("description")
     )
-    return f"{encoding.describe()}.{limits}{about}"
+    return f"{encoding.describe()}.{limits}{descriptions}"
 
 
-def _without_example(encoding: PromptEncoding, different: str) -> str:
-    """How an example is written, and a request for its texts. `different`: how the examples differ.
-
-    Where a question has fixed labels, small models write the label as the question, unless the prompt says that it is a
-    sentence.
-    """
-    question = _answered_question(encoding)
-    worded = [
-        name for name, part in encoding.field_schemas.items() if may_have_text(part) and name != question
-    ]
-    texts = f"a real {_listed(worded, 'and')}" if worded else ""
-    if question:
-        choices = _listed([_as_written(label) for label in encoding.format.labels or ()], "or")
-        asked = f"a {question} as a whole sentence that someone would ask, and whose answer is the {choices} before it"
-        request = f" In each, write {' and '.join(filter(None, (texts, asked)))}, {different}."
-    else:
-        request = f" Write {texts} in each, {different}." if texts else ""
-    answer = (encoding.format.roles.answer or ("",))[0]
-    return f"{describe_fields(encoding, answer if question else None)}{request}"
-
-
-def _words(schema: Schema) -> str:
-    """The values of a schema in words; empty for any text."""
+def _describe_values(schema: Schema) -> str:
+    """The values of a schema in words; empty if any text is valid."""
     if is_constant(schema):
         return _as_written(constant_of(schema))
     if values := fixed_labels(schema):
         return f"one of {', '.join(map(_as_written, values))}"
     if branches := schema.get("anyOf") or schema.get("oneOf"):
-        return " or ".join(_words(branch) or "a text" for branch in branches)
+        return " or ".join(_describe_values(branch) or "a text" for branch in branches)
     kind = schema.get("type")
     if kind in ("integer", "number"):
         bounds = _bounds(schema.get("minimum"), schema.get("maximum"))
@@ -237,10 +269,13 @@ def _words(schema: Schema) -> str:
     if parts := schema.get("properties"):
         return f"an object with {', '.join(_named(name, part) for name, part in parts.items())}"
     if prefix := schema.get("prefixItems"):
-        return f"a list of {', then '.join(_words(part) or 'a text' for part in prefix)}"
+        return f"a list of {', then '.join(_describe_values(part) or 'a text' for part in prefix)}"
     if "items" in schema:
-        number, inner = _bounds(schema.get("minItems"), schema.get("maxItems")), _words(schema["items"])
-        return f"a list of {number} {f'values, each {inner}' if inner else 'texts'}".replace("  ", " ")
+        number, item = (
+            _bounds(schema.get("minItems"), schema.get("maxItems")),
+            _describe_values(schema["items"]),
+        )
+        return f"a list of {number} {f'values, each {item}' if item else 'texts'}".replace("  ", " ")
     if pattern := schema.get("pattern"):
         return f"a text that matches {pattern}"
     if format := schema.get("format"):
@@ -250,7 +285,7 @@ def _words(schema: Schema) -> str:
 
 
 def _as_written(value: Json) -> str:
-    """A value as the model writes it, a text without quotes."""
+    """A value as JSON, but a text without quotes."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -258,15 +293,19 @@ def _bounds(low: Json, high: Json) -> str:
     """`3 to 5`, `at least 3`, `at most 5`, or nothing."""
     if low is not None and high is not None:
         return str(low) if low == high else f"{low} to {high}"
-    return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
+    if low is not None:
+        return f"at least {low}"
+    return f"at most {high}" if high is not None else ""
 
 
 def _named(name: str, schema: Schema) -> str:
-    """A field of an object, with its constant or what it can be."""
-    words = _words(schema)
-    return f"{name} {words}" if is_constant(schema) else f"{name} ({words})" if words else name
+    """The name of a field in an object, with its constant or its possible values."""
+    values = _describe_values(schema)
+    if is_constant(schema):
+        return f"{name} {values}"
+    return f"{name} ({values})" if values else name
 
 
 def _listed(words: Sequence[str], conjunction: str) -> str:
-    """`a, b and c`."""
+    """The words as `a, b and c`, with another conjunction."""
     return f" {conjunction} ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -29,17 +29,16 @@ MAX_LETTERS = len(ascii_uppercase)
 
 @dataclass(frozen=True)
 class LabelQuestion:
-    """What is shown of an example, and its possible labels.
+    """The text of an example without its label, and its possible labels.
 
     With `scored_by_letter` each option gets a letter and the letter is scored; the system prompt asks for it. Otherwise
-    the options themselves are scored, which suits labels that all examples share. The instruction of a run may say what
-    the labels mean.
+    the options themselves are scored, which suits labels that all examples share.
     """
 
     shown: str
     options: tuple[str, ...]
     scored_by_letter: bool
-    instruction: str | None = None
+    instruction: str | None = None  # of the run; it may explain the labels
 
     def prompt(self, order: Sequence[int]) -> tuple[list[Message], tuple[str, ...]]:
         """The messages with the options in this order, and the choices to score, in the same order."""
@@ -53,14 +52,15 @@ class LabelQuestion:
 
 
 def scoring_system_message(instruction: str | None) -> str:
-    """The system message about an instruction, which may say what the labels mean; empty without one."""
+    """The system message with the instruction of a run, which may explain the labels; empty without one."""
     return f"You answer about data that was written for this task:\n\n{instruction}" if instruction else ""
 
 
 class PermutedQuestion:
-    """A question that is asked once per option permutation, and the scores of each.
+    """A question that is asked with several permutations of its options, and the scores of each.
 
-    With letters these are a seeded order and its reverse, so that each pair of options appears in both orders.
+    With letters there are two permutations, a seeded order and its reverse, so that each pair of options appears in
+    both orders. Otherwise there is one, the original order.
     """
 
     def __init__(self, question: LabelQuestion, seed: str) -> None:
@@ -74,9 +74,11 @@ class PermutedQuestion:
 
     @property
     def permutations(self) -> range:
+        """The numbers of the permutations."""
         return range(len(self._orders))
 
     def prompt(self, permutation: int) -> tuple[list[Message], tuple[str, ...]]:
+        """The messages and the choices of a permutation; see `LabelQuestion.prompt`."""
         return self._question.prompt(self._orders[permutation])
 
     def add(self, permutation: int, scores: Sequence[float] | None) -> None:
