@@ -181,9 +181,10 @@ def _infer_new_format(
     spans = sum(_answer_is_span(values, roles) for values in all_values)
     all_are_spans = spans == len(all_values)
     if roles.answer:
-        schema = _with_list_length(schema, roles, roles.answer, all_values)
         is_declared = roles.answer in overrides
-        schema = _with_labels(schema, roles, roles.answer, all_values, is_declared, all_are_spans)
+        schema = _with_answer_limits(
+            schema, roles, roles.answer, all_values, is_declared=is_declared, all_are_spans=all_are_spans
+        )
     format = TaskFormat("inferred", schema, roles, first_code=find_first_code(schema, roles))
     rules = frozenset[Rule]()
     if roles.answer and roles.options:
@@ -311,30 +312,25 @@ def _is_metadata(name: str, values: Mapping[str, Json]) -> bool:
     return has_usual_name and len(canonical_json(values[name])) <= _LONGEST_METADATA
 
 
-def _with_list_length(
-    schema: Schema, roles: Roles, answer: FieldPath, all_values: Sequence[Mapping[str, Json]]
-) -> Schema:
-    """The schema in which a list of extractive answers is at most as long as in the examples."""
-    answer_schema = schema_at(schema, answer)
-    if not roles.answer_start or "items" not in answer_schema:
-        return schema
-    longest = max(len(value_at(values, answer) or ()) for values in all_values)
-    return with_field(schema, answer, {**answer_schema, "maxItems": longest})
-
-
-def _with_labels(
+def _with_answer_limits(
     schema: Schema,
     roles: Roles,
     answer: FieldPath,
     all_values: Sequence[Mapping[str, Json]],
+    *,
     is_declared: bool,
     all_are_spans: bool,
 ) -> Schema:
-    """The schema with the labels of the answer, if it has any: its options if they are labels, or yes and no, the
-    labels of natural language inference, or few answers that are no spans. Declared labels are already in it.
+    """The schema with the labels of the answer, if it has any, and the length of a list of extractive answers.
+
+    Labels are: options that are labels, yes and no, those of natural language inference, or few answers that are no
+    spans. Declared labels are already in the schema.
     """
     values, answer_schema = all_values[0], schema_at(schema, answer)
     answers = [value_at(row, answer) for row in all_values]
+    if roles.answer_start and "items" in answer_schema:
+        longest = max(len(value or ()) for value in answers)
+        answer_schema = {**answer_schema, "maxItems": longest}
     labels: Sequence[Json] | None = None
     if roles.options:
         options = field_at(values, roles.options)
@@ -348,7 +344,9 @@ def _with_labels(
             labels = yes_no_labels(answers[0], values_in(values)) or nli_labels(answers[0], roles.inputs)
         if not labels or not all(value in labels for value in answers):
             labels = None if all_are_spans else label_set(answers)
-    return with_field(schema, answer, {**answer_schema, "enum": list(labels)}) if labels else schema
+    if labels:
+        answer_schema = {**answer_schema, "enum": list(labels)}
+    return with_field(schema, answer, answer_schema)
 
 
 def describe_format(format: TaskFormat) -> str:
