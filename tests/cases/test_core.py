@@ -99,12 +99,12 @@ LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_what_is_understood(name: str) -> None:
-    values, how, line, text = LAYOUTS[name]
-    found = infer_format(Example(values), FormatOptions(**how))
-    assert line in found.notes[0]
-    assert found.format.answers.text(values) == text
-    document = json.loads(json.dumps(found.format.document()))
-    assert bind(read_format(document, "inferred"), Example(values)) == found.format
+    values, options, line, text = LAYOUTS[name]
+    result = infer_format(Example(values), FormatOptions(**options))
+    assert line in result.notes[0]
+    assert result.format.answers.text(values) == text
+    document = json.loads(json.dumps(result.format.document()))
+    assert bind(read_format(document, "inferred"), Example(values)) == result.format
 
 
 def knowing(request: Request) -> Completion:
@@ -126,9 +126,9 @@ def knowing(request: Request) -> Completion:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name: str) -> None:
-    values, how, _, _ = LAYOUTS[name]
-    make(tmp_path / "run", model, knowing, example=values, count=12, **how)
-    format = infer_format(Example(values), FormatOptions(**how)).format
+    values, options, _, _ = LAYOUTS[name]
+    make(tmp_path / "run", model, knowing, example=values, count=12, **options)
+    format = infer_format(Example(values), FormatOptions(**options)).format
     rows = examples(tmp_path / "run")
     places = set()
     for row in rows:
@@ -139,8 +139,8 @@ def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name:
             assert sum(str(option).startswith("right") for option in format.answers.choices(row)) == 1
             places.add(format.answers.chosen(row))
         if format.roles.answer_start:
-            one = {"text": [row.get("answer")], "answer_start": [row.get("answer_start")]}
-            [text], [start] = row.get("answers", one).values()
+            flat = {"text": [row.get("answer")], "answer_start": [row.get("answer_start")]}
+            [text], [start] = row.get("answers", flat).values()
             assert row["context"][start:].startswith(text)
             assert start == 15
     if format.options_vary:
@@ -153,8 +153,8 @@ def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name:
     "name", ["ARC", "numbered keys", "MMLU", "MMLU from 1", "letter", "options in an object"]
 )
 def test_the_answer_follows_its_option(name: str) -> None:
-    values, how, _, text = LAYOUTS[name]
-    format = infer_format(Example(values), FormatOptions(**how)).format
+    values, options, _, text = LAYOUTS[name]
+    format = infer_format(Example(values), FormatOptions(**options)).format
     number = len(format.answers.choices(values))
     moved = format.answers.with_options(values, list(reversed(range(number))))
     assert format.answers.text(moved) == text
@@ -179,8 +179,8 @@ def test_the_answer_follows_its_option(name: str) -> None:
     ],
 )
 def test_a_wrong_answer_is_rejected(name: str, change: dict[str, Any]) -> None:
-    values, how, _, _ = LAYOUTS[name]
-    format = infer_format(Example(values), FormatOptions(**how)).format
+    values, options, _, _ = LAYOUTS[name]
+    format = infer_format(Example(values), FormatOptions(**options)).format
     assert isinstance(validate_example({**values, **change}, format), Reject)
 
 
@@ -192,8 +192,8 @@ def rows_file(folder: Path, rows: list[dict[str, Any]]) -> Path:
 
 @pytest.mark.parametrize("name", ["ARC", "MMLU", "SQuAD"])
 def test_exports_have_the_answer_in_words(tmp_path: Path, model: str, name: str) -> None:
-    values, how, _, _ = LAYOUTS[name]
-    make(tmp_path / "run", model, knowing, example=values, count=2, **how)
+    values, options, _, _ = LAYOUTS[name]
+    make(tmp_path / "run", model, knowing, example=values, count=2, **options)
     for line in exported(RunDirectory(tmp_path / "run"), "chat").read_text().splitlines():
         answer = json.loads(line)["messages"][-1]["content"]
         assert answer.startswith("span" if name == "SQuAD" else "right")
@@ -206,10 +206,10 @@ def test_filter_and_train_read_coded_answers(tmp_path: Path) -> None:
     rows[5]["choices"] = {"text": ["ruler", "barometer"], "label": ["A", "B"]}
     report = filter_rows(rows_file(tmp_path, rows), FilterConfig(near=None))
     assert (report["rows"], report["kept"]) == (12, 12)
-    found = training_set([read_source(str(rows_file(tmp_path, rows)))])
-    assert found.head.classes == 4
-    assert [example.answer for example in found.examples] == [i % 4 for i in range(12) if i != 5]
-    assert found.examples[1].options == ("ruler", "barometer", "scale", "clock")
+    training = training_set([read_source(str(rows_file(tmp_path, rows)))])
+    assert training.head.classes == 4
+    assert [example.answer for example in training.examples] == [i % 4 for i in range(12) if i != 5]
+    assert training.examples[1].options == ("ruler", "barometer", "scale", "clock")
 
 
 @pytest.mark.parametrize("first", [0, 1, "0", "1", "A"])
@@ -219,8 +219,8 @@ def test_the_rows_show_where_a_position_counts_from(tmp_path: Path, first: Any) 
     rows[7] |= {"choices": [*MMLU["choices"], "Ceres"], "answer": codes(first, 5)[4]}  # type: ignore[misc]
     report = filter_rows(rows_file(tmp_path, rows), FilterConfig(near=None))
     assert (report["rows"], report["kept"]) == (12, 12)
-    found = training_set([read_source(str(rows_file(tmp_path, rows)))])
-    assert [example.answer for example in found.examples] == [(i + 1) % 4 for i in range(12) if i != 7]
+    training = training_set([read_source(str(rows_file(tmp_path, rows)))])
+    assert [example.answer for example in training.examples] == [(i + 1) % 4 for i in range(12) if i != 7]
 
 
 def test_filter_reads_lists_of_labels_and_train_refuses_them(tmp_path: Path) -> None:
@@ -286,8 +286,8 @@ def test_train_reads_all_inputs_but_constant_ones(tmp_path: Path) -> None:
         {"instruction": "Give the topic.", "input": f"harbour {i}", "output": ("sea", "land")[i % 2]}
         for i in range(8)
     ]
-    found = training_set([read_source(str(rows_file(tmp_path, rows)))])
-    assert [example.text for example in found.examples] == [row["input"] for row in rows]
+    training = training_set([read_source(str(rows_file(tmp_path, rows)))])
+    assert [example.text for example in training.examples] == [row["input"] for row in rows]
     rows[3]["instruction"] = "Name the topic."
-    found = training_set([read_source(str(rows_file(tmp_path, rows)))])
-    assert found.examples[3].text == "instruction: Name the topic.\ninput: harbour 3"
+    training = training_set([read_source(str(rows_file(tmp_path, rows)))])
+    assert training.examples[3].text == "instruction: Name the topic.\ninput: harbour 3"

@@ -114,9 +114,9 @@ def test_what_a_schema_cannot_hold_has_its_own_reject_reason(
 
     format = load_format(infer_format(Example(values), FormatOptions(**options)).format.name)
     assert isinstance(validate_example(values, format), Candidate)
-    found = validate_example(row, format)
-    assert isinstance(found, Reject)
-    assert found.reason is reason
+    result = validate_example(row, format)
+    assert isinstance(result, Reject)
+    assert result.reason is reason
     with pytest.raises(ExampleError, match="breaks the rule"):
         infer_format(Example(row), FormatOptions(**options))
 
@@ -176,7 +176,7 @@ def read(layout: str, path: Path) -> list[Json]:
 
 
 EXPORTED: dict[str, tuple[dict[str, Json], dict[str, Any], Script]] = {
-    **{name: (*given[:2], answering()) for name, given in SHIPPED.items()},
+    **{name: (values, options, answering()) for name, (values, options, _) in SHIPPED.items()},
     **{name: (values, options, knowing) for name, (values, options, _, _) in test_core.LAYOUTS.items()},
     "empty object": (EMPTY_OBJECT, {}, answering()),
     "map": (MAP, {}, answering()),

@@ -250,12 +250,12 @@ def test_a_folder_of_several_splits_names_them(tmp_path: Path) -> None:
 def test_create_and_decontaminate_read_the_same_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     KINDS[name](ROWS[:1], path)
-    assert [each.values for each in load_examples(path)] == ROWS[:1]
-    [found] = find_decontamination_sets([str(path)], load_format("multiple_choice"))
-    assert [row.inputs for row in found.read()] == [("Água fria, não ferve.\nx",)]
+    assert [example.values for example in load_examples(path)] == ROWS[:1]
+    [test_set] = find_decontamination_sets([str(path)], load_format("multiple_choice"))
+    assert [row.inputs for row in test_set.read()] == [("Água fria, não ferve.\nx",)]
     KINDS[name](ROWS, path)
-    assert [each.values for each in load_examples(path)] == ROWS
-    assert [each.values for each in load_examples(path, limit=1)] == ROWS[:1]
+    assert [example.values for example in load_examples(path)] == ROWS
+    assert [example.values for example in load_examples(path, limit=1)] == ROWS[:1]
 
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1, max_size=20)

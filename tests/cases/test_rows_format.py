@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from datacreate.errors import DatacreateError
 from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
@@ -22,11 +21,11 @@ from tests.inprocess import run
 def kept(path: Path, **options: Any) -> tuple[Counter[str], list[Row], TaskFormat]:
     """The details of the invalid rows, the valid rows, and the format."""
     rows = read_rows(path, FormatOptions.of(**options))
-    found = list(rows.read())
-    assert rows.total == len(found)
+    read_back = list(rows.read())
+    assert rows.total == len(read_back)
     return (
-        Counter(row.detail for row in found if isinstance(row, InvalidRow)),
-        [json.loads(row.line) for row in found if isinstance(row, FileRow)],
+        Counter(row.detail for row in read_back if isinstance(row, InvalidRow)),
+        [json.loads(row.line) for row in read_back if isinstance(row, FileRow)],
         rows.format,
     )
 
@@ -147,22 +146,5 @@ def test_filter_and_train_read_the_same_rows(tmp_path: Path, name: str) -> None:
     ended = run("filter", tmp_path / name, "--near", "off", "--out", tmp_path / "new" / "out.jsonl")
     assert ended.code == 0, ended.err
     assert read(tmp_path / "new" / "out.jsonl") == tickets(30)
-    found = training_set([read_source(str(tmp_path / name))])
-    assert (len(found.examples), found.head.names) == (30, ("door", "lift"))
-
-
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
-
-
-@pytest.mark.skipif(not CASES.is_dir(), reason="the collected cases are not here")
-def test_every_collected_case_is_read_or_one_line() -> None:
-    refused = set()
-    for path in sorted(CASES.glob("*.*")):
-        try:
-            for row in read_rows(path).read():
-                assert row.values
-        except DatacreateError as error:
-            refused.add(path.name)
-            if len(str(error).splitlines()) != 1:
-                raise AssertionError(str(error)) from error
-    assert {"latin1.jsonl", "utf16.jsonl", "wrapped_array.json"} <= refused
+    training = training_set([read_source(str(tmp_path / name))])
+    assert (len(training.examples), training.head.names) == (30, ("door", "lift"))

@@ -48,16 +48,16 @@ def test_shipped_formats_are_recognized() -> None:
 
 
 def test_labels_that_the_user_gives() -> None:
-    found = inferred(examples.NLI, labels=examples.NLI_LABELS)
-    assert found.format.roles.named() == {
+    result = inferred(examples.NLI, labels=examples.NLI_LABELS)
+    assert result.format.roles.named() == {
         "inputs": "premise, hypothesis",
         "context": "premise",
         "answer": "label",
     }
-    assert found.format.labels == ("entailment", "neutral", "contradiction")
-    assert found.format.head == "sequence_classification"
-    assert "labels: entailment, neutral, contradiction" in found.notes[0]
-    assert len(found.notes) == 1
+    assert result.format.labels == ("entailment", "neutral", "contradiction")
+    assert result.format.head == "sequence_classification"
+    assert "labels: entailment, neutral, contradiction" in result.notes[0]
+    assert len(result.notes) == 1
     two = inferred(
         {"text": "I left.", "mood": "sad", "label": "a"}, labels={"mood": "sad,glad", "label": "a,b"}
     )
@@ -89,9 +89,9 @@ def test_labels_that_the_user_gives() -> None:
 def test_a_label_has_a_usual_name_at_the_top_and_the_line_says_how_to_change_it(
     values: dict[str, Any], labels: Any, advice: str | None
 ) -> None:
-    found = inferred(values)
-    assert found.format.labels == labels
-    [line] = found.notes
+    result = inferred(values)
+    assert result.format.labels == labels
+    [line] = result.notes
     assert line.endswith(f"add {advice}") if advice else "add --" not in line
 
 
@@ -136,7 +136,7 @@ def test_an_answer_that_is_a_span_of_the_context() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "option", "given", "labels"),
+    ("name", "value", "option", "arguments", "labels"),
     [
         ("triage", {"urgent": True}, "labels", {"triage.urgent": "true,false"}, (True, False)),
         ("stars", 4, "labels", {"stars": "4,5"}, (4, 5)),
@@ -146,18 +146,18 @@ def test_an_answer_that_is_a_span_of_the_context() -> None:
     ],
 )
 def test_labels_and_ranges_end_the_advice(
-    name: str, value: Any, option: str, given: dict[str, str], labels: Any
+    name: str, value: Any, option: str, arguments: dict[str, str], labels: Any
 ) -> None:
-    found = inferred({"text": "It hurts.", name: value}, **{option: given})
-    assert found.format.labels == labels
-    assert "add --" not in found.notes[0]
+    result = inferred({"text": "It hurts.", name: value}, **{option: arguments})
+    assert result.format.labels == labels
+    assert "add --" not in result.notes[0]
     outside = 101 if option == "ranges" else "other"
-    assert not found.format.validator.is_valid({"text": "It hurts.", name: outside})
+    assert not result.format.validator.is_valid({"text": "It hurts.", name: outside})
 
 
-@pytest.mark.parametrize("given", ["0..9", "0..100"])
-def test_a_list_with_a_range_may_repeat_numbers_and_be_twice_as_long(given: str) -> None:
-    validator = inferred({"text": "Good.", "scores": [1, 3, 3]}, ranges={"scores": given}).format.validator
+@pytest.mark.parametrize("argument", ["0..9", "0..100"])
+def test_a_list_with_a_range_may_repeat_numbers_and_be_twice_as_long(argument: str) -> None:
+    validator = inferred({"text": "Good.", "scores": [1, 3, 3]}, ranges={"scores": argument}).format.validator
     assert validator.is_valid({"text": "Bad.", "scores": [2] * 6})
     for wrong in ([], [2] * 7, [101]):
         assert not validator.is_valid({"text": "Bad.", "scores": wrong})
@@ -183,19 +183,19 @@ def test_roles_in_objects_and_of_a_single_text() -> None:
 )
 def test_an_answer_may_be_a_position_or_a_letter(answer: Any, first: Any, remark: str) -> None:
     values = {"stem": "Two and two?", "choices": ["three", "four", "five"], "label": answer}
-    found = inferred(values)
-    assert found.format.head == "multiple_choice"
-    assert found.format.labels is None
-    assert (found.format.first_code, type(found.format.first_code)) == (first, type(first))
-    assert remark in found.notes[0] if remark else "if it counts" not in found.notes[0]
+    result = inferred(values)
+    assert result.format.head == "multiple_choice"
+    assert result.format.labels is None
+    assert (result.format.first_code, type(result.format.first_code)) == (first, type(first))
+    assert remark in result.notes[0] if remark else "if it counts" not in result.notes[0]
     if answer == 1:
         assert inferred(values, labels={"label": "1,2,3"}).format.first_code == 1
 
 
 def test_lists_that_show_no_type_may_differ() -> None:
     rows = [{"text": f"t{place}", "tags": tags} for place, tags in enumerate(([""], [], [""], None))]
-    found, result = read_examples(rows, FormatOptions())
-    assert [each.values for each in found] == rows
+    all_examples, result = read_examples(rows, FormatOptions())
+    assert [example.values for example in all_examples] == rows
     assert result.format.schema["properties"]["tags"] == {"enum": [[""], [], None]}
     _, result = read_examples([{"question": "q", "answer": [""] * size} for size in (1, 0)], FormatOptions())
     assert result.format.labels is None
@@ -239,7 +239,7 @@ def test_values_that_json_cannot_hold_are_an_error(value: Any) -> None:
 @given(values=json_objects)
 def test_any_object_gives_a_format_or_an_error_of_one_line(values: dict[str, Any]) -> None:
     try:
-        found = inferred(values)
+        result = inferred(values)
     except DatacreateError as error:
         message = str(error)
     else:
@@ -247,8 +247,8 @@ def test_any_object_gives_a_format_or_an_error_of_one_line(values: dict[str, Any
     assert len(message.splitlines()) == 1
     if message != "a format":
         return
-    format = found.format
-    assert all(len(note.splitlines()) == 1 for note in found.notes)
+    format = result.format
+    assert all(len(note.splitlines()) == 1 for note in result.notes)
     assert format.validator.is_valid(values)
     assert bind(read_format(json.loads(json.dumps(format.document())), "inferred"), Example(values)) == format
     for style in ("positional", "keyed"):
@@ -272,20 +272,20 @@ def test_any_similar_objects_give_a_format_of_all_or_an_error_of_one_line(
 ) -> None:
     rows = [values, *data.draw(st.lists(variants(values), min_size=1, max_size=4))]
     try:
-        found, result = read_examples(rows, FormatOptions())
+        all_examples, result = read_examples(rows, FormatOptions())
     except DatacreateError as error:
-        found, message = (), str(error)
+        all_examples, message = (), str(error)
     else:
         message = "a format"
     assert len(message.splitlines()) == 1
-    if not found:
+    if not all_examples:
         return
     format = result.format
     assert read_format(json.loads(json.dumps(format.document())), "inferred") == format
     encoding = PromptEncoding(format)
     schema = json.loads(build_response_schema(encoding, 1, None))
-    for each in found:
-        written = encoding.write(each)
+    for example in all_examples:
+        written = encoding.write(example)
         jsonschema.validate([written], schema, jsonschema.Draft202012Validator)
         assert set(encoding.read(written)) == set(values)
     labels = list(format.labels[:2]) if format.labels else None

@@ -146,21 +146,20 @@ def test_space_around_a_text_is_removed(written: str, kept: str) -> None:
     assert result.example.values["label"] == "rice cooker" in result.example.values["options"]
 
 
-@pytest.mark.parametrize("other", [None, ""])
-def test_space_is_also_removed_from_a_text_that_may_be_null_or_empty(other: str | None) -> None:
-    values = [{"text": "Some text.", "note": note} for note in ("A note.", other)]
+@pytest.mark.parametrize(
+    ("notes", "written", "kept"),
+    [
+        (("A note.", None), "\n\n  hello  \n", "hello"),
+        (("A note.", ""), "\n\n  hello  \n", "hello"),
+        ((["A note.", "Another."], None), [" hello ", "there"], ["hello", "there"]),
+    ],
+)
+def test_space_is_also_removed_from_what_may_be_null_or_empty(notes: Any, written: Any, kept: Any) -> None:
+    values = [{"text": "Some text.", "note": note} for note in notes]
     encoding = PromptEncoding(read_examples(values, FormatOptions())[1].format)
-    result = parse_item(["other words", "\n\n  hello  \n"], encoding)
+    result = parse_item(["other words", written], encoding)
     assert isinstance(result, Candidate)
-    assert result.example.values["note"] == "hello"
-
-
-def test_space_is_also_removed_from_a_list_that_may_be_null() -> None:
-    values = [{"text": "Some text.", "notes": notes} for notes in (["A note.", "Another."], None)]
-    encoding = PromptEncoding(read_examples(values, FormatOptions())[1].format)
-    result = parse_item(["other words", [" hello ", "there"]], encoding)
-    assert isinstance(result, Candidate)
-    assert result.example.values["notes"] == ["hello", "there"]
+    assert result.example.values["note"] == kept
 
 
 TITLED = encoding_of({"title": "On words", "genre": "essay", "tags": ["a", "b"]})

@@ -119,12 +119,11 @@ def test_other_shapes_are_malformed(values: dict[str, Any], item: Any) -> None:
         encoding_of(values).read(item)
 
 
-def prompt(values: dict[str, Any], labels: dict[str, str], **how: Any) -> str:
-    """The user message of the generation prompt."""
-    encoding = replace(encoding_of(values, labels=labels), pseudo_labels="ratio" in how)
-    return chat_prompt(encoding, [Example(values)], 5, RequestContent(label_ratio=how.get("ratio")))[-1][
-        "content"
-    ]
+def prompt(values: dict[str, Any], labels: dict[str, str], **pseudo_labels: Any) -> str:
+    """The user message of the generation prompt; `ratio`: of pseudo-labels."""
+    encoding = replace(encoding_of(values, labels=labels), pseudo_labels=bool(pseudo_labels))
+    content = RequestContent(label_ratio=pseudo_labels.get("ratio"))
+    return chat_prompt(encoding, [Example(values)], 5, content)[-1]["content"]
 
 
 def test_the_generation_prompt_asks_for_questions_that_a_fixed_label_answers() -> None:

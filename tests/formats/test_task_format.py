@@ -154,9 +154,9 @@ def test_an_empty_conversation_does_not_alternate() -> None:
     message = {"type": "object", "properties": {"role": TEXT, "content": TEXT}}
     turns = {"turns": {"type": "array", "items": message}}
     format = read(turns, {"turns": "turns", "inputs": ["turns"]}, ["turns_alternate"])
-    found = validate_example({"turns": []}, format)
-    assert isinstance(found, Reject)
-    assert found.reason is RejectReason.WRONG_TURNS
+    result = validate_example({"turns": []}, format)
+    assert isinstance(result, Reject)
+    assert result.reason is RejectReason.WRONG_TURNS
 
 
 def test_a_field_may_have_the_name_of_a_keyword() -> None:
