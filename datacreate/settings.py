@@ -255,7 +255,7 @@ class SettingsProblem:
     """The first wrong value of settings; `path` is () if settings contradict each other."""
 
     path: tuple[int | str, ...]
-    given: object
+    value: object
     why: str
     kind: str  # pydantic's name of the error, such as `extra_forbidden`
 
@@ -294,7 +294,7 @@ class SettingsProblem:
         flag = flags.get(field, f"--{field.replace('_', '-')}")
         if self.kind == "missing":
             return f"{flag}: this option is required"
-        text = as_text(self.given)
+        text = as_text(self.value)
         argument = text if isinstance(text, str) else ",".join(text)
         if len(self.path) > 1 and isinstance(self.path[1], str):  # of a mapping
             argument = f"{self.path[1]}={argument}"

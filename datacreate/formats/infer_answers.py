@@ -109,19 +109,19 @@ def _find_keys(
     """The roles if a list beside the options has a letter or number for each, and an answer is one of these."""
     if first_code(lists[options]) is not None:
         return None
-    for keys, listed in lists.items():
-        is_beside = keys[:-1] == options[:-1] and len(listed) == len(lists[options])
-        answer = next((path for path in answers if scalars.get(path) in listed), None)
-        if answer and is_beside and first_code(listed) is not None:
-            return Roles(options=options, keys=keys, answer=answer)
+    for path, keys in lists.items():
+        is_beside = path[:-1] == options[:-1] and len(keys) == len(lists[options])
+        answer = next((field for field in answers if scalars.get(field) in keys), None)
+        if answer and is_beside and first_code(keys) is not None:
+            return Roles(options=options, keys=path, answer=answer)
     return None
 
 
 def find_answer_start(fields: Mapping[FieldPath, Json]) -> Roles | None:
     """The fields of an extractive answer, of where it starts, and of its context, as in SQuAD; None without these."""
     for start in (path for path in fields if path[-1] == "answer_start"):
-        beside = (path for path in fields if path[:-1] == start[:-1] and path != start)
-        for answer, context in product(beside, fields):
+        siblings = (path for path in fields if path[:-1] == start[:-1] and path != start)
+        for answer, context in product(siblings, fields):
             text = fields[context]
             if (
                 context != answer
@@ -133,11 +133,11 @@ def find_answer_start(fields: Mapping[FieldPath, Json]) -> Roles | None:
 
 
 def _starts_at(answer: Json, start: Json, context: str) -> bool:
-    """Whether a text, or each text of a list, is in the context where `start` says."""
-    texts, starts = ([value] if not isinstance(value, list) else value for value in (answer, start))
+    """Whether a text, or each text of a list, is in the context at the index `start`, or at those of a list."""
+    texts, starts = (value if isinstance(value, list) else [value] for value in (answer, start))
     return len(texts) == len(starts) > 0 and all(
-        isinstance(text, str) and isinstance(at, int) and text and context[at : at + len(text)] == text
-        for text, at in zip(texts, starts, strict=True)
+        isinstance(text, str) and isinstance(i, int) and text and context[i : i + len(text)] == text
+        for text, i in zip(texts, starts, strict=True)
     )
 
 

@@ -161,10 +161,11 @@ class PromptEncoding:
         if self.may_have_placeholders:
             return False
         for name in self.fields:
-            texts = free_texts(values.get(name), self._properties[name])
+            value = values.get(name)
+            texts = free_texts(value, self._properties[name])
             if self._tagged[:1] == (name,):
                 texts = [" ".join(texts)]
-            if any(self._is_label(text, values[name]) or self._is_placeholder(text, name) for text in texts):
+            if any(self._is_label(text, value) or self._is_placeholder(text, name) for text in texts):
                 return True
         return False
 
@@ -276,10 +277,10 @@ def _without_constants(schema: Schema) -> Schema:
     if not schema.get("properties") or "anyOf" in schema:
         return schema
     parts = {name: _without_constants(part) for name, part in schema["properties"].items()}
-    kept = {
+    varying = {
         name: part for name, part in parts.items() if not is_constant(part) and part.get("properties") != {}
     }
-    return {**schema, "properties": kept, "required": list(kept)}
+    return {**schema, "properties": varying, "required": list(varying)}
 
 
 def _selected(value: Json, schema: Schema) -> Json:

@@ -83,10 +83,12 @@ def _from_schema(format: TaskFormat, turns: int | None) -> InferredFormat:
             "give --example FILE"
         )
     bound = specialize(format, _stand_in(format, format.schema, ()), turns)
-    kept = {*dict(leaves(bound.schema)), *format.roles.ignored}
-    dropped = [path for path, part in leaves(format.schema) if path not in kept and not is_constant(part)]
-    left_out = f"; left out, since not required: {', '.join(map(dotted, dropped))}" if dropped else ""
-    return InferredFormat(bound, (describe_format(bound) + left_out,))
+    bound_fields = {*dict(leaves(bound.schema)), *format.roles.ignored}
+    varying = [path for path, part in leaves(format.schema) if not is_constant(part)]
+    remark = ""
+    if left_out := [dotted(path) for path in varying if path not in bound_fields]:
+        remark = f"; left out, since not required: {', '.join(left_out)}"
+    return InferredFormat(bound, (describe_format(bound) + remark,))
 
 
 def _stand_in(format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
