@@ -73,6 +73,14 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions) 
     return replace(format, schema=schema, roles=roles)
 
 
+def _unbound_format(bound: TaskFormat) -> TaskFormat:
+    """The shipped format that was bound, with the ignored fields of the rows and the tags that the user declares."""
+    format = with_ignored(load_format(bound.name), bound.roles.ignored)
+    for path in bound.roles.tags:
+        format = replace(format, schema=with_field(format.schema, path, schema_at(bound.schema, path)))
+    return format
+
+
 def _is_declared(path: FieldPath, options: FormatOptions) -> bool:
     """Whether the user declares the values of a field."""
     return ".".join(path) in {*options.label_sets, *options.ranges}

@@ -1,8 +1,9 @@
 """Defines `Roles`, what each field of a task format is for, and `Answers`, which answer is right.
 
 The right answer is one of the fixed labels, or one of the example's own options. The answer field can hold the option
-itself, its position (from 0 or 1, as a number or a text), its letter, or its key in a list beside the options.
-`Answers` hides the difference: a choice is always an index. `draw_balanced` draws examples with balanced labels.
+itself, its code (its letter, or its position from 0 or 1, as a number or a text), or its key in a list beside the
+options. `Answers` hides the difference: a choice is always an index. `draw_balanced` draws examples with balanced
+labels.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ ROLES_SCHEMA = {
 """The schema of `roles` in a format file."""
 
 FIRST_CODES: tuple[Json, ...] = (0, 1, "0", "1", "A", "a")
-"""Possible codes of the first option. A code is the position or letter of an option, in the answer field."""
+"""Possible codes of the first option."""
 
 
 def codes(first: Json, number: int) -> list[Json]:
