@@ -42,12 +42,7 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions) 
     first_rows = list(islice(rows, _FORMAT_ROWS))
     typical, format = _vote([Example(row) for row in first_rows], options)
     if format.name != "inferred":
-        shipped = with_ignored(load_format(format.name), format.roles.ignored)
-        for path in format.roles.tags:  # the tags that the user declares
-            shipped = replace(
-                shipped, schema=with_field(shipped.schema, path, schema_at(format.schema, path))
-            )
-        return shipped
+        return _unbound_format(format)
     roles = format.roles
     is_span = Rule.ANSWER_IN_CONTEXT in format.rules
     fixed = {path: part for path, part in leaves(format.schema) if "enum" in part or "minimum" in part}
