@@ -153,7 +153,7 @@ def _array(schema: Schema) -> dict[str, Json]:
         return _tuple([grammar_schema(part) for part in parts[: None if most is None else int(most)]])
     if item_schema is False or most == 0:
         return {"const": []}
-    array = {"type": "array", "items": grammar_schema(item_schema)}
+    array: dict[str, Json] = {"type": "array", "items": grammar_schema(item_schema)}
     if least:
         array["minItems"] = int(least)
     if most is not None:
