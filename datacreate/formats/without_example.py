@@ -142,7 +142,7 @@ def _tokens(schema: Schema, is_passage: bool) -> int:
         return sum(_VALUE_TOKENS + _tokens(part, is_passage) for part in parts.values())
     if prefix := schema.get("prefixItems"):
         return sum(_tokens(part, is_passage) for part in prefix)
-    if "items" in schema:
+    if schema.get("items", False) is not False:
         number = max(schema.get("minItems", 0), min(_MAX_ITEMS, schema.get("maxItems", _MAX_ITEMS)))
         return int(number) * (_tokens(schema["items"], is_passage) // 2)
     if branches := schema.get("anyOf") or schema.get("oneOf"):

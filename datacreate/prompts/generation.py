@@ -270,7 +270,7 @@ def _describe_values(schema: Schema) -> str:
         return f"an object with {', '.join(_named(name, part) for name, part in parts.items())}"
     if prefix := schema.get("prefixItems"):
         return f"a list of {', then '.join(_describe_values(part) or 'a text' for part in prefix)}"
-    if "items" in schema:
+    if schema.get("items", False) is not False:
         number, item = (
             _bounds(schema.get("minItems"), schema.get("maxItems")),
             _describe_values(schema["items"]),

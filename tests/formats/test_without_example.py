@@ -126,6 +126,13 @@ def test_a_schema_of_constants(tmp_path: Path) -> None:
         declared(format=schema_file(tmp_path, {"text": {"const": "x"}}))
 
 
+def test_a_list_that_must_be_empty_is_described_without_items(tmp_path: Path) -> None:
+    fields = {"none": {"type": "array", "items": False}, "text": {"type": "string"}}
+    encoding = PromptEncoding(declared(format=schema_file(tmp_path, fields, roles={"answer": "text"})))
+    assert "each written as [none, text]. Write" in chat_prompt(encoding, (), 5)[1]["content"]
+    assert most_tokens(encoding) > 0
+
+
 def test_positions_decide_the_number_of_options(tmp_path: Path) -> None:
     document = {
         "type": "object",
