@@ -19,25 +19,24 @@ from pydantic import Field
 
 from datacreate.errors import TrainingError, UsageError
 from datacreate.files import replace_file
-from datacreate.finetuning.encoder import OnNamedStep
-from datacreate.finetuning.evaluate import held_out_probabilities
+from datacreate.finetuning.evaluate import held_out_probabilities, most_probable
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import TRIALS, TrainingDirectory, TrainingSpec
+from datacreate.finetuning.sources import check_distinct, read_file, read_source
 from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import Prepared, encode_inputs, training_spec
+from datacreate.finetuning.train import LockedProgress, Prepared, encode_inputs, training_spec
 from datacreate.finetuning.training_rows import (
     MIN_ROWS_TO_SPLIT,
+    HeldOutSplit,
     TrainingSet,
-    check_distinct,
     held_out_splits,
-    read_file,
-    read_source,
     training_set,
 )
+from datacreate.finetuning.trials import OnNamedStep
 from datacreate.formats.example import Json
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import MAX_EXAMPLES
-from datacreate.messages import StepProgress
+from datacreate.messages import Notify, StepProgress
 from datacreate.plan import read_inputs
 from datacreate.run_models import models_of, needs_embedder
 from datacreate.runs.config import CreateConfig, IdentityOptions, RunSpec
@@ -59,7 +58,7 @@ REPEATED_OPTIONS = (
 
 
 class ImproveConfig(Settings):
-    """One round as requested."""
+    """The settings of one round."""
 
     runs: tuple[Path, ...] = Field(min_length=1)  # finished; the settings are those of the first
     count: int = setting("Examples to create, beside those of RUN.", "output", default=..., gt=0)
@@ -85,7 +84,7 @@ class ImproveConfig(Settings):
 
     @property
     def directory(self) -> RunDirectory:
-        """Of the new run."""
+        """The directory of the new run."""
         last = self.runs[-1] if self.runs[-1].name else self.runs[-1].absolute()
         return RunDirectory(self.run_dir or last.with_name(f"{last.name}-improved"))
 
@@ -95,22 +94,18 @@ class ImproveConfig(Settings):
 
 
 def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]) -> CreateConfig:
-    """The new run: the settings of the first RUN, with `parents` as its formatting examples.
+    """The settings of the new run: those of the first RUN, with `parents` as its formatting examples.
 
     Raises UsageError for wrong options, or for files that have to be given again; RunError.
     """
     directory = RunDirectory(config.runs[0])
-    spec, given = directory.read_config().spec, config.create
+    spec, changed = directory.read_config().spec, config.create
     for name in ("corpus", "attributes"):
-        if getattr(spec, name) and name not in given:
+        if getattr(spec, name) and name not in changed:
             raise UsageError(f"--{name}: {directory.path} was made with one; give it again")
-    sampling = [generator.sampling for generator in spec.generators]
-    shared = {k: v for k, v in sampling[0].items() if all(each.get(k) == v for each in sampling)}
-    for name in ("max_tokens", "longest_text"):  # by the longest example
-        shared.pop(name, None)
     settings = {
         **spec.filters.model_dump(),
-        **shared,
+        **_shared_sampling(spec),
         **_models(spec),
         **spec.values_for(IdentityOptions),
         "max_parent_uses": CreateConfig.model_fields["max_parent_uses"].default,  # of other strategies
@@ -120,7 +115,7 @@ def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]
         # A leading space: a text that starts with @ would be the name of a file.
         "instruction": spec.instruction and f" {spec.instruction}",
         "format": str(directory.config_path),
-        **given,
+        **changed,
         "decontaminate": _decontamination_names(config, spec),
         # The recipe of the paper takes one formatting example.
         "recipe": "best" if spec.recipe == "paper" else spec.recipe,
@@ -130,26 +125,42 @@ def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]
         "count": config.count,
         "run_dir": config.directory.path,
     }
-    if "verifier" in given and spec.verification is None:
+    if "verifier" in changed and spec.verification is None:
         del settings["verify"]
     return CreateConfig.of(**settings)
 
 
+def _shared_sampling(spec: RunSpec) -> dict[str, Any]:
+    """The sampling settings that are the same for all generators of a run."""
+    first, *others = (generator.sampling for generator in spec.generators)
+    by_longest_example = ("max_tokens", "longest_text")  # which the new run sets again
+    return {
+        name: value
+        for name, value in first.items()
+        if name not in by_longest_example and all(other.get(name) == value for other in others)
+    }
+
+
 def _decontamination_names(config: ImproveConfig, spec: RunSpec) -> list[str | Path]:
-    """The test sets of the first RUN (not with `none`), what the user gives, --dev, and the rows of all RUNs."""
-    given = config.create.get("decontaminate") or ()
-    texts = [given] if isinstance(given, str) else given
-    listed = [part.strip() for text in texts for part in text.split(",")]
-    before = () if "none" in listed else spec.compared_with
+    """The test sets of the first RUN (not with `none`), what the user gives, --dev, and the rows of all RUNs.
+
+    Raises UsageError if the first RUN was compared with a file that is not given again.
+    """
+    requested = config.create.get("decontaminate") or ()
+    texts = [requested] if isinstance(requested, str) else requested
+    listed = [name.strip() for text in texts for name in text.split(",")]
     # An absolute path is no name of a benchmark.
     files = [path.absolute() for path in (config.dev, *config.runs) if path]
     names = [*(name for name in listed if name != "none"), *files]
-    known = {Path(name).name for name in names}
-    for ref in before:
-        if not ref.split and ref.name.rstrip(os.sep) not in known:
-            was = f"{config.runs[0]} was made with --decontaminate {ref.name}"
-            raise UsageError(f"{was}; give that file again")
-    return list(dict.fromkeys([*(ref.name for ref in before if ref.split), *names]))
+    file_names = {Path(name).name for name in names}
+    stored = () if "none" in listed else spec.compared_with
+    for held_out in stored:
+        if not held_out.split and held_out.name.rstrip(os.sep) not in file_names:
+            raise UsageError(
+                f"{config.runs[0]} was made with --decontaminate {held_out.name}; give that file again"
+            )
+    benchmarks = [held_out.name for held_out in stored if held_out.split]
+    return list(dict.fromkeys([*benchmarks, *names]))
 
 
 def _models(spec: RunSpec) -> dict[str, Any]:
@@ -168,23 +179,23 @@ class JudgedRow:
 
     values: Mapping[str, Json]
     names: Sequence[str]  # labels, or the options of the row
-    answer: int  # index of its own one
+    answer: int  # index of the row's own answer
     student: Sequence[float]
     verifier: Probabilities | None
 
     @property
     def is_missed(self) -> bool:
-        """Whether the student answers otherwise."""
-        return _best(self.student) != self.answer
+        """Whether the student gives another answer."""
+        return most_probable(self.student) != self.answer
 
     @property
     def is_confirmed(self) -> bool:
         """Whether the verifier gives the same answer, or there is none."""
-        return self.verifier is None or _best(self.verifier) == self.answer
+        return self.verifier is None or most_probable(self.verifier) == self.answer
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether both answer otherwise: the row is probably mislabeled."""
+        """Whether both give another answer: the row is probably mislabeled."""
         return self.is_missed and not self.is_confirmed
 
     @property
@@ -195,22 +206,21 @@ class JudgedRow:
         own = self.student[self.answer]
         if self.is_missed and self.verifier is not None and self.is_confirmed:
             return False, own
-        return True, abs(own - max(p for at, p in enumerate(self.student) if at != self.answer))
+        return True, abs(own - max(p for index, p in enumerate(self.student) if index != self.answer))
 
     @property
     def line(self) -> str:
         """The line of parents.jsonl."""
-        opinions = {"student": self.student, "verifier": self.verifier}
-        by_name = {
-            who: given and dict(zip(self.names, (round(p, 4) for p in given), strict=True))
-            for who, given in opinions.items()
+        document = {
+            "row": self.values,
+            "label": self.names[self.answer],
+            "student": self._by_name(self.student),
+            "verifier": self.verifier and self._by_name(self.verifier),
         }
-        document = {"row": self.values, "label": self.names[self.answer], **by_name}
         return json.dumps(document, ensure_ascii=False) + "\n"
 
-
-def _best(probabilities: Sequence[float]) -> int:
-    return max(range(len(probabilities)), key=probabilities.__getitem__)
+    def _by_name(self, probabilities: Sequence[float]) -> dict[str, float]:
+        return {name: round(p, 4) for name, p in zip(self.names, probabilities, strict=True)}
 
 
 def hard_rows(rows: Sequence[JudgedRow], number: int, *, balanced: bool) -> list[JudgedRow]:
@@ -230,7 +240,7 @@ class Round:
     training: TrainingSpec
     encoder: Path
     rows: TrainingSet
-    splits: Sequence[tuple[list[int], list[int]]]  # per student: its training rows, and those it judges
+    splits: Sequence[HeldOutSplit]  # one per student, which judges the held-out rows
 
     def read_parents(self) -> list[Mapping[str, Json]]:
         """The formatting examples of the new run: as chosen; before that the first rows, as many as will be chosen."""
@@ -239,36 +249,37 @@ class Round:
             return list(self.rows.rows[: self.config.most_parents])
         return [json.loads(line)["row"] for line in path.read_bytes().splitlines()]
 
-    def judge(self, folder: Path, report: OnNamedStep) -> list[JudgedRow]:
+    def judge(self, folder: Path, on_step: OnNamedStep) -> list[JudgedRow]:
         """The rows with the opinions of students, which are trained in `folder`."""
         examples, head = self.rows.examples, self.training.task
         inputs = encode_inputs(Prepared(self.training, self.encoder, examples, ()))
-        students = held_out_probabilities(inputs, self.splits, folder, report)
+        students = held_out_probabilities(inputs, self.splits, folder, on_step)
         return [
             JudgedRow(
-                self.rows.rows[at],
-                examples[at].options or head.names,
-                examples[at].answer or 0,
-                students[at],
-                examples[at].probabilities,
+                values=self.rows.rows[row],
+                names=examples[row].options or head.names,
+                answer=examples[row].answer or 0,
+                student=students[row],
+                verifier=examples[row].probabilities,
             )
-            for at in sorted(students)
+            for row in sorted(students)
         ]
 
     def choose(self, judged: Sequence[JudgedRow]) -> tuple[list[JudgedRow], dict[str, Any]]:
         """The formatting examples of the new run, and the scores of the students for scores.json."""
         config, head = self.config, self.training.task
         candidates = [row for row in judged if row.is_missed] if config.dev else judged
-        labels = not head.is_multiple_choice
-        if not (chosen := hard_rows(candidates, config.most_parents, balanced=labels)):
-            if config.dev:
-                raise TrainingError(f"{config.dev}: the student gets no row wrong; give other rows")
+        has_labels = not head.is_multiple_choice
+        chosen = hard_rows(candidates, config.most_parents, balanced=has_labels)
+        if not chosen and config.dev:
+            raise TrainingError(f"{config.dev}: the student gets no row wrong; give other rows")
+        if not chosen:
             raise TrainingError(
                 f"{config.runs[0]}: students and verifier contradict every row; check its labels"
             )
         confirmed = [row for row in judged if row.is_confirmed] or judged
-        answers = [_best(row.student) for row in confirmed]
-        scores = compute_scores([row.answer for row in confirmed], answers, head.names, balanced=labels)
+        answers = [most_probable(row.student) for row in confirmed]
+        scores = compute_scores([row.answer for row in confirmed], answers, head.names, balanced=has_labels)
         counts = {
             "judged": len(judged),
             "missed": sum(row.is_missed for row in judged),
@@ -287,32 +298,39 @@ def read_round(config: ImproveConfig) -> Round:
         raise UsageError(
             f"{directory.path} holds a run that `improve` did not make; choose another --run-dir"
         )
-    check_distinct(f"{run}{os.sep}" for run in config.runs)
+    folders = [f"{run}{os.sep}" for run in config.runs]  # the separator: no name of a benchmark
+    check_distinct(folders)
     sources = []
-    for run in map(RunDirectory, config.runs):
-        run.read_config()
-        sources.append(read_source(f"{run.path}{os.sep}", verifier_probabilities=True))  # no benchmark's name
+    for run, folder in zip(config.runs, folders, strict=True):
+        RunDirectory(run).read_config()
+        sources.append(read_source(folder, verifier_probabilities=True))
     created = sum(len(source.rows) for source in sources)
     if created < MIN_ROWS_TO_SPLIT:
-        few = f"{created} rows are too few; create at least {MIN_ROWS_TO_SPLIT}"
-        raise TrainingError(f"{config.runs[-1]}: {few}")
+        raise TrainingError(
+            f"{config.runs[-1]}: {created} rows are too few; create at least {MIN_ROWS_TO_SPLIT}"
+        )
     if config.dev:
         options = FormatOptions(format=str(RunDirectory(config.runs[0]).config_path))
         sources.append(read_file(config.dev, options))
     rows = training_set(sources)
     training, encoder = training_spec(rows, config.encoder, Hyperparameters(epochs=config.epochs))
     if config.dev:
-        human = [family.startswith(f"{len(config.runs)}:") for family in rows.families]
-        texts = [(each.text, each.passage, each.options) for each in rows.examples]
-        trained = [i for i, is_human in enumerate(human) if not is_human]
-        known = {texts[i] for i in trained}
-        judged = [i for i, text in enumerate(texts) if human[i] and text not in known]
-        if not judged:
-            raise UsageError(f"{config.dev}: the student is trained on all of these rows; give other rows")
-        splits = [(trained, judged)]
+        splits = [_human_split(rows, len(config.runs), config.dev)]
     else:
         splits = held_out_splits(rows.examples, rows.families, rows.head, FOLDS)
     return Round(config, training, encoder, rows, splits)
+
+
+def _human_split(rows: TrainingSet, source: int, dev: Path) -> HeldOutSplit:
+    """Hold out the human rows, which have this number of the source. Raises UsageError if all are among the others."""
+    is_human = [family.startswith(f"{source}:") for family in rows.families]
+    texts = [(example.text, example.passage, example.options) for example in rows.examples]
+    trained = [row for row, human in enumerate(is_human) if not human]
+    trained_texts = {texts[row] for row in trained}
+    judged = [row for row, text in enumerate(texts) if is_human[row] and text not in trained_texts]
+    if not judged:
+        raise UsageError(f"{dev}: the student is trained on all of these rows; give other rows")
+    return HeldOutSplit(trained, judged)
 
 
 def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig:
@@ -326,30 +344,33 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
     creation = creation_config(config, round_.read_parents())
     inputs = read_inputs(creation, directory)
     models_of(creation, inputs.verify, needs_embedder(creation), progress.notify)
-
-    def report(what: str, done: int, total: int, score: float | None) -> None:
-        lock.check()
-        progress.step(what, done, total, score)
-
     with caught_signals(), students.locked(round_.training, progress.notify) as lock:
         if not directory.parents_path.is_file():
             progress.notify(f"loading {round_.training.encoder}")
-            chosen, scores = round_.choose(round_.judge(students.path / TRIALS, report))
-            share = scores["accuracy" if scores["balanced_accuracy"] is None else "balanced_accuracy"]
-            doubtful = "" if config.dev else f"; {scores['doubtful']} more are probably mislabeled"
-            progress.notify(
-                f"students: accuracy {100 * share:.1f} % on {scores['rows']} held-out rows "
-                f"({100 / scores['classes']:.1f} % is chance){doubtful}"
-            )
-            if not scores["above_chance"]:
-                progress.notify("warning: students are hardly above chance: hard rows may be arbitrary")
+            judged = round_.judge(students.path / TRIALS, LockedProgress(lock, progress).step)
+            chosen, scores = round_.choose(judged)
+            _notify_scores(scores, config, progress.notify)
             lock.check()
             document = json.dumps(scores, indent=2, ensure_ascii=False) + "\n"
             replace_file(students.path / "scores.json", document)
-            replace_file(directory.parents_path, "".join(row.line for row in chosen))  # the last one
+            replace_file(
+                directory.parents_path, "".join(row.line for row in chosen)
+            )  # marks the choice as made
     parents = round_.read_parents()
-    are = "1 hard row is the formatting example"
+    chosen_rows = "1 hard row is the formatting example"
     if len(parents) > 1:
-        are = f"{len(parents)} hard rows are the formatting examples, taken in turns"
-    progress.notify(f"{directory.parents_path}: {are}")
+        chosen_rows = f"{len(parents)} hard rows are the formatting examples, taken in turns"
+    progress.notify(f"{directory.parents_path}: {chosen_rows}")
     return creation_config(config, parents)
+
+
+def _notify_scores(scores: Mapping[str, Any], config: ImproveConfig, notify: Notify) -> None:
+    """Say how good the students are, and how many rows are probably mislabeled."""
+    share = scores["accuracy" if scores["balanced_accuracy"] is None else "balanced_accuracy"]
+    doubtful = "" if config.dev else f"; {scores['doubtful']} more are probably mislabeled"
+    notify(
+        f"students: accuracy {100 * share:.1f} % on {scores['rows']} held-out rows "
+        f"({100 / scores['classes']:.1f} % is chance){doubtful}"
+    )
+    if not scores["above_chance"]:
+        notify("warning: students are hardly above chance: hard rows may be arbitrary")

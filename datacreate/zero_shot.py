@@ -18,7 +18,7 @@ from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoi
 from datacreate.engines.self_test import scoring_test
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, Stopped
-from datacreate.finetuning.evaluate import Measured, TestSet, load_or_measure_evaluation, read_test_set
+from datacreate.finetuning.evaluate import ModelAnswers, TestSet, load_or_evaluate, read_test_set
 from datacreate.finetuning.records import Condition, Evaluation
 from datacreate.finetuning.training_rows import ClassificationExample
 from datacreate.messages import StepProgress
@@ -57,7 +57,7 @@ def answer_zero_shot(
             engine.start([scoring_test()])
             return engine
 
-        def measure(test: TestSet) -> Measured:
+        def measure(test: TestSet) -> ModelAnswers:
             return _answers(started(), test, progress, signals)
 
         name, sha256 = checkpoint.name, checkpoint.sha256
@@ -74,7 +74,7 @@ def answer_zero_shot(
         )
         found = []
         for test in tests:
-            one = load_or_measure_evaluation(out, test, evaluation, measure, progress.notify)
+            one = load_or_evaluate(out, test, evaluation, measure, progress.notify)
             hashes = {one.encoder_sha256, sha256}
             if len(hashes) > 1 and (
                 one.encoder != name or not any(each.startswith(UNSEEN) for each in hashes)
@@ -84,7 +84,7 @@ def answer_zero_shot(
         return found
 
 
-def _answers(engine: Engine, test: TestSet, progress: StepProgress, signals: Signals) -> Measured:
+def _answers(engine: Engine, test: TestSet, progress: StepProgress, signals: Signals) -> ModelAnswers:
     """The probabilities of the answers to each usable row."""
     scored_by_letter = test.head.is_multiple_choice or engine.needs_letters(test.head.names)
 
@@ -114,4 +114,4 @@ def _answers(engine: Engine, test: TestSet, progress: StepProgress, signals: Sig
         progress.step(test.name, done, len(questions), None)
 
     with deferred():
-        return score_labels(engine, questions, report), truncated
+        return ModelAnswers(score_labels(engine, questions, report), truncated)

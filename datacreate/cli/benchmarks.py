@@ -18,7 +18,7 @@ _UNUSUAL = {
     "repeated_options": "with two equal options",
     "answer_not_an_option": "whose answer is not an option",
 }
-"""Fields of `Findings` -> what is unusual about these rows."""
+"""Fields of `Findings`, and how their rows are unusual."""
 
 
 @click.group()
@@ -32,23 +32,24 @@ def list_(as_json: bool) -> None:
     """All benchmarks, their sizes in the paper, and which are imported."""
     from datacreate.benchmarks import SPLITS, has_split, import_state, load_registry, read_manifest
 
-    found = [(one, import_state(one)) for one in load_registry().values()]
+    states = [(benchmark, import_state(benchmark)) for benchmark in load_registry().values()]
     if as_json:
         entries = []
-        for one, state in found:
-            entry = one.model_dump(mode="json", exclude_none=True, by_alias=True)
-            manifest = read_manifest(one) if state in ("present", "incomplete") else None
+        for benchmark, state in states:
+            entry = benchmark.model_dump(mode="json", exclude_none=True, by_alias=True)
+            manifest = read_manifest(benchmark) if state in ("present", "incomplete") else None
             imported = manifest.model_dump(mode="json", exclude_none=True) if manifest else None
-            entries.append(entry | {"head": one.head, "state": state, "imported": imported})
+            entries.append(entry | {"head": benchmark.head, "state": state, "imported": imported})
         print_json(entries)
         return
     lines = [["NAME", "CATEGORY", "OPTIONS", "TRAIN", "DEV", "TEST", "ALSO TESTED ON", "STATE"]]
-    for one, state in found:
-        counts = [str(one.rows[split]) for split in SPLITS]
-        others, remark = ", ".join(one.out_of_distribution) or "-", str(state)
+    for benchmark, state in states:
+        counts = [str(benchmark.rows[split]) for split in SPLITS]
+        others, remark = ", ".join(benchmark.out_of_distribution) or "-", str(state)
         if state == "incomplete":
-            remark = f"without {', '.join(split for split in SPLITS if not has_split(one, split))}"
-        lines.append([one.name, one.category, str(one.options), *counts, others, remark])
+            missing = [split for split in SPLITS if not has_split(benchmark, split)]
+            remark = f"without {', '.join(missing)}"
+        lines.append([benchmark.name, benchmark.category, str(benchmark.options), *counts, others, remark])
     print_columns(lines)
 
 
@@ -92,14 +93,14 @@ def import_(names: tuple[str, ...], folder: Path | None, **options: bool) -> Non
 
 
 def _print_report(report: ImportReport) -> None:
-    """A line per split."""
+    """Print a line per split."""
     echo(f"{report.name}, from {report.source}")
     lines = [("SPLIT", "ROWS", "PAPER", "STATE", "CONSTANT", "REMARKS")]
     for split in report.splits:
         rows, constant, remarks = "-", "-", [split.remark] if split.remark else []
-        if found := split.findings:
-            rows, constant = f"{found.rows:,}", f"{found.constant:.1%}"
-            unusual = {name: len(getattr(found, name)) for name in _UNUSUAL}
+        if findings := split.findings:
+            rows, constant = f"{findings.rows:,}", f"{findings.constant:.1%}"
+            unusual = {name: len(getattr(findings, name)) for name in _UNUSUAL}
             remarks += [f"{number:,} {_UNUSUAL[name]}" for name, number in unusual.items() if number]
         lines.append((split.split, rows, f"{split.expected:,}", split.state, constant, "; ".join(remarks)))
     print_columns(lines)

@@ -94,17 +94,17 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
 
     if save_examples and (os.path.lexists(save_examples) or not save_examples.parent.is_dir()):
         raise UsageError(f"--save-examples {save_examples}: give a new file in an existing folder")
-    folder, named = Path(tempfile.mkdtemp(prefix="datacreate-preview-")), False
+    folder, keep_folder = Path(tempfile.mkdtemp(prefix="datacreate-preview-")), False
     try:
         with Progress() as progress:
             create_(CreateConfig.of(count=count, run_dir=folder, **settings), progress=progress)
         examples = list(RunDirectory(folder).examples())
-        shown = list(RunDirectory(folder).examples(with_attributes=True))
+        with_attributes = list(RunDirectory(folder).examples(with_attributes=True))
     except DatacreateError as error:  # there is nothing to resume
-        named = str(folder) in str(error)  # the log of a server that did not start
+        keep_folder = str(folder) in str(error)  # it has the log of a server that did not start
         raise type(error)(str(error).replace("run the same command to resume", "run it again")) from None
     finally:
-        if not named:
+        if not keep_folder:
             shutil.rmtree(folder, ignore_errors=True)
     if save_examples is not None:
         replace_file(save_examples, "".join(f"{example_line(values)}\n" for values in examples))
@@ -113,4 +113,4 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
         for values in examples:
             echo(safe_json(values))
         return
-    print_samples(shown)
+    print_samples(with_attributes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
@@ -40,21 +41,21 @@ def doctor(urls: tuple[str, ...], model: str | None, as_json: bool) -> None:
     addresses = [part for url in urls for part in url.split(",")]
     findings = examine(urls=addresses, model=model)
     if as_json:
-        print_json({section: list(map(asdict, found)) for section, found in findings.items()})
+        print_json({section: list(map(asdict, of_section)) for section, of_section in findings.items()})
     else:
         _print(findings)
-    if any(finding.state == "fail" for found in findings.values() for finding in found):
+    if any(finding.state == "fail" for finding in chain.from_iterable(findings.values())):
         sys.exit(1)
 
 
 def _print(findings: dict[str, list[Finding]]) -> None:
-    """A heading for each section, a line for each finding, and the number of each state."""
-    for section, found in findings.items():
+    """Print a heading for each section, a line for each finding, and the number of each state."""
+    for section, of_section in findings.items():
         echo(section, bold=True)
-        width = max(len(finding.name) for finding in found)
-        for finding in found:
+        width = max(len(finding.name) for finding in of_section)
+        for finding in of_section:
             fix = f" → {finding.fix}" if finding.fix else ""
             line = f"  {finding.state:<4}  {finding.name:<{width}}  {finding.message}{fix}"
             echo(line, fg=_COLORS[finding.state])
-    counts: Counter[str] = Counter(finding.state for found in findings.values() for finding in found)
+    counts: Counter[str] = Counter(finding.state for finding in chain.from_iterable(findings.values()))
     echo(", ".join(f"{counts[state]} {state}" for state in _COLORS if counts[state]), bold=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,10 +55,6 @@ def evaluate(
     datacreate evaluate --zero-shot qwen3-8b --benchmark csqa --out trained/zero-shot
     datacreate evaluate --zero-shot qwen3-8b --url http://node7:8000 --benchmark all --out trained/zero-shot
     """
-    from datacreate.finetuning.evaluate import evaluate as evaluate_
-    from datacreate.finetuning.records import models_at
-    from datacreate.libraries import configure_process
-
     if bool(models) == bool(zero_shot):
         raise click.UsageError("give either models or --zero-shot GENERATOR")
     if format_options and not files:
@@ -66,7 +63,7 @@ def evaluate(
     if zero_shot:
         if not benchmarks or out is None or files:
             raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR, and takes no --test")
-        found = _zero_shot(zero_shot, benchmarks, out, split, EngineOptions.of(**engine))
+        evaluations = _zero_shot(zero_shot, benchmarks, out, split, EngineOptions.of(**engine))
     else:
         if engine or out:
             flag = "--out" if out else EngineOptions.flags()[next(iter(engine))]
@@ -75,55 +72,77 @@ def evaluate(
             raise click.UsageError(
                 f"--split {split} only applies to --benchmark; remove it, or give --benchmark NAME"
             )
-        configure_process()
         options = FormatOptions.of(**format_options)
-        with Progress() as progress:
-            found = [
-                (folder, one)
-                for path in models
-                for folder in models_at(path)
-                for one in evaluate_(folder, benchmarks, split, progress, files=files, options=options)
-            ]
+        evaluations = _fine_tuned(models, benchmarks, split, files, options)
     if as_json:
-        print_json([{"model": str(folder), **one.model_dump(mode="json")} for folder, one in found])
+        print_json([{"model": str(folder), **made.model_dump(mode="json")} for folder, made in evaluations])
     else:
-        _print(found)
+        _print(evaluations)
+
+
+def _fine_tuned(
+    models: tuple[Path, ...],
+    benchmarks: tuple[str, ...],
+    split: str,
+    files: tuple[Path, ...],
+    options: FormatOptions,
+) -> list[tuple[Path, Evaluation]]:
+    """The folder and the evaluations of each model."""
+    from datacreate.finetuning.evaluate import evaluate as evaluate_
+    from datacreate.finetuning.records import models_at
+    from datacreate.libraries import configure_process
+
+    configure_process()
+    evaluations = []
+    with Progress() as progress:
+        for folder in chain.from_iterable(map(models_at, models)):
+            made = evaluate_(folder, benchmarks, split, progress, files=files, options=options)
+            evaluations += [(folder, evaluation) for evaluation in made]
+    return evaluations
 
 
 def _zero_shot(
     model: str, benchmarks: tuple[str, ...], out: Path, split: str, options: EngineOptions
 ) -> list[tuple[Path, Evaluation]]:
-    """The answers of an instruct model."""
+    """The evaluations of the answers of an instruct model."""
     from datacreate.benchmarks import has_split, load_registry
     from datacreate.zero_shot import answer_zero_shot
 
     if "all" in benchmarks:
-        benchmarks = tuple(name for name, each in load_registry().items() if has_split(each, split))
+        benchmarks = tuple(name for name, benchmark in load_registry().items() if has_split(benchmark, split))
         if not benchmarks:
             fix = "import one: `datacreate benchmarks import NAME`"
             raise click.UsageError(f"no benchmark has an imported {split} split; {fix}")
     with Progress("answers") as progress:
-        found = answer_zero_shot(model, benchmarks, out, progress, options=options, split=split)
-    return [(out, one) for one in found]
+        evaluations = answer_zero_shot(model, benchmarks, out, progress, options=options, split=split)
+    return [(out, evaluation) for evaluation in evaluations]
 
 
-def _print(found: list[tuple[Path, Evaluation]]) -> None:
-    """A line per model and test set; warnings below."""
+def _print(evaluations: list[tuple[Path, Evaluation]]) -> None:
+    """Print a line per model and test set; warnings below."""
     lines = [("MODEL", "TEST SET", "SCORE", "ACCURACY", "95 %", "MACRO-F1", "CONSTANT")]
     warnings = []
-    for folder, one in found:
-        s, (low, high) = one.scores, one.scores.accuracy_interval
-        figures = f"{100 * s.score:.1f}", f"{100 * s.accuracy:.2f}", f"{100 * low:.1f}–{100 * high:.1f}"
-        lines.append(
-            (str(folder), one.benchmark, *figures, f"{100 * s.macro_f1:.1f}", f"{100 * s.constant:.1f}")
+    for folder, evaluation in evaluations:
+        scores, (low, high) = evaluation.scores, evaluation.scores.accuracy_interval
+        figures = (
+            f"{100 * scores.score:.1f}",
+            f"{100 * scores.accuracy:.2f}",
+            f"{100 * low:.1f}–{100 * high:.1f}",
+            f"{100 * scores.macro_f1:.1f}",
+            f"{100 * scores.constant:.1f}",
         )
+        lines.append((str(folder), evaluation.benchmark, *figures))
         remarks = {
-            "degenerate: (nearly) all predictions are the same": s.degenerate,
-            "not significantly above chance": not s.above_chance,
-            f"rows without a prediction or right answer, which are wrong: {s.unanswered} of {s.rows}": s.unanswered,
-            f"rows longer than the model's input, which were cut: {s.truncated} of {s.rows}": s.truncated,
+            "degenerate: (nearly) all predictions are the same": scores.degenerate,
+            "not significantly above chance": not scores.above_chance,
+            "rows without a prediction or right answer, which are wrong: "
+            f"{scores.unanswered} of {scores.rows}": scores.unanswered,
+            "rows longer than the model's input, which were cut: "
+            f"{scores.truncated} of {scores.rows}": scores.truncated,
         }
-        warnings += [f"{folder} on {one.benchmark}: {text}" for text, applies in remarks.items() if applies]
+        warnings += [
+            f"{folder} on {evaluation.benchmark}: {text}" for text, applies in remarks.items() if applies
+        ]
     print_columns(lines)
     for warning in warnings:
         echo(warning)

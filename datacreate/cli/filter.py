@@ -31,36 +31,40 @@ def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Pat
     """
     from datacreate.filter_rows import filter_rows
 
-    with Progress("rows") as shown:
+    with Progress("rows") as progress:
         report = filter_rows(
             source,
             FilterConfig.of(**settings),
             **outputs,
-            notify=shown.notify,
-            on_progress=lambda done, total: shown.step("filter", done, total, None),
+            notify=progress.notify,
+            on_progress=lambda done, total: progress.step("filter", done, total, None),
         )
     print_json(report) if as_json else _print(report)
 
 
 def _print(report: dict[str, Any]) -> None:
-    """A table of the filters in order, then the number of kept rows and the labels."""
+    """Print a table of the filters in order, then the number of kept rows and the labels."""
     lines = [("filter", "dropped", "settings")]
     if report["invalid"]:
         lines.append(("invalid", str(report["invalid"]), f"first: {report['first_invalid']}"))
-    for filter in report["filters"]:
-        settings = "; ".join(f"{name} {_text(value)}" for name, value in filter["settings"].items())
-        lines.append(
-            (filter["name"], *((str(filter["rejected"]), settings) if filter["on"] else ("", "off")))
-        )
+    for check in report["filters"]:
+        rejected, settings = "", "off"
+        if check["on"]:
+            rejected = str(check["rejected"])
+            settings = "; ".join(f"{name} {_text(value)}" for name, value in check["settings"].items())
+        lines.append((check["name"], rejected, settings))
     print_columns(lines)
     echo(f"kept {report['kept']} of {report['rows']} rows ({report['kept'] / report['rows']:.1%})")
-    if before := report["labels"]["before"]:
-        after = report["labels"]["after"]
-        echo(f"labels: {', '.join(f'{label} {rows} -> {after[label]}' for label, rows in before.items())}")
+    label_counts, kept_counts = report["labels"]["before"], report["labels"]["after"]
+    if label_counts:
+        changes = (f"{label} {rows} -> {kept_counts[label]}" for label, rows in label_counts.items())
+        echo(f"labels: {', '.join(changes)}")
     for name in ("out", "rejects"):
         if report[name]:
             echo(f"{name}: {report[name]}")
 
 
 def _text(value: Any) -> str:
-    return "off" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(value)
+    return "off" if value is None else str(value)

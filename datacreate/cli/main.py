@@ -78,14 +78,16 @@ def _open_streams() -> _Output | None:
             # Only stderr may be written: stdout reports that it cannot be.
             flags = os.O_WRONLY if number == 2 else os.O_RDONLY
             os.set_inheritable(os.open(os.devnull, flags), True)
-    found = None
-    for name in ("stdout", "stderr"):
-        if (old := getattr(sys, name)) is not getattr(sys, f"__{name}__"):
+    stdout = None
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is not getattr(sys, f"__{name}__"):
             continue
-        raw = _Output(1 if name == "stdout" else 2, "w", closefd=False)
-        at_once = name == "stderr" or raw.isatty() or bool(old and old.write_through)
-        encoding = old.encoding if old else "utf-8"
-        buffer = io.BufferedWriter(raw)
-        setattr(sys, name, io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=at_once))
-        found = raw if name == "stdout" else found
-    return found
+        output = _Output(descriptor, "w", closefd=False)
+        by_line = name == "stderr" or output.isatty() or bool(stream and stream.write_through)
+        encoding = stream.encoding if stream else "utf-8"
+        buffer = io.BufferedWriter(output)
+        setattr(sys, name, io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=by_line))
+        if name == "stdout":
+            stdout = output
+    return stdout

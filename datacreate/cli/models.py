@@ -24,10 +24,12 @@ def list_(as_json: bool) -> None:
     presets = load_presets().values()
     rows = [(preset, str(find_local(preset.name, preset.sources) or "")) for preset in presets]
     if as_json:
-        found = [
-            one.model_dump(mode="json", exclude_defaults=True) | {"path": at or None} for one, at in rows
-        ]
-        print_json(found)
+        print_json(
+            [
+                preset.model_dump(mode="json", exclude_defaults=True) | {"path": path or None}
+                for preset, path in rows
+            ]
+        )
         return
     lines = [("NAME", "KIND", "PARAMETERS", "SIZE", "LICENSE", "DOWNLOADED", "REMARKS")]
     for preset, path in rows:

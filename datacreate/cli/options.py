@@ -19,6 +19,7 @@ from datacreate.messages import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -116,7 +117,7 @@ def file_option(flag: str, ending: str, help: str) -> Callable[[F], F]:
 
 
 def json_option(help: str = "Print the result as JSON.") -> Callable[[F], F]:
-    """`--json`."""
+    """The option `--json`."""
     return option("--json", "as_json", is_flag=True, help=help)
 
 
@@ -126,10 +127,12 @@ def settings_options(
     without: Iterable[str] = (),
     *,
     only: Iterable[str] | None = None,
-    unset: str | None = None,
+    shown_default: str | None = None,
 ) -> Callable[[F], F]:
-    """An option for every setting of `model`, or for those in `only`; the command gets those that were given as the
-    mapping `into`. `unset`: what an option that is not given means, if not the setting's default.
+    """Options for all settings of `model`, or for those in `only`.
+
+    The command gets the options that the user gave as the mapping `into`. `shown_default` is the default of all options
+    in the help text, instead of that of the setting.
     """
     from datacreate.settings import option_info
 
@@ -138,35 +141,38 @@ def settings_options(
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def wrapped(*arguments: Any, **values: Any) -> Any:
-            given = {name: values.pop(name) for name in names}
-            given = {name: value for name, value in given.items() if value not in (None, ())}
-            return function(*arguments, **values, **{into: given})
+            own_values = {name: values.pop(name) for name in names}
+            given_values = {name: value for name, value in own_values.items() if value not in (None, ())}
+            return function(*arguments, **values, **{into: given_values})
 
         decorated: Any = wrapped
         for name in reversed(names):
-            decorated = _option(model, name, unset)(decorated)
+            decorated = _option(model, name, shown_default)(decorated)
         return decorated  # type: ignore[no-any-return]
 
     return decorate
 
 
-def _option(model: type[BaseModel], name: str, unset: str | None) -> Callable[[F], F]:
+def _option(model: type[BaseModel], name: str, shown_default: str | None) -> Callable[[F], F]:
+    """The option for a setting: its type follows from the type of the field."""
     from datacreate.settings import option_flag, option_info
 
     field, info, flag = model.model_fields[name], option_info(model, name), option_flag(model, name)
-    kinds, default, required = _kinds(field.annotation), unset or info["shown_default"], field.is_required()
-    if default is None and not required:
-        default = flag.partition("/")[0] if field.default is True else field.default
-        if default is None and "off" in info["metavar"]:
-            default = "off"
-    has_default = default not in (None, (), {}) and default is not False
-    help = f"{field.description}  [default: {default}]" if has_default else field.description
-    settings: dict[str, Any] = {"help": help, "group": info["group"], "required": required}
+    kinds = _kinds(field.annotation)
+    help = field.description
+    default = shown_default or info["shown_default"] or _default_text(field, flag, info["metavar"])
+    if default is not None:
+        help = f"{help}  [default: {default}]"
+    settings: dict[str, Any] = {"help": help, "group": info["group"], "required": field.is_required()}
     if bool in kinds:
         return option(flag, name, is_flag=True, default=None, **settings)
     choices = [kind for kind in kinds if isinstance(kind, str)]
     several = tuple in kinds or dict in kinds
-    number = "INTEGER" if int in kinds else "NUMBER" if float in kinds else None
+    number = None
+    if int in kinds:
+        number = "INTEGER"
+    elif float in kinds:
+        number = "NUMBER"
     if choices and not number:
         settings["type"] = click.Choice(choices)
     else:
@@ -175,8 +181,18 @@ def _option(model: type[BaseModel], name: str, unset: str | None) -> Callable[[F
     return option(flag, name, multiple=several, default=None, **settings)
 
 
+def _default_text(field: FieldInfo, flag: str, metavar: str) -> str | None:
+    """The default of a setting as its help shows it; None if there is none worth showing."""
+    default = field.default
+    if field.is_required() or default in ((), {}) or default is False:
+        return None
+    if default is None:
+        return "off" if "off" in metavar else None
+    return flag.partition("/")[0] if default is True else str(default)
+
+
 def _kinds(annotation: Any) -> list[Any]:
-    """The types of a union, in order; the words of a Literal stand for themselves."""
+    """The types of a union, in order. Of a Literal these are its words."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         return [kind for part in get_args(annotation) for kind in _kinds(part)]
@@ -196,31 +212,35 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
     if path is None:
         return
     try:
-        document = read_yaml(Path(path))
+        context.default_map = _config_values(context, read_yaml(Path(path)))
     except ValueError as error:
         raise click.UsageError(f"--config {path}: {error}", context) from None
+
+
+def _config_values(context: click.Context, document: Any) -> dict[str, Any]:
+    """The options of a file, by parameter, as click gets them from the command line. Raises ValueError."""
     if not isinstance(document, Mapping):
-        raise click.UsageError(f"--config {path}: write it as `option: value`, one option per line", context)
+        raise ValueError("write it as `option: value`, one option per line")
     if isinstance(document.get("config"), Mapping):
         document = document["config"]  # what --dry-run --json prints
     params = {_key(param): param for param in context.command.params if _key(param) not in ("config", "help")}
-    defaults = {}
+    values: dict[str, Any] = {}
     for key, value in document.items():
         name = str(key).replace("_", "-")
         if name not in params:
             hint = did_you_mean(name, params) or "; see --help for the options"
-            raise click.UsageError(f"--config {path}: no option {key!r}{hint}", context)
+            raise ValueError(f"no option {key!r}{hint}")
         param = params[name]
-        if param.name in defaults:
-            raise click.UsageError(f"--config {path}: {key}: given twice; give it once", context)
+        if param.name in values:
+            raise ValueError(f"{key}: given twice; give it once")
         metavar = getattr(param, "metavar", None) or ""
         if (value is None and "off" not in metavar) or (value == [] and "none" not in metavar):
             continue  # not set
         try:
-            defaults[str(param.name)] = _typed(param, value)
+            values[str(param.name)] = _typed(param, value)
         except ValueError as error:
-            raise click.UsageError(f"--config {path}: {key}: {error}", context) from None
-    context.default_map = defaults
+            raise ValueError(f"{key}: {error}") from None
+    return values
 
 
 def _key(param: click.Parameter) -> str:
@@ -229,29 +249,36 @@ def _key(param: click.Parameter) -> str:
 
 
 def _typed(param: click.Parameter, value: Any) -> Any:
-    """A value of a file as click gets it from the command line. ValueError, in a few words, if it has none."""
+    """A value of a file as click gets it from the command line. Raises ValueError if it has no such form."""
     from datacreate.settings import as_text
 
     if getattr(param, "is_flag", False):
         if not isinstance(value, bool):
             raise ValueError("give true or false")
         return value
+    takes_several = getattr(param, "multiple", False) or param.nargs != 1
+    _check_form(param, value, takes_several)
+    text = as_text("off" if value is False or value is None else value)
+    if takes_several:
+        return [text] if isinstance(text, str) else text
+    return text if isinstance(text, str) else ",".join(text)
+
+
+def _check_form(param: click.Parameter, value: Any, takes_several: bool) -> None:
+    """Raise ValueError if a value cannot be written on the command line."""
     takes_pairs, is_mapping = "=" in (getattr(param, "metavar", None) or ""), isinstance(value, Mapping)
     if is_mapping and not takes_pairs:
         raise ValueError("give one value, not a mapping")
-    if isinstance(value, list) and takes_pairs and not all("=" in str(part) for part in value):
+    if isinstance(value, list) and takes_pairs and not all("=" in str(item) for item in value):
         raise ValueError(f"write it as a mapping: `{_key(param)}: {{NAME: VALUE}}`")
-    multiple = getattr(param, "multiple", False) or param.nargs != 1
     for part in value.values() if is_mapping else [value]:
-        items = part if isinstance(part, list) else [part]
+        is_list = isinstance(part, list)
+        items = part if is_list else [part]
         if any(isinstance(item, (Mapping, list)) for item in items):
             raise ValueError("nested too deeply; give a value or a list of values")
-        if "\0" in "".join(map(str, items)) or (None in items and (is_mapping or isinstance(part, list))):
+        if "\0" in "".join(map(str, items)) or (None in items and (is_mapping or is_list)):
             raise ValueError("give a value, not null")
-        if isinstance(part, list) and (is_mapping or not multiple) and "," in "".join(map(str, part)):
+        is_joined = is_list and (is_mapping or not takes_several)
+        if is_joined and "," in "".join(map(str, items)):
             instead = "; write such a label as `label: [FIELD=VALUE]`" * (_key(param) == "labels")
             raise ValueError(f"no value of the list may have a comma{instead}")
-    text = as_text("off" if value is False or value is None else value)
-    if multiple:
-        return [text] if isinstance(text, str) else text
-    return text if isinstance(text, str) else ",".join(text)

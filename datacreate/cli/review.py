@@ -65,9 +65,8 @@ def review(
     if not (export or import_ or (sys.stdin.isatty() and is_live())):
         raise UsageError("review needs a terminal; without one use --export FILE.csv, edit and --import it")
     with reviewing(RunDirectory(run), measure_run, say) as session:
-        rows = (
-            session.sample(sample, seed) if sample else select_rows(session.rows, session.format, label, flag)
-        )
+        selected = select_rows(session.rows, session.format, label, flag)
+        rows = session.sample(sample, seed) if sample else selected
         if export:
             write_spreadsheet(session, rows, export, say)
         elif import_:
@@ -76,14 +75,14 @@ def review(
             from datacreate.review.app import review_in_terminal
 
             review_in_terminal(session, rows)
-    found: dict[str, Any] | None = session.stats.review.summary()
+    counts: dict[str, Any] | None = session.stats.review.summary()
     if as_json:
-        print_json(found)
+        print_json(counts)
         return
     if export:
         echo(str(export))
         return
-    for name, text in review_fields(found).items():
+    for name, text in review_fields(counts).items():
         echo(f"{name}: {text}")
     missing = session.config.count - session.stats.accepted
     if missing:

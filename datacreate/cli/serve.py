@@ -23,7 +23,9 @@ from datacreate.engines.settings import EngineOptions
 )
 @settings_options(EngineOptions, "engine", without=("urls", "request_timeout", "servers", "wait", "replicas"))
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM-OPTION...]")
-def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[str, ...], **at: Any) -> None:
+def serve(
+    model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[str, ...], **address: Any
+) -> None:
     """Serve MODEL with vLLM or llama.cpp, OpenAI-compatible, until it is stopped.
 
     The server is started with the settings that `create` would use for a small run. Options after `--` go to
@@ -44,7 +46,7 @@ def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))
     with ExitStack() as starting:
         notify = starting.enter_context(Progress()).notify
-        with start_shared_server(checkpoint, options, more, notify, **at) as server:
+        with start_shared_server(checkpoint, options, more, notify, **address) as server:
             starting.close()
             echo(server.address.url)
             say(f"{checkpoint.name} is ready; Ctrl-C ends it")

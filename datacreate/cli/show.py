@@ -42,7 +42,7 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     total = summary["accepted"]
     drawn = set(random.Random(0).sample(range(total), min(samples, total)))
     rows = directory.examples(with_attributes=True)
-    shown = [values for index, values in enumerate(rows) if index in drawn]
+    sample = [values for index, values in enumerate(rows) if index in drawn]
     metrics = measure_run(directory)
     if html:
         from datacreate.reporting.run_page import run_page
@@ -53,9 +53,9 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
         say(f"wrote {html}")
     if as_json:
         spec = config.spec.model_dump(mode="json")
-        print_json({"summary": summary, "spec": spec, "samples": shown, "metrics": metrics})
+        print_json({"summary": summary, "spec": spec, "samples": sample, "metrics": metrics})
     else:
-        print_samples(shown)
+        print_samples(sample)
         print_summary(summary)
         echo()
         _print_metrics(metrics)
@@ -85,12 +85,12 @@ class _SplitOptions(Settings):
 @option("--with-attributes", is_flag=True, group="output", help="Add a column attributes.NAME per dimension.")
 @option("--seed", type=int, default=42, show_default=True, help="Seed that draws the splits.", group="output")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
-def export(run: Path, layout: str, out: Path | None, settings: dict[str, Any], **how: Any) -> None:
+def export(run: Path, layout: str, out: Path | None, settings: dict[str, Any], **options: Any) -> None:
     """Write RUN's examples in another layout, as one file or split."""
     from datacreate.runs.directory import RunDirectory
 
     split = _SplitOptions.of(**settings).split
-    for path in export_run(RunDirectory(run), layout, out, split=split, notify=say, **how):
+    for path in export_run(RunDirectory(run), layout, out, split=split, notify=say, **options):
         echo(str(path))
 
 
@@ -108,10 +108,10 @@ def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     from datacreate.reporting.build import build_report
     from datacreate.reporting.render import write_report
 
-    made = build_report(paths or (Path("runs"),), notify=say)
-    for path, reason in made.skipped.items():
+    document = build_report(paths or (Path("runs"),), notify=say)
+    for path, reason in document.skipped.items():
         say(f"skipped {path}: {reason}")
-    files = write_report(made, out)
+    files = write_report(document, out)
     if as_json:
         print_json(json.loads((out / "report.json").read_text(encoding="utf-8")))
     else:
@@ -120,14 +120,14 @@ def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
 
 
 def print_samples(examples: Sequence[dict[str, Any]]) -> None:
-    """Each example as a small table of its fields; markup in the texts has no effect."""
+    """Print each example as a small table of its fields; markup in the texts has no effect."""
     for values in examples:
         _print_fields((name, value) for name, value in values.items() if value is not None)
         echo()
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """The most important figures, a line each, and warnings."""
+    """Print the most important figures, a line each, and warnings."""
     from datacreate.runs.summary import summary_fields
 
     _print_fields(summary_fields(summary).items())

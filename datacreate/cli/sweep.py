@@ -74,16 +74,16 @@ def sweep(
         sys.exit(RESUMABLE)
 
 
-def _cell_number(given: str | None) -> int | None:
+def _cell_number(index: str | None) -> int | None:
     """The number of --index, or that of this task in its job array."""
-    if given is None:
+    if index is None:
         return None
-    found = os.environ.get(_ARRAY, "") if given == "auto" else given
-    if not found.isdecimal():
+    number = os.environ.get(_ARRAY, "") if index == "auto" else index
+    if not number.isdecimal():
         raise click.UsageError(
-            f"--index {given}: give the number of a cell, or `auto` in a job array (${_ARRAY})"
+            f"--index {index}: give the number of a cell, or `auto` in a job array (${_ARRAY})"
         )
-    return int(found)
+    return int(number)
 
 
 def _run(grid: Sweep, number: int | None, nproc: int | None) -> list[Outcome]:
@@ -95,7 +95,7 @@ def _run(grid: Sweep, number: int | None, nproc: int | None) -> list[Outcome]:
 
 
 def _print_dry_run(grid: Sweep, outcomes: Sequence[Outcome]) -> None:
-    """A table of cells; below it the commands that would run."""
+    """Print a table of cells; below it the commands that would run."""
     rows = [("INDEX", "CELL", "STEPS", "STATE")]
     for outcome in outcomes:
         steps = f"{outcome.finished_steps}/{len(outcome.cell.steps)}"
@@ -109,7 +109,7 @@ def _print_dry_run(grid: Sweep, outcomes: Sequence[Outcome]) -> None:
 
 
 def _print_result(outcomes: Sequence[Outcome], out: Path) -> None:
-    """Each unfinished cell with its reason, and the number of cells per state."""
+    """Print each unfinished cell with its reason, and the number of cells per state."""
     for outcome in outcomes:
         if outcome.state != "finished":
             echo(f"{outcome.cell.name}  {_state(outcome)}")
@@ -120,18 +120,19 @@ def _print_result(outcomes: Sequence[Outcome], out: Path) -> None:
     echo(f"{out}  (`datacreate report {out}` makes tables from it)")
 
 
-def _state(one: Outcome) -> str:
-    return f"failed: {one.step.name}: {one.message}" if one.step else one.state
+def _state(outcome: Outcome) -> str:
+    return f"failed: {outcome.step.name}: {outcome.message}" if outcome.step else outcome.state
 
 
-def _document(grid: Sweep, one: Outcome) -> dict[str, Any]:
+def _document(grid: Sweep, outcome: Outcome) -> dict[str, Any]:
+    """An outcome for --json."""
     return {
-        "index": one.cell.index,
-        "name": one.cell.name,
-        "state": one.state,
-        "step": one.step.name if one.step else None,
-        "message": one.message,
-        "finished_steps": one.finished_steps,
-        "steps": [{"name": step.name, "command": list(step.command)} for step in one.cell.steps],
-        "to_run": grid.commands(one.cell),
+        "index": outcome.cell.index,
+        "name": outcome.cell.name,
+        "state": outcome.state,
+        "step": outcome.step.name if outcome.step else None,
+        "message": outcome.message,
+        "finished_steps": outcome.finished_steps,
+        "steps": [{"name": step.name, "command": list(step.command)} for step in outcome.cell.steps],
+        "to_run": grid.commands(outcome.cell),
     }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datacreate.runs.summary import RunStats
 
 PAUSE_SECONDS = 9.0
-"""Between two plain lines about the same stage."""
+"""The time between two plain lines about the same stage."""
 
 _MAX_REASONS = 4
 
@@ -59,7 +59,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
 
 def _plan_text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_plan_text(part)}" for name, part in value.items())
+        return ", ".join(f"{name} {_plan_text(entry)}" for name, entry in value.items())
     if isinstance(value, list):
         return "; ".join(map(str, value)) or "none"
     return "decided at the start" if value is None else str(value)
@@ -118,20 +118,22 @@ class Progress:
             say(text)
 
     def update(self, stats: RunStats, count: int, ahead: int, tokens_ahead: int) -> None:
-        """The examples of a run. The first update is the start of the session."""
-        reasons = [f"{n} {reason.replace('_', ' ')}" for reason, n in stats.rejects.most_common()]
-        rest = sum(n for _, n in stats.rejects.most_common()[_MAX_REASONS:])
-        shown = ", ".join(reasons[:_MAX_REASONS]) + (f" and {rest} more" if rest else "")
-        is_waiting = stats.waiting and stats.accepted < count
-        waiting = f"; {stats.waiting} wait for the label-noise check" if is_waiting else ""
-        more = waiting + (f"; rejected: {shown}" if shown else "")
+        """Show the examples of a run. The first update is the start of the session."""
+        more = ""
+        if stats.waiting and stats.accepted < count:
+            more += f"; {stats.waiting} wait for the label-noise check"
+        if rejects := stats.rejects.most_common():
+            reasons = [f"{number} {reason.replace('_', ' ')}" for reason, number in rejects]
+            more += f"; rejected: {', '.join(reasons[:_MAX_REASONS])}"
+        if rest := sum(number for _, number in rejects[_MAX_REASONS:]):
+            more += f" and {rest} more"
         tokens = stats.generated_tokens + tokens_ahead
         self._count("", "examples", stats.accepted, count, more, tokens, ahead)
 
-    def step(self, what: str, done: int, total: int, score: float | None) -> None:
-        """After each step of `what`; `score` is the best so far on the rows of model selection."""
+    def step(self, work: str, done: int, total: int, score: float | None) -> None:
+        """Called after each step of `work`; `score` is the best so far on the rows of model selection."""
         best = "" if score is None else f", best score {100 * score:.1f}"
-        self._count(f"{what}: ", self._unit, done, total, best)
+        self._count(f"{work}: ", self._unit, done, total, best)
 
     def _count(
         self, stage: str, unit: str, done: int, total: int, more: str, tokens: int = 0, ahead: int = 0
@@ -142,32 +144,38 @@ class Progress:
         """
         with self._lock:
             now = self._clock()
-            if is_new := stage != self._stage or done < self._done:
+            is_new = stage != self._stage or done < self._done
+            if is_new:
                 self._stage, self._start, self._done_before, self._tokens_before = stage, now, done, tokens
             elif self._ended:
                 return
             self._done, self._ended = done, done >= total
-            seconds = max(now - self._start, 1e-3)
-            rate = (done + ahead - self._done_before) / seconds
-            parts = [f"{stage}{done} of {total} {unit}"]
-            if ahead and not self._ended:
-                parts[0] += f" (and {ahead} behind a slow request)"
-            if self._ended:
-                parts[0] += f" in {seconds:.0f} s"
-            elif not rate:
-                parts.append(f"{seconds:.0f} s")
-            if rate > 0:
-                parts.append(f"{rate:.1f}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min")
-                if (left := (total - done - ahead) / rate) >= 1:
-                    parts.append(f"about {_duration(left)} left")
-            if token_rate := (tokens - self._tokens_before) / seconds:
-                parts.append(f"{token_rate:.{int(token_rate < 10)}f} tokens/s")
-            line = ", ".join(parts) + more
+            line = self._line(unit, total, tokens, ahead, max(now - self._start, 1e-3)) + more
             if self._live:
                 self._live.show("finishing" if self._ended else line)
             if self._ended or (not self._live and (is_new or now - self._shown >= PAUSE_SECONDS)):
                 say(line)
                 self._shown = now
+
+    def _line(self, unit: str, total: int, tokens: int, ahead: int, seconds: float) -> str:
+        """What is done after these seconds of the stage, how fast, and when it ends."""
+        rate = (self._done + ahead - self._done_before) / seconds
+        token_rate = (tokens - self._tokens_before) / seconds
+        figures = [f"{self._stage}{self._done} of {total} {unit}"]
+        if ahead and not self._ended:
+            figures[0] += f" (and {ahead} behind a slow request)"
+        if self._ended:
+            figures[0] += f" in {seconds:.0f} s"
+        elif not rate:
+            figures.append(f"{seconds:.0f} s")
+        if rate > 0:
+            seconds_left = (total - self._done - ahead) / rate
+            figures.append(f"{rate:.1f}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min")
+            if seconds_left >= 1:
+                figures.append(f"about {_duration(seconds_left)} left")
+        if token_rate:
+            figures.append(f"{token_rate:.{int(token_rate < 10)}f} tokens/s")
+        return ", ".join(figures)
 
 
 def _duration(seconds: float) -> str:

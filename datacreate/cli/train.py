@@ -51,16 +51,17 @@ def train(
         print_json([model.model_dump(mode="json") for model in models])
         return
     for model in models:
-        score, how = model.selection_score, f"step {model.step} of {model.steps}, lr {model.learning_rate:g}"
-        if score is not None:
-            how += f", score {round(100 * score, 1) + 0:.1f} on {model.selection_rows} selection rows"
-        echo(f"{config.out / f'seed-{model.seed}'}  {how}, {model.seconds:.0f} s")
+        figures = f"step {model.step} of {model.steps}, lr {model.learning_rate:g}"
+        if model.selection_score is not None:
+            score = round(100 * model.selection_score, 1) + 0  # not -0.0
+            figures += f", score {score:.1f} on {model.selection_rows} selection rows"
+        echo(f"{config.out / f'seed-{model.seed}'}  {figures}, {model.seconds:.0f} s")
 
 
 @command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 @settings_options(ImproveConfig)
-@settings_options(CreateConfig, "changed", only=REPEATED_OPTIONS, unset="as in RUN")
+@settings_options(CreateConfig, "changed", only=REPEATED_OPTIONS, shown_default="as in RUN")
 @settings_options(EngineOptions, "engine")
 @option("--dry-run", is_flag=True, help="Print what would happen; train, start and write nothing.")
 @config_option

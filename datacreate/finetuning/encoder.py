@@ -1,4 +1,4 @@
-"""Examples -> token ids, the encoder with the classification head that reads them, and one training of it.
+"""Examples -> token ids, and an encoder with a classification head that reads them.
 
 Multiple choice encodes each option as the pair (text, option); an example with a passage is the pair
 (text, passage); of any other the text stands alone. Truncation takes tokens from the longer part.
@@ -6,23 +6,16 @@ Multiple choice encodes each option as the pair (text, option); an example with 
 
 from __future__ import annotations
 
-import math
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from datacreate.errors import TrainingError
-from datacreate.files import replace_file
 from datacreate.finetuning.hyperparameters import Hyperparameters
-from datacreate.finetuning.records import MODEL, HeadSpec, TrainedModel, TrainingSpec, read_model
-from datacreate.finetuning.statistics import compute_scores
+from datacreate.finetuning.records import HeadSpec
 from datacreate.finetuning.training_rows import ClassificationExample
-from datacreate.hardware import device, has_bf16
-from datacreate.libraries import quiet, training_errors
+from datacreate.hardware import device
 
 MAX_MISSING = 0.5
 """A checkpoint that lacks a larger share of the model's weights is not an encoder of this family."""
@@ -44,14 +37,14 @@ class Encoded:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a checkpoint; TrainingError if it does not load."""
+    """The tokenizer of a checkpoint. Raises TrainingError if it does not load."""
     from transformers import AutoTokenizer
 
     return _load(AutoTokenizer, folder, "the tokenizer does not load")
 
 
 def load_config(folder: Path) -> Any:
-    """config.json of a checkpoint, read by transformers; TrainingError if it cannot be."""
+    """config.json of a checkpoint, read by transformers. Raises TrainingError if it cannot be."""
     from transformers import AutoConfig
 
     return _load(AutoConfig, folder, "config.json is not the configuration of an encoder")
@@ -97,23 +90,28 @@ def encode(
     columns = {name: tokens[name] for name in tokenizer.model_input_names if name in tokens}
     if head.is_multiple_choice:
         starts, size = range(0, len(texts), head.classes), head.classes
-        columns = {name: [values[at : at + size] for at in starts] for name, values in columns.items()}
-        lengths = [max(lengths[at : at + size]) for at in starts]
+        columns = {
+            name: [values[start : start + size] for start in starts] for name, values in columns.items()
+        }
+        lengths = [max(lengths[start : start + size]) for start in starts]
     labels: list[Any] = [example.answer or 0 for example in examples]
     if soft_labels:
-        one_hot = [tuple(float(index == label) for index in range(head.classes)) for label in labels]
-        labels = [list(one.probabilities or hard) for one, hard in zip(examples, one_hot, strict=True)]
-    cut = [min(length, max_length) for length in lengths]
-    dataset = datasets.Dataset.from_dict({**columns, "label": labels, "length": cut})
+        outputs = range(head.classes)
+        labels = [
+            list(example.probabilities or [float(output == label) for output in outputs])
+            for example, label in zip(examples, labels, strict=True)
+        ]
+    kept_lengths = [min(length, max_length) for length in lengths]
+    dataset = datasets.Dataset.from_dict({**columns, "label": labels, "length": kept_lengths})
     return Encoded(dataset, sum(length > max_length for length in lengths))
 
 
 def _text_pairs(
     examples: Sequence[ClassificationExample], head: HeadSpec
 ) -> tuple[list[str], list[str] | None]:
-    """First and second texts of all inputs; None without second ones: neither options nor passages."""
+    """The first and second texts of all inputs. None for the second ones if there are no options and no passages."""
     if head.is_multiple_choice:
-        texts = [f"{one.passage} {one.text}" if one.passage else one.text for one in examples]
+        texts = [f"{e.passage} {e.text}" if e.passage else e.text for e in examples]
         options = [option for example in examples for option in example.options]
         return [text for text in texts for _ in range(head.classes)], options
     passages = [example.passage or "" for example in examples]
@@ -126,7 +124,7 @@ def has_passages(examples: Sequence[ClassificationExample]) -> bool:
 
 
 def collator(head: HeadSpec, tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
-    """Pads a batch to its longest input; on a GPU to a multiple of 8, for tensor cores."""
+    """A function that pads a batch to its longest input; on a GPU to a multiple of 8, for tensor cores."""
     import torch
     from transformers import DataCollatorForMultipleChoice, DataCollatorWithPadding
 
@@ -142,7 +140,7 @@ def collator(head: HeadSpec, tokenizer: Any) -> Callable[[Sequence[Mapping[str, 
 
 
 def load_with_head(folder: Path, head: HeadSpec) -> Any:
-    """The encoder of a checkpoint with this head; a missing head gets new weights.
+    """The encoder of a checkpoint with this head. A head that the checkpoint lacks gets new weights.
 
     Raises TrainingError if transformers has no such head for this family, or the weights do not fit.
     """
@@ -185,171 +183,3 @@ def with_lora(model: Any) -> Any:
         modules_to_save=heads,
     )
     return get_peft_model(model, config)
-
-
-DEVICE_BATCH_SIZE = 16  # most rows per forward pass; larger batches accumulate gradients
-
-OnStep = Callable[[int, int, float | None], None]
-"""Called after each step: steps done, steps in total, best selection score. An error that it raises ends the trial."""
-
-OnNamedStep = Callable[[str, int, int, float | None], None]
-"""The same after the name of the trial, as `StepProgress.step`."""
-
-
-@dataclass(frozen=True)
-class TrialInputs:
-    """What all trials of a training share."""
-
-    training: TrainingSpec
-    encoder: Path
-    tokenizer: Any
-    rows: Encoded
-    selection: Encoded | None
-    max_length: int  # tokens
-    device_batch_size: int = DEVICE_BATCH_SIZE
-
-
-def run_trial(
-    inputs: TrialInputs, seed: int, learning_rate: float, folder: Path, on_step: OnStep
-) -> TrainedModel:
-    """Train and save the best model in `folder`/model. A finished trial is read, an interrupted one starts again.
-
-    Raises TrainingError if the encoder does not fit or memory runs out, StorageError.
-    """
-    if (folder / "model" / MODEL).is_file():
-        return read_model(folder / "model")
-    import transformers
-
-    class StepCallback(transformers.TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            on_step(state.global_step, state.max_steps, state.best_metric)
-
-    shutil.rmtree(folder, ignore_errors=True)
-    recipe = inputs.training.recipe
-    with quiet(), training_errors("--device-batch-size or --max-length", folder):
-        transformers.set_seed(seed)  # before the new head is initialized
-        model = load_with_head(inputs.encoder, inputs.training.task)
-        if recipe.lora:
-            model = with_lora(model)
-        trainer = make_trainer(inputs, model, seed, learning_rate, folder)
-        trainer.add_callback(StepCallback())
-        result, state = trainer.train(), trainer.state
-        packages = ("datacreate", "torch", "transformers", "datasets", "peft", "accelerate")
-        record = TrainedModel(
-            training=inputs.training,
-            seed=seed,
-            learning_rate=learning_rate,
-            step=state.best_global_step or min(state.global_step, state.max_steps),
-            steps=state.max_steps,
-            selection_score=state.best_metric,
-            trained_rows=len(inputs.rows.dataset),
-            selection_rows=len(inputs.selection.dataset) if inputs.selection else 0,
-            max_length=inputs.max_length,
-            seconds=round(result.metrics["train_runtime"], 1),
-            versions={package: metadata.version(package) for package in packages},
-        )
-        _save(trainer.accelerator.unwrap_model(trainer.model), inputs.tokenizer, folder / "model", record)
-    return record
-
-
-def _save(model: Any, tokenizer: Any, folder: Path, record: TrainedModel) -> None:
-    """Save the model, adapters merged. The record is written last and marks it as complete."""
-    model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    replace_file(folder / MODEL, record.model_dump_json(indent=2) + "\n")
-    for checkpoint in folder.parent.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint, ignore_errors=True)
-
-
-def make_trainer(inputs: TrialInputs, model: Any, seed: int, learning_rate: float, folder: Path) -> Any:
-    """A Trainer for one model: batches grouped by length, evaluated on the selection rows at intervals.
-
-    A step has exactly the recipe's batch size, whatever the device batch size and the number of GPUs: the
-    rows of a forward pass are the largest divisor of it that is not above the device batch size.
-    """
-    from torch.nn.functional import cross_entropy
-    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
-
-    recipe, rows = inputs.training.recipe, len(inputs.rows.dataset)
-    steps = recipe.steps(rows)
-    fits = range(1, min(recipe.batch_size, inputs.device_batch_size) + 1)
-    per_device = max(size for size in fits if recipe.batch_size % size == 0)
-    interval = math.ceil(rows / recipe.batch_size)  # an epoch, or longer
-    if recipe.max_evaluations is not None:
-        interval = max(interval, math.ceil(steps / recipe.max_evaluations))
-    selects = inputs.selection is not None
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=per_device,
-        per_device_eval_batch_size=4 * inputs.device_batch_size,
-        gradient_accumulation_steps=recipe.batch_size // per_device,
-        learning_rate=learning_rate,
-        warmup_steps=recipe.warmup,
-        weight_decay=recipe.weight_decay,
-        optim="adamw_torch_fused",
-        bf16=has_bf16(),
-        use_cpu=device().type == "cpu",
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
-        eval_strategy="steps" if selects else "no",
-        eval_steps=interval,
-        save_strategy="best" if selects else "no",
-        save_only_model=True,
-        save_total_limit=1,
-        load_best_model_at_end=selects,
-        metric_for_best_model="selection" if selects else None,
-        greater_is_better=True if selects else None,
-        dataloader_pin_memory=device().type == "cuda",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        seed=seed,
-    )
-    if arguments.n_gpu > 1:  # the Trainer would split batches over all GPUs of this process
-        arguments._n_gpu = 1
-
-    def loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
-        """The mean over the rows of a step, of which a forward pass has a part; soft labels are (rows, classes)."""
-        rows = len(labels) if num_items_in_batch is None else num_items_in_batch / labels[0].numel()
-        return cross_entropy(outputs.logits.float(), labels, reduction="sum") / rows
-
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        data_collator=collator(inputs.training.task, inputs.tokenizer),
-        train_dataset=inputs.rows.dataset,
-        eval_dataset=inputs.selection.dataset if inputs.selection else None,
-        compute_loss_func=loss,
-        compute_metrics=_selection_metric(inputs) if selects else None,
-        callbacks=[EarlyStoppingCallback(recipe.patience)] if selects and recipe.patience else [],
-    )
-    trainer.remove_callback(PrinterCallback)  # it prints to stdout
-    return trainer
-
-
-def _selection_metric(inputs: TrialInputs) -> Callable[[Any], dict[str, float]]:
-    """What chooses the best checkpoint: the chance-corrected score; in the paper's recipe accuracy.
-
-    Ties are common on few rows and go to the lower loss, which is subtracted with a weight of 1e-6.
-    """
-    head = inputs.training.task
-    balanced = inputs.training.recipe.name != "paper" and not head.is_multiple_choice
-
-    def metric(prediction: Any) -> dict[str, float]:
-        import numpy as np
-        from scipy.special import log_softmax
-
-        truth, logits = prediction.label_ids, prediction.predictions
-        loss = -log_softmax(logits, axis=-1)[np.arange(len(truth)), truth].mean()
-        if not np.isfinite(loss):  # diverged; NaN would never be replaced as the best
-            return {"selection": -1.0}
-        answers = logits.argmax(-1).tolist()
-        scores = compute_scores(truth.tolist(), answers, head.names, balanced=balanced)
-        return {"selection": scores.score - 1e-6 * float(loss)}
-
-    return metric

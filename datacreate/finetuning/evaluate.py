@@ -1,4 +1,4 @@
-"""Models x benchmarks -> predictions and scores, kept beside each model."""
+"""Evaluates models on test sets: predictions and scores, which are kept beside each model."""
 
 from __future__ import annotations
 
@@ -7,23 +7,14 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from datacreate.benchmarks import find_benchmark, has_split, load_registry, read_split, split_sha256
 from datacreate.errors import TrainingError, UsageError
 from datacreate.files import refuse_links, replace_files
-from datacreate.finetuning.encoder import (
-    Encoded,
-    OnNamedStep,
-    TrialInputs,
-    collator,
-    encode,
-    load_tokenizer,
-    load_with_head,
-    run_trial,
-)
+from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.records import (
     EVALUATION,
     PREDICTIONS,
@@ -35,15 +26,17 @@ from datacreate.finetuning.records import (
     read_evaluation,
     read_model,
 )
+from datacreate.finetuning.sources import read_file
 from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.training_rows import (
     ClassificationExample,
+    HeldOutSplit,
     infer_head,
     json_sha256,
     name_index,
-    read_file,
     to_classification_example,
 )
+from datacreate.finetuning.trials import OnNamedStep, TrialInputs, run_trial
 from datacreate.formats.example import Json, dotted, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.roles import label_text
@@ -90,20 +83,21 @@ def read_test_set(name: str, split: str = "test", head: HeadSpec | None = None) 
 
 
 def read_test_file(
-    path: Path, head: HeadSpec, options: FormatOptions, known: Sequence[TaskFormat] = ()
+    path: Path, head: HeadSpec, options: FormatOptions, known_formats: Sequence[TaskFormat] = ()
 ) -> TestSet:
-    """A file with rows for a model with this head; UsageError if no row has an answer that the model knows.
+    """A file with rows for a model with this head. Raises UsageError if no row has an answer that the model knows.
 
-    Rows with the fields of `known`, the formats that the model was trained on, are read with it.
+    Rows that have the fields of one of the `known_formats`, in which the model was trained, are read in that format.
     """
-    source = read_file(path, options, known)
-    answer, format = source.format.roles.answer, source.format
-    has_labels = answer and format.head != "multiple_choice"
+    source = read_file(path, options, known_formats)
+    answer_path, format = source.format.roles.answer, source.format
+    has_labels = answer_path and format.head != "multiple_choice"
     if head.is_multiple_choice or not has_labels:  # labels may be fewer, or in another order
         head.check_same(infer_head(format, source.rows, source.name), "the model", source.name)
     # What was learned is no part of the hash: models of other texts and labels have the same test set.
-    chosen = [dotted(answer or ()), list(options.inputs), list(options.ignore)]
-    sha256 = json_sha256([chosen, format.document() if options.format else None, *source.rows])
+    chosen_fields = [dotted(answer_path or ()), list(options.inputs), list(options.ignore)]
+    given_format = format.document() if options.format else None
+    sha256 = json_sha256([chosen_fields, given_format, *source.rows])
     test = _test_set(path.name, "test", sha256, head, format, source.rows)
     if all(example.answer is None for example in test.usable):
         answers = ", ".join(sorted(set(test.labels))[:5])
@@ -116,13 +110,13 @@ def read_test_file(
 def _test_set(
     name: str, split: str, sha256: str, head: HeadSpec, format: TaskFormat, rows: Sequence[dict[str, Json]]
 ) -> TestSet:
+    """The rows as a test set for a model with this head."""
     labels = [""] * len(rows)
     for number, row in enumerate(rows):
         with suppress(KeyError, TypeError):  # `to_classification_example` says that it is missing
             labels[number] = label_text(field_at(row, format.roles.answer or ()))
-    return TestSet(
-        name, split, sha256, head, labels, [to_classification_example(row, format, head) for row in rows]
-    )
+    examples = [to_classification_example(row, format, head) for row in rows]
+    return TestSet(name, split, sha256, head, labels, examples)
 
 
 def benchmarks_for(
@@ -155,6 +149,36 @@ def benchmarks_for(
     return [benchmark, *(name for name in others if name not in missing)]
 
 
+class ModelAnswers(NamedTuple):
+    """The answers of a model to the usable rows of a test set, as `grade` takes them."""
+
+    probabilities: Iterable[
+        Sequence[float] | None
+    ]  # per row, of each option or label; None without an answer
+    truncated: int  # rows that were cut to the model's input length
+
+
+class _FineTunedModel:
+    """A trained model, which is loaded for the first test set."""
+
+    def __init__(self, folder: Path, model: TrainedModel, notify: Notify) -> None:
+        self._folder, self._model, self._notify = folder, model, notify
+
+    @cached_property
+    def _network_and_tokenizer(self) -> tuple[Any, Any]:
+        return load_with_head(self._folder, self._model.training.task), load_tokenizer(self._folder)
+
+    def answer(self, test: TestSet) -> ModelAnswers:
+        head, rows = self._model.training.task, len(test.labels)
+        with quiet():
+            plural = "s" * (rows != 1)
+            self._notify(f"evaluating {self._folder} on {rows} row{plural} of {test.name} ({test.split})")
+            network, tokenizer = self._network_and_tokenizer
+            encoded = encode(test.usable, head, tokenizer, self._model.max_length)
+            predicted = probabilities(network, encoded.dataset, collator(head, tokenizer))
+        return ModelAnswers(predicted.tolist(), encoded.truncated)
+
+
 def evaluate(
     folder: Path,
     names: Sequence[str] = (),
@@ -170,12 +194,10 @@ def evaluate(
     for a test set that needs another head; Stopped after SIGINT or SIGTERM: finished evaluations are kept.
     """
     model, progress = read_model(folder), progress or SilentProgress()
-    training, head = model.training, model.training.task
+    training = model.training
     benchmarks = benchmarks_for(model, names, split, progress.notify) if names or not files else []
-    sources: list[str | Path] = [*benchmarks, *files]
     if len({path.name for path in files}) < len({*files}):
         raise UsageError("--test: two files have one name, by which evaluations are kept; rename one of them")
-    load = cache(lambda: (load_with_head(folder, head), load_tokenizer(folder)))
     evaluation = partial(
         Evaluation,
         condition=training.condition,
@@ -185,43 +207,31 @@ def evaluate(
         selection=training.selection,
         seed=model.seed,
     )
-
-    def measure(test: TestSet) -> Measured:
-        with quiet():
-            rows = f"{len(test.labels)} row{'s' * (len(test.labels) != 1)}"
-            progress.notify(f"evaluating {folder} on {rows} of {test.name} ({test.split})")
-            network, tokenizer = load()
-            encoded = encode(test.usable, head, tokenizer, model.max_length)
-            predicted = probabilities(network, encoded.dataset, collator(head, tokenizer))
-        return predicted.tolist(), encoded.truncated
-
-    found = []
+    known_formats = [read_format(document) for document in training.formats]
+    answer = _FineTunedModel(folder, model, progress.notify).answer
+    sources: list[str | Path] = [*benchmarks, *files]
+    evaluations = []
     with caught_signals():
         for source in sources:
             if isinstance(source, str):
-                test = read_test_set(source, split, head)
+                test = read_test_set(source, split, training.task)
             else:
-                known = [read_format(document) for document in training.formats]
-                test = read_test_file(source, head, options or FormatOptions(), known)
-            found.append(load_or_measure_evaluation(folder, test, evaluation, measure, progress.notify))
-    return found
+                test = read_test_file(source, training.task, options or FormatOptions(), known_formats)
+            evaluations.append(load_or_evaluate(folder, test, evaluation, answer, progress.notify))
+    return evaluations
 
 
-Measured = tuple[Iterable[Sequence[float] | None], int]
-"""Probabilities and the number of truncated rows, as `grade` takes them."""
-
-
-def load_or_measure_evaluation(
+def load_or_evaluate(
     folder: Path,
     test: TestSet,
     evaluation: Callable[..., Evaluation],
-    measure: Callable[[TestSet], Measured],
+    answer: Callable[[TestSet], ModelAnswers],
     notify: Notify,
 ) -> Evaluation:
-    """The evaluation of a test set in `folder`/evaluations; measured and written if there is no complete one.
+    """The evaluation of a test set in `folder`/evaluations; if there is no complete one, it is made and written.
 
     `evaluation` makes one from what depends on the test set.
-    Raises RunLocked if another process measures it, StorageError, and what `measure` raises.
+    Raises RunLocked if another process evaluates it, StorageError, and what `answer` raises.
     """
     target = folder / "evaluations" / f"{test.name}-{test.split}"
     refuse_links(target.parent, target)
@@ -235,12 +245,13 @@ def load_or_measure_evaluation(
             return existing
         if (target / EVALUATION).exists():
             notify(f"{target} had an evaluation on other rows of that name; it is replaced")
-        predictions, scores = grade(test, *measure(test))
-        of_test = {"benchmark": test.name, "split": test.split, "head": test.head.head, "digest": test.sha256}
-        found = evaluation(**of_test, scores=scores)
+        predictions, scores = grade(test, *answer(test))
+        made = evaluation(
+            benchmark=test.name, split=test.split, head=test.head.head, digest=test.sha256, scores=scores
+        )
         lock.check()
-        write_evaluation(target, found, predictions)
-    return found
+        write_evaluation(target, made, predictions)
+    return made
 
 
 def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BATCH_TOKENS) -> Any:
@@ -258,87 +269,94 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
     ids = rows[0]["input_ids"]
     inputs_per_row = len(ids) if isinstance(ids[0], list) else 1
     order = np.argsort(-lengths, kind="stable")
-    batches, at = list[Any](), 0
+    batches, start = list[Any](), 0
     with torch.inference_mode(), training_errors("the --max-length of its `train`"):
-        while at < len(order):
-            size = max(1, batch_tokens // (int(lengths[order[at]]) * inputs_per_row))
-            batch = collate([rows[int(i)] for i in order[at : at + size]])
+        while start < len(order):
+            size = max(1, batch_tokens // (int(lengths[order[start]]) * inputs_per_row))
+            batch = collate([rows[int(row)] for row in order[start : start + size]])
             batch.pop("labels")
             batch = {name: tensor.to(device(), non_blocking=True) for name, tensor in batch.items()}
             with torch.autocast(device().type, torch.bfloat16, enabled=has_bf16()):
                 logits = model(**batch).logits
             batches.append(torch.softmax(logits.float(), -1).cpu().numpy())
-            at += size
-    found = np.concatenate(batches)[np.argsort(order)]
-    if not np.isfinite(found).all():
+            start += size
+    in_row_order = np.concatenate(batches)[np.argsort(order)]
+    if not np.isfinite(in_row_order).all():
         raise TrainingError("the model diverged in training, it predicts no numbers; lower --learning-rates")
-    return found
+    return in_row_order
 
 
 def held_out_probabilities(
-    inputs: TrialInputs,
-    splits: Sequence[tuple[Sequence[int], Sequence[int]]],
-    folder: Path,
-    report: OnNamedStep,
+    inputs: TrialInputs, splits: Sequence[HeldOutSplit], folder: Path, on_step: OnNamedStep
 ) -> dict[int, list[float]]:
     """The probabilities that students give to rows that they were not trained on, by the index of the row.
 
-    A student is trained in `folder` for each pair of training rows and held-out rows (indices into `inputs.rows`).
-    Finished students are kept, so that the same call resumes. Raises what `run_trial` raises.
+    A student is trained in `folder` for each split of `inputs.rows`. Finished students are kept, so that the same call
+    resumes. Raises what `run_trial` raises.
     """
     import torch
 
     dataset, head = inputs.rows.dataset, inputs.training.task
     rate = inputs.training.recipe.learning_rates[0]
-    found: dict[int, list[float]] = {}
-    for number, (trained, held_out) in enumerate(splits, 1):
-        place, name = folder / f"student-{number}", f"student {number} of {len(splits)}"
-        rows = Encoded(dataset.select(trained), 0)
-        run_trial(replace(inputs, rows=rows), 1, rate, place, partial(report, name))
+    by_row: dict[int, list[float]] = {}
+    for number, split in enumerate(splits, 1):
+        student_folder, name = folder / f"student-{number}", f"student {number} of {len(splits)}"
+        rows = Encoded(dataset.select(split.trained), 0)
+        run_trial(replace(inputs, rows=rows), 1, rate, student_folder, partial(on_step, name))
         with quiet():
-            student, pad = load_with_head(place / "model", head), collator(head, inputs.tokenizer)
-            given = probabilities(student, dataset.select(held_out), pad)
-        found |= zip(held_out, given.tolist(), strict=True)
-        del student, pad
+            student = load_with_head(student_folder / "model", head)
+            collate = collator(head, inputs.tokenizer)
+            predicted = probabilities(student, dataset.select(split.held_out), collate)
+        by_row |= zip(split.held_out, predicted.tolist(), strict=True)
+        del student, collate
         gc.collect()  # of a Trainer, which is part of reference cycles
     torch.cuda.empty_cache()  # a server may need the memory next
-    return found
+    return by_row
+
+
+def most_probable(probabilities: Sequence[float]) -> int:
+    """The index of the highest probability; of equal ones the first."""
+    return max(range(len(probabilities)), key=probabilities.__getitem__)
 
 
 def grade(
     test: TestSet, probabilities: Iterable[Sequence[float] | None], truncated: int = 0
 ) -> tuple[list[Prediction], Scores]:
-    """A prediction for every row, and the scores.
+    """A prediction for every row, and the scores. The arguments are as in `ModelAnswers`.
 
-    `probabilities` has, for each usable row, one number per option or label, or None without an answer.
     Answers are compared as texts: of two identical options either is right. A row without a prediction, or
     whose right answer is not among its options, counts as wrong.
     """
-    labels = not test.head.is_multiple_choice
+    has_labels = not test.head.is_multiple_choice
     remaining = iter(probabilities)
-    predictions, truth, given = list[Prediction](), list[int](), list[int]()
+    predictions, truth, answers = list[Prediction](), list[int](), list[int]()
     for number, (label, example) in enumerate(zip(test.labels, test.examples, strict=True)):
-        row_probabilities, said = None, -1
-        answer = name_index(label, test.head.names) if labels else None
-        predicted, correct, scores = None, False, list[float]()
         if isinstance(example, ClassificationExample):
-            row_probabilities, answer = next(remaining), example.answer
-            names = test.head.names if labels else example.options
+            right, row_probabilities = example.answer, next(remaining)
+            names = test.head.names if has_labels else example.options
+        else:
+            right = name_index(label, test.head.names) if has_labels else None
+            row_probabilities, names = None, ()
+        predicted, is_correct, answer = None, False, -1
         if row_probabilities is not None:
-            best = max(range(len(row_probabilities)), key=row_probabilities.__getitem__)
-            predicted, correct = names[best], answer is not None and names[best] == names[answer]
-            scores = [round(float(probability), 4) for probability in row_probabilities]
-            said = -1 if answer is None else answer if correct else best
-        truth.append(-1 if answer is None else answer)
-        given.append(said)
+            best = most_probable(row_probabilities)
+            predicted = names[best]
+            if right is not None:
+                is_correct = predicted == names[right]
+                answer = right if is_correct else best
+        truth.append(-1 if right is None else right)
+        answers.append(answer)
+        scores = [round(float(probability), 4) for probability in row_probabilities or ()]
         predictions.append(
-            Prediction(row=number, label=label, predicted=predicted, correct=correct, scores=scores)
+            Prediction(row=number, label=label, predicted=predicted, correct=is_correct, scores=scores)
         )
-    return predictions, compute_scores(truth, given, test.head.names, balanced=labels, truncated=truncated)
+    return predictions, compute_scores(
+        truth, answers, test.head.names, balanced=has_labels, truncated=truncated
+    )
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, predictions: Sequence[Prediction]) -> None:
-    """Write an evaluation; evaluation.json comes last and marks it as complete. StorageError."""
+    """Write an evaluation; evaluation.json comes last and marks it as complete. Raises StorageError."""
     lines = (json.dumps(prediction.model_dump(), ensure_ascii=False) + "\n" for prediction in predictions)
     record = evaluation.model_dump_json(indent=2) + "\n"
     replace_files({folder / PREDICTIONS: "".join(lines), folder / EVALUATION: record})

@@ -13,6 +13,11 @@ from datacreate.settings import CommaList, OrOff, Settings, setting
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 
+_SMALL_SIZE, _BASE_SIZE, _LARGE_SIZE = (
+    384,
+    768,
+    1024,
+)  # hidden sizes of encoders, by which learning rates differ
 
 _PAPER: Mapping[str, Any] = {
     "learning_rates": (5e-6, 1e-5, 2e-5),
@@ -71,43 +76,42 @@ class Hyperparameters(Settings):
         return {**_PAPER, **values} if values.get("name") == "paper" else values
 
     def steps(self, rows: int) -> int:
-        """Optimizer steps for that many rows."""
-        epoch = math.ceil(rows / self.batch_size)
+        """The number of optimizer steps for that many rows."""
+        steps_per_epoch = math.ceil(rows / self.batch_size)
         if self.epochs is not None:
-            return self.epochs * epoch
-        return 20 * epoch if rows < 1_000 else max(1_000, 3 * epoch)
+            return self.epochs * steps_per_epoch
+        return 20 * steps_per_epoch if rows < 1_000 else max(1_000, 3 * steps_per_epoch)
 
     def input_tokens(self, with_passage: bool) -> int:
         """Longest input in tokens, before the encoder's own limit."""
         return self.max_length or (512 if with_passage else 256)
 
     def for_encoder(self, config: Mapping[str, Any]) -> Self:
-        """With the learning rate that suits an encoder, if none is given; `config` is its config.json.
+        """A copy with the learning rate that suits an encoder, unless rates are given; `config` is its config.json.
 
         Larger encoders need smaller rates. Adapters, which start at zero, need ten times as much.
         """
         if self.learning_rates:
             return self
-        hidden_size = int(config.get("hidden_size") or 768)
-        large = hidden_size >= 1024
+        hidden_size = int(config.get("hidden_size") or _BASE_SIZE)
+        is_large = hidden_size >= _LARGE_SIZE
         if config.get("model_type") == "modernbert":
-            rate = 3e-5 if large else 5e-5
+            rate = 3e-5 if is_large else 5e-5
+        elif hidden_size <= _SMALL_SIZE:
+            rate = 1e-4
         else:
-            rate = 1e-5 if large else 1e-4 if hidden_size <= 384 else 2e-5
+            rate = 1e-5 if is_large else 2e-5
         return self.model_copy(update={"learning_rates": (rate * (10 if self.lora else 1),)})
 
     @property
     def description(self) -> str:
-        """Name and changed values, by which reports group. Soft labels are part of the condition."""
-        base, parts = Hyperparameters(name=self.name), [str(self.name)]
+        """Name and changed values, by which reports group. Soft labels are left out: the condition names them."""
+        defaults, words = Hyperparameters(name=self.name), [str(self.name)]
         for key, value in self:
-            if value == getattr(base, key) or key == "soft_labels":
+            if value == getattr(defaults, key) or key == "soft_labels":
                 continue
             if key == "learning_rates":
-                parts.append(f"lr {'/'.join(f'{rate:g}' for rate in self.learning_rates)}")
+                words.append(f"lr {'/'.join(f'{rate:g}' for rate in self.learning_rates)}")
             else:
-                parts.append(key if value is True else f"{key}={value}")
-        return ", ".join(parts)
-
-
-PAPER = Hyperparameters(name="paper")
+                words.append(key if value is True else f"{key}={value}")
+        return ", ".join(words)

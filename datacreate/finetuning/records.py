@@ -31,7 +31,7 @@ from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel, SettingsProblem
 
 SelectionKind = Literal["held-out", "human", "none"]
-"""The selection rows: a tenth of the training rows, the human dev split, or none."""
+"""Which rows choose the best checkpoint: a tenth of the training rows, the human dev split, or none."""
 
 PAPER_METHOD = " (paper)"  # suffix of a condition's name when its rows were created by `--recipe paper`
 IMPROVED = "improved"  # a condition's name for rows that `datacreate improve` created
@@ -80,7 +80,7 @@ class Scores(Record):
 
 
 class Evaluation(Record):
-    """One model on one split of one benchmark."""
+    """The scores of one model on one split of one benchmark."""
 
     condition: Condition
     encoder: str  # for zero-shot, the generator
@@ -121,7 +121,7 @@ class HeadSpec(Record):
 
     @property
     def description(self) -> str:
-        """`questions with 5 options`, or `the labels True, False`."""
+        """The head in words: `questions with 5 options`, or `the labels True, False`."""
         if self.is_multiple_choice:
             return f"questions with {self.classes} options"
         return f"the labels {', '.join(self.names)}"
@@ -130,11 +130,11 @@ class HeadSpec(Record):
         """Whether the two are equal but for the order of labels."""
         return self.head == other.head and sorted(self.names) == sorted(other.names)
 
-    def check_same(self, other: HeadSpec, this: str, that: str) -> None:
-        """Raise UsageError unless `other` needs the same head; `this` and `that` name the two."""
+    def check_same(self, other: HeadSpec, name: str, other_name: str) -> None:
+        """Raise UsageError unless the two are equal but for the order of labels; the names are those in the message."""
         if not self.is_same(other):
-            different = f"{this} has {self.description}, {that} has {other.description}"
-            raise UsageError(f"{different}; give rows with the same labels or number of options")
+            difference = f"{name} has {self.description}, {other_name} has {other.description}"
+            raise UsageError(f"{difference}; give rows with the same labels or number of options")
 
 
 class TrainingSpec(Record):
@@ -150,18 +150,18 @@ class TrainingSpec(Record):
     probabilities_digest: str | None = None  # of the verifier's probabilities, where labels are soft
     formats: tuple[dict[str, Json], ...] = ()  # files of the rows' formats, with the inputs that are learned
 
-    def check_same(self, other: TrainingSpec, where: Path) -> None:
-        """Raise RunMismatch, naming the first difference, unless `other` is the same training."""
-        for name, mine in self:
-            theirs = getattr(other, name)
-            if mine == theirs or name == "formats":  # the digest of the rows has their texts
+    def check_same(self, other: TrainingSpec, folder: Path) -> None:
+        """Raise RunMismatch, naming the first difference, unless `other` is the training that is stored in `folder`."""
+        for name, stored in self:
+            requested = getattr(other, name)
+            if stored == requested or name == "formats":  # the digest of the rows has their texts
                 continue
-            if isinstance(mine, BaseModel):
-                key = next(key for key, value in mine if value != getattr(theirs, key))
-                mine, theirs = f"{key}={getattr(mine, key)}", f"{key}={getattr(theirs, key)}"
-            difference = f"{name}: {str(mine)[:80]} there, {str(theirs)[:80]} requested"
+            if isinstance(stored, BaseModel):
+                key = next(key for key, value in stored if value != getattr(requested, key))
+                stored, requested = (f"{key}={getattr(model, key)}" for model in (stored, requested))
+            difference = f"{name}: {str(stored)[:80]} there, {str(requested)[:80]} requested"
             raise RunMismatch(
-                f"{where} holds another training ({difference}); repeat its settings, or choose another folder"
+                f"{folder} holds another training ({difference}); repeat its settings, or choose another folder"
             )
 
 
@@ -208,7 +208,7 @@ class TrainingDirectory:
 
     @contextmanager
     def locked(self, training: TrainingSpec, notify: Notify = no_notify) -> Iterator[FolderLock]:
-        """Lock the folder for writing; create it if needed, and remove the trials at the end.
+        """Lock the folder for writing in this block; it is created if needed, and its trials are removed at the end.
 
         Raises RunLocked if another process writes there, StorageError, and what `check` raises.
         """
@@ -233,45 +233,44 @@ class TrainingDirectory:
 
 @contextmanager
 def _reading(path: Path, remedy: str) -> Iterator[None]:
-    """Turns the errors of a missing or damaged file into a TrainingError."""
+    """Raise TrainingError, which says what to do (`remedy`), if the file is missing or damaged."""
     try:
         yield
     except OSError as error:
         raise TrainingError(f"{path} cannot be read ({error.strerror}); {remedy}") from None
     except ValidationError as error:
-        first = SettingsProblem.first(error)
-        reason = ": ".join(filter(None, (first.key, first.why)))[:160]
+        problem = SettingsProblem.first(error)
+        reason = ": ".join(filter(None, (problem.key, problem.why)))[:160]
         raise TrainingError(f"{path} is damaged ({reason}); {remedy}") from None
 
 
 def read_training(path: Path) -> TrainingSpec:
-    """training.json of a folder; TrainingError if it is missing or damaged."""
+    """training.json of a folder. Raises TrainingError if it is missing or damaged."""
     with _reading(file := path / TRAINING, "give the --out of a `train`, or train again into a new one"):
         return TrainingSpec.model_validate_json(file.read_bytes())
 
 
 def read_model(path: Path) -> TrainedModel:
-    """model.json of a trained model; TrainingError if it is missing or damaged."""
+    """model.json of a trained model. Raises TrainingError if it is missing or damaged."""
     with _reading(file := path / MODEL, "give the --out of a `train`, or train this seed again"):
         return TrainedModel.model_validate_json(file.read_bytes())
 
 
 def models_at(path: Path) -> list[Path]:
-    """The path itself if it is a model, else the models of the training there; UsageError without any."""
-    if (path / MODEL).is_file():
-        return [path]
-    if found := TrainingDirectory(path).models():
-        return found
+    """The path itself if it is a model, else the models of the training there. Raises UsageError if there are none."""
+    models = [path] if (path / MODEL).is_file() else TrainingDirectory(path).models()
+    if models:
+        return models
     raise UsageError(f"{path}: no trained model here; give the --out of a finished `datacreate train`")
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """evaluation.json of a folder; TrainingError if it is missing or damaged."""
+    """evaluation.json of a folder. Raises TrainingError if it is missing or damaged."""
     with _reading(file := folder / EVALUATION, "evaluate the model again"):
         return Evaluation.model_validate_json(file.read_bytes())
 
 
 def read_predictions(folder: Path) -> list[Prediction]:
-    """predictions.jsonl of a folder, one per test row; TrainingError if it is missing or damaged."""
+    """predictions.jsonl of a folder, one per test row. Raises TrainingError if it is missing or damaged."""
     with _reading(file := folder / PREDICTIONS, "evaluate the model again"):
         return [Prediction.model_validate_json(line) for line in file.read_bytes().split(b"\n") if line]

@@ -15,8 +15,8 @@ differ, and it counts the noise of single predictions at both levels.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,18 +26,38 @@ from datacreate.finetuning.records import Scores
 from datacreate.runs.decisions import wilson_interval
 
 DEGENERATE_SHARE = 0.95  # from this share of identical predictions on, a model counts as degenerate
+ALPHA = 0.05  # significance level; all intervals are 95 % intervals
+POWER = 0.8  # probability with which the minimum detectable effect is found significant
 
-ALPHA = 0.05
-
-Interval = tuple[float, float]  # low and high end, 95 %
+_MAX_ROUNDING = 1e-9  # a standard error up to this is 0, computed with rounding
+_HALF_WIDTH = 1.96  # standard errors between the middle and an end of a 95 % interval
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-TrainingOrigin = tuple[str, str, str]
-"""What a model was trained on and how: formatting example ("" without one), training rows, seed."""
 
-_COVERED = ("examples, seeds, rows", "training sets, seeds, rows", "seeds, rows")
+@dataclass(frozen=True)
+class IntervalEstimate:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return self.low, self.high
+
+
+class TrainingOrigin(NamedTuple):
+    """What a model was trained on and how. Its fields are the levels at which models differ, outermost first."""
+
+    example: str  # formatting example; "" without one
+    training_rows: str
+    seed: str
+
+
+_COVERED = ("examples, seeds, rows", "training sets, seeds, rows", "seeds, rows")  # by outermost level
 
 
 def compute_scores(
@@ -50,42 +70,46 @@ def compute_scores(
     labels, of which those that occur count; otherwise they are option positions. Raises ValueError if
     no row has a right answer.
     """
-    from sklearn.metrics import f1_score, matthews_corrcoef
+    from sklearn.metrics import f1_score
 
     present = sorted(set(truth) - {-1})
     if not present:
         raise ValueError("no row with a right answer to score")
-    y, p = np.asarray(truth), np.asarray(answers)
-    rows, counts, of_label = len(y), Counter(answers), Counter(truth)
-    k = len(present) if balanced and len(present) > 1 else len(names)
-    right = Counter(y[y == p].tolist())
-    correct = sum(right[label] for label in present)
-    recalls = [right[label] / of_label[label] for label in present]
-    accuracy, accuracy_interval = correct / rows, mean_interval([correct], [rows])
-    share, (low, high) = accuracy, accuracy_interval
-    known = y >= 0
-    several = len(set(y[known]) | set(p[known])) > 1  # else it is 0, and the library warns
-    matthews = float(matthews_corrcoef(y[known], p[known])) if several else 0.0
+    rows, label_counts, answer_counts = len(truth), Counter(truth), Counter(answers)
+    correct_counts = Counter(label for label, answer in zip(truth, answers, strict=True) if label == answer)
+    correct = [correct_counts[label] for label in present]
+    classes = len(present) if balanced and len(present) > 1 else len(names)
+    accuracy = share = mean_share([sum(correct)], [rows])
     if balanced:
-        share = sum(recalls) / len(recalls)
-        low, high = mean_interval([right[label] for label in present], [of_label[label] for label in present])
+        share = mean_share(correct, [label_counts[label] for label in present])
     return Scores(
         rows=rows,
-        classes=k,
-        accuracy=accuracy,
-        accuracy_interval=accuracy_interval,
-        balanced_accuracy=share if balanced else None,
-        macro_f1=float(f1_score(y, p, average="macro", labels=present, zero_division=0)),
-        matthews=matthews if balanced else None,
-        constant=max(of_label[label] for label in present) / rows,
-        score=chance_corrected(share, k),
-        score_interval=(chance_corrected(low, k), chance_corrected(high, k)),
-        degenerate=max(counts[index] for index in range(len(names))) / rows >= DEGENERATE_SHARE,
-        above_chance=low > 1 / k,
-        predicted={name: counts[index] for index, name in enumerate(names)},
-        unanswered=counts[-1],
+        classes=classes,
+        accuracy=accuracy.value,
+        accuracy_interval=accuracy.ends,
+        balanced_accuracy=share.value if balanced else None,
+        macro_f1=float(f1_score(truth, answers, average="macro", labels=present, zero_division=0)),
+        matthews=_matthews(truth, answers) if balanced else None,
+        constant=max(label_counts[label] for label in present) / rows,
+        score=chance_corrected(share.value, classes),
+        score_interval=(chance_corrected(share.low, classes), chance_corrected(share.high, classes)),
+        degenerate=max(answer_counts[index] for index in range(len(names))) / rows >= DEGENERATE_SHARE,
+        above_chance=share.low > 1 / classes,
+        predicted={name: answer_counts[index] for index, name in enumerate(names)},
+        unanswered=answer_counts[-1],
         truncated=truncated,
     )
+
+
+def _matthews(truth: Sequence[int], answers: Sequence[int]) -> float:
+    """Matthews correlation coefficient of the rows with a right answer; 0 if only one label occurs."""
+    from sklearn.metrics import matthews_corrcoef
+
+    labeled = [row for row, label in enumerate(truth) if label >= 0]
+    labels, predictions = [truth[row] for row in labeled], [answers[row] for row in labeled]
+    if len({*labels, *predictions}) == 1:  # the library would warn
+        return 0.0
+    return float(matthews_corrcoef(labels, predictions))
 
 
 def chance_corrected(share: float, classes: int) -> float:
@@ -93,24 +117,26 @@ def chance_corrected(share: float, classes: int) -> float:
     return (share - 1 / classes) / (1 - 1 / classes)
 
 
-def mean_interval(correct: Sequence[int], rows: Sequence[int]) -> Interval:
-    """The interval of the mean of some shares `correct / rows`, each of rows of its own.
+def mean_share(correct: Sequence[int], rows: Sequence[int]) -> IntervalEstimate:
+    """The mean of the shares `correct / rows`, each of rows of its own.
 
-    Of one share it is Wilson's (1927).
+    The interval of one share is Wilson's (1927).
     """
-    shares = [right / number for right, number in zip(correct, rows, strict=True)]
-    low, high = combined_interval(shares, list(map(wilson_interval, correct, rows)))
-    return max(0.0, low), min(1.0, high)
+    shares = [
+        IntervalEstimate(right / number, *wilson_interval(right, number))
+        for right, number in zip(correct, rows, strict=True)
+    ]
+    mean = mean_estimate(shares)
+    return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high))
 
 
-def combined_interval(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
-    """The interval of the mean of independent values from the interval of each (Zou and Donner, 2008)."""
-    lows, highs = np.transpose(intervals)
-    mean, below, above = np.mean(values), np.asarray(values) - lows, highs - np.asarray(values)
-    return (
-        float(mean - np.sqrt((below**2).sum()) / len(values)),
-        float(mean + np.sqrt((above**2).sum()) / len(values)),
-    )
+def mean_estimate(estimates: Sequence[IntervalEstimate]) -> IntervalEstimate:
+    """The mean of independent values, its interval from that of each (Zou and Donner, 2008)."""
+    values, lows, highs = np.transpose([astuple(estimate) for estimate in estimates])
+    mean = np.mean(values)
+    below = np.sqrt(((values - lows) ** 2).sum()) / len(values)
+    above = np.sqrt(((highs - values) ** 2).sum()) / len(values)
+    return IntervalEstimate(float(mean), float(mean - below), float(mean + above))
 
 
 @dataclass(frozen=True)
@@ -129,6 +155,11 @@ class ConditionModels:
     trained: bool = True
 
     @property
+    def has_example(self) -> bool:
+        """Whether the models were trained on rows that were created from a formatting example."""
+        return bool(self.origins[0].example)
+
+    @property
     def level(self) -> int:
         """The outermost level of `TrainingOrigin` at which the models differ; the seed if there is one model."""
         return next((level for level in (0, 1) if len({o[: level + 1] for o in self.origins}) > 1), 2)
@@ -138,19 +169,23 @@ class ConditionModels:
 
         Seeds of one training set weigh the same, and so do training sets of one example.
         """
-        keys = sorted({origin[: level + 1] for origin in self.origins})
-        sets = Counter(example for example, _ in {origin[:2] for origin in self.origins})
-        seeds = Counter(origin[:2] for origin in self.origins)
-        weights = np.zeros((len(keys), len(self.origins)))
+        groups = sorted({origin[: level + 1] for origin in self.origins})
+        sets_of_example = Counter(example for example, _ in {origin[:2] for origin in self.origins})
+        seeds_of_set = Counter(origin[:2] for origin in self.origins)
+        weights = np.zeros((len(groups), len(self.origins)))
         for index, origin in enumerate(self.origins):
-            models = (sets[origin[0]] * seeds[origin[:2]], seeds[origin[:2]], 1)[level]
-            weights[keys.index(origin[: level + 1]), index] = 1 / models
-        return keys, weights
+            divisor = 1
+            if level < 2:
+                divisor *= seeds_of_set[origin[:2]]
+            if level == 0:
+                divisor *= sets_of_example[origin.example]
+            weights[groups.index(origin[: level + 1]), index] = 1 / divisor
+        return groups, weights
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean score, or the difference of two, with its uncertainty."""
+class ScoreEstimate:
+    """A mean score, or the difference of two, with the standard error that its interval and p follow from."""
 
     value: float
     error: float  # standard error
@@ -158,9 +193,14 @@ class Estimate:
     covers: str  # what the error includes: rows, and seeds and formatting examples where there are several
 
     @property
-    def interval(self) -> Interval:
+    def has_error(self) -> bool:
+        """Whether other test rows or models could change the value, as far as these show."""
+        return self.error > _MAX_ROUNDING
+
+    @property
+    def interval(self) -> IntervalEstimate:
         half = self.error * self._quantile(1 - ALPHA / 2)
-        return self.value - half, self.value + half
+        return IntervalEstimate(self.value, self.value - half, self.value + half)
 
     @property
     def p(self) -> float:
@@ -172,7 +212,7 @@ class Estimate:
     @property
     def minimum_detectable(self) -> float:
         """The smallest true value that is found significant at 5 % with a power of 0.8, approximately."""
-        return self.error * (self._quantile(1 - ALPHA / 2) + self._quantile(0.8))
+        return self.error * (self._quantile(1 - ALPHA / 2) + self._quantile(POWER))
 
     def _quantile(self, probability: float) -> float:
         from scipy.stats import t
@@ -180,100 +220,121 @@ class Estimate:
         return float(t.ppf(probability, self.degrees_of_freedom))
 
 
-def mean_score(models: ConditionModels) -> Estimate:
+def mean_score(models: ConditionModels) -> ScoreEstimate:
     """The mean score over the seeds of a training set, then over training sets, then over examples."""
     scores, covariance = _scores(models.correct, models.labels, models.classes)
-    _, units = models.units(models.level)
-    return _estimate([_Part(units, 1.0, 0.0)], scores, covariance, _COVERED[models.level])
+    _, weights = models.units(models.level)
+    return _estimate([_Term(weights, 1.0, 0.0)], scores, covariance, _COVERED[models.level])
 
 
-def difference(first: ConditionModels, second: ConditionModels) -> Estimate:
+def difference(first: ConditionModels, second: ConditionModels) -> ScoreEstimate:
     """The mean score of the first condition less that of the second, on the same test rows.
 
     Conditions with the same formatting examples are compared example by example, others as independent
     samples. A condition with a single example (or seed) is assumed to vary as the other one does.
     """
-    return _contrasts(first, second)(1.0, -1.0)
+    return _Contrasts(first, second).estimate(1.0, -1.0)
 
 
-def ratio(first: ConditionModels, second: ConditionModels) -> tuple[float, Interval] | None:
+def ratio(first: ConditionModels, second: ConditionModels) -> IntervalEstimate | None:
     """The mean score of the first condition divided by that of the second, on the same test rows.
 
     The interval (Fieller, 1954) has every r for which the first score less r times the second does not differ from 0
     at 5 %, by the test of `difference`. None if the second score is not significantly above 0: then it has no ends.
     """
-    from scipy.optimize import brentq
-
-    contrast = _contrasts(first, second)
-    if (divisor := contrast(0.0, 1.0)).interval[0] <= 0:
+    contrasts = _Contrasts(first, second)
+    divisor = contrasts.estimate(0.0, 1.0).interval
+    if divisor.low <= 0:
         return None
-    value = contrast(1.0, 0.0).value / divisor.value
+    value = contrasts.estimate(1.0, 0.0).value / divisor.value
+    return IntervalEstimate(value, contrasts.ratio_end(value, -0.5), contrasts.ratio_end(value, 0.5))
 
-    def outside(r: float) -> float:
-        """Above 0 for an r outside the interval."""
-        found = contrast(1.0, -r)
-        return abs(found.value) - (found.interval[1] - found.value)
 
-    def end(step: float) -> float:
-        while outside(value + step) <= 0:
+class _Contrasts:
+    """Weighted sums of the mean scores of two conditions on the same test rows."""
+
+    def __init__(self, first: ConditionModels, second: ConditionModels) -> None:
+        self._first = first
+        correct = np.vstack([first.correct, second.correct])
+        self._scores, self._covariance = _scores(correct, first.labels, first.classes)
+        levels_with_example = [models.level for models in (first, second) if models.has_example]
+        self._level = min(levels_with_example or (first.level, second.level))
+        first_units, first_weights = first.units(self._level if first.has_example else first.level)
+        second_units, second_weights = second.units(self._level if second.has_example else second.level)
+        # One column per model: those of the first condition, then those of the second.
+        self._first_weights = np.pad(first_weights, ((0, 0), (0, second_weights.shape[1])))
+        self._second_weights = np.pad(second_weights, ((0, 0), (first_weights.shape[1], 0)))
+        self._is_paired = first_units == second_units and len(first_units) > 1
+        has_single_unit = [
+            len(units) == 1 and models.trained
+            for units, models in ((first_units, first), (second_units, second))
+        ]
+        self._one_varies_as_the_other = any(has_single_unit)
+
+    def estimate(self, first_factor: float, second_factor: float) -> ScoreEstimate:
+        """The first mean score times its factor, plus the second times its own."""
+        if self._is_paired:
+            weights = first_factor * self._first_weights + second_factor * self._second_weights
+            terms = [_Term(weights, 1.0, 0.0)]
+        else:
+            shared = float(self._one_varies_as_the_other)
+            terms = [
+                _Term(self._first_weights, first_factor, second_factor * shared),
+                _Term(self._second_weights, second_factor, first_factor * shared),
+            ]
+        estimate = _estimate(terms, self._scores, self._covariance, _COVERED[self._level])
+        if estimate.has_error:
+            return estimate
+        return replace(
+            estimate, error=_error_of_alike(self._first) * float(np.hypot(first_factor, second_factor))
+        )
+
+    def ratio_end(self, ratio: float, step: float) -> float:
+        """The end of the interval of a ratio, in the direction of `step`."""
+        from scipy.optimize import brentq
+
+        while self._distance_outside(ratio + step) <= 0:
             step *= 2
-        return float(brentq(outside, value, value + step, xtol=1e-6))
+        return float(brentq(self._distance_outside, ratio, ratio + step, xtol=1e-6))
 
-    return value, (end(-0.5), end(0.5))
-
-
-def _contrasts(first: ConditionModels, second: ConditionModels) -> Callable[[float, float], Estimate]:
-    """A function of two factors: the mean score of the first condition times one, plus the second's times the other."""
-    scores, covariance = _scores(np.vstack([first.correct, second.correct]), first.labels, first.classes)
-    with_example = [models.level for models in (first, second) if models.origins[0][0]]
-    level = min(with_example or (first.level, second.level))
-    (keys, ours), (other_keys, theirs) = (
-        models.units(level if models.origins[0][0] else models.level) for models in (first, second)
-    )
-    ours, theirs = np.pad(ours, ((0, 0), (0, theirs.shape[1]))), np.pad(theirs, ((0, 0), (ours.shape[1], 0)))
-    paired = keys == other_keys and len(keys) > 1
-    single = (len(keys) == 1 and first.trained) or (len(other_keys) == 1 and second.trained)
-
-    def estimate(factor: float, other: float) -> Estimate:
-        parts = [_Part(ours, factor, other * single), _Part(theirs, other, factor * single)]
-        if paired:
-            parts = [_Part(factor * ours + other * theirs, 1.0, 0.0)]
-        found = _estimate(parts, scores, covariance, _COVERED[level])
-        if found.error > 1e-9:
-            return found
-        return replace(found, error=_error_of_alike(first) * float(np.hypot(factor, other)))
-
-    return estimate
+    def _distance_outside(self, ratio: float) -> float:
+        """Above 0 for a ratio outside the interval, below 0 for one inside."""
+        interval = self.estimate(1.0, -ratio).interval
+        return abs(interval.value) - (interval.high - interval.value)
 
 
-class _Part(NamedTuple):
-    """The mean of independent units, times a factor."""
+class _Term(NamedTuple):
+    """The mean of independent units, such as the models of each example, times a factor."""
 
-    units: Floats  # the weight of each model in each unit, (units, models)
+    weights: Floats  # of each model in each unit, (units, models)
     factor: float
-    of_single: float  # factor of a mean of a single unit that is assumed to vary as these do, or 0
+    single_factor: float  # of a mean of a single unit that is assumed to vary as these do, or 0
 
 
-def _estimate(parts: Sequence[_Part], scores: Floats, covariance: Floats, covers: str) -> Estimate:
+def _estimate(terms: Sequence[_Term], scores: Floats, covariance: Floats, covers: str) -> ScoreEstimate:
     """The sum of some means, each times its factor.
 
     Its variance: `spread`, how units differ, and `common`, what the choice of test rows adds to that.
     """
-    contrast = np.sum([factor * units.mean(axis=0) for units, factor, _ in parts], axis=0)
-    spread = expected = terms = 0.0
-    for units, factor, of_single in parts:
-        if (n := len(units)) > 1:
-            of_units, by_rows = (units @ scores).var(ddof=1), units @ covariance @ units.T
-            square = factor**2 / n + of_single**2
-            spread += of_units * square
-            expected += (np.trace(by_rows) - by_rows.sum() / n) / (n - 1) * square
-            terms += (of_units * square) ** 2 / (n - 1)
+    contrast = np.sum([factor * weights.mean(axis=0) for weights, factor, _ in terms], axis=0)
+    spread = expected = spread_squares = 0.0
+    for weights, factor, single_factor in terms:
+        units = len(weights)
+        if units == 1:
+            continue
+        scale = factor**2 / units + single_factor**2
+        by_units = (weights @ scores).var(ddof=1) * scale
+        by_rows = weights @ covariance @ weights.T
+        spread += by_units
+        expected += (np.trace(by_rows) - by_rows.sum() / units) / (units - 1) * scale
+        spread_squares += by_units**2 / (units - 1)
     common = max(0.0, contrast @ covariance @ contrast - expected)
-    return Estimate(
+    variance = spread + common
+    return ScoreEstimate(
         value=float(contrast @ scores),
-        error=float(spread + common) ** 0.5,
-        degrees_of_freedom=float((spread + common) ** 2 / terms) if terms else np.inf,
-        covers=covers if any(len(units) > 1 for units, _, _ in parts) else "rows",
+        error=float(variance) ** 0.5,
+        degrees_of_freedom=float(variance**2 / spread_squares) if spread_squares else np.inf,
+        covers=covers if any(len(term.weights) > 1 for term in terms) else "rows",
     )
 
 
@@ -297,13 +358,14 @@ def _error_of_alike(models: ConditionModels) -> float:
     No row changes the score then, and its variance over rows is 0. Other test rows may differ all the same.
     """
     rows = np.unique(models.labels[models.labels >= 0], return_counts=True)[1].tolist()
-    low, _ = combined_interval([1.0] * len(rows), [wilson_interval(number, number) for number in rows])
-    return (1 - low) / (1 - 1 / models.classes if models.classes else 1) / 1.96
+    score_range = 1 - 1 / models.classes if models.classes else 1
+    return (1 - mean_share(rows, rows).low) / score_range / _HALF_WIDTH
 
 
-def holm(p: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float]) -> list[float]:
     """p-values, corrected for their number (Holm, 1979)."""
-    order = np.argsort(p, kind="stable")
-    corrected = np.empty(len(p))
-    corrected[order] = np.maximum.accumulate(np.asarray(p)[order] * (len(p) - np.arange(len(p))))
+    order = np.argsort(p_values, kind="stable")
+    sorted_values = np.asarray(p_values)[order]
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.maximum.accumulate(sorted_values * (len(p_values) - np.arange(len(p_values))))
     return [min(1.0, float(value)) for value in corrected]

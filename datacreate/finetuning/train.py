@@ -1,41 +1,20 @@
-"""Fine-tune an encoder: one model per seed, with the best of the recipe's learning rates.
-
-A trial is one seed and one learning rate. With several GPUs, or with `nproc` above 1, each runs in a process
-of its own that sees one GPU; otherwise they run here, one after the other.
-"""
+"""Fine-tune an encoder: one model per seed, with the best of the recipe's learning rates."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import pickle
-import threading
-import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
-from datacreate import signals
 from datacreate.benchmarks import find_benchmark
 from datacreate.checkpoints import resolve
-from datacreate.errors import DatacreateError, TrainingError, UsageError
-from datacreate.finetuning.encoder import (
-    DEVICE_BATCH_SIZE,
-    OnNamedStep,
-    TrialInputs,
-    encode,
-    has_passages,
-    load_config,
-    load_tokenizer,
-    max_input_tokens,
-    run_trial,
-)
+from datacreate.errors import UsageError
+from datacreate.finetuning.encoder import encode, has_passages, load_config, load_tokenizer, max_input_tokens
 from datacreate.finetuning.evaluate import read_test_set
 from datacreate.finetuning.hyperparameters import Count, Hyperparameters
 from datacreate.finetuning.records import (
@@ -45,21 +24,21 @@ from datacreate.finetuning.records import (
     TrainingSpec,
     read_model,
 )
+from datacreate.finetuning.sources import Source, check_distinct, read_source
 from datacreate.finetuning.training_rows import (
     MIN_ROWS_TO_SPLIT,
     SELECTION_FOLDS,
     ClassificationExample,
-    Source,
     TrainingSet,
-    check_distinct,
     held_out_splits,
-    read_source,
     training_set,
 )
+from datacreate.finetuning.trials import DEVICE_BATCH_SIZE, TrialInputs, best_models
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import is_row_file
-from datacreate.hardware import check_build, usable_cores, visible_gpus
-from datacreate.libraries import configure_process, quiet
+from datacreate.hardware import check_build
+from datacreate.libraries import quiet
+from datacreate.locking import FolderLock
 from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
 from datacreate.settings import CommaList, setting
 from datacreate.signals import caught_signals
@@ -69,7 +48,7 @@ FEW_ROWS = 20  # with fewer rows a warning is shown
 
 
 class TrainConfig(FormatOptions):
-    """One training as requested; the format options are for sources that are files."""
+    """The settings of one training. The format options are for sources that are files."""
 
     sources: tuple[str, ...] = Field(min_length=1)  # run directories, files, names of benchmarks
     out: Path = setting("Folder for the models; the same command resumes there.", "output", default=...)
@@ -102,11 +81,13 @@ class TrainConfig(FormatOptions):
     device_batch_size: Count = setting(
         "Rows per forward pass; gradients are accumulated.", "training", default=DEVICE_BATCH_SIZE
     )
-    nproc: Annotated[Count | None, BeforeValidator(lambda n: None if n == "auto" else n)] = setting(
-        "Training processes, one seed and learning rate each; auto: one per GPU.",
-        "training",
-        metavar="N|auto",
-        shown_default="auto",
+    nproc: Annotated[Count | None, BeforeValidator(lambda value: None if value == "auto" else value)] = (
+        setting(
+            "Training processes, one seed and learning rate each; auto: one per GPU.",
+            "training",
+            metavar="N|auto",
+            shown_default="auto",
+        )
     )
 
     @property
@@ -127,14 +108,17 @@ class Prepared:
 def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     """Read and split the rows, and find the encoder. Raises UsageError, TrainingError, CheckpointError."""
     rows = _read_rows(config, notify)
-    trained, selection_rows, selection, digest = _split_rows(config, rows)
-    training, encoder = training_spec(rows, config.encoder, config.recipe, selection, digest)
-    if (rates := len(training.recipe.learning_rates)) > 1 and not selection_rows:
+    split = _split_rows(config, rows)
+    training, encoder = training_spec(
+        rows, config.encoder, config.recipe, split.selection, split.selection_digest
+    )
+    rates = len(training.recipe.learning_rates)
+    if rates > 1 and not split.selection_rows:
         raise UsageError(
             f"--learning-rates: --model-selection {config.selection} has no rows to choose one of {rates} "
             f"({len(rows.examples)} rows); give one rate, {MIN_ROWS_TO_SPLIT} rows or more, or another selection"
         )
-    return Prepared(training, encoder, trained, selection_rows)
+    return Prepared(training, encoder, split.rows, split.selection_rows)
 
 
 def training_spec(
@@ -146,13 +130,13 @@ def training_spec(
 ) -> tuple[TrainingSpec, Path]:
     """What decides the models of a training, and the folder of the encoder. Raises CheckpointError."""
     encoder = resolve(encoder_name, "encoder")
-    settings = json.loads((encoder.path / "config.json").read_text(encoding="utf-8"))
+    encoder_config = json.loads((encoder.path / "config.json").read_text(encoding="utf-8"))
     spec = TrainingSpec(
         condition=rows.condition,
         task=rows.head,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
-        recipe=recipe.for_encoder(settings),
+        recipe=recipe.for_encoder(encoder_config),
         selection=selection,
         selection_digest=selection_digest,
         probabilities_digest=rows.probabilities_digest,
@@ -162,15 +146,17 @@ def training_spec(
 
 
 def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
+    """The rows of all sources; `notify` gets what is unusual about them. Raises UsageError for unusable ones."""
     check_distinct(config.sources)
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
-    flag = config.first_changed_flag(FormatOptions.model_fields)
-    if flag and not any(is_row_file(Path(source)) for source in config.sources):
-        raise UsageError(f"{flag} only applies to files; runs and benchmarks have their own format")
+    format_flag = config.first_changed_flag(FormatOptions.model_fields)
+    if format_flag and not any(is_row_file(Path(source)) for source in config.sources):
+        raise UsageError(f"{format_flag} only applies to files; runs and benchmarks have their own format")
     soft_labels = config.recipe.soft_labels
-    read = partial(read_source, verifier_probabilities=soft_labels, options=config)
-    sources = list(map(read, config.sources))
+    sources = [
+        read_source(source, verifier_probabilities=soft_labels, options=config) for source in config.sources
+    ]
     if config.human_count is not None:
         sources = _with_human_sample(sources, config.human_count, config.sample_seed)
     rows = training_set(
@@ -180,12 +166,13 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
         condition=config.condition,
         benchmark=config.benchmark,
     )
-    for why, number in rows.skipped.items():
-        notify(f"skipped rows: {number}, {why}")
+    for reason, number in rows.skipped.items():
+        notify(f"skipped rows: {number}, {reason}")
     unverified, total = sum(row.probabilities is None for row in rows.examples), len(rows.examples)
     if total < FEW_ROWS:
-        only = f"only {total} row{'s' * (total != 1)}"
-        notify(f"warning: {only}; a model learns little from fewer than {FEW_ROWS}")
+        notify(
+            f"warning: only {total} row{'s' * (total != 1)}; a model learns little from fewer than {FEW_ROWS}"
+        )
     if soft_labels and unverified == total:
         raise UsageError(
             f"{', '.join(config.sources)}: no row was verified, so there are no soft labels; add a run that was made "
@@ -197,10 +184,57 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
 
 
 def _with_human_sample(sources: Sequence[Source], count: int, seed: int) -> list[Source]:
-    """The sources, with `count` rows of each that is a benchmark: those of `--count` with the benchmark alone."""
+    """The sources; of each benchmark the rows that `--count` draws from it alone. Raises UsageError without one."""
     if not any(source.is_human for source in sources):
         raise UsageError("--human-count: no source is a benchmark; name one, or remove the option")
     return [source.sample(count, seed) if source.is_human else source for source in sources]
+
+
+class _SplitRows(NamedTuple):
+    """The rows of a training."""
+
+    rows: Sequence[ClassificationExample]  # to train on
+    selection_rows: Sequence[ClassificationExample]
+    selection: SelectionKind  # what the selection rows really are: "none" if there are too few rows
+    selection_digest: str | None = None  # of human selection rows
+
+
+def _split_rows(config: TrainConfig, rows: TrainingSet) -> _SplitRows:
+    """The rows to train on, and those that choose the best checkpoint. Raises UsageError, BenchmarkError."""
+    examples = rows.examples
+    if config.selection == "held-out" and len(examples) >= MIN_ROWS_TO_SPLIT:
+        split = held_out_splits(examples, rows.families, rows.head, SELECTION_FOLDS)[0]
+        selection_rows = [_with_most_probable_answer(examples[row]) for row in split.held_out]
+        return _SplitRows([examples[row] for row in split.trained], selection_rows, "held-out")
+    if config.selection != "human":
+        return _SplitRows(examples, (), "none")
+    if rows.condition.benchmark is None:
+        raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
+    dev = read_test_set(rows.condition.benchmark, "dev", rows.head)
+    answered = [example for example in dev.usable if example.answer is not None]
+    return _SplitRows(examples, answered, "human", dev.sha256)
+
+
+def _with_most_probable_answer(example: ClassificationExample) -> ClassificationExample:
+    """The example with the most probable answer of its soft label, if it has one: its assigned answer may be wrong."""
+    probabilities, assigned = example.probabilities, example.answer
+    if not probabilities:
+        return example
+    best = max(range(len(probabilities)), key=lambda answer: (probabilities[answer], answer == assigned))
+    return replace(example, answer=best)
+
+
+@dataclass(frozen=True)
+class LockedProgress:
+    """Shows steps as long as this process has the lock of the folder."""
+
+    lock: FolderLock
+    progress: StepProgress
+
+    def step(self, trial: str, done: int, total: int, score: float | None) -> None:
+        """Show a step, as `StepProgress.step` does. Raises LockLost."""
+        self.lock.check()
+        self.progress.step(trial, done, total, score)
 
 
 def train(config: TrainConfig, progress: StepProgress | None = None) -> list[TrainedModel]:
@@ -213,170 +247,41 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Tra
     progress = progress or SilentProgress()
     check_build(progress.notify)
     progress.notify("reading the rows and the encoder")
-    prepared = prepare(config, progress.notify)
-    training, directory = prepared.training, TrainingDirectory(config.out)
-    with caught_signals(), directory.locked(training, progress.notify) as lock:
-
-        def report(what: str, done: int, total: int, score: float | None) -> None:
-            lock.check()
-            progress.step(what, done, total, score)
-
-        if missing := [seed for seed in config.seeds if not directory.model(seed).is_dir()]:
-            rows = f"{len(prepared.rows)} rows to train on, {len(prepared.selection_rows)} selection rows"
-            steps = training.recipe.steps(len(prepared.rows))
-            progress.notify(f"{training.encoder}, {training.task.description}: {rows}, {steps} steps")
-            progress.notify(f"loading {training.encoder}")
-            inputs = encode_inputs(prepared, config.device_batch_size)
-            if (limit := training.recipe.max_length or 0) > inputs.max_length:
-                progress.notify(f"--max-length {limit}: the encoder reads {inputs.max_length} tokens at most")
-            if cut := inputs.rows.truncated:
-                progress.notify(
-                    f"rows that are cut to {inputs.max_length} tokens: {cut} of {len(prepared.rows)}"
-                )
-            for best in _best_models(inputs, missing, config.nproc, directory, report):
+    prepared, directory = prepare(config, progress.notify), TrainingDirectory(config.out)
+    with caught_signals(), directory.locked(prepared.training, progress.notify) as lock:
+        seeds = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
+        if seeds:
+            inputs = _load_inputs(prepared, config.device_batch_size, progress.notify)
+            on_step = LockedProgress(lock, progress).step
+            for model in best_models(inputs, seeds, config.nproc, directory, on_step):
                 lock.check()
-                directory.keep(best)
+                directory.keep(model)
         return [read_model(directory.model(seed)) for seed in config.seeds]
 
 
-def _split_rows(
-    config: TrainConfig, rows: TrainingSet
-) -> tuple[Sequence[ClassificationExample], Sequence[ClassificationExample], SelectionKind, str | None]:
-    """The rows to train on, those that choose the best checkpoint, their kind, and their digest if human."""
-    examples = rows.examples
-    if config.selection == "held-out" and len(examples) >= MIN_ROWS_TO_SPLIT:
-        training, selection = held_out_splits(examples, rows.families, rows.head, SELECTION_FOLDS)[0]
-        judged = [_judged(examples[i]) for i in selection]
-        return [examples[i] for i in training], judged, "held-out", None
-    if config.selection != "human":
-        return examples, (), "none", None
-    if rows.condition.benchmark is None:
-        raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
-    dev = read_test_set(rows.condition.benchmark, "dev", rows.head)
-    chosen = [example for example in dev.usable if example.answer is not None]
-    return examples, chosen, "human", dev.sha256
-
-
-def _judged(example: ClassificationExample) -> ClassificationExample:
-    """A selection row: if it has a soft label, with the most probable answer, since an assigned one may be wrong."""
-    soft, own = example.probabilities or (), example.answer
-    best = max(range(len(soft)), key=lambda answer: (soft[answer], answer == own), default=own)
-    return replace(example, answer=best)
+def _load_inputs(prepared: Prepared, device_batch_size: int, notify: Notify) -> TrialInputs:
+    """Encode the rows; `notify` gets what is trained, and how many rows are cut."""
+    training, number = prepared.training, len(prepared.rows)
+    rows = f"{number} rows to train on, {len(prepared.selection_rows)} selection rows"
+    steps = training.recipe.steps(number)
+    notify(f"{training.encoder}, {training.task.description}: {rows}, {steps} steps")
+    notify(f"loading {training.encoder}")
+    inputs = encode_inputs(prepared, device_batch_size)
+    requested_length = training.recipe.max_length or 0
+    if requested_length > inputs.max_length:
+        notify(f"--max-length {requested_length}: the encoder reads {inputs.max_length} tokens at most")
+    if inputs.rows.truncated:
+        notify(f"rows that are cut to {inputs.max_length} tokens: {inputs.rows.truncated} of {number}")
+    return inputs
 
 
 def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE) -> TrialInputs:
-    """The token ids of a training. TrainingError if the encoder cannot be read."""
-    training, path, trained = prepared.training, prepared.encoder, prepared.rows
-    recipe, head, tokenizer = training.recipe, training.task, load_tokenizer(path)
-    length = max_input_tokens(tokenizer, load_config(path), recipe, has_passages(trained))
-    encoded = partial(encode, head=head, tokenizer=tokenizer, max_length=length)
+    """The token ids of a training. Raises TrainingError if the encoder cannot be read."""
+    training, folder = prepared.training, prepared.encoder
+    recipe, tokenizer = training.recipe, load_tokenizer(folder)
+    length = max_input_tokens(tokenizer, load_config(folder), recipe, has_passages(prepared.rows))
+    encode_rows = partial(encode, head=training.task, tokenizer=tokenizer, max_length=length)
     with quiet():
-        rows = encoded(trained, soft_labels=recipe.soft_labels)
-        selection = encoded(prepared.selection_rows) if prepared.selection_rows else None
-    return TrialInputs(training, path, tokenizer, rows, selection, length, device_batch_size)
-
-
-Trial = tuple[int, float]  # seed and learning rate
-
-
-def _best_models(
-    inputs: TrialInputs,
-    seeds: Sequence[int],
-    nproc: int | None,
-    directory: TrainingDirectory,
-    report: OnNamedStep,
-) -> Iterator[TrainedModel]:
-    """Run all trials; the best model of a seed, as soon as the trials of the seed have ended."""
-    rates = inputs.training.recipe.learning_rates
-    trials = [(seed, rate) for seed in seeds for rate in rates]
-    gpus = visible_gpus()
-    nproc = min(nproc or len(gpus) or 1, len(trials))
-    run = partial(_in_processes, nproc, gpus) if nproc > 1 else _in_this_process
-    ended: defaultdict[int, dict[float, TrainedModel]] = defaultdict(dict)
-    for model in run(inputs, trials, directory, report):
-        models = ended[model.seed]
-        models[model.learning_rate] = model
-        if len(models) == len(rates):
-            yield max((models[rate] for rate in rates), key=lambda each: each.selection_score or 0.0)
-
-
-def _in_this_process(
-    inputs: TrialInputs, trials: Sequence[Trial], directory: TrainingDirectory, report: OnNamedStep
-) -> Iterator[TrainedModel]:
-    for seed, rate in trials:
-        several = len(inputs.training.recipe.learning_rates) > 1
-        named = partial(report, f"seed {seed}" + (f", lr {rate:g}" if several else ""))
-        yield run_trial(inputs, seed, rate, directory.trial(seed, rate), named)
-
-
-def _in_processes(
-    nproc: int,
-    gpus: Sequence[str],
-    inputs: TrialInputs,
-    trials: Sequence[Trial],
-    directory: TrainingDirectory,
-    report: OnNamedStep,
-) -> Iterator[TrainedModel]:
-    """Run the trials in `nproc` processes. Whatever ends this generator, also an error, kills them."""
-    context = multiprocessing.get_context("spawn")
-    events, pickled = context.SimpleQueue(), pickle.dumps(inputs)
-    workers = []
-    for number in range(nproc):
-        folders = {trial: directory.trial(*trial) for trial in trials[number::nproc]}
-        gpu = gpus[number % len(gpus)] if gpus else ""
-        arguments = (run_trial, pickled, folders, gpu, nproc, events)
-        workers.append(context.Process(target=_run_trials, args=arguments))
-    total = inputs.training.recipe.steps(len(inputs.rows.dataset)) * len(trials)
-    left, done, best = len(trials), 0, None
-    try:
-        for worker in workers:
-            worker.start()
-        while left:
-            time.sleep(0.2)
-            killed = any(worker.exitcode for worker in workers)
-            while not events.empty():
-                if isinstance(event := events.get(), DatacreateError):
-                    raise event
-                if isinstance(event, TrainedModel):
-                    left -= 1
-                    yield event
-                else:
-                    done, best = done + 1, max(filter(None, (best, event)), default=None)
-            report(f"{len(trials)} models", done, total, best)
-            if killed:
-                raise TrainingError(
-                    "a training process was killed (probably out of memory); run the same command to resume, "
-                    "with a lower --device-batch-size or --nproc if it happens again"
-                )
-    finally:
-        for worker in workers:
-            if worker.pid:
-                worker.kill()
-                worker.join()
-
-
-def _run_trials(
-    run: Any, pickled: bytes, folders: Mapping[Trial, Path], gpu: str, nproc: int, events: Any
-) -> None:
-    """Run trials on one GPU, or with a share of the cores; this process ends when its parent ends.
-
-    `events` gets the score of each step, each model, and the error that ends the last trial. The inputs are unpickled
-    here, since that imports torch, which reads the environment.
-    """
-    if gpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // nproc)))
-    configure_process()
-    signals.ignore()  # the parent handles them
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    try:
-        for trial, folder in folders.items():
-            events.put(run(pickle.loads(pickled), *trial, folder, lambda *step: events.put(step[-1])))
-    except DatacreateError as error:
-        events.put(error)
-
-
-def _exit_with_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
+        rows = encode_rows(prepared.rows, soft_labels=recipe.soft_labels)
+        selection = encode_rows(prepared.selection_rows) if prepared.selection_rows else None
+    return TrialInputs(training, folder, tokenizer, rows, selection, length, device_batch_size)

@@ -38,6 +38,7 @@ from datacreate.reporting.results import (
     EvaluationRows,
     Report,
     ResultTable,
+    ResultWithModels,
     compare_results,
     condition_models,
     condition_result,
@@ -47,6 +48,8 @@ from datacreate.selection.strategies import STRATEGIES
 
 _Setup = tuple[str, str, str, SelectionKind]
 """Encoder, its SHA-256, recipe, model selection: what all models of a table share."""
+
+_MAX_ROUNDING = 1e-6  # of a stored accuracy
 
 
 def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
@@ -61,11 +64,7 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
     for folder, files in _folders(paths, skipped):
         try:
             if EVALUATION in files:
-                model = _read(folder)
-                e = model.evaluation
-                key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.recipe, e.selection, e.seed)
-                if evaluated.setdefault(key, model) is not model:
-                    raise TrainingError(f"same model and test rows as {evaluated[key].path}: counted once")
+                _add(evaluated, _read(folder))
             elif PREDICTIONS in files:
                 raise TrainingError(f"unfinished: predictions but no {EVALUATION}; evaluate the model again")
             if "config.json" in files and "log.jsonl" in files:
@@ -78,9 +77,11 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
     notify(f"{len(evaluated)} evaluations, {len(runs)} runs")
     names = tuple(map(str, paths))
     if not evaluated and not runs:
-        first = next((f"nothing usable; {path}: {reason}" for path, reason in skipped.items()), "")
-        what = first or "no evaluations and no runs; run `datacreate evaluate` first"
-        raise RunError(f"{', '.join(names)}: {what}")
+        reason = "no evaluations and no runs; run `datacreate evaluate` first"
+        if skipped:
+            path, why = next(iter(skipped.items()))
+            reason = f"nothing usable; {path}: {why}"
+        raise RunError(f"{', '.join(names)}: {reason}")
     return Report(
         version=metadata.version("datacreate"),
         paths=names,
@@ -92,6 +93,15 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
     )
 
 
+def _add(evaluated: dict[tuple[object, ...], EvaluationRows], model: EvaluationRows) -> None:
+    """Add a model. Raises TrainingError if it is there with the same test rows."""
+    e = model.evaluation
+    key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.recipe, e.selection, e.seed)
+    if key in evaluated:
+        raise TrainingError(f"same model and test rows as {evaluated[key].path}: counted once")
+    evaluated[key] = model
+
+
 def _folders(paths: Sequence[Path], skipped: dict[str, str]) -> Iterator[tuple[Path, set[str]]]:
     """Each folder once with the names of its files, sorted. Symbolic links are followed; cycles end."""
     seen: set[str] = set()
@@ -101,8 +111,8 @@ def _folders(paths: Sequence[Path], skipped: dict[str, str]) -> Iterator[tuple[P
 
     for path in paths:
         if not path.is_dir():
-            what = "not a folder" if path.exists() else "no such folder"
-            raise UsageError(f"{path}: {what}; name folders with runs, trainings or evaluations")
+            problem = "not a folder" if path.exists() else "no such folder"
+            raise UsageError(f"{path}: {problem}; name folders with runs, trainings or evaluations")
         for name, folders, files in os.walk(path, onerror=unreadable, followlinks=True):
             real = os.path.realpath(name)
             folders.sort()
@@ -114,12 +124,12 @@ def _folders(paths: Sequence[Path], skipped: dict[str, str]) -> Iterator[tuple[P
 
 
 def _read(folder: Path) -> EvaluationRows:
-    """An evaluation; TrainingError if it is damaged or contradicts its predictions."""
+    """An evaluation. Raises TrainingError if it is damaged or contradicts its predictions."""
     evaluation, predictions = read_evaluation(folder), read_predictions(folder)
     rows, accuracy = evaluation.scores.rows, evaluation.scores.accuracy
     correct = tuple(prediction.correct for prediction in predictions)
     in_order = [prediction.row for prediction in predictions] == list(range(rows))
-    if not in_order or abs(sum(correct) / rows - accuracy) > 1e-6:
+    if not in_order or abs(sum(correct) / rows - accuracy) > _MAX_ROUNDING:
         raise TrainingError(f"{EVALUATION} and {PREDICTIONS} contradict each other; evaluate the model again")
     labels = tuple(intern(prediction.label) for prediction in predictions)  # many models answer the same rows
     return EvaluationRows(str(folder), evaluation, labels, correct)
@@ -136,37 +146,41 @@ def _tables(evaluated: Sequence[EvaluationRows]) -> Iterator[ResultTable]:
     groups: defaultdict[tuple[Distribution, _Setup], list[EvaluationRows]] = defaultdict(list)
     for model in trained:
         e = model.evaluation
-        own_file = model.trained_for == OWN_ROWS and e.benchmark not in load_registry()
-        is_in = own_file or model.trained_for == e.benchmark
+        is_own_file = model.trained_for == OWN_ROWS and e.benchmark not in load_registry()
+        is_in = is_own_file or model.trained_for == e.benchmark
         groups["in" if is_in else "out", (e.encoder, e.encoder_sha256, e.recipe, e.selection)].append(model)
-    for (distribution, setup), of_setup in sorted(groups.items(), key=lambda item: item[0]):
-        generators = {model.evaluation.condition.generator for model in of_setup} - {None}
+    for (distribution, setup), in_setup in sorted(groups.items(), key=lambda group: group[0]):
+        generators = {model.evaluation.condition.generator for model in in_setup} - {None}
         for generator in sorted(generators, key=str) or [None]:
-            models = [m for m in of_setup if m.evaluation.condition.generator in (None, generator)]
+            models = [m for m in in_setup if m.evaluation.condition.generator in (None, generator)]
             tests = {model.evaluation.digest for model in models}
             models += [model for model in untrained if model.evaluation.digest in tests]
             yield _table(distribution, setup, generator, models)
-    tested = {model.evaluation.digest for model in trained}
-    if untested := [model for model in untrained if model.evaluation.digest not in tested]:
-        yield _table("untrained", ("-", "-", "-", "none"), None, untested)
+    with_trained = {model.evaluation.digest for model in trained}
+    alone = [model for model in untrained if model.evaluation.digest not in with_trained]
+    if alone:
+        yield _table("untrained", ("-", "-", "-", "none"), None, alone)
 
 
 def _table(
     distribution: Distribution, setup: _Setup, generator: str | None, evaluated: Sequence[EvaluationRows]
 ) -> ResultTable:
+    """The results of the models, and their comparisons."""
     groups: defaultdict[tuple[Any, ...], list[EvaluationRows]] = defaultdict(list)
     for model in evaluated:
         e, condition = model.evaluation, model.evaluation.condition
-        trained = condition.name, condition.count, condition.full
-        key = trained if model.is_trained else (e.encoder, e.encoder_sha256)
+        key: tuple[Any, ...] = (e.encoder, e.encoder_sha256)
+        if model.is_trained:
+            key = (condition.name, condition.count, condition.full)
         groups[e.digest, model.trained_for, *key].append(model)
-    found = []
+    results = []
     for models in groups.values():
         group = condition_models(models)
-        found.append((condition_result(models, group, _paper_accuracy(models[0])), group))
-    rows = sorted(with_gaps(found), key=lambda row: _order(row[0]))
-    cells = tuple(result for result, _ in rows)
-    return ResultTable(distribution, *setup, generator, cells, compare_results(rows), mean_gaps(cells))
+        result = condition_result(models, group, _paper_accuracy(models[0]))
+        results.append(ResultWithModels(result, group))
+    results = sorted(with_gaps(results), key=lambda row: _order(row.result))
+    cells = tuple(row.result for row in results)
+    return ResultTable(distribution, *setup, generator, cells, compare_results(results), mean_gaps(cells))
 
 
 def _order(result: ConditionResult) -> tuple[Any, ...]:
@@ -200,12 +214,14 @@ def _paper() -> dict[str, Any]:
 
 
 def _paper_accuracy(model: EvaluationRows) -> float | None:
-    """The paper's accuracy for the model's condition and test set."""
+    """The accuracy that the paper reports for the condition and the test set of a model; None if there is none."""
     e, paper = model.evaluation, _paper()
-    rows = {(name, name): accuracies for name, accuracies in paper["in_distribution"].items()}
-    rows |= {(row["train"], row["test"]): row["accuracy"] for row in paper["out_of_distribution"]}
-    name, accuracies = _strategy(e.condition.name), rows.get((model.trained_for, e.benchmark))
-    sampled = name == HUMAN and not e.condition.full
-    if accuracies is None or e.split != "test" or name not in paper["conditions"] or sampled:
+    by_test = {(name, name): accuracies for name, accuracies in paper["in_distribution"].items()}
+    by_test |= {(row["train"], row["test"]): row["accuracy"] for row in paper["out_of_distribution"]}
+    name, accuracies = _strategy(e.condition.name), by_test.get((model.trained_for, e.benchmark))
+    is_sample_of_human_rows = name == HUMAN and not e.condition.full
+    if e.split != "test" or is_sample_of_human_rows:
+        return None
+    if accuracies is None or name not in paper["conditions"]:
         return None
     return round(float(accuracies[paper["conditions"].index(name)]) / 100, 6)

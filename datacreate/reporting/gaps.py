@@ -4,72 +4,91 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 import numpy as np
 
-from datacreate.finetuning.statistics import ConditionModels, combined_interval, ratio
-from datacreate.reporting.results import HUMAN, ConditionResult, MeanGap, Measured, ResultWithModels
+from datacreate.finetuning.statistics import ConditionModels, IntervalEstimate, mean_estimate, ratio
+from datacreate.reporting.results import HUMAN, ConditionResult, MeanGap, ResultWithModels
 
 Curves = Mapping[str, Mapping[int, ConditionResult]]
 """The results on one test set, by condition and number of training rows."""
 
+_TrainingSize = tuple[str, str, int | None]
+"""Test rows, benchmark of the training rows, and their number."""
 
-def with_gaps(rows: Sequence[ResultWithModels]) -> list[ResultWithModels]:
+
+def with_gaps(results: Sequence[ResultWithModels]) -> list[ResultWithModels]:
     """The results; those of created rows with the performance gap recovered, against as many human rows."""
-    human: dict[tuple[str, str, int | None], ConditionModels] = {}
-    for result, models in sorted(rows, key=lambda row: row[0].sets):  # that with most training sets counts
+    human: dict[_TrainingSize, ConditionModels] = {}
+    for result, models in sorted(
+        results, key=lambda row: row.result.sets
+    ):  # that with most training sets counts
         if result.condition == HUMAN:
-            human[result.test_digest, result.trained_for, result.count] = models
+            human[_training_size(result)] = models
+    return [
+        ResultWithModels(replace(result, pgr=_gap(result, models, human)), models)
+        for result, models in results
+    ]
 
-    def gap(result: ConditionResult, models: ConditionModels) -> Measured | str:
-        if result.count is None or result.condition.partition("+")[0] == HUMAN:
-            return ""
-        others = human.get((result.test_digest, result.trained_for, result.count))
-        if others is None:
-            return "no human rows of this number"
-        if (found := ratio(models, others)) is None:
-            return "human score not significantly above chance"
-        return Measured(found[0], *found[1])
 
-    return [(replace(result, pgr=gap(result, models)), models) for result, models in rows]
+def _training_size(result: ConditionResult) -> _TrainingSize:
+    return result.test_digest, result.trained_for, result.count
+
+
+def _gap(
+    result: ConditionResult, models: ConditionModels, human: Mapping[_TrainingSize, ConditionModels]
+) -> IntervalEstimate | str:
+    """The PGR of a result, or why it has none; empty if it is not of created rows alone."""
+    if result.count is None or result.condition.partition("+")[0] == HUMAN:
+        return ""
+    human_models = human.get(_training_size(result))
+    if human_models is None:
+        return "no human rows of this number"
+    return ratio(models, human_models) or "human score not significantly above chance"
 
 
 def mean_gaps(results: Sequence[ConditionResult]) -> tuple[MeanGap, ...]:
-    """The mean PGR of each condition that has one on two test sets or more.
-
-    Models of one training are tested on several sets: the ends of these intervals are averaged, as if they depended
-    on each other completely. Trainings for different benchmarks are independent.
-    """
-    sizes = Counter(
+    """The mean PGR of each condition that has one on two test sets or more."""
+    whole_sets = Counter(
         (result.condition, result.trained_for, result.test_digest) for result in results if result.full
     )
     groups: defaultdict[tuple[str, int | None], list[ConditionResult]] = defaultdict(list)
     for result in results:
         if result.pgr:
-            whole = result.full and sizes[result.condition, result.trained_for, result.test_digest] == 1
-            groups[result.condition, None if whole else result.count].append(result)
-    means = []
-    for (condition, _), group in groups.items():
-        by_training: defaultdict[str, list[tuple[float, ...]]] = defaultdict(list)
-        for result in group:
-            if isinstance(result.pgr, Measured):
-                by_training[result.trained_for].append(astuple(result.pgr))
-        if (tests := sum(map(len, by_training.values()))) > 1:
-            values, lows, highs = np.transpose([np.mean(found, axis=0) for found in by_training.values()])
-            interval = combined_interval(
-                values.tolist(), list(zip(lows.tolist(), highs.tolist(), strict=True))
-            )
-            counts = {result.count for result in group}
-            mean = MeanGap(
-                condition=condition,
-                count=counts.pop() if len(counts) == 1 else None,
-                tests=tests,
-                missing=tuple(result.test for result in group if isinstance(result.pgr, str)),
-                pgr=Measured(float(values.mean()), *interval),
-            )
-            means.append(mean)
-    return tuple(means)
+            key = result.condition, result.trained_for, result.test_digest
+            is_whole = result.full and whole_sets[key] == 1
+            groups[result.condition, None if is_whole else result.count].append(result)
+    means = [_mean_gap(condition, group) for (condition, _), group in groups.items()]
+    return tuple(mean for mean in means if mean)
+
+
+def _mean_gap(condition: str, results: Sequence[ConditionResult]) -> MeanGap | None:
+    """The mean PGR of some results of one condition; None with fewer than two test sets.
+
+    Models of one training are tested on several sets: the ends of these intervals are averaged, as if they depended
+    on each other completely. Trainings for different benchmarks are independent.
+    """
+    by_training: defaultdict[str, list[IntervalEstimate]] = defaultdict(list)
+    for result in results:
+        if isinstance(result.pgr, IntervalEstimate):
+            by_training[result.trained_for].append(result.pgr)
+    tests = sum(map(len, by_training.values()))
+    if tests < 2:
+        return None
+    counts = {result.count for result in results}
+    return MeanGap(
+        condition=condition,
+        count=counts.pop() if len(counts) == 1 else None,
+        tests=tests,
+        missing=tuple(result.test for result in results if isinstance(result.pgr, str)),
+        pgr=mean_estimate(list(map(_mean_of_dependent, by_training.values()))),
+    )
+
+
+def _mean_of_dependent(estimates: Sequence[IntervalEstimate]) -> IntervalEstimate:
+    """The mean of each value and of each end."""
+    return IntervalEstimate(*np.mean([(e.value, *e.ends) for e in estimates], axis=0).tolist())
 
 
 def learning_curves(results: Sequence[ConditionResult]) -> list[Curves]:
@@ -77,12 +96,13 @@ def learning_curves(results: Sequence[ConditionResult]) -> list[Curves]:
 
     Mixes with human rows are left out. Of two results of one number, that with more training sets counts.
     """
-    found: defaultdict[tuple[str, str], dict[str, dict[int, ConditionResult]]] = defaultdict(dict)
+    by_test: defaultdict[tuple[str, str], dict[str, dict[int, ConditionResult]]] = defaultdict(dict)
     for result in results:
         if result.count is not None and not result.condition.startswith(f"{HUMAN}+"):
-            points = found[result.test_digest, result.trained_for].setdefault(result.condition, {})
-            points[result.count] = max(points.get(result.count, result), result, key=lambda each: each.sets)
-    several = (curves for curves in found.values() if max(map(len, curves.values())) > 1)
+            points = by_test[result.test_digest, result.trained_for].setdefault(result.condition, {})
+            other = points.get(result.count, result)
+            points[result.count] = max(other, result, key=lambda point: point.sets)
+    several = (curves for curves in by_test.values() if max(map(len, curves.values())) > 1)
     return [{name: dict(sorted(points.items())) for name, points in curves.items()} for curves in several]
 
 
@@ -91,11 +111,12 @@ def rows_to_match(curves: Curves, condition: str) -> dict[int, int | None]:
 
     Numbers of human rows whose score is not significantly above chance are left out.
     """
-    return {
-        human_count: next(
-            (count for count, result in curves[condition].items() if result.score.value >= human.score.value),
-            None,
-        )
-        for human_count, human in curves.get(HUMAN, {}).items()
-        if condition != HUMAN and human.score.low > 0
-    }
+    if condition == HUMAN:
+        return {}
+    matches: dict[int, int | None] = {}
+    for human_count, human in curves.get(HUMAN, {}).items():
+        if human.score.low > 0:
+            created = curves[condition].items()
+            matching = (count for count, result in created if result.score.value >= human.score.value)
+            matches[human_count] = next(matching, None)
+    return matches

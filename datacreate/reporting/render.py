@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.files import replace_files
+from datacreate.finetuning.statistics import IntervalEstimate
 from datacreate.locking import locked
 from datacreate.messages import markdown, markdown_table
-from datacreate.reporting.charts import COLORS, Bar, Chart, Plot, line_plot, page_template
+from datacreate.reporting.charts import COLORS, Bar, Chart, CurvePoint, Plot, line_plot, page_template
 from datacreate.reporting.gaps import Curves, learning_curves, rows_to_match
 from datacreate.reporting.results import (
     Comparison,
     ConditionResult,
     MeanGap,
-    Measured,
     Report,
     ResultTable,
     checkpoint_name,
@@ -57,7 +57,7 @@ def as_markdown(report: Report) -> str:
 
 
 def as_json(report: Report) -> str:
-    """Every field of a `Report` by its name."""
+    """The report as JSON: every field of `Report` by its name."""
     return json.dumps(dataclasses.asdict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -111,7 +111,7 @@ class Table:
 
     @classmethod
     def of(cls, title: str, columns: Mapping[str, Callable[[Any], str]], records: Sequence[object]) -> Table:
-        """A row per record; `columns` says how each column is made."""
+        """A table with a row per record; `columns` has a function for each column, which makes its text."""
         return cls(title, list(columns), [[text(record) for text in columns.values()] for record in records])
 
 
@@ -131,53 +131,64 @@ def sections(report: Report) -> list[Section]:
     """The sections of a report in order."""
     counts = f"{report.evaluations} evaluations and {len(report.runs)} runs"
     about = f"{counts} in {', '.join(report.paths)}."
-    found = [Section("Overview", [about, *(LEGEND if report.tables else ())])]
-    found += [_results(table, report.paper_citation) for table in report.tables]
+    made = [Section("Overview", [about, *(LEGEND if report.tables else ())])]
+    made += [_results(table, report.paper_citation) for table in report.tables]
     if report.runs:
         about = "A language model wrote these examples; some of them, shortcuts and diversity: datacreate show RUN."
         runs = {path: summary_fields(summary) for path, summary in report.runs.items()}
         names = list(dict.fromkeys(name for fields in runs.values() for name in fields))
         rows = [[path, *(fields.get(name, "") for name in names)] for path, fields in runs.items()]
-        found.append(Section("Created sets", [about], [Table("Runs", ["run", *names], rows)]))
+        made.append(Section("Created sets", [about], [Table("Runs", ["run", *names], rows)]))
     if report.skipped:
         skipped = Table("Folders", ("folder", "reason"), list(report.skipped.items()))
-        found.append(Section("Skipped", tables=[skipped]))
-    return found
+        made.append(Section("Skipped", tables=[skipped]))
+    return made
 
 
 def _results(table: ResultTable, citation: str) -> Section:
+    """The section of a table of results: its heading names what all results share."""
+    curves = learning_curves(table.cells)
     tables = [Table.of("Results", _RESULT_COLUMNS, table.cells)]
-    notes: list[str] = []
     if table.gaps:
         tables.append(Table.of("Mean PGR over test sets", _GAP_COLUMNS, table.gaps))
     if table.comparisons:
         significant = sum(comparison.significant for comparison in table.comparisons)
         title = f"Comparisons: {significant} of {len(table.comparisons)} significant at 5 %"
         tables.append(Table.of(title, _COMPARISON_COLUMNS, table.comparisons))
-        notes.append(COMPARED)
-    if curves := learning_curves(table.cells):
-        tables += map(_curve_table, curves)
-        notes.append(MATCHED)
-    if any(result.paper_accuracy is not None for result in table.cells):
-        notes.append(f"Paper: {citation}")
-    if several := {result.label for result in table.cells if 0 < result.examples < result.sets}:
-        notes.append(f"{SEVERAL_SETS}: {', '.join(sorted(several))}.")
-    tests = defaultdict[str, list[ConditionResult]](list)
-    for result in table.cells:
-        tests[result.test_set].append(result)
-    for test, same in tests.items():
-        if (versions := len({result.test_digest for result in same})) > 1:
-            notes.append(f"{test}: {versions} versions of the test rows; only results on one are compared.")
-        unanswered = max(result.unanswered for result in same)
-        truncated = max(result.truncated for result in same)
-        if unanswered or truncated:
-            notes.append(f"{test}: up to {unanswered} test rows unanswered (wrong), {truncated} truncated.")
+    tables += map(_curve_table, curves)
     title = _TITLES[table.distribution]
     if table.distribution != "untrained":
         encoder = checkpoint_name(table.encoder, table.encoder_sha256)
         written = f", rows written by {table.generator}" if table.generator else ""
         title += f": {encoder}, recipe {table.recipe}, {_SELECTION[table.selection]}{written}"
-    return Section(title, (), tables, notes, _score_charts(table.cells), list(map(_curve_plot, curves)))
+    plots = list(map(_curve_plot, curves))
+    return Section(title, (), tables, _notes(table, curves, citation), _score_charts(table.cells), plots)
+
+
+def _notes(table: ResultTable, curves: Sequence[Curves], citation: str) -> list[str]:
+    """The footnotes of a table of results."""
+    notes = []
+    if table.comparisons:
+        notes.append(COMPARED)
+    if curves:
+        notes.append(MATCHED)
+    if any(result.paper_accuracy is not None for result in table.cells):
+        notes.append(f"Paper: {citation}")
+    several = {result.label for result in table.cells if 0 < result.examples < result.sets}
+    if several:
+        notes.append(f"{SEVERAL_SETS}: {', '.join(sorted(several))}.")
+    by_test = defaultdict[str, list[ConditionResult]](list)
+    for result in table.cells:
+        by_test[result.test_set].append(result)
+    for test, results in by_test.items():
+        versions = len({result.test_digest for result in results})
+        if versions > 1:
+            notes.append(f"{test}: {versions} versions of the test rows; only results on one are compared.")
+        unanswered = max(result.unanswered for result in results)
+        truncated = max(result.truncated for result in results)
+        if unanswered or truncated:
+            notes.append(f"{test}: up to {unanswered} test rows unanswered (wrong), {truncated} truncated.")
+    return notes
 
 
 def _score_charts(results: Sequence[ConditionResult]) -> list[Chart]:
@@ -186,18 +197,22 @@ def _score_charts(results: Sequence[ConditionResult]) -> list[Chart]:
     for result in results:
         color = COLORS - 1 if result.not_above_chance else 0
         width, *marks = (100 * max(0.0, share) for share in dataclasses.astuple(result.score))
-        value = f"{_measured(result.score)} {flags(result)}"
+        value = f"{_with_ends(result.score)} {flags(result)}"
         charts[result.test_set].append(Bar(result.label, value, [(color, width)], marks))
     return [Chart(name, bars) for name, bars in charts.items()]
 
 
 def _curve_plot(curves: Curves) -> Plot:
-    def point(result: ConditionResult) -> tuple[float, float, float, str]:
-        y, low, high = (100 * share for share in dataclasses.astuple(result.score))
-        return y, low, high, f"{result.condition}, {result.count:,} rows: {_measured(result.score)}"
-
-    series = {name: {count: point(one) for count, one in line.items()} for name, line in curves.items()}
+    series = {
+        name: {count: _curve_point(result) for count, result in points.items()}
+        for name, points in curves.items()
+    }
     return line_plot(_test_set(curves), series)
+
+
+def _curve_point(result: ConditionResult) -> CurvePoint:
+    y, low, high = (100 * share for share in dataclasses.astuple(result.score))
+    return CurvePoint(y, low, high, f"{result.condition}, {result.count:,} rows: {_with_ends(result.score)}")
 
 
 def _curve_table(curves: Curves) -> Table:
@@ -205,12 +220,12 @@ def _curve_table(curves: Curves) -> Table:
     counts = sorted({count for points in curves.values() for count in points})
     rows = []
     for condition, points in curves.items():
-        scores = [_measured(points[count].score) if count in points else "" for count in counts]
-        found = [
-            f"{human:,} human: {f'{match:,}' if match else f'none up to {max(points):,}'}"
+        scores = [_with_ends(points[count].score) if count in points else "" for count in counts]
+        matches = [
+            f"{human:,} human: " + (f"{match:,}" if match else f"none up to {max(points):,}")
             for human, match in rows_to_match(curves, condition).items()
         ]
-        rows.append([condition, *scores, "; ".join(found)])
+        rows.append([condition, *scores, "; ".join(matches)])
     columns = ["condition", *(f"{count:,} rows" for count in counts), "created rows that match human rows"]
     return Table(f"Learning curves: {_test_set(curves)}", columns, rows)
 
@@ -220,21 +235,23 @@ def _test_set(curves: Curves) -> str:
 
 
 def flags(result: ConditionResult) -> str:
-    """`†1/3 ‡2/3 °`: the symbols of LEGEND; empty if no model has a flag."""
+    """The symbols of LEGEND that apply, as `†1/3 ‡2/3 °`; empty if no model has a flag."""
     counts = {DEGENERATE: result.degenerate, NOT_ABOVE_CHANCE: result.not_above_chance}
-    found = [f"{flag}{number}/{result.models}" for flag, number in counts.items() if number]
-    return " ".join([*found, *([FEW_EXAMPLES] if 0 < result.examples < MIN_EXAMPLES else [])])
+    shown = [f"{flag}{number}/{result.models}" for flag, number in counts.items() if number]
+    if 0 < result.examples < MIN_EXAMPLES:
+        shown.append(FEW_EXAMPLES)
+    return " ".join(shown)
 
 
 def points(share: float | None) -> str:
-    """A share times 100; empty without one."""
+    """A share times 100; empty without a share."""
     return "" if share is None else f"{share * 100:.1f}"
 
 
 def signed(share: float) -> str:
     """A score or difference times 100: `+12.3`, `−4.0`, `0.0`."""
     rounded = round(share * 100, 1)
-    return f"{'+' if rounded > 0 else '−' if rounded < 0 else ''}{abs(rounded):.1f}"
+    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
 
 
 def percent(share: float) -> str:
@@ -242,11 +259,11 @@ def percent(share: float) -> str:
     return str(round(share * 100)).replace("-", "−")
 
 
-def _measured(found: Measured | str, shown: Callable[[float], str] = signed) -> str:
-    """`+12.3 (+7.2 to +18.3)`; a text that stands for a value as it is."""
-    if isinstance(found, str):
-        return found
-    return f"{shown(found.value)} ({shown(found.low)} to {shown(found.high)})"
+def _with_ends(estimate: IntervalEstimate | str, shown: Callable[[float], str] = signed) -> str:
+    """`+12.3 (+7.2 to +18.3)`; a text that stands for a value is returned as it is."""
+    if isinstance(estimate, str):
+        return estimate
+    return f"{shown(estimate.value)} ({shown(estimate.low)} to {shown(estimate.high)})"
 
 
 def _p(p: float) -> str:
@@ -259,9 +276,9 @@ _RESULT_COLUMNS: dict[str, Callable[[ConditionResult], str]] = {
     "N": lambda result: f"{result.count:,}{' (sample)' * (not result.full)}" if result.count else "",
     "examples": lambda result: str(result.examples or ""),
     "seeds": lambda result: str(result.seeds or ""),
-    "score (95 %)": lambda result: _measured(result.score),
-    "PGR (95 %)": lambda result: _measured(result.pgr, percent),
-    "accuracy (95 %)": lambda result: _measured(result.accuracy, points),
+    "score (95 %)": lambda result: _with_ends(result.score),
+    "PGR (95 %)": lambda result: _with_ends(result.pgr, percent),
+    "accuracy (95 %)": lambda result: _with_ends(result.accuracy, points),
     "constant": lambda result: points(result.constant),
     "paper": lambda result: points(result.paper_accuracy),
     "SD seeds": lambda result: points(result.sd_seeds),
@@ -273,14 +290,14 @@ _GAP_COLUMNS: dict[str, Callable[[MeanGap], str]] = {
     "condition": lambda mean: mean.condition,
     "N": lambda mean: "" if mean.count is None else f"{mean.count:,}",
     "test sets": lambda mean: str(mean.tests),
-    "PGR (95 %)": lambda mean: _measured(mean.pgr, percent),
+    "PGR (95 %)": lambda mean: _with_ends(mean.pgr, percent),
     "without a PGR": lambda mean: ", ".join(mean.missing),
 }
 _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], str]] = {
     "test set": lambda pair: pair.test_set,
     "first": lambda pair: pair.first,
     "second": lambda pair: pair.second,
-    "difference (95 %)": lambda pair: _measured(pair.difference),
+    "difference (95 %)": lambda pair: _with_ends(pair.difference),
     "covers": lambda pair: pair.covers,
     "MDE": lambda pair: points(pair.mde),
     "p": lambda pair: _p(pair.p),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,9 @@ from datacreate.finetuning.records import Evaluation, SelectionKind
 from datacreate.finetuning.statistics import (
     ALPHA,
     ConditionModels,
-    Estimate,
-    Interval,
+    IntervalEstimate,
+    ScoreEstimate,
+    TrainingOrigin,
     chance_corrected,
     difference,
     holm,
@@ -35,7 +36,7 @@ OWN_ROWS = "own rows"  # the benchmark name of training rows that were made for 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationRows:
-    """One model on one test set. `truth` and `correct` have shape (rows,)."""
+    """The answers of one model to one test set. `truth` and `correct` have shape (rows,)."""
 
     path: str
     evaluation: Evaluation
@@ -52,22 +53,13 @@ class EvaluationRows:
         return (self.evaluation.condition.benchmark or OWN_ROWS) if self.is_trained else "-"
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 Distribution = Literal["in", "out", "untrained"]
 """Tested on the benchmark that the model was trained for, on another, or not trained at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionResult:
-    """All models of one condition on one test set.
+    """The mean result of all models of one condition on one test set.
 
     Means are taken over the seeds of a training set, then over the training sets of a formatting example,
     then over formatting examples.
@@ -86,9 +78,9 @@ class ConditionResult:
     examples: int  # distinct formatting examples; 0 for conditions without one
     sets: int  # distinct sets of training rows
     seeds: int  # distinct training seeds
-    score: Measured  # chance-corrected
-    accuracy: Measured
-    pgr: Measured | str = ""  # performance gap recovered, or why a condition of created rows has none
+    score: IntervalEstimate  # chance-corrected
+    accuracy: IntervalEstimate
+    pgr: IntervalEstimate | str = ""  # performance gap recovered, or why a condition of created rows has none
     sd_seeds: float | None = None  # of the score, between seeds of one training set; None below two seeds
     sd_examples: float | None = None  # of the score, between the means of examples; None below two examples
     degenerate: int  # models that predict one class for at least 95 % of the rows
@@ -107,19 +99,19 @@ class ConditionResult:
 
     @property
     def test_set(self) -> str:
-        """`creak`, `bioasq → pubmedqa`, `creak (dev)`."""
+        """The name of the test set: `creak`, `bioasq → pubmedqa`, `creak (dev)`."""
         test = self.test if self.split == "test" else f"{self.test} ({self.split})"
         return test if self.trained_for in ("-", self.test) else f"{self.trained_for} → {test}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two conditions on the same test rows (`finetuning.statistics.difference`)."""
+    """The difference of two conditions on the same test rows (`finetuning.statistics.difference`)."""
 
     test_set: str
     first: str  # label of the result
     second: str
-    difference: Measured  # chance-corrected score of the first less that of the second
+    difference: IntervalEstimate  # chance-corrected score of the first less that of the second
     covers: str  # what the interval and p include: "examples, seeds, rows" or less
     mde: float  # minimum detectable effect: the true difference that is detected with 80 % power
     p: float
@@ -135,7 +127,7 @@ class MeanGap:
     count: int | None  # training rows; None if it differs between benchmarks
     tests: int  # test sets in the mean
     missing: tuple[str, ...]  # test sets without a PGR, which are not in the mean
-    pgr: Measured
+    pgr: IntervalEstimate
 
 
 @dataclass(frozen=True)
@@ -176,12 +168,12 @@ def condition_result(
 ) -> ConditionResult:
     """The result of all models of one condition on the same test rows (at least one); `group` has the same models."""
     first, trained = models[0].evaluation, models[0].is_trained
-    scores, name = [model.evaluation.scores for model in models], first.condition.name
+    all_scores, name = [model.evaluation.scores for model in models], first.condition.name
     if not trained:
         name += f" {checkpoint_name(first.encoder, first.encoder_sha256)}"
     accuracies = replace(group, labels=np.zeros_like(group.labels), classes=None)
     lowest = chance_corrected(0, first.scores.classes)
-    sd_seeds, sd_examples = _spread(group, np.array([one.score for one in scores]))
+    sd_seeds, sd_examples = _spread(group, np.array([scores.score for scores in all_scores]))
     return ConditionResult(
         trained_for=models[0].trained_for,
         test=first.benchmark,
@@ -196,54 +188,63 @@ def condition_result(
         examples=len({model.evaluation.condition.example for model in models} - {None}),
         sets=len({model.evaluation.condition.digest for model in models}) if trained else 0,
         seeds=len({model.evaluation.seed for model in models}) if trained else 0,
-        score=_mean(group, mean_score(group), first.scores.score_interval, lowest),
-        accuracy=_mean(group, mean_score(accuracies), first.scores.accuracy_interval, 0.0),
+        score=_with_interval(group, mean_score(group), first.scores.score_interval, lowest),
+        accuracy=_with_interval(group, mean_score(accuracies), first.scores.accuracy_interval, 0.0),
         sd_seeds=sd_seeds,
         sd_examples=sd_examples,
-        degenerate=sum(one.degenerate for one in scores),
-        not_above_chance=sum(not one.above_chance for one in scores),
-        unanswered=max(one.unanswered for one in scores),
-        truncated=max(one.truncated for one in scores),
+        degenerate=sum(scores.degenerate for scores in all_scores),
+        not_above_chance=sum(not scores.above_chance for scores in all_scores),
+        unanswered=max(scores.unanswered for scores in all_scores),
+        truncated=max(scores.truncated for scores in all_scores),
         paper_accuracy=paper_accuracy,
         sources=tuple(model.path for model in models),
     )
 
 
-def _mean(models: ConditionModels, mean: Estimate, of_one: Interval, lowest: float) -> Measured:
-    """The mean of some models. Its interval is that of one model, if it is the only one or no row changes the mean.
+def _with_interval(
+    models: ConditionModels, mean: ScoreEstimate, ends_of_first: tuple[float, float], lowest: float
+) -> IntervalEstimate:
+    """The mean of some models with its interval, which ends at `lowest` and 1.
 
-    Models that are all right, or that all predict one class, have an error of 0 here and not on other test rows.
+    If there is one model, or no row changes the mean, the interval is that of the first model: models that are all
+    right, or that all predict one class, have an error of 0 on these test rows and not on others.
     """
-    if len(models.origins) == 1 or mean.error < 1e-9:
-        return Measured(mean.value, *of_one)
-    return Measured(mean.value, max(lowest, mean.interval[0]), min(1.0, mean.interval[1]))
+    if len(models.origins) == 1 or not mean.has_error:
+        return IntervalEstimate(mean.value, *ends_of_first)
+    interval = mean.interval
+    return replace(interval, low=max(lowest, interval.low), high=min(1.0, interval.high))
 
 
-ResultWithModels = tuple[ConditionResult, ConditionModels]
+class ResultWithModels(NamedTuple):
+    """A result, and its models for comparisons with others."""
+
+    result: ConditionResult
+    models: ConditionModels
 
 
-def compare_results(rows: Sequence[ResultWithModels]) -> tuple[Comparison, ...]:
+def compare_results(results: Sequence[ResultWithModels]) -> tuple[Comparison, ...]:
     """Every comparable pair of results; Holm-corrected together, smallest p first.
 
     Pairs have the same test rows, and the same number of training rows unless one of them is untrained or
     is all human rows.
     """
-    pairs = [pair for pair in combinations(rows, 2) if _comparable(pair[0][0], pair[1][0])]
-    found = [difference(ours, theirs) for (_, ours), (_, theirs) in pairs]
-    corrected = holm([estimate.p for estimate in found])
+    pairs = [pair for pair in combinations(results, 2) if _comparable(pair[0].result, pair[1].result)]
+    estimates = [difference(first.models, second.models) for first, second in pairs]
+    corrected = holm([estimate.p for estimate in estimates])
     comparisons = [
         Comparison(
-            test_set=max(first, second, key=lambda one: one.trained_for).test_set,  # "-" before every name
-            first=first.label,
-            second=second.label,
-            difference=Measured(estimate.value, *estimate.interval),
+            # That of the trained one: `trained_for` of an untrained result is "-", which is before every name.
+            test_set=max(first.result, second.result, key=lambda result: result.trained_for).test_set,
+            first=first.result.label,
+            second=second.result.label,
+            difference=estimate.interval,
             covers=estimate.covers,
             mde=estimate.minimum_detectable,
             p=estimate.p,
             p_holm=p_holm,
             significant=p_holm < ALPHA,
         )
-        for ((first, _), (second, _)), estimate, p_holm in zip(pairs, found, corrected, strict=True)
+        for (first, second), estimate, p_holm in zip(pairs, estimates, corrected, strict=True)
     ]
     return tuple(sorted(comparisons, key=lambda comparison: comparison.p))
 
@@ -255,36 +256,43 @@ def _comparable(first: ConditionResult, second: ConditionResult) -> bool:
 
 
 def _is_reference(result: ConditionResult) -> bool:
-    """Whether a result is compared with those of every number of training rows."""
+    """Whether a result is compared with results of any number of training rows."""
     return result.count is None or (result.full and result.condition.partition("+")[0] == HUMAN)
 
 
 def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:
     """The models as `finetuning.statistics` takes them."""
-    conditions = [(model.evaluation.condition, str(model.evaluation.seed)) for model in models]
+    first, evaluations = models[0], [model.evaluation for model in models]
     return ConditionModels(
-        np.array([model.correct for model in models]),
-        [(condition.example or "", condition.digest, seed) for condition, seed in conditions],
-        _label_numbers(models[0]),
-        models[0].evaluation.scores.classes,
-        models[0].is_trained,
+        correct=np.array([model.correct for model in models]),
+        origins=[
+            TrainingOrigin(e.condition.example or "", e.condition.digest, str(e.seed)) for e in evaluations
+        ],
+        labels=_label_numbers(first),
+        classes=first.evaluation.scores.classes,
+        trained=first.is_trained,
     )
 
 
 def _label_numbers(model: EvaluationRows) -> Any:
-    """The number of each test row's label, of shape (rows,); -1 without one. With options it is always 0."""
+    """The number of the label of each test row, of shape (rows,); -1 without a label, always 0 for options."""
     if model.evaluation.head == "multiple_choice":
         return np.zeros(len(model.truth), dtype=int)
     names = list(model.evaluation.scores.predicted)
-    numbers = {label: name_index(label, names) for label in set(model.truth)}
-    return np.array([-1 if (at := numbers[label]) is None else at for label in model.truth])
+    numbers: dict[str, int] = {}
+    for label in set(model.truth):
+        number = name_index(label, names)
+        numbers[label] = -1 if number is None else number
+    return np.array([numbers[label] for label in model.truth])
 
 
 def _spread(models: ConditionModels, scores: Any) -> tuple[float | None, float | None]:
     """Standard deviations of the score: between seeds, pooled over training sets; between means of examples."""
-    (_, examples), (_, sets) = models.units(0), models.units(1)
-    residuals, degrees_of_freedom = scores - (sets > 0).T @ (sets @ scores), len(scores) - len(sets)
+    _, of_examples = models.units(0)
+    _, of_sets = models.units(1)
+    residuals = scores - (of_sets > 0).T @ (of_sets @ scores)
+    degrees_of_freedom = len(scores) - len(of_sets)
     return (
         float(((residuals**2).sum() / degrees_of_freedom) ** 0.5) if degrees_of_freedom else None,
-        float((examples @ scores).std(ddof=1)) if len(examples) > 1 else None,
+        float((of_examples @ scores).std(ddof=1)) if len(of_examples) > 1 else None,
     )

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,37 +32,41 @@ MAX_SAMPLES, MAX_NODES, MAX_POINTS, MAX_COMPARED, MAX_PAIRS, MAX_BARS = 60, 2_00
 near-duplicates, and bars of a chart."""
 
 MAX_WORDS = 200  # longer texts share a bar of the lengths
+LENGTH_BARS = 15  # about this many bars of lengths
+MAX_REJECTS = 3  # texts shown for each reject reason
 
-USUAL_NEAR, BELOW_NEAR = 0.7, 0.2
-"""Threshold of near-duplicates if the filter is off; pairs are shown from this much below the threshold."""
+USUAL_NEAR, BELOW_NEAR, MIN_NEAR = 0.7, 0.2, 0.05
+"""Threshold of near-duplicates if the filter is off; pairs are shown from this much below the threshold, and never
+below this similarity."""
 
 _CHARTS = ("labels", "attributes", "depth", "rejected")  # figures of the summary that the page has as charts
 _SIZE = 720.0  # width and height of a plot
-_LONGEST = 160  # characters of a text in a plot
+_LONGEST, _LONGEST_PAIR, _LONGEST_REJECT, _LONGEST_FIELD = 160, 400, 300, 2_000
+"""Characters of a text in a plot, of a near-duplicate, of a rejected text and of a field of a sample."""
 _BLACK = COLORS  # the color of formatting examples
 
-
 Rows = Sequence[Mapping[str, Json]]
-Pair = tuple[int, int, float]  # two rows, the later one first, and their similarity
+
+
+class Pair(NamedTuple):
+    """Two similar rows, by their index."""
+
+    later: int
+    earlier: int
+    similarity: float
 
 
 def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: metric_tables.Metrics) -> str:
     """The page of a run; `summary` as in summary.json. Raises RunError or LogDamaged if the run cannot be read."""
-    spec, format, total = (config := run.read_config()).spec, config.format, summary["accepted"]
-    view = RowView(format)
+    config, total = run.read_config(), summary["accepted"]
+    spec, format, view = config.spec, config.format, RowView(config.format)
     pairs, near = near_pairs(map(format.input_texts, run.examples()), spec.filters.near)
-    shown = {index * total // MAX_SAMPLES for index in range(MAX_SAMPLES)}
-    mapped = {row for later, earlier, _ in pairs for row in (later, earlier)}
-    step = max(1, math.ceil(total / max(1, MAX_POINTS - len(mapped))))
-    evenly = range(0, total, step)
-    mapped |= set(evenly)
-    needed = shown | mapped
-    rows = {at: values for at, values in enumerate(run.examples()) if at in needed}
-    rejected = defaultdict[str, list[tuple[str, str]]](list)
-    for commit in run.commits():
-        for reject in commit.rejects:
-            if len(rejected[reject.reason.value]) < 3:
-                rejected[reject.reason.value].append((shorten(reject.text, 300), reject.detail or ""))
+    sampled = {index * total // MAX_SAMPLES for index in range(MAX_SAMPLES)}
+    in_pairs = {row for pair in pairs for row in (pair.later, pair.earlier)}
+    evenly = range(0, total, max(1, math.ceil(total / max(1, MAX_POINTS - len(in_pairs)))))
+    mapped = in_pairs | set(evenly)
+    needed = sampled | mapped
+    rows = {row: values for row, values in enumerate(run.examples()) if row in needed}
     return page_template("run.html.j2").render(
         version=metadata.version("datacreate"),
         run=str(run.path),
@@ -70,23 +74,37 @@ def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: metric_tabl
         fields={name: text for name, text in summary_fields(summary).items() if name not in _CHARTS},
         warnings=[*filter(None, [summary["depth_warning"]]), *metric_tables.warnings(metrics)],
         examples=[_fields(values) for values in spec.examples[:MAX_BARS]],
-        samples=[(at + 1, _fields(rows[at])) for at in sorted(shown & rows.keys())],
+        samples=[(row + 1, _fields(rows[row])) for row in sorted(sampled & rows.keys())],
         shares=share_charts(summary, view),
         rejects=_shares("Reject reasons", summary["rejected"], view) if summary["rejected"] else None,
-        rejected=rejected,
+        rejected=_first_rejects(run.commits()),
         tree=lineage(run.commits(), spec.examples, view, total),
-        map=text_map({at: rows[at] for at in sorted(mapped & rows.keys())}, pairs, view, total),
+        map=text_map({row: rows[row] for row in sorted(mapped & rows.keys())}, pairs, view, total),
         near=near,
         pairs=[
-            (f"{similarity:.0%}", [(at + 1, view.text(rows[at], 400)) for at in (earlier, later)])
-            for later, earlier, similarity in pairs
+            (
+                f"{pair.similarity:.0%}",
+                [(row + 1, view.text(rows[row], _LONGEST_PAIR)) for row in (pair.earlier, pair.later)],
+            )
+            for pair in pairs
         ],
-        lengths=length_chart([rows[at] for at in evenly], view) if total else None,
+        lengths=length_chart([rows[row] for row in evenly], view) if total else None,
         shortcuts=shortcut_chart(metrics),
         no_shortcuts=metrics["no_shortcuts"],
         diversity=metric_tables.diversity_table(metrics),
         basis=metric_tables.basis(metrics),
     )
+
+
+def _first_rejects(commits: Iterable[Commit]) -> dict[str, list[tuple[str, str]]]:
+    """The first rejected texts of each reason, with the details."""
+    by_reason = defaultdict[str, list[tuple[str, str]]](list)
+    for commit in commits:
+        for reject in commit.rejects:
+            texts = by_reason[reject.reason.value]
+            if len(texts) < MAX_REJECTS:
+                texts.append((shorten(reject.text, _LONGEST_REJECT), reject.detail or ""))
+    return by_reason
 
 
 class RowView:
@@ -95,7 +113,7 @@ class RowView:
     def __init__(self, format: TaskFormat) -> None:
         self._format, self.inputs = format, format.input_texts
         labels = [str(label) for label in format.labels or ()]
-        self._numbers = {label: min(at, COLORS - 1) for at, label in enumerate(labels)}
+        self._colors = {label: min(number, COLORS - 1) for number, label in enumerate(labels)}
         self.legend = labels[:COLORS] if len(labels) <= COLORS else [*labels[: COLORS - 1], "other labels"]
 
     def color(self, values: Mapping[str, Json]) -> int:
@@ -103,13 +121,13 @@ class RowView:
         return self.label_color(str(value_at(values, self._format.roles.answer)))
 
     def label_color(self, label: str) -> int:
-        return self._numbers.get(label, 0)
+        return self._colors.get(label, 0)
 
     def text(self, values: Mapping[str, Json], longest: int = _LONGEST) -> str:
         """The inputs and the answer, shortened."""
         answer = value_at(values, self._format.roles.answer)
-        end = "" if answer is None else f" → {shorten(field_text(answer), longest // 2)}"
-        return shorten("\n".join(self.inputs(values)), longest) + end
+        inputs = shorten("\n".join(self.inputs(values)), longest)
+        return inputs if answer is None else f"{inputs} → {shorten(field_text(answer), longest // 2)}"
 
     def words(self, values: Mapping[str, Json]) -> int:
         """The length of the question, in words."""
@@ -136,27 +154,26 @@ def _shares(title: str, counts: Mapping[str, int], view: RowView) -> Chart:
 
 
 def length_chart(rows: Rows, view: RowView) -> Chart:
-    """How many rows have a text of which length, by label, in about 15 bars."""
+    """The number of rows by the number of words of their text, and by label."""
     lengths = [(min(MAX_WORDS, view.words(row)), view.color(row)) for row in rows]
-    first, last = min(lengths)[0], max(lengths)[0]
-    width = math.ceil((last - first + 1) / 15)
-    parts = Counter(((length - first) // width, color) for length, color in lengths)
-    totals = Counter((length - first) // width for length, _ in lengths)
+    shortest, longest = min(lengths)[0], max(lengths)[0]
+    width = math.ceil((longest - shortest + 1) / LENGTH_BARS)  # lengths that share a bar
+    counts = Counter(((length - shortest) // width, color) for length, color in lengths)
+    totals = Counter((length - shortest) // width for length, _ in lengths)
+    highest = max(totals.values())
     bars = []
-    for at in range(max(totals) + 1):
-        low, high = first + at * width, first + (at + 1) * width - 1
-        percents = [
-            (color, 100 * parts[at, color] / max(totals.values()))
-            for color in range(COLORS)
-            if parts[at, color]
+    for number in range(max(totals) + 1):
+        low, high = shortest + number * width, shortest + (number + 1) * width - 1
+        parts = [
+            (color, 100 * counts[number, color] / highest) for color in range(COLORS) if counts[number, color]
         ]
-        bars.append(Bar(str(low) if low == high else f"{low} to {high}", f"{totals[at]:,}", percents))
+        bars.append(Bar(str(low) if low == high else f"{low} to {high}", f"{totals[number]:,}", parts))
     title = f"Words per text (longer texts count as {MAX_WORDS})"
     return Chart(title, bars, f"{len(rows):,} rows.", view.legend)
 
 
 def shortcut_chart(metrics: metric_tables.Metrics) -> Chart:
-    """What each shortcut alone gets right, with marks at chance and at human rows."""
+    """The share of rows that each shortcut alone gets right, with marks at chance and at human rows."""
     human = {row["name"]: row["score"] for row in (metrics["human"] or {}).get("shortcuts", ())}
     bars = []
     for row in metrics["shortcuts"]:
@@ -164,9 +181,8 @@ def shortcut_chart(metrics: metric_tables.Metrics) -> Chart:
         if (score := human.get(row["name"])) is not None:
             value, marks = f"{value}, human rows {score:.0%}", [*marks, 100 * score]
         bars.append(Bar(row["name"], f"{value})", ((0, 100 * row["score"]),), marks))
-    note = "The share of rows that a model gets right without the task. Marks: chance" + (
-        f" and {metric_tables.human_name(metrics)}." if human else "."
-    )
+    marked = f"chance and {metric_tables.human_name(metrics)}" if human else "chance"
+    note = f"The share of rows that a model gets right without the task. Marks: {marked}."
     return Chart("Shortcuts", bars, note)
 
 
@@ -184,17 +200,12 @@ def lineage(commits: Iterable[Commit], examples: Rows, view: RowView, total: int
             if (node := Example(values).id) not in nodes and len(nodes) < MAX_NODES:
                 nodes[node], parents[node] = values, commit.parent if commit.parent in nodes else ""
         accepted |= {Example(values).id for values in commit.accepted} & nodes.keys()
-    children = defaultdict[str, list[str]](list)
-    depths: dict[str, int] = {}
-    for node, parent in parents.items():
-        children[parent].append(node)
-        depths[node] = depths.get(parent, 0) + 1
-    places = _radial(children, depths)
+    places, children = _radial(parents), Counter(parents.values())
     dots = [Dot(*places[""], _BLACK, view.text(examples[0]), 7.0)] if len(roots) == 1 else []
     filled = accepted | roots.keys()
     for node, row in nodes.items():
         color = _BLACK if node in roots else view.color(row)
-        text = f"{len(children.get(node, ()))} children: {view.text(row)}"
+        text = f"{children[node]} children: {view.text(row)}"
         dots.append(Dot(*places[node], color, text, 3.0, node not in filled))
     lines = [(*places[parent], *places[node], "link") for node, parent in parents.items()]
     part = f"The first {len(accepted):,} of {total:,}" if len(accepted) < total else f"All {total:,}"
@@ -205,19 +216,25 @@ def lineage(commits: Iterable[Commit], examples: Rows, view: RowView, total: int
     return Plot("Tree of examples", (_SIZE, _SIZE), dots, lines, view.legend, note=note)
 
 
-def _radial(
-    children: Mapping[str, Sequence[str]], depths: Mapping[str, int]
-) -> dict[str, tuple[float, float]]:
-    """A place for each node and for the center "": leaves evenly on the circle, parents in the middle of theirs."""
+def _radial(parents: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    """A place for each node and for the center "": leaves evenly on the circle, others between their children.
+
+    `parents` has the parent of each node, which comes before its children.
+    """
+    children = defaultdict[str, list[str]](list)
+    depths: dict[str, int] = {}
+    for node, parent in parents.items():
+        children[parent].append(node)
+        depths[node] = depths.get(parent, 0) + 1
     order, stack = list[str](), [""]
     while stack:
         order.append(node := stack.pop())
         stack += reversed(children.get(node, ()))
     leaves = [node for node in order if not children.get(node)]
-    angles = {node: 2 * math.pi * at / len(leaves) for at, node in enumerate(leaves)}
+    angles = {node: 2 * math.pi * number / len(leaves) for number, node in enumerate(leaves)}
     for node in reversed(order):
-        if of := children.get(node):
-            angles[node] = (angles[of[0]] + angles[of[-1]]) / 2
+        if own := children.get(node):
+            angles[node] = (angles[own[0]] + angles[own[-1]]) / 2
     center, deepest = _SIZE / 2, max(depths.values(), default=1)
     radii = {node: (center - 8) * depths.get(node, 0) / deepest for node in order}
     return {
@@ -227,20 +244,25 @@ def _radial(
 
 
 def near_pairs(rows: Iterable[Sequence[str]], threshold: float | None) -> tuple[list[Pair], str]:
-    """Each row (its inputs) with the most similar earlier one, if it is at most `BELOW_NEAR` below the threshold; and a
-    line about them."""
-    lowest = max(0.05, (threshold or USUAL_NEAR) - BELOW_NEAR)
-    index, pairs, compared = NearIndex(lowest), [], 0
-    for compared, inputs in enumerate(islice(rows, MAX_COMPARED), 1):
-        if found := index.match(inputs):
-            pairs.append((compared - 1, *found))
+    """The pairs of each row (its inputs) and the most similar earlier one, and a sentence about them.
+
+    Pairs are left out if their similarity is more than `BELOW_NEAR` below the threshold.
+    """
+    lowest = max(MIN_NEAR, (threshold or USUAL_NEAR) - BELOW_NEAR)
+    index, pairs, compared = NearIndex(lowest), list[Pair](), 0
+    for row, inputs in enumerate(islice(rows, MAX_COMPARED)):
+        if most_similar := index.match(inputs):
+            pairs.append(Pair(row, *most_similar))
         index.add(inputs)
-    pairs.sort(key=lambda pair: (-pair[2], pair[0]))
+        compared = row + 1
+    pairs.sort(key=lambda pair: (-pair.similarity, pair.later))
     setting = f"--near {threshold:g}" if threshold else f"--near is off; try {USUAL_NEAR:g}"
     note = (
         f"{len(pairs):,} of the first {compared:,} rows share at least {lowest:.0%} of their word shingles with an "
-        f"earlier row ({setting}). {f'The {MAX_PAIRS} most similar are shown.' if len(pairs) > MAX_PAIRS else ''}"
+        f"earlier row ({setting}). "
     )
+    if len(pairs) > MAX_PAIRS:
+        note += f"The {MAX_PAIRS} most similar are shown."
     return pairs[:MAX_PAIRS], note
 
 
@@ -272,12 +294,12 @@ def text_map(
         return None
     low, high = places.min(axis=0), places.max(axis=0)
     scaled = (10 + (_SIZE - 20) * (places - low) / np.maximum(high - low, 1e-9)).tolist()
-    place = {at: (x, y) for at, (x, y) in zip(rows, scaled, strict=True)}
+    place_of = {row: (x, y) for row, (x, y) in zip(rows, scaled, strict=True)}
     dots = [
-        Dot(*place[at], view.color(values), f"row {at + 1}: {view.text(values)}")
-        for at, values in rows.items()
+        Dot(*place_of[row], view.color(values), f"row {row + 1}: {view.text(values)}")
+        for row, values in rows.items()
     ]
-    lines = [(*place[later], *place[earlier], "near") for later, earlier, _ in pairs]
+    lines = [(*place_of[pair.later], *place_of[pair.earlier], "near") for pair in pairs]
     note = (
         f"{len(rows):,} of {total:,} rows; similar texts are close to each other (t-SNE of TF-IDF). Lines join the "
         "pairs below."
@@ -286,4 +308,8 @@ def text_map(
 
 
 def _fields(values: Mapping[str, Json]) -> list[tuple[str, str]]:
-    return [(name, shorten(field_text(value), 2_000)) for name, value in values.items() if value is not None]
+    return [
+        (name, shorten(field_text(value), _LONGEST_FIELD))
+        for name, value in values.items()
+        if value is not None
+    ]

@@ -7,6 +7,7 @@ It needs no mouse, 80x24 characters and the terminal's own colors. Text from mod
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import ClassVar
 
 from rich.text import Text
@@ -64,30 +65,30 @@ class RejectDialog(Dialog):
     def compose(self) -> ComposeResult:
         with VerticalScroll(can_focus=False):
             reasons = "\n".join(f"  {number}  {reason}" for number, reason in enumerate(REASONS, 1))
-            how = "A digit or your own words, then Enter; Esc goes back."
-            yield Static(Text(f"Why is the row rejected?\n\n{reasons}\n\n{how}"), markup=False)
-            line = Input(max_length=200, select_on_focus=False, compact=True)
-            line.cursor_blink = False  # nothing is sent while nothing is pressed
-            yield line
+            keys = "A digit or your own words, then Enter; Esc goes back."
+            yield Static(Text(f"Why is the row rejected?\n\n{reasons}\n\n{keys}"), markup=False)
+            input_line = Input(max_length=200, select_on_focus=False, compact=True)
+            input_line.cursor_blink = False  # nothing is sent while nothing is pressed
+            yield input_line
             yield Static("", classes="error", markup=False)
 
     def on_key(self, event: Key) -> None:
-        """Keys that arrived before the line had the focus belong to it."""
-        line = self.query_one(Input)
+        """Give the input line the keys that arrived before it had the focus."""
+        input_line = self.query_one(Input)
         if event.key == "enter":
-            self._finish(line.value)
+            self._finish(input_line.value)
         elif event.character and event.is_printable:
-            line.insert_text_at_cursor(event.character)
+            input_line.insert_text_at_cursor(event.character)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self._finish(event.value)
 
-    def _finish(self, words: str) -> None:
-        words = " ".join(safe_text(words).split())
-        if words.isdigit() and 1 <= int(words) <= len(REASONS):
-            words = REASONS[int(words) - 1]
-        if words:
-            self.dismiss(words)
+    def _finish(self, typed: str) -> None:
+        reason = " ".join(safe_text(typed).split())
+        if reason.isdigit() and 1 <= int(reason) <= len(REASONS):
+            reason = REASONS[int(reason) - 1]
+        if reason:
+            self.dismiss(reason)
         else:
             self.show_error("Write a reason, or go back with Esc.")
 
@@ -120,15 +121,15 @@ class EditDialog(Dialog):
 
     def action_save(self) -> None:
         values = dict(self._values)
-        for name, area, before in zip(self._names, self.query(TextArea), self._shown, strict=True):
-            if area.text != before:
+        for name, area, shown in zip(self._names, self.query(TextArea), self._shown, strict=True):
+            if area.text != shown:
                 try:
                     values[name] = edited_value(area.text, self._values[name])
                 except ValueError as error:
                     self.show_error(f"{name}: {error}")
                     return
-        if why := self._save(values):
-            self.show_error(why)
+        if refusal := self._save(values):
+            self.show_error(refusal)
         else:
             self.dismiss(values)
 
@@ -157,14 +158,14 @@ class ReviewApp(App[None]):
         self._load()
 
     def _load(self) -> None:
-        """The rows to decide about from now on."""
+        """Show from now on the rows without a decision."""
         self._rows = [row for row in self._all if row.decision is None]
-        self._at = 0
+        self._row_index = 0
 
     @property
     def current(self) -> ReviewRow | None:
         """The row that is shown; None at the end."""
-        return self._rows[self._at] if self._at < len(self._rows) else None
+        return self._rows[self._row_index] if self._row_index < len(self._rows) else None
 
     def compose(self) -> ComposeResult:
         yield Static(id="top", markup=False)
@@ -187,44 +188,42 @@ class ReviewApp(App[None]):
         row = self.current
         title = Text(safe_line(self._title()), no_wrap=True, overflow="ellipsis")
         self.query_one("#top", Static).update(title)
-        left = sum(row.decision is None for row in self._all)
-        again = f"{left} skipped rows are left: s shows them again. " if left else ""
+        skipped = sum(row.decision is None for row in self._all)
+        again = f"{skipped} skipped rows are left: s shows them again. " if skipped else ""
         end = Text(f"No more rows here. {again}q quits.")
         self.query_one("#row", Static).update(self._describe(row) if row else end)
         self.query_one("#message", Static).update(Text(safe_line(message)))
         self.query_one("#body", VerticalScroll).scroll_home(animate=False)
 
     def _title(self) -> str:
-        session, left = self._session, len(self._rows) - self._at
+        session, left = self._session, len(self._rows) - self._row_index
         decided = f"{len(session.stats.review.last)} of {len(session.rows)} decided"
         return f"{session.directory.path.name} · {left} to review · {decided}"
 
     def _describe(self, row: ReviewRow) -> Text:
+        """The row, what is known about it, and the example that the model saw."""
         session, format, text = self._session, self._session.format, Text()
-
-        def part(name: str, content: str, style: str = "") -> None:
-            text.append(f"{safe_line(name)}: ", "bold")
-            text.append(f"{safe_text(content)}\n", style)
-
-        part("row", str(row.number))
+        add = partial(_add_field, text)
+        add("row", str(row.number))
         if row.probabilities:
             choices = format.answers.choices(row.values)
             written = "" if row.assigned is None else f"; written for {choices[row.assigned]}"
-            part("verifier", f"{probabilities_text(session, row)}{written}")
+            add("verifier", f"{probabilities_text(session, row)}{written}")
         for flag in row.flags(format):
-            part(flag, FLAGS[flag])
+            add(flag, FLAGS[flag])
         if row.decision:
-            part("decided", " ".join(filter(None, (row.decision.verdict, row.decision.reason))))
+            add("decided", " ".join(filter(None, (row.decision.verdict, row.decision.reason))))
         text.append("\n")
-        own = editable(session, row)
-        passage = format.passage_field[0] if format.passage_field else None
-        for name in dict.fromkeys([*own, *filter(None, [passage])]):
-            part(name, field_text(row.values[name]))
+        names = editable(session, row)
+        if format.passage_field and format.passage_field[0] not in names:
+            names.append(format.passage_field[0])
+        for name in names:
+            add(name, field_text(row.values[name]))
         if parent := session.parent(row):
             text.append("\nwritten when the model saw\n", "bold")
             for name, value in parent.items():
                 if name in session.fields and value is not None:
-                    part(f"  {name}", field_text(value))
+                    add(f"  {name}", field_text(value))
         return text
 
     # Keys
@@ -246,26 +245,27 @@ class ReviewApp(App[None]):
 
     def action_edit(self) -> None:
         if row := self.current:
+            dialog = EditDialog(row.values, editable(self._session, row), partial(self._save_edit, row))
+            self.push_screen(dialog, self._edited)
 
-            def save(values: dict[str, Json]) -> str | None:
-                return self._failed(Change(row, "edit", values=values))
-
-            self.push_screen(EditDialog(row.values, editable(self._session, row), save), self._edited)
+    def _save_edit(self, row: ReviewRow, values: dict[str, Json]) -> str | None:
+        return self._refusal(Change(row, "edit", values=values))
 
     def _edited(self, values: object) -> None:
         if values is not None:
             self._next()
 
     def _decide(self, verdict: Verdict, reason: str = "") -> None:
-        if not (row := self.current):
+        row = self.current
+        if row is None:
             return
-        if why := self._failed(Change(row, verdict, reason)):
-            self._show(why)
+        if refusal := self._refusal(Change(row, verdict, reason)):
+            self._show(refusal)
         elif self.failure is None:
             self._next()
 
-    def _failed(self, change: Change) -> str | None:
-        """Make a decision; returns why it is refused. If it cannot be written, the program ends."""
+    def _refusal(self, change: Change) -> str | None:
+        """Make a decision; returns why it is refused, or None. If it cannot be written, the program ends."""
         try:
             self._session.decide(change)
         except Refused as refused:
@@ -276,7 +276,7 @@ class ReviewApp(App[None]):
         return None
 
     def _next(self) -> None:
-        self._at += 1
+        self._row_index += 1
         self._show()
 
     def action_skip(self) -> None:
@@ -287,8 +287,13 @@ class ReviewApp(App[None]):
             self._show()
 
     def action_previous(self) -> None:
-        self._at = max(0, self._at - 1)
+        self._row_index = max(0, self._row_index - 1)
         self._show()
+
+
+def _add_field(text: Text, name: str, content: str) -> None:
+    text.append(f"{safe_line(name)}: ", "bold")
+    text.append(f"{safe_text(content)}\n")
 
 
 def review_in_terminal(session: ReviewSession, rows: list[ReviewRow]) -> None:

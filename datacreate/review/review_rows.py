@@ -1,9 +1,10 @@
-"""The rows of a review: what is known about each, what a reviewer wants, which are shown, and in which order."""
+"""The rows of a review: what is known about each, decisions that a reviewer asks for, which rows are shown first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import Json, value_at
@@ -20,7 +21,7 @@ FLAGS = {
     "uncertain": f"the answer leads the next one by less than {UNCERTAIN:g}",
     "longest_option": "the right option is longer than all others",
 }
-"""Flag -> what it means."""
+"""The meaning of each flag."""
 
 
 @dataclass
@@ -44,23 +45,25 @@ class ReviewRow:
     def flags(self, format: TaskFormat) -> list[str]:
         """The names in `FLAGS` that the row has."""
         margin = self.margin(format)
-        found = {"disagreement": margin is not None and margin < 0}
-        found["uncertain"] = margin is not None and 0 <= margin < UNCERTAIN
+        holds = {
+            "disagreement": margin is not None and margin < 0,
+            "uncertain": margin is not None and 0 <= margin < UNCERTAIN,
+        }
         chosen, options = format.answers.chosen(self.values), format.answers.choices(self.values)
         if format.options_vary and chosen is not None:
             lengths = [len(str(option).strip()) for option in options]
-            found["longest_option"] = lengths.count(max(lengths)) == 1 and lengths[chosen] == max(lengths)
-        return [name for name, holds in found.items() if holds]
+            holds["longest_option"] = lengths.count(max(lengths)) == 1 and lengths[chosen] == max(lengths)
+        return [name for name in FLAGS if holds.get(name)]
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a reviewer wants; `values` of an edited row."""
+    """A decision that a reviewer asks for."""
 
     row: ReviewRow
     verdict: Verdict
     reason: str = ""
-    values: dict[str, Json] | None = None
+    values: dict[str, Json] | None = None  # of an edited row
 
     @property
     def moves(self) -> bool:
@@ -77,12 +80,12 @@ def select_rows(
     """
     labels = [str(label) for label in format.labels or ()]
     if label is not None and label not in labels:
-        known = f"labels are {', '.join(labels)}" if labels else "the format has no fixed labels"
-        raise UsageError(f"--label: unknown label {label!r}; {known}")
-    found = []
+        remedy = f"labels are {', '.join(labels)}" if labels else "the format has no fixed labels"
+        raise UsageError(f"--label: unknown label {label!r}; {remedy}")
+    selected = []
     for row in rows:
         margin = row.margin(format)
         has_label = label is None or str(value_at(row.values, format.roles.answer)) == label
         if has_label and (flag is None or flag in row.flags(format)):
-            found.append((margin is None, margin or 0.0, row.number, row))
-    return [row for *_, row in sorted(found, key=lambda each: each[:3])]
+            selected.append(((margin is None, margin or 0.0, row.number), row))
+    return [row for _, row in sorted(selected, key=itemgetter(0))]

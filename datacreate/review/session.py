@@ -132,20 +132,20 @@ class ReviewSession:
         return {Example(values).id: values for values in (*self.config.spec.examples, *self._passed)}
 
     def sample(self, size: int, seed: int) -> list[ReviewRow]:
-        """Rows drawn at random from train.jsonl; those of the sample that was begun last, if it has this size and seed.
+        """Rows drawn at random from train.jsonl. A sample with this size and seed that was begun last is continued.
 
         The sample is written to the log, and the summary estimates from it how many labels are right.
         """
-        current = [row.number for row in self.rows if row.in_set]
-        last = self.stats.review.sample
-        if last is None or (last.seed, len(last.rows)) != (seed, min(size, last.of)):
-            if not current:
+        sample = self.stats.review.sample
+        if sample is None or (sample.seed, len(sample.rows)) != (seed, min(size, sample.of)):
+            in_set = [row.number for row in self.rows if row.in_set]
+            if not in_set:
                 raise UsageError(f"{self.directory.path}: train.jsonl has no rows; nothing can be drawn")
-            drawn = random.Random(seed).sample(current, min(size, len(current)))
-            last = Sample(tuple(drawn), len(current), seed, _reviewer(), round(time.time(), 3))
-            self._write([last])
-            self.stats.review.begin_sample(last)
-        return [self.rows[number - 1] for number in last.rows]
+            drawn = random.Random(seed).sample(in_set, min(size, len(in_set)))
+            sample = Sample(tuple(drawn), len(in_set), seed, _reviewer(), round(time.time(), 3))
+            self._write([sample])
+            self.stats.review.begin_sample(sample)
+        return [self.rows[number - 1] for number in sample.rows]
 
     def decide(self, change: Change) -> None:
         """Make one decision. Raises Refused, with the reason; LockLost; StorageError."""
@@ -159,13 +159,8 @@ class ReviewSession:
         quotas, row_of = deepcopy(self._quotas), dict(self._row_of)
         for row in (change.row for change in changes if change.moves and change.row.in_set):
             quotas.remove(self._label(row.values), row.commit.attributes)
-
-        def needs_place(change: Change) -> tuple[bool, bool]:
-            label = self._label(change.values or change.row.values)
-            return not change.row.in_set, label != self._label(change.row.values)
-
-        made: dict[int, Decision | Refused] = {}
-        for change in sorted(changes, key=needs_place):  # so that rows that keep their place are not refused
+        decisions: dict[int, Decision | Refused] = {}
+        for change in sorted(changes, key=self._place_order):
             row, values = change.row, None if change.verdict == "reject" else change.row.values
             try:
                 if change.verdict == "edit":
@@ -173,15 +168,21 @@ class ReviewSession:
                     row_of[self._key(values)] = row.number
                 if values and change.moves:
                     _take_place(quotas, self._label(values), row.commit.attributes)
-                made[row.number] = self._decision(change, values)
+                decisions[row.number] = self._decision(change, values)
             except DatacreateError as error:
-                made[row.number] = Refused(f"row {row.number}: {error}")
-        return [made[change.row.number] for change in changes]
+                decisions[row.number] = Refused(f"row {row.number}: {error}")
+        return [decisions[change.row.number] for change in changes]
+
+    def _place_order(self, change: Change) -> tuple[bool, bool]:
+        """Sorts changes: rows that keep their place and label come first, so that they are not refused."""
+        label = self._label(change.values or change.row.values)
+        return not change.row.in_set, label != self._label(change.row.values)
 
     def _decision(self, change: Change, values: dict[str, Json] | None) -> Decision:
+        """The record of a decision; `values` of the row after it, None if it is rejected."""
         row = change.row
-        before = row.values if row.in_set else None
-        same = (values and example_line(values)) == (before and example_line(before))
+        old_values = row.values if row.in_set else None
+        is_unchanged = (values and example_line(values)) == (old_values and example_line(old_values))
         return Decision(
             verdict=change.verdict,
             row=row.number,
@@ -189,15 +190,15 @@ class ReviewSession:
             depth=row.commit.depth + 1,
             model=row.commit.generator,
             attributes=row.commit.attributes,
-            removed=None if same else before,
-            added=None if same else values,
+            removed=None if is_unchanged else old_values,
+            added=None if is_unchanged else values,
             reason=change.reason,
             reviewer=_reviewer(),
             time=round(time.time(), 3),
         )
 
     def save_decisions(self, decisions: Sequence[Decision]) -> None:
-        """Write decisions to the log, at once, and apply them. Raises LockLost, StorageError."""
+        """Write decisions to the log in one step, and apply them. Raises LockLost, StorageError."""
         self._write(decisions)
         for decision in decisions:
             self._apply(decision)
@@ -216,10 +217,10 @@ class ReviewSession:
         """
         row, format = change.row, self.format
         assert change.values is not None, "an edit has values"
-        found = validate_example(change.values, format)
-        if isinstance(found, Reject):
-            raise _refused(found)
-        values = dict(found.example.values)
+        candidate = validate_example(change.values, format)
+        if isinstance(candidate, Reject):
+            raise _refused(candidate)
+        values = dict(candidate.example.values)
         passage = format.roles.context if format.context_is_given else None
         if value_at(values, passage) != value_at(row.values, passage):
             raise Refused("the passage is that of a document; edit the other fields")
@@ -227,13 +228,13 @@ class ReviewSession:
             raise Refused("nothing is edited; change a field, or accept the row")
         parent = self.parent(row)
         shown = self._copies.formatting_keys | ({self._key(parent)} if parent else set())
-        reject = find_length_error(found, row.commit.attributes, self.config.spec.attributes)
-        if reject := reject or self._copies.find_reject(found, shown):
+        reject = find_length_error(candidate, row.commit.attributes, self.config.spec.attributes)
+        if reject := reject or self._copies.find_reject(candidate, shown):
             raise _refused(reject)
-        other = row_of.get(found.exact_key, row.number)
-        if self.config.spec.filters.exact and other != row.number:
-            what = f"row {other}" if other else "an example that was not accepted"
-            raise _refused(found.reject(RejectReason.DUPLICATE, f"repeats {what}"))
+        other_row = row_of.get(candidate.exact_key, row.number)
+        if self.config.spec.filters.exact and other_row != row.number:
+            repeated = f"row {other_row}" if other_row else "an example that was not accepted"
+            raise _refused(candidate.reject(RejectReason.DUPLICATE, f"repeats {repeated}"))
         return values
 
     def close(self) -> None:
@@ -262,7 +263,7 @@ def _refused(reject: Reject) -> Refused:
 
 
 def _reviewer() -> str:
-    """Who decides: user@host."""
+    """The person who decides, as user@host."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # no name for this user id

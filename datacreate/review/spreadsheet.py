@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import cast, get_args
+from typing import NamedTuple, cast, get_args
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import Example, Json
@@ -26,7 +26,7 @@ from datacreate.runs.decisions import Decision, Verdict
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 """A spreadsheet runs a cell that starts with one of these; an apostrophe before it makes it a text."""
 
-_MAX_ERRORS = 20  # that are shown
+_MAX_ERRORS = 20  # lines with errors that are shown
 
 
 def edit_text(value: Json) -> str:
@@ -40,22 +40,24 @@ def edit_text(value: Json) -> str:
     return safe_json(value)
 
 
-def edited_value(text: str, before: Json) -> Json:
-    """The value of an edited text, of the kind that `before` has. Raises ValueError, in a few words."""
-    if before is None or _is_plain(before):
-        return text or (None if before is None else "")
-    if _are_lines(before):
+def edited_value(text: str, old_value: Json) -> Json:
+    """The value of an edited text, of the kind that the old value has. Raises ValueError, in a few words."""
+    if old_value is None:
+        return text or None
+    if _is_plain(old_value):
+        return text
+    if _are_lines(old_value):
         return text.strip("\n").split("\n")
-    if isinstance(before, bool):
+    if isinstance(old_value, bool):
         text = text.strip().lower()  # a spreadsheet writes TRUE
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError(f"not JSON; write it like {safe_json(before)[:40]}") from None
+        raise ValueError(f"not JSON; write it like {safe_json(old_value)[:40]}") from None
 
 
 def _is_plain(value: Json) -> bool:
-    """A text that can be shown as it is: without characters that hide or reorder text."""
+    """Whether a value is a text that can be shown as it is: without characters that hide or reorder text."""
     return isinstance(value, str) and "\r" not in value and safe_text(value) == value
 
 
@@ -67,9 +69,9 @@ def _are_lines(value: Json) -> bool:
 def editable(session: ReviewSession, row: ReviewRow) -> list[str]:
     """The fields of a row that are not the same in all rows, without a passage of a document."""
     format, properties = session.format, session.format.schema["properties"]
-    given = format.roles.context if format.context_is_given else None
+    document_passage = format.roles.context if format.context_is_given else None
     varying = [name for name in row.values if name not in properties or not is_constant(properties[name])]
-    return [name for name in varying if (name,) != given]
+    return [name for name in varying if (name,) != document_passage]
 
 
 def probabilities_text(session: ReviewSession, row: ReviewRow) -> str:
@@ -108,44 +110,51 @@ def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: P
             writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
 
 
+class _Line(NamedTuple):
+    """A line of the file; `error` says why it has no cells."""
+
+    number: int
+    cells: dict[str, str]
+    error: str | None
+
+
 def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_notify) -> int:
     """Make the decisions in a file of `write_spreadsheet`; returns how many are new.
 
     Raises UsageError if one is wrong, after a line for each to `notify`; none is made then.
     """
-    changes: dict[int, tuple[int, Change]] = {}  # by row: the line, and what to do
+    changes: list[Change] = []
+    line_of_row: dict[int, int] = {}
     errors: list[tuple[int, str]] = []
-    seen: set[int] = set()
-    for line, cells, error in _lines(session, path):
-        if error:
-            errors.append((line, error))
-            continue
+    for line in _lines(session, path):
         try:
-            row = _row(session, cells["id"], seen)
-            if change := _change(row, cells):
-                changes[row.number] = line, change
-        except ValueError as wrong:
-            errors.append((line, str(wrong)))
-    decisions = session.prepare([change for _, change in changes.values()])
-    made: list[Decision] = []
-    for (line, _), found in zip(changes.values(), decisions, strict=True):
-        if isinstance(found, Refused):
-            errors.append((line, str(found)))
+            if line.error:
+                raise ValueError(line.error)
+            row = _row(session, line.cells["id"], line_of_row)
+            line_of_row[row.number] = line.number
+            if change := _change(row, line.cells):
+                changes.append(change)
+        except ValueError as error:
+            errors.append((line.number, str(error)))
+    decisions: list[Decision] = []
+    for change, decision in zip(changes, session.prepare(changes), strict=True):
+        if isinstance(decision, Refused):
+            errors.append((line_of_row[change.row.number], str(decision)))
         else:
-            made.append(found)
-    for line, message in sorted(errors)[:_MAX_ERRORS]:
-        notify(f"{path}: line {line}: {message}")
+            decisions.append(decision)
+    for number, message in sorted(errors)[:_MAX_ERRORS]:
+        notify(f"{path}: line {number}: {message}")
     if errors:
         raise UsageError(
             f"{path}: nothing was imported; {len(errors)} line(s) are wrong: correct them and import again"
         )
-    if made:
-        session.save_decisions(made)
-    return len(made)
+    if decisions:
+        session.save_decisions(decisions)
+    return len(decisions)
 
 
-def _lines(session: ReviewSession, path: Path) -> Iterator[tuple[int, dict[str, str], str | None]]:
-    """Line number, cells and error of each line. Raises UsageError if the file is no export of the run."""
+def _lines(session: ReviewSession, path: Path) -> Iterator[_Line]:
+    """The lines of a file. Raises UsageError if the file is no export of the run."""
     source = RowFile(path)
     needed = ["id", "decision", *(f"field:{name}" for name in session.fields), "version"]
     for raw in source.read():
@@ -160,39 +169,49 @@ def _lines(session: ReviewSession, path: Path) -> Iterator[tuple[int, dict[str, 
             raise UsageError(
                 f"{path}: no column {missing[0]!r}; give a file of --export with all its columns"
             )
-        yield raw.number, cells, raw.error
+        yield _Line(raw.number, cells, raw.error)
 
 
 def _version(row: ReviewRow) -> str:
-    """It begins with a letter, so that a spreadsheet takes no digits for a number."""
+    """A hash of the row's values. It begins with a letter, so that a spreadsheet takes no digits for a number."""
     return f"v{Example(row.values).id[:8]}"
 
 
-def _row(session: ReviewSession, id: str, seen: set[int]) -> ReviewRow:
+def _row(session: ReviewSession, id: str, earlier_rows: Container[int]) -> ReviewRow:
+    """The row with this id, which is none of the rows of earlier lines. Raises ValueError, in a few words."""
     number = int(id) if id.strip().isascii() and id.strip().isdigit() else 0
     if not 1 <= number <= len(session.rows):
         raise ValueError(f"id {safe_line(id[:20])!r}: no row of this run")
-    if number in seen:
+    if number in earlier_rows:
         raise ValueError(f"id {number}: a line above also has this id; keep one")
-    seen.add(number)
     return session.rows[number - 1]
 
 
 def _change(row: ReviewRow, cells: Mapping[str, str]) -> Change | None:
-    """What a line asks for; None for nothing new. Raises ValueError, in a few words."""
-    word, reason = cells["decision"].strip().lower(), " ".join(cells.get("reason", "").split())
-    if word and word not in get_args(Verdict):
+    """The decision that a line asks for; None for nothing new. Raises ValueError, in a few words."""
+    verdict, reason = cells["decision"].strip().lower(), " ".join(cells.get("reason", "").split())
+    if verdict and verdict not in get_args(Verdict):
         raise ValueError(
-            f"decision {safe_line(word[:20])!r}; write accept, reject or edit, or leave it empty"
+            f"decision {safe_line(verdict[:20])!r}; write accept, reject or edit, or leave it empty"
         )
-    if word == "reject" and not reason:
+    if verdict == "reject" and not reason:
         raise ValueError("a rejected row needs a reason")
+    values = _values(row, cells, is_edit=verdict == "edit")
+    if values != row.values and cells["version"] != _version(row):
+        raise ValueError(f"row {row.number} has changed since the export; export it again, and edit that")
+    if not verdict or _is_known(row, verdict, reason, values):
+        return None
+    return Change(row, cast(Verdict, verdict), reason, values if verdict == "edit" else None)
+
+
+def _values(row: ReviewRow, cells: Mapping[str, str], *, is_edit: bool) -> dict[str, Json]:
+    """The values of a row in its line. Raises ValueError, in a few words, also for a changed one without an edit."""
     values = dict(row.values)
     for name, value in row.values.items():
         cell, column = cells[f"field:{name}"], f"field:{safe_line(name)}"
         if cell == edit_text(value).replace("\r\n", "\n"):
             continue
-        if word != "edit":
+        if not is_edit:
             raise ValueError(
                 f"{column} is not that of row {row.number}; write edit as the decision to change it"
             )
@@ -200,13 +219,11 @@ def _change(row: ReviewRow, cells: Mapping[str, str]) -> Change | None:
             values[name] = edited_value(cell, value)
         except ValueError as error:
             raise ValueError(f"{column}: {error}") from None
-    if values != row.values and cells["version"] != _version(row):
-        raise ValueError(f"row {row.number} has changed since the export; export it again, and edit that")
-    before = row.decision
-    if (
-        before
-        and before.verdict == word
-        and (values == row.values if word == "edit" else before.reason == reason)
-    ):
-        return None  # imported before
-    return Change(row, cast(Verdict, word), reason, values if word == "edit" else None) if word else None
+    return values
+
+
+def _is_known(row: ReviewRow, verdict: str, reason: str, values: Mapping[str, Json]) -> bool:
+    """Whether the last decision about a row is the same: the line was imported before."""
+    if row.decision is None or row.decision.verdict != verdict:
+        return False
+    return values == row.values if verdict == "edit" else row.decision.reason == reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import chain, product
+from itertools import product
 from pathlib import PurePath
 from typing import Any
 
@@ -49,7 +49,7 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """create, improve, train or evaluate."""
+        """The command: create, improve, train or evaluate."""
         return str(self.arguments[0])
 
     @property
@@ -60,8 +60,8 @@ class Step:
     @cached_property
     def identity(self) -> tuple[str, ...]:
         """Everything that decides the result, with the steps before it."""
-        before = (*self.depends_on.identity, "|") if self.depends_on else ()
-        return (*before, *map(str, self.arguments))
+        earlier = (*self.depends_on.identity, "|") if self.depends_on else ()
+        return (*earlier, *map(str, self.arguments))
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,14 @@ class _Rows:
     options: Mapping[str, Any] = field(default_factory=dict)  # of `train`, beside those of the plan
 
     @property
-    def runs(self) -> list[Step]:
-        """The steps that create rows, in order."""
+    def creations(self) -> list[Step]:
+        """The steps that create these rows, in order."""
         return [step for step in (self.created and self.created.depends_on, self.created) if step]
 
     @property
     def label(self) -> str:
-        """The number of rows in names of files: a created set that grew is another one."""
-        created = [str(sum(step.examples for step in self.runs))] if self.runs else []
+        """The number of rows, for names of files. It changes when a created set is extended."""
+        created = [str(sum(step.examples for step in self.creations))] if self.creations else []
         if self.sample:
             return "-of-".join([str(self.sample), *created])
         return "+".join([*([str(self.human_sample or "full")] if self.human else []), *created])
@@ -107,41 +107,48 @@ def build_cells(plan: SweepPlan) -> tuple[SweepCell, ...]:
 
 
 def missing(plan: SweepPlan) -> list[str]:
-    """What the plan needs and this machine lacks, and what to do: a line each. Reads no rows and no weights."""
+    """Lines that say what the plan needs and this machine lacks, and what to do. Reads no rows and no weights."""
     variants = [variant for name in plan.conditions if (variant := plan.variant(name))]
-    is_human = any(name in (HUMAN, HUMAN_FULL) or name.startswith(MIXED) for name in plan.conditions)
-    trainings = [plan.train, *(plan.train | variant.train for variant in variants)]
-    selections = [
-        given.get("model_selection", "human" if given.get("recipe") == "paper" else None)
-        for given in trainings
+    default_embedder = CreateConfig.model_fields["embedding_model"].default
+    generators, embedders = list(plan.generators), list[str]()
+    for variant in variants:
+        options = plan.create | variant.create
+        if options.get("verifier"):
+            generators.append(options["verifier"])
+        if STRATEGIES[variant.strategy].needs_embedder:
+            embedders.append(str(options.get("embedding_model", default_embedder)))
+    engine = engine_options(plan.create)
+    checks: list[Callable[[], object]] = [
+        partial(split_sha256, benchmark, split) for benchmark, split in _needed_splits(plan, variants)
     ]
-    splits: list[tuple[Benchmark, str]] = []
-    for benchmark in map(find_benchmark, plan.benchmarks):
-        if variants:  # they need a formatting example
-            splits.append((benchmark, "train" if has_split(benchmark, "train") else "dev"))
-        if is_human:
-            splits.append((benchmark, "train"))
-        if plan.encoders and "human" in selections:
-            splits.append((benchmark, "dev"))
-        splits += [(find_benchmark(test), "test") for test in plan.tests(benchmark) if plan.encoders]
-    options, default = engine_options(plan.create), CreateConfig.model_fields["embedding_model"].default
-    creations = [(variant.strategy, plan.create | variant.create) for variant in variants]
-    verifiers = [given["verifier"] for _, given in creations if given.get("verifier")]
-    embedders = [
-        str(given.get("embedding_model", default))
-        for strategy, given in creations
-        if STRATEGIES[strategy].needs_embedder
-    ]
-    checks: list[Callable[[], object]] = [partial(split_sha256, *split) for split in splits]
-    checks += [partial(resolve_checkpoint, name, options) for name in (*plan.generators, *verifiers)]
+    checks += [partial(resolve_checkpoint, name, engine) for name in generators]
     checks += [partial(resolve, name, "encoder") for name in (*plan.encoders, *embedders)]
-    found: dict[str, None] = {}
+    problems: list[str] = []
     for check in checks:
         try:
             check()
         except DatacreateError as error:
-            found[str(error)] = None
-    return list(found)
+            problems.append(str(error))
+    return list(dict.fromkeys(problems))
+
+
+def _needed_splits(plan: SweepPlan, variants: Sequence[Variant]) -> Iterator[tuple[Benchmark, str]]:
+    """The splits that the steps of a plan read."""
+    needs_human_rows = any(name in (HUMAN, HUMAN_FULL) or name.startswith(MIXED) for name in plan.conditions)
+    trainings = [plan.train, *(plan.train | variant.train for variant in variants)]
+    selections = [
+        options.get("model_selection", "human" if options.get("recipe") == "paper" else None)
+        for options in trainings
+    ]
+    for benchmark in map(find_benchmark, plan.benchmarks):
+        if variants:  # they need a formatting example
+            yield benchmark, "train" if has_split(benchmark, "train") else "dev"
+        if needs_human_rows:
+            yield benchmark, "train"
+        if plan.encoders and "human" in selections:
+            yield benchmark, "dev"
+        if plan.encoders:
+            yield from ((find_benchmark(test), "test") for test in plan.tests(benchmark))
 
 
 class _Builder:
@@ -152,35 +159,37 @@ class _Builder:
         self.count, self.tests = plan.rows(benchmark), plan.tests(benchmark)
         sizes = [self.count if size == "all" else min(size, self.count) for size in plan.sizes]
         self.sizes = list(dict.fromkeys(sizes))
-        self.engine = self._create_options(plan.create, engine=True)
+        self.engine_arguments = self._create_arguments(plan.create, engine=True)
 
-    def _create_options(self, given: Mapping[str, Any], engine: bool) -> tuple[str, ...]:
-        """Those of the engine among these options of `create`, or all others."""
-        names = [name for name in given if (name in RunEngineOptions.model_fields) == engine]
-        return tuple(as_arguments(CreateConfig, {name: given[name] for name in names}))
+    def _create_arguments(self, options: Mapping[str, Any], *, engine: bool) -> tuple[str, ...]:
+        """The arguments for those of these options that are of the engine, or for all others."""
+        names = [name for name in options if (name in RunEngineOptions.model_fields) == engine]
+        return tuple(as_arguments(CreateConfig, {name: options[name] for name in names}))
 
     def cells(self) -> Iterator[tuple[str, Sequence[Step]]]:
         """Name and steps of each cell."""
-        plan, conditions = self.plan, self.plan.conditions
-        if HUMAN_FULL in conditions:
+        yield from self._human_cells()
+        plan = self.plan
+        for generator, variants, seed in product(plan.generators, self._created_sets(), plan.example_seeds):
+            first_condition, first_variant = next(iter(variants.items()))
+            name = f"{self.benchmark.name}-{short_name(generator)}-{first_condition}-{seed}"
+            creations = self._creations(name, generator, first_variant, seed)
+            rows: list[_Rows] = []
+            for condition, variant in variants.items():
+                rows += self._created_rows(creations[-1], condition, variant, seed)
+            yield name, [*creations, *self._trainings(name, rows)]
+
+    def _human_cells(self) -> Iterator[tuple[str, Sequence[Step]]]:
+        if HUMAN_FULL in self.plan.conditions:
             name = f"{self.benchmark.name}-{HUMAN_FULL}"
             yield name, self._trainings(name, [_Rows(HUMAN_FULL, True, None)])
-        for seed in plan.example_seeds if HUMAN in conditions else ():
+        for seed in self.plan.example_seeds if HUMAN in self.plan.conditions else ():
             if rows := self._human_rows(seed):
                 name = f"{self.benchmark.name}-{HUMAN}-{seed}"
                 yield name, self._trainings(name, rows)
-        for generator in plan.generators:
-            prefix = f"{self.benchmark.name}-{short_name(generator)}"
-            for variants in self._created_sets():
-                first, variant = next(iter(variants.items()))
-                for seed in plan.example_seeds:
-                    name = f"{prefix}-{first}-{seed}"
-                    created = self._creations(name, generator, variant, seed)
-                    sets = (self._created_rows(created[-1], *item, seed) for item in variants.items())
-                    yield name, [*created, *self._trainings(name, [*chain.from_iterable(sets)])]
 
     def _created_sets(self) -> list[dict[str, Variant]]:
-        """Condition -> variant, for each set: variants that differ only in `train` have the same one."""
+        """The variants of each created set, by condition. Variants that differ only in `train` share a set."""
         names = dict.fromkeys(condition.removeprefix(MIXED) for condition in self.plan.conditions)
         sets: dict[str, dict[str, Variant]] = {}
         for name in names:
@@ -205,14 +214,14 @@ class _Builder:
         return [sample for sample in (*rows, mixed) if sample.condition in self.plan.conditions]
 
     def _creations(self, cell: str, generator: str, variant: Variant, seed: int) -> list[Step]:
-        """Creating the set, or its first part and the part that `improve` creates."""
+        """The step that creates the set; with `improve` those of its first and its second half."""
         if not variant.improve:
             return [self._creation(cell, generator, variant, seed, self.count)]
         improved = self.count // 2
         create = self._creation(cell, generator, variant, seed, self.count - improved)
-        given = self.plan.create | variant.create
-        given = {name: given[name] for name in REPEATED_OPTIONS if name in given}
-        options, encoder = as_arguments(CreateConfig, given), self.plan.encoders[0]
+        all_options = self.plan.create | variant.create
+        repeated = {name: all_options[name] for name in REPEATED_OPTIONS if name in all_options}
+        options, encoder = as_arguments(CreateConfig, repeated), self.plan.encoders[0]
         folder = PurePath("runs", f"{cell}-improved")
         arguments: list[Argument] = ["improve", create.folder, "--count", str(improved), "--encoder", encoder]
         step = replace(
@@ -231,34 +240,38 @@ class _Builder:
         arguments = as_arguments(CreateConfig, {**grid, "model": generator, "seed": seed})
         return Step(
             "create",
-            ("create", *arguments, *self._create_options(options, engine=False), "--run-dir", folder),
+            ("create", *arguments, *self._create_arguments(options, engine=False), "--run-dir", folder),
             folder,
-            self.engine,
+            self.engine_arguments,
             generator=generator,
             verifier=options.get("verifier"),
             examples=count,
         )
 
     def _trainings(self, cell: str, sets: Sequence[_Rows]) -> list[Step]:
+        """The steps that train every encoder on every set of rows."""
         pairs = product(self.plan.encoders, sets)
         return [step for encoder, rows in pairs for step in self._training(cell, rows, encoder)]
 
     def _training(self, cell: str, rows: _Rows, encoder: str) -> tuple[Step, Step]:
-        """Training an encoder on rows, and evaluating its models."""
+        """The steps that train an encoder on rows and evaluate its models."""
         name = f"{rows.condition}-{short_name(encoder)}-{rows.label}"
         folder = PurePath("trained", cell, name)
-        recipe, rest = split_recipe({**self.plan.train, **rows.options})
-        nproc = as_arguments(TrainConfig, {"nproc": rest.pop("nproc", None)})
+        recipe, other_options = split_recipe({**self.plan.train, **rows.options})
+        nproc = as_arguments(TrainConfig, {"nproc": other_options.pop("nproc", None)})
         if rows.created is None:
             recipe.pop("soft_labels", None)  # human rows have no scores
-        arguments: list[Argument] = ["train", *([self.benchmark.name] if rows.human else [])]
-        arguments += [step.folder for step in rows.runs]
+        arguments: list[Argument] = ["train"]
+        if rows.human:
+            arguments.append(self.benchmark.name)
+        arguments += [step.folder for step in rows.creations]
         if rows.condition.removeprefix(MIXED) in self.plan.variants:
             arguments += ["--condition", rows.condition]
-        options = as_arguments(Hyperparameters, recipe) + as_arguments(TrainConfig, rest)
+        options = as_arguments(Hyperparameters, recipe) + as_arguments(TrainConfig, other_options)
         arguments += ["--encoder", encoder, *options]
         for flag, sample in (("--count", rows.sample), ("--human-count", rows.human_sample)):
-            arguments += [flag, str(sample), "--sample-seed", str(rows.seed)] if sample else []
+            if sample:
+                arguments += [flag, str(sample), "--sample-seed", str(rows.seed)]
         arguments += ["--out", folder, "--seeds", ",".join(map(str, self.plan.train_seeds))]
         train = Step(f"train-{name}", tuple(arguments), folder, tuple(nproc), rows.created)
         tests = (word for test in self.tests for word in ("--benchmark", test))

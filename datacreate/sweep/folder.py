@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from pydantic import ValidationError
 
@@ -45,7 +45,7 @@ class SweepFolder:
         self.path = path
 
     def create(self) -> None:
-        """Create the folder. StorageError."""
+        """Create the folder. Raises StorageError."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -53,10 +53,10 @@ class SweepFolder:
 
     @contextmanager
     def locked(self, cell: SweepCell, notify: Notify = no_notify) -> Iterator[FolderLock]:
-        """Lock a cell; `notify` is called before a wait. RunLocked, StorageError."""
+        """Lock a cell; `notify` is called before a wait. Raises RunLocked, StorageError."""
         folder = self._cell(cell)
-        for place in (folder.relative_to(self.path), *(step.folder for step in cell.steps)):
-            refuse_links(*(self.path / part for part in (place, *place.parents[:-1])))
+        for path in (folder.relative_to(self.path), *(step.folder for step in cell.steps)):
+            refuse_links(*(self.path / part for part in (path, *path.parents[:-1])))
         with locked(folder, notify) as lock:
             yield lock
 
@@ -80,8 +80,13 @@ class SweepFolder:
             return None
         return status if status.identity == step.identity else None
 
+    def failure(self, cell: SweepCell, step: Step) -> str | None:
+        """The message of a step that failed; None if it did not."""
+        status = self.status(cell, step)
+        return status.message if status else None
+
     def write(self, cell: SweepCell, step: Step, status: Status) -> None:
-        """Store the status of a step. StorageError."""
+        """Store the status of a step. Raises StorageError."""
         replace_file(self.log(cell, step).with_suffix(".json"), status.model_dump_json(indent=2) + "\n")
 
     def is_finished(self, cell: SweepCell, step: Step) -> bool:
@@ -90,7 +95,7 @@ class SweepFolder:
         return status is not None and status.state == "finished" and (self.path / step.folder).is_dir()
 
     def delete_weights(self, step: Step) -> None:
-        """Delete the weights of evaluated models; their evaluations stay. StorageError."""
+        """Delete the weights of evaluated models; their evaluations stay. Raises StorageError."""
         folder = self.path / step.folder
         try:
             for file in [file for pattern in _WEIGHTS for file in folder.glob(pattern)]:
@@ -116,16 +121,7 @@ def run_process(
         raise storage_error(log, error) from None
     with file:
         start = file.tell()
-        # In its own process group Ctrl-C reaches the step once, through this process, and not twice.
-        process = subprocess.Popen(
-            supervised(command, _GRACE_SECONDS),
-            env={name: text for name, text in os.environ.items() if not name.startswith(_STEP_OPTIONS)}
-            | dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
+        process = _start(command, file, environment)
         stopped = False
         try:
             while process.poll() is None:
@@ -142,8 +138,23 @@ def run_process(
     if line := last_line(log, start):
         return code, line
     if code < 0:
-        return code, f"killed by signal {-code}{'; out of memory?' if -code == signal.SIGKILL else ''}"
+        return code, f"killed by signal {-code}{'; out of memory?' if code == -signal.SIGKILL else ''}"
     return code, f"ended with exit code {code} and without output" if code else ""
+
+
+def _start(
+    command: Sequence[str], output: BinaryIO, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a command, which ends with this process."""
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith(_STEP_OPTIONS)}
+    return subprocess.Popen(
+        supervised(command, _GRACE_SECONDS),
+        env=inherited | dict(environment),
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        process_group=0,  # so that Ctrl-C reaches the step once, through this process, and not twice
+    )
 
 
 def last_line(log: Path, start: int) -> str:

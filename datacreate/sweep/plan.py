@@ -57,16 +57,16 @@ def short_name(model: str) -> str:
 
 
 def _file(path: object, info: ValidationInfo) -> str:
-    """A path relative to the plan file, made absolute."""
+    """The absolute path of a path that is relative to the plan file."""
     return str(Path((info.context or {}).get("folder", "."), Path(str(path)).expanduser()).resolve())
 
 
-def _model(name: str, info: ValidationInfo, *, known: bool = True) -> str:
-    """A name, with paths made absolute. ValueError for one that is not `known`: no path, Hub id or preset."""
+def _model(name: str, info: ValidationInfo, *, check: bool = True) -> str:
+    """The name of a checkpoint; a path is made absolute. `check`: ValueError if it is no path, Hub id or preset."""
     path = Path(_file(name, info))
     if name.startswith((".", "~", os.sep)) or name.endswith(".gguf") or ("/" in name and path.is_dir()):
         return str(path)
-    if not known or "/" in name:
+    if not check or "/" in name:
         return name
     try:
         return find_preset(name).name
@@ -74,28 +74,29 @@ def _model(name: str, info: ValidationInfo, *, known: bool = True) -> str:
         raise ValueError(str(error)) from None
 
 
-def _create_options(given: dict[str, Any], info: ValidationInfo, *, names: set[str]) -> dict[str, Any]:
-    """Options of `create`, converted, with paths made absolute. ValueError."""
-    _check_names(given, names)
-    if isinstance(given.get("urls"), (list, tuple)):
-        given = {**given, "urls": [_model(str(url), info, known=False) for url in given["urls"]]}
-    for name in ("embedding_model", "verifier"):
-        if name in given:
-            known = name != "verifier" or "urls" not in given
-            given = {**given, name: _model(str(given[name]), info, known=known)}
-    if given.get("attributes"):
-        given = {**given, "attributes": _file(given["attributes"], info)}
-    if corpus := given.get("corpus"):
+def _create_options(options: dict[str, Any], info: ValidationInfo, *, names: set[str]) -> dict[str, Any]:
+    """Options of `create`, of which a plan may set `names`: converted, with paths made absolute. Raises ValueError."""
+    _check_names(options, names)
+    absolute = dict(options)
+    if isinstance(options.get("urls"), (list, tuple)):
+        absolute["urls"] = [_model(str(url), info, check=False) for url in options["urls"]]
+    if "embedding_model" in options:
+        absolute["embedding_model"] = _model(str(options["embedding_model"]), info)
+    if "verifier" in options:  # a server may have a model of any name
+        absolute["verifier"] = _model(str(options["verifier"]), info, check="urls" not in options)
+    if options.get("attributes"):
+        absolute["attributes"] = _file(options["attributes"], info)
+    if corpus := options.get("corpus"):
         paths = corpus if isinstance(corpus, (list, tuple)) else [corpus]
-        given = {**given, "corpus": [_file(path, info) for path in paths]}
-    return _converted(CreateConfig, given, benchmark="any", count=1, run_dir=Path())
+        absolute["corpus"] = [_file(path, info) for path in paths]
+    return _converted(CreateConfig, absolute, benchmark="any", count=1, run_dir=Path())
 
 
-def _train_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Options of `train`, converted. ValueError."""
-    _check_names(given, RECIPE_OPTIONS | TRAIN_OPTIONS)
-    recipe, rest = split_recipe(given)
-    values = _converted(Hyperparameters, recipe) | _converted(TrainConfig, rest, sources=("",), out=Path())
+def _train_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of `train`, converted. Raises ValueError."""
+    _check_names(options, RECIPE_OPTIONS | TRAIN_OPTIONS)
+    recipe, others = split_recipe(options)
+    values = _converted(Hyperparameters, recipe) | _converted(TrainConfig, others, sources=("",), out=Path())
     return {"recipe": values.pop("name"), **values} if "name" in values else values
 
 
@@ -104,25 +105,27 @@ def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     recipe = {name: value for name, value in train.items() if name in RECIPE_OPTIONS}
     if "recipe" in recipe:
         recipe = {"name": recipe.pop("recipe"), **recipe}
-    return recipe, {name: value for name, value in train.items() if name not in RECIPE_OPTIONS}
+    others = {name: value for name, value in train.items() if name not in RECIPE_OPTIONS}
+    return recipe, others
 
 
-def _check_names(given: dict[str, Any], names: set[str]) -> None:
-    for name in given:
+def _check_names(options: dict[str, Any], names: set[str]) -> None:
+    """Raise ValueError if an option is none of the `names`."""
+    for name in options:
         if name not in names and name in RunEngineOptions.model_fields:
             raise ValueError(f"{name}: an engine option; put it under the plan's `create`")
         if name not in names:
             raise ValueError(f"{name}: no such option, or the plan sets it{did_you_mean(str(name), names)}")
 
 
-def _converted(model: type[Settings], given: dict[str, Any], **required: Any) -> dict[str, Any]:
-    """The given values as the model converts them, in the order of its fields. ValueError."""
+def _converted(model: type[Settings], options: dict[str, Any], **required: Any) -> dict[str, Any]:
+    """The values of options as the model converts them, in the order of its fields. Raises ValueError."""
     try:
-        settings = model(**required, **given)
+        settings = model(**required, **options)
     except ValidationError as error:
         names = {name: name for name in model.model_fields} | {"name": "recipe"}  # keys, not flags
         raise ValueError(SettingsProblem.first(error).on_command_line(names)) from None
-    return {name: getattr(settings, name) for name in model.model_fields if name in given}
+    return {name: getattr(settings, name) for name in model.model_fields if name in options}
 
 
 CreateValues = Annotated[dict[Any, Any], AfterValidator(partial(_create_options, names=CREATE_OPTIONS))]
@@ -131,7 +134,7 @@ TrainValues = Annotated[dict[Any, Any], AfterValidator(_train_options)]
 
 
 class Variant(Settings):
-    """A condition of a plan's own: a strategy with further options of `create` and `train`."""
+    """A condition that a plan defines: a strategy with further options of `create` and `train`."""
 
     strategy: str
     improve: bool = False  # the second half of the rows is created by `improve`
@@ -169,7 +172,7 @@ class SweepPlan(Settings):
     keep_weights: bool = False  # of evaluated models
 
     def variant(self, condition: str) -> Variant | None:
-        """How the created rows of a condition are made; None if it has none."""
+        """The strategy and options of the created rows of a condition; None if it has no created rows."""
         name = condition.removeprefix(MIXED)
         return self.variants.get(name) or (Variant(strategy=name) if name in STRATEGIES else None)
 
@@ -195,24 +198,25 @@ class SweepPlan(Settings):
 
     @field_validator("variants")
     @classmethod
-    def _check_variants(cls, given: dict[str, Variant]) -> dict[str, Variant]:
-        for name in given:
+    def _check_variants(cls, variants: dict[str, Variant]) -> dict[str, Variant]:
+        for name in variants:
             if name in CONDITIONS:
                 kind = "strategy" if name in STRATEGIES else "condition"
                 raise ValueError(f"{name!r} is a {kind}; choose another name")
             if not re.fullmatch(r"\w[\w.-]*", name):
                 raise ValueError(f"{name!r}: use letters, digits, _, - and . only")
-        return given
+        return variants
 
     @field_validator("conditions")
     @classmethod
     def _check_conditions(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if (variants := info.data.get("variants")) is None:  # they are wrong
+        variants = info.data.get("variants")
+        if variants is None:  # they are wrong
             return names
-        known = [*CONDITIONS, *variants, *(MIXED + name for name in variants)]
+        conditions = [*CONDITIONS, *variants, *(MIXED + name for name in variants)]
         for name in names:
-            if name not in known:
-                raise ValueError(f"no condition {name!r}{did_you_mean(name, known)}; see docs/sweeps.md")
+            if name not in conditions:
+                raise ValueError(f"no condition {name!r}{did_you_mean(name, conditions)}; see docs/sweeps.md")
         return names
 
     @field_validator("generators", "encoders")
@@ -220,7 +224,7 @@ class SweepPlan(Settings):
     def _check_models(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         options = engine_options(info.data.get("create", {}))
         served = info.field_name == "generators" and options.uses_running_servers
-        models = tuple(_model(name, info, known=not served) for name in names)
+        models = tuple(_model(name, info, check=not served) for name in names)
         if len({short_name(name) for name in models}) < len(set(models)):
             raise ValueError("two checkpoints have the same folder name; rename one of the folders")
         return models
@@ -268,7 +272,8 @@ class SweepPlan(Settings):
 
 def engine_options(create: dict[str, Any]) -> RunEngineOptions:
     """The engine options among these options of `create`."""
-    return RunEngineOptions(**{k: v for k, v in create.items() if k in RunEngineOptions.model_fields})
+    names = RunEngineOptions.model_fields
+    return RunEngineOptions(**{name: value for name, value in create.items() if name in names})
 
 
 def load_plan(name_or_path: str) -> SweepPlan:
@@ -278,16 +283,16 @@ def load_plan(name_or_path: str) -> SweepPlan:
     """
     path = Path(name_or_path).expanduser()
     if not path.is_file():
-        plans = {path.stem: path for path in sorted(shipped("data", "plans").glob("*.yaml"))}
+        plans = {file.stem: file for file in sorted(shipped("data", "plans").glob("*.yaml"))}
         if name_or_path not in plans:
             hint = did_you_mean(name_or_path, plans) or f"; shipped are {', '.join(plans)}"
             raise SweepPlanError(f"{name_or_path}: no such file, and no shipped plan{hint}")
         path = plans[name_or_path]
     try:
-        raw = read_yaml(path)
-        if not isinstance(raw, dict):
+        document = read_yaml(path)
+        if not isinstance(document, dict):
             raise SweepPlanError(f"plan {path}: not a mapping of settings; see docs/sweeps.md")
-        values = {"name": path.stem, **{str(key): value for key, value in raw.items()}}
+        values = {"name": path.stem, **{str(key): value for key, value in document.items()}}
         return SweepPlan.model_validate(values, context={"folder": path.absolute().parent})
     except ValidationError as error:
         raise SweepPlanError(f"plan {path}: {_first_error(error)}") from None
@@ -297,16 +302,14 @@ def load_plan(name_or_path: str) -> SweepPlan:
 
 def _first_error(error: ValidationError) -> str:
     """The first problem in one line."""
-    wrong = SettingsProblem.first(error)
-    if wrong.kind == "extra_forbidden":
-        model = SweepPlan if len(wrong.path) == 1 else Variant
-        return f"{wrong.key}: no such key{did_you_mean(str(wrong.path[-1]), model.model_fields)}"
-    if not wrong.path:  # a contradiction; the message names the keys
-        return wrong.why
-    if (
-        wrong.path[-1] in ("create", "train")
-        and wrong.kind == "value_error"
-        and not wrong.why.startswith("--")
-    ):
-        return f"{wrong.key}.{wrong.why}"  # the message begins with the name of an option
-    return f"{wrong.key}: {'this key is required' if wrong.kind == 'missing' else wrong.remedy}"
+    problem = SettingsProblem.first(error)
+    if problem.kind == "extra_forbidden":
+        model = SweepPlan if len(problem.path) == 1 else Variant
+        return f"{problem.key}: no such key{did_you_mean(str(problem.path[-1]), model.model_fields)}"
+    if not problem.path:  # a contradiction; the message names the keys
+        return problem.why
+    # Its message begins with the name of an option.
+    names_an_option = problem.kind == "value_error" and not problem.why.startswith("--")
+    if problem.path[-1] in ("create", "train") and names_an_option:
+        return f"{problem.key}.{problem.why}"
+    return f"{problem.key}: {'this key is required' if problem.kind == 'missing' else problem.remedy}"

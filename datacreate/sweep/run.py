@@ -62,7 +62,7 @@ class Outcome:
 
 
 class _SweepCall:
-    """One call of `run`: how it talks to the user and when it stops. Threads share it."""
+    """The state of one call of `run`, which its threads share: what failed, and what the user sees."""
 
     def __init__(self, cells: Sequence[SweepCell], signals: Signals, notify: Notify, update: Notify) -> None:
         self.signals, self.notify, self._update = signals, notify, update
@@ -81,14 +81,14 @@ class _SweepCall:
         return self.error is not None or self.signals.received
 
     def show(self, cell: SweepCell, line: str | None) -> None:
-        """The last line of the running step of a cell; None when it has ended."""
+        """Show the last line of the running step of a cell; None when it has ended."""
         lines = {name: text for name, text in self._lines.items() if name != cell.name}
         self._lines = lines | ({cell.name: line} if line else {})
         self._update("\n".join(self._lines.values()))
 
 
 class Sweep:
-    """A plan in a folder. `command` runs a step's arguments; default: this `datacreate`."""
+    """Runs the cells of a plan in a folder. `command` runs the arguments of a step; default: this `datacreate`."""
 
     def __init__(self, plan: SweepPlan, out: Path, command: Sequence[str] | None = None) -> None:
         self.plan = plan
@@ -101,7 +101,7 @@ class Sweep:
         return build_cells(self.plan)
 
     def _chosen(self, index: int | None) -> tuple[SweepCell, ...]:
-        """The cell of that index, from 0, or all. UsageError if there is none."""
+        """The cell of that index, from 0; without an index all cells. Raises UsageError if there is none."""
         if index is None:
             return self.cells
         if index < len(self.cells):
@@ -112,7 +112,7 @@ class Sweep:
         )
 
     def states(self, index: int | None = None) -> list[Outcome]:
-        """The state of all cells, or of the one of `index`; writes nothing. UsageError if there is no such cell."""
+        """The state of all cells, or of the one of `index`; writes nothing. Raises UsageError for a wrong index."""
         return [self._state(cell) for cell in self._chosen(index)]
 
     def commands(self, cell: SweepCell) -> list[list[str]]:
@@ -122,13 +122,13 @@ class Sweep:
         ]
 
     def missing(self, index: int | None = None) -> list[str]:
-        """What the plan needs and this machine lacks, a line each; [] if the cells are finished."""
+        """Lines that say what the plan needs and this machine lacks; none if the cells are finished."""
         return missing(self.plan) if any(map(self._unfinished, self._chosen(index))) else []
 
     def _unfinished(self, cell: SweepCell, generator: str | None = None) -> list[Step]:
-        """The steps that are left to run, in order; only those of a `generator`."""
-        left = [step for step in cell.steps if not self._folder.is_finished(cell, step)]
-        return [step for step in left if generator in (None, step.generator)]
+        """The steps that are left to run, in order; with a `generator` only those that need it."""
+        steps = [step for step in cell.steps if not self._folder.is_finished(cell, step)]
+        return [step for step in steps if generator in (None, step.generator)]
 
     def run(
         self,
@@ -148,8 +148,9 @@ class Sweep:
         StorageError; the same call resumes.
         """
         chosen = self._chosen(index)
-        if lines := self.missing(index):
-            raise DatacreateError(f"plan {self.plan.name}: nothing was run: {'; '.join(lines)}")
+        if missing_lines := self.missing(index):
+            problems = "; ".join(missing_lines)
+            raise DatacreateError(f"plan {self.plan.name}: nothing was run: {problems}")
         self._folder.create()
         with caught_signals() as signals:
             call = _SweepCall(chosen, signals, notify, update)
@@ -190,49 +191,52 @@ class Sweep:
 
         A cell gets at least as many as `nproc` of the plan's trainings, by default one; few cells share all GPUs.
         """
-        gpus, each = visible_gpus(), self.plan.train.get("nproc") or 1
+        gpus, gpus_per_cell = visible_gpus(), self.plan.train.get("nproc") or 1
         unfinished = sum(map(bool, map(self._unfinished, cells)))
-        at_once = max(1, min(len(gpus) // each, unfinished, nproc or unfinished))
-        places = [Resources()]
+        at_once = max(1, min(len(gpus) // gpus_per_cell, unfinished, nproc or unfinished))
+        resources = [Resources()]
         if at_once > 1:
-            groups = (",".join(gpus[n::at_once]) for n in range(at_once))
-            places = [Resources(environment={"CUDA_VISIBLE_DEVICES": group}) for group in groups]
-        self._run_cells(cells, places, None, call)
+            groups = (",".join(gpus[number::at_once]) for number in range(at_once))
+            resources = [Resources(environment={"CUDA_VISIBLE_DEVICES": group}) for group in groups]
+        self._run_cells(cells, resources, None, call)
 
     def _run_cells(
         self,
         cells: Sequence[SweepCell],
-        places: Sequence[Resources],
+        resources: Sequence[Resources],
         generator: str | None,
         call: _SweepCall,
     ) -> None:
-        """Run steps of the cells, as many cells at once as there are places."""
+        """Run steps of the cells, as many cells at once as there are `resources`, one for each."""
         free: SimpleQueue[Resources] = SimpleQueue()
-        for place in places:
-            free.put(place)
+        for part in resources:
+            free.put(part)
 
-        def run(cell: SweepCell) -> None:
-            resources = free.get()
-            try:
-                if not call.stopping:
-                    self._run_steps(cell, generator, resources, call)
-            except BaseException as error:
-                call.error = call.error or error
-                raise
-            finally:
-                free.put(resources)
-
-        with deferred(), ThreadPoolExecutor(len(places)) as pool:
-            wait([pool.submit(run, cell) for cell in cells])
+        with deferred(), ThreadPoolExecutor(len(resources)) as pool:
+            wait([pool.submit(self._run_cell, cell, free, generator, call) for cell in cells])
             if call.error:
                 raise call.error
             if call.signals.received:
                 raise Stopped(_STOPPED)
 
+    def _run_cell(
+        self, cell: SweepCell, free: SimpleQueue[Resources], generator: str | None, call: _SweepCall
+    ) -> None:
+        """Run steps of a cell with free resources. An error also stops the other cells."""
+        resources = free.get()
+        try:
+            if not call.stopping:
+                self._run_steps(cell, generator, resources, call)
+        except BaseException as error:
+            call.error = call.error or error
+            raise
+        finally:
+            free.put(resources)
+
     def _run_steps(
         self, cell: SweepCell, generator: str | None, resources: Resources, call: _SweepCall
     ) -> None:
-        """Lock a cell, and run its steps with that generator, or with None those without one."""
+        """Lock a cell, and run its steps that need that generator; None: its steps that need no generator."""
         skipped = list(call.failed)
         try:
             with self._folder.locked(cell, call.notify) as lock, deferred():
@@ -281,27 +285,28 @@ class Sweep:
 
     def _arguments(self, step: Step, engine: Sequence[str]) -> list[str]:
         """The arguments of a step with absolute paths: it may start in any folder."""
-        paths = [word if isinstance(word, str) else str(self._out / word) for word in step.arguments]
-        return [*paths, *engine]
+        own = [
+            argument if isinstance(argument, str) else str(self._out / argument)
+            for argument in step.arguments
+        ]
+        return [*own, *engine]
 
     def _state(self, cell: SweepCell, failed: Mapping[Step, str] | None = None) -> Outcome:
-        """The state of a cell from its files; `failed` are the steps that failed in this process."""
-        left = self._unfinished(cell)
-        outcome = partial(Outcome, cell, finished_steps=len(cell.steps) - len(left))
-        if failed is None and left and self._folder.is_running(cell):
+        """The state of a cell from its files; `failed` are the steps that failed in this process, with the messages."""
+        unfinished = self._unfinished(cell)
+        outcome = partial(Outcome, cell, finished_steps=len(cell.steps) - len(unfinished))
+        if failed is None and unfinished and self._folder.is_running(cell):
             return outcome("running")
-        if failed is None:
-            found = {step: status for step in left if (status := self._folder.status(cell, step))}
-            failed = {step: status.message for step, status in found.items() if status.message is not None}
-        for step in left:
-            if step in failed:
-                return outcome("failed", failed[step], step)
-        return outcome("pending" if left else "finished")
+        for step in unfinished:
+            message = self._folder.failure(cell, step) if failed is None else failed.get(step)
+            if message is not None:
+                return outcome("failed", message, step)
+        return outcome("pending" if unfinished else "finished")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a step runs with: running servers, GPUs, or what it finds itself."""
+    """The servers or GPUs that a step uses; without any it starts servers itself, and uses all GPUs."""
 
     arguments: tuple[str, ...] | None = None  # further ones of a step; None: the engine options of the plan
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -316,10 +321,10 @@ def shared_servers(
     The first of the models is the generator, the others are verifiers. `count` is the number of examples of all
     steps; the servers write their logs into `logs`. EngineError or CheckpointError if a server cannot be started.
     """
-    checkpoints = {found.sha256: found for found in (resolve_checkpoint(name, options) for name in models)}
-    first, *others = checkpoints.values()
-    sharing = [LocalModel(first, options)]
-    sharing += [LocalModel(verifier, options.for_verifier, verifies=True) for verifier in others]
+    checkpoints = (resolve_checkpoint(name, options) for name in models)
+    generator, *verifiers = {checkpoint.sha256: checkpoint for checkpoint in checkpoints}.values()
+    sharing = [LocalModel(generator, options)]
+    sharing += [LocalModel(verifier, options.for_verifier, verifies=True) for verifier in verifiers]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="datacreate-")))
         started = []

@@ -17,11 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datacreate.finetuning.encoder import Encoded, TrialInputs, collator, load_with_head, make_trainer
+from datacreate.finetuning.encoder import Encoded, collator, load_with_head
 from datacreate.finetuning.evaluate import probabilities
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HeadSpec
 from datacreate.finetuning.train import TrainConfig, encode_inputs, prepare
+from datacreate.finetuning.trials import TrialInputs, make_trainer
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import quiet
 

@@ -20,10 +20,11 @@ from scipy.stats import binomtest, norm
 
 from datacreate.finetuning.statistics import (
     ConditionModels,
-    Estimate,
-    Interval,
-    combined_interval,
+    IntervalEstimate,
+    ScoreEstimate,
+    TrainingOrigin,
     difference,
+    mean_estimate,
     ratio,
 )
 
@@ -67,7 +68,7 @@ class Pair:
             right.append(rng.random(bias.shape) < norm.cdf(level[..., None] + difficulty + bias))
         return right, truth
 
-    def compared(self, right: list[Any], truth: Any) -> Estimate:
+    def compared(self, right: list[Any], truth: Any) -> ScoreEstimate:
         """`difference` of simulated conditions."""
         first, second = (self.models(correct, condition, truth) for condition, correct in enumerate(right))
         return difference(first, second)
@@ -75,7 +76,11 @@ class Pair:
     def models(self, correct: Any, condition: int, truth: Any) -> ConditionModels:
         examples, seeds = map(range, correct.shape[:2])
         prefix = "" if self.same_examples else f"{condition} "
-        origins = [(f"{prefix}{e}", f"{condition} {e}", str(seed)) for e in examples for seed in seeds]
+        origins = [
+            TrainingOrigin(f"{prefix}{example}", f"{condition} {example}", str(seed))
+            for example in examples
+            for seed in seeds
+        ]
         return ConditionModels(correct.reshape(-1, self.rows), origins, truth, 2)
 
 
@@ -124,20 +129,21 @@ def coverage(pair: Pair, pairs: int, seed: int = 0, draws: int = 0) -> tuple[flo
     nested bootstrap (if it has `draws`), of `ratio`, and of the mean of three of these.
     """
     rng, (first, second) = np.random.default_rng(seed), pair.true_scores
-    true, found, sampled = first / second, list[tuple[float, Interval]](), list[bool]()
+    true, estimates, sampled = first / second, list[IntervalEstimate](), list[bool]()
     for _ in range(pairs):
         right, truth = pair.simulated(rng)
         estimate = ratio(pair.models(right[0], 0, truth), pair.models(right[1], 1, truth))
         if estimate is not None:
-            found.append(estimate)
+            estimates.append(estimate)
         if estimate is not None and draws:
             ours, theirs = bootstrap(pair, right, truth, rng, draws)
             sampled.append(not outside(true, ours / theirs))
-    values, intervals = [value for value, _ in found], [interval for _, interval in found]
-    thirds = [slice(at, at + 3) for at in range(0, len(found) - 2, 3)]
-    means = [combined_interval(values[three], intervals[three]) for three in thirds]
-    one, three = (float(np.mean([low <= true <= high for low, high in each])) for each in (intervals, means))
-    return 1 - len(found) / pairs, float(np.mean(sampled)) if sampled else 0.0, one, three
+    means = [mean_estimate(estimates[start : start + 3]) for start in range(0, len(estimates) - 2, 3)]
+    one, three = (
+        float(np.mean([interval.low <= true <= interval.high for interval in intervals]))
+        for intervals in (estimates, means)
+    )
+    return 1 - len(estimates) / pairs, float(np.mean(sampled)) if sampled else 0.0, one, three
 
 
 def main() -> None:

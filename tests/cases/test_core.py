@@ -13,7 +13,8 @@ import pytest
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import ExampleError, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows
-from datacreate.finetuning.training_rows import read_source, training_set
+from datacreate.finetuning.sources import read_source
+from datacreate.finetuning.training_rows import training_set
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
 from datacreate.formats.infer_rows import infer_from_rows

@@ -11,7 +11,8 @@ import pytest
 
 from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows
-from datacreate.finetuning.training_rows import infer_head, read_source
+from datacreate.finetuning.sources import read_source
+from datacreate.finetuning.training_rows import infer_head
 from datacreate.formats.example import Example, Json
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions

@@ -14,7 +14,6 @@ from datacreate.cli.evaluate import evaluate
 from datacreate.cli.train import train
 from datacreate.errors import DatacreateError
 from tests.finetuning.sets import claims, write_rows
-from tests.inprocess import run
 
 
 def refused(result: Result, code: int, words: str) -> None:
@@ -116,10 +115,3 @@ def test_evaluating_something_else_is_one_line(home: Path, tmp_path: Path) -> No
         2,
         "--split dev only applies to --benchmark",
     )
-
-
-def test_the_command_prints_the_line_and_exits_with_its_code(home: Path, tmp_path: Path) -> None:
-    ended = run("train", "creak", "--encoder", "roberta-large", "--out", tmp_path / "out")
-    assert ended.code == 1
-    assert ended.failure.startswith("datacreate: roberta-large is not downloaded: run `datacreate models")
-    assert ended.out == ""

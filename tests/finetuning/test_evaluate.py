@@ -21,8 +21,9 @@ from datacreate.errors import BenchmarkError, TrainingError, UsageError
 from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_test_file, read_test_set
 from datacreate.finetuning.records import HeadSpec, models_at, read_evaluation, read_model, read_predictions
+from datacreate.finetuning.sources import read_source
 from datacreate.finetuning.train import train
-from datacreate.finetuning.training_rows import ClassificationExample, read_source, training_set
+from datacreate.finetuning.training_rows import ClassificationExample, training_set
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import read_format
 from tests.finetuning.conftest import TOKENS, import_rows, save_encoder

@@ -23,7 +23,8 @@ from datacreate.errors import (
     TrainingError,
     UsageError,
 )
-from datacreate.finetuning.training_rows import read_source, training_set
+from datacreate.finetuning.sources import read_source
+from datacreate.finetuning.training_rows import training_set
 from datacreate.improve import ImproveConfig, JudgedRow, creation_config, hard_rows, prepare_round, read_round
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import FOODS, choices, claims, write_rows

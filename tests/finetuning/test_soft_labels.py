@@ -13,21 +13,17 @@ from safetensors.torch import load_file
 
 from datacreate.cli.train import train as command
 from datacreate.errors import DatacreateError, RunMismatch, TrainingError
-from datacreate.finetuning.encoder import encode, load_tokenizer, load_with_head, make_trainer
+from datacreate.finetuning.encoder import encode, load_tokenizer, load_with_head
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HeadSpec
+from datacreate.finetuning.sources import Source, read_source
 from datacreate.finetuning.train import TrainConfig, prepare, train
-from datacreate.finetuning.training_rows import (
-    ClassificationExample,
-    Probabilities,
-    Source,
-    read_source,
-    soft_label,
-    training_set,
-)
+from datacreate.finetuning.training_rows import ClassificationExample, soft_label, training_set
+from datacreate.finetuning.trials import make_trainer
 from datacreate.formats.roles import Roles
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory
+from datacreate.verification.scoring import Probabilities
 from tests.finetuning.sets import Row, choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, inputs_of, sensible
 from tests.making import make

@@ -14,13 +14,14 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from datacreate.finetuning.records import Scores
 from datacreate.finetuning.statistics import (
     ConditionModels,
-    Estimate,
+    ScoreEstimate,
+    TrainingOrigin,
     chance_corrected,
     compute_scores,
     difference,
     holm,
-    mean_interval,
     mean_score,
+    mean_share,
     ratio,
 )
 from scripts.perf.significance import Pair, coverage, significant
@@ -73,7 +74,7 @@ def test_multiple_choice_is_scored_by_accuracy(pairs: list[tuple[int, int]]) -> 
 def test_the_interval_of_accuracy_is_wilsons(rows: int, data: st.DataObject) -> None:
     correct = data.draw(st.integers(0, rows))
     expected = binomtest(correct, rows).proportion_ci(method="wilson")
-    assert mean_interval([correct], [rows]) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert mean_share([correct], [rows]).ends == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 @pytest.mark.parametrize(("shares", "rows"), [((0.6, 0.9), (30, 100)), ((0.5, 0.5, 0.97), (60, 60, 60))])
@@ -81,8 +82,8 @@ def test_the_interval_of_balanced_accuracy_covers_it_in_95_percent(
     shares: tuple[float, ...], rows: tuple[int, ...]
 ) -> None:
     correct = np.random.default_rng(0).binomial(rows, shares, size=(2000, len(rows)))
-    intervals = [mean_interval(sample, rows) for sample in correct.tolist()]
-    covered = np.mean([low <= np.mean(shares) <= high for low, high in intervals])
+    estimates = [mean_share(sample, rows) for sample in correct.tolist()]
+    covered = np.mean([estimate.low <= np.mean(shares) <= estimate.high for estimate in estimates])
     assert 0.935 < covered < 0.97
 
 
@@ -133,7 +134,7 @@ def models(
 
     With `truth` the score is balanced over two labels, else it is the accuracy.
     """
-    found = [(example, rows, seed) for example, rows, seed in (word.split("-") for word in origins.split())]
+    found = [TrainingOrigin(*word.split("-")) for word in origins.split()]
     labels, classes = np.array(truth or [0] * len(right[0])), None if truth is None else 2
     return ConditionModels(np.array(right, dtype=bool), found, labels, classes, trained)
 
@@ -151,7 +152,7 @@ def test_the_error_of_independent_models_is_that_of_a_t_test() -> None:
     scores = right.mean(axis=1)
     found = mean_score(models(right[:3].tolist(), words))
     half = t.ppf(0.975, 2) * scores[:3].std(ddof=1) / 3**0.5
-    assert found.interval == pytest.approx((found.value - half, found.value + half), rel=0.02)
+    assert found.interval.ends == pytest.approx((found.value - half, found.value + half), rel=0.02)
     paired = difference(models(right[:3].tolist(), words), models(right[3:].tolist(), words))
     assert paired.p == pytest.approx(ttest_rel(scores[:3], scores[3:]).pvalue, abs=0.02)
 
@@ -212,7 +213,7 @@ def test_balanced_accuracy_is_compared_corrected_for_chance() -> None:
     truth = [0] * 70 + [1] * 30 + [-1] * 5
     constant = models([[True] * 70 + [False] * 35], "-x-1", truth=truth)
     right = models([[True] * 60 + [False] * 10 + [True] * 27 + [False] * 8], "-y-1", truth=truth)
-    assert mean_score(constant) == Estimate(0.0, 0.0, np.inf, "rows")
+    assert mean_score(constant) == ScoreEstimate(0.0, 0.0, np.inf, "rows")
     found = difference(right, constant)
     recalls = 60 / 70, 27 / 30
     assert found.value == pytest.approx(sum(recalls) - 1)
@@ -249,7 +250,7 @@ def test_a_difference_that_no_row_changes_is_as_uncertain_as_few_rows_are() -> N
         assert found.minimum_detectable > 0
         share = ratio(models([[True, True] * rows], "a-z-1", truth=truth), right)
         assert share
-        assert share[1][0] < share[0] == 1 < share[1][1]
+        assert share.low < share.value == 1 < share.high
 
 
 def test_a_true_difference_is_found() -> None:
@@ -264,8 +265,8 @@ def test_the_interval_of_a_ratio_is_fiellers() -> None:
     first, second, both = 0.6 * 0.4 / 99, 0.8 * 0.2 / 99, 0.6 * 0.2 / 99  # variances and covariance
     z = 1.959964**2
     ends = np.roots([0.8**2 - z * second, -2 * (0.6 * 0.8 - z * both), 0.6**2 - z * first])
-    assert found[0] == pytest.approx(0.75)
-    assert found[1] == pytest.approx(sorted(ends), abs=1e-5)
+    assert found.value == pytest.approx(0.75)
+    assert found.ends == pytest.approx(sorted(ends), abs=1e-5)
 
 
 @few
@@ -279,9 +280,8 @@ def test_a_ratio_differs_from_1_where_the_difference_is_significant(right: list[
         second = models(shares(right[3:4]), "-u-1")
     found, compared = ratio(first, second), difference(first, second)
     if found is not None and abs(compared.p - 0.05) > 1e-3:
-        low, high = found[1]
-        assert low <= found[0] <= high
-        assert (low - 1e-9 <= 1 <= high + 1e-9) == (compared.p > 0.05)
+        assert found.low <= found.value <= found.high
+        assert (found.low - 1e-9 <= 1 <= found.high + 1e-9) == (compared.p > 0.05)
 
 
 def test_there_is_no_ratio_to_a_score_that_may_be_0() -> None:

@@ -23,8 +23,8 @@ from datacreate.errors import (
     TrainingError,
     UsageError,
 )
-from datacreate.finetuning import train as train_module
-from datacreate.finetuning.hyperparameters import PAPER
+from datacreate.finetuning import trials
+from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
 from datacreate.finetuning.train import TrainConfig, prepare, train
 from tests.finetuning.conftest import save_encoder
@@ -79,7 +79,7 @@ def test_finished_seeds_are_kept_and_more_are_added(home: Path, tmp_path: Path, 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two GPUs by name; the worker processes find none and use the CPU."""
-    monkeypatch.setattr(train_module, "visible_gpus", lambda: ("0", "1"))
+    monkeypatch.setattr(trials, "visible_gpus", lambda: ("0", "1"))
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_processes_train_the_same_models_and_stop_with_this_one(
         train(requested, recorder)
     recorder = Recorder()
     models = train(requested, recorder)
-    monkeypatch.setattr(train_module, "visible_gpus", tuple)
+    monkeypatch.setattr(trials, "visible_gpus", tuple)
     train(config("creak", tmp_path / "one", encoder, **changes))
     assert [model.seed for model in models] == [1, 2]
     assert {what for what, *_ in recorder.steps} == {"4 models"}
@@ -106,10 +106,10 @@ def test_each_process_sees_one_gpu_and_a_killed_one_is_reported(
     home: Path, tmp_path: Path, encoder: str, two_gpus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requested = config("creak", tmp_path / "out", encoder, seeds=(1, 2), epochs=1)
-    monkeypatch.setattr(train_module, "run_trial", _visible)
+    monkeypatch.setattr(trials, "run_trial", _visible)
     with pytest.raises(TrainingError, match=r"process sees [01] of 1 GPUs"):
         train(requested)
-    monkeypatch.setattr(train_module, "run_trial", _killed)
+    monkeypatch.setattr(trials, "run_trial", _killed)
     with pytest.raises(TrainingError, match=r"a training process was killed.*--device-batch-size"):
         train(requested)
 
@@ -257,7 +257,14 @@ def test_cut_rows_and_a_length_above_the_encoders_are_said(home: Path, tmp_path:
 
 def test_the_papers_recipe_trains_as_the_paper_does(home: Path, tmp_path: Path, encoder: str) -> None:
     recorder = Recorder()
-    requested = config("csqa", tmp_path / "out", encoder, recipe=PAPER, model_selection="human", count=65)
+    requested = config(
+        "csqa",
+        tmp_path / "out",
+        encoder,
+        recipe=Hyperparameters(name="paper"),
+        model_selection="human",
+        count=65,
+    )
     [model] = train(requested, recorder)
     assert len(recorder.steps) == 3 * 20  # three learning rates, ten epochs of two batches of 64
     assert model.steps == 20

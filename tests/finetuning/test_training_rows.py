@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.records import HeadSpec
+from datacreate.finetuning.sources import Source, read_source
 from datacreate.finetuning.training_rows import (
     ClassificationExample,
-    Source,
     TrainingSet,
     held_out_splits,
-    read_source,
     training_set,
 )
 from datacreate.formats.options import FormatOptions

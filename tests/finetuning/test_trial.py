@@ -13,10 +13,12 @@ import torch
 
 from datacreate import locking
 from datacreate.errors import LockLost, Stopped, StorageError
-from datacreate.finetuning.encoder import load_with_head, make_trainer
+from datacreate.finetuning.encoder import load_with_head
 from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.sources import Source
 from datacreate.finetuning.train import TrainConfig, train
-from datacreate.finetuning.training_rows import Source, training_set
+from datacreate.finetuning.training_rows import training_set
+from datacreate.finetuning.trials import make_trainer
 from datacreate.formats.task_format import load_format
 from tests.faults import forked, killed
 from tests.finetuning.conftest import save_encoder

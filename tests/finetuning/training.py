@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.engines.request import Completion, Request
-from datacreate.finetuning.encoder import TrialInputs, encode, load_tokenizer
+from datacreate.finetuning.encoder import encode, load_tokenizer
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import TrainedModel, TrainingSpec
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.training_rows import TrainingSet
+from datacreate.finetuning.trials import TrialInputs
 from tests.finetuning.sets import ASKED, FOODS, TOOLS
 from tests.scripted import written
 

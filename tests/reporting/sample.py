@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from datacreate.reporting.results import Comparison, ConditionResult, MeanGap, Measured, Report, ResultTable
+from datacreate.finetuning.statistics import IntervalEstimate
+from datacreate.reporting.results import Comparison, ConditionResult, MeanGap, Report, ResultTable
 
 HOSTILE = (
     '<script>document.title = "owned"</script>',
@@ -34,14 +35,14 @@ def sample_report(text: str = "tree") -> Report:
         test_set="creak",
         first="human",
         second=text,
-        difference=Measured(0.1, 0.01, 0.19),
+        difference=IntervalEstimate(0.1, 0.01, 0.19),
         covers="seeds, rows",
         mde=0.13,
         p=0.03,
         p_holm=0.06,
         significant=False,
     )
-    mean = MeanGap(condition=text, count=100, tests=2, missing=(text,), pgr=Measured(0.8, 0.6, 1.1))
+    mean = MeanGap(condition=text, count=100, tests=2, missing=(text,), pgr=IntervalEstimate(0.8, 0.6, 1.1))
     setup: Any = (text, "ab" * 32, "datacreate", "held-out", text)
     table = ResultTable("in", *setup, results, (compared,), (mean,))
     summary: dict[str, Any] = {
@@ -62,6 +63,6 @@ def _result(test: str, condition: str, count: int) -> ConditionResult:
     fields: dict[str, Any] = dict.fromkeys(("trained_for", "test", "test_digest"), test)
     fields |= {"split": "test", "condition": condition, "count": count, "full": count == 400}
     fields |= {"test_rows": 500, "constant": 0.5, "models": 3, "examples": 1, "sets": 1, "seeds": 3}
-    fields |= {"score": Measured(0.2, 0.1, 0.25), "accuracy": Measured(0.6, 0.55, 0.65)}
+    fields |= {"score": IntervalEstimate(0.2, 0.1, 0.25), "accuracy": IntervalEstimate(0.6, 0.55, 0.65)}
     fields |= {"sd_seeds": 0.02, "paper_accuracy": 0.7, "sources": ("a",)}
     return ConditionResult(**fields, degenerate=1, not_above_chance=2)

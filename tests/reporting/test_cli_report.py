@@ -42,14 +42,3 @@ def test_stdout_is_pure_json(tmp_path: Path) -> None:
     document = json.loads(ended.out)
     assert document["evaluations"] == 1
     assert document == json.loads((tmp_path / "there/of/mine/report.json").read_text(encoding="utf-8"))
-
-
-def test_nothing_to_report_is_one_line(tmp_path: Path) -> None:
-    ended = report()
-    assert (ended.code, ended.out) == (2, "")
-    assert ended.err.startswith("datacreate: runs: no such folder; ")
-    (tmp_path / "runs").mkdir()
-    ended = report()
-    assert (ended.code, ended.out) == (1, "")
-    assert ended.err.splitlines()[-1].startswith("datacreate: runs: no evaluations and no runs")
-    assert not (tmp_path / "report").exists()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.finetuning.statistics import combined_interval
+from datacreate.finetuning.statistics import IntervalEstimate, mean_estimate
 from datacreate.reporting.build import build_report
 from datacreate.reporting.gaps import learning_curves, rows_to_match
 from datacreate.reporting.render import as_markdown, as_page
-from datacreate.reporting.results import ConditionResult, MeanGap, Measured, ResultTable
+from datacreate.reporting.results import ConditionResult, MeanGap, ResultTable
 from tests.reporting.evaluations import answers, evaluated, zero_shot
 
 TRUTH = ["True", "False"] * 100
@@ -45,10 +45,10 @@ def result(
     return found
 
 
-def pgr(table: ResultTable, condition: str, test: str = "creak") -> tuple[float, ...]:
+def pgr(table: ResultTable, condition: str, test: str = "creak") -> IntervalEstimate:
     found = result(table, condition, test=test).pgr
-    assert isinstance(found, Measured)
-    return astuple(found)
+    assert isinstance(found, IntervalEstimate)
+    return found
 
 
 def test_pgr_is_the_score_divided_by_that_of_as_many_human_rows(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_pgr_is_the_score_divided_by_that_of_as_many_human_rows(tmp_path: Path) 
     trained(tmp_path, "human+tree", 180)
     zero_shot(tmp_path / "zero", answers(150, 200), "big", truth=TRUTH)
     (table,) = tables(tmp_path)
-    assert pgr(table, "tree") == pytest.approx((0.75, 0.6430, 0.8539), abs=1e-4)
+    assert astuple(pgr(table, "tree")) == pytest.approx((0.75, 0.6430, 0.8539), abs=1e-4)
     assert result(table, "tree", 200).pgr == "no human rows of this number"
     for name, count in (("human", 100), ("human+tree", 100), ("zero-shot", None)):
         assert result(table, name, count).pgr == ""
@@ -79,11 +79,11 @@ def test_the_mean_pgr_is_over_benchmarks_that_have_one(tmp_path: Path) -> None:
         trained(tmp_path, "human", human, benchmark=benchmark)
         trained(tmp_path, "tree", tree, benchmark=benchmark)
     (table,) = tables(tmp_path)
-    found = [pgr(table, "tree", test) for test in ("creak", "boolq_open")]
-    interval = combined_interval([value for value, *_ in found], [(low, high) for _, low, high in found])
+    estimates = [pgr(table, "tree", test) for test in ("creak", "boolq_open")]
     (mean,) = table.gaps
     assert mean == MeanGap(condition="tree", count=100, tests=2, missing=("strategyqa",), pgr=mean.pgr)
-    assert astuple(mean.pgr) == pytest.approx(((0.75 + 1 / 3) / 2, *interval))
+    assert mean.pgr == mean_estimate(estimates)
+    assert mean.pgr.value == pytest.approx((0.75 + 1 / 3) / 2)
     assert "Mean PGR over test sets" in as_markdown(build_report([tmp_path]))
 
 
@@ -94,7 +94,7 @@ def test_test_sets_of_one_training_do_not_narrow_the_interval(tmp_path: Path) ->
     (table,) = tables(tmp_path)
     (mean,) = table.gaps
     assert mean.tests == 2
-    assert astuple(mean.pgr) == pytest.approx(pgr(table, "tree", "strategyqa"))
+    assert astuple(mean.pgr) == pytest.approx(astuple(pgr(table, "tree", "strategyqa")))
 
 
 def test_learning_curves_and_the_rows_that_match_human_rows(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ COMMAND = (sys.executable, "-m", "tests.sweep.quick")
 
 
 def train(config: Any, progress: Any = None) -> list[Any]:
-    from datacreate.finetuning.training_rows import read_source, training_set
+    from datacreate.finetuning.sources import read_source
+    from datacreate.finetuning.training_rows import training_set
 
     sources = [read_source(source) for source in config.sources]
     training_set(sources, count=config.count, sample_seed=config.sample_seed)

@@ -113,16 +113,6 @@ def test_a_signal_stops_all_cells_and_a_rerun_resumes_them(bench: Bench, started
     assert [len(rows.splitlines()) for rows in sets(bench.out)] == [10, 10]
 
 
-def test_a_failed_cell_does_not_stop_the_others(bench: Bench, started: Started) -> None:
-    foreign = bench.out / "runs" / CELLS[0]
-    foreign.mkdir(parents=True)
-    (foreign / "thesis.txt").write_text("words")
-    failed, other = bench.sweep(COMMAND, **PLAN).run(nproc=2)
-    assert (failed.state, other.state) == ("failed", "finished")
-    assert failed.message
-    assert "has other files and no run" in failed.message
-
-
 def test_the_error_that_stops_all_cells_is_raised(
     bench: Bench, started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:

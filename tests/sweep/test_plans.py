@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.errors import DatacreateError, SweepPlanError, UsageError
+from datacreate.errors import DatacreateError, SweepPlanError
 from datacreate.sweep import Sweep, SweepPlan, build_cells, load_plan
 from tests.process import ROOT
 from tests.sweep.conftest import Bench
@@ -133,12 +133,6 @@ def test_a_file_is_found_before_a_shipped_plan(bench: Bench, monkeypatch: pytest
     assert load_plan("cpu").benchmarks == ("creak",)
     with pytest.raises(SweepPlanError, match=r"papr: no such file, and no shipped plan \(did you mean paper"):
         load_plan("papr")
-
-
-def test_a_wrong_index_names_the_right_ones(bench: Bench) -> None:
-    with pytest.raises(UsageError, match=r"plan plan has the cells 0 to 0, and no 3; "):
-        bench.sweep().run(3)
-    assert not bench.out.exists()
 
 
 def test_a_folder_that_cannot_be_created_is_one_line(bench: Bench) -> None:

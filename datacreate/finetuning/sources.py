@@ -1,0 +1,129 @@
+"""Reads the rows of a source: a run, a file, or the human train split of a benchmark."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+from datacreate.benchmarks import find_benchmark, load_registry, read_split
+from datacreate.errors import TrainingError, UsageError
+from datacreate.finetuning.records import IMPROVED, PAPER_METHOD
+from datacreate.formats.example import Json, canonical_json
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.reader import is_row_file
+from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.formats.validate import RejectReason
+from datacreate.runs.directory import RunDirectory
+from datacreate.runs.rows import InvalidRow, Row, read_rows
+from datacreate.verification.scoring import Probabilities
+
+
+@dataclass(frozen=True)
+class Source:
+    """All rows of one source."""
+
+    name: str
+    condition: str  # human, a strategy, or a file's name
+    format: TaskFormat
+    rows: Sequence[dict[str, Json]]
+    families: Sequence[str]  # of each row; those of one family stay on one side of a split
+    benchmark: str | None = None
+    generator: str | None = None
+    example: str | None = None
+    verifier_probabilities: Sequence[Probabilities | None] | None = None  # per row; None: not read
+    invalid: Mapping[int, str] = field(default_factory=dict)  # index of a row not valid in the format -> why
+
+    @property
+    def is_human(self) -> bool:
+        """Whether this is the train split of a benchmark."""
+        return self.name == self.benchmark
+
+    def sample(self, count: int, seed: int) -> Source:
+        """The source with `count` of its rows, which have no scores. Raises UsageError if it has fewer."""
+        if count > len(self.rows):
+            raise UsageError(f"--human-count {count}: {self.name} has {len(self.rows)} train rows; lower it")
+        chosen = random.Random(seed).sample(range(len(self.rows)), len(self.rows))[:count]
+        rows, families = [self.rows[row] for row in chosen], [self.families[row] for row in chosen]
+        return replace(self, rows=rows, families=families)
+
+
+def read_source(
+    name_or_path: str, *, verifier_probabilities: bool = False, options: FormatOptions | None = None
+) -> Source:
+    """Read the rows of a benchmark (given by its name), a run directory or a file.
+
+    `verifier_probabilities` also reads those of a run; `options` say how to read a file. Raises UsageError,
+    BenchmarkError, RunError or TrainingError if the source is missing, unfinished, empty or malformed.
+    """
+    path = Path(name_or_path)
+    if name_or_path in load_registry():
+        benchmark = find_benchmark(name_or_path)
+        rows = read_split(benchmark, "train")
+        families = [canonical_json(row["question"]) for row in rows]
+        format = load_format(benchmark.format_name)
+        return Source(benchmark.name, "human", format, rows, families, benchmark.name)
+    if is_row_file(path):
+        return read_file(path, options or FormatOptions())
+    if path.is_dir():
+        return _read_run(path, verifier_probabilities)
+    raise UsageError(f"{name_or_path}: no run directory, file or benchmark (`datacreate benchmarks list`)")
+
+
+def check_distinct(sources: Iterable[str]) -> None:
+    """Raise UsageError if a source is given twice, also by another path."""
+    seen: set[str] = set()
+    for source in sources:
+        name = source if source in load_registry() else os.path.realpath(source)
+        if name in seen:
+            raise UsageError(f"{source.rstrip(os.sep)}: given twice; give it once")
+        seen.add(name)
+
+
+def _read_run(path: Path, verifier_probabilities: bool) -> Source:
+    run = RunDirectory(path)
+    config = run.read_config()
+    spec = config.spec
+    accepted = list(islice(run.examples(), config.count))
+    if len(accepted) < config.count:
+        raise TrainingError(
+            f"{path}: not finished ({len(accepted)} of {config.count} examples); "
+            "run its `datacreate create` again first"
+        )
+    method = PAPER_METHOD if spec.recipe == "paper" else ""
+    scores = list(islice(run.verifier_probabilities(), config.count)) if verifier_probabilities else None
+    return Source(
+        name=str(path),
+        condition=IMPROVED if spec.improves else spec.strategy + method,
+        format=config.format,
+        rows=accepted,
+        families=list(map(str, islice(run.families(), config.count))),
+        benchmark=spec.benchmark,
+        generator=spec.model,
+        example=spec.improves or spec.examples_id,
+        verifier_probabilities=scores,
+    )
+
+
+def read_file(path: Path, options: FormatOptions, known_formats: Sequence[TaskFormat] = ()) -> Source:
+    """Read all rows of a file or of a run. Raises UsageError if a row is not JSON, and what `read_rows` raises.
+
+    Rows that have the fields of one of the `known_formats` are read in that format.
+    """
+    reader = read_rows(path, options, known_formats)
+    rows: list[dict[str, Json]] = []
+    first_of_kind: dict[tuple[RejectReason, str], str] = {}
+    invalid: dict[int, str] = {}
+    for index, row in enumerate(reader.read()):
+        if isinstance(row, InvalidRow) and row.reason is RejectReason.INVALID_JSON:
+            raise UsageError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
+        if isinstance(row, InvalidRow):  # a model may still be tested on it
+            invalid[index] = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")
+        rows.append(json.loads(row.line) if isinstance(row, Row) else row.values)
+    return Source(
+        str(path), path.stem, reader.format, rows, list(map(str, range(len(rows)))), invalid=invalid
+    )

@@ -1,0 +1,340 @@
+"""Trials: trainings with one seed and learning rate, one after the other or each in a process of its own.
+
+With several GPUs, or with `nproc` above 1, each runs in a process that sees one GPU; otherwise all run in this process.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import pickle
+import shutil
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datacreate import signals
+from datacreate.errors import DatacreateError, TrainingError
+from datacreate.files import replace_file
+from datacreate.finetuning.encoder import Encoded, collator, load_with_head, with_lora
+from datacreate.finetuning.records import MODEL, TrainedModel, TrainingDirectory, TrainingSpec, read_model
+from datacreate.finetuning.statistics import compute_scores
+from datacreate.hardware import device, has_bf16, usable_cores, visible_gpus
+from datacreate.libraries import configure_process, quiet, training_errors
+
+DEVICE_BATCH_SIZE = 16  # most rows per forward pass; larger batches accumulate gradients
+
+_LOSS_WEIGHT = 1e-6  # of the loss in the score that chooses a checkpoint: it decides between equal scores
+_DIVERGED = -1.0  # that score without a finite loss; NaN would never be replaced as the best
+_POLL_SECONDS = 0.2
+
+OnStep = Callable[[int, int, float | None], None]
+"""Called after each step: steps done, steps in total, best selection score. An error that it raises ends the trial."""
+
+OnNamedStep = Callable[[str, int, int, float | None], None]
+"""Called after each step of one of several trials: the name of the trial, then as `OnStep`."""
+
+
+class Trial(NamedTuple):
+    """The seed and the learning rate of a training."""
+
+    seed: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class TrialInputs:
+    """What all trials of a training share."""
+
+    training: TrainingSpec
+    encoder: Path
+    tokenizer: Any
+    rows: Encoded
+    selection: Encoded | None
+    max_length: int  # tokens
+    device_batch_size: int = DEVICE_BATCH_SIZE
+
+
+def best_models(
+    inputs: TrialInputs,
+    seeds: Sequence[int],
+    nproc: int | None,
+    directory: TrainingDirectory,
+    on_step: OnNamedStep,
+) -> Iterator[TrainedModel]:
+    """Run all trials, and yield the best model of each seed as soon as all its trials have ended."""
+    rates = inputs.training.recipe.learning_rates
+    trials = [Trial(seed, rate) for seed in seeds for rate in rates]
+    gpus = visible_gpus()
+    nproc = min(nproc or len(gpus) or 1, len(trials))
+    run_all = partial(_in_processes, nproc, gpus) if nproc > 1 else _in_this_process
+    models_of_seed: defaultdict[int, dict[float, TrainedModel]] = defaultdict(dict)
+    for model in run_all(inputs, trials, directory, on_step):
+        models = models_of_seed[model.seed]
+        models[model.learning_rate] = model
+        if len(models) == len(rates):  # of equal scores the one with the first rate is kept
+            yield max((models[rate] for rate in rates), key=lambda model: model.selection_score or 0.0)
+
+
+def _in_this_process(
+    inputs: TrialInputs, trials: Sequence[Trial], directory: TrainingDirectory, on_step: OnNamedStep
+) -> Iterator[TrainedModel]:
+    has_several_rates = len(inputs.training.recipe.learning_rates) > 1
+    for trial in trials:
+        name = f"seed {trial.seed}"
+        if has_several_rates:
+            name += f", lr {trial.learning_rate:g}"
+        yield run_trial(inputs, *trial, directory.trial(*trial), partial(on_step, name))
+
+
+def _in_processes(
+    nproc: int,
+    gpus: Sequence[str],
+    inputs: TrialInputs,
+    trials: Sequence[Trial],
+    directory: TrainingDirectory,
+    on_step: OnNamedStep,
+) -> Iterator[TrainedModel]:
+    """Run the trials in `nproc` processes. Whatever ends this generator, also an error, kills them."""
+    context = multiprocessing.get_context("spawn")
+    events, pickled_inputs = context.SimpleQueue(), pickle.dumps(inputs)
+    workers = []
+    for number in range(nproc):
+        folders = {trial: directory.trial(*trial) for trial in trials[number::nproc]}
+        gpu = gpus[number % len(gpus)] if gpus else ""
+        arguments = (run_trial, pickled_inputs, folders, gpu, nproc, events)
+        workers.append(context.Process(target=_run_trials, args=arguments))
+    steps = inputs.training.recipe.steps(len(inputs.rows.dataset)) * len(trials)
+    try:
+        for worker in workers:
+            worker.start()
+        yield from _models_of_workers(workers, events, len(trials), steps, on_step)
+    finally:
+        for worker in workers:
+            if worker.pid:
+                worker.kill()
+                worker.join()
+
+
+def _models_of_workers(
+    workers: Sequence[BaseProcess], events: Any, trials: int, steps: int, on_step: OnNamedStep
+) -> Iterator[TrainedModel]:
+    """Yield the models of all trials as the workers finish them; `steps` is the number of steps of all trials together.
+
+    `events` is the queue of `_run_trials`. Raises the error of a trial, and TrainingError if a worker is killed.
+    """
+    unfinished, done, best = trials, 0, None
+    while unfinished:
+        time.sleep(_POLL_SECONDS)
+        was_killed = any(worker.exitcode for worker in workers)
+        while not events.empty():
+            event = events.get()
+            if isinstance(event, DatacreateError):
+                raise event
+            if isinstance(event, TrainedModel):
+                unfinished -= 1
+                yield event
+            else:
+                done, best = done + 1, max(filter(None, (best, event)), default=None)
+        on_step(f"{trials} models", done, steps, best)
+        if was_killed:
+            raise TrainingError(
+                "a training process was killed (probably out of memory); run the same command to resume, "
+                "with a lower --device-batch-size or --nproc if it happens again"
+            )
+
+
+def _run_trials(
+    run: Any, pickled_inputs: bytes, folders: Mapping[Trial, Path], gpu: str, nproc: int, events: Any
+) -> None:
+    """Run trials on one GPU, or with a share of the cores; this process ends when its parent ends.
+
+    `run` is `run_trial`. `events` gets the score of each step, each model, and the error that ends the last trial. The
+    inputs are unpickled here, since that imports torch, which reads the environment.
+    """
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // nproc)))
+    configure_process()
+    signals.ignore()  # the parent handles them
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    try:
+        for trial, folder in folders.items():
+            inputs = pickle.loads(pickled_inputs)
+            events.put(run(inputs, *trial, folder, lambda *step: events.put(step[-1])))
+    except DatacreateError as error:
+        events.put(error)
+
+
+def _exit_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
+
+
+def run_trial(
+    inputs: TrialInputs, seed: int, learning_rate: float, folder: Path, on_step: OnStep
+) -> TrainedModel:
+    """Train and save the best model in `folder`/model. A finished trial is read, an interrupted one starts again.
+
+    Raises TrainingError if the encoder does not fit or memory runs out, StorageError.
+    """
+    if (folder / "model" / MODEL).is_file():
+        return read_model(folder / "model")
+    import transformers
+
+    shutil.rmtree(folder, ignore_errors=True)
+    recipe = inputs.training.recipe
+    with quiet(), training_errors("--device-batch-size or --max-length", folder):
+        transformers.set_seed(seed)  # before the new head is initialized
+        model = load_with_head(inputs.encoder, inputs.training.task)
+        if recipe.lora:
+            model = with_lora(model)
+        trainer = make_trainer(inputs, model, seed, learning_rate, folder)
+        trainer.add_callback(_step_callback(on_step))
+        result, state = trainer.train(), trainer.state
+        packages = ("datacreate", "torch", "transformers", "datasets", "peft", "accelerate")
+        record = TrainedModel(
+            training=inputs.training,
+            seed=seed,
+            learning_rate=learning_rate,
+            step=state.best_global_step or min(state.global_step, state.max_steps),
+            steps=state.max_steps,
+            selection_score=state.best_metric,
+            trained_rows=len(inputs.rows.dataset),
+            selection_rows=len(inputs.selection.dataset) if inputs.selection else 0,
+            max_length=inputs.max_length,
+            seconds=round(result.metrics["train_runtime"], 1),
+            versions={package: metadata.version(package) for package in packages},
+        )
+        _save(trainer.accelerator.unwrap_model(trainer.model), inputs.tokenizer, folder / "model", record)
+    return record
+
+
+def _step_callback(on_step: OnStep) -> Any:
+    """A callback of the Trainer that calls `on_step`."""
+    from transformers import TrainerCallback
+
+    class StepCallback(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            on_step(state.global_step, state.max_steps, state.best_metric)
+
+    return StepCallback()
+
+
+def _save(model: Any, tokenizer: Any, folder: Path, record: TrainedModel) -> None:
+    """Save the model, adapters merged. The record is written last and marks it as complete."""
+    model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    replace_file(folder / MODEL, record.model_dump_json(indent=2) + "\n")
+    for checkpoint in folder.parent.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def make_trainer(inputs: TrialInputs, model: Any, seed: int, learning_rate: float, folder: Path) -> Any:
+    """A Trainer for one model: batches grouped by length, evaluated on the selection rows at intervals."""
+    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
+
+    selection, patience = inputs.selection, inputs.training.recipe.patience
+    trainer = Trainer(
+        model=model,
+        args=_training_arguments(inputs, seed, learning_rate, folder),
+        data_collator=collator(inputs.training.task, inputs.tokenizer),
+        train_dataset=inputs.rows.dataset,
+        eval_dataset=selection.dataset if selection else None,
+        compute_loss_func=_loss,
+        compute_metrics=partial(_selection_metric, inputs.training) if selection else None,
+        callbacks=[EarlyStoppingCallback(patience)] if selection and patience else [],
+    )
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout
+    return trainer
+
+
+def _training_arguments(inputs: TrialInputs, seed: int, learning_rate: float, folder: Path) -> Any:
+    """The settings of a Trainer.
+
+    A step has exactly the recipe's batch size, whatever the device batch size and the number of GPUs: the
+    rows of a forward pass are the largest divisor of it that is not above the device batch size.
+    """
+    from transformers import TrainingArguments
+
+    recipe, rows = inputs.training.recipe, len(inputs.rows.dataset)
+    steps = recipe.steps(rows)
+    sizes = range(1, min(recipe.batch_size, inputs.device_batch_size) + 1)
+    per_device = max(size for size in sizes if recipe.batch_size % size == 0)
+    interval = math.ceil(rows / recipe.batch_size)  # an epoch, or longer
+    if recipe.max_evaluations is not None:
+        interval = max(interval, math.ceil(steps / recipe.max_evaluations))
+    selects = inputs.selection is not None
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=per_device,
+        per_device_eval_batch_size=4 * inputs.device_batch_size,
+        gradient_accumulation_steps=recipe.batch_size // per_device,
+        learning_rate=learning_rate,
+        warmup_steps=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        optim="adamw_torch_fused",
+        bf16=has_bf16(),
+        use_cpu=device().type == "cpu",
+        train_sampling_strategy="group_by_length",
+        length_column_name="length",
+        eval_strategy="steps" if selects else "no",
+        eval_steps=interval,
+        save_strategy="best" if selects else "no",
+        save_only_model=True,
+        save_total_limit=1,
+        load_best_model_at_end=selects,
+        metric_for_best_model="selection" if selects else None,
+        greater_is_better=True if selects else None,
+        dataloader_pin_memory=device().type == "cuda",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+    )
+    if arguments.n_gpu > 1:  # the Trainer would split batches over all GPUs of this process
+        arguments._n_gpu = 1
+    return arguments
+
+
+def _loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+    """The mean cross-entropy over the rows of a step, of which a forward pass has a part.
+
+    `labels` has shape (rows,), or (rows, classes) with soft labels. The name of the last parameter is the Trainer's.
+    """
+    from torch.nn.functional import cross_entropy
+
+    rows = len(labels) if num_items_in_batch is None else num_items_in_batch / labels[0].numel()
+    return cross_entropy(outputs.logits.float(), labels, reduction="sum") / rows
+
+
+def _selection_metric(training: TrainingSpec, prediction: Any) -> dict[str, float]:
+    """The number that chooses the best checkpoint: the chance-corrected score; in the paper's recipe accuracy.
+
+    Ties are common on few rows and go to the lower loss.
+    """
+    import numpy as np
+    from scipy.special import log_softmax
+
+    truth, logits = prediction.label_ids, prediction.predictions
+    loss = -log_softmax(logits, axis=-1)[np.arange(len(truth)), truth].mean()
+    if not np.isfinite(loss):
+        return {"selection": _DIVERGED}
+    head, answers = training.task, logits.argmax(-1).tolist()
+    balanced = training.recipe.name != "paper" and not head.is_multiple_choice
+    scores = compute_scores(truth.tolist(), answers, head.names, balanced=balanced)
+    return {"selection": scores.score - _LOSS_WEIGHT * float(loss)}
