@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +12,11 @@ from datacreate import locking
 NODE = "process 7 on node7 (SLURM job 4711), since 2026-11-21 18:39 UTC"
 
 
-def write_record(folder: Path, **fields: Any) -> Path:
-    """The lock file of a process on another machine, with these fields changed."""
-    record = {"name": NODE, "machine": "node7", "job": "4711", "token": "0123"}
+def write_record(folder: Path, machine: str = "node7") -> Path:
+    """The lock file of a process on another machine."""
     path = folder / locking.LOCK_FILE
     part = path.with_name(".lock.part")
-    part.write_text(json.dumps(record | fields))
+    part.write_text(f"{NODE}\n{machine}\n0123\n")
     return part.replace(path)
 
 

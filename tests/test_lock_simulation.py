@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 import os
 import sys
 import threading
@@ -18,8 +17,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datacreate import locking
-from datacreate.errors import RunLocked
-from datacreate.locking import FolderLock
+from datacreate.errors import LockLost, RunLocked
+from datacreate.locking import FolderLock, locked
 from tests.locks import write_record
 
 
@@ -75,13 +74,10 @@ class Actor(threading.Thread):
         try:
             simulation.pause()
             for _ in range(2):
-                with suppress(RunLocked):
-                    lock = FolderLock(simulation.folder)
-                    lock.acquire()
+                with suppress(RunLocked, LockLost), locked(simulation.folder) as lock:
                     self.held += 1
                     simulation.latest += 1
                     self.write(lock, simulation.latest)
-                    lock.release()
                 simulation.pause(60)
         except Exception as error:  # noqa: BLE001 (the simulation goes on, and the test reports it)
             self.error = repr(error)
@@ -93,8 +89,7 @@ class Actor(threading.Thread):
             self.simulation.pause()
             if count % 3 == 0:
                 lock._beat()  # as its thread does
-            if lock.is_lost:
-                return
+            lock.check()
             assert acquisition == self.simulation.latest, "wrote after another process had acquired the lock"
 
 
@@ -126,7 +121,7 @@ def test_no_holder_writes_after_a_takeover_whatever_is_slow_or_suspended(
     if left:
         write_record(folder, machine=left)
     simulation = Simulation(folder, delays)
-    flock, beats = locking.fcntl.flock, iter(range(1, 10**6))
+    flock, fdopen, utime, beats = locking.fcntl.flock, os.fdopen, os.utime, iter(range(1, 10**6))
 
     def local_flock(file: int, mode: int) -> None:
         """A flock that only the same machine sees."""
@@ -135,18 +130,18 @@ def test_no_holder_writes_after_a_takeover_whatever_is_slow_or_suspended(
         os.close(own)
         flock(file, mode)
 
-    def dump(record: object, file: Any) -> None:
-        simulation.pause()  # between creating a file and writing it
-        json.dump(record, file)
+    def slow_fdopen(file: int, mode: str) -> Any:
+        if mode == "w":
+            simulation.pause()  # between creating a file and writing it
+        return fdopen(file, mode)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(locking, "MACHINE", "")
         patch.setattr(locking, "fcntl", SimpleNamespace(**{**vars(locking.fcntl), "flock": local_flock}))
-        patch.setattr(locking, "json", SimpleNamespace(dump=dump, loads=json.loads))
+        patch.setattr(os, "fdopen", slow_fdopen)
         patch.setattr(os.path, "samestat", lambda *_: True)  # `local_flock` gives another folder
         patch.setattr(locking, "sleep", simulation.pause)
         patch.setattr(locking, "clock", lambda: simulation.now)
-        utime = os.utime
         patch.setattr(os, "utime", lambda path: utime(path, ns=(0, next(beats))))
         actors = [Actor(simulation, machine) for machine in machines]
         ACTIVE[:] = [simulation]

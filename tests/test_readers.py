@@ -135,7 +135,6 @@ PLAN = "generators: [a]\nstrategies: [tree]\ncreate: {count: 5}"
 CHECKPOINT = '{"model_type": "qwen2", "architectures": ["QForCausalLM"]}'
 ADDRESS = '{"url": "http://a:1", "model": "m", "max_num_seqs": 4}'
 ADAPTER = '{"peft_type": "LORA", "r": 8, "use_dora": false}'
-LOCK = {"name": "process 1 on node", "machine": MACHINE, "job": None, "token": "abc"}
 SCORES = {"rows": 9, "classes": 2, "accuracy": 0.5, "accuracy_interval": [0.1, 0.9], "balanced_accuracy": 0.5}
 SCORES |= {"macro_f1": 0.5, "matthews": 0.1, "constant": 0.5, "score": 0.1, "score_interval": [0.0, 0.5]}
 SCORES |= {"degenerate": False, "above_chance": True, "predicted": {"a": 9}}
@@ -188,7 +187,7 @@ READERS: dict[str, tuple[str, str | st.SearchStrategy[bytes], Reader]] = {
     "adapter": ("adapter_config.json", ADAPTER, read_adapter),
     "gguf": ("model.gguf", gguf_files(), lambda at: read_gguf(at / "model.gguf")),
     "options": ("options.yaml", OPTIONS, read_options),
-    "lock": (".lock", json.dumps(LOCK), take_lock),
+    "lock": (".lock", st.binary(max_size=99) | st.just(f"process 1\n{MACHINE}\nab\n".encode()), take_lock),
     "address": (
         "1.json",
         ADDRESS,

@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import to_jsonable_python
 
 from datacreate.corpus import about_passages
-from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
+from datacreate.errors import LockLost, LogDamaged, RunError, RunMismatch, UsageError
 from datacreate.files import TEMPORARY, atomic_replacement, flush, replace_file, storage_error, sync
 from datacreate.filters.filter import DecontaminationSetRef
 from datacreate.formats.example import Json, parse_object
@@ -178,8 +178,10 @@ class RunDirectory:
             try:
                 yield lock
             finally:
-                if not self.exists and not lock.is_lost:
-                    self._clear()
+                if not self.exists:
+                    with contextlib.suppress(LockLost):
+                        lock.check()
+                        self._clear()
 
     def _copy_files(self) -> None:
         """Replace growing files by copies: a former holder of the lock that still runs then writes to the old files."""

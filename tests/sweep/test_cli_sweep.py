@@ -135,10 +135,10 @@ def test_a_sweep_that_is_killed_leaves_no_step_behind(bench: Bench, monkeypatch:
     claim = bench.out / "runs" / "creak-writer-random-42" / ".lock"
     process = subprocess.Popen([*COMMAND, "sweep", str(bench.plan), "--out", str(bench.out)])
     try:
-        while not (claim.is_file() and claim.read_text().endswith("}")):
+        while not (claim.is_file() and claim.read_text()):
             assert process.poll() is None
             time.sleep(0.02)
-        step = json.loads(claim.read_text())["name"].split()[1]  # process 123 on ...
+        step = claim.read_text().split()[1]  # process 123 on ...
     finally:
         process.kill()
         process.wait()
