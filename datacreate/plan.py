@@ -15,7 +15,7 @@ from typing import Any
 from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.decontamination import find_decontamination_sets, with_names
-from datacreate.engines.addresses import Addresses
+from datacreate.engines.addresses import RunningServers
 from datacreate.engines.request import Sampling
 from datacreate.errors import RunMismatch, UsageError
 from datacreate.filters.filter import DecontaminationSet
@@ -97,7 +97,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     stored_spec = stored.spec if stored else None
     config = config.model_copy(update={"strategy": strategy_of(config, stored_spec)})
     if config.uses_running_servers:
-        Addresses(config.urls)  # which checks them
+        RunningServers(config.urls)  # which checks them
     examples, inferred = examples_and_format(config)
     label_ratio = checked_label_ratio(config, inferred.format)
     verify = verify_mode(config, inferred.format)

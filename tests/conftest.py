@@ -136,6 +136,6 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServe
 @pytest.fixture
 def real_url(real_server: LocalServers, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of `real_server`; its key is in $DATACREATE_API_KEY."""
-    [address] = real_server.now()
+    [address] = real_server.addresses()
     monkeypatch.setenv("DATACREATE_API_KEY", address.key)
     return address.url

@@ -61,7 +61,7 @@ def test_servers_of_a_run_listen_on_loopback_and_need_a_key(tmp_path: Path, engi
         assert addresses
         assert are_loopback(addresses), addresses
         with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(f"{servers.now()[0].url}/v1/models")
+            urllib.request.urlopen(f"{servers.addresses()[0].url}/v1/models")
     finally:
         servers.stop()
 

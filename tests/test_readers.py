@@ -21,7 +21,7 @@ from datacreate.checkpoints import read_adapter, resolve
 from datacreate.checkpoints.gguf import read_gguf
 from datacreate.checkpoints.presets import read_preset
 from datacreate.cli.terminal import print_json
-from datacreate.engines.addresses import Addresses
+from datacreate.engines.addresses import RunningServers
 from datacreate.errors import CheckpointError, DatacreateError, StorageError
 from datacreate.finetuning.records import read_evaluation, read_model, read_predictions, read_training
 from datacreate.formats.task_format import load_format
@@ -191,7 +191,7 @@ READERS: dict[str, tuple[str, str | st.SearchStrategy[bytes], Reader]] = {
     "address": (
         "1.json",
         ADDRESS,
-        lambda at: Addresses([str(at)]).now(),
+        lambda at: RunningServers([str(at)]).addresses(),
     ),
     "scores": ("evaluation.json", json.dumps({"scores": SCORES}), read_evaluation),
     "predictions": (

@@ -5,6 +5,7 @@ pull.py        download a preset or a Hub id (hub.py: the process that goes onli
 checkpoint.py  name, Hub id, folder or .gguf file -> Checkpoint; LoRA adapters
 folder.py      checks and identity of folders of safetensors
 gguf.py        parts and headers of GGUF files
+dequantize.py  GGUF files as safetensors, for vLLM
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finds servers: addresses from the command line, or a folder in which servers register."""
+"""The addresses of servers: given on the command line, or registered by servers in a folder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Address(BaseModel):
 
 
 class ServerSource(ABC):
-    """The servers of a run: those of `--url` (Addresses), or started on this machine (LocalServers)."""
+    """The servers of a run: those of `--url` (RunningServers), or started on this machine (LocalServers)."""
 
     remote = True  # False if this process starts them
     changes = False  # whether servers may be added later
@@ -58,15 +58,15 @@ class ServerSource(ABC):
         """Stop the servers that were started."""
 
     @abstractmethod
-    def now(self) -> tuple[Address, ...]:
-        """All servers known now."""
+    def addresses(self) -> tuple[Address, ...]:
+        """The servers that are known at this moment."""
 
     def repair(self, url: str, *, hung: bool) -> str | None:
         """Restart a server that died or hangs; returns a message, None if nothing was done."""
         return None
 
 
-class Addresses(ServerSource):
+class RunningServers(ServerSource):
     """The value of `--url`: addresses, and folders in which servers register and unregister."""
 
     def __init__(self, urls: Iterable[str]) -> None:
@@ -74,47 +74,49 @@ class Addresses(ServerSource):
         self._key = api_key()
         self._listed: list[Address] = []
         self._folders: list[Path] = []
-        names: list[str] = []
+        descriptions: list[str] = []
         for url in urls:
             path = Path(url).expanduser()
-            if url and (path.is_dir() or ("/" in url and "://" not in url and not _HOST_AND_PORT.match(url))):
-                self._folders.append(path)  # it may be created later
-                names.append(str(path) if path.is_dir() else f"{path} (no such folder yet)")
+            may_be_created = "/" in url and "://" not in url and not _HOST_AND_PORT.match(url)
+            if url and (path.is_dir() or may_be_created):
+                self._folders.append(path)
+                descriptions.append(str(path) if path.is_dir() else f"{path} (no such folder yet)")
             else:
                 self._listed.append(Address(url=_checked(url), key=self._key))
-                names.append(self._listed[-1].url)
+                descriptions.append(self._listed[-1].url)
         self.changes = bool(self._folders)
-        self.description = ", ".join(names)
+        self.description = ", ".join(descriptions)
 
     def start(self) -> None:
-        """They run already, or are waited for by the pool."""
+        """Do nothing: they run already, or the pool waits for them."""
 
     def stop(self) -> None:
-        """They belong to others."""
+        """Do nothing: another process stops them."""
 
-    def now(self) -> tuple[Address, ...]:
-        found = {address.url: address for address in self._listed}
+    def addresses(self) -> tuple[Address, ...]:
+        by_url = {address.url: address for address in self._listed}
         for path in (path for folder in self._folders for path in sorted(folder.glob("*.json"))):
             # A file may have been removed, be incomplete, or be no address.
             with suppress(OSError, ValidationError, UsageError):
-                registered = Address.model_validate_json(path.read_bytes())
-                update = {"url": _checked(registered.url), "key": registered.key or self._key}
-                found.setdefault(update["url"], registered.model_copy(update=update))
-        return tuple(found.values())
+                address = Address.model_validate_json(path.read_bytes())
+                url, key = _checked(address.url), address.key or self._key
+                by_url.setdefault(url, address.model_copy(update={"url": url, "key": key}))
+        return tuple(by_url.values())
 
 
 def _checked(url: str) -> str:
-    """The address without /v1 and trailing slashes. UsageError if it is invalid."""
+    """The URL without /v1 and trailing slashes. UsageError if it is invalid."""
     try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+        parsed = urlsplit(url)
+        _ = parsed.port  # ValueError if it is none
+        is_valid = parsed.scheme in ("http", "https") and bool(parsed.hostname)
     except ValueError:
-        valid = False
-    if not valid:
-        given = url or "(empty)"
+        is_valid = False
+    if not is_valid:
         raise UsageError(
-            f"--url {given}: neither an address nor a folder; write it as http://HOST:PORT, several with commas"
+            f"--url {url or '(empty)'}: neither an address nor a folder; write it as http://HOST:PORT, several with "
+            "commas"
         )
-    if parts.username or parts.password:
+    if parsed.username or parsed.password:
         raise UsageError(f"--url: an address must not contain a password; set ${KEY} instead")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")

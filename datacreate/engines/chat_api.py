@@ -18,17 +18,18 @@ from datacreate.engines.request import DEFAULT_THINKING, Completion, Messages, R
 from datacreate.prompts.generation import merge_system_message
 
 _UNLISTED_LOGPROB = -20.0  # the log-probability of a choice that is not among the most probable tokens
+_MIN_LOGPROB = -100.0  # lower ones count as this
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 """Makes llguidance write JSON without spaces, which saves tokens."""
 
-_MARGIN = 64
+_TEXT_MARGIN = 64
 """Characters beyond `Sampling.longest_text` after which the grammar ends a text: more than a token has, so that the
 grammar does not shape shorter texts."""
 
-_JSON = ("[", "{")  # how an answer starts
+_JSON_STARTS = ("[", "{")
 
-_THINKS = (
+_ONLY_THOUGHTS = (
     "it thinks before it answers and reached the maximum number of tokens; give it more with --thinking TOKENS, or "
     "switch thinking off: --thinking off, --chat-template-kwargs enable_thinking=false, or on the server"
 )
@@ -47,45 +48,44 @@ class Unavailable(Exception):
 
 
 class RequestRejected(Unavailable):
-    """A server that refuses this request (HTTP 4xx); the request is invalid if others succeed."""
+    """A server refuses this request (HTTP 4xx). The request is invalid if others succeed."""
 
 
 class Busy(Unavailable):
-    """A server that has too many requests (HTTP 429)."""
+    """A server has too many requests (HTTP 429)."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, request_may_be_cause=False)
 
 
 class Incompatible(Exception):
-    """A server that cannot be used as it is: the reason, and what to do."""
+    """A server cannot be used as it is. The message has the reason, and what to do."""
 
-    hung = False
+    hung = False  # it responds
 
 
 @dataclass(frozen=True)
 class ChatApi:
-    """The request form of one server.
+    """How requests to one server are written."""
 
-    Before the server is known there may be several acceptable model names; none means any model.
-    """
-
-    names: tuple[str, ...]
-    template_kwargs: Mapping[str, Any] = field(default_factory=dict)  # the user's
+    names: tuple[str, ...]  # of the model; until the server is known all acceptable ones, () for any model
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)  # of --chat-template-kwargs
     thinking: Thinking = field(default_factory=lambda: Thinking(disable={}))
     kind: ServerKind = STANDARD
-    has_system_role: bool = True
-    compact_grammar: bool = False  # a grammar of llguidance instead of the schema
+    has_system_role: bool = True  # whether it accepts system messages
+    compact_grammar: bool = False  # send a grammar of llguidance instead of the schema
 
     def messages(self, messages: Messages, *, thinks: bool = False) -> dict[str, Any]:
-        """The fields for a prompt, without a system role if the model has none."""
-        shown = list(messages) if self.has_system_role else merge_system_message(messages)
-        fields: dict[str, Any] = {"messages": shown}
-        switch, disable = self.thinking.enable, self.thinking.disable
-        arguments = {**(switch if thinks or disable is None else disable), **self.template_kwargs}
+        """The fields of a request that hold the prompt and the arguments of the chat template."""
+        prompt = list(messages) if self.has_system_role else merge_system_message(messages)
+        fields: dict[str, Any] = {"messages": prompt}
+        enable, disable = self.thinking.enable, self.thinking.disable
+        arguments = {**(enable if thinks or disable is None else disable), **self.template_kwargs}
         if "reasoning_effort" in arguments:  # where vLLM reads it for gpt-oss, which has no template there
             fields["reasoning_effort"] = arguments["reasoning_effort"]
-        return fields | ({"chat_template_kwargs": arguments} if arguments else {})
+        if arguments:
+            fields["chat_template_kwargs"] = arguments
+        return fields
 
     def thinking_limit(self, request: Request) -> int:
         """The most tokens that the model thinks before it answers this request; 0 if it does not think."""
@@ -118,65 +118,78 @@ class ChatApi:
 
 
 def _schema_field(schema: str, compact: bool, longest_text: int | None) -> dict[str, Any]:
-    """The field of a request that holds the schema."""
+    """The field of a request that holds the schema: a compact grammar of llguidance, or the standard one."""
     parsed = json.loads(schema)
     if compact:
         if longest_text:
-            parsed = _with_longest(parsed, longest_text + _MARGIN)
+            parsed = _with_max_length(parsed, longest_text + _TEXT_MARGIN)
         guided = json.dumps({"x-guidance": _COMPACT, **parsed}, ensure_ascii=False)
         return {"grammar": f"%llguidance {{}}\nstart: %json {guided}"}
     named = {"name": "examples", "schema": parsed, "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
-def _with_longest(schema: Any, characters: int) -> Any:
-    """The schema with a greatest length for all free texts. llguidance checks it in 0.2 ms per token; other grammars
-    take seconds to compile it, or refuse it."""
+def _with_max_length(schema: Any, characters: int) -> Any:
+    """The schema with a maximum length for all free texts.
+
+    Only for llguidance, which checks it in 0.2 ms per token: other grammars take seconds to compile it, or refuse it.
+    """
     if isinstance(schema, list):
-        return [_with_longest(part, characters) for part in schema]
+        return [_with_max_length(part, characters) for part in schema]
     if not isinstance(schema, dict) or "const" in schema or "enum" in schema:
         return schema
     if schema == {"type": "string"}:
         return {**schema, "maxLength": characters}
-    return {key: _with_longest(part, characters) for key, part in schema.items()}
+    return {key: _with_max_length(part, characters) for key, part in schema.items()}
 
 
 def parse_response(request: Request, document: Any, tokens: Sequence[int] | None = None) -> Completion:
-    """Parse a server's answer. Raises Unavailable if it is no completion."""
+    """The completion in a server's answer. Raises Unavailable if there is none.
+
+    `tokens` are the first tokens of the request's choices, if known.
+    """
     try:
         choice, usage = document["choices"][0], document.get("usage") or {}
-        used = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+        prompt_tokens = _count(usage.get("prompt_tokens"))
         if request.choices:
-            return _scored(request, choice, used[0], tokens)
-        message, reason = choice["message"], choice["finish_reason"]
-        answer, thoughts = _answer_and_thoughts(message)
-        details = usage.get("completion_tokens_details") or {}
-        counted = _count(details.get("reasoning_tokens"))
+            return _scored_completion(request, choice, prompt_tokens, tokens)
+        finish_reason = choice["finish_reason"]
+        answer, thoughts = _answer_and_thoughts(choice["message"])
+        generated_tokens = _count(usage.get("completion_tokens"))
+        thinking_tokens = _count((usage.get("completion_tokens_details") or {}).get("reasoning_tokens"))
     except (LookupError, TypeError, AttributeError):
-        why = f": {short_text(document)}" if isinstance(document, dict) and "error" in document else ""
-        raise Unavailable(f"invalid response{why}") from None
-    error = None if reason in ("stop", "length") else f"finish reason {str(reason)[:40]}"
+        reason = f": {short_text(document)}" if isinstance(document, dict) and "error" in document else ""
+        raise Unavailable(f"invalid response{reason}") from None
+    error = None if finish_reason in ("stop", "length") else f"finish reason {str(finish_reason)[:40]}"
     if not (answer.strip() or error):
         thinks = request.sampling.thinking is not None
-        if reason == "length" and (thinks or not thoughts.lstrip().startswith(_JSON)):
-            error = _THINKS
+        if finish_reason == "length" and (thinks or not thoughts.lstrip().startswith(_JSON_STARTS)):
+            error = _ONLY_THOUGHTS
         elif not thinks:  # some servers put the whole answer into the reasoning field
             answer, thoughts = thoughts, ""
     thoughts = thoughts.strip().encode("utf-8", "replace").decode("utf-8")
-    # Not every server counts them. Then their share of the text is their share of the tokens.
-    share = len(thoughts) / max(1, len(thoughts) + len(answer))
-    thought = thoughts, (min(counted, used[1]) or round(share * used[1])) if thoughts else 0
-    if error:
-        return Completion(request.id, "", "error", *used, error, (), *thought)
-    return Completion(request.id, answer, reason, *used, None, (), *thought)
+    if thoughts:
+        # Not every server counts them. Then their share of the text is their share of the tokens.
+        share = len(thoughts) / (len(thoughts) + len(answer))
+        thinking_tokens = min(thinking_tokens, generated_tokens) or round(share * generated_tokens)
+    return Completion(
+        request.id,
+        text="" if error else answer,
+        finish_reason="error" if error else finish_reason,
+        prompt_tokens=prompt_tokens,
+        generated_tokens=generated_tokens,
+        error=error,
+        thinking=thoughts,
+        thinking_tokens=thinking_tokens if thoughts else 0,
+    )
 
 
 def _answer_and_thoughts(message: Mapping[str, Any]) -> tuple[str, str]:
-    """The two parts of a message; some servers leave a thinking block in the text."""
+    """The answer and the thoughts in a message. Some servers leave a thinking block in the text."""
     content = str(message.get("content") or "")
     thoughts = str(message.get("reasoning_content") or message.get("reasoning") or "")
     text = content.lstrip()
-    if not text.startswith(_JSON):
+    if not text.startswith(_JSON_STARTS):
         before, end, after = text.rpartition("</think>")
         if end:
             return after, thoughts or before.removeprefix("<think>")
@@ -185,12 +198,12 @@ def _answer_and_thoughts(message: Mapping[str, Any]) -> tuple[str, str]:
     return content, thoughts
 
 
-def short_text(document: Any, most: int = 160) -> str:
-    """The error message in a response as one line of at most `most` characters."""
+def short_text(document: Any, max_chars: int = 160) -> str:
+    """The error message in a response as one line of at most `max_chars` characters."""
     if isinstance(document, dict):
         error = document.get("error", document)
         document = error.get("message", error) if isinstance(error, dict) else error
-    return " ".join(str(document)[: 4 * most].split())[:most]
+    return " ".join(str(document)[: 4 * max_chars].split())[:max_chars]
 
 
 def _count(value: Any) -> int:
@@ -199,45 +212,46 @@ def _count(value: Any) -> int:
     return int(min(max(value, 0), 10**9)) if is_number else 0
 
 
-def _scored(
+def _scored_completion(
     request: Request, choice: Mapping[str, Any], prompt_tokens: int, tokens: Sequence[int] | None
 ) -> Completion:
-    """Probabilities of the choices; an error if the server lists none of them.
+    """The completion with the probabilities of the request's choices.
 
-    Uniform scores are never returned for missing ones: they would look like a real result.
+    It is an error if the server lists none of them. Uniform scores would look like a real result.
     """
     try:
         listed = choice["logprobs"]["content"][0]["top_logprobs"]
-        found = _listed_choices(listed, request.choices, tokens)
-        why = "its logprobs contain none of the choices"
+        logprobs = _logprobs_by_choice(listed, request.choices, tokens)
+        error = "its logprobs contain none of the choices"
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
-        found, why = {}, "it returns no logprobs"
-    if not found:
-        return Completion(request.id, "", "error", prompt_tokens, 0, why)
-    least = min(_UNLISTED_LOGPROB, *found.values())
-    weights = [math.exp(found.get(index, least)) for index in range(len(request.choices))]
+        logprobs, error = {}, "it returns no logprobs"
+    if not logprobs:
+        return Completion(request.id, "", "error", prompt_tokens, error=error)
+    lowest = min(_UNLISTED_LOGPROB, *logprobs.values())
+    weights = [math.exp(logprobs.get(index, lowest)) for index in range(len(request.choices))]
     scores = tuple(weight / sum(weights) for weight in weights)
-    return Completion(request.id, "", "stop", prompt_tokens, 0, None, scores)
+    return Completion(request.id, "", "stop", prompt_tokens, scores=scores)
 
 
-def _listed_choices(
+def _logprobs_by_choice(
     listed: Sequence[Mapping[str, Any]], choices: Sequence[str], tokens: Sequence[int] | None
 ) -> dict[int, float]:
-    """The listed choices, by index, with their log-probabilities.
+    """The log-probabilities of the choices that a server lists, by the index of the choice.
 
-    With `tokens` they are found by token id (vLLM writes `token_id:123`, llama.cpp `id`), else by text; of
-    two matching texts the more probable one counts.
+    With `tokens` they are found by token id (vLLM writes `token_id:123`, llama.cpp `id`), else by text. Of two
+    matching texts the more probable one counts. ValueError for a log-probability that is not a number.
     """
-    found: dict[int, float] = {}
+    logprobs: dict[int, float] = {}
     for entry in listed:
         text, logprob = str(entry.get("token", "")).strip(), float(entry["logprob"])
         if tokens is None:
             matching = [index for index, choice in enumerate(choices) if text and choice.startswith(text)]
         else:
-            number = str(entry.get("id", text.removeprefix("token_id:")))
-            matching = [index for index, token in enumerate(tokens) if number == str(token)]
+            token_id = str(entry.get("id", text.removeprefix("token_id:")))
+            matching = [index for index, token in enumerate(tokens) if token_id == str(token)]
         if len(matching) == 1:
             if math.isnan(logprob):
                 raise ValueError("not a number")
-            found[matching[0]] = max(found.get(matching[0], -100.0), min(0.0, logprob))
-    return found
+            [index] = matching
+            logprobs[index] = max(logprobs.get(index, _MIN_LOGPROB), min(0.0, logprob))
+    return logprobs

@@ -65,13 +65,13 @@ class Engine:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """For the record, as JSON: model, slots, versions, `urls` of remote servers."""
-        members = self._active_servers()
-        versions = dict.fromkeys(server.version for server in members if server.version)
+        """For config.json: model, slots, versions, `urls` of remote servers."""
+        servers = self._active_servers()
+        versions = dict.fromkeys(server.version for server in servers if server.version)
         return {
-            "model": members[0].model,
-            **({"urls": [server.url for server in members]} if self._source.remote else {}),
-            "max_num_seqs": [server.slots for server in members],
+            "model": servers[0].model,
+            **({"urls": [server.url for server in servers]} if self._source.remote else {}),
+            "max_num_seqs": [server.slots for server in servers],
             "max_model_len": self.max_context,
             "chat_template": dict(self._api.template_kwargs),
             "thinking": self._api.thinking.model_dump(include={"enable", "disable"}),
@@ -89,6 +89,7 @@ class Engine:
         return tokens is None or -1 in tokens or len(set(tokens)) < len(tokens)
 
     def _query(self, query: Callable[[Server], Coroutine[Any, Any, T]]) -> T:
+        """The answer of one server to a query that needs no generation."""
         server = self._active_servers()[0]
         try:
             return self._run(query(server))
@@ -103,6 +104,7 @@ class Engine:
         self._run(self._pool.run_tests(tests))
 
     def submit(self, request: Request) -> None:
+        """Send a request; `poll` returns its completion."""
         self._active_servers()
         assert self._loop
         future = asyncio.run_coroutine_threadsafe(self._pool.answer(request), self._loop)
@@ -125,8 +127,8 @@ class Engine:
 
     def abort(self, request_ids: Iterable[int]) -> None:
         """Cancel requests; unfinished ones give no completion."""
-        for number in request_ids:
-            if future := self._unfinished.pop(number, None):
+        for request_id in request_ids:
+            if future := self._unfinished.pop(request_id, None):
                 future.cancel()
 
     def close(self) -> None:
@@ -152,6 +154,7 @@ class Engine:
         return self._pool.active_servers
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine that runs in the event loop."""
         assert self._loop
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:

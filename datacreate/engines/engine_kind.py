@@ -19,7 +19,7 @@ from datacreate.messages import Notify, no_notify
 _LONG_RUN = 500  # examples
 
 Send = Callable[[str, dict[str, Any] | None], Awaitable[tuple[int, Any]]]
-"""Path, and body for a POST -> HTTP status, and the JSON or text of the response."""
+"""Sends a request to a path (POST with a body, else GET); returns the HTTP status, and the JSON or text."""
 
 FindingState = Literal["ok", "warn", "fail"]
 
@@ -36,7 +36,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What a server says about itself, not checked."""
+    """What a server reports about itself, not checked."""
 
     version: object
     slots: object = None  # requests that it processes at once
@@ -57,11 +57,11 @@ class ServerKind:
         return {"logprobs": True, "top_logprobs": 20}  # the most that the API allows
 
     def text_tokens(self, model: str, text: str) -> dict[str, Any] | None:
-        """The body of a /tokenize request for a text without special tokens. None: it has no tokenizer."""
+        """The body of a /tokenize request for a text without special tokens; None if it has no tokenizer."""
         return None
 
     async def prompt_tokens(self, send: Send, model: str, prompt: dict[str, Any]) -> dict[str, Any] | None:
-        """The body of a /tokenize request for a prompt with its chat template; None: it cannot count its tokens."""
+        """The body of a /tokenize request for a prompt with its chat template; None if it cannot count its tokens."""
         return None
 
     async def after_self_test(self, send: Send, slots: int) -> None:
@@ -83,7 +83,7 @@ class Workload:
 
     @property
     def is_long(self) -> bool:
-        """Whether a server that starts slowly, and is then faster, is worth its start."""
+        """Whether a server that starts slowly and is then faster saves time."""
         return self.count >= _LONG_RUN
 
 
@@ -93,25 +93,25 @@ class GpuNeed:
 
     model: str  # for messages
     weights_gib: float
-    least_weights_gib: float  # what is certain of it: less if the type of the weights is not known
+    least_weights_gib: float  # a lower bound: less than weights_gib if the type of the weights is not known
     min_gib: float  # weights, the smallest useful KV cache, and what vLLM itself needs
-    gpus: int = 1  # that its weights are split over
+    gpus: int = 1  # over which its weights are split
     max_share: float = 1.0  # of a GPU's memory, for all servers on it together
-    heads: tuple[int, int] = (0, 0)  # of attention, and of keys and values; 0: not known
+    heads: int = 0  # of attention; 0: not known
+    kv_heads: int = 0  # of keys and values; 0: not known
 
     def splits_over(self, gpus: int) -> bool:
         """Whether so many GPUs can share its heads equally; more GPUs than heads of keys and values copy these."""
-        attention, keys = self.heads
-        return attention % gpus == 0 and (keys % gpus == 0 or gpus % keys == 0)
+        return self.heads % gpus == 0 and (self.kv_heads % gpus == 0 or gpus % self.kv_heads == 0)
 
 
 class EngineKind(ServerKind, ABC):
     """A server that datacreate can start on this machine."""
 
     name: str  # of `--engine`
-    packages: tuple[str, ...]  # of Python, one for each build
-    module: str
-    use: str  # what it is needed for
+    packages: tuple[str, ...]  # Python packages, one for each build
+    module: str  # that they contain
+    use: str  # what the engine is needed for
     key_variable: str  # the environment variable of its API key
     own_settings: tuple[str, ...] = ()  # fields of `EngineOptions` that not every engine has
     uses_torch = True  # whether it needs torch; then the installed build must suit this machine
@@ -122,16 +122,16 @@ class EngineKind(ServerKind, ABC):
 
     @abstractmethod
     def suitability(self, *, gguf: bool, long_run: bool) -> int:
-        """How well it suits a GGUF file or safetensors here, for `--engine auto`, which uses the highest.
+        """How well it suits this machine and a GGUF file or safetensors; `--engine auto` uses the highest.
 
         0: it cannot load the model or is not installed. 1: it is slow. 2: it is fast. 3: it is faster.
         """
 
     @abstractmethod
     def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
-        """The command that serves a checkpoint. EngineError if this machine cannot do it.
+        """The command that serves a checkpoint. EngineError if this machine cannot run it.
 
-        GET /health must return 200, without the key, once the server is ready.
+        Once the server is ready, GET /health must return 200 without the key.
         """
 
     def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
@@ -140,10 +140,10 @@ class EngineKind(ServerKind, ABC):
 
     @abstractmethod
     async def recognize(self, send: Send, model: str) -> ServerInfo | None:
-        """What a server says about itself; None if it is of another kind."""
+        """What a server reports about itself; None if it is of another kind."""
 
     def count_copies(self, extra_arguments: Sequence[str]) -> int:
-        """How many copies of the model the user's further arguments for the server start.
+        """How many copies of the model a server starts with these arguments of the user (those after --).
 
         UsageError for arguments that it does not accept.
         """

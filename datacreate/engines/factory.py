@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datacreate.checkpoints import Checkpoint, LaunchSettings, Thinking, resolve, served_checkpoint
-from datacreate.engines.addresses import KEY, Address, Addresses, ServerSource, api_key
+from datacreate.engines.addresses import KEY, Address, RunningServers, ServerSource, api_key
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
 from datacreate.engines.engine_kind import EngineKind, GpuNeed, ServerCommand, Workload
@@ -28,8 +28,8 @@ from datacreate.files import replace_file, storage_error
 from datacreate.hardware import check_build, gpu_memory, slurm_job, visible_gpus
 from datacreate.messages import Notify, no_notify
 
-_BUSY = 256
-"""Examples for which a GPU is started, with `--replicas auto`; a large one takes more requests at once."""
+_EXAMPLES_PER_GPU = 256
+"""With `--replicas auto`, so many examples for each server, or as many as it has slots if these are fewer."""
 
 
 def resolve_checkpoint(name: str, options: EngineOptions) -> Checkpoint:
@@ -44,7 +44,7 @@ def only_model(
 ) -> str:
     """The name of the single model of the servers. ServersUnavailable if none answers; EngineError if several."""
     api = ChatApi((), template_kwargs or {})
-    with closing(Engine(Addresses(options.urls), api, options, notify)) as engine:
+    with closing(Engine(RunningServers(options.urls), api, options, notify)) as engine:
         return str(engine.settings["model"])
 
 
@@ -69,14 +69,15 @@ def make_engine(
 ) -> Engine:
     """Create the engine of a model; it starts no server before it is used.
 
+    `count`: how many examples the run creates. `log`: the file for the output of its server; None: a temporary file.
     `thinking`: how the model thinks; None: as its preset says. `sharing`: all models that share this machine, this one
-    included; () if it is alone. `count`: how many examples the run creates.
+    included; () if it is alone.
     """
     names = (model.checkpoint.name, str(model.checkpoint.path))
     thinking = thinking or model.checkpoint.thinking or Thinking(disable={})
     api = ChatApi(names, template_kwargs or {}, thinking)
     if model.options.uses_running_servers:
-        source: ServerSource = Addresses(model.options.urls)
+        source: ServerSource = RunningServers(model.options.urls)
     else:
         source = local_servers(model, count=count, log=log, sharing=sharing, notify=notify)
     return Engine(source, api, model.options, notify)
@@ -94,14 +95,14 @@ def local_servers(
     work = Workload(count, max(1, len(sharing)), scores=model.verifies, notify=notify)
 
     def commands() -> list[ServerCommand]:
-        placement = placements(sharing, count, notify).get(model.checkpoint.sha256, Placement())
+        placement = place_models(sharing, count, notify).get(model.checkpoint.sha256, Placement())
         return server_commands(model, work, placement, model.options.replicas)
 
     return LocalServers(commands, log, notify)
 
 
 def check_engine(requested: EngineName, notify: Notify) -> None:
-    """Note or raise, as `check_build` does, that an engine's build does not suit this machine."""
+    """Call `check_build` if the requested engine needs a build that suits this machine."""
     if requested == "auto" or ENGINES[requested].uses_torch:
         check_build(notify)
 
@@ -139,21 +140,23 @@ class Placement:
     share: float | None = None
 
 
-def placements(models: Sequence[LocalModel], count: int, notify: Notify) -> dict[str, Placement]:
-    """Where each of several models runs, by its `sha256`; {} if they reserve no GPU memory.
+def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> dict[str, Placement]:
+    """Where each of several models runs, by its `sha256`; {} for one model, and if they reserve no GPU memory.
 
     Raises EngineError, with the numbers, if they do not fit together.
     """
+    if len(models) < 2:
+        return {}
     needs: list[GpuNeed] = []
-    for model in models if len(models) > 1 else ():
+    for model in models:
         engine = choose_engine(model.checkpoint, model.options.engine, count)
         need = engine.gpu_need(model.checkpoint, _settings(model), notify)
         if need is None:
             return {}
         needs.append(need)
-    generators = [number for number, model in enumerate(models) if not model.verifies]
-    placed = place(needs, generators, visible_gpus(), _largest_gpu_gib()) if needs else []
-    return {model.checkpoint.sha256: where for model, where in zip(models, placed, strict=bool(needs))}
+    generators = [index for index, model in enumerate(models) if not model.verifies]
+    placements = _share_gpus(needs, generators, visible_gpus(), _largest_gpu_gib())
+    return {model.checkpoint.sha256: placement for model, placement in zip(models, placements, strict=True)}
 
 
 def _largest_gpu_gib() -> float | None:
@@ -161,24 +164,22 @@ def _largest_gpu_gib() -> float | None:
     return max((gib for _, gib in gpu_memory()), default=None)
 
 
-def place(
-    needs: Sequence[GpuNeed], generators: Sequence[int], gpus: Sequence[str], gib: float | None
+def _share_gpus(
+    needs: Sequence[GpuNeed], generators: Sequence[int], gpus: Sequence[str], gpu_gib: float | None
 ) -> list[Placement]:
-    """Place several models on GPUs with `gib` of memory each (None: not known); `generators`: their indices.
+    """Place several models on GPUs with `gpu_gib` of memory each (None: not known); `generators`: their indices.
 
     If they fit on a GPU together, each uses all GPUs: it gets the memory that it needs, and the generators get the rest
-    in equal parts, for more requests at once. Otherwise each gets GPUs of its own, in proportion to its weights, which
-    decide the time per token. EngineError if there are too few.
+    in equal parts, for more requests at once. Otherwise each gets GPUs of its own. EngineError if there are too few.
     """
-    share, needed = needs[0].max_share, sum(need.min_gib for need in needs)
-    total = gib or needed / share
-    usable = share * total
-    if gib is None or needed <= usable:
-        rest = (usable - needed) / len(generators)
-        parts = [need.min_gib + rest * (number in generators) for number, need in enumerate(needs)]
-        return [Placement(share=int(1000 * part / total) / 1000) for part in parts]
-    numbers = [need.gpus for need in needs]
-    if sum(numbers) > len(gpus) or any(need.min_gib > usable for need in needs):
+    max_share, needed = needs[0].max_share, sum(need.min_gib for need in needs)
+    total = gpu_gib or needed / max_share
+    usable = max_share * total
+    if gpu_gib is None or needed <= usable:
+        extra = (usable - needed) / len(generators)
+        memory = [need.min_gib + extra * (index in generators) for index, need in enumerate(needs)]
+        return [Placement(share=int(1000 * gib / total) / 1000) for gib in memory]
+    if sum(need.gpus for need in needs) > len(gpus) or any(need.min_gib > usable for need in needs):
         names = " and ".join(f"{need.model} ({need.min_gib:.1f} GiB)" for need in needs)
         later = f"datacreate filter RUN_DIR --verifier {needs[-1].model} --out FILE"
         verify_later = f"; or use --verify off, then `{later}`" if len(generators) < len(needs) else ""
@@ -187,18 +188,30 @@ def place(
             "smaller or quantized models (--quantization, --verifier-quantization), or more GPUs "
             f"(--tensor-parallel-size, --verifier-tensor-parallel-size){verify_later}"
         )
-    while fitting := [i for i, need in enumerate(needs) if sum(numbers) + need.gpus <= len(gpus)]:
-        least_served = min(fitting, key=lambda i: numbers[i] / (needs[i].weights_gib * needs[i].gpus))
-        numbers[least_served] += needs[least_served].gpus
-    ends = zip(numbers, accumulate(numbers), strict=True)
-    return [Placement(tuple(gpus[end - number : end]), share) for number, end in ends]
+    counts = _gpu_counts(needs, len(gpus))
+    ends = accumulate(counts)
+    return [
+        Placement(tuple(gpus[end - count : end]), max_share) for count, end in zip(counts, ends, strict=True)
+    ]
+
+
+def _gpu_counts(needs: Sequence[GpuNeed], gpus: int) -> list[int]:
+    """How many GPUs of its own each model gets: in proportion to its weights, which decide the time per token."""
+    counts = [need.gpus for need in needs]
+    while True:
+        free = gpus - sum(counts)
+        fitting = [index for index, need in enumerate(needs) if need.gpus <= free]
+        if not fitting:
+            return counts
+        least_served = min(fitting, key=lambda i: counts[i] / (needs[i].weights_gib * needs[i].gpus))
+        counts[least_served] += needs[least_served].gpus
 
 
 def _settings(model: LocalModel) -> LaunchSettings:
     """The preset's settings, overridden by the user's."""
     preset = model.checkpoint.preset
-    of_preset = preset.engine if preset else LaunchSettings()
-    return of_preset.model_copy(update=model.options.given(LaunchSettings.model_fields))
+    recommended = preset.engine if preset else LaunchSettings()
+    return recommended.model_copy(update=model.options.given(LaunchSettings.model_fields))
 
 
 def server_commands(
@@ -220,11 +233,14 @@ def server_commands(
         settings = settings.model_copy(update={"gpu_memory_utilization": placement.share})
     else:
         settings = _on_enough_gpus(engine, model, settings, work.notify)
-    each = settings.tensor_parallel_size or 1
-    groups = gpu_groups(replicas, each, placement.gpus) if "replicas" in engine.own_settings else ((),)
+    groups: tuple[tuple[str, ...], ...] = ((),)
+    if "replicas" in engine.own_settings:
+        groups = gpu_groups(replicas, settings.tensor_parallel_size or 1, placement.gpus)
     commands = [engine.command(model.checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
-    busy = min(commands[0].slots, _BUSY)
-    return commands[: max(1, ceil(work.count / busy))] if replicas == "auto" else commands
+    if replicas == "auto":
+        examples_per_server = min(commands[0].slots, _EXAMPLES_PER_GPU)
+        return commands[: max(1, ceil(work.count / examples_per_server))]
+    return commands
 
 
 def _on_enough_gpus(
@@ -232,28 +248,24 @@ def _on_enough_gpus(
 ) -> LaunchSettings:
     """The settings of a model that is alone, with as many GPUs per server as it needs if the user gives no number.
 
-    If it seems to fit on none, it gets the largest number, and vLLM decides. EngineError, with the numbers, if its
-    weights alone do not fit.
+    If it seems to fit on no number of GPUs, it gets the largest one, and vLLM decides. EngineError, with the numbers,
+    if its weights alone do not fit.
     """
-
-    def need_on(gpus: int) -> GpuNeed | None:
-        changed = settings.model_copy(update={"tensor_parallel_size": gpus})
-        return engine.gpu_need(model.checkpoint, changed, notify)
-
-    need, number, gib = need_on(settings.tensor_parallel_size or 1), len(visible_gpus()), _largest_gpu_gib()
-    if need is None or gib is None or not number:
+    gpus, gpu_gib = len(visible_gpus()), _largest_gpu_gib()
+    need = engine.gpu_need(model.checkpoint, settings, notify)
+    if need is None or gpu_gib is None or not gpus:
         return settings
-    usable = need.max_share * gib
-    if model.options.tensor_parallel_size is None and (need.min_gib > usable or need.gpus > number):
-        sizes = filter(need.splits_over, range(1, number + 1))
-        for found in filter(None, map(need_on, sizes)):
-            need = found
+    usable = need.max_share * gpu_gib
+    if model.options.tensor_parallel_size is None and (need.min_gib > usable or need.gpus > gpus):
+        for size in filter(need.splits_over, range(1, gpus + 1)):
+            split_settings = settings.model_copy(update={"tensor_parallel_size": size})
+            need = engine.gpu_need(model.checkpoint, split_settings, notify) or need
             if need.min_gib <= usable:
                 break
     if need.least_weights_gib > usable and not settings.quantization:
         raise EngineError(
             f"the weights of {need.model} take at least {need.least_weights_gib:.1f} GiB on each of {need.gpus} GPUs, "
-            f"and {usable:.1f} of {gib:.1f} GiB may be used; use more GPUs (--tensor-parallel-size), or a smaller "
+            f"and {usable:.1f} of {gpu_gib:.1f} GiB may be used; use more GPUs (--tensor-parallel-size), or a smaller "
             "or quantized model (--quantization fp8_per_tensor)"
         )
     if need.min_gib <= usable and need.gpus != (settings.tensor_parallel_size or 1):
@@ -262,23 +274,26 @@ def _on_enough_gpus(
 
 
 def gpu_groups(
-    replicas: int | Literal["auto"], gpus_each: int, own: tuple[str, ...] = ()
+    replicas: int | Literal["auto"], group_size: int, gpus: tuple[str, ...] = ()
 ) -> tuple[tuple[str, ...], ...]:
-    """The GPUs of each server, `gpus_each` per server. One empty group means all visible GPUs.
+    """The GPUs of each server, `group_size` per server. One empty group means all visible GPUs.
 
-    `auto` is one server per complete group of GPUs; `own`: the GPUs to use, () for all that are visible. UsageError if
+    `auto` is one server per complete group of GPUs; `gpus`: those to use, () for all that are visible. UsageError if
     there are too few GPUs.
     """
-    gpus = own or (visible_gpus() if replicas != 1 else ())
-    groups = tuple(tuple(gpus[at : at + gpus_each]) for at in range(0, len(gpus) - gpus_each + 1, gpus_each))
-    if not own and (replicas == 1 or (replicas == "auto" and len(groups) < 2)):
+    usable = gpus or (visible_gpus() if replicas != 1 else ())
+    starts = range(0, len(usable) - group_size + 1, group_size)
+    groups = tuple(usable[start : start + group_size] for start in starts)
+    if not gpus and (replicas == 1 or (replicas == "auto" and len(groups) < 2)):
         return ((),)
-    if replicas != "auto" and replicas > len(groups):
+    if replicas == "auto":
+        return groups
+    if replicas > len(groups):
         raise UsageError(
-            f"--replicas {replicas}: {len(gpus)} GPUs can be used, and each server uses {gpus_each} "
+            f"--replicas {replicas}: {len(usable)} GPUs can be used, and each server uses {group_size} "
             f"(--tensor-parallel-size); use at most {max(1, len(groups))}, or add GPUs to CUDA_VISIBLE_DEVICES"
         )
-    return groups if replicas == "auto" else groups[:replicas]
+    return groups[:replicas]
 
 
 @contextmanager
@@ -298,14 +313,16 @@ def start_shared_server(
     can reach needs one; a server that registers makes its own and registers it, too. Raises UsageError for an invalid
     argument or an address that cannot be used, EngineError if the server ends before it is ready.
     """
-    key, port, local = api_key(), free_port(host, port), _is_loopback(host)
-    own = "" if key or local or not register_dir else secrets.token_urlsafe(32)
-    if not (key or own or local):
-        raise UsageError(
-            f"--host {host}: give --register-dir, or set ${KEY}, here and for clients: without a key "
-            "everybody in the network could use this server"
-        )
-    if register_dir and local:
+    user_key, port, is_local = api_key(), free_port(host, port), _is_loopback(host)
+    registered_key = ""
+    if not (user_key or is_local):
+        if not register_dir:
+            raise UsageError(
+                f"--host {host}: give --register-dir, or set ${KEY}, here and for clients: without a key "
+                "everybody in the network could use this server"
+            )
+        registered_key = secrets.token_urlsafe(32)
+    if register_dir and is_local:
         notify(f"{host}: only this machine can reach the server; name a reachable address with --host")
     # As for a small run: how many examples its clients want is not known, and llama.cpp starts in seconds.
     engine = choose_engine(checkpoint, options.engine, 1)
@@ -316,15 +333,15 @@ def start_shared_server(
         except OSError as error:
             raise storage_error(register_dir, error) from None
     notify(f"preparing {checkpoint.name}")
-    chosen = options.model_copy(update={"engine": engine.name})
-    [command] = server_commands(LocalModel(checkpoint, chosen), Workload(notify=notify))
+    options = options.model_copy(update={"engine": engine.name})
+    [command] = server_commands(LocalModel(checkpoint, options), Workload(notify=notify))
     command = replace(command, slots=command.slots * copies, arguments=(*command.arguments, *extra_arguments))
-    server = LocalServer(command, key or own, None, host, port)
+    server = LocalServer(command, user_key or registered_key, None, host, port)
     notify(f"starting {engine.title} for {command.model}")
     try:
         server.launch()
-        server.until_ready()
-        with _registered(server.address.model_copy(update={"key": own}), register_dir):
+        server.wait_until_ready()
+        with _registered(server.address.model_copy(update={"key": registered_key}), register_dir):
             yield server
     finally:
         server.stop()
@@ -339,14 +356,15 @@ def _is_loopback(host: str) -> bool:
 
 @contextmanager
 def _registered(address: Address, folder: Path | None) -> Iterator[None]:
-    """Register the address: a file in the folder, removed at the end; only its owner can read one with a key."""
+    """Register the address in this block: a file in the folder. If it has a key, only its owner can read it."""
     if folder is None:
         yield
         return
     # A restarted task of a job array replaces the file of its dead node.
     job = slurm_job() or ""
-    name = f"job-{job}" if "_" in job else re.sub(r"[^\w.]+", "-", address.url.partition("://")[2]).strip("-")
-    text, path = address.model_dump_json(exclude_defaults=True) + "\n", folder / f"{name}.json"
+    host_and_port = re.sub(r"[^\w.]+", "-", address.url.partition("://")[2]).strip("-")
+    path = folder / (f"job-{job}.json" if "_" in job else f"{host_and_port}.json")
+    text = address.model_dump_json(exclude_defaults=True) + "\n"
     replace_file(path, text, mode=0o600 if address.key else 0o666)
     try:
         yield

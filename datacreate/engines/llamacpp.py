@@ -36,7 +36,7 @@ _ENVIRONMENT = {
     "PYTHONSAFEPATH": "1",  # modules in the current folder must not shadow installed ones
 }
 
-_ENDS = {signal.SIGTERM, signal.SIGINT}
+_STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
 class _LlamaCpp(EngineKind):
@@ -64,10 +64,10 @@ class _LlamaCpp(EngineKind):
             raise EngineError("llama.cpp is not installed; run scripts/setup, or pip install xllamacpp")
         if header is None:
             raise EngineError(f"{name}: llama.cpp loads only GGUF files; give one, or use --engine vllm")
-        longest = header.context_length or settings.max_model_len or _CONTEXT
-        context = settings.max_model_len or min(_CONTEXT, longest)
-        if context > longest:
-            raise EngineError(f"{name} has a context of {longest} tokens; lower --max-model-len")
+        max_context = header.context_length or settings.max_model_len or _CONTEXT
+        context = settings.max_model_len or min(_CONTEXT, max_context)
+        if context > max_context:
+            raise EngineError(f"{name} has a context of {max_context} tokens; lower --max-model-len")
         slots = settings.max_num_seqs or max(1, min(_SLOTS, _SLOTS * _CONTEXT // context))
         weights, cache = header.size_bytes / GIB, header.kv_bytes_per_token * slots * context / GIB
         advice = f"a smaller --max-num-seqs (it is {slots}) or --max-model-len (it is {context})"
@@ -88,8 +88,7 @@ class _LlamaCpp(EngineKind):
         }
         lora = str(adapter.path) if adapter else ""
         command = (sys.executable, "-m", __name__, name, lora, json.dumps(parameters))
-        loaded = {"adapter": adapter.name} if adapter else {}
-        record = {"device": "cpu", "threads": threads, **loaded}
+        record = {"device": "cpu", "threads": threads, **({"adapter": adapter.name} if adapter else {})}
         return ServerCommand(self, name, command, _ENVIRONMENT, slots, record)
 
     async def recognize(self, send: Send, model: str) -> ServerInfo | None:
@@ -107,10 +106,9 @@ class _LlamaCpp(EngineKind):
         return {"content": text, "add_special": False}
 
     async def prompt_tokens(self, send: Send, model: str, prompt: dict[str, Any]) -> dict[str, Any] | None:
-        status, found = await send("/apply-template", prompt)
-        if status == 200 and isinstance(found, dict) and isinstance(found.get("prompt"), str):
-            return {"content": found["prompt"], "add_special": True}
-        return None
+        status, document = await send("/apply-template", prompt)
+        text = document.get("prompt") if status == 200 and isinstance(document, dict) else None
+        return {"content": text, "add_special": True} if isinstance(text, str) else None
 
     async def after_self_test(self, send: Send, slots: int) -> None:
         # Each slot has its own prompt cache: copy that of slot 0, which the tests used.
@@ -139,12 +137,12 @@ def _serve(name: str, lora: str, settings: str, _host: str, host: str, _port: st
         adapter = xllamacpp.CommonAdapterLoraInfo()
         adapter.path, adapter.scale = lora, 1.0
         parameters.lora_adapters = [adapter]
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # before the library starts its threads
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # before the library starts its threads
     try:
         server = xllamacpp.Server(parameters)
     except RuntimeError:  # llama.cpp has logged the reason
         sys.exit(1)
-    signal.sigwait(_ENDS)
+    signal.sigwait(_STOP_SIGNALS)
     os._exit(0 if server else 1)  # do not wait for requests in flight
 
 

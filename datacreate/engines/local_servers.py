@@ -27,13 +27,14 @@ from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY
 from datacreate.messages import Notify
 from datacreate.signals import deferred
 
-_ENGINE = ("(EngineCore", "(Worker")
+_ENGINE_LINES = ("(EngineCore", "(Worker")
 """How the lines of vLLM's engine begin in the log; the process that was started only says that it failed."""
 
 _EXCEPTION = re.compile(r"[\w.]*(?:Error|Exception): (?!.*(?:root cause|exiting due))\S.*")
 """An exception in a log, unless it only says that there was another one."""
 
 _GRACE_SECONDS = 10.0  # to stop after SIGTERM
+_LOG_TAIL_BYTES = 200_000  # in which the reason of an exit is looked for
 
 
 class LocalServer:
@@ -53,6 +54,7 @@ class LocalServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def launch(self) -> None:
+        """Start the process. StorageError if its log cannot be written."""
         address = ["--host", self._host, "--port", str(self.port)]
         keys = {self._command.engine.key_variable: self._key} if self._key else {}
         try:
@@ -69,7 +71,7 @@ class LocalServer:
                 start_new_session=True,  # Ctrl-C reaches only the run, which then stops the server
             )
 
-    def until_ready(self) -> None:
+    def wait_until_ready(self) -> None:
         """Wait until it answers. EngineError, with the last error of its log, if it ends."""
         import httpx2
 
@@ -83,28 +85,33 @@ class LocalServer:
 
     @property
     def exit_code(self) -> int | None:
+        """The exit code of its process; None while it runs."""
         return self._process.poll() if self._process else None
 
     def exit_reason(self) -> str:
         """Why the process ended: its exit code and the last error in its log, if possible one of the engine."""
-        lines: list[str] = []
-        with suppress(OSError):
-            text = self._log.read_bytes()[-200_000:].decode("utf-8", "replace") if self._log else ""
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-        raised = [(line, match[0]) for line in lines if (match := _EXCEPTION.search(line))]
-        of_engine = [error for line, error in raised if line.startswith(_ENGINE)]
-        # llama.cpp's last line only says that there was an error.
-        errors = [line for line in lines if "error" in line.lower() and "exiting due" not in line]
-        found = of_engine or [error for _, error in raised] or errors or lines
-        last = found[-1] if found else "see its output above"
-        if self.exit_code == -9:
-            last = "killed, most likely out of memory; use a smaller model or --max-num-seqs"
+        error = "killed, most likely out of memory; use a smaller model or --max-num-seqs"
+        if self.exit_code != -9:
+            error = self._last_error() or "see its output above"
         log = f"; its log is {self._log}" if self._log else ""
         server = f"{self._command.engine.title} server for {self._command.model}"
-        return f"{server} ended (exit code {self.exit_code}): {last[:300]}{log}"
+        return f"{server} ended (exit code {self.exit_code}): {error[:300]}{log}"
+
+    def _last_error(self) -> str | None:
+        """The last error in its log, or else the last line."""
+        text = ""
+        with suppress(OSError):
+            text = self._log.read_bytes()[-_LOG_TAIL_BYTES:].decode("utf-8", "replace") if self._log else ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        exceptions = [(line, match[0]) for line in lines if (match := _EXCEPTION.search(line))]
+        engine_errors = [error for line, error in exceptions if line.startswith(_ENGINE_LINES)]
+        # llama.cpp's last line only says that there was an error.
+        error_lines = [line for line in lines if "error" in line.lower() and "exiting due" not in line]
+        candidates = engine_errors or [error for _, error in exceptions] or error_lines or lines
+        return candidates[-1] if candidates else None
 
     def wait(self) -> None:
-        """Wait until it ends, then raise ServersUnavailable (resumable)."""
+        """Wait until it ends. Then raise ServersUnavailable."""
         if self._process:
             self._process.wait()
         raise ServersUnavailable(f"{self.exit_reason()}; run the same command to start it again")
@@ -130,16 +137,16 @@ class LocalServers(ServerSource):
         self._servers: dict[str, LocalServer] = {}
         self._folder: Path | None = None
 
-    def now(self) -> tuple[Address, ...]:
+    def addresses(self) -> tuple[Address, ...]:
         return tuple(server.address for server in self._servers.values())
 
     def start(self) -> None:
-        commands = self._prepare()
-        number, command, log = len(commands), commands[0], self._log
+        commands, log = self._prepare(), self._log
+        first, number = commands[0], len(commands)
         replicas = {"replicas": number} if number > 1 else {}
-        self.record = {"engine": command.engine.name, **command.record, **replicas}
+        self.record = {"engine": first.engine.name, **first.record, **replicas}
         servers = f"{number} servers" if number > 1 else "one server"
-        self._notify(f"starting {command.engine.title} for {command.model}: {servers} on this machine")
+        self._notify(f"starting {first.engine.title} for {first.model}: {servers} on this machine")
         if log is None or not log.parent.is_dir():  # the run directory does not exist yet
             self._folder = Path(tempfile.mkdtemp(prefix="datacreate-"))
             log = self._folder / "server.log"
@@ -149,7 +156,7 @@ class LocalServers(ServerSource):
             server.launch()
         try:
             for server in self._servers.values():
-                server.until_ready()
+                server.wait_until_ready()
         except EngineError:
             self._folder = None  # it is kept: the error names a log in it
             raise
@@ -158,11 +165,9 @@ class LocalServers(ServerSource):
         server = self._servers.get(url)
         if server is None or (server.exit_code is None and not hung):
             return None
-        reason = (
-            f"{url}, which this command started, does not answer"
-            if server.exit_code is None
-            else server.exit_reason()
-        )
+        reason = f"{url}, which this command started, does not answer"
+        if server.exit_code is not None:
+            reason = server.exit_reason()
         if server.restarted:
             del self._servers[url]
             if not self._servers:
@@ -189,8 +194,8 @@ def free_port(host: str, port: int = 0) -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
-            why = error.strerror or error
             raise UsageError(
-                f"--host {host} --port {port}: {why}; use an address of this machine and a free port, or omit --port"
+                f"--host {host} --port {port}: {error.strerror or error}; use an address of this machine and a free "
+                "port, or omit --port"
             ) from None
         return int(probe.getsockname()[1])

@@ -19,7 +19,7 @@ Messages = Sequence[dict[str, str]]
 def max_in_flight(slots: int) -> int:
     """How many requests keep a server busy: one for each slot, and an eighth more in its queue.
 
-    So no slot is idle while an answer and the next request travel.
+    With the queue, no slot is idle while an answer and the next request are in transit.
     """
     return slots + -(-slots // 8)
 
@@ -79,11 +79,8 @@ class Completion:
 
 @dataclass(frozen=True)
 class ServerTest:
-    """Requests with known answers. `problem` returns what is wrong with the completions, or None.
-
-    `advice` says what to do about it.
-    """
+    """Requests with known answers; `problem` says why completions are wrong, None if they are right."""
 
     requests: tuple[Request, ...]
     problem: Callable[[Sequence[Completion]], str | None]
-    advice: str = ""
+    advice: str = ""  # what to do about a problem

@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     import httpx2
 
 _DEFAULT_SLOTS = 64  # of a server that does not report them
-_DEFAULT_CONTEXT = 4096  # tokens, if neither the server nor the user tells
+_DEFAULT_CONTEXT = 4096  # tokens, if neither the server nor the user gives a number
 _CONNECT_SECONDS = 20.0  # for a connection, and for requests that need no generation
 _TEST_SECONDS = 120.0  # for one request of the self-test
 _KEEP_ALIVE_SECONDS = 4.0  # less than uvicorn's 5 s: no request uses a connection that the server is closing
 _MAX_BYTES = 8 * 2**20  # size limit of a response
+_MAX_NAME_CHARS = 500  # of a model
 _TEMPORARY = (429, 502, 503, 504)  # HTTP statuses of a server that is busy, still loading, or behind a proxy
 Body = dict[str, Any] | None  # of a POST request; None: it is a GET request
 
@@ -89,8 +90,8 @@ class Server:
 
     def _set_context(self, reported: int | None) -> None:
         """The context length in tokens: the user's and the server's, whichever is shorter."""
-        known = filter(None, (reported, self._options.max_model_len))
-        self.max_context = min(known, default=_DEFAULT_CONTEXT)
+        lengths = filter(None, (reported, self._options.max_model_len))
+        self.max_context = min(lengths, default=_DEFAULT_CONTEXT)
 
     @property
     def max_in_flight(self) -> int:
@@ -98,7 +99,7 @@ class Server:
 
     @property
     def model(self) -> str:
-        """Its name for the model."""
+        """The server's name for the model."""
         return self._api.names[0]
 
     @property
@@ -157,7 +158,7 @@ class Server:
             raise Incompatible("; ".join(filter(None, (f"it {reason}", test.advice))))
 
     async def _models(self) -> list[dict[str, Any]]:
-        """The entries of /v1/models with a usable name."""
+        """The entries of /v1/models."""
         document = await self._json("/v1/models")
         cards = document.get("data") if isinstance(document, dict) else None
         if not isinstance(cards, list):
@@ -165,24 +166,26 @@ class Server:
         return [card for card in cards if isinstance(card, dict)]
 
     async def _recognize(self) -> None:
-        async def send(path: str, body: Body) -> tuple[int, Any]:
-            status, document = await self._send(path, body)
-            if status in _TEMPORARY:  # it does not show which kind of server it is
-                raise _refusal(status, document)
-            return status, document
-
+        """Find its kind, and what it reports about itself."""
         for kind in ENGINES.values():
-            if found := await kind.recognize(send, self.model):
+            if info := await kind.recognize(self._send_unless_busy, self.model):
                 self._api = replace(self._api, kind=kind, compact_grammar=kind.compact_grammar)
-                self.version = f"{kind.title} {short_text(found.version, 40)}"
-                if slots := _positive(found.slots):
+                self.version = f"{kind.title} {short_text(info.version, 40)}"
+                if slots := _positive(info.slots):
                     self.slots = min(self._given_slots or slots, slots)
-                if context := _positive(found.context):
+                if context := _positive(info.context):
                     self._set_context(context)
                 return
 
+    async def _send_unless_busy(self, path: str, body: Body) -> tuple[int, Any]:
+        """As `_send`, but an exception for a temporary status, which does not show the kind of a server."""
+        status, document = await self._send(path, body)
+        if status in _TEMPORARY:
+            raise _refusal(status, document)
+        return status, document
+
     async def _find_request_form(self) -> None:
-        """Find the request form in which it enforces schemas: system role or not, compact or standard."""
+        """Find the request form in which it enforces schemas: with a system role or not, compact or standard."""
         problems: list[Exception] = []
         for compact in (True, False) if self._api.compact_grammar else (False,):
             for system in (True, False):
@@ -237,7 +240,7 @@ class Server:
         return tokens
 
     async def _json(self, path: str, body: Body = None, seconds: float = _CONNECT_SECONDS) -> Any:
-        """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
+        """The JSON of a response with HTTP status 200; raises the exception of `_refusal` for other statuses."""
         status, document = await self._send(path, body, seconds)
         if status == 404 and not self.has_passed_self_test:
             raise _wrong_address(path, f"HTTP 404: {short_text(document)}")
@@ -258,9 +261,10 @@ class Server:
         exchange, started = asyncio.ensure_future(self._exchange(path, body)), time.monotonic()
         try:
             while not exchange.done():
-                if (left := max(started, self._last_answer) + seconds - time.monotonic()) <= 0:
+                remaining = max(started, self._last_answer) + seconds - time.monotonic()
+                if remaining <= 0:
                     raise Unavailable(f"no answer in {seconds:g} s", hung=True)
-                await asyncio.wait([exchange], timeout=left)
+                await asyncio.wait([exchange], timeout=remaining)
             status, raw = exchange.result()
         except httpx2.ConnectTimeout:
             reason = f"cannot be reached ({_CONNECT_SECONDS:.0f} s)"
@@ -277,7 +281,8 @@ class Server:
         except (ValueError, RecursionError):
             return status, raw[:400].decode("utf-8", "replace")
 
-    async def _exchange(self, path: str, body: Any) -> tuple[int, bytes]:
+    async def _exchange(self, path: str, body: Body) -> tuple[int, bytes]:
+        """Send a request; returns the HTTP status and the content. Raises Unavailable, or an error of httpx2."""
         raw, method = bytearray(), "POST" if body else "GET"
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         http = self._idle.pop() if self._idle else make_http_client(self._tls)
@@ -304,8 +309,7 @@ class Server:
 
 def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
     """The entry of the model with one of these names or folders; without names, of the only model."""
-    ids = [(card, card.get("id")) for card in cards]
-    named = [card for card, id in ids if isinstance(id, str) and id.isprintable() and 0 < len(id) <= 500]
+    named = [card for card in cards if _is_usable_name(card.get("id"))]
     if not named:
         raise Incompatible(
             "it serves no model with a printable name; load one, or rename it (vLLM: --served-model-name)"
@@ -319,18 +323,23 @@ def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str,
     return matching[0]
 
 
+def _is_usable_name(name: Any) -> bool:
+    return isinstance(name, str) and name.isprintable() and 0 < len(name) <= _MAX_NAME_CHARS
+
+
 def _positive(value: Any) -> int | None:
+    """A number that a server reports; None if it is not plausible."""
     return value if type(value) is int and 0 < value < 10**8 else None
 
 
-def _wrong_address(path: str, found: str) -> Incompatible:
-    return Incompatible(f"no OpenAI-compatible server at this address ({path} returns {found}); check --url")
+def _wrong_address(path: str, answer: str) -> Incompatible:
+    return Incompatible(f"no OpenAI-compatible server at this address ({path} returns {answer}); check --url")
 
 
 def _connection_problem(error: Exception) -> Exception:
     """A short reason: connection refused, no route to host, name not known, certificate."""
     cause: BaseException = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
+    while inner := cause.__cause__ or cause.__context__:
         cause = inner
     if "CERTIFICATE" in str(cause).upper():
         return Incompatible("its TLS certificate is not trusted; set SSL_CERT_FILE to the file of its CA")
@@ -350,4 +359,6 @@ def _refusal(status: int, document: Any) -> Exception:
         return Busy(f"{text}; with a smaller --max-num-seqs it gets fewer requests at once")
     if status in (404, *_TEMPORARY):
         return Unavailable(text, request_may_be_cause=False)
-    return RequestRejected(text) if 400 <= status < 500 and status != 408 else Unavailable(text)
+    if 400 <= status < 500 and status != 408:
+        return RequestRejected(text)
+    return Unavailable(text)

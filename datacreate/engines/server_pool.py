@@ -1,11 +1,12 @@
 """Distributes requests over servers; retries, suspends failing servers, and tests them again.
 
 A request goes to the server with the largest share of free capacity. A server that fails is suspended for a pause
-that doubles each time. Then it is tested like a new one and gets one request at a time until one
-succeeds. If other requests succeed meanwhile, a repeated failure is the request's fault; otherwise it is the
-server's. If no other request is in flight, the last successful one is sent again to find out.
-The run stops, and can be resumed, if no server is usable for too long, or if servers answer with the same error
-again and again.
+that doubles each time. Then it is tested like a new one and gets one request at a time until one succeeds.
+
+If a request fails again after another one succeeded, the request is the cause, otherwise the server is. If no other
+request is in flight, the last successful one is sent again to find out. The run stops, and can be resumed, if no server
+is usable for too long, or if servers return the same error again and again.
+
 All code here runs in one event loop.
 """
 
@@ -36,8 +37,10 @@ _MAX_REPEATED_ERRORS = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
 _WAIT = {True: 300.0, False: 1200.0}
-"""Remote server -> seconds without any usable one after which the run stops; a local one may load its model again."""
+"""Whether servers are remote -> seconds without a usable one after which the run stops. A local one may load its model
+again."""
 
+_SHOWN_SERVERS = 3  # of those that fail, in an error
 _SCAN_SECONDS = 2.0  # interval between two reads of a folder of servers
 _OPEN_FILES = 65_536  # more than a run has requests in flight, of which each has a connection
 _STRAGGLER_SECONDS = 20.0  # how long, at the start, the servers that are ready wait for the others
@@ -78,17 +81,19 @@ class Pool:
         await self._scan()
         began = self._last_healthy = time.monotonic()
         self._watcher = asyncio.create_task(self._watch())
-        announced = False
+        is_wait_shown = False
         while not self._is_connected(time.monotonic() - began):
-            if not announced and all(server.is_settled for server in self._servers.values()):
-                awaited = "a server" if self._options.servers == 1 else f"{self._options.servers} servers"
-                seconds, announced = f"{self._longest_wait:.0f} s", True
-                self._notify(f"waiting up to {seconds} for {awaited} at {self._source.description}")
+            if not is_wait_shown and all(server.is_settled for server in self._servers.values()):
+                servers = "a server" if self._options.servers == 1 else f"{self._options.servers} servers"
+                limit = f"{self._longest_wait:.0f} s"
+                self._notify(f"waiting up to {limit} for {servers} at {self._source.description}")
+                is_wait_shown = True
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _SCAN_SECONDS)
         self._last_healthy, self.fatal_error = time.monotonic(), None
 
     def _is_connected(self, seconds: float) -> bool:
+        """Whether the run can start, so many seconds after the first test; also if there is no server to wait for."""
         servers = self._servers.values()
         enough = sum(server.is_active for server in servers) >= self._options.servers
         # At the start only several servers or a folder of servers are waited for, unless --wait is set.
@@ -115,12 +120,11 @@ class Pool:
             raise self.no_server_error()
 
     async def answer(self, request: Request) -> Completion:
-        """Return the answer of one of the servers; retries as the module says."""
+        """Return the answer of one of the servers; retries as described above."""
         failures = 0
         first_failure: int | None = None  # how many requests had been sent before it
         while True:
-            while (server := max(self.active_servers, key=lambda each: each.free_share)).free_share <= 0:
-                await self._changed.wait()
+            server = await self._free_server()
             server.in_flight += 1
             self._sent = number = self._sent + 1
             try:
@@ -146,21 +150,29 @@ class Pool:
                 server.in_flight -= 1
                 self._wake()
 
+    async def _free_server(self) -> Server:
+        """The server with the largest share of free capacity; waits until there is one."""
+        while True:
+            server = max(self.active_servers, key=lambda server: server.free_share)
+            if server.free_share > 0:
+                return server
+            await self._changed.wait()
+
     def _wake(self) -> None:
-        """Let all that wait look again, in the order in which they began to wait."""
+        """Let all waiting tasks look again, in the order in which they began to wait."""
         self._changed.set()
         self._changed.clear()
 
     async def _scan(self) -> None:
         """Add new servers; remove those that fail and are no longer registered."""
-        known = {address.url: address for address in self._source.now()}
-        for url, address in known.items():
+        addresses = {address.url: address for address in self._source.addresses()}
+        for url, address in addresses.items():
             if url not in self._servers:
                 server = Server(address, self._api, self._tls, self._options, self._source.remote)
                 self._servers[url] = server
                 self._monitors[url] = asyncio.create_task(self._monitor(server))
             self._servers[url].key = address.key  # a server that was started again has another one
-        for url in self._servers.keys() - known.keys():
+        for url in self._servers.keys() - addresses.keys():
             if not self._servers[url].is_active and not self._servers[url].in_flight:
                 self._monitors.pop(url).cancel()
                 await self._servers.pop(url).close()
@@ -203,8 +215,8 @@ class Pool:
             server.repeated_errors = 0
         server.last_request_succeeded = False
         server.suspended.set()
-        used = [server, *(each for each in self._servers.values() if each.has_passed_self_test)]
-        if all(each.repeated_errors >= _MAX_REPEATED_ERRORS for each in used):
+        used = [server, *(other for other in self._servers.values() if other.has_passed_self_test)]
+        if all(one.repeated_errors >= _MAX_REPEATED_ERRORS for one in used):
             self.fatal_error = ServersUnavailable(
                 f"{server.url}: the same error {_MAX_REPEATED_ERRORS} times in a row: {problem}; see the log of the "
                 "server, then run the same command to resume"
@@ -213,19 +225,19 @@ class Pool:
 
     def _handle_failure(self, server: Server, problem: Unavailable | Incompatible) -> None:
         """Log once why a server is suspended; restart a local one that died or hangs."""
-        before, server.problem = server.problem, problem
-        server.is_only_busy = isinstance(problem, Busy) and (before is None or server.is_only_busy)
+        previous, server.problem = server.problem, problem
+        server.is_only_busy = isinstance(problem, Busy) and (previous is None or server.is_only_busy)
         server.failures += 1
         if server.is_incompatible:
-            if not isinstance(before, Incompatible):
+            if not isinstance(previous, Incompatible):
                 self._notify(f"{server.url} cannot be used: {problem}")
-        elif done := self._source.repair(server.url, hung=problem.hung):
-            self._notify(done)
+        elif message := self._source.repair(server.url, hung=problem.hung):
+            self._notify(message)
         elif isinstance(problem, Busy):
             if not server.was_busy:
                 self._notify(f"{server.url}: {problem}; suspended for a moment each time")
             server.was_busy = True
-        elif str(before) != str(problem):
+        elif str(previous) != str(problem):
             self._notify(f"{server.url}: {problem}; suspended until it answers")
         self._update_active_servers()
 
@@ -235,7 +247,7 @@ class Pool:
         self._wake()
 
     async def _watch(self) -> None:
-        """Read the list of servers; stop the run when none was usable for too long or none can be any more."""
+        """Read the list of servers; stop the run if none was usable for too long or none can be used any more."""
         while True:
             await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._longest_wait / 4)))
             if self._source.changes:
@@ -252,14 +264,15 @@ class Pool:
     def no_server_error(self) -> EngineError:
         """The error that stops a run without servers: resumable unless all servers are incompatible."""
         failing = [server for server in self._servers.values() if server.problem]
-        why = "; ".join(f"{server.url}: {server.problem}" for server in failing[:3])
+        reasons = "; ".join(f"{server.url}: {server.problem}" for server in failing[:_SHOWN_SERVERS])
         if failing and all(server.is_incompatible for server in failing):
-            return EngineError(f"no server can be used: {why}")
-        why = self._source.failed or why or f"no server at {self._source.description}"
+            return EngineError(f"no server can be used: {reasons}")
+        reason = self._source.failed or reasons or f"no server at {self._source.description}"
         advice = "check --url, or start the server, and " if self._source.remote else ""
-        return ServersUnavailable(f"no server answers: {why}; {advice}run the same command to resume")
+        return ServersUnavailable(f"no server answers: {reason}; {advice}run the same command to resume")
 
     async def close(self) -> None:
+        """Cancel all tasks, and close the connections."""
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()

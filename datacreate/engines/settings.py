@@ -1,4 +1,4 @@
-"""Settings of engines: which servers to use or start, and how a model is loaded."""
+"""The list of engines, and their settings: which servers to use or start, and how a model is loaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ else:
     EngineName = Literal["auto", *ENGINES]
 
 _OF_VERIFIER = ("quantization", "tensor_parallel_size")
-"""Settings that the verifier has of its own, as verifier_..."""
+"""Settings that have another value for the verifier: its options are --verifier-..."""
 
 _SERVER_SIDE = (
     "engine",
@@ -79,8 +79,8 @@ class EngineOptions(LaunchOptions, _ServerOptions):
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number of at least 1, or auto")
         if self.uses_running_servers and (flag := self.first_changed_flag(_SERVER_SIDE)):
-            loaded = "running servers have loaded their models"
-            raise ValueError(f"{flag}: {loaded}; set it where they are started")
+            remedy = "set it where they are started"
+            raise ValueError(f"{flag}: running servers have loaded their models; {remedy}")
         if not self.uses_running_servers and (flag := self.first_changed_flag(_CLIENT_SIDE)):
             raise ValueError(f"{flag} only applies to running servers; name them with --url, or remove it")
         if self.engine != "auto" and (problem := self.unsupported(ENGINES[self.engine])):
@@ -88,11 +88,13 @@ class EngineOptions(LaunchOptions, _ServerOptions):
         return self
 
     def unsupported(self, kind: EngineKind) -> str | None:
-        """The first setting that is changed and that the engine does not have, as a message; None if there is none."""
-        known = {"engine", "adapter", *kind.own_settings, *(f"verifier_{name}" for name in kind.own_settings)}
-        flag = self.first_changed_flag(name for name in _SERVER_SIDE if name not in known)
-        remedy = "remove it, or use another --engine"
-        return f"{flag}: {kind.title} has no such setting; {remedy}" if flag else None
+        """The message about the first changed setting that the engine does not have; None if there is none."""
+        verifier_settings = (f"verifier_{name}" for name in kind.own_settings)
+        supported = {"engine", "adapter", *kind.own_settings, *verifier_settings}
+        flag = self.first_changed_flag(name for name in _SERVER_SIDE if name not in supported)
+        if flag is None:
+            return None
+        return f"{flag}: {kind.title} has no such setting; remove it, or use another --engine"
 
 
 class RunEngineOptions(EngineOptions):
@@ -110,5 +112,5 @@ class RunEngineOptions(EngineOptions):
         """The settings of the verifier: those of a local generator do not apply to it."""
         if self.uses_running_servers:
             return self
-        own = {name: getattr(self, f"verifier_{name}") for name in _OF_VERIFIER}
-        return EngineOptions(engine=self.engine, **own)
+        verifier_settings = {name: getattr(self, f"verifier_{name}") for name in _OF_VERIFIER}
+        return EngineOptions(engine=self.engine, **verifier_settings)

@@ -1,8 +1,6 @@
-"""vLLM's server: its requests, its command line and environment, and its place in `doctor`.
+"""vLLM's server: its requests, its command line and environment, its memory on GPUs, and what `doctor` checks.
 
-vLLM reads no GGUF: `dequantized` converts one to safetensors in bfloat16, once, in data_dir()/dequantized/SHA256.
-This is done in a process of its own, so that its memory is free before the engine starts:
-python -m datacreate.engines.vllm FILE FOLDER
+vLLM reads no GGUF files: it gets a copy in safetensors, which `dequantized` makes.
 """
 
 from __future__ import annotations
@@ -11,18 +9,15 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from datacreate.checkpoints import Checkpoint, LaunchSettings
+from datacreate.checkpoints.dequantize import dequantized
 from datacreate.checkpoints.folder import read_json
-from datacreate.checkpoints.gguf import parts
-from datacreate.checkpoints.pull import raise_if_disk_full
 from datacreate.engines.engine_kind import (
     EngineKind,
     Finding,
@@ -33,8 +28,7 @@ from datacreate.engines.engine_kind import (
     Workload,
     check_memory,
 )
-from datacreate.errors import CheckpointError, EngineError, UsageError
-from datacreate.files import atomic_replacement, remove_temporary, storage_error
+from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import (
     GIB,
     build_mismatch,
@@ -44,8 +38,7 @@ from datacreate.hardware import (
     has_gpu,
     vllm_build,
 )
-from datacreate.messages import Notify, no_notify
-from datacreate.paths import data_dir
+from datacreate.messages import Notify
 
 _MAX_CONTEXT = {"cpu": 4096, "gpu": 16384}  # tokens of context by default; a longer context only costs memory
 
@@ -100,9 +93,12 @@ _LEAST_CACHE_TOKENS = 16_384  # two steps of prompts; less makes vLLM wait for f
 _UNKNOWN_CACHE_GIB = 2.0  # of a model whose config.json does not have the usual fields
 _STATE_SLOTS = 128  # of a model with states: vLLM does not start without memory for one in each slot
 _MOST_SCORED_TOKENS = 128  # vLLM refuses more
+_LARGE_GPU_GIB = 70  # vLLM processes more requests at once on GPUs with more memory (except the A100)
 
 _HALVES_WEIGHTS = re.compile(r"(fp8|int8)_per_.*|mxfp8")
 """Values of `quantization` that store the weights of a bfloat16 checkpoint in 8 bits while they are loaded."""
+
+_QUANTIZED_SHARE = 0.55  # of the weights, after that: embeddings keep 16 bits
 
 
 class _Vllm(EngineKind):
@@ -129,19 +125,18 @@ class _Vllm(EngineKind):
         return 3 if build == "gpu" or (cpu_has_bf16() and long_run) else 1
 
     def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
-        """Also CheckpointError and StorageError, for a copy. On a GPU vLLM itself checks whether the model fits."""
+        """As described by `EngineKind`. Raises also CheckpointError and StorageError, if a GGUF file is converted.
+
+        On a GPU vLLM itself checks whether the model fits.
+        """
         build = self.build()
         if build is None:
             raise EngineError("vLLM is not installed; run scripts/setup, or use --engine llamacpp")
         if build == "gpu" and not has_gpu():
             raise EngineError(f"{checkpoint.name}: {build_mismatch()}")
-        resolved: dict[str, Any] = {"dtype": "auto", "tensor_parallel_size": 1, **_DEFAULTS[build]}
-        resolved |= settings.model_dump(exclude_none=True)
         folder, name, adapter = dequantized(checkpoint, work.notify), checkpoint.name, checkpoint.adapter
         config = read_json(folder / "config.json")
-        resolved["max_model_len"] = _context(config, settings, build)
-        if build == "gpu":
-            resolved["max_num_seqs"] = _slots(config, settings, work)
+        chosen = _chosen_settings(config, settings, work, build)
         flags: dict[str, Any] = {
             "model": folder,
             "served_model_name": f"{name}-base" if adapter else name,  # requests name the adapter
@@ -151,72 +146,67 @@ class _Vllm(EngineKind):
             "trust_remote_code": checkpoint.trust_remote_code,
             "language_model_only": "vision_config" in config,  # no memory for a vision encoder
         }
-        # With several nodes the user sets the address.
-        environment = _ENVIRONMENT | {"VLLM_HOST_IP": os.environ.get("VLLM_HOST_IP", "127.0.0.1")}
         record: dict[str, Any] = {"device": build}
         if build == "cpu":
-            check_memory(name, _weights(folder), _CPU_CACHE_GIB, _OVERHEAD_GIB, "free memory")
-            if resolved["dtype"] == "auto":  # emulated bfloat16 is much slower than float32
-                resolved["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"
-            if settings.enforce_eager is None:
-                resolved["enforce_eager"] = not work.is_long or shutil.which("g++") is None
-            if resolved["tensor_parallel_size"] == 1:  # a separate worker process would get one core less
+            check_memory(name, _weights_gib(folder), _CPU_CACHE_GIB, _OVERHEAD_GIB, "free memory")
+            if chosen["tensor_parallel_size"] == 1:  # a separate worker process would get one core less
                 flags["distributed_executor_backend"] = "uni"
-            environment |= _CPU_ENVIRONMENT | (_SHARED_CORES if work.models > 1 else {})
-        elif not has_flashinfer_kernels():
-            environment |= {name: os.environ.get(name, value) for name, value in _NO_FLASHINFER.items()}
-            if _has_states(config):  # for them vLLM would use FlashInfer on some GPUs without looking for it
-                flags["gdn_prefill_backend"] = "triton"
+        elif _has_states(config) and not has_flashinfer_kernels():
+            # For states vLLM would use FlashInfer on some GPUs without looking for it.
+            flags["gdn_prefill_backend"] = "triton"
         if adapter:
             rank = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), adapter.rank)
             flags |= {"enable_lora": True, "max_lora_rank": rank, "lora_modules": f"{name}={adapter.path}"}
             record["adapter"] = str(adapter.path)
-        if work.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(work.gpus)
-        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-        for setting, value in (flags | resolved).items():
-            flag = f"--{setting.replace('_', '-')}"
-            command += ([flag] if value else []) if isinstance(value, bool) else [flag, str(value)]
-        slots = int(resolved["max_num_seqs"])
-        return ServerCommand(self, name, tuple(command), environment, slots, record | resolved)
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *_options(flags | chosen)]
+        environment, slots = _environment(work, build), int(chosen["max_num_seqs"])
+        return ServerCommand(self, name, tuple(command), environment, slots, record | chosen)
 
     def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
         if self.build() != "gpu":
             return None
         folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size or 1
         config = read_json(folder / "config.json")
-        weights = _weights(folder) / gpus
+        weights = _weights_gib(folder) / gpus
         if settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization):
-            weights *= 0.55  # embeddings keep 16 bits
-        least = weights
+            weights *= _QUANTIZED_SHARE
+        least_weights = weights
         if settings.dtype != "float32":  # vLLM loads weights in float32 as 16 bits
-            weights /= 2 if _dtype(config) == "float32" else 1
-            least = weights if _dtype(config) else weights / 2
-        named = map(_text(config).get, ("num_attention_heads", "num_key_value_heads"))
-        heads, kv_heads = (count if type(count) is int else 0 for count in named)
+            stored_dtype = _dtype(config)
+            weights /= 2 if stored_dtype == "float32" else 1
+            least_weights = weights if stored_dtype else weights / 2
+        heads, kv_heads = _number(config, "num_attention_heads"), _number(config, "num_key_value_heads")
         # More GPUs than heads of keys and values have copies of these heads.
-        parts = min(gpus, kv_heads or gpus) * (2 if settings.kv_cache_dtype == "fp8" else 1)
-        cache = _token_gib(config) * max(_context(config, settings, "gpu"), _LEAST_CACHE_TOKENS) / parts
-        minimum = (1 + _GPU_OVERHEAD_SHARE) * weights + (cache or _UNKNOWN_CACHE_GIB) + _GPU_OVERHEAD_GIB
-        share = settings.gpu_memory_utilization or _GPU_SHARE
-        return GpuNeed(checkpoint.name, weights, least, minimum, gpus, share, (heads, kv_heads))
+        cache_parts = min(gpus, kv_heads or gpus) * (2 if settings.kv_cache_dtype == "fp8" else 1)
+        cache_tokens = max(_context(config, settings, "gpu"), _LEAST_CACHE_TOKENS)
+        cache = _token_gib(config) * cache_tokens / cache_parts or _UNKNOWN_CACHE_GIB
+        return GpuNeed(
+            checkpoint.name,
+            weights_gib=weights,
+            least_weights_gib=least_weights,
+            min_gib=(1 + _GPU_OVERHEAD_SHARE) * weights + cache + _GPU_OVERHEAD_GIB,
+            gpus=gpus,
+            max_share=settings.gpu_memory_utilization or _GPU_SHARE,
+            heads=heads,
+            kv_heads=kv_heads,
+        )
 
     def count_copies(self, extra_arguments: Sequence[str]) -> int:
         for word in extra_arguments:
             if _RESERVED.fullmatch(word.partition("=")[0].replace("_", "-")):
                 raise UsageError(f"{word}: datacreate sets this; use its own options (no TLS: use a proxy)")
-        found = _COPIES.search(" ".join(extra_arguments).replace("_", "-"))
-        return int(found[1]) if found else 1
+        copies = _COPIES.search(" ".join(extra_arguments).replace("_", "-"))
+        return int(copies[1]) if copies else 1
 
     def findings(self) -> list[Finding]:
         build = self.build()
-        lacking = [] if build is None or shutil.which("g++") else ["g++"]
+        missing = [] if build is None or shutil.which("g++") else ["g++"]
         if build == "gpu":  # Triton compiles C code
             header = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
-            lacking += [] if header.is_file() else [str(header)]
-        if not lacking:
+            missing += [] if header.is_file() else [str(header)]
+        if not missing:
             return []
-        message = f"no {', no '.join(lacking)}; vLLM compiles with it"
+        message = f"no {', no '.join(missing)}; vLLM compiles with it"
         fix = "install a C++ compiler and the headers of Python (Debian: g++ python3-dev)"
         return [Finding("compiler", "fail" if build == "gpu" else "warn", message, fix)]
 
@@ -246,26 +236,65 @@ class _Vllm(EngineKind):
 VLLM = _Vllm()
 
 
+def _chosen_settings(
+    config: dict[str, Any], settings: LaunchSettings, work: Workload, build: Literal["cpu", "gpu"]
+) -> dict[str, Any]:
+    """All settings of vLLM's server that `LaunchSettings` has: those that are set, and the choices for this machine."""
+    chosen = {"dtype": "auto", "tensor_parallel_size": 1, **_DEFAULTS[build]}
+    chosen |= settings.model_dump(exclude_none=True)
+    chosen["max_model_len"] = _context(config, settings, build)
+    if build == "gpu":
+        chosen["max_num_seqs"] = _slots(config, settings, work)
+        return chosen
+    if chosen["dtype"] == "auto":  # emulated bfloat16 is much slower than float32
+        chosen["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"
+    if settings.enforce_eager is None:
+        chosen["enforce_eager"] = not work.is_long or shutil.which("g++") is None
+    return chosen
+
+
+def _options(settings: dict[str, Any]) -> Iterator[str]:
+    """The command line of vLLM's server with these settings. A setting that is False is left out."""
+    for name, value in settings.items():
+        if value is not False:
+            yield f"--{name.replace('_', '-')}"
+        if not isinstance(value, bool):
+            yield str(value)
+
+
+def _environment(work: Workload, build: Literal["cpu", "gpu"]) -> dict[str, str]:
+    # With several nodes the user sets the address.
+    environment = _ENVIRONMENT | {"VLLM_HOST_IP": os.environ.get("VLLM_HOST_IP", "127.0.0.1")}
+    if build == "cpu":
+        environment |= _CPU_ENVIRONMENT | (_SHARED_CORES if work.models > 1 else {})
+    elif not has_flashinfer_kernels():
+        environment |= {name: os.environ.get(name, value) for name, value in _NO_FLASHINFER.items()}
+    if work.gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(work.gpus)
+    return environment
+
+
 def _slots(config: dict[str, Any], settings: LaunchSettings, work: Workload) -> int:
     """How many requests a server on GPUs processes at once. vLLM's default depends on the GPU; no API reports it."""
+    if settings.max_num_seqs or _has_states(config):
+        return settings.max_num_seqs or _STATE_SLOTS
     gpus = gpu_memory()
-    is_large = gpus and all(gib >= 70 and "a100" not in name.lower() for name, gib in gpus)
-    most = 1024 if is_large and not work.scores else 256  # a request that only scores is read and ends
-    return settings.max_num_seqs or (_STATE_SLOTS if _has_states(config) else most)
+    is_large = gpus and all(gib >= _LARGE_GPU_GIB and "a100" not in name.lower() for name, gib in gpus)
+    return 1024 if is_large and not work.scores else 256  # a request that only scores is read and ends
 
 
-def _weights(folder: Path) -> float:
+def _weights_gib(folder: Path) -> float:
     """The size of the weights in GiB, as they are stored."""
     paths = [*folder.glob("*.safetensors")]
-    paths = [path for path in paths if not path.name.startswith("consolidated")] or paths  # the same again
+    # Files named consolidated hold the same weights again.
+    paths = [path for path in paths if not path.name.startswith("consolidated")] or paths
     return sum(path.stat().st_size for path in paths) / GIB
 
 
 def _context(config: dict[str, Any], settings: LaunchSettings, build: Literal["cpu", "gpu"]) -> int:
     """The context in tokens: that of the settings or the default, and no more than the model has."""
-    longest = _text(config).get("max_position_embeddings")
     context = settings.max_model_len or _MAX_CONTEXT[build]
-    return min(context, longest) if isinstance(longest, int) else context
+    return min(context, _number(config, "max_position_embeddings") or context)
 
 
 def _text(config: dict[str, Any]) -> dict[str, Any]:
@@ -273,21 +302,27 @@ def _text(config: dict[str, Any]) -> dict[str, Any]:
     return config.get("text_config") or config
 
 
+def _number(config: dict[str, Any], key: str) -> int:
+    """A number of a config.json about the language model; 0 if it does not say."""
+    value = _text(config).get(key)
+    return value if type(value) is int else 0
+
+
 def _dtype(config: dict[str, Any]) -> object:
-    """The type of the weights as they are stored; None if config.json does not tell."""
-    named = (part.get(key) for part in (config, _text(config)) for key in ("dtype", "torch_dtype"))
-    return next(filter(None, named), None)
+    """The type of the weights as they are stored; None if config.json does not say."""
+    values = (part.get(key) for part in (config, _text(config)) for key in ("dtype", "torch_dtype"))
+    return next(filter(None, values), None)
 
 
 def _has_states(config: dict[str, Any]) -> bool:
     """Whether some layers have a state per request instead of a KV cache (linear attention, Mamba)."""
     text = _text(config)
-    named = any(key.startswith(("mamba_", "linear_num_", "linear_attn")) for key in text)
-    return named or "linear_attention" in (text.get("layer_types") or ())
+    has_fields = any(key.startswith(("mamba_", "linear_num_", "linear_attn")) for key in text)
+    return has_fields or "linear_attention" in (text.get("layer_types") or ())
 
 
 def _token_gib(config: dict[str, Any]) -> float:
-    """The KV cache of one token in GiB, in 16 bits; 0.0 if config.json does not tell.
+    """The KV cache of one token in GiB, in 16 bits; 0.0 if config.json does not say.
 
     Layers with states count like the others: their states take about as much as a cache for all slots.
     """
@@ -301,62 +336,3 @@ def _token_gib(config: dict[str, Any]) -> float:
         return float(2 * 2 * values / GIB)  # keys and values, of two bytes each
     except (KeyError, TypeError, ZeroDivisionError):
         return 0.0
-
-
-def dequantized(checkpoint: Checkpoint, notify: Notify = no_notify) -> Path:
-    """The folder of safetensors of a checkpoint; for a GGUF, a copy made the first time.
-
-    Raises CheckpointError for a GGUF with an adapter, for a split GGUF, and if the conversion fails;
-    StorageError if the disk is full.
-    """
-    from filelock import FileLock
-
-    if checkpoint.gguf is None:
-        return checkpoint.path
-    source = checkpoint.gguf.path
-    if checkpoint.adapter is not None or len(parts(source)) > 1:
-        raise CheckpointError(
-            f"{source}: vLLM reads no GGUF adapters and no split GGUF; use --engine llamacpp, a model as "
-            "safetensors, or join the parts with `llama-gguf-split --merge`"
-        )
-    folder = data_dir() / "dequantized" / checkpoint.sha256[:16]
-    if folder.is_dir():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(folder, error) from error
-    with FileLock(folder.parent.with_suffix(".lock")):
-        remove_temporary(folder.parent)
-        if folder.is_dir():  # another process made it meanwhile
-            return folder
-        notify(f"converting {checkpoint.name}, since vLLM reads no GGUF files (once)")
-        with atomic_replacement(folder) as new:
-            command = [sys.executable, "-m", __name__, str(source), str(new)]
-            child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-            if child.returncode:
-                raise_if_disk_full(child.stderr, folder)
-                why = (child.stderr.strip().splitlines() or ["killed, probably out of memory"])[-1].strip()
-                raise CheckpointError(f"cannot convert {source.name} for vLLM: {why}; use --engine llamacpp")
-    return folder
-
-
-def _convert(source: Path, folder: Path) -> None:
-    import gguf
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    gguf.GGUFReader = cache(gguf.GGUFReader)  # slow, and transformers would read the file three times
-    local: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, **local)
-    model = AutoModelForCausalLM.from_pretrained(
-        source.parent, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True), **local
-    )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    for path in folder.iterdir():
-        path.chmod(0o644)  # written as 0600; the data directory may be shared
-
-
-if __name__ == "__main__":
-    _convert(*map(Path, sys.argv[1:]))

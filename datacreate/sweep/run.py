@@ -333,7 +333,7 @@ def shared_servers(
             servers = local_servers(model, count=count, log=log, sharing=sharing, notify=notify)
             stack.callback(servers.stop)
             servers.start()
-            started.append(servers.now())
+            started.append(servers.addresses())
         for number, address in enumerate(chain.from_iterable(started)):
             replace_file(folder / f"{number}.json", address.model_dump_json(), mode=0o600)
         arguments = ["--url", str(folder), "--servers", str(len(started[0]))]

@@ -127,7 +127,7 @@ def running(model: str, options: EngineOptions) -> Iterator[str]:
         server = LocalServer(command, "", Path(folder, "log"))
         server.launch()
         try:
-            server.until_ready()
+            server.wait_until_ready()
             yield server.address.url
         finally:
             server.stop()

@@ -17,7 +17,7 @@ import pytest
 
 from datacreate.checkpoints import resolve
 from datacreate.engines import server_pool
-from datacreate.engines.addresses import Addresses
+from datacreate.engines.addresses import RunningServers
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine
@@ -125,7 +125,7 @@ def test_a_local_server_is_waited_for_longer_than_others(
     monkeypatch.setattr(server_pool, "_WAIT", {True: 0.2, False: 60.0})
     monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.01)
 
-    class Alive(Addresses):
+    class Alive(RunningServers):
         remote = False
 
     request = scoring_request(1, [{"role": "user", "content": "Answer with the letter A."}], ("A", "B"))

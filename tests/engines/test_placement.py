@@ -22,7 +22,7 @@ from datacreate.checkpoints import Checkpoint, LaunchSettings, resolve
 from datacreate.checkpoints.presets import find_preset
 from datacreate.engines import factory
 from datacreate.engines.engine_kind import ServerCommand, Workload
-from datacreate.engines.factory import LocalModel, local_servers, placements, server_commands
+from datacreate.engines.factory import LocalModel, local_servers, place_models, server_commands
 from datacreate.engines.settings import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError
@@ -97,7 +97,7 @@ def placed(folder: Path, generator: str, verifier: str) -> list[str]:
         for number, (name, *words) in enumerate(named)
     ]
     try:
-        where = placements(models, 100_000, no_notify)
+        where = place_models(models, 100_000, no_notify)
     except EngineError:
         return ["do not fit"] * 2
     found = []

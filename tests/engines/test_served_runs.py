@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from datacreate.engines import server_pool
-from datacreate.engines.addresses import Addresses
+from datacreate.engines.addresses import RunningServers
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
 from datacreate.engines.request import Completion, scoring_request
@@ -121,7 +121,7 @@ def test_connections_to_a_server_that_left_are_closed(
         until(lambda: len(answers.extend(engine.poll(0.1)) or answers) == number)
 
     options = EngineOptions(urls=(str(folder),), servers=2)
-    with closing(Engine(Addresses(options.urls), ChatApi((MODEL,)), options)) as engine:
+    with closing(Engine(RunningServers(options.urls), ChatApi((MODEL,)), options)) as engine:
         answer(12)
         (folder / f"{other.port}.json").unlink()
         other.stop()
@@ -150,11 +150,11 @@ def test_an_empty_folder_is_an_error_after_the_wait(tmp_path: Path) -> None:
 
 
 def test_unreadable_files_of_a_folder_are_ignored(tmp_path: Path) -> None:
-    assert Addresses([str(tmp_path / "not" / "yet")]).now() == ()
+    assert RunningServers([str(tmp_path / "not" / "yet")]).addresses() == ()
     (tmp_path / "half.json").write_text('{"url": "htt')
     (tmp_path / "other.json").write_text('{"url": 3}')
     (tmp_path / "one.json").write_text(json.dumps({"url": "http://node7:8000/v1/", "max_num_seqs": 256}))
-    [found] = Addresses([str(tmp_path)]).now()
+    [found] = RunningServers([str(tmp_path)]).addresses()
     assert (found.url, found.max_num_seqs) == ("http://node7:8000", 256)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datacreate.checkpoints import resolve
-from datacreate.engines.vllm import dequantized
+from datacreate.checkpoints.dequantize import dequantized
 from datacreate.errors import CheckpointError
 from tests.tiny_model import SPECIAL, tokens, write_gguf
 
