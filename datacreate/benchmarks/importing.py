@@ -1,8 +1,8 @@
-"""Imports a benchmark: from files of the paper's repository, from the Hub, or from a copy of a Hub data set.
+"""Imports benchmarks: from files of the paper's repository, from the Hub, or from a copy of a Hub data set.
 
-Where the paper made several splits from one of the Hub's (PIQA's test set is a part of the Hub's train split),
-only its own files say which rows are which. Rows of splits that are already imported are removed from the
-others; without them a fixed seed splits the rows into the paper's sizes, and the report says so.
+The paper made several splits from one split of the Hub (PIQA's test set is a part of the Hub's train split), and only
+its own files show which rows are in which split. So rows of splits that are already imported are removed from the
+others. Where none is imported, a fixed seed splits the rows into the paper's sizes, and the report says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -45,11 +45,11 @@ Rows = list[BenchmarkRow]
 
 
 class SplitReport(NamedTuple):
-    """The result for one split. `expected` is the paper's number of rows."""
+    """The result for one split."""
 
     split: Split
     state: SplitState
-    expected: int
+    expected: int  # the paper's number of rows
     findings: Findings | None  # None if it is missing
     remark: str | None
 
@@ -72,13 +72,13 @@ def benchmarks_in(folder: Path) -> list[Benchmark]:
 
     Raises BenchmarkError if there is none.
     """
-    found = [benchmark for benchmark in load_registry().values() if _reference_files(folder, benchmark)]
-    if not found:
+    benchmarks = [benchmark for benchmark in load_registry().values() if _reference_files(folder, benchmark)]
+    if not benchmarks:
         raise BenchmarkError(
             f"{folder}: no benchmark in the folder structure of the paper's repository "
             "(mcqa_5/csqa/test.jsonl, ...); name the benchmark to import a copy of a Hub data set"
         )
-    return found
+    return benchmarks
 
 
 def import_benchmark(
@@ -97,22 +97,23 @@ def import_benchmark(
     """
     hub, files = benchmark.source.hub, _reference_files(folder, benchmark) if folder else {}
     with locked(store.benchmark_folder(benchmark)) as lock:
-        before = {} if replace else store.imported_splits(benchmark)
+        imported = {} if replace else store.imported_splits(benchmark)
         if files:
             source = f"files {folder}"
             new = {split: SplitRows(_read(path, benchmark), source) for split, path in files.items()}
         elif hub is None:
-            how = store.how_to_import(benchmark, "test")
-            raise BenchmarkError(f"{benchmark.name}: {benchmark.source.remark}; then {how}")
+            command = store.how_to_import(benchmark, "test")
+            raise BenchmarkError(f"{benchmark.name}: {benchmark.source.remark}; then {command}")
         else:
             copy = folder or download(benchmark, hub)
             source = f"copy {folder}" if folder else f"hub {hub.id}@{copy.name}"
-            new = _assign(source, read_copy(copy, benchmark, hub), before, benchmark, hub)
+            new = _assign(source, read_copy(copy, benchmark, hub), imported, benchmark, hub)
         lock.check()
-        return _write(benchmark, source, before, new, allow_count_mismatch)
+        return _write(benchmark, source, imported, new, allow_count_mismatch)
 
 
 def _reference_files(folder: Path, benchmark: Benchmark) -> dict[Split, Path]:
+    """The files of a benchmark in the folder structure of the paper's repository."""
     paths = {split: folder / benchmark.source.reference / f"{split}.jsonl" for split in SPLITS}
     return {split: path for split, path in paths.items() if path.is_file()}
 
@@ -125,35 +126,38 @@ def _read(path: Path, benchmark: Benchmark) -> Rows:
                 raise ValueError(row.error)
             rows.append(parse_row(row.values, benchmark))
         except ValueError as error:
-            where = f"{path}: line {row.number}"
-            raise BenchmarkError(
-                f"{where}: {error}; is it a file of {benchmark.title}? fix or remove it"
-            ) from None
+            problem = f"{path}: line {row.number}: {error}"
+            raise BenchmarkError(f"{problem}; is it a file of {benchmark.title}? fix or remove it") from None
     return rows
 
 
 def _write(
     benchmark: Benchmark,
     source: str,
-    before: Mapping[Split, SplitRows],
+    imported: Mapping[Split, SplitRows],
     new: Mapping[Split, SplitRows],
     allow_count_mismatch: bool,
 ) -> ImportReport:
-    """Combine old and new splits, write them if the new sizes are right, and report."""
-    fresh = new.keys() - before.keys()
-    combined = {**new, **before}
-    refused = not allow_count_mismatch and any(len(new[s].rows) != benchmark.rows[s] for s in fresh)
+    """Combine imported and new splits, write them if the new sizes are right, and report."""
+    added = new.keys() - imported.keys()
+    combined = {**new, **imported}
+    is_refused = not allow_count_mismatch and any(
+        len(new[split].rows) != benchmark.rows[split] for split in added
+    )
     reports = []
     for split in SPLITS:
-        state: SplitState = "missing"
-        remark: str | None = store.how_to_import(benchmark, split)
-        findings = None
-        if found := combined.get(split):
-            state = "kept" if split in before else "refused" if refused else "imported"
-            remark = "--replace imports it again" if split in before and split in new else found.note
-            findings = find_problems(found.rows)
+        state: SplitState = "imported"
+        remark = combined[split].note if split in combined else store.how_to_import(benchmark, split)
+        if split not in combined:
+            state = "missing"
+        elif split in imported:
+            state = "kept"
+            remark = "--replace imports it again" if split in new else remark
+        elif is_refused:
+            state = "refused"
+        findings = find_problems(combined[split].rows) if split in combined else None
         reports.append(SplitReport(split, state, benchmark.rows[split], findings, remark))
-    if fresh and not refused:
+    if added and not is_refused:
         store.write(benchmark, combined)
     return ImportReport(benchmark.name, source, tuple(reports))
 
@@ -167,57 +171,61 @@ def _assign(
 ) -> dict[Split, SplitRows]:
     """Our splits from the Hub's, without those that are `imported` and without their rows."""
     assigned: dict[Split, SplitRows] = {}
-    for name, rows in raw.items():
-        wanted = [split for split in hub.splits[name] if split not in imported]
+    for hub_split, rows in raw.items():
+        missing = [split for split in hub.splits[hub_split] if split not in imported]
         notes = []
-        for split in hub.splits[name]:
+        for split in hub.splits[hub_split]:
             if split in imported:
-                rows, note = _without(rows, imported[split].rows, split)
-                notes.append(note)
-        if len(wanted) > 1:
+                other = imported[split].rows
+                rest = _without(rows, other)
+                notes.append(f"without {len(rows) - len(rest)} of the {len(other)} rows of {split}")
+                rows = rest
+        if len(missing) > 1:
             notes.append(f"split by seed {_SEED} into the paper's sizes, as the paper's rows are not known")
-        parts = _divided(rows, [benchmark.rows[split] for split in wanted])
-        for split, part in zip(wanted, parts, strict=True):
+        parts = _divided(rows, [benchmark.rows[split] for split in missing])
+        for split, part in zip(missing, parts, strict=True):
             assigned[split] = SplitRows(part, source, "; ".join(notes) or None)
     return assigned
 
 
-def _without(rows: Rows, other: Rows, name: str) -> tuple[Rows, str]:
-    """The rows without those of another split, each as often as it occurs there, and a note."""
-
-    def key(row: BenchmarkRow) -> tuple[str, ...]:
-        return (normalize_text(row.question), *sorted(map(normalize_text, row.options)))
-
-    left = Counter(map(key, other))
+def _without(rows: Rows, other: Rows) -> Rows:
+    """The rows without those of another split, each as often as it occurs there."""
+    counts = Counter(map(_comparison_key, other))
     rest = []
     for row in rows:
-        if left[key(row)]:
-            left[key(row)] -= 1
+        key = _comparison_key(row)
+        if counts[key]:
+            counts[key] -= 1
         else:
             rest.append(row)
-    return rest, f"without {len(rows) - len(rest)} of the {len(other)} rows of {name}"
+    return rest
+
+
+def _comparison_key(row: BenchmarkRow) -> tuple[str, ...]:
+    return (normalize_text(row.question), *sorted(map(normalize_text, row.options)))
 
 
 def _divided(rows: Rows, sizes: Sequence[int]) -> list[Rows]:
     """Random parts in proportion to `sizes`, each in the original order."""
     order = list(range(len(rows)))
     random.Random(_SEED).shuffle(order)
-    total = sum(sizes) or 1
-    ends = [len(rows) * sum(sizes[:n]) // total for n in range(len(sizes) + 1)]
-    return [[rows[i] for i in sorted(order[a:b])] for a, b in pairwise(ends)]
+    bounds = [len(rows) * total // (sum(sizes) or 1) for total in accumulate(sizes, initial=0)]
+    return [[rows[index] for index in sorted(order[start:end])] for start, end in pairwise(bounds)]
 
 
 def download(benchmark: Benchmark, hub: HubDataset) -> Path:
     """The folder of a data set in the Hub's cache; its name is the commit. Only the child process goes online.
 
-    Raises BenchmarkError if the Hub cannot serve, saying how to import a copy.
+    Raises BenchmarkError, with the way to import a copy, if the Hub cannot be used.
     """
-    if not (reason := offline_variable() and f"{offline_variable()} is set"):
-        within = f"*{hub.config}*" if hub.config else "*"
+    variable = offline_variable()
+    reason = f"{variable} is set"
+    if variable is None:
+        path = f"*{hub.config}*" if hub.config else "*"
         command = [sys.executable, "-m", "huggingface_hub.cli.hf", "download", hub.id, "--quiet"]
         command += ["--repo-type", "dataset", "--revision", hub.revision]
         for suffix in (".parquet", ".jsonl", ".json", ".csv"):
-            command += ["--include", within + suffix]
+            command += ["--include", path + suffix]
         streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
         child = subprocess.run(command, env=online_environment(), **streams)
         if child.returncode == 0:
@@ -233,57 +241,58 @@ def download(benchmark: Benchmark, hub: HubDataset) -> Path:
 def read_copy(folder: Path, benchmark: Benchmark, hub: HubDataset) -> dict[str, Rows]:
     """The rows of the Hub's splits that the registry names."""
     data = folder / hub.config if hub.config and (folder / hub.config).is_dir() else folder
-    found: dict[str, Rows] = {}
-    for split, rows in _hub_rows(data, hub).items():
-        found[split] = []
-        for number, values in enumerate(rows, 1):
+    rows_by_split: dict[str, Rows] = {}
+    for split, hub_rows in _hub_rows(data, hub).items():
+        rows_by_split[split] = []
+        for number, values in enumerate(hub_rows, 1):
             try:
-                found[split].append(parse_row(_mapped(values, hub), benchmark))
+                rows_by_split[split].append(parse_row(_mapped(values, hub), benchmark))
             except ValueError as error:
-                where = f"{data}: {split}, row {number}"
-                raise BenchmarkError(f"{where}: {error}; is it a copy of {hub.id}?") from None
-    return found
+                problem = f"{data}: {split}, row {number}: {error}"
+                raise BenchmarkError(f"{problem}; is it a copy of {hub.id}?") from None
+    return rows_by_split
 
 
 def _hub_rows(data: Path, hub: HubDataset) -> dict[str, list[Any]]:
-    """The rows of the splits in a folder, as they are there."""
+    """The rows of the Hub's splits in a folder, unchanged."""
     import datasets
 
     datasets.logging.set_verbosity(datasets.logging.CRITICAL + 1)  # errors are reported below
-    found = {}
+    rows_by_split = {}
     with tempfile.TemporaryDirectory() as cache:  # keeps no second copy in the user's cache
         try:
             splits = datasets.load_dataset(str(data), cache_dir=cache, streaming=True)
             for split in filter(splits.__contains__, hub.splits):
-                found[split] = list(splits[split])
+                rows_by_split[split] = list(splits[split])
         except Exception:  # noqa: BLE001 (the library has no common error for damaged files)
             raise BenchmarkError(f"{data}: cannot be read; give a complete copy of {hub.id}") from None
-    if missing := [split for split in hub.splits if split not in found]:
-        has = ", ".join(hub.splits)
-        raise BenchmarkError(f"{data}: no split {missing[0]!r}; a copy of {hub.id} has {has}")
-    return found
+    if missing := [split for split in hub.splits if split not in rows_by_split]:
+        expected = ", ".join(hub.splits)
+        raise BenchmarkError(f"{data}: no split {missing[0]!r}; a copy of {hub.id} has {expected}")
+    return rows_by_split
 
 
 def _mapped(values: Mapping[str, Json], hub: HubDataset) -> dict[str, Json]:
-    """A row of the Hub in our columns."""
+    """A row of the Hub in our columns. ValueError if a column is missing or the answer is not known."""
     columns = hub.columns
     options: list[Json] = YES_NO_OPTIONS
     if isinstance(columns.options, str):
-        options = list(_at(values, columns.options))
+        options = list(_value(values, columns.options))
     elif columns.options is not None:
-        options = [_at(values, name) for name in columns.options]
-    context = None if columns.context is None else _at(values, columns.context)
+        options = [_value(values, name) for name in columns.options]
+    context = None if columns.context is None else _value(values, columns.context)
     if isinstance(context, list):
         context = " ".join(map(str, context))
-    answer = str(_at(values, columns.label))
+    answer = str(_value(values, columns.label))
     position = hub.answers.get(answer.lower(), len(options))
     if position >= len(options):
         raise ValueError(f"the answer {answer[:40]!r} is none of {', '.join(hub.answers)}; it may be hidden")
-    question = _at(values, columns.question)
+    question = _value(values, columns.question)
     return {"question": question, "context": context, "options": options, "label": options[position]}
 
 
-def _at(values: Mapping[str, Json], path: str) -> Any:
+def _value(values: Mapping[str, Json], path: str) -> Any:
+    """The value of a column or, with a dotted path, of a field in it."""
     try:
         return field_at(values, tuple(path.split(".")))
     except (KeyError, TypeError):

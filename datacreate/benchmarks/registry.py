@@ -1,4 +1,4 @@
-"""A benchmark: its entry in data/benchmarks.yaml, and its rows with normalized text and one spelling of the label."""
+"""Benchmarks: their entries in data/benchmarks.yaml, and rows with normalized text and one spelling of the label."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
 class Columns(FrozenModel):
-    """Columns of the Hub data set for ours. A dotted name is a path; a list of texts is joined by spaces."""
+    """The columns of the Hub data set that become ours. A dotted name is a path; lists of texts are joined by spaces."""
 
     question: str
     label: str
@@ -42,8 +42,8 @@ class HubDataset(FrozenModel):
     revision: str = "main"
     config: str | None = None
     columns: Columns
-    answers: dict[str, int]  # the label's values in lower case -> position of the option, of True and False
-    splits: dict[str, tuple[Split, ...]]
+    answers: dict[str, int]  # the label in lower case -> position of the right option (of True and False)
+    splits: dict[str, tuple[Split, ...]]  # split of the Hub -> our splits in it
 
 
 class BenchmarkSource(FrozenModel):
@@ -53,7 +53,7 @@ class BenchmarkSource(FrozenModel):
     paper: str
     reference: str  # its folder in the paper's repository
     hub: HubDataset | None
-    remark: str | None = None
+    remark: str | None = None  # how its splits differ from the Hub's; without a Hub data set the reason
 
 
 class Benchmark(FrozenModel):
@@ -103,7 +103,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 def clean(text: str) -> str:
     """The text in NFC with `\\n` as its only line break, without control characters and lone surrogates.
 
-    C1 controls are decoded as Windows-1252, which they are in practice (0x92 is an apostrophe).
+    C1 controls are decoded as Windows-1252: 0x92, for example, is an apostrophe.
     """
     return unicodedata.normalize("NFC", _CONTROLS.sub(_printable, _LINE_BREAKS.sub("\n", text)))
 
@@ -128,7 +128,7 @@ class BenchmarkRow(BaseModel, frozen=True):
 
     @property
     def position(self) -> int | None:
-        """Index of the right option, the first if it occurs twice; None if it is not among the options."""
+        """The index of the right option, the first if it occurs twice; None if the label is none of the options."""
         return self.options.index(str(self.label)) if str(self.label) in self.options else None
 
     def line(self) -> str:
@@ -137,7 +137,7 @@ class BenchmarkRow(BaseModel, frozen=True):
 
 
 def parse_row(values: Json, benchmark: Benchmark) -> BenchmarkRow:
-    """A row from an object; ValueError, in words, if columns, options or label are wrong.
+    """The row in a JSON object. ValueError, in words, if columns, options or label are wrong.
 
     Repeated options, and an answer that is not among the options, are accepted: published test sets have them.
     """

@@ -9,7 +9,7 @@ import datetime as dt
 import hashlib
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -35,7 +35,7 @@ MANIFEST = "manifest.json"
 
 ImportState = Literal["present", "incomplete", "absent", "damaged"]
 
-_MAX_SAMPLES = 1000
+_MAX_SAMPLES = 1000  # of malformed formatting examples
 
 
 class SplitRows(NamedTuple):
@@ -60,12 +60,12 @@ class Manifest(BaseModel, frozen=True):
 
     name: str
     splits: dict[str, SplitRecord]
-    when: str  # ISO 8601, UTC
+    when: str  # of the import, ISO 8601, UTC
     datacreate: str  # version
 
 
 def benchmark_folder(benchmark: Benchmark) -> Path:
-    """Where the benchmark is when it is imported."""
+    """The folder of the imported benchmark."""
     return data_dir() / "benchmarks" / benchmark.name
 
 
@@ -91,8 +91,8 @@ def split_sha256(benchmark: Benchmark, split: str) -> str:
     manifest = read_manifest(benchmark)
     if manifest and (record := manifest.splits.get(split)):
         return record.sha256
-    what = f"has no {split} split" if manifest else "is not imported"
-    raise BenchmarkError(f"benchmark {benchmark.name} {what}: {how_to_import(benchmark, split)}")
+    problem = f"has no {split} split" if manifest else "is not imported"
+    raise BenchmarkError(f"benchmark {benchmark.name} {problem}: {how_to_import(benchmark, split)}")
 
 
 def read_split(benchmark: Benchmark, split: str) -> list[dict[str, Json]]:
@@ -111,9 +111,9 @@ def read_split(benchmark: Benchmark, split: str) -> list[dict[str, Json]]:
 
 
 def how_to_import(benchmark: Benchmark, split: str) -> str:
-    """What to do about a missing split."""
+    """The advice for a missing split: the command that imports it."""
     command, hub = f"datacreate benchmarks import {benchmark.name}", benchmark.source.hub
-    if hub is not None and any(split in made_from for made_from in hub.splits.values()):
+    if hub is not None and any(split in splits for splits in hub.splits.values()):
         return f"run `{command}`, which downloads {hub.id} from the Hub"
     return f"run `{command} --from DIR`, which reads DIR/{benchmark.source.reference}/{split}.jsonl"
 
@@ -136,30 +136,37 @@ def formatting_examples(benchmark: Benchmark, seed: int, count: int = 1) -> tupl
             f"benchmark {benchmark.name}: none of {_MAX_SAMPLES} rows sampled from {split} fits its format "
             f"({benchmark.format_name}); see `datacreate benchmarks list --json`"
         )
-    known = {Example(rows[first]).id}
-
-    def is_new(row: int) -> bool:
-        if (id := Example(rows[row]).id) in known or not _fits(format, rows[first], rows[row]):
-            return False
-        known.add(id)
-        return True
-
-    answer = format.roles.answer if format.labels else None
-    others = [row for row in range(len(rows)) if row != first] if count > 1 else []
-    drawn = draw_balanced(others, count - 1, rng, lambda row: value_at(rows[row], answer), [first], is_new)
-    chosen = [first, *drawn]
+    chosen = [first, *_other_examples(format, rows, first, count - 1, rng)]
     if len(chosen) < count:
         raise BenchmarkError(
             f"benchmark {benchmark.name}: only {len(chosen)} different rows of {split} fit the format of the first; "
             "use a smaller --examples"
         )
-    listed = ", ".join(str(row + 1) for row in chosen)
-    what = "formatting example: row" if count == 1 else f"{count} formatting examples: rows"
-    note = f"{what} {listed} of {benchmark.name}'s {split} split, seed {seed}"
+    numbers = ", ".join(str(index + 1) for index in chosen)
+    kind = "formatting example: row" if count == 1 else f"{count} formatting examples: rows"
+    note = f"{kind} {numbers} of {benchmark.name}'s {split} split, seed {seed}"
     note += f", after {malformed} malformed row{'s' * (malformed > 1)}" if malformed else ""
     if split != "train":
         note += f"; its train split is not imported ({how_to_import(benchmark, 'train')})"
-    return [rows[row] for row in chosen], note
+    return [rows[index] for index in chosen], note
+
+
+def _other_examples(
+    format: TaskFormat, rows: Sequence[Mapping[str, Json]], first: int, count: int, rng: random.Random
+) -> list[int]:
+    """The indices of `count` more formatting examples: different rows that fit the format of the first one."""
+    example_ids = {Example(rows[first]).id}
+
+    def is_new(index: int) -> bool:
+        example_id = Example(rows[index]).id
+        if example_id in example_ids or not _fits(format, rows[first], rows[index]):
+            return False
+        example_ids.add(example_id)
+        return True
+
+    answer = format.roles.answer if format.labels else None
+    others = [index for index in range(len(rows)) if index != first] if count else []
+    return draw_balanced(others, count, rng, lambda index: value_at(rows[index], answer), [first], is_new)
 
 
 def _fits(format: TaskFormat, first: Mapping[str, Json], *others: Mapping[str, Json]) -> bool:
@@ -172,7 +179,7 @@ def _fits(format: TaskFormat, first: Mapping[str, Json], *others: Mapping[str, J
 
 
 def import_state(benchmark: Benchmark) -> ImportState:
-    """What the manifest says; the content of files is checked when they are read."""
+    """The state that the manifest shows; the content of files is checked when they are read."""
     try:
         manifest = read_manifest(benchmark)
     except BenchmarkError:
@@ -185,12 +192,12 @@ def import_state(benchmark: Benchmark) -> ImportState:
 def imported_splits(benchmark: Benchmark) -> dict[Split, SplitRows]:
     """The rows of all splits that are imported. BenchmarkError if they are damaged."""
     manifest = read_manifest(benchmark)
-    found: dict[Split, SplitRows] = {}
+    splits: dict[Split, SplitRows] = {}
     for split in SPLITS:
         if manifest and (record := manifest.splits.get(split)):
             rows = list(map(BenchmarkRow.model_validate, read_split(benchmark, split)))
-            found[split] = SplitRows(rows, record.source, record.note)
-    return found
+            splits[split] = SplitRows(rows, record.source, record.note)
+    return splits
 
 
 def write(benchmark: Benchmark, splits: Mapping[Split, SplitRows]) -> None:
@@ -199,18 +206,20 @@ def write(benchmark: Benchmark, splits: Mapping[Split, SplitRows]) -> None:
     The caller holds the lock of the folder. Splits of an earlier manifest stay valid until the new one is written,
     unless their content changes.
     """
-    folder, texts, records = benchmark_folder(benchmark), dict[Path, str](), dict[str, SplitRecord]()
+    folder = benchmark_folder(benchmark)
+    texts: dict[Path, str] = {}
+    records: dict[str, SplitRecord] = {}
     for split, (rows, source, note) in splits.items():
         text = "".join(row.line() for row in rows)
         texts[folder / f"{split}.jsonl"] = text
         sha256 = hashlib.sha256(text.encode("utf-8")).hexdigest()
         records[split] = SplitRecord(sha256=sha256, source=source, note=note, findings=find_problems(rows))
-    now, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
-    manifest = Manifest(name=benchmark.name, splits=records, when=now, datacreate=version)
+    when, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
+    manifest = Manifest(name=benchmark.name, splits=records, when=when, datacreate=version)
     replace_files(texts | {folder / MANIFEST: manifest.model_dump_json(indent=2) + "\n"})
     for split in set(SPLITS) - splits.keys():
         (folder / f"{split}.jsonl").unlink(missing_ok=True)
 
 
-def _damaged(benchmark: Benchmark, what: str) -> BenchmarkError:
-    return BenchmarkError(f"{what}; run `datacreate benchmarks import {benchmark.name} --replace`")
+def _damaged(benchmark: Benchmark, problem: str) -> BenchmarkError:
+    return BenchmarkError(f"{problem}; run `datacreate benchmarks import {benchmark.name} --replace`")

@@ -6,8 +6,14 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datacreate.checkpoints import folder as folders
-from datacreate.checkpoints.folder import combined_sha256, quick_hash
+from datacreate.checkpoints.folder import (
+    check_loadable,
+    check_writes,
+    combined_sha256,
+    kept_files,
+    quick_hash,
+    read_json,
+)
 from datacreate.checkpoints.gguf import SUFFIX, GgufFile, gguf_in, parts, read_gguf
 from datacreate.checkpoints.presets import (
     HUB_ID,
@@ -22,7 +28,7 @@ from datacreate.checkpoints.pull import find_local
 from datacreate.errors import CheckpointError, NotDownloaded, UnknownModel, UsageError
 
 UNSEEN = "served as "
-"""Prefix of the `sha256` of a model that is known only by the name that a server gives it."""
+"""Prefix of the `sha256` of a model that is known only by the name that its server uses."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Checkpoint:
         return self.thinking is not None and self.thinking.disable is None
 
     def check_scores(self) -> None:
-        """Raise UsageError if it cannot score labels: that takes the first token of an answer."""
+        """Raise UsageError if it cannot score labels: scores are those of the first token of an answer."""
         if self.always_thinks:
             raise UsageError(
                 f"{self.name} always thinks before it answers, so it cannot score labels by their first tokens; use "
@@ -84,52 +90,54 @@ def resolve(name_or_path: str, kind: Kind, *, trust_remote_code: bool = False) -
     is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
     if is_path or (location.is_dir() and name_or_path.lower() not in preset_files()):
         if not location.exists():
-            what = "file" if location.suffix == SUFFIX else "folder"
-            raise UnknownModel(f"{location}: no such {what}; correct the path, or give a preset")
-        return _checkpoint("", _absolute(location), None, kind, trust_remote_code)
+            missing = "file" if location.suffix == SUFFIX else "folder"
+            raise UnknownModel(f"{location}: no such {missing}; correct the path, or give a preset")
+        return _checkpoint_at(_absolute(location), "", None, kind, trust_remote_code)
     preset, sources = find_sources(name_or_path)
     name = preset.name if preset and not HUB_ID.fullmatch(name_or_path) else name_or_path
     if preset and preset.kind != kind:
         raise UnknownModel(f"{name} is an {preset.kind} model; give an {kind} model (see `models list`)")
-    found = find_local(preset.name if preset else name, sources)
-    if found is None:
-        others = [one for one in load_presets().values() if one.kind == kind]
-        here = [one.name for one in others if find_local(one.name, one.sources)]
-        instead = f", or choose one that is: {', '.join(here)}" if here else ""
-        raise NotDownloaded(f"{name} is not downloaded: run `datacreate models pull {name}`{instead}")
-    return _checkpoint(name, found, preset, kind, trust_remote_code)
+    local = find_local(preset.name if preset else name, sources)
+    if local is None:
+        presets = [preset for preset in load_presets().values() if preset.kind == kind]
+        pulled = [preset.name for preset in presets if find_local(preset.name, preset.sources)]
+        alternative = f", or choose one that is: {', '.join(pulled)}" if pulled else ""
+        raise NotDownloaded(f"{name} is not downloaded: run `datacreate models pull {name}`{alternative}")
+    return _checkpoint_at(local, name, preset, kind, trust_remote_code)
 
 
-def _checkpoint(name: str, location: Path, preset: Preset | None, kind: Kind, trust: bool) -> Checkpoint:
-    """The checkpoint in a folder or GGUF file."""
-    path = location if location.is_file() else None
-    if path is None and not any(location.glob("*.safetensors")):
-        path = gguf_in(location)
-    if path is not None:
+def _checkpoint_at(
+    location: Path, name: str, preset: Preset | None, kind: Kind, trust_remote_code: bool
+) -> Checkpoint:
+    """The checkpoint in a folder or GGUF file; without a name it is named after that."""
+    gguf_path = location if location.is_file() else None
+    if gguf_path is None and not any(location.glob("*.safetensors")):
+        gguf_path = gguf_in(location)
+    if gguf_path is not None:
         if kind == "encoder":
-            raise CheckpointError(f"{path}: a GGUF file; an encoder must be a folder of safetensors")
-        gguf = read_gguf(path)
+            raise CheckpointError(f"{gguf_path}: a GGUF file; an encoder must be a folder of safetensors")
+        gguf = read_gguf(gguf_path)
         if gguf.kind != "model":
             raise CheckpointError(
-                f"{path}: no language model but of type {gguf.kind}; give its base with --model, and a LoRA "
+                f"{gguf_path}: no language model but of type {gguf.kind}; give its base with --model, and a LoRA "
                 "adapter with --adapter"
             )
-        sha256 = quick_hash({str(number): part for number, part in enumerate(parts(path))})
-        return Checkpoint(name or gguf.model_name, path.parent, sha256, preset, gguf=gguf)
-    folders.check_loadable(location, trust)
+        sha256 = quick_hash({str(number): part for number, part in enumerate(parts(gguf_path))})
+        return Checkpoint(name or gguf.model_name, gguf_path.parent, sha256, preset, gguf=gguf)
+    check_loadable(location, trust_remote_code)
     if kind == "instruct":
-        folders.check_writes(location)
-    sha256 = quick_hash(folders.kept_files(location))
-    return Checkpoint(name or location.name, location, sha256, preset, trust_remote_code=trust)
+        check_writes(location)
+    sha256 = quick_hash(kept_files(location))
+    return Checkpoint(name or location.name, location, sha256, preset, trust_remote_code=trust_remote_code)
 
 
 def _absolute(location: Path) -> Path:
-    """The absolute path. Links of files are not followed: those of the Hub cache lead to files without a suffix."""
+    """The absolute path. Links to files are not followed: those of the Hub cache lead to files without a suffix."""
     return location.resolve() if location.is_dir() else location.parent.resolve() / location.name
 
 
 def served_checkpoint(name_or_path: str) -> Checkpoint:
-    """A model behind a server: its checkpoint if that is also on this machine, else only its name."""
+    """The model of a server: its checkpoint if that is also on this machine, else only its name."""
     try:
         preset, _ = find_sources(name_or_path)
     except CheckpointError:
@@ -148,7 +156,7 @@ def read_adapter(path: Path) -> Adapter:
             if read_gguf(path).kind != "adapter":
                 raise CheckpointError(f"{path}: a GGUF file but no LoRA adapter; give a model with --model")
             return Adapter(path.stem, path, quick_hash({"0": path}), 0)
-        config = folders.read_json(path / "adapter_config.json")
+        config = read_json(path / "adapter_config.json")
         if config["peft_type"] != "LORA" or config.get("use_dora") or config.get("modules_to_save"):
             raise CheckpointError(
                 f"{path}: only plain LoRA adapters can be served (no DoRA, no modules_to_save); merge it into its "
@@ -165,7 +173,7 @@ def read_adapter(path: Path) -> Adapter:
 
 
 def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:
-    """The base with the adapter on top: another model.
+    """The model of a base with an adapter.
 
     Raises CheckpointError if base and adapter have different file formats. Architecture and shapes are checked
     by the engine.

@@ -1,4 +1,4 @@
-"""Folders of safetensors: is it a checkpoint, does it need its publisher's code, does it write text?"""
+"""Checks of folders of safetensors (complete, loadable, writes text), and hashes that identify models."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from typing import Any
 
 from datacreate.errors import CheckpointError
 
-# What a checkpoint consists of. Pickles (.bin, .pt) are left out: loading one runs its code. Python files
-# are needed only with --trust-remote-code, and run only then.
+# The files of a checkpoint. Pickles (.bin, .pt) are left out: loading one runs its code. Python files are needed only
+# with --trust-remote-code, and run only then.
 KEPT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
-SKIPPED = ("original/*", "metal/*", "onnx/*", "openvino/*", "consolidated*")  # the same weights again
+SKIPPED = ("original/*", "metal/*", "onnx/*", "openvino/*", "consolidated*")  # copies of the weights
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spm.model", "*.tiktoken")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _SHARD = re.compile(r".+-\d{5}-of-(\d{5})\.safetensors")
-_SMALL_BYTES = 2 << 20
-_SAMPLE_BYTES, _SAMPLES = 4096, 512
+_SMALL_BYTES = 2 << 20  # up to this size `quick_hash` reads a whole file
+_SAMPLE_BYTES, _SAMPLES = 4096, 512  # the samples of all larger files of a model together
+_MIN_SAMPLES = 16  # of one file
 
 
 def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
@@ -38,12 +39,14 @@ def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
             f"{folder}: no *.safetensors; pickled weights can run code: save the model again with save_pretrained"
         )
     needed = {"config.json": ("config.json",), "*.safetensors": ("*.safetensors",), "tokenizer": _TOKENIZERS}
-    for what, patterns in needed.items():
+    for name, patterns in needed.items():
         if not _matching(names, patterns):
-            raise CheckpointError(f"{folder}: no {what}; is it the folder of a complete checkpoint?")
+            raise CheckpointError(f"{folder}: no {name}; is it the folder of a complete checkpoint?")
     shards = [shard for shard in map(_SHARD.fullmatch, weights) if shard]
-    if shards and len(shards) < (number := int(shards[0][1])):
-        raise CheckpointError(f"{folder}: {len(shards)} of {number} files of weights; copy it again")
+    if shards and len(shards) < int(shards[0][1]):
+        raise CheckpointError(
+            f"{folder}: {len(shards)} of {int(shards[0][1])} files of weights; copy it again"
+        )
     config = read_json(folder / "config.json")
     if "auto_map" in config and not trust_remote_code:
         # Slow to import, but few models have auto_map, and transformers knows most of them by now.
@@ -58,12 +61,13 @@ def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
 def check_writes(folder: Path) -> None:
     """Refuse a checkpoint that, by its config.json, does not write text: an encoder or an encoder-decoder."""
     config = read_json(folder / "config.json")
-    listed = config.get("architectures")
-    kinds = list(map(str, listed)) if isinstance(listed, list) else []
-    writes = any(kind.endswith(("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")) for kind in kinds)
-    if config.get("is_encoder_decoder") is True or (kinds and not writes):
-        kind = ", ".join(kinds)
-        raise CheckpointError(f"{folder}: {kind}, which cannot follow instructions; give an instruct model")
+    names = config.get("architectures")
+    names = list(map(str, names)) if isinstance(names, list) else []
+    writes = any(name.endswith(("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")) for name in names)
+    if config.get("is_encoder_decoder") is True or (names and not writes):
+        raise CheckpointError(
+            f"{folder}: {', '.join(names)}, which cannot follow instructions; give an instruct model"
+        )
 
 
 def kept_files(folder: Path) -> dict[str, Path]:
@@ -76,7 +80,7 @@ def _matching(names: set[str], patterns: tuple[str, ...]) -> list[str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A configuration file; CheckpointError if it is not a JSON object."""
+    """The JSON object in a configuration file. CheckpointError if it has none."""
     try:
         return {**json.loads(path.read_text(encoding="utf-8"))}
     except (ValueError, TypeError, RecursionError) as error:
@@ -84,7 +88,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def combined_sha256(sha256_by_name: Mapping[str, str]) -> str:
-    """One SHA-256 for a set of them, in order of name."""
+    """The SHA-256 of several SHA-256, in the order of their names."""
     digest = hashlib.sha256()
     for name, sha256 in sorted(sha256_by_name.items()):
         digest.update(f"{name}\0{sha256}\n".encode())
@@ -105,7 +109,7 @@ def quick_hash(files: Mapping[str, Path]) -> str:
             if size <= _SMALL_BYTES:
                 digest.update(file.read())
                 continue
-            count = max(16, _SAMPLES // len(files))
+            count = max(_MIN_SAMPLES, _SAMPLES // len(files))
             for i in range(count):
                 file.seek(i * (size - _SAMPLE_BYTES) // (count - 1))
                 digest.update(file.read(_SAMPLE_BYTES))

@@ -17,8 +17,10 @@ from datacreate.errors import CheckpointError
 SUFFIX = ".gguf"
 
 _PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
-_STRING, _ARRAY = 8, 9
+_STRING, _ARRAY = 8, 9  # kinds of values
 _SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
+_MAX_LAYERS = 4096
+_KV_BYTES = 4  # of a key and its value, in 16 bits each
 
 
 @dataclass(frozen=True)
@@ -49,66 +51,73 @@ def read_gguf(path: Path) -> GgufFile:
             if file.read(4) != b"GGUF":
                 raise CheckpointError(f"{path}: not a GGUF file; copy or download it again")
             file.seek(4, 1)  # the version
-            values = _read_values(file, files[0].stat().st_size)
+            values = _HeaderReader(file, files[0].stat().st_size).values()
     except (struct.error, ValueError, KeyError, OverflowError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: no complete GGUF header; copy or download it again") from error
-
-    def number(key: str) -> int | None:
-        found = values.get(f"{values.get('general.architecture')}.{key}")
-        if isinstance(found, list):  # one value per layer
-            found = max((each for each in found if isinstance(each, int)), default=None)
-        return found if isinstance(found, int) else None
-
-    heads, width = number("attention.head_count"), number("embedding_length")
-    head_size = number("attention.key_length") or (width // heads if width and heads else 0)
-    kv_heads = number("attention.head_count_kv") or heads or 0
+    heads, width = _number(values, "attention.head_count"), _number(values, "embedding_length")
+    head_size = _number(values, "attention.key_length") or (width // heads if width and heads else 0)
+    kv_heads = _number(values, "attention.head_count_kv") or heads or 0
     return GgufFile(
         path=files[0],
         kind=str(values.get("general.type", "model")),
         size_bytes=sum(part.stat().st_size for part in files),
-        context_length=number("context_length"),
-        kv_bytes_per_token=4 * (number("block_count") or 0) * kv_heads * head_size,
+        context_length=_number(values, "context_length"),
+        kv_bytes_per_token=_KV_BYTES * (_number(values, "block_count") or 0) * kv_heads * head_size,
     )
+
+
+def _number(values: dict[str, Any], key: str) -> int | None:
+    """The value of a key of the model's architecture; if it has one per layer the largest. None without a number."""
+    value = values.get(f"{values.get('general.architecture')}.{key}")
+    if isinstance(value, list):
+        value = max((layer for layer in value if isinstance(layer, int)), default=None)
+    return value if isinstance(value, int) else None
 
 
 def parts(path: Path) -> list[Path]:
     """The files of a GGUF model in order: itself, or all parts (`NAME-00001-of-00003.gguf`) that are there."""
-    found = _PART.fullmatch(path.name)
-    pattern = f"{escape(found['stem'])}-?????-of-{found['count']}{SUFFIX}" if found else escape(path.name)
+    part = _PART.fullmatch(path.name)
+    pattern = f"{escape(part['stem'])}-?????-of-{part['count']}{SUFFIX}" if part else escape(path.name)
     return sorted(path.parent.glob(pattern)) or [path]
 
 
 def gguf_in(folder: Path) -> Path | None:
     """The GGUF model in a folder; None if there is none. CheckpointError if there are several."""
     # A projector (mmproj) for images lies beside its model.
-    found = {parts(path)[0] for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("mmproj")}
-    if len(found) > 1:
-        names = ", ".join(sorted(path.name for path in found))
+    models = {parts(path)[0] for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("mmproj")}
+    if len(models) > 1:
+        names = ", ".join(sorted(path.name for path in models))
         raise CheckpointError(f"{folder}: several GGUF models ({names}); give the path of one of them")
-    return found.pop() if found else None
+    return models.pop() if models else None
 
 
-def _read_values(file: BinaryIO, size: int) -> dict[str, Any]:
-    """The values in the header of a file of `size` bytes; None for the vocabulary and other long lists."""
+class _HeaderReader:
+    """Reads the values in the header of a file of `size` bytes."""
 
-    def scalar(code: str) -> Any:
-        return struct.unpack(f"<{code}", file.read(struct.calcsize(code)))[0]
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._size = size
 
-    def value(kind: int) -> Any:
+    def values(self) -> dict[str, Any]:
+        """The values by key; None for the vocabulary and other long lists."""
+        self._scalar("Q")  # number of tensors
+        return {self._value(_STRING): self._value(self._scalar("I")) for _ in range(self._scalar("Q"))}
+
+    def _scalar(self, code: str) -> Any:
+        return struct.unpack(f"<{code}", self._file.read(struct.calcsize(code)))[0]
+
+    def _value(self, kind: int) -> Any:
         if kind == _STRING:
-            return file.read(min(size, scalar("Q"))).decode("utf-8", "replace")
+            return self._file.read(min(self._size, self._scalar("Q"))).decode("utf-8", "replace")
         if kind != _ARRAY:
-            return scalar(_SCALARS[kind])
-        item, count = scalar("I"), scalar("Q")
-        if item == _STRING:  # the vocabulary: skipped, in as few steps as possible
-            unpack = struct.Struct("<Q").unpack
+            return self._scalar(_SCALARS[kind])
+        item_kind, count = self._scalar("I"), self._scalar("Q")
+        if item_kind == _STRING:  # the vocabulary: skipped, in as few steps as possible
+            unpack, read, seek = struct.Struct("<Q").unpack, self._file.read, self._file.seek
             for _ in range(count):
-                file.seek(min(size, unpack(file.read(8))[0]), 1)
-        elif count > 4096:  # a value per token, not per layer
-            file.seek(count * struct.calcsize(_SCALARS[item]), 1)
-        else:
-            return [value(item) for _ in range(count)]
-        return None
-
-    scalar("Q")  # number of tensors
-    return {value(_STRING): value(scalar("I")) for _ in range(scalar("Q"))}
+                seek(min(self._size, unpack(read(8))[0]), 1)
+            return None
+        if count > _MAX_LAYERS:  # a value per token, not per layer
+            self._file.seek(count * struct.calcsize(_SCALARS[item_kind]), 1)
+            return None
+        return [self._value(item_kind) for _ in range(count)]

