@@ -27,10 +27,10 @@ from datacreate.settings import FrozenModel
 _ATTEMPTS = 3
 _MAX_TOKENS = 800
 _POLL_SECONDS = 0.5
-_SHOWN = 3  # formatting examples
+_SHOWN_EXAMPLES = 3  # formatting examples in the prompt
 
-_VALUE = re.compile(r"(?=.*\w)[^]\[{}\"]{1,60}")
-"""A value: a few words, and no piece of JSON."""
+_USABLE_TEXT = re.compile(r"(?=.*\w)[^]\[{}\"]{1,60}")
+"""The name of a dimension or a value: a few words, without brackets and quotes of JSON."""
 
 
 class _Proposal(FrozenModel):
@@ -76,8 +76,8 @@ def suggest_attributes(
         sampling = sampling_of(config, models.generators[0], config.max_tokens or _MAX_TOKENS)
         for attempt in range(_ATTEMPTS):
             completion = _complete(engine, Request(attempt, messages, json.dumps(_SCHEMA), sampling))
-            if found := _usable(completion.text, inputs):
-                text = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=110)
+            if dimensions := _usable_dimensions(completion.text, inputs):
+                text = yaml.safe_dump(dimensions, sort_keys=False, allow_unicode=True, width=110)
                 return f"# Proposed by {models.name}: edit, and give it to create as --attributes.\n{text}"
     raise RunError(
         f"{models.name} proposed no usable dimensions in {_ATTEMPTS} attempts (the last answer: "
@@ -86,6 +86,7 @@ def suggest_attributes(
 
 
 def _complete(engine: Engine, request: Request) -> Completion:
+    """Send one request, and wait for its completion."""
     engine.submit(request)
     while not (completions := engine.poll(_POLL_SECONDS)):
         pass
@@ -93,14 +94,15 @@ def _complete(engine: Engine, request: Request) -> Completion:
 
 
 def _prompt(inputs: RunInputs) -> list[Message]:
-    lines = "\n".join(json.dumps(values, ensure_ascii=False) for values in inputs.spec.examples[:_SHOWN])
-    encoding = PromptEncoding(inputs.inferred.format)
-    shown = (
-        f"Here is an example of it:\n{lines}" if lines else f"Each is written as {describe_fields(encoding)}"
-    )
+    examples = inputs.spec.examples[:_SHOWN_EXAMPLES]
+    if examples:
+        lines = "\n".join(json.dumps(values, ensure_ascii=False) for values in examples)
+        layout = f"Here is an example of it:\n{lines}"
+    else:
+        layout = f"Each is written as {describe_fields(PromptEncoding(inputs.inferred.format))}"
     task = f"The task: {inputs.spec.instruction}\n\n" if inputs.spec.instruction else ""
     user = (
-        f"A data set has texts for training a language model. {shown}\n\n{task}"
+        f"A data set has texts for training a language model. {layout}\n\n{task}"
         "The data set must be varied. Name 3 to 5 dimensions in which its examples should differ. The first is the "
         "topic, with 8 concrete subjects that such texts can be about (for hotel reviews: breakfast, noise at night, "
         "staff, wifi, ...). The others are for example difficulty, style or speaker, with 4 to 8 values of a few words "
@@ -112,20 +114,24 @@ def _prompt(inputs: RunInputs) -> list[Message]:
     ]
 
 
-def _usable(text: str, inputs: RunInputs) -> dict[str, Json]:
-    """The usable dimensions of an answer: not the answer's field, with at least two different values of few words."""
+def _usable_dimensions(text: str, inputs: RunInputs) -> dict[str, Json]:
+    """The dimensions in a completion, and their values.
+
+    Without the field of the answer, names and values of many words, and dimensions with only one value.
+    """
     try:
         proposals = _PROPOSALS.validate_json(text)
     except ValidationError:
         return {}
     answer = inputs.inferred.format.roles.answer
-    taken = {answer[-1].casefold()} if answer else set()
-    found: dict[str, Json] = {}
-    for each in proposals:
-        name = " ".join(each.dimension.split()).rstrip(":")
-        texts = (" ".join(value.split()) for value in each.values)
-        values = list({text.casefold(): text for text in texts if _VALUE.fullmatch(text)}.values())
-        if _VALUE.fullmatch(name) and name.casefold() not in taken and len(values) > 1:
-            taken.add(name.casefold())
-            found[name] = values
-    return found
+    used_names = {answer[-1].casefold()} if answer else set()
+    dimensions: dict[str, Json] = {}
+    for proposal in proposals:
+        name = " ".join(proposal.dimension.split()).rstrip(":")
+        texts = (" ".join(value.split()) for value in proposal.values)
+        values = list({text.casefold(): text for text in texts if _USABLE_TEXT.fullmatch(text)}.values())
+        is_usable = _USABLE_TEXT.fullmatch(name) and len(values) > 1
+        if is_usable and name.casefold() not in used_names:
+            used_names.add(name.casefold())
+            dimensions[name] = values
+    return dimensions

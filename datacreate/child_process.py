@@ -1,9 +1,9 @@
 """Runs a command that stops when the process that started it ends, even by kill -9.
 
-Run as a script: `python child_process.py GRACE_SECONDS COMMAND...`. It starts the command in a new session
-and waits. When its standard input closes (the system closes it when the parent dies), or at SIGTERM or
-SIGINT, it stops the command and all its child processes: SIGTERM first, SIGKILL after the grace period.
-Then it removes the folder for temporary files that the command had. Works on every POSIX system.
+This file is also a script, the supervisor: `python child_process.py GRACE_SECONDS COMMAND...`. It starts the command in
+a new session and waits. When its standard input closes (the system closes it when the parent dies), or at SIGTERM or
+SIGINT, it stops the command and all its child processes: SIGTERM first, SIGKILL after the grace period. Then it removes
+the command's folder for temporary files. Works on every POSIX system.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ SCRATCH = "DATACREATE_SCRATCH"
 
 
 def supervised(command: Sequence[str], grace_seconds: float) -> list[str]:
-    """The supervised command line; start it with a pipe as standard input and keep the pipe open."""
+    """The command line that supervises a command; start it with a pipe as standard input and keep the pipe open."""
     script = str(Path(__file__).resolve())
     return [sys.executable, "-I", "-S", script, str(grace_seconds), *command]
 
 
 def main() -> None:
+    """Run the command of the command line, and end with its exit code or by its signal."""
     with TemporaryDirectory(prefix="datacreate-", ignore_cleanup_errors=True) as scratch:
         code = _run(sys.argv[2:], float(sys.argv[1]), scratch)
     if code < 0:  # killed by a signal: end by the same signal
@@ -50,14 +51,7 @@ def _run(command: Sequence[str], grace_seconds: float, scratch: str) -> int:
         start_new_session=True,
         preexec_fn=_end_with_supervisor,  # no thread runs yet, so it is safe
     )
-
-    def watch_parent() -> None:
-        with suppress(OSError):
-            while os.read(0, 4096):
-                pass
-        ending.set()
-
-    threading.Thread(target=watch_parent, daemon=True).start()
+    threading.Thread(target=_set_at_end_of_input, args=(ending,), daemon=True).start()
     while child.poll() is None and not ending.wait(0.1):
         pass
     for number in (signal.SIGTERM, signal.SIGKILL):  # also of orphaned child processes
@@ -66,6 +60,14 @@ def _run(command: Sequence[str], grace_seconds: float, scratch: str) -> int:
         with suppress(subprocess.TimeoutExpired):
             child.wait(grace_seconds)
     return child.wait()
+
+
+def _set_at_end_of_input(event: threading.Event) -> None:
+    """Set the event when standard input closes: the parent has ended."""
+    with suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    event.set()
 
 
 def _end_with_supervisor() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from datacreate import hardware
 from datacreate.engines.engine_kind import Finding, FindingState
@@ -34,13 +35,16 @@ IMPORT_CODE = {
 """Module -> the program that imports it in a child process."""
 
 _IMPORT_SECONDS, _SERVER_SECONDS = 300.0, 30.0
-_LOW_DISK, _NO_DISK, _LOW_MEMORY = 10 * GIB, GIB // 4, 4 * GIB
-_FEW_CORES = 4  # beside a GPU
+_LOW_DISK, _NO_DISK, _LOW_MEMORY = 10 * GIB, GIB // 4, 4 * GIB  # less is a warning, a failure, a warning
+_FEW_CORES = 4  # less beside a GPU is a warning
 _SHOWN_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
-Imported = tuple[str | None, str]
-"""How the import of a module ended: the error in one line (None: it worked), and the output."""
+class ImportResult(NamedTuple):
+    """The result of the import of a module."""
+
+    error: str | None  # in one line; None if it worked
+    output: str
 
 
 def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, list[Finding]]:
@@ -51,14 +55,14 @@ def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, 
     modules = [module for module in IMPORT_CODE if _version(module)]
     with ThreadPoolExecutor() as pool:
         imports = dict(zip(modules, pool.map(run_import, modules), strict=True))
-    findings = {
+    sections = {
         "software": check_software(imports),
         "machine": check_machine(imports.get("torch")),
         "storage": check_storage(),
         "models": check_models(),
         "servers": [check_server(url, model) for url in urls],
     }
-    return {section: found for section, found in findings.items() if found}
+    return {section: findings for section, findings in sections.items() if findings}
 
 
 def chosen_build() -> str:
@@ -66,7 +70,9 @@ def chosen_build() -> str:
     for kind in ENGINES.values():
         if installed := kind.build():
             return installed
-    return "gpu" if shutil.which("nvidia-smi") else "cpu" if hardware.cpu_has_bf16() else "llamacpp"
+    if shutil.which("nvidia-smi"):
+        return "gpu"
+    return "cpu" if hardware.cpu_has_bf16() else "llamacpp"
 
 
 def install_command(build: str) -> str:
@@ -78,91 +84,94 @@ def install_command(build: str) -> str:
     return f"{shlex.quote(str(setup))} --{build}{venv}"
 
 
-def check_software(imports: Mapping[str, Imported]) -> list[Finding]:
-    """Python and engines: installed versions, and whether they import."""
+def check_software(imports: Mapping[str, ImportResult]) -> list[Finding]:
+    """Python and engines: installed versions, and whether they can be imported."""
     fix = install_command(chosen_build())
     return [
         Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
         Finding("datacreate", "ok", f"{installed_version('datacreate')}, {Path(__file__).parent}"),
-        *(_module(module, imports.get(module), fix) for module in IMPORT_CODE),
+        *(_module_finding(module, imports.get(module), fix) for module in IMPORT_CODE),
         *(finding for kind in ENGINES.values() for finding in kind.findings()),
-        _engine(fix),
+        _engine_finding(fix),
     ]
 
 
 def _version(module: str) -> str | None:
-    """The version of the installed package that has a module."""
+    """The version of the installed package that contains a module."""
     engine = _MODULES.get(module)
     return next(filter(None, map(installed_version, engine.packages if engine else (module,))), None)
 
 
-def _module(module: str, imported: Imported | None, fix: str) -> Finding:
+def _module_finding(module: str, result: ImportResult | None, fix: str) -> Finding:
     version = _version(module)
     if version is None:
         if engine := _MODULES.get(module):
             return Finding(module, "ok", f"not installed; needed for {engine.use}")
         return Finding(module, "fail", "not installed; needed for everything", fix)
-    if imported and imported[0]:
-        return Finding(module, "fail", f"{version} cannot be imported: {imported[0]}", fix)
+    if result and result.error:
+        return Finding(module, "fail", f"{version} cannot be imported: {result.error}", fix)
     return Finding(module, "ok", version)
 
 
-def _engine(fix: str) -> Finding:
+def _engine_finding(fix: str) -> Finding:
     """The engine that `--engine auto` chooses."""
     chosen: list[str] = []
-    for files, gguf in (("GGUF", True), ("safetensors", False)):
-        suited = [suited_engine(gguf=gguf, long_run=long) for long in (False, True)]
-        if names := list(dict.fromkeys(engine.name for engine in suited if engine)):
-            chosen.append(f"{files}: {' or, for long runs, '.join(names)}")
+    for file_type in ("GGUF", "safetensors"):
+        engines = [suited_engine(gguf=file_type == "GGUF", long_run=long_run) for long_run in (False, True)]
+        if names := list(dict.fromkeys(engine.name for engine in engines if engine)):
+            chosen.append(f"{file_type}: {' or, for long runs, '.join(names)}")
     if not chosen:
         return Finding("engine", "fail", "no engine is installed", fix)
     return Finding("engine", "ok", f"--engine auto uses {'; '.join(chosen)}")
 
 
-def run_import(module: str) -> Imported:
+def run_import(module: str) -> ImportResult:
+    """Import a module in a child process."""
     command = [sys.executable, "-c", IMPORT_CODE[module]]
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_SECONDS)
+        child = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
-        return (str(error), "")
-    if ended.returncode == 0:
-        return (None, ended.stdout.strip())
-    lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
-    return (lines[-1].strip(), "")
+        return ImportResult(str(error), "")
+    if child.returncode == 0:
+        return ImportResult(None, child.stdout.strip())
+    lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
+    return ImportResult(lines[-1].strip(), "")
 
 
-def check_machine(torch: Imported | None) -> list[Finding]:
+def check_machine(torch: ImportResult | None) -> list[Finding]:
     """GPUs, CPU and memory. `torch` is the result of its import, None if it is not installed."""
     import psutil
 
     build, memory = chosen_build(), psutil.virtual_memory()
     message = f"{_size(memory.available)} free of {_size(memory.total)}"
-    low = "free memory, or use a small model" if memory.available < _LOW_MEMORY else None
-    return [_gpus(build, torch), _cpu(build), Finding("memory", "warn" if low else "ok", message, low)]
+    memory_finding = Finding("memory", "ok", message)
+    if memory.available < _LOW_MEMORY:
+        memory_finding = Finding("memory", "warn", message, "free memory, or use a small model")
+    return [_gpu_finding(build, torch), _cpu_finding(build), memory_finding]
 
 
-def _gpus(build: str, torch: Imported | None) -> Finding:
-    bad: FindingState = "fail" if build == "gpu" else "warn"
+def _gpu_finding(build: str, torch: ImportResult | None) -> Finding:
+    problem_state: FindingState = "fail" if build == "gpu" else "warn"
     query = ("--query-gpu=name,memory.free,memory.total,driver_version", "--format=csv,noheader")
     try:
         rows = [line.rsplit(", ", 3) for line in hardware.nvidia_smi(*query).splitlines()]
     except EngineError as error:
-        return Finding("GPU", bad, str(error), "reload or reinstall the NVIDIA driver")
-    found = [f"{row[0]}, {row[1]} of {row[2]} free, driver {row[3]}" for row in rows]
+        return Finding("GPU", problem_state, str(error), "reload or reinstall the NVIDIA driver")
+    parts = [f"{name}, {free} of {total} free, driver {driver}" for name, free, total, driver in rows]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found += [] if visible is None else [f"CUDA_VISIBLE_DEVICES={visible}"]
-    message = "; ".join(found) or "none; models run on the CPU"
-    if why := hardware.build_mismatch():
-        return Finding("GPU", bad, message, why)
-    cuda, _, usable = torch[1].rpartition(" ") if torch and torch[0] is None else ("", "", "True")
-    if not rows or not cuda or usable == "True":
+    parts += [] if visible is None else [f"CUDA_VISIBLE_DEVICES={visible}"]
+    message = "; ".join(parts) or "none; models run on the CPU"
+    if mismatch := hardware.build_mismatch():
+        return Finding("GPU", problem_state, message, mismatch)
+    cuda, _, is_available = torch.output.rpartition(" ") if torch else ("", "", "")  # printed by IMPORT_CODE
+    if not rows or not cuda or is_available == "True":
         return Finding("GPU", "ok", message)
     fix = f"unset CUDA_VISIBLE_DEVICES, or install NVIDIA driver {hardware.OLDEST_DRIVER} or newer"
     state: FindingState = "fail" if hardware.has_gpu() else "warn"  # the user may have chosen the CPU
     return Finding("GPU", state, f"{message}; torch for CUDA {cuda} cannot use it", fix)
 
 
-def _cpu(build: str) -> Finding:
+def _cpu_finding(build: str) -> Finding:
     flags = hardware.cpu_flags()
     message = ", ".join([f"{hardware.usable_cores()} cores", *filter(flags.__contains__, _SHOWN_FLAGS)])
     if build != "gpu" and "avx2" not in flags:
@@ -179,7 +188,7 @@ def _cpu(build: str) -> Finding:
 def check_storage() -> list[Finding]:
     """The data directory, and free space on its disk."""
     path, use_other_folder = data_dir().absolute(), "export DATACREATE_HOME=DIR"
-    existing = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    existing = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
     if not existing.is_dir() or not os.access(existing, os.R_OK | os.X_OK):
         message = f"{path}: {existing} is not a readable folder"
         return [Finding("data directory", "fail", message, use_other_folder)]
@@ -188,8 +197,10 @@ def check_storage() -> list[Finding]:
     if not os.access(existing, os.W_OK):
         message += "; read-only: no pulls and no imports"
         return [Finding("data directory", "warn", message, use_other_folder)]
-    state: FindingState = "fail" if usage.free < _NO_DISK else "warn" if usage.free < _LOW_DISK else "ok"
-    fix = None if state == "ok" else f"delete files, or use a larger disk: {use_other_folder}"
+    if usage.free >= _LOW_DISK:
+        return [Finding("data directory", "ok", message)]
+    state: FindingState = "fail" if usage.free < _NO_DISK else "warn"
+    fix = f"delete files, or use a larger disk: {use_other_folder}"
     return [Finding("data directory", state, message, fix)]
 
 

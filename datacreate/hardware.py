@@ -81,7 +81,8 @@ def visible_gpus() -> tuple[str, ...]:
         except EngineError:
             return ()
     names = (name.strip() for name in visible.split(","))
-    return tuple(dict.fromkeys(takewhile(_GPU_NAME.fullmatch, names)))  # like CUDA, up to the first invalid name
+    # Like CUDA, up to the first invalid name.
+    return tuple(dict.fromkeys(takewhile(_GPU_NAME.fullmatch, names)))
 
 
 def gpu_memory() -> list[tuple[str, float]]:
@@ -122,13 +123,13 @@ def has_gpu() -> bool:
 
 def build_mismatch() -> str | None:
     """Why the installed builds of torch and vLLM do not suit this machine, and what to do; None if they do."""
-    torch_is_for_cpu = (installed_version("torch") or "").endswith("+cpu")
-    if has_gpu() and (torch_is_for_cpu or vllm_build() == "cpu"):
+    gpu, torch_is_for_cpu = has_gpu(), (installed_version("torch") or "").endswith("+cpu")
+    if gpu and (torch_is_for_cpu or vllm_build() == "cpu"):
         return (
             "this machine has an NVIDIA GPU, and the installed build is for CPUs; run scripts/setup --gpu, or "
             "export CUDA_VISIBLE_DEVICES= to use the CPU"
         )
-    if not has_gpu() and vllm_build() == "gpu":
+    if not gpu and vllm_build() == "gpu":
         return (
             "the installed build is for NVIDIA GPUs, and this process has none; run it on a machine with a GPU "
             "(SLURM: --gpus=1), or install another build: scripts/setup --cpu"

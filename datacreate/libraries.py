@@ -1,8 +1,8 @@
-"""The libraries that datacreate uses: offline and quiet, set up for training, their errors in one line.
+"""Settings of the libraries that datacreate uses: offline, quiet, for training; and their errors in one line.
 
 Libraries read the environment when they are imported, and child processes inherit it. The command line calls
 `go_offline` before it imports any library; servers get the variables from the process that starts them. From
-Python, datacreate reads local files only, and leaves the environment as it is. Commands that download
+Python, datacreate reads only local files, and does not change the environment. Commands that download
 (`models pull`, `benchmarks import`) do so in a child process with `online_environment`.
 """
 
@@ -33,13 +33,15 @@ SET_BY_DATACREATE = "DATACREATE_OFFLINE"
 
 _TRUE = {"1", "on", "yes", "true"}
 
+_OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory")
+
 
 def go_offline() -> None:
     """Set NO_DOWNLOADS and NO_TELEMETRY for this process and its children; a second call changes nothing."""
-    ours = {name for name in os.environ.get(SET_BY_DATACREATE, "").split(",") if name in os.environ}
-    ours |= {name for name in NO_DOWNLOADS if os.environ.get(name, "").lower() not in _TRUE}
+    set_here = {name for name in os.environ.get(SET_BY_DATACREATE, "").split(",") if name in os.environ}
+    set_here |= {name for name in NO_DOWNLOADS if os.environ.get(name, "").lower() not in _TRUE}
     os.environ.update(NO_DOWNLOADS | NO_TELEMETRY)
-    os.environ[SET_BY_DATACREATE] = ",".join(sorted(ours))
+    os.environ[SET_BY_DATACREATE] = ",".join(sorted(set_here))
 
 
 def online_environment() -> dict[str, str]:
@@ -49,9 +51,9 @@ def online_environment() -> dict[str, str]:
 
 def offline_variable() -> str | None:
     """The variable by which the user, and not datacreate, forbids downloads; None if there is none."""
-    ours = os.environ.get(SET_BY_DATACREATE, "").split(",")
+    set_here = os.environ.get(SET_BY_DATACREATE, "").split(",")
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # huggingface_hub reads both
-        if os.environ.get(name, "").lower() in _TRUE and name not in ours:
+        if os.environ.get(name, "").lower() in _TRUE and name not in set_here:
             return name
     return None
 
@@ -62,14 +64,14 @@ def quiet() -> Iterator[None]:
     import datasets
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        logging.set_verbosity(verbosity)
         logging.enable_progress_bar()
         datasets.enable_progress_bars()
 
@@ -84,8 +86,8 @@ def configure_process() -> None:
 
 @contextmanager
 def training_errors(options_to_lower: str, folder: Path | None = None) -> Iterator[None]:
-    """Turn out-of-memory errors into a TrainingError that names `options_to_lower`, and failed
-    writes into a StorageError."""
+    """Turn out-of-memory errors into a TrainingError, which names `options_to_lower`, and failed writes into a
+    StorageError, which names `folder`."""
     from safetensors import SafetensorError
 
     try:
@@ -94,10 +96,10 @@ def training_errors(options_to_lower: str, folder: Path | None = None) -> Iterat
         raise storage_error(folder or Path(error.filename or "."), error) from None
     except (MemoryError, RuntimeError, SafetensorError) as error:
         text = str(error)
-        if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
-            first = (text.splitlines() or ["no memory left"])[0][:160]
+        if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+            reason = (text.splitlines() or ["no memory left"])[0][:160]
             raise TrainingError(
-                f"out of memory ({first}); lower {options_to_lower}, or choose a smaller encoder"
+                f"out of memory ({reason}); lower {options_to_lower}, or choose a smaller encoder"
             ) from None
         # torch (inline_container) and safetensors (os error) hide the OSError of a failed write.
         if "os error" in text or ("inline_container" in text and "Reader" not in text):
@@ -105,6 +107,3 @@ def training_errors(options_to_lower: str, folder: Path | None = None) -> Iterat
                 f"{folder}: the disk is full or not writable; fix that and run the command again"
             ) from None
         raise
-
-
-_NO_MEMORY = ("not enough memory", "out of memory", "can't allocate memory")

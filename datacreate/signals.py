@@ -19,7 +19,7 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt(BaseException):
-    """A signal has arrived. Not an Exception: a library could take it for an error of its own."""
+    """A signal has arrived. It is no Exception, because libraries catch these."""
 
 
 class Signals:
@@ -44,7 +44,7 @@ _current: Signals | None = None
 
 
 def install() -> Signals:
-    """Handle both signals until this process ends; in the main thread, the only one that can."""
+    """Handle both signals until this process ends. In another thread than the main one it does nothing."""
     global _current
     _current = signals = Signals()
     for number in _NUMBERS if _is_main_thread() else ():
@@ -53,14 +53,17 @@ def install() -> Signals:
 
 
 def ignore() -> None:
-    """Ignore both signals: the exit code is decided."""
+    """Ignore both signals from now on, because the exit code is decided."""
     for number in _NUMBERS if _is_main_thread() else ():
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def caught_signals() -> Iterator[Signals]:
-    """Handle both signals in this block of work that can be resumed. Raises Stopped. Only for the main thread."""
+    """Handle both signals in this block, which does work that can be resumed. Raises Stopped.
+
+    In another thread than the main one it handles none.
+    """
     global _current
     if not _is_main_thread():
         yield Signals()

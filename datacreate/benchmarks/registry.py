@@ -27,7 +27,7 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
 class Columns(FrozenModel):
-    """The columns of the Hub data set that become ours. A dotted name is a path; lists of texts are joined by spaces."""
+    """The columns of the Hub data set that become ours. A dotted name is a path; lists of texts are joined."""
 
     question: str
     label: str
