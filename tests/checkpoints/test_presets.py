@@ -74,7 +74,7 @@ def test_a_misspelled_setting_names_the_file_and_the_key(tmp_path: Path) -> None
     assert "\n" not in str(caught.value)
 
 
-def test_list(data_folder: Path) -> None:
+def test_models_list_shows_presets_and_their_sources(data_folder: Path) -> None:
     text = CliRunner().invoke(models, ["list"]).stdout
     assert {"all-mpnet-base-v2", "qwen3-8b"} <= {line.split()[0] for line in text.splitlines()}
     assert "untested, gated" in text

@@ -67,7 +67,9 @@ LARGE = safetensors_bytes(3, floats=800_000)
         ),
     ],
 )
-def test_a_folder_that_is_not_safe(tmp_path: Path, change: dict[str, bytes | None], said: str) -> None:
+def test_a_folder_that_is_incomplete_or_unsafe_is_refused(
+    tmp_path: Path, change: dict[str, bytes | None], said: str
+) -> None:
     files = {name: content for name, content in (checkpoint_files() | change).items() if content is not None}
     assert said in refused(str(write_files(tmp_path / "local", files)))
 
@@ -144,13 +146,15 @@ def test_an_adapter_makes_another_model_of_its_base(tmp_path: Path) -> None:
         ({"r": "many"}, "no readable adapter_config"),
     ],
 )
-def test_what_cannot_be_served_is_one_line(tmp_path: Path, config: dict[str, Any], words: str) -> None:
+def test_an_adapter_that_cannot_be_served_is_refused_in_one_line(
+    tmp_path: Path, config: dict[str, Any], words: str
+) -> None:
     with pytest.raises(CheckpointError, match=words) as raised:
         read_adapter(adapter(tmp_path / "mine", **config))
     assert "\n" not in str(raised.value)
 
 
-def test_a_folder_without_one_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_an_adapter_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"adapter_config\.json: no such file"):
         read_adapter(tmp_path)
     (adapter(tmp_path / "mine") / "adapter_model.safetensors").unlink()

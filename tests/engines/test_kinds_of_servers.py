@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.errors import EngineError, RunMismatch, ServersUnavailable
+from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import YES_NO, Notes, make
 from tests.servers import MODEL, Handler, Server, refusing, sending, until
@@ -122,19 +122,6 @@ def test_an_incompatible_server_is_refused_in_one_line(tmp_path: Path, kind: str
 def test_without_verification_no_logprobs_are_needed(tmp_path: Path) -> None:
     with Server(kind="bare", scores="none") as server:
         make(tmp_path / "run", server)
-
-
-@pytest.mark.parametrize(
-    ("scores", "why"), [("none", "it returns no logprobs"), ("uniform", "do not depend on the question")]
-)
-def test_a_server_without_scores_is_refused_before_the_run(tmp_path: Path, scores: Any, why: str) -> None:
-    with Server(scores=scores) as server:
-        with pytest.raises(EngineError, match=f"{why}.*; use a server with logprobs, or --verify off"):
-            make(tmp_path / "run", server, example=YES_NO, verify=None)
-        assert not (tmp_path / "run").exists()
-        make(tmp_path / "run", server, count=20, example=YES_NO, verify="off")
-        with pytest.raises(RunMismatch, match="--verify: off stored, drop requested"):
-            make(tmp_path / "run", server, count=30, example=YES_NO, verify=None)
 
 
 def test_the_schema_of_the_run_is_tried_first(tmp_path: Path) -> None:
