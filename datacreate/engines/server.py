@@ -85,16 +85,17 @@ class Server:
         self._tls = tls
         self._idle: list[httpx2.AsyncClient] = []  # those without a request
         self._is_closed = False
-        self._last_answer = 0.0
+        self._last_answer = 0.0  # its time
         self._first_tokens: dict[str, int] = {}
 
     def _set_context(self, reported: int | None) -> None:
-        """The context length in tokens: the user's and the server's, whichever is shorter."""
+        """Set the context length in tokens: that of the user or of the server, whichever is shorter."""
         lengths = filter(None, (reported, self._options.max_model_len))
         self.max_context = min(lengths, default=_DEFAULT_CONTEXT)
 
     @property
     def max_in_flight(self) -> int:
+        """How many requests keep it busy."""
         return max_in_flight(self.slots)
 
     @property

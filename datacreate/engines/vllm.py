@@ -125,7 +125,7 @@ class _Vllm(EngineKind):
         return 3 if build == "gpu" or (cpu_has_bf16() and long_run) else 1
 
     def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
-        """As described by `EngineKind`. Raises also CheckpointError and StorageError, if a GGUF file is converted.
+        """See `EngineKind`. Also raises CheckpointError and StorageError, if a GGUF file is converted.
 
         On a GPU vLLM itself checks whether the model fits.
         """
@@ -240,7 +240,7 @@ def _chosen_settings(
     config: dict[str, Any], settings: LaunchSettings, work: Workload, build: Literal["cpu", "gpu"]
 ) -> dict[str, Any]:
     """All settings of vLLM's server that `LaunchSettings` has: those that are set, and the choices for this machine."""
-    chosen = {"dtype": "auto", "tensor_parallel_size": 1, **_DEFAULTS[build]}
+    chosen: dict[str, Any] = {"dtype": "auto", "tensor_parallel_size": 1, **_DEFAULTS[build]}
     chosen |= settings.model_dump(exclude_none=True)
     chosen["max_model_len"] = _context(config, settings, build)
     if build == "gpu":
@@ -326,13 +326,10 @@ def _token_gib(config: dict[str, Any]) -> float:
 
     Layers with states count like the others: their states take about as much as a cache for all slots.
     """
-    text = _text(config)
-    try:
-        heads = text["num_attention_heads"]
-        size = text.get("head_dim") or text["hidden_size"] / heads
-        if text.get("kv_lora_rank"):  # it is compressed
-            return 0.0
-        values = text["num_hidden_layers"] * (text.get("num_key_value_heads") or heads) * size
-        return float(2 * 2 * values / GIB)  # keys and values, of two bytes each
-    except (KeyError, TypeError, ZeroDivisionError):
+    heads = _number(config, "num_attention_heads")
+    if not heads or _number(config, "kv_lora_rank"):  # with this rank the cache is compressed
         return 0.0
+    head_size = _number(config, "head_dim") or _number(config, "hidden_size") / heads
+    kv_heads = _number(config, "num_key_value_heads") or heads
+    values = 2 * _number(config, "num_hidden_layers") * kv_heads * head_size  # of keys and values
+    return 2 * values / GIB
