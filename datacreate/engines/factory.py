@@ -84,12 +84,7 @@ def make_engine(
 
 
 def local_servers(
-    model: LocalModel,
-    *,
-    count: int,
-    log: Path | None,
-    sharing: Sequence[LocalModel] = (),
-    notify: Notify,
+    model: LocalModel, *, count: int, log: Path | None, sharing: Sequence[LocalModel] = (), notify: Notify
 ) -> LocalServers:
     """The servers of a model on this machine, not started yet. Arguments as in `make_engine`."""
     work = Workload(count, max(1, len(sharing)), scores=model.verifies, notify=notify)
@@ -215,10 +210,7 @@ def _settings(model: LocalModel) -> LaunchSettings:
 
 
 def server_commands(
-    model: LocalModel,
-    work: Workload,
-    placement: Placement | None = None,
-    replicas: int | Literal["auto"] = 1,
+    model: LocalModel, work: Workload, placement: Placement | None = None, replicas: int | Literal["auto"] = 1
 ) -> list[ServerCommand]:
     """The commands of `replicas` servers; `auto`: one per group of GPUs, no more than its examples need.
 
