@@ -20,7 +20,7 @@ from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
-from datacreate.selection.passed_vectors import PassedVectors
+from datacreate.selection.embeddings import PassedVectors
 from datacreate.verification.scoring import NO_SCORES, Probabilities, Scored, disagreement, final_label
 
 

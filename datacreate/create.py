@@ -44,8 +44,7 @@ from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import ComputeMetrics, RunDirectory, StoredConfig
 from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum
 from datacreate.runs.summary import RunStats
-from datacreate.selection.embeddings import Embedder, SentenceEmbedder
-from datacreate.selection.passed_vectors import PassedVectors
+from datacreate.selection.embeddings import Embedder, PassedVectors, SentenceEmbedder
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
 

@@ -23,8 +23,8 @@ from datacreate.engines.engine_kind import Finding, FindingState
 from datacreate.engines.factory import suited_engine
 from datacreate.engines.settings import ENGINES
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
+from datacreate.files import data_dir, shipped
 from datacreate.hardware import GIB, installed_version
-from datacreate.paths import data_dir, shipped
 
 _MODULES = {engine.module: engine for engine in ENGINES.values()}
 

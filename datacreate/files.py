@@ -1,4 +1,10 @@
-"""Writes files atomically and never through links; reads texts and YAML of users; the error for a path."""
+"""Where files are, and how they are written: atomically and never through links.
+
+Shipped files (`models/`, `schemas/`, `data/`) lie beside the package in a checkout and inside it in an
+installed wheel. The data directory holds what is kept between runs (models from mirrors, imported
+benchmarks): `$DATACREATE_HOME`, by default the platform's user data directory; on a cluster, a
+shared folder. This module also reads texts and YAML of users, and makes the error for a path.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import platformdirs
 
 from datacreate.errors import StorageError, UnwritablePath
 from datacreate.signals import deferred
@@ -204,3 +212,20 @@ def _yaml_loader() -> Any:
         Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"({pattern})\Z"), None)
     Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_decimal)
     return Loader
+
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+@cache
+def shipped(*parts: str) -> Path:
+    """The path of a shipped file or folder, e.g. `shipped("schemas")`."""
+    installed = _PACKAGE / "_shipped"
+    root = installed if installed.is_dir() else _PACKAGE.parent
+    return root.joinpath(*parts)
+
+
+def data_dir() -> Path:
+    """The data directory; it need not exist yet."""
+    chosen = os.environ.get("DATACREATE_HOME")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("datacreate"))

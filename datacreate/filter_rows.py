@@ -30,8 +30,7 @@ from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import AuxiliaryModelOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
-from datacreate.selection.embeddings import SentenceEmbedder
-from datacreate.selection.passed_vectors import PassedVectors
+from datacreate.selection.embeddings import PassedVectors, SentenceEmbedder
 from datacreate.verification.verifier_check import VerifierCheck
 
 OnProgress = Callable[[int, int], None]

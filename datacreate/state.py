@@ -29,7 +29,7 @@ from datacreate.prompts.label_scoring import PermutedQuestion, label_question
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, Record, SessionStart, example_line
 from datacreate.runs.summary import RunStats
-from datacreate.selection.passed_vectors import PassedVectors
+from datacreate.selection.embeddings import PassedVectors
 from datacreate.selection.queue import (
     UNLIMITED_USES,
     ChainQueue,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
-from datacreate import paths
+from datacreate import files
 from tests.guard import guard
 from tests.tiny_model import write_gguf
 
@@ -58,7 +58,7 @@ def data_dir_without_benchmarks(
 
     With `-m "not model"` it has no models either: fixtures of a module are made before `data_dir_without_models`.
     """
-    own, without = paths.data_dir(), tmp_path_factory.mktemp("home")
+    own, without = files.data_dir(), tmp_path_factory.mktemp("home")
     has_models = own.is_dir() and "not model" not in pytestconfig.option.markexpr
     for part in own.iterdir() if has_models else ():
         if part.name != "benchmarks":

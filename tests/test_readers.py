@@ -15,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from datacreate import locking, paths
+from datacreate import files, locking
 from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.checkpoints import read_adapter, resolve
 from datacreate.checkpoints.gguf import read_gguf
@@ -158,7 +158,7 @@ def read_options(folder: Path) -> None:
 
 
 def shipped(*parts: str) -> str:
-    return paths.shipped(*parts).read_text(encoding="utf-8")
+    return files.shipped(*parts).read_text(encoding="utf-8")
 
 
 READERS: dict[str, tuple[str, str | st.SearchStrategy[bytes], Reader]] = {

@@ -14,10 +14,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, Field, StrictBool, StringConstraints, ValidationError
 
 from datacreate.errors import UnknownBenchmark
+from datacreate.files import shipped
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import Head
 from datacreate.messages import did_you_mean
-from datacreate.paths import shipped
 from datacreate.settings import FrozenModel, SettingsProblem
 
 Category = Literal["mcqa_2", "mcqa_5", "yesno_open", "yesno_close"]

@@ -18,11 +18,10 @@ from pydantic import BaseModel, ValidationError
 
 from datacreate.benchmarks.registry import SPLITS, Benchmark, BenchmarkRow, Findings, Split, find_problems
 from datacreate.errors import BenchmarkError, ExampleError
-from datacreate.files import replace_files
+from datacreate.files import data_dir, replace_files
 from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.roles import draw_balanced
 from datacreate.formats.task_format import TaskFormat, bind, load_format
-from datacreate.paths import data_dir
 
 MANIFEST = "manifest.json"
 

@@ -17,9 +17,8 @@ from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.checkpoints.gguf import parts
 from datacreate.checkpoints.pull import raise_if_disk_full
 from datacreate.errors import CheckpointError
-from datacreate.files import atomic_replacement, remove_temporary, storage_error
+from datacreate.files import atomic_replacement, data_dir, remove_temporary, storage_error
 from datacreate.messages import Notify, no_notify
-from datacreate.paths import data_dir
 
 
 def dequantized(checkpoint: Checkpoint, notify: Notify = no_notify) -> Path:

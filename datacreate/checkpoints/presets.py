@@ -14,9 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, ValidationError
 
 from datacreate.errors import CheckpointError, UnknownModel
-from datacreate.files import read_yaml
+from datacreate.files import data_dir, read_yaml, shipped
 from datacreate.messages import did_you_mean
-from datacreate.paths import data_dir, shipped
 from datacreate.settings import FrozenModel, Settings, SettingsProblem, setting
 
 Kind = Literal["instruct", "encoder"]

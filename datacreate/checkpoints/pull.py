@@ -26,10 +26,9 @@ from typing import Any, BinaryIO
 from datacreate.checkpoints.folder import KEPT, SKIPPED
 from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, find_sources
 from datacreate.errors import RESUMABLE, CheckpointError, StorageError
-from datacreate.files import atomic_replacement, remove_temporary, storage_error
+from datacreate.files import atomic_replacement, data_dir, remove_temporary, storage_error
 from datacreate.libraries import offline_variable, online_environment
 from datacreate.messages import Notify, no_notify
-from datacreate.paths import data_dir
 
 PROBE_SECONDS = 5  # in which the Hub must answer
 _CONNECTIONS = 4  # of a mirror at once

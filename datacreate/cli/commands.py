@@ -13,7 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "create": ("create", "Make a training set from one example."),
     "preview": ("create", "Show a few examples; write nothing."),
     "show": ("show", "Show a run: summary, samples, shortcuts, diversity."),
-    "review": ("review", "Accept, reject and edit a run's rows in a terminal."),
+    "review": ("show", "Accept, reject and edit a run's rows in a terminal."),
     "export": ("show", "Write a run's examples in another layout."),
     "attributes": ("schema_attributes", "Let a model propose dimensions and values for --attributes."),
     "filter": ("filter", "Drop duplicates, test-set rows and rows a verifier rejects."),
@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "Measure fine-tuned encoders on test sets."),
     "report": ("show", "Tables, comparisons and one page of all results."),
     "sweep": ("sweep", "Run a grid of experiments: create, train, evaluate."),
-    "serve": ("serve", "Serve a model over HTTP, for other runs and machines."),
+    "serve": ("models", "Serve a model over HTTP, for other runs and machines."),
     "doctor": ("doctor", "Check this machine: software, GPUs, storage, models, servers."),
 }
 """Command -> module in datacreate.cli, line in the list."""

@@ -1,9 +1,10 @@
-"""`datacreate show`, `export` and `report`: a run's summary and metrics, its examples, tables of all results."""
+"""Commands about results: `show`, `review` and `export` of a run, and `report`, the tables of all results."""
 
 from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from datacreate.cli.options import (
     path_option,
     settings_options,
 )
-from datacreate.cli.terminal import echo, print_columns, print_json, say
+from datacreate.cli.terminal import echo, is_live, print_columns, print_json, say
+from datacreate.errors import UsageError
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import safe_text
+from datacreate.review.review_rows import FLAGS, select_rows
 from datacreate.runs.export import LAYOUTS
 from datacreate.runs.export import export as export_run
 from datacreate.settings import Settings, Shares, setting
@@ -164,3 +167,78 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     for warning in metric_tables.warnings(metrics):
         echo(f"warning: {warning}", fg="yellow")
     echo(metric_tables.basis(metrics))
+
+
+@command()
+@path_argument("run")
+@option("--label", metavar="LABEL", help="Only rows with this label.", group="input")
+@option("--flag", type=click.Choice(list(FLAGS)), help="Only rows with this flag.", group="input")
+@option(
+    "--sample",
+    type=click.IntRange(1),
+    metavar="N",
+    group="input",
+    help="Show N rows drawn at random, and estimate how many labels are right.",
+)
+@option("--seed", type=int, default=0, show_default=True, help="Seed of --sample.", group="input")
+@file_option("--export", ".csv", "Write the rows for a spreadsheet, into a new file.")
+@path_option("--import", "import_", metavar="FILE.csv", help="Read decisions from that file.", group="input")
+@json_option("Print the counts of all decisions as JSON.")
+def review(
+    run: Path,
+    label: str | None,
+    flag: str | None,
+    sample: int | None,
+    seed: int,
+    export: Path | None,
+    import_: Path | None,
+    as_json: bool,
+) -> None:
+    """Accept, reject and edit RUN's rows; the most uncertain come first.
+
+    Each decision is saved at once. Rejected rows leave train.jsonl, and the next `create` with the same command
+    writes others in their place.
+
+    \b
+    datacreate review runs/mine-best
+    datacreate review runs/mine-best --sample 100
+    datacreate review runs/mine-best --export rows.csv
+    datacreate review runs/mine-best --import rows.csv
+    """
+    from datacreate.dataset_metrics import measure_run
+    from datacreate.review.session import reviewing
+    from datacreate.review.spreadsheet import read_spreadsheet, write_spreadsheet
+    from datacreate.runs.decisions import review_fields
+    from datacreate.runs.directory import RunDirectory
+
+    if import_ and (export or sample or label or flag):
+        raise click.UsageError(
+            "--import takes the rows of its file; remove --export, --sample, --label and --flag"
+        )
+    if sample and (label or flag):
+        raise click.UsageError("--sample takes rows whatever their label and flag; remove --label and --flag")
+    if not (export or import_ or (sys.stdin.isatty() and is_live())):
+        raise UsageError("review needs a terminal; without one use --export FILE.csv, edit and --import it")
+    with reviewing(RunDirectory(run), measure_run, say) as session:
+        selected = select_rows(session.rows, session.format, label, flag)
+        rows = session.sample(sample, seed) if sample else selected
+        if export:
+            write_spreadsheet(session, rows, export, say)
+        elif import_:
+            say(f"{read_spreadsheet(session, import_, say)} new decisions")
+        else:
+            from datacreate.review.app import review_in_terminal
+
+            review_in_terminal(session, rows)
+    counts: dict[str, Any] | None = session.stats.review.summary()
+    if as_json:
+        print_json(counts)
+        return
+    if export:
+        echo(str(export))
+        return
+    for name, text in review_fields(counts).items():
+        echo(f"{name}: {text}")
+    missing = session.config.count - session.stats.accepted
+    if missing:
+        echo(f"{missing} rows are missing: the same `create` command writes them")

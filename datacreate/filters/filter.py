@@ -13,7 +13,7 @@ from datacreate.settings import FrozenModel
 
 if TYPE_CHECKING:
     from datacreate.formats.validate import Candidate, Reject, RejectReason
-    from datacreate.selection.passed_vectors import PassedVectors
+    from datacreate.selection.embeddings import PassedVectors
 
 
 class RowCheck(ABC):

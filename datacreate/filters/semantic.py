@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from datacreate.filters.filter import Filter, FilterInputs
 from datacreate.filters.settings import FilterOptions
 from datacreate.formats.validate import Candidate, RejectReason
-from datacreate.selection.passed_vectors import to_float16, to_float64
+from datacreate.selection.embeddings import to_float16, to_float64
 
 Vector = NDArray[Any]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from datacreate.errors import ExampleError, UsageError
+from datacreate.files import shipped
 from datacreate.formats.example import (
     Example,
     FieldPath,
@@ -56,7 +57,6 @@ from datacreate.formats.schema_utils import (
     without_null,
 )
 from datacreate.formats.task_format import TaskFormat, bind, default_inputs, find_first_code, load_format
-from datacreate.paths import shipped
 
 _CONTEXT_NAMES = (
     "context passage premise document article paragraph story abstract background 上下文 文章 kontext contexto contexte"

@@ -26,6 +26,7 @@ import jsonschema
 from jsonschema.validators import extend
 
 from datacreate.errors import ExampleError, FormatError, UsageError
+from datacreate.files import shipped
 from datacreate.formats.example import (
     Example,
     FieldPath,
@@ -61,7 +62,6 @@ from datacreate.formats.schema_utils import (
     specialize_schema,
     with_field,
 )
-from datacreate.paths import shipped
 
 Head = Literal["multiple_choice", "sequence_classification"]
 

@@ -15,6 +15,7 @@ import yaml
 
 from datacreate.benchmarks import load_registry
 from datacreate.errors import DatacreateError, RunError, TrainingError, UsageError
+from datacreate.files import shipped
 from datacreate.finetuning.records import (
     EVALUATION,
     PAPER_METHOD,
@@ -28,7 +29,6 @@ from datacreate.finetuning.records import (
     read_predictions,
 )
 from datacreate.messages import Notify, no_notify
-from datacreate.paths import shipped
 from datacreate.reporting.gaps import mean_gaps, with_gaps
 from datacreate.reporting.results import (
     HUMAN,

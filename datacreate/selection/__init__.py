@@ -2,7 +2,6 @@
 
 strategies.py        the strategies; a new one is one function
 queue.py             the order of parents: chains, tree, farthest first, levels (the tree of the paper)
-embeddings.py        sentence embeddings and similarity
-passed_vectors.py    the embeddings of examples that passed the filters, in a file
+embeddings.py        sentence embeddings, and a file of those that passed the filters
 shots.py             the examples that a prompt shows beside the parent
 """

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.selection.passed_vectors import to_float64
+from datacreate.selection.embeddings import to_float64
 
 MAX_ATTEMPTS = 8
 """How often a chain retries a parent without children before it returns to a root."""

@@ -21,12 +21,11 @@ from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, SweepPlanError
-from datacreate.files import read_yaml
+from datacreate.files import read_yaml, shipped
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.train import TrainConfig
 from datacreate.finetuning.training_rows import MIN_ROWS_TO_SPLIT
 from datacreate.messages import did_you_mean
-from datacreate.paths import shipped
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import Settings, SettingsProblem

@@ -36,8 +36,7 @@ from datacreate.filters.settings import FilterOptions
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate
-from datacreate.selection.embeddings import Embedder, SentenceEmbedder
-from datacreate.selection.passed_vectors import PassedVectors
+from datacreate.selection.embeddings import Embedder, PassedVectors, SentenceEmbedder
 from datacreate.selection.queue import FarthestFirstQueue, Parent
 
 SIZES = (10_000, 100_000, 1_000_000)

@@ -12,7 +12,7 @@ import pytest
 from datacreate.cli.create import create, preview
 from datacreate.cli.evaluate import evaluate
 from datacreate.cli.filter import filter
-from datacreate.cli.serve import serve
+from datacreate.cli.models import serve
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims, write_rows
 from tests.inprocess import typed

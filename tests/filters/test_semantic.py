@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from datacreate.checkpoints import resolve
 from datacreate.filters import semantic
 from datacreate.filters.semantic import SemanticDuplicates
-from datacreate.selection.embeddings import SentenceEmbedder
-from datacreate.selection.passed_vectors import PassedVectors
+from datacreate.selection.embeddings import PassedVectors, SentenceEmbedder
 from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, candidate, semantic_filter
 
 sentences = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "run"]), max_size=4).map(

@@ -21,7 +21,7 @@ from datacreate.filters.settings import FilterOptions
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate
-from datacreate.selection.passed_vectors import PassedVectors
+from datacreate.selection.embeddings import PassedVectors
 
 
 def candidate(question: str, passage: str = "") -> Candidate:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.errors import StorageError
-from datacreate.selection.passed_vectors import PassedVectors, to_float16, to_float64
+from datacreate.selection.embeddings import PassedVectors, to_float16, to_float64
 from tests.filters.texts import HashedWords
 
 TEXTS = [f"text {number}" for number in range(20)]

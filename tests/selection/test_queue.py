@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from datacreate.selection.passed_vectors import to_float64
+from datacreate.selection.embeddings import to_float64
 from datacreate.selection.queue import (
     MAX_ATTEMPTS,
     UNLIMITED_USES,
