@@ -54,7 +54,7 @@ class Acceptance:
         self.quotas = RunQuotas.of(stats.spec, self._format, count)
 
     @property
-    def awaits_check(self) -> bool:
+    def awaits_label_noise_check(self) -> bool:
         """Whether scored examples wait for the label-noise check."""
         if self._verification is None or self._verification.mode == "keep":
             return False
@@ -86,10 +86,10 @@ class Acceptance:
         else:
             assigned = self._format.answers.chosen(candidate.example.values) if has_label else None
             scored = Scored(assigned, final=None, accepted=False, probabilities=probabilities)
-            if not self.awaits_check:
+            if not self.awaits_label_noise_check:
                 result, scored = self._verify(candidate, scored, origin)
         if isinstance(result, Candidate):
-            self._add_to_filters(result, origin.request)
+            self._add_passed(result, origin.request)
         return result, scored
 
     def _verify(
@@ -118,7 +118,7 @@ class Acceptance:
 
     def release(self) -> Commit | None:
         """Judge the waiting examples of the earliest request; None if there are none, or the check is undecided."""
-        if self.awaits_check or not self._waiting:
+        if self.awaits_label_noise_check or not self._waiting:
             return None
         commit = self._waiting[0]
         origin = RequestOrigin(commit.request, attributes=commit.attributes)
@@ -176,7 +176,7 @@ class Acceptance:
             return
         candidates += [Candidate.of(values, self._format) for values in commit.waiting]
         for candidate in candidates:
-            self._add_to_filters(candidate, commit.request)
+            self._add_passed(candidate, commit.request)
 
     def apply_decision(self, decision: Decision) -> None:
         """Apply a decision of a reviewer. The filters keep the text of a rejected row: it must not come back."""
@@ -185,7 +185,7 @@ class Acceptance:
         if decision.added:
             candidate = Candidate.of(decision.added, self._format)
             self.quotas.add(self._label(candidate), decision.attributes)
-            self._add_to_filters(candidate, decision.request)
+            self._add_passed(candidate, decision.request)
 
     def find_reject(self, candidate: Candidate, origin: RequestOrigin, accepted: int = 0) -> Reject | None:
         """The first reason to reject a valid example before verification, or None. `accepted`: see `judge`."""
@@ -228,9 +228,9 @@ class Acceptance:
 
     def _add_relabeled(self, original: Candidate, relabeled: Candidate, request: int) -> None:
         if relabeled.exact_key != original.exact_key:  # else the filters have seen its text
-            self._add_to_filters(relabeled, request)
+            self._add_passed(relabeled, request)
 
-    def _add_to_filters(self, candidate: Candidate, request: int) -> None:
+    def _add_passed(self, candidate: Candidate, request: int) -> None:
         for check in self._filters:
             check.add(candidate, request)
         if self._vectors:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from datacreate.engines.factory import check_engine
 from datacreate.engines.request import ServerTest
 from datacreate.engines.self_test import run_schema_test, scoring_test
-from datacreate.engines.settings import ENGINES
+from datacreate.engines.settings import ENGINE_KINDS
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
 from datacreate.filters.filter import FilterInputs
 from datacreate.filters.registry import make_filters
@@ -57,7 +57,7 @@ _POLL_SECONDS = 0.5
 
 _LOGGED_VERSIONS = [
     "datacreate",
-    *(package for engine in ENGINES.values() for package in engine.packages),
+    *(package for engine in ENGINE_KINDS.values() for package in engine.packages),
     *("xgrammar", "torch", "transformers", "sentence-transformers"),
 ]
 
@@ -117,7 +117,7 @@ def create(
         run_config = _run_config(stored, plan, config.count, engines)
         if stored and directory.is_finished(config.count):
             stats = directory.stats()
-            notify(f"resuming from {stats.accepted} accepted examples")
+            notify(f"the run has all of its {stats.accepted} examples; nothing is generated")
             _write_settings(directory, lock, plan, run_config)
             return directory.write_results(run_config, stats, lock, compute_metrics, notify)
 

@@ -21,12 +21,12 @@ from typing import NamedTuple
 from datacreate import hardware
 from datacreate.engines.engine_kind import Finding, FindingState
 from datacreate.engines.factory import suited_engine
-from datacreate.engines.settings import ENGINES
+from datacreate.engines.settings import ENGINE_KINDS
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
 from datacreate.files import data_dir, shipped
 from datacreate.hardware import GIB, installed_version
 
-_MODULES = {engine.module: engine for engine in ENGINES.values()}
+_MODULES = {engine.module: engine for engine in ENGINE_KINDS.values()}
 
 IMPORT_CODE = {
     "torch": "import torch; print(torch.version.cuda or '', torch.cuda.is_available())",
@@ -67,7 +67,7 @@ def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, 
 
 def chosen_build() -> str:
     """The build that is installed, or the one that suits this machine, by its option of scripts/setup."""
-    for kind in ENGINES.values():
+    for kind in ENGINE_KINDS.values():
         if installed := kind.build():
             return installed
     if shutil.which("nvidia-smi"):
@@ -91,7 +91,7 @@ def check_software(imports: Mapping[str, ImportResult]) -> list[Finding]:
         Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
         Finding("datacreate", "ok", f"{installed_version('datacreate')}, {Path(__file__).parent}"),
         *(_module_finding(module, imports.get(module), fix) for module in IMPORT_CODE),
-        *(finding for kind in ENGINES.values() for finding in kind.findings()),
+        *(finding for kind in ENGINE_KINDS.values() for finding in kind.findings()),
         _engine_finding(fix),
     ]
 

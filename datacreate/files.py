@@ -25,7 +25,7 @@ import platformdirs
 from datacreate.errors import StorageError, UnwritablePath
 from datacreate.signals import deferred
 
-TEMPORARY = ".datacreate-*.part"
+TEMPORARY_PATTERN = ".datacreate-*.part"
 """Names of files and folders that `atomic_replacement` has not renamed yet; a killed process leaves them."""
 
 _MAX_YAML_BYTES = 16 << 20
@@ -43,7 +43,7 @@ def atomic_replacement(path: Path, folder: Path | None = None) -> Iterator[Path]
     The new path is in `folder`, by default in the folder of `path`, and is removed after an error. A link at `path` is
     itself replaced, not its target. A device or a pipe is never replaced. Raises StorageError.
     """
-    part = (folder or path.parent) / TEMPORARY.replace("*", secrets.token_hex(4))
+    part = (folder or path.parent) / TEMPORARY_PATTERN.replace("*", secrets.token_hex(4))
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise OSError(errno.EEXIST, "a device or a pipe is there")
@@ -91,7 +91,7 @@ def flush(file: BinaryIO) -> None:
 def remove_temporary(*folders: Path) -> None:
     """Remove what killed processes left in these folders; the caller holds their lock."""
     for folder in folders:
-        for part in folder.glob(TEMPORARY):
+        for part in folder.glob(TEMPORARY_PATTERN):
             _remove(part)
 
 

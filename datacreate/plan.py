@@ -29,7 +29,14 @@ from datacreate.quotas import checked_label_ratio
 from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, RequestSize, most_in_flight
 from datacreate.run_models import Engines, sampling_of, strategy_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, attribute_descriptions, read_attributes
-from datacreate.runs.config import CreateConfig, Generator, IdentityOptions, InputSpec, RunSpec, Verification
+from datacreate.runs.config import (
+    CreateConfig,
+    GeneratorSpec,
+    IdentityOptions,
+    InputSpec,
+    RunSpec,
+    VerificationSpec,
+)
 from datacreate.runs.directory import RunDirectory, StoredConfig
 from datacreate.runs.formatting_examples import examples_and_format
 from datacreate.selection.strategies import Strategy, find_strategy
@@ -184,7 +191,7 @@ def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
         sampling=_set_fields(samplings[0]),
         verification=_verification(inputs, encoding, engines),
         mixture=tuple(
-            Generator(model=generator.name, sha256=generator.sha256, sampling=_set_fields(sampling))
+            GeneratorSpec(model=generator.name, sha256=generator.sha256, sampling=_set_fields(sampling))
             for generator, sampling in zip(models.generators, samplings, strict=True)
             if len(samplings) > 1
         ),
@@ -253,7 +260,7 @@ def _limits(config: CreateConfig, stored: RunSpec | None, index: int) -> dict[st
     return {name: int(sampling[name]) for name in _LIMITS & sampling.keys()} | config.given(["max_tokens"])
 
 
-def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) -> Verification | None:
+def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) -> VerificationSpec | None:
     """The settings of the verification; None if labels are not verified."""
     config, mode, model, format = inputs.config, inputs.verify, engines.models.verifier, encoding.format
     if mode == "off" or model is None:
@@ -267,8 +274,8 @@ def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines)
     else:
         scored_by_letter = engines.verifier.needs_letters(format.labels or ())
     if scored_by_letter:
-        check_letters(format, f"--verify {mode}", model.name)
-    return Verification(
+        check_letters(format, f"--verify {mode}", model.name, "use another --verifier, or --verify off")
+    return VerificationSpec(
         mode=mode,
         model=model.name,
         model_sha256=model.sha256,

@@ -42,7 +42,7 @@ from datacreate.selection.queue import (
 from datacreate.selection.shots import Shots
 from datacreate.verification.scoring import Scored, round_probabilities
 
-_FIRST_RATE, _FIRST_REQUESTS = 0.8, 10
+_PRIOR_RATE, _PRIOR_REQUESTS = 0.8, 10
 """The share of examples that is expected to be accepted at the start, as if measured on this number of requests."""
 
 _RATE_REQUESTS = 100
@@ -110,7 +110,7 @@ class RunState:
         self.acceptance = Acceptance(self.stats, count, filters, coverage_vectors)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far
-        self._accepted_per_request = _FIRST_RATE * spec.num_examples  # examples that wait included
+        self._accepted_per_request = _PRIOR_RATE * spec.num_examples  # examples that wait included
 
     @property
     def finished(self) -> bool:
@@ -159,11 +159,11 @@ class RunState:
         if self._in_flight >= self._plan.spec.max_in_flight:
             return False
         expected = self._accepted_per_request / _REQUEST_MARGIN
-        awaits_check = self.acceptance.awaits_check
-        if not awaits_check and self.acceptance.quotas.need_request(expected):
+        awaits_label_noise_check = self.acceptance.awaits_label_noise_check
+        if not awaits_label_noise_check and self.acceptance.quotas.need_request(expected):
             return True
         missing = self._count - self.stats.accepted - self.stats.waiting  # if all that wait will be accepted
-        if (check := self.stats.label_noise_check) and awaits_check:
+        if (check := self.stats.label_noise_check) and awaits_label_noise_check:
             missing = max(missing, check.rows_to_test)
         return self._in_flight * self._accepted_per_request < _REQUEST_MARGIN * missing
 
@@ -233,7 +233,8 @@ class RunState:
 
     def judge(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
-        pending, completion, awaits_check = parsed.pending, parsed.completion, self.acceptance.awaits_check
+        pending, completion = parsed.pending, parsed.completion
+        must_wait = self.acceptance.awaits_label_noise_check
         passed: list[Candidate] = []
         rejects: list[Reject] = []
         scored: list[Scored] = []
@@ -246,7 +247,7 @@ class RunState:
                     parsed.origin,
                     round_probabilities(scores) if scores else None,
                     has_label=not pending.pseudo_labels,
-                    accepted=0 if awaits_check else len(passed),
+                    accepted=0 if must_wait else len(passed),
                 )
                 if verified:
                     scored.append(verified)
@@ -259,7 +260,7 @@ class RunState:
             request=pending.number,
             parent=pending.example.id,
             depth=pending.parent.depth,
-            accepted=() if awaits_check else values,
+            accepted=() if must_wait else values,
             next_parents=tuple(self._choose_parents(pending, passed)),
             rejects=tuple(rejects),
             prompt_tokens=completion.prompt_tokens,
@@ -268,7 +269,7 @@ class RunState:
             generator=pending.generator,
             scored=tuple(scored),
             scoring_tokens=parsed.scoring_tokens,
-            waiting=values if awaits_check else (),
+            waiting=values if must_wait else (),
             attributes=pending.attributes,
             thinking=completion.thinking,
             thinking_tokens=completion.thinking_tokens,
@@ -303,12 +304,12 @@ class RunState:
         if commit.released:  # it was counted with all its examples
             dropped = len(commit.scored) - len(commit.accepted)
             # Over all requests: all that wait are released at once, more than the latest ones can have dropped.
-            decrease = dropped / (_FIRST_REQUESTS + self.stats.requests)
+            decrease = dropped / (_PRIOR_REQUESTS + self.stats.requests)
             self._accepted_per_request = max(0.0, self._accepted_per_request - decrease)
             return
         self.acceptance.quotas.end_request(commit.request)
         passed = len(commit.passed)
-        averaged = min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
+        averaged = min(_PRIOR_REQUESTS + self.stats.requests, _RATE_REQUESTS)
         self._accepted_per_request += (passed - self._accepted_per_request) / averaged
         lines = tuple(map(example_line, commit.waiting)) or commit.accepted_lines
         self._shots.add(lines)

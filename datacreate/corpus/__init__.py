@@ -23,14 +23,15 @@ class CorpusOptions(Settings):
     """The documents that examples are written about."""
 
     corpus: tuple[str, ...] = setting(
-        "Write the examples about passages of these documents: a file or a folder (.txt, .md, .html, .pdf, .docx, "
-        ".jsonl, .csv, .parquet). A format with a context gets the passage as its context. Repeat the option.",
+        "Write the examples about passages of these documents: a file or a folder (.txt, .md, .html, .pdf, "
+        ".docx, .json, .jsonl, .csv, .tsv, .parquet). A format with a context gets the passage as its context. Repeat "
+        "the option.",
         "input",
         default=(),
         metavar="PATH",
     )
     corpus_field: str | None = setting(
-        "Field with the text in .jsonl, .csv and .parquet files of --corpus.",
+        "Field with the text in files of --corpus that have rows, such as .jsonl and .csv.",
         "input",
         metavar="FIELD",
         shown_default="text, or the only field with text",

@@ -33,16 +33,16 @@ from datacreate.files import atomic_replacement, storage_error
 from datacreate.filters.near import LshIndex, hash_bands, shingles
 from datacreate.formats.example import one_line
 
-SIMILAR = 0.8
+MIN_SIMILARITY = 0.8
 """Passages that share this fraction of their words and word pairs are near-duplicates."""
 
-_MIN_SHARE = 8
+_MIN_SHARE = 1 / 8
 """A passage that is shorter than this part (one eighth) of the longest possible one, such as a heading alone, is left
 out."""
 
 _BANDS, _SIGNATURE_SIZE = 16, 128
-"""Bands and MinHash values of a passage: 8 values per band find 95 % of the pairs at `SIMILAR`, nearly all above 0.85.
-"""
+"""Bands and MinHash values of a passage: 8 values per band find 95 % of the pairs at `MIN_SIMILARITY`, nearly all above
+0.85."""
 
 _PASSAGE_MARGIN = 1.25
 """A run uses this many times the passages that its examples need, since some passages give no valid example."""
@@ -246,7 +246,7 @@ def _cut(
         for document in read_documents(file, options.corpus_field, notes.__setitem__):
             number = next(numbers)
             for passage in split(document, tokens):
-                if _MIN_SHARE * count_tokens(passage.text) < tokens:
+                if count_tokens(passage.text) < _MIN_SHARE * tokens:
                     left_out["too short"] += 1
                 else:
                     yield number, passage
@@ -279,7 +279,7 @@ def _write_passages(
 def _is_similar(own_shingles: set[str], line: bytes) -> bool:
     """Whether the passage in a line of the file shares most of its words and word pairs with another passage."""
     others = set(shingles(json.loads(line)["text"]))
-    return len(own_shingles & others) >= SIMILAR * len(own_shingles | others)
+    return len(own_shingles & others) >= MIN_SIMILARITY * len(own_shingles | others)
 
 
 def _write_line(file: IO[bytes], document: Mapping[str, Any]) -> None:

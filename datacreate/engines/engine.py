@@ -14,7 +14,7 @@ from datacreate.engines.addresses import ServerSource
 from datacreate.engines.chat_api import ChatApi, Incompatible, Unavailable
 from datacreate.engines.request import Completion, Messages, Request, ServerTest
 from datacreate.engines.server import Server
-from datacreate.engines.server_pool import Pool
+from datacreate.engines.server_pool import ServerPool
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.formats.example import Json
@@ -37,7 +37,7 @@ class Engine:
     ) -> None:
         self._source = source
         self._api = api
-        self._pool = Pool(source, api, options, notify)
+        self._pool = ServerPool(source, api, options, notify)
         self._unfinished: dict[int, Future[Completion]] = {}
         self._finished: SimpleQueue[Future[Completion]] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None

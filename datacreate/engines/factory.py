@@ -22,7 +22,7 @@ from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
 from datacreate.engines.engine_kind import EngineKind, GpuNeed, ServerCommand, Workload
 from datacreate.engines.local_servers import LocalServer, LocalServers, free_port
-from datacreate.engines.settings import ENGINES, EngineName, EngineOptions
+from datacreate.engines.settings import ENGINE_KINDS, EngineName, EngineOptions
 from datacreate.errors import EngineError, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.hardware import check_build, gpu_memory, slurm_job, visible_gpus
@@ -98,7 +98,7 @@ def local_servers(
 
 def check_engine(requested: EngineName, notify: Notify) -> None:
     """Call `check_build` if the requested engine needs a build that suits this machine."""
-    if requested == "auto" or ENGINES[requested].uses_torch:
+    if requested == "auto" or ENGINE_KINDS[requested].uses_torch:
         check_build(notify)
 
 
@@ -109,7 +109,7 @@ def choose_engine(checkpoint: Checkpoint, requested: EngineName, count: int) -> 
     """
     check_engine(requested, no_notify)
     if requested != "auto":
-        return ENGINES[requested]
+        return ENGINE_KINDS[requested]
     if suited := suited_engine(gguf=checkpoint.gguf is not None, long_run=Workload(count).is_long):
         return suited
     if checkpoint.gguf is None:
@@ -122,7 +122,7 @@ def choose_engine(checkpoint: Checkpoint, requested: EngineName, count: int) -> 
 
 def suited_engine(*, gguf: bool, long_run: bool) -> EngineKind | None:
     """The engine that `--engine auto` uses; None if no installed engine loads the model."""
-    ranks = {kind: kind.suitability(gguf=gguf, long_run=long_run) for kind in ENGINES.values()}
+    ranks = {kind: kind.suitability(gguf=gguf, long_run=long_run) for kind in ENGINE_KINDS.values()}
     best = max(ranks, key=ranks.__getitem__)
     return best if ranks[best] else None
 

@@ -90,7 +90,7 @@ class LocalServer:
 
     def exit_reason(self) -> str:
         """Why the process ended: its exit code and the last error in its log, if possible one of the engine."""
-        error = "killed, most likely out of memory; use a smaller model or --max-num-seqs"
+        error = "killed, most likely out of memory; use a smaller model or a smaller --max-num-seqs"
         if self.exit_code != -9:
             error = self._last_error() or "see its output above"
         log = f"; its log is {self._log}" if self._log else ""

@@ -27,7 +27,7 @@ from datacreate.engines.chat_api import (
 )
 from datacreate.engines.request import Completion, Messages, Request, ServerTest, max_in_flight
 from datacreate.engines.self_test import schema_enforcement_test
-from datacreate.engines.settings import ENGINES, EngineOptions
+from datacreate.engines.settings import ENGINE_KINDS, EngineOptions
 
 if TYPE_CHECKING:
     import httpx2
@@ -168,7 +168,7 @@ class Server:
 
     async def _recognize(self) -> None:
         """Find its kind, and what it reports about itself."""
-        for kind in ENGINES.values():
+        for kind in ENGINE_KINDS.values():
             if info := await kind.recognize(self._send_unless_busy, self.model):
                 self._api = replace(self._api, kind=kind, compact_grammar=kind.compact_grammar)
                 self.version = f"{kind.title} {short_text(info.version, 40)}"

@@ -36,9 +36,8 @@ _MAX_REPEATED_ERRORS = 5
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
-_WAIT = {True: 300.0, False: 1200.0}
-"""Whether servers are remote -> seconds without a usable one after which the run stops. A local one may load its model
-again."""
+_REMOTE_WAIT_SECONDS, _LOCAL_WAIT_SECONDS = 300.0, 1200.0
+"""After so long without a usable server the run stops. A local one may load its model again."""
 
 _SHOWN_SERVERS = 3  # of those that fail, in an error
 _SCAN_SECONDS = 2.0  # interval between two reads of a folder of servers
@@ -46,14 +45,15 @@ _OPEN_FILES = 65_536  # more than a run has requests in flight, of which each ha
 _STRAGGLER_SECONDS = 20.0  # how long, at the start, the servers that are ready wait for the others
 
 
-class Pool:
+class ServerPool:
     """The servers of one model."""
 
     def __init__(self, source: ServerSource, api: ChatApi, options: EngineOptions, notify: Notify) -> None:
         self._source = source
         self._api = api
         self._options = options
-        self._longest_wait = _WAIT[source.remote] if options.wait is None else options.wait
+        default_wait = _REMOTE_WAIT_SECONDS if source.remote else _LOCAL_WAIT_SECONDS
+        self._longest_wait = default_wait if options.wait is None else options.wait
         self._notify = notify
         self._tls = ssl.create_default_context()
         self._tests: tuple[ServerTest, ...] = ()
@@ -122,24 +122,25 @@ class Pool:
     async def answer(self, request: Request) -> Completion:
         """Return the answer of one of the servers; retries as described above."""
         failures = 0
-        first_failure: int | None = None  # how many requests had been sent before it
+        sent_at_first_failure: int | None = None  # how many requests had been sent before it
         while True:
             server = await self._free_server()
             server.in_flight += 1
             self._sent = number = self._sent + 1
             try:
-                if first_failure is not None and self._answered <= first_failure and self._last_answered:
+                is_unanswered = sent_at_first_failure is not None and self._answered <= sent_at_first_failure
+                if is_unanswered and self._last_answered:
                     await server.ask(self._last_answered)
-                    self._answered = number
+                    self._answered = max(self._answered, number)
                     self._mark_healthy(server)
                 completion = await server.ask(request)
                 self._answered, self._last_answered = max(self._answered, number), request
                 self._mark_healthy(server)
                 return completion
             except Unavailable as problem:
-                if first_failure is None:
-                    first_failure = self._sent
-                elif self._answered > first_failure:
+                if sent_at_first_failure is None:
+                    sent_at_first_failure = self._sent
+                elif self._answered > sent_at_first_failure:
                     failures += problem.request_may_be_cause
                 if failures >= (1 if isinstance(problem, RequestRejected) else _MAX_ATTEMPTS):
                     return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")

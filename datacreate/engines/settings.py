@@ -12,12 +12,12 @@ from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.vllm import VLLM
 from datacreate.settings import CommaList, Settings
 
-ENGINES: dict[str, EngineKind] = {kind.name: kind for kind in (VLLM, LLAMACPP)}
+ENGINE_KINDS: dict[str, EngineKind] = {kind.name: kind for kind in (VLLM, LLAMACPP)}
 
 if TYPE_CHECKING:
     EngineName = str
 else:
-    EngineName = Literal["auto", *ENGINES]
+    EngineName = Literal["auto", *ENGINE_KINDS]
 
 _OF_VERIFIER = ("quantization", "tensor_parallel_size")
 """Settings that have another value for the verifier: its options are --verifier-..."""
@@ -25,7 +25,7 @@ _OF_VERIFIER = ("quantization", "tensor_parallel_size")
 _SERVER_SIDE = (
     "engine",
     "adapter",
-    *(name for kind in ENGINES.values() for name in kind.own_settings),
+    *(name for kind in ENGINE_KINDS.values() for name in kind.own_settings),
     *(f"verifier_{name}" for name in _OF_VERIFIER),
 )
 """Settings of a server that datacreate starts."""
@@ -83,7 +83,7 @@ class EngineOptions(LaunchOptions, _ServerOptions):
             raise ValueError(f"{flag}: running servers have loaded their models; {remedy}")
         if not self.uses_running_servers and (flag := self.first_changed_flag(_CLIENT_SIDE)):
             raise ValueError(f"{flag} only applies to running servers; name them with --url, or remove it")
-        if self.engine != "auto" and (problem := self.unsupported(ENGINES[self.engine])):
+        if self.engine != "auto" and (problem := self.unsupported(ENGINE_KINDS[self.engine])):
             raise ValueError(problem)
         return self
 

@@ -22,7 +22,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from datacreate.errors import RunMismatch, TrainingError, UsageError
-from datacreate.files import TEMPORARY, replace_file, storage_error
+from datacreate.files import TEMPORARY_PATTERN, replace_file, storage_error
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import Head
@@ -203,7 +203,9 @@ class TrainingDirectory:
         """Raise UsageError if the folder holds other files, RunMismatch if another training."""
         if (self.path / TRAINING).is_file():
             read_training(self.path).check_same(training, self.path)
-        elif any(path.name != LOCK_FILE and not path.match(TEMPORARY) for path in self.path.glob("*")):
+        elif any(
+            path.name != LOCK_FILE and not path.match(TEMPORARY_PATTERN) for path in self.path.glob("*")
+        ):
             raise UsageError(f"{self.path} holds other files, no training; choose an empty or new --out")
 
     @contextmanager

@@ -116,12 +116,12 @@ def check_scorable(format: TaskFormat, flag: str) -> None:
         )
 
 
-def check_letters(format: TaskFormat, flag: str, model: str) -> None:
-    """Raise UsageError if there are too many labels for letters, and `model` needs letters."""
+def check_letters(format: TaskFormat, flag: str, model: str, advice: str) -> None:
+    """Raise UsageError, ending with `advice`, if there are too many labels for letters and `model` needs letters."""
     if not can_score_labels(format, scored_by_letter=True):
         raise UsageError(
             f"{flag}: {model}: several of the {len(format.labels or ())} labels start with the same token, and letters "
-            f"work for at most {MAX_LETTERS} labels; use another --verifier, or --verify off"
+            f"work for at most {MAX_LETTERS} labels; {advice}"
         )
 
 

@@ -179,8 +179,8 @@ def _table(
         result = condition_result(models, group, _paper_accuracy(models[0]))
         results.append(ResultWithModels(result, group))
     results = sorted(with_gaps(results), key=lambda row: _order(row.result))
-    cells = tuple(row.result for row in results)
-    return ResultTable(distribution, *setup, generator, cells, compare_results(results), mean_gaps(cells))
+    rows = tuple(row.result for row in results)
+    return ResultTable(distribution, *setup, generator, rows, compare_results(results), mean_gaps(rows))
 
 
 def _order(result: ConditionResult) -> tuple[Any, ...]:

@@ -147,8 +147,8 @@ def sections(report: Report) -> list[Section]:
 
 def _results(table: ResultTable, citation: str) -> Section:
     """The section of a table of results: its heading names what all results share."""
-    curves = learning_curves(table.cells)
-    tables = [Table.of("Results", _RESULT_COLUMNS, table.cells)]
+    curves = learning_curves(table.results)
+    tables = [Table.of("Results", _RESULT_COLUMNS, table.results)]
     if table.gaps:
         tables.append(Table.of("Mean PGR over test sets", _GAP_COLUMNS, table.gaps))
     if table.comparisons:
@@ -162,7 +162,7 @@ def _results(table: ResultTable, citation: str) -> Section:
         written = f", rows written by {table.generator}" if table.generator else ""
         title += f": {encoder}, recipe {table.recipe}, {_SELECTION[table.selection]}{written}"
     plots = list(map(_curve_plot, curves))
-    return Section(title, (), tables, _notes(table, curves, citation), _score_charts(table.cells), plots)
+    return Section(title, (), tables, _notes(table, curves, citation), _score_charts(table.results), plots)
 
 
 def _notes(table: ResultTable, curves: Sequence[Curves], citation: str) -> list[str]:
@@ -172,13 +172,13 @@ def _notes(table: ResultTable, curves: Sequence[Curves], citation: str) -> list[
         notes.append(COMPARED)
     if curves:
         notes.append(MATCHED)
-    if any(result.paper_accuracy is not None for result in table.cells):
+    if any(result.paper_accuracy is not None for result in table.results):
         notes.append(f"Paper: {citation}")
-    several = {result.label for result in table.cells if 0 < result.examples < result.sets}
+    several = {result.label for result in table.results if 0 < result.examples < result.sets}
     if several:
         notes.append(f"{SEVERAL_SETS}: {', '.join(sorted(several))}.")
     by_test = defaultdict[str, list[ConditionResult]](list)
-    for result in table.cells:
+    for result in table.results:
         by_test[result.test_set].append(result)
     for test, results in by_test.items():
         versions = len({result.test_digest for result in results})

@@ -140,7 +140,7 @@ class ResultTable:
     recipe: str  # of the training
     selection: SelectionKind
     generator: str | None  # the model that wrote the created training rows
-    cells: tuple[ConditionResult, ...]  # test set by test set
+    results: tuple[ConditionResult, ...]  # test set by test set
     comparisons: tuple[Comparison, ...]  # smallest p first
     gaps: tuple[MeanGap, ...]
 

@@ -277,7 +277,7 @@ def _run_name(values: Mapping[str, Any]) -> str:
     return Path(path or "").stem or "instruction"
 
 
-class Verification(Settings):
+class VerificationSpec(Settings):
     """How labels are verified, as a part of `RunSpec`."""
 
     mode: VerifyMode
@@ -288,7 +288,7 @@ class Verification(Settings):
     scored_by_letter: bool = False  # options are scored by their letters, not by their first tokens
 
 
-class Generator(Settings):
+class GeneratorSpec(Settings):
     """One of several models that write examples, as a part of `RunSpec`."""
 
     model: str
@@ -321,12 +321,12 @@ class RunSpec(InputSpec):
     concurrency: int
     num_chains: int | None = None  # of the strategies with chains
     sampling: dict[str, Json]
-    verification: Verification | None = None
-    mixture: tuple[Generator, ...] = ()  # () with one model
+    verification: VerificationSpec | None = None
+    mixture: tuple[GeneratorSpec, ...] = ()  # () with one model
 
     @property
-    def generators(self) -> tuple[Generator, ...]:
-        only = Generator(model=self.model, sha256=self.model_sha256, sampling=self.sampling)
+    def generators(self) -> tuple[GeneratorSpec, ...]:
+        only = GeneratorSpec(model=self.model, sha256=self.model_sha256, sampling=self.sampling)
         return self.mixture or (only,)
 
     @property

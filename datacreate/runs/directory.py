@@ -24,7 +24,7 @@ from pydantic_core import to_jsonable_python
 
 from datacreate.corpus import about_passages
 from datacreate.errors import LockLost, LogDamaged, RunError, RunMismatch, UsageError
-from datacreate.files import TEMPORARY, atomic_replacement, flush, replace_file, storage_error, sync
+from datacreate.files import TEMPORARY_PATTERN, atomic_replacement, flush, replace_file, storage_error, sync
 from datacreate.filters.filter import DecontaminationSetRef
 from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
@@ -52,7 +52,7 @@ _MAX_FILES = 20  # documents in the dataset card
 _MAX_DIFFERENCE = 160  # characters of a setting that differs, with both values, in an error
 
 _ALLOWED_FILES = (
-    *(TEMPORARY, LOCK_FILE, _VECTORS, _PASSAGES, _STUDENTS, _PARENTS),
+    *(TEMPORARY_PATTERN, LOCK_FILE, _VECTORS, _PASSAGES, _STUDENTS, _PARENTS),
     *("servers", "engine*.log", "verifier*.log"),
 )
 """Files that a directory may have before its run: of a failed start, of `improve`, or of servers that registered."""

@@ -22,7 +22,7 @@ FIRST_ROWS = 40
 MIN_ROWS, MAX_ROWS = 20, 320
 """Limits of the rows that a check uses; between them it is the count of the run."""
 
-_Z = 1.96  # of a 95 % interval
+_HALF_WIDTH = 1.96  # of a 95 % interval
 
 _MIN_MEAN, _MIN_PROBABILITY = 1e-6, 5e-5
 """A smaller mean or probability counts as this: it may be 0 after rounding."""
@@ -202,6 +202,6 @@ def concordance(rows: Sequence[AssignedRow], values: Sequence[float] | None = No
     error = math.sqrt(variance)
     return Concordance(
         round(float(value), 4),
-        round(max(0.0, float(value) - _Z * error), 4),
-        round(min(1.0, float(value) + _Z * error), 4),
+        round(max(0.0, float(value) - _HALF_WIDTH * error), 4),
+        round(min(1.0, float(value) + _HALF_WIDTH * error), 4),
     )

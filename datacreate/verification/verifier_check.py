@@ -59,7 +59,7 @@ class VerifierCheck(RowCheck):
         self._engine.start([scoring_test(scoring_system_message(self._instruction))])
         self._scored_by_letter = self._engine.needs_letters(self._format.labels or ())
         if self._scored_by_letter:
-            check_letters(self._format, "--verifier", self._model)
+            check_letters(self._format, "--verifier", self._model, "use another model")
 
     def calibrate(self, sample: Sequence[Candidate]) -> None:
         """Measure the model's bias to fixed labels on a sample of the rows, as a run does on its first ones."""

@@ -1,4 +1,4 @@
-"""An engine is one class and its entry in `ENGINES`: a run chooses it, starts its server and recognizes it."""
+"""An engine is one class and its entry in `ENGINE_KINDS`: a run chooses it, starts its server and recognizes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from datacreate.checkpoints import Checkpoint, LaunchSettings
 from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload
-from datacreate.engines.settings import ENGINES
+from datacreate.engines.settings import ENGINE_KINDS
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, make
 from tests.inprocess import typed
@@ -48,7 +48,7 @@ class New(EngineKind):
 
 @pytest.fixture(autouse=True)
 def new_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENGINES, "new", New())
+    monkeypatch.setitem(ENGINE_KINDS, "new", New())
 
 
 def test_a_run_chooses_and_starts_a_new_engine(tmp_path: Path, tiny_gguf: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_damaged_evaluation_is_named_and_the_others_are_reported(
     evaluated(tmp_path / "good", answers(7, 10), seed=2)
     damage(evaluated(tmp_path / "hurt", answers(6, 10), seed=1))
     report = build_report([tmp_path])
-    assert [one.sources for one in report.tables[0].cells] == [(str(tmp_path / "good"),)]
+    assert [one.sources for one in report.tables[0].results] == [(str(tmp_path / "good"),)]
     reason = report.skipped[str(tmp_path / "hurt")]
     assert said in reason
     assert "\n" not in reason
@@ -122,8 +122,8 @@ def test_a_report_needs_nothing_but_the_evaluations(tmp_path: Path) -> None:
         "predictions.jsonl",
     }
     assert alone.skipped == {}
-    assert [replace(one, sources=()) for one in alone.tables[0].cells] == [
-        replace(one, sources=()) for one in whole.tables[0].cells
+    assert [replace(one, sources=()) for one in alone.tables[0].results] == [
+        replace(one, sources=()) for one in whole.tables[0].results
     ]
 
 

@@ -39,7 +39,7 @@ def result(
 ) -> ConditionResult:
     (found,) = [
         one
-        for one in table.cells
+        for one in table.results
         if (one.condition.split()[0], one.count, one.test) == (condition, count, test)
     ]
     return found
@@ -103,7 +103,7 @@ def test_learning_curves_and_the_rows_that_match_human_rows(tmp_path: Path) -> N
         trained(tmp_path, "tree", tree, count)
         trained(tmp_path, "naive", naive, count)
     (table,) = tables(tmp_path)
-    (curves,) = learning_curves(table.cells)
+    (curves,) = learning_curves(table.results)
     assert rows_to_match(curves, "naive") == {100: None, 200: None}  # 50 human rows may be at chance
     assert rows_to_match(curves, "tree") == {100: 200, 200: None}
     text = as_markdown(build_report([tmp_path]))

@@ -75,9 +75,9 @@ def test_markdown_has_every_number_of_a_result(report: Report) -> None:
 def test_json_has_the_records(report: Report) -> None:
     document = json.loads(as_json(report))
     inside = document["tables"][0]
-    assert [one["condition"] for one in inside["cells"]] == ["human", "tree"]
-    assert inside["cells"][1]["models"] == 4
-    assert inside["cells"][1]["accuracy"]["value"] == pytest.approx((0.89 + 0.685) / 2)
+    assert [one["condition"] for one in inside["results"]] == ["human", "tree"]
+    assert inside["results"][1]["models"] == 4
+    assert inside["results"][1]["accuracy"]["value"] == pytest.approx((0.89 + 0.685) / 2)
     (compared,) = inside["comparisons"]
     assert (compared["first"], compared["second"]) == ("human, 1,234 rows", "tree, 100 rows")
     found = compared["difference"]

@@ -23,12 +23,12 @@ def only_table(path: Path) -> ResultTable:
 
 
 def result(table: ResultTable, condition: str) -> ConditionResult:
-    (found,) = [one for one in table.cells if one.condition == condition]
+    (found,) = [one for one in table.results if one.condition == condition]
     return found
 
 
 def conditions(table: ResultTable) -> list[str]:
-    return [one.condition for one in table.cells]
+    return [one.condition for one in table.results]
 
 
 def test_one_model(tmp_path: Path) -> None:
@@ -139,9 +139,9 @@ def test_order_of_conditions_and_test_sets(tmp_path: Path) -> None:
     evaluated(tmp_path / "csqa", answers(6, 10), benchmark="csqa", options=5, rows_of="csqa")
     table = only_table(tmp_path)
     order = ["human", "naive", "random", "tree", "tree (soft labels)", "human+tree", "zebra"]
-    assert [one.condition for one in table.cells if one.test == "creak"] == order
+    assert [one.condition for one in table.results if one.test == "creak"] == order
     tests = ["csqa", "bioasq", "creak", "aviary", "zoo"]
-    assert list(dict.fromkeys(one.test for one in table.cells)) == tests
+    assert list(dict.fromkeys(one.test for one in table.results)) == tests
 
 
 def test_out_of_distribution_has_its_own_table(tmp_path: Path) -> None:
@@ -150,21 +150,21 @@ def test_out_of_distribution_has_its_own_table(tmp_path: Path) -> None:
         evaluated(folder, answers(6, 10), train=train, benchmark=test, rows_of=str(train))
     table = only_table(tmp_path)
     assert table.distribution == "out"
-    trained = [(one.trained_for, one.test) for one in table.cells]
+    trained = [(one.trained_for, one.test) for one in table.results]
     assert trained == [("creak", "strategyqa"), ("bioasq", "creak"), ("own rows", "creak")]
 
 
 def test_own_rows_on_an_own_file_are_in_distribution(tmp_path: Path) -> None:
     for name in ("test.jsonl", "creak"):
         evaluated(tmp_path / name, answers(60, 100), benchmark=name, train=None)
-    found = {table.cells[0].test: table.distribution for table in build_report([tmp_path]).tables}
+    found = {table.results[0].test: table.distribution for table in build_report([tmp_path]).tables}
     assert found == {"test.jsonl": "in", "creak": "out"}
 
 
 def test_samples_and_whole_sets_of_one_size_are_two_results(tmp_path: Path) -> None:
     evaluated(tmp_path / "whole", answers(60, 100), count=100, rows_of="w")
     evaluated(tmp_path / "part", answers(70, 100), count=100, full=False, rows_of="p")
-    found = {one.label: one.accuracy.value for one in only_table(tmp_path).cells}
+    found = {one.label: one.accuracy.value for one in only_table(tmp_path).results}
     assert found == {"tree, 100 rows": 0.6, "tree, 100 sampled": 0.7}
 
 
@@ -174,7 +174,7 @@ def test_the_papers_accuracy_stands_beside_its_condition(tmp_path: Path) -> None
     evaluated(tmp_path / "swap", answers(6, 10), train="bioasq", benchmark="pubmedqa", rows_of="swap")
     inside, outside = build_report([tmp_path]).tables
     expected = {"random": 0.6793, "tree": 0.7274, "tree (paper)": 0.7274, "mine": None}
-    assert {one.condition: one.paper_accuracy for one in inside.cells} == expected
+    assert {one.condition: one.paper_accuracy for one in inside.results} == expected
     assert result(outside, "tree").paper_accuracy == 0.8142
 
 
@@ -183,8 +183,8 @@ def test_other_test_rows_of_the_same_name_are_not_compared(tmp_path: Path) -> No
     evaluated(tmp_path / "two", answers(90, 100), condition="random", test="new rows")
     evaluated(tmp_path / "dev", answers(90, 100), condition="random", split="dev")
     table = only_table(tmp_path)
-    assert len({one.test_digest for one in table.cells}) == 3
-    assert [one.split for one in table.cells] == ["test", "test", "dev"]
+    assert len({one.test_digest for one in table.results}) == 3
+    assert [one.split for one in table.results] == ["test", "test", "dev"]
     assert not table.comparisons
     assert "2 versions of the test rows" in as_markdown(build_report([tmp_path]))
 
