@@ -26,10 +26,11 @@ from datacreate.signals import deferred
 LOCK_FILE = ".lock"
 BEAT_SECONDS = 10.0  # between heartbeats; a holder reads its record at least every second heartbeat
 SETTLE_SECONDS = 25.0  # between replacing a foreign record and holding the lock: more than two heartbeats
+_RECORD_LINES = 3
 SILENCE_SECONDS = 60  # reads without a heartbeat, one a second: a slow file server also delays the holder
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # containers of one machine share it, and flock
 MACHINE = _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else os.uname().nodename
-sleep, clock = time.sleep, partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+sleep, clock = time.sleep, partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @contextmanager
@@ -74,6 +75,8 @@ class FolderLock:
         job = f" (SLURM job {slurm_job()})" if slurm_job() else ""
         since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         holder = f"process {os.getpid()} on {os.uname().nodename}{job}, since {since}"
+        # A node may have any name, and nodes may have different locales.
+        holder = holder.encode("ascii", "backslashreplace").decode()
         self._record = f"{holder}\n{MACHINE}\n{os.urandom(8).hex()}\n"
 
     def acquire(self) -> None:
@@ -109,7 +112,10 @@ class FolderLock:
             self._files.close()
 
     def _take_flock(self) -> bool:
-        """Create and flock the folder. False if its last holder has just removed it, BlockingIOError if it has one."""
+        """Create and flock the folder.
+
+        False if its last holder has just removed it, BlockingIOError if another process holds it.
+        """
         self._created += [path for path in (self._folder, *self._folder.parents) if not path.exists()]
         self._folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
@@ -127,11 +133,11 @@ class FolderLock:
             return False
         try:
             flags = os.O_WRONLY | (os.O_TRUNC if record else os.O_CREAT | os.O_EXCL)
-            with deferred(), os.fdopen(open_regular(self._path, flags), "w") as file:
+            with deferred(), os.fdopen(open_regular(self._path, flags), "w", encoding="ascii") as file:
                 file.write(self._record)
         except FileExistsError:
             return False
-        except OSError:  # the disk is full: an empty file would look like a lock
+        except BaseException:  # such as a full disk: an empty file would look like a lock
             self._path.unlink(missing_ok=True)
             raise
         if self.after_silence or clock() - began > SETTLE_SECONDS / 2:
@@ -189,4 +195,6 @@ def _read(path: Path) -> tuple[str, int]:
 
 
 def _holder(record: str) -> str:
-    return record.partition("\n")[0] or "another process"
+    """The first line of a whole record, for messages."""
+    lines = record.splitlines()
+    return lines[0] if len(lines) == _RECORD_LINES else "another process"

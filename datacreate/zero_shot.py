@@ -7,9 +7,9 @@ most probable choice is the prediction.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from datacreate.checkpoints import UNSEEN, Checkpoint
@@ -47,9 +47,6 @@ def answer_zero_shot(
     checkpoint = resolve_checkpoint(model, options)
     checkpoint.check_scores()
     tests = [read_test_set(name, split) for name in dict.fromkeys(names)]
-    scorer = LocalModel(checkpoint, options, verifies=True)
-    rows = sum(len(test.usable) for test in tests)
-    engine = make_engine(scorer, count=rows, log=out / "engine.log", notify=progress.notify)
     name, sha256 = checkpoint.name, checkpoint.sha256
     new_evaluation = partial(
         Evaluation,
@@ -63,8 +60,19 @@ def answer_zero_shot(
         seed=0,
     )
     evaluations = []
-    with caught_signals() as signals, closing(engine):
-        measure = partial(_answers, engine, progress, signals)
+    with ExitStack() as stack:
+        signals = stack.enter_context(caught_signals())
+
+        @cache
+        def started_engine() -> Engine:  # no server is needed if all evaluations exist
+            rows, log = sum(len(test.usable) for test in tests), out / "engine.log"
+            scorer = LocalModel(checkpoint, options, verifies=True)
+            engine = make_engine(scorer, count=rows, log=log, notify=progress.notify)
+            stack.callback(engine.close)
+            engine.start([scoring_test()])
+            return engine
+
+        measure = partial(_answers, started_engine, progress, signals)
         for test in tests:
             evaluation = load_or_evaluate(out, test, new_evaluation, measure, progress.notify)
             if not _is_of_model(evaluation, checkpoint):
@@ -83,9 +91,11 @@ def _is_of_model(evaluation: Evaluation, checkpoint: Checkpoint) -> bool:
     return evaluation.encoder_sha256 == checkpoint.sha256
 
 
-def _answers(engine: Engine, progress: StepProgress, signals: Signals, test: TestSet) -> ModelAnswers:
+def _answers(
+    started_engine: Callable[[], Engine], progress: StepProgress, signals: Signals, test: TestSet
+) -> ModelAnswers:
     """The probabilities of the answers to each usable row, and the number of rows with a shortened passage."""
-    engine.start([scoring_test()])
+    engine = started_engine()
     scored_by_letter = test.head.is_multiple_choice or engine.needs_letters(test.head.names)
     question_of = partial(_label_question, test, scored_by_letter)
     examples = [_shortened(example, question_of, engine) for example in test.usable]

@@ -39,11 +39,15 @@ class ScriptedEngine:
         self.history: list[Request] = []
         self.verified: list[Request] = []
         self.aborted: list[int] = []
-        self.started = False
+        self.starts = 0
         self.closed = False
         self._shuffle = shuffle
         self._left = dies_after
         self._waiting: list[Request] = []
+
+    @property
+    def started(self) -> bool:
+        return self.starts > 0
 
     def count_tokens(self, messages: Messages) -> int:
         return sum(len(message["content"]) for message in messages) // 4
@@ -54,7 +58,7 @@ class ScriptedEngine:
     def start(self, tests: Sequence[ServerTest] = ()) -> None:
         if self._left == 0:
             raise EngineError("the server ended (code 1): it cannot start")
-        self.started = True
+        self.starts += 1
 
     def submit(self, request: Request) -> None:
         if request.id >= 0:

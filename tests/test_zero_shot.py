@@ -57,6 +57,15 @@ def test_answers_are_scored_like_those_of_an_encoder_and_not_repeated(home: Path
     assert not again.started
 
 
+def test_one_engine_answers_all_test_sets(home: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import_rows(home / "claims", "creak", test=claims(20))
+    engine = engine_for(lambda request: "True")
+    monkeypatch.setattr(zero_shot, "make_engine", lambda *_, **__: engine)
+    both = zero_shot.answer_zero_shot(model, ["bioasq", "creak"], home / "out", SilentProgress())
+    assert [evaluation.benchmark for evaluation in both] == ["bioasq", "creak"]
+    assert (engine.starts, engine.closed) == (1, True)
+
+
 def test_all_are_the_imported_benchmarks(home: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zero_shot, "make_engine", lambda *_, **__: engine_for(lambda request: "True"))
     words = ["--zero-shot", model, "--benchmark", "all", "--out", str(home / "out"), "--json"]

