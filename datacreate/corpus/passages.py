@@ -267,7 +267,7 @@ def _write_passages(
         bands = hash_bands(signatures.to_rows(), _BANDS)
         index.add(bands)
         for (document, passage), own, proposed in zip(batch, shingled, index.find(bands), strict=True):
-            earlier = [_line(file, starts, number) for number in proposed if number < len(starts) - 1]
+            earlier = (_line(file, starts, number) for number in proposed if number < len(starts) - 1)
             if any(_is_similar(set(own), line) for line in earlier if line):
                 left_out["repeated or similar"] += 1
             else:

@@ -207,7 +207,7 @@ def evaluate(
         selection=training.selection,
         seed=model.seed,
     )
-    known_formats = [read_format(document) for document in training.formats]
+    known_formats = [read_format(document) for document in training.formats if files]
     answer = _FineTunedModel(folder, model, progress.notify).answer
     sources: list[str | Path] = [*benchmarks, *files]
     evaluations = []

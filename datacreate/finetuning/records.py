@@ -53,7 +53,7 @@ class Condition(Record):
     name: str  # human, human+tree, tree, tree (soft labels), ...; zero-shot is not trained
     benchmark: str | None  # that the rows are for, by its name in the registry
     count: int  # rows in total, selection rows included
-    full: bool  # whether all rows of the sources were used, not a sample of --count
+    full: bool  # whether all rows of the sources were used, not a sample of --count or --human-count
     generator: str | None = None  # the model that wrote the created rows
     example: str | None = None  # id of the formatting example
     digest: str  # SHA-256 of the rows

@@ -25,7 +25,7 @@ from datacreate.verification.scoring import Probabilities
 
 @dataclass(frozen=True)
 class Source:
-    """All rows of one source."""
+    """The rows of one source."""
 
     name: str
     condition: str  # human, a strategy, or a file's name
@@ -33,23 +33,20 @@ class Source:
     rows: Sequence[dict[str, Json]]
     families: Sequence[str]  # of each row; those of one family stay on one side of a split
     benchmark: str | None = None
+    is_human: bool = False  # whether it is the train split of a benchmark
+    is_sample: bool = False  # whether the source has more rows
     generator: str | None = None
     example: str | None = None
     verifier_probabilities: Sequence[Probabilities | None] | None = None  # per row; None: not read
     invalid: Mapping[int, str] = field(default_factory=dict)  # index of a row not valid in the format -> why
 
-    @property
-    def is_human(self) -> bool:
-        """Whether this is the train split of a benchmark."""
-        return self.name == self.benchmark
-
     def sample(self, count: int, seed: int) -> Source:
-        """The source with `count` of its rows, which have no scores. Raises UsageError if it has fewer."""
+        """The human source with `count` of its rows. Raises UsageError if it has fewer."""
         if count > len(self.rows):
             raise UsageError(f"--human-count {count}: {self.name} has {len(self.rows)} train rows; lower it")
         chosen = random.Random(seed).sample(range(len(self.rows)), len(self.rows))[:count]
         rows, families = [self.rows[row] for row in chosen], [self.families[row] for row in chosen]
-        return replace(self, rows=rows, families=families)
+        return replace(self, rows=rows, families=families, is_sample=count < len(self.rows))
 
 
 def read_source(
@@ -66,7 +63,7 @@ def read_source(
         rows = read_split(benchmark, "train")
         families = [canonical_json(row["question"]) for row in rows]
         format = load_format(benchmark.format_name)
-        return Source(benchmark.name, "human", format, rows, families, benchmark.name)
+        return Source(benchmark.name, "human", format, rows, families, benchmark.name, is_human=True)
     if is_row_file(path):
         return read_file(path, options or FormatOptions())
     if path.is_dir():

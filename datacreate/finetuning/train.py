@@ -55,7 +55,7 @@ class TrainConfig(FormatOptions):
     encoder: str = setting("Preset or checkpoint folder.", "input", default="roberta-large")
     count: Count | None = setting("Rows to sample from the sources.", "input", shown_default="all")
     human_count: Count | None = setting(
-        "Rows to sample from the train split of a benchmark, of all sources only from this one.",
+        "Rows to sample from the train split of each benchmark; other sources are used whole.",
         "input",
         shown_default="all",
     )
@@ -184,7 +184,10 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
 
 
 def _with_human_sample(sources: Sequence[Source], count: int, seed: int) -> list[Source]:
-    """The sources; of each benchmark the rows that `--count` draws from it alone. Raises UsageError without one."""
+    """The sources, with a sample of each benchmark: that of `--count` with it alone, if all of its rows are usable.
+
+    Raises UsageError without a benchmark.
+    """
     if not any(source.is_human for source in sources):
         raise UsageError("--human-count: no source is a benchmark; name one, or remove the option")
     return [source.sample(count, seed) if source.is_human else source for source in sources]

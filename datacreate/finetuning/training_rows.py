@@ -168,8 +168,9 @@ def training_set(
     has_soft_labels = any(example.probabilities for example in examples)
     name = condition or _joined(source.condition for source in sources)
     name += SOFT_LABELS if has_soft_labels else ""
+    full = count is None and not any(source.is_sample for source in sources)
     return TrainingSet(
-        condition=_condition(sources, examples, name, benchmark, full=count is None),
+        condition=_condition(sources, examples, name, benchmark, full=full),
         head=head,
         examples=examples,
         rows=tuple(row.values for row in rows),

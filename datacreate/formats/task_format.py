@@ -142,7 +142,7 @@ class TaskFormat:
 
     @cached_property
     def _input_schemas(self) -> dict[FieldPath, Schema]:
-        """The schemas of the inputs that are not constant. An input without free text has {}: all of it counts as text."""
+        """The schemas of the inputs that are not constant; {} for one without free text: all of it counts as text."""
         schemas = {path: schema_at(self.schema, path) for path in self.roles.inputs}
         varying = {path: schema for path, schema in schemas.items() if not is_constant(schema)}
         return {path: schema if may_have_text(schema) else {} for path, schema in varying.items()}

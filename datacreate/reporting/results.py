@@ -256,8 +256,9 @@ def _comparable(first: ConditionResult, second: ConditionResult) -> bool:
 
 
 def _is_reference(result: ConditionResult) -> bool:
-    """Whether a result is compared with results of any number of training rows."""
-    return result.count is None or (result.full and result.condition.partition("+")[0] == HUMAN)
+    """Whether a result is compared with results of any number of training rows: all human rows, or a mixture."""
+    is_mixture = result.condition.startswith(f"{HUMAN}+")
+    return result.count is None or is_mixture or (result.full and result.condition == HUMAN)
 
 
 def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:

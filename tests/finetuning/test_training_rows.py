@@ -100,12 +100,19 @@ def test_human_and_created_rows_are_mixed(home: Path, tmp_path: Path, model: str
     assert mixed(tmp_path / "run", "csqa").condition.name == "human+random"
 
 
-def test_a_human_sample_beside_created_rows_is_the_one_without_them(home: Path) -> None:
-    source = read_source("csqa")
-    assert source.is_human
-    assert training_set([source.sample(50, 7)]).rows == training_set([source], count=50, sample_seed=7).rows
+def test_a_human_sample_beside_created_rows_is_the_one_without_them(
+    home: Path, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "csqa", model, strategy="random")  # a run with the name of a benchmark is not human
+    human = read_source("csqa")
+    sample, created = human.sample(50, 7), read_source("./csqa")
+    assert (human.is_human, created.is_human) == (True, False)
+    alone, both = training_set([human], count=50, sample_seed=7), training_set([sample, created])
+    assert training_set([sample]).condition == alone.condition
+    assert (both.rows[:50], both.condition.name, both.condition.full) == (alone.rows, "human+random", False)
     with pytest.raises(UsageError, match=r"^--human-count 201: csqa has 200 train rows"):
-        source.sample(201, 7)
+        human.sample(201, 7)
 
 
 @given(total=st.integers(2, 40), seed=st.integers(0, 5), data=st.data())

@@ -61,7 +61,7 @@ class Started:
     def start(self) -> None:
         self.started += 1
 
-    def now(self) -> tuple[Address, ...]:
+    def addresses(self) -> tuple[Address, ...]:
         return (Address(url=self.server.url, max_num_seqs=4, key="secret"),)
 
     def stop(self) -> None:
