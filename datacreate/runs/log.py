@@ -1,4 +1,6 @@
-"""The log of a run: a line per session, commit and decision of a reviewer. The results are derived from it.
+"""The log of a run: a line per session, commit and decision of a reviewer.
+
+train.jsonl and the other results are written from it when a session ends.
 
 A line also names the parents of the requests that are made after it, so that a resumed run makes the same requests.
 
