@@ -130,10 +130,10 @@ def test_no_holder_writes_after_a_takeover_whatever_is_slow_or_suspended(
         os.close(own)
         flock(file, mode)
 
-    def slow_fdopen(file: int, mode: str) -> Any:
+    def slow_fdopen(file: int, mode: str, **options: Any) -> Any:
         if mode == "w":
             simulation.pause()  # between creating a file and writing it
-        return fdopen(file, mode)
+        return fdopen(file, mode, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(locking, "MACHINE", "")
