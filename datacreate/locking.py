@@ -82,10 +82,8 @@ class FolderLock:
     def acquire(self) -> None:
         """Take the folder; `release` must follow, also after an error. Raises the errors of `locked`."""
         try:
-            while not self._take_flock():
-                pass
-            while not self._write_record():
-                pass
+            while not (self._take_flock() and self._write_record()):
+                self._files.close()
         except BlockingIOError:
             holder = _holder(_read(self._path)[0])
             raise RunLocked(f"{self._name} is locked by {holder}; wait until it has finished") from None
@@ -135,7 +133,7 @@ class FolderLock:
             flags = os.O_WRONLY | (os.O_TRUNC if record else os.O_CREAT | os.O_EXCL)
             with deferred(), os.fdopen(open_regular(self._path, flags), "w", encoding="ascii") as file:
                 file.write(self._record)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # another machine has made or removed it, or the folder
             return False
         except BaseException:  # such as a full disk: an empty file would look like a lock
             self._path.unlink(missing_ok=True)
