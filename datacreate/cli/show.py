@@ -241,4 +241,4 @@ def review(
         echo(f"{name}: {text}")
     missing = session.config.count - session.stats.accepted
     if missing:
-        echo(f"{missing} rows are missing: the same `create` command writes them")
+        echo(f"missing rows: {missing}; the same `create` command writes them")

@@ -29,6 +29,11 @@ class Decision:
     reviewer: str  # user@host
     time: float  # seconds since the epoch, to the millisecond
 
+    @property
+    def change(self) -> int:
+        """How many rows the training set gains: -1 if one is rejected, 1 if it is restored, 0 if it is edited."""
+        return (self.added is not None) - (self.removed is not None)
+
     def after(self, earlier: Decision | None) -> Decision:
         """This decision; if it changes nothing itself, with the change of an earlier one about the same row."""
         if earlier is None or self.removed or self.added:

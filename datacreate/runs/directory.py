@@ -233,7 +233,7 @@ class RunDirectory:
 
         Raises LogDamaged at the first wrong line, and at the end if train.jsonl or summary.json have more examples.
         """
-        # Counted first, since another process may be writing the run. Reviewers only make both smaller.
+        # Counted first, since another process may be writing the run.
         reported = _reported_counts(self.summary_path)
         examples = max(reported.examples, _count_lines(self.train_path))
         expected = {"examples": examples, "decisions of reviewers": reported.decisions}
@@ -244,8 +244,13 @@ class RunDirectory:
                     f"{self.log_path}: not a regular file; restore it from a copy, or use another --run-dir"
                 )
             for line in read_log(self.log_path, run_id):
-                counts["examples"] += len(line.record.accepted) if isinstance(line.record, Commit) else 0
-                counts["decisions of reviewers"] += isinstance(line.record, Decision)
+                if isinstance(line.record, Commit):
+                    counts["examples"] += len(line.record.accepted)
+                elif isinstance(line.record, Decision):
+                    counts["decisions of reviewers"] += 1
+                    is_reported = counts["decisions of reviewers"] <= reported.decisions
+                    # train.jsonl may be newer than the summary, and have rows that later decisions restored.
+                    counts["examples"] += line.record.change if is_reported else max(0, line.record.change)
                 yield line
         for name, number in expected.items():
             if counts[name] < number:

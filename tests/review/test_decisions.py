@@ -339,6 +339,19 @@ def test_missing_decisions_are_found(tmp_path: Path, model: str) -> None:
         make(tmp_path, model, **LABELED)
 
 
+def test_a_lost_row_is_found_although_others_were_rejected(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, **LABELED)
+    with review(tmp_path) as session:
+        for number in range(1, 8):
+            reject(session, number)
+    make(tmp_path, model, **LABELED)
+    log, rows = tmp_path / "log.jsonl", examples(tmp_path)
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(LogDamaged, match=r"it has 2\d examples, but .* say 30"):
+        make(tmp_path, model, **LABELED)
+    assert examples(tmp_path) == rows
+
+
 # What is shown, and samples
 
 
