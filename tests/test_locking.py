@@ -261,32 +261,31 @@ def test_a_run_of_a_lost_node_resumes_after_its_lock_is_silent(
 
 
 def test_a_run_that_was_suspended_during_a_takeover_stops_with_75_and_writes_nothing(
-    tmp_path: Path, command: list[object], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, command: list[object]
 ) -> None:
     path = tmp_path / "run"
 
     def contents() -> dict[str, bytes]:
         return {file.name: file.read_bytes() for file in path.iterdir() if file.name != "train.jsonl"}
 
-    with Live(*command, gated=True, lock_speed=200) as first:
+    with Live(*command, gated=True, lock_speed=200) as first, pytest.MonkeyPatch.context() as patch:
         first.allow(10)
         first.wait_for(lambda: log_lines(path) == 11)
         os.kill(first.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WNOWAIT)
         old = (path / "log.jsonl").stat().st_ino
-        speed_up(200, monkeypatch.setattr)
-        monkeypatch.setattr(locking, "MACHINE", "another")
-        monkeypatch.setattr(locking.fcntl, "flock", lambda *_: None)
+        speed_up(200, patch.setattr)
+        patch.setattr(locking, "MACHINE", "another")
+        patch.setattr(locking.fcntl, "flock", lambda *_: None)
         with RunDirectory(path).locked() as lock:
             # Its log is a copy: a write cut in two ends in the old file.
             assert (path / "log.jsonl").stat().st_ino != old
-            monkeypatch.setattr(locking, "BEAT_SECONDS", 1e6)
+            patch.setattr(locking, "BEAT_SECONDS", 1e6)
             kept = contents()
             first.allow(100)
             ended = first.stop(signal.SIGCONT)
             assert contents() == kept
             lock.check()
-    monkeypatch.undo()
     assert ended.code == 75
     assert f"taken over by process {os.getpid()} on " in ended.failure
     assert run(*command).code == 0
