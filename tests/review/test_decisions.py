@@ -16,9 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datacreate.errors import EngineError, LogDamaged, RunError, RunLocked
-from datacreate.review.review_rows import Change, select_rows
+from datacreate.review.review_rows import Change
 from datacreate.review.session import Refused
-from datacreate.runs.decisions import wilson_interval
 from datacreate.runs.directory import RunDirectory
 from tests.corpus.test_runs import QA, questions, sources
 from tests.corpus.texts import passage
@@ -26,7 +25,7 @@ from tests.faults import at, changes_of, contents, forked, killed
 from tests.making import NLI, STRATEGIES, examples, make, train
 from tests.review.reviews import LABELED, accept, edit, reject, review
 from tests.scripted import ScriptedEngine, answering
-from tests.verifying import FALLBACK, LABELS, THREE_LABELS, YES_NO, guessing, knowing, verified, writing
+from tests.verifying import FALLBACK, YES_NO, knowing, verified, writing
 
 
 def test_rejected_rows_are_replaced_and_edited_rows_change_in_place(tmp_path: Path, model: str) -> None:
@@ -350,64 +349,3 @@ def test_a_lost_row_is_found_although_others_were_rejected(tmp_path: Path, model
     with pytest.raises(LogDamaged, match=r"it has 2\d examples, but .* say 30"):
         make(tmp_path, model, **LABELED)
     assert examples(tmp_path) == rows
-
-
-# What is shown, and samples
-
-
-def test_the_most_uncertain_rows_come_first_and_selections_combine(tmp_path: Path, model: str) -> None:
-    verified(tmp_path, model, writing(1.0, LABELS), guessing, **THREE_LABELS, count=30, verify="keep")
-    with review(tmp_path) as session:
-        format = session.format
-        rows = select_rows(session.rows, format)
-        margins = [row.margin(format) for row in rows]
-        assert margins == sorted(margins, key=lambda margin: margin or 0)
-        flagged = select_rows(rows, format, flag="disagreement")
-        assert flagged == [
-            row for row, margin in zip(rows, margins, strict=True) if margin is not None and margin < 0
-        ]
-        chosen = select_rows(rows, format, "neutral", "uncertain")
-        assert 0 < len(chosen) < 10
-        assert {row.values["label"] for row in chosen} == {"neutral"}
-        parent = session.parent(rows[0])
-        assert parent is not None
-        assert set(parent) == set(NLI)
-
-
-def test_a_random_sample_estimates_the_share_of_right_labels(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model, **LABELED)
-    with review(tmp_path) as session:
-        drawn = session.sample(20, seed=1)
-        for row in drawn[:12]:
-            accept(session, row.number)
-    with review(tmp_path) as session:
-        again = session.sample(20, seed=1)
-        assert [row.number for row in again] == [row.number for row in drawn]
-        for row in again[12:17]:
-            reject(session, row.number)
-        accept(session, again[17].number)
-        edit(session, again[18].number, premise="Another text.")
-        wrong = again[19]
-        new = next(label for label in ("neutral", "entailment") if label != wrong.values["label"])
-        with suppress(Refused):
-            edit(session, wrong.number, label=new)
-    sample = RunDirectory(tmp_path).summary()["review"]["sample"]
-    decided = 20 if sample["decided"] == 20 else 19
-    assert sample["right"] == 14
-    low, high = wilson_interval(14, decided)
-    assert sample["interval"] == [round(low, 4), round(high, 4)]
-    assert "of a random sample (drawn from 30) 14 had the right label" in (tmp_path / "README.md").read_text()
-
-
-def test_a_label_that_is_edited_after_a_reject_was_wrong(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model, **LABELED)
-    with review(tmp_path) as session:
-        first, second = (
-            next(row for row in session.sample(30, seed=1) if row.values["label"] == label)
-            for label in ("neutral", "entailment")
-        )
-        reject(session, first.number)
-        reject(session, second.number)
-        edit(session, first.number, label="entailment")
-    sample = RunDirectory(tmp_path).summary()["review"]["sample"]
-    assert (sample["decided"], sample["right"]) == (2, 0)
