@@ -39,9 +39,7 @@ class Acceptance:
     Keeps the examples that wait for the label-noise check. The caller updates `stats` with every commit.
     """
 
-    def __init__(
-        self, stats: RunStats, count: int, filters: Sequence[RowCheck], vectors: PassedVectors | None
-    ) -> None:
+    def __init__(self, stats: RunStats, count: int, filters: Sequence[RowCheck], vectors: PassedVectors | None) -> None:
         self._stats = stats
         self._count = count
         self._filters = filters
@@ -92,16 +90,12 @@ class Acceptance:
             self._add_passed(result, origin.request)
         return result, scored
 
-    def _verify(
-        self, candidate: Candidate, scored: Scored, origin: RequestOrigin
-    ) -> tuple[Candidate | Reject, Scored]:
+    def _verify(self, candidate: Candidate, scored: Scored, origin: RequestOrigin) -> tuple[Candidate | Reject, Scored]:
         """Accept or reject a scored example that passed the filters; it may get another label."""
         assert self._verification is not None, "the caller checks it"
         calibrated = self._stats.calibrated(scored.probabilities)
         assigned = None if self._stats.pseudo_labels else scored.assigned
-        scored = replace(
-            scored, final=final_label(self._verification.mode, assigned, calibrated, origin.request)
-        )
+        scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, origin.request))
         values, answers = candidate.example.values, self._format.answers
         if scored.final is None:
             detail = disagreement(list(map(str, answers.choices(values))), assigned, calibrated)

@@ -47,19 +47,14 @@ _SCHEMA: dict[str, Json] = {
     "maxItems": 5,
     "items": {
         "type": "object",
-        "properties": {
-            "dimension": _TEXT,
-            "values": {"type": "array", "items": _TEXT, "minItems": 4, "maxItems": 8},
-        },
+        "properties": {"dimension": _TEXT, "values": {"type": "array", "items": _TEXT, "minItems": 4, "maxItems": 8}},
         "required": ["dimension", "values"],
         "additionalProperties": False,
     },
 }
 
 
-def suggest_attributes(
-    config: CreateConfig, notify: Notify, engine_factory: EngineFactory | None = None
-) -> str:
+def suggest_attributes(config: CreateConfig, notify: Notify, engine_factory: EngineFactory | None = None) -> str:
     """The YAML text of an attributes file that the model of `config` proposes, to be edited.
 
     Raises what `read_inputs` raises, CheckpointError if the model is not downloaded, EngineError if its server fails,

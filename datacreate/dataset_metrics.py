@@ -43,11 +43,7 @@ def measure_run(directory: RunDirectory) -> dict[str, Any]:
 
 
 def measure_rows(
-    format: TaskFormat,
-    rows: Rows,
-    families: Sequence[Hashable] | None,
-    examples: Rows,
-    benchmark: str | None,
+    format: TaskFormat, rows: Rows, families: Sequence[Hashable] | None, examples: Rows, benchmark: str | None
 ) -> dict[str, Any]:
     """The metrics of rows of one format, made from the formatting `examples`.
 

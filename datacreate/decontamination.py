@@ -25,9 +25,7 @@ SPLITS = ("dev", "test")
 
 
 def find_decontamination_sets(
-    names: Sequence[str],
-    format: TaskFormat,
-    compared_before: Sequence[DecontaminationSetRef] | None = None,
+    names: Sequence[str], format: TaskFormat, compared_before: Sequence[DecontaminationSetRef] | None = None
 ) -> tuple[DecontaminationSet, ...]:
     """The sets with these names, for examples of a format: benchmarks in the registry's order, then files and runs.
 
@@ -54,9 +52,7 @@ def with_names(settings: FilterOptions, sets: Sequence[DecontaminationSet]) -> F
     return FilterOptions(**settings.values_for(FilterOptions) | {"decontaminate": names})
 
 
-def _sets_of_benchmark(
-    benchmark: Benchmark, is_required: bool, format: TaskFormat
-) -> Iterator[DecontaminationSet]:
+def _sets_of_benchmark(benchmark: Benchmark, is_required: bool, format: TaskFormat) -> Iterator[DecontaminationSet]:
     """The imported splits of a benchmark. Raises BenchmarkError if there is none and the benchmark is required."""
     splits = [split for split in SPLITS if has_split(benchmark, split)]
     if not splits and is_required:

@@ -97,11 +97,7 @@ def describe_round(config: ImproveConfig) -> dict[str, Any]:
     if config.directory.parents_path.is_file():
         return plan
     steps = [round_.training.recipe.steps(len(trained)) for trained, _ in round_.splits]
-    return plan | {
-        "encoder": str(round_.encoder),
-        "task": round_.training.task.description,
-        "student_steps": steps,
-    }
+    return plan | {"encoder": str(round_.encoder), "task": round_.training.task.description, "student_steps": steps}
 
 
 def describe_training(config: TrainConfig) -> dict[str, Any]:

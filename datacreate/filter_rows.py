@@ -144,11 +144,7 @@ def filter_rows(
         vectors = PassedVectors(SentenceEmbedder(resolve(config.embedding_model, "encoder").path))
     checks: list[RowCheck] = [*make_filters(settings, FilterInputs(sets, vectors, number_prefix="line"))]
     verifier: VerifierCheck | None = None
-    with (
-        _jsonl_output(rejects, notify) as write_reject,
-        _jsonl_output(out, notify) as write,
-        ExitStack() as stack,
-    ):
+    with _jsonl_output(rejects, notify) as write_reject, _jsonl_output(out, notify) as write, ExitStack() as stack:
         report = _FilterReport(rows.format, write_reject)
         if config.verifier is not None:
             verifier = _open_verifier(config.verifier, config, rows, checks, stack, notify)

@@ -156,9 +156,7 @@ def _decontamination_names(config: ImproveConfig, spec: RunSpec) -> list[str | P
     stored = () if "none" in listed else spec.compared_with
     for held_out in stored:
         if not held_out.split and held_out.name.rstrip(os.sep) not in file_names:
-            raise UsageError(
-                f"{config.runs[0]} was made with --decontaminate {held_out.name}; give that file again"
-            )
+            raise UsageError(f"{config.runs[0]} was made with --decontaminate {held_out.name}; give that file again")
     benchmarks = [held_out.name for held_out in stored if held_out.split]
     return list(dict.fromkeys([*benchmarks, *names]))
 
@@ -274,9 +272,7 @@ class Round:
         if not chosen and config.dev:
             raise TrainingError(f"{config.dev}: the student gets no row wrong; give other rows")
         if not chosen:
-            raise TrainingError(
-                f"{config.runs[0]}: students and verifier contradict every row; check its labels"
-            )
+            raise TrainingError(f"{config.runs[0]}: students and verifier contradict every row; check its labels")
         confirmed = [row for row in judged if row.is_confirmed] or judged
         answers = [most_probable(row.student) for row in confirmed]
         scores = compute_scores([row.answer for row in confirmed], answers, head.names, balanced=has_labels)
@@ -295,9 +291,7 @@ def read_round(config: ImproveConfig) -> Round:
     directory = config.directory
     directory.check()
     if directory.exists and not directory.parents_path.is_file():
-        raise UsageError(
-            f"{directory.path} holds a run that `improve` did not make; choose another --run-dir"
-        )
+        raise UsageError(f"{directory.path} holds a run that `improve` did not make; choose another --run-dir")
     folders = [f"{run}{os.sep}" for run in config.runs]  # the separator: no name of a benchmark
     check_distinct(folders)
     sources = []
@@ -306,9 +300,7 @@ def read_round(config: ImproveConfig) -> Round:
         sources.append(read_source(folder, verifier_probabilities=True))
     created = sum(len(source.rows) for source in sources)
     if created < MIN_ROWS_TO_SPLIT:
-        raise TrainingError(
-            f"{config.runs[-1]}: {created} rows are too few; create at least {MIN_ROWS_TO_SPLIT}"
-        )
+        raise TrainingError(f"{config.runs[-1]}: {created} rows are too few; create at least {MIN_ROWS_TO_SPLIT}")
     if config.dev:
         options = FormatOptions(format=str(RunDirectory(config.runs[0]).config_path))
         sources.append(read_file(config.dev, options))
@@ -353,9 +345,7 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
             lock.check()
             document = json.dumps(scores, indent=2, ensure_ascii=False) + "\n"
             replace_file(students.path / "scores.json", document)
-            replace_file(
-                directory.parents_path, "".join(row.line for row in chosen)
-            )  # marks the choice as made
+            replace_file(directory.parents_path, "".join(row.line for row in chosen))  # marks the choice as made
     parents = round_.read_parents()
     chosen_rows = "1 hard row is the formatting example"
     if len(parents) > 1:

@@ -29,14 +29,7 @@ from datacreate.quotas import checked_label_ratio
 from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, RequestSize, most_in_flight
 from datacreate.run_models import Engines, sampling_of, strategy_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, attribute_descriptions, read_attributes
-from datacreate.runs.config import (
-    CreateConfig,
-    GeneratorSpec,
-    IdentityOptions,
-    InputSpec,
-    RunSpec,
-    VerificationSpec,
-)
+from datacreate.runs.config import CreateConfig, GeneratorSpec, IdentityOptions, InputSpec, RunSpec, VerificationSpec
 from datacreate.runs.directory import RunDirectory, StoredConfig
 from datacreate.runs.formatting_examples import examples_and_format
 from datacreate.selection.strategies import Strategy, find_strategy
@@ -109,18 +102,14 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     label_ratio = checked_label_ratio(config, inferred.format)
     verify = verify_mode(config, inferred.format)
     if stored_spec and stored_spec.improves and not config.improves:
-        raise RunMismatch(
-            f"{directory.path} was made by `improve`; resume it with `datacreate improve RUN...`"
-        )
+        raise RunMismatch(f"{directory.path} was made by `improve`; resume it with `datacreate improve RUN...`")
     passages = None
     if config.corpus:
         stored_corpus = stored_spec.corpus if stored_spec else None
         passages = open_corpus(config, config.seed, directory.passages_path, stored_corpus)
         inferred = _with_corpus(inferred, passages)
     compared_before = stored_spec.compared_with if stored_spec else None
-    sets = find_decontamination_sets(
-        _decontaminate_names(config, stored_spec), inferred.format, compared_before
-    )
+    sets = find_decontamination_sets(_decontaminate_names(config, stored_spec), inferred.format, compared_before)
     spec = InputSpec(
         **config.values_for(IdentityOptions),
         examples=tuple(dict(each.values) for each in examples),
@@ -202,9 +191,7 @@ def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
     return RunPlan(examples, encoding, strategy, samplings, spec, warning, inputs.passages)
 
 
-def _fit_requests(
-    inputs: RunInputs, prompt: LongestPrompt, engines: Engines
-) -> tuple[int, tuple[Sampling, ...]]:
+def _fit_requests(inputs: RunInputs, prompt: LongestPrompt, engines: Engines) -> tuple[int, tuple[Sampling, ...]]:
     """The number of examples per request, and the sampling settings of each generator."""
     config, passages = inputs.config, inputs.passages
     stored = inputs.stored.spec if inputs.stored else None
@@ -226,9 +213,7 @@ def _fit_requests(
     return num_examples, samplings
 
 
-def _longest_prompt(
-    inputs: RunInputs, encoding: PromptEncoding, examples: tuple[Example, ...]
-) -> LongestPrompt:
+def _longest_prompt(inputs: RunInputs, encoding: PromptEncoding, examples: tuple[Example, ...]) -> LongestPrompt:
     dimensions, passages = inputs.spec.attributes, inputs.passages
     descriptions = attribute_descriptions(dimensions, encoding.format)
     longest = {name: max(values.values(), key=len) for name, values in descriptions.items()}
@@ -267,9 +252,7 @@ def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines)
         return None
     stored = inputs.stored.spec.verification if inputs.stored else None
     can_fall_back = mode != "keep" and encoding.supports_pseudo_labels
-    if (
-        inputs.stored
-    ):  # if it has no verification, `check_same` reports that later: no server is started for it
+    if inputs.stored:  # if it has no verification, `check_same` reports that later: no server is started for it
         scored_by_letter = stored is not None and stored.scored_by_letter
     else:
         scored_by_letter = engines.verifier.needs_letters(format.labels or ())

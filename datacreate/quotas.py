@@ -85,14 +85,11 @@ class RunQuotas:
     such combination can be assigned. So every run can be finished.
     """
 
-    def __init__(
-        self, labels: ValueQuotas | None, dimensions: Mapping[str, Mapping[str, float]], count: int
-    ) -> None:
+    def __init__(self, labels: ValueQuotas | None, dimensions: Mapping[str, Mapping[str, float]], count: int) -> None:
         """`labels`: None if they have no quotas. `dimensions`: name -> value -> its share."""
         self.labels = labels
         self._attributes = {
-            name: ValueQuotas(list(shares), count, list(shares.values()))
-            for name, shares in dimensions.items()
+            name: ValueQuotas(list(shares), count, list(shares.values())) for name, shares in dimensions.items()
         }
         self.missing = count  # examples
         # Dimension -> value -> requests in flight.
@@ -130,8 +127,7 @@ class RunQuotas:
     def need_request(self, per_request: float) -> bool:
         """Whether the requests in flight are not expected to give all examples that a dimension needs."""
         return any(
-            sum(min(need, per_request * in_flight[value]) for value, need in self._needs(name).items())
-            < self.missing
+            sum(min(need, per_request * in_flight[value]) for value, need in self._needs(name).items()) < self.missing
             for name, in_flight in self._in_flight.items()
         )
 
@@ -176,13 +172,10 @@ def checked_label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, f
     names = [str(label) for label in format.labels or ()]
     if not names:
         raise UsageError(
-            f"--label-ratio: the format {format.name} has no fixed labels; give them with "
-            "--labels FIELD=a,b,c"
+            f"--label-ratio: the format {format.name} has no fixed labels; give them with --labels FIELD=a,b,c"
         )
     if config.label_ratio.keys() != set(names):
-        raise UsageError(
-            f"--label-ratio: give a share for each of the labels {', '.join(names)}, 0 for none of it"
-        )
+        raise UsageError(f"--label-ratio: give a share for each of the labels {', '.join(names)}, 0 for none of it")
     ratio = {name: config.label_ratio[name] for name in names}
     check_shares("--label-ratio", ratio)
     return ratio

@@ -42,9 +42,7 @@ class RunModels:
         """The identity of the generators, in their order."""
         if len(self.generators) == 1:
             return self.generators[0].sha256
-        return combined_sha256(
-            {str(index): generator.sha256 for index, generator in enumerate(self.generators)}
-        )
+        return combined_sha256({str(index): generator.sha256 for index, generator in enumerate(self.generators)})
 
 
 def needs_embedder(config: CreateConfig) -> bool:
@@ -102,9 +100,7 @@ def thinking_limit(config: CreateConfig, checkpoint: Checkpoint) -> int:
     """
     requested, thinking = config.thinking, _thinking(config, checkpoint)
     if requested == "off" and checkpoint.always_thinks:
-        raise UsageError(
-            f"--thinking off: {checkpoint.name} always thinks; remove it, or use another --model"
-        )
+        raise UsageError(f"--thinking off: {checkpoint.name} always thinks; remove it, or use another --model")
     switches = (thinking.disable if thinking else None) or {}
     if repeated := switches.keys() & config.chat_template_kwargs.keys():
         raise UsageError(
@@ -113,9 +109,7 @@ def thinking_limit(config: CreateConfig, checkpoint: Checkpoint) -> int:
     if requested in (None, "off"):
         return DEFAULT_THINKING if checkpoint.always_thinks else 0
     if thinking is None:
-        raise UsageError(
-            f"--thinking {requested}: {checkpoint.name} does not think; remove it, or use another --model"
-        )
+        raise UsageError(f"--thinking {requested}: {checkpoint.name} does not think; remove it, or use another --model")
     return requested if isinstance(requested, int) else DEFAULT_THINKING
 
 
@@ -171,9 +165,7 @@ def verify_mode(config: CreateConfig, format: TaskFormat) -> VerifyMode:
     return requested
 
 
-def describe_recipe(
-    config: CreateConfig, verify: VerifyMode, format: TaskFormat, models: RunModels | None
-) -> str:
+def describe_recipe(config: CreateConfig, verify: VerifyMode, format: TaskFormat, models: RunModels | None) -> str:
     """The decisions of the recipe and the options, in one line."""
     verification = _describe_verification(config, verify, format, models)
     if config.improves:
@@ -239,11 +231,7 @@ def _engine_name(index: int) -> str:
 
 @contextmanager
 def engines_of(
-    models: RunModels,
-    config: CreateConfig,
-    directory: RunDirectory,
-    factory: EngineFactory | None,
-    notify: Notify,
+    models: RunModels, config: CreateConfig, directory: RunDirectory, factory: EngineFactory | None, notify: Notify
 ) -> Iterator[Engines]:
     """The engines of a run, not started yet; closed at the end of the block."""
     weights = {generator.sha256 for generator in models.generators}

@@ -243,9 +243,7 @@ CommaList = BeforeValidator(_list)  # takes `a,b` for ("a", "b")
 TextOrFile = Annotated[
     str,
     BeforeValidator(_text_or_file),
-    PlainSerializer(
-        lambda text: f" {text}" if text.startswith("@") else text
-    ),  # not read again as a file name
+    PlainSerializer(lambda text: f" {text}" if text.startswith("@") else text),  # not read again as a file name
 ]
 """A text, or `@FILE` for the text of a file."""
 

@@ -130,9 +130,7 @@ class RunState:
             rng = self._rng("deal", self._requests)  # "deal" is part of the seed: do not rename it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
         attributes = self.acceptance.quotas.assign_attributes(
-            self._requests,
-            self._accepted_per_request / _REQUEST_MARGIN,
-            self._rng("attributes", self._requests),
+            self._requests, self._accepted_per_request / _REQUEST_MARGIN, self._rng("attributes", self._requests)
         )
         pending = PendingRequest(
             self._requests,
@@ -281,9 +279,7 @@ class RunState:
             return ()
         parent = self._plan.text_of(pending.example)
         children = [candidate.compared_text for candidate in passed]
-        return self._plan.strategy.choose(
-            parent, children, self._rng("choose", pending.number), self._embedder
-        )
+        return self._plan.strategy.choose(parent, children, self._rng("choose", pending.number), self._embedder)
 
     def apply(self, record: SessionStart | Commit) -> list[int]:
         """Update the figures and the queue; returns the numbers of the parents of the next requests."""

@@ -50,9 +50,7 @@ def answer_zero_shot(
     name, sha256 = checkpoint.name, checkpoint.sha256
     new_evaluation = partial(
         Evaluation,
-        condition=Condition(
-            name="zero-shot", benchmark=None, count=0, full=True, generator=name, digest=sha256
-        ),
+        condition=Condition(name="zero-shot", benchmark=None, count=0, full=True, generator=name, digest=sha256),
         encoder=name,
         encoder_sha256=sha256,
         recipe="zero-shot",
@@ -76,9 +74,7 @@ def answer_zero_shot(
         for test in tests:
             evaluation = load_or_evaluate(out, test, new_evaluation, measure, progress.notify)
             if not _is_of_model(evaluation, checkpoint):
-                raise RunMismatch(
-                    f"{out} has {evaluation.encoder}'s answers to {test.name}; choose another --out"
-                )
+                raise RunMismatch(f"{out} has {evaluation.encoder}'s answers to {test.name}; choose another --out")
             evaluations.append(evaluation)
     return evaluations
 
@@ -117,9 +113,7 @@ def _label_question(test: TestSet, scored_by_letter: bool, example: Classificati
 
 
 def _shortened(
-    example: ClassificationExample,
-    question_of: Callable[[ClassificationExample], LabelQuestion],
-    engine: Engine,
+    example: ClassificationExample, question_of: Callable[[ClassificationExample], LabelQuestion], engine: Engine
 ) -> ClassificationExample:
     """The example with as much of its passage as the model's context length allows."""
     max_tokens = engine.max_context - 1  # one token is generated

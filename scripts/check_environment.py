@@ -26,9 +26,7 @@ CUDA = ["cuda.bindings.driver", "cuda.bindings.runtime", "cuda.bindings.nvrtc", 
 MODULES = {"llamacpp": [], "cpu": VLLM, "gpu": VLLM + CUDA}
 """What a list has besides the dependencies that datacreate itself imports."""
 
-HARMLESS = {
-    "build_backend.py": "left in the wheel by its build; nothing imports it",
-}
+HARMLESS = {"build_backend.py": "left in the wheel by its build; nothing imports it"}
 """Files that two packages write with different contents, and why that does not matter."""
 
 IMPORT_SECONDS = 600
@@ -59,9 +57,7 @@ def overlaps() -> Iterator[str]:
 
 def record(package: metadata.Distribution) -> list[tuple[str, str]]:
     """The files of a package: path and hash."""
-    return [
-        (path, digest) for path, digest, _ in csv.reader((package.read_text("RECORD") or "").splitlines())
-    ]
+    return [(path, digest) for path, digest, _ in csv.reader((package.read_text("RECORD") or "").splitlines())]
 
 
 def modules(name: str) -> list[str]:
@@ -69,12 +65,7 @@ def modules(name: str) -> list[str]:
     wanted = map(Requirement, metadata.requires("datacreate") or ())
     paths = [path for one in wanted if not one.marker for path, _ in record(metadata.distribution(one.name))]
     found = (re.fullmatch(r"([a-z]\w*)(/__init__)?\.py", path, re.IGNORECASE) for path in paths)
-    return [
-        "datacreate.cli.main",
-        "xllamacpp",
-        *sorted({match[1] for match in found if match}),
-        *MODULES[name],
-    ]
+    return ["datacreate.cli.main", "xllamacpp", *sorted({match[1] for match in found if match}), *MODULES[name]]
 
 
 def imports(name: str) -> Iterator[str]:
@@ -87,12 +78,7 @@ def imports(name: str) -> Iterator[str]:
 
 def import_error(names: str) -> str | None:
     """The error of importing modules in a new process, without GPU and network; None if it works."""
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-P", "-c", f"import {names}"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=IMPORT_SECONDS)
     if ended.returncode == 0:
@@ -103,9 +89,7 @@ def import_error(names: str) -> str | None:
 def main() -> None:
     """Run the checks of the list that the command line names."""
     name = sys.argv[1]
-    version = (
-        f"{name}, Python {sys.version_info.major}.{sys.version_info.minor}, torch {metadata.version('torch')}"
-    )
+    version = f"{name}, Python {sys.version_info.major}.{sys.version_info.minor}, torch {metadata.version('torch')}"
     failed = False
     checks = {
         f"{sum(1 for _ in metadata.distributions())} packages fit": dependencies(name),

@@ -17,9 +17,7 @@ from typing import Any
 LOG = "GUARD_LOG"
 """The environment variable with the path of the log of all guarded processes."""
 
-LIBRARIES = frozenset(
-    "huggingface_hub transformers datasets sentence_transformers peft accelerate ray vllm".split()
-)
+LIBRARIES = frozenset("huggingface_hub transformers datasets sentence_transformers peft accelerate ray vllm".split())
 """Libraries that read the environment when they are imported."""
 
 _TO_SOCKETS = frozenset(["socket.connect", "socket.sendto", "socket.sendmsg"])

@@ -23,11 +23,7 @@ COMMONSENSE: dict[str, Any] = {
     "options": ["stand", "bookshelf", "oven", "wallet", "aquarium"],
     "label": "stand",
 }
-NLI: dict[str, Any] = {
-    "premise": "A man sleeps on a bench.",
-    "hypothesis": "Somebody rests.",
-    "label": "entailment",
-}
+NLI: dict[str, Any] = {"premise": "A man sleeps on a bench.", "hypothesis": "Somebody rests.", "label": "entailment"}
 NLI_LABELS = {"label": "entailment,neutral,contradiction"}
 
 

@@ -68,9 +68,7 @@ class Live:
     def __init__(self, *arguments: object, **scripted: Any) -> None:
         command, environment = _command(arguments, scripted)
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(
-            command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0
-        )
+        self._process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
         self.pid = self._process.pid
 
     def __enter__(self) -> Self:

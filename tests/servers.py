@@ -109,9 +109,7 @@ class Server:
     out: int = 0
     most_out: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
-    on_answer: Callable[[int], object] = lambda _: (
-        None
-    )  # called with `answered`; other answers wait meanwhile
+    on_answer: Callable[[int], object] = lambda _: None  # called with `answered`; other answers wait meanwhile
     on_models: Callable[[int], object] = lambda _: None  # called with the number of requests for its models
 
     def __enter__(self) -> Self:

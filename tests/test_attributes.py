@@ -53,8 +53,7 @@ def of_any_length(request: Request) -> Completion:
     """Writes questions of 1 to 12 words, some of them twice."""
     rng = random.Random(f"{request.id}:{request.messages}")
     items = [
-        [" ".join(f"w{rng.randrange(300)}" for _ in range(rng.randint(1, 12))), f"a{rng.random()}"]
-        for _ in range(5)
+        [" ".join(f"w{rng.randrange(300)}" for _ in range(rng.randint(1, 12))), f"a{rng.random()}"] for _ in range(5)
     ]
     return Completion(request.id, json.dumps(items), "stop", 50, 50)
 
@@ -82,10 +81,7 @@ def test_a_file_is_read_as_dimensions(attributes: Path) -> None:
         ("long", (5, 9), 0.6),
     ]
     attributes.write_text("form: {words: 0.5, numbers: 0.5}\nof: {share: 0.4, rent: 0.6}\n")
-    assert [list(each.shares) for each in read_attributes(attributes)] == [
-        ["words", "numbers"],
-        ["share", "rent"],
-    ]
+    assert [list(each.shares) for each in read_attributes(attributes)] == [["words", "numbers"], ["share", "rent"]]
     attributes.write_text("length: {words: [5, 40]}\nyear: [1999, 2024]\nsure: [yes, true]\n")
     assert [list(each.shares) for each in read_attributes(attributes)] == [
         ["5 to 40 words"], ["1999", "2024"], ["yes", "True"],
@@ -119,9 +115,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("content", "message"), WRONG.items())
-def test_a_wrong_file_is_an_error_of_one_line(
-    attributes: Path, model: str, content: str, message: str
-) -> None:
+def test_a_wrong_file_is_an_error_of_one_line(attributes: Path, model: str, content: str, message: str) -> None:
     attributes.write_text(content)
     with pytest.raises(UsageError, match=re.escape(f"--attributes {attributes}{message}")) as caught:
         make(attributes.parent / "run", model, example=QA, attributes=attributes)
@@ -136,9 +130,7 @@ def test_the_label_is_no_dimension(model: str, attributes: Path) -> None:
 
 
 @given(
-    dimensions=st.lists(
-        st.lists(st.integers(0, 9), min_size=1, max_size=5).filter(any), min_size=1, max_size=3
-    ),
+    dimensions=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5).filter(any), min_size=1, max_size=3),
     count=st.integers(1, 60),
     seed=st.integers(),
 )
@@ -182,9 +174,7 @@ def test_a_run_has_exact_shares_of_values_and_labels(tmp_path: Path, model: str,
     assert sorted(labels.values()) == [20, 20, 21]
 
 
-def test_the_prompt_of_a_request_has_the_values_of_its_commit(
-    tmp_path: Path, model: str, attributes: Path
-) -> None:
+def test_the_prompt_of_a_request_has_the_values_of_its_commit(tmp_path: Path, model: str, attributes: Path) -> None:
     engine = ScriptedEngine(of_any_length)
     make(tmp_path / "run", model, engine, example=QA, attributes=attributes, count=40)
     stated = {request.id: STATED.search(request.messages[-1]["content"]) for request in engine.history}
@@ -194,9 +184,7 @@ def test_the_prompt_of_a_request_has_the_values_of_its_commit(
         assert list(commit.attributes.values()) == list(match.groups())
     plain = ScriptedEngine(of_any_length)
     make(tmp_path / "plain", model, plain, example=QA, count=40)
-    assert all(
-        "in the same way, about other topics." in request.messages[-1]["content"] for request in plain.history
-    )
+    assert all("in the same way, about other topics." in request.messages[-1]["content"] for request in plain.history)
     assert "attributes" not in (tmp_path / "plain" / "log.jsonl").read_text()
 
 
@@ -227,9 +215,7 @@ def test_max_tokens_hold_as_many_words_as_are_asked_for(tmp_path: Path, model: s
 
 
 @pytest.mark.parametrize("right", [1.0, 0.5])
-def test_values_are_exact_with_a_label_noise_check_and_its_fallback(
-    tmp_path: Path, model: str, right: float
-) -> None:
+def test_values_are_exact_with_a_label_noise_check_and_its_fallback(tmp_path: Path, model: str, right: float) -> None:
     path = tmp_path / "attributes.yaml"
     path.write_text("topic: [a, b, c]\n")
     changes = FALLBACK | {"attributes": path, "count": 100}
@@ -243,9 +229,7 @@ def test_values_are_exact_with_a_label_noise_check_and_its_fallback(
 
 
 @pytest.mark.parametrize(("values", "seed"), [(7, 0), (10, 1)])
-def test_attributes_with_a_larger_count_need_few_requests(
-    tmp_path: Path, model: str, values: int, seed: int
-) -> None:
+def test_attributes_with_a_larger_count_need_few_requests(tmp_path: Path, model: str, values: int, seed: int) -> None:
     """A replay with another count draws other values than the log has; no request may stay counted as in flight."""
     path = tmp_path / "attributes.yaml"
     path.write_text(json.dumps({"topic": [f"t{n}" for n in range(values)]}))
@@ -376,7 +360,5 @@ def test_a_given_context_does_not_count_as_words(tmp_path: Path, model: str, att
     changes: dict[str, Any] = {"example": example, "corpus": (str(tmp_path / "doc.md"),), "count": 10}
     make(tmp_path / "run", model, engine, attributes=attributes, **changes)
     asked = engine.history[0].messages[-1]["content"]
-    assert re.search(
-        r"about text 2, but with length: 2 to 3 words in question; topic: (sport|law), and", asked
-    )
+    assert re.search(r"about text 2, but with length: 2 to 3 words in question; topic: (sport|law), and", asked)
     assert counts(tmp_path / "run")["topic"] == {"sport": 5, "law": 5}

@@ -115,9 +115,7 @@ def test_bad_input_is_one_line_and_creates_nothing(
 
 
 @pytest.mark.parametrize("how", [[], ["--dry-run"], ["--url", "http://127.0.0.1:9"]])
-def test_a_run_directory_that_cannot_be_used_stays_as_it_is(
-    tmp_path: Path, model: str, how: list[str]
-) -> None:
+def test_a_run_directory_that_cannot_be_used_stays_as_it_is(tmp_path: Path, model: str, how: list[str]) -> None:
     path = tmp_path / "mine" / "example.json"
     path.parent.mkdir()
     path.write_text(json.dumps(COMMONSENSE))
@@ -139,9 +137,7 @@ def test_a_run_directory_that_cannot_be_used_stays_as_it_is(
 
 
 @pytest.mark.parametrize("existed", [True, False])
-def test_a_failed_start_removes_only_a_folder_that_it_created(
-    tmp_path: Path, model: str, existed: bool
-) -> None:
+def test_a_failed_start_removes_only_a_folder_that_it_created(tmp_path: Path, model: str, existed: bool) -> None:
     if existed:
         (tmp_path / "run").mkdir()
     with pytest.raises(PromptTooLong):
@@ -173,20 +169,14 @@ def test_a_damaged_log_or_config_is_one_line(tmp_path: Path, model: str) -> None
 
 @pytest.mark.parametrize(
     ("version", "found"),
-    [
-        ({"schema_version": 4}, "run format 4"),
-        ({"schema_version": "x"}, "an unknown run format"),
-        ({}, "an unknown"),
-    ],
+    [({"schema_version": 4}, "run format 4"), ({"schema_version": "x"}, "an unknown run format"), ({}, "an unknown")],
 )
 def test_a_run_directory_of_another_format_says_which(
     tmp_path: Path, model: str, version: dict[str, Any], found: str
 ) -> None:
     make(tmp_path / "run", model, count=4)
     (tmp_path / "run" / "config.json").write_text(json.dumps({"datacreate": "0.1.0", **version}))
-    with pytest.raises(
-        RunError, match=rf"run: {found}.*, this datacreate reads \d+; .*train\.jsonl; start again"
-    ):
+    with pytest.raises(RunError, match=rf"run: {found}.*, this datacreate reads \d+; .*train\.jsonl; start again"):
         make(tmp_path / "run", model, count=4)
 
 

@@ -78,9 +78,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*command: object, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        list(map(str, command)), env=environment, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +92,7 @@ def bundle(project: Path, environment: dict[str, str], tmp_path_factory: pytest.
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="bundles are for Linux")
 @pytest.mark.slow
-def test_a_bundle_installs_without_an_index(
-    bundle: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_bundle_installs_without_an_index(bundle: Path, environment: dict[str, str], tmp_path: Path) -> None:
     target = {"HOME": str(tmp_path), "PATH": environment["PATH"], "PYTHON": sys.executable}
     ended = run("sh", bundle / "install", environment=target)
     assert ended.returncode == 0, ended.stdout + ended.stderr

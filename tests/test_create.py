@@ -21,23 +21,12 @@ from datacreate.formats.text_normalization import normalize_text
 from datacreate.runs.directory import RunDirectory
 from tests.driver import ignorant
 from tests.filters.texts import HashedWords
-from tests.making import (
-    COMMONSENSE,
-    NLI,
-    NLI_LABELS,
-    STRATEGIES,
-    commits,
-    examples,
-    make,
-    shuffled,
-    train,
-)
+from tests.making import COMMONSENSE, NLI, NLI_LABELS, STRATEGIES, commits, examples, make, shuffled, train
 from tests.scripted import Script, ScriptedEngine, answering, fill, saying
 
 
 @pytest.mark.parametrize(
-    ("strategy", "count"),
-    [*(("tree", count) for count in (1, 4, 5, 7)), *((strategy, 53) for strategy in STRATEGIES)],
+    ("strategy", "count"), [*(("tree", count) for count in (1, 4, 5, 7)), *((strategy, 53) for strategy in STRATEGIES)]
 )
 def test_the_count_is_exact_and_all_examples_are_valid_and_new(
     tmp_path: Path, model: str, strategy: str, count: int
@@ -78,9 +67,7 @@ def test_duplicates_are_replaced(tmp_path: Path, model: str) -> None:
     summary = make(tmp_path / "run", model, answering(vocabulary=120), count=60)
     assert len({example["question"] for example in examples(tmp_path / "run")}) == 60
     assert summary["rejected"]["duplicate"] > 10
-    made = {
-        commit.request: [row["question"] for row in commit.accepted] for commit in commits(tmp_path / "run")
-    }
+    made = {commit.request: [row["question"] for row in commit.accepted] for commit in commits(tmp_path / "run")}
     for reject in (reject for commit in commits(tmp_path / "run") for reject in commit.rejects):
         if reject.reason == "duplicate":
             repeated = made[int(reject.detail.removeprefix("repeats an example of request "))]
@@ -118,9 +105,7 @@ def test_another_seed_chooses_other_parents(tmp_path: Path, model: str, strategy
 
 
 @pytest.mark.parametrize("strategy", ["naive", "random", "diverse", "similar"])
-def test_the_parent_in_a_chain_is_a_child_of_its_previous_request(
-    tmp_path: Path, model: str, strategy: str
-) -> None:
+def test_the_parent_in_a_chain_is_a_child_of_its_previous_request(tmp_path: Path, model: str, strategy: str) -> None:
     chains = 4
     make(tmp_path, model, strategy=strategy, count=100, num_chains=chains)
     made = commits(tmp_path)
@@ -288,9 +273,7 @@ UNUSABLE: dict[str, tuple[Script, str]] = {
 
 
 @pytest.mark.parametrize("kind", UNUSABLE)
-def test_a_model_without_usable_output_fails_with_reasons_and_samples(
-    tmp_path: Path, model: str, kind: str
-) -> None:
+def test_a_model_without_usable_output_fails_with_reasons_and_samples(tmp_path: Path, model: str, kind: str) -> None:
     script, reason = UNUSABLE[kind]
     engine = ScriptedEngine(script)
     with pytest.raises(NoProgress) as raised:
@@ -316,9 +299,7 @@ def test_a_model_that_repeats_itself_fails_and_keeps_what_was_new(tmp_path: Path
     assert len(examples(tmp_path)) == 5
 
 
-def test_long_examples_reduce_the_examples_per_request_or_fail_before_the_start(
-    tmp_path: Path, model: str
-) -> None:
+def test_long_examples_reduce_the_examples_per_request_or_fail_before_the_start(tmp_path: Path, model: str) -> None:
     make(tmp_path / "long", model, example={**COMMONSENSE, "question": "long " * 500}, count=3)
     assert RunDirectory(tmp_path / "long").read_config().spec.num_examples < 5
     engine = ScriptedEngine(answering())

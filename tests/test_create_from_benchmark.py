@@ -31,9 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", ["csqa", "creak", "piqa", "boolq_open"])
-def test_the_example_is_a_row_and_is_not_among_those_made(
-    tmp_path: Path, model: str, home: Path, name: str
-) -> None:
+def test_the_example_is_a_row_and_is_not_among_those_made(tmp_path: Path, model: str, home: Path, name: str) -> None:
     benchmark = load_registry()[name]
     summary = make(tmp_path / "run", model, example=None, benchmark=name, count=13)
     [root], _ = formatting_examples(benchmark, 42)
@@ -98,15 +96,7 @@ def test_count_train_is_the_papers_size(tmp_path: Path, model: str, home: Path) 
     assert "formatting example: row" in ended.err
     assert "winogrande" in run("show", tmp_path / "run").out
     (tmp_path / "example.json").write_text(json.dumps(choices(1)[0]))
-    other = [
-        "create",
-        "--example",
-        tmp_path / "example.json",
-        "--run-dir",
-        tmp_path / "other",
-        "--model",
-        model,
-    ]
+    other = ["create", "--example", tmp_path / "example.json", "--run-dir", tmp_path / "other", "--model", model]
     refused = run(*other, "--count", "train")
     assert refused.code == 2
     assert "--count train: that is the size of a benchmark; give --benchmark NAME" in refused.failure

@@ -164,9 +164,7 @@ def test_a_missing_test_set_is_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their_values(
-    tmp_path: Path,
-) -> None:
+def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their_values(tmp_path: Path) -> None:
     rows = [
         {"id": 7, "question": "Is it tall?", "context": "A tower.", "label": 0},
         {"question": "Is it new?", "context": None},

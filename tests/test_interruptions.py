@@ -42,11 +42,7 @@ COMMANDS = {
         ".kept.jsonl.part",
         ("kept.jsonl", "rejects.jsonl"),
     ),
-    "export": Command(
-        "export IN/run --layout chat --out OUT",
-        ".train_chat.jsonl.part",
-        ("train_chat.jsonl",),
-    ),
+    "export": Command("export IN/run --layout chat --out OUT", ".train_chat.jsonl.part", ("train_chat.jsonl",)),
     "export as a folder": Command("export IN/run --layout hf --out OUT/hf", ".hf.part", ("hf",)),
     "report": Command("report IN/evaluations --out OUT", ".", ("report.md", "report.html", "report.json")),
     "evaluate": Command(
@@ -193,10 +189,7 @@ def test_folders_that_are_links_are_refused(command: Command, tmp_path: Path, in
     run = shutil.copytree(inputs / "run", tmp_path / "run")
     (run / "export").symlink_to(tmp_path)
     before = result(tmp_path)
-    for words in (
-        ["evaluate", tmp_path / "out", "--benchmark", "creak"],
-        ["export", run, "--layout", "chat"],
-    ):
+    for words in (["evaluate", tmp_path / "out", "--benchmark", "creak"], ["export", run, "--layout", "chat"]):
         ended = typed(*map(str, words))
         assert (ended.code, "a symbolic link is there" in ended.failure) == (2, True)
     assert result(tmp_path) == before
@@ -206,14 +199,7 @@ def test_the_splits_of_a_benchmark_stay_usable_while_others_are_imported(
     command: Command, tmp_path: Path, inputs: Path
 ) -> None:
     """A kill at any moment of an import without --replace leaves the splits that were there."""
-    words = [
-        "benchmarks",
-        "import",
-        "strategyqa",
-        "--from",
-        str(inputs / "reference"),
-        "--allow-count-mismatch",
-    ]
+    words = ["benchmarks", "import", "strategyqa", "--from", str(inputs / "reference"), "--allow-count-mismatch"]
     for change in range(99):
         command("benchmarks import --replace", tmp_path / "home")
         if forked(lambda: typed(*words).code, at(change, killed)) == 0:

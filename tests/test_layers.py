@@ -37,9 +37,7 @@ def imported_at_once(body: list[ast.stmt]) -> Iterator[str]:
 
 def test_heavy_libraries_are_imported_late() -> None:
     early = {
-        str(module.relative_to(PACKAGE)): HEAVY.intersection(
-            imported_at_once(ast.parse(module.read_bytes()).body)
-        )
+        str(module.relative_to(PACKAGE)): HEAVY.intersection(imported_at_once(ast.parse(module.read_bytes()).body))
         for module in PACKAGE.rglob("*.py")
     }
     assert early

@@ -42,12 +42,9 @@ def are_loopback(addresses: set[str]) -> bool:
 @pytest.mark.parametrize(
     "engine",
     [
+        pytest.param("llamacpp", marks=pytest.mark.skipif(not LLAMACPP.build(), reason="llama.cpp is not installed")),
         pytest.param(
-            "llamacpp", marks=pytest.mark.skipif(not LLAMACPP.build(), reason="llama.cpp is not installed")
-        ),
-        pytest.param(
-            "vllm",
-            marks=[pytest.mark.model, pytest.mark.skipif(not VLLM.build(), reason="vLLM is not installed")],
+            "vllm", marks=[pytest.mark.model, pytest.mark.skipif(not VLLM.build(), reason="vLLM is not installed")]
         ),
     ],
 )
@@ -80,7 +77,4 @@ def test_a_training_does_not_listen(tmp_path: Path, nproc: int) -> None:
 def test_serving_other_machines_needs_a_key(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATACREATE_API_KEY", raising=False)
     ended = typed("serve", "--model", str(tiny_gguf), "--host", "0.0.0.0")
-    assert (ended.code, "--host 0.0.0.0: give --register-dir, or set $DATACREATE" in ended.failure) == (
-        2,
-        True,
-    )
+    assert (ended.code, "--host 0.0.0.0: give --register-dir, or set $DATACREATE" in ended.failure) == (2, True)

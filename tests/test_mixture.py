@@ -50,9 +50,7 @@ def make_mixed(run_dir: Path, models: tuple[str, ...], fleet: Fleet, **changes: 
     return create(config, engine_factory=fleet, embedder=HashedWords())
 
 
-def test_models_share_the_requests_and_the_log_names_the_model_of_each(
-    tmp_path: Path, model: str, other: str
-) -> None:
+def test_models_share_the_requests_and_the_log_names_the_model_of_each(tmp_path: Path, model: str, other: str) -> None:
     fleet = Fleet()
     summary = make_mixed(tmp_path, (model, other), fleet, count=30)
     first, second = fleet.engines["scripted-model"], fleet.engines["another-model"]

@@ -59,9 +59,7 @@ def test_the_installed_package_works_without_the_checkout(wheel: Path, tmp_path:
         archive.extractall(tmp_path)
     command = [sys.executable, "-m", "datacreate", "models", "list"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    listed = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
+    listed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert "qwen2.5-coder-0.5b-instruct" in listed.stdout
 
 
@@ -160,12 +158,8 @@ def test_setup_asks_on_a_login_node_and_remembers_the_choice(tmp_path: Path) -> 
     assert "(llamacpp)" in setup(tmp_path, "--llamacpp")
 
 
-@pytest.mark.parametrize(
-    ("driver", "noted"), [("575.57.08", True), ("580.82.07", False), ("No devices", False)]
-)
-def test_setup_says_that_the_driver_is_too_old_for_the_gpu_build(
-    driver: str, noted: bool, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("driver", "noted"), [("575.57.08", True), ("580.82.07", False), ("No devices", False)])
+def test_setup_says_that_the_driver_is_too_old_for_the_gpu_build(driver: str, noted: bool, tmp_path: Path) -> None:
     output = setup(tmp_path, nvidia_smi=f"echo '{driver}'")
     assert "(gpu)" in output
     assert (f"driver {driver}; the GPU build needs {OLDEST_DRIVER} or newer" in output) == noted

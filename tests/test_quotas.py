@@ -11,10 +11,7 @@ from hypothesis import strategies as st
 from datacreate.quotas import ValueQuotas
 
 label_sets = st.lists(
-    st.text(max_size=3) | st.booleans() | st.integers(-2, 9),
-    min_size=1,
-    max_size=6,
-    unique_by=lambda x: (type(x), x),
+    st.text(max_size=3) | st.booleans() | st.integers(-2, 9), min_size=1, max_size=6, unique_by=lambda x: (type(x), x)
 )
 
 
@@ -49,9 +46,7 @@ def test_counts_are_exact_to_one_in_whatever_order_labels_arrive(
 
 
 @given(labels=label_sets, number=st.integers(0, 12), seed=st.integers())
-def test_labels_are_assigned_evenly_while_none_is_nearly_full(
-    labels: list[object], number: int, seed: int
-) -> None:
+def test_labels_are_assigned_evenly_while_none_is_nearly_full(labels: list[object], number: int, seed: int) -> None:
     assigned = ValueQuotas(labels, 1000).assign(number, random.Random(seed))
     counts = [sum(type(x) is type(label) and x == label for x in assigned) for label in labels]
     assert sum(counts) == len(assigned) == number
@@ -59,9 +54,7 @@ def test_labels_are_assigned_evenly_while_none_is_nearly_full(
     assert assigned == ValueQuotas(labels, 1000).assign(number, random.Random(seed))
 
 
-@given(
-    needed=st.lists(st.integers(0, 6), min_size=1, max_size=5), number=st.integers(1, 12), seed=st.integers()
-)
+@given(needed=st.lists(st.integers(0, 6), min_size=1, max_size=5), number=st.integers(1, 12), seed=st.integers())
 def test_no_label_is_assigned_more_often_than_it_needs_while_others_need_some(
     needed: list[int], number: int, seed: int
 ) -> None:

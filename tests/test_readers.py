@@ -34,20 +34,7 @@ from datacreate.sweep.plan import load_plan
 from tests.inprocess import run
 from tests.making import COMMONSENSE, make
 
-ODD = [
-    "null",
-    "true",
-    "-1",
-    "0",
-    "1.5",
-    "1e999",
-    "-1e999",
-    "NaN",
-    "1" + 18 * "0",
-    "1" + 5000 * "0",
-    '""',
-    '"x"',
-]
+ODD = ["null", "true", "-1", "0", "1.5", "1e999", "-1e999", "NaN", "1" + 18 * "0", "1" + 5000 * "0", '""', '"x"']
 ODD += [
     "[]",
     "[1]",
@@ -66,9 +53,7 @@ HOLE = "@hole@"
 def holes(document: Any) -> Iterator[Any]:
     """Copies of a document with a hole instead of one of its values."""
     yield HOLE
-    for key in (
-        document if isinstance(document, dict) else range(len(document)) if isinstance(document, list) else ()
-    ):
+    for key in document if isinstance(document, dict) else range(len(document)) if isinstance(document, list) else ():
         for inner in holes(document[key]):
             copy = document.copy()
             copy[key] = inner
@@ -83,9 +68,7 @@ def contents(valid: str) -> st.SearchStrategy[bytes]:
         texts = [valid]
     put = lambda text, odd: text.replace(f'"{HOLE}"', odd).encode()  # noqa: E731
     replaced = st.builds(put, st.sampled_from(texts), st.sampled_from(ODD))
-    return st.one_of(
-        st.binary(max_size=200), st.sampled_from(DEEP).map(str.encode), replaced, replaced, replaced
-    )
+    return st.one_of(st.binary(max_size=200), st.sampled_from(DEEP).map(str.encode), replaced, replaced, replaced)
 
 
 def gguf_header(*values: tuple[str, tuple[int, bytes]]) -> bytes:
@@ -104,20 +87,9 @@ def gguf_array(item: tuple[int, bytes], count: int) -> tuple[int, bytes]:
 def gguf_files() -> st.SearchStrategy[bytes]:
     """Random bytes, truncated headers, nested arrays and values of any kind in every place."""
     numbers = [(4, struct.pack("<I", 0)), (5, struct.pack("<i", -1)), (6, struct.pack("<f", float("nan")))]
-    numbers += [
-        (7, b"\2"),
-        (10, struct.pack("<Q", 2**64 - 1)),
-        (8, struct.pack("<Q", 1) + b"\xff"),
-        (99, b""),
-    ]
+    numbers += [(7, b"\2"), (10, struct.pack("<Q", 2**64 - 1)), (8, struct.pack("<Q", 1) + b"\xff"), (99, b"")]
     values = st.recursive(st.sampled_from(numbers), lambda one: st.builds(gguf_array, one, st.integers(0, 3)))
-    names = [
-        "context_length",
-        "embedding_length",
-        "block_count",
-        "attention.head_count",
-        "attention.head_count_kv",
-    ]
+    names = ["context_length", "embedding_length", "block_count", "attention.head_count", "attention.head_count_kv"]
     keys = st.sampled_from(["general.architecture", "general.type", *(f"a.{name}" for name in names)])
     files = st.lists(st.tuples(keys, values), max_size=6).map(lambda found: gguf_header(*found))
     cut = st.builds(lambda file, size: file[:size], files, st.integers(0, 200))
@@ -128,9 +100,7 @@ def gguf_files() -> st.SearchStrategy[bytes]:
 Reader = Callable[[Path], object]
 """Reads a folder."""
 
-OPTIONS = (
-    "example: {a: b}\ncount: 5\nrun-dir: runs/x\nlabels: {b: [c, d]}\nnear: 0.7\nmodel: [a, b]\nengine: auto"
-)
+OPTIONS = "example: {a: b}\ncount: 5\nrun-dir: runs/x\nlabels: {b: [c, d]}\nnear: 0.7\nmodel: [a, b]\nengine: auto"
 PLAN = "generators: [a]\nstrategies: [tree]\ncreate: {count: 5}"
 CHECKPOINT = '{"model_type": "qwen2", "architectures": ["QForCausalLM"]}'
 ADDRESS = '{"url": "http://a:1", "model": "m", "max_num_seqs": 4}'
@@ -169,30 +139,18 @@ READERS: dict[str, tuple[str, str | st.SearchStrategy[bytes], Reader]] = {
         lambda at: load_format(str(at / "format.json")),
     ),
     "rows": ("rows.jsonl", json.dumps(COMMONSENSE), lambda at: list(read_rows(at / "rows.jsonl").read())),
-    "plan": (
-        "plan.yaml",
-        PLAN,
-        lambda at: load_plan(str(at / "plan.yaml")),
-    ),
+    "plan": ("plan.yaml", PLAN, lambda at: load_plan(str(at / "plan.yaml"))),
     "preset": (
         "mine.yaml",
         shipped("models", "qwen2.5-coder-0.5b-instruct.yaml"),
         lambda at: read_preset(at / "mine.yaml"),
     ),
-    "checkpoint": (
-        "config.json",
-        CHECKPOINT,
-        lambda at: resolve(str(at), "instruct"),
-    ),
+    "checkpoint": ("config.json", CHECKPOINT, lambda at: resolve(str(at), "instruct")),
     "adapter": ("adapter_config.json", ADAPTER, read_adapter),
     "gguf": ("model.gguf", gguf_files(), lambda at: read_gguf(at / "model.gguf")),
     "options": ("options.yaml", OPTIONS, read_options),
     "lock": (".lock", st.binary(max_size=99) | st.just(f"process 1\n{MACHINE}\nab\n".encode()), take_lock),
-    "address": (
-        "1.json",
-        ADDRESS,
-        lambda at: RunningServers([str(at)]).addresses(),
-    ),
+    "address": ("1.json", ADDRESS, lambda at: RunningServers([str(at)]).addresses()),
     "scores": ("evaluation.json", json.dumps({"scores": SCORES}), read_evaluation),
     "predictions": (
         "predictions.jsonl",
@@ -227,11 +185,7 @@ def test_every_content_is_read_or_one_line(
     monkeypatch.setenv("DATACREATE_HOME", str(tmp_path))
     monkeypatch.setattr(locking, "sleep", lambda _: None)
 
-    @settings(
-        max_examples=25,
-        phases=[Phase.generate],
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
-    )
+    @settings(max_examples=25, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(contents(valid) if isinstance(valid, str) else valid)
     def check(content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -250,19 +204,12 @@ def test_every_content_is_read_or_one_line(
 def test_a_lock_that_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
     lock = tmp_path / "run" / ".lock"
     lock.parent.mkdir()
-    lock.symlink_to("nowhere") if kind == "link to nothing" else os.mkfifo(
-        lock
-    ) if kind == "pipe" else lock.mkdir()
-    with (
-        pytest.raises(StorageError, match="is there"),
-        RunDirectory(tmp_path / "run").locked(),
-    ):
+    lock.symlink_to("nowhere") if kind == "link to nothing" else os.mkfifo(lock) if kind == "pipe" else lock.mkdir()
+    with pytest.raises(StorageError, match="is there"), RunDirectory(tmp_path / "run").locked():
         pass
 
 
 def test_an_embedding_model_that_does_not_load_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text("[1]")
-    with pytest.raises(
-        CheckpointError, match=r"does not load .* restore it, or choose another --embedding-model"
-    ):
+    with pytest.raises(CheckpointError, match=r"does not load .* restore it, or choose another --embedding-model"):
         SentenceEmbedder(tmp_path).encode(["a"])

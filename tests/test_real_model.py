@@ -34,25 +34,11 @@ pytestmark = [
 ]
 
 EXAMPLE = ROOT / "data" / "examples" / "commonsense.json"
-CLAIM = {
-    "question": "Bees make honey from nectar.",
-    "context": None,
-    "options": ["True", "False"],
-    "label": True,
-}
+CLAIM = {"question": "Bees make honey from nectar.", "context": None, "options": ["True", "False"], "label": True}
 
 
-def run(
-    url: str, folder: Path, example: Path | dict[str, Any], count: int, **settings: Any
-) -> dict[str, Any]:
-    told = {
-        "example": example,
-        "count": count,
-        "run_dir": folder,
-        "urls": (url,),
-        "decontaminate": (),
-        **settings,
-    }
+def run(url: str, folder: Path, example: Path | dict[str, Any], count: int, **settings: Any) -> dict[str, Any]:
+    told = {"example": example, "count": count, "run_dir": folder, "urls": (url,), "decontaminate": (), **settings}
     return create(CreateConfig.of(**told))
 
 
@@ -83,9 +69,7 @@ def test_labels_are_assigned_evenly_and_each_is_verified(real_url: str, tmp_path
     assert sorted(Counter(example["label"] for example in examples(tmp_path / "run")).values()) == [3, 4]
     assert summary["verification"]["scored"] >= 7
     found = [
-        probabilities
-        for probabilities in RunDirectory(tmp_path / "run").verifier_probabilities()
-        if probabilities
+        probabilities for probabilities in RunDirectory(tmp_path / "run").verifier_probabilities() if probabilities
     ]
     assert len({max(probabilities) for probabilities in found}) > 3  # an opinion of each, not one for all
 
@@ -102,10 +86,7 @@ def test_a_killed_run_resumes_with_the_rows_that_it_had(real_url: str, tmp_path:
     )
     try:
         log = folder / "log.jsonl"
-        until(
-            lambda: process.poll() is not None or (log.exists() and b'"accepted": [{' in log.read_bytes()),
-            120,
-        )
+        until(lambda: process.poll() is not None or (log.exists() and b'"accepted": [{' in log.read_bytes()), 120)
     finally:
         process.kill()
         process.wait()
@@ -136,12 +117,7 @@ def test_its_own_answers_to_simple_questions_beat_chance(
 ) -> None:
     monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
     rows = [
-        {
-            "question": asked,
-            "context": None,
-            "options": [*options[at % 5 :], *options[: at % 5]],
-            "label": options[0],
-        }
+        {"question": asked, "context": None, "options": [*options[at % 5 :], *options[: at % 5]], "label": options[0]}
         for at, (asked, options) in enumerate(QUESTIONS.items())
     ]
     import_rows(tmp_path / "rows", "csqa", test=rows)
@@ -152,9 +128,7 @@ def test_its_own_answers_to_simple_questions_beat_chance(
     assert found.scores.accuracy >= 0.6  # chance is 0.2
 
 
-def test_a_prompt_longer_than_the_context_is_refused_before_anything_is_written(
-    real_url: str, tmp_path: Path
-) -> None:
+def test_a_prompt_longer_than_the_context_is_refused_before_anything_is_written(real_url: str, tmp_path: Path) -> None:
     with pytest.raises(PromptTooLong, match="exceed the model's context length of 2048"):
         run(real_url, tmp_path / "run", {**CLAIM, "context": "water " * 3000}, 5)
     assert not (tmp_path / "run").exists()

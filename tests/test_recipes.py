@@ -66,9 +66,7 @@ def test_the_recipe_and_the_format_are_the_first_lines(tmp_path: Path, model: st
 def test_many_labels_are_verified_only_if_asked_for(tmp_path: Path, model: str) -> None:
     labels = {"label": ",".join(["entailment", *(f"label {i}" for i in range(MAX_LETTERS))])}
     line = first_line(tmp_path / "run", model, example=NLI, labels=labels)
-    assert line.startswith(
-        f"recipe best: strategy tree, {UNVERIFIED}; --verify drop tries it with more than 26 labels"
-    )
+    assert line.startswith(f"recipe best: strategy tree, {UNVERIFIED}; --verify drop tries it with more than 26 labels")
 
 
 def test_paper_is_tree_and_not_verified(tmp_path: Path, model: str) -> None:

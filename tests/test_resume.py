@@ -91,9 +91,7 @@ def test_a_signal_while_the_engine_starts_leaves_no_files(tmp_path: Path, exampl
     assert not (tmp_path / "run").exists()
 
 
-def test_a_second_process_is_refused_and_the_message_names_the_first(
-    tmp_path: Path, example: Path, model: str
-) -> None:
+def test_a_second_process_is_refused_and_the_message_names_the_first(tmp_path: Path, example: Path, model: str) -> None:
     with Live(*command(example, model, tmp_path / "run"), gated=True) as first:
         first.allow(1)
         first.wait_for(lambda: log_lines(tmp_path / "run") == 2)
@@ -121,20 +119,11 @@ def test_the_lock_is_released_after_a_failure(tmp_path: Path, model: str) -> Non
 # Other settings for the same directory
 
 
-def test_a_larger_count_extends_a_finished_run_and_a_smaller_one_is_an_error(
-    tmp_path: Path, model: str
-) -> None:
+def test_a_larger_count_extends_a_finished_run_and_a_smaller_one_is_an_error(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=10)
     before = train(tmp_path)
     with pytest.raises(EngineError, match="ended"):
-        make(
-            tmp_path,
-            model,
-            ScriptedEngine(answering(), dies_after=0),
-            example=NLI,
-            labels=NLI_LABELS,
-            count=31,
-        )
+        make(tmp_path, model, ScriptedEngine(answering(), dies_after=0), example=NLI, labels=NLI_LABELS, count=31)
     assert make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=10)["accepted"] == 10
     summary = make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=31)
     assert train(tmp_path).startswith(before)
@@ -240,10 +229,7 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "recipe": ({"recipe": "paper", "concurrency": None}, "--recipe: best stored, paper requested"),
     "concurrency": ({"concurrency": 6}, r"--concurrency: 5 stored, 6 requested"),
     "num_chains": ({"num_chains": 6}, r"--num-chains: 5 stored, 6 requested"),
-    "example": (
-        {"example": {**COMMONSENSE, "question": "Why?"}},
-        r"example 1.question: .* stored, Why\? requested",
-    ),
+    "example": ({"example": {**COMMONSENSE, "question": "Why?"}}, r"example 1.question: .* stored, Why\? requested"),
     "decontaminate": ({"decontaminate": ()}, r"--decontaminate: \['creak'\] stored, \[\] requested"),
     "label_ratio": (
         {"label_ratio": {"entailment": 0.5, "neutral": 0.5, "contradiction": 0.0}},
@@ -275,9 +261,7 @@ def test_other_settings_are_an_error_that_names_the_difference(
     run_dir, needed = tmp_path / "run", NEEDED.get(name, {})
     make(run_dir, model, **needed)
     before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
-    with pytest.raises(
-        RunMismatch, match=f"was made with another {message}; use the same settings, or another"
-    ):
+    with pytest.raises(RunMismatch, match=f"was made with another {message}; use the same settings, or another"):
         make(run_dir, model, **needed | changes)
     assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
 
@@ -305,9 +289,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 KiB; skipped where mounting is not permitted."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)], capture_output=True
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("mounting is not permitted here")
     try:
@@ -354,9 +336,7 @@ def test_a_file_size_limit_is_handled_like_a_full_disk(tmp_path: Path, example: 
 
 
 def test_a_name_that_is_too_long_is_one_line(tmp_path: Path, model: str) -> None:
-    with pytest.raises(
-        UnwritablePath, match=r"cannot be written \(File name too long\); choose another path"
-    ):
+    with pytest.raises(UnwritablePath, match=r"cannot be written \(File name too long\); choose another path"):
         make(tmp_path / ("n" * 300), model)
 
 

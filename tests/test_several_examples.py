@@ -91,17 +91,12 @@ def shown(request: Request) -> list[Any]:
 
 
 def test_shots_are_other_roots_with_balanced_labels(tmp_path: Path, model: str) -> None:
-    rows = [
-        {"text": f"Text number {index}.", "label": ("spam", "ham", "news")[index % 3]} for index in range(12)
-    ]
+    rows = [{"text": f"Text number {index}.", "label": ("spam", "ham", "news")[index % 3]} for index in range(12)]
     engine = ScriptedEngine(answering())
     make(tmp_path, model, engine, example=rows, shots=3, count=90)
     written = [[row["label"], row["text"]] for row in rows]
     for request in engine.history:
-        assert (
-            "Here is a JSON array with 3 examples, written as [label, text]:"
-            in request.messages[-1]["content"]
-        )
+        assert "Here is a JSON array with 3 examples, written as [label, text]:" in request.messages[-1]["content"]
         *others, parent = shown(request)
         assert {label for label, _ in (*others, parent)} == {"spam", "ham", "news"}
         assert all(other in written for other in others)
@@ -184,10 +179,7 @@ def test_the_examples_are_part_of_the_identity(tmp_path: Path, model: str) -> No
     make(tmp_path, model, example=[same], count=10)
     for changes, message in (
         ({"example": questions(3)}, "another example 3; use"),
-        (
-            {"example": [questions(2)[0], {**COMMONSENSE, "question": "Why?"}]},
-            r"example 2\.question: Where is",
-        ),
+        ({"example": [questions(2)[0], {**COMMONSENSE, "question": "Why?"}]}, r"example 2\.question: Where is"),
         ({"example": questions(2)[::-1]}, r"example 1\.question"),
         ({"shots": 2}, "--shots: 1 stored, 2 requested"),
     ):
@@ -222,9 +214,7 @@ def test_files_limits_and_configurations(tmp_path: Path, model: str, monkeypatch
     monkeypatch.chdir(tmp_path)
     jsonl(Path("a.jsonl"), questions(5))
     Path("b.json").write_text(json.dumps(COMMONSENSE))
-    Path("run.yaml").write_text(
-        yaml.safe_dump({"example": ["a.jsonl", "b.json"], "example-limit": 2, "shots": 2})
-    )
+    Path("run.yaml").write_text(yaml.safe_dump({"example": ["a.jsonl", "b.json"], "example-limit": 2, "shots": 2}))
     common = ("--count", 10, "--model", model)
     planned = run("create", "--config", "run.yaml", *common, "--dry-run", "--json")
     assert planned.code == 0, planned.err

@@ -33,9 +33,7 @@ def prompts(engine: ScriptedEngine) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_first_examples_are_written_from_the_fields_alone(
-    tmp_path: Path, model: str, strategy: str
-) -> None:
+def test_the_first_examples_are_written_from_the_fields_alone(tmp_path: Path, model: str, strategy: str) -> None:
     engine = ScriptedEngine(answering())
     make(tmp_path / "run", model, engine, strategy=strategy, count=60, **FIELDS)
     rows = examples(tmp_path / "run")
@@ -72,10 +70,7 @@ def test_an_instruction_beside_an_example_stands_in_the_system_message(tmp_path:
 def test_a_format_file_takes_the_place_of_an_example(tmp_path: Path, model: str) -> None:
     document = {
         "type": "object",
-        "properties": {
-            "claim": {"type": "string", "description": "about birds"},
-            "year": {"type": "integer"},
-        },
+        "properties": {"claim": {"type": "string", "description": "about birds"}, "year": {"type": "integer"}},
         "x-datacreate": {"roles": {"answer": "year"}},
     }
     (tmp_path / "claims.json").write_text(json.dumps(document))
@@ -99,10 +94,7 @@ def test_the_context_length_limits_the_examples_of_a_request(tmp_path: Path, mod
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        *(
-            (words, "without an example give --instruction TEXT, and")
-            for words in ([], ["--instruction", TASK], WORDS)
-        ),
+        *((words, "without an example give --instruction TEXT, and") for words in ([], ["--instruction", TASK], WORDS)),
         (["--instruction", "", *WORDS], "--instruction : empty"),
         (["--instruction", "@missing.txt", *WORDS], "--instruction @missing.txt: no such file"),
         (["--instruction", "@.", *WORDS], "--instruction @.: cannot be read"),
@@ -112,10 +104,7 @@ def test_the_context_length_limits_the_examples_of_a_request(tmp_path: Path, mod
         (["--instruction", "@huge.txt", *WORDS], "--instruction @huge.txt: larger than 64 KiB"),
         (["--instruction", "@escape.txt", *WORDS], "--instruction @escape.txt: control characters"),
         (["--instruction", TASK, "--format", "function_call"], "come from an example; give --example FILE"),
-        (
-            ["--instruction", TASK, "--recipe", "paper", *WORDS],
-            "--instruction: --recipe paper has no such step",
-        ),
+        (["--instruction", TASK, "--recipe", "paper", *WORDS], "--instruction: --recipe paper has no such step"),
     ],
 )
 def test_wrong_inputs_are_one_line_and_write_nothing(
@@ -146,9 +135,7 @@ def test_a_config_file_can_hold_the_instruction(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("task.txt").write_text(text)
-    Path("mine.yaml").write_text(
-        'instruction: "@task.txt"\ninputs: [subject, body]\nlabels: {topic: "a,b"}\n'
-    )
+    Path("mine.yaml").write_text('instruction: "@task.txt"\ninputs: [subject, body]\nlabels: {topic: "a,b"}\n')
     words = ["create", "--model", model, "--count", 5, "--dry-run", "--json"]
     plan = json.loads(run(*words, "--config", "mine.yaml").out)
     assert plan["plan"]["run_dir"] == "runs/task-best"
@@ -158,8 +145,7 @@ def test_a_config_file_can_hold_the_instruction(
 
 
 @pytest.mark.parametrize(
-    ("changes", "name"),
-    [({}, "instruction-best"), ({"instruction": "@tickets.txt"}, "tickets-best")],
+    ("changes", "name"), [({}, "instruction-best"), ({"instruction": "@tickets.txt"}, "tickets-best")]
 )
 def test_the_default_run_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], name: str
@@ -215,7 +201,6 @@ def test_the_verifier_reads_the_instruction(tmp_path: Path, model: str) -> None:
         plain,
         count=10,
         verify="keep",
-        **FIELDS
-        | {"example": {"subject": "Hi", "body": "My site is down.", "topic": "bug"}, "instruction": None},
+        **FIELDS | {"example": {"subject": "Hi", "body": "My site is down.", "topic": "bug"}, "instruction": None},
     )
     assert {request.messages[0]["content"] for request in plain.verified} == {how}

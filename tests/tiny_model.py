@@ -100,12 +100,7 @@ _IN_GGUF = {
 
 
 def write_gguf(
-    path: Path,
-    without: str = "",
-    seed: int = 0,
-    architecture: str = "qwen2",
-    template: str = TEMPLATE,
-    **options: Any,
+    path: Path, without: str = "", seed: int = 0, architecture: str = "qwen2", template: str = TEMPLATE, **options: Any
 ) -> Path:
     """The model as a GGUF file; `without` omits a tensor, so that no server can load it.
 
@@ -162,11 +157,7 @@ def write_safetensors(folder: Path) -> Path:
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     tokenizer().save(str(folder / "tokenizer.json"))
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": SPECIAL[2],
-        "chat_template": TEMPLATE,
-    }
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": SPECIAL[2], "chat_template": TEMPLATE}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     save_file(weights(), folder / "model.safetensors", metadata={"format": "pt"})
     return folder

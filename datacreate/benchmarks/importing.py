@@ -82,11 +82,7 @@ def benchmarks_in(folder: Path) -> list[Benchmark]:
 
 
 def import_benchmark(
-    benchmark: Benchmark,
-    folder: Path | None = None,
-    *,
-    allow_count_mismatch: bool = False,
-    replace: bool = False,
+    benchmark: Benchmark, folder: Path | None = None, *, allow_count_mismatch: bool = False, replace: bool = False
 ) -> ImportReport:
     """Import a benchmark from a folder, or from the Hub if it is None.
 
@@ -141,9 +137,7 @@ def _write(
     """Combine imported and new splits, write them if the new sizes are right, and report."""
     added = new.keys() - imported.keys()
     combined = {**new, **imported}
-    is_refused = not allow_count_mismatch and any(
-        len(new[split].rows) != benchmark.rows[split] for split in added
-    )
+    is_refused = not allow_count_mismatch and any(len(new[split].rows) != benchmark.rows[split] for split in added)
     reports = []
     for split in SPLITS:
         state: SplitState = "imported"
@@ -163,11 +157,7 @@ def _write(
 
 
 def _assign(
-    source: str,
-    raw: Mapping[str, Rows],
-    imported: Mapping[Split, SplitRows],
-    benchmark: Benchmark,
-    hub: HubDataset,
+    source: str, raw: Mapping[str, Rows], imported: Mapping[Split, SplitRows], benchmark: Benchmark, hub: HubDataset
 ) -> dict[Split, SplitRows]:
     """Our splits from the Hub's, without those that are `imported` and without their rows."""
     assigned: dict[Split, SplitRows] = {}

@@ -10,23 +10,9 @@ dequantize.py  GGUF files as safetensors, for vLLM
 
 from __future__ import annotations
 
-from datacreate.checkpoints.checkpoint import (
-    UNSEEN,
-    Checkpoint,
-    read_adapter,
-    resolve,
-    served_checkpoint,
-    with_adapter,
-)
+from datacreate.checkpoints.checkpoint import UNSEEN, Checkpoint, read_adapter, resolve, served_checkpoint, with_adapter
 from datacreate.checkpoints.folder import combined_sha256
-from datacreate.checkpoints.presets import (
-    LaunchSettings,
-    Preset,
-    Thinking,
-    find_preset,
-    find_sources,
-    load_presets,
-)
+from datacreate.checkpoints.presets import LaunchSettings, Preset, Thinking, find_preset, find_sources, load_presets
 from datacreate.checkpoints.pull import find_local, pull
 
 __all__ = [

@@ -15,15 +15,7 @@ from datacreate.checkpoints.folder import (
     read_json,
 )
 from datacreate.checkpoints.gguf import SUFFIX, GgufFile, gguf_in, parts, read_gguf
-from datacreate.checkpoints.presets import (
-    HUB_ID,
-    Kind,
-    Preset,
-    Thinking,
-    find_sources,
-    load_presets,
-    preset_files,
-)
+from datacreate.checkpoints.presets import HUB_ID, Kind, Preset, Thinking, find_sources, load_presets, preset_files
 from datacreate.checkpoints.pull import find_local
 from datacreate.errors import CheckpointError, NotDownloaded, UnknownModel, UsageError
 
@@ -106,9 +98,7 @@ def resolve(name_or_path: str, kind: Kind, *, trust_remote_code: bool = False) -
     return _checkpoint_at(local, name, preset, kind, trust_remote_code)
 
 
-def _checkpoint_at(
-    location: Path, name: str, preset: Preset | None, kind: Kind, trust_remote_code: bool
-) -> Checkpoint:
+def _checkpoint_at(location: Path, name: str, preset: Preset | None, kind: Kind, trust_remote_code: bool) -> Checkpoint:
     """The checkpoint in a folder or GGUF file; without a name it is named after that."""
     gguf_path = location if location.is_file() else None
     if gguf_path is None and not any(location.glob("*.safetensors")):

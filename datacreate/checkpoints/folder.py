@@ -44,9 +44,7 @@ def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
             raise CheckpointError(f"{folder}: no {name}; is it the folder of a complete checkpoint?")
     shards = [shard for shard in map(_SHARD.fullmatch, weights) if shard]
     if shards and len(shards) < int(shards[0][1]):
-        raise CheckpointError(
-            f"{folder}: {len(shards)} of {int(shards[0][1])} files of weights; copy it again"
-        )
+        raise CheckpointError(f"{folder}: {len(shards)} of {int(shards[0][1])} files of weights; copy it again")
     config = read_json(folder / "config.json")
     if "auto_map" in config and not trust_remote_code:
         # Slow to import, but few models have auto_map, and transformers knows most of them by now.
@@ -65,9 +63,7 @@ def check_writes(folder: Path) -> None:
     names = list(map(str, names)) if isinstance(names, list) else []
     writes = any(name.endswith(("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")) for name in names)
     if config.get("is_encoder_decoder") is True or (names and not writes):
-        raise CheckpointError(
-            f"{folder}: {', '.join(names)}, which cannot follow instructions; give an instruct model"
-        )
+        raise CheckpointError(f"{folder}: {', '.join(names)}, which cannot follow instructions; give an instruct model")
 
 
 def kept_files(folder: Path) -> dict[str, Path]:

@@ -67,11 +67,7 @@ def _in_hub_cache(source: HubRepository) -> Path | None:
     needed = [source.file] if source.file else [name for name in KEPT if name not in ("*.py", "*.txt")]
     try:
         snapshot = snapshot_download(
-            source.hub,
-            revision=source.revision,
-            local_files_only=True,
-            allow_patterns=needed,
-            ignore_patterns=SKIPPED,
+            source.hub, revision=source.revision, local_files_only=True, allow_patterns=needed, ignore_patterns=SKIPPED
         )
     except LocalEntryNotFoundError:
         return None

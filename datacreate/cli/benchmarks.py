@@ -14,10 +14,7 @@ from datacreate.cli.terminal import echo, print_columns, print_json, say
 if TYPE_CHECKING:
     from datacreate.benchmarks import ImportReport
 
-_UNUSUAL = {
-    "repeated_options": "with two equal options",
-    "answer_not_an_option": "whose answer is not an option",
-}
+_UNUSUAL = {"repeated_options": "with two equal options", "answer_not_an_option": "whose answer is not an option"}
 """Fields of `Findings`, and how their rows are unusual."""
 
 
@@ -105,6 +102,4 @@ def _print_report(report: ImportReport) -> None:
         lines.append((split.split, rows, f"{split.expected:,}", split.state, constant, "; ".join(remarks)))
     print_columns(lines)
     if any(split.state == "refused" for split in report.splits):
-        echo(
-            "not imported, since a number of rows is not the paper's; --allow-count-mismatch imports it anyway"
-        )
+        echo("not imported, since a number of rows is not the paper's; --allow-count-mismatch imports it anyway")

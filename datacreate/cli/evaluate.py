@@ -69,9 +69,7 @@ def evaluate(
             flag = "--out" if out else EngineOptions.flags()[next(iter(engine))]
             raise click.UsageError(f"{flag} only applies to --zero-shot; remove it, or give --zero-shot NAME")
         if files and not benchmarks and split != "test":
-            raise click.UsageError(
-                f"--split {split} only applies to --benchmark; remove it, or give --benchmark NAME"
-            )
+            raise click.UsageError(f"--split {split} only applies to --benchmark; remove it, or give --benchmark NAME")
         options = FormatOptions.of(**format_options)
         evaluations = _fine_tuned(models, benchmarks, split, files, options)
     if as_json:
@@ -81,11 +79,7 @@ def evaluate(
 
 
 def _fine_tuned(
-    models: tuple[Path, ...],
-    benchmarks: tuple[str, ...],
-    split: str,
-    files: tuple[Path, ...],
-    options: FormatOptions,
+    models: tuple[Path, ...], benchmarks: tuple[str, ...], split: str, files: tuple[Path, ...], options: FormatOptions
 ) -> list[tuple[Path, Evaluation]]:
     """The folder and the evaluations of each model."""
     from datacreate.finetuning.evaluate import evaluate as evaluate_
@@ -140,9 +134,7 @@ def _print(evaluations: list[tuple[Path, Evaluation]]) -> None:
             "rows longer than the model's input, which were cut: "
             f"{scores.truncated} of {scores.rows}": scores.truncated,
         }
-        warnings += [
-            f"{folder} on {evaluation.benchmark}: {text}" for text, applies in remarks.items() if applies
-        ]
+        warnings += [f"{folder} on {evaluation.benchmark}: {text}" for text, applies in remarks.items() if applies]
     print_columns(lines)
     for warning in warnings:
         echo(warning)

@@ -12,9 +12,7 @@ from datacreate.filter_rows import FilterConfig
 
 @command()
 @path_argument("source", metavar="RUN|FILE")
-@path_option(
-    "--out", group="output", metavar="FILE.jsonl", help="Write the kept rows here; replaces the file."
-)
+@path_option("--out", group="output", metavar="FILE.jsonl", help="Write the kept rows here; replaces the file.")
 @path_option("--rejects", group="output", metavar="FILE.jsonl", help="Write dropped rows here, with reasons.")
 @settings_options(FilterConfig)
 @json_option("Print the counts as JSON.")

@@ -30,10 +30,7 @@ def list_(as_json: bool) -> None:
     rows = [(preset, str(find_local(preset.name, preset.sources) or "")) for preset in presets]
     if as_json:
         print_json(
-            [
-                preset.model_dump(mode="json", exclude_defaults=True) | {"path": path or None}
-                for preset, path in rows
-            ]
+            [preset.model_dump(mode="json", exclude_defaults=True) | {"path": path or None} for preset, path in rows]
         )
         return
     lines = [("NAME", "KIND", "PARAMETERS", "SIZE", "LICENSE", "DOWNLOADED", "REMARKS")]
@@ -64,14 +61,10 @@ def pull(names: tuple[str, ...], force: bool) -> None:
 @path_option("--adapter", metavar="DIR|FILE.gguf", group="engine", help="LoRA adapter: PEFT folder or GGUF.")
 @option("--host", default="127.0.0.1", show_default=True, group="output", help="Address to listen on.")
 @option("--port", type=click.IntRange(0, 65535), default=0, group="output", help="Port.  [default: free]")
-@path_option(
-    "--register-dir", metavar="DIR", group="output", help="Folder in which `create --url DIR` finds it."
-)
+@path_option("--register-dir", metavar="DIR", group="output", help="Folder in which `create --url DIR` finds it.")
 @settings_options(EngineOptions, "engine", without=("urls", "request_timeout", "servers", "wait", "replicas"))
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM-OPTION...]")
-def serve(
-    model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[str, ...], **address: Any
-) -> None:
+def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[str, ...], **address: Any) -> None:
     """Serve MODEL with vLLM or llama.cpp, OpenAI-compatible, until it is stopped.
 
     The server is started with the settings that `create` would use for a small run. Options after `--` go to

@@ -99,9 +99,7 @@ def export(run: Path, layout: str, out: Path | None, settings: dict[str, Any], *
 
 @command()
 @path_argument("paths", nargs=-1, metavar="[PATH...]")
-@path_option(
-    "--out", group="output", default="report", help="Folder; replaces an older report.  [default: report]"
-)
+@path_option("--out", group="output", default="report", help="Folder; replaces an older report.  [default: report]")
 @json_option("Print the report as JSON instead of Markdown.")
 def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Report all evaluations and runs below PATHs (default: runs).
@@ -212,9 +210,7 @@ def review(
     from datacreate.runs.directory import RunDirectory
 
     if import_ and (export or sample or label or flag):
-        raise click.UsageError(
-            "--import takes the rows of its file; remove --export, --sample, --label and --flag"
-        )
+        raise click.UsageError("--import takes the rows of its file; remove --export, --sample, --label and --flag")
     if sample and (label or flag):
         raise click.UsageError("--sample takes rows whatever their label and flag; remove --label and --flag")
     if not (export or import_ or (sys.stdin.isatty() and is_live())):

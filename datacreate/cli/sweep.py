@@ -27,17 +27,12 @@ _ARRAY = "SLURM_ARRAY_TASK_ID"
 @path_option("--out", group="output", help="Folder; the same command resumes there.  [default: runs/NAME]")
 @option("--index", metavar="I|auto", help=f"Only this cell; auto: the one of ${_ARRAY}.")
 @option(
-    "--nproc",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Sets to create at once.  [default: 4, at most one per core]",
+    "--nproc", type=click.IntRange(1), metavar="N", help="Sets to create at once.  [default: 4, at most one per core]"
 )
 @option("--dry-run", is_flag=True, help="List the cells, their states, what is missing, and the commands.")
 @config_option
 @json_option("Print the cells as JSON.")
-def sweep(
-    plan: str, out: Path | None, index: str | None, nproc: int | None, dry_run: bool, as_json: bool
-) -> None:
+def sweep(plan: str, out: Path | None, index: str | None, nproc: int | None, dry_run: bool, as_json: bool) -> None:
     """Run the grid of PLAN: a YAML file, or the name of a shipped one (cpu, evidence,
     inputs, paper).
 
@@ -80,9 +75,7 @@ def _cell_number(index: str | None) -> int | None:
         return None
     number = os.environ.get(_ARRAY, "") if index == "auto" else index
     if not number.isdecimal():
-        raise click.UsageError(
-            f"--index {index}: give the number of a cell, or `auto` in a job array (${_ARRAY})"
-        )
+        raise click.UsageError(f"--index {index}: give the number of a cell, or `auto` in a job array (${_ARRAY})")
     return int(number)
 
 

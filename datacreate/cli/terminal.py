@@ -50,9 +50,7 @@ def print_columns(lines: Sequence[Sequence[str]]) -> None:
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what `--dry-run` found: a line for each entry, then the notes."""
-    print_columns(
-        [(name.replace("_", " "), _plan_text(value)) for name, value in plan.items() if name != "notes"]
-    )
+    print_columns([(name.replace("_", " "), _plan_text(value)) for name, value in plan.items() if name != "notes"])
     for note in plan["notes"]:
         echo(note)
 
@@ -135,9 +133,7 @@ class Progress:
         best = "" if score is None else f", best score {100 * score:.1f}"
         self._count(f"{work}: ", self._unit, done, total, best)
 
-    def _count(
-        self, stage: str, unit: str, done: int, total: int, more: str, tokens: int = 0, ahead: int = 0
-    ) -> None:
+    def _count(self, stage: str, unit: str, done: int, total: int, more: str, tokens: int = 0, ahead: int = 0) -> None:
         """Show the state of a stage: its first and last one, and others after a pause.
 
         `more` ends the line; `ahead` were finished and are not counted in `done` yet.

@@ -23,12 +23,7 @@ from datacreate.formats.reader import RowFile, decoded
 
 _TABLES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
 _MARKDOWN = {".md", ".markdown"}
-_CONVERTED = {
-    ".html": "HtmlConverter",
-    ".htm": "HtmlConverter",
-    ".pdf": "PdfConverter",
-    ".docx": "DocxConverter",
-}
+_CONVERTED = {".html": "HtmlConverter", ".htm": "HtmlConverter", ".pdf": "PdfConverter", ".docx": "DocxConverter"}
 """Ending -> the class of markitdown that makes Markdown of such a file."""
 
 _ENDINGS = {".txt", *_MARKDOWN, *_CONVERTED, *_TABLES}
@@ -132,9 +127,7 @@ def read_documents(file: Path, field: str | None, note: Callable[[Path, str], No
             yield from _rows(file, field, note)
             return
         if file.stat().st_size > _MAX_BYTES:
-            raise ValueError(
-                f"larger than {_MAX_BYTES >> 20} MiB; divide it into files, or into rows of a .jsonl file"
-            )
+            raise ValueError(f"larger than {_MAX_BYTES >> 20} MiB; divide it into files, or into rows of a .jsonl file")
         text = _text(file.read_bytes(), ending)
     except (OSError, ValueError) as error:
         reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else one_line(str(error))
@@ -214,6 +207,4 @@ def _text_field(values: dict[str, Json], file: Path) -> str | None:
     if len(names) < 2:
         return next(iter(names), None)
     fields = ", ".join(map(one_line, names))
-    raise UsageError(
-        f"{display_path(file)}: which field has the text? name it with --corpus-field (fields: {fields})"
-    )
+    raise UsageError(f"{display_path(file)}: which field has the text? name it with --corpus-field (fields: {fields})")

@@ -170,9 +170,7 @@ class Passages:
         if list(stored) != list(current):
             changed = [(current | stored)[sha256] for sha256 in stored.keys() ^ current.keys()]
             difference = f"another content of {min(changed)}" if changed else "another order of the documents"
-            raise RunMismatch(
-                f"{directory} was made with {difference}; use the same documents, or another --run-dir"
-            )
+            raise RunMismatch(f"{directory} was made with {difference}; use the same documents, or another --run-dir")
 
     def save(self, path: Path) -> None:
         """Write the file of a run, unless it was opened from there. Raises StorageError."""

@@ -32,9 +32,7 @@ class Engine:
     be reached. Requests never go through a proxy. `notify` is called in the thread of the event loop.
     """
 
-    def __init__(
-        self, source: ServerSource, api: ChatApi, options: EngineOptions, notify: Notify = no_notify
-    ) -> None:
+    def __init__(self, source: ServerSource, api: ChatApi, options: EngineOptions, notify: Notify = no_notify) -> None:
         self._source = source
         self._api = api
         self._pool = ServerPool(source, api, options, notify)

@@ -185,9 +185,7 @@ def _share_gpus(
         )
     counts = _gpu_counts(needs, len(gpus))
     ends = accumulate(counts)
-    return [
-        Placement(tuple(gpus[end - count : end]), max_share) for count, end in zip(counts, ends, strict=True)
-    ]
+    return [Placement(tuple(gpus[end - count : end]), max_share) for count, end in zip(counts, ends, strict=True)]
 
 
 def _gpu_counts(needs: Sequence[GpuNeed], gpus: int) -> list[int]:
@@ -235,9 +233,7 @@ def server_commands(
     return commands
 
 
-def _on_enough_gpus(
-    engine: EngineKind, model: LocalModel, settings: LaunchSettings, notify: Notify
-) -> LaunchSettings:
+def _on_enough_gpus(engine: EngineKind, model: LocalModel, settings: LaunchSettings, notify: Notify) -> LaunchSettings:
     """The settings of a model that is alone, with as many GPUs per server as it needs if the user gives no number.
 
     If it seems to fit on no number of GPUs, it gets the largest one, and vLLM decides. EngineError, with the numbers,

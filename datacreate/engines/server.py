@@ -235,9 +235,7 @@ class Server:
         document = await self._json("/tokenize", body)
         tokens = document.get("tokens") if isinstance(document, dict) else None
         if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
-            raise Incompatible(
-                "/tokenize returns no list of token ids; use a server with that of vLLM or llama.cpp"
-            )
+            raise Incompatible("/tokenize returns no list of token ids; use a server with that of vLLM or llama.cpp")
         return tokens
 
     async def _json(self, path: str, body: Body = None, seconds: float = _CONNECT_SECONDS) -> Any:

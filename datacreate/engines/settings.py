@@ -65,9 +65,7 @@ class _ServerOptions(Settings):
 class EngineOptions(LaunchOptions, _ServerOptions):
     """Which engine, which servers, and how a model is loaded. None: chosen automatically."""
 
-    trust_remote_code: bool = engine_setting(
-        "Allow Python code of the model's publisher to run.", default=False
-    )
+    trust_remote_code: bool = engine_setting("Allow Python code of the model's publisher to run.", default=False)
 
     @property
     def uses_running_servers(self) -> bool:
@@ -100,12 +98,8 @@ class EngineOptions(LaunchOptions, _ServerOptions):
 class RunEngineOptions(EngineOptions):
     """The settings of the engines of a run, which may have a verifier of its own beside the generators."""
 
-    verifier_quantization: str | None = engine_setting(
-        "vLLM: --quantization of the --verifier.", metavar="METHOD"
-    )
-    verifier_tensor_parallel_size: int | None = engine_setting(
-        "vLLM: GPUs that the --verifier is split over.", gt=0
-    )
+    verifier_quantization: str | None = engine_setting("vLLM: --quantization of the --verifier.", metavar="METHOD")
+    verifier_tensor_parallel_size: int | None = engine_setting("vLLM: GPUs that the --verifier is split over.", gt=0)
 
     @property
     def for_verifier(self) -> EngineOptions:

@@ -79,9 +79,7 @@ class Contamination(Filter):
         self._index_ngrams()
         self._near: dict[bool, _NearRows] = {}  # by whether the rows have a passage
         if (threshold := self._settings.decontaminate_near) is not None:
-            self._near = {
-                has_passage: self._near_rows(threshold, has_passage) for has_passage in (False, True)
-            }
+            self._near = {has_passage: self._near_rows(threshold, has_passage) for has_passage in (False, True)}
 
     def _near_rows(self, threshold: float, has_passage: bool) -> _NearRows:
         numbers = [number for number, test in enumerate(self._rows) if bool(test.row.passage) == has_passage]

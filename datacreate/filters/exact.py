@@ -33,6 +33,4 @@ class ExactDuplicates(Filter):
 
 def _digest(key: str) -> int:
     # Not hash(), which differs between processes.
-    return int.from_bytes(
-        hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
-    )
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

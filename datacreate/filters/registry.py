@@ -29,9 +29,7 @@ def filter_report(settings: FilterOptions, rejected: Mapping[RejectReason, int])
             "reason": filter_class.reason.value,
             "on": filter_class.is_on(settings),
             "settings": {
-                name: values[name]
-                for name in filter_class.setting_names
-                if not isinstance(values[name], bool)
+                name: values[name] for name in filter_class.setting_names if not isinstance(values[name], bool)
             },
             "rejected": rejected.get(filter_class.reason, 0),
         }

@@ -90,9 +90,7 @@ def encode(
     columns = {name: tokens[name] for name in tokenizer.model_input_names if name in tokens}
     if head.is_multiple_choice:
         starts, size = range(0, len(texts), head.classes), head.classes
-        columns = {
-            name: [values[start : start + size] for start in starts] for name, values in columns.items()
-        }
+        columns = {name: [values[start : start + size] for start in starts] for name, values in columns.items()}
         lengths = [max(lengths[start : start + size]) for start in starts]
     labels: list[Any] = [example.answer or 0 for example in examples]
     if soft_labels:
@@ -106,9 +104,7 @@ def encode(
     return Encoded(dataset, sum(length > max_length for length in lengths))
 
 
-def _text_pairs(
-    examples: Sequence[ClassificationExample], head: HeadSpec
-) -> tuple[list[str], list[str] | None]:
+def _text_pairs(examples: Sequence[ClassificationExample], head: HeadSpec) -> tuple[list[str], list[str] | None]:
     """The first and second texts of all inputs. None for the second ones if there are no options and no passages."""
     if head.is_multiple_choice:
         texts = [f"{e.passage} {e.text}" if e.passage else e.text for e in examples]

@@ -101,9 +101,7 @@ def read_test_file(
     test = _test_set(path.name, "test", sha256, head, format, source.rows)
     if all(example.answer is None for example in test.usable):
         answers = ", ".join(sorted(set(test.labels))[:5])
-        raise UsageError(
-            f"{path}: the model has {head.description}, and no row has one as its answer: {answers}"
-        )
+        raise UsageError(f"{path}: the model has {head.description}, and no row has one as its answer: {answers}")
     return test
 
 
@@ -132,17 +130,13 @@ def benchmarks_for(
         fitting = [name for name in imported if model.training.task.is_same(read_test_set(name, split).head)]
         if not fitting:
             needed = model.training.task.description
-            raise TrainingError(
-                f"no imported benchmark has {needed}; import one: `datacreate benchmarks import NAME`"
-            )
+            raise TrainingError(f"no imported benchmark has {needed}; import one: `datacreate benchmarks import NAME`")
         return fitting
     if requested:
         return list(dict.fromkeys(find_benchmark(name).name for name in requested))
     benchmark = model.training.condition.benchmark
     if benchmark is None:
-        raise UsageError(
-            "the model was trained on rows of no benchmark; give --test FILE or --benchmark NAME"
-        )
+        raise UsageError("the model was trained on rows of no benchmark; give --test FILE or --benchmark NAME")
     others = find_benchmark(benchmark).out_of_distribution
     if missing := [name for name in others if not has_split(find_benchmark(name), split)]:
         notify(f"without {', '.join(missing)}: the {split} split is not imported")
@@ -152,9 +146,7 @@ def benchmarks_for(
 class ModelAnswers(NamedTuple):
     """The answers of a model to the usable rows of a test set, as `grade` takes them."""
 
-    probabilities: Iterable[
-        Sequence[float] | None
-    ]  # per row, of each option or label; None without an answer
+    probabilities: Iterable[Sequence[float] | None]  # per row, of each option or label; None without an answer
     truncated: int  # rows that were cut to the model's input length
 
 
@@ -246,9 +238,7 @@ def load_or_evaluate(
         if (target / EVALUATION).exists():
             notify(f"{target} had an evaluation on other rows of that name; it is replaced")
         predictions, scores = grade(test, *answer(test))
-        made = evaluation(
-            benchmark=test.name, split=test.split, head=test.head.head, digest=test.sha256, scores=scores
-        )
+        made = evaluation(benchmark=test.name, split=test.split, head=test.head.head, digest=test.sha256, scores=scores)
         lock.check()
         write_evaluation(target, made, predictions)
     return made
@@ -347,12 +337,8 @@ def grade(
         truth.append(-1 if right is None else right)
         answers.append(answer)
         scores = [round(float(probability), 4) for probability in row_probabilities or ()]
-        predictions.append(
-            Prediction(row=number, label=label, predicted=predicted, correct=is_correct, scores=scores)
-        )
-    return predictions, compute_scores(
-        truth, answers, test.head.names, balanced=has_labels, truncated=truncated
-    )
+        predictions.append(Prediction(row=number, label=label, predicted=predicted, correct=is_correct, scores=scores))
+    return predictions, compute_scores(truth, answers, test.head.names, balanced=has_labels, truncated=truncated)
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, predictions: Sequence[Prediction]) -> None:

@@ -13,11 +13,7 @@ from datacreate.settings import CommaList, OrOff, Settings, setting
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 
-_SMALL_SIZE, _BASE_SIZE, _LARGE_SIZE = (
-    384,
-    768,
-    1024,
-)  # hidden sizes of encoders, by which learning rates differ
+_SMALL_SIZE, _BASE_SIZE, _LARGE_SIZE = (384, 768, 1024)  # hidden sizes of encoders, by which learning rates differ
 
 _PAPER: Mapping[str, Any] = {
     "learning_rates": (5e-6, 1e-5, 2e-5),

@@ -203,9 +203,7 @@ class TrainingDirectory:
         """Raise UsageError if the folder holds other files, RunMismatch if another training."""
         if (self.path / TRAINING).is_file():
             read_training(self.path).check_same(training, self.path)
-        elif any(
-            path.name != LOCK_FILE and not path.match(TEMPORARY_PATTERN) for path in self.path.glob("*")
-        ):
+        elif any(path.name != LOCK_FILE and not path.match(TEMPORARY_PATTERN) for path in self.path.glob("*")):
             raise UsageError(f"{self.path} holds other files, no training; choose an empty or new --out")
 
     @contextmanager

@@ -121,6 +121,4 @@ def read_file(path: Path, options: FormatOptions, known_formats: Sequence[TaskFo
         if isinstance(row, InvalidRow):  # a model may still be tested on it
             invalid[index] = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")
         rows.append(json.loads(row.line) if isinstance(row, Row) else row.values)
-    return Source(
-        str(path), path.stem, reader.format, rows, list(map(str, range(len(rows)))), invalid=invalid
-    )
+    return Source(str(path), path.stem, reader.format, rows, list(map(str, range(len(rows)))), invalid=invalid)

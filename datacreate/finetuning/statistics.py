@@ -266,8 +266,7 @@ class _Contrasts:
         self._second_weights = np.pad(second_weights, ((0, 0), (first_weights.shape[1], 0)))
         self._is_paired = first_units == second_units and len(first_units) > 1
         has_single_unit = [
-            len(units) == 1 and models.trained
-            for units, models in ((first_units, first), (second_units, second))
+            len(units) == 1 and models.trained for units, models in ((first_units, first), (second_units, second))
         ]
         self._one_varies_as_the_other = any(has_single_unit)
 
@@ -285,9 +284,7 @@ class _Contrasts:
         estimate = _estimate(terms, self._scores, self._covariance, _COVERED[self._level])
         if estimate.has_error:
             return estimate
-        return replace(
-            estimate, error=_error_of_alike(self._first) * float(np.hypot(first_factor, second_factor))
-        )
+        return replace(estimate, error=_error_of_alike(self._first) * float(np.hypot(first_factor, second_factor)))
 
     def ratio_end(self, ratio: float, step: float) -> float:
         """The end of the interval of a ratio, in the direction of `step`."""

@@ -17,13 +17,7 @@ from datacreate.errors import UsageError
 from datacreate.finetuning.encoder import encode, has_passages, load_config, load_tokenizer, max_input_tokens
 from datacreate.finetuning.evaluate import read_test_set
 from datacreate.finetuning.hyperparameters import Count, Hyperparameters
-from datacreate.finetuning.records import (
-    SelectionKind,
-    TrainedModel,
-    TrainingDirectory,
-    TrainingSpec,
-    read_model,
-)
+from datacreate.finetuning.records import SelectionKind, TrainedModel, TrainingDirectory, TrainingSpec, read_model
 from datacreate.finetuning.sources import Source, check_distinct, read_source
 from datacreate.finetuning.training_rows import (
     MIN_ROWS_TO_SPLIT,
@@ -81,13 +75,11 @@ class TrainConfig(FormatOptions):
     device_batch_size: Count = setting(
         "Rows per forward pass; gradients are accumulated.", "training", default=DEVICE_BATCH_SIZE
     )
-    nproc: Annotated[Count | None, BeforeValidator(lambda value: None if value == "auto" else value)] = (
-        setting(
-            "Training processes, one seed and learning rate each; auto: one per GPU.",
-            "training",
-            metavar="N|auto",
-            shown_default="auto",
-        )
+    nproc: Annotated[Count | None, BeforeValidator(lambda value: None if value == "auto" else value)] = setting(
+        "Training processes, one seed and learning rate each; auto: one per GPU.",
+        "training",
+        metavar="N|auto",
+        shown_default="auto",
     )
 
     @property
@@ -109,9 +101,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     """Read and split the rows, and find the encoder. Raises UsageError, TrainingError, CheckpointError."""
     rows = _read_rows(config, notify)
     split = _split_rows(config, rows)
-    training, encoder = training_spec(
-        rows, config.encoder, config.recipe, split.selection, split.selection_digest
-    )
+    training, encoder = training_spec(rows, config.encoder, config.recipe, split.selection, split.selection_digest)
     rates = len(training.recipe.learning_rates)
     if rates > 1 and not split.selection_rows:
         raise UsageError(
@@ -154,9 +144,7 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     if format_flag and not any(is_row_file(Path(source)) for source in config.sources):
         raise UsageError(f"{format_flag} only applies to files; runs and benchmarks have their own format")
     soft_labels = config.recipe.soft_labels
-    sources = [
-        read_source(source, verifier_probabilities=soft_labels, options=config) for source in config.sources
-    ]
+    sources = [read_source(source, verifier_probabilities=soft_labels, options=config) for source in config.sources]
     if config.human_count is not None:
         sources = _with_human_sample(sources, config.human_count, config.sample_seed)
     rows = training_set(
@@ -170,9 +158,7 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
         notify(f"skipped rows: {number}, {reason}")
     unverified, total = sum(row.probabilities is None for row in rows.examples), len(rows.examples)
     if total < FEW_ROWS:
-        notify(
-            f"warning: only {total} row{'s' * (total != 1)}; a model learns little from fewer than {FEW_ROWS}"
-        )
+        notify(f"warning: only {total} row{'s' * (total != 1)}; a model learns little from fewer than {FEW_ROWS}")
     if soft_labels and unverified == total:
         raise UsageError(
             f"{', '.join(config.sources)}: no row was verified, so there are no soft labels; add a run that was made "

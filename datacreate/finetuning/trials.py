@@ -64,11 +64,7 @@ class TrialInputs:
 
 
 def best_models(
-    inputs: TrialInputs,
-    seeds: Sequence[int],
-    nproc: int | None,
-    directory: TrainingDirectory,
-    on_step: OnNamedStep,
+    inputs: TrialInputs, seeds: Sequence[int], nproc: int | None, directory: TrainingDirectory, on_step: OnNamedStep
 ) -> Iterator[TrainedModel]:
     """Run all trials, and yield the best model of each seed as soon as all its trials have ended."""
     rates = inputs.training.recipe.learning_rates
@@ -180,9 +176,7 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-def run_trial(
-    inputs: TrialInputs, seed: int, learning_rate: float, folder: Path, on_step: OnStep
-) -> TrainedModel:
+def run_trial(inputs: TrialInputs, seed: int, learning_rate: float, folder: Path, on_step: OnStep) -> TrainedModel:
     """Train and save the best model in `folder`/model. A finished trial is read, an interrupted one starts again.
 
     Raises TrainingError if the encoder does not fit or memory runs out, StorageError.

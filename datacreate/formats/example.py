@@ -16,14 +16,9 @@ Json = Any
 FieldPath = tuple[str, ...]
 """The keys that lead to a field, outermost first. Messages join them with dots: `review.stars`."""
 
-JSON_TYPES = {
-    str: "string",
-    bool: "boolean",
-    int: "integer",
-    float: "number",
-    dict: "object",
-    list: "array",
-} | {type(None): "null"}
+JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object", list: "array"} | {
+    type(None): "null"
+}
 """Python type -> the word of JSON Schema."""
 
 MAX_NESTING = 20

@@ -101,9 +101,7 @@ def infer_format(
     return InferredFormat(format, (describe_format(format),))
 
 
-def _find_shipped_format(
-    example: Example, options: FormatOptions, others: Sequence[Example]
-) -> TaskFormat | None:
+def _find_shipped_format(example: Example, options: FormatOptions, others: Sequence[Example]) -> TaskFormat | None:
     """The first shipped format that is meant for all examples and takes the options about fields that are set."""
     for shipped_format in _shipped_formats():
         unknown = (name for name in example.values if name not in shipped_format.schema["properties"])
@@ -226,9 +224,7 @@ def _answer_is_span(values: Mapping[str, Json], roles: Roles) -> bool:
     return isinstance(answer, str) and isinstance(context, str) and find_span(answer, context) is not None
 
 
-def _notes_about_labels(
-    format: TaskFormat, overridden: list[FieldPath], examples: Sequence[Example]
-) -> list[str]:
+def _notes_about_labels(format: TaskFormat, overridden: list[FieldPath], examples: Sequence[Example]) -> list[str]:
     """Notes about declared labels beside the answer, or about an inferred label that is rare."""
     answer = format.roles.answer
     if answer in overridden:
@@ -277,9 +273,7 @@ def _infer_roles(example: Example, options: FormatOptions, overridden: list[Fiel
     scalars = {path: v for path, v in fields.items() if v not in (None, "") and not isinstance(v, list)}
 
     answer = named_answer or find_answer(fields, scalars, overridden)
-    check_layout(
-        example, options, answer, {path: scalars[path] for path in scalars if path not in overridden}
-    )
+    check_layout(example, options, answer, {path: scalars[path] for path in scalars if path not in overridden})
     extractive = None if named_answer or overridden else find_answer_start(fields)
     roles = extractive or find_options(fields, scalars, answer, named_options)
     answer = roles.answer
@@ -295,12 +289,7 @@ def _infer_roles(example: Example, options: FormatOptions, overridden: list[Fiel
     if context is None and len(possible_inputs) > 1:
         context = find_named(possible_inputs, _CONTEXT_NAMES)
     return replace(
-        roles,
-        inputs=inputs,
-        context=context,
-        options=roles.options or named_options,
-        answer=answer,
-        ignored=ignored,
+        roles, inputs=inputs, context=context, options=roles.options or named_options, answer=answer, ignored=ignored
     )
 
 

@@ -8,16 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 from datacreate.errors import ExampleError, UsageError
-from datacreate.formats.example import (
-    Example,
-    FieldPath,
-    Json,
-    dotted,
-    field_at,
-    fields_of,
-    one_line,
-    value_at,
-)
+from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at, fields_of, one_line, value_at
 from datacreate.formats.options import FormatOptions, named_field
 from datacreate.formats.roles import FIRST_CODES, Roles, codes, first_code, label_key
 from datacreate.formats.schema_utils import Schema, fixed_labels, with_field
@@ -94,9 +85,7 @@ def find_options(
         if any(_is_code(value, first, len(options)) for first in FIRST_CODES):
             return Roles(options=path, answer=answer)
         if isinstance(value, str) and len(value) > 1 and not value.isdigit():
-            raise ExampleError(
-                f"{dotted(answer or ())}: {value!r} is not among {dotted(path)}; fix the example"
-            )
+            raise ExampleError(f"{dotted(answer or ())}: {value!r} is not among {dotted(path)}; fix the example")
     return Roles(answer=answer)
 
 
@@ -123,11 +112,7 @@ def find_answer_start(fields: Mapping[FieldPath, Json]) -> Roles | None:
         siblings = (path for path in fields if path[:-1] == start[:-1] and path != start)
         for answer, context in product(siblings, fields):
             text = fields[context]
-            if (
-                context != answer
-                and isinstance(text, str)
-                and _starts_at(fields[answer], fields[start], text)
-            ):
+            if context != answer and isinstance(text, str) and _starts_at(fields[answer], fields[start], text):
                 return Roles(answer=answer, answer_start=start, context=context)
     return None
 
@@ -167,9 +152,7 @@ def label_set(answers: Sequence[Json]) -> list[Json] | None:
     if all(str(label).removeprefix("-").isdecimal() for label in labels):
         are_labels = sorted(map(int, labels)) == list(range(len(labels)))
     else:
-        are_labels = all(
-            isinstance(label, str) and 0 < len(label.strip()) <= _MAX_LABEL_LENGTH for label in labels
-        )
+        are_labels = all(isinstance(label, str) and 0 < len(label.strip()) <= _MAX_LABEL_LENGTH for label in labels)
     return labels if are_labels else None
 
 
@@ -238,9 +221,7 @@ def check_options(example: Example, options: FormatOptions) -> None:
     """Raise UsageError if a field is given two roles, or if the field of --options has no list."""
     counts = Counter(filter(None, (*options.inputs, options.answer, options.options, *options.ignore)))
     if repeated := [name for name, count in counts.items() if count > 1]:
-        raise UsageError(
-            f"{repeated[0]} is named twice in --inputs, --answer, --options and --ignore; name it once"
-        )
+        raise UsageError(f"{repeated[0]} is named twice in --inputs, --answer, --options and --ignore; name it once")
     if options.options:
         value = field_at(example.values, named_field(example, options.options, "--options"))
         if not isinstance(value, list) or len(value) < 2:
@@ -263,9 +244,7 @@ def check_layout(
         names: list[Json] = []
         if isinstance(value, Mapping) and (are_options or answer in scalars):
             names = [
-                key
-                for key, part in value.items()
-                if isinstance(part, str) and part and (*path, key) not in answers
+                key for key, part in value.items() if isinstance(part, str) and part and (*path, key) not in answers
             ]
         elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
             _check_messages(path, value)

@@ -54,9 +54,7 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions) 
     if roles.options and not format.options_vary:
         fixed[roles.options] = schema_at(format.schema, roles.options)
 
-    required = [
-        path for path in (roles.answer, roles.options, roles.keys, roles.context if is_span else None) if path
-    ]
+    required = [path for path in (roles.answer, roles.options, roles.keys, roles.context if is_span else None) if path]
     kinds = [_kind(value_at(typical.values, path)) for path in required]
     complete = [row for row in first_rows if [_kind(value_at(row, path)) for path in required] == kinds]
     schema: Schema = {**_relaxed(infer_schema(complete)), "additionalProperties": False}
@@ -108,8 +106,7 @@ def _vote(examples: Sequence[Example], options: FormatOptions) -> tuple[Example,
     counts = Counter(field for row in rows for field in _field_types(row))
     usual = {path: kind for (path, kind), _ in reversed(counts.most_common())}
     by_usual_fields = sorted(
-        examples,
-        key=lambda example: -sum(usual[path] == kind for path, kind in _field_types(example.values)),
+        examples, key=lambda example: -sum(usual[path] == kind for path, kind in _field_types(example.values))
     )
     votes: list[tuple[Example, TaskFormat]] = []
     errors: list[DatacreateError] = []
@@ -122,8 +119,7 @@ def _vote(examples: Sequence[Example], options: FormatOptions) -> tuple[Example,
     if not votes:
         raise errors[0] if errors else ExampleError("no rows")
     results = [
-        (format.name, replace(format.roles, inputs=(), ignored=()), format.rules, format.labels)
-        for _, format in votes
+        (format.name, replace(format.roles, inputs=(), ignored=()), format.rules, format.labels) for _, format in votes
     ]
     return votes[results.index(Counter(results).most_common(1)[0][0])]
 
@@ -165,11 +161,7 @@ def _relaxed(schema: Schema) -> Schema:
     if {"const": ""} in schema.get("anyOf", ()):  # texts, some of them empty
         kinds = [part["type"] for part in schema["anyOf"] if "type" in part]
         return {"type": kinds if len(kinds) > 1 else kinds[0]}
-    relaxed = {
-        key: part
-        for key, part in schema.items()
-        if key not in ("minItems", "maxItems", "additionalProperties")
-    }
+    relaxed = {key: part for key, part in schema.items() if key not in ("minItems", "maxItems", "additionalProperties")}
     if "properties" in schema:
         relaxed["properties"] = {name: _relaxed(part) for name, part in schema["properties"].items()}
     if "items" in schema:

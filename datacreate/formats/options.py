@@ -8,16 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from datacreate.errors import UsageError
-from datacreate.formats.example import (
-    JSON_TYPES,
-    Example,
-    FieldPath,
-    Json,
-    dotted,
-    field_at,
-    fields_of,
-    leaves_of,
-)
+from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, field_at, fields_of, leaves_of
 from datacreate.formats.reader import MAX_EXAMPLES
 from datacreate.settings import CommaList, Pairs, Settings, TextOrFile, setting
 
@@ -40,9 +31,7 @@ class FormatOptions(Settings):
         metavar="FIELD,...",
         shown_default="all texts but answer and options",
     )
-    answer: str | None = _input(
-        "Field of the answer.", metavar="FIELD", shown_default="from its name and value"
-    )
+    answer: str | None = _input("Field of the answer.", metavar="FIELD", shown_default="from its name and value")
     options: str | None = _input(
         "Field with a list of possible answers.", metavar="FIELD", shown_default="as for --answer"
     )
@@ -59,9 +48,7 @@ class FormatOptions(Settings):
     )
     ranges: Pairs = _input("Range of a numeric field.", default={}, flag="--range", metavar="FIELD=1..5")
     turns: int | None = _input(
-        "Conversations: number of user messages, each with its answer.",
-        gt=0,
-        shown_default="as in the example",
+        "Conversations: number of user messages, each with its answer.", gt=0, shown_default="as in the example"
     )
 
     def check_format(self, *, turns: bool = True) -> None:
@@ -121,9 +108,7 @@ class ExampleOptions(Settings):
         le=MAX_EXAMPLES,
         metavar="K",
     )
-    example_seed: int | None = _input(
-        "Seed that draws the examples from the benchmark.", shown_default="--seed"
-    )
+    example_seed: int | None = _input("Seed that draws the examples from the benchmark.", shown_default="--seed")
 
     instruction: TextOrFile | None = _input(
         "What the data is for, who speaks, what to avoid: a text, or @FILE. With --format, or with --inputs (and "

@@ -16,24 +16,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from datacreate.formats.example import (
-    Example,
-    FieldPath,
-    Json,
-    canonical_json,
-    leaves_of,
-    replace_field,
-    value_at,
-)
+from datacreate.formats.example import Example, FieldPath, Json, canonical_json, leaves_of, replace_field, value_at
 from datacreate.formats.rules import Rule, as_written, find_span
-from datacreate.formats.schema_utils import (
-    Schema,
-    constant_of,
-    free_texts,
-    is_constant,
-    schema_at,
-    with_field,
-)
+from datacreate.formats.schema_utils import Schema, constant_of, free_texts, is_constant, schema_at, with_field
 from datacreate.formats.task_format import TaskFormat
 
 Style = Literal["positional", "keyed"]
@@ -277,9 +262,7 @@ def _without_constants(schema: Schema) -> Schema:
     if not schema.get("properties") or "anyOf" in schema:
         return schema
     parts = {name: _without_constants(part) for name, part in schema["properties"].items()}
-    varying = {
-        name: part for name, part in parts.items() if not is_constant(part) and part.get("properties") != {}
-    }
+    varying = {name: part for name, part in parts.items() if not is_constant(part) and part.get("properties") != {}}
     return {**schema, "properties": varying, "required": list(varying)}
 
 

@@ -22,13 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from datacreate.errors import UsageError
-from datacreate.formats.example import (
-    JSON_TYPES,
-    MAX_NESTING,
-    Json,
-    one_line,
-    parse_object,
-)
+from datacreate.formats.example import JSON_TYPES, MAX_NESTING, Json, one_line, parse_object
 from datacreate.formats.schema_utils import Schema
 
 READABLE = "give JSONL, JSON, CSV, TSV or Parquet"

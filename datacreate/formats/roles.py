@@ -46,9 +46,7 @@ class Roles:
 
     def named(self) -> dict[str, str]:
         """The roles that have a field, with dotted paths for messages."""
-        fields = {
-            role: value if role in LIST_ROLES else [value] for role, value in vars(self).items() if value
-        }
+        fields = {role: value if role in LIST_ROLES else [value] for role, value in vars(self).items() if value}
         return {role: ", ".join(map(dotted, paths)) for role, paths in fields.items()}
 
     def document(self) -> dict[str, Json]:

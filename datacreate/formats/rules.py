@@ -111,10 +111,7 @@ def _is_extracted(answer: Json, context: str, start: Json) -> bool:
 def as_messages(turns: Turns) -> list[dict[str, str]]:
     """The turns as messages with `role` (system, user or assistant) and `content`."""
     role, content = ("from", "value") if turns and "from" in turns[0] else ("role", "content")
-    return [
-        {"role": _OPENAI_ROLES.get(turn[role]) or str(turn[role]), "content": str(turn[content])}
-        for turn in turns
-    ]
+    return [{"role": _OPENAI_ROLES.get(turn[role]) or str(turn[role]), "content": str(turn[content])} for turn in turns]
 
 
 def with_turns(turns: Turns, number: int) -> list[Mapping[str, Json]]:
@@ -128,9 +125,7 @@ def check_rules(name: str, rules: Collection[Rule], roles: Roles) -> None:
     for rule in sorted(rules):
         for role in _ROLES_OF_RULE[rule]:
             if not getattr(roles, role):
-                raise FormatError(
-                    f"{name}: the rule {rule} needs the role {role}; give it to a required field"
-                )
+                raise FormatError(f"{name}: the rule {rule} needs the role {role}; give it to a required field")
 
 
 def check_alike(roles: Roles, example: Example, first: Example) -> None:
@@ -144,9 +139,7 @@ def check_alike(roles: Roles, example: Example, first: Example) -> None:
     for name, (path, property_of) in properties.items():
         value, first_value = value_at(example.values, path), value_at(first.values, path)
         if path and value and first_value and property_of(value) != property_of(first_value):
-            raise ExampleError(
-                f"{example.where}{dotted(path)}: all examples need the same {name}; make them alike"
-            )
+            raise ExampleError(f"{example.where}{dotted(path)}: all examples need the same {name}; make them alike")
 
 
 def turns_schema(schema: Schema, turns: Turns) -> Schema:

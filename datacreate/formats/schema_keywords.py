@@ -54,9 +54,7 @@ FORMAT_CHECKER = FormatChecker(())
 """Checks `format`. It has the same formats on every machine: those of jsonschema depend on installed packages."""
 
 _OF_JSONSCHEMA = ("date", "ipv4", "ipv6", "regex", "uuid")
-FORMAT_CHECKER.checkers = {
-    name: Draft202012Validator.FORMAT_CHECKER.checkers[name] for name in _OF_JSONSCHEMA
-}
+FORMAT_CHECKER.checkers = {name: Draft202012Validator.FORMAT_CHECKER.checkers[name] for name in _OF_JSONSCHEMA}
 
 _HOST = r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*"
 _PATTERNS = {
@@ -137,9 +135,7 @@ class _RefResolver:
         return self.resolve({**definition, **siblings}, location, (*open_refs, key))
 
     def _error(self, problem: str, location: str) -> FormatError:
-        return FormatError(
-            f"{self.name}: {problem} at {location or '/'}; docs/formats.md lists what can be used"
-        )
+        return FormatError(f"{self.name}: {problem} at {location or '/'}; docs/formats.md lists what can be used")
 
 
 def describe_error(error: ValidationError) -> str:
@@ -158,9 +154,7 @@ def describe_error(error: ValidationError) -> str:
 def _with_types(values: Sequence[Json]) -> str:
     """Values with their types in parentheses; null stands alone."""
     texts = ", ".join(canonical_json(value)[:60] for value in values)
-    return (
-        texts if values == [None] else f"{texts} ({_type_names(JSON_TYPES[type(value)] for value in values)})"
-    )
+    return texts if values == [None] else f"{texts} ({_type_names(JSON_TYPES[type(value)] for value in values)})"
 
 
 def _type_names(types: Iterable[str]) -> str:

@@ -197,8 +197,7 @@ def normalize_values(value: Json, schema: Schema) -> Json:
         return {name: normalize_values(part, parts.get(name, {})) for name, part in value.items()}
     if isinstance(value, list):
         return [
-            normalize_values(item, part)
-            for item, part in zip(value, _item_schemas(schema, len(value)), strict=True)
+            normalize_values(item, part) for item, part in zip(value, _item_schemas(schema, len(value)), strict=True)
         ]
     if is_number(value):
         allowed = fixed_labels(schema) or (schema.get("const"),)
@@ -209,9 +208,7 @@ def normalize_values(value: Json, schema: Schema) -> Json:
     return value
 
 
-def specialize_schema(
-    schema: Schema, values: Sequence[Json], path: FieldPath, options: FieldPath | None
-) -> Schema:
+def specialize_schema(schema: Schema, values: Sequence[Json], path: FieldPath, options: FieldPath | None) -> Schema:
     """The schema of a field, specialized to its values in the formatting examples: nulls, fields, number of options."""
     if all(value is None for value in values):
         return {"type": "null"} if allows_null(schema) else schema

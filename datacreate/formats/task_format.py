@@ -74,11 +74,7 @@ _Validator: Any = extend(  # type: ignore[no-untyped-call]
 )
 
 _RULES = {"type": "array", "items": {"enum": [rule.value for rule in Rule]}}
-_EXTENSION = {
-    "properties": {"roles": ROLES_SCHEMA, "rules": _RULES},
-    "additionalProperties": False,
-    "type": "object",
-}
+_EXTENSION = {"properties": {"roles": ROLES_SCHEMA, "rules": _RULES}, "additionalProperties": False, "type": "object"}
 """The schema of `x-datacreate`."""
 
 
@@ -212,9 +208,7 @@ class TaskFormat:
         """Raise ExampleError unless the formatting example is valid in this format."""
         where = example.where
         if unknown := [key for key in example.values if key not in self.schema["properties"]]:
-            raise ExampleError(
-                f"{where}the field {unknown[0]!r} is not in the format {self.name}; add it or drop it"
-            )
+            raise ExampleError(f"{where}the field {unknown[0]!r} is not in the format {self.name}; add it or drop it")
         error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
         if error is not None:
             location = dotted(tuple(map(str, error.absolute_path))) or "the example"
@@ -322,9 +316,7 @@ def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
     return tuple(path for path, part in fields.items() if may_have_text(part)) or tuple(fields)
 
 
-def bind(
-    format: TaskFormat, example: Example, turns: int | None = None, others: Sequence[Example] = ()
-) -> TaskFormat:
+def bind(format: TaskFormat, example: Example, turns: int | None = None, others: Sequence[Example] = ()) -> TaskFormat:
     """The format, specialized to the formatting example: its fields, nulls, number of options, turns and tools.
 
     `turns` is the number of user messages, by default that of the example. `others` are further formatting examples; a

@@ -59,9 +59,7 @@ _BRACKETS = re.compile(r"[][(){}]")
 _SPACE_IN_BRACKETS = re.compile(r"(?<=[\[({]) +| +(?=[])}])")
 
 # Thai, Lao, Burmese, Khmer, kana and Han are written without spaces: each character counts as a word.
-_UNSPACED = re.compile(
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
-)
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 
 
 @lru_cache(maxsize=64)  # several filters compare the same text

@@ -51,9 +51,7 @@ def _from_names(options: FormatOptions) -> InferredFormat:
     paths = {name: tuple(name.split(".")) for name in names if name}
     for path in paths.values():
         if not all(path) or any(path[:end] in paths.values() for end in range(1, len(path))):
-            raise UsageError(
-                f"{dotted(path)!r}: a field needs a name, and cannot be a part of another one; change it"
-            )
+            raise UsageError(f"{dotted(path)!r}: a field needs a name, and cannot be a part of another one; change it")
     values: dict[str, Json] = {}
     for index, (name, path) in enumerate(paths.items()):
         value = _first_value(declared[name]) if name in declared else f"text {index}"
@@ -118,9 +116,7 @@ def _stand_in(format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
 
 def _number_of_options(format: TaskFormat, schema: Schema) -> int:
     """The number of letters or positions, if the answer is one of these; else what the schema of the options allows."""
-    if format.answers.are_coded and (
-        codes := fixed_labels(schema_at(format.schema, format.roles.answer or ()))
-    ):
+    if format.answers.are_coded and (codes := fixed_labels(schema_at(format.schema, format.roles.answer or ()))):
         return len(codes)
     least, most = schema.get("minItems", 2), schema.get("maxItems", _NUM_OPTIONS)
     return int(max(least, min(_NUM_OPTIONS, most)))

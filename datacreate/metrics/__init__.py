@@ -44,11 +44,7 @@ def diversity_table(metrics: Metrics) -> Table:
 def _diversity_values(metrics: Metrics) -> dict[str, str]:
     """The formatted values by key; a metric that was not measured is left out."""
     measured = {**(metrics.get("diversity") or {}), "passage_words": metrics.get("passage_words")}
-    return {
-        key: format(measured[key], form)
-        for key, (_, form) in _DIVERSITY.items()
-        if measured.get(key) is not None
-    }
+    return {key: format(measured[key], form) for key, (_, form) in _DIVERSITY.items() if measured.get(key) is not None}
 
 
 def warnings(metrics: Metrics) -> list[str]:

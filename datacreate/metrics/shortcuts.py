@@ -69,10 +69,7 @@ class Row:
 
 
 def shortcuts(
-    format: TaskFormat,
-    rows: Sequence[Mapping[str, Json]],
-    families: Sequence[Hashable] | None = None,
-    seed: int = 0,
+    format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable] | None = None, seed: int = 0
 ) -> tuple[Shortcut, ...]:
     """Every shortcut that the format can have, measured on the rows.
 
@@ -194,9 +191,7 @@ def _tie_credit(scores: npt.ArrayLike, right: int) -> float:
     return float(best[right] / best.sum())
 
 
-def _predicted_from_words(
-    texts: Sequence[str], target: Integers, groups: Sequence[int], seed: int, method: str
-) -> Any:
+def _predicted_from_words(texts: Sequence[str], target: Integers, groups: Sequence[int], seed: int, method: str) -> Any:
     """The prediction for each text by a classifier of words that was not trained on the text's group, (n,).
 
     `method` is `predict` or `decision_function` of scikit-learn. All 0 if a classifier cannot be trained: the training
@@ -272,9 +267,7 @@ def _most_telling_word(rows: Sequence[Row]) -> str:
     )
 
 
-def _rows(
-    format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable]
-) -> Iterator[Row]:
+def _rows(format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable]) -> Iterator[Row]:
     """The rows with at least two options and their answer among them."""
     for values, family in zip(rows, families, strict=True):
         options, right = tuple(map(str, format.answers.choices(values))), format.answers.chosen(values)

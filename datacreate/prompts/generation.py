@@ -48,10 +48,7 @@ class _Passage(NamedTuple):
 
 
 def chat_prompt(
-    encoding: PromptEncoding,
-    shown: Sequence[Example],
-    num_examples: int,
-    content: RequestContent = RequestContent(),
+    encoding: PromptEncoding, shown: Sequence[Example], num_examples: int, content: RequestContent = RequestContent()
 ) -> list[Message]:
     """The messages that ask for `num_examples` new examples similar to the first of `shown`, the parent.
 
@@ -89,11 +86,7 @@ def chat_prompt(
 
 
 def _request_with_examples(
-    encoding: PromptEncoding,
-    shown: Sequence[Example],
-    num_examples: int,
-    passage: _Passage,
-    attributes: str,
+    encoding: PromptEncoding, shown: Sequence[Example], num_examples: int, passage: _Passage, attributes: str
 ) -> str:
     """The examples, the parent last, and a request for more with another topic, passage or attributes."""
     contexts = _contexts(encoding.format, shown) if encoding.format.context_is_given else ""
@@ -112,9 +105,7 @@ def _request_with_examples(
     )
 
 
-def _request_without_example(
-    encoding: PromptEncoding, num_examples: int, passage: _Passage, attributes: str
-) -> str:
+def _request_without_example(encoding: PromptEncoding, num_examples: int, passage: _Passage, attributes: str) -> str:
     """A request for examples whose fields are described.
 
     Where a question has fixed labels, small models write the label as the question, unless the prompt says that it is a
@@ -124,9 +115,7 @@ def _request_without_example(
     different = "all different" if passage.text or attributes else "all about different things"
     question, answer = _answered_question(encoding), (encoding.format.roles.answer or ("",))[0]
     fields = describe_fields(encoding, answer if question else None)
-    names = [
-        name for name, part in encoding.field_schemas.items() if may_have_text(part) and name != question
-    ]
+    names = [name for name, part in encoding.field_schemas.items() if may_have_text(part) and name != question]
     texts = f"a real {_listed(names, 'and')}" if names else ""
     wording = f" Write {texts} in each, {different}." if texts else ""
     if question:
@@ -271,10 +260,7 @@ def _describe_values(schema: Schema) -> str:
     if prefix := schema.get("prefixItems"):
         return f"a list of {', then '.join(_describe_values(part) or 'a text' for part in prefix)}"
     if schema.get("items", False) is not False:
-        number, item = (
-            _bounds(schema.get("minItems"), schema.get("maxItems")),
-            _describe_values(schema["items"]),
-        )
+        number, item = (_bounds(schema.get("minItems"), schema.get("maxItems")), _describe_values(schema["items"]))
         return f"a list of {number} {f'values, each {item}' if item else 'texts'}".replace("  ", " ")
     if pattern := schema.get("pattern"):
         return f"a text that matches {pattern}"

@@ -138,6 +138,4 @@ def label_question(
     if not answers or (scored_by_letter and len(answers) > MAX_LETTERS):
         return None
     passage_and_inputs = filter(str.strip, (format.passage(values), format.input_text(values)))
-    return LabelQuestion(
-        "\n\n".join(passage_and_inputs), tuple(map(str, answers)), scored_by_letter, instruction
-    )
+    return LabelQuestion("\n\n".join(passage_and_inputs), tuple(map(str, answers)), scored_by_letter, instruction)

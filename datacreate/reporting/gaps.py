@@ -21,15 +21,10 @@ _TrainingSize = tuple[str, str, int | None]
 def with_gaps(results: Sequence[ResultWithModels]) -> list[ResultWithModels]:
     """The results; those of created rows with the performance gap recovered, against as many human rows."""
     human: dict[_TrainingSize, ConditionModels] = {}
-    for result, models in sorted(
-        results, key=lambda row: row.result.sets
-    ):  # that with most training sets counts
+    for result, models in sorted(results, key=lambda row: row.result.sets):  # that with most training sets counts
         if result.condition == HUMAN:
             human[_training_size(result)] = models
-    return [
-        ResultWithModels(replace(result, pgr=_gap(result, models, human)), models)
-        for result, models in results
-    ]
+    return [ResultWithModels(replace(result, pgr=_gap(result, models, human)), models) for result, models in results]
 
 
 def _training_size(result: ConditionResult) -> _TrainingSize:

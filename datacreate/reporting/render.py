@@ -19,14 +19,7 @@ from datacreate.locking import locked
 from datacreate.messages import markdown, markdown_table
 from datacreate.reporting.charts import COLORS, Bar, Chart, CurvePoint, Plot, line_plot, page_template
 from datacreate.reporting.gaps import Curves, learning_curves, rows_to_match
-from datacreate.reporting.results import (
-    Comparison,
-    ConditionResult,
-    MeanGap,
-    Report,
-    ResultTable,
-    checkpoint_name,
-)
+from datacreate.reporting.results import Comparison, ConditionResult, MeanGap, Report, ResultTable, checkpoint_name
 from datacreate.runs.summary import summary_fields
 
 
@@ -204,8 +197,7 @@ def _score_charts(results: Sequence[ConditionResult]) -> list[Chart]:
 
 def _curve_plot(curves: Curves) -> Plot:
     series = {
-        name: {count: _curve_point(result) for count, result in points.items()}
-        for name, points in curves.items()
+        name: {count: _curve_point(result) for count, result in points.items()} for name, points in curves.items()
     }
     return line_plot(_test_set(curves), series)
 

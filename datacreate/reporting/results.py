@@ -266,9 +266,7 @@ def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:
     first, evaluations = models[0], [model.evaluation for model in models]
     return ConditionModels(
         correct=np.array([model.correct for model in models]),
-        origins=[
-            TrainingOrigin(e.condition.example or "", e.condition.digest, str(e.seed)) for e in evaluations
-        ],
+        origins=[TrainingOrigin(e.condition.example or "", e.condition.digest, str(e.seed)) for e in evaluations],
         labels=_label_numbers(first),
         classes=first.evaluation.scores.classes,
         trained=first.is_trained,

@@ -164,9 +164,7 @@ def length_chart(rows: Rows, view: RowView) -> Chart:
     bars = []
     for number in range(max(totals) + 1):
         low, high = shortest + number * width, shortest + (number + 1) * width - 1
-        parts = [
-            (color, 100 * counts[number, color] / highest) for color in range(COLORS) if counts[number, color]
-        ]
+        parts = [(color, 100 * counts[number, color] / highest) for color in range(COLORS) if counts[number, color]]
         bars.append(Bar(str(low) if low == high else f"{low} to {high}", f"{totals[number]:,}", parts))
     title = f"Words per text (longer texts count as {MAX_WORDS})"
     return Chart(title, bars, f"{len(rows):,} rows.", view.legend)
@@ -266,9 +264,7 @@ def near_pairs(rows: Iterable[Sequence[str]], threshold: float | None) -> tuple[
     return pairs[:MAX_PAIRS], note
 
 
-def text_map(
-    rows: Mapping[int, Mapping[str, Json]], pairs: Sequence[Pair], view: RowView, total: int
-) -> Plot | None:
+def text_map(rows: Mapping[int, Mapping[str, Json]], pairs: Sequence[Pair], view: RowView, total: int) -> Plot | None:
     """The texts in two dimensions, similar ones close to each other (t-SNE of TF-IDF); None if there are too few.
 
     Lines join the pairs of near-duplicates.
@@ -286,9 +282,7 @@ def text_map(
             features = TfidfVectorizer(analyzer=words, sublinear_tf=True).fit_transform(texts)
             dimensions = min(50, features.shape[1] - 1, len(rows) - 1)
             reduced = TruncatedSVD(dimensions, random_state=0).fit_transform(features)
-            layout = TSNE(
-                2, perplexity=min(30, (len(rows) - 1) / 3), max_iter=500, init="pca", random_state=0
-            )
+            layout = TSNE(2, perplexity=min(30, (len(rows) - 1) / 3), max_iter=500, init="pca", random_state=0)
             places = layout.fit_transform(reduced)
     except ValueError:  # fewer than three words
         return None
@@ -296,8 +290,7 @@ def text_map(
     scaled = (10 + (_SIZE - 20) * (places - low) / np.maximum(high - low, 1e-9)).tolist()
     place_of = {row: (x, y) for row, (x, y) in zip(rows, scaled, strict=True)}
     dots = [
-        Dot(*place_of[row], view.color(values), f"row {row + 1}: {view.text(values)}")
-        for row, values in rows.items()
+        Dot(*place_of[row], view.color(values), f"row {row + 1}: {view.text(values)}") for row, values in rows.items()
     ]
     lines = [(*place_of[pair.later], *place_of[pair.earlier], "near") for pair in pairs]
     note = (
@@ -308,8 +301,4 @@ def text_map(
 
 
 def _fields(values: Mapping[str, Json]) -> list[tuple[str, str]]:
-    return [
-        (name, shorten(field_text(value), _LONGEST_FIELD))
-        for name, value in values.items()
-        if value is not None
-    ]
+    return [(name, shorten(field_text(value), _LONGEST_FIELD)) for name, value in values.items() if value is not None]

@@ -32,14 +32,7 @@ REASONS = ("wrong answer", "false statement", "unclear", "off topic", "repetitiv
 
 _KEYS = "a accept   r reject   e edit   s skip   b back   ↑↓ PgUp PgDn scroll   q quit"
 
-_ACTIONS = {
-    "a": "accept",
-    "r": "reject",
-    "e": "edit",
-    "s": "skip",
-    "b": "previous",
-    "q": "quit",
-}
+_ACTIONS = {"a": "accept", "r": "reject", "e": "edit", "s": "skip", "b": "previous", "q": "quit"}
 
 _SIGNAL_SECONDS = 0.2
 

@@ -88,10 +88,7 @@ def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: P
     names = session.fields
     if path.exists():
         raise UsageError(f"--export {path}: it exists, maybe with decisions; give another file, or remove it")
-    with (
-        exclusive_replacement(path, notify) as part,
-        part.open("x", encoding="utf-8-sig", newline="") as file,
-    ):
+    with exclusive_replacement(path, notify) as part, part.open("x", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
         columns = ["id", "label", "probabilities", "flags", "decision", "reason", "version"]
         writer.writerow(columns + [f"field:{name}" for name in names])
@@ -160,15 +157,10 @@ def _lines(session: ReviewSession, path: Path) -> Iterator[_Line]:
     for raw in source.read():
         if not source.values_are_text:
             raise UsageError(f"{path}: not a CSV file; give one of --export")
-        cells = {
-            name: str(value or "").replace("\r\n", "\n").removeprefix("'")
-            for name, value in raw.values.items()
-        }
+        cells = {name: str(value or "").replace("\r\n", "\n").removeprefix("'") for name, value in raw.values.items()}
         missing = [name for name in needed if name not in cells]
         if missing and not raw.error:
-            raise UsageError(
-                f"{path}: no column {missing[0]!r}; give a file of --export with all its columns"
-            )
+            raise UsageError(f"{path}: no column {missing[0]!r}; give a file of --export with all its columns")
         yield _Line(raw.number, cells, raw.error)
 
 
@@ -191,9 +183,7 @@ def _change(row: ReviewRow, cells: Mapping[str, str]) -> Change | None:
     """The decision that a line asks for; None for nothing new. Raises ValueError, in a few words."""
     verdict, reason = cells["decision"].strip().lower(), " ".join(cells.get("reason", "").split())
     if verdict and verdict not in get_args(Verdict):
-        raise ValueError(
-            f"decision {safe_line(verdict[:20])!r}; write accept, reject or edit, or leave it empty"
-        )
+        raise ValueError(f"decision {safe_line(verdict[:20])!r}; write accept, reject or edit, or leave it empty")
     if verdict == "reject" and not reason:
         raise ValueError("a rejected row needs a reason")
     values = _values(row, cells, is_edit=verdict == "edit")
@@ -212,9 +202,7 @@ def _values(row: ReviewRow, cells: Mapping[str, str], *, is_edit: bool) -> dict[
         if cell == edit_text(value).replace("\r\n", "\n"):
             continue
         if not is_edit:
-            raise ValueError(
-                f"{column} is not that of row {row.number}; write edit as the decision to change it"
-            )
+            raise ValueError(f"{column} is not that of row {row.number}; write edit as the decision to change it")
         try:
             values[name] = edited_value(cell, value)
         except ValueError as error:

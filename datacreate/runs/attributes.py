@@ -22,9 +22,7 @@ if TYPE_CHECKING:  # jsonschema, which they import, would make `--help` slow
     from datacreate.formats.task_format import TaskFormat
     from datacreate.formats.validate import Candidate, Reject
 
-_ADVICE = (
-    "write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}` or `length: {words: [5, 40]}`"
-)
+_ADVICE = "write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}` or `length: {words: [5, 40]}`"
 
 _FORBIDDEN_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories that no name or value has, because prompts and tables show each on one line."""
@@ -74,9 +72,7 @@ Attributes = tuple[Dimension, ...]
 
 def attribute_descriptions(dimensions: Attributes, format: TaskFormat) -> dict[str, dict[str, str]]:
     """Dimension -> value -> its text for the prompt."""
-    return {
-        each.name: {value.name: value.description(format) for value in each.values} for each in dimensions
-    }
+    return {each.name: {value.name: value.description(format) for value in each.values} for each in dimensions}
 
 
 def attribute_field(name: str) -> str:
@@ -84,9 +80,7 @@ def attribute_field(name: str) -> str:
     return f"attributes.{name}"
 
 
-def find_length_error(
-    candidate: Candidate, attributes: Mapping[str, str], dimensions: Attributes
-) -> Reject | None:
+def find_length_error(candidate: Candidate, attributes: Mapping[str, str], dimensions: Attributes) -> Reject | None:
     """A reject if the example was written for a range of words and its inputs have fewer or more.
 
     `attributes`: dimension -> value. A context that was given with the request does not count.
@@ -113,9 +107,7 @@ def read_attributes(path: Path) -> Attributes:
         _check_names([each.name for each in dimensions], "a dimension")
         with_words = [each.name for each in dimensions if any(value.words for value in each.values)]
         if with_words[1:]:
-            raise UsageError(
-                f"{with_words[1]}: {with_words[0]} also has words; give them to one dimension only"
-            )
+            raise UsageError(f"{with_words[1]}: {with_words[0]} also has words; give them to one dimension only")
     except (ValueError, UsageError) as error:
         raise UsageError(f"--attributes {path}: {error}") from None
     return dimensions

@@ -44,18 +44,14 @@ def dataset_card(
         summary=summary,
         verification=verification,
         metrics=metrics,
-        size_category=Markup(
-            next((name for size, name in _SIZES.items() if summary["accepted"] < size), "n>1M")
-        ),
+        size_category=Markup(next((name for size, name in _SIZES.items() if summary["accepted"] < size), "n>1M")),
         weights=(
             "known by the name that its server reports; its weights were not checked"
             if spec.model_sha256.startswith(UNSEEN)
             else f"weights sha256 {spec.model_sha256[:_SHOWN_DIGITS]}…"
         ),
         sampling=json.dumps(spec.sampling),
-        examples=[
-            _fenced(json.dumps(each, ensure_ascii=False, indent=2), "json") for each in spec.examples[:3]
-        ],
+        examples=[_fenced(json.dumps(each, ensure_ascii=False, indent=2), "json") for each in spec.examples[:3]],
         instruction=_fenced(spec.instruction, "text") if spec.instruction else None,
         filters=[_filter(report) for report in filters],
         test_sets=[
@@ -63,9 +59,7 @@ def dataset_card(
             for split in summary["compared_with"]
         ],
         attributes=[
-            [name, value, number]
-            for name, counts in summary["attributes"].items()
-            for value, number in counts.items()
+            [name, value, number] for name, counts in summary["attributes"].items() for value, number in counts.items()
         ],
         same_model="which also wrote the examples" if verifies_itself else "which did not write the examples",
         unchecked=", ".join(kind for name, kind in _DUPLICATES.items() if name not in active),

@@ -65,9 +65,7 @@ class IdentityOptions(Settings):
         gt=0,
         le=100,
     )
-    seed: int = setting(
-        "Seed of every random choice of the run.", "sampling", default=42, ge=-(2**63), lt=2**63
-    )
+    seed: int = setting("Seed of every random choice of the run.", "sampling", default=42, ge=-(2**63), lt=2**63)
     improves: str | None = None  # `RunSpec.examples_id` of the run that `datacreate improve` started from
     chat_template_kwargs: JsonPairs = setting(
         "Arguments of the model's chat template, such as enable_thinking=false.",
@@ -145,9 +143,7 @@ class GeneratorOptions(Settings):
         default=DEFAULT_MODEL,
     )
     adapter: Path | None = setting(
-        "LoRA adapter for the model: a PEFT folder, or a GGUF file for a GGUF model.",
-        "engine",
-        metavar="DIR|FILE.gguf",
+        "LoRA adapter for the model: a PEFT folder, or a GGUF file for a GGUF model.", "engine", metavar="DIR|FILE.gguf"
     )
 
     @property

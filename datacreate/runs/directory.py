@@ -161,9 +161,7 @@ class RunDirectory:
         if existing == self.path and not self.exists:
             for file in self.path.iterdir():
                 if not any(fnmatch(file.name, pattern) for pattern in _ALLOWED_FILES):
-                    raise UsageError(
-                        f"{self.path} has other files and no run; choose an empty or new --run-dir"
-                    )
+                    raise UsageError(f"{self.path} has other files and no run; choose an empty or new --run-dir")
 
     @contextlib.contextmanager
     def locked(self, notify: Notify = no_notify) -> Iterator[FolderLock]:

@@ -128,9 +128,7 @@ _SPLIT_NAME = re.compile(r"[A-Za-z0-9_]+")
 _ROUNDING = 1e-6  # rows
 
 
-def _splits(
-    run: RunDirectory, shares: Mapping[str, float], seed: int, notify: Notify
-) -> dict[str, set[int] | None]:
+def _splits(run: RunDirectory, shares: Mapping[str, float], seed: int, notify: Notify) -> dict[str, set[int] | None]:
     """The numbers of the rows of each split, from 0."""
     check_shares("--split", shares)
     for name in shares:
@@ -139,8 +137,7 @@ def _splits(
     families = list(run.families())
     assigned = assign_families(Counter(families), shares, seed)
     rows: dict[str, set[int] | None] = {
-        name: {number for number, family in enumerate(families) if assigned[family] == name}
-        for name in shares
+        name: {number for number, family in enumerate(families) if assigned[family] == name} for name in shares
     }
     for name, numbers in rows.items():
         if not numbers:
@@ -185,9 +182,7 @@ def _chat(values: Values, format: TaskFormat) -> Values:
         return {"messages": as_messages(field_at(values, format.roles.turns))}
     exchange = _exchange(values, format)
     contents = {"system": exchange.system, "user": exchange.user, "assistant": exchange.answer}
-    messages = [
-        {"role": role, "content": text} for role, text in contents.items() if text or role != "system"
-    ]
+    messages = [{"role": role, "content": text} for role, text in contents.items() if text or role != "system"]
     tools = format.roles.tools
     return {"messages": messages} | ({"tools": field_at(values, tools)} if tools else {})
 
@@ -252,9 +247,7 @@ def _exchange(values: Values, format: TaskFormat) -> _Exchange:
         return _Exchange("Write one example.", json.dumps(values, ensure_ascii=False))
     if roles.tags:
         lists = [field_at(values, path) for path in (roles.inputs[0], *roles.tags)]
-        return _Exchange(
-            format.input_text(values), json.dumps(list(zip(*lists, strict=True)), ensure_ascii=False)
-        )
+        return _Exchange(format.input_text(values), json.dumps(list(zip(*lists, strict=True)), ensure_ascii=False))
     if roles.call:
         answer = field_at(values, roles.call)
     elif format.answers.are_coded or roles.answer_start:

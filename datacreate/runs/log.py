@@ -95,9 +95,7 @@ class Commit:
         rows = dict(enumerate(self.accepted, first_row))
         if decisions.keys().isdisjoint(rows):
             return self
-        reviewed = [
-            decisions[row].values(values) if row in decisions else values for row, values in rows.items()
-        ]
+        reviewed = [decisions[row].values(values) if row in decisions else values for row, values in rows.items()]
         scored, rows_of_scored = list(self.scored), zip(self.accepted, reviewed, strict=True)
         for index, result in enumerate(self.scored):
             if result.accepted:

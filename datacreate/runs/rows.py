@@ -109,10 +109,7 @@ class _Scan:
 
 
 def _format_of(
-    objects: Iterable[Mapping[str, Json]],
-    fields: Collection[str],
-    options: FormatOptions,
-    known: Sequence[TaskFormat],
+    objects: Iterable[Mapping[str, Json]], fields: Collection[str], options: FormatOptions, known: Sequence[TaskFormat]
 ) -> TaskFormat:
     """The format that `options` name, or the first known one that `fields` fit, or the one inferred from the rows."""
     if options.format:

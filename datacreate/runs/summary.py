@@ -119,12 +119,7 @@ class RunStats:
         self.review.add_decision(decision)
 
     def _count(
-        self,
-        rows: Sequence[Mapping[str, Json]],
-        depth: int,
-        model: int,
-        attributes: Mapping[str, str],
-        sign: int,
+        self, rows: Sequence[Mapping[str, Json]], depth: int, model: int, attributes: Mapping[str, str], sign: int
     ) -> None:
         """Count rows that enter the training set, or leave it (`sign` -1)."""
         if not rows:
@@ -158,9 +153,7 @@ class RunStats:
     @property
     def written(self) -> int:
         """Examples that were accepted or rejected; those not needed are not counted."""
-        return self.accepted + sum(
-            n for reason, n in self.rejects.items() if reason is not RejectReason.NOT_NEEDED
-        )
+        return self.accepted + sum(n for reason, n in self.rejects.items() if reason is not RejectReason.NOT_NEEDED)
 
     def summary(self, requested: int, license: str | None) -> dict[str, Any]:
         """The content of summary.json. Rates are per second of the sessions between start and last commit."""

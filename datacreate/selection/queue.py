@@ -100,9 +100,7 @@ class TreeQueue:
     times while requests are in flight. More uses of a root fill the batch earlier, but with repetitive examples.
     """
 
-    def __init__(
-        self, roots: Sequence[Parent], max_parent_uses: int, max_root_uses: int | None = None
-    ) -> None:
+    def __init__(self, roots: Sequence[Parent], max_parent_uses: int, max_root_uses: int | None = None) -> None:
         """`max_root_uses`: the limit for each root, if it is another one."""
         self._max_parent_uses = max_parent_uses
         self._max_root_uses = max_parent_uses if max_root_uses is None else max_root_uses

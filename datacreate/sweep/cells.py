@@ -20,16 +20,7 @@ from datacreate.improve import REPEATED_OPTIONS
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import as_arguments
-from datacreate.sweep.plan import (
-    HUMAN,
-    HUMAN_FULL,
-    MIXED,
-    SweepPlan,
-    Variant,
-    engine_options,
-    short_name,
-    split_recipe,
-)
+from datacreate.sweep.plan import HUMAN, HUMAN_FULL, MIXED, SweepPlan, Variant, engine_options, short_name, split_recipe
 
 Argument = str | PurePath  # a PurePath is relative to the folder of the sweep, which can therefore be moved
 
@@ -137,8 +128,7 @@ def _needed_splits(plan: SweepPlan, variants: Sequence[Variant]) -> Iterator[tup
     needs_human_rows = any(name in (HUMAN, HUMAN_FULL) or name.startswith(MIXED) for name in plan.conditions)
     trainings = [plan.train, *(plan.train | variant.train for variant in variants)]
     selections = [
-        options.get("model_selection", "human" if options.get("recipe") == "paper" else None)
-        for options in trainings
+        options.get("model_selection", "human" if options.get("recipe") == "paper" else None) for options in trainings
     ]
     for benchmark in map(find_benchmark, plan.benchmarks):
         if variants:  # they need a formatting example

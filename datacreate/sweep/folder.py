@@ -142,9 +142,7 @@ def run_process(
     return code, f"ended with exit code {code} and without output" if code else ""
 
 
-def _start(
-    command: Sequence[str], output: BinaryIO, environment: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], output: BinaryIO, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start a command, which ends with this process."""
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(_STEP_OPTIONS)}
     return subprocess.Popen(

@@ -8,14 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
@@ -260,9 +253,7 @@ class SweepPlan(Settings):
                 raise ValueError(f"count: `improve` needs a count of {2 * MIN_ROWS_TO_SPLIT} or more")
         for size in self.sizes:
             if size != "all" and self.count != "train" and size > self.count:
-                raise ValueError(
-                    f"sizes: {size} is more than the count of {self.count}; lower it, or raise count"
-                )
+                raise ValueError(f"sizes: {size} is more than the count of {self.count}; lower it, or raise count")
         for name in self.benchmarks:
             if not self.tests(find_benchmark(name)):
                 raise ValueError(f"test: none of these fits the head of a model for {name}")

@@ -21,15 +21,7 @@ from typing import Literal
 
 from datacreate.engines.factory import LocalModel, local_servers, resolve_checkpoint
 from datacreate.engines.settings import EngineOptions, RunEngineOptions
-from datacreate.errors import (
-    RESUMABLE,
-    CheckpointError,
-    DatacreateError,
-    EngineError,
-    RunLocked,
-    Stopped,
-    UsageError,
-)
+from datacreate.errors import RESUMABLE, CheckpointError, DatacreateError, EngineError, RunLocked, Stopped, UsageError
 from datacreate.files import replace_file
 from datacreate.hardware import usable_cores, visible_gpus
 from datacreate.locking import FolderLock
@@ -117,9 +109,7 @@ class Sweep:
 
     def commands(self, cell: SweepCell) -> list[list[str]]:
         """The commands that `run` would run for a cell."""
-        return [
-            ["datacreate", *self._arguments(step, step.engine_arguments)] for step in self._unfinished(cell)
-        ]
+        return [["datacreate", *self._arguments(step, step.engine_arguments)] for step in self._unfinished(cell)]
 
     def missing(self, index: int | None = None) -> list[str]:
         """Lines that say what the plan needs and this machine lacks; none if the cells are finished."""
@@ -131,11 +121,7 @@ class Sweep:
         return [step for step in steps if generator in (None, step.generator)]
 
     def run(
-        self,
-        index: int | None = None,
-        notify: Notify = no_notify,
-        update: Notify = no_notify,
-        nproc: int | None = None,
+        self, index: int | None = None, notify: Notify = no_notify, update: Notify = no_notify, nproc: int | None = None
     ) -> list[Outcome]:
         """Run all unfinished cells, or only the one of `index`; returns their outcomes.
 
@@ -158,8 +144,7 @@ class Sweep:
                 self._create(generator, chosen, nproc or min(_CREATED_AT_ONCE, usable_cores()), call)
             self._train([cell for cell in chosen if cell not in call.locked], nproc, call)
             return [
-                Outcome(cell, "running") if cell in call.locked else self._state(cell, call.failed)
-                for cell in chosen
+                Outcome(cell, "running") if cell in call.locked else self._state(cell, call.failed) for cell in chosen
             ]
 
     def _create(self, generator: str, cells: Sequence[SweepCell], nproc: int, call: _SweepCall) -> None:
@@ -201,11 +186,7 @@ class Sweep:
         self._run_cells(cells, resources, None, call)
 
     def _run_cells(
-        self,
-        cells: Sequence[SweepCell],
-        resources: Sequence[Resources],
-        generator: str | None,
-        call: _SweepCall,
+        self, cells: Sequence[SweepCell], resources: Sequence[Resources], generator: str | None, call: _SweepCall
     ) -> None:
         """Run steps of the cells, as many cells at once as there are `resources`, one for each."""
         free: SimpleQueue[Resources] = SimpleQueue()
@@ -219,9 +200,7 @@ class Sweep:
             if call.signals.received:
                 raise Stopped(_STOPPED)
 
-    def _run_cell(
-        self, cell: SweepCell, free: SimpleQueue[Resources], generator: str | None, call: _SweepCall
-    ) -> None:
+    def _run_cell(self, cell: SweepCell, free: SimpleQueue[Resources], generator: str | None, call: _SweepCall) -> None:
         """Run steps of a cell with free resources. An error also stops the other cells."""
         resources = free.get()
         try:
@@ -233,9 +212,7 @@ class Sweep:
         finally:
             free.put(resources)
 
-    def _run_steps(
-        self, cell: SweepCell, generator: str | None, resources: Resources, call: _SweepCall
-    ) -> None:
+    def _run_steps(self, cell: SweepCell, generator: str | None, resources: Resources, call: _SweepCall) -> None:
         """Lock a cell, and run its steps that need that generator; None: its steps that need no generator."""
         skipped = list(call.failed)
         try:
@@ -285,10 +262,7 @@ class Sweep:
 
     def _arguments(self, step: Step, engine: Sequence[str]) -> list[str]:
         """The arguments of a step with absolute paths: it may start in any folder."""
-        own = [
-            argument if isinstance(argument, str) else str(self._out / argument)
-            for argument in step.arguments
-        ]
+        own = [argument if isinstance(argument, str) else str(self._out / argument) for argument in step.arguments]
         return [*own, *engine]
 
     def _state(self, cell: SweepCell, failed: Mapping[Step, str] | None = None) -> Outcome:

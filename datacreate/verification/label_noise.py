@@ -145,8 +145,7 @@ def calibrated(probabilities: Probabilities, means: Sequence[float | None]) -> P
     A label without a mean keeps its probability.
     """
     weights = [
-        p / max(mean, _MIN_MEAN) if mean is not None else None
-        for p, mean in zip(probabilities, means, strict=True)
+        p / max(mean, _MIN_MEAN) if mean is not None else None for p, mean in zip(probabilities, means, strict=True)
     ]
     total = sum(weight for weight in weights if weight is not None)
     share = sum(p for p, weight in zip(probabilities, weights, strict=True) if weight is not None)

@@ -159,9 +159,7 @@ def measure_start() -> dict[str, Any]:
             log = Path(folder, f"run-{turn}", "log.jsonl")
             words = ["create", "--example", EXAMPLE, "--url", url, "--count", 50, "--run-dir", log.parent]
             command = [sys.executable, "-m", "datacreate", *map(str, words), "--recipe", "fast"]
-            child = psutil.Popen(
-                command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+            child = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             while not (log.is_file() and log.stat().st_size):
                 time.sleep(0.005)
             used = child.cpu_times()
@@ -314,13 +312,7 @@ def measure_verify(count: int = 300) -> dict[str, Any]:
     By the token that is written, for how many a request takes differs from run to run; no strategy
     that waits for its parents, for that is time, but not the engine's.
     """
-    bare: dict[str, Any] = {
-        "strategy": "naive",
-        "verify": "off",
-        "near": None,
-        "exact": False,
-        "decontaminate": (),
-    }
+    bare: dict[str, Any] = {"strategy": "naive", "verify": "off", "near": None, "exact": False, "decontaminate": ()}
     claims = {**bare, "example": CLAIM}
     kinds: dict[str, dict[str, Any]] = {
         "options": bare,
@@ -357,9 +349,7 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--orchestrate", nargs=2, help=argparse.SUPPRESS)

@@ -87,12 +87,7 @@ def measure_speed(model: str, engine: str, count: int, in_flight: int) -> dict[s
 
     with tempfile.TemporaryDirectory() as folder:
         config = CreateConfig.of(
-            example=EXAMPLE,
-            count=count,
-            run_dir=Path(folder) / "run",
-            model=model,
-            decontaminate=(),
-            **options,
+            example=EXAMPLE, count=count, run_dir=Path(folder) / "run", model=model, decontaminate=(), **options
         )
         summary = create(config, engine_factory=factory)
     ours, requests = recorders[0].figures(), recorders[0].requests
@@ -176,9 +171,7 @@ def measure_contention(model: str, engine: str) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=["speed", "contention", []])
     parser.add_argument("--engine", choices=["llamacpp", "vllm"], default="llamacpp")
     parser.add_argument("--model", default="qwen2.5-coder-0.5b-instruct")

@@ -100,12 +100,7 @@ def load(folder: Path, head: HeadSpec) -> Any:
 def roberta_large(classes: int) -> Any:
     from transformers import RobertaConfig
 
-    shape = {
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 4096,
-    }
+    shape = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
     positions = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 2}
     return RobertaConfig(num_labels=classes, **positions, **shape)
 

@@ -97,9 +97,7 @@ def mcnemar(right: list[Any]) -> bool:
     return bool(b + c and binomtest(b, b + c).pvalue < 0.05)
 
 
-def bootstrap(
-    pair: Pair, right: list[Any], truth: Any, rng: np.random.Generator, draws: int = 500
-) -> list[Any]:
+def bootstrap(pair: Pair, right: list[Any], truth: Any, rng: np.random.Generator, draws: int = 500) -> list[Any]:
     """The scores of both conditions in a nested bootstrap, of shape (draws,)."""
     counts = rng.multinomial(len(truth), [1 / len(truth)] * len(truth), draws).astype(float)
     shared = rng.integers(pair.first[0], size=(draws, pair.first[0]))
@@ -167,18 +165,14 @@ def print_false_positives(number: int) -> None:
         for _ in range(number):
             right, truth = pair.simulated(rng)
             p = pair.compared(right, truth).p
-            found.append(
-                (mcnemar(right), outside(0, np.subtract(*bootstrap(pair, right, truth, rng))), p < 0.05)
-            )
+            found.append((mcnemar(right), outside(0, np.subtract(*bootstrap(pair, right, truth, rng))), p < 0.05))
         shares = " | ".join(f"{100 * share:.1f}" for share in np.mean(found, axis=0))
         shape = f"{first[0]} x {first[1]} against {second[0]} x {second[1]}"
         print(f"| {shape} | {sd}, {rows_sd} | {shares} |", flush=True)
 
 
 def print_coverage(number: int) -> None:
-    print(
-        "\n| examples x seeds | test rows | scores | SD of examples, rows | no ratio | bootstrap | ratio | mean |"
-    )
+    print("\n| examples x seeds | test rows | scores | SD of examples, rows | no ratio | bootstrap | ratio | mean |")
     print("|---|---|---|---|---|---|---|---|")
     for shape, rows, level, (sd, rows_sd) in product(
         [(3, 2), (3, 3)], (200, 600), (0.3, 0.9), [(0.0, 1.0), (0.15, 1.0), (0.15, 0.0)]

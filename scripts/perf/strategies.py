@@ -94,13 +94,7 @@ def simulate() -> Iterator[list[object]]:
     for (count, slots), uses in product(SIMULATED, (None, *USES)):  # None: the strategy naive
         engine = VirtualEngine(slots)
         strategy = {"strategy": "tree", "max_parent_uses": uses} if uses else {"strategy": "naive"}
-        settings: dict[str, Any] = {
-            "count": count,
-            "model": MODEL,
-            "decontaminate": (),
-            "verify": "off",
-            **strategy,
-        }
+        settings: dict[str, Any] = {"count": count, "model": MODEL, "decontaminate": (), "verify": "off", **strategy}
         with tempfile.TemporaryDirectory() as folder:
             config = CreateConfig(example=EXAMPLE, run_dir=Path(folder) / "run", **settings)
             summary = create(config, engine_factory=lambda *_, engine=engine: engine)
@@ -130,9 +124,7 @@ def main() -> None:
         reuses = options.max_parent_uses and STRATEGIES[strategy].queue in ("tree", "coverage")
         for uses in options.max_parent_uses.split(",") if reuses else [""]:
             limit = ["--max-parent-uses", uses] if uses else []
-            rows.append(
-                measure(options.out, f"{strategy} {uses}".strip(), ["--strategy", strategy, *limit, *more])
-            )
+            rows.append(measure(options.out, f"{strategy} {uses}".strip(), ["--strategy", strategy, *limit, *more]))
     columns = ["strategy", "examples by depth", "distinct-1", "distinct-2", "distinct-3", "self-BLEU"]
     print(markdown_table([*columns, "accepted", "requests made / needed", "examples/s"], rows))
 

@@ -35,9 +35,7 @@ from datacreate.hardware import cpu_flags
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "examples" / "commonsense.json"
 DATACREATE = [sys.executable, "-m", "datacreate"]
 IN_FLIGHT = 16
-PROMPT = (
-    f"Write one new example like this one, about something else. Answer with JSON.\n{EXAMPLE.read_text()}"
-)
+PROMPT = f"Write one new example like this one, about something else. Answer with JSON.\n{EXAMPLE.read_text()}"
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -153,11 +151,7 @@ def write_loop(url: str, count: int, out: Path) -> Path:
 
             async def work() -> None:
                 for _ in left:
-                    body = {
-                        "model": model,
-                        "messages": [{"role": "user", "content": PROMPT}],
-                        "max_tokens": 200,
-                    }
+                    body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 200}
                     body |= {"temperature": 1.0, "response_format": schema}
                     answer = (await client.post(f"{url}/v1/chat/completions", json=body)).json()
                     with out.open("a", encoding="utf-8") as file:
@@ -170,9 +164,7 @@ def write_loop(url: str, count: int, out: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="qwen2.5-coder-0.5b-instruct")
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--peer", metavar="PYTHON")

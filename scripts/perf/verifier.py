@@ -39,14 +39,10 @@ COLUMNS = ("benchmark", "verifier", "rows", "right", "after calibration", "diffe
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--benchmark", action="append", help="default: creak, boolq_open, csqa and pubmedqa")
-    parser.add_argument(
-        "--model", action="append", help="default: qwen2.5-coder-0.5b-instruct and -1.5b-instruct"
-    )
+    parser.add_argument("--model", action="append", help="default: qwen2.5-coder-0.5b-instruct and -1.5b-instruct")
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--calibration", type=int, default=FIRST_ROWS)
-    parser.add_argument(
-        "--url", action="append", default=[], help="servers that run already, with all models"
-    )
+    parser.add_argument("--url", action="append", default=[], help="servers that run already, with all models")
     options = parser.parse_args()
     print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|", flush=True)
     for model in options.model or [f"qwen2.5-coder-{size}-instruct" for size in ("0.5b", "1.5b")]:
@@ -91,9 +87,7 @@ def score(engine: Engine, format: TaskFormat, rows: Sequence[dict[str, Json]]) -
     questions = [(question, question.shown) for _, question in asked if question]
     found = score_labels(engine, questions, lambda _: None)
     used = [row for row, question in asked if question]
-    return [
-        (format.answers.chosen(row) or 0, scores) for row, scores in zip(used, found, strict=True) if scores
-    ]
+    return [(format.answers.chosen(row) or 0, scores) for row, scores in zip(used, found, strict=True) if scores]
 
 
 def is_right(assigned: int, probabilities: Probabilities) -> bool:

@@ -18,10 +18,7 @@ def claims(number: int, first: int = 0) -> list[Row]:
     """Rows of a closed-book yes/no set."""
     same = {"context": None, "options": ["True", "False"]}
     numbers = range(first, first + number)
-    return [
-        {"question": f"Lighthouse {i} is older than its keeper.", **same, "label": i % 3 == 0}
-        for i in numbers
-    ]
+    return [{"question": f"Lighthouse {i} is older than its keeper.", **same, "label": i % 3 == 0} for i in numbers]
 
 
 def passages(number: int, first: int = 0) -> list[Row]:
@@ -40,9 +37,7 @@ def choices(number: int, options: int = 5, first: int = 0) -> list[Row]:
 
 
 def lines(rows: Sequence[Row]) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(
-        "utf-8", "surrogatepass"
-    )
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "surrogatepass")
 
 
 def write_reference(folder: Path, name: str, splits: Mapping[str, Sequence[Row] | bytes]) -> Path:

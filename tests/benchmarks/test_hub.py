@@ -29,12 +29,7 @@ def _jsonl(first: int, last: int) -> bytes:
     return "".join(json.dumps(as_creak(row)) + "\n" for row in ROWS[first:last]).encode()
 
 
-FILES = {
-    "train.jsonl": _jsonl(0, 8),
-    "validation.jsonl": _jsonl(8, 12),
-    "creak.py": b"boom",
-    "README.md": b"",
-}
+FILES = {"train.jsonl": _jsonl(0, 8), "validation.jsonl": _jsonl(8, 12), "creak.py": b"boom", "README.md": b""}
 
 
 def test_a_data_set_is_downloaded_without_its_code_and_its_commit_is_recorded(
@@ -48,17 +43,13 @@ def test_a_data_set_is_downloaded_without_its_code_and_its_commit_is_recorded(
     assert ended.code == 0, ended.err
     creak = find_benchmark("creak")
     assert read_split(creak, "train") == ROWS[:8]
-    assert sorted([*read_split(creak, "dev"), *read_split(creak, "test")], key=str) == sorted(
-        ROWS[8:], key=str
-    )
+    assert sorted([*read_split(creak, "dev"), *read_split(creak, "test")], key=str) == sorted(ROWS[8:], key=str)
     manifest = read_manifest(creak)
     assert manifest
     assert manifest.splits["train"].source == f"hub {REPO}@{COMMIT}"
 
 
-def test_without_the_hub_the_error_says_how_to_import_a_copy(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_hub_the_error_says_how_to_import_a_copy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("benchmarks", "import", "piqa")
     by_hand = "hf download ybisk/piqa --repo-type dataset --revision refs/convert/parquet --local-dir DIR"
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there

@@ -94,14 +94,10 @@ def test_missing_splits_say_how_to_import_them(tmp_path: Path, home: Path) -> No
         read_split(boolq, "train")
     assert not has_split(boolq, "train")
     imported(tmp_path, "boolq_open", {"test": passages(3)})
-    with pytest.raises(
-        BenchmarkError, match=r"no train split: run `.*boolq_open`, which downloads google/boolq"
-    ):
+    with pytest.raises(BenchmarkError, match=r"no train split: run `.*boolq_open`, which downloads google/boolq"):
         read_split(boolq, "train")
     imported(tmp_path, "bioasq", {"test": passages(3)})
-    with pytest.raises(
-        BenchmarkError, match=r"no dev split: .*--from DIR`, which reads DIR/yesno_open/bioasq/dev"
-    ):
+    with pytest.raises(BenchmarkError, match=r"no dev split: .*--from DIR`, which reads DIR/yesno_open/bioasq/dev"):
         split_sha256(find_benchmark("bioasq"), "dev")
 
 
@@ -151,9 +147,7 @@ def test_the_formatting_example_is_the_reference_implementations_choice(tmp_path
         expected = random.choice(rows)
         [values], note = formatting_examples(csqa, seed)
         assert values == expected
-        assert (
-            note == f"formatting example: row {rows.index(expected) + 1} of csqa's train split, seed {seed}"
-        )
+        assert note == f"formatting example: row {rows.index(expected) + 1} of csqa's train split, seed {seed}"
 
 
 def test_a_malformed_formatting_example_is_sampled_again(tmp_path: Path, home: Path) -> None:

@@ -40,8 +40,7 @@ def test_odd_characters_are_replaced_by_what_they_mean(odd: str, plain: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("label", "truth"),
-    [(True, True), (False, False), ("True", True), ("false", False), ("yes", True), (" No ", False)],
+    ("label", "truth"), [(True, True), (False, False), ("True", True), ("false", False), ("yes", True), (" No ", False)]
 )
 def test_every_spelling_of_yes_and_no_is_a_boolean(label: object, truth: bool) -> None:
     row = parse_row({**claims(1)[0], "label": label}, find_benchmark("creak"))
@@ -53,20 +52,12 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "a list": ("creak", [1], "the row: "),
     "no label": ("csqa", {"question": "Q", "context": None, "options": []}, "label: Field required"),
     "no question": ("creak", {**claims(1)[0], "question": " "}, "question: String should match"),
-    "label outside the set": (
-        "creak",
-        {**claims(1)[0], "label": "maybe"},
-        "'maybe' is neither True nor False",
-    ),
+    "label outside the set": ("creak", {**claims(1)[0], "label": "maybe"}, "'maybe' is neither True nor False"),
     "passage in a closed book": ("creak", passages(1)[0], "this set is closed book"),
     "no passage in an open book": ("boolq_open", claims(1)[0], "this set is open book"),
     "context a number": ("csqa", {**choices(1)[0], "context": 3}, "context: Input should be a valid string"),
     "options of another set": ("piqa", choices(1)[0], "5 options, and this set has 2"),
-    "options no list": (
-        "csqa",
-        {**choices(1)[0], "options": "abcde"},
-        "options: Input should be a valid tuple",
-    ),
+    "options no list": ("csqa", {**choices(1)[0], "options": "abcde"}, "options: Input should be a valid tuple"),
     "label a number": ("csqa", {**choices(1)[0], "label": 2}, "label: Input should be a valid string"),
 }
 

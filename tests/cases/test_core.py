@@ -150,9 +150,7 @@ def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name:
         assert {row["id"] for row in rows} == {values["id"]}
 
 
-@pytest.mark.parametrize(
-    "name", ["ARC", "numbered keys", "MMLU", "MMLU from 1", "letter", "options in an object"]
-)
+@pytest.mark.parametrize("name", ["ARC", "numbered keys", "MMLU", "MMLU from 1", "letter", "options in an object"])
 def test_the_answer_follows_its_option(name: str) -> None:
     values, options, _, text = LAYOUTS[name]
     format = infer_format(Example(values), FormatOptions(**options)).format
@@ -275,17 +273,14 @@ def test_what_would_be_misread_is_refused(
 
 def test_filter_reads_extractive_answers(tmp_path: Path) -> None:
     rows = [SQUAD | {"id": str(i), "question": f"Question {i}?"} for i in range(3)]
-    rows += [
-        rows[2] | {"question": "Why?", "answers": {"text": ["the Giant Mountains"], "answer_start": [4]}}
-    ]
+    rows += [rows[2] | {"question": "Why?", "answers": {"text": ["the Giant Mountains"], "answer_start": [4]}}]
     report = filter_rows(rows_file(tmp_path, rows), FilterConfig(near=None))
     assert (report["rows"], report["invalid"], report["kept"]) == (4, 1, 3)
 
 
 def test_train_reads_all_inputs_but_constant_ones(tmp_path: Path) -> None:
     rows = [
-        {"instruction": "Give the topic.", "input": f"harbour {i}", "output": ("sea", "land")[i % 2]}
-        for i in range(8)
+        {"instruction": "Give the topic.", "input": f"harbour {i}", "output": ("sea", "land")[i % 2]} for i in range(8)
     ]
     training = training_set([read_source(str(rows_file(tmp_path, rows)))])
     assert [example.text for example in training.examples] == [row["input"] for row in rows]

@@ -41,9 +41,7 @@ TOOLS = [
 PREFERENCE = {"prompt": "Name a fish.", "chosen": "Cod.", "rejected": "Table."}
 SAID = {"system": "Be brief.", "user": "What is a fjord?", "assistant": "A narrow sea inlet."}
 CHAT = {"messages": [{"role": role, "content": text} for role, text in SAID.items()]}
-SHAREGPT = {
-    "conversations": [{"from": "human", "value": SAID["user"]}, {"from": "gpt", "value": SAID["assistant"]}]
-}
+SHAREGPT = {"conversations": [{"from": "human", "value": SAID["user"]}, {"from": "gpt", "value": SAID["assistant"]}]}
 TAGS = {"tokens": ["Kim", "visited", "Oslo"], "ner_tags": [1, 0, 3]}
 NAMED_TAGS = {"tokens": ["Kim", "visited", "Oslo"], "tags": ["B-PER", "O", "B-LOC"]}
 CALLED = {"name": "get_weather", "arguments": {"city": "Oslo"}}

@@ -261,9 +261,7 @@ def test_create_and_decontaminate_read_the_same_files(tmp_path: Path, name: str)
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1, max_size=20)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | TEXTS
 TABLES = st.lists(st.fixed_dictionaries({"text": TEXTS, "note": st.none() | TEXTS}), min_size=1, max_size=5)
-unhurried = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+unhurried = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @unhurried
@@ -278,9 +276,7 @@ def test_written_rows_are_read_back(tmp_path: Path, rows: list[Row], name: str, 
 
 @unhurried
 @given(
-    st.lists(
-        st.dictionaries(TEXTS, SCALARS | st.lists(SCALARS, max_size=2), min_size=1, max_size=3), min_size=1
-    ),
+    st.lists(st.dictionaries(TEXTS, SCALARS | st.lists(SCALARS, max_size=2), min_size=1, max_size=3), min_size=1),
     st.sampled_from(["rows.jsonl", "array.json", "pretty_array.json", "objects.json"]),
 )
 def test_rows_of_any_shape_are_read_back_from_json(tmp_path: Path, rows: list[Row], name: str) -> None:

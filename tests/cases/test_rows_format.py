@@ -35,10 +35,7 @@ def kept(path: Path, **options: Any) -> tuple[Counter[str], list[Row], TaskForma
 
 
 def tickets(number: int) -> list[Row]:
-    return [
-        {"text": f"Ticket {i} about door {7 * i}.", "label": "lift" if i % 3 else "door"}
-        for i in range(number)
-    ]
+    return [{"text": f"Ticket {i} about door {7 * i}.", "label": "lift" if i % 3 else "door"} for i in range(number)]
 
 
 PLUMBING = {"title": "Leaky tap", "body": "Water drips all night.", "label": "plumbing"}

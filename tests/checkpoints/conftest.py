@@ -63,9 +63,7 @@ def run_python(code: str, *arguments: object, **more: Any) -> subprocess.Complet
     """Run code in a process of its own, from the repository's root."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, **more
-    )
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, **more)
 
 
 @pytest.fixture
@@ -116,9 +114,7 @@ class Index:
 
     def pieces(self, files: dict[str, bytes], count: int = 3) -> dict[str, Any]:
         """A checkpoint, zipped and split over packages `piece-1` ...; returns its source."""
-        whole = zipped(
-            {f"inner/{name}": content for name, content in files.items()} | {"inner/run.py": b"boom"}
-        )
+        whole = zipped({f"inner/{name}": content for name, content in files.items()} | {"inner/run.py": b"boom"})
         step = -(-len(whole) // count)
         for i in range(count):
             self.add(f"piece-{i + 1}", {f"piece_{i + 1}/data/x.zip.{i}": whole[i * step : (i + 1) * step]})

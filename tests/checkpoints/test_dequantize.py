@@ -32,9 +32,7 @@ def test_a_gguf_is_converted_once_and_loads_with_its_chat_template(data_folder: 
 
 
 @pytest.mark.model
-def test_a_gguf_that_transformers_cannot_read_is_refused_in_one_line(
-    data_folder: Path, tmp_path: Path
-) -> None:
+def test_a_gguf_that_transformers_cannot_read_is_refused_in_one_line(data_folder: Path, tmp_path: Path) -> None:
     model = resolve(str(write_gguf(tmp_path / "tiny.gguf", architecture="rwkv6")), "instruct")
     with pytest.raises(CheckpointError, match=r"cannot convert tiny\.gguf for vLLM: ") as caught:
         dequantized(model)

@@ -14,14 +14,7 @@ from click.testing import CliRunner
 from datacreate.checkpoints import pull, resolve
 from datacreate.cli.models import models
 from datacreate.errors import CheckpointError
-from tests.checkpoints.conftest import (
-    Index,
-    MakePreset,
-    checkpoint_files,
-    files_in,
-    run_python,
-    safetensors_bytes,
-)
+from tests.checkpoints.conftest import Index, MakePreset, checkpoint_files, files_in, run_python, safetensors_bytes
 from tests.checkpoints.test_mirrors import PULL, whole
 from tests.hub import COMMIT, Hub
 from tests.process import ROOT
@@ -50,9 +43,7 @@ def test_any_hub_id_is_pulled_into_the_cache_and_found_there_without_a_network(
         resolve("org/tiny@v2", "encoder")
 
 
-def test_a_gguf_file_is_pulled_by_the_pattern_of_a_preset(
-    hub: Hub, tmp_path: Path, make_preset: MakePreset
-) -> None:
+def test_a_gguf_file_is_pulled_by_the_pattern_of_a_preset(hub: Hub, tmp_path: Path, make_preset: MakePreset) -> None:
     whole = write_gguf(tmp_path / "m.gguf").read_bytes()
     hub.files = {"m-q4.gguf": whole, "m-q8.gguf": whole}
     with pytest.raises(CheckpointError, match="no safetensors; for a GGUF, `hf download org/tiny FILE`"):
@@ -150,9 +141,7 @@ def test_the_users_own_offline_switch_is_respected(hub: Hub, make_preset: MakePr
     assert hub.requests == []
 
 
-def test_a_full_disk_is_a_storage_error(
-    hub: Hub, make_preset: MakePreset, tmp_path: Path, mounted: list[str]
-) -> None:
+def test_a_full_disk_is_a_storage_error(hub: Hub, make_preset: MakePreset, tmp_path: Path, mounted: list[str]) -> None:
     hub.files["model.safetensors"] = safetensors_bytes(floats=200_000)
     make_preset({"hub": "org/tiny"})
     (tmp_path / "hub").mkdir()

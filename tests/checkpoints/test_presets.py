@@ -14,12 +14,7 @@ from datacreate.cli.models import models
 from datacreate.errors import CheckpointError
 
 SHIPPED = load_presets()
-MIRRORED = {
-    "qwen2.5-coder-0.5b-instruct",
-    "qwen2.5-coder-1.5b-instruct",
-    "all-minilm-l6-v2",
-    "all-mpnet-base-v2",
-}
+MIRRORED = {"qwen2.5-coder-0.5b-instruct", "qwen2.5-coder-1.5b-instruct", "all-minilm-l6-v2", "all-mpnet-base-v2"}
 
 
 @pytest.mark.parametrize("name", SHIPPED)

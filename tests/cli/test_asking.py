@@ -41,9 +41,7 @@ def test_a_served_model_answers_test_sets_and_is_not_asked_again(tmp_path: Path,
 def test_a_served_model_previews(tmp_path: Path, url: str) -> None:
     path = tmp_path / "example.json"
     path.write_text(json.dumps(COMMONSENSE))
-    ended = typed(
-        "preview", "--example", str(path), "--url", url, "--count", "2", "--json", "--verify", "off"
-    )
+    ended = typed("preview", "--example", str(path), "--url", url, "--count", "2", "--json", "--verify", "off")
     assert ended.code == 0, ended.err
     assert [list(json.loads(line)) for line in ended.out.splitlines()] == [list(COMMONSENSE)] * 2
 

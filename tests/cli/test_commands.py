@@ -68,9 +68,7 @@ def test_an_unknown_name_is_wrong_usage_whatever_servers_do(command: str) -> Non
     assert (ended.code, "nope" in ended.failure) == (2, True), ended.err
 
 
-def test_create_prints_its_summary_on_stdout_and_progress_on_stderr(
-    tmp_path: Path, example: Path, model: str
-) -> None:
+def test_create_prints_its_summary_on_stdout_and_progress_on_stderr(tmp_path: Path, example: Path, model: str) -> None:
     command = ("create", "--example", example, "--run-dir", tmp_path / "run", "--count", 25, "--model", model)
     ended = run(*command)
     assert ended.code == 0
@@ -121,9 +119,7 @@ def test_show_counts_a_run_that_was_killed_from_its_log(tmp_path: Path, model: s
     assert "10 of 25" in run("show", tmp_path / "run").out
 
 
-def test_markup_and_control_characters_of_a_model_are_shown_as_text(
-    tmp_path: Path, example: Path, model: str
-) -> None:
+def test_markup_and_control_characters_of_a_model_are_shown_as_text(tmp_path: Path, example: Path, model: str) -> None:
     command = ("create", "--example", example, "--run-dir", tmp_path / "run", "--count", 5, "--model", model)
     assert run(*command, script="marked").code == 0
     shown = run("show", tmp_path / "run").out

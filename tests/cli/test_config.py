@@ -116,10 +116,7 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
         ("labels: [label=a,b]", "labels: write it as a mapping: `labels: {NAME: VALUE}`"),
         ("labels: {label: {a: 1}}", "labels: nested too deeply"),
         ("labels: {label: null}", "labels: give a value, not null"),
-        (
-            "labels: {label: ['yes, surely', 'no']}",
-            "have a comma; write such a label as `label: [FIELD=VALUE]`",
-        ),
+        ("labels: {label: ['yes, surely', 'no']}", "have a comma; write such a label as `label: [FIELD=VALUE]`"),
         ("labels: {label: [yes, null]}", "give a value, not null"),
         ('example: "a\\0b"', "example: give a value, not null"),
         ("example: &a [*a]", "nested too deeply"),
@@ -139,9 +136,7 @@ def test_a_label_with_a_comma_can_have_a_share(model: str) -> None:
     shares = {"Arts, and more": 0.75, "Politics, US": 0.25}
     Path("example.json").write_text(json.dumps({"text": "Some text.", "section": "Politics, US"}))
     labels = {"label": [f"section={label}" for label in shares]}
-    file = write(
-        "run.yaml", example="example.json", model=model, count=4, **labels, **{"label-ratio": shares}
-    )
+    file = write("run.yaml", example="example.json", model=model, count=4, **labels, **{"label-ratio": shares})
     ended = run("create", "--config", file, "--dry-run", "--json")
     assert json.loads(ended.out)["config"]["label-ratio"] == shares, ended.err
     typed = ("--label-ratio", "Arts, and more=0.75,Politics, US=0.25")
@@ -159,9 +154,7 @@ def test_an_empty_list_in_a_file_sets_nothing(model: str) -> None:
 
 def test_words_and_numbers_of_a_file_stay_as_they_are_written(model: str) -> None:
     Path("example.json").write_text(json.dumps({"text": "Some text.", "label": "no"}))
-    Path("run.yaml").write_text(
-        "count: 2\nlabels:\n  label: [yes, no, on, Off, 1:30, 007, 1.50, 2024-01-01]\n"
-    )
+    Path("run.yaml").write_text("count: 2\nlabels:\n  label: [yes, no, on, Off, 1:30, 007, 1.50, 2024-01-01]\n")
     ended = run("create", "--config", "run.yaml", "--example", "example.json", "--model", model, "--dry-run")
     assert "labels: yes, no, on, Off, 1:30, 007, 1.50, 2024-01-01" in ended.out, ended.err
 
@@ -171,10 +164,7 @@ def test_words_and_numbers_of_a_file_stay_as_they_are_written(model: str) -> Non
     [
         (["--seed", "1", "--seed", "2"], "--seed: given 2 times; give it once"),
         (["--exact", "--no-exact"], "--exact: given 2 times"),
-        (
-            ["--labels", "label=a,b", "--labels", "label=c"],
-            "--labels label=a,b,label=c: label is given twice",
-        ),
+        (["--labels", "label=a,b", "--labels", "label=c"], "--labels label=a,b,label=c: label is given twice"),
         (["--label-ratio", "a=0.5", "--label-ratio", "a=1"], "a is given twice"),
     ],
 )
@@ -194,8 +184,7 @@ def test_variables_set_options_by_their_flag_and_those_without_effect_are_named(
     ended = run("create", "--example", "nli.json", "--count", 3, "--model", model)
     assert json.loads(ended.out)["config"]["chat-template-kwargs"] == {"a": 1, "b": 2}
     assert ended.lines == [
-        f"warning: $DATACREATE_{name} has no effect: no such option or variable"
-        for name in ("CREATE_RANGES", "HOEM")
+        f"warning: $DATACREATE_{name} has no effect: no such option or variable" for name in ("CREATE_RANGES", "HOEM")
     ]
 
 

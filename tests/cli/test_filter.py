@@ -189,9 +189,7 @@ def test_rows_of_a_table_with_another_number_of_cells_are_invalid(tmp_path: Path
     ended = run("preview", "--example", file)
     assert (ended.code, ended.out) == (2, "")
     assert f"{file}: line 2: {why}; repair the row" in ended.failure
-    file.write_text(
-        "\n".join(["text,label", *good, '"open,a', *good])
-    )  # nobody knows where the next row starts
+    file.write_text("\n".join(["text,label", *good, '"open,a', *good]))  # nobody knows where the next row starts
     assert f"{file}: line 6: ',' expected after '\"'; repair the line" in error_of(file)
 
 
@@ -337,9 +335,7 @@ def test_the_verifiers_bias_to_a_label_is_removed(tmp_path: Path, model: str, en
         return Completion(request.id, "", "stop", 20, 0, None, scores)
 
     engine.scorer = biased
-    claims = [
-        claim(f"Claim {n} is a {word}", word == "fish") for n in range(15) for word in ("fish", "stone")
-    ]
+    claims = [claim(f"Claim {n} is a {word}", word == "fish") for n in range(15) for word in ("fish", "stone")]
     wrong = [claim("The last claim is a stone", True)]
     # Sorted by label: the sample is taken from the whole file.
     source = write(tmp_path / "rows.jsonl", sorted([*claims, *wrong], key=lambda row: bool(row["label"])))

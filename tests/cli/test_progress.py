@@ -83,12 +83,7 @@ MANY |= {"rejected_by_verifier": 1}
         (40, 0, {"at": 10, "accepted": 39}, "39 of 40 examples, 3.9/s"),  # less than a second is not named
         (400, 0, {"at": 50, "accepted": 1}, "1 of 400 examples, 1.2/min, about 5.5 h left"),
         # A resumed run counts its own session only.
-        (
-            40,
-            30,
-            {"at": 10, "accepted": 5, "tokens": 200},
-            "35 of 40 examples, 0.5/s, about 10 s left, 20 tokens/s",
-        ),
+        (40, 30, {"at": 10, "accepted": 5, "tokens": 200}, "35 of 40 examples, 0.5/s, about 10 s left, 20 tokens/s"),
     ],
 )
 def test_rate_time_left_tokens_and_reasons_stand_in_one_line(
@@ -133,12 +128,7 @@ def test_a_line_comes_at_least_every_ten_seconds_and_notes_change_nothing(capsys
     run.progress.notify("labels are noise")
     run.update(5)
     run.update(9)
-    assert lines(capsys) == [
-        "loading �[2J�",
-        "0 of 40 examples, 0 s",
-        "labels are noise",
-        "0 of 40 examples, 9 s",
-    ]
+    assert lines(capsys) == ["loading �[2J�", "0 of 40 examples, 0 s", "labels are noise", "0 of 40 examples, 9 s"]
 
 
 class Terminal(io.TextIOWrapper):

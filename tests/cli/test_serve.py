@@ -49,9 +49,7 @@ def test_invalid_settings_are_one_line(
 ) -> None:
     if words[0] == "--":  # for vLLM's server
         monkeypatch.setattr(factory, "choose_engine", lambda *_: VLLM)
-        monkeypatch.setattr(
-            factory, "server_commands", lambda *_, **__: pytest.fail("the model is converted")
-        )
+        monkeypatch.setattr(factory, "server_commands", lambda *_, **__: pytest.fail("the model is converted"))
     ended = typed("serve", "--model", str(tiny_gguf), *words)
     assert (ended.code, says in ended.failure) == (2, True), ended.err
     assert "starting llama.cpp" not in ended.err

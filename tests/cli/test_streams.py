@@ -15,9 +15,7 @@ from tests.making import COMMONSENSE
 from tests.process import ROOT
 
 
-def shell(
-    folder: Path, *command: str, redirects: str = "", **variables: str
-) -> subprocess.CompletedProcess[str]:
+def shell(folder: Path, *command: str, redirects: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     scripted = json.dumps({"script": "marked"})
     return subprocess.run(
         ["bash", "-c", f"{shlex.join([sys.executable, '-m', 'tests.driver', *command])} {redirects}"],

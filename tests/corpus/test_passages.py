@@ -24,9 +24,7 @@ TEXTS = st.text(st.sampled_from("ab .!?\n\r\t#-*`>|\u00e9\u4e2d\U0001f600\x0c\x8
 
 
 def opened(path: Path, *files: object, **options: object) -> Passages:
-    return open_corpus(
-        CorpusOptions.of(corpus=tuple(map(str, files)), **options), 42, path / "passages.jsonl", None
-    )
+    return open_corpus(CorpusOptions.of(corpus=tuple(map(str, files)), **options), 42, path / "passages.jsonl", None)
 
 
 def all_of(passages: Passages) -> list[Passage]:
@@ -61,14 +59,10 @@ def test_text_is_cut_at_headings_and_sentences(tmp_path: Path) -> None:
 def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + passage(1).replace(". ", ".\r\n").encode())
     (tmp_path / "b.md").write_text(passage(2))
-    (tmp_path / "c.html").write_text(
-        f"<html><head><style>p {{}}</style></head><body><p>{passage(3)}</p></body></html>"
-    )
+    (tmp_path / "c.html").write_text(f"<html><head><style>p {{}}</style></head><body><p>{passage(3)}</p></body></html>")
     (tmp_path / "d.pdf").write_bytes(pdf_of(passage(4)))
     (tmp_path / "e.docx").write_bytes(word_document(passage(5)))
-    (tmp_path / "f.jsonl").write_text(
-        "".join(f'{{"id": {n}, "text": {json.dumps(passage(n))}}}\n' for n in (6, 7))
-    )
+    (tmp_path / "f.jsonl").write_text("".join(f'{{"id": {n}, "text": {json.dumps(passage(n))}}}\n' for n in (6, 7)))
     (tmp_path / "g.csv").write_text(f'body\n"{passage(8)}"\n')
     parquet.write_table(pa.table({"text": [passage(9)], "title": ["t"]}), tmp_path / "h.parquet")
     (tmp_path / "ignored.bin").write_bytes(b"\0\1")
@@ -92,9 +86,7 @@ def test_repeated_similar_and_short_passages_are_left_out(tmp_path: Path) -> Non
     passages = opened(tmp_path, tmp_path)
     assert [each.text for each in all_of(passages)] == [passage(1), passage(2)]
     assert passages.counts["left_out"] == {"repeated or similar": 2, "too short": 1}
-    assert [note.partition(": ")[0] for note in passages.notes] == [
-        str(tmp_path / f"{name}.txt") for name in "bcd"
-    ]
+    assert [note.partition(": ")[0] for note in passages.notes] == [str(tmp_path / f"{name}.txt") for name in "bcd"]
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,7 @@ QA: dict[str, Any] = {
     "question": "Who founded the clock museum?",
     "answer": "Ernst Kolb",
 }
-YES_NO: dict[str, Any] = {
-    "question": "Is it open?",
-    "context": "The museum is open on Sundays.",
-    "label": "yes",
-}
+YES_NO: dict[str, Any] = {"question": "Is it open?", "context": "The museum is open on Sundays.", "label": "yes"}
 
 
 @pytest.fixture
@@ -72,9 +68,7 @@ def sources(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run_dir / "sources.jsonl").read_text().splitlines()]
 
 
-def test_a_context_is_a_passage_verbatim_and_answers_are_spans_of_it(
-    tmp_path: Path, model: str, docs: Path
-) -> None:
+def test_a_context_is_a_passage_verbatim_and_answers_are_spans_of_it(tmp_path: Path, model: str, docs: Path) -> None:
     engine = ScriptedEngine(questions)
     summary = make(tmp_path / "run", model, engine, example=QA, corpus=("docs",), count=40, strategy="tree")
     rows = examples(tmp_path / "run")
@@ -99,9 +93,7 @@ def test_passages_are_assigned_by_request_number_with_every_strategy(
     tmp_path: Path, model: str, docs: Path, strategy: str
 ) -> None:
     engine = ScriptedEngine(answering(), shuffle=random.Random(1))
-    summary = make(
-        tmp_path / "run", model, engine, example=YES_NO, corpus=("docs",), count=30, strategy=strategy
-    )
+    summary = make(tmp_path / "run", model, engine, example=YES_NO, corpus=("docs",), count=30, strategy=strategy)
     assert summary["accepted"] == 30
     asked = [shown_passage(request) for request in sorted(engine.history, key=lambda request: request.id)]
     rounds = [asked[at : at + 14] for at in range(0, len(asked), 14)]
@@ -243,9 +235,7 @@ def test_dry_run_preview_and_config_know_the_corpus(tmp_path: Path, model: str, 
     assert not Path("out").exists()
     shown = run("preview", *words, "--count", 2, "--json")
     assert [json.loads(line)["label"] for line in shown.out.splitlines()] == ["yes", "no"]
-    Path("c.yaml").write_text(
-        f"example: {example}\nmodel: {model}\ncorpus: [docs/a.md, docs/b.md]\ncount: 4\n"
-    )
+    Path("c.yaml").write_text(f"example: {example}\nmodel: {model}\ncorpus: [docs/a.md, docs/b.md]\ncount: 4\n")
     assert run("create", "--config", "c.yaml", "--run-dir", "out").code == 0
     assert {source["file"] for source in sources(Path("out"))} == {"docs/a.md", "docs/b.md"}
     refused = run("create", "--config", "c.yaml", "--run-dir", "other", "--recipe", "paper")

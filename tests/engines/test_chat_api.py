@@ -55,11 +55,7 @@ def test_scores_are_probabilities_or_missing(listed: list[tuple[str, int, float]
 
 def test_vllm_is_asked_for_no_more_tokens_than_it_scores() -> None:
     assert len(VLLM.scoring_fields(range(128))["logprob_token_ids"]) == 128
-    assert VLLM.scoring_fields(range(129)) == {
-        "logprobs": True,
-        "top_logprobs": 20,
-        "return_tokens_as_token_ids": True,
-    }
+    assert VLLM.scoring_fields(range(129)) == {"logprobs": True, "top_logprobs": 20, "return_tokens_as_token_ids": True}
 
 
 @pytest.mark.parametrize("tokens", COUNTS)
@@ -97,9 +93,7 @@ def test_thoughts_are_apart_from_the_answer(
     assert (found.error is None) == (answer is not None)
     assert (0 < found.thinking_tokens <= 60) == bool(thoughts)
     counted = {"completion_tokens": 60, "completion_tokens_details": {"reasoning_tokens": 25}}
-    assert parse_response(request, {"choices": [choice], "usage": counted}).thinking_tokens == (
-        25 if thoughts else 0
-    )
+    assert parse_response(request, {"choices": [choice], "usage": counted}).thinking_tokens == (25 if thoughts else 0)
 
 
 def scored(top: list[dict[str, Any]]) -> dict[str, Any]:

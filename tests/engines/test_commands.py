@@ -81,9 +81,7 @@ def test_auto_chooses_by_machine_and_count(
 
 
 def test_llama_cpp_has_fewer_slots_with_a_longer_context(gguf: Checkpoint, safetensors: Checkpoint) -> None:
-    usual, long = (
-        LLAMACPP.command(gguf, LaunchSettings(max_model_len=tokens), Workload()) for tokens in (None, 4096)
-    )
+    usual, long = (LLAMACPP.command(gguf, LaunchSettings(max_model_len=tokens), Workload()) for tokens in (None, 4096))
     assert usual.slots == 2 * long.slots
     assert LLAMACPP.command(gguf, LaunchSettings(max_num_seqs=3), Workload()).slots == 3
     with pytest.raises(EngineError, match="tiny has a context of 4096 tokens"):
@@ -99,9 +97,7 @@ def test_a_model_larger_than_the_memory_is_refused_with_the_numbers(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=0.1 * 1024**3))
     with pytest.raises(EngineError, match=r"tiny needs about 0\.\d GiB \(.*0\.1 GiB are free; use a smaller"):
         LLAMACPP.command(gguf, LaunchSettings(), Workload())
-    with pytest.raises(
-        EngineError, match=r"tiny needs about 3.5 GiB \(0.0 weights, 1.0 cache, 2.5 overhead\)"
-    ):
+    with pytest.raises(EngineError, match=r"tiny needs about 3.5 GiB \(0.0 weights, 1.0 cache, 2.5 overhead\)"):
         VLLM.command(safetensors, LaunchSettings(), Workload())
 
 
@@ -146,15 +142,9 @@ def test_flashinfer_is_used_only_with_its_precompiled_kernels(
     assert environment["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
     assert "127.0.0.1" in environment["FLASHINFER_CUBINS_REPOSITORY"]
     monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "1")
-    assert (
-        VLLM.command(safetensors, LaunchSettings(), Workload()).environment["VLLM_USE_FLASHINFER_SAMPLER"]
-        == "1"
-    )
+    assert VLLM.command(safetensors, LaunchSettings(), Workload()).environment["VLLM_USE_FLASHINFER_SAMPLER"] == "1"
     versions["flashinfer-jit-cache"] = "0.7.0.post1+cu130"
-    assert (
-        "FLASHINFER_CUBINS_REPOSITORY"
-        not in VLLM.command(safetensors, LaunchSettings(), Workload()).environment
-    )
+    assert "FLASHINFER_CUBINS_REPOSITORY" not in VLLM.command(safetensors, LaunchSettings(), Workload()).environment
 
 
 @pytest.mark.usefixtures("on_a_gpu")
@@ -175,14 +165,10 @@ def test_a_gpu_gets_as_many_requests_as_vllm_processes_by_default(
     assert VLLM.command(safetensors, LaunchSettings(max_num_seqs=7), Workload()).slots == 7
 
 
-GPU_PRESETS = [
-    each for each in load_presets().values() if each.kind == "instruct" and each.sources[0].file is None
-]
+GPU_PRESETS = [each for each in load_presets().values() if each.kind == "instruct" and each.sources[0].file is None]
 
 
-COMMANDS = dict(
-    line.split(": ", 1) for line in Path(__file__).with_name("vllm_commands.txt").read_text().splitlines()
-)
+COMMANDS = dict(line.split(": ", 1) for line in Path(__file__).with_name("vllm_commands.txt").read_text().splitlines())
 """The arguments of vLLM's server for each preset, without those that all have."""
 
 

@@ -58,9 +58,7 @@ def test_llama_cpp_ends_the_text_and_writes_the_other_examples(tmp_path: Path) -
     script = endless(every=3)
     with Server(kind="llamacpp", script=script, slots=1) as server:
         tokens, rejected, sampling = made(tmp_path / "run", server, strategy="naive")
-        assert sampling["longest_text"] == 4 * len(
-            json.dumps([COMMONSENSE["question"], COMMONSENSE["options"]])
-        )
+        assert sampling["longest_text"] == 4 * len(json.dumps([COMMONSENSE["question"], COMMONSENSE["options"]]))
         assert max(tokens) < 0.6 * int(sampling["max_tokens"])
         endless_ones = [
             commit
@@ -69,9 +67,7 @@ def test_llama_cpp_ends_the_text_and_writes_the_other_examples(tmp_path: Path) -
         ]
         assert rejected["truncated"] == len(endless_ones) > 1
         assert all(len(commit.accepted) == 4 for commit in endless_ones[:-1])
-        make(
-            tmp_path / "run", server, count=50, strategy="naive", max_tokens=sampling["max_tokens"]
-        )  # resumed
+        make(tmp_path / "run", server, count=50, strategy="naive", max_tokens=sampling["max_tokens"])  # resumed
     assert RunDirectory(tmp_path / "run").read_config().spec.sampling == sampling
 
 

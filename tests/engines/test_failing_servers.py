@@ -33,9 +33,7 @@ def test_a_server_that_returns_is_used_again(tmp_path: Path, server: Server, oth
     assert numbers == list(range(len(numbers)))  # none is lost
 
 
-def test_a_proxy_in_maintenance_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
-) -> None:
+def test_a_proxy_in_maintenance_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
     """For a while the only server redirects everything, and denies access."""
     monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.01)
     notes = Notes()
@@ -170,8 +168,7 @@ def test_if_others_succeed_the_request_is_the_cause(
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [refusing(500), sending(b"", 302, Location="/"), sending({"choices": "none"}), cut_off, hanging, silent],
+    "fault", [refusing(500), sending(b"", 302, Location="/"), sending({"choices": "none"}), cut_off, hanging, silent]
 )
 def test_others_replace_one_that_fails(tmp_path: Path, server: Server, other: Server, fault: Fault) -> None:
     server.fault_after, server.later_fault = 5, fault

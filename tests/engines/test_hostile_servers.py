@@ -21,9 +21,7 @@ MIB = 2**20
 
 
 @pytest.mark.parametrize(("after", "code"), [(0, 1), (3, 75)])
-def test_no_redirect_is_followed(
-    tmp_path: Path, server: Server, other: Server, after: int, code: int
-) -> None:
+def test_no_redirect_is_followed(tmp_path: Path, server: Server, other: Server, after: int, code: int) -> None:
     """A server that was in use before may be behind a proxy that redirects for a while."""
     server.fault_after = after
     server.later_fault = sending(b"", 307, Location=f"{other.url}/v1/chat/completions")

@@ -65,8 +65,7 @@ def test_a_compatible_server_is_used(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "status"),
-    [("vllm", "/version", 429), ("vllm", "/tokenize", 503), ("llamacpp", "/props", 429)],
+    ("kind", "path", "status"), [("vllm", "/version", 429), ("vllm", "/tokenize", 503), ("llamacpp", "/props", 429)]
 )
 def test_a_server_that_is_busy_while_it_is_recognized_is_asked_again(
     tmp_path: Path, kind: Any, path: str, status: int
@@ -180,8 +179,4 @@ def test_in_flight_are_the_slots_and_a_short_queue(tmp_path: Path, slots: int, i
         make(tmp_path / "run", server, max_num_seqs=None, count=100, num_examples=2, strategy="naive")
     assert server.most_out == in_flight
     engine = RunDirectory(tmp_path / "run").read_config().engines["engine"]
-    assert (engine["max_num_seqs"], engine["max_model_len"], engine["server"]) == (
-        [slots],
-        4096,
-        "llama.cpp b0",
-    )
+    assert (engine["max_num_seqs"], engine["max_model_len"], engine["server"]) == ([slots], 4096, "llama.cpp b0")

@@ -32,9 +32,7 @@ from tests.process import ROOT
 from tests.servers import MODEL, Server, until
 from tests.tiny_model import write_gguf, write_safetensors
 
-needs_llamacpp = pytest.mark.skipif(
-    not LLAMACPP.build(), reason="llama.cpp (xllamacpp) is not installed here"
-)
+needs_llamacpp = pytest.mark.skipif(not LLAMACPP.build(), reason="llama.cpp (xllamacpp) is not installed here")
 
 
 def servers_of(pid: int) -> list[psutil.Process]:
@@ -57,14 +55,11 @@ def make_local(run_dir: Path, model: Path, notes: Notes, count: int = 30) -> Non
     [
         pytest.param("llamacpp", marks=needs_llamacpp),
         pytest.param(
-            "vllm",
-            marks=[pytest.mark.model, pytest.mark.skipif(not VLLM.build(), reason="vLLM is not installed")],
+            "vllm", marks=[pytest.mark.model, pytest.mark.skipif(not VLLM.build(), reason="vLLM is not installed")]
         ),
     ],
 )
-def test_a_local_server_follows_schemas_and_scores_choices(
-    tiny_gguf: Path, tmp_path: Path, kind: Any
-) -> None:
+def test_a_local_server_follows_schemas_and_scores_choices(tiny_gguf: Path, tmp_path: Path, kind: Any) -> None:
     options: dict[str, Any] = {"max_num_seqs": 2, "max_model_len": 1024}
     options |= {"enforce_eager": True, "replicas": 1} if kind == "vllm" else {}
     model = write_safetensors(tmp_path / "tiny") if kind == "vllm" else tiny_gguf
@@ -75,11 +70,7 @@ def test_a_local_server_follows_schemas_and_scores_choices(
     schema = {"type": "array", **item, "minItems": 2, "maxItems": 2}
     with closing(engine):
         engine.start()
-        assert (engine.slots, engine.max_in_flight, engine.max_context) == (
-            2,
-            3,
-            1024,
-        )  # one waits in the queue
+        assert (engine.slots, engine.max_in_flight, engine.max_context) == (2, 3, 1024)  # one waits in the queue
         assert 10 < engine.count_tokens(MESSAGES) < 100
         assert not engine.needs_letters(["yes", "no"])
         assert engine.needs_letters(["yes", "yes"])
@@ -118,9 +109,7 @@ def test_a_server_that_is_killed_is_restarted_and_nothing_is_lost(
     assert servers_of(os.getpid()) == []
 
 
-def test_a_local_server_is_waited_for_longer_than_others(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_local_server_is_waited_for_longer_than_others(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """It loads its model again."""
     monkeypatch.setattr(server_pool, "_REMOTE_WAIT_SECONDS", 0.2)
     monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.01)

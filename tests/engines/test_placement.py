@@ -191,9 +191,7 @@ def test_a_model_whose_weights_do_not_fit_is_refused(
     for settings in ({}, {"tensor_parallel_size": 1}):
         with pytest.raises(EngineError, match=says):
             command(checkpoint(tmp_path, "70B"), **settings)
-    command(
-        checkpoint(tmp_path, "70B"), quantization="bitsandbytes"
-    )  # how small the weights get is not known
+    command(checkpoint(tmp_path, "70B"), quantization="bitsandbytes")  # how small the weights get is not known
     model = checkpoint(tmp_path, "70B")
     config = json.loads((model.path / "config.json").read_text())
     (model.path / "config.json").write_text(json.dumps(config | {"dtype": None}))
@@ -298,18 +296,8 @@ def test_a_run_uses_all_servers_of_generator_and_verifier(
     """Two servers of the generator, and one of the verifier over both GPUs."""
     install_vllm(FAKE_VLLM, tmp_path, monkeypatch)
     node(2)
-    models = {
-        "model": str(checkpoint(tmp_path, "1.5B").path),
-        "verifier": str(checkpoint(tmp_path, "7B").path),
-    }
-    settings = {
-        "verify": "keep",
-        "example": YES_NO,
-        "count": 200,
-        "strategy": "tree",
-        "max_num_seqs": 20,
-        "near": None,
-    }
+    models = {"model": str(checkpoint(tmp_path, "1.5B").path), "verifier": str(checkpoint(tmp_path, "7B").path)}
+    settings = {"verify": "keep", "example": YES_NO, "count": 200, "strategy": "tree", "max_num_seqs": 20, "near": None}
     make(tmp_path / "run", **settings, **models, verifier_tensor_parallel_size=2)
     logs = {path.name: path.read_text().split() for path in (tmp_path / "run").glob("*[er1-9].log")}
     assert {name: " ".join(words[:2]) for name, words in logs.items()} == {

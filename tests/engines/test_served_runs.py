@@ -57,9 +57,7 @@ def test_a_model_can_be_named_by_the_folder_it_was_loaded_from(tmp_path: Path, s
     assert server.bodies[-1]["model"] == MODEL
 
 
-def test_a_key_is_sent_and_not_stored(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_is_sent_and_not_stored(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.key = "sesame-4711"
     monkeypatch.delenv("DATACREATE_API_KEY", raising=False)
     with pytest.raises(EngineError, match=r"access denied .*\$DATACREATE_API_KEY"):

@@ -29,9 +29,7 @@ from tests.servers import MODEL, Server
 from tests.tiny_model import THINKING_TEMPLATE, write_gguf
 
 THOUGHT = "Which places are wet? Perhaps [1]."
-SWITCHES = (
-    """{enable: {enable_thinking: true}, disable: {enable_thinking: false}, sampling: {temperature: 0.6}}"""
-)
+SWITCHES = """{enable: {enable_thinking: true}, disable: {enable_thinking: false}, sampling: {temperature: 0.6}}"""
 ALWAYS = "{enable: {reasoning_effort: low}, has_limit: false}"
 
 WritePreset = Callable[[str | None], None]
@@ -176,12 +174,7 @@ def test_llama_cpp_applies_the_grammar_after_the_thoughts(tmp_path: Path) -> Non
     ],
 )  # fmt: skip
 def test_thinking_that_is_not_possible_is_refused_in_one_line(
-    tmp_path: Path,
-    server: Server,
-    preset: WritePreset,
-    thinking: str | None,
-    settings: dict[str, Any],
-    says: str,
+    tmp_path: Path, server: Server, preset: WritePreset, thinking: str | None, settings: dict[str, Any], says: str
 ) -> None:
     preset(thinking)
     with pytest.raises(Exception, match=says) as refused:
@@ -199,9 +192,7 @@ def test_only_a_model_that_can_be_kept_from_thinking_scores_labels(
         make(tmp_path / "run", server, model="other", verifier=MODEL, example=YES_NO, verify=None)
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(f"{json.dumps(YES_NO | {'question': f'Is {n} odd?'})}\n" for n in range(3)))
-    settings = FilterConfig.of(
-        verifier=MODEL, decontaminate=(), labels={"label": "yes,no"}, urls=(server.url,)
-    )
+    settings = FilterConfig.of(verifier=MODEL, decontaminate=(), labels={"label": "yes,no"}, urls=(server.url,))
     with pytest.raises(UsageError, match=says):
         filter_rows(rows, settings, out=tmp_path / "out.jsonl")
     with pytest.raises(UsageError, match=says):
@@ -210,9 +201,7 @@ def test_only_a_model_that_can_be_kept_from_thinking_scores_labels(
 
 
 @pytest.mark.parametrize("thinking", [True, False, None])  # how YAML reads on and off
-def test_without_a_preset_the_usual_switch_is_used(
-    tmp_path: Path, server: Server, thinking: bool | None
-) -> None:
+def test_without_a_preset_the_usual_switch_is_used(tmp_path: Path, server: Server, thinking: bool | None) -> None:
     make(tmp_path / "run", server, example=YES_NO, verify="keep", count=20, thinking=thinking)
     asked = {bool(body.get("logprobs")): body.get("chat_template_kwargs") for body in server.bodies}
     wanted = None if thinking is None else {"enable_thinking": False}

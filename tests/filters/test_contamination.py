@@ -40,9 +40,7 @@ def test_copies_are_found_whatever_their_case_punctuation_and_surroundings() -> 
         match = str(filter.find_conflict(candidate(copy)))
         assert match.startswith(f"creak test row {i + 1} (Why did the ")
         assert match.endswith(": n-gram")
-    assert filter.find_conflict(
-        candidate(f"Here is a riddle for you. {question(7)} Think before you answer.")
-    )
+    assert filter.find_conflict(candidate(f"Here is a riddle for you. {question(7)} Think before you answer."))
 
 
 def test_rows_with_two_words_changed_are_found_and_unrelated_ones_are_not() -> None:
@@ -64,9 +62,7 @@ def test_rows_with_two_words_changed_are_found_and_unrelated_ones_are_not() -> N
 def test_a_question_shorter_than_an_ngram_must_be_repeated_whole() -> None:
     filter = against(["What is it?", "how do pearls get made"])
     assert filter.find_conflict(candidate("what is it"))
-    assert not filter.find_conflict(
-        candidate("A parcel lies on the table, what is it that the postman brought?")
-    )
+    assert not filter.find_conflict(candidate("A parcel lies on the table, what is it that the postman brought?"))
     assert filter.find_conflict(candidate("Tell me, how do pearls get made, and by whom?"))
     assert not filter.find_conflict(candidate("How do pearls get lost?"))
 
@@ -109,9 +105,7 @@ def test_a_passage_must_share_a_large_part_with_one_row() -> None:
         own: False,
     }
     for passage, repeats in cases.items():
-        match = filter.find_conflict(
-            candidate("Is it so that nothing of the kind was ever seen again?", passage)
-        )
+        match = filter.find_conflict(candidate("Is it so that nothing of the kind was ever seen again?", passage))
         assert (match is not None) is repeats, passage[:60]
         assert match is None or "of the n-grams of the passage" in match
     assert "creak test row 2 " in str(filter.find_conflict(candidate("Is it?", texts[1])))
@@ -153,9 +147,7 @@ def test_any_text_is_found_if_it_is_a_row_and_passes_if_it_is_not() -> None:
 
 def test_rows_with_passages_repeat_each_other_as_a_whole() -> None:
     passages = [" ".join(f"word{row}x{i}" for i in range(12)) for row in range(3)]
-    filter = against(
-        [("Is it so?", passages[0]), ("How do pearls get made?", passages[1])], decontaminate_near=0.6
-    )
+    filter = against([("Is it so?", passages[0]), ("How do pearls get made?", passages[1])], decontaminate_near=0.6)
     assert filter.find_conflict(candidate("Is it so?", passages[2])) is None
     assert filter.find_conflict(candidate("How do pearls get made?", passages[2])) is None
     changed = passages[1].replace("word1x5", "other")
@@ -163,9 +155,7 @@ def test_rows_with_passages_repeat_each_other_as_a_whole() -> None:
         against([("", passages[1])], ngram=12, decontaminate_near=0.6).find_conflict(candidate("", changed))
     )
     without = against(["How do pearls get made in the sea?"], decontaminate_near=0.6)
-    assert without.find_conflict(candidate("How do pearls get made in a sea?", passages[2])), (
-        "no passage to compare"
-    )
+    assert without.find_conflict(candidate("How do pearls get made in a sea?", passages[2])), "no passage to compare"
 
 
 def test_a_phrase_of_many_test_rows_shows_no_repeat() -> None:

@@ -83,9 +83,7 @@ ROWS = {
     "same hypothesis": [NLI | {"premise": f"Man {i} sleeps.", "label": "neutral"} for i in range(4)],
     "same question": [SPAN | {"context": f"River {i} flows to the sea."} for i in range(2)],
     "same instruction": [TOPIC | {"input": f"lantern {i} orchard"} for i in range(24)],
-    "short inputs": [
-        TOPIC | {"instruction": "Give the plural of the noun.", "input": n} for n in ("ox", "cow")
-    ],
+    "short inputs": [TOPIC | {"instruction": "Give the plural of the noun.", "input": n} for n in ("ox", "cow")],
     "same passage": [
         SPAN | {"context": "The Elbe flows north. " * 9, "question": f"{q}?", "answer": "Elbe"}
         for q in ("Which river flows north", "What is its name")

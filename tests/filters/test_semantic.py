@@ -16,9 +16,7 @@ from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.selection.embeddings import PassedVectors, SentenceEmbedder
 from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, candidate, semantic_filter
 
-sentences = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "run"]), max_size=4).map(
-    " ".join
-)
+sentences = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "run"]), max_size=4).map(" ".join)
 
 GRID = [f"{one} {two} {three}" for one in "abcdefgh" for two in "klmnop" for three in "uvwxyz"]
 
@@ -49,9 +47,7 @@ def test_the_same_words_in_another_order_are_found_and_others_are_not() -> None:
 
 
 @given(st.lists(sentences, max_size=12), st.integers(0, 12), st.lists(sentences, min_size=1, max_size=4))
-def test_a_resumed_run_embeds_nothing_twice_and_decides_the_same(
-    added: list[str], at: int, texts: list[str]
-) -> None:
+def test_a_resumed_run_embeds_nothing_twice_and_decides_the_same(added: list[str], at: int, texts: list[str]) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "vectors.f16"
         filter_with(0.6, *added[:at], vectors=PassedVectors(HashedWords(), path))
@@ -62,9 +58,7 @@ def test_a_resumed_run_embeds_nothing_twice_and_decides_the_same(
         assert matches(resumed, texts) == matches(filter_with(0.6, *added), texts)
 
 
-def test_the_graph_finds_the_same_as_the_exact_search(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_graph_finds_the_same_as_the_exact_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     repeats = [" ".join(reversed(text.split())) for text in GRID]
     exact = matches(filter_with(0.95, *GRID), repeats)
     monkeypatch.setattr(semantic, "MAX_EXACT", 0)

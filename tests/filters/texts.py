@@ -9,12 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.filters.contamination import Contamination
-from datacreate.filters.filter import (
-    DecontaminationRow,
-    DecontaminationSet,
-    DecontaminationSetRef,
-    FilterInputs,
-)
+from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, DecontaminationSetRef, FilterInputs
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.filters.settings import FilterOptions

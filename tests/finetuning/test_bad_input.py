@@ -110,8 +110,4 @@ def test_evaluating_something_else_is_one_line(home: Path, tmp_path: Path) -> No
     refused(invoke(evaluate, tmp_path), 2, "no trained model here")
     refused(invoke(evaluate), 2, "give either models or --zero-shot")
     refused(invoke(evaluate, tmp_path, "--split", "train"), 2, "--split")
-    refused(
-        invoke(evaluate, tmp_path, "--split", "dev", "--test", "x"),
-        2,
-        "--split dev only applies to --benchmark",
-    )
+    refused(invoke(evaluate, tmp_path, "--split", "dev", "--test", "x"), 2, "--split dev only applies to --benchmark")

@@ -96,8 +96,7 @@ def test_only_batches_are_padded_to_their_longest_input(tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "tokens"),
-    [("roberta", TOKENS), ("mpnet", TOKENS), ("bert", TOKENS + 2), ("modernbert", TOKENS + 2)],
+    ("family", "tokens"), [("roberta", TOKENS), ("mpnet", TOKENS), ("bert", TOKENS + 2), ("modernbert", TOKENS + 2)]
 )
 def test_the_longest_input_fits_the_positions_of_the_encoder(
     encoder_of: Callable[[str], str], family: str, tokens: int
@@ -114,9 +113,7 @@ def test_the_longest_input_fits_the_positions_of_the_encoder(
 
 def test_positions_start_after_the_padding_id(tmp_path: Path) -> None:
     folder = save_encoder(tmp_path / "odd", pad_token_id=4)
-    length = max_input_tokens(
-        load_tokenizer(folder), load_config(folder), Hyperparameters(), with_passage=False
-    )
+    length = max_input_tokens(load_tokenizer(folder), load_config(folder), Hyperparameters(), with_passage=False)
     assert length == 61
     model = load_with_head(folder, LABELS).eval()
     assert model(torch.full((1, length), 7)).logits.shape == (1, 2)

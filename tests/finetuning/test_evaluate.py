@@ -40,9 +40,7 @@ Parts = tuple[Any, Encoded, Any]
     ],
     ids=["options", "labels"],
 )
-def parts(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Any, Encoded, Any]:
+def parts(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Encoded, Any]:
     """A model with large weights, 40 rows of very different lengths, and their collator."""
     monkeypatch.setattr("datacreate.finetuning.evaluate.has_bf16", lambda: False)
     head: HeadSpec = request.param
@@ -53,8 +51,7 @@ def parts(
 
     several = head.is_multiple_choice
     examples = [
-        ClassificationExample(text(30), None, tuple(text(8) for _ in range(3)) if several else (), 0)
-        for _ in range(40)
+        ClassificationExample(text(30), None, tuple(text(8) for _ in range(3)) if several else (), 0) for _ in range(40)
     ]
     folder = save_encoder(tmp_path / "encoder", initializer_range=0.5)
     torch.manual_seed(7)
@@ -265,13 +262,9 @@ def test_a_model_is_tested_on_a_file_of_ones_own(home: Path, tmp_path: Path, mod
     assert len(evaluate(folder, ["creak"], files=[path], options=options)) == 2
     write_rows(path, rows[:2])
     recorder = Recorder()
-    assert evaluate(folder, files=[path], options=options, progress=recorder)[0].scores.rows == 2, (
-        "other rows"
-    )
+    assert evaluate(folder, files=[path], options=options, progress=recorder)[0].scores.rows == 2, "other rows"
     assert any("mine.jsonl-test had an evaluation on other rows" in note for note in recorder.notes)
-    other = write_rows(
-        tmp_path / "other.jsonl", [{"text": "a", "label": "maybe"}, {"text": "b", "label": "no"}]
-    )
+    other = write_rows(tmp_path / "other.jsonl", [{"text": "a", "label": "maybe"}, {"text": "b", "label": "no"}])
     texts = write_rows(tmp_path / "texts.jsonl", [{"text": "a"}])
     for model, file, words in [
         (folder, other, "the model has the labels True, False, and no row has one as its answer: maybe, no"),
@@ -289,9 +282,7 @@ def test_a_test_file_has_the_inputs_that_the_model_has_learned(tmp_path: Path) -
         words = {"instruction": "Classify.", "premise": f"it is {number}", "hypothesis": f"so {number}"}
         return {**words, "label": ("yes", "no", "maybe")[number % 3], **more}
 
-    learned = training_set(
-        [read_source(str(write_rows(tmp_path / "train.jsonl", [row(n) for n in range(60)])))]
-    )
+    learned = training_set([read_source(str(write_rows(tmp_path / "train.jsonl", [row(n) for n in range(60)])))])
     known = [read_format(document) for document in learned.formats]
     more = [row(n, genre=f"fiction of {n}", guess=("no", "yes")[n % 2]) for n in range(9)]
     test = write_rows(tmp_path / "test.jsonl", more)
@@ -300,9 +291,7 @@ def test_a_test_file_has_the_inputs_that_the_model_has_learned(tmp_path: Path) -
     other = learned.head.model_copy(update={"names": ("yes", "no", "maybe")})
     digests = {read_test_file(test, head, FormatOptions(), known).sha256 for head in (learned.head, other)}
     assert digests == {found.sha256}
-    shouted = write_rows(
-        tmp_path / "shouted.jsonl", [one | {"premise": one["premise"].upper()} for one in more]
-    )
+    shouted = write_rows(tmp_path / "shouted.jsonl", [one | {"premise": one["premise"].upper()} for one in more])
     assert read_test_file(shouted, other, FormatOptions(), known).sha256 not in digests
 
 

@@ -16,13 +16,7 @@ from transformers import PreTrainedModel
 
 from datacreate.create import create
 from datacreate.engines.request import Completion, Request
-from datacreate.errors import (
-    BenchmarkError,
-    DatacreateError,
-    RunMismatch,
-    TrainingError,
-    UsageError,
-)
+from datacreate.errors import BenchmarkError, DatacreateError, RunMismatch, TrainingError, UsageError
 from datacreate.finetuning.sources import read_source
 from datacreate.finetuning.training_rows import training_set
 from datacreate.improve import ImproveConfig, JudgedRow, creation_config, hard_rows, prepare_round, read_round
@@ -59,9 +53,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, model: str) -> dict[str, Path
     return {name: folder / name for name in ("options", "labels")}
 
 
-def improving(
-    source: Path | Sequence[Path], out: Path, encoder: str, model: str, **changes: Any
-) -> ImproveConfig:
+def improving(source: Path | Sequence[Path], out: Path, encoder: str, model: str, **changes: Any) -> ImproveConfig:
     sources = [source] if isinstance(source, Path) else source
     usual: dict[str, Any] = {"count": 20, "epochs": 1, "create": {"model": model}}
     return ImproveConfig.of(runs=tuple(sources), run_dir=out, encoder=encoder, **usual | changes)
@@ -82,12 +74,7 @@ def models_in_memory() -> int:
 
 @pytest.mark.parametrize("kind", ["labels", "options"])
 def test_the_new_run_starts_from_hard_rows_and_repeats_nothing(
-    runs: dict[str, Path],
-    tmp_path: Path,
-    encoder: str,
-    model: str,
-    kind: str,
-    monkeypatch: pytest.MonkeyPatch,
+    runs: dict[str, Path], tmp_path: Path, encoder: str, model: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = runs[kind], tmp_path / "new"
     gc.collect()  # models of earlier tests
@@ -160,9 +147,7 @@ def test_an_interrupted_round_resumes_and_its_parents_never_change(
 def test_with_human_rows_those_that_the_student_misses_are_the_parents(
     runs: dict[str, Path], tmp_path: Path, encoder: str, model: str
 ) -> None:
-    rows = [
-        {name: row[name] for name in ("question", "context", "options", "label")} for row in claims(30, 5)
-    ]
+    rows = [{name: row[name] for name in ("question", "context", "options", "label")} for row in claims(30, 5)]
     names = ("question", "context", "options", "label")
     trained = [{name: row[name] for name in names if name in row} for row in examples(runs["labels"])[:3]]
     dev = write_rows(tmp_path / "dev.jsonl", [*rows, *trained])
@@ -172,9 +157,7 @@ def test_with_human_rows_those_that_the_student_misses_are_the_parents(
     assert {what for what, *_ in recorder.steps} == {"student 1 of 1"}
     assert not any("mislabeled" in note for note in recorder.notes)
     with pytest.raises(UsageError, match="the student is trained on all of these rows"):
-        read_round(
-            improving(runs["labels"], tmp_path / "other", encoder, model, dev=write_rows(dev, trained))
-        )
+        read_round(improving(runs["labels"], tmp_path / "other", encoder, model, dev=write_rows(dev, trained)))
     for each in parents(tmp_path / "new"):
         assert each["row"] in rows
         assert max(each["student"], key=each["student"].__getitem__) != each["label"]
@@ -191,9 +174,7 @@ def test_a_second_round_judges_the_rows_of_both_runs(
     assert len(read_round(config).rows.examples) == 80
     improved(config)
     with pytest.raises(UsageError, match="options: given twice; give it once"):
-        read_round(
-            improving([runs["options"], runs["labels"] / ".." / "options"], tmp_path / "x", encoder, model)
-        )
+        read_round(improving([runs["options"], runs["labels"] / ".." / "options"], tmp_path / "x", encoder, model))
     with pytest.raises(RunMismatch, match="was made by `improve`; resume it with `datacreate improve RUN"):
         make(first, model, engine(), example=choices(1)[0], count=20)
     spec = RunDirectory(second).read_config().spec
@@ -253,9 +234,7 @@ def test_hard_rows_are_those_that_the_verifier_confirms_and_then_the_uncertain_o
     assert len(names(99, balanced=True)) == 6
 
 
-def test_what_cannot_improve_is_one_line(
-    runs: dict[str, Path], tmp_path: Path, encoder: str, model: str
-) -> None:
+def test_what_cannot_improve_is_one_line(runs: dict[str, Path], tmp_path: Path, encoder: str, model: str) -> None:
     make(tmp_path / "few", model, engine(), example=choices(1)[0], count=10)
     texts = {"question": "Who sleeps?", "answer": "All the cats of the town do."}
     make(tmp_path / "texts", model, example=texts, count=45)
@@ -273,9 +252,7 @@ def test_what_cannot_improve_is_one_line(
     ]
     for source, out, changes, error, message in wrong:
         with pytest.raises(error, match=message) as raised:
-            prepare_round(
-                improving(source, out, **{"encoder": encoder, "model": model} | changes), Recorder()
-            )
+            prepare_round(improving(source, out, **{"encoder": encoder, "model": model} | changes), Recorder())
         assert "\n" not in str(raised.value)
     assert not new.exists()
     create_again = {"create": {"model": model, "decontaminate": (str(mine),)}}

@@ -49,9 +49,7 @@ def test_scores_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     present = sorted(set(truth))
     recalls = [np.mean([a == t for t, a in pairs if t == label]) for label in present]
     assert found.balanced_accuracy == pytest.approx(float(np.mean(recalls)))
-    assert found.macro_f1 == pytest.approx(
-        f1_score(truth, answers, average="macro", labels=present, zero_division=0)
-    )
+    assert found.macro_f1 == pytest.approx(f1_score(truth, answers, average="macro", labels=present, zero_division=0))
     assert found.matthews == pytest.approx(matthews_corrcoef(truth, answers))
     assert found.constant == max(truth.count(label) for label in range(3)) / len(truth)
     classes = len(present) if len(present) > 1 else 3
@@ -272,10 +270,7 @@ def test_the_interval_of_a_ratio_is_fiellers() -> None:
 @few
 @given(st.lists(st.integers(40, 95), min_size=6, max_size=6), st.booleans())
 def test_a_ratio_differs_from_1_where_the_difference_is_significant(right: list[int], alone: bool) -> None:
-    first, second = (
-        models(shares(right[:3]), "a-x-1 b-y-1 c-z-1"),
-        models(shares(right[3:]), "-u-1 -v-1 -w-1"),
-    )
+    first, second = (models(shares(right[:3]), "a-x-1 b-y-1 c-z-1"), models(shares(right[3:]), "-u-1 -v-1 -w-1"))
     if alone:
         second = models(shares(right[3:4]), "-u-1")
     found, compared = ratio(first, second), difference(first, second)

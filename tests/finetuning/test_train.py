@@ -14,15 +14,7 @@ import pytest
 
 from datacreate.benchmarks import find_benchmark, split_sha256
 from datacreate.checkpoints import checkpoint
-from datacreate.errors import (
-    BenchmarkError,
-    RunLocked,
-    RunMismatch,
-    Stopped,
-    StorageError,
-    TrainingError,
-    UsageError,
-)
+from datacreate.errors import BenchmarkError, RunLocked, RunMismatch, Stopped, StorageError, TrainingError, UsageError
 from datacreate.finetuning import trials
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
@@ -132,18 +124,14 @@ CHANGES: Sequence[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_a_folder_of_another_training_is_refused_naming_what_differs(
-    home: Path, tmp_path: Path, encoder: str
-) -> None:
+def test_a_folder_of_another_training_is_refused_naming_what_differs(home: Path, tmp_path: Path, encoder: str) -> None:
     out = tmp_path / "out"
     training = trained("creak", out, encoder, epochs=1).training
     for change, words in CHANGES:
         with pytest.raises(RunMismatch, match=words) as caught:
             train(config("creak", out, encoder, **{"epochs": 1} | change))
         assert "\n" not in str(caught.value)
-    (out / "training.json").write_text(
-        training.model_copy(update={"encoder_sha256": "0" * 64}).model_dump_json()
-    )
+    (out / "training.json").write_text(training.model_copy(update={"encoder_sha256": "0" * 64}).model_dump_json())
     with pytest.raises(RunMismatch, match="encoder_sha256"):
         trained("creak", out, encoder, epochs=1)
     for name in ("training.json", "seed-1/model.json"):
@@ -179,14 +167,8 @@ def test_the_best_learning_rate_is_kept(home: Path, tmp_path: Path, encoder: str
 
 def test_several_learning_rates_need_rows_that_choose_one(home: Path, tmp_path: Path, encoder: str) -> None:
     for changes, words in [
-        (
-            {"count": 39},
-            r"--learning-rates: --model-selection held-out .* one of 2 \(39 rows\); give one rate",
-        ),
-        (
-            {"model_selection": "none"},
-            "--learning-rates: --model-selection none has no rows to choose one of 2",
-        ),
+        ({"count": 39}, r"--learning-rates: --model-selection held-out .* one of 2 \(39 rows\); give one rate"),
+        ({"model_selection": "none"}, "--learning-rates: --model-selection none has no rows to choose one of 2"),
     ]:
         with pytest.raises(UsageError, match=words):
             train(config("creak", tmp_path / "no", encoder, learning_rates=(1e-9, 5e-3), **changes))
@@ -258,12 +240,7 @@ def test_cut_rows_and_a_length_above_the_encoders_are_said(home: Path, tmp_path:
 def test_the_papers_recipe_trains_as_the_paper_does(home: Path, tmp_path: Path, encoder: str) -> None:
     recorder = Recorder()
     requested = config(
-        "csqa",
-        tmp_path / "out",
-        encoder,
-        recipe=Hyperparameters(name="paper"),
-        model_selection="human",
-        count=65,
+        "csqa", tmp_path / "out", encoder, recipe=Hyperparameters(name="paper"), model_selection="human", count=65
     )
     [model] = train(requested, recorder)
     assert len(recorder.steps) == 3 * 20  # three learning rates, ten epochs of two batches of 64

@@ -17,12 +17,7 @@ from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.records import HeadSpec
 from datacreate.finetuning.sources import Source, read_source
-from datacreate.finetuning.training_rows import (
-    ClassificationExample,
-    TrainingSet,
-    held_out_splits,
-    training_set,
-)
+from datacreate.finetuning.training_rows import ClassificationExample, TrainingSet, held_out_splits, training_set
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import load_format
 from datacreate.runs.directory import RunDirectory
@@ -30,12 +25,7 @@ from datacreate.runs.export import export
 from tests.finetuning.sets import Row, choices, write_rows
 from tests.making import NLI, NLI_LABELS, make
 
-CLAIM: Row = {
-    "question": "Is an apple a tool?",
-    "context": None,
-    "options": ["True", "False"],
-    "label": False,
-}
+CLAIM: Row = {"question": "Is an apple a tool?", "context": None, "options": ["True", "False"], "label": False}
 PASSAGE: Row = CLAIM | {"context": "An apple is a fruit that grows on trees, and people like to eat it."}
 
 
@@ -206,11 +196,7 @@ def test_whole_decimals_are_labels(tmp_path: Path) -> None:
 
 
 def test_labels_of_a_file_can_be_named(tmp_path: Path) -> None:
-    rows = [
-        {"comment": "bad", "mood": "low"},
-        {"comment": "good", "mood": "high"},
-        {"comment": "so-so", "mood": "mid"},
-    ]
+    rows = [{"comment": "bad", "mood": "low"}, {"comment": "good", "mood": "high"}, {"comment": "so-so", "mood": "mid"}]
     options = FormatOptions(labels={"mood": "low,mid,high"})
     source = read_source(str(write_rows(tmp_path / "rows.jsonl", rows)), options=options)
     found = training_set([source])

@@ -31,9 +31,7 @@ from tests.locks import write_record
     ("family", "head", "soft"),
     [("roberta", "options", True), ("roberta", "labels", False), ("modernbert", "labels", True)],
 )
-def test_accumulated_gradients_are_those_of_the_whole_batch(
-    tmp_path: Path, family: str, head: str, soft: bool
-) -> None:
+def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path, family: str, head: str, soft: bool) -> None:
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} if family == "roberta" else {}
     encoder = save_encoder(tmp_path / "encoder", family, **off)
     whole, accumulated = (_gradients(encoder, tmp_path, head, soft, rows) for rows in (8, 3))
@@ -66,16 +64,9 @@ def _gradients(encoder: Path, folder: Path, head: str, soft: bool, device_batch_
     return gradient
 
 
-@pytest.mark.parametrize(
-    ("batch", "device_batch", "per_pass"), [(16, 16, 16), (64, 16, 16), (17, 16, 1), (20, 16, 10)]
-)
+@pytest.mark.parametrize(("batch", "device_batch", "per_pass"), [(16, 16, 16), (64, 16, 16), (17, 16, 1), (20, 16, 10)])
 def test_a_step_has_the_batch_size_and_no_copies_of_the_model_on_a_machine_with_four_gpus(
-    tmp_path: Path,
-    encoder: str,
-    batch: int,
-    device_batch: int,
-    per_pass: int,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, encoder: str, batch: int, device_batch: int, per_pass: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import TrainingArguments
 
@@ -120,9 +111,7 @@ def test_a_training_that_loses_its_lock_stops_with_75_and_writes_nothing(
     assert sorted((tmp_path / "out").rglob("*")) == sorted(seen)
 
 
-def test_finished_trials_are_kept_and_an_interrupted_one_starts_again(
-    home: Path, tmp_path: Path, encoder: str
-) -> None:
+def test_finished_trials_are_kept_and_an_interrupted_one_starts_again(home: Path, tmp_path: Path, encoder: str) -> None:
     changes: dict[str, Any] = {"learning_rates": (1e-3, 3e-3), "epochs": 1, "seeds": (1, 2)}
     train(config("creak", tmp_path / "whole", encoder, **changes))
     requested = config("creak", tmp_path / "out", encoder, **changes)

@@ -41,9 +41,7 @@ def weights(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def inputs_of(
-    encoder: Path, rows: TrainingSet, recipe: Hyperparameters, device_batch_size: int = 16
-) -> TrialInputs:
+def inputs_of(encoder: Path, rows: TrainingSet, recipe: Hyperparameters, device_batch_size: int = 16) -> TrialInputs:
     """The inputs of a trial without selection rows."""
     training = TrainingSpec(
         condition=rows.condition,

@@ -32,12 +32,7 @@ NESTED = {
     "output": {"why": "At sea level it does.", "label": "true", "note": ""},
 }
 TAGGED = {"headline": "Storm closes harbour", "tags": ["weather", "shipping"], "priority": 2, "score": 0.5}
-ARABIC = {
-    "سؤال": "ما هي عاصمة مصر؟",
-    "context": None,
-    "options": ["القاهرة", "دمشق", "تونس"],
-    "label": "القاهرة",
-}
+ARABIC = {"سؤال": "ما هي عاصمة مصر؟", "context": None, "options": ["القاهرة", "دمشق", "تونس"], "label": "القاهرة"}
 CHINESE = {"question": "水在多少度结冰？", "options": ["零度", "十度", "一百度"], "label": "零度"}
 UNUSUAL = {"text": "One line\u2028and another 😀👩‍🔬", "label": "😀"}
 DOTTED = {"meta.id": "x1", "q.text": "Is water wet?", "a.label": "yes"}

@@ -36,8 +36,7 @@ def test_format_reads_what_infer_prints(tmp_path: Path, values: dict[str, Any]) 
     assert result.exit_code == 0
     format = save(tmp_path, json.loads(result.stdout), "format.json")
     assert (
-        infer_format(Example(values), FormatOptions(format=str(format))).format
-        == infer_format(Example(values)).format
+        infer_format(Example(values), FormatOptions(format=str(format))).format == infer_format(Example(values)).format
     )
     assert run("check", format, "--example", example).exit_code == 0
 
@@ -49,9 +48,7 @@ def docs(name: str) -> str:
 DOCS = docs("formats.md")
 
 
-def test_the_documented_commands_print_the_documented_output(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_documented_commands_print_the_documented_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     [format_file] = re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)
     Path("tickets.json").write_text(format_file)

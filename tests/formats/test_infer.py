@@ -49,18 +49,12 @@ def test_shipped_formats_are_recognized() -> None:
 
 def test_labels_that_the_user_gives() -> None:
     result = inferred(examples.NLI, labels=examples.NLI_LABELS)
-    assert result.format.roles.named() == {
-        "inputs": "premise, hypothesis",
-        "context": "premise",
-        "answer": "label",
-    }
+    assert result.format.roles.named() == {"inputs": "premise, hypothesis", "context": "premise", "answer": "label"}
     assert result.format.labels == ("entailment", "neutral", "contradiction")
     assert result.format.head == "sequence_classification"
     assert "labels: entailment, neutral, contradiction" in result.notes[0]
     assert len(result.notes) == 1
-    two = inferred(
-        {"text": "I left.", "mood": "sad", "label": "a"}, labels={"mood": "sad,glad", "label": "a,b"}
-    )
+    two = inferred({"text": "I left.", "mood": "sad", "label": "a"}, labels={"mood": "sad,glad", "label": "a,b"})
     assert two.notes[1] == "only the answer, label, is balanced and verified, not mood"
     with_dots = inferred(examples.DOTTED, labels={"a.label": "yes,no"}).format
     assert with_dots.roles.answer == ("a.label",)
@@ -212,10 +206,7 @@ def test_an_example_without_a_variable_field_is_an_error(values: dict[str, Any])
     [
         ({"labels": {"lable": "a,b"}}, "no such field; it has text, stars"),
         ({"labels": {"stars": "1,1"}}, "two or more different values"),
-        (
-            {"labels": {"stars": "good,bad"}},
-            "'good' is not of the type that the example has, integer; give one",
-        ),
+        ({"labels": {"stars": "good,bad"}}, "'good' is not of the type that the example has, integer; give one"),
         ({"labels": {"stars": "2,3"}}, "expected 2, 3 .integer"),
         ({"ranges": {"text": "1..5"}}, "is not a number"),
         ({"ranges": {"stars": "1-5"}}, "write LOW..HIGH"),

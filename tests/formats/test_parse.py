@@ -99,10 +99,7 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
         (["Q?", ["New  York", "new york", *OPTIONS[2:]]], RejectReason.DUPLICATE_OPTIONS),
         (["Q?", ["+", "-", "5", "5!", "-5"]], None),
         (["Q?", ["[a]", "{b}", ":)", ".c", ","]], None),
-        *(
-            (["Q?", [text, *OPTIONS[1:]]], None)
-            for text in ("+", "😀", "an option to buy", "نعم", "\u2028 x")
-        ),
+        *((["Q?", [text, *OPTIONS[1:]]], None) for text in ("+", "😀", "an option to buy", "نعم", "\u2028 x")),
     ],
 )
 def test_the_reason_against_an_item(item: Any, reason: RejectReason | None) -> None:
@@ -124,9 +121,7 @@ def test_the_reason_against_an_item(item: Any, reason: RejectReason | None) -> N
         ("not there", "The house is red.", False),
     ],
 )
-def test_an_answer_from_the_context_is_whole_words_but_not_everything(
-    answer: str, context: str, valid: bool
-) -> None:
+def test_an_answer_from_the_context_is_whole_words_but_not_everything(answer: str, context: str, valid: bool) -> None:
     reason = reason_of([context, "Which one?", answer], encoding_of(examples.SPAN))
     assert reason is (None if valid else RejectReason.ANSWER_NOT_IN_CONTEXT)
 
@@ -185,9 +180,7 @@ KEYWORDS = encoding_of(TOPICS, labels={"label": "sport,politics"})
         *((NUMBERS, ["some words", 0.5, n], RejectReason.SCHEMA_VIOLATION) for n in (3.0, 2**70, "3", True)),
     ],
 )
-def test_the_reason_in_other_formats(
-    encoding: PromptEncoding, item: Any, reason: RejectReason | None
-) -> None:
+def test_the_reason_in_other_formats(encoding: PromptEncoding, item: Any, reason: RejectReason | None) -> None:
     assert reason_of(item, encoding) is reason
 
 
@@ -250,12 +243,7 @@ SUMS = format_of(question={"const": "a + b?"}, a=NUMBER, b=NUMBER, answer=ANY_TE
         (None, examples.SPAN, {"context": "It is in the Giant Mountains."}, False),
         (None, examples.SPAN, {"answer": "Mountains"}, True),
         (None, {"subject": "Hello", "body": "Shall we meet?", "label": "ham"}, {"body": "Buy now!"}, False),
-        (
-            None,
-            {"subject": "Hello you", "body": "two", "label": "ham"},
-            {"subject": "Hello", "body": "you two"},
-            False,
-        ),
+        (None, {"subject": "Hello you", "body": "two", "label": "ham"}, {"subject": "Hello", "body": "you two"}, False),
         (SUMS, {"question": "a + b?", "a": 1, "b": 6, "answer": "7"}, {"a": 2, "b": 5}, False),
         (None, {**examples.UMBRELLA, "question": ""}, {"options": [*OPTIONS[:4], "stand"]}, False),
         (None, {"instruction": "", "output": "One poem."}, {"output": "Another poem."}, False),

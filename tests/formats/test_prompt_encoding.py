@@ -35,9 +35,7 @@ def test_fixed_labels_come_first_and_become_constants_of_the_schema() -> None:
     encoding = encoding_of(examples.NLI, labels=examples.NLI_LABELS)
     assert encoding.write(Example(examples.NLI)) == ["entailment", *list(examples.NLI.values())[:2]]
     assert encoding.read(["neutral", "p", "h"]) == {"premise": "p", "hypothesis": "h", "label": "neutral"}
-    schema = jsonschema.Draft202012Validator(
-        json.loads(build_response_schema(encoding, 2, ["neutral", "entailment"]))
-    )
+    schema = jsonschema.Draft202012Validator(json.loads(build_response_schema(encoding, 2, ["neutral", "entailment"])))
     assert schema.is_valid([["neutral", "p", "h"], ["entailment", "p", "h"]])
     assert not schema.is_valid([["entailment", "p", "h"], ["neutral", "p", "h"]])
     [item] = json.loads(build_response_schema(encoding_of(examples.NESTED), 1, ["false"]))["prefixItems"]

@@ -91,11 +91,7 @@ TEXT, NULL = {"type": "string"}, {"type": "null"}
 # A schema, values that its grammar accepts, and values that it rejects.
 SCHEMAS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
     ({"type": "string", "pattern": r"^\d{3}-\d{4}$"}, ["123-4567"], ["123-456", "a123-4567"]),
-    (
-        {"type": "string", "pattern": r"^(?:yes|[A-F]\.|no) [A-Z_a-z -]*$"},
-        ["yes a-b", "F. ", "no "],
-        ["yes", "G. "],
-    ),
+    ({"type": "string", "pattern": r"^(?:yes|[A-F]\.|no) [A-Z_a-z -]*$"}, ["yes a-b", "F. ", "no "], ["yes", "G. "]),
     ({"type": "string", "pattern": "^[^ ]+$"}, ["a,b.é😀"], ["", "a b", "a\n", 'a"']),
     ({"type": "string", "pattern": "^n([a-z]{2,3})+x$"}, ["nabx", "nabcdex"], ["nx", "nax"]),
     ({"type": "string", "format": "date"}, ["2024-02-29"], ["2024-13-01", "today"]),
@@ -122,9 +118,7 @@ SCHEMAS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
 
 
 @CONVERTERS
-@pytest.mark.parametrize(
-    ("schema", "good", "bad"), SCHEMAS, ids=[canonical_json(case[0]) for case in SCHEMAS]
-)
+@pytest.mark.parametrize(("schema", "good", "bad"), SCHEMAS, ids=[canonical_json(case[0]) for case in SCHEMAS])
 def test_what_the_grammar_of_a_schema_accepts(
     converter: Callable[[str], Accepts], schema: dict[str, Any], good: list[Any], bad: list[Any]
 ) -> None:
@@ -183,12 +177,8 @@ def test_patterns_that_only_validation_checks(pattern: str) -> None:
 
 
 @given(data=st.data())
-@pytest.mark.parametrize(
-    "pattern", [p for schema, _, _ in SCHEMAS if (p := schema.get("pattern")) and r"\S" not in p]
-)
-def test_texts_of_the_grammar_match_the_pattern_without_json_escapes(
-    pattern: str, data: st.DataObject
-) -> None:
+@pytest.mark.parametrize("pattern", [p for schema, _, _ in SCHEMAS if (p := schema.get("pattern")) and r"\S" not in p])
+def test_texts_of_the_grammar_match_the_pattern_without_json_escapes(pattern: str, data: st.DataObject) -> None:
     portable = portable_pattern(pattern)
     assert portable
     text = data.draw(st.from_regex(portable.removesuffix("$") + r"\Z"))

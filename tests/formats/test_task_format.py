@@ -31,9 +31,7 @@ def read(properties: dict[str, Any], roles: Any = None, rules: Any = (), **more:
 
 def test_the_text_for_an_encoder_has_all_inputs_and_never_the_answer() -> None:
     roles = {"context": "thread", "answer": "topic"}
-    format = read(
-        {"subject": TEXT, "body": TEXT, "thread": TEXT, "to": {"const": "us"}, "topic": TEXT}, roles
-    )
+    format = read({"subject": TEXT, "body": TEXT, "thread": TEXT, "to": {"const": "us"}, "topic": TEXT}, roles)
     values = {"subject": "Hi", "body": "It broke.", "thread": "Earlier: hello", "to": "us", "topic": "repair"}
     assert format.input_text(values) == "subject: Hi\nbody: It broke."
     assert format.input_text({**values, "body": ""}) == "Hi"
@@ -131,8 +129,7 @@ def test_validation_checks_what_the_grammar_cannot(schema: dict[str, Any], good:
 
 def test_other_keywords_exclude_labels() -> None:
     format = read(
-        {"text": TEXT, "x": {"type": "integer", "exclusiveMinimum": 0, "maximum": 15, "multipleOf": 5}},
-        {"answer": "x"},
+        {"text": TEXT, "x": {"type": "integer", "exclusiveMinimum": 0, "maximum": 15, "multipleOf": 5}}, {"answer": "x"}
     )
     assert format.labels == (5, 10, 15)
 
@@ -187,10 +184,7 @@ ONLY = "not the JSON Schema of an object"
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        *(
-            (document, ONLY)
-            for document in ([], 3, {}, {"properties": []}, {"type": "array", "properties": {}})
-        ),
+        *((document, ONLY) for document in ([], 3, {}, {"properties": []}, {"type": "array", "properties": {}})),
         (document({"x": TEXT}, anyOf=[{"required": ["x"]}]), "cannot use 'anyOf' at /; docs"),
         (document({"x": TEXT}, definitions={}), "cannot use 'definitions'"),
     ],

@@ -108,9 +108,7 @@ def test_normalization_is_idempotent_and_ignores_spacing_and_composition(text: s
         assert normalize_text(unicodedata.normalize(form, text)) == plain
 
 
-@given(
-    PROSE, st.sampled_from([", ", " — ", "; ", "-", '" "', " ("]), st.sampled_from([".", "?", "!", ")!", "…"])
-)
+@given(PROSE, st.sampled_from([", ", " — ", "; ", "-", '" "', " ("]), st.sampled_from([".", "?", "!", ")!", "…"]))
 def test_prose_is_its_words(parts: list[str], between: str, end: str) -> None:
     plain = normalize_text(" ".join(parts))
     assert normalize_text(between.join(parts) + end) == plain

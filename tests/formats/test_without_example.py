@@ -47,9 +47,7 @@ def test_named_fields(options: dict[str, Any], expected: dict[str, Any]) -> None
 
 def test_named_fields_keep_the_roles_that_are_given() -> None:
     assert declared(inputs="mail.text", labels="mail.mood=good,bad").labels == ("good", "bad")
-    roles = declared(
-        inputs="context,question,id", answer="reply", labels={"reply": "a,b", "tone": "x,y"}
-    ).roles
+    roles = declared(inputs="context,question,id", answer="reply", labels={"reply": "a,b", "tone": "x,y"}).roles
     assert roles.named() == {"inputs": "context, question, id", "context": "context", "answer": "reply"}
 
 
@@ -114,9 +112,7 @@ def test_optional_fields_are_left_out_and_the_note_says_it(tmp_path: Path) -> No
 
 def test_a_rule_whose_field_is_optional(tmp_path: Path) -> None:
     fields = {"answer": {"type": "string"}, "context": {"type": "string"}}
-    path = schema_file(
-        tmp_path, fields, roles={"context": "context", "answer": "answer"}, rules=["answer_in_context"]
-    )
+    path = schema_file(tmp_path, fields, roles={"context": "context", "answer": "answer"}, rules=["answer_in_context"])
     with pytest.raises(FormatError, match="answer_in_context needs the role context"):
         declared(format=path)
 
@@ -183,9 +179,7 @@ def test_a_question_with_fixed_labels_is_asked_for_as_a_sentence() -> None:
     )
     pseudo = replace(encoding, pseudo_labels=True)
     user = chat_prompt(pseudo, (), 5)[1]["content"]
-    assert user.startswith(
-        "Write a JSON array of 5 examples, each written as [question]. Write a real question"
-    )
+    assert user.startswith("Write a JSON array of 5 examples, each written as [question]. Write a real question")
     assert "Each question is one that yes or no alone answers. The answer of each is one of yes, no" in user
 
 

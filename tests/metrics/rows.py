@@ -35,12 +35,7 @@ def choice_rows(number: int, seed: int, options: int = 5) -> list[Row]:
             if (text := sentence(rng, 1, 3)) not in texts:
                 texts.append(text)
         rows.append(
-            {
-                "question": f"{sentence(rng)} {at}?",
-                "context": None,
-                "options": texts,
-                "label": rng.choice(texts),
-            }
+            {"question": f"{sentence(rng)} {at}?", "context": None, "options": texts, "label": rng.choice(texts)}
         )
     return rows
 

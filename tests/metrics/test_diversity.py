@@ -10,13 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.formats.text_normalization import words
-from datacreate.metrics.diversity import (
-    MAX_PAIRED,
-    MAX_TEXTS,
-    diversity,
-    vendi_score,
-    word_overlap,
-)
+from datacreate.metrics.diversity import MAX_PAIRED, MAX_TEXTS, diversity, vendi_score, word_overlap
 from tests.metrics.rows import sentence
 
 

@@ -75,9 +75,7 @@ def labels_differ_in_length() -> Rows:
         (STATEMENT, labels_differ_in_length, "length alone", "lengths alone"),
     ],
 )
-def test_a_planted_shortcut_is_found(
-    format: TaskFormat, rows: Callable[[], Rows], name: str, warning: str
-) -> None:
+def test_a_planted_shortcut_is_found(format: TaskFormat, rows: Callable[[], Rows], name: str, warning: str) -> None:
     by_name = measured(format, rows())
     assert name in warned(by_name)
     assert by_name[name].score > by_name[name].chance + 0.15
@@ -113,8 +111,7 @@ def test_what_leaks_only_within_families_is_not_a_warning() -> None:
     for parent in range(40):
         shared, label = " ".join(f"{word}{parent}" for word in sentence(rng).split()), rng.random() < 0.5
         rows += [
-            row | {"question": f"{shared} {row['question']}", "label": label}
-            for row in statement_rows(10, parent)
+            row | {"question": f"{shared} {row['question']}", "label": label} for row in statement_rows(10, parent)
         ]
         families += [f"p{parent}"] * 10
     assert not warned(measured(STATEMENT, rows, families=families))
@@ -157,9 +154,7 @@ def test_few_rows_one_label_one_family_and_free_text() -> None:
     assert shortcuts(free, [{"question": f"q {n}", "answer": f"a {n}"} for n in range(50)]) == ()
 
 
-texts = st.text(max_size=12) | st.sampled_from(
-    ["[bold]", "\u2028", "مرحبا", "日本語", "🙂" * 3, "x" * 60_000]
-)
+texts = st.text(max_size=12) | st.sampled_from(["[bold]", "\u2028", "مرحبا", "日本語", "🙂" * 3, "x" * 60_000])
 
 
 @settings(max_examples=25)

@@ -53,14 +53,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
         ("show", run): 0,
         ("show", run, "--html", folder / "run.html"): 0,
         ("review", run, "--export", folder / "review.csv"): 0,
-        (
-            "attributes",
-            "suggest",
-            "--example",
-            EXAMPLE,
-            "--model",
-            writer,
-        ): None,  # the script proposes nothing
+        ("attributes", "suggest", "--example", EXAMPLE, "--model", writer): None,  # the script proposes nothing
         ("export", run, "--layout", "parquet", "--out", folder / "parquet"): 0,
         ("filter", run, "--semantic", "0.999", "--embedding-model", tiny): 0,
         ("schema", "infer", EXAMPLE): 0,
@@ -74,9 +67,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
     words = [word for command in commands for word in ("--then", *command)][1:]
     codes = json.loads(guarded.run(*words, module="tests.offline.several").out.splitlines()[-1])
     expected = list(commands.values())
-    assert [
-        code if want is not None else None for code, want in zip(codes, expected, strict=True)
-    ] == expected
+    assert [code if want is not None else None for code, want in zip(codes, expected, strict=True)] == expected
     return guarded
 
 

@@ -46,12 +46,7 @@ def evaluated(
 
     A wrong answer is the other label, or the next option; `train` is the benchmark where it is not named.
     """
-    usual = {
-        "encoder": "tiny",
-        "encoder_sha256": sha("tiny"),
-        "recipe": "datacreate",
-        "selection": "held-out",
-    }
+    usual = {"encoder": "tiny", "encoder_sha256": sha("tiny"), "recipe": "datacreate", "selection": "held-out"}
     names = list(map(str, range(options))) or list(YES_NO)
     texts = [f"option {name}" for name in names] if options else names
     truth = truth or [texts[place % len(texts)] for place in range(len(right))]

@@ -45,13 +45,7 @@ def sample_report(text: str = "tree") -> Report:
     mean = MeanGap(condition=text, count=100, tests=2, missing=(text,), pgr=IntervalEstimate(0.8, 0.6, 1.1))
     setup: Any = (text, "ab" * 32, "datacreate", "held-out", text)
     table = ResultTable("in", *setup, results, (compared,), (mean,))
-    summary: dict[str, Any] = {
-        "strategy": "tree",
-        "model": text,
-        "accepted": 40,
-        "requested": 40,
-        "seconds": 26.7,
-    }
+    summary: dict[str, Any] = {"strategy": "tree", "model": text, "accepted": 40, "requested": 40, "seconds": 26.7}
     summary |= {"labels": {text: 40}, "depths": {"1": 40}, "rejected": {"duplicate": 2}, "attributes": {}}
     summary |= {"formatting_examples": 1, "shots": 1, "compared_with": []}
     summary |= {"requests": 8, "generated_tokens": 100, "tokens_per_example": 2.5, "tokens_per_second": 3.7}

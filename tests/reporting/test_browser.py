@@ -73,14 +73,7 @@ def test_a_run_with_hostile_text(tmp_path: Path, model: str) -> None:
         text = re.sub(r'(word[ 0-9]+)"', lambda found: found[1] + next(endings), completion.text)
         return replace(completion, text=text)
 
-    make(
-        run := tmp_path / "<b>run<b>",
-        model,
-        script,
-        example=example,
-        labels={"label": ",".join(labels)},
-        count=40,
-    )
+    make(run := tmp_path / "<b>run<b>", model, script, example=example, labels={"label": ",".join(labels)}, count=40)
     directory, page = RunDirectory(run), tmp_path / "page.html"
     text = run_page(directory, directory.summary(), measure_run(directory))
     page.write_text(text, encoding="utf-8", errors="backslashreplace")

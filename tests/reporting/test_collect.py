@@ -117,10 +117,7 @@ def test_a_report_needs_nothing_but_the_evaluations(tmp_path: Path) -> None:
     kept = shutil.ignore_patterns("model*", "config.json", "training.json")
     shutil.copytree(tmp_path / "whole", tmp_path / "kept", ignore=kept)
     whole, alone = (build_report([tmp_path / name]) for name in ("whole", "kept"))
-    assert {path.name for path in (tmp_path / "kept").rglob("*.json*")} == {
-        "evaluation.json",
-        "predictions.jsonl",
-    }
+    assert {path.name for path in (tmp_path / "kept").rglob("*.json*")} == {"evaluation.json", "predictions.jsonl"}
     assert alone.skipped == {}
     assert [replace(one, sources=()) for one in alone.tables[0].results] == [
         replace(one, sources=()) for one in whole.tables[0].results

@@ -18,9 +18,7 @@ TRUTH = ["True", "False"] * 100
 """Of `right` right rows, half have each label: accuracy is balanced accuracy."""
 
 
-def trained(
-    path: Path, condition: str, right: int, count: int = 100, benchmark: str = "creak", **more: str
-) -> None:
+def trained(path: Path, condition: str, right: int, count: int = 100, benchmark: str = "creak", **more: str) -> None:
     """A model of 200 test rows; human rows are samples."""
     name = f"{condition}-{count}-{more.get('train', benchmark)}-{benchmark}"
     full = condition != "human"
@@ -34,13 +32,9 @@ def tables(path: Path) -> list[ResultTable]:
     return list(build_report([path]).tables)
 
 
-def result(
-    table: ResultTable, condition: str, count: int | None = 100, test: str = "creak"
-) -> ConditionResult:
+def result(table: ResultTable, condition: str, count: int | None = 100, test: str = "creak") -> ConditionResult:
     (found,) = [
-        one
-        for one in table.results
-        if (one.condition.split()[0], one.count, one.test) == (condition, count, test)
+        one for one in table.results if (one.condition.split()[0], one.count, one.test) == (condition, count, test)
     ]
     return found
 

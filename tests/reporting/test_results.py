@@ -35,9 +35,7 @@ def test_one_model(tmp_path: Path) -> None:
     evaluated(tmp_path / "one", answers(60, 115), rows_of="r")
     one = result(only_table(tmp_path), "tree")
     assert astuple(one.accuracy) == pytest.approx(astuple(mean_share([60], [115])))
-    assert one.score.value == pytest.approx(
-        2 * (30 / 58 + 30 / 57) / 2 - 1
-    )  # balanced accuracy, corrected for 1/2
+    assert one.score.value == pytest.approx(2 * (30 / 58 + 30 / 57) / 2 - 1)  # balanced accuracy, corrected for 1/2
     assert (one.models, one.examples, one.sets, one.seeds, one.count) == (1, 0, 1, 1, 100)
     assert (one.sd_seeds, one.sd_examples) == (None, None)
     assert one.sources == (str(tmp_path / "one"),)
@@ -223,7 +221,5 @@ def test_only_results_of_one_size_are_compared_except_for_references(tmp_path: P
     for count in (100, 400):
         evaluated(tmp_path / str(count), answers(60, 100), count=count, rows_of=str(count))
     pairs = {(one.first.split(" big")[0], one.second) for one in only_table(tmp_path).comparisons}
-    references = {
-        (name, f"tree, {count} rows") for name in ("zero-shot", "human, 900 rows") for count in (100, 400)
-    }
+    references = {(name, f"tree, {count} rows") for name in ("zero-shot", "human, 900 rows") for count in (100, 400)}
     assert pairs == {("zero-shot", "human, 900 rows"), *references}

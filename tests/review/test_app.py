@@ -131,9 +131,7 @@ def test_options_and_other_values_are_edited_as_texts(tmp_path: Path, model: str
         assert first.values["options"] == ["x" + options[0], *options[1:]]
 
 
-def test_a_sample_keeps_its_order_and_a_second_review_asks_only_what_is_left(
-    tmp_path: Path, model: str
-) -> None:
+def test_a_sample_keeps_its_order_and_a_second_review_asks_only_what_is_left(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, **LABELED)
     shown: list[int] = []
 

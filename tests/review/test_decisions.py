@@ -46,10 +46,7 @@ def test_rejected_rows_are_replaced_and_edited_rows_change_in_place(tmp_path: Pa
     counts = {"decisions": 3, "reviewed": 3, "accepted": 1, "edited": 1, "rejected": 1}
     assert counts.items() <= summary["review"].items()
     assert summary["review"]["reasons"] == {"wrong answer": 1}
-    assert (
-        "People decided about 3 rows: 1 accepted, 1 edited, 1 rejected"
-        in (tmp_path / "README.md").read_text()
-    )
+    assert "People decided about 3 rows: 1 accepted, 1 edited, 1 rejected" in (tmp_path / "README.md").read_text()
 
 
 def test_rejected_rows_are_shown_beside_no_parent(tmp_path: Path, model: str) -> None:
@@ -102,10 +99,7 @@ def test_a_row_whose_place_is_taken_does_not_come_back(tmp_path: Path, model: st
     with review(tmp_path) as session:
         reject(session, 2)
     make(tmp_path, model, **LABELED)
-    with (
-        review(tmp_path) as session,
-        pytest.raises(Refused, match="row 2: another row was written in its place"),
-    ):
+    with review(tmp_path) as session, pytest.raises(Refused, match="row 2: another row was written in its place"):
         accept(session, 2)
 
 
@@ -146,9 +140,7 @@ def test_edits_are_compared_with_all_other_rows_and_rejected_ones(tmp_path: Path
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_replacements_are_the_same_whether_create_was_killed_or_not(
-    tmp_path: Path, model: str, strategy: str
-) -> None:
+def test_replacements_are_the_same_whether_create_was_killed_or_not(tmp_path: Path, model: str, strategy: str) -> None:
     run = {"count": 60, "strategy": strategy}
     make(tmp_path / "whole", model, **run)
     with review(tmp_path / "whole") as session:
@@ -207,9 +199,7 @@ def test_the_sources_of_a_corpus_follow(tmp_path: Path, model: str, monkeypatch:
     monkeypatch.chdir(tmp_path)
     Path("docs").mkdir()
     for name in ("a", "b"):
-        Path(f"docs/{name}.md").write_text(
-            "".join(f"# {n}\n\n{passage(ord(name) + n)}\n\n" for n in range(6))
-        )
+        Path(f"docs/{name}.md").write_text("".join(f"# {n}\n\n{passage(ord(name) + n)}\n\n" for n in range(6)))
     run: dict[str, Any] = {"example": QA, "corpus": ("docs",), "count": 20}
     make(tmp_path / "run", model, questions, **run)
     with review(tmp_path / "run") as session:
@@ -263,9 +253,7 @@ def test_any_decisions_and_creates_end_with_exactly_the_count(
                 row = data.draw(st.sampled_from(session.rows))
                 verdict = data.draw(st.sampled_from(["accept", "reject", "edit"]))
                 fields = data.draw(
-                    st.fixed_dictionaries(
-                        {}, optional={"label": st.sampled_from(labels), "premise": st.text()}
-                    )
+                    st.fixed_dictionaries({}, optional={"label": st.sampled_from(labels), "premise": st.text()})
                 )
                 with suppress(Refused):
                     values = {**row.values, **fields} if verdict == "edit" else None
@@ -288,9 +276,7 @@ def test_any_decisions_and_creates_end_with_exactly_the_count(
 # Kills and damage
 
 
-def test_a_kill_at_any_change_of_a_file_loses_at_most_the_decision_in_flight(
-    tmp_path: Path, model: str
-) -> None:
+def test_a_kill_at_any_change_of_a_file_loses_at_most_the_decision_in_flight(tmp_path: Path, model: str) -> None:
     make(tmp_path / "made", model, **LABELED)
 
     def work(run_dir: Path) -> int:

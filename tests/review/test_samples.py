@@ -20,9 +20,7 @@ def test_the_most_uncertain_rows_come_first_and_selections_combine(tmp_path: Pat
         margins = [row.margin(format) for row in rows]
         assert margins == sorted(margins, key=lambda margin: margin or 0)
         flagged = select_rows(rows, format, flag="disagreement")
-        assert flagged == [
-            row for row, margin in zip(rows, margins, strict=True) if margin is not None and margin < 0
-        ]
+        assert flagged == [row for row, margin in zip(rows, margins, strict=True) if margin is not None and margin < 0]
         chosen = select_rows(rows, format, "neutral", "uncertain")
         assert 0 < len(chosen) < 10
         assert {row.values["label"] for row in chosen} == {"neutral"}

@@ -82,8 +82,7 @@ def test_decisions_come_back_from_a_spreadsheet(tmp_path: Path, model: str, name
     ended = command(run, "--import", path)
     assert (ended.code, ended.err) == (0, "3 new decisions\n")
     assert ended.out == (
-        "reviewed: 3 rows: 1 accepted, 1 edited, 1 rejected\n"
-        "missing rows: 1; the same `create` command writes them\n"
+        "reviewed: 3 rows: 1 accepted, 1 edited, 1 rejected\nmissing rows: 1; the same `create` command writes them\n"
     )
     edited = {**before[2], "question": "Wofür? Für Ärger; „hier“, dort"}
     assert examples(run) == [before[0], edited, *before[3:]]

@@ -173,10 +173,7 @@ TYPES: list[tuple[dict[str, Any], str | None]] = [
     ({"const": []}, "list<item: null>"),
     ({"type": "array", "items": {"type": "boolean"}}, "list<item: bool>"),
     ({"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}]}, None),
-    (
-        {"type": "object", "properties": {"stars": {"type": "integer"}}, "required": ["stars"]},
-        "struct<stars: int64>",
-    ),
+    ({"type": "object", "properties": {"stars": {"type": "integer"}}, "required": ["stars"]}, "struct<stars: int64>"),
     ({"type": "object", "properties": {"stars": {"type": "integer"}}}, None),
     ({}, None),
 ]
@@ -241,9 +238,7 @@ def test_a_split_depends_on_the_seed_only(tmp_path: Path, model: str) -> None:
     assert [path.name for path in (tmp_path / "export" / "parquet").iterdir()] == ["train.parquet"]
 
 
-@given(
-    st.lists(st.integers(1, 40), min_size=1, max_size=60), st.lists(st.integers(1, 9), min_size=1, max_size=4)
-)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.lists(st.integers(1, 9), min_size=1, max_size=4))
 def test_each_split_is_within_one_family_of_its_share(sizes: list[int], weights: list[int]) -> None:
     shares = {f"s{i}": weight / sum(weights) for i, weight in enumerate(weights)}
     assigned = assign_families(dict(enumerate(sizes)), shares, seed=7)
@@ -262,9 +257,7 @@ def test_each_split_is_within_one_family_of_its_share(sizes: list[int], weights:
         ({"train": 1.0, "test": 0.0}, "leave no row for test; give it a larger share"),
     ],
 )
-def test_a_wrong_split_writes_nothing(
-    tmp_path: Path, model: str, split: dict[str, float], message: str
-) -> None:
+def test_a_wrong_split_writes_nothing(tmp_path: Path, model: str, split: dict[str, float], message: str) -> None:
     make(tmp_path, model, count=10)
     with pytest.raises(UsageError, match=message):
         export(RunDirectory(tmp_path), "jsonl", split=split)

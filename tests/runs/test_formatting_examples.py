@@ -134,9 +134,7 @@ def test_one_format_is_inferred_from_all_of_them(name: str) -> None:
 
 
 def test_labels_override_what_the_examples_show() -> None:
-    _, inferred = read_examples(
-        mails("spam", "ham", "spam"), FormatOptions(labels={"label": "ham,spam,news"})
-    )
+    _, inferred = read_examples(mails("spam", "ham", "spam"), FormatOptions(labels={"label": "ham,spam,news"}))
     assert inferred.format.labels == ("ham", "spam", "news")
 
 
@@ -145,9 +143,7 @@ def test_a_label_that_occurs_once_among_many_is_named(tmp_path: Path) -> None:
     rows = [{"text": f"Text {index}.", "label": label} for index, label in enumerate(labels)]
     _, inferred = read_examples([jsonl(tmp_path / "mail.jsonl", rows)], FormatOptions())
     assert "labels: spam, ham, hma" in inferred.notes[0]
-    assert inferred.notes[1].endswith(
-        "mail.jsonl: line 12: 'hma' occurs once; correct it if it is no label of its own"
-    )
+    assert inferred.notes[1].endswith("mail.jsonl: line 12: 'hma' occurs once; correct it if it is no label of its own")
 
 
 def test_repeated_examples_are_named() -> None:
@@ -198,9 +194,7 @@ def test_bad_examples_are_one_line_and_nothing_is_written(
     content, message = BAD[name]
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    ended = run(
-        "create", "--example", path, "--count", 5, "--run-dir", tmp_path / "run", "--model", model, *how
-    )
+    ended = run("create", "--example", path, "--count", 5, "--run-dir", tmp_path / "run", "--model", model, *how)
     assert (ended.code, ended.out) == (2, "")
     assert message in ended.failure
     assert len(ended.lines) == 1

@@ -20,11 +20,7 @@ from tests.scripted import ScriptedEngine, answering
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | texts,
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
@@ -41,9 +37,7 @@ records = st.builds(
     generated_tokens=st.integers(0, 10**6),
     thinking=texts,
     time=st.integers(0, 10**13).map(lambda ms: ms / 1000),
-) | st.builds(
-    SessionStart, st.integers(0, 10**13).map(lambda ms: ms / 1000), st.dictionaries(texts, texts, max_size=3)
-)
+) | st.builds(SessionStart, st.integers(0, 10**13).map(lambda ms: ms / 1000), st.dictionaries(texts, texts, max_size=3))
 
 
 @given(written=st.lists(st.tuples(records, st.lists(st.integers(0, 10**6), max_size=3)), max_size=4))
@@ -114,9 +108,7 @@ def test_damage_before_the_last_line_is_named_by_its_line_and_nothing_is_changed
     assert (run / "log.jsonl").read_bytes() == log
 
 
-@pytest.mark.parametrize(
-    ("request_number", "parents", "what"), [(99, [], "request 99"), (0, [9999], "parent 9999")]
-)
+@pytest.mark.parametrize(("request_number", "parents", "what"), [(99, [], "request 99"), (0, [9999], "parent 9999")])
 def test_a_line_that_cannot_follow_is_named(
     tmp_path: Path, model: str, request_number: int, parents: list[int], what: str
 ) -> None:

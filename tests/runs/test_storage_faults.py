@@ -105,9 +105,7 @@ def test_files_that_others_change_during_a_run(tmp_path: Path, model: str, how: 
     assert train(tmp_path / "run") == train(tmp_path / "quiet")[:finished]
 
 
-REPLACED = (
-    "config.json.part train.jsonl.part summary.json.part README.md.part train.jsonl summary.json README.md"
-)
+REPLACED = "config.json.part train.jsonl.part summary.json.part README.md.part train.jsonl summary.json README.md"
 GROWING = "log.jsonl vectors.f16 .lock"
 
 

@@ -71,10 +71,7 @@ def walk(
                 logged = None
         if commits < len(born):
             depth = requests[commits].parent.depth + 1
-            children = [
-                Parent(number, f"line {number}", depth)
-                for number in range(rows + 1, rows + born[commits] + 1)
-            ]
+            children = [Parent(number, f"line {number}", depth) for number in range(rows + 1, rows + born[commits] + 1)]
             rows += len(children)
             queue.add_result(commits, children[:1] if chain else children, len(children), needed)
     return requests
@@ -112,9 +109,7 @@ def test_a_chain_continues_with_its_child_or_retries_the_parent(born: list[int],
         previous = requests[i]
         attempts[i % chains] = 0 if born[i] else attempts[i % chains] + 1
         if born[i]:
-            assert each.parent == Parent(
-                sum(born[:i]) + 1, f"line {sum(born[:i]) + 1}", previous.parent.depth + 1
-            )
+            assert each.parent == Parent(sum(born[:i]) + 1, f"line {sum(born[:i]) + 1}", previous.parent.depth + 1)
         elif attempts[i % chains] <= MAX_ATTEMPTS:
             assert each.parent == previous.parent
         else:
@@ -170,9 +165,7 @@ def test_the_tree_keeps_no_more_parents_than_are_needed() -> None:
     assert [each.parent.number for each in requests] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
-@pytest.mark.parametrize(
-    "make", [tree, coverage, lambda _: LevelQueue([ROOT], 1), lambda _: ChainQueue([ROOT], 3)]
-)
+@pytest.mark.parametrize("make", [tree, coverage, lambda _: LevelQueue([ROOT], 1), lambda _: ChainQueue([ROOT], 3)])
 @given(born=outcomes, at=st.integers(0, 60))
 def test_logged_parents_give_the_same_state(make: Queues, born: list[int], at: int) -> None:
     whole = walk(make(4), born, window=3)

@@ -35,9 +35,7 @@ def test_the_choice_of_each_strategy() -> None:
 
 
 def test_an_unknown_strategy_is_an_error() -> None:
-    with pytest.raises(
-        UsageError, match="unknown strategy 'contrastive'; choose one of naive, random, diverse"
-    ):
+    with pytest.raises(UsageError, match="unknown strategy 'contrastive'; choose one of naive, random, diverse"):
         find_strategy("contrastive")
 
 

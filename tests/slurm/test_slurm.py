@@ -208,9 +208,7 @@ def test_servers_register_ports_of_their_own_and_start_again(user: User) -> None
     assert list(folder.glob("*.json")) == []
 
 
-def test_a_time_limit_does_not_end_a_job_and_those_that_depend_on_it_wait(
-    user: User, whole: list[str]
-) -> None:
+def test_a_time_limit_does_not_end_a_job_and_those_that_depend_on_it_wait(user: User, whole: list[str]) -> None:
     assert user.end_of("limited") == ["COMPLETED"]
     assert user.tasks("limited")[0]["Restarts"] != "0"
     assert "stopped; queued again" in user.log("limited")

@@ -196,7 +196,5 @@ def test_the_count_train_is_that_of_each_benchmark(bench: Bench) -> None:
 
 def test_named_test_sets_are_those_that_the_head_can_answer(bench: Bench) -> None:
     sweep = bench.sweep(benchmarks=["creak", "csqa"], test=["csqa", "boolq_open", "creak"], **READER)
-    asked = [
-        [word for word in cell.steps[-1].command if not word.startswith("--")][2:] for cell in sweep.cells
-    ]
+    asked = [[word for word in cell.steps[-1].command if not word.startswith("--")][2:] for cell in sweep.cells]
     assert asked == [["boolq_open", "creak"], ["csqa"]]

@@ -12,14 +12,7 @@ from typing import Any
 import pytest
 
 from datacreate import locking
-from datacreate.errors import (
-    DatacreateError,
-    EngineError,
-    LockLost,
-    ServersUnavailable,
-    Stopped,
-    UnwritablePath,
-)
+from datacreate.errors import DatacreateError, EngineError, LockLost, ServersUnavailable, Stopped, UnwritablePath
 from datacreate.runs.directory import RunDirectory
 from datacreate.sweep import run as sweep_run
 from datacreate.sweep.folder import SweepFolder, run_process
@@ -202,10 +195,7 @@ def test_nothing_is_written_through_links(bench: Bench, tmp_path: Path) -> None:
         ({"create": {"verifier": "qwen3-8b"}}, "qwen3-8b is not downloaded"),
         ({"test": ["boolq_closed"], **READER}, "benchmark boolq_closed is not imported"),
         ({"train": {"recipe": "paper"}, **READER}, "benchmark creak has no dev split"),
-        (
-            {"benchmarks": ["creak", "csqa"], "conditions": ["human+tree"], **READER},
-            "csqa has no train split",
-        ),
+        ({"benchmarks": ["creak", "csqa"], "conditions": ["human+tree"], **READER}, "csqa has no train split"),
     ],
 )
 def test_nothing_is_run_if_something_is_missing(

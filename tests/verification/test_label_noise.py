@@ -35,9 +35,7 @@ def rows(number: int, labels: int, *, knows: float, bias: Sequence[float] = (), 
     return scored_rows
 
 
-def check_of(
-    seen: Sequence[Row], least: float | None = 0.6, *, labels: int = 2, count: int = 500
-) -> LabelNoiseCheck:
+def check_of(seen: Sequence[Row], least: float | None = 0.6, *, labels: int = 2, count: int = 500) -> LabelNoiseCheck:
     """A check of these rows until it has decided."""
     check = LabelNoiseCheck(NAMES[:labels], most_rows(count), least)
     for assigned, probabilities in seen:
@@ -92,9 +90,7 @@ def test_a_verifier_that_is_off_by_one_star_is_concordant_for_ratings() -> None:
     assert numeric_values(["1", 2, "3.5"]) == [1.0, 2.0, 3.5]
     assert numeric_values([0, 1, 2], is_range=True) == [0.0, 1.0, 2.0]
     assert numeric_values([2, 0, 1]) is None, "codes of classes"
-    assert (
-        numeric_values(["1", "nan"]) is numeric_values([True, False]) is numeric_values(["low", "1"]) is None
-    )
+    assert numeric_values(["1", "nan"]) is numeric_values([True, False]) is numeric_values(["low", "1"]) is None
 
 
 def test_the_interval_holds_the_true_value_as_often_as_it_says() -> None:

@@ -88,9 +88,7 @@ def test_labels_stay_assigned_if_the_verifier_confirms_them_or_the_check_is_off(
 
 
 @pytest.mark.parametrize("strategy", ["tree", "random", "coverage"])
-def test_waiting_examples_are_parents_and_no_text_waits_twice(
-    tmp_path: Path, model: str, strategy: str
-) -> None:
+def test_waiting_examples_are_parents_and_no_text_waits_twice(tmp_path: Path, model: str, strategy: str) -> None:
     """A small vocabulary: many texts repeat each other."""
     verified(tmp_path, model, answering(200), guessing, count=60, strategy=strategy, **TWO_LABELS)
     made = commits(tmp_path)
@@ -113,9 +111,7 @@ def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:
     assert 4 <= len(engine.history) <= 5  # in flight together
 
 
-def test_few_more_requests_are_made_than_needed_after_many_rows_are_released(
-    tmp_path: Path, model: str
-) -> None:
+def test_few_more_requests_are_made_than_needed_after_many_rows_are_released(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(writing(0.5, LABELS), scorer=knowing, slots=64)
     more: dict[str, Any] = {"num_examples": 1, "concurrency": None, "strategy": "tree", **THREE_LABELS}
     summary, _ = verified(tmp_path, model, engine, count=140, **more)
@@ -152,9 +148,7 @@ def test_label_ratios_are_met_with_pseudo_labels(tmp_path: Path, model: str) -> 
     ("yes", "no", "words"),
     [(1.2, -0.2, "--label-ratio no=-0.2: give a share of at least 0"), (float("nan"), 1.0, "add up to 1")],
 )
-def test_impossible_label_ratios_are_errors(
-    tmp_path: Path, model: str, yes: float, no: float, words: str
-) -> None:
+def test_impossible_label_ratios_are_errors(tmp_path: Path, model: str, yes: float, no: float, words: str) -> None:
     ratio = {"yes": yes, "no": no}
     with pytest.raises(UsageError, match=words):
         verified(tmp_path / "run", model, answering(), label_ratio=ratio, count=10, **TWO_LABELS)
@@ -170,9 +164,7 @@ def test_there_is_one_probability_vector_per_example_in_order(tmp_path: Path, mo
     for name in ("options", "labels"):
         directory = RunDirectory(tmp_path / name)
         format = directory.read_config().format
-        for values, probabilities in zip(
-            directory.examples(), directory.verifier_probabilities(), strict=True
-        ):
+        for values, probabilities in zip(directory.examples(), directory.verifier_probabilities(), strict=True):
             assert probabilities
             assert sum(probabilities) == pytest.approx(1, abs=1e-3)
             best = probabilities.index(max(probabilities))

@@ -131,9 +131,7 @@ def test_with_answer_changes_the_answer_and_nothing_else(values: dict[str, Any])
         other = format.answers.with_choice(values, index)
         assert format.answers.chosen(other) == index
         assert field_at(other, path) == answer
-        assert json.dumps(format.answers.with_choice(other, format.answers.chosen(values))) == json.dumps(
-            values
-        )
+        assert json.dumps(format.answers.with_choice(other, format.answers.chosen(values))) == json.dumps(values)
         assert format.validator.is_valid(other)
 
 

@@ -107,9 +107,7 @@ def test_a_reject_has_the_scores_as_its_detail(tmp_path: Path, model: str) -> No
 
 def decisions(run_dir: Path) -> list[Any]:
     """The commits without times and token counts."""
-    return [
-        (c.request, c.parent, c.accepted_lines, c.next_parents, c.rejects, c.scored) for c in commits(run_dir)
-    ]
+    return [(c.request, c.parent, c.accepted_lines, c.next_parents, c.rejects, c.scored) for c in commits(run_dir)]
 
 
 @pytest.mark.parametrize(
@@ -127,11 +125,7 @@ def test_arrival_order_capacity_and_kills_change_nothing(
     writer = writing(0.5 if changes is FALLBACK else 0.7, labels)
 
     @settings(max_examples=6)
-    @given(
-        order=st.integers(0, 2**32),
-        slots=st.integers(1, 9),
-        kills=st.lists(st.integers(1, 12), max_size=4),
-    )
+    @given(order=st.integers(0, 2**32), slots=st.integers(1, 9), kills=st.lists(st.integers(1, 12), max_size=4))
     def check(order: int, slots: int, kills: list[int]) -> None:
         other = tmp_path_factory.mktemp("run")
         for dies_after in [*kills, None]:
