@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from datacreate.filters.filter import RowCheck, first_reject
+from datacreate.formats.candidate import Candidate, CopyChecks, Reject, RejectReason
 from datacreate.formats.example import Json, value_at
-from datacreate.formats.validate import Candidate, CopyChecks, Reject, RejectReason
 from datacreate.quotas import RunQuotas
 from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision

@@ -23,7 +23,7 @@ from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress,
 from datacreate.filters.filter import FilterInputs
 from datacreate.filters.registry import make_filters
 from datacreate.formats.example import Example
-from datacreate.formats.response_schema import build_response_schema
+from datacreate.formats.response import build_response_schema
 from datacreate.hardware import installed_version
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, SilentProgress

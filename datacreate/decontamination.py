@@ -12,10 +12,10 @@ from datacreate.benchmarks import Benchmark, has_split, load_registry, read_spli
 from datacreate.errors import UsageError
 from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, DecontaminationSetRef
 from datacreate.filters.settings import FilterOptions
+from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Json, values_in
 from datacreate.formats.reader import RowFile
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Candidate
 from datacreate.messages import did_you_mean
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line

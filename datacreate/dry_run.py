@@ -9,7 +9,7 @@ from datacreate.errors import DatacreateError
 from datacreate.filters.registry import FILTERS
 from datacreate.finetuning.records import TrainingDirectory
 from datacreate.finetuning.train import TrainConfig, prepare
-from datacreate.formats.validate import shorten
+from datacreate.formats.example import shorten
 from datacreate.hardware import check_build, visible_gpus
 from datacreate.improve import ImproveConfig, creation_config, read_round
 from datacreate.messages import Notify, no_notify

@@ -22,10 +22,10 @@ from datacreate.files import storage_error
 from datacreate.filters.filter import FilterInputs, RowCheck, first_reject
 from datacreate.filters.registry import filter_report, make_filters
 from datacreate.filters.settings import FilterOptions, Threshold, threshold_setting
+from datacreate.formats.candidate import RejectReason
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import RejectReason
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import AuxiliaryModelOptions

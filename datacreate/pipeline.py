@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from datacreate.engines.engine import Engine
 from datacreate.engines.request import Completion, scoring_request
-from datacreate.formats.validate import Candidate
+from datacreate.formats.candidate import Candidate
 from datacreate.prompts.label_scoring import PermutedQuestion
 from datacreate.run_models import Engines
 from datacreate.state import ParsedCompletion, PendingRequest, RunState

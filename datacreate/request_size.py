@@ -11,7 +11,7 @@ from datacreate.engines.engine import Engine
 from datacreate.errors import PromptTooLong
 from datacreate.formats.example import Example
 from datacreate.formats.prompt_encoding import PromptEncoding
-from datacreate.formats.without_example import most_tokens
+from datacreate.formats.schema_utils import Schema, fixed_labels, is_constant, leaves
 from datacreate.prompts.generation import RequestContent, chat_prompt
 
 DEFAULT_NUM_EXAMPLES = 5
@@ -29,6 +29,16 @@ _TOKENS_PER_WORD, _CHARS_PER_WORD = 2, 20
 _TEXT_GROWTH, _MIN_LONGEST_TEXT = 4, 400
 """How many times longer than the whole formatting example one text can be, and the characters that it can always have.
 A longer text would have no end."""
+
+_TEXT_TOKENS, _PASSAGE_TOKENS, _VALUE_TOKENS = 128, 256, 12
+"""Most tokens of a text, of a passage, and of a number, a label or the punctuation of a field."""
+
+_CHARS_PER_TOKEN = 3
+_MAX_TEXT_TOKENS = 512
+"""Most tokens of a text with a `maxLength`, which is often far larger than the texts."""
+
+_MAX_ITEMS = 6
+"""Items of a list without a smaller `maxItems`."""
 
 _REQUESTS_PER_SLOT, _REQUESTS_PER_SLOT_OF_SEVERAL = 3, 10
 """Requests in flight for each slot, with one engine and with several."""
@@ -122,3 +132,30 @@ def most_in_flight(count: int, num_examples: int, engines: Sequence[Engine]) -> 
     """
     multiple = _REQUESTS_PER_SLOT if len(engines) == 1 else _REQUESTS_PER_SLOT_OF_SEVERAL
     return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // num_examples))
+
+
+def most_tokens(encoding: PromptEncoding) -> int:
+    """The number of tokens that a written example may take, estimated from the schema alone."""
+    fields = leaves({"properties": encoding.field_schemas})
+    return sum(_tokens(part, path == encoding.format.roles.context) for path, part in fields)
+
+
+def _tokens(schema: Schema, is_passage: bool) -> int:
+    """The number of tokens that a value of this schema may take."""
+    if is_constant(schema):
+        return 0
+    if fixed_labels(schema) or schema.get("type") in ("integer", "number", "boolean"):
+        return _VALUE_TOKENS
+    if parts := schema.get("properties"):
+        return sum(_VALUE_TOKENS + _tokens(part, is_passage) for part in parts.values())
+    if prefix := schema.get("prefixItems"):
+        return sum(_tokens(part, is_passage) for part in prefix)
+    if schema.get("items", False) is not False:
+        number = max(schema.get("minItems", 0), min(_MAX_ITEMS, schema.get("maxItems", _MAX_ITEMS)))
+        return int(number) * (_tokens(schema["items"], is_passage) // 2)
+    if branches := schema.get("anyOf") or schema.get("oneOf"):
+        return max(_tokens(branch, is_passage) for branch in branches)
+    default = _PASSAGE_TOKENS if is_passage else _TEXT_TOKENS
+    shortest = int(schema.get("minLength", 0)) // _CHARS_PER_TOKEN
+    longest = int(schema["maxLength"]) // _CHARS_PER_TOKEN + 1 if "maxLength" in schema else default
+    return _VALUE_TOKENS + max(min(longest, _MAX_TEXT_TOKENS), 2 * shortest)

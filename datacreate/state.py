@@ -20,9 +20,9 @@ from datacreate.acceptance import Acceptance, RequestOrigin
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import LogDamaged
 from datacreate.filters.filter import RowCheck
-from datacreate.formats.example import Example, Json
-from datacreate.formats.response_schema import build_response_schema
-from datacreate.formats.validate import Candidate, Reject, RejectReason, parse_completion, shorten
+from datacreate.formats.candidate import Candidate, Reject, RejectReason
+from datacreate.formats.example import Example, Json, shorten
+from datacreate.formats.response import build_response_schema, parse_completion
 from datacreate.plan import RunPlan
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.prompts.label_scoring import PermutedQuestion, label_question

@@ -13,7 +13,7 @@ from functools import partial
 import jsonschema
 
 from datacreate.engines.request import Completion, Messages, Request, Sampling, ServerTest, scoring_request
-from datacreate.formats.validate import extract_json
+from datacreate.formats.response import extract_json
 
 _WORD = "qv7x"  # which no model answers by itself
 _LETTERS = ("A", "B")

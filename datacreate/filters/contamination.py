@@ -19,7 +19,8 @@ from typing import NamedTuple
 from datacreate.filters.filter import DecontaminationRow, Filter, FilterInputs
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.settings import FilterOptions
-from datacreate.formats.validate import Candidate, RejectReason, shorten
+from datacreate.formats.candidate import Candidate, RejectReason
+from datacreate.formats.example import shorten
 from datacreate.messages import Notify, no_notify
 
 MIN_WORDS_INSIDE = 5

@@ -6,7 +6,7 @@ import hashlib
 
 from datacreate.filters.filter import Filter, FilterInputs
 from datacreate.filters.settings import FilterOptions
-from datacreate.formats.validate import Candidate, RejectReason
+from datacreate.formats.candidate import Candidate, RejectReason
 
 
 class ExactDuplicates(Filter):

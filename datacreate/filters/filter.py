@@ -12,7 +12,7 @@ from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel
 
 if TYPE_CHECKING:
-    from datacreate.formats.validate import Candidate, Reject, RejectReason
+    from datacreate.formats.candidate import Candidate, Reject, RejectReason
     from datacreate.selection.embeddings import PassedVectors
 
 

@@ -18,8 +18,8 @@ from rensa import RMinHash
 
 from datacreate.filters.filter import Filter, FilterInputs
 from datacreate.filters.settings import FilterOptions
+from datacreate.formats.candidate import Candidate, RejectReason
 from datacreate.formats.text_normalization import words
-from datacreate.formats.validate import Candidate, RejectReason
 
 BANDS = 32
 

@@ -11,7 +11,7 @@ from datacreate.filters.filter import Filter, FilterInputs
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.filters.settings import FilterOptions
-from datacreate.formats.validate import RejectReason
+from datacreate.formats.candidate import RejectReason
 
 FILTERS: tuple[type[Filter], ...] = (ExactDuplicates, NearDuplicates, SemanticDuplicates, Contamination)
 

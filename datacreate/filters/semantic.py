@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from datacreate.filters.filter import Filter, FilterInputs
 from datacreate.filters.settings import FilterOptions
-from datacreate.formats.validate import Candidate, RejectReason
+from datacreate.formats.candidate import Candidate, RejectReason
 from datacreate.selection.embeddings import to_float16, to_float64
 
 Vector = NDArray[Any]

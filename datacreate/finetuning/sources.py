@@ -13,11 +13,11 @@ from pathlib import Path
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import IMPROVED, PAPER_METHOD
+from datacreate.formats.candidate import RejectReason
 from datacreate.formats.example import Json, canonical_json
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import is_row_file
 from datacreate.formats.task_format import TaskFormat, load_format
-from datacreate.formats.validate import RejectReason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import InvalidRow, Row, read_rows
 from datacreate.verification.scoring import Probabilities

@@ -12,7 +12,7 @@ rules.py               conditions between fields; conversations and function cal
 schema_utils.py        functions on JSON Schemas: constants, labels, free texts
 schema_keywords.py     the JSON Schema keywords that a format may use
 prompt_encoding.py     the prompt encoding: writes an example, reads an item
-response_schema.py     the grammar of a request
-validate.py            from a completion to candidates and rejects; the reject reasons; validates an example
+response.py            the grammar of a request; from a completion to candidates and rejects
+candidate.py           Candidate and Reject; the reject reasons; what an exact duplicate is; validates an example
 text_normalization.py  which texts are equal, and what a word is
 """

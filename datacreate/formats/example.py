@@ -120,6 +120,17 @@ def field_text(value: Json) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def shorten(value: Json, longest: int = 400) -> str:
+    """A value as a text of at most `longest` characters and `…`: a string as it is, else JSON; valid UTF-8."""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        text = "(nested too deeply to show)"
+    if len(text) > longest:
+        text = text[:longest] + "…"
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def find_unsupported_value(value: Json, path: FieldPath = ()) -> str | None:
     """A message about the first value that train.jsonl or a table cannot hold; None without such a value."""
     where = dotted(path) or "the example"

@@ -1,7 +1,7 @@
 """The JSON Schema keywords and the values of `format` that a task format may use.
 
 Validation (jsonschema) checks every keyword. The grammar enforces those that all engines support
-(response_schema.py); for the others the model may write something that validation then rejects.
+(response.py); for the others the model may write something that validation then rejects.
 """
 
 from __future__ import annotations

@@ -14,21 +14,10 @@ from datacreate.errors import FormatError, UsageError
 from datacreate.formats.example import Example, FieldPath, Json, dotted, replace_field
 from datacreate.formats.infer import InferredFormat, describe_format, infer_format
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.schema_utils import Schema, constant_of, fixed_labels, is_constant, leaves, schema_at
 from datacreate.formats.task_format import TaskFormat, load_format, specialize
 
 _NUM_OPTIONS = 4
-
-_TEXT_TOKENS, _PASSAGE_TOKENS, _VALUE_TOKENS = 128, 256, 12
-"""Most tokens of a text, of a passage, and of a number, a label or the punctuation of a field."""
-
-_CHARS_PER_TOKEN = 3
-_MAX_TEXT_TOKENS = 512
-"""Most tokens of a text with a `maxLength`, which is often far larger than the texts."""
-
-_MAX_ITEMS = 6
-"""Items of a list without a smaller `maxItems`."""
 
 
 def declare_format(options: FormatOptions) -> InferredFormat:
@@ -120,30 +109,3 @@ def _number_of_options(format: TaskFormat, schema: Schema) -> int:
         return len(codes)
     least, most = schema.get("minItems", 2), schema.get("maxItems", _NUM_OPTIONS)
     return int(max(least, min(_NUM_OPTIONS, most)))
-
-
-def most_tokens(encoding: PromptEncoding) -> int:
-    """The number of tokens that a written example may take, estimated from the schema alone."""
-    fields = leaves({"properties": encoding.field_schemas})
-    return sum(_tokens(part, path == encoding.format.roles.context) for path, part in fields)
-
-
-def _tokens(schema: Schema, is_passage: bool) -> int:
-    """The number of tokens that a value of this schema may take."""
-    if is_constant(schema):
-        return 0
-    if fixed_labels(schema) or schema.get("type") in ("integer", "number", "boolean"):
-        return _VALUE_TOKENS
-    if parts := schema.get("properties"):
-        return sum(_VALUE_TOKENS + _tokens(part, is_passage) for part in parts.values())
-    if prefix := schema.get("prefixItems"):
-        return sum(_tokens(part, is_passage) for part in prefix)
-    if schema.get("items", False) is not False:
-        number = max(schema.get("minItems", 0), min(_MAX_ITEMS, schema.get("maxItems", _MAX_ITEMS)))
-        return int(number) * (_tokens(schema["items"], is_passage) // 2)
-    if branches := schema.get("anyOf") or schema.get("oneOf"):
-        return max(_tokens(branch, is_passage) for branch in branches)
-    default = _PASSAGE_TOKENS if is_passage else _TEXT_TOKENS
-    shortest = int(schema.get("minLength", 0)) // _CHARS_PER_TOKEN
-    longest = int(schema["maxLength"]) // _CHARS_PER_TOKEN + 1 if "maxLength" in schema else default
-    return _VALUE_TOKENS + max(min(longest, _MAX_TEXT_TOKENS), 2 * shortest)

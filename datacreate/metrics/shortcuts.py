@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
-from datacreate.formats.validate import Candidate
 
 MIN_ROWS = 20
 """Smaller sets are not measured."""

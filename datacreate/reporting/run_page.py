@@ -17,10 +17,9 @@ import numpy as np
 
 from datacreate import metrics as metric_tables
 from datacreate.filters.near import NearIndex
-from datacreate.formats.example import Example, Json, field_text, value_at
+from datacreate.formats.example import Example, Json, field_text, shorten, value_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
-from datacreate.formats.validate import shorten
 from datacreate.metrics.shortcuts import question_and_passage
 from datacreate.reporting.charts import COLORS, Bar, Chart, Dot, Plot, page_template
 from datacreate.runs.directory import RunDirectory

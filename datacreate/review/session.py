@@ -17,8 +17,8 @@ from copy import deepcopy
 from functools import cached_property
 
 from datacreate.errors import DatacreateError, UsageError
+from datacreate.formats.candidate import Candidate, CopyChecks, Reject, RejectReason, validate_example
 from datacreate.formats.example import Example, Json, value_at
-from datacreate.formats.validate import Candidate, CopyChecks, Reject, RejectReason, validate_example
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.quotas import RunQuotas

@@ -19,8 +19,8 @@ from datacreate.formats.text_normalization import words
 from datacreate.settings import FrozenModel, SettingsProblem, check_shares
 
 if TYPE_CHECKING:  # jsonschema, which they import, would make `--help` slow
+    from datacreate.formats.candidate import Candidate, Reject
     from datacreate.formats.task_format import TaskFormat
-    from datacreate.formats.validate import Candidate, Reject
 
 _ADVICE = "write it as `topic: [sport, politics]`, `level: {easy: 0.7, hard: 0.3}` or `length: {words: [5, 40]}`"
 
@@ -85,7 +85,7 @@ def find_length_error(candidate: Candidate, attributes: Mapping[str, str], dimen
 
     `attributes`: dimension -> value. A context that was given with the request does not count.
     """
-    from datacreate.formats.validate import RejectReason
+    from datacreate.formats.candidate import RejectReason
 
     chosen = (value for each in dimensions for value in each.values if attributes[each.name] == value.name)
     limits = next((value.words for value in chosen if value.words), None)

@@ -26,8 +26,8 @@ from typing import Any
 
 from datacreate.errors import LogDamaged
 from datacreate.files import open_regular, storage_error, sync
+from datacreate.formats.candidate import Reject, RejectReason
 from datacreate.formats.example import Json
-from datacreate.formats.validate import Reject, RejectReason
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.verification.scoring import Scored
 

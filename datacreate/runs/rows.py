@@ -13,12 +13,12 @@ from itertools import chain
 from pathlib import Path
 
 from datacreate.errors import DatacreateError, UsageError
+from datacreate.formats.candidate import Candidate, RejectReason, validate_example
 from datacreate.formats.example import Json
 from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import READABLE, RawRow, RowFile, is_row_file
 from datacreate.formats.task_format import TaskFormat, load_format
-from datacreate.formats.validate import Candidate, RejectReason, validate_example
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
 

@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from datacreate.filters.registry import filter_report
-from datacreate.formats.example import Json, field_at
+from datacreate.formats.candidate import Reject, RejectReason
+from datacreate.formats.example import Json, field_at, shorten
 from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Reject, RejectReason, shorten
 from datacreate.runs.config import RunSpec
 from datacreate.runs.decisions import Decision, ReviewStats, Sample, review_fields
 from datacreate.runs.log import Commit, Record, SessionStart

@@ -8,8 +8,8 @@ from typing import Any
 from datacreate.engines.engine import Engine
 from datacreate.engines.self_test import scoring_test
 from datacreate.filters.filter import RowCheck, first_reject
+from datacreate.formats.candidate import Candidate, RejectReason
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Candidate, RejectReason
 from datacreate.messages import Notify, no_notify
 from datacreate.prompts.label_scoring import (
     LabelQuestion,

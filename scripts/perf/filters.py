@@ -33,9 +33,9 @@ from datacreate.filters.filter import FilterInputs
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.filters.settings import FilterOptions
+from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
-from datacreate.formats.validate import Candidate
 from datacreate.selection.embeddings import Embedder, PassedVectors, SentenceEmbedder
 from datacreate.selection.queue import FarthestFirstQueue, Parent
 

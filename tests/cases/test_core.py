@@ -15,13 +15,13 @@ from datacreate.errors import ExampleError, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.finetuning.sources import read_source
 from datacreate.finetuning.training_rows import training_set
+from datacreate.formats.candidate import Candidate, Reject, validate_example
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
 from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.roles import codes
 from datacreate.formats.task_format import bind, read_format
-from datacreate.formats.validate import Candidate, Reject, validate_example
 from datacreate.runs.directory import RunDirectory
 from tests.making import examples, exported, make
 from tests.scripted import written

@@ -13,10 +13,10 @@ from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.finetuning.sources import read_source
 from datacreate.finetuning.training_rows import infer_head
+from datacreate.formats.candidate import Candidate, Reject, RejectReason, validate_example
 from datacreate.formats.example import Example, Json
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.validate import Candidate, Reject, RejectReason, validate_example
 from datacreate.run_models import verify_mode
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory

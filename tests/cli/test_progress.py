@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from datacreate.cli.terminal import Progress
+from datacreate.formats.candidate import RejectReason
 from datacreate.formats.task_format import load_format
-from datacreate.formats.validate import RejectReason
 from datacreate.runs.summary import RunStats
 from tests.runs.test_card import SPEC
 from tests.servers import until

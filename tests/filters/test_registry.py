@@ -6,7 +6,7 @@ from datacreate.filter_rows import FilterConfig
 from datacreate.filters.filter import FilterInputs
 from datacreate.filters.registry import FILTERS, filter_report, make_filters
 from datacreate.filters.settings import FilterOptions
-from datacreate.formats.validate import RejectReason
+from datacreate.formats.candidate import RejectReason
 from datacreate.runs.config import CreateConfig
 from datacreate.settings import option_info
 

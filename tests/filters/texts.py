@@ -13,9 +13,9 @@ from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, De
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.filters.settings import FilterOptions
+from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
-from datacreate.formats.validate import Candidate
 from datacreate.selection.embeddings import PassedVectors
 
 

@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from datacreate.cli.commands import datacreate
+from datacreate.formats.candidate import RejectReason
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.schema_keywords import KEYWORDS
-from datacreate.formats.validate import RejectReason
 from tests.formats import examples
 
 

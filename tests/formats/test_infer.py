@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.errors import DatacreateError, ExampleError, UsageError
+from datacreate.formats.candidate import Candidate, Reject
 from datacreate.formats.example import Example
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
-from datacreate.formats.response_schema import build_response_schema
+from datacreate.formats.response import build_response_schema, parse_completion
 from datacreate.formats.task_format import bind, read_format
-from datacreate.formats.validate import Candidate, Reject, parse_completion
 from datacreate.runs.formatting_examples import read_examples
 from tests.formats import examples
 from tests.formats.examples import encoding_of, inferred, json_objects

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from datacreate.formats.candidate import Candidate, Reject, RejectReason
 from datacreate.formats.example import Example, canonical_json
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.formats.response import parse_completion, parse_item
 from datacreate.formats.task_format import TaskFormat, bind, read_format
-from datacreate.formats.validate import Candidate, Reject, RejectReason, parse_completion, parse_item
 from datacreate.runs.formatting_examples import read_examples
 from tests.formats import examples
 from tests.formats.examples import encoding_of, inferred, json_objects, json_values

@@ -12,7 +12,7 @@ import pytest
 
 from datacreate.formats.example import Example, field_at, replace_field
 from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
-from datacreate.formats.response_schema import build_response_schema
+from datacreate.formats.response import build_response_schema
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from tests.formats import examples
 from tests.formats.examples import encoding_of

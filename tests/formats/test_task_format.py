@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 
 from datacreate.errors import ExampleError, FormatError
+from datacreate.formats.candidate import Candidate, Reject, RejectReason, validate_example
 from datacreate.formats.example import Example, canonical_json
 from datacreate.formats.prompt_encoding import PromptEncoding
-from datacreate.formats.response_schema import build_response_schema
+from datacreate.formats.response import build_response_schema, parse_item
 from datacreate.formats.task_format import TaskFormat, bind, load_format, read_format
-from datacreate.formats.validate import Candidate, Reject, RejectReason, parse_item, validate_example
 from tests.formats import examples
 
 TEXT = {"type": "string"}

@@ -12,8 +12,9 @@ import pytest
 from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
-from datacreate.formats.without_example import declare_format, most_tokens
+from datacreate.formats.without_example import declare_format
 from datacreate.prompts.generation import RequestContent, chat_prompt
+from datacreate.request_size import most_tokens
 
 
 def declared(**options: Any) -> Any:

@@ -1,31 +1,26 @@
-"""Parses a completion into valid examples and rejects, and lists the reasons for which an example is rejected.
+"""Defines `Candidate`, an example that is valid in its format, and `Reject`, one that is not accepted, with its reason.
 
 `validate_example` checks what the grammar does not ensure: all keywords with `jsonschema`, the text itself (blank,
-control characters), and the rules between fields.
+control characters), and the rules between fields. `Candidate.exact_key` defines what an exact duplicate is.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
 from jsonschema.exceptions import best_match
 
-from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value, value_at
-from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
+from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value, shorten, value_at
 from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS, describe_error
 from datacreate.formats.schema_utils import free_texts, normalize_values
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
-
-_MAX_REJECT_CHARS = 400
-"""Longer texts of rejects are cut."""
 
 _MIN_COPIED_WORDS = 8
 """A shorter input, such as a term, may be a part of the passage that it is about."""
@@ -75,10 +70,6 @@ _INVALID = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udf
 _VISIBLE = re.compile(r"[^\s\u00ad\u115f\u1160\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2800\u3164\ufeff]")
 _WORD = re.compile(r"[^\W_]|[\u2190-\u2bff\U0001f000-\U0001faff]")  # a letter, a digit, an arrow, an emoji
 
-_DECODER = json.JSONDecoder()
-_BEFORE_ITEM = re.compile(r"[ \t\r\n,]*")
-_AFTER_ITEM = re.compile(r"[ \t\r\n]*[,\]]")
-
 
 @dataclass(frozen=True)
 class Reject:
@@ -91,11 +82,15 @@ class Reject:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A valid example with the texts that filters compare."""
+    """A valid example with the texts that filters compare.
+
+    Two examples are exact duplicates if their `exact_key` is equal: all inputs, normalized by `normalize_text`.
+    Answers, options and other fields do not count.
+    """
 
     example: Example
     inputs: tuple[str, ...]  # from `TaskFormat.input_texts`
-    exact_key: str  # all inputs, normalized: equal for exact duplicates
+    exact_key: str
     compared_text: str  # from `TaskFormat.compared_text`
     passage: str = ""  # one of the inputs; empty if the format has no passage
     passage_id: str = ""  # hash of a given passage: only examples about the same passage are compared
@@ -145,101 +140,6 @@ class CopyChecks:
         return None
 
 
-def parse_completion(
-    text: str,
-    encoding: PromptEncoding,
-    num_examples: int,
-    *,
-    truncated: bool,
-    keep_complete_items: bool = True,
-    longest_text: int | None = None,
-) -> list[Candidate | Reject]:
-    """The items of a completion in order, each a valid candidate or a reject.
-
-    `truncated`: generation stopped at max_tokens. `keep_complete_items`: of an incomplete array. `longest_text`: most
-    characters of a text; the server ended a longer one.
-    """
-    if not text.strip():
-        return [Reject(RejectReason.NO_RESPONSE, "")]
-    array = extract_json(text)
-    incomplete = Reject(RejectReason.TRUNCATED if truncated else RejectReason.INVALID_JSON, shorten(text))
-    if not array.startswith("["):
-        return [incomplete]
-    try:
-        items, is_complete = _DECODER.raw_decode(array)[0], True
-    except (ValueError, RecursionError):
-        items, is_complete = list(_complete_items(array)), False
-    results: list[Candidate | Reject] = []
-    if is_complete or keep_complete_items:
-        results += [parse_item(item, encoding, longest_text) for item in items[:num_examples]]
-        results += [Reject(RejectReason.NOT_NEEDED, shorten(item)) for item in items[num_examples:]]
-    if not is_complete:
-        results.append(incomplete)
-    return results or [Reject(RejectReason.NO_RESPONSE, shorten(text))]
-
-
-def parse_item(item: Json, encoding: PromptEncoding, longest_text: int | None = None) -> Candidate | Reject:
-    """Parse and validate one item of the array."""
-    try:
-        if longest_text is not None and _most_characters(item) > longest_text:
-            detail = f"a text of more than {longest_text} characters"
-            return Reject(RejectReason.TRUNCATED, shorten(item), detail)
-        values = encoding.read(item)
-        if encoding.has_placeholder(values):
-            return Reject(RejectReason.PLACEHOLDER, shorten(item))
-        result = validate_example(values, encoding.format)
-    except (MalformedItem, RecursionError):
-        return Reject(RejectReason.SCHEMA_VIOLATION, shorten(item))
-    return result if isinstance(result, Candidate) else replace(result, text=shorten(item))
-
-
-def _most_characters(value: Json) -> int:
-    """The length of the longest text in a value."""
-    if isinstance(value, str):
-        return len(value)
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return max(map(_most_characters, parts), default=0)
-
-
-def _complete_items(array: str) -> Iterator[Json]:
-    """The complete items at the start of an array that is cut or not valid JSON."""
-    position = 1
-    while start := _BEFORE_ITEM.match(array, position):
-        try:
-            item, position = _DECODER.raw_decode(array, start.end())
-        except (ValueError, RecursionError):
-            return
-        is_closed = position == len(array) and isinstance(item, list | dict | str)
-        if not is_closed and not _AFTER_ITEM.match(array, position):
-            return  # a number at the end may be cut: 12 of 123
-        yield item
-
-
-def extract_json(text: str) -> str:
-    """The completion from its first bracket on; "" if it has no bracket."""
-    start = re.search(r"[\[{]", text)
-    return text[start.start() :] if start else ""
-
-
-def validate_example(
-    values: Mapping[str, Json], format: TaskFormat, *, allow_empty: bool = False
-) -> Candidate | Reject:
-    """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
-
-    With `allow_empty`, texts may be empty, but not all inputs beside the passage.
-    """
-    if not format.roles.answer_start:  # outer spaces also count
-        values = normalize_values(values, format.schema)
-    try:
-        result = _check_values(values, format, allow_empty)
-    except KeyError as missing:  # a schema may allow what the roles of its fields do not
-        result = Reject(RejectReason.SCHEMA_VIOLATION, "", f"the field {missing.args[0]} is missing")
-    except TypeError:
-        problem = f"a field has another type than in the format {format.name}"
-        result = Reject(RejectReason.SCHEMA_VIOLATION, "", problem)
-    return result if isinstance(result, Candidate) else replace(result, text=shorten(values))
-
-
 def _answer_repeats_input(candidate: Candidate, format: TaskFormat) -> bool:
     """Whether the answer is one of the inputs after normalization: an answer in words, no label, option or number."""
     answer = value_at(candidate.example.values, format.roles.answer)
@@ -256,48 +156,49 @@ def _copies_passage(candidate: Candidate) -> bool:
     return question.count(" ") + 1 >= _MIN_COPIED_WORDS and question in normalize_text(candidate.passage)
 
 
-def _check_values(values: Mapping[str, Json], format: TaskFormat, allow_empty: bool) -> Candidate | Reject:
-    """The candidate of these values, or a reject without text. KeyError or TypeError if a role has no usable field."""
+def validate_example(
+    values: Mapping[str, Json], format: TaskFormat, *, allow_empty: bool = False
+) -> Candidate | Reject:
+    """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
+
+    With `allow_empty`, texts may be empty, but not all inputs beside the passage.
+    """
+    if not format.roles.answer_start:  # outer spaces also count
+        values = normalize_values(values, format.schema)
+    try:
+        problem = _find_problem(values, format, allow_empty)
+        if problem is None:
+            return Candidate.of(values, format)
+    except KeyError as missing:  # a schema may allow what the roles of its fields do not
+        problem = RejectReason.SCHEMA_VIOLATION, f"the field {missing.args[0]} is missing"
+    except TypeError:
+        problem = RejectReason.SCHEMA_VIOLATION, f"a field has another type than in the format {format.name}"
+    reason, detail = problem
+    return Reject(reason, shorten(values), detail)
+
+
+def _find_problem(values: Mapping[str, Json], format: TaskFormat, allow_empty: bool) -> tuple[RejectReason, str] | None:
+    """The reason for a reject, with its detail. Raises KeyError or TypeError if a role has no usable field."""
     texts = free_texts(values, format.schema)
     if any(map(_INVALID.search, texts)):
-        return Reject(RejectReason.INVALID_CHARACTERS, "")
+        return RejectReason.INVALID_CHARACTERS, ""
     if message := find_unsupported_value(values):
-        return Reject(RejectReason.SCHEMA_VIOLATION, "", message)  # such as NaN, which Python's json reads
-    if not format.validator.is_valid(values):
-        return _schema_error(values, format)
+        return RejectReason.SCHEMA_VIOLATION, message  # such as NaN, which Python's json reads
+    if error := best_match(format.validator.iter_errors(values)):
+        location = dotted(tuple(map(str, error.absolute_path))) or "the example"
+        path = list(map(str, error.absolute_schema_path))
+        if error.validator in GRAMMAR_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):
+            return RejectReason.SCHEMA_VIOLATION, f"{location}: {shorten(describe_error(error), 150)}"
+        detail = f"{location}: {error.validator} {shorten(error.validator_value, 80)}"
+        return RejectReason.CONSTRAINT_VIOLATION, detail
     field_at(values, format.roles.answer or ())  # KeyError if the schema does not require it
     if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):
-        return Reject(RejectReason.BLANK, "")
+        return RejectReason.BLANK, ""
     for rule in sorted(format.rules):
         if not rule_holds(rule, format.answers, values):
-            return Reject(_REASON_OF_RULE[rule], "")
-    candidate = Candidate.of(values, format)
-    inputs = format.texts_beside_passage(values) if format.roles.inputs else [candidate.compared_text]
+            return _REASON_OF_RULE[rule], ""
+    inputs = format.texts_beside_passage(values) if format.roles.inputs else [format.compared_text(values)]
     if any(map(_WORD.search, inputs)):
-        return candidate
+        return None
     fields = ", ".join(map(dotted, format.roles.inputs))
-    return Reject(RejectReason.BLANK, "", f"no text in the input {fields}" if fields else "")
-
-
-def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> Reject:
-    """The reject, without text, of an example that violates a keyword. Its reason says if the grammar enforces it."""
-    error = best_match(format.validator.iter_errors(values))
-    assert error is not None, "the example is invalid"
-    keyword, path = str(error.validator), list(map(str, error.absolute_schema_path))
-    location = dotted(tuple(map(str, error.absolute_path))) or "the example"
-    if keyword in GRAMMAR_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):
-        detail = f"{location}: {shorten(describe_error(error), 150)}"
-        return Reject(RejectReason.SCHEMA_VIOLATION, "", detail)
-    detail = f"{location}: {keyword} {shorten(error.validator_value, 80)}"
-    return Reject(RejectReason.CONSTRAINT_VIOLATION, "", detail)
-
-
-def shorten(value: Json, longest: int = _MAX_REJECT_CHARS) -> str:
-    """A value as the text of a reject: a string as it is, else JSON; valid UTF-8, cut after `longest` characters."""
-    try:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    except RecursionError:
-        text = "(nested too deeply to show)"
-    if len(text) > longest:
-        text = text[:longest] + "…"
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return RejectReason.BLANK, f"no text in the input {fields}" if fields else ""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from datacreate.formats.example import Example, canonical_json, field_at
 from datacreate.formats.prompt_encoding import PromptEncoding, Style
-from datacreate.formats.response_schema import build_response_schema, grammar_schema, portable_pattern
+from datacreate.formats.response import build_response_schema, grammar_schema, portable_pattern
 from datacreate.formats.task_format import bind, load_format
 from tests.formats import examples
 

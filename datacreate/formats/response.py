@@ -1,4 +1,4 @@
-"""Builds the JSON Schema that constrains a response: the grammar of every request.
+"""Defines a response: its JSON Schema, which is the grammar of every request, and how its text is parsed.
 
 vLLM compiles schemas with xgrammar or llguidance, llama.cpp with its own converter to GBNF or with llguidance. Each
 ignores, rejects or misreads some keywords. `grammar_schema` therefore rewrites a schema in a dialect that all of them
@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from datacreate.formats.example import Json, canonical_json
-from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.formats.candidate import Candidate, Reject, RejectReason, validate_example
+from datacreate.formats.example import Json, canonical_json, shorten
+from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
 from datacreate.formats.roles import Roles
 from datacreate.formats.schema_keywords import GRAMMAR_FORMATS
 from datacreate.formats.schema_utils import Schema, integer_bounds, schema_at, with_field
@@ -33,6 +35,10 @@ _PART = rf"(?:{_CLASS}|[\w ,:;/#@%-]|\\[-.+*?()/])"
 _PORTABLE = re.compile(rf"\^(?:{_PART}|\({_PART}+(?:\|{_PART}+)*\)[*+?]?)+\$", re.ASCII)
 """Patterns that all converters read alike. Only classes and groups are repeated: llama.cpp repeats a literal together
 with the letters before it. xgrammar 0.2 beside torch refuses letters that are not ASCII."""
+
+_DECODER = json.JSONDecoder()
+_BEFORE_ITEM = re.compile(r"[ \t\r\n,]*")
+_AFTER_ITEM = re.compile(r"[ \t\r\n]*[,\]]")
 
 _ANY: dict[str, Json] = {"type": ["string", "number", "boolean", "null", "array", "object"]}
 """Any value. llama.cpp reads {} as an object."""
@@ -170,3 +176,79 @@ def _object(schema: Schema) -> dict[str, Json]:
     if additional:
         return {"type": "object", "additionalProperties": grammar_schema(additional)}
     return {"type": "object"}
+
+
+def parse_completion(
+    text: str,
+    encoding: PromptEncoding,
+    num_examples: int,
+    *,
+    truncated: bool,
+    keep_complete_items: bool = True,
+    longest_text: int | None = None,
+) -> list[Candidate | Reject]:
+    """The items of a completion in order, each a valid candidate or a reject.
+
+    `truncated`: generation stopped at max_tokens. `keep_complete_items`: of an incomplete array. `longest_text`: most
+    characters of a text; the server ended a longer one.
+    """
+    if not text.strip():
+        return [Reject(RejectReason.NO_RESPONSE, "")]
+    array = extract_json(text)
+    incomplete = Reject(RejectReason.TRUNCATED if truncated else RejectReason.INVALID_JSON, shorten(text))
+    if not array.startswith("["):
+        return [incomplete]
+    try:
+        items, is_complete = _DECODER.raw_decode(array)[0], True
+    except (ValueError, RecursionError):
+        items, is_complete = list(_complete_items(array)), False
+    results: list[Candidate | Reject] = []
+    if is_complete or keep_complete_items:
+        results += [parse_item(item, encoding, longest_text) for item in items[:num_examples]]
+        results += [Reject(RejectReason.NOT_NEEDED, shorten(item)) for item in items[num_examples:]]
+    if not is_complete:
+        results.append(incomplete)
+    return results or [Reject(RejectReason.NO_RESPONSE, shorten(text))]
+
+
+def parse_item(item: Json, encoding: PromptEncoding, longest_text: int | None = None) -> Candidate | Reject:
+    """Parse and validate one item of the array."""
+    try:
+        if longest_text is not None and _most_characters(item) > longest_text:
+            detail = f"a text of more than {longest_text} characters"
+            return Reject(RejectReason.TRUNCATED, shorten(item), detail)
+        values = encoding.read(item)
+        if encoding.has_placeholder(values):
+            return Reject(RejectReason.PLACEHOLDER, shorten(item))
+        result = validate_example(values, encoding.format)
+    except (MalformedItem, RecursionError):
+        return Reject(RejectReason.SCHEMA_VIOLATION, shorten(item))
+    return result if isinstance(result, Candidate) else replace(result, text=shorten(item))
+
+
+def _most_characters(value: Json) -> int:
+    """The length of the longest text in a value."""
+    if isinstance(value, str):
+        return len(value)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return max(map(_most_characters, parts), default=0)
+
+
+def _complete_items(array: str) -> Iterator[Json]:
+    """The complete items at the start of an array that is cut or not valid JSON."""
+    position = 1
+    while start := _BEFORE_ITEM.match(array, position):
+        try:
+            item, position = _DECODER.raw_decode(array, start.end())
+        except (ValueError, RecursionError):
+            return
+        is_closed = position == len(array) and isinstance(item, list | dict | str)
+        if not is_closed and not _AFTER_ITEM.match(array, position):
+            return  # a number at the end may be cut: 12 of 123
+        yield item
+
+
+def extract_json(text: str) -> str:
+    """The completion from its first bracket on; "" if it has no bracket."""
+    start = re.search(r"[\[{]", text)
+    return text[start.start() :] if start else ""
