@@ -29,10 +29,6 @@ class FormatError(UsageError):
     """A task format is wrong, or contradicts its example."""
 
 
-class SweepPlanError(UsageError):
-    """The plan of a sweep is wrong."""
-
-
 class CheckpointError(DatacreateError):
     """A checkpoint is not downloaded, damaged or too large."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product
 from pathlib import PurePath
 from typing import Any
@@ -20,18 +20,23 @@ from datacreate.improve import REPEATED_OPTIONS
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import as_arguments
-from datacreate.sweep.plan import HUMAN, HUMAN_FULL, MIXED, SweepPlan, Variant, engine_options, short_name, split_recipe
+from datacreate.sweep.plan import HUMAN, HUMAN_FULL, MIXED, SweepPlan, Variant, short_name, split_recipe
 
 Argument = str | PurePath  # a PurePath is relative to the folder of the sweep, which can therefore be moved
+
+Need = tuple[str, str]
+"""("model", name), ("encoder", name), or the split of a benchmark and the name of the benchmark."""
 
 
 @dataclass(frozen=True)
 class Step:
     """One `datacreate` command."""
 
+    cell: str  # name of the cell
     name: str  # unique in the cell
     arguments: tuple[Argument, ...]  # they decide the result
     folder: PurePath  # of what it creates or evaluates
+    needs: tuple[Need, ...]  # that must be on this machine
     engine_arguments: tuple[str, ...] = ()  # how models are run (--nproc of a training); may change
     depends_on: Step | None = None
     generator: str | None = None  # the model that it runs
@@ -70,16 +75,11 @@ class _Rows:
 
     condition: str
     human: bool  # the train split of the benchmark
-    created: Step | None  # with the step that it depends on
+    creations: Sequence[Step] = ()  # the steps that create the other rows, in order
     sample: int | None = None
     seed: int = 0
     human_sample: int | None = None  # of the human rows; None means all
     options: Mapping[str, Any] = field(default_factory=dict)  # of `train`, beside those of the plan
-
-    @property
-    def creations(self) -> list[Step]:
-        """The steps that create these rows, in order."""
-        return [step for step in (self.created and self.created.depends_on, self.created) if step]
 
     @property
     def label(self) -> str:
@@ -92,53 +92,24 @@ class _Rows:
 
 def build_cells(plan: SweepPlan) -> tuple[SweepCell, ...]:
     """All cells of a plan: by benchmark, human rows first."""
-    benchmarks = map(find_benchmark, plan.benchmarks)
-    named = [cell for benchmark in benchmarks for cell in _Builder(plan, benchmark).cells()]
-    return tuple(SweepCell(index, name, tuple(steps)) for index, (name, steps) in enumerate(named))
+    cells = [steps for name in plan.benchmarks for steps in _Builder(plan, find_benchmark(name)).cells()]
+    return tuple(SweepCell(index, steps[0].cell, tuple(steps)) for index, steps in enumerate(cells))
 
 
-def missing(plan: SweepPlan) -> list[str]:
-    """Lines that say what the plan needs and this machine lacks, and what to do. Reads no rows and no weights."""
-    variants = [variant for name in plan.conditions if (variant := plan.variant(name))]
-    default_embedder = CreateConfig.model_fields["embedding_model"].default
-    generators, embedders = list(plan.generators), list[str]()
-    for variant in variants:
-        options = plan.create | variant.create
-        if options.get("verifier"):
-            generators.append(options["verifier"])
-        if STRATEGIES[variant.strategy].needs_embedder:
-            embedders.append(str(options.get("embedding_model", default_embedder)))
-    engine = engine_options(plan.create)
-    checks: list[Callable[[], object]] = [
-        partial(split_sha256, benchmark, split) for benchmark, split in _needed_splits(plan, variants)
-    ]
-    checks += [partial(resolve_checkpoint, name, engine) for name in generators]
-    checks += [partial(resolve, name, "encoder") for name in (*plan.encoders, *embedders)]
+def missing(steps: Iterable[Step], engine: RunEngineOptions) -> list[str]:
+    """Lines that say what steps need and this machine lacks, and what to do. Reads no rows and no weights."""
     problems: list[str] = []
-    for check in checks:
+    for kind, name in dict.fromkeys(need for step in steps for need in step.needs):
         try:
-            check()
+            if kind == "model":
+                resolve_checkpoint(name, engine)
+            elif kind == "encoder":
+                resolve(name, "encoder")
+            else:
+                split_sha256(find_benchmark(name), kind)
         except DatacreateError as error:
             problems.append(str(error))
     return list(dict.fromkeys(problems))
-
-
-def _needed_splits(plan: SweepPlan, variants: Sequence[Variant]) -> Iterator[tuple[Benchmark, str]]:
-    """The splits that the steps of a plan read."""
-    needs_human_rows = any(name in (HUMAN, HUMAN_FULL) or name.startswith(MIXED) for name in plan.conditions)
-    trainings = [plan.train, *(plan.train | variant.train for variant in variants)]
-    selections = [
-        options.get("model_selection", "human" if options.get("recipe") == "paper" else None) for options in trainings
-    ]
-    for benchmark in map(find_benchmark, plan.benchmarks):
-        if variants:  # they need a formatting example
-            yield benchmark, "train" if has_split(benchmark, "train") else "dev"
-        if needs_human_rows:
-            yield benchmark, "train"
-        if plan.encoders and "human" in selections:
-            yield benchmark, "dev"
-        if plan.encoders:
-            yield from ((find_benchmark(test), "test") for test in plan.tests(benchmark))
 
 
 class _Builder:
@@ -146,37 +117,26 @@ class _Builder:
 
     def __init__(self, plan: SweepPlan, benchmark: Benchmark) -> None:
         self.plan, self.benchmark = plan, benchmark
-        self.count, self.tests = plan.rows(benchmark), plan.tests(benchmark)
+        self.count = plan.rows(benchmark)
         sizes = [self.count if size == "all" else min(size, self.count) for size in plan.sizes]
         self.sizes = list(dict.fromkeys(sizes))
-        self.engine_arguments = self._create_arguments(plan.create, engine=True)
 
-    def _create_arguments(self, options: Mapping[str, Any], *, engine: bool) -> tuple[str, ...]:
-        """The arguments for those of these options that are of the engine, or for all others."""
-        names = [name for name in options if (name in RunEngineOptions.model_fields) == engine]
-        return tuple(as_arguments(CreateConfig, {name: options[name] for name in names}))
-
-    def cells(self) -> Iterator[tuple[str, Sequence[Step]]]:
-        """Name and steps of each cell."""
-        yield from self._human_cells()
+    def cells(self) -> Iterator[Sequence[Step]]:
+        """The steps of each cell."""
         plan = self.plan
+        if HUMAN_FULL in plan.conditions:
+            yield self._trainings(f"{self.benchmark.name}-{HUMAN_FULL}", [_Rows(HUMAN_FULL, True)])
+        for seed in plan.example_seeds if HUMAN in plan.conditions else ():
+            if rows := self._human_rows(seed):
+                yield self._trainings(f"{self.benchmark.name}-{HUMAN}-{seed}", rows)
         for generator, variants, seed in product(plan.generators, self._created_sets(), plan.example_seeds):
             first_condition, first_variant = next(iter(variants.items()))
             name = f"{self.benchmark.name}-{short_name(generator)}-{first_condition}-{seed}"
             creations = self._creations(name, generator, first_variant, seed)
-            rows: list[_Rows] = []
+            rows = []
             for condition, variant in variants.items():
-                rows += self._created_rows(creations[-1], condition, variant, seed)
-            yield name, [*creations, *self._trainings(name, rows)]
-
-    def _human_cells(self) -> Iterator[tuple[str, Sequence[Step]]]:
-        if HUMAN_FULL in self.plan.conditions:
-            name = f"{self.benchmark.name}-{HUMAN_FULL}"
-            yield name, self._trainings(name, [_Rows(HUMAN_FULL, True, None)])
-        for seed in self.plan.example_seeds if HUMAN in self.plan.conditions else ():
-            if rows := self._human_rows(seed):
-                name = f"{self.benchmark.name}-{HUMAN}-{seed}"
-                yield name, self._trainings(name, rows)
+                rows += self._created_rows(creations, condition, variant, seed)
+            yield [*creations, *self._trainings(name, rows)]
 
     def _created_sets(self) -> list[dict[str, Variant]]:
         """The variants of each created set, by condition. Variants that differ only in `train` share a set."""
@@ -193,50 +153,55 @@ class _Builder:
         whole = self.benchmark.rows["train"]
         samples = [size if size < whole else None for size in self.sizes]
         is_repeated = HUMAN_FULL in self.plan.conditions or seed != self.plan.example_seeds[0]
-        return [_Rows(HUMAN, True, None, size, seed) for size in samples if size or not is_repeated]
+        return [_Rows(HUMAN, True, (), size, seed) for size in samples if size or not is_repeated]
 
-    def _created_rows(self, create: Step, condition: str, variant: Variant, seed: int) -> list[_Rows]:
+    def _created_rows(self, creations: Sequence[Step], condition: str, variant: Variant, seed: int) -> list[_Rows]:
         """Samples of a created set, and the set together with as many human rows, or all if there are fewer."""
         samples = [size if size < self.count else None for size in self.sizes]
-        rows = [_Rows(condition, False, create, size, seed, options=variant.train) for size in samples]
+        rows = [_Rows(condition, False, creations, size, seed, options=variant.train) for size in samples]
         human = self.count if self.count < self.benchmark.rows["train"] else None
-        mixed = _Rows(MIXED + condition, True, create, None, seed, human, variant.train)
+        mixed = _Rows(MIXED + condition, True, creations, None, seed, human, variant.train)
         return [sample for sample in (*rows, mixed) if sample.condition in self.plan.conditions]
 
     def _creations(self, cell: str, generator: str, variant: Variant, seed: int) -> list[Step]:
         """The step that creates the set; with `improve` those of its first and its second half."""
-        if not variant.improve:
-            return [self._creation(cell, generator, variant, seed, self.count)]
-        improved = self.count // 2
-        create = self._creation(cell, generator, variant, seed, self.count - improved)
-        all_options = self.plan.create | variant.create
-        repeated = {name: all_options[name] for name in REPEATED_OPTIONS if name in all_options}
-        options, encoder = as_arguments(CreateConfig, repeated), self.plan.encoders[0]
-        folder = PurePath("runs", f"{cell}-improved")
-        arguments: list[Argument] = ["improve", create.folder, "--count", str(improved), "--encoder", encoder]
-        step = replace(
+        options, folder = self.plan.create | variant.create, PurePath("runs", cell)
+        engine = {name: options.pop(name) for name in list(options) if name in RunEngineOptions.model_fields}
+        improved = self.count // 2 if variant.improve else 0
+        grid = {"benchmark": self.benchmark.name, "strategy": variant.strategy, "count": self.count - improved}
+        arguments = as_arguments(CreateConfig, {**grid, "model": generator, "seed": seed, **options})
+        verifier = options.get("verifier")
+        needs = [("model", model) for model in (generator, verifier) if model]
+        needs.append(("train" if has_split(self.benchmark, "train") else "dev", self.benchmark.name))
+        if STRATEGIES[variant.strategy].needs_embedder:
+            default = CreateConfig.model_fields["embedding_model"].default
+            needs.append(("encoder", options.get("embedding_model", default)))
+        create = Step(
+            cell,
+            "create",
+            ("create", *arguments, "--run-dir", folder),
+            folder,
+            tuple(needs),
+            tuple(as_arguments(CreateConfig, engine)),
+            generator=generator,
+            verifier=verifier,
+            examples=self.count - improved,
+        )
+        if not improved:
+            return [create]
+        encoder, improved_folder = self.plan.encoders[0], PurePath("runs", f"{cell}-improved")
+        arguments = ["--count", str(improved), "--encoder", encoder, "--model", generator]
+        repeated = {name: options[name] for name in REPEATED_OPTIONS if name in options}
+        arguments += as_arguments(CreateConfig, repeated)
+        improve = replace(
             create,
             name="improve",
-            arguments=(*arguments, "--model", generator, *options, "--run-dir", folder),
-            folder=folder,
+            arguments=("improve", folder, *arguments, "--run-dir", improved_folder),
+            folder=improved_folder,
             depends_on=create,
             examples=improved,
         )
-        return [create, step]
-
-    def _creation(self, cell: str, generator: str, variant: Variant, seed: int, count: int) -> Step:
-        options, folder = self.plan.create | variant.create, PurePath("runs", cell)
-        grid = {"benchmark": self.benchmark.name, "strategy": variant.strategy, "count": count}
-        arguments = as_arguments(CreateConfig, {**grid, "model": generator, "seed": seed})
-        return Step(
-            "create",
-            ("create", *arguments, *self._create_arguments(options, engine=False), "--run-dir", folder),
-            folder,
-            self.engine_arguments,
-            generator=generator,
-            verifier=options.get("verifier"),
-            examples=count,
-        )
+        return [create, improve]
 
     def _trainings(self, cell: str, sets: Sequence[_Rows]) -> list[Step]:
         """The steps that train every encoder on every set of rows."""
@@ -245,24 +210,37 @@ class _Builder:
 
     def _training(self, cell: str, rows: _Rows, encoder: str) -> tuple[Step, Step]:
         """The steps that train an encoder on rows and evaluate its models."""
-        name = f"{rows.condition}-{short_name(encoder)}-{rows.label}"
+        name, benchmark = f"{rows.condition}-{short_name(encoder)}-{rows.label}", self.benchmark.name
         folder = PurePath("trained", cell, name)
         recipe, other_options = split_recipe({**self.plan.train, **rows.options})
         nproc = as_arguments(TrainConfig, {"nproc": other_options.pop("nproc", None)})
-        if rows.created is None:
+        if not rows.creations:
             recipe.pop("soft_labels", None)  # human rows have no scores
-        arguments: list[Argument] = ["train"]
-        if rows.human:
-            arguments.append(self.benchmark.name)
-        arguments += [step.folder for step in rows.creations]
+        sources: list[Argument] = [benchmark] if rows.human else []
+        arguments: list[Argument] = ["train", *sources, *(step.folder for step in rows.creations)]
         if rows.condition.removeprefix(MIXED) in self.plan.variants:
             arguments += ["--condition", rows.condition]
-        options = as_arguments(Hyperparameters, recipe) + as_arguments(TrainConfig, other_options)
-        arguments += ["--encoder", encoder, *options]
+        arguments += ["--encoder", encoder]
+        arguments += as_arguments(Hyperparameters, recipe) + as_arguments(TrainConfig, other_options)
         for flag, sample in (("--count", rows.sample), ("--human-count", rows.human_sample)):
             if sample:
                 arguments += [flag, str(sample), "--sample-seed", str(rows.seed)]
         arguments += ["--out", folder, "--seeds", ",".join(map(str, self.plan.train_seeds))]
-        train = Step(f"train-{name}", tuple(arguments), folder, tuple(nproc), rows.created)
-        tests = (word for test in self.tests for word in ("--benchmark", test))
-        return train, Step(f"evaluate-{name}", ("evaluate", folder, *tests), folder, depends_on=train)
+        needs = [("train", benchmark)] if rows.human else []
+        default_selection = "human" if recipe.get("name") == "paper" else None
+        if other_options.get("model_selection", default_selection) == "human":
+            needs.append(("dev", benchmark))
+        before = rows.creations[-1] if rows.creations else None
+        train = Step(
+            cell,
+            f"train-{name}",
+            tuple(arguments),
+            folder,
+            (*needs, ("encoder", encoder)),
+            tuple(nproc),
+            before,
+        )
+        tests = self.plan.tests(self.benchmark)
+        flags = (word for test in tests for word in ("--benchmark", test))
+        needed = tuple(("test", test) for test in tests)
+        return train, Step(cell, f"evaluate-{name}", ("evaluate", folder, *flags), folder, needed, depends_on=train)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, Literal
 
 from pydantic import ValidationError
@@ -30,10 +30,13 @@ _GRACE_SECONDS = 600.0  # after SIGTERM: training writes a checkpoint first
 _TAIL_BYTES, _MAX_LINE = 8192, 500
 
 
+State = Literal["started", "finished", "failed"]
+
+
 class Status(FrozenModel):
     """The last status of a step; `identity` as in `Step`."""
 
-    state: Literal["started", "finished", "failed"]
+    state: State
     identity: tuple[str, ...]
     message: str | None = None  # the last line of a failed step, and only of that
 
@@ -44,54 +47,39 @@ class SweepFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def create(self) -> None:
-        """Create the folder. Raises StorageError."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise storage_error(self.path, error) from None
-
     @contextmanager
     def locked(self, cell: SweepCell, notify: Notify = no_notify) -> Iterator[FolderLock]:
         """Lock a cell; `notify` is called before a wait. Raises RunLocked, StorageError."""
-        folder = self._cell(cell)
-        for path in (folder.relative_to(self.path), *(step.folder for step in cell.steps)):
-            refuse_links(*(self.path / part for part in (path, *path.parents[:-1])))
-        with locked(folder, notify) as lock:
+        for folder in (PurePath("cells", cell.name), *(step.folder for step in cell.steps)):
+            refuse_links(*(self.path / part for part in (folder, *folder.parents[:-1])))
+        with locked(self.path / "cells" / cell.name, notify) as lock:
             yield lock
 
     def is_running(self, cell: SweepCell) -> bool:
         """Whether a process has locked the cell; does not wait."""
         with suppress(OSError):  # not started, or not readable
-            return is_held(self._cell(cell))
+            return is_held(self.path / "cells" / cell.name)
         return False
 
-    def _cell(self, cell: SweepCell) -> Path:
-        return self.path / "cells" / cell.name
+    def log(self, step: Step) -> Path:
+        return self.path / "cells" / step.cell / f"{step.name}.log"
 
-    def log(self, cell: SweepCell, step: Step) -> Path:
-        return self._cell(cell) / f"{step.name}.log"
-
-    def status(self, cell: SweepCell, step: Step) -> Status | None:
+    def status(self, step: Step) -> Status | None:
         """The status of a step; None if it did not run with these arguments."""
         try:
-            status = Status.model_validate_json(self.log(cell, step).with_suffix(".json").read_bytes())
+            status = Status.model_validate_json(self.log(step).with_suffix(".json").read_bytes())
         except (OSError, ValidationError):
             return None
         return status if status.identity == step.identity else None
 
-    def failure(self, cell: SweepCell, step: Step) -> str | None:
-        """The message of a step that failed; None if it did not."""
-        status = self.status(cell, step)
-        return status.message if status else None
-
-    def write(self, cell: SweepCell, step: Step, status: Status) -> None:
+    def write(self, step: Step, state: State, message: str | None = None) -> None:
         """Store the status of a step. Raises StorageError."""
-        replace_file(self.log(cell, step).with_suffix(".json"), status.model_dump_json(indent=2) + "\n")
+        status = Status(state=state, identity=step.identity, message=message)
+        replace_file(self.log(step).with_suffix(".json"), status.model_dump_json(indent=2) + "\n")
 
-    def is_finished(self, cell: SweepCell, step: Step) -> bool:
+    def is_finished(self, step: Step) -> bool:
         """Whether a step finished and the folder of its results exists."""
-        status = self.status(cell, step)
+        status = self.status(step)
         return status is not None and status.state == "finished" and (self.path / step.folder).is_dir()
 
     def delete_weights(self, step: Step) -> None:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, fie
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import RunEngineOptions
-from datacreate.errors import BenchmarkError, CheckpointError, SweepPlanError
+from datacreate.errors import BenchmarkError, CheckpointError, UsageError
 from datacreate.files import read_yaml, shipped
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.train import TrainConfig
@@ -269,25 +269,25 @@ def engine_options(create: dict[str, Any]) -> RunEngineOptions:
 def load_plan(name_or_path: str) -> SweepPlan:
     """The plan in a file, or a shipped one by its name.
 
-    Raises SweepPlanError, in one line that names the file and the key.
+    Raises UsageError, in one line that names the file and the key.
     """
     path = Path(name_or_path).expanduser()
     if not path.is_file():
         plans = {file.stem: file for file in sorted(shipped("data", "plans").glob("*.yaml"))}
         if name_or_path not in plans:
             hint = did_you_mean(name_or_path, plans) or f"; shipped are {', '.join(plans)}"
-            raise SweepPlanError(f"{name_or_path}: no such file, and no shipped plan{hint}")
+            raise UsageError(f"{name_or_path}: no such file, and no shipped plan{hint}")
         path = plans[name_or_path]
     try:
         document = read_yaml(path)
         if not isinstance(document, dict):
-            raise SweepPlanError(f"plan {path}: not a mapping of settings; see docs/sweeps.md")
+            raise UsageError(f"plan {path}: not a mapping of settings; see docs/sweeps.md")
         values = {"name": path.stem, **{str(key): value for key, value in document.items()}}
         return SweepPlan.model_validate(values, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        raise SweepPlanError(f"plan {path}: {_first_error(error)}") from None
+        raise UsageError(f"plan {path}: {_first_error(error)}") from None
     except ValueError as error:
-        raise SweepPlanError(f"plan {path}: {error}") from None
+        raise UsageError(f"plan {path}: {error}") from None
 
 
 def _first_error(error: ValidationError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from datacreate.errors import SweepPlanError
+from datacreate.errors import UsageError
 from datacreate.sweep import Step
 from tests.sweep.conftest import Bench
 
@@ -93,7 +93,7 @@ def test_a_variant_can_improve_its_rows(bench: Bench) -> None:
     ]
     _, improve, *_ = commands(bench, variants=variants, conditions=["verified"], count=100, **READER)
     assert " --encoder reader --model writer --verifier writer --run-dir" in improve
-    with pytest.raises(SweepPlanError, match="encoders: the condition more needs at least one to train"):
+    with pytest.raises(UsageError, match="encoders: the condition more needs at least one to train"):
         bench.sweep(variants=variants, conditions=["more"])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.errors import DatacreateError, SweepPlanError
+from datacreate.errors import DatacreateError, UsageError
 from datacreate.sweep import Sweep, SweepPlan, build_cells, load_plan
 from tests.process import ROOT
 from tests.sweep.conftest import Bench
@@ -60,7 +60,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("changes", "message"), BAD)
 def test_a_wrong_key_is_one_line(changes: dict[str, Any], message: str, bench: Bench) -> None:
     bench.write(**changes)
-    with pytest.raises(SweepPlanError) as caught:
+    with pytest.raises(UsageError) as caught:
         load_plan(str(bench.plan))
     assert str(caught.value).startswith(f"plan {bench.plan}: ")
     assert message in str(caught.value)
@@ -81,7 +81,7 @@ def test_a_wrong_key_is_one_line(changes: dict[str, Any], message: str, bench: B
 def test_a_file_that_is_no_plan_is_one_line(text: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     path.write_bytes(text)
-    with pytest.raises(SweepPlanError, match=message) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         load_plan(str(path))
     assert "\n" not in str(caught.value)
 
@@ -116,7 +116,7 @@ def test_a_file_is_found_before_a_shipped_plan(bench: Bench, monkeypatch: pytest
     monkeypatch.chdir(bench.folder)
     Path("cpu").write_text(bench.write().read_text())
     assert load_plan("cpu").benchmarks == ("creak",)
-    with pytest.raises(SweepPlanError, match=r"papr: no such file, and no shipped plan \(did you mean paper"):
+    with pytest.raises(UsageError, match=r"papr: no such file, and no shipped plan \(did you mean paper"):
         load_plan("papr")
 
 
