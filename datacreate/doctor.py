@@ -210,7 +210,9 @@ def _size(size_bytes: float) -> str:
 
 def check_models() -> list[Finding]:
     """The presets that are on this machine, and those of them that are damaged."""
-    from datacreate.checkpoints import find_local, load_presets, resolve
+    from datacreate.checkpoints.checkpoint import resolve
+    from datacreate.checkpoints.presets import load_presets
+    from datacreate.checkpoints.pull import find_local
 
     try:
         presets = load_presets().values()
@@ -234,7 +236,7 @@ def check_models() -> list[Finding]:
 
 def check_server(url: str, model: str | None) -> Finding:
     """Whether a server answers, enforces schemas, and returns real scores."""
-    from datacreate.checkpoints import served_checkpoint
+    from datacreate.checkpoints.checkpoint import served_checkpoint
     from datacreate.engines.factory import LocalModel, make_engine, only_model
     from datacreate.engines.self_test import scoring_test
     from datacreate.engines.settings import EngineOptions

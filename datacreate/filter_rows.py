@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints.checkpoint import resolve
 from datacreate.decontamination import find_decontamination_sets, with_names
 from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
 from datacreate.engines.settings import EngineOptions

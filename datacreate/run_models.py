@@ -7,7 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from datacreate.checkpoints import Checkpoint, Thinking, combined_sha256, read_adapter, resolve, with_adapter
+from datacreate.checkpoints.checkpoint import Checkpoint, read_adapter, resolve, with_adapter
+from datacreate.checkpoints.folder import combined_sha256
+from datacreate.checkpoints.presets import Thinking
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine, only_model, resolve_checkpoint
 from datacreate.engines.request import DEFAULT_THINKING, Sampling, ServerTest

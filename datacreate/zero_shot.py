@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-from datacreate.checkpoints import UNSEEN, Checkpoint
+from datacreate.checkpoints.checkpoint import UNSEEN, Checkpoint
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
 from datacreate.engines.self_test import scoring_test

@@ -118,7 +118,8 @@ REAL_MODEL = "qwen2.5-coder-0.5b-instruct"
 @pytest.fixture(scope="session")
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
     """A llama.cpp server with a real model (0.5B) that all tests share."""
-    from datacreate.checkpoints import LaunchSettings, resolve
+    from datacreate.checkpoints.checkpoint import resolve
+    from datacreate.checkpoints.presets import LaunchSettings
     from datacreate.engines.engine_kind import Workload
     from datacreate.engines.llamacpp import LLAMACPP
     from datacreate.engines.local_servers import LocalServers

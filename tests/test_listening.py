@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines.factory import LocalModel, local_servers
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.settings import EngineOptions

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.checkpoints import Checkpoint
+from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.create import create
 from datacreate.engines.request import Completion
 from datacreate.errors import EngineError, RunMismatch, UsageError

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from datacreate import files, locking
 from datacreate.benchmarks import find_benchmark, read_split
-from datacreate.checkpoints import read_adapter, resolve
+from datacreate.checkpoints.checkpoint import read_adapter, resolve
 from datacreate.checkpoints.gguf import read_gguf
 from datacreate.checkpoints.presets import read_preset
 from datacreate.cli.terminal import print_json

@@ -8,8 +8,6 @@ others. Where none is imported, a fixed seed splits the rows into the paper's si
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,11 +29,11 @@ from datacreate.benchmarks.registry import (
     parse_row,
 )
 from datacreate.benchmarks.store import SplitRows
+from datacreate.checkpoints.hub import SourceFailed, download
 from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.reader import RowFile
 from datacreate.formats.text_normalization import normalize_text
-from datacreate.libraries import offline_variable, online_environment
 from datacreate.locking import locked
 
 _SEED = 42  # of the division of one Hub split into several of ours
@@ -101,7 +99,7 @@ def import_benchmark(
             command = store.how_to_import(benchmark, "test")
             raise BenchmarkError(f"{benchmark.name}: {benchmark.source.remark}; then {command}")
         else:
-            copy = folder or download(benchmark, hub)
+            copy = folder or _download(benchmark, hub)
             source = f"copy {folder}" if folder else f"hub {hub.id}@{copy.name}"
             new = _assign(source, read_copy(copy, benchmark, hub), imported, benchmark, hub)
         lock.check()
@@ -203,29 +201,21 @@ def _divided(rows: Rows, sizes: Sequence[int]) -> list[Rows]:
     return [[rows[index] for index in sorted(order[start:end])] for start, end in pairwise(bounds)]
 
 
-def download(benchmark: Benchmark, hub: HubDataset) -> Path:
-    """The folder of a data set in the Hub's cache; its name is the commit. Only the child process goes online.
+def _download(benchmark: Benchmark, hub: HubDataset) -> Path:
+    """The folder of a data set in the Hub's cache; its name is the commit.
 
-    Raises BenchmarkError, with the way to import a copy, if the Hub cannot be used.
+    Raises BenchmarkError, with the way to import a copy, if the Hub cannot be used; StorageError.
     """
-    variable = offline_variable()
-    reason = f"{variable} is set"
-    if variable is None:
-        path = f"*{hub.config}*" if hub.config else "*"
-        command = [sys.executable, "-m", "huggingface_hub.cli.hf", "download", hub.id, "--quiet"]
-        command += ["--repo-type", "dataset", "--revision", hub.revision]
-        for suffix in (".parquet", ".jsonl", ".json", ".csv"):
-            command += ["--include", path + suffix]
-        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
-        child = subprocess.run(command, env=online_environment(), **streams)
-        if child.returncode == 0:
-            return Path(child.stdout.strip().splitlines()[-1])
-        reason = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1][:200]
-    raise BenchmarkError(
-        f"cannot download {hub.id} ({reason}); on a machine with a network run `hf download {hub.id} --repo-type "
-        f"dataset --revision {hub.revision} --local-dir DIR`, copy DIR here, and run `datacreate benchmarks import "
-        f"{benchmark.name} --from DIR`"
-    )
+    path = f"*{hub.config}*" if hub.config else "*"
+    try:
+        include = [path + suffix for suffix in (".parquet", ".jsonl", ".json", ".csv")]
+        return download(hub.id, hub.revision, include, kind="dataset")
+    except SourceFailed as error:
+        raise BenchmarkError(
+            f"cannot download {hub.id} ({error}); on a machine with a network run `hf download {hub.id} --repo-type "
+            f"dataset --revision {hub.revision} --local-dir DIR`, copy DIR here, and run `datacreate benchmarks import "
+            f"{benchmark.name} --from DIR`"
+        ) from None
 
 
 def read_copy(folder: Path, benchmark: Benchmark, hub: HubDataset) -> dict[str, Rows]:

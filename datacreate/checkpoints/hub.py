@@ -1,36 +1,72 @@
-"""The process that downloads from the Hugging Face Hub into its cache.
+"""Downloads models and data sets from the Hugging Face Hub into its cache, in a process of its own.
 
-`huggingface_hub` reads its environment once, at import. So only this process goes online; its parent stays offline.
-On failure it prints the reason and exits with 1, or with 75 if the disk is full or read-only.
+`huggingface_hub` reads its environment once, at import. So only that process goes online; its parent stays offline.
 
-    python -m datacreate.checkpoints.hub REPO REVISION PATTERN FORCE
+    python -m datacreate.checkpoints.hub REQUEST
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import signal
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from datacreate.checkpoints.folder import KEPT, SKIPPED
-from datacreate.checkpoints.pull import PROBE_SECONDS
-from datacreate.errors import RESUMABLE
+from datacreate.errors import RESUMABLE, StorageError
+from datacreate.libraries import offline_variable, online_environment
+
+_PROBE_SECONDS = 5  # in which the Hub must answer
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def main(repo: str, revision: str, pattern: str, force: str) -> int:
-    """Download a repository, print a problem, and return the exit code.
+class SourceFailed(Exception):
+    """A source cannot be used; the message says why."""
 
-    `pattern` selects files ("": those of a checkpoint); `force` is "force", to download all again, or "".
+
+def download(
+    repo: str,
+    revision: str,
+    include: Sequence[str],
+    exclude: Sequence[str] = (),
+    *,
+    kind: Literal["model", "dataset"] = "model",
+    force: bool = False,
+) -> Path:
+    """Download what is missing of a repository, and compare it with the Hub's hashes; returns its folder in the cache.
+
+    `include` and `exclude` are patterns of file names; `force` downloads all again. Raises SourceFailed if the Hub
+    cannot be used or a file differs, StorageError if the disk is full or read-only.
     """
+    if variable := offline_variable():
+        raise SourceFailed(f"{variable} is set")
+    repository = {"repo_id": repo, "repo_type": kind, "revision": revision}
+    files = {"allow_patterns": include, "ignore_patterns": exclude, "force_download": force}
+    command = [sys.executable, "-m", __name__, json.dumps([repository, files])]
+    environment = online_environment()
+    environment |= {} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    child = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    answer = child.stdout.strip()
+    if child.returncode == RESUMABLE:
+        raise StorageError(answer)
+    if child.returncode == -signal.SIGALRM:
+        raise SourceFailed(f"not reachable (no answer within {_PROBE_SECONDS} s)")
+    if child.returncode:
+        raise SourceFailed(answer or f"exit code {child.returncode}")
+    return Path(answer)
+
+
+def _main(request: str) -> int:
+    """Print the folder, or a problem; returns the exit code, 75 if the disk is full or read-only."""
     from huggingface_hub import constants
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        _download(repo, revision, pattern, force == "force")
+        print(_download(*json.loads(request)))
         return 0
     except RepositoryNotFoundError:  # also for gated ones
         print("no such repository, or no access: accept its license on the Hub's page, and set HF_TOKEN")
@@ -39,35 +75,31 @@ def main(repo: str, revision: str, pattern: str, force: str) -> int:
         message = " ".join(str(error).split())[:160]
         is_disk_error = isinstance(error, OSError) and error.errno in _DISK_ERRORS
         if is_disk_error or "os error 28" in message:  # hf_xet raises a RuntimeError
-            remedy = "free space or set HF_HUB_CACHE; run again"
-            print(f"cannot write {constants.HF_HUB_CACHE}: {message}; {remedy}")
+            print(f"cannot write {constants.HF_HUB_CACHE}: {message}; free space or set HF_HUB_CACHE; run again")
             return RESUMABLE
-        if not isinstance(error, ValueError):
-            message = f"not reachable ({type(error).__name__}: {message})"
-        print(message)
+        print(message if isinstance(error, ValueError) else f"not reachable ({type(error).__name__}: {message})")
     return 1
 
 
-def _download(repo: str, revision: str, pattern: str, force: bool) -> None:
-    """Download what is missing, and compare it with the Hub's hashes. ValueError if a file differs."""
+def _download(repository: dict[str, Any], files: dict[str, Any]) -> Path:
+    """See `download`. ValueError if a file differs; it is removed."""
     from huggingface_hub import HfApi, snapshot_download
 
-    signal.alarm(PROBE_SECONDS)  # ends this process: looking up a name may take longer than any timeout
-    info = HfApi().model_info(repo, revision=revision, timeout=PROBE_SECONDS)
+    signal.alarm(_PROBE_SECONDS)  # ends this process: looking up a name may take longer than any timeout
+    HfApi().repo_info(**repository, timeout=_PROBE_SECONDS)
     signal.alarm(0)
-    names = [sibling.rfilename for sibling in info.siblings or ()]
-    if not pattern and not any(name.endswith(".safetensors") for name in names):
-        raise ValueError(f"no safetensors; for a GGUF, `hf download {repo} FILE` and --model with its path")
-    files: dict[str, Any] = {"allow_patterns": pattern or [*KEPT], "ignore_patterns": [*SKIPPED]}
-    folder = Path(snapshot_download(repo, revision=revision, **files, force_download=force))
-    mismatches = HfApi().verify_repo_checksums(repo, revision=folder.name).mismatches
+    folder = Path(snapshot_download(**repository, **files))
+    if not folder.is_dir():  # no file has such a name
+        return folder
+    mismatches = HfApi().verify_repo_checksums(**repository | {"revision": folder.name}).mismatches
     for path in (folder / mismatch["path"] for mismatch in mismatches):
         if path.resolve().is_relative_to(folder.parents[1].resolve()):
             path.resolve().unlink()  # the content, if the link in the cache leads into the cache
         path.unlink(missing_ok=True)
     if mismatches:
         raise ValueError(f"{mismatches[0]['path']} has another hash than on the Hub; removed, run again")
+    return folder
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(_main(*sys.argv[1:]))

@@ -13,7 +13,6 @@ import hashlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,22 +20,17 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from datacreate.checkpoints.folder import KEPT, SKIPPED
+from datacreate.checkpoints.hub import SourceFailed, download
 from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, find_sources
-from datacreate.errors import RESUMABLE, CheckpointError, StorageError
+from datacreate.errors import CheckpointError
 from datacreate.files import atomic_replacement, data_dir, remove_temporary, storage_error
-from datacreate.libraries import offline_variable, online_environment
 from datacreate.messages import Notify, no_notify
 
-PROBE_SECONDS = 5  # in which the Hub must answer
 _CONNECTIONS = 4  # of a mirror at once
 _COPY_BYTES = 1 << 20
-
-
-class _SourceFailed(Exception):
-    """A source cannot be used; the message says why."""
 
 
 def raise_if_disk_full(output: str, path: Path) -> None:
@@ -94,43 +88,23 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
             if failures:
                 notify(f"{failures[-1]}; trying {source.label}")
             try:
-                _download(name, source, notify, force)
+                if isinstance(source, Mirror):
+                    _from_mirror(name, source, notify, force)
+                else:
+                    notify(f"downloading {source.hub} from the Hub")
+                    include = [source.file] if source.file else KEPT
+                    download(source.hub, source.revision, include, SKIPPED, force=force)
+                    shutil.rmtree(data_dir() / "checkpoints" / name, ignore_errors=True)
                 if location := find_local(name, sources):
                     return location
-                failures.append(f"{source.label}: the files that make a model are missing")
-            except _SourceFailed as error:
+                remedy = "for a GGUF, `hf download ORG/NAME FILE` and --model with its path"
+                failures.append(f"{source.label}: the files that make a model are missing; {remedy}")
+            except SourceFailed as error:
                 failures.append(f"{source.label}: {error}")
     except OSError as error:
         raise storage_error(Path(error.filename or data_dir()), error) from error
     problem = f"cannot download {name}: {'; '.join(failures)}"
     raise CheckpointError(f"{problem}; remove the cause and run the same command again")
-
-
-def _download(name: str, source: ModelSource, notify: Notify, force: bool) -> None:
-    """Download a model from one source. Raises _SourceFailed, StorageError, OSError."""
-    if isinstance(source, Mirror):
-        _from_mirror(name, source, notify, force)
-        return
-    notify(f"downloading {source.hub} from the Hub")
-    _from_hub(source, force)
-    shutil.rmtree(data_dir() / "checkpoints" / name, ignore_errors=True)
-
-
-def _from_hub(source: HubRepository, force: bool) -> None:
-    if variable := offline_variable():
-        raise _SourceFailed(f"{variable} is set")
-    command = [sys.executable, "-m", "datacreate.checkpoints.hub", source.hub, source.revision]
-    command += [source.file or "", "force" if force else ""]
-    environment = online_environment()
-    environment |= {} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
-    child = subprocess.run(command, env=environment, **streams)
-    if child.returncode == RESUMABLE:
-        raise StorageError(child.stdout.strip())
-    if child.returncode == -signal.SIGALRM:
-        raise _SourceFailed(f"not reachable (no answer within {PROBE_SECONDS} s)")
-    if child.returncode:
-        raise _SourceFailed(child.stdout.strip() or f"exit code {child.returncode}")
 
 
 def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None:
@@ -157,7 +131,7 @@ def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None
                         raise ValueError(f"{file_name} has SHA-256 {sha256}, not {expected}")
         except (zipfile.BadZipFile, KeyError, ValueError) as error:
             shutil.rmtree(downloads)
-            raise _SourceFailed(f"{error}; it was removed") from error
+            raise SourceFailed(f"{error}; it was removed") from error
         shutil.rmtree(downloads)
 
 
@@ -174,7 +148,7 @@ def _wheel(version: str, folder: Path, package: str) -> Path:
         raise_if_disk_full(child.stderr, folder)
         if child.returncode:
             reason = child.stderr.strip().splitlines()[-1]
-            raise _SourceFailed(f"pip cannot download {package}=={version}: {reason}")
+            raise SourceFailed(f"pip cannot download {package}=={version}: {reason}")
         next(Path(temporary).glob("*.whl")).rename(wheel)
     return wheel
 

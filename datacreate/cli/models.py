@@ -24,7 +24,8 @@ def list_(as_json: bool) -> None:
     """All presets, and which of them are downloaded."""
     from rich.filesize import decimal
 
-    from datacreate.checkpoints import find_local, load_presets
+    from datacreate.checkpoints.presets import load_presets
+    from datacreate.checkpoints.pull import find_local
 
     presets = load_presets().values()
     rows = [(preset, str(find_local(preset.name, preset.sources) or "")) for preset in presets]
@@ -47,8 +48,8 @@ def list_(as_json: bool) -> None:
 @option("--force", is_flag=True, help="Download again even if it is complete on this machine.")
 def pull(names: tuple[str, ...], force: bool) -> None:
     """Download presets, or models by their Hub id; an interrupted download resumes."""
-    from datacreate.checkpoints import find_sources
-    from datacreate.checkpoints import pull as pull_one
+    from datacreate.checkpoints.presets import find_sources
+    from datacreate.checkpoints.pull import pull as pull_one
 
     for name in names:
         find_sources(name)  # a wrong name is an error before the first download
@@ -76,7 +77,7 @@ def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[
     datacreate serve --model qwen2.5-7b-instruct --host $(hostname) --register-dir runs/mine/servers
     datacreate serve --model qwen2.5-7b-instruct -- --data-parallel-size 4
     """
-    from datacreate.checkpoints import read_adapter, resolve, with_adapter
+    from datacreate.checkpoints.checkpoint import read_adapter, resolve, with_adapter
     from datacreate.engines.factory import start_shared_server
 
     options = EngineOptions.of(**engine)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from datacreate.checkpoints import Thinking
+from datacreate.checkpoints.presets import Thinking
 from datacreate.engines.engine_kind import STANDARD, ServerKind
 from datacreate.engines.request import DEFAULT_THINKING, Completion, Messages, Request
 from datacreate.prompts.generation import merge_system_message

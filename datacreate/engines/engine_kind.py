@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datacreate.checkpoints import Checkpoint, LaunchSettings
+from datacreate.checkpoints.checkpoint import Checkpoint
+from datacreate.checkpoints.presets import LaunchSettings
 from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import GIB
 from datacreate.messages import Notify, no_notify

@@ -16,7 +16,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from datacreate.checkpoints import Checkpoint, LaunchSettings, Thinking, resolve, served_checkpoint
+from datacreate.checkpoints.checkpoint import Checkpoint, resolve, served_checkpoint
+from datacreate.checkpoints.presets import LaunchSettings, Thinking
 from datacreate.engines.addresses import KEY, Address, RunningServers, ServerSource, api_key
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine

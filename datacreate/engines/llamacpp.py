@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from datacreate.checkpoints import Checkpoint, LaunchSettings
+from datacreate.checkpoints.checkpoint import Checkpoint
+from datacreate.checkpoints.presets import LaunchSettings
 from datacreate.child_process import SCRATCH
 from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload, check_memory
 from datacreate.errors import EngineError

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from datacreate.checkpoints import Checkpoint, LaunchSettings
+from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.checkpoints.dequantize import dequantized
 from datacreate.checkpoints.folder import read_json
+from datacreate.checkpoints.presets import LaunchSettings
 from datacreate.engines.engine_kind import (
     EngineKind,
     Finding,

@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 from pydantic import BeforeValidator, Field
 
 from datacreate.benchmarks import find_benchmark
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints.checkpoint import resolve
 from datacreate.errors import UsageError
 from datacreate.finetuning.encoder import encode, has_passages, load_config, load_tokenizer, max_input_tokens
 from datacreate.finetuning.evaluate import read_test_set

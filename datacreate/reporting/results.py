@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from datacreate.checkpoints import UNSEEN
+from datacreate.checkpoints.checkpoint import UNSEEN
 from datacreate.finetuning.records import Evaluation, SelectionKind
 from datacreate.finetuning.statistics import (
     ALPHA,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from datacreate import metrics as metric_tables
-from datacreate.checkpoints import UNSEEN
+from datacreate.checkpoints.checkpoint import UNSEEN
 from datacreate.messages import markdown, markdown_code, markdown_table, safe_text
 from datacreate.runs.config import RunSpec
 

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from datacreate.benchmarks import Benchmark, find_benchmark, has_split, split_sha256
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines.factory import resolve_checkpoint
 from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import DatacreateError

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from datacreate.benchmarks import Benchmark, find_benchmark
-from datacreate.checkpoints import find_preset
+from datacreate.checkpoints.presets import find_preset
 from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, UsageError
 from datacreate.files import read_yaml, shipped

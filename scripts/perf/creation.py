@@ -37,7 +37,7 @@ from typing import Any, cast
 import psutil
 from filters import made_up_words, texts
 
-from datacreate.checkpoints import Checkpoint
+from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.create import create
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine

@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from datacreate.checkpoints import Checkpoint, resolve
+from datacreate.checkpoints.checkpoint import Checkpoint, resolve
 from datacreate.create import create
 from datacreate.engines.engine import Engine
 from datacreate.engines.engine_kind import Workload

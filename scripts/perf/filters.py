@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints.checkpoint import resolve
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.filter import FilterInputs
 from datacreate.filters.near import NearDuplicates

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints.checkpoint import resolve
 from datacreate.checkpoints.dequantize import dequantized
 from datacreate.errors import CheckpointError
 from tests.tiny_model import SPECIAL, tokens, write_gguf

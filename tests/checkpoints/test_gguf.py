@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 import pytest
 
-from datacreate.checkpoints import Checkpoint, read_adapter, resolve, with_adapter
+from datacreate.checkpoints.checkpoint import Checkpoint, read_adapter, resolve, with_adapter
 from datacreate.checkpoints.gguf import read_gguf
 from datacreate.errors import CheckpointError
 from tests.tiny_model import CONTEXT, LAYERS, WIDTH, write_gguf

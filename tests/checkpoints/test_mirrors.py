@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from datacreate.checkpoints import pull, resolve
+from datacreate.checkpoints.checkpoint import resolve
+from datacreate.checkpoints.pull import pull
 from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import Index, MakePreset, checkpoint_files, files_in, hashes, run_python
 from tests.process import ROOT
@@ -18,7 +19,7 @@ from tests.tiny_model import write_gguf
 FILES = checkpoint_files()
 
 PULL = """
-from datacreate.checkpoints import pull
+from datacreate.checkpoints.pull import pull
 from datacreate.errors import DatacreateError
 try:
     print(pull("tiny", force=True))
@@ -86,7 +87,7 @@ def test_an_interrupted_pull_keeps_the_packages_that_arrived(data_folder: Path, 
 _KILLED = """
 import os, signal
 from pathlib import Path
-from datacreate.checkpoints import pull
+from datacreate.checkpoints.pull import pull
 Path.replace = lambda self, to: os.kill(os.getpid(), signal.SIGKILL)
 pull("tiny")
 """
@@ -137,7 +138,7 @@ def test_a_full_disk_is_a_storage_error_and_nothing_is_in_the_way_afterwards() -
 def test_a_read_only_directory_serves_models_and_refuses_a_pull(data_folder: Path, mounted: list[str]) -> None:
     pull("tiny")
     mount = f'mount --bind {data_folder} {data_folder}; mount -o remount,bind,ro {data_folder}; exec "$@"'
-    code = PULL + "from datacreate.checkpoints import resolve\nprint(resolve('tiny', 'encoder').name)"
+    code = PULL + "from datacreate.checkpoints.checkpoint import resolve\nprint(resolve('tiny', 'encoder').name)"
     command = [*mounted, mount, "sh", sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     refused, name = done.stdout.splitlines()

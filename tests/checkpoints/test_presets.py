@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from datacreate.checkpoints import find_preset, find_sources, load_presets
-from datacreate.checkpoints.presets import HubRepository, Mirror, read_preset
+from datacreate.checkpoints.presets import HubRepository, Mirror, find_preset, find_sources, load_presets, read_preset
 from datacreate.cli.models import models
 from datacreate.errors import CheckpointError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.checkpoints import Checkpoint, read_adapter, resolve, with_adapter
+from datacreate.checkpoints.checkpoint import Checkpoint, read_adapter, resolve, with_adapter
 from datacreate.checkpoints.presets import Kind
 from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import checkpoint_files, run_python, safetensors_bytes, write_files
@@ -111,7 +111,7 @@ def test_python_code_of_the_publisher_needs_consent(tmp_path: Path) -> None:
 
 _RESOLVES = """
 import sys
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints.checkpoint import resolve
 resolve(sys.argv[1], "encoder")
 print({"torch", "transformers", "numpy", "gguf", "huggingface_hub"} & {*sys.modules})
 """

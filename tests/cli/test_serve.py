@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from datacreate import hardware
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines import factory
 from datacreate.engines.addresses import Address, RunningServers
 from datacreate.engines.engine_kind import ServerCommand, Workload

@@ -14,9 +14,8 @@ import psutil
 import pytest
 
 from datacreate import hardware
-from datacreate.checkpoints import Checkpoint, LaunchSettings, resolve, with_adapter
-from datacreate.checkpoints.checkpoint import Adapter
-from datacreate.checkpoints.presets import Preset, load_presets
+from datacreate.checkpoints.checkpoint import Adapter, Checkpoint, resolve, with_adapter
+from datacreate.checkpoints.presets import LaunchSettings, Preset, load_presets
 from datacreate.engines.engine_kind import Workload
 from datacreate.engines.factory import choose_engine, gpu_groups
 from datacreate.engines.llamacpp import LLAMACPP

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.request import Completion, Request, Sampling

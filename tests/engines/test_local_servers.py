@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines import server_pool
 from datacreate.engines.addresses import RunningServers
 from datacreate.engines.chat_api import ChatApi

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.checkpoints import Checkpoint, LaunchSettings
+from datacreate.checkpoints.checkpoint import Checkpoint
+from datacreate.checkpoints.presets import LaunchSettings
 from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload
 from datacreate.engines.settings import ENGINE_KINDS
 from datacreate.runs.directory import RunDirectory

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from datacreate import hardware
-from datacreate.checkpoints import Checkpoint, LaunchSettings, resolve
-from datacreate.checkpoints.presets import find_preset
+from datacreate.checkpoints.checkpoint import Checkpoint, resolve
+from datacreate.checkpoints.presets import LaunchSettings, find_preset
 from datacreate.engines import factory
 from datacreate.engines.engine_kind import ServerCommand, Workload
 from datacreate.engines.factory import LocalModel, local_servers, place_models, server_commands

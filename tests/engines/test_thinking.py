@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from datacreate.checkpoints import Preset, resolve
+from datacreate.checkpoints.checkpoint import resolve
+from datacreate.checkpoints.presets import Preset
 from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.request import DEFAULT_THINKING, Completion, Request, Sampling

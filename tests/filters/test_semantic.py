@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints.checkpoint import resolve
 from datacreate.filters import semantic
 from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.selection.embeddings import PassedVectors, SentenceEmbedder

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints.checkpoint import resolve
 from datacreate.finetuning.records import read_evaluation
 from tests.finetuning.conftest import import_rows, save_encoder
 from tests.finetuning.sets import choices, claims
@@ -118,13 +118,13 @@ def test_the_python_api_reads_local_files_only_and_leaves_the_environment_alone(
     assert (tmp_path / "run" / "summary.json").is_file()
 
 
-def test_only_the_modules_that_download_allow_downloads() -> None:
+def test_only_the_module_that_downloads_allows_downloads() -> None:
     found = [
         path.relative_to(ROOT / "datacreate").as_posix()
         for path in sorted((ROOT / "datacreate").rglob("*.py"))
         if "online_environment()" in path.read_text(encoding="utf-8").replace("def online", "")
     ]
-    assert found == ["benchmarks/importing.py", "checkpoints/pull.py"]
+    assert found == ["checkpoints/hub.py"]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints.checkpoint import resolve
 from datacreate.errors import UsageError
 from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.selection.strategies import STRATEGIES, find_strategy, strategy

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate.checkpoints import Checkpoint
+from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.create import create
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import EngineError, NoProgress, UsageError
