@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from datacreate.filters.filter import RowCheck, first_reject
+from datacreate.filters.filter import Filter, first_reject
 from datacreate.formats.candidate import Candidate, CopyChecks, Reject, RejectReason
 from datacreate.formats.example import Json, value_at
 from datacreate.quotas import RunQuotas
@@ -39,7 +39,7 @@ class Acceptance:
     Keeps the examples that wait for the label-noise check. The caller updates `stats` with every commit.
     """
 
-    def __init__(self, stats: RunStats, count: int, filters: Sequence[RowCheck], vectors: PassedVectors | None) -> None:
+    def __init__(self, stats: RunStats, count: int, filters: Sequence[Filter], vectors: PassedVectors | None) -> None:
         self._stats = stats
         self._count = count
         self._filters = filters

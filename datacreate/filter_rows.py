@@ -19,11 +19,11 @@ from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoi
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import UsageError
 from datacreate.files import storage_error
-from datacreate.filters.filter import FilterInputs, RowCheck, first_reject
+from datacreate.filters.filter import Filter, FilterInputs, first_reject
 from datacreate.filters.registry import filter_report, make_filters
 from datacreate.filters.settings import FilterOptions, Threshold, threshold_setting
 from datacreate.formats.candidate import RejectReason
-from datacreate.formats.example import Json, field_at
+from datacreate.formats.example import field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import exclusive_replacement
@@ -35,8 +35,6 @@ from datacreate.verification.verifier_check import VerifierCheck
 
 OnProgress = Callable[[int, int], None]
 """(rows done, most rows)"""
-
-WriteLine = Callable[[str], object]
 
 _BATCH = 256  # rows embedded or scored at once, and between two calls of `OnProgress`
 
@@ -60,61 +58,58 @@ class FilterConfig(EngineOptions, AuxiliaryModelOptions, FilterOptions, FormatOp
 
 
 @dataclass
-class _FilterReport:
-    """Counts the rows, and writes the dropped ones."""
+class _Counts:
+    """Counts rows, and decides for each whether it is rejected."""
 
+    filters: Sequence[Filter]
     format: TaskFormat
-    write_reject: WriteLine
     invalid: int = 0
     first_invalid: str | None = None  # its line number and detail
     rejected: Counter[RejectReason] = field(default_factory=Counter)
-    labels_before: Counter[str] = field(default_factory=Counter)  # of valid rows; "" without fixed labels
-    labels_after: Counter[str] = field(default_factory=Counter)  # of kept rows
+    before: Counter[str] = field(default_factory=Counter)  # valid rows by label; "" without fixed labels
+    after: Counter[str] = field(default_factory=Counter)  # kept ones
+    conflicting: int = 0  # rows whose inputs another row has with another label
+    first_labels: dict[int, str] = field(default_factory=dict)  # hash of the inputs -> label of the first row with them
 
-    @property
-    def rows(self) -> int:
-        """The number of valid rows."""
-        return self.labels_before.total()
+    def reject(self, row: Row | InvalidRow) -> dict[str, Any] | None:
+        """The line of a rejected row for `--rejects`; None if it is kept."""
+        if isinstance(row, InvalidRow):
+            self.invalid += 1
+            self.first_invalid = self.first_invalid or f"line {row.number}: {row.detail}"
+            return {"reason": row.reason, "detail": row.detail, "line": row.number, "row": row.values}
+        label = str(field_at(row.values, self.format.roles.answer or ())) if self.format.labels else ""
+        self.before[label] += 1
+        self.conflicting += self.first_labels.setdefault(hash(row.candidate.exact_key), label) != label
+        if reject := first_reject(self.filters, row.candidate):
+            self.rejected[reject.reason] += 1
+            return {"reason": reject.reason, "detail": reject.detail, "line": row.number, "row": json.loads(row.line)}
+        self.after[label] += 1
+        for filter in self.filters:
+            filter.add(row.candidate, row.number)
+        return None
 
-    def label(self, row: Row) -> str:
-        return str(field_at(row.values, self.format.roles.answer or ())) if self.format.labels else ""
-
-    def add_invalid(self, row: InvalidRow) -> None:
-        self.invalid += 1
-        self.first_invalid = self.first_invalid or f"line {row.number}: {row.detail}"
-        self._write(row.reason, row.detail, row.number, row.values)
-
-    def reject(self, row: Row, reason: RejectReason, detail: str) -> None:
-        """Count and write a valid row that is dropped."""
-        self.rejected[reason] += 1
-        self._write(reason, detail, row.number, json.loads(row.line))
-
-    def _write(self, reason: RejectReason, detail: str, number: int, values: Json) -> None:
-        document = {"reason": reason, "detail": detail, "line": number, "row": values}
-        self.write_reject(json.dumps(document, ensure_ascii=False))
-
-    def counts(self) -> dict[str, Any]:
+    def document(self, source: Path) -> dict[str, Any]:
+        """The counts as JSON. Raises UsageError if most rows are not valid, or if there are no rows."""
         labels = list(map(str, self.format.labels or ()))
-        return {
-            "rows": self.rows + self.invalid,
-            "invalid": self.invalid,
-            "first_invalid": self.first_invalid,
-            "kept": self.labels_after.total(),
-            "labels": {
-                "before": {label: self.labels_before[label] for label in labels},
-                "after": {label: self.labels_after[label] for label in labels},
-            },
-        }
-
-    def check(self, source: Path) -> None:
-        """Raise UsageError if most rows are not valid, or if there are no rows."""
-        if self.invalid > self.rows:
+        valid = self.before.total()
+        if self.invalid > valid:
             raise UsageError(
-                f"{source}: {self.invalid} of {self.rows + self.invalid} rows are not valid in the format "
+                f"{source}: {self.invalid} of {valid + self.invalid} rows are not valid in the format "
                 f"{self.format.name}, the first is {self.first_invalid}; name another --format, or repair them"
             )
-        if not self.rows:
+        if not valid:
             raise UsageError(f"{source}: no rows; give a file or a run directory with rows")
+        return {
+            "rows": valid + self.invalid,
+            "invalid": self.invalid,
+            "first_invalid": self.first_invalid,
+            "kept": self.after.total(),
+            "conflicting_labels": self.conflicting,
+            "labels": {
+                "before": {label: self.before[label] for label in labels},
+                "after": {label: self.after[label] for label in labels},
+            },
+        }
 
 
 def filter_rows(
@@ -128,7 +123,7 @@ def filter_rows(
 ) -> dict[str, Any]:
     """Check the rows of a run directory or of a file; returns the counts, as `filter --json` prints them.
 
-    `out` gets the kept rows as they were read, `rejects` one object per dropped row (reason, detail, line, row); both
+    `out` gets the kept rows as they were read, `rejects` one object per rejected row (reason, detail, line, row); both
     are JSONL, and an older file is replaced. Raises UsageError if an output is an input or has no name of a JSONL file,
     or most rows are not valid; BenchmarkError or CheckpointError if a benchmark or model is not downloaded; EngineError
     if the verifier fails; StorageError if the disk is full; and what `read_rows` raises.
@@ -142,29 +137,36 @@ def filter_rows(
     vectors = None
     if config.semantic:
         vectors = PassedVectors(SentenceEmbedder(resolve(config.embedding_model, "encoder").path))
-    checks: list[RowCheck] = [*make_filters(settings, FilterInputs(sets, vectors, number_prefix="line"))]
-    verifier: VerifierCheck | None = None
+    filters = make_filters(settings, FilterInputs(sets, vectors, number_prefix="line"))
     with _jsonl_output(rejects, notify) as write_reject, _jsonl_output(out, notify) as write, ExitStack() as stack:
-        report = _FilterReport(rows.format, write_reject)
+        verifier: VerifierCheck | None = None
         if config.verifier is not None:
-            verifier = _open_verifier(config.verifier, config, rows, checks, stack, notify)
-            checks.append(verifier)
-        for check in checks:
-            check.prepare(notify)
+            checkpoint = resolve_checkpoint(config.verifier, config)
+            checkpoint.check_scores()
+            engine = make_engine(LocalModel(checkpoint, config, verifies=True), count=rows.total, notify=notify)
+            stack.callback(engine.close)
+            verifier = VerifierCheck(engine, checkpoint.name, rows.format, tuple(filters), rows.instruction)
+            filters.append(verifier)
+        for filter in filters:
+            filter.prepare(notify)
         if verifier:
             sample = islice(rows.read(), 0, None, max(1, rows.total // _CALIBRATION_ROWS))
             verifier.calibrate([row.candidate for row in sample if isinstance(row, Row)])
-        for row in _filtered(rows, checks, report, on_progress):
-            write(row.line)
-        report.check(source)
-    filters = filter_report(settings, report.rejected)
+        counts = _Counts(filters, rows.format)
+        for row in _prefetched(rows, filters, on_progress):
+            if document := counts.reject(row):
+                write_reject(json.dumps(document, ensure_ascii=False))
+            elif isinstance(row, Row):
+                write(row.line)
+        report = counts.document(source)
+    reports = filter_report(settings, counts.rejected)
     if verifier:
-        filters.append(verifier.report(report.rejected[RejectReason.REJECTED_BY_VERIFIER]))
+        reports.append(verifier.report(config.model_copy(update={"verifier": checkpoint.name}), counts.rejected))
     return {
         "source": str(source),
         "format": rows.format.name,
-        **report.counts(),
-        "filters": filters,
+        **report,
+        "filters": reports,
         "embedding_model": config.embedding_model if config.semantic else None,
         "compared_with": [each.ref.model_dump() for each in sets],
         "out": out and str(out),
@@ -172,50 +174,21 @@ def filter_rows(
     }
 
 
-def _open_verifier(
-    name: str, config: FilterConfig, rows: Rows, others: Sequence[RowCheck], stack: ExitStack, notify: Notify
-) -> VerifierCheck:
-    """The check by the model `name`, whose engine is closed with `stack`."""
-    checkpoint = resolve_checkpoint(name, config)
-    checkpoint.check_scores()
-    engine = make_engine(LocalModel(checkpoint, config, verifies=True), count=rows.total, notify=notify)
-    stack.callback(engine.close)
-    return VerifierCheck(engine, checkpoint.name, rows.format, tuple(others), rows.instruction)
-
-
-def _filtered(
-    rows: Rows, checks: Sequence[RowCheck], report: _FilterReport, on_progress: OnProgress | None
-) -> Iterator[Row]:
-    """The rows that pass all checks; counts all rows in `report`."""
+def _prefetched(rows: Rows, filters: Sequence[Filter], on_progress: OnProgress | None) -> Iterator[Row | InvalidRow]:
+    """The rows, after the filters have prefetched them in batches."""
     remaining, done = rows.read(), 0
     while batch := list(islice(remaining, _BATCH)):
         if on_progress and done:
             on_progress(done, max(done, rows.total))
         done += len(batch)
         candidates = [row.candidate for row in batch if isinstance(row, Row)]
-        for check in checks:
-            check.prefetch(candidates)
-        for row in batch:
-            if isinstance(row, InvalidRow):
-                report.add_invalid(row)
-            elif _passes(row, checks, report):
-                yield row
-
-
-def _passes(row: Row, checks: Sequence[RowCheck], report: _FilterReport) -> bool:
-    """Check a valid row and count it; one that passes is added to the checks."""
-    report.labels_before[report.label(row)] += 1
-    if reject := first_reject(checks, row.candidate):
-        report.reject(row, reject.reason, reject.detail)
-        return False
-    for check in checks:
-        check.add(row.candidate, row.number)
-    report.labels_after[report.label(row)] += 1
-    return True
+        for filter in filters:
+            filter.prefetch(candidates)
+        yield from batch
 
 
 @contextmanager
-def _jsonl_output(path: Path | None, notify: Notify) -> Iterator[WriteLine]:
+def _jsonl_output(path: Path | None, notify: Notify) -> Iterator[Callable[[str], object]]:
     """Write lines to a file that appears at the end of the block, unless the block fails; nothing without a path.
 
     A link is followed. Raises RunLocked, StorageError.

@@ -19,7 +19,7 @@ from functools import cached_property, lru_cache
 from datacreate.acceptance import Acceptance, RequestOrigin
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import LogDamaged
-from datacreate.filters.filter import RowCheck
+from datacreate.filters.filter import Filter
 from datacreate.formats.candidate import Candidate, Reject, RejectReason
 from datacreate.formats.example import Example, Json, shorten
 from datacreate.formats.response import build_response_schema, parse_completion
@@ -93,7 +93,7 @@ class RunState:
     """The state of a run. `to_submit` has the next requests in order; `Pipeline` takes them from the left."""
 
     def __init__(
-        self, plan: RunPlan, count: int, filters: Sequence[RowCheck], vectors: PassedVectors | None = None
+        self, plan: RunPlan, count: int, filters: Sequence[Filter], vectors: PassedVectors | None = None
     ) -> None:
         spec = plan.spec
         self._plan = plan

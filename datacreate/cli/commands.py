@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "review": ("show", "Accept, reject and edit a run's rows in a terminal."),
     "export": ("show", "Write a run's examples in another layout."),
     "attributes": ("schema_attributes", "Let a model propose dimensions and values for --attributes."),
-    "filter": ("filter", "Drop duplicates, test-set rows and rows a verifier rejects."),
+    "filter": ("filter", "Reject duplicates, test-set rows and rows with improbable labels."),
     "schema": ("schema_attributes", "Infer or check a task format."),
     "models": ("models", "List and download models."),
     "benchmarks": ("benchmarks", "List and import the ten test sets."),
@@ -52,6 +52,7 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
+    commands={name: click.Command(name) for name in COMMANDS},  # their names, which click suggests
     context_settings={
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,

@@ -13,7 +13,7 @@ from datacreate.filter_rows import FilterConfig
 @command()
 @path_argument("source", metavar="RUN|FILE")
 @path_option("--out", group="output", metavar="FILE.jsonl", help="Write the kept rows here; replaces the file.")
-@path_option("--rejects", group="output", metavar="FILE.jsonl", help="Write dropped rows here, with reasons.")
+@path_option("--rejects", group="output", metavar="FILE.jsonl", help="Write rejected rows here, with reasons.")
 @settings_options(FilterConfig)
 @json_option("Print the counts as JSON.")
 def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Path | None) -> None:
@@ -23,9 +23,9 @@ def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Pat
 
     \b
     datacreate filter runs/csqa
-    datacreate filter mine.jsonl --out clean.jsonl --rejects dropped.jsonl
+    datacreate filter mine.jsonl --out clean.jsonl --rejects rejects.jsonl
     datacreate filter mine.jsonl --near 0.8 --semantic 0.95 --decontaminate csqa
-    datacreate filter mine.jsonl --verifier qwen3-8b --out clean.jsonl --rejects dropped.jsonl
+    datacreate filter mine.jsonl --verifier qwen3-8b --out clean.jsonl --rejects rejects.jsonl
     """
     from datacreate.filter_rows import filter_rows
 
@@ -42,7 +42,7 @@ def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Pat
 
 def _print(report: dict[str, Any]) -> None:
     """Print a table of the filters in order, then the number of kept rows and the labels."""
-    lines = [("filter", "dropped", "settings")]
+    lines = [("filter", "rejected", "settings")]
     if report["invalid"]:
         lines.append(("invalid", str(report["invalid"]), f"first: {report['first_invalid']}"))
     for check in report["filters"]:
@@ -57,6 +57,8 @@ def _print(report: dict[str, Any]) -> None:
     if label_counts:
         changes = (f"{label} {rows} -> {kept_counts[label]}" for label, rows in label_counts.items())
         echo(f"labels: {', '.join(changes)}")
+    if report["conflicting_labels"]:
+        echo(f"rows with the inputs of an earlier row and another label: {report['conflicting_labels']}")
     for name in ("out", "rejects"):
         if report[name]:
             echo(f"{name}: {report[name]}")

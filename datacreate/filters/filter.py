@@ -3,27 +3,49 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from datacreate.filters.settings import FilterOptions
 from datacreate.messages import Notify, no_notify
-from datacreate.settings import FrozenModel
+from datacreate.settings import FrozenModel, Settings
 
 if TYPE_CHECKING:
     from datacreate.formats.candidate import Candidate, Reject, RejectReason
     from datacreate.selection.embeddings import PassedVectors
 
 
-class RowCheck(ABC):
+class Filter(ABC):
     """One check of valid examples against those that were added before, or against fixed rows.
 
-    Every example that passes all checks is passed to `add`, in order. An example that a check rejects is also rejected
-    after more additions.
+    Every example that passes all filters is passed to `add`, in order. An example that a filter rejects is also
+    rejected after more additions.
     """
 
+    name: ClassVar[str]
     reason: ClassVar[RejectReason]
+    setting_names: ClassVar[tuple[str, ...]]  # the first is None, False or () if the filter is off
+
+    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
+        """The arguments of the filters in the registry."""
+        return
+
+    @classmethod
+    def is_on(cls, settings: Settings) -> bool:
+        return bool(getattr(settings, cls.setting_names[0]))
+
+    @classmethod
+    def report(cls, settings: Settings, rejected: Mapping[RejectReason, int]) -> dict[str, Any]:
+        """The settings of the filter and how many examples it rejected, as JSON."""
+        values = settings.model_dump(mode="json", include=set(cls.setting_names))
+        return {
+            "name": cls.name,
+            "reason": cls.reason.value,
+            "on": cls.is_on(settings),
+            "settings": {name: value for name, value in values.items() if not isinstance(value, bool)},
+            "rejected": rejected.get(cls.reason, 0),
+        }
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Do what takes long or may fail; called once before the first `prefetch` or `find_conflict`."""
@@ -38,30 +60,16 @@ class RowCheck(ABC):
         """Why the example is rejected (such as the row that it repeats); None if it passes."""
 
     def add(self, candidate: Candidate, number: int) -> None:
-        """Take an example into account that passed all checks; `number` is that of its request or line."""
+        """Take an example into account that passed all filters; `number` is that of its request or line."""
         return
 
 
-def first_reject(checks: Iterable[RowCheck], candidate: Candidate) -> Reject | None:
-    """The reject by the first check that an example does not pass; None if it passes all."""
-    for check in checks:
-        if (detail := check.find_conflict(candidate)) is not None:
-            return candidate.reject(check.reason, detail)
+def first_reject(filters: Iterable[Filter], candidate: Candidate) -> Reject | None:
+    """The reject by the first filter that an example does not pass; None if it passes all."""
+    for filter in filters:
+        if (detail := filter.find_conflict(candidate)) is not None:
+            return candidate.reject(filter.reason, detail)
     return None
-
-
-class Filter(RowCheck):
-    """A check that options switch on. The constructor takes the settings and the `FilterInputs`."""
-
-    name: ClassVar[str]
-    setting_names: ClassVar[tuple[str, ...]]  # in `FilterOptions`; the first is None, False or () if off
-
-    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
-        return
-
-    @classmethod
-    def is_on(cls, settings: FilterOptions) -> bool:
-        return bool(getattr(settings, cls.setting_names[0]))
 
 
 class DecontaminationRow(NamedTuple):

@@ -22,16 +22,4 @@ def make_filters(settings: FilterOptions, inputs: FilterInputs) -> list[Filter]:
 
 def filter_report(settings: FilterOptions, rejected: Mapping[RejectReason, int]) -> list[dict[str, Any]]:
     """All filters in order, with their settings and how many examples each rejected."""
-    values = settings.model_dump(mode="json")
-    return [
-        {
-            "name": filter_class.name,
-            "reason": filter_class.reason.value,
-            "on": filter_class.is_on(settings),
-            "settings": {
-                name: values[name] for name in filter_class.setting_names if not isinstance(values[name], bool)
-            },
-            "rejected": rejected.get(filter_class.reason, 0),
-        }
-        for filter_class in FILTERS
-    ]
+    return [filter_class.report(settings, rejected) for filter_class in FILTERS]

@@ -1,13 +1,12 @@
-"""The filter of `datacreate filter --verifier`: drops rows for which a model finds another label more probable."""
+"""The filter of `datacreate filter --verifier`: rejects rows for which a model finds another label more probable."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from datacreate.engines.engine import Engine
 from datacreate.engines.self_test import scoring_test
-from datacreate.filters.filter import RowCheck, first_reject
+from datacreate.filters.filter import Filter, first_reject
 from datacreate.formats.candidate import Candidate, RejectReason
 from datacreate.formats.task_format import TaskFormat
 from datacreate.messages import Notify, no_notify
@@ -29,26 +28,28 @@ from datacreate.verification.scoring import (
 )
 
 
-class VerifierCheck(RowCheck):
-    """Drops rows whose label is not the most probable one for a model, which sees the row without the label.
+class VerifierCheck(Filter):
+    """Rejects rows whose label is not the most probable one for a model, which sees the row without the label.
 
-    Scoring takes long: rows that one of the `other_checks` rejects are not scored.
+    Scoring takes long: rows that one of the `other_filters` rejects are not scored.
     """
 
+    name = "verifier"
     reason = RejectReason.REJECTED_BY_VERIFIER
+    setting_names = ("verifier",)
 
     def __init__(
         self,
         engine: Engine,
         model: str,
         format: TaskFormat,
-        other_checks: Sequence[RowCheck],
+        other_filters: Sequence[Filter],
         instruction: str | None = None,
     ) -> None:
         """`instruction` is the one that the rows were written with. Raises UsageError if labels are free text."""
         check_scorable(format, f"--verifier {model}")
         self._engine, self._model, self._format = engine, model, format
-        self._other_checks = other_checks
+        self._other_filters = other_filters
         self._instruction = instruction
         self._scored_by_letter = False
         self._means: Sequence[float | None] | None = None
@@ -82,7 +83,7 @@ class VerifierCheck(RowCheck):
         questions = {
             candidate.example.id: question
             for candidate in candidates
-            if not first_reject(self._other_checks, candidate) and (question := self._question(candidate))
+            if not first_reject(self._other_filters, candidate) and (question := self._question(candidate))
         }
         seeded = [(question, question.shown) for question in questions.values()]
         scores_of_examples = score_labels(self._engine, seeded, lambda _: None)
@@ -111,13 +112,3 @@ class VerifierCheck(RowCheck):
             return None
         options = [str(answer) for answer in self._format.answers.choices(values)]
         return disagreement(options, assigned, scores)
-
-    def report(self, rejected: int) -> dict[str, Any]:
-        """The entry of this check beside those of `filter_report`."""
-        return {
-            "name": "verifier",
-            "reason": self.reason.value,
-            "on": True,
-            "settings": {"verifier": self._model},
-            "rejected": rejected,
-        }

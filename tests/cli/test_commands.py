@@ -44,6 +44,7 @@ def test_the_page_of_the_docs_is_up_to_date() -> None:
 def test_the_list_of_commands_and_no_command_at_all() -> None:
     ended = run("--help")
     assert all(f"  {name} " in ended.out for name in COMMANDS)
+    assert "Did you mean 'create'?" in run("crate").failure
     bare = run()
     assert bare.code == 2
     assert bare.err == ended.out

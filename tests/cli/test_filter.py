@@ -106,13 +106,15 @@ def test_each_filter_can_be_switched_off(tmp_path: Path) -> None:
 
 def test_without_out_it_prints_a_table_and_writes_nothing(tmp_path: Path) -> None:
     rows = different(5)
-    ended = run("filter", write(tmp_path / "rows.jsonl", [*rows, rows[0], {"question": "no label"}]))
+    other = {**rows[0], "label": not rows[0]["label"]}
+    ended = run("filter", write(tmp_path / "rows.jsonl", [*rows, other, {"question": "no label"}]))
     assert (ended.code, ended.err) == (0, "")
     names = [line.split()[0] for line in ended.out.splitlines()]
-    assert names == ["filter", "invalid", "exact", "near", "semantic", "contamination", "kept", "labels:"]
+    assert names == ["filter", "invalid", "exact", "near", "semantic", "contamination", "kept", "labels:", "rows"]
     assert "first: line 7" in ended.out
     assert "kept 5 of 7 rows (71.4%)" in ended.out
-    assert "labels: True 3 -> 3, False 3 -> 2" in ended.out
+    assert "labels: True 4 -> 3, False 2 -> 2" in ended.out
+    assert ended.out.endswith("\nrows with the inputs of an earlier row and another label: 1\n")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
