@@ -96,8 +96,9 @@ def describe_round(config: ImproveConfig) -> dict[str, Any]:
     plan = describe_run(creation_config(config, round_.read_parents()))
     if config.directory.parents_path.is_file():
         return plan
-    steps = [round_.training.recipe.steps(len(trained)) for trained, _ in round_.splits]
-    return plan | {"encoder": str(round_.encoder), "task": round_.training.task.description, "student_steps": steps}
+    prepared, training = round_.prepared, round_.prepared.training
+    steps = [training.recipe.steps(len(trained)) for trained, _ in round_.splits]
+    return plan | {"encoder": str(prepared.encoder), "task": training.task.description, "student_steps": steps}
 
 
 def describe_training(config: TrainConfig) -> dict[str, Any]:

@@ -6,11 +6,13 @@ al., 2023) and LLM2LLM (Lee et al., 2024), the hard rows are then the formatting
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -19,23 +21,25 @@ from pydantic import Field
 
 from datacreate.errors import TrainingError, UsageError
 from datacreate.files import replace_file
-from datacreate.finetuning.evaluate import held_out_probabilities, most_probable
+from datacreate.finetuning.encoder import Encoded, collator, load_with_head
+from datacreate.finetuning.evaluate import most_probable, probabilities
 from datacreate.finetuning.hyperparameters import Hyperparameters
-from datacreate.finetuning.records import TRIALS, TrainingDirectory, TrainingSpec
+from datacreate.finetuning.records import TRIALS, TrainingDirectory
 from datacreate.finetuning.sources import check_distinct, read_file, read_source
 from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import LockedProgress, Prepared, encode_inputs, training_spec
+from datacreate.finetuning.train import Prepared, checked_steps, encode_inputs, training_spec
 from datacreate.finetuning.training_rows import (
     MIN_ROWS_TO_SPLIT,
+    ClassificationExample,
     HeldOutSplit,
-    TrainingSet,
     held_out_splits,
     training_set,
 )
-from datacreate.finetuning.trials import OnNamedStep
+from datacreate.finetuning.trials import OnNamedStep, run_trial
 from datacreate.formats.example import Json
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import MAX_EXAMPLES
+from datacreate.libraries import quiet
 from datacreate.messages import Notify, StepProgress
 from datacreate.plan import read_inputs
 from datacreate.run_models import models_of, needs_embedder
@@ -235,37 +239,46 @@ class Round:
     """What the students of a round learn and judge."""
 
     config: ImproveConfig
-    training: TrainingSpec
-    encoder: Path
-    rows: TrainingSet
+    prepared: Prepared
     splits: Sequence[HeldOutSplit]  # one per student, which judges the held-out rows
 
     def read_parents(self) -> list[Mapping[str, Json]]:
         """The formatting examples of the new run: as chosen; before that the first rows, as many as will be chosen."""
         path = self.config.directory.parents_path
         if not path.is_file():
-            return list(self.rows.rows[: self.config.most_parents])
+            return [example.values for example in self.prepared.rows[: self.config.most_parents]]
         return [json.loads(line)["row"] for line in path.read_bytes().splitlines()]
 
     def judge(self, folder: Path, on_step: OnNamedStep) -> list[JudgedRow]:
-        """The rows with the opinions of students, which are trained in `folder`."""
-        examples, head = self.rows.examples, self.training.task
-        inputs = encode_inputs(Prepared(self.training, self.encoder, examples, ()))
-        students = held_out_probabilities(inputs, self.splits, folder, on_step)
-        return [
-            JudgedRow(
-                values=self.rows.rows[row],
-                names=examples[row].options or head.names,
-                answer=examples[row].answer or 0,
-                student=students[row],
-                verifier=examples[row].probabilities,
-            )
-            for row in sorted(students)
-        ]
+        """The rows with the opinions of students, which are trained in `folder`.
+
+        Finished students are kept, so that the same call resumes. Raises what `run_trial` raises.
+        """
+        import torch
+
+        examples, head = self.prepared.rows, self.prepared.training.task
+        inputs = encode_inputs(self.prepared)
+        dataset, rate = inputs.rows.dataset, inputs.training.recipe.learning_rates[0]
+        judged: dict[int, JudgedRow] = {}
+        for number, (trained, held_out) in enumerate(self.splits, 1):
+            student_folder, name = folder / f"student-{number}", f"student {number} of {len(self.splits)}"
+            rows = Encoded(dataset.select(trained), 0)
+            run_trial(replace(inputs, rows=rows), 1, rate, student_folder, partial(on_step, name))
+            with quiet():
+                student = load_with_head(student_folder / "model", head)
+                collate = collator(head, inputs.tokenizer)
+                predicted = probabilities(student, dataset.select(held_out), collate)
+            for row, opinion in zip(held_out, predicted.tolist(), strict=True):
+                e = examples[row]
+                judged[row] = JudgedRow(e.values, e.options or head.names, e.answer or 0, opinion, e.probabilities)
+            del student, collate
+            gc.collect()  # of a Trainer, which is part of reference cycles
+        torch.cuda.empty_cache()  # a server may need the memory next
+        return [judged[row] for row in sorted(judged)]
 
     def choose(self, judged: Sequence[JudgedRow]) -> tuple[list[JudgedRow], dict[str, Any]]:
         """The formatting examples of the new run, and the scores of the students for scores.json."""
-        config, head = self.config, self.training.task
+        config, head = self.config, self.prepared.training.task
         candidates = [row for row in judged if row.is_missed] if config.dev else judged
         has_labels = not head.is_multiple_choice
         chosen = hard_rows(candidates, config.most_parents, balanced=has_labels)
@@ -305,18 +318,18 @@ def read_round(config: ImproveConfig) -> Round:
         options = FormatOptions(format=str(RunDirectory(config.runs[0]).config_path))
         sources.append(read_file(config.dev, options))
     rows = training_set(sources)
-    training, encoder = training_spec(rows, config.encoder, Hyperparameters(epochs=config.epochs))
     if config.dev:
-        splits = [_human_split(rows, len(config.runs), config.dev)]
+        splits = [_human_split(rows.examples, len(config.runs), config.dev)]
     else:
-        splits = held_out_splits(rows.examples, rows.families, rows.head, FOLDS)
-    return Round(config, training, encoder, rows, splits)
+        splits = held_out_splits(rows.examples, rows.head, FOLDS)
+    spec, encoder = training_spec(rows, config.encoder, Hyperparameters(epochs=config.epochs))
+    return Round(config, Prepared(spec, encoder, rows.examples, ()), splits)
 
 
-def _human_split(rows: TrainingSet, source: int, dev: Path) -> HeldOutSplit:
+def _human_split(examples: Sequence[ClassificationExample], source: int, dev: Path) -> HeldOutSplit:
     """Hold out the human rows, which have this number of the source. Raises UsageError if all are among the others."""
-    is_human = [family.startswith(f"{source}:") for family in rows.families]
-    texts = [(example.text, example.passage, example.options) for example in rows.examples]
+    is_human = [example.family.startswith(f"{source}:") for example in examples]
+    texts = [(example.text, example.passage, example.options) for example in examples]
     trained = [row for row, human in enumerate(is_human) if not human]
     trained_texts = {texts[row] for row in trained}
     judged = [row for row, text in enumerate(texts) if is_human[row] and text not in trained_texts]
@@ -332,14 +345,14 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
     what `create` raises before it starts a server, and RunMismatch if they were chosen with other settings.
     """
     round_, directory = read_round(config), config.directory
-    students = TrainingDirectory(directory.students_path)
+    students, training = TrainingDirectory(directory.students_path), round_.prepared.training
     creation = creation_config(config, round_.read_parents())
     inputs = read_inputs(creation, directory)
     models_of(creation, inputs.verify, needs_embedder(creation), progress.notify)
-    with caught_signals(), students.locked(round_.training, progress.notify) as lock:
+    with caught_signals(), students.locked(training, progress.notify) as lock:
         if not directory.parents_path.is_file():
-            progress.notify(f"loading {round_.training.encoder}")
-            judged = round_.judge(students.path / TRIALS, LockedProgress(lock, progress).step)
+            progress.notify(f"loading {training.encoder}")
+            judged = round_.judge(students.path / TRIALS, checked_steps(progress, lock))
             chosen, scores = round_.choose(judged)
             _notify_scores(scores, config, progress.notify)
             lock.check()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 from datacreate.benchmarks import find_benchmark, has_split, load_registry, read_split, split_sha256
 from datacreate.errors import TrainingError, UsageError
 from datacreate.files import refuse_links, replace_files
-from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
+from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.records import (
     EVALUATION,
     PREDICTIONS,
@@ -30,13 +29,11 @@ from datacreate.finetuning.sources import read_file
 from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.training_rows import (
     ClassificationExample,
-    HeldOutSplit,
     infer_head,
     json_sha256,
     name_index,
     to_classification_example,
 )
-from datacreate.finetuning.trials import OnNamedStep, TrialInputs, run_trial
 from datacreate.formats.example import Json, dotted, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.roles import label_text
@@ -90,15 +87,15 @@ def read_test_file(
     Rows that have the fields of one of the `known_formats`, in which the model was trained, are read in that format.
     """
     source = read_file(path, options, known_formats)
-    answer_path, format = source.format.roles.answer, source.format
+    answer_path, format, rows = source.format.roles.answer, source.format, source.values
     has_labels = answer_path and format.head != "multiple_choice"
     if head.is_multiple_choice or not has_labels:  # labels may be fewer, or in another order
-        head.check_same(infer_head(format, source.rows, source.name), "the model", source.name)
+        head.check_same(infer_head(format, rows, source.name), "the model", source.name)
     # What was learned is no part of the hash: models of other texts and labels have the same test set.
     chosen_fields = [dotted(answer_path or ()), list(options.inputs), list(options.ignore)]
     given_format = format.document() if options.format else None
-    sha256 = json_sha256([chosen_fields, given_format, *source.rows])
-    test = _test_set(path.name, "test", sha256, head, format, source.rows)
+    sha256 = json_sha256([chosen_fields, given_format, *rows])
+    test = _test_set(path.name, "test", sha256, head, format, rows)
     if all(example.answer is None for example in test.usable):
         answers = ", ".join(sorted(set(test.labels))[:5])
         raise UsageError(f"{path}: the model has {head.description}, and no row has one as its answer: {answers}")
@@ -106,7 +103,7 @@ def read_test_file(
 
 
 def _test_set(
-    name: str, split: str, sha256: str, head: HeadSpec, format: TaskFormat, rows: Sequence[dict[str, Json]]
+    name: str, split: str, sha256: str, head: HeadSpec, format: TaskFormat, rows: Sequence[Mapping[str, Json]]
 ) -> TestSet:
     """The rows as a test set for a model with this head."""
     labels = [""] * len(rows)
@@ -274,34 +271,6 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
     if not np.isfinite(in_row_order).all():
         raise TrainingError("the model diverged in training, it predicts no numbers; lower --learning-rates")
     return in_row_order
-
-
-def held_out_probabilities(
-    inputs: TrialInputs, splits: Sequence[HeldOutSplit], folder: Path, on_step: OnNamedStep
-) -> dict[int, list[float]]:
-    """The probabilities that students give to rows that they were not trained on, by the index of the row.
-
-    A student is trained in `folder` for each split of `inputs.rows`. Finished students are kept, so that the same call
-    resumes. Raises what `run_trial` raises.
-    """
-    import torch
-
-    dataset, head = inputs.rows.dataset, inputs.training.task
-    rate = inputs.training.recipe.learning_rates[0]
-    by_row: dict[int, list[float]] = {}
-    for number, split in enumerate(splits, 1):
-        student_folder, name = folder / f"student-{number}", f"student {number} of {len(splits)}"
-        rows = Encoded(dataset.select(split.trained), 0)
-        run_trial(replace(inputs, rows=rows), 1, rate, student_folder, partial(on_step, name))
-        with quiet():
-            student = load_with_head(student_folder / "model", head)
-            collate = collator(head, inputs.tokenizer)
-            predicted = probabilities(student, dataset.select(split.held_out), collate)
-        by_row |= zip(split.held_out, predicted.tolist(), strict=True)
-        del student, collate
-        gc.collect()  # of a Trainer, which is part of reference cycles
-    torch.cuda.empty_cache()  # a server may need the memory next
-    return by_row
 
 
 def most_probable(probabilities: Sequence[float]) -> int:

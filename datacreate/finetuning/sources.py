@@ -6,8 +6,8 @@ import json
 import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import islice, repeat
 from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
@@ -19,8 +19,18 @@ from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import is_row_file
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.rows import InvalidRow, Row, read_rows
+from datacreate.runs.rows import Row, read_rows
 from datacreate.verification.scoring import Probabilities
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """A row of a source."""
+
+    values: Mapping[str, Json]
+    family: str  # rows of one family stay on one side of a split
+    probabilities: Probabilities | None = None  # of the verifier, if they are read
+    problem: str = ""  # why it is not valid in the format; a model may still be tested on it
 
 
 @dataclass(frozen=True)
@@ -30,23 +40,23 @@ class Source:
     name: str
     condition: str  # human, a strategy, or a file's name
     format: TaskFormat
-    rows: Sequence[dict[str, Json]]
-    families: Sequence[str]  # of each row; those of one family stay on one side of a split
+    rows: Sequence[SourceRow]
     benchmark: str | None = None
     is_human: bool = False  # whether it is the train split of a benchmark
     is_sample: bool = False  # whether the source has more rows
     generator: str | None = None
     example: str | None = None
-    verifier_probabilities: Sequence[Probabilities | None] | None = None  # per row; None: not read
-    invalid: Mapping[int, str] = field(default_factory=dict)  # index of a row not valid in the format -> why
+
+    @property
+    def values(self) -> list[Mapping[str, Json]]:
+        return [row.values for row in self.rows]
 
     def sample(self, count: int, seed: int) -> Source:
         """The human source with `count` of its rows. Raises UsageError if it has fewer."""
         if count > len(self.rows):
             raise UsageError(f"--human-count {count}: {self.name} has {len(self.rows)} train rows; lower it")
-        chosen = random.Random(seed).sample(range(len(self.rows)), len(self.rows))[:count]
-        rows, families = [self.rows[row] for row in chosen], [self.families[row] for row in chosen]
-        return replace(self, rows=rows, families=families, is_sample=count < len(self.rows))
+        chosen = random.Random(seed).sample(self.rows, len(self.rows))[:count]
+        return replace(self, rows=chosen, is_sample=count < len(self.rows))
 
 
 def read_source(
@@ -60,10 +70,9 @@ def read_source(
     path = Path(name_or_path)
     if name_or_path in load_registry():
         benchmark = find_benchmark(name_or_path)
-        rows = read_split(benchmark, "train")
-        families = [canonical_json(row["question"]) for row in rows]
+        rows = [SourceRow(row, canonical_json(row["question"])) for row in read_split(benchmark, "train")]
         format = load_format(benchmark.format_name)
-        return Source(benchmark.name, "human", format, rows, families, benchmark.name, is_human=True)
+        return Source(benchmark.name, "human", format, rows, benchmark.name, is_human=True)
     if is_row_file(path):
         return read_file(path, options or FormatOptions())
     if path.is_dir():
@@ -85,24 +94,22 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
     run = RunDirectory(path)
     config = run.read_config()
     spec = config.spec
-    accepted = list(islice(run.examples(), config.count))
-    if len(accepted) < config.count:
+    probabilities = run.verifier_probabilities() if verifier_probabilities else repeat(None)
+    columns = zip(run.examples(), map(str, run.families()), probabilities, strict=False)
+    rows = [SourceRow(*row) for row in islice(columns, config.count)]
+    if len(rows) < config.count:
         raise TrainingError(
-            f"{path}: not finished ({len(accepted)} of {config.count} examples); "
-            "run its `datacreate create` again first"
+            f"{path}: not finished ({len(rows)} of {config.count} examples); run its `datacreate create` again first"
         )
     method = PAPER_METHOD if spec.recipe == "paper" else ""
-    scores = list(islice(run.verifier_probabilities(), config.count)) if verifier_probabilities else None
     return Source(
         name=str(path),
         condition=IMPROVED if spec.improves else spec.strategy + method,
         format=config.format,
-        rows=accepted,
-        families=list(map(str, islice(run.families(), config.count))),
+        rows=rows,
         benchmark=spec.benchmark,
         generator=spec.model,
         example=spec.improves or spec.examples_id,
-        verifier_probabilities=scores,
     )
 
 
@@ -112,13 +119,15 @@ def read_file(path: Path, options: FormatOptions, known_formats: Sequence[TaskFo
     Rows that have the fields of one of the `known_formats` are read in that format.
     """
     reader = read_rows(path, options, known_formats)
-    rows: list[dict[str, Json]] = []
+    rows: list[SourceRow] = []
     first_of_kind: dict[tuple[RejectReason, str], str] = {}
-    invalid: dict[int, str] = {}
-    for index, row in enumerate(reader.read()):
-        if isinstance(row, InvalidRow) and row.reason is RejectReason.INVALID_JSON:
+    for row in reader.read():
+        family = str(len(rows))
+        if isinstance(row, Row):
+            rows.append(SourceRow(json.loads(row.line), family))
+        elif row.reason is RejectReason.INVALID_JSON:
             raise UsageError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
-        if isinstance(row, InvalidRow):  # a model may still be tested on it
-            invalid[index] = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")
-        rows.append(json.loads(row.line) if isinstance(row, Row) else row.values)
-    return Source(str(path), path.stem, reader.format, rows, list(map(str, range(len(rows)))), invalid=invalid)
+        else:
+            problem = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")
+            rows.append(SourceRow(row.values, family, problem=problem))
+    return Source(str(path), path.stem, reader.format, rows)

@@ -5,18 +5,15 @@ The score is balanced accuracy (fixed labels) or accuracy (multiple choice), cor
 predicts one label scores 0.
 
 Several models of one condition differ in formatting example, training rows and seed, and all answer the same
-test rows. The variance of their mean score, and of the difference of two conditions, has two parts: how the models
-differ, and what they have in common because of the choice of test rows. This is the method of Obuchowski and
-Rockette (1995) for several readers of the same cases, with the degrees of freedom of Hillis (2007). A bootstrap
-over examples and rows aims at the same and has two errors: with three examples it underestimates how examples
-differ, and it counts the noise of single predictions at both levels.
+test rows. `_estimate` says how their mean scores are compared.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -170,16 +167,12 @@ class ConditionModels:
         Seeds of one training set weigh the same, and so do training sets of one example.
         """
         groups = sorted({origin[: level + 1] for origin in self.origins})
-        sets_of_example = Counter(example for example, _ in {origin[:2] for origin in self.origins})
-        seeds_of_set = Counter(origin[:2] for origin in self.origins)
+        # The training sets of each example, and the seeds of each training set.
+        children = Counter(part[:-1] for size in (2, 3) for part in {origin[:size] for origin in self.origins})
         weights = np.zeros((len(groups), len(self.origins)))
         for index, origin in enumerate(self.origins):
-            divisor = 1
-            if level < 2:
-                divisor *= seeds_of_set[origin[:2]]
-            if level == 0:
-                divisor *= sets_of_example[origin.example]
-            weights[groups.index(origin[: level + 1]), index] = 1 / divisor
+            averaged = prod(children[origin[:size]] for size in range(level + 1, 3))
+            weights[groups.index(origin[: level + 1]), index] = 1 / averaged
         return groups, weights
 
 
@@ -233,7 +226,7 @@ def difference(first: ConditionModels, second: ConditionModels) -> ScoreEstimate
     Conditions with the same formatting examples are compared example by example, others as independent
     samples. A condition with a single example (or seed) is assumed to vary as the other one does.
     """
-    return _Contrasts(first, second).estimate(1.0, -1.0)
+    return _weighted_sums(first, second)(1.0, -1.0)
 
 
 def ratio(first: ConditionModels, second: ConditionModels) -> IntervalEstimate | None:
@@ -242,62 +235,55 @@ def ratio(first: ConditionModels, second: ConditionModels) -> IntervalEstimate |
     The interval (Fieller, 1954) has every r for which the first score less r times the second does not differ from 0
     at 5 %, by the test of `difference`. None if the second score is not significantly above 0: then it has no ends.
     """
-    contrasts = _Contrasts(first, second)
-    divisor = contrasts.estimate(0.0, 1.0).interval
+    from scipy.optimize import brentq
+
+    weighted_sum = _weighted_sums(first, second)
+    divisor = weighted_sum(0.0, 1.0).interval
     if divisor.low <= 0:
         return None
-    value = contrasts.estimate(1.0, 0.0).value / divisor.value
-    return IntervalEstimate(value, contrasts.ratio_end(value, -0.5), contrasts.ratio_end(value, 0.5))
+    value = weighted_sum(1.0, 0.0).value / divisor.value
+
+    def distance_outside(ratio: float) -> float:
+        """Above 0 for a ratio outside the interval, below 0 for one inside."""
+        interval = weighted_sum(1.0, -ratio).interval
+        return abs(interval.value) - (interval.high - interval.value)
+
+    def end(step: float) -> float:
+        """The end of the interval in the direction of `step`."""
+        while distance_outside(value + step) <= 0:
+            step *= 2
+        return float(brentq(distance_outside, value, value + step, xtol=1e-6))
+
+    return IntervalEstimate(value, end(-0.5), end(0.5))
 
 
-class _Contrasts:
-    """Weighted sums of the mean scores of two conditions on the same test rows."""
+def _weighted_sums(first: ConditionModels, second: ConditionModels) -> Callable[[float, float], ScoreEstimate]:
+    """A function of two factors: the first mean score times its factor, plus the second times its own."""
+    correct = np.vstack([first.correct, second.correct])
+    scores, covariance = _scores(correct, first.labels, first.classes)
+    level = min([models.level for models in (first, second) if models.has_example] or [first.level, second.level])
+    first_units, first_weights = first.units(level if first.has_example else first.level)
+    second_units, second_weights = second.units(level if second.has_example else second.level)
+    # One column per model: those of the first condition, then those of the second.
+    first_weights = np.pad(first_weights, ((0, 0), (0, len(second.origins))))
+    second_weights = np.pad(second_weights, ((0, 0), (len(first.origins), 0)))
+    is_paired = first_units == second_units and len(first_units) > 1
+    one_varies_as_the_other = (first.trained and len(first_units) == 1) or (second.trained and len(second_units) == 1)
 
-    def __init__(self, first: ConditionModels, second: ConditionModels) -> None:
-        self._first = first
-        correct = np.vstack([first.correct, second.correct])
-        self._scores, self._covariance = _scores(correct, first.labels, first.classes)
-        levels_with_example = [models.level for models in (first, second) if models.has_example]
-        self._level = min(levels_with_example or (first.level, second.level))
-        first_units, first_weights = first.units(self._level if first.has_example else first.level)
-        second_units, second_weights = second.units(self._level if second.has_example else second.level)
-        # One column per model: those of the first condition, then those of the second.
-        self._first_weights = np.pad(first_weights, ((0, 0), (0, second_weights.shape[1])))
-        self._second_weights = np.pad(second_weights, ((0, 0), (first_weights.shape[1], 0)))
-        self._is_paired = first_units == second_units and len(first_units) > 1
-        has_single_unit = [
-            len(units) == 1 and models.trained for units, models in ((first_units, first), (second_units, second))
-        ]
-        self._one_varies_as_the_other = any(has_single_unit)
-
-    def estimate(self, first_factor: float, second_factor: float) -> ScoreEstimate:
-        """The first mean score times its factor, plus the second times its own."""
-        if self._is_paired:
-            weights = first_factor * self._first_weights + second_factor * self._second_weights
-            terms = [_Term(weights, 1.0, 0.0)]
+    def weighted_sum(first_factor: float, second_factor: float) -> ScoreEstimate:
+        if is_paired:
+            terms = [_Term(first_factor * first_weights + second_factor * second_weights, 1.0, 0.0)]
         else:
-            shared = float(self._one_varies_as_the_other)
             terms = [
-                _Term(self._first_weights, first_factor, second_factor * shared),
-                _Term(self._second_weights, second_factor, first_factor * shared),
+                _Term(first_weights, first_factor, second_factor * one_varies_as_the_other),
+                _Term(second_weights, second_factor, first_factor * one_varies_as_the_other),
             ]
-        estimate = _estimate(terms, self._scores, self._covariance, _COVERED[self._level])
+        estimate = _estimate(terms, scores, covariance, _COVERED[level])
         if estimate.has_error:
             return estimate
-        return replace(estimate, error=_error_of_alike(self._first) * float(np.hypot(first_factor, second_factor)))
+        return replace(estimate, error=_error_of_alike(first) * float(np.hypot(first_factor, second_factor)))
 
-    def ratio_end(self, ratio: float, step: float) -> float:
-        """The end of the interval of a ratio, in the direction of `step`."""
-        from scipy.optimize import brentq
-
-        while self._distance_outside(ratio + step) <= 0:
-            step *= 2
-        return float(brentq(self._distance_outside, ratio, ratio + step, xtol=1e-6))
-
-    def _distance_outside(self, ratio: float) -> float:
-        """Above 0 for a ratio outside the interval, below 0 for one inside."""
-        interval = self.estimate(1.0, -ratio).interval
-        return abs(interval.value) - (interval.high - interval.value)
+    return weighted_sum
 
 
 class _Term(NamedTuple):
@@ -309,9 +295,20 @@ class _Term(NamedTuple):
 
 
 def _estimate(terms: Sequence[_Term], scores: Floats, covariance: Floats, covers: str) -> ScoreEstimate:
-    """The sum of some means, each times its factor.
+    """The sum of some means of units, each times its factor (Obuchowski and Rockette, 1995: readers of the same cases).
 
-    Its variance: `spread`, how units differ, and `common`, what the choice of test rows adds to that.
+    With the scores s of the models and their covariance C over the choice of test rows, a term of n units with weights
+    W (units, models) has the scores W s. In the sum c s, c adds up the factors times the mean rows of W.
+
+        spread   = sum over terms of  a var(W s),   a = factor^2 / n + single_factor^2
+        expected = sum over terms of  a (trace(W C W') - sum(W C W') / n) / (n - 1)
+        variance = spread + max(0, c C c' - expected)
+        degrees of freedom = variance^2 / sum over terms of (a var(W s))^2 / (n - 1)      (Hillis, 2007)
+
+    `spread` is how the units differ, which the choice of test rows alone is `expected` to cause in part. The maximum is
+    what they have in common because of that choice. A bootstrap over examples and rows aims at the same and has two
+    errors: with three examples it underestimates how examples differ, and it counts the noise of single predictions
+    at both levels.
     """
     contrast = np.sum([factor * weights.mean(axis=0) for weights, factor, _ in terms], axis=0)
     spread = expected = spread_squares = 0.0
@@ -325,8 +322,7 @@ def _estimate(terms: Sequence[_Term], scores: Floats, covariance: Floats, covers
         spread += by_units
         expected += (np.trace(by_rows) - by_rows.sum() / units) / (units - 1) * scale
         spread_squares += by_units**2 / (units - 1)
-    common = max(0.0, contrast @ covariance @ contrast - expected)
-    variance = spread + common
+    variance = spread + max(0.0, contrast @ covariance @ contrast - expected)
     return ScoreEstimate(
         value=float(contrast @ scores),
         error=float(variance) ** 0.5,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
@@ -18,7 +17,7 @@ from datacreate.finetuning.encoder import encode, has_passages, load_config, loa
 from datacreate.finetuning.evaluate import read_test_set
 from datacreate.finetuning.hyperparameters import Count, Hyperparameters
 from datacreate.finetuning.records import SelectionKind, TrainedModel, TrainingDirectory, TrainingSpec, read_model
-from datacreate.finetuning.sources import Source, check_distinct, read_source
+from datacreate.finetuning.sources import check_distinct, read_source
 from datacreate.finetuning.training_rows import (
     MIN_ROWS_TO_SPLIT,
     SELECTION_FOLDS,
@@ -27,7 +26,7 @@ from datacreate.finetuning.training_rows import (
     held_out_splits,
     training_set,
 )
-from datacreate.finetuning.trials import DEVICE_BATCH_SIZE, TrialInputs, best_models
+from datacreate.finetuning.trials import DEVICE_BATCH_SIZE, OnNamedStep, TrialInputs, best_models
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import is_row_file
 from datacreate.hardware import check_build
@@ -99,16 +98,28 @@ class Prepared:
 
 def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     """Read and split the rows, and find the encoder. Raises UsageError, TrainingError, CheckpointError."""
-    rows = _read_rows(config, notify)
-    split = _split_rows(config, rows)
-    training, encoder = training_spec(rows, config.encoder, config.recipe, split.selection, split.selection_digest)
+    found = _read_rows(config, notify)
+    rows, selection_rows = found.examples, list[ClassificationExample]()
+    selection, digest = config.selection, None
+    if selection == "human":
+        if found.condition.benchmark is None:
+            raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
+        dev = read_test_set(found.condition.benchmark, "dev", found.head)
+        selection_rows, digest = [example for example in dev.usable if example.answer is not None], dev.sha256
+    elif selection == "held-out" and len(rows) >= MIN_ROWS_TO_SPLIT:
+        split = held_out_splits(rows, found.head, SELECTION_FOLDS)[0]
+        selection_rows = [_with_most_probable_answer(rows[row]) for row in split.held_out]
+        rows = tuple(rows[row] for row in split.trained)
+    else:
+        selection = "none"
+    training, encoder = training_spec(found, config.encoder, config.recipe, selection, digest)
     rates = len(training.recipe.learning_rates)
-    if rates > 1 and not split.selection_rows:
+    if rates > 1 and not selection_rows:
         raise UsageError(
             f"--learning-rates: --model-selection {config.selection} has no rows to choose one of {rates} "
-            f"({len(rows.examples)} rows); give one rate, {MIN_ROWS_TO_SPLIT} rows or more, or another selection"
+            f"({len(found.examples)} rows); give one rate, {MIN_ROWS_TO_SPLIT} rows or more, or another selection"
         )
-    return Prepared(training, encoder, split.rows, split.selection_rows)
+    return Prepared(training, encoder, rows, selection_rows)
 
 
 def training_spec(
@@ -145,8 +156,11 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
         raise UsageError(f"{format_flag} only applies to files; runs and benchmarks have their own format")
     soft_labels = config.recipe.soft_labels
     sources = [read_source(source, verifier_probabilities=soft_labels, options=config) for source in config.sources]
-    if config.human_count is not None:
-        sources = _with_human_sample(sources, config.human_count, config.sample_seed)
+    if config.human_count is not None:  # of a benchmark alone, these are the rows of `--count`
+        if not any(source.is_human for source in sources):
+            raise UsageError("--human-count: no source is a benchmark; name one, or remove the option")
+        count, seed = config.human_count, config.sample_seed
+        sources = [source.sample(count, seed) if source.is_human else source for source in sources]
     rows = training_set(
         sources,
         count=config.count,
@@ -169,41 +183,6 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     return rows
 
 
-def _with_human_sample(sources: Sequence[Source], count: int, seed: int) -> list[Source]:
-    """The sources, with a sample of each benchmark: that of `--count` with it alone, if all of its rows are usable.
-
-    Raises UsageError without a benchmark.
-    """
-    if not any(source.is_human for source in sources):
-        raise UsageError("--human-count: no source is a benchmark; name one, or remove the option")
-    return [source.sample(count, seed) if source.is_human else source for source in sources]
-
-
-class _SplitRows(NamedTuple):
-    """The rows of a training."""
-
-    rows: Sequence[ClassificationExample]  # to train on
-    selection_rows: Sequence[ClassificationExample]
-    selection: SelectionKind  # what the selection rows really are: "none" if there are too few rows
-    selection_digest: str | None = None  # of human selection rows
-
-
-def _split_rows(config: TrainConfig, rows: TrainingSet) -> _SplitRows:
-    """The rows to train on, and those that choose the best checkpoint. Raises UsageError, BenchmarkError."""
-    examples = rows.examples
-    if config.selection == "held-out" and len(examples) >= MIN_ROWS_TO_SPLIT:
-        split = held_out_splits(examples, rows.families, rows.head, SELECTION_FOLDS)[0]
-        selection_rows = [_with_most_probable_answer(examples[row]) for row in split.held_out]
-        return _SplitRows([examples[row] for row in split.trained], selection_rows, "held-out")
-    if config.selection != "human":
-        return _SplitRows(examples, (), "none")
-    if rows.condition.benchmark is None:
-        raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
-    dev = read_test_set(rows.condition.benchmark, "dev", rows.head)
-    answered = [example for example in dev.usable if example.answer is not None]
-    return _SplitRows(examples, answered, "human", dev.sha256)
-
-
 def _with_most_probable_answer(example: ClassificationExample) -> ClassificationExample:
     """The example with the most probable answer of its soft label, if it has one: its assigned answer may be wrong."""
     probabilities, assigned = example.probabilities, example.answer
@@ -213,17 +192,14 @@ def _with_most_probable_answer(example: ClassificationExample) -> Classification
     return replace(example, answer=best)
 
 
-@dataclass(frozen=True)
-class LockedProgress:
-    """Shows steps as long as this process has the lock of the folder."""
+def checked_steps(progress: StepProgress, lock: FolderLock) -> OnNamedStep:
+    """Shows steps as long as this process has the lock of the folder; then it raises LockLost."""
 
-    lock: FolderLock
-    progress: StepProgress
+    def on_step(trial: str, done: int, total: int, score: float | None) -> None:
+        lock.check()
+        progress.step(trial, done, total, score)
 
-    def step(self, trial: str, done: int, total: int, score: float | None) -> None:
-        """Show a step, as `StepProgress.step` does. Raises LockLost."""
-        self.lock.check()
-        self.progress.step(trial, done, total, score)
+    return on_step
 
 
 def train(config: TrainConfig, progress: StepProgress | None = None) -> list[TrainedModel]:
@@ -240,37 +216,32 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Tra
     with caught_signals(), directory.locked(prepared.training, progress.notify) as lock:
         seeds = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
         if seeds:
-            inputs = _load_inputs(prepared, config.device_batch_size, progress.notify)
-            on_step = LockedProgress(lock, progress).step
-            for model in best_models(inputs, seeds, config.nproc, directory, on_step):
+            inputs = encode_inputs(prepared, config.device_batch_size, progress.notify)
+            for model in best_models(inputs, seeds, config.nproc, directory, checked_steps(progress, lock)):
                 lock.check()
                 directory.keep(model)
         return [read_model(directory.model(seed)) for seed in config.seeds]
 
 
-def _load_inputs(prepared: Prepared, device_batch_size: int, notify: Notify) -> TrialInputs:
-    """Encode the rows; `notify` gets what is trained, and how many rows are cut."""
-    training, number = prepared.training, len(prepared.rows)
-    rows = f"{number} rows to train on, {len(prepared.selection_rows)} selection rows"
-    steps = training.recipe.steps(number)
-    notify(f"{training.encoder}, {training.task.description}: {rows}, {steps} steps")
+def encode_inputs(
+    prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE, notify: Notify = no_notify
+) -> TrialInputs:
+    """The token ids of a training; `notify` gets what is trained, and how many rows are cut.
+
+    Raises TrainingError if the encoder cannot be read.
+    """
+    training, folder, number = prepared.training, prepared.encoder, len(prepared.rows)
+    recipe, head = training.recipe, training.task
+    split = f"{number} rows to train on, {len(prepared.selection_rows)} selection rows"
+    notify(f"{training.encoder}, {head.description}: {split}, {recipe.steps(number)} steps")
     notify(f"loading {training.encoder}")
-    inputs = encode_inputs(prepared, device_batch_size)
-    requested_length = training.recipe.max_length or 0
-    if requested_length > inputs.max_length:
-        notify(f"--max-length {requested_length}: the encoder reads {inputs.max_length} tokens at most")
-    if inputs.rows.truncated:
-        notify(f"rows that are cut to {inputs.max_length} tokens: {inputs.rows.truncated} of {number}")
-    return inputs
-
-
-def encode_inputs(prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE) -> TrialInputs:
-    """The token ids of a training. Raises TrainingError if the encoder cannot be read."""
-    training, folder = prepared.training, prepared.encoder
-    recipe, tokenizer = training.recipe, load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     length = max_input_tokens(tokenizer, load_config(folder), recipe, has_passages(prepared.rows))
-    encode_rows = partial(encode, head=training.task, tokenizer=tokenizer, max_length=length)
     with quiet():
-        rows = encode_rows(prepared.rows, soft_labels=recipe.soft_labels)
-        selection = encode_rows(prepared.selection_rows) if prepared.selection_rows else None
+        rows = encode(prepared.rows, head, tokenizer, length, soft_labels=recipe.soft_labels)
+        selection = encode(prepared.selection_rows, head, tokenizer, length) if prepared.selection_rows else None
+    if recipe.max_length and recipe.max_length > length:
+        notify(f"--max-length {recipe.max_length}: the encoder reads {length} tokens at most")
+    if rows.truncated:
+        notify(f"rows that are cut to {length} tokens: {rows.truncated} of {number}")
     return TrialInputs(training, folder, tokenizer, rows, selection, length, device_batch_size)

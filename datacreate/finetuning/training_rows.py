@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -40,6 +40,8 @@ class ClassificationExample:
     options: tuple[str, ...]  # empty for a fixed label set
     answer: int | None
     probabilities: Probabilities | None = None  # soft label, in the order of the head's outputs
+    values: Mapping[str, Json] = field(default_factory=dict, compare=False)  # the row
+    family: str = ""  # of a training row: the number of the source and the family there, as `0:FAMILY`
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,6 @@ class TrainingSet:
     condition: Condition
     head: HeadSpec
     examples: tuple[ClassificationExample, ...]
-    rows: tuple[Mapping[str, Json], ...]  # of each example
-    families: tuple[str, ...]  # of each row: the number of the source and the family there, as `0:FAMILY`
     skipped: dict[str, int]  # why a row cannot be used -> number of rows
     formats: tuple[dict[str, Json], ...]  # files of the sources' formats, with the inputs that the texts have
     probabilities_digest: str | None = None  # SHA-256 of the soft labels
@@ -114,14 +114,14 @@ def to_classification_example(
         if not text.strip():
             return "the inputs are empty"
         if not head.is_multiple_choice:
-            return ClassificationExample(text, passage, (), name_index(answer, head.names))
+            return ClassificationExample(text, passage, (), name_index(answer, head.names), values=row)
         options = tuple(map(str, format.answers.choices(row)))
         right_option = format.answers.chosen(row)
     except (KeyError, TypeError, IndexError) as error:
         return f"a field is missing ({error})"
     if len(options) != head.classes:
         return f"{len(options)} options, expected {head.classes}"
-    return ClassificationExample(text, passage, options, right_option)
+    return ClassificationExample(text, passage, options, right_option, values=row)
 
 
 def name_index(answer: str, names: Sequence[str]) -> int | None:
@@ -147,58 +147,41 @@ def training_set(
     override those of the sources. Raises UsageError if there are too few rows, if sources need
     different heads, if most rows of one cannot be used, or if probabilities do not fit their row.
     """
-    head = infer_head(sources[0].format, sources[0].rows, sources[0].name)
-    rows: list[_UsableRow] = []
+    first = sources[0]
+    head = infer_head(first.format, first.values, first.name)
+    examples: list[ClassificationExample] = []
     formats: list[dict[str, Json]] = []
     skipped: Counter[str] = Counter()
     for number, source in enumerate(sources):
-        head.check_same(infer_head(source.format, source.rows, source.name), sources[0].name, source.name)
-        alike = (other.rows for other in sources if other.format.roles.inputs == source.format.roles.inputs)
+        head.check_same(infer_head(source.format, source.values, source.name), first.name, source.name)
+        alike = (other.values for other in sources if other.format.roles.inputs == source.format.roles.inputs)
         format = _with_varying_inputs(source.format, list(chain.from_iterable(alike)))
         if (document := format.document()) not in formats:
             formats.append(document)
-        usable, skipped_here = _usable_rows(source, number, format, head)
-        rows += usable
+        usable, skipped_here = _usable_examples(source, number, format, head)
+        examples += usable
         skipped += skipped_here
     if count is not None:
-        if count > len(rows):
-            raise UsageError(f"--count {count} but only {len(rows)} rows; lower --count or add sources")
-        rows = random.Random(sample_seed).sample(rows, len(rows))[:count]
-    examples = tuple(row.example for row in rows)
+        if count > len(examples):
+            raise UsageError(f"--count {count} but only {len(examples)} rows; lower --count or add sources")
+        examples = random.Random(sample_seed).sample(examples, len(examples))[:count]
     has_soft_labels = any(example.probabilities for example in examples)
-    name = condition or _joined(source.condition for source in sources)
-    name += SOFT_LABELS if has_soft_labels else ""
-    full = count is None and not any(source.is_sample for source in sources)
+    benchmarks = {source.benchmark for source in sources if source.benchmark}
     return TrainingSet(
-        condition=_condition(sources, examples, name, benchmark, full=full),
+        condition=Condition(
+            name=(condition or _joined(source.condition for source in sources)) + SOFT_LABELS * has_soft_labels,
+            benchmark=benchmark or (benchmarks.pop() if len(benchmarks) == 1 else None),
+            count=len(examples),
+            full=count is None and not any(source.is_sample for source in sources),
+            generator=_joined(source.generator for source in sources) or None,
+            example=_joined(source.example for source in sources) or None,
+            digest=json_sha256([e.text, e.passage, e.options, e.answer] for e in examples),
+        ),
         head=head,
-        examples=examples,
-        rows=tuple(row.values for row in rows),
-        families=tuple(row.family for row in rows),
+        examples=tuple(examples),
         skipped=dict(skipped),
         formats=tuple(formats),
         probabilities_digest=json_sha256(e.probabilities for e in examples) if has_soft_labels else None,
-    )
-
-
-def _condition(
-    sources: Sequence[Source],
-    examples: Sequence[ClassificationExample],
-    name: str,
-    benchmark: str | None,
-    *,
-    full: bool,
-) -> Condition:
-    """What a model is trained on; `benchmark` overrides that of the sources."""
-    benchmarks = {source.benchmark for source in sources if source.benchmark}
-    return Condition(
-        name=name,
-        benchmark=benchmark or (benchmarks.pop() if len(benchmarks) == 1 else None),
-        count=len(examples),
-        full=full,
-        generator=_joined(source.generator for source in sources) or None,
-        example=_joined(source.example for source in sources) or None,
-        digest=json_sha256([e.text, e.passage, e.options, e.answer] for e in examples),
     )
 
 
@@ -217,35 +200,26 @@ def _with_varying_inputs(format: TaskFormat, rows: Sequence[Mapping[str, Json]])
     return replace(format, roles=replace(format.roles, inputs=kept))
 
 
-class _UsableRow(NamedTuple):
-    """A row to train on."""
-
-    example: ClassificationExample
-    values: Mapping[str, Json]
-    family: str  # as in TrainingSet
-
-
-def _usable_rows(
+def _usable_examples(
     source: Source, number: int, format: TaskFormat, head: HeadSpec
-) -> tuple[list[_UsableRow], Counter[str]]:
+) -> tuple[list[ClassificationExample], Counter[str]]:
     """The usable rows of a source; the number of others by reason. Raises UsageError if these are too many."""
-    usable: list[_UsableRow] = []
+    usable: list[ClassificationExample] = []
     skipped: Counter[str] = Counter()
-    soft_labels = source.verifier_probabilities or [None] * len(source.rows)
-    columns = zip(source.rows, source.families, soft_labels, strict=True)
-    for index, (values, family, probabilities) in enumerate(columns):
-        example = to_classification_example(values, format, head)
+    for row in source.rows:
+        example = to_classification_example(row.values, format, head)
         if isinstance(example, str):
             skipped[example] += 1
         elif example.answer is None:
             place = "among the options" if head.is_multiple_choice else "one of the labels"
             skipped[f"the answer is not {place}"] += 1
-        elif index in source.invalid:
-            skipped[source.invalid[index]] += 1
+        elif row.problem:
+            skipped[row.problem] += 1
         else:
-            if probabilities is not None:
-                example = replace(example, probabilities=soft_label(probabilities, source, head))
-            usable.append(_UsableRow(example, values, f"{number}:{family}"))
+            example = replace(example, family=f"{number}:{row.family}")
+            if row.probabilities is not None:
+                example = replace(example, probabilities=soft_label(row.probabilities, source, head))
+            usable.append(example)
     if skipped.total() > MAX_SKIPPED * len(source.rows):
         reason, most = skipped.most_common(1)[0]
         often = f" ({most} of them)" if most < skipped.total() else ""
@@ -287,9 +261,7 @@ class HeldOutSplit(NamedTuple):
     held_out: list[int]
 
 
-def held_out_splits(
-    examples: Sequence[ClassificationExample], families: Sequence[str], head: HeadSpec, folds: int
-) -> list[HeldOutSplit]:
+def held_out_splits(examples: Sequence[ClassificationExample], head: HeadSpec, folds: int) -> list[HeldOutSplit]:
     """Splits of the rows into `folds` parts: each part is held out once.
 
     Stratified by label, if no label is rare; the position of an option carries no meaning. Rows of one family stay
@@ -298,10 +270,10 @@ def held_out_splits(
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    family_sizes, total = Counter(families), len(examples)
+    family_sizes, total = Counter(example.family for example in examples), len(examples)
     groups = [
-        family if 2 * folds * family_sizes[family] <= total else f"{family} {row}"
-        for row, family in enumerate(families)
+        example.family if 2 * folds * family_sizes[example.family] <= total else f"{example.family} {row}"
+        for row, example in enumerate(examples)
     ]
     labels = [example.answer or 0 for example in examples]
     if head.is_multiple_choice or min(Counter(labels).values()) < folds:

@@ -8,21 +8,21 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-import pickle
 import shutil
 import threading
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from datacreate import signals
-from datacreate.errors import DatacreateError, TrainingError
+from datacreate.errors import TrainingError
 from datacreate.files import replace_file
 from datacreate.finetuning.encoder import Encoded, collator, load_with_head, with_lora
 from datacreate.finetuning.records import MODEL, TrainedModel, TrainingDirectory, TrainingSpec, read_model
@@ -99,81 +99,62 @@ def _in_processes(
     directory: TrainingDirectory,
     on_step: OnNamedStep,
 ) -> Iterator[TrainedModel]:
-    """Run the trials in `nproc` processes. Whatever ends this generator, also an error, kills them."""
+    """Run the trials in `nproc` processes; they end with this generator, also after an error, and with this process.
+
+    Raises the error of a trial, and TrainingError if a process is killed.
+    """
     context = multiprocessing.get_context("spawn")
-    events, pickled_inputs = context.SimpleQueue(), pickle.dumps(inputs)
-    workers = []
+    scores, free_gpus = context.SimpleQueue(), context.SimpleQueue()
     for number in range(nproc):
-        folders = {trial: directory.trial(*trial) for trial in trials[number::nproc]}
-        gpu = gpus[number % len(gpus)] if gpus else ""
-        arguments = (run_trial, pickled_inputs, folders, gpu, nproc, events)
-        workers.append(context.Process(target=_run_trials, args=arguments))
-    steps = inputs.training.recipe.steps(len(inputs.rows.dataset)) * len(trials)
+        free_gpus.put(gpus[number % len(gpus)] if gpus else "")
+    closed, open_end = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(nproc, context, _prepare_process, (free_gpus, nproc, closed, scores))
+    name, steps = f"{len(trials)} models", inputs.training.recipe.steps(len(inputs.rows.dataset)) * len(trials)
+    done, best = 0, None
     try:
-        for worker in workers:
-            worker.start()
-        yield from _models_of_workers(workers, events, len(trials), steps, on_step)
-    finally:
-        for worker in workers:
-            if worker.pid:
-                worker.kill()
-                worker.join()
+        with pool, open_end:
+            pending = {pool.submit(_in_pool, run_trial, inputs, *trial, directory.trial(*trial)) for trial in trials}
+            while pending:
+                finished, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
+                while not scores.empty():
+                    done, score = done + 1, scores.get()
+                    if score is not None and (best is None or score > best):
+                        best = score
+                on_step(name, done, steps, best)
+                yield from [trial.result() for trial in finished]
+    except BrokenProcessPool:
+        raise TrainingError(
+            "a training process was killed (probably out of memory); run the same command to resume, with a lower "
+            "--device-batch-size or --nproc if it happens again"
+        ) from None
 
 
-def _models_of_workers(
-    workers: Sequence[BaseProcess], events: Any, trials: int, steps: int, on_step: OnNamedStep
-) -> Iterator[TrainedModel]:
-    """Yield the models of all trials as the workers finish them; `steps` is the number of steps of all trials together.
-
-    `events` is the queue of `_run_trials`. Raises the error of a trial, and TrainingError if a worker is killed.
-    """
-    unfinished, done, best = trials, 0, None
-    while unfinished:
-        time.sleep(_POLL_SECONDS)
-        was_killed = any(worker.exitcode for worker in workers)
-        while not events.empty():
-            event = events.get()
-            if isinstance(event, DatacreateError):
-                raise event
-            if isinstance(event, TrainedModel):
-                unfinished -= 1
-                yield event
-            else:
-                done, best = done + 1, max(filter(None, (best, event)), default=None)
-        on_step(f"{trials} models", done, steps, best)
-        if was_killed:
-            raise TrainingError(
-                "a training process was killed (probably out of memory); run the same command to resume, "
-                "with a lower --device-batch-size or --nproc if it happens again"
-            )
+_scores: Any = None
+"""In a process of a pool: the queue that gets the best selection score after each step."""
 
 
-def _run_trials(
-    run: Any, pickled_inputs: bytes, folders: Mapping[Trial, Path], gpu: str, nproc: int, events: Any
-) -> None:
-    """Run trials on one GPU, or with a share of the cores; this process ends when its parent ends.
-
-    `run` is `run_trial`. `events` gets the score of each step, each model, and the error that ends the last trial. The
-    inputs are unpickled here, since that imports torch, which reads the environment.
-    """
-    if gpu:
+def _prepare_process(free_gpus: Any, nproc: int, closed: Connection, scores: Any) -> None:
+    """Give this process one GPU, or a share of the cores, before it reads its inputs, which imports torch."""
+    global _scores
+    _scores = scores
+    if gpu := free_gpus.get():
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // nproc)))
     configure_process()
     signals.ignore()  # the parent handles them
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    try:
-        for trial, folder in folders.items():
-            inputs = pickle.loads(pickled_inputs)
-            events.put(run(inputs, *trial, folder, lambda *step: events.put(step[-1])))
-    except DatacreateError as error:
-        events.put(error)
+    threading.Thread(target=_exit_at_end, args=(closed,), daemon=True).start()
 
 
-def _exit_with_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
+def _exit_at_end(closed: Connection) -> None:
+    """End this process when its parent closes the other end of the pipe, or is killed."""
+    closed.poll(None)
+    os._exit(1)
+
+
+def _in_pool(run: Any, inputs: TrialInputs, seed: int, learning_rate: float, folder: Path) -> TrainedModel:
+    """Run a trial (`run` is `run_trial`) in a process of a pool."""
+    model: TrainedModel = run(inputs, seed, learning_rate, folder, lambda *step: _scores.put(step[-1]))
+    return model
 
 
 def run_trial(inputs: TrialInputs, seed: int, learning_rate: float, folder: Path, on_step: OnStep) -> TrainedModel:

@@ -38,7 +38,6 @@ from datacreate.reporting.results import (
     EvaluationRows,
     Report,
     ResultTable,
-    ResultWithModels,
     compare_results,
     condition_models,
     condition_result,
@@ -64,7 +63,12 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
     for folder, files in _folders(paths, skipped):
         try:
             if EVALUATION in files:
-                _add(evaluated, _read(folder))
+                model = _read(folder)
+                e = model.evaluation
+                key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.recipe, e.selection, e.seed)
+                if key in evaluated:
+                    raise TrainingError(f"same model and test rows as {evaluated[key].path}: counted once")
+                evaluated[key] = model
             elif PREDICTIONS in files:
                 raise TrainingError(f"unfinished: predictions but no {EVALUATION}; evaluate the model again")
             if "config.json" in files and "log.jsonl" in files:
@@ -91,15 +95,6 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
         skipped=skipped,
         paper_citation=_paper()["citation"],
     )
-
-
-def _add(evaluated: dict[tuple[object, ...], EvaluationRows], model: EvaluationRows) -> None:
-    """Add a model. Raises TrainingError if it is there with the same test rows."""
-    e = model.evaluation
-    key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.recipe, e.selection, e.seed)
-    if key in evaluated:
-        raise TrainingError(f"same model and test rows as {evaluated[key].path}: counted once")
-    evaluated[key] = model
 
 
 def _folders(paths: Sequence[Path], skipped: dict[str, str]) -> Iterator[tuple[Path, set[str]]]:
@@ -173,14 +168,12 @@ def _table(
         if model.is_trained:
             key = (condition.name, condition.count, condition.full)
         groups[e.digest, model.trained_for, *key].append(model)
-    results = []
+    results = {}
     for models in groups.values():
         group = condition_models(models)
-        result = condition_result(models, group, _paper_accuracy(models[0]))
-        results.append(ResultWithModels(result, group))
-    results = sorted(with_gaps(results), key=lambda row: _order(row.result))
-    rows = tuple(row.result for row in results)
-    return ResultTable(distribution, *setup, generator, rows, compare_results(results), mean_gaps(rows))
+        results[condition_result(models, group, _paper_accuracy(models[0]))] = group
+    results = dict(sorted(with_gaps(results).items(), key=lambda item: _order(item[0])))
+    return ResultTable(distribution, *setup, generator, tuple(results), compare_results(results), mean_gaps(results))
 
 
 def _order(result: ConditionResult) -> tuple[Any, ...]:
@@ -220,8 +213,6 @@ def _paper_accuracy(model: EvaluationRows) -> float | None:
     by_test |= {(row["train"], row["test"]): row["accuracy"] for row in paper["out_of_distribution"]}
     name, accuracies = _strategy(e.condition.name), by_test.get((model.trained_for, e.benchmark))
     is_sample_of_human_rows = name == HUMAN and not e.condition.full
-    if e.split != "test" or is_sample_of_human_rows:
-        return None
-    if accuracies is None or name not in paper["conditions"]:
+    if accuracies is None or name not in paper["conditions"] or e.split != "test" or is_sample_of_human_rows:
         return None
     return round(float(accuracies[paper["conditions"].index(name)]) / 100, 6)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from datacreate.messages import safe_text
 
@@ -62,60 +62,44 @@ class Plot:
     note: str = ""
 
 
-class CurvePoint(NamedTuple):
-    """A point of a line, the ends of its interval, and its tooltip."""
-
-    y: float
-    low: float
-    high: float
-    text: str
-
-
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _MARGIN = 480.0, 260.0, 60.0, 230.0, 20.0
 _SHIFT = 4  # between points of several lines at one x
 _FINE_STEP, _COARSE_STEP, _FINE_RANGE = 10, 20, 60  # steps of the y axis; the longest one with fine steps
 
-
-@dataclass(frozen=True)
-class _Axes:
-    """The axes of a line plot; the x axis, from 1, is logarithmic."""
-
-    first_x: int
-    last_x: int
-    ticks: range  # of the y axis
-
-    @classmethod
-    def of(cls, numbers: Sequence[int], points: Sequence[CurvePoint]) -> _Axes:
-        """Axes that have these numbers (x), and 0 and the intervals of these points (y)."""
-        bottom, top = min(0.0, *(point.low for point in points)), max(point.high for point in points)
-        step = _COARSE_STEP if top - bottom > _FINE_RANGE else _FINE_STEP
-        first, last = math.floor(bottom / step), max(1, math.ceil(top / step))
-        return cls(min(numbers), max(numbers), range(first * step, (last + 1) * step, step))
-
-    def across(self, x: float) -> float:
-        share = math.log(x / self.first_x) / math.log(self.last_x / self.first_x)
-        return _LEFT + _MARGIN + (_WIDTH - _LEFT - 2 * _MARGIN) * share
-
-    def down(self, y: float) -> float:
-        share = (y - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
-        return _BOTTOM - (_BOTTOM - _MARGIN) * share
+CurvePoint = tuple[float, float, float, str]
+"""y, the ends of its interval, and the tooltip."""
 
 
 def line_plot(title: str, series: Mapping[str, Mapping[int, CurvePoint]]) -> Plot:
-    """Lines by name, each with its points by x, from 1. At least two values of x are different."""
+    """Lines by name, each with its points by x, from 1; the x axis is logarithmic, the y axis includes 0.
+
+    At least two values of x are different.
+    """
     numbers = sorted({x for points in series.values() for x in points})
-    axes = _Axes.of(numbers, [point for points in series.values() for point in points.values()])
-    lines = [(_LEFT, axes.down(tick), _WIDTH, axes.down(tick), "grid") for tick in axes.ticks]
-    labels = [(_LEFT / 2, axes.down(tick) + 4, str(tick)) for tick in axes.ticks]
-    labels += [(axes.across(x), _BOTTOM + _MARGIN, f"{x:,}") for x in numbers]
+    intervals = [(low, high) for points in series.values() for _, low, high, _ in points.values()]
+    bottom, top = min(0.0, *(low for low, _ in intervals)), max(high for _, high in intervals)
+    step = _COARSE_STEP if top - bottom > _FINE_RANGE else _FINE_STEP
+    ticks = range(step * math.floor(bottom / step), step * (max(1, math.ceil(top / step)) + 1), step)
+
+    def across(x: float) -> float:
+        share = math.log(x / numbers[0]) / math.log(numbers[-1] / numbers[0])
+        return _LEFT + _MARGIN + (_WIDTH - _LEFT - 2 * _MARGIN) * share
+
+    def down(y: float) -> float:
+        share = (y - ticks[0]) / (ticks[-1] - ticks[0])
+        return _BOTTOM - (_BOTTOM - _MARGIN) * share
+
+    lines = [(_LEFT, down(tick), _WIDTH, down(tick), "grid") for tick in ticks]
+    labels = [(_LEFT / 2, down(tick) + 4, str(tick)) for tick in ticks]
+    labels += [(across(x), _BOTTOM + _MARGIN, f"{x:,}") for x in numbers]
     dots = []
     for number, points in enumerate(series.values()):
         color, shift = number % COLORS, _SHIFT * (number - (len(series) - 1) / 2)
-        places = [(axes.across(x) + shift, axes.down(point.y)) for x, point in points.items()]
-        for (x, y), point in zip(places, points.values(), strict=True):
-            dots.append(Dot(x, y, color, point.text))
-            lines.append((x, axes.down(point.low), x, axes.down(point.high), f"c{color}"))
-        lines += [(*start, *end, f"c{color}") for start, end in pairwise(places)]
+        own = [Dot(across(x) + shift, down(y), color, text) for x, (y, _, _, text) in points.items()]
+        for dot, (_, low, high, _) in zip(own, points.values(), strict=True):
+            lines.append((dot.x, down(low), dot.x, down(high), f"c{color}"))
+        lines += [(start.x, start.y, end.x, end.y, f"c{color}") for start, end in pairwise(own)]
+        dots += own
     return Plot(title, (_WIDTH, _HEIGHT), dots, lines, tuple(series), labels)
 
 

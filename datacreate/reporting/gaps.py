@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import astuple, replace
 
 import numpy as np
 
 from datacreate.finetuning.statistics import ConditionModels, IntervalEstimate, mean_estimate, ratio
-from datacreate.reporting.results import HUMAN, ConditionResult, MeanGap, ResultWithModels
+from datacreate.reporting.results import HUMAN, ConditionResult, MeanGap, ResultModels
 
 Curves = Mapping[str, Mapping[int, ConditionResult]]
 """The results on one test set, by condition and number of training rows."""
 
-_TrainingSize = tuple[str, str, int | None]
-"""Test rows, benchmark of the training rows, and their number."""
 
-
-def with_gaps(results: Sequence[ResultWithModels]) -> list[ResultWithModels]:
+def with_gaps(results: ResultModels) -> ResultModels:
     """The results; those of created rows with the performance gap recovered, against as many human rows."""
-    human: dict[_TrainingSize, ConditionModels] = {}
-    for result, models in sorted(results, key=lambda row: row.result.sets):  # that with most training sets counts
+    human: dict[tuple[str, str, int | None], ConditionModels] = {}
+    for result in sorted(results, key=lambda result: result.sets):  # that with most training sets counts
         if result.condition == HUMAN:
-            human[_training_size(result)] = models
-    return [ResultWithModels(replace(result, pgr=_gap(result, models, human)), models) for result, models in results]
+            human[result.test_digest, result.trained_for, result.count] = results[result]
+    with_pgr: dict[ConditionResult, ConditionModels] = {}
+    for result, models in results.items():
+        if result.count is not None and result.condition.partition("+")[0] != HUMAN:  # created rows alone
+            human_models = human.get((result.test_digest, result.trained_for, result.count))
+            pgr: IntervalEstimate | str = "no human rows of this number"
+            if human_models:
+                pgr = ratio(models, human_models) or "human score not significantly above chance"
+            result = replace(result, pgr=pgr)
+        with_pgr[result] = models
+    return with_pgr
 
 
-def _training_size(result: ConditionResult) -> _TrainingSize:
-    return result.test_digest, result.trained_for, result.count
-
-
-def _gap(
-    result: ConditionResult, models: ConditionModels, human: Mapping[_TrainingSize, ConditionModels]
-) -> IntervalEstimate | str:
-    """The PGR of a result, or why it has none; empty if it is not of created rows alone."""
-    if result.count is None or result.condition.partition("+")[0] == HUMAN:
-        return ""
-    human_models = human.get(_training_size(result))
-    if human_models is None:
-        return "no human rows of this number"
-    return ratio(models, human_models) or "human score not significantly above chance"
-
-
-def mean_gaps(results: Sequence[ConditionResult]) -> tuple[MeanGap, ...]:
+def mean_gaps(results: Collection[ConditionResult]) -> tuple[MeanGap, ...]:
     """The mean PGR of each condition that has one on two test sets or more."""
     whole_sets = Counter(
         (result.condition, result.trained_for, result.test_digest) for result in results if result.full
@@ -71,19 +61,15 @@ def _mean_gap(condition: str, results: Sequence[ConditionResult]) -> MeanGap | N
     tests = sum(map(len, by_training.values()))
     if tests < 2:
         return None
+    means = [IntervalEstimate(*np.mean(list(map(astuple, own)), axis=0).tolist()) for own in by_training.values()]
     counts = {result.count for result in results}
     return MeanGap(
         condition=condition,
         count=counts.pop() if len(counts) == 1 else None,
         tests=tests,
         missing=tuple(result.test for result in results if isinstance(result.pgr, str)),
-        pgr=mean_estimate(list(map(_mean_of_dependent, by_training.values()))),
+        pgr=mean_estimate(means),
     )
-
-
-def _mean_of_dependent(estimates: Sequence[IntervalEstimate]) -> IntervalEstimate:
-    """The mean of each value and of each end."""
-    return IntervalEstimate(*np.mean([(e.value, *e.ends) for e in estimates], axis=0).tolist())
 
 
 def learning_curves(results: Sequence[ConditionResult]) -> list[Curves]:

@@ -196,15 +196,12 @@ def _score_charts(results: Sequence[ConditionResult]) -> list[Chart]:
 
 
 def _curve_plot(curves: Curves) -> Plot:
-    series = {
-        name: {count: _curve_point(result) for count, result in points.items()} for name, points in curves.items()
-    }
+    series: defaultdict[str, dict[int, CurvePoint]] = defaultdict(dict)
+    for name, results in curves.items():
+        for count, result in results.items():
+            y, low, high = (100 * share for share in dataclasses.astuple(result.score))
+            series[name][count] = y, low, high, f"{name}, {count:,} rows: {_with_ends(result.score)}"
     return line_plot(_test_set(curves), series)
-
-
-def _curve_point(result: ConditionResult) -> CurvePoint:
-    y, low, high = (100 * share for share in dataclasses.astuple(result.score))
-    return CurvePoint(y, low, high, f"{result.condition}, {result.count:,} rows: {_with_ends(result.score)}")
 
 
 def _curve_table(curves: Curves) -> Table:

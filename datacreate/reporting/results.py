@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -215,28 +215,25 @@ def _with_interval(
     return replace(interval, low=max(lowest, interval.low), high=min(1.0, interval.high))
 
 
-class ResultWithModels(NamedTuple):
-    """A result, and its models for comparisons with others."""
-
-    result: ConditionResult
-    models: ConditionModels
+ResultModels = Mapping[ConditionResult, ConditionModels]
+"""Results, each with its models for comparisons with others."""
 
 
-def compare_results(results: Sequence[ResultWithModels]) -> tuple[Comparison, ...]:
+def compare_results(results: ResultModels) -> tuple[Comparison, ...]:
     """Every comparable pair of results; Holm-corrected together, smallest p first.
 
     Pairs have the same test rows, and the same number of training rows unless one of them is untrained or
     is all human rows.
     """
-    pairs = [pair for pair in combinations(results, 2) if _comparable(pair[0].result, pair[1].result)]
-    estimates = [difference(first.models, second.models) for first, second in pairs]
+    pairs = [pair for pair in combinations(results, 2) if _comparable(*pair)]
+    estimates = [difference(results[first], results[second]) for first, second in pairs]
     corrected = holm([estimate.p for estimate in estimates])
     comparisons = [
         Comparison(
             # That of the trained one: `trained_for` of an untrained result is "-", which is before every name.
-            test_set=max(first.result, second.result, key=lambda result: result.trained_for).test_set,
-            first=first.result.label,
-            second=second.result.label,
+            test_set=max(first, second, key=lambda result: result.trained_for).test_set,
+            first=first.label,
+            second=second.label,
             difference=estimate.interval,
             covers=estimate.covers,
             mde=estimate.minimum_detectable,
@@ -263,26 +260,19 @@ def _is_reference(result: ConditionResult) -> bool:
 
 def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:
     """The models as `finetuning.statistics` takes them."""
-    first, evaluations = models[0], [model.evaluation for model in models]
+    first, evaluations = models[0].evaluation, [model.evaluation for model in models]
+    labels = dict.fromkeys(models[0].truth, 0)  # the same for all rows with options
+    if first.head != "multiple_choice":
+        for label in labels:
+            number = name_index(label, list(first.scores.predicted))
+            labels[label] = -1 if number is None else number
     return ConditionModels(
         correct=np.array([model.correct for model in models]),
         origins=[TrainingOrigin(e.condition.example or "", e.condition.digest, str(e.seed)) for e in evaluations],
-        labels=_label_numbers(first),
-        classes=first.evaluation.scores.classes,
-        trained=first.is_trained,
+        labels=np.array([labels[label] for label in models[0].truth]),
+        classes=first.scores.classes,
+        trained=models[0].is_trained,
     )
-
-
-def _label_numbers(model: EvaluationRows) -> Any:
-    """The number of the label of each test row, of shape (rows,); -1 without a label, always 0 for options."""
-    if model.evaluation.head == "multiple_choice":
-        return np.zeros(len(model.truth), dtype=int)
-    names = list(model.evaluation.scores.predicted)
-    numbers: dict[str, int] = {}
-    for label in set(model.truth):
-        number = name_index(label, names)
-        numbers[label] = -1 if number is None else number
-    return np.array([numbers[label] for label in model.truth])
 
 
 def _spread(models: ConditionModels, scores: Any) -> tuple[float | None, float | None]:

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from datacreate.finetuning.sources import Source, SourceRow
+from datacreate.formats.task_format import load_format
+from datacreate.verification.scoring import Probabilities
+
 FOODS = "apple bread cheese grape honey lemon mango onion".split()
 TOOLS = "anvil brush chisel drill file hammer ladder saw".split()
 ASKED = "which one of these would you eat now in the garden kitchen street today please".split()
@@ -46,6 +50,13 @@ def claims(number: int, seed: int = 0, passage: bool = False) -> list[Row]:
         context = said if passage else None
         rows.append({"question": question, "context": context, "options": ["True", "False"], "label": label})
     return rows
+
+
+def source_of(rows: Sequence[Row], format: str, probabilities: Sequence[Probabilities] | None = None) -> Source:
+    """Rows of a shipped format, each a family of its own."""
+    soft_labels = probabilities or [None] * len(rows)
+    columns = enumerate(zip(rows, soft_labels, strict=True))
+    return Source("x", "tree", load_format(format), [SourceRow(row, str(n), soft) for n, (row, soft) in columns])
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> Path:

@@ -171,7 +171,7 @@ def test_a_second_round_judges_the_rows_of_both_runs(
     first, second = tmp_path / "first", tmp_path / "second"
     improved(improving(runs["options"], first, encoder, model))
     config = improving([runs["options"], first], second, encoder, model)
-    assert len(read_round(config).rows.examples) == 80
+    assert len(read_round(config).prepared.rows) == 80
     improved(config)
     with pytest.raises(UsageError, match="options: given twice; give it once"):
         read_round(improving([runs["options"], runs["labels"] / ".." / "options"], tmp_path / "x", encoder, model))

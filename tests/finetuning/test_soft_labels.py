@@ -21,10 +21,10 @@ from datacreate.finetuning.train import TrainConfig, prepare, train
 from datacreate.finetuning.training_rows import ClassificationExample, soft_label, training_set
 from datacreate.finetuning.trials import make_trainer
 from datacreate.formats.roles import Roles
-from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.directory import RunDirectory
 from datacreate.verification.scoring import Probabilities
-from tests.finetuning.sets import Row, choices, claims, write_rows
+from tests.finetuning.sets import Row, choices, claims, source_of, write_rows
 from tests.finetuning.training import Recorder, config, inputs_of, sensible
 from tests.making import make
 
@@ -168,14 +168,14 @@ def test_a_row_without_a_soft_label_has_its_label_as_one(encoder: str) -> None:
 
 def test_probabilities_of_labels_are_matched_by_text() -> None:
     schema = {"type": "object", "properties": {"label": {"enum": ["maybe", "yes", "no"]}}}
-    source = Source("x", "tree", TaskFormat("stance", schema, Roles(answer=("label",))), [], [])
+    source = Source("x", "tree", TaskFormat("stance", schema, Roles(answer=("label",))), [])
     assert soft_label((0.1, 0.7, 0.2), source, LABELS) == pytest.approx((0.7, 0.2, 0.1))
     assert sum(soft_label((0.1, 0.7, 0.201), source, LABELS)) == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("wrong", [(0.5, 0.5), (0.5, 0.6, 0.5), (float("nan"), 0.5, 0.5), ()])
 def test_probabilities_that_do_not_fit_their_row_are_refused(wrong: Probabilities) -> None:
-    source = Source("x", "tree", load_format("multiple_choice"), [], [])
+    source = source_of([], "multiple_choice")
     options = HeadSpec(head="multiple_choice", names=("0", "1", "2"))
     with pytest.raises(TrainingError, match=r"x: the probabilities .* are not one for each output"):
         soft_label(wrong, source, options)

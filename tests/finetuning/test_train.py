@@ -97,16 +97,20 @@ def test_processes_train_the_same_models_and_stop_with_this_one(
 def test_each_process_sees_one_gpu_and_a_killed_one_is_reported(
     home: Path, tmp_path: Path, encoder: str, two_gpus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    requested = config("creak", tmp_path / "out", encoder, seeds=(1, 2), epochs=1)
+    requested, recorder = config("creak", tmp_path / "out", encoder, seeds=(1, 2), epochs=1), Recorder()
     monkeypatch.setattr(trials, "run_trial", _visible)
     with pytest.raises(TrainingError, match=r"process sees [01] of 1 GPUs"):
-        train(requested)
+        train(requested, recorder)
+    assert recorder.scores[-1] == 0.0
     monkeypatch.setattr(trials, "run_trial", _killed)
     with pytest.raises(TrainingError, match=r"a training process was killed.*--device-batch-size"):
         train(requested)
 
 
-def _visible(*_: Any) -> Any:
+def _visible(*arguments: Any) -> Any:
+    on_step: trials.OnStep = arguments[-1]
+    for score in (None, -0.5, 0.0, None):
+        on_step(1, 1, score)
     gpus = os.environ["CUDA_VISIBLE_DEVICES"]
     raise TrainingError(f"process sees {gpus} of {len(gpus.split(','))} GPUs")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -16,13 +17,12 @@ from hypothesis import strategies as st
 from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.records import HeadSpec
-from datacreate.finetuning.sources import Source, read_source
+from datacreate.finetuning.sources import read_source
 from datacreate.finetuning.training_rows import ClassificationExample, TrainingSet, held_out_splits, training_set
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.task_format import load_format
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
-from tests.finetuning.sets import Row, choices, write_rows
+from tests.finetuning.sets import Row, choices, source_of, write_rows
 from tests.making import NLI, NLI_LABELS, make
 
 CLAIM: Row = {"question": "Is an apple a tool?", "context": None, "options": ["True", "False"], "label": False}
@@ -76,7 +76,7 @@ def test_children_of_one_parent_are_one_family(tmp_path: Path, model: str) -> No
     found = mixed(tmp_path / "run")
     families = list(RunDirectory(tmp_path / "run").families())[:43]
     same = [a == b for a in families for b in families]
-    assert [a == b for a in found.families for b in found.families] == same
+    assert [a.family == b.family for a in found.examples for b in found.examples] == same
     lines = (tmp_path / "run" / "train.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     assert [q.text for q in found.examples] == [json.loads(line)["question"] for line in lines]
 
@@ -86,7 +86,8 @@ def test_human_and_created_rows_are_mixed(home: Path, tmp_path: Path, model: str
     found = mixed("csqa", tmp_path / "run")
     assert (found.condition.name, found.condition.benchmark) == ("human+random", "csqa")
     assert found.condition.count == 225
-    assert not set(found.families[:200]) & set(found.families[200:])
+    families = [example.family for example in found.examples]
+    assert not set(families[:200]) & set(families[200:])
     assert mixed(tmp_path / "run", "csqa").condition.name == "human+random"
 
 
@@ -100,21 +101,20 @@ def test_a_human_sample_beside_created_rows_is_the_one_without_them(
     assert (human.is_human, created.is_human) == (True, False)
     alone, both = training_set([human], count=50, sample_seed=7), training_set([sample, created])
     assert training_set([sample]).condition == alone.condition
-    assert (both.rows[:50], both.condition.name, both.condition.full) == (alone.rows, "human+random", False)
+    assert ([e.values for e in both.examples[:50]], both.condition.full) == ([e.values for e in alone.examples], False)
+    assert both.condition.name == "human+random"
     with pytest.raises(UsageError, match=r"^--human-count 201: csqa has 200 train rows"):
         human.sample(201, 7)
 
 
 @given(total=st.integers(2, 40), seed=st.integers(0, 5), data=st.data())
 def test_samples_of_one_seed_are_nested(total: int, seed: int, data: st.DataObject) -> None:
-    rows = choices(total, 2)
-    source = Source("x", "tree", load_format("multiple_choice"), rows, list(map(str, range(total))))
+    source = source_of(choices(total, 2), "multiple_choice")
     many = data.draw(st.integers(1, total))
     few = data.draw(st.integers(1, many))
     larger = training_set([source], count=many, sample_seed=seed)
     smaller = training_set([source], count=few, sample_seed=seed)
     assert larger.examples[:few] == smaller.examples
-    assert larger.families[:few] == smaller.families
     assert len(set(larger.examples)) == many
     assert (smaller.condition.count, smaller.condition.full) == (few, False)
 
@@ -230,8 +230,9 @@ TASKS = st.sampled_from([OPTIONS, LABELS])
 unhurried = settings(max_examples=40)  # the first example imports sklearn
 
 
-def examples(answers: list[int]) -> list[ClassificationExample]:
-    return [ClassificationExample(f"q {place}", None, (), answer) for place, answer in enumerate(answers)]
+def examples(answers: Sequence[int], families: Sequence[object]) -> list[ClassificationExample]:
+    columns = zip(answers, families, strict=True)
+    return [ClassificationExample("q", None, (), answer, family=str(family)) for answer, family in columns]
 
 
 @unhurried
@@ -241,7 +242,7 @@ def test_each_row_is_held_out_once_whatever_the_families(
 ) -> None:
     families = ["root" if place < large * total else str(place // size) for place in range(total)]
     rng.shuffle(families)
-    splits = held_out_splits(examples([rng.randrange(3) for _ in range(total)]), families, head, 10)
+    splits = held_out_splits(examples([rng.randrange(3) for _ in range(total)], families), head, 10)
     assert sorted(chain.from_iterable(held for _, held in splits)) == list(range(total))
     for kept, held in splits:
         assert sorted(kept + held) == list(range(total))
@@ -252,9 +253,9 @@ def test_each_row_is_held_out_once_whatever_the_families(
 @given(st.integers(100, 400), st.integers(1, 5), TASKS)
 def test_families_stay_on_one_side(total: int, size: int, head: HeadSpec) -> None:
     families = [str(place // size) for place in range(total)]
-    rows = examples([place % 3 for place in range(total)])
-    splits = held_out_splits(rows, families, head, 3)
-    assert splits == held_out_splits(rows, families, head, 3)
+    rows = examples([place % 3 for place in range(total)], families)
+    splits = held_out_splits(rows, head, 3)
+    assert splits == held_out_splits(rows, head, 3)
     for kept, held in splits:
         assert not {families[i] for i in kept} & {families[i] for i in held}
 
@@ -264,5 +265,5 @@ def test_families_stay_on_one_side(total: int, size: int, head: HeadSpec) -> Non
 def test_labels_keep_their_shares(total: int, share: float, rng: Random) -> None:
     answers = [int(place < share * total) for place in range(total)]
     rng.shuffle(answers)
-    for _, held in held_out_splits(examples(answers), list(map(str, range(total))), LABELS, 10):
+    for _, held in held_out_splits(examples(answers, range(total)), LABELS, 10):
         assert abs(Counter(answers[i] for i in held)[1] / len(held) - sum(answers) / total) <= 1.5 / len(held)

@@ -15,14 +15,12 @@ from datacreate import locking
 from datacreate.errors import LockLost, Stopped, StorageError
 from datacreate.finetuning.encoder import load_with_head
 from datacreate.finetuning.hyperparameters import Hyperparameters
-from datacreate.finetuning.sources import Source
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.training_rows import training_set
 from datacreate.finetuning.trials import make_trainer
-from datacreate.formats.task_format import load_format
 from tests.faults import forked, killed
 from tests.finetuning.conftest import save_encoder
-from tests.finetuning.sets import choices, claims, write_rows
+from tests.finetuning.sets import choices, claims, source_of, write_rows
 from tests.finetuning.training import Recorder, config, inputs_of, trained, weights
 from tests.locks import write_record
 
@@ -50,9 +48,9 @@ def _gradients(encoder: Path, folder: Path, head: str, soft: bool, device_batch_
             found.append(torch.cat([weight.grad.flatten().float() for weight in model.parameters()]))
 
     rows = choices(8, 3) if head == "options" else claims(8)
-    format = load_format("multiple_choice" if head == "options" else "yes_no_closed_book")
+    format = "multiple_choice" if head == "options" else "yes_no_closed_book"
     soft_labels = [(0.5, 0.2, 0.3) if head == "options" else (0.4, 0.6)] * 8 if soft else None
-    source = Source("x", "tree", format, rows, list("abcdefgh"), verifier_probabilities=soft_labels)
+    source = source_of(rows, format, soft_labels)
     recipe = Hyperparameters(batch_size=8, epochs=1, soft_labels=soft)
     inputs = inputs_of(encoder, training_set([source]), recipe, device_batch_size)
     set_seed(1)
@@ -79,8 +77,8 @@ def test_a_step_has_the_batch_size_and_no_copies_of_the_model_on_a_machine_with_
         return found
 
     monkeypatch.setattr(real, "func", on_four_gpus)
-    source = Source("x", "tree", load_format("yes_no_closed_book"), claims(8), list("abcdefgh"))
-    inputs = inputs_of(Path(encoder), training_set([source]), Hyperparameters(batch_size=batch), device_batch)
+    rows = training_set([source_of(claims(8), "yes_no_closed_book")])
+    inputs = inputs_of(Path(encoder), rows, Hyperparameters(batch_size=batch), device_batch)
     model = load_with_head(Path(encoder), inputs.training.task)
     trainer = make_trainer(inputs, model, 1, 1e-3, tmp_path)
     assert trainer.args.train_batch_size == per_pass

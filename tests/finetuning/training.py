@@ -63,6 +63,7 @@ class Recorder:
     def __init__(self, stop_at: int | None = None, action: Callable[[], object] = int) -> None:
         self.notes: list[str] = []
         self.steps: list[tuple[str, int, int]] = []
+        self.scores: list[float | None] = []
         self._stop_at, self._action = stop_at, action
 
     def notify(self, text: str) -> None:
@@ -70,6 +71,7 @@ class Recorder:
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
         self.steps.append((what, done, total))
+        self.scores.append(score)
         if len(self.steps) == self._stop_at:
             self._action()
 

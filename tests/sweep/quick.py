@@ -47,7 +47,8 @@ def judge(this: Any, *_: Any) -> list[Any]:
     """Students that are sure of nothing."""
     from datacreate.improve import JudgedRow
 
-    return [JudgedRow(row, ("True", "False"), at % 2, (0.5, 0.5), None) for at, row in enumerate(this.rows.rows)]
+    rows = [example.values for example in this.prepared.rows]
+    return [JudgedRow(row, ("True", "False"), at % 2, (0.5, 0.5), None) for at, row in enumerate(rows)]
 
 
 def evaluate(folder: Path, names: Sequence[str], split: str, progress: Any = None, **_: Any) -> list[Any]:
