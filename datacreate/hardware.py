@@ -93,10 +93,16 @@ def gpu_memory() -> list[tuple[str, float]]:
     if any(name.startswith("MIG") for name in visible_gpus()):
         return []
     try:
-        rows = nvidia_smi("--query-gpu=name,memory.total", "--format=csv,noheader,nounits").splitlines()
-        return [(name, float(mib) / 1024) for name, _, mib in (row.rpartition(",") for row in rows)]
-    except (EngineError, ValueError):
+        return [(name, float(mib) / 1024) for name, mib in query_gpus("name", "memory.total")]
+    except (EngineError, ValueError):  # [N/A] for memory that GPU and CPU share
         return []
+
+
+def query_gpus(*columns: str) -> list[list[str]]:
+    """These columns of nvidia-smi for each GPU, without units; empty without it. EngineError if it fails."""
+    lines = nvidia_smi(f"--query-gpu={','.join(columns)}", "--format=csv,noheader,nounits").splitlines()
+    rows = [line.rsplit(", ", len(columns) - 1) for line in lines]
+    return [row for row in rows if len(row) == len(columns)]  # not: No devices were found
 
 
 def nvidia_smi(*arguments: str) -> str:

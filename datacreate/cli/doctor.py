@@ -14,7 +14,7 @@ from datacreate.cli.options import command, json_option, option
 from datacreate.cli.terminal import echo, print_json, say
 
 if TYPE_CHECKING:
-    from datacreate.engines.engine_kind import Finding
+    from datacreate.doctor import Finding
 
 _COLORS = {"ok": None, "warn": "yellow", "fail": "red"}
 

@@ -22,26 +22,14 @@ _LONG_RUN = 500  # examples
 Send = Callable[[str, dict[str, Any] | None], Awaitable[tuple[int, Any]]]
 """Sends a request to a path (POST with a body, else GET); returns the HTTP status, and the JSON or text."""
 
-FindingState = Literal["ok", "warn", "fail"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check of `datacreate doctor`; `fix` says what to do."""
-
-    name: str
-    state: FindingState
-    message: str
-    fix: str | None = None
-
 
 @dataclass(frozen=True)
 class ServerInfo:
     """What a server reports about itself, not checked."""
 
-    version: object
-    slots: object = None  # requests that it processes at once
-    context: object = None  # tokens of a prompt and its answer
+    version: Any
+    slots: Any = None  # requests that it processes at once
+    context: Any = None  # tokens of a prompt and its answer
 
 
 class ServerKind:
@@ -110,11 +98,8 @@ class EngineKind(ServerKind, ABC):
     """A server that datacreate can start on this machine."""
 
     name: str  # of `--engine`
-    packages: tuple[str, ...]  # Python packages, one for each build
-    module: str  # that they contain
-    use: str  # what the engine is needed for
     key_variable: str  # the environment variable of its API key
-    own_settings: tuple[str, ...] = ()  # fields of `EngineOptions` that not every engine has
+    own_settings: tuple[str, ...] = ()  # fields of `RunEngineOptions` that not every engine has
     uses_torch = True  # whether it needs torch; then the installed build must suit this machine
 
     @abstractmethod
@@ -122,11 +107,9 @@ class EngineKind(ServerKind, ABC):
         """The installed build, by its option of scripts/setup; None if it is not installed."""
 
     @abstractmethod
-    def suitability(self, *, gguf: bool, long_run: bool) -> int:
-        """How well it suits this machine and a GGUF file or safetensors; `--engine auto` uses the highest.
-
-        0: it cannot load the model or is not installed. 1: it is slow. 2: it is fast. 3: it is faster.
-        """
+    def speed(self, *, gguf: bool, long_run: bool) -> Literal["slow", "fast"] | None:
+        """How fast it is on this machine with a GGUF file or safetensors; None if it is not installed or cannot
+        load it."""
 
     @abstractmethod
     def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
@@ -150,10 +133,6 @@ class EngineKind(ServerKind, ABC):
         """
         refused = f"{extra_arguments[0]}: {self.title}'s server accepts no options after --"
         raise UsageError(f"{refused}; remove them, or use another --engine")
-
-    def findings(self) -> list[Finding]:
-        """Problems that `doctor` reports, besides imports that fail."""
-        return []
 
 
 @dataclass(frozen=True)

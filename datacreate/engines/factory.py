@@ -122,10 +122,12 @@ def choose_engine(checkpoint: Checkpoint, requested: EngineName, count: int) -> 
 
 
 def suited_engine(*, gguf: bool, long_run: bool) -> EngineKind | None:
-    """The engine that `--engine auto` uses; None if no installed engine loads the model."""
-    ranks = {kind: kind.suitability(gguf=gguf, long_run=long_run) for kind in ENGINE_KINDS.values()}
-    best = max(ranks, key=ranks.__getitem__)
-    return best if ranks[best] else None
+    """The engine that `--engine auto` uses, the first fast one; None if no installed engine loads the model."""
+    for speed in ("fast", "slow"):
+        for kind in ENGINE_KINDS.values():
+            if kind.speed(gguf=gguf, long_run=long_run) == speed:
+                return kind
+    return None
 
 
 @dataclass(frozen=True)

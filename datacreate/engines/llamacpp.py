@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, Literal
 
 from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.checkpoints.presets import LaunchSettings
@@ -43,9 +43,6 @@ _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 class _LlamaCpp(EngineKind):
     name = "llamacpp"
     title = "llama.cpp"
-    packages = ("xllamacpp",)
-    module = "xllamacpp"
-    use = "GGUF files"
     key_variable = "LLAMA_API_KEY"
     uses_torch = False
     penalty_field = "repeat_penalty"
@@ -56,8 +53,8 @@ class _LlamaCpp(EngineKind):
     def build(self) -> str | None:
         return self.name if installed_version("xllamacpp") else None
 
-    def suitability(self, *, gguf: bool, long_run: bool) -> int:
-        return 2 if gguf and self.build() else 0
+    def speed(self, *, gguf: bool, long_run: bool) -> Literal["fast"] | None:
+        return "fast" if gguf and self.build() else None
 
     def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
         name, header, adapter = checkpoint.name, checkpoint.gguf, checkpoint.adapter

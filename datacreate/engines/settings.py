@@ -19,17 +19,8 @@ if TYPE_CHECKING:
 else:
     EngineName = Literal["auto", *ENGINE_KINDS]
 
-_OF_VERIFIER = ("quantization", "tensor_parallel_size")
-"""Settings that have another value for the verifier: its options are --verifier-..."""
-
-_SERVER_SIDE = (
-    "engine",
-    "adapter",
-    *(name for kind in ENGINE_KINDS.values() for name in kind.own_settings),
-    *(f"verifier_{name}" for name in _OF_VERIFIER),
-)
-"""Settings of a server that datacreate starts."""
-
+_OWN_SETTINGS = [name for kind in ENGINE_KINDS.values() for name in kind.own_settings]
+_SERVER_SIDE = ("engine", "adapter", *_OWN_SETTINGS)  # settings of servers that are started
 _CLIENT_SIDE = ("request_timeout", "servers", "wait")  # settings for the use of running servers
 
 
@@ -77,8 +68,7 @@ class EngineOptions(LaunchOptions, _ServerOptions):
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number of at least 1, or auto")
         if self.uses_running_servers and (flag := self.first_changed_flag(_SERVER_SIDE)):
-            remedy = "set it where they are started"
-            raise ValueError(f"{flag}: running servers have loaded their models; {remedy}")
+            raise ValueError(f"{flag}: running servers have loaded their models; set it where they are started")
         if not self.uses_running_servers and (flag := self.first_changed_flag(_CLIENT_SIDE)):
             raise ValueError(f"{flag} only applies to running servers; name them with --url, or remove it")
         if self.engine != "auto" and (problem := self.unsupported(ENGINE_KINDS[self.engine])):
@@ -87,9 +77,7 @@ class EngineOptions(LaunchOptions, _ServerOptions):
 
     def unsupported(self, kind: EngineKind) -> str | None:
         """The message about the first changed setting that the engine does not have; None if there is none."""
-        verifier_settings = (f"verifier_{name}" for name in kind.own_settings)
-        supported = {"engine", "adapter", *kind.own_settings, *verifier_settings}
-        flag = self.first_changed_flag(name for name in _SERVER_SIDE if name not in supported)
+        flag = self.first_changed_flag(name for name in _OWN_SETTINGS if name not in kind.own_settings)
         if flag is None:
             return None
         return f"{flag}: {kind.title} has no such setting; remove it, or use another --engine"
@@ -106,5 +94,8 @@ class RunEngineOptions(EngineOptions):
         """The settings of the verifier: those of a local generator do not apply to it."""
         if self.uses_running_servers:
             return self
-        verifier_settings = {name: getattr(self, f"verifier_{name}") for name in _OF_VERIFIER}
-        return EngineOptions(engine=self.engine, **verifier_settings)
+        return EngineOptions(
+            engine=self.engine,
+            quantization=self.verifier_quantization,
+            tensor_parallel_size=self.verifier_tensor_parallel_size,
+        )

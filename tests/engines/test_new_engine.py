@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.checkpoints.presets import LaunchSettings
 from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload
+from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.settings import ENGINE_KINDS
+from datacreate.engines.vllm import VLLM
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, make
 from tests.inprocess import typed
@@ -28,16 +31,13 @@ with Server(kind="bare", model="tiny", port=int(sys.argv[sys.argv.index("--port"
 class New(EngineKind):
     name = "new"
     title = "New engine"
-    packages = ("pytest",)
-    module = "pytest"
-    use = "this test"
     key_variable = "NEW_API_KEY"
 
     def build(self) -> str:
         return "new"
 
-    def suitability(self, *, gguf: bool, long_run: bool) -> int:
-        return 9
+    def speed(self, *, gguf: bool, long_run: bool) -> Literal["fast"]:
+        return "fast"
 
     def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
         command = (sys.executable, "-c", SERVER)
@@ -50,6 +50,8 @@ class New(EngineKind):
 @pytest.fixture(autouse=True)
 def new_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINE_KINDS, "new", New())
+    for other in (VLLM, LLAMACPP):
+        monkeypatch.setattr(other, "build", lambda: None)
 
 
 def test_a_run_chooses_and_starts_a_new_engine(tmp_path: Path, tiny_gguf: Path) -> None:
