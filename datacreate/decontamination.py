@@ -49,7 +49,7 @@ def find_decontamination_sets(
 def with_names(settings: FilterOptions, sets: Sequence[DecontaminationSet]) -> FilterOptions:
     """The settings of the filters with the names of the sets, without folders, for `--decontaminate`."""
     names = tuple(dict.fromkeys(each.ref.name for each in sets))
-    return FilterOptions(**settings.values_for(FilterOptions) | {"decontaminate": names})
+    return FilterOptions(**settings.model_dump(include=set(FilterOptions.model_fields)) | {"decontaminate": names})
 
 
 def _sets_of_benchmark(benchmark: Benchmark, is_required: bool, format: TaskFormat) -> Iterator[DecontaminationSet]:

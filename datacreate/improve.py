@@ -111,7 +111,7 @@ def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]
         **spec.filters.model_dump(),
         **_shared_sampling(spec),
         **_models(spec),
-        **spec.values_for(IdentityOptions),
+        **spec.model_dump(include=set(IdentityOptions.model_fields)),
         "max_parent_uses": CreateConfig.model_fields["max_parent_uses"].default,  # of other strategies
         "num_examples": spec.num_examples,
         "label_ratio": spec.label_ratio,

@@ -111,7 +111,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     compared_before = stored_spec.compared_with if stored_spec else None
     sets = find_decontamination_sets(_decontaminate_names(config, stored_spec), inferred.format, compared_before)
     spec = InputSpec(
-        **config.values_for(IdentityOptions),
+        **config.model_dump(include=set(IdentityOptions.model_fields)),
         examples=tuple(dict(each.values) for each in examples),
         format=inferred.format.document(),
         instruction=config.instruction,
@@ -124,7 +124,8 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     )
     if stored:
         has_chains = find_strategy(config.strategy).queue == "chain"
-        sizes = config.given(("num_examples", "concurrency", *(["num_chains"] if has_chains else [])))
+        names = {"num_examples", "concurrency", *(["num_chains"] if has_chains else [])}
+        sizes = config.model_dump(include=names, exclude_none=True)
         stored.check_same(dict(spec) | sizes, config.count, directory.path)
     return RunInputs(config, directory, stored, inferred, verify, sets, spec, passages)
 
@@ -242,7 +243,8 @@ def _set_fields(sampling: Sampling) -> dict[str, Any]:
 def _limits(config: CreateConfig, stored: RunSpec | None, index: int) -> dict[str, int]:
     """The limits of `Sampling` for a generator, from the user or the existing run; {} without them."""
     sampling = stored.generators[min(index, len(stored.generators) - 1)].sampling if stored else {}
-    return {name: int(sampling[name]) for name in _LIMITS & sampling.keys()} | config.given(["max_tokens"])
+    limits = {name: int(sampling[name]) for name in _LIMITS & sampling.keys()}
+    return limits | config.model_dump(include={"max_tokens"}, exclude_none=True)
 
 
 def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) -> VerificationSpec | None:

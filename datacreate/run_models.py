@@ -124,7 +124,8 @@ def sampling_of(
         sampling = replace(sampling, **checkpoint.preset.sampling.model_dump(exclude_none=True))
         if sampling.thinking and checkpoint.thinking:
             sampling = replace(sampling, **checkpoint.thinking.sampling.model_dump(exclude_none=True))
-    return replace(sampling, **config.given(SamplingOptions.model_fields.keys() - {"max_tokens", "thinking"}))
+    names = SamplingOptions.model_fields.keys() - {"max_tokens", "thinking"}
+    return replace(sampling, **config.model_dump(include=names, exclude_none=True))
 
 
 def strategy_of(config: CreateConfig, stored: RunSpec | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -78,24 +78,16 @@ class Settings(FrozenModel):
                 return self.flags()[name]
         return None
 
-    def given(self, names: Iterable[str]) -> dict[str, Any]:
-        """The settings of these names that are not None."""
-        return {name: value for name in names if (value := getattr(self, name, None)) is not None}
-
     def as_options(self) -> dict[str, Any]:
         """All settings by option name, as a `--config` file holds them; automatic ones are omitted."""
         values = self.model_dump(mode="json")
         options = {}
         for name, field in type(self).model_fields.items():
             value, info = values[name], option_info(type(self), name)
-            is_off = value is None and _takes_off(info)
+            is_off = value is None and info.get("metavar", "").endswith("|off")
             if info and (value or is_off or getattr(self, name) != field.default):
                 options[self.flags()[name].removeprefix("--")] = "off" if is_off else value
         return options
-
-    def values_for(self, model: type[BaseModel]) -> dict[str, Any]:
-        """The values of all fields that `model` also has."""
-        return {name: getattr(self, name) for name in model.model_fields if name in type(self).model_fields}
 
 
 def option_info(model: type[BaseModel], name: str) -> dict[str, Any]:
@@ -104,23 +96,18 @@ def option_info(model: type[BaseModel], name: str) -> dict[str, Any]:
     return dict(extra) if isinstance(extra, dict) else {}
 
 
-def _takes_off(info: Mapping[str, Any]) -> bool:
-    """Whether the word `off` stands for None."""
-    return str(info.get("metavar", "")).endswith("|off")
-
-
 def option_flag(model: type[BaseModel], name: str) -> str:
     """The declared option of a field: `--max-tokens`, `--exact/--no-exact`."""
     return option_info(model, name).get("flag") or f"--{name.replace('_', '-')}"
 
 
-def as_text(value: Any) -> str | list[str]:
-    """A value in the notation of the command line: a list for an option that is given several times."""
+def as_texts(value: Any) -> list[str]:
+    """A value in the notation of the command line; several texts for an option that is given several times."""
     if isinstance(value, Mapping):
         return [f"{key}={_argument(part)}" for key, part in value.items()]
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, (list, tuple)):
         return [_argument(part) for part in value] or ["none"]
-    return _argument(value)
+    return [_argument(value)]
 
 
 def _argument(value: Any) -> str:
@@ -139,12 +126,9 @@ def as_arguments(model: type[BaseModel], values: Mapping[str, Any]) -> list[str]
         flag, _, negative = option_flag(model, name).partition("/")
         if isinstance(value, bool):
             arguments += [flag] if value else [negative] if negative else []
-            continue
-        if value is None and not _takes_off(option_info(model, name)):
-            continue
-        text = as_text(value)
-        for argument in [text] if isinstance(text, str) else text:
-            arguments += [flag, argument]
+        elif value is not None or option_info(model, name)["metavar"].endswith("|off"):
+            for text in as_texts(value):
+                arguments += [flag, text]
     return arguments
 
 
@@ -292,8 +276,7 @@ class SettingsProblem:
         flag = flags.get(field, f"--{field.replace('_', '-')}")
         if self.kind == "missing":
             return f"{flag}: this option is required"
-        text = as_text(self.value)
-        argument = text if isinstance(text, str) else ",".join(text)
+        argument = ",".join(as_texts(self.value))
         if len(self.path) > 1 and isinstance(self.path[1], str):  # of a mapping
             argument = f"{self.path[1]}={argument}"
         if len(argument) > _MAX_SHOWN:

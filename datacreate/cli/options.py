@@ -6,7 +6,7 @@ import functools
 import os
 import types
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -34,9 +34,7 @@ class Text(click.ParamType[str]):
     """Text that pydantic converts; an environment variable holds several values one per line."""
 
     name = "text"
-
-    def split_envvar_value(self, rv: str) -> Sequence[str]:
-        return rv.splitlines()
+    envvar_list_splitter = "\n"
 
 
 class Option(click.Option):
@@ -250,7 +248,7 @@ def _key(param: click.Parameter) -> str:
 
 def _typed(param: click.Parameter, value: Any) -> Any:
     """A value of a file as click gets it from the command line. Raises ValueError if it has no such form."""
-    from datacreate.settings import as_text
+    from datacreate.settings import as_texts
 
     if getattr(param, "is_flag", False):
         if not isinstance(value, bool):
@@ -258,10 +256,8 @@ def _typed(param: click.Parameter, value: Any) -> Any:
         return value
     takes_several = getattr(param, "multiple", False) or param.nargs != 1
     _check_form(param, value, takes_several)
-    text = as_text("off" if value is False or value is None else value)
-    if takes_several:
-        return [text] if isinstance(text, str) else text
-    return text if isinstance(text, str) else ",".join(text)
+    texts = as_texts("off" if value is False or value is None else value)
+    return texts if takes_several else ",".join(texts)
 
 
 def _check_form(param: click.Parameter, value: Any, takes_several: bool) -> None:

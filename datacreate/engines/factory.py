@@ -207,7 +207,9 @@ def _settings(model: LocalModel) -> LaunchSettings:
     """The preset's settings, overridden by the user's."""
     preset = model.checkpoint.preset
     recommended = preset.engine if preset else LaunchSettings()
-    return recommended.model_copy(update=model.options.given(LaunchSettings.model_fields))
+    return recommended.model_copy(
+        update=model.options.model_dump(include=set(LaunchSettings.model_fields), exclude_none=True)
+    )
 
 
 def server_commands(
