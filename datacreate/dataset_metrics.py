@@ -29,8 +29,6 @@ from datacreate.runs.log import Commit
 
 Rows = Sequence[Mapping[str, Json]]
 
-_SEED = 0  # of all samples
-
 MAX_ROWS = 4_000
 """Larger sets are sampled down to this many rows by seed."""
 
@@ -55,7 +53,7 @@ def measure_rows(
     measure = partial(_measure_set, format, examples, number)
     metrics = measure(rows, families) | {"human": None}
     if human_rows and rows:
-        sample = random.Random(_SEED).sample(human_rows, min(len(rows), len(human_rows)))
+        sample = random.Random(0).sample(human_rows, min(len(rows), len(human_rows)))
         metrics["human"] = {"benchmark": benchmark, "split": "train", **measure(sample, None)}
     return metrics
 
@@ -64,7 +62,7 @@ def _measure_set(
     format: TaskFormat, examples: Rows, number: int, rows: Rows, families: Sequence[Hashable] | None
 ) -> dict[str, Any]:
     """The metrics of one set, without a comparison; diversity of `number` texts."""
-    shortcuts_of_rows = shortcuts(format, rows, families, _SEED)
+    shortcuts_of_rows = shortcuts(format, rows, families)
     no_shortcuts = None
     if format.head is None:
         no_shortcuts = "the answers are free text: there is no label or option to guess"
@@ -73,7 +71,7 @@ def _measure_set(
     questions_and_passages = [question_and_passage(format, values) for values in rows]
     questions = [question for question, _ in questions_and_passages if question]
     shown = [question for values in examples if (question := question_and_passage(format, values)[0])]
-    diversity_of_rows = diversity(questions, examples=shown, number=number, seed=_SEED)
+    diversity_of_rows = diversity(questions, shown, number)
     lengths = [len(words(passage)) for _, passage in questions_and_passages[:MAX_TEXTS] if passage]
     return {
         "rows": len(rows),
@@ -86,7 +84,7 @@ def _measure_set(
 
 def sampled(commits: Iterable[Commit]) -> tuple[list[dict[str, Json]], list[Hashable]]:
     """At most `MAX_ROWS` accepted rows and the family of each, in one pass (reservoir sampling)."""
-    rng, rows_read = random.Random(_SEED), 0
+    rng, rows_read = random.Random(0), 0
     kept: list[tuple[dict[str, Json], Hashable]] = []
     for commit in commits:
         for values in commit.accepted:

@@ -25,14 +25,21 @@ from datacreate.finetuning.encoder import Encoded, collator, load_with_head
 from datacreate.finetuning.evaluate import most_probable, probabilities
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import TRIALS, TrainingDirectory
-from datacreate.finetuning.sources import check_distinct, read_file, read_source
 from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import Prepared, checked_steps, encode_inputs, training_spec
-from datacreate.finetuning.training_rows import (
+from datacreate.finetuning.train import (
     MIN_ROWS_TO_SPLIT,
-    ClassificationExample,
     HeldOutSplit,
+    Prepared,
+    checked_steps,
+    encode_inputs,
     held_out_splits,
+    training_spec,
+)
+from datacreate.finetuning.training_rows import (
+    ClassificationExample,
+    check_distinct,
+    read_file,
+    read_source,
     training_set,
 )
 from datacreate.finetuning.trials import OnNamedStep, run_trial

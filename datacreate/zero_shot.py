@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -92,11 +91,9 @@ def _answers(
 ) -> ModelAnswers:
     """The probabilities of the answers to each usable row, and the number of rows with a shortened passage."""
     engine = started_engine()
-    scored_by_letter = test.head.is_multiple_choice or engine.needs_letters(test.head.names)
-    question_of = partial(_label_question, test, scored_by_letter)
-    examples = [_shortened(example, question_of, engine) for example in test.usable]
-    truncated = sum(short is not whole for short, whole in zip(examples, test.usable, strict=True))
-    questions = [(question_of(example), example.text) for example in examples]
+    by_letter = test.head.is_multiple_choice or engine.needs_letters(test.head.names)
+    fitting = [_fitting_question(example, test.head.names, by_letter, engine) for example in test.usable]
+    questions = [(question, example.text) for (question, _), example in zip(fitting, test.usable, strict=True)]
 
     def report(done: int) -> None:
         if signals.received:
@@ -104,24 +101,20 @@ def _answers(
         progress.step(test.name, done, len(questions), None)
 
     with deferred():
-        return ModelAnswers(score_labels(engine, questions, report), truncated)
+        return ModelAnswers(score_labels(engine, questions, report), sum(is_shortened for _, is_shortened in fitting))
 
 
-def _label_question(test: TestSet, scored_by_letter: bool, example: ClassificationExample) -> LabelQuestion:
-    text = f"{example.passage}\n\n{example.text}" if example.passage else example.text
-    return LabelQuestion(text, example.options or test.head.names, scored_by_letter)
-
-
-def _shortened(
-    example: ClassificationExample, question_of: Callable[[ClassificationExample], LabelQuestion], engine: Engine
-) -> ClassificationExample:
-    """The example with as much of its passage as the model's context length allows."""
-    max_tokens = engine.max_context - 1  # one token is generated
-    while example.passage:
-        question = question_of(example)
+def _fitting_question(
+    example: ClassificationExample, labels: tuple[str, ...], by_letter: bool, engine: Engine
+) -> tuple[LabelQuestion, bool]:
+    """A question with as much of the passage as the model's context length allows, and whether that is not all."""
+    max_tokens, passage = engine.max_context - 1, example.passage  # one token is generated
+    while True:
+        text = f"{passage}\n\n{example.text}" if passage else example.text
+        question = LabelQuestion(text, example.options or labels, by_letter)
+        if not passage:
+            return question, passage != example.passage
         tokens = engine.count_tokens(question.prompt(range(len(question.options)))[0])
         if tokens <= max_tokens:
-            break
-        kept = int(len(example.passage) * max_tokens / tokens * _SHORTENING)
-        example = replace(example, passage=example.passage[:kept])
-    return example
+            return question, passage != example.passage
+        passage = passage[: int(len(passage) * max_tokens / tokens * _SHORTENING)]

@@ -90,7 +90,7 @@ def _fine_tuned(
     evaluations = []
     with Progress() as progress:
         for folder in chain.from_iterable(map(models_at, models)):
-            made = evaluate_(folder, benchmarks, split, progress, files=files, options=options)
+            made = evaluate_(folder, benchmarks, split, progress.notify, files=files, options=options)
             evaluations += [(folder, evaluation) for evaluation in made]
     return evaluations
 

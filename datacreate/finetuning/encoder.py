@@ -63,7 +63,8 @@ def max_input_tokens(tokenizer: Any, config: Any, recipe: Hyperparameters, with_
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     if config.model_type in _OFFSET_POSITIONS:
         positions -= max(2, 1 + (config.pad_token_id or 0))
-    return int(min(recipe.input_tokens(with_passage), positions, tokenizer.model_max_length))
+    requested = recipe.max_length or (512 if with_passage else 256)
+    return int(min(requested, positions, tokenizer.model_max_length))
 
 
 def encode(

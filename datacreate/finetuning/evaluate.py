@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datacreate.benchmarks import find_benchmark, has_split, load_registry, read_split, split_sha256
+from datacreate.benchmarks import find_benchmark, has_split, load_registry, split_sha256
 from datacreate.errors import TrainingError, UsageError
 from datacreate.files import refuse_links, replace_files
 from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
@@ -25,23 +25,25 @@ from datacreate.finetuning.records import (
     read_evaluation,
     read_model,
 )
-from datacreate.finetuning.sources import read_file
 from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.training_rows import (
     ClassificationExample,
+    Source,
     infer_head,
     json_sha256,
     name_index,
+    read_benchmark,
+    read_file,
     to_classification_example,
 )
-from datacreate.formats.example import Json, dotted, field_at
+from datacreate.formats.example import dotted, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.roles import label_text
-from datacreate.formats.task_format import TaskFormat, load_format, read_format
+from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.hardware import device, has_bf16
 from datacreate.libraries import quiet, training_errors
 from datacreate.locking import LOCK_FILE, locked
-from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
+from datacreate.messages import Notify, no_notify
 from datacreate.signals import caught_signals
 
 BATCH_TOKENS = 16_384  # tokens per batch, padding included: many short rows or few long ones
@@ -71,12 +73,11 @@ def read_test_set(name: str, split: str = "test", head: HeadSpec | None = None) 
 
     BenchmarkError if it is not imported, UsageError if it needs another head.
     """
-    benchmark = find_benchmark(name)
-    format, rows = load_format(benchmark.format_name), read_split(benchmark, split)
-    own = infer_head(format, rows, name)
+    source = read_benchmark(name, split)
+    own = infer_head(source)
     if head is not None:
         head.check_same(own, "the model", name)
-    return _test_set(name, split, split_sha256(benchmark, split), head or own, format, rows)
+    return _test_set(name, split, split_sha256(find_benchmark(name), split), head or own, source)
 
 
 def read_test_file(
@@ -87,36 +88,32 @@ def read_test_file(
     Rows that have the fields of one of the `known_formats`, in which the model was trained, are read in that format.
     """
     source = read_file(path, options, known_formats)
-    answer_path, format, rows = source.format.roles.answer, source.format, source.values
+    answer_path, format = source.format.roles.answer, source.format
     has_labels = answer_path and format.head != "multiple_choice"
     if head.is_multiple_choice or not has_labels:  # labels may be fewer, or in another order
-        head.check_same(infer_head(format, rows, source.name), "the model", source.name)
+        head.check_same(infer_head(source), "the model", source.name)
     # What was learned is no part of the hash: models of other texts and labels have the same test set.
     chosen_fields = [dotted(answer_path or ()), list(options.inputs), list(options.ignore)]
     given_format = format.document() if options.format else None
-    sha256 = json_sha256([chosen_fields, given_format, *rows])
-    test = _test_set(path.name, "test", sha256, head, format, rows)
+    sha256 = json_sha256([chosen_fields, given_format, *source.values])
+    test = _test_set(path.name, "test", sha256, head, source)
     if all(example.answer is None for example in test.usable):
         answers = ", ".join(sorted(set(test.labels))[:5])
         raise UsageError(f"{path}: the model has {head.description}, and no row has one as its answer: {answers}")
     return test
 
 
-def _test_set(
-    name: str, split: str, sha256: str, head: HeadSpec, format: TaskFormat, rows: Sequence[Mapping[str, Json]]
-) -> TestSet:
+def _test_set(name: str, split: str, sha256: str, head: HeadSpec, source: Source) -> TestSet:
     """The rows as a test set for a model with this head."""
-    labels = [""] * len(rows)
-    for number, row in enumerate(rows):
+    labels = [""] * len(source.rows)
+    for number, values in enumerate(source.values):
         with suppress(KeyError, TypeError):  # `to_classification_example` says that it is missing
-            labels[number] = label_text(field_at(row, format.roles.answer or ()))
-    examples = [to_classification_example(row, format, head) for row in rows]
+            labels[number] = label_text(field_at(values, source.format.roles.answer or ()))
+    examples = [to_classification_example(values, source.format, head) for values in source.values]
     return TestSet(name, split, sha256, head, labels, examples)
 
 
-def benchmarks_for(
-    model: TrainedModel, requested: Sequence[str], split: str = "test", notify: Notify = no_notify
-) -> list[str]:
+def benchmarks_for(model: TrainedModel, requested: Sequence[str], split: str, notify: Notify) -> list[str]:
     """The benchmarks to test a model on: those requested; with `all` every imported one with its head.
 
     By default the benchmark that its rows are for, and the imported out-of-distribution ones of that. Raises
@@ -147,32 +144,11 @@ class ModelAnswers(NamedTuple):
     truncated: int  # rows that were cut to the model's input length
 
 
-class _FineTunedModel:
-    """A trained model, which is loaded for the first test set."""
-
-    def __init__(self, folder: Path, model: TrainedModel, notify: Notify) -> None:
-        self._folder, self._model, self._notify = folder, model, notify
-
-    @cached_property
-    def _network_and_tokenizer(self) -> tuple[Any, Any]:
-        return load_with_head(self._folder, self._model.training.task), load_tokenizer(self._folder)
-
-    def answer(self, test: TestSet) -> ModelAnswers:
-        head, rows = self._model.training.task, len(test.labels)
-        with quiet():
-            plural = "s" * (rows != 1)
-            self._notify(f"evaluating {self._folder} on {rows} row{plural} of {test.name} ({test.split})")
-            network, tokenizer = self._network_and_tokenizer
-            encoded = encode(test.usable, head, tokenizer, self._model.max_length)
-            predicted = probabilities(network, encoded.dataset, collator(head, tokenizer))
-        return ModelAnswers(predicted.tolist(), encoded.truncated)
-
-
 def evaluate(
     folder: Path,
     names: Sequence[str] = (),
     split: str = "test",
-    progress: StepProgress | None = None,
+    notify: Notify = no_notify,
     *,
     files: Sequence[Path] = (),
     options: FormatOptions | None = None,
@@ -182,9 +158,9 @@ def evaluate(
     Existing evaluations on the same rows are read, not repeated. Raises TrainingError for a damaged model, UsageError
     for a test set that needs another head; Stopped after SIGINT or SIGTERM: finished evaluations are kept.
     """
-    model, progress = read_model(folder), progress or SilentProgress()
+    model = read_model(folder)
     training = model.training
-    benchmarks = benchmarks_for(model, names, split, progress.notify) if names or not files else []
+    benchmarks = benchmarks_for(model, names, split, notify) if names or not files else []
     if len({path.name for path in files}) < len({*files}):
         raise UsageError("--test: two files have one name, by which evaluations are kept; rename one of them")
     evaluation = partial(
@@ -197,7 +173,20 @@ def evaluate(
         seed=model.seed,
     )
     known_formats = [read_format(document) for document in training.formats if files]
-    answer = _FineTunedModel(folder, model, progress.notify).answer
+
+    @cache
+    def network_and_tokenizer() -> tuple[Any, Any]:  # not needed if all evaluations exist
+        return load_with_head(folder, training.task), load_tokenizer(folder)
+
+    def answer(test: TestSet) -> ModelAnswers:
+        rows = len(test.labels)
+        notify(f"evaluating {folder} on {rows} row{'s' * (rows != 1)} of {test.name} ({test.split})")
+        with quiet():
+            network, tokenizer = network_and_tokenizer()
+            encoded = encode(test.usable, training.task, tokenizer, model.max_length)
+            predicted = probabilities(network, encoded.dataset, collator(training.task, tokenizer))
+        return ModelAnswers(predicted.tolist(), encoded.truncated)
+
     sources: list[str | Path] = [*benchmarks, *files]
     evaluations = []
     with caught_signals():
@@ -206,7 +195,7 @@ def evaluate(
                 test = read_test_set(source, split, training.task)
             else:
                 test = read_test_file(source, training.task, options or FormatOptions(), known_formats)
-            evaluations.append(load_or_evaluate(folder, test, evaluation, answer, progress.notify))
+            evaluations.append(load_or_evaluate(folder, test, evaluation, answer, notify))
     return evaluations
 
 

@@ -78,10 +78,6 @@ class Hyperparameters(Settings):
             return self.epochs * steps_per_epoch
         return 20 * steps_per_epoch if rows < 1_000 else max(1_000, 3 * steps_per_epoch)
 
-    def input_tokens(self, with_passage: bool) -> int:
-        """Longest input in tokens, before the encoder's own limit."""
-        return self.max_length or (512 if with_passage else 256)
-
     def for_encoder(self, config: Mapping[str, Any]) -> Self:
         """A copy with the learning rate that suits an encoder, unless rates are given; `config` is its config.json.
 

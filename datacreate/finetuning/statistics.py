@@ -20,30 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from datacreate.finetuning.records import Scores
-from datacreate.runs.decisions import wilson_interval
+from datacreate.intervals import HALF_WIDTH, IntervalEstimate, estimated_share
 
 DEGENERATE_SHARE = 0.95  # from this share of identical predictions on, a model counts as degenerate
 ALPHA = 0.05  # significance level; all intervals are 95 % intervals
 POWER = 0.8  # probability with which the minimum detectable effect is found significant
 
 _MAX_ROUNDING = 1e-9  # a standard error up to this is 0, computed with rounding
-_HALF_WIDTH = 1.96  # standard errors between the middle and an end of a 95 % interval
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class IntervalEstimate:
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        return self.low, self.high
 
 
 class TrainingOrigin(NamedTuple):
@@ -83,7 +69,7 @@ def compute_scores(
         rows=rows,
         classes=classes,
         accuracy=accuracy.value,
-        accuracy_interval=accuracy.ends,
+        accuracy_interval=(accuracy.low, accuracy.high),
         balanced_accuracy=share.value if balanced else None,
         macro_f1=float(f1_score(truth, answers, average="macro", labels=present, zero_division=0)),
         matthews=_matthews(truth, answers) if balanced else None,
@@ -115,15 +101,8 @@ def chance_corrected(share: float, classes: int) -> float:
 
 
 def mean_share(correct: Sequence[int], rows: Sequence[int]) -> IntervalEstimate:
-    """The mean of the shares `correct / rows`, each of rows of its own.
-
-    The interval of one share is Wilson's (1927).
-    """
-    shares = [
-        IntervalEstimate(right / number, *wilson_interval(right, number))
-        for right, number in zip(correct, rows, strict=True)
-    ]
-    mean = mean_estimate(shares)
+    """The mean of the shares `correct / rows`, each of rows of its own."""
+    mean = mean_estimate([estimated_share(right, number) for right, number in zip(correct, rows, strict=True)])
     return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high))
 
 
@@ -352,7 +331,7 @@ def _error_of_alike(models: ConditionModels) -> float:
     """
     rows = np.unique(models.labels[models.labels >= 0], return_counts=True)[1].tolist()
     score_range = 1 - 1 / models.classes if models.classes else 1
-    return (1 - mean_share(rows, rows).low) / score_range / _HALF_WIDTH
+    return (1 - mean_share(rows, rows).low) / score_range / HALF_WIDTH
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

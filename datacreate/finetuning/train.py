@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
@@ -16,14 +17,19 @@ from datacreate.errors import UsageError
 from datacreate.finetuning.encoder import encode, has_passages, load_config, load_tokenizer, max_input_tokens
 from datacreate.finetuning.evaluate import read_test_set
 from datacreate.finetuning.hyperparameters import Count, Hyperparameters
-from datacreate.finetuning.records import SelectionKind, TrainedModel, TrainingDirectory, TrainingSpec, read_model
-from datacreate.finetuning.sources import check_distinct, read_source
+from datacreate.finetuning.records import (
+    HeadSpec,
+    SelectionKind,
+    TrainedModel,
+    TrainingDirectory,
+    TrainingSpec,
+    read_model,
+)
 from datacreate.finetuning.training_rows import (
-    MIN_ROWS_TO_SPLIT,
-    SELECTION_FOLDS,
     ClassificationExample,
     TrainingSet,
-    held_out_splits,
+    check_distinct,
+    read_source,
     training_set,
 )
 from datacreate.finetuning.trials import DEVICE_BATCH_SIZE, OnNamedStep, TrialInputs, best_models
@@ -37,6 +43,8 @@ from datacreate.settings import CommaList, setting
 from datacreate.signals import caught_signals
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy takes it
+SELECTION_FOLDS = 10  # one row in this many is a selection row: it chooses the best checkpoint
+MIN_ROWS_TO_SPLIT = 40  # with fewer rows the last checkpoint is kept
 FEW_ROWS = 20  # with fewer rows a warning is shown
 
 
@@ -120,6 +128,37 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
             f"({len(found.examples)} rows); give one rate, {MIN_ROWS_TO_SPLIT} rows or more, or another selection"
         )
     return Prepared(training, encoder, rows, selection_rows)
+
+
+class HeldOutSplit(NamedTuple):
+    """The indices of the rows that a model is trained on, and of those that it is not."""
+
+    trained: list[int]
+    held_out: list[int]
+
+
+def held_out_splits(examples: Sequence[ClassificationExample], head: HeadSpec, folds: int) -> list[HeldOutSplit]:
+    """Splits of the rows into `folds` parts: each part is held out once.
+
+    Stratified by label, if no label is rare; the position of an option carries no meaning. Rows of one family stay
+    together, since children resemble their siblings; those of a family larger than half a fold are split individually.
+    Raises ValueError if there are fewer rows than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    family_sizes, total = Counter(example.family for example in examples), len(examples)
+    groups = [
+        example.family if 2 * folds * family_sizes[example.family] <= total else f"{example.family} {row}"
+        for row, example in enumerate(examples)
+    ]
+    labels = [example.answer or 0 for example in examples]
+    if head.is_multiple_choice or min(Counter(labels).values()) < folds:
+        labels = [0] * total
+    if len(set(groups)) == total:  # much faster, and the same without shared families
+        splits = StratifiedKFold(folds, shuffle=True, random_state=0).split(groups, labels)
+    else:
+        splits = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(groups, labels, groups)
+    return [HeldOutSplit(trained.tolist(), held_out.tolist()) for trained, held_out in splits]
 
 
 def training_spec(

@@ -1,4 +1,4 @@
-"""Rows of one or several sources -> examples of a classification task; splits of them.
+"""A run, a file, or the human train split of a benchmark -> rows -> examples of a classification task; splits of them.
 
 Several sources are concatenated: `csqa runs/csqa` is the human rows and the created ones.
 """
@@ -6,29 +6,154 @@ Several sources are concatenated: `csqa runs/csqa` is the human rows and the cre
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import os
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
-from typing import NamedTuple
+from itertools import chain, islice, repeat
+from pathlib import Path
 
+from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
-from datacreate.finetuning.records import SOFT_LABELS, Condition, HeadSpec
-from datacreate.finetuning.sources import Source
+from datacreate.finetuning.records import IMPROVED, PAPER_METHOD, SOFT_LABELS, Condition, HeadSpec
+from datacreate.formats.candidate import RejectReason
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.infer_answers import few_labels
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.reader import is_row_file
 from datacreate.formats.roles import label_text
 from datacreate.formats.rules import Rule
-from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.runs.directory import RunDirectory
+from datacreate.runs.rows import Row, read_rows
 from datacreate.verification.scoring import Probabilities
 
 MAX_SKIPPED = 0.5  # a source is refused if a larger share of its rows cannot be used
-SELECTION_FOLDS = 10  # one row in this many is a selection row: it chooses the best checkpoint
-MIN_ROWS_TO_SPLIT = 40  # with fewer rows the last checkpoint is kept
 _MIN_SUM, _MAX_SUM = 0.99, 1.01  # of the probabilities of a soft label, which are rounded
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """A row of a source."""
+
+    values: Mapping[str, Json]
+    family: str  # rows of one family stay on one side of a split
+    probabilities: Probabilities | None = None  # of the verifier, if they are read
+    problem: str = ""  # why it is not valid in the format; a model may still be tested on it
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of one source."""
+
+    name: str
+    condition: str  # human, a strategy, or a file's name
+    format: TaskFormat
+    rows: Sequence[SourceRow]
+    benchmark: str | None = None
+    is_human: bool = False  # whether it is the train split of a benchmark
+    is_sample: bool = False  # whether the source has more rows
+    generator: str | None = None
+    example: str | None = None
+
+    @property
+    def values(self) -> list[Mapping[str, Json]]:
+        return [row.values for row in self.rows]
+
+    def field(self, path: FieldPath) -> Iterator[Json]:
+        """The values of a field in the rows that have it."""
+        for row in self.rows:
+            with suppress(KeyError, TypeError):
+                yield field_at(row.values, path)
+
+    def sample(self, count: int, seed: int) -> Source:
+        """The human source with `count` of its rows. Raises UsageError if it has fewer."""
+        if count > len(self.rows):
+            raise UsageError(f"--human-count {count}: {self.name} has {len(self.rows)} train rows; lower it")
+        chosen = random.Random(seed).sample(self.rows, len(self.rows))[:count]
+        return replace(self, rows=chosen, is_sample=count < len(self.rows))
+
+
+def read_source(
+    name_or_path: str, *, verifier_probabilities: bool = False, options: FormatOptions | None = None
+) -> Source:
+    """Read the rows of a benchmark (given by its name), a run directory or a file.
+
+    `verifier_probabilities` also reads those of a run; `options` say how to read a file. Raises UsageError,
+    BenchmarkError, RunError or TrainingError if the source is missing, unfinished, empty or malformed.
+    """
+    path = Path(name_or_path)
+    if name_or_path in load_registry():
+        return read_benchmark(name_or_path, "train")
+    if is_row_file(path):
+        return read_file(path, options or FormatOptions())
+    if path.is_dir():
+        return _read_run(path, verifier_probabilities)
+    raise UsageError(f"{name_or_path}: no run directory, file or benchmark (`datacreate benchmarks list`)")
+
+
+def read_benchmark(name: str, split: str) -> Source:
+    """The human rows of one split of a benchmark. Raises BenchmarkError if it is not imported."""
+    benchmark = find_benchmark(name)
+    rows = [SourceRow(row, canonical_json(row["question"])) for row in read_split(benchmark, split)]
+    return Source(name, "human", load_format(benchmark.format_name), rows, name, is_human=True)
+
+
+def check_distinct(sources: Iterable[str]) -> None:
+    """Raise UsageError if a source is given twice, also by another path."""
+    seen: set[str] = set()
+    for source in sources:
+        name = source if source in load_registry() else os.path.realpath(source)
+        if name in seen:
+            raise UsageError(f"{source.rstrip(os.sep)}: given twice; give it once")
+        seen.add(name)
+
+
+def _read_run(path: Path, verifier_probabilities: bool) -> Source:
+    run = RunDirectory(path)
+    config = run.read_config()
+    spec = config.spec
+    probabilities = run.verifier_probabilities() if verifier_probabilities else repeat(None)
+    columns = zip(run.examples(), map(str, run.families()), probabilities, strict=False)
+    rows = [SourceRow(*row) for row in islice(columns, config.count)]
+    if len(rows) < config.count:
+        raise TrainingError(
+            f"{path}: not finished ({len(rows)} of {config.count} examples); run its `datacreate create` again first"
+        )
+    method = PAPER_METHOD if spec.recipe == "paper" else ""
+    return Source(
+        name=str(path),
+        condition=IMPROVED if spec.improves else spec.strategy + method,
+        format=config.format,
+        rows=rows,
+        benchmark=spec.benchmark,
+        generator=spec.model,
+        example=spec.improves or spec.examples_id,
+    )
+
+
+def read_file(path: Path, options: FormatOptions, known_formats: Sequence[TaskFormat] = ()) -> Source:
+    """Read all rows of a file or of a run. Raises UsageError if a row is not JSON, and what `read_rows` raises.
+
+    Rows that have the fields of one of the `known_formats` are read in that format.
+    """
+    reader = read_rows(path, options, known_formats)
+    rows: list[SourceRow] = []
+    first_of_kind: dict[tuple[RejectReason, str], str] = {}
+    for row in reader.read():
+        family = str(len(rows))
+        if isinstance(row, Row):
+            rows.append(SourceRow(json.loads(row.line), family))
+        elif row.reason is RejectReason.INVALID_JSON:
+            raise UsageError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
+        else:
+            problem = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")
+            rows.append(SourceRow(row.values, family, problem=problem))
+    return Source(str(path), path.stem, reader.format, rows)
 
 
 @dataclass(frozen=True)
@@ -56,51 +181,45 @@ class TrainingSet:
     probabilities_digest: str | None = None  # SHA-256 of the soft labels
 
 
-def infer_head(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str) -> HeadSpec:
-    """The head for rows of a format. Raises UsageError, which names the `source`, if none fits.
+def infer_head(source: Source) -> HeadSpec:
+    """The head for the rows of a source. Raises UsageError if none fits.
 
     A format without fixed labels gets the labels that occur in the rows, if there are few.
     """
+    format = source.format
     if format.head == "multiple_choice" and format.roles.options is not None:
-        lists = [value for value in _values(rows, format.roles.options) if isinstance(value, list)]
+        lists = [value for value in source.field(format.roles.options) if isinstance(value, list)]
         sizes = Counter(map(len, lists))
         number = sizes.most_common(1)[0][0] if sizes else 0  # a row with another number is malformed
         if number < 2:
-            raise UsageError(f"{source}: no row with two or more options; give each row a list of them")
+            raise UsageError(f"{source.name}: no row with two or more options; give each row a list of them")
         return HeadSpec(head="multiple_choice", names=tuple(map(str, range(number))))
     labels = list(map(label_text, format.labels or ()))
     if len(labels) < 2:
-        labels = _labels_in_rows(format, rows, source)
+        labels = _labels_in_rows(source)
     return HeadSpec(head="sequence_classification", names=tuple(labels))
 
 
-def _labels_in_rows(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str) -> list[str]:
+def _labels_in_rows(source: Source) -> list[str]:
     """The different answers of the rows. Raises UsageError if they are no labels."""
-    path, roles = format.roles.answer, format.roles
-    answers = list(_values(rows, path or ()))
-    is_text = roles.turns or roles.tags or roles.rejected or Rule.ANSWER_IN_CONTEXT in format.rules
+    path, roles, total = source.format.roles.answer, source.format.roles, len(source.rows)
+    answers = list(source.field(path or ()))
+    is_text = roles.turns or roles.tags or roles.rejected or Rule.ANSWER_IN_CONTEXT in source.format.rules
     if path is None or is_text or any(isinstance(answer, list) for answer in answers):
         raise UsageError(
-            f"{source}: no field is recognized as the label of a row, which an encoder learns; "
+            f"{source.name}: no field is recognized as the label of a row, which an encoder learns; "
             "name it and its values with --labels FIELD=a,b,c (of a run: when it is created), or export the rows for "
             "another program"
         )
     labels = sorted(set(map(label_text, answers)))
-    if few_labels(len(labels), len(rows)):
+    if few_labels(len(labels), total):
         return labels
     shown = ",".join(labels) if 2 <= len(labels) <= 10 else "a,b,c"
     raise UsageError(
-        f"{source}: the field {dotted(path)} has {len(labels)} different values in {len(rows)} rows, and an encoder "
+        f"{source.name}: the field {dotted(path)} has {len(labels)} different values in {total} rows, and an encoder "
         f"learns two labels or more of which each occurs in several; if these are the labels, add "
         f"--labels {dotted(path)}={shown}; else give each row one label, or a list of options"
     )
-
-
-def _values(rows: Sequence[Mapping[str, Json]], path: FieldPath) -> Iterator[Json]:
-    """The values of a field in the rows that have it."""
-    for row in rows:
-        with suppress(KeyError, TypeError):
-            yield field_at(row, path)
 
 
 def to_classification_example(
@@ -148,12 +267,12 @@ def training_set(
     different heads, if most rows of one cannot be used, or if probabilities do not fit their row.
     """
     first = sources[0]
-    head = infer_head(first.format, first.values, first.name)
+    head = infer_head(first)
     examples: list[ClassificationExample] = []
     formats: list[dict[str, Json]] = []
     skipped: Counter[str] = Counter()
     for number, source in enumerate(sources):
-        head.check_same(infer_head(source.format, source.values, source.name), first.name, source.name)
+        head.check_same(infer_head(source), first.name, source.name)
         alike = (other.values for other in sources if other.format.roles.inputs == source.format.roles.inputs)
         format = _with_varying_inputs(source.format, list(chain.from_iterable(alike)))
         if (document := format.document()) not in formats:
@@ -252,34 +371,3 @@ def soft_label(probabilities: Probabilities, source: Source, head: HeadSpec) -> 
         )
     by_name = dict(zip(names, probabilities, strict=True))
     return tuple(by_name[name] / total for name in head.names)
-
-
-class HeldOutSplit(NamedTuple):
-    """The indices of the rows that a model is trained on, and of those that it is not."""
-
-    trained: list[int]
-    held_out: list[int]
-
-
-def held_out_splits(examples: Sequence[ClassificationExample], head: HeadSpec, folds: int) -> list[HeldOutSplit]:
-    """Splits of the rows into `folds` parts: each part is held out once.
-
-    Stratified by label, if no label is rare; the position of an option carries no meaning. Rows of one family stay
-    together, since children resemble their siblings; those of a family larger than half a fold are split individually.
-    Raises ValueError if there are fewer rows than folds.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    family_sizes, total = Counter(example.family for example in examples), len(examples)
-    groups = [
-        example.family if 2 * folds * family_sizes[example.family] <= total else f"{example.family} {row}"
-        for row, example in enumerate(examples)
-    ]
-    labels = [example.answer or 0 for example in examples]
-    if head.is_multiple_choice or min(Counter(labels).values()) < folds:
-        labels = [0] * total
-    if len(set(groups)) == total:  # much faster, and the same without shared families
-        splits = StratifiedKFold(folds, shuffle=True, random_state=0).split(groups, labels)
-    else:
-        splits = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(groups, labels, groups)
-    return [HeldOutSplit(trained.tolist(), held_out.tolist()) for trained, held_out in splits]

@@ -17,9 +17,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
+from itertools import product
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from datacreate import signals
 from datacreate.errors import TrainingError
@@ -43,11 +44,8 @@ OnNamedStep = Callable[[str, int, int, float | None], None]
 """Called after each step of one of several trials: the name of the trial, then as `OnStep`."""
 
 
-class Trial(NamedTuple):
-    """The seed and the learning rate of a training."""
-
-    seed: int
-    learning_rate: float
+Trial = tuple[int, float]
+"""The seed and the learning rate of a training."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def best_models(
 ) -> Iterator[TrainedModel]:
     """Run all trials, and yield the best model of each seed as soon as all its trials have ended."""
     rates = inputs.training.recipe.learning_rates
-    trials = [Trial(seed, rate) for seed in seeds for rate in rates]
+    trials = list(product(seeds, rates))
     gpus = visible_gpus()
     nproc = min(nproc or len(gpus) or 1, len(trials))
     run_all = partial(_in_processes, nproc, gpus) if nproc > 1 else _in_this_process
@@ -84,11 +82,9 @@ def _in_this_process(
     inputs: TrialInputs, trials: Sequence[Trial], directory: TrainingDirectory, on_step: OnNamedStep
 ) -> Iterator[TrainedModel]:
     has_several_rates = len(inputs.training.recipe.learning_rates) > 1
-    for trial in trials:
-        name = f"seed {trial.seed}"
-        if has_several_rates:
-            name += f", lr {trial.learning_rate:g}"
-        yield run_trial(inputs, *trial, directory.trial(*trial), partial(on_step, name))
+    for seed, rate in trials:
+        name = f"seed {seed}, lr {rate:g}" if has_several_rates else f"seed {seed}"
+        yield run_trial(inputs, seed, rate, directory.trial(seed, rate), partial(on_step, name))
 
 
 def _in_processes(
@@ -113,7 +109,9 @@ def _in_processes(
     done, best = 0, None
     try:
         with pool, open_end:
-            pending = {pool.submit(_in_pool, run_trial, inputs, *trial, directory.trial(*trial)) for trial in trials}
+            pending = {
+                pool.submit(run_trial, inputs, *trial, directory.trial(*trial), _report_score) for trial in trials
+            }
             while pending:
                 finished, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
                 while not scores.empty():
@@ -151,10 +149,9 @@ def _exit_at_end(closed: Connection) -> None:
     os._exit(1)
 
 
-def _in_pool(run: Any, inputs: TrialInputs, seed: int, learning_rate: float, folder: Path) -> TrainedModel:
-    """Run a trial (`run` is `run_trial`) in a process of a pool."""
-    model: TrainedModel = run(inputs, seed, learning_rate, folder, lambda *step: _scores.put(step[-1]))
-    return model
+def _report_score(*step: Any) -> None:
+    """The `OnStep` of a process of a pool."""
+    _scores.put(step[-1])
 
 
 def run_trial(inputs: TrialInputs, seed: int, learning_rate: float, folder: Path, on_step: OnStep) -> TrainedModel:

@@ -1,7 +1,7 @@
 """Measures how different the texts of a set are from each other and from the formatting example.
 
 All metrics but mean words depend on the number of texts, so sets are compared at the same number:
-`diversity(texts, number=n)` draws n of them by seed.
+`diversity(texts, number=n)` draws n of them.
 """
 
 from __future__ import annotations
@@ -52,12 +52,10 @@ class Diversity:
     vendi: float | None  # see `vendi_score`
 
 
-def diversity(
-    texts: Sequence[str], *, examples: Sequence[str] = (), number: int | None = None, seed: int = 0
-) -> Diversity | None:
+def diversity(texts: Sequence[str], examples: Sequence[str] = (), number: int | None = None) -> Diversity | None:
     """The metrics of `number` texts drawn from `texts`, at most `MAX_TEXTS`; None if they have no words."""
     number = min(MAX_TEXTS, len(texts), len(texts) if number is None else number)
-    drawn = random.Random(seed).sample(texts, number)
+    drawn = random.Random(0).sample(texts, number)
     words_of_texts = [words(text) for text in drawn]
     total = sum(map(len, words_of_texts))
     if not total:

@@ -69,7 +69,7 @@ class Row:
 
 
 def shortcuts(
-    format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable] | None = None, seed: int = 0
+    format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable] | None = None
 ) -> tuple[Shortcut, ...]:
     """Every shortcut that the format can have, measured on the rows.
 
@@ -86,9 +86,9 @@ def shortcuts(
     has_folds = len(set(groups)) >= FOLDS
     if has_options:
         counted = longest_option(usable), question_words(usable)
-        return (*counted, options_alone(usable, groups, seed)) if has_folds else counted
+        return (*counted, options_alone(usable, groups)) if has_folds else counted
     if has_folds and len({row.right for row in usable}) > 1:
-        return length_alone(usable, groups, seed), question_alone(usable, groups, seed)
+        return length_alone(usable, groups), question_alone(usable, groups)
     return ()
 
 
@@ -110,19 +110,19 @@ def question_words(rows: Sequence[Row]) -> Shortcut:
     return _scored("words of the question", credit, rows, warning)
 
 
-def options_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Shortcut:
+def options_alone(rows: Sequence[Row], groups: Sequence[int]) -> Shortcut:
     """How often a classifier of the options' words picks the right option without the question."""
     group_of_option = [group for group, row in zip(groups, rows, strict=True) for _ in row.options]
     right = np.array([i == row.right for row in rows for i in range(len(row.options))], dtype=np.int64)
     options = [option for row in rows for option in row.options]
-    scores = _predicted_from_words(options, right, group_of_option, seed, "decision_function")
+    scores = _predicted_from_words(options, right, group_of_option, "decision_function")
     scores_of_rows = np.split(scores, np.cumsum([len(row.options) for row in rows])[:-1])
     credit = [_tie_credit(own, row.right) for own, row in zip(scores_of_rows, rows, strict=True)]
     warning = "the words of the options alone give away which is right, without the question"
     return _scored("options alone", credit, rows, warning, groups)
 
 
-def length_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Shortcut:
+def length_alone(rows: Sequence[Row], groups: Sequence[int]) -> Shortcut:
     """How often a small decision tree on the lengths of question and passage finds the label."""
     from sklearn.model_selection import cross_val_predict
     from sklearn.tree import DecisionTreeClassifier
@@ -131,14 +131,14 @@ def length_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Short
     leaf = max(2, min(50, len(rows) // 20))  # a 20th of the rows, within limits
     tree = DecisionTreeClassifier(max_depth=3, min_samples_leaf=leaf, class_weight="balanced", random_state=0)
     labels = _labels(rows)
-    credit = cross_val_predict(tree, lengths, labels, cv=_folds(labels, groups, seed)) == labels
+    credit = cross_val_predict(tree, lengths, labels, cv=_folds(labels, groups)) == labels
     return _scored("length alone", credit, rows, "the lengths alone give the label away", groups, labels)
 
 
-def question_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Shortcut:
+def question_alone(rows: Sequence[Row], groups: Sequence[int]) -> Shortcut:
     """How often a classifier of the question's words finds the label; named `wording` if no row has a passage."""
     labels, word = _labels(rows), _most_telling_word(rows)
-    credit = _predicted_from_words([row.text for row in rows], labels, groups, seed, "predict") == labels
+    credit = _predicted_from_words([row.text for row in rows], labels, groups, "predict") == labels
     if any(row.passage for row in rows):
         warning = f"the question alone gives the label away, without its passage ({word})"
         return _scored("question alone", credit, rows, warning, groups, labels)
@@ -191,7 +191,7 @@ def _tie_credit(scores: npt.ArrayLike, right: int) -> float:
     return float(best[right] / best.sum())
 
 
-def _predicted_from_words(texts: Sequence[str], target: Integers, groups: Sequence[int], seed: int, method: str) -> Any:
+def _predicted_from_words(texts: Sequence[str], target: Integers, groups: Sequence[int], method: str) -> Any:
     """The prediction for each text by a classifier of words that was not trained on the text's group, (n,).
 
     `method` is `predict` or `decision_function` of scikit-learn. All 0 if a classifier cannot be trained: the training
@@ -204,7 +204,7 @@ def _predicted_from_words(texts: Sequence[str], target: Integers, groups: Sequen
     from sklearn.svm import LinearSVC
 
     terms = list(map(_terms, texts))
-    folds = _folds(target, groups, seed)
+    folds = _folds(target, groups)
     if not all(_can_train([terms[index] for index in trained], target[trained]) for trained, _ in folds):
         return np.zeros(len(target))
     # No TF-IDF: shortcuts are frequent words.
@@ -225,11 +225,11 @@ def _can_train(terms: Sequence[Sequence[str]], target: Integers) -> bool:
     return max(counts.values(), default=0) >= _MIN_TERM_TEXTS and len(np.unique(target)) > 1
 
 
-def _folds(target: Integers, groups: Sequence[int], seed: int) -> list[tuple[Integers, Integers]]:
+def _folds(target: Integers, groups: Sequence[int]) -> list[tuple[Integers, Integers]]:
     """The rows to train on and the rows to test, for each fold; a group is in one fold."""
     from sklearn.model_selection import GroupKFold
 
-    return list(GroupKFold(FOLDS, shuffle=True, random_state=seed).split(target, target, groups))
+    return list(GroupKFold(FOLDS, shuffle=True, random_state=0).split(target, target, groups))
 
 
 def _groups(rows: Sequence[Row], texts: Sequence[str]) -> list[int]:

@@ -8,7 +8,8 @@ from dataclasses import astuple, replace
 
 import numpy as np
 
-from datacreate.finetuning.statistics import ConditionModels, IntervalEstimate, mean_estimate, ratio
+from datacreate.finetuning.statistics import ConditionModels, mean_estimate, ratio
+from datacreate.intervals import IntervalEstimate
 from datacreate.reporting.results import HUMAN, ConditionResult, MeanGap, ResultModels
 
 Curves = Mapping[str, Mapping[int, ConditionResult]]

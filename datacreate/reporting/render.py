@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.files import replace_files
-from datacreate.finetuning.statistics import IntervalEstimate
+from datacreate.intervals import IntervalEstimate
 from datacreate.locking import locked
 from datacreate.messages import markdown, markdown_table
 from datacreate.reporting.charts import COLORS, Bar, Chart, CurvePoint, Plot, line_plot, page_template

@@ -19,7 +19,6 @@ from datacreate.finetuning.records import Evaluation, SelectionKind
 from datacreate.finetuning.statistics import (
     ALPHA,
     ConditionModels,
-    IntervalEstimate,
     ScoreEstimate,
     TrainingOrigin,
     chance_corrected,
@@ -28,6 +27,7 @@ from datacreate.finetuning.statistics import (
     mean_score,
 )
 from datacreate.finetuning.training_rows import name_index
+from datacreate.intervals import IntervalEstimate
 
 ZERO_SHOT, HUMAN = "zero-shot", "human"
 

@@ -110,27 +110,20 @@ class RowView:
     """How rows of a format are shown in charts and plots: their text, and the color of their label."""
 
     def __init__(self, format: TaskFormat) -> None:
-        self._format, self.inputs = format, format.input_texts
+        self.format, self.inputs = format, format.input_texts
         labels = [str(label) for label in format.labels or ()]
-        self._colors = {label: min(number, COLORS - 1) for number, label in enumerate(labels)}
+        self.colors = {label: min(number, COLORS - 1) for number, label in enumerate(labels)}
         self.legend = labels[:COLORS] if len(labels) <= COLORS else [*labels[: COLORS - 1], "other labels"]
 
     def color(self, values: Mapping[str, Json]) -> int:
         """A color for each of the first fixed labels; always 0 in other formats."""
-        return self.label_color(str(value_at(values, self._format.roles.answer)))
-
-    def label_color(self, label: str) -> int:
-        return self._colors.get(label, 0)
+        return self.colors.get(str(value_at(values, self.format.roles.answer)), 0)
 
     def text(self, values: Mapping[str, Json], longest: int = _LONGEST) -> str:
         """The inputs and the answer, shortened."""
-        answer = value_at(values, self._format.roles.answer)
+        answer = value_at(values, self.format.roles.answer)
         inputs = shorten("\n".join(self.inputs(values)), longest)
         return inputs if answer is None else f"{inputs} → {shorten(field_text(answer), longest // 2)}"
-
-    def words(self, values: Mapping[str, Json]) -> int:
-        """The length of the question, in words."""
-        return len(words(question_and_passage(self._format, values)[0]))
 
 
 def share_charts(summary: Mapping[str, Any], view: RowView) -> list[Chart]:
@@ -145,7 +138,7 @@ def share_charts(summary: Mapping[str, Any], view: RowView) -> list[Chart]:
 def _shares(title: str, counts: Mapping[str, int], view: RowView) -> Chart:
     total, most = max(1, sum(counts.values())), max(1, *counts.values())
     bars = [
-        Bar(name, f"{count:,} ({count / total:.1%})", [(view.label_color(name), 100 * count / most)])
+        Bar(name, f"{count:,} ({count / total:.1%})", [(view.colors.get(name, 0), 100 * count / most)])
         for name, count in islice(counts.items(), MAX_BARS)
     ]
     left_out = len(counts) - len(bars)
@@ -154,7 +147,8 @@ def _shares(title: str, counts: Mapping[str, int], view: RowView) -> Chart:
 
 def length_chart(rows: Rows, view: RowView) -> Chart:
     """The number of rows by the number of words of their text, and by label."""
-    lengths = [(min(MAX_WORDS, view.words(row)), view.color(row)) for row in rows]
+    texts = [question_and_passage(view.format, row)[0] for row in rows]
+    lengths = [(min(MAX_WORDS, len(words(text))), view.color(row)) for text, row in zip(texts, rows, strict=True)]
     shortest, longest = min(lengths)[0], max(lengths)[0]
     width = math.ceil((longest - shortest + 1) / LENGTH_BARS)  # lengths that share a bar
     counts = Counter(((length - shortest) // width, color) for length, color in lengths)

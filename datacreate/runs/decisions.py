@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from datacreate.formats.example import FieldPath, Json, canonical_json, value_at
+from datacreate.intervals import estimated_share
 
 Verdict = Literal["accept", "reject", "edit"]
 
@@ -107,29 +108,21 @@ class ReviewStats:
     def _sample_summary(self, sample: Sample) -> dict[str, Any]:
         decided = [row for row in sample.rows if row in self.last]
         right = sum(map(self._has_right_answer, decided))
-        interval = wilson_interval(right, len(decided)) if decided else None
+        share = estimated_share(right, len(decided)) if decided else None
         return {
             "rows": len(sample.rows),
             "of": sample.of,
             "seed": sample.seed,
             "decided": len(decided),
             "right": right,
-            "accuracy": round(right / len(decided), 4) if decided else None,
-            "interval": [round(bound, 4) for bound in interval] if interval else None,
+            "accuracy": round(share.value, 4) if share else None,
+            "interval": [round(share.low, 4), round(share.high, 4)] if share else None,
         }
 
     def _has_right_answer(self, row: int) -> bool:
         """Whether reviewers kept the answer that the row had when the sample was drawn."""
         is_same = self._drawn_answers.get(row) == self._current_answers.get(row)
         return self.last[row].verdict != "reject" and is_same
-
-
-def wilson_interval(right: int, rows: int) -> tuple[float, float]:
-    """The 95 % interval of the share `right / rows` (Wilson, 1927)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(right, rows).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def review_fields(review: Mapping[str, Any] | None) -> dict[str, str]:

@@ -16,8 +16,7 @@ from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, UsageError
 from datacreate.files import read_yaml, shipped
 from datacreate.finetuning.hyperparameters import Hyperparameters
-from datacreate.finetuning.train import TrainConfig
-from datacreate.finetuning.training_rows import MIN_ROWS_TO_SPLIT
+from datacreate.finetuning.train import MIN_ROWS_TO_SPLIT, TrainConfig
 from datacreate.messages import did_you_mean
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from datacreate.formats.example import Json
+from datacreate.intervals import HALF_WIDTH, IntervalEstimate
 from datacreate.verification.scoring import Probabilities, Scored
 
 FIRST_ROWS = 40
@@ -21,8 +21,6 @@ FIRST_ROWS = 40
 
 MIN_ROWS, MAX_ROWS = 20, 320
 """Limits of the rows that a check uses; between them it is the count of the run."""
-
-_HALF_WIDTH = 1.96  # of a 95 % interval
 
 _MIN_MEAN, _MIN_PROBABILITY = 1e-6, 5e-5
 """A smaller mean or probability counts as this: it may be 0 after rounding."""
@@ -37,18 +35,6 @@ AssignedRow = tuple[int, Probabilities]
 def most_rows(count: int) -> int:
     """The most rows that the check of a run with `count` examples uses."""
     return max(MIN_ROWS, min(MAX_ROWS, count))
-
-
-@dataclass(frozen=True)
-class Concordance:
-    """A concordance with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
 class LabelNoiseCheck:
@@ -69,7 +55,7 @@ class LabelNoiseCheck:
         self._next_test = min(FIRST_ROWS, most_rows)  # in examples
         self._rows: list[AssignedRow] = []
         self._means: Sequence[float | None] = ()
-        self.concordance: Concordance | None = None  # None until decided, and if all examples have one label
+        self.concordance: IntervalEstimate | None = None  # None until decided, and if all examples have one label
         self.decided = False
         self.pseudo_labels = False
 
@@ -168,7 +154,7 @@ def numeric_values(labels: Sequence[Json], is_range: bool = False) -> list[float
     return values if all(map(math.isfinite, values)) and not are_codes else None
 
 
-def concordance(rows: Sequence[AssignedRow], values: Sequence[float] | None = None) -> Concordance | None:
+def concordance(rows: Sequence[AssignedRow], values: Sequence[float] | None = None) -> IntervalEstimate | None:
     """Measures how well probabilities follow assigned labels: 0.5 is chance, 1 perfect.
 
     The share of pairs of rows with different labels that the probabilities order as the labels do; ties count half.
@@ -199,8 +185,8 @@ def concordance(rows: Sequence[AssignedRow], values: Sequence[float] | None = No
     number = len(without_row)
     variance = (number - 1) / number * ((without_row - without_row.mean()) ** 2).sum() if number else 1.0
     error = math.sqrt(variance)
-    return Concordance(
+    return IntervalEstimate(
         round(float(value), 4),
-        round(max(0.0, float(value) - _HALF_WIDTH * error), 4),
-        round(min(1.0, float(value) + _HALF_WIDTH * error), 4),
+        round(max(0.0, float(value) - HALF_WIDTH * error), 4),
+        round(min(1.0, float(value) + HALF_WIDTH * error), 4),
     )

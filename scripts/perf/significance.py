@@ -20,13 +20,13 @@ from scipy.stats import binomtest, norm
 
 from datacreate.finetuning.statistics import (
     ConditionModels,
-    IntervalEstimate,
     ScoreEstimate,
     TrainingOrigin,
     difference,
     mean_estimate,
     ratio,
 )
+from datacreate.intervals import IntervalEstimate
 
 Shape = tuple[int, int]
 """Formatting examples, and training seeds of each."""

@@ -13,8 +13,7 @@ import pytest
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import ExampleError, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows
-from datacreate.finetuning.sources import read_source
-from datacreate.finetuning.training_rows import training_set
+from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.formats.candidate import Candidate, Reject, validate_example
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format

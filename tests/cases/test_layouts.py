@@ -11,8 +11,7 @@ import pytest
 
 from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows
-from datacreate.finetuning.sources import read_source
-from datacreate.finetuning.training_rows import infer_head
+from datacreate.finetuning.training_rows import infer_head, read_source
 from datacreate.formats.candidate import Candidate, Reject, RejectReason, validate_example
 from datacreate.formats.example import Example, Json
 from datacreate.formats.infer import infer_format
@@ -151,7 +150,7 @@ def test_no_encoder_is_trained_on_a_layout_without_a_head(layout: str, tmp_path:
     make(tmp_path / "run", model, example=values, **options, count=4)
     source = read_source(str(tmp_path / "run"))
     with pytest.raises(UsageError, match="no field is recognized as the label"):
-        infer_head(source.format, source.rows, source.name)
+        infer_head(source)
 
 
 def texts(value: Json) -> list[Json]:

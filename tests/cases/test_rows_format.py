@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from datacreate.errors import DatacreateError
-from datacreate.finetuning.sources import read_source
-from datacreate.finetuning.training_rows import training_set
+from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.rows import InvalidRow, read_rows

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datacreate.finetuning.sources import Source, SourceRow
+from datacreate.finetuning.training_rows import Source, SourceRow
 from datacreate.formats.task_format import load_format
 from datacreate.verification.scoring import Probabilities
 

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import click
 import pytest
-from click.testing import CliRunner, Result
 
-from datacreate.cli.evaluate import evaluate
-from datacreate.cli.train import train
-from datacreate.errors import DatacreateError
 from tests.finetuning.sets import claims, write_rows
+from tests.inprocess import typed
 
 
-def refused(result: Result, code: int, words: str) -> None:
-    """The command failed with that code, in one line that has these words."""
-    error = result.exception
-    if isinstance(error, DatacreateError):
-        assert error.exit_code == code
-        assert "\n" not in str(error)
-        assert words in str(error)
-        return
-    assert result.exit_code == code, result.exception
-    assert words in result.stderr
-
-
-def invoke(command: click.Command, *arguments: object) -> Result:
-    return CliRunner().invoke(command, list(map(str, arguments)))
+def refused(code: int, words: str, *arguments: object) -> None:
+    """The command fails with that code, and the line of its error has these words."""
+    ended = typed(*map(str, arguments))
+    assert ended.code == code, ended.err
+    assert words in ended.err.splitlines()[-1]
 
 
 # More arguments of `train creak`, the exit code, words of the line.
@@ -62,52 +49,46 @@ BAD: dict[str, tuple[list[str], int, str]] = {
 def test_a_wrong_command_is_one_line(home: Path, tmp_path: Path, encoder: str, name: str) -> None:
     more, code, words = BAD[name]
     own = [] if "--encoder" in more else ["--encoder", encoder]
-    result = invoke(train, "creak", *own, "--out", tmp_path / "out", *more)
-    refused(result, code, words)
+    refused(code, words, "train", "creak", *own, "--out", tmp_path / "out", *more)
     assert not (tmp_path / "out").exists()
 
 
-# A file of the encoder, its new content (None: removed), words of the line.
-DAMAGE: list[tuple[str, str | None, str]] = [
-    ("model.safetensors", "cut", "cannot be loaded with a sequence_classification head"),
-    ("model.safetensors", None, "no *.safetensors"),
-    ("config.json", None, "no config.json"),
-    ("config.json", "{", "config.json: not a JSON object"),
-    ("config.json", "{}", "not the configuration of an encoder"),
-    ("config.json", "hidden_size", "differs from config.json"),
-    ("tokenizer.json", None, "no tokenizer"),
-    ("tokenizer.json", "{}", "the tokenizer does not load"),
+# A file of the encoder, its new content made of the old one (None: removed), words of the line.
+DAMAGE: list[tuple[str, Callable[[bytes], bytes | None], str]] = [
+    ("model.safetensors", lambda old: old[:-7], "cannot be loaded with a sequence_classification head"),
+    ("model.safetensors", lambda _: None, "no *.safetensors"),
+    ("config.json", lambda _: None, "no config.json"),
+    ("config.json", lambda _: b"{", "config.json: not a JSON object"),
+    ("config.json", lambda _: b"{}", "not the configuration of an encoder"),
+    ("config.json", lambda old: old.replace(b'"hidden_size": 32', b'"hidden_size": 64'), "differs from config.json"),
+    ("tokenizer.json", lambda _: None, "no tokenizer"),
+    ("tokenizer.json", lambda _: b"{}", "the tokenizer does not load"),
 ]
 
 
 def test_damaged_encoders_are_one_line(home: Path, tmp_path: Path, encoder: str) -> None:
-    for number, (name, content, words) in enumerate(DAMAGE):
-        folder = tmp_path / f"encoder-{number}"
-        shutil.copytree(encoder, folder)
-        file = folder / name
-        if content is None:
+    for number, (name, damage, words) in enumerate(DAMAGE):
+        file = Path(shutil.copytree(encoder, tmp_path / f"encoder-{number}")) / name
+        if (damaged := damage(file.read_bytes())) is None:
             file.unlink()
-        elif content == "cut":
-            file.write_bytes(file.read_bytes()[:-7])
-        elif content == "hidden_size":
-            file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_size": 64}))
         else:
-            file.write_text(content)
-        options = ["--encoder", folder, "--epochs", 1, "--seeds", 1, "--out", tmp_path / f"out-{number}"]
-        refused(invoke(train, "creak", *options), 1, words)
+            file.write_bytes(damaged)
+        options = ["--encoder", file.parent, "--epochs", 1, "--seeds", 1, "--out", tmp_path / f"out-{number}"]
+        refused(1, words, "train", "creak", *options)
 
 
 def test_skipped_and_few_rows_are_said(home: Path, tmp_path: Path, encoder: str) -> None:
     rows = write_rows(tmp_path / "few.jsonl", [*claims(6), claims(7)[-1] | {"label": "perhaps"}])
-    refused(invoke(train, rows, "--encoder", encoder, "--out", rows), 2, "few.jsonl: cannot be written")
-    dry = invoke(train, rows, "--encoder", encoder, "--out", tmp_path / "out", "--dry-run")
-    assert "\nskipped rows: 1, " in dry.stdout
-    assert "\nwarning: only 6 rows; a model learns little" in dry.stdout
+    command = ("train", str(rows), "--encoder", encoder, "--out")
+    refused(2, "few.jsonl: cannot be written", *command, rows)
+    dry = typed(*command, str(tmp_path / "out"), "--dry-run")
+    assert "\nskipped rows: 1, " in dry.out
+    assert "\nwarning: only 6 rows; a model learns little" in dry.out
     assert not (tmp_path / "out").exists()
 
 
 def test_evaluating_something_else_is_one_line(home: Path, tmp_path: Path) -> None:
-    refused(invoke(evaluate, tmp_path), 2, "no trained model here")
-    refused(invoke(evaluate), 2, "give either models or --zero-shot")
-    refused(invoke(evaluate, tmp_path, "--split", "train"), 2, "--split")
-    refused(invoke(evaluate, tmp_path, "--split", "dev", "--test", "x"), 2, "--split dev only applies to --benchmark")
+    refused(2, "no trained model here", "evaluate", tmp_path)
+    refused(2, "give either models or --zero-shot", "evaluate")
+    refused(2, "--split", "evaluate", tmp_path, "--split", "train")
+    refused(2, "--split dev only applies to --benchmark", "evaluate", tmp_path, "--split", "dev", "--test", "x")

@@ -13,22 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 from datacreate.benchmarks import find_benchmark, read_split, split_sha256
-from datacreate.cli.evaluate import evaluate as command
 from datacreate.errors import BenchmarkError, TrainingError, UsageError
 from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_test_file, read_test_set
 from datacreate.finetuning.records import HeadSpec, models_at, read_evaluation, read_model, read_predictions
-from datacreate.finetuning.sources import read_source
 from datacreate.finetuning.train import train
-from datacreate.finetuning.training_rows import ClassificationExample, training_set
+from datacreate.finetuning.training_rows import ClassificationExample, read_source, training_set
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import read_format
 from tests.finetuning.conftest import TOKENS, import_rows, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS, choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, trained
+from tests.inprocess import typed
 
 Parts = tuple[Any, Encoded, Any]
 
@@ -70,25 +68,22 @@ def test_probabilities_are_in_row_order_whatever_the_batches(parts: Parts) -> No
     assert np.allclose(probabilities(model, encoded.dataset, collate, 100), found, atol=1e-4)
 
 
-def test_a_diverged_model_is_one_line(parts: Parts) -> None:
-    model, encoded, collate = parts
-    model.base_model.embeddings.word_embeddings.weight.data[:] = float("nan")
-    with pytest.raises(TrainingError, match=r"diverged in training.*lower --learning-rates"):
-        probabilities(model, encoded.dataset, collate)
-
-
-def test_out_of_memory_is_one_line(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_divergence_and_a_full_memory_are_one_line(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     model, encoded, collate = parts
 
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words.")
 
-    monkeypatch.setattr(model, "forward", full)
-    with pytest.raises(TrainingError, match=r"Tried to allocate 2\.00 GiB.*lower the --max-length") as caught:
-        probabilities(model, encoded.dataset, collate)
-    assert "\n" not in str(caught.value)
-    monkeypatch.setattr(model, "forward", lambda **_: torch.empty(2**60, dtype=torch.int8))  # on a CPU
-    with pytest.raises(TrainingError, match="out of memory"):
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "forward", full)
+        with pytest.raises(TrainingError, match=r"Tried to allocate 2\.00 GiB.*lower the --max-length") as caught:
+            probabilities(model, encoded.dataset, collate)
+        assert "\n" not in str(caught.value)
+        patch.setattr(model, "forward", lambda **_: torch.empty(2**60, dtype=torch.int8))  # on a CPU
+        with pytest.raises(TrainingError, match="out of memory"):
+            probabilities(model, encoded.dataset, collate)
+    model.base_model.embeddings.word_embeddings.weight.data[:] = float("nan")
+    with pytest.raises(TrainingError, match=r"diverged in training.*lower --learning-rates"):
         probabilities(model, encoded.dataset, collate)
 
 
@@ -177,30 +172,28 @@ def test_malformed_rows_are_wrong_and_reported(own_home: Path, tmp_path: Path, f
     assert predictions[7].correct
     assert found.scores.accuracy == sum(one.correct for one in predictions) / 40
     assert (found.scores.unanswered, found.scores.truncated) == (1, 1)
-    shown = CliRunner().invoke(command, [str(folder), "--benchmark", "csqa"]).stdout
+    shown = typed("evaluate", str(folder), "--benchmark", "csqa").out
     assert "rows without a prediction or right answer, which are wrong: 1 of 40" in shown
     assert "rows longer than the model's input, which were cut: 1 of 40" in shown
 
 
-def one_hot(chosen: Sequence[int | None], classes: int) -> list[list[float] | None]:
-    return [None if one is None else [float(place == one) for place in range(classes)] for one in chosen]
+def one_hot(chosen: Sequence[int | None]) -> list[list[float] | None]:
+    return [None if one is None else [float(place == one) for place in range(5)] for one in chosen]
 
 
 def test_rows_without_an_answer_count_as_wrong(home: Path) -> None:
-    test = read_test_set("csqa")
+    test, creak = read_test_set("csqa"), read_test_set("creak")
     right = [example.answer for example in test.usable]
     without = replace(test, examples=["4 options, expected 5", *test.examples[1:]])
-    predictions, found = grade(without, one_hot(right[1:], 5))
+    predictions, found = grade(without, one_hot(right[1:]))
     assert (predictions[0].predicted, predictions[0].correct) == (None, False)
     assert (found.rows, found.unanswered, found.accuracy) == (60, 1, 59 / 60)
-    creak = read_test_set("creak")
-    answers: list[int | None] = [None if q.answer == 1 else q.answer for q in creak.usable]
-    _, found = grade(creak, one_hot(answers, 2))
+    _, found = grade(creak, one_hot([None if q.answer == 1 else q.answer for q in creak.usable]))
     assert found.unanswered == 30
     assert found.balanced_accuracy == found.constant == found.accuracy == 0.5
     empty = replace(creak, examples=["the inputs are empty" if q.answer == 1 else q for q in creak.usable])
-    right = [example.answer for example in empty.usable]
-    assert grade(empty, one_hot(right, 2))[1].score == 0, "they count in the recall of their label"
+    _, found = grade(empty, one_hot([example.answer for example in empty.usable]))
+    assert found.score == 0, "they count in the recall of their label"
 
 
 def test_a_model_answers_only_sets_of_its_head(models: Path) -> None:
@@ -213,7 +206,7 @@ def test_a_model_answers_only_sets_of_its_head(models: Path) -> None:
 
 def test_a_missing_benchmark_is_left_out_unless_it_is_named(models: Path) -> None:
     folder, recorder = models / "pubmedqa" / "seed-1", Recorder()
-    [found] = evaluate(folder, progress=recorder)
+    [found] = evaluate(folder, notify=recorder.notify)
     assert (found.benchmark, found.scores.accuracy) == ("pubmedqa", 1)
     assert "without boolq_open, bioasq: the test split is not imported" in recorder.notes
     with pytest.raises(BenchmarkError, match="boolq_open is not imported"):
@@ -252,9 +245,9 @@ def test_a_model_is_tested_on_a_file_of_ones_own(home: Path, tmp_path: Path, mod
     folder = models / "creak" / "seed-1"
     rows = [{"text": row["question"], "truth": str(row["label"])} for row in claims(30, 9)]
     path = write_rows(tmp_path / "mine.jsonl", rows)
-    shown = CliRunner().invoke(command, [str(folder), "--test", str(path), "--labels", "truth=False,True"])
-    assert shown.exit_code == 0, shown.exception
-    assert "30 rows of mine.jsonl (test)" in shown.stderr
+    shown = typed("evaluate", str(folder), "--test", str(path), "--labels", "truth=False,True")
+    assert shown.code == 0, shown.err
+    assert "30 rows of mine.jsonl (test)" in shown.err
     options = FormatOptions(labels={"truth": "False,True"})
     [found] = evaluate(folder, files=[path], options=options)
     assert (found.benchmark, found.scores.rows, found.scores.accuracy) == ("mine.jsonl", 30, 1)
@@ -262,7 +255,7 @@ def test_a_model_is_tested_on_a_file_of_ones_own(home: Path, tmp_path: Path, mod
     assert len(evaluate(folder, ["creak"], files=[path], options=options)) == 2
     write_rows(path, rows[:2])
     recorder = Recorder()
-    assert evaluate(folder, files=[path], options=options, progress=recorder)[0].scores.rows == 2, "other rows"
+    assert evaluate(folder, files=[path], options=options, notify=recorder.notify)[0].scores.rows == 2, "other rows"
     assert any("mine.jsonl-test had an evaluation on other rows" in note for note in recorder.notes)
     other = write_rows(tmp_path / "other.jsonl", [{"text": "a", "label": "maybe"}, {"text": "b", "label": "no"}])
     texts = write_rows(tmp_path / "texts.jsonl", [{"text": "a"}])
@@ -304,14 +297,13 @@ def test_a_lora_model_scores_as_when_it_was_chosen(home: Path, tmp_path: Path, e
 
 def test_the_command_prints_test_sets_and_warnings(home: Path, tmp_path: Path, encoder: str) -> None:
     train(config("creak", tmp_path / "out", encoder, epochs=1, learning_rates=(1e-7,)))
-    shown = CliRunner().invoke(command, [str(tmp_path / "out")])
-    assert shown.exit_code == 0
-    assert "creak" in shown.stdout
-    assert "strategyqa" in shown.stdout
-    assert "not significantly above chance" in shown.stdout
-    assert "60 rows of creak (test)" in shown.stderr
-    again = CliRunner().invoke(command, [str(tmp_path / "out" / "seed-1"), "--json"])
-    assert again.stderr == ""
-    documents: list[dict[str, Any]] = json.loads(again.stdout)
+    shown = typed("evaluate", str(tmp_path / "out"))
+    assert shown.code == 0
+    for words in ("creak", "strategyqa", "not significantly above chance"):
+        assert words in shown.out
+    assert "60 rows of creak (test)" in shown.err
+    again = typed("evaluate", str(tmp_path / "out" / "seed-1"), "--json")
+    assert again.err == ""
+    documents: list[dict[str, Any]] = json.loads(again.out)
     assert [one["benchmark"] for one in documents] == ["creak", "strategyqa"]
     assert documents[0]["scores"]["above_chance"] is False

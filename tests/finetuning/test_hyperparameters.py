@@ -20,9 +20,8 @@ def test_small_sets_get_20_epochs_and_large_ones_1000_steps_or_3_epochs(rows: in
 def test_the_papers_recipe() -> None:
     assert PAPER.learning_rates == (5e-6, 1e-5, 2e-5)
     assert (PAPER.batch_size, PAPER.epochs, PAPER.warmup, PAPER.weight_decay) == (64, 10, 100, 0.01)
-    assert PAPER.input_tokens(True) == PAPER.input_tokens(False) == 256
     assert PAPER.steps(160) == 30
-    assert (PAPER.max_evaluations, PAPER.patience) == (None, None)
+    assert (PAPER.max_length, PAPER.max_evaluations, PAPER.patience) == (256, None, None)
 
 
 def test_the_description_has_what_was_changed() -> None:

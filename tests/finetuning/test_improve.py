@@ -17,8 +17,7 @@ from transformers import PreTrainedModel
 from datacreate.create import create
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import BenchmarkError, DatacreateError, RunMismatch, TrainingError, UsageError
-from datacreate.finetuning.sources import read_source
-from datacreate.finetuning.training_rows import training_set
+from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.improve import ImproveConfig, JudgedRow, creation_config, hard_rows, prepare_round, read_round
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import FOODS, choices, claims, write_rows
@@ -209,28 +208,18 @@ def test_hard_rows_are_those_that_the_verifier_confirms_and_then_the_uncertain_o
     rows = [
         judged(1, (0.1, 0.9), (0.2, 0.8), "sure"),
         judged(1, (0.4, 0.6), (0.2, 0.8), "uncertain"),
-        judged(1, (0.7, 0.3), (0.2, 0.8), "missed and confirmed"),
-        judged(1, (0.9, 0.1), (0.2, 0.8), "clearly missed and confirmed"),
+        judged(1, (0.7, 0.3), (0.2, 0.8), "missed"),  # and confirmed
+        judged(1, (0.9, 0.1), (0.2, 0.8), "clearly missed"),
         judged(1, (0.9, 0.1), (0.8, 0.2), "mislabeled"),
-        judged(0, (0.45, 0.55), None, "missed, without a verifier"),
+        judged(0, (0.45, 0.55), None, "not verified"),
         judged(0, (0.9, 0.1), (0.8, 0.2), "sure no"),
     ]
 
     def names(number: int, *, balanced: bool) -> list[Any]:
         return [row.values["id"] for row in hard_rows(rows, number, balanced=balanced)]
 
-    assert names(4, balanced=False) == [
-        "clearly missed and confirmed",
-        "missed and confirmed",
-        "missed, without a verifier",
-        "uncertain",
-    ]
-    assert names(4, balanced=True) == [
-        "missed, without a verifier",
-        "clearly missed and confirmed",
-        "sure no",
-        "missed and confirmed",
-    ]
+    assert names(4, balanced=False) == ["clearly missed", "missed", "not verified", "uncertain"]
+    assert names(4, balanced=True) == ["not verified", "clearly missed", "sure no", "missed"]
     assert len(names(99, balanced=True)) == 6
 
 

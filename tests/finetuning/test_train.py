@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import signal
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from datacreate.benchmarks import find_benchmark, split_sha256
 from datacreate.checkpoints import checkpoint
@@ -135,16 +135,18 @@ def test_a_folder_of_another_training_is_refused_naming_what_differs(home: Path,
         with pytest.raises(RunMismatch, match=words) as caught:
             train(config("creak", out, encoder, **{"epochs": 1} | change))
         assert "\n" not in str(caught.value)
-    (out / "training.json").write_text(training.model_copy(update={"encoder_sha256": "0" * 64}).model_dump_json())
-    with pytest.raises(RunMismatch, match="encoder_sha256"):
-        trained("creak", out, encoder, epochs=1)
-    for name in ("training.json", "seed-1/model.json"):
+    other_encoder = training.model_copy(update={"encoder_sha256": "0" * 64}).model_dump_json()
+    for name, content, error, words in (
+        ("training.json", other_encoder, RunMismatch, "encoder_sha256"),
+        ("training.json", '{"seed": 1}', TrainingError, r"damaged \("),
+        ("seed-1/model.json", '{"seed": 1}', TrainingError, r"damaged \("),
+    ):
         before = (out / name).read_text()
-        (out / name).write_text('{"seed": 1}')
-        with pytest.raises(TrainingError, match=r"damaged \(") as damaged:
+        (out / name).write_text(content)
+        with pytest.raises(error, match=words) as damaged:
             trained("creak", out, encoder, epochs=1)
         assert "\n" not in str(damaged.value)
-        (out / name).write_text(before if name != "training.json" else training.model_dump_json())
+        (out / name).write_text(before)
     with TrainingDirectory(out).locked(training), pytest.raises(RunLocked):
         trained("creak", out, encoder, epochs=1)
 
@@ -256,14 +258,10 @@ def test_the_papers_recipe_trains_as_the_paper_does(home: Path, tmp_path: Path, 
 def test_out_of_memory_names_the_option_to_lower(
     home: Path, tmp_path: Path, encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-    from transformers import RobertaForSequenceClassification
-
-    @functools.wraps(RobertaForSequenceClassification.forward)  # the Trainer inspects its signature
-    def full(*_: Any, **__: Any) -> Any:
+    def full(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has ...")
 
-    monkeypatch.setattr(RobertaForSequenceClassification, "forward", full)
+    monkeypatch.setattr(trials, "load_with_head", full)
     with pytest.raises(TrainingError, match=r"out of memory \(.*20.00 MiB.*--device-batch-size") as e:
         train(config("creak", tmp_path / "out", encoder))
     assert "\n" not in str(e.value)

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.engines.request import Completion, Request
-from datacreate.finetuning.encoder import encode, load_tokenizer
 from datacreate.finetuning.hyperparameters import Hyperparameters
-from datacreate.finetuning.records import TrainedModel, TrainingSpec
-from datacreate.finetuning.train import TrainConfig, train
+from datacreate.finetuning.records import TrainedModel
+from datacreate.finetuning.train import Prepared, TrainConfig, encode_inputs, train, training_spec
 from datacreate.finetuning.training_rows import TrainingSet
 from datacreate.finetuning.trials import TrialInputs
 from tests.finetuning.sets import ASKED, FOODS, TOOLS
@@ -43,18 +42,7 @@ def weights(folder: Path) -> str:
 
 def inputs_of(encoder: Path, rows: TrainingSet, recipe: Hyperparameters, device_batch_size: int = 16) -> TrialInputs:
     """The inputs of a trial without selection rows."""
-    training = TrainingSpec(
-        condition=rows.condition,
-        task=rows.head,
-        encoder=encoder.name,
-        encoder_sha256="",
-        recipe=recipe,
-        selection="none",
-        selection_digest=None,
-    )
-    tokenizer = load_tokenizer(encoder)
-    encoded = encode(rows.examples, rows.head, tokenizer, 60, soft_labels=recipe.soft_labels)
-    return TrialInputs(training, encoder, tokenizer, encoded, None, 60, device_batch_size)
+    return encode_inputs(Prepared(*training_spec(rows, str(encoder), recipe), rows.examples, ()), device_batch_size)
 
 
 class Recorder:

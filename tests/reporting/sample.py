@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datacreate.finetuning.statistics import IntervalEstimate
+from datacreate.intervals import IntervalEstimate
 from datacreate.reporting.results import Comparison, ConditionResult, MeanGap, Report, ResultTable
 
 HOSTILE = (

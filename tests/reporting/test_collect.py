@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,57 +16,57 @@ from datacreate.reporting.render import as_markdown
 from tests.making import make
 from tests.reporting.evaluations import answers, evaluated
 
-
-def evaluation(scores: Any = (), **changes: Any) -> Callable[[Path], None]:
-    def write(folder: Path) -> None:
-        path = folder / "evaluation.json"
-        document = json.loads(path.read_text(encoding="utf-8"))
-        path.write_text(json.dumps(document | changes | {"scores": document["scores"] | dict(scores)}))
-
-    return write
+Damage = Callable[[bytes], bytes | None]
+"""New content of a file made of the old one; None removes it."""
 
 
-def text(name: str, content: bytes) -> Callable[[Path], Any]:
-    return lambda folder: (folder / name).write_bytes(content)
+def changed(scores: Any = (), **changes: Any) -> Damage:
+    """Other values in evaluation.json."""
+
+    def damage(old: bytes) -> bytes:
+        document = json.loads(old)
+        return json.dumps(document | changes | {"scores": document["scores"] | dict(scores)}).encode()
+
+    return damage
 
 
-def lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
-    def write(folder: Path) -> None:
-        path = folder / "predictions.jsonl"
-        kept = change(path.read_text(encoding="utf-8").split("\n")[:-1])
-        path.write_text("".join(f"{line}\n" for line in kept))
-
-    return write
+def rows(*numbers: int) -> Damage:
+    """Only these lines of predictions.jsonl, which has ten."""
+    return lambda old: b"".join(old.splitlines(keepends=True)[number] for number in numbers)
 
 
 CONTRADICT = "evaluation.json and predictions.jsonl contradict each other"
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("name", "damage", "said"),
     [
-        (text("evaluation.json", b"\xff\xfe"), "evaluation.json is damaged"),
-        (text("evaluation.json", b"[" * 100_000), "evaluation.json is damaged"),
-        (evaluation(seed="one"), "evaluation.json is damaged (seed: "),
-        (evaluation(surprise=1), "evaluation.json is damaged (surprise: "),
-        (evaluation({"score": float("nan")}), "(scores.score: Input should be a finite number"),
-        (evaluation({"classes": 1}), "evaluation.json is damaged (scores.classes: "),
-        (evaluation({"accuracy": 0.9}), CONTRADICT),
-        (text("predictions.jsonl", b'{"row": 0,'), "predictions.jsonl is damaged"),
-        (text("predictions.jsonl", b"7\n"), "predictions.jsonl is damaged"),
-        (text("predictions.jsonl", b""), CONTRADICT),
-        (lines(lambda kept: kept[:-1]), CONTRADICT),
-        (lines(lambda kept: [*kept, kept[0]]), CONTRADICT),
-        (lines(lambda kept: [kept[1], kept[0], *kept[2:]]), CONTRADICT),
-        (lambda folder: (folder / "predictions.jsonl").unlink(), "predictions.jsonl cannot be read (No such"),
-        (lambda folder: (folder / "evaluation.json").unlink(), "unfinished: predictions but no evaluation"),
+        ("evaluation.json", lambda _: b"\xff\xfe", "evaluation.json is damaged"),
+        ("evaluation.json", lambda _: b"[" * 100_000, "evaluation.json is damaged"),
+        ("evaluation.json", changed(seed="one"), "evaluation.json is damaged (seed: "),
+        ("evaluation.json", changed(surprise=1), "evaluation.json is damaged (surprise: "),
+        ("evaluation.json", changed({"score": float("nan")}), "(scores.score: Input should be a finite number"),
+        ("evaluation.json", changed({"classes": 1}), "evaluation.json is damaged (scores.classes: "),
+        ("evaluation.json", changed({"accuracy": 0.9}), CONTRADICT),
+        ("evaluation.json", lambda _: None, "unfinished: predictions but no evaluation"),
+        ("predictions.jsonl", lambda _: b'{"row": 0,', "predictions.jsonl is damaged"),
+        ("predictions.jsonl", lambda _: b"7\n", "predictions.jsonl is damaged"),
+        ("predictions.jsonl", rows(), CONTRADICT),
+        ("predictions.jsonl", rows(*range(9)), CONTRADICT),
+        ("predictions.jsonl", rows(*range(10), 0), CONTRADICT),
+        ("predictions.jsonl", rows(1, 0, *range(2, 10)), CONTRADICT),
+        ("predictions.jsonl", lambda _: None, "predictions.jsonl cannot be read (No such"),
     ],
 )
 def test_a_damaged_evaluation_is_named_and_the_others_are_reported(
-    tmp_path: Path, damage: Callable[[Path], None], said: str
+    tmp_path: Path, name: str, damage: Damage, said: str
 ) -> None:
     evaluated(tmp_path / "good", answers(7, 10), seed=2)
-    damage(evaluated(tmp_path / "hurt", answers(6, 10), seed=1))
+    file = evaluated(tmp_path / "hurt", answers(6, 10), seed=1) / name
+    if (damaged := damage(file.read_bytes())) is None:
+        file.unlink()
+    else:
+        file.write_bytes(damaged)
     report = build_report([tmp_path])
     assert [one.sources for one in report.tables[0].results] == [(str(tmp_path / "good"),)]
     reason = report.skipped[str(tmp_path / "hurt")]
@@ -105,23 +104,6 @@ def test_an_unfinished_training_is_said_and_its_finished_seeds_count(tmp_path: P
     report = build_report([tmp_path])
     assert report.evaluations == 1
     assert report.skipped[str(tmp_path / "out")].startswith("unfinished training (finished seeds: 1)")
-
-
-def test_a_report_needs_nothing_but_the_evaluations(tmp_path: Path) -> None:
-    for seed in (1, 2):
-        model = tmp_path / "whole" / f"seed-{seed}"
-        evaluated(model / "evaluations" / "creak-test", answers(6 + seed, 10), seed=seed)
-        for name in ("model.json", "config.json", "model.safetensors"):
-            (model / name).write_text("{}")
-    (tmp_path / "whole" / "training.json").write_text("{}")
-    kept = shutil.ignore_patterns("model*", "config.json", "training.json")
-    shutil.copytree(tmp_path / "whole", tmp_path / "kept", ignore=kept)
-    whole, alone = (build_report([tmp_path / name]) for name in ("whole", "kept"))
-    assert {path.name for path in (tmp_path / "kept").rglob("*.json*")} == {"evaluation.json", "predictions.jsonl"}
-    assert alone.skipped == {}
-    assert [replace(one, sources=()) for one in alone.tables[0].results] == [
-        replace(one, sources=()) for one in whole.tables[0].results
-    ]
 
 
 @pytest.mark.parametrize("name", ["absent", "file"])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.finetuning.statistics import IntervalEstimate, mean_estimate
+from datacreate.finetuning.statistics import mean_estimate
+from datacreate.intervals import IntervalEstimate
 from datacreate.reporting.build import build_report
 from datacreate.reporting.gaps import learning_curves, rows_to_match
 from datacreate.reporting.render import as_markdown, as_page

@@ -49,16 +49,6 @@ def test_a_page_says_whether_all_rows_were_reviewed(tmp_path: Path, model: str) 
     assert "people reviewed all of them" in page_of(tmp_path)
 
 
-def test_only_pages_are_replaced(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model)
-    before = (tmp_path / "train.jsonl").read_bytes()
-    ended = typed("show", str(tmp_path), "--html", str(tmp_path / "train.jsonl"))
-    assert ended.code == 2
-    assert ended.err.count("\n") == 1
-    assert "must end in .html" in ended.err
-    assert (tmp_path / "train.jsonl").read_bytes() == before
-
-
 def test_unfinished_and_empty_runs(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, count=5)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
@@ -85,22 +75,16 @@ def test_large_runs_are_sampled(tmp_path: Path, model: str, monkeypatch: pytest.
 def test_the_tree_has_a_line_for_each_example_to_its_parent(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, count=60, strategy="tree")
     directory = RunDirectory(tmp_path)
-    commits = list(directory.commits())
-    plot = lineage(commits, [COMMONSENSE], RowView(directory.read_config().format), 60)
+    view = RowView(directory.read_config().format)
+    plot = lineage(directory.commits(), [COMMONSENSE], view, 60)
     assert (len(plot.dots), len(plot.lines)) == (61, 60)
     center = plot.dots[0]
     from_center = [line for line in plot.lines if line[:2] == (center.x, center.y)]
     assert len(from_center) == directory.summary()["depths"]["1"]
     assert not any(dot.hollow for dot in plot.dots)
-
-
-def test_several_formatting_examples_are_around_the_center(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model, count=30)
-    directory = RunDirectory(tmp_path)
-    roots, format = [COMMONSENSE, {**COMMONSENSE, "question": "Another?"}], directory.read_config().format
-    plot = lineage(directory.commits(), roots, RowView(format), 30)
-    assert (len(plot.dots), len(plot.lines)) == (32, 32)
-    assert [dot.color for dot in plot.dots[:2]] == [run_page.COLORS] * 2
+    several = lineage(directory.commits(), [COMMONSENSE, {**COMMONSENSE, "question": "Another?"}], view, 60)
+    assert (len(several.dots), len(several.lines)) == (62, 62), "the examples are around the center"
+    assert [dot.color for dot in several.dots[:2]] == [run_page.COLORS] * 2
 
 
 def test_pairs_just_below_the_threshold() -> None:

@@ -28,8 +28,7 @@ COMMAND = (sys.executable, "-m", "tests.sweep.quick")
 
 
 def train(config: Any, progress: Any = None) -> list[Any]:
-    from datacreate.finetuning.sources import read_source
-    from datacreate.finetuning.training_rows import training_set
+    from datacreate.finetuning.training_rows import read_source, training_set
 
     sources = [read_source(source) for source in config.sources]
     training_set(sources, count=config.count, sample_seed=config.sample_seed)
@@ -51,7 +50,7 @@ def judge(this: Any, *_: Any) -> list[Any]:
     return [JudgedRow(row, ("True", "False"), at % 2, (0.5, 0.5), None) for at, row in enumerate(rows)]
 
 
-def evaluate(folder: Path, names: Sequence[str], split: str, progress: Any = None, **_: Any) -> list[Any]:
+def evaluate(folder: Path, names: Sequence[str], split: str, notify: Any = None, **_: Any) -> list[Any]:
     for name in names:
         place = folder / "evaluations" / f"{name}-{split}"
         if (place / "evaluation.json").exists():
