@@ -20,7 +20,7 @@ from tests.servers import MODEL, Server
 from tests.test_docs import ROOT, commands
 
 IN_A_TERMINAL = ("datacreate review runs/emails", "datacreate review runs/emails --sample 50")
-WITH_REAL_MODELS = ("datacreate doctor", "datacreate models", "datacreate train")
+WITH_REAL_MODELS = ("datacreate doctor", "datacreate models", "datacreate train", "datacreate evaluate")
 
 
 def answer(request: Request) -> Completion:
