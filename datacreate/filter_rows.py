@@ -27,16 +27,13 @@ from datacreate.formats.example import field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import exclusive_replacement
-from datacreate.messages import Notify, no_notify
+from datacreate.messages import Notify, SilentProgress, StepProgress
 from datacreate.runs.config import AuxiliaryModelOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.embeddings import PassedVectors, SentenceEmbedder
 from datacreate.verification.verifier_check import VerifierCheck
 
-OnProgress = Callable[[int, int], None]
-"""(rows done, most rows)"""
-
-_BATCH = 256  # rows embedded or scored at once, and between two calls of `OnProgress`
+_BATCH = 256  # rows embedded or scored at once, and between two reports of progress
 
 _CALIBRATION_ROWS = 200
 """Rows that calibrate the verifier: about one to two times this number, or all rows if there are fewer."""
@@ -118,8 +115,7 @@ def filter_rows(
     *,
     out: Path | None = None,
     rejects: Path | None = None,
-    notify: Notify = no_notify,
-    on_progress: OnProgress | None = None,
+    progress: StepProgress | None = None,
 ) -> dict[str, Any]:
     """Check the rows of a run directory or of a file; returns the counts, as `filter --json` prints them.
 
@@ -128,7 +124,8 @@ def filter_rows(
     or most rows are not valid; BenchmarkError or CheckpointError if a benchmark or model is not downloaded; EngineError
     if the verifier fails; StorageError if the disk is full; and what `read_rows` raises.
     """
-    config = config or FilterConfig()
+    config, progress = config or FilterConfig(), progress or SilentProgress()
+    notify = progress.notify
     names = ("all",) if config.decontaminate is None else config.decontaminate
     rows = read_rows(source, config)
     _check_outputs({"--out": out, "--rejects": rejects}, (*rows.files, *map(Path, names)))
@@ -153,7 +150,7 @@ def filter_rows(
             sample = islice(rows.read(), 0, None, max(1, rows.total // _CALIBRATION_ROWS))
             verifier.calibrate([row.candidate for row in sample if isinstance(row, Row)])
         counts = _Counts(filters, rows.format)
-        for row in _prefetched(rows, filters, on_progress):
+        for row in _prefetched(rows, filters, progress):
             if document := counts.reject(row):
                 write_reject(json.dumps(document, ensure_ascii=False))
             elif isinstance(row, Row):
@@ -174,12 +171,12 @@ def filter_rows(
     }
 
 
-def _prefetched(rows: Rows, filters: Sequence[Filter], on_progress: OnProgress | None) -> Iterator[Row | InvalidRow]:
+def _prefetched(rows: Rows, filters: Sequence[Filter], progress: StepProgress) -> Iterator[Row | InvalidRow]:
     """The rows, after the filters have prefetched them in batches."""
     remaining, done = rows.read(), 0
     while batch := list(islice(remaining, _BATCH)):
-        if on_progress and done:
-            on_progress(done, max(done, rows.total))
+        if done:
+            progress.step("filter", done, max(done, rows.total), None)
         done += len(batch)
         candidates = [row.candidate for row in batch if isinstance(row, Row)]
         for filter in filters:

@@ -15,7 +15,7 @@ from datacreate.benchmarks import find_benchmark, import_benchmark
 from datacreate.decontamination import find_decontamination_sets
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
-from datacreate.filter_rows import FilterConfig, filter_rows
+from datacreate.filter_rows import FilterConfig
 from datacreate.formats.example import Example
 from datacreate.formats.task_format import bind, load_format
 from datacreate.runs.directory import RunDirectory
@@ -219,16 +219,6 @@ def test_a_file_is_known_by_its_content(tmp_path: Path, model: str) -> None:
     (tmp_path / "mine.jsonl").unlink()
     with pytest.raises(UsageError, match=r"mine.jsonl: no such file"):
         make(run_dir, model, decontaminate=mine)
-
-
-def test_filter_compares_with_the_users_own_file(tmp_path: Path) -> None:
-    rows = write(tmp_path / "rows.jsonl", *choices(3), TEST_ROW)
-    mine = write(tmp_path / "mine.jsonl", TEST_ROW)
-    found = filter_rows(Path(rows), FilterConfig.of(decontaminate=mine, near=None))
-    assert (found["kept"], report(found)["rejected"]) == (3, 1)
-    assert [(one["name"], one["split"]) for one in found["compared_with"]] == [("mine.jsonl", None)]
-    with pytest.raises(UsageError, match="would overwrite an input"):
-        filter_rows(Path(rows), FilterConfig.of(decontaminate=mine), out=Path(mine))
 
 
 def test_rows_of_a_run_may_share_phrases_but_not_be_repeated(tmp_path: Path, model: str) -> None:

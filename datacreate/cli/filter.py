@@ -30,13 +30,7 @@ def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Pat
     from datacreate.filter_rows import filter_rows
 
     with Progress("rows") as progress:
-        report = filter_rows(
-            source,
-            FilterConfig.of(**settings),
-            **outputs,
-            notify=progress.notify,
-            on_progress=lambda done, total: progress.step("filter", done, total, None),
-        )
+        report = filter_rows(source, FilterConfig.of(**settings), **outputs, progress=progress)
     print_json(report) if as_json else _print(report)
 
 

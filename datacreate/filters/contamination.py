@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from datacreate.filters.filter import DecontaminationRow, Filter, FilterInputs
@@ -38,6 +37,8 @@ PASSAGE_NGRAMS = 8
 (all of them, if it has fewer). A lower share also occurs between unrelated passages with common formulas.
 It repeats the question of a row without a passage if it has this fraction, and this many, of the question's."""
 
+_WITH_PASSAGE = "with a passage: "  # the group of such test rows in the index
+
 _MAX_SHOWN = 60  # characters of a row in a message
 
 NgramIndex = dict[str, list[int]]
@@ -50,14 +51,6 @@ class _TestRow(NamedTuple):
     row: DecontaminationRow
     name: str  # test set, and number in its file
     by_ngram: bool  # whether an example may not share an n-gram with it
-
-
-@dataclass(frozen=True)
-class _NearRows:
-    """Some of the test rows, by similarity."""
-
-    numbers: list[int]  # of the rows in the index, in order
-    index: NearIndex
 
 
 class Contamination(Filter):
@@ -78,16 +71,11 @@ class Contamination(Filter):
             for number, row in enumerate(source.read(), 1)
         ]
         self._index_ngrams()
-        self._near: dict[bool, _NearRows] = {}  # by whether the rows have a passage
+        self._near: NearIndex | None = None
         if (threshold := self._settings.decontaminate_near) is not None:
-            self._near = {has_passage: self._near_rows(threshold, has_passage) for has_passage in (False, True)}
-
-    def _near_rows(self, threshold: float, has_passage: bool) -> _NearRows:
-        numbers = [number for number, test in enumerate(self._rows) if bool(test.row.passage) == has_passage]
-        index = NearIndex(threshold)
-        for number in numbers:
-            index.add(self._rows[number].row.inputs)
-        return _NearRows(numbers, index)
+            self._near = NearIndex(threshold)
+            for row, _, _ in self._rows:
+                self._near.add(row.inputs, _WITH_PASSAGE if row.passage else "")
 
     def _index_ngrams(self) -> None:
         self._short_lengths: set[int] = set()  # of questions with fewer than n words, in words
@@ -118,12 +106,12 @@ class Contamination(Filter):
             row, share = repeated
             repeated_part = "passage" if self._rows[row].row.passage else "question"
             return f"{self._name(row)}: {share:.0%} of the n-grams of the {repeated_part}"
+        if self._near is None:
+            return None
         question = tuple(text for text in candidate.inputs if text != candidate.passage)
-        compared = {False: question, True: candidate.inputs if candidate.passage else ()}
-        for has_passage, near in self._near.items():
-            inputs = compared[has_passage]
-            if inputs and (match := near.index.match(inputs)):
-                return f"{self._name(near.numbers[match.number])}: Jaccard {match.similarity:.2f}"
+        for group, inputs in (("", question), (_WITH_PASSAGE, candidate.inputs if candidate.passage else ())):
+            if inputs and (match := self._near.match(inputs, group)):
+                return f"{self._name(match.number)}: Jaccard {match.similarity:.2f}"
         return None
 
     def _name(self, number: int) -> str:

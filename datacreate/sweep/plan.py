@@ -75,8 +75,9 @@ def _create_options(options: dict[str, Any], info: ValidationInfo, *, names: set
         absolute["embedding_model"] = _model(str(options["embedding_model"]), info)
     if "verifier" in options:  # a server may have a model of any name
         absolute["verifier"] = _model(str(options["verifier"]), info, check="urls" not in options)
-    if options.get("attributes"):
-        absolute["attributes"] = _file(options["attributes"], info)
+    for name in ("adapter", "attributes"):
+        if options.get(name):
+            absolute[name] = _file(options[name], info)
     if corpus := options.get("corpus"):
         paths = corpus if isinstance(corpus, (list, tuple)) else [corpus]
         absolute["corpus"] = [_file(path, info) for path in paths]
@@ -143,7 +144,7 @@ class Variant(Settings):
 class SweepPlan(Settings):
     """A grid: benchmarks x conditions x generators x example seeds, x encoders x sizes x train seeds.
 
-    Paths of checkpoints, attributes and corpus are absolute; in the file they are relative to it.
+    Paths of checkpoints, adapter, attributes and corpus are absolute; in the file they are relative to it.
     """
 
     name: str = Field(pattern=r"^\w[\w.-]*$")  # default: the name of the file

@@ -6,13 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
-from datacreate.cli.create import create, preview
-from datacreate.cli.evaluate import evaluate
-from datacreate.cli.filter import filter
-from datacreate.cli.models import serve
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims, write_rows
 from tests.inprocess import typed
@@ -85,14 +80,3 @@ def test_fine_tuned_models_ask_no_engine(tmp_path: Path) -> None:
     for words in (["--url", "http://a:1"], ["--engine", "auto"], ["--out", "x"]):
         ended = typed("evaluate", str(tmp_path), *words)
         assert (ended.code, words[0] in ended.failure) == (2, True)
-
-
-def flags(command: click.Command) -> set[str]:
-    return {option.opts[0] for option in command.params if option.opts[0].startswith("--")}
-
-
-def test_the_options_are_the_same_everywhere() -> None:
-    common = flags(evaluate) & flags(filter) & flags(preview)
-    asking = flags(serve) | {"--url", "--request-timeout", "--servers", "--wait", "--replicas"}
-    own = {"--model", "--adapter", "--host", "--port", "--register-dir"}
-    assert asking - own <= common <= flags(create)

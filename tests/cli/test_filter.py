@@ -262,6 +262,7 @@ def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     invalid = write(tmp_path / "invalid.jsonl", [claim("All are true here"), *[{"question": "no label"}] * 2])
     assert "2 of 3 rows are not valid" in error_of(invalid, "--format", "yes_no_closed_book", "--out", out)
     assert read(out) == [COMMONSENSE]
+    assert "would overwrite an input" in error_of(file, "--decontaminate", out, "--out", out)
     assert file.read_bytes() == before
     names = ["invalid.jsonl", "out.jsonl", "rows.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from datacreate.filter_rows import FilterConfig
 from datacreate.filters.filter import FilterInputs
-from datacreate.filters.registry import FILTERS, filter_report, make_filters
+from datacreate.filters.registry import filter_report, make_filters
 from datacreate.filters.settings import FilterOptions
 from datacreate.formats.candidate import RejectReason
-from datacreate.runs.config import CreateConfig
-from datacreate.settings import option_info
-
-
-def test_every_setting_of_a_filter_is_an_option_of_create_and_filter() -> None:
-    assert [name for filter in FILTERS for name in filter.setting_names] == list(FilterOptions.model_fields)
-    for name in FilterOptions.model_fields:
-        for model in (CreateConfig, FilterConfig):
-            assert option_info(model, name)["group"] == "quality"
 
 
 def test_filters_run_and_are_reported_in_the_order_of_the_registry() -> None:

@@ -112,7 +112,7 @@ def test_variants_that_differ_only_in_the_training_share_a_set(bench: Bench) -> 
 def test_further_options_reach_create_and_train(bench: Bench) -> None:
     create, train, _ = commands(
         bench,
-        create={"recipe": "paper", "max_num_seqs": 8},
+        create={"recipe": "paper", "max_num_seqs": 8, "adapter": "./models/lora"},
         train={
             "learning_rates": [1e-5, 2e-5],
             "epochs": 3,
@@ -123,7 +123,7 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
         },
         **READER,
     )
-    assert "--recipe paper --run-dir" in create
+    assert "--recipe paper --adapter lora --run-dir" in create
     assert create.endswith(" --max-num-seqs 8")
     rates = "--learning-rates 1e-05 --learning-rates 2e-05"
     assert f"--recipe paper {rates} --epochs 3 --lora --model-selection none --out" in train
