@@ -104,16 +104,16 @@ def option_flag(model: type[BaseModel], name: str) -> str:
 def as_texts(value: Any) -> list[str]:
     """A value in the notation of the command line; several texts for an option that is given several times."""
     if isinstance(value, Mapping):
-        return [f"{key}={_argument(part)}" for key, part in value.items()]
+        return [f"{key}={as_argument(part)}" for key, part in value.items()]
     if isinstance(value, (list, tuple)):
-        return [_argument(part) for part in value] or ["none"]
-    return [_argument(value)]
+        return [as_argument(part) for part in value] or ["none"]
+    return [as_argument(value)]
 
 
-def _argument(value: Any) -> str:
+def as_argument(value: Any) -> str:
     """One argument of the command line."""
     if isinstance(value, (list, tuple)):
-        return ",".join(map(_argument, value))
+        return ",".join(map(as_argument, value))
     if value is None:
         return "off"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -42,31 +42,12 @@ def unverified(arguments: Sequence[object]) -> list[str]:
     return [*words, "--verify", "off"] if creates and "--verify" not in words else words
 
 
-def _command(arguments: tuple[object, ...], scripted: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCRIPTED": json.dumps(scripted)}
-    return [sys.executable, "-m", "tests.driver", *unverified(arguments)], environment
-
-
-def run(*arguments: object, preexec: Callable[[], None] | None = None, **scripted: Any) -> Ended:
-    """Run the command and wait for it."""
-    command, environment = _command(arguments, scripted)
-    ended = subprocess.run(
-        command,
-        env=environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        preexec_fn=preexec,
-        timeout=120,
-    )
-    return Ended(ended.returncode, ended.stdout, ended.stderr)
-
-
 class Live:
     """A running command; leaving the block kills it."""
 
     def __init__(self, *arguments: object, **scripted: Any) -> None:
-        command, environment = _command(arguments, scripted)
+        command = [sys.executable, "-m", "tests.driver", *unverified(arguments)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCRIPTED": json.dumps(scripted)}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
         self.pid = self._process.pid

@@ -17,7 +17,6 @@ import pytest
 
 from datacreate.errors import EngineError, RunLocked, RunMismatch, UnwritablePath
 from datacreate.runs.directory import RunDirectory
-from tests import process
 from tests.benchmarks.conftest import claims, imported
 from tests.filters.texts import HashedWords
 from tests.inprocess import run
@@ -322,11 +321,13 @@ def test_a_run_resumes_after_a_full_disk_and_a_read_only_disk_is_one_line(
 def test_a_file_size_limit_is_handled_like_a_full_disk(tmp_path: Path, example: Path, model: str) -> None:
     import resource
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
     assert run(*command(example, model, tmp_path / "whole", 200)).code == 0
-    full = process.run(*command(example, model, tmp_path / "run", 200), preexec=limit)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        full = run(*command(example, model, tmp_path / "run", 200))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert full.code == 75
     assert "disk is full" in full.failure
     log = (tmp_path / "run" / "log.jsonl").read_bytes()

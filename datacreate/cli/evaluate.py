@@ -70,29 +70,22 @@ def evaluate(
             raise click.UsageError(f"{flag} only applies to --zero-shot; remove it, or give --zero-shot NAME")
         if files and not benchmarks and split != "test":
             raise click.UsageError(f"--split {split} only applies to --benchmark; remove it, or give --benchmark NAME")
+        from datacreate.finetuning.evaluate import evaluate as evaluate_
+        from datacreate.finetuning.records import models_at
+        from datacreate.libraries import configure_process
+
+        configure_process()
         options = FormatOptions.of(**format_options)
-        evaluations = _fine_tuned(models, benchmarks, split, files, options)
+        with Progress() as progress:
+            evaluations = [
+                (folder, evaluation)
+                for folder in chain.from_iterable(map(models_at, models))
+                for evaluation in evaluate_(folder, benchmarks, split, progress.notify, files=files, options=options)
+            ]
     if as_json:
         print_json([{"model": str(folder), **made.model_dump(mode="json")} for folder, made in evaluations])
     else:
         _print(evaluations)
-
-
-def _fine_tuned(
-    models: tuple[Path, ...], benchmarks: tuple[str, ...], split: str, files: tuple[Path, ...], options: FormatOptions
-) -> list[tuple[Path, Evaluation]]:
-    """The folder and the evaluations of each model."""
-    from datacreate.finetuning.evaluate import evaluate as evaluate_
-    from datacreate.finetuning.records import models_at
-    from datacreate.libraries import configure_process
-
-    configure_process()
-    evaluations = []
-    with Progress() as progress:
-        for folder in chain.from_iterable(map(models_at, models)):
-            made = evaluate_(folder, benchmarks, split, progress.notify, files=files, options=options)
-            evaluations += [(folder, evaluation) for evaluation in made]
-    return evaluations
 
 
 def _zero_shot(

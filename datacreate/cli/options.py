@@ -248,33 +248,35 @@ def _key(param: click.Parameter) -> str:
 
 def _typed(param: click.Parameter, value: Any) -> Any:
     """A value of a file as click gets it from the command line. Raises ValueError if it has no such form."""
-    from datacreate.settings import as_texts
-
     if getattr(param, "is_flag", False):
         if not isinstance(value, bool):
             raise ValueError("give true or false")
         return value
     takes_several = getattr(param, "multiple", False) or param.nargs != 1
-    _check_form(param, value, takes_several)
-    texts = as_texts("off" if value is False or value is None else value)
+    takes_pairs = "=" in (getattr(param, "metavar", None) or "")
+    if isinstance(value, Mapping):
+        if not takes_pairs:
+            raise ValueError("give one value, not a mapping")
+        texts = [f"{name}={_text(part)}" for name, part in value.items()]
+    elif isinstance(value, list) and takes_several:
+        texts = [_text(part) for part in value] or ["none"]
+        if takes_pairs and not all("=" in text for text in texts):
+            raise ValueError(f"write it as a mapping: `{_key(param)}: {{NAME: VALUE}}`")
+    else:
+        texts = ["off" if value is None or value is False else _text(value)]
     return texts if takes_several else ",".join(texts)
 
 
-def _check_form(param: click.Parameter, value: Any, takes_several: bool) -> None:
-    """Raise ValueError if a value cannot be written on the command line."""
-    takes_pairs, is_mapping = "=" in (getattr(param, "metavar", None) or ""), isinstance(value, Mapping)
-    if is_mapping and not takes_pairs:
-        raise ValueError("give one value, not a mapping")
-    if isinstance(value, list) and takes_pairs and not all("=" in str(item) for item in value):
-        raise ValueError(f"write it as a mapping: `{_key(param)}: {{NAME: VALUE}}`")
-    for part in value.values() if is_mapping else [value]:
-        is_list = isinstance(part, list)
-        items = part if is_list else [part]
-        if any(isinstance(item, (Mapping, list)) for item in items):
-            raise ValueError("nested too deeply; give a value or a list of values")
-        if "\0" in "".join(map(str, items)) or (None in items and (is_mapping or is_list)):
-            raise ValueError("give a value, not null")
-        is_joined = is_list and (is_mapping or not takes_several)
-        if is_joined and "," in "".join(map(str, items)):
-            instead = "; write such a label as `label: [FIELD=VALUE]`" * (_key(param) == "labels")
-            raise ValueError(f"no value of the list may have a comma{instead}")
+def _text(value: Any) -> str:
+    """A value, or a list of values, as one argument. Raises ValueError if it cannot be one."""
+    from datacreate.settings import as_argument
+
+    items = value if isinstance(value, list) else [value]
+    if any(isinstance(item, (Mapping, list)) for item in items):
+        raise ValueError("nested too deeply; give a value or a list of values")
+    texts = list(map(as_argument, items))
+    if None in items or "\0" in "".join(texts):
+        raise ValueError("give a value, not null")
+    if isinstance(value, list) and "," in "".join(texts):
+        raise ValueError("no value of a list may have a comma; write a label with one as `label: [FIELD=VALUE]`")
+    return ",".join(texts)

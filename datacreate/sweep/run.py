@@ -81,9 +81,9 @@ class Sweep:
     def states(self, index: int | None = None) -> list[Outcome]:
         """The state of all cells, or of the one of `index`; writes nothing. Raises UsageError for a wrong index."""
         cells = self._chosen(index)
-        return [Outcome(cell, "running") if self.folder.is_running(cell) else self.state(cell, {}) for cell in cells]
+        return [Outcome(cell, "running") if self.folder.is_running(cell) else self._state(cell, {}) for cell in cells]
 
-    def state(self, cell: SweepCell, failed: Mapping[Step, str]) -> Outcome:
+    def _state(self, cell: SweepCell, failed: Mapping[Step, str]) -> Outcome:
         """The state of a cell that no process runs; `failed` has the messages of steps that failed in this process."""
         unfinished = self.unfinished(cell)
         outcome = partial(Outcome, cell, finished_steps=len(cell.steps) - len(unfinished))
@@ -141,7 +141,7 @@ class Sweep:
             for generator in self.plan.generators:
                 call.create(generator, nproc or min(_CREATED_AT_ONCE, usable_cores()))
             call.train(nproc)
-        return [Outcome(cell, "running") if cell in call.locked else self.state(cell, call.failed) for cell in chosen]
+        return [Outcome(cell, "running") if cell in call.locked else self._state(cell, call.failed) for cell in chosen]
 
 
 class _Call:
@@ -229,7 +229,7 @@ class _Call:
 
         An error also stops the other cells.
         """
-        resources, skipped = free.get(), set(self.failed)
+        resources, skipped = free.get(), list(self.failed)
         try:
             if self._stopping:
                 return
@@ -239,7 +239,7 @@ class _Call:
                         raise Stopped(_STOPPED)
                     is_ready = step.generator == generator and step.depends_on not in skipped
                     if not (is_ready and self._run_step(cell, step, resources, lock)):
-                        skipped.add(step)
+                        skipped.append(step)
                     elif step.kind == "evaluate" and not self._plan.keep_weights:
                         self._folder.delete_weights(step)
         except RunLocked as error:

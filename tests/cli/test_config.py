@@ -116,7 +116,7 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
         ("labels: [label=a,b]", "labels: write it as a mapping: `labels: {NAME: VALUE}`"),
         ("labels: {label: {a: 1}}", "labels: nested too deeply"),
         ("labels: {label: null}", "labels: give a value, not null"),
-        ("labels: {label: ['yes, surely', 'no']}", "have a comma; write such a label as `label: [FIELD=VALUE]`"),
+        ("labels: {label: ['yes, surely', 'no']}", "have a comma; write a label with one as `label: [FIELD=VALUE]`"),
         ("labels: {label: [yes, null]}", "give a value, not null"),
         ('example: "a\\0b"', "example: give a value, not null"),
         ("example: &a [*a]", "nested too deeply"),

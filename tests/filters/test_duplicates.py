@@ -1,4 +1,4 @@
-"""What all filters of duplicates have in common."""
+"""What all filters of duplicates have in common, and the list of filters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.filter import Filter, FilterInputs
+from datacreate.filters.registry import filter_report, make_filters
 from datacreate.filters.settings import FilterOptions
+from datacreate.formats.candidate import RejectReason
 from datacreate.formats.text_normalization import normalize_text
 from tests.filters.texts import ODD, candidate, near_filter, semantic_filter
 
@@ -65,3 +67,15 @@ def test_a_long_run_of_brackets_is_normalized_at_once(end: str) -> None:
 def test_exactly_texts_with_an_added_normal_form_are_exact_duplicates(added: list[str], text: str) -> None:
     expected = normalize_text(text) in set(map(normalize_text, added))
     assert (filled(FILTERS["exact"], added).find_conflict(candidate(text)) is not None) == expected
+
+
+def test_filters_run_and_are_reported_in_the_order_of_the_registry() -> None:
+    settings = FilterOptions(near=0.7, decontaminate=("creak",))
+    filters = make_filters(settings, FilterInputs())
+    assert [one.reason for one in filters] == ["duplicate", "near_duplicate", "contaminated"]
+    assert filter_report(settings, {RejectReason.NEAR_DUPLICATE: 3})[:2] == [
+        {"name": "exact", "reason": "duplicate", "on": True, "settings": {}, "rejected": 0},
+        {"name": "near", "reason": "near_duplicate", "on": True, "settings": {"near": 0.7}, "rejected": 3},
+    ]
+    off = filter_report(FilterOptions(exact=False, decontaminate=()), {})
+    assert [one["on"] for one in off] == [False] * 4

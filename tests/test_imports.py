@@ -1,10 +1,15 @@
-"""What may be imported at module level; scripts/test runs lint-imports for the rest of pyproject.toml."""
+"""What may be imported at module level, so that `--help` is fast; lint-imports checks the layers."""
 
 from __future__ import annotations
 
 import ast
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import datacreate
 
@@ -42,3 +47,30 @@ def test_heavy_libraries_are_imported_late() -> None:
     }
     assert early
     assert {module: found for module, found in early.items() if found} == {}
+
+
+SLOW = {
+    "accelerate", "datasets", "gguf", "huggingface_hub", "jsonschema", "numpy", "pandas", "peft", "psutil",
+    "rensa", "safetensors", "sentence_transformers", "torch", "transformers", "vllm", "yaml",
+}  # fmt: skip
+
+CALL = """
+import json, sys
+from datacreate.cli.main import main
+try:
+    main()
+except SystemExit as done:
+    assert not done.code, done.code
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "libraries", "word"), [([], SLOW | {"pydantic"}, "create"), (["create"], SLOW, "--strategy")]
+)
+def test_help_imports_no_slow_library(command: list[str], libraries: set[str], word: str) -> None:
+    call = [sys.executable, "-c", CALL, *command, "--help"]
+    ended = subprocess.run(call, capture_output=True, text=True, check=True)
+    help_text, _, modules = ended.stdout.rstrip().rpartition("\n")
+    assert word in help_text
+    assert libraries.isdisjoint(json.loads(modules))
