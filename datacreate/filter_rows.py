@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -75,8 +76,10 @@ class _Counts:
             self.first_invalid = self.first_invalid or f"line {row.number}: {row.detail}"
             return {"reason": row.reason, "detail": row.detail, "line": row.number, "row": row.values}
         label = str(field_at(row.values, self.format.roles.answer or ())) if self.format.labels else ""
+        label = sys.intern(label)  # so that `first_labels` has no copies
         self.before[label] += 1
-        self.conflicting += self.first_labels.setdefault(hash(row.candidate.exact_key), label) != label
+        if label and self.first_labels.setdefault(hash(row.candidate.exact_key), label) != label:
+            self.conflicting += 1
         if reject := first_reject(self.filters, row.candidate):
             self.rejected[reject.reason] += 1
             return {"reason": reject.reason, "detail": reject.detail, "line": row.number, "row": json.loads(row.line)}

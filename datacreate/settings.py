@@ -75,7 +75,7 @@ class Settings(FrozenModel):
         for name in names:
             field = type(self).model_fields.get(name)
             if field is not None and getattr(self, name) not in (None, field.default):
-                return self.flags()[name]
+                return option_flag(type(self), name).partition("/")[0]
         return None
 
     def as_options(self) -> dict[str, Any]:

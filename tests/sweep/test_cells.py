@@ -123,7 +123,7 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
         },
         **READER,
     )
-    assert "--recipe paper --adapter lora --run-dir" in create
+    assert "--adapter lora --recipe paper --run-dir" in create
     assert create.endswith(" --max-num-seqs 8")
     rates = "--learning-rates 1e-05 --learning-rates 2e-05"
     assert f"--recipe paper {rates} --epochs 3 --lora --model-selection none --out" in train
