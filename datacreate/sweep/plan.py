@@ -113,10 +113,9 @@ def _check_names(options: dict[str, Any], names: set[str]) -> None:
 def _converted(model: type[Settings], options: dict[str, Any], **required: Any) -> dict[str, Any]:
     """The values of options as the model converts them, in the order of its fields. Raises ValueError."""
     try:
-        settings = model(**required, **options)
-    except ValidationError as error:
-        names = {name: name for name in model.model_fields} | {"name": "recipe"}  # keys, not flags
-        raise ValueError(SettingsProblem.first(error).on_command_line(names)) from None
+        settings = model.of(**required, **options)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
     return {name: getattr(settings, name) for name in model.model_fields if name in options}
 
 
@@ -298,8 +297,4 @@ def _first_error(error: ValidationError) -> str:
         return f"{problem.key}: no such key{did_you_mean(str(problem.path[-1]), model.model_fields)}"
     if not problem.path:  # a contradiction; the message names the keys
         return problem.why
-    # Its message begins with the name of an option.
-    names_an_option = problem.kind == "value_error" and not problem.why.startswith("--")
-    if problem.path[-1] in ("create", "train") and names_an_option:
-        return f"{problem.key}.{problem.why}"
     return f"{problem.key}: {'this key is required' if problem.kind == 'missing' else problem.remedy}"
