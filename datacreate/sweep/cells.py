@@ -39,8 +39,7 @@ class Step:
     needs: tuple[Need, ...]  # that must be on this machine
     engine_arguments: tuple[str, ...] = ()  # how models are run (--nproc of a training); may change
     depends_on: Step | None = None
-    generator: str | None = None  # the model that it runs
-    verifier: str | None = None  # another model that it runs
+    generator: str | None = None  # the model that writes; it is the first of `needs`
     examples: int = 0  # to create
 
     @property
@@ -170,10 +169,9 @@ class _Builder:
         improved = self.count // 2 if variant.improve else 0
         grid = {"benchmark": self.benchmark.name, "strategy": variant.strategy, "count": self.count - improved}
         arguments = as_arguments(CreateConfig, {**grid, "model": generator, "seed": seed, **options})
-        verifier = options.get("verifier")
-        needs = [("model", model) for model in (generator, verifier) if model]
+        needs = [("model", model) for model in (generator, options.get("verifier")) if model]
         needs.append(("train" if has_split(self.benchmark, "train") else "dev", self.benchmark.name))
-        if STRATEGIES[variant.strategy].needs_embedder:
+        if STRATEGIES[variant.strategy].needs_embedder or options.get("semantic"):
             default = CreateConfig.model_fields["embedding_model"].default
             needs.append(("encoder", options.get("embedding_model", default)))
         create = Step(
@@ -184,7 +182,6 @@ class _Builder:
             tuple(needs),
             tuple(as_arguments(CreateConfig, engine)),
             generator=generator,
-            verifier=verifier,
             examples=self.count - improved,
         )
         if not improved:

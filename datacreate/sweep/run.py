@@ -187,7 +187,7 @@ class _Call:
             self._run_cells(cells, [Resources()], generator)
         else:
             count = sum(step.examples for step in steps)
-            models = (generator, *sorted({step.verifier for step in steps if step.verifier}))
+            models = tuple(dict.fromkeys(name for step in steps for kind, name in step.needs if kind == "model"))
             try:
                 with shared_servers(models, options, count, self._sweep.out, self._notify) as servers:
                     self._run_cells(cells, [servers] * nproc, generator)
