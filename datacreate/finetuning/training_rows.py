@@ -22,7 +22,7 @@ from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import IMPROVED, PAPER_METHOD, SOFT_LABELS, Condition, HeadSpec
 from datacreate.formats.candidate import RejectReason
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, value_at
-from datacreate.formats.infer_answers import few_labels
+from datacreate.formats.infer_labels import few_labels
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import is_row_file
 from datacreate.formats.roles import label_text

@@ -3,9 +3,9 @@
 example.py             Example; JSON objects from text; fields by path
 reader.py              the rows of a file
 options.py             --format, --inputs, --answer, --labels, --example, ..., and what they change
-infer.py               the format of an example; infer_rows.py: of many rows
-infer_answers.py       its answer and options; refuses layouts that would be misread
-without_example.py     the format of --format or of named fields, without an example
+infer.py               the format of an example, or of --format or named fields without one; infer_rows.py: of many rows
+infer_roles.py         inputs, options, answer, ... by names and values; refuses layouts that would be misread
+infer_labels.py        the possible answers: labels, positions or letters of options
 task_format.py         TaskFormat; loads schemas/*.json and --format files
 roles.py               what each field is for; which option is right, however the answer field says it
 rules.py               conditions between fields; conversations and function calls

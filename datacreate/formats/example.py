@@ -80,14 +80,6 @@ def leaves_of(values: Mapping[str, Json]) -> Iterator[tuple[FieldPath, Json]]:
     return ((path, value) for path, value in fields_of(values) if not isinstance(value, Mapping))
 
 
-def has_field(values: Json, path: FieldPath) -> bool:
-    try:
-        field_at(values, path)
-    except (KeyError, TypeError):
-        return False
-    return True
-
-
 def value_at(values: Json, path: FieldPath | None) -> Json:
     """The value at `path`; None if there is none."""
     try:

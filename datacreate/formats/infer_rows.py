@@ -10,14 +10,13 @@ from itertools import chain, islice
 from datacreate.errors import DatacreateError, ExampleError
 from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, leaves_of, value_at
 from datacreate.formats.infer import InferredFormat, infer_format, with_ignored
-from datacreate.formats.infer_answers import MAX_FOUND_LABELS, few_labels
+from datacreate.formats.infer_labels import MAX_FOUND_LABELS, few_labels
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (
     Schema,
     allows_null,
     infer_schema,
-    is_number,
     leaves,
     nullable,
     schema_at,
@@ -32,7 +31,10 @@ _VOTES = 50
 """The roles are those that most of this many typical rows give."""
 
 
-def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions) -> TaskFormat:
+_KINDS = JSON_TYPES | {int: "number"}
+
+
+def infer_from_rows(rows: Iterable[Mapping[str, Json]], settings: FormatOptions) -> TaskFormat:
     """The one format of many rows: a shipped one, or one that allows what occurs in the first 1,000 of them.
 
     A field is required if all rows have it. Answer and options are required, and answers have their most frequent type.
@@ -40,28 +42,29 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions) 
     """
     rows = iter(rows)
     first_rows = list(islice(rows, _FORMAT_ROWS))
-    typical, format = _vote([Example(row) for row in first_rows], options)
+    typical, format = _vote([Example(row) for row in first_rows], settings)
     if format.name != "inferred":
         return _unbound_format(format)
     roles = format.roles
     is_span = Rule.ANSWER_IN_CONTEXT in format.rules
+    declared = {*settings.label_sets, *settings.ranges}
     fixed = {path: part for path, part in leaves(format.schema) if "enum" in part or "minimum" in part}
     if roles.answer and format.answers.are_coded:
         fixed.pop(roles.answer, None)  # a row with more options has more positions
-    elif roles.answer and not (roles.options or is_span or _is_declared(roles.answer, options)):
+    elif roles.answer and not (roles.options or is_span or ".".join(roles.answer) in declared):
         answers = (value_at(row, roles.answer) for row in chain(first_rows, rows))
         fixed[roles.answer] = _answer_schema(answers, fixed.get(roles.answer, {}))
     if roles.options and not format.options_vary:
         fixed[roles.options] = schema_at(format.schema, roles.options)
 
     required = [path for path in (roles.answer, roles.options, roles.keys, roles.context if is_span else None) if path]
-    kinds = [_kind(value_at(typical.values, path)) for path in required]
-    complete = [row for row in first_rows if [_kind(value_at(row, path)) for path in required] == kinds]
+    kinds = [_KINDS[type(value_at(typical.values, path))] for path in required]
+    complete = [row for row in first_rows if [_KINDS[type(value_at(row, path))] for path in required] == kinds]
     schema: Schema = {**_relaxed(infer_schema(complete)), "additionalProperties": False}
     for path, part in fixed.items():
         may_be_null = path != roles.answer and allows_null(schema_at(schema, path))
         schema = with_field(schema, path, nullable(part) if may_be_null else part)
-    if not options.inputs:
+    if not settings.inputs:
         roles = replace(roles, inputs=default_inputs(schema, roles))
     return replace(format, schema=schema, roles=roles)
 
@@ -74,17 +77,8 @@ def _unbound_format(bound: TaskFormat) -> TaskFormat:
     return format
 
 
-def _is_declared(path: FieldPath, options: FormatOptions) -> bool:
-    """Whether the user declares the values of a field."""
-    return ".".join(path) in {*options.label_sets, *options.ranges}
-
-
-def _kind(value: Json) -> str:
-    return "number" if is_number(value) else JSON_TYPES[type(value)]
-
-
 def infer_from_examples(
-    examples: Sequence[Example], options: FormatOptions
+    examples: Sequence[Example], settings: FormatOptions
 ) -> tuple[tuple[Example, ...], InferredFormat]:
     """The format of all formatting examples, and the examples with the same fields: one that is missing becomes null.
 
@@ -92,15 +86,15 @@ def infer_from_examples(
     not. Raises what `infer_format` raises; ExampleError, naming the origin, for an example that does not fit.
     """
     if len(examples) == 1:
-        return tuple(examples), infer_format(examples[0], options)
+        return tuple(examples), infer_format(examples[0], settings)
     keys = dict.fromkeys(key for example in examples for key in example.values)
     filled = [replace(example, values={**dict.fromkeys(keys), **example.values}) for example in examples]
-    typical = filled[0] if options.format else _vote(filled, options)[0]
+    typical = filled[0] if settings.format else _vote(filled, settings)[0]
     others = [example for example in filled if example is not typical]
-    return tuple(filled), infer_format(typical, options, others=others)
+    return tuple(filled), infer_format(typical, settings, others=others)
 
 
-def _vote(examples: Sequence[Example], options: FormatOptions) -> tuple[Example, TaskFormat]:
+def _vote(examples: Sequence[Example], settings: FormatOptions) -> tuple[Example, TaskFormat]:
     """A row and its format, with the roles and rules that most rows with many fields of the usual types have."""
     rows = [example.values for example in examples]
     counts = Counter(field for row in rows for field in _field_types(row))
@@ -112,7 +106,7 @@ def _vote(examples: Sequence[Example], options: FormatOptions) -> tuple[Example,
     errors: list[DatacreateError] = []
     for example in by_usual_fields[:_VOTES]:
         try:
-            votes.append((example, infer_format(example, options, rows).format))
+            votes.append((example, infer_format(example, settings, rows).format))
         except DatacreateError as error:
             is_named = str(error).startswith(example.where)
             errors.append(error if is_named else type(error)(f"{example.where}{error}"))
@@ -136,7 +130,7 @@ def _answer_schema(answers: Iterable[Json], voted_schema: Schema) -> Schema:
     """
     kinds, values = Counter[str](), defaultdict[str, set[Json]](set)
     for answer in answers:
-        kind = _kind(answer)
+        kind = _KINDS[type(answer)]
         kinds[kind] += 1
         parts = answer if isinstance(answer, list) else [answer]
         if len(values[kind]) <= MAX_FOUND_LABELS:

@@ -140,15 +140,13 @@ def named_field(example: Example, name: str, option: str) -> FieldPath:
     return fields[name]
 
 
-def field_overrides(example: Example, options: FormatOptions) -> dict[FieldPath, dict[str, Json]]:
+def declared_schemas(example: Example, settings: FormatOptions) -> dict[FieldPath, dict[str, Json]]:
     """The schema of each field with --labels or --range. Raises UsageError for an invalid value."""
-    declared: list[tuple[str, str, list[str] | str]] = [
-        *(("--labels", name, labels) for name, labels in options.label_sets.items()),
-        *(("--range", name, text) for name, text in options.ranges.items()),
-    ]
+    declared = [("--labels", name, labels, ",") for name, labels in settings.label_sets.items()]
+    declared += [("--range", name, text.split(".."), "..") for name, text in settings.ranges.items()]
     schemas: dict[FieldPath, dict[str, Json]] = {}
-    for option, name, allowed in declared:
-        path = named_field(example, name, option)
+    for option, name, texts, separator in declared:
+        path, argument = named_field(example, name, option), f"{option} {name}={separator.join(texts)}"
         value = field_at(example.values, path)
         is_list = isinstance(value, list) and value and len(set(map(type, value))) == 1
         first = value[0] if is_list else value
@@ -157,10 +155,7 @@ def field_overrides(example: Example, options: FormatOptions) -> dict[FieldPath,
             raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
         if path in schemas:
             raise UsageError(f"{name} has both --labels and --range; give one of them")
-        if isinstance(allowed, str):
-            limits = _range(allowed, type(first), f"{option} {name}={allowed}")
-        else:
-            limits = _enum(allowed, type(first), f"{option} {name}={','.join(allowed)}")
+        limits = _enum(texts, type(first), argument) if option == "--labels" else _range(texts, type(first), argument)
         schema = {"type": JSON_TYPES[type(first)], **limits}
         schemas[path] = {"type": "array", "items": schema} if is_list else schema
     return schemas
@@ -173,11 +168,11 @@ def _enum(texts: list[str], kind: type, argument: str) -> dict[str, Json]:
     return {"enum": labels}
 
 
-def _range(text: str, kind: type, argument: str) -> dict[str, Json]:
+def _range(texts: list[str], kind: type, argument: str) -> dict[str, Json]:
     if kind not in (int, float):
         raise UsageError(f"{argument}: the example's value is not a number; use --labels for its values")
-    bounds = [_convert(bound, kind, argument) for bound in text.split("..")] if ".." in text else []
-    if len(bounds) != 2 or bounds[0] >= bounds[1]:
+    bounds = [_convert(text, kind, argument) for text in texts] if len(texts) == 2 else []
+    if not bounds or bounds[0] >= bounds[1]:
         raise UsageError(f"{argument}: write LOW..HIGH; LOW must be less than HIGH")
     return {"minimum": bounds[0], "maximum": bounds[1]}
 

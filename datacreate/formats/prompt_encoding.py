@@ -18,7 +18,15 @@ from typing import Literal
 
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, leaves_of, replace_field, value_at
 from datacreate.formats.rules import Rule, as_written, find_span
-from datacreate.formats.schema_utils import Schema, constant_of, free_texts, is_constant, schema_at, with_field
+from datacreate.formats.schema_utils import (
+    Schema,
+    constant_of,
+    free_texts,
+    is_constant,
+    schema_at,
+    tuple_schema,
+    with_field,
+)
 from datacreate.formats.task_format import TaskFormat
 
 Style = Literal["positional", "keyed"]
@@ -68,21 +76,29 @@ class PromptEncoding:
         return self.style == "positional" and bool(self.format.labels) and is_top_level
 
     @cached_property
-    def _properties(self) -> dict[str, Json]:
-        """The schemas of the written fields, by name. A fixed label comes before the text, also inside an object."""
-        schema, labels = self._schema, self.format.labels
-        answer, answer_start = self.format.roles.answer, self.format.roles.answer_start
+    def field_schemas(self) -> dict[str, Json]:
+        """The schemas of the written fields, by name, in order.
+
+        A fixed label comes before the text, also inside an object. Tags are in the field of the tokens.
+        """
+        schema, labels, roles = self._schema, self.format.labels, self.format.roles
         if self.style == "keyed":
             return dict(schema["properties"])
-        if answer and self._answer_follows_options:
-            schema = with_field(schema, answer, None)
-        if answer_start:
-            schema = with_field(schema, answer_start, None)
-        if answer and labels and self.pseudo_labels:
-            schema = with_field(schema, answer, {"const": labels[0]})
-        elif answer and labels:
-            schema = _move_first(schema, answer)
-        return dict(_without_constants(schema)["properties"])
+        if roles.answer and self._answer_follows_options:
+            schema = with_field(schema, roles.answer, None)
+        if roles.answer_start:
+            schema = with_field(schema, roles.answer_start, None)
+        if roles.answer and labels and self.pseudo_labels:
+            schema = with_field(schema, roles.answer, {"const": labels[0]})
+        elif roles.answer and labels:
+            schema = _move_first(schema, roles.answer)
+        schemas = dict(_without_constants(schema)["properties"])
+        if self._tagged:
+            pair = tuple_schema([schemas[name]["items"] for name in self._tagged])
+            tokens, *tags = self._tagged
+            schemas[tokens] = {**schemas[tokens], "items": pair}
+            schemas = {name: part for name, part in schemas.items() if name not in tags}
+        return schemas
 
     @cached_property
     def _moved_options(self) -> FieldPath | None:
@@ -117,47 +133,23 @@ class PromptEncoding:
 
         With another pair of brackets, small models lose count.
         """
-        return bool(self._tagged) and len(self.fields) == 1
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The names of the written fields, in order."""
-        return tuple(name for name in self._properties if name not in self._tagged[1:])
-
-    @property
-    def field_schemas(self) -> dict[str, Json]:
-        """The schemas of the written fields, by name."""
-        schemas = {name: self._properties[name] for name in self.fields}
-        if self._tagged:
-            number = len(self._tagged)
-            parts = [self._properties[name]["items"] for name in self._tagged]
-            item = {"type": "array", "prefixItems": parts, "minItems": number, "maxItems": number}
-            schemas[self._tagged[0]] = {**schemas[self._tagged[0]], "items": item}
-        return schemas
-
-    @cached_property
-    def _label_words(self) -> frozenset[str]:
-        """The fixed labels that are words. No other field should consist of one of them."""
-        labels = (label for label in self.format.labels or () if isinstance(label, str | bool))
-        return frozenset(str(label).casefold() for label in labels)
+        return bool(self._tagged) and len(self.field_schemas) == 1
 
     def has_placeholder(self, values: Mapping[str, Json]) -> bool:
         """Whether a text is a word of the prompt or JSON instead of content, such as a field's own name or a label."""
         if self.may_have_placeholders:
             return False
-        for name in self.fields:
+        labels = {str(label).casefold() for label in self.format.labels or () if isinstance(label, str | bool)}
+        for name, schema in self.field_schemas.items():
             value = values.get(name)
-            texts = free_texts(value, self._properties[name])
+            texts = free_texts(value, schema)
             if self._tagged[:1] == (name,):
                 texts = [" ".join(texts)]
-            if any(self._is_label(text, value) or self._is_placeholder(text, name) for text in texts):
+            # In a list, a label may be a keyword among others.
+            alone = [leaf for _, leaf in leaves_of({"": value}) if str(leaf).strip(" .?!").casefold() in labels]
+            if any(text in alone or self._is_placeholder(text, name) for text in texts):
                 return True
         return False
-
-    def _is_label(self, text: str, value: Json) -> bool:
-        """Whether a text of the field with this value is a label. In a list, a label may be a keyword among others."""
-        is_label = text.strip(" .?!").casefold() in self._label_words
-        return is_label and any(text == leaf for _, leaf in leaves_of({"": value}))
 
     def _is_placeholder(self, text: str, name: str) -> bool:
         """Whether a text of the field `name` is a word of the prompt, or continues with the next JSON value."""
@@ -181,10 +173,10 @@ class PromptEncoding:
         if turns := self.format.roles.turns:  # the formatting example may have more turns than the format
             most_turns = schema_at(self.format.schema, turns)["maxItems"]
             values = replace_field(values, turns, value_at(values, turns)[:most_turns])
-        item = [_selected(values[name], self._properties[name]) for name in self.fields]
+        item = [_selected(values[name], schema) for name, schema in self.field_schemas.items()]
         if self._tagged:
             lists = (values[name] for name in self._tagged)
-            item[self.fields.index(self._tagged[0])] = list(map(list, zip(*lists, strict=True)))
+            item[list(self.field_schemas).index(self._tagged[0])] = list(map(list, zip(*lists, strict=True)))
         return item[0] if self.is_bare else item
 
     def read(self, item: Json) -> dict[str, Json]:
@@ -192,11 +184,11 @@ class PromptEncoding:
         if self.style == "keyed":
             if not isinstance(item, dict):
                 raise MalformedItem("not an object")
-            return dict(_completed(self._with_start(item), self.format.schema))
+            return dict(_completed(self._with_spans(item), self.format.schema))
         item = [item] if self.is_bare else item
-        if not isinstance(item, list) or len(item) != len(self.fields):
-            raise MalformedItem(f"not a list of {len(self.fields)}")
-        written = dict(zip(self.fields, item, strict=True))
+        if not isinstance(item, list) or len(item) != len(self.field_schemas):
+            raise MalformedItem(f"not a list of {len(self.field_schemas)}")
+        written = dict(zip(self.field_schemas, item, strict=True))
         values, answer = dict(written), self.format.roles.answer
         if self._tagged:
             pairs = values[self._tagged[0]]
@@ -204,11 +196,11 @@ class PromptEncoding:
                 raise MalformedItem("no list of tokens with tags")
             values |= zip(self._tagged, map(list, zip(*pairs, strict=False)), strict=False)
         if self.pseudo_labels and self.format.labels and answer:
-            values = {**values, answer[0]: self.format.labels[0]}
+            values[answer[0]] = self.format.labels[0]
         values = dict(_completed(values, self._schema))
         if self._moved_options:
             values = self._with_shuffled_options(values, written)
-        return dict(_completed(self._with_start(self._with_span(values)), self.format.schema))
+        return dict(_completed(self._with_spans(values), self.format.schema))
 
     def _with_shuffled_options(self, values: dict[str, Json], written: dict[str, Json]) -> dict[str, Json]:
         """The values with the answer and with their options in an order that depends only on the written item."""
@@ -222,31 +214,31 @@ class PromptEncoding:
         except (KeyError, IndexError, TypeError, AttributeError):
             raise MalformedItem("the options or the answer have another type") from None
 
-    def _with_span(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
-        """The values with an extractive answer in the spelling of a given context: small models change its case."""
-        is_span = self.format.context_is_given and Rule.ANSWER_IN_CONTEXT in self.format.rules
-        path = self.format.roles.answer
-        answer = value_at(values, path)
-        if not is_span or not path or answer is None:
-            return values
-        answers = answer if isinstance(answer, list) else [answer]
-        spans = [as_written(str(text), self.passage) for text in answers]
-        return replace_field(values, path, spans if isinstance(answer, list) else spans[0])
+    def _with_spans(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
+        """The values with the computed parts of an extractive answer, or of each of several.
 
-    def _with_start(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
-        """The values with the index of an extractive answer in the context; -1 if it does not occur there."""
+        They are its spelling, if the context is given, since small models change its case; and the index where it
+        starts in the context, -1 if it does not occur there.
+        """
         roles = self.format.roles
         answer, context = value_at(values, roles.answer), str(value_at(values, roles.context))
-        if not roles.answer_start or answer is None:
+        if roles.answer is None or answer is None:
             return values
-        answers = answer if isinstance(answer, list) else [answer]
-        spans = [find_span(str(text), context) for text in answers]
-        starts = [-1 if start is None else start for start in spans]
-        return replace_field(values, roles.answer_start, starts if isinstance(answer, list) else starts[0])
+        spans = [str(text) for text in (answer if isinstance(answer, list) else [answer])]
+        computed: dict[FieldPath, list[Json]] = {}
+        if self.format.context_is_given and Rule.ANSWER_IN_CONTEXT in self.format.rules:
+            spans = [as_written(span, context) for span in spans]
+            computed[roles.answer] = list(spans)
+        if roles.answer_start:
+            starts = [find_span(span, context) for span in spans]
+            computed[roles.answer_start] = [-1 if start is None else start for start in starts]
+        for path, parts in computed.items():
+            values = replace_field(values, path, parts if isinstance(answer, list) else parts[0])
+        return values
 
     def describe(self) -> str:
         """The form of a written example in words: `[question, [right option, 4 wrong options]]`."""
-        words = {name: name for name in self.fields}
+        words = {name: name for name in self.field_schemas}
         if self._answer_follows_options and self._moved_options:
             first, *inner = self._moved_options
             wrong = schema_at(self.format.schema, self._moved_options).get("minItems", 2) - 1

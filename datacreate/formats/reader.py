@@ -121,10 +121,10 @@ class RowFile:
         """The function that reads the rows of a file of this kind."""
         if not self.path.is_file():
             self._copy(self.path.open("rb"))
-        head = self._head()
-        if head.startswith(b"\x1f\x8b"):
-            self._is_compressed = True
-            head = self._head()
+        with self._data.open("rb") as file:
+            self._is_compressed = file.read(2) == b"\x1f\x8b"
+        with self._open() as file:
+            head = file.read(_HEAD_BYTES)
         if head.startswith(b"PAR1"):
             if self._is_compressed:  # Parquet needs a file with random access
                 self._copy(self._open())
@@ -147,10 +147,6 @@ class RowFile:
     def _open(self) -> BinaryIO:
         return cast(BinaryIO, gzip.open(self._data)) if self._is_compressed else self._data.open("rb")
 
-    def _head(self) -> bytes:
-        with self._open() as file:
-            return file.read(_HEAD_BYTES)
-
     def _copy(self, source: BinaryIO) -> None:
         """Make a temporary copy, from which the rows are read; it is removed with this object."""
         self._temporary = tempfile.NamedTemporaryFile(prefix="datacreate-")  # noqa: SIM115
@@ -159,15 +155,15 @@ class RowFile:
         self._temporary.flush()
         self._data, self._is_compressed = Path(self._temporary.name), False
 
-    def _lines(self) -> Iterator[tuple[int, str]]:
-        """The lines with their numbers. Only "\\n" ends a line: JSON strings may hold U+2028 and similar."""
+    def _lines(self) -> Iterator[str]:
+        """The lines. Only "\\n" ends a line: JSON strings may hold U+2028 and similar."""
         with self._open() as file:
             for number, line in enumerate(file, 1):
-                yield number, decoded(line, number)
+                yield decoded(line, number)
 
     def _spans_lines(self) -> bool:
         """Whether the first object continues after its first line."""
-        first = next((line for _, line in self._lines() if line.strip()), "")
+        first = next((line for line in self._lines() if line.strip()), "")
         try:
             json.loads(first)
         except json.JSONDecodeError as error:
@@ -177,7 +173,7 @@ class RowFile:
         return False
 
     def _json_lines(self) -> Iterator[RawRow]:
-        for number, line in self._lines():
+        for number, line in enumerate(self._lines(), 1):
             if content := line.strip(" \t\r\n"):
                 yield _row(number, content)
 
@@ -264,36 +260,30 @@ def _objects_in(text: str) -> Iterator[RawRow]:
         line, counted = line + text.count("\n", counted, start), start
         if in_array and text[start] == "]":
             break
-        end = _end_of_value(text, start, line)
+        try:
+            end = _DECODER.raw_decode(text, start)[1]
+        except json.JSONDecodeError as error:
+            near = text[error.pos : error.pos + 20].strip()
+            where = f"at {near!r}" if near else "at the end of the file"
+            line += text.count("\n", start, error.pos)
+            raise ValueError(f"line {line}: not JSON {where} ({error.msg}); repair the file") from None
+        except (ValueError, RecursionError) as error:
+            why = f"nested deeper than {MAX_NESTING} levels" if isinstance(error, RecursionError) else error
+            raise ValueError(f"line {line}: {why}") from None
         yield _row(line, text[start:end])
     if in_array and text[start:].rstrip() != "]":
         raise ValueError("not JSON: the array does not end, or is not all of the file; repair the file")
 
 
-def _end_of_value(text: str, start: int, line: int) -> int:
-    """The end of the JSON value that starts at this index, in this line. Raises ValueError with the line."""
-    try:
-        return _DECODER.raw_decode(text, start)[1]
-    except json.JSONDecodeError as error:
-        near = text[error.pos : error.pos + 20].strip()
-        where = f"at {near!r}" if near else "at the end of the file"
-        line += text.count("\n", start, error.pos)
-        raise ValueError(f"line {line}: not JSON {where} ({error.msg}); repair the file") from None
-    except ValueError as error:
-        raise ValueError(f"line {line}: {error}") from None
-    except RecursionError:
-        raise ValueError(f"line {line}: nested deeper than {MAX_NESTING} levels") from None
-
-
-def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]:
+def _table(lines: Iterable[str], delimiter: str) -> Iterator[RawRow]:
     """The rows of a CSV file: values are texts, an empty cell is null.
 
     A row with another number of cells is one with an error. Wrong quotes end the reading: the next row could start
     anywhere.
     """
     csv.field_size_limit(_MAX_DOCUMENT_BYTES)
-    number, row_lines = 1, list[str]()  # the line where the row starts, and the lines that are read of it
-    reader = csv.reader(_recorded(lines, row_lines), delimiter=delimiter, strict=True)
+    number = 1  # the line where the row starts
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(filter(None, reader), [])]
         if header == ["sep=", ""]:  # Excel's first line
@@ -301,29 +291,20 @@ def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]
         if "" in header or len(set(header)) < len(header):
             raise ValueError("line 1: a column has no name, or the name of another; name each there")
         number = reader.line_num + 1
-        row_lines.clear()
         for cells in reader:
             if cells and len(cells) != len(header):
                 numbers = f"{len(cells)} cells, but {len(header)} columns in the first line"
                 error = f"{numbers} (quote cells that contain {delimiter!r})"
-                yield RawRow(number, "".join(row_lines).rstrip("\r\n"), error=error)
+                yield RawRow(number, delimiter.join(cells), error=error)
             elif cells:
                 values = {name: cell or None for name, cell in zip(header, cells, strict=True)}
                 yield _row(number, json.dumps(values, ensure_ascii=False))
             number = reader.line_num + 1
-            row_lines.clear()
     except csv.Error as csv_error:
         problem = f"{csv_error}; repair the line"
         if "new-line character" in str(csv_error):  # the csv module's advice is for its callers
             problem = "its line ends are carriage returns; convert them with `tr '\\r' '\\n'`"
         raise ValueError(f"line {number}: {problem}") from None
-
-
-def _recorded(lines: Iterable[tuple[int, str]], recorded: list[str]) -> Iterator[str]:
-    """The lines; each is added to `recorded` when it is read."""
-    for _, line in lines:
-        recorded.append(line)
-        yield line
 
 
 def _arrow_rows(batches: Iterable[Any]) -> Iterator[RawRow]:

@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from datacreate.formats.candidate import Candidate, Reject, RejectReason, validate_example
-from datacreate.formats.example import Json, canonical_json, shorten
+from datacreate.formats.example import Json, canonical_json, shorten, values_in
 from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
 from datacreate.formats.roles import Roles
 from datacreate.formats.schema_keywords import GRAMMAR_FORMATS
-from datacreate.formats.schema_utils import Schema, integer_bounds, schema_at, with_field
+from datacreate.formats.schema_utils import Schema, integer_bounds, schema_at, tuple_schema, with_field
 
 _MAX_REPEATS = 40
 """Maximum sum of the repeats in a pattern: xgrammar writes them out and compiles long ones slowly."""
@@ -55,7 +55,7 @@ def build_response_schema(encoding: PromptEncoding, num_examples: int, labels: S
         response = {"type": "array", "items": _item_grammar(encoding, fields), **length}
     else:
         roles = encoding.format.roles
-        response = _tuple([_item_grammar(encoding, _with_label(fields, roles, label)) for label in labels])
+        response = tuple_schema([_item_grammar(encoding, _with_label(fields, roles, label)) for label in labels])
     # Keys are not sorted: models write properties in this order. Equal schemas give equal texts, to be compiled once.
     return json.dumps(response, separators=(",", ":"), ensure_ascii=False)
 
@@ -77,7 +77,7 @@ def _item_grammar(encoding: PromptEncoding, fields: Schema) -> dict[str, Json]:
     parts = {name: grammar_schema(part) for name, part in fields["properties"].items()}
     if encoding.is_bare:
         return next(iter(parts.values()))
-    return _closed_object(parts) if encoding.style == "keyed" else _tuple(list(parts.values()))
+    return _closed_object(parts) if encoding.style == "keyed" else tuple_schema(list(parts.values()))
 
 
 def grammar_schema(schema: Schema) -> dict[str, Json]:
@@ -107,10 +107,6 @@ def grammar_schema(schema: Schema) -> dict[str, Json]:
     if kind == "object":
         return _object(schema)
     return {"type": kind} if kind else _ANY
-
-
-def _tuple(parts: Sequence[Json]) -> dict[str, Json]:
-    return {"type": "array", "prefixItems": list(parts), "minItems": len(parts), "maxItems": len(parts)}
 
 
 def _closed_object(properties: dict[str, Json]) -> dict[str, Json]:
@@ -156,7 +152,7 @@ def _array(schema: Schema) -> dict[str, Json]:
         # Only xgrammar enforces a tuple followed by more items, so the tuple is as short as allowed.
         length = max(len(prefix), int(least))
         parts = [*prefix, *[item_schema or {}] * (length - len(prefix))]
-        return _tuple([grammar_schema(part) for part in parts[: None if most is None else int(most)]])
+        return tuple_schema([grammar_schema(part) for part in parts[: None if most is None else int(most)]])
     if item_schema is False or most == 0:
         return {"const": []}
     array: dict[str, Json] = {"type": "array", "items": grammar_schema(item_schema)}
@@ -214,7 +210,7 @@ def parse_completion(
 def parse_item(item: Json, encoding: PromptEncoding, longest_text: int | None = None) -> Candidate | Reject:
     """Parse and validate one item of the array."""
     try:
-        if longest_text is not None and _most_characters(item) > longest_text:
+        if longest_text is not None and any(len(text) > longest_text for text in values_in(item)):
             detail = f"a text of more than {longest_text} characters"
             return Reject(RejectReason.TRUNCATED, shorten(item), detail)
         values = encoding.read(item)
@@ -224,14 +220,6 @@ def parse_item(item: Json, encoding: PromptEncoding, longest_text: int | None = 
     except (MalformedItem, RecursionError):
         return Reject(RejectReason.SCHEMA_VIOLATION, shorten(item))
     return result if isinstance(result, Candidate) else replace(result, text=shorten(item))
-
-
-def _most_characters(value: Json) -> int:
-    """The length of the longest text in a value."""
-    if isinstance(value, str):
-        return len(value)
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return max(map(_most_characters, parts), default=0)
 
 
 def _complete_items(array: str) -> Iterator[Json]:

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, replace_field, value_at
 
@@ -35,34 +35,46 @@ class Roles:
     tags: tuple[FieldPath, ...] = ()  # each has a tag for every token of the first input
     ignored: tuple[FieldPath, ...] = ()  # nothing uses them, and the model does not write them
 
+    @classmethod
+    def of(cls, paths: Mapping[str, Sequence[FieldPath]]) -> Self:
+        """The roles of these fields."""
+        fields: dict[str, Any] = {
+            role: tuple(listed) if role in LIST_ROLES else listed[0] for role, listed in paths.items() if listed
+        }
+        return cls(**fields)
+
     @property
     def call(self) -> FieldPath | None:
         """The object with the name of a function and its arguments."""
         return self.answer[:-1] if self.tools and self.answer else None
 
+    def paths(self) -> dict[str, tuple[FieldPath, ...]]:
+        """The fields of each role that has one."""
+        return {role: value if role in LIST_ROLES else (value,) for role, value in vars(self).items() if value}
+
     def single(self) -> dict[str, FieldPath]:
         """The roles of one field each."""
-        return {role: path for role, path in vars(self).items() if path and role not in LIST_ROLES}
+        return {role: paths[0] for role, paths in self.paths().items() if role not in LIST_ROLES}
 
     def named(self) -> dict[str, str]:
         """The roles that have a field, with dotted paths for messages."""
-        fields = {role: value if role in LIST_ROLES else [value] for role, value in vars(self).items() if value}
-        return {role: ", ".join(map(dotted, paths)) for role, paths in fields.items()}
+        return {role: ", ".join(map(dotted, paths)) for role, paths in self.paths().items()}
 
     def document(self) -> dict[str, Json]:
-        """The roles as a format file writes them."""
-        lists = {role: list(map(_path_document, getattr(self, role))) for role in LIST_ROLES}
-        lists = {role: paths for role, paths in lists.items() if paths}
-        return {**lists, **{role: _path_document(path) for role, path in self.single().items()}}
+        """The roles as a format file writes them: a path is joined by dots, or a list of keys if a key has a dot."""
+        lists: dict[str, Json] = {}
+        single: dict[str, Json] = {}
+        for role, paths in self.paths().items():
+            documents = [list(path) if any("." in key for key in path) else ".".join(path) for path in paths]
+            if role in LIST_ROLES:
+                lists[role] = documents
+            else:
+                single[role] = documents[0]
+        return {**lists, **single}
 
 
 LIST_ROLES = ("inputs", "tags", "ignored")
 """The roles that several fields can have."""
-
-
-def _path_document(path: FieldPath) -> Json:
-    """A path as a format file writes it: joined by dots, or a list of keys if a key has a dot."""
-    return list(path) if any("." in key for key in path) else ".".join(path)
 
 
 _PATH = {"type": ["string", "array"], "items": {"type": "string"}}
@@ -89,6 +101,11 @@ def first_code(values: Sequence[Json]) -> Json:
     """The first of consecutive codes; None if the values are something else."""
     first = values[0] if values and type(values[0]) is not bool else None
     return first if first in FIRST_CODES and list(values) == codes(first, len(values)) else None
+
+
+def is_code(answer: Json, first: Json, number: int) -> bool:
+    """Whether the answer is a code of one of `number` options, if `first` is the code of the first."""
+    return type(answer) is type(first) and answer in codes(first, number)
 
 
 def label_key(value: Json) -> str:

@@ -21,7 +21,7 @@ from datacreate.errors import ExampleError, FormatError
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.roles import Answers, Roles
 from datacreate.formats.schema_keywords import resolve_refs
-from datacreate.formats.schema_utils import Schema
+from datacreate.formats.schema_utils import Schema, tuple_schema
 from datacreate.formats.text_normalization import normalize_text
 
 
@@ -95,16 +95,18 @@ def rule_holds(rule: Rule, answers: Answers, values: Mapping[str, Json]) -> bool
     if rule is Rule.CHOSEN_DIFFERS:
         return normalize_text(str(answer)) != normalize_text(str(field_at(values, roles.rejected or ())))
     context, start = value_at(values, roles.context), value_at(values, roles.answer_start)
-    return isinstance(context, str) and _is_extracted(answer, context, start)
+    return isinstance(context, str) and is_extracted(answer, context, start)
 
 
-def _is_extracted(answer: Json, context: str, start: Json) -> bool:
+def is_extracted(answer: Json, context: str, start: Json = None) -> bool:
     """Whether the answer, or each of several, is a span of the context, at the index `start` unless it is None."""
     spans = [str(span) for span in (answer if isinstance(answer, list) else [answer])]
     if start is None:
         return all(find_span(span, context) is not None for span in spans)
     starts = start if isinstance(start, list) else [start]
-    are_there = (context[i : i + len(span)] == span for span, i in zip(spans, starts, strict=False))
+    are_there = (
+        isinstance(i, int) and context[i : i + len(span)] == span for span, i in zip(spans, starts, strict=False)
+    )
     return len(spans) == len(starts) and all(are_there)
 
 
@@ -147,7 +149,7 @@ def turns_schema(schema: Schema, turns: Turns) -> Schema:
     item = schema["items"]
     role = "from" if "from" in item["properties"] else "role"
     items = [{**item, "properties": {**item["properties"], role: {"const": turn[role]}}} for turn in turns]
-    return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+    return tuple_schema(items)
 
 
 def call_schema(tools: Sequence[Mapping[str, Json]]) -> Schema:

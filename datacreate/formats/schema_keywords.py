@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, time
-from functools import partial
 from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
@@ -65,22 +63,14 @@ _PATTERNS = {
 }
 
 
-@FORMAT_CHECKER.checks("date-time", ValueError)
-def _is_date_time(value: object) -> bool:
-    return not isinstance(value, str) or datetime.fromisoformat(value.upper()).tzinfo is not None
-
-
-@FORMAT_CHECKER.checks("time", ValueError)
-def _is_time(value: object) -> bool:
-    return not isinstance(value, str) or time.fromisoformat(value.upper()).tzinfo is not None
-
-
-def _matches(pattern: re.Pattern[str], value: object) -> bool:
-    return not isinstance(value, str) or pattern.fullmatch(value) is not None
-
-
 for _name, _pattern in _PATTERNS.items():
-    FORMAT_CHECKER.checks(_name)(partial(_matches, re.compile(_pattern, re.ASCII)))
+    FORMAT_CHECKER.checks(_name)(
+        lambda value, pattern=re.compile(_pattern, re.ASCII): not isinstance(value, str) or pattern.fullmatch(value)
+    )
+for _name, _kind in (("date-time", datetime), ("time", time)):
+    FORMAT_CHECKER.checks(_name, ValueError)(
+        lambda value, kind=_kind: not isinstance(value, str) or kind.fromisoformat(value.upper()).tzinfo
+    )
 
 
 def resolve_refs(document: Mapping[str, Json], name: str) -> dict[str, Json]:
@@ -89,53 +79,46 @@ def resolve_refs(document: Mapping[str, Json], name: str) -> dict[str, Json]:
     `name`: of the format, for messages. Raises FormatError with the location of a keyword or value that is not
     supported. Nothing is downloaded.
     """
-    schema: dict[str, Json] = _RefResolver(name, document.get("$defs", {})).resolve(document, "", ())
-    return schema
+    definitions = document.get("$defs", {})
 
+    def error(problem: str, location: str) -> FormatError:
+        return FormatError(f"{name}: {problem} at {location or '/'}; docs/formats.md lists what can be used")
 
-@dataclass(frozen=True)
-class _RefResolver:
-    name: str
-    definitions: Mapping[str, Json]
-
-    def resolve(self, schema: Json, location: str, open_refs: tuple[str, ...]) -> Json:
+    def resolve(schema: Json, location: str, open_refs: tuple[str, ...]) -> Json:
         """A part of the schema, at this location, resolved; `open_refs`: the definitions that contain it."""
         if schema is True:
             return {}
         if schema is False:
-            raise self._error("cannot use the schema false", location)
+            raise error("cannot use the schema false", location)
         if "$ref" in schema:
-            return self._resolve_ref(schema, location, open_refs)
+            ref = schema["$ref"]
+            key = str(ref).removeprefix("#/$defs/")
+            if key == ref or key not in definitions:
+                raise error(f"unknown $ref {ref!r}", location)
+            if key in open_refs:
+                raise error("recursive $ref", location)
+            siblings = {keyword: value for keyword, value in schema.items() if keyword != "$ref"}
+            definition = definitions[key] if isinstance(definitions[key], Mapping) else {}
+            return resolve({**definition, **siblings}, location, (*open_refs, key))
         resolved: dict[str, Json] = {}
         for keyword, value in schema.items():
             if keyword not in KEYWORDS or not (location or keyword in _TOP_LEVEL):
-                raise self._error(f"cannot use {keyword!r}", location)
+                raise error(f"cannot use {keyword!r}", location)
             if keyword == "format" and value not in FORMAT_CHECKER.checkers:
-                raise self._error(f"cannot check the format {value!r}", location)
+                raise error(f"cannot check the format {value!r}", location)
             inside = f"{location}/{keyword}"
             if keyword in _SCHEMA_OBJECT:
-                value = {key: self.resolve(part, f"{inside}/{key}", open_refs) for key, part in value.items()}
+                value = {key: resolve(part, f"{inside}/{key}", open_refs) for key, part in value.items()}
             elif keyword in _SCHEMA_LIST:
-                value = [self.resolve(part, f"{inside}/{i}", open_refs) for i, part in enumerate(value)]
+                value = [resolve(part, f"{inside}/{i}", open_refs) for i, part in enumerate(value)]
             elif keyword in _SCHEMA and value:
-                value = self.resolve(value, inside, open_refs)
+                value = resolve(value, inside, open_refs)
             if keyword != "$defs":
                 resolved[keyword] = value
         return resolved
 
-    def _resolve_ref(self, schema: Mapping[str, Json], location: str, open_refs: tuple[str, ...]) -> Json:
-        ref = schema["$ref"]
-        key = str(ref).removeprefix("#/$defs/")
-        if key == ref or key not in self.definitions:
-            raise self._error(f"unknown $ref {ref!r}", location)
-        if key in open_refs:
-            raise self._error("recursive $ref", location)
-        siblings = {keyword: value for keyword, value in schema.items() if keyword != "$ref"}
-        definition = self.definitions[key] if isinstance(self.definitions[key], Mapping) else {}
-        return self.resolve({**definition, **siblings}, location, (*open_refs, key))
-
-    def _error(self, problem: str, location: str) -> FormatError:
-        return FormatError(f"{self.name}: {problem} at {location or '/'}; docs/formats.md lists what can be used")
+    schema: dict[str, Json] = resolve(document, "", ())
+    return schema
 
 
 def describe_error(error: ValidationError) -> str:

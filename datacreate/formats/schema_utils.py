@@ -55,6 +55,11 @@ def with_field(schema: Schema, path: FieldPath, field_schema: Json | None) -> Sc
     return changed
 
 
+def tuple_schema(parts: Sequence[Json]) -> dict[str, Json]:
+    """The schema of an array with one item for each of the parts, in the notation that all engines accept."""
+    return {"type": "array", "prefixItems": list(parts), "minItems": len(parts), "maxItems": len(parts)}
+
+
 def is_constant(schema: Schema) -> bool:
     """Whether exactly one value is valid."""
     if "const" in schema or schema.get("type") == "null" or len(schema.get("enum", ())) == 1:
@@ -135,18 +140,17 @@ def is_number(value: Json) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_scalar(schema: Schema) -> bool:
-    """Whether all values are numbers, booleans or null."""
+def _has_no_text(schema: Schema) -> bool:
+    """Whether all values are fixed, or numbers, booleans and null."""
     kinds = schema.get("type", ())
     kinds = {kinds} if isinstance(kinds, str) else set(kinds)
-    return bool(kinds) and kinds <= {"integer", "number", "boolean", "null"}
+    is_scalar = bool(kinds) and kinds <= {"integer", "number", "boolean", "null"}
+    return is_scalar or "enum" in schema or is_constant(schema)
 
 
 def free_texts(value: Json, schema: Schema) -> list[str]:
     """The texts that the model is free to word, in order; constants, enumerations and numbers are left out."""
-    if is_constant(schema) or "enum" in schema or _is_scalar(schema):
-        return []
-    if value == "" and {"const": ""} in schema.get("anyOf", ()):
+    if _has_no_text(schema) or (value == "" and {"const": ""} in schema.get("anyOf", ())):
         return []
     parts = schema.get("properties")
     if isinstance(parts, dict) and isinstance(value, dict):
@@ -165,19 +169,12 @@ def _item_schemas(schema: Schema, length: int) -> list[Schema]:
 
 def may_have_text(schema: Schema) -> bool:
     """Whether a field can hold free text; a text with a pattern or a format is a code or a date."""
-    if is_constant(schema) or {"enum", "pattern", "format"} & schema.keys() or _is_scalar(schema):
+    if _has_no_text(schema) or {"pattern", "format"} & schema.keys():
         return False
     parts, items = schema.get("properties"), schema.get("items")
     if isinstance(parts, dict):
         return any(map(may_have_text, parts.values()))
     return may_have_text(items) if items else True
-
-
-def _takes_any_text(schema: Schema) -> bool:
-    """Whether a schema, or one of its variants, allows strings without fixed values."""
-    if variants := _variants(schema):
-        return any(map(_takes_any_text, variants))
-    return "string" in schema.get("type", "string") and not {"enum", "const"} & schema.keys()
 
 
 def _variants(schema: Schema) -> list[Schema]:
@@ -202,7 +199,11 @@ def normalize_values(value: Json, schema: Schema) -> Json:
     if is_number(value):
         allowed = fixed_labels(schema) or (schema.get("const"),)
         return next((number for number in allowed if is_number(number) and number == value), value)
-    if isinstance(value, str) and _takes_any_text(schema):
+    any_texts = (
+        "string" in part.get("type", "string") and not {"enum", "const"} & part.keys()
+        for part in _variants(schema) or [schema]
+    )
+    if isinstance(value, str) and any(any_texts):
         text = _BLANK_LINES.sub("", value).rstrip(_SPACE)
         return text if "\n" in text else text.lstrip(_SPACE)
     return value

@@ -15,7 +15,7 @@ to the formatting example: its number of options, and which fields are null.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -34,7 +34,7 @@ from datacreate.formats.example import (
     canonical_json,
     dotted,
     field_at,
-    has_field,
+    fields_of,
     replace_field,
     value_at,
     values_in,
@@ -143,17 +143,16 @@ class TaskFormat:
         varying = {path: schema for path, schema in schemas.items() if not is_constant(schema)}
         return {path: schema if may_have_text(schema) else {} for path, schema in varying.items()}
 
-    def _texts(self, path: FieldPath, values: Mapping[str, Json]) -> list[str]:
-        """The texts of an input; the values of an input without free text, such as a number, count as texts."""
-        value = value_at(values, path)
-        schema = self._input_schemas.get(path)
-        if schema is None or value is None:
-            return []
-        if path == self.roles.turns:
-            return [message["content"] for message in as_messages(value) if message["role"] != "assistant"]
-        if self.roles.tags and path == self.roles.inputs[0]:
-            return [" ".join(map(str, value))]
-        return free_texts(value, schema)
+    def _texts(self, values: Mapping[str, Json]) -> dict[FieldPath, list[str]]:
+        """The texts of each input that varies; a value of an input without free text, such as a number, is a text."""
+        found = {path: value_at(values, path) for path in self._input_schemas}
+        texts = {path: free_texts(v, self._input_schemas[path]) for path, v in found.items() if v is not None}
+        if turns := found.get(self.roles.turns or ()):
+            messages = as_messages(turns)
+            texts[self.roles.turns or ()] = [m["content"] for m in messages if m["role"] != "assistant"]
+        elif self.roles.tags and (tokens := found.get(self.roles.inputs[0])):
+            texts[self.roles.inputs[0]] = [" ".join(map(str, tokens))]
+        return texts
 
     @cached_property
     def passage_field(self) -> FieldPath | None:
@@ -163,18 +162,17 @@ class TaskFormat:
 
     def passage(self, values: Mapping[str, Json]) -> str:
         """The text of `passage_field`; empty if there is none."""
-        return " ".join(self._texts(self.passage_field, values)) if self.passage_field else ""
+        return " ".join(self._texts(values).get(self.passage_field or (), ()))
 
     def texts_beside_passage(self, values: Mapping[str, Json]) -> list[str]:
         """The texts of all inputs but the passage."""
-        paths = (path for path in self.roles.inputs if path != self.passage_field)
-        return [text for path in paths for text in self._texts(path, values)]
+        return [text for path, texts in self._texts(values).items() if path != self.passage_field for text in texts]
 
     def input_texts(self, values: Mapping[str, Json]) -> tuple[str, ...]:
         """The texts that filters compare: those of all inputs, the passage last; without any, all values that vary."""
         texts = self.texts_beside_passage(values)
-        if self.passage_field and (passage := self._texts(self.passage_field, values)):
-            texts.append(" ".join(passage))
+        if passage := self.passage(values):
+            texts.append(passage)
         if not any(texts):
             parts = self.schema["properties"]
             texts = values_in({name: v for name, v in values.items() if not is_constant(parts.get(name, {}))})
@@ -190,11 +188,9 @@ class TaskFormat:
 
         If several have a text, each is on a line with its name. Constants and the answer are never in it.
         """
-        paths = (path for path in self.roles.inputs if path != self.passage_field)
-        joined = {path: " ".join(self._texts(path, values)) for path in paths}
-        texts = {path: text for path, text in joined.items() if text}
-        named = [f"{dotted(path)}: {text}" for path, text in texts.items()]
-        return "\n".join(named if len(texts) > 1 else texts.values())
+        joined = {path: " ".join(texts) for path, texts in self._texts(values).items() if path != self.passage_field}
+        named = {f"{dotted(path)}: {text}": text for path, text in joined.items() if text}
+        return "\n".join(named if len(named) > 1 else named.values())
 
     def with_all_turns(self, example: Example) -> Example:
         """The example with as many turns as the format has: its conversation is cut or repeated."""
@@ -271,31 +267,23 @@ def read_format(document: Mapping[str, Json], name: str = "format") -> TaskForma
 
 def _read_roles(document: Mapping[str, Json], schema: Schema, name: str) -> Roles:
     """The roles in a format file; without `inputs`, these are the default inputs of the schema."""
-    fields: dict[str, Any] = {}
+    paths: dict[str, list[FieldPath]] = {}
     for role, value in document.items():
-        paths = [
-            tuple(path.split(".") if isinstance(path, str) else path)
-            for path in (value if role in LIST_ROLES else [value])
-        ]
-        for path in paths:
-            _check_role(role, path, schema, name)
-        fields[role] = tuple(paths) if role in LIST_ROLES else paths[0]
-    roles = Roles(**fields)
+        listed = value if role in LIST_ROLES else [value]
+        paths[role] = [tuple(path.split(".") if isinstance(path, str) else path) for path in listed]
+        for path in paths[role]:
+            try:
+                field_schema = schema_at(schema, path)
+            except (KeyError, TypeError):
+                raise FormatError(
+                    f"{name}: the role {role} names {dotted(path)}, which the schema lacks; name one of its fields"
+                ) from None
+            values = field_schema.get("enum", [field_schema.get("const")])
+            are_lists = all(isinstance(value, list) for value in values)
+            if role == "options" and not (are_lists or "array" in field_schema.get("type", ())):
+                raise FormatError(f"{name}: the role options names {dotted(path)}, which is not a list; name a list")
+    roles = Roles.of(paths)
     return roles if "inputs" in document else replace(roles, inputs=default_inputs(schema, roles))
-
-
-def _check_role(role: str, path: FieldPath, schema: Schema, name: str) -> None:
-    """Raise FormatError if the schema lacks the field, or if it has another type than the role needs."""
-    try:
-        field_schema = schema_at(schema, path)
-    except (KeyError, TypeError):
-        raise FormatError(
-            f"{name}: the role {role} names {dotted(path)}, which the schema lacks; name one of its fields"
-        ) from None
-    values = field_schema.get("enum", [field_schema.get("const")])
-    are_lists = all(isinstance(value, list) for value in values)
-    if role == "options" and not (are_lists or "array" in field_schema.get("type", ())):
-        raise FormatError(f"{name}: the role options names {dotted(path)}, which is not a list; name a list")
 
 
 def find_first_code(schema: Schema, roles: Roles) -> Json:
@@ -344,9 +332,9 @@ def specialize(
         number = len(value_at(values, roles.options) or ())
         answers = value_at(values, roles.keys) if roles.keys else codes(format.first_code, number)
         schema = with_field(schema, roles.answer, {"enum": list(answers)})
-    for path in filter(None, (*roles.ignored, roles.keys)):
-        if has_field(values, path):
-            schema = with_field(schema, path, {"const": field_at(values, path)})
+    fields = dict(fields_of(values))
+    for path in filter(fields.__contains__, (*roles.ignored, roles.keys or ())):
+        schema = with_field(schema, path, {"const": fields[path]})
     if roles.turns:
         conversation = max((field_at(row, roles.turns) for row in (values, *others)), key=len)
         if turns:
@@ -356,24 +344,19 @@ def specialize(
         tools = field_at(values, roles.tools)
         schema = with_field(schema, roles.tools, {"const": tools})
         schema = with_field(schema, roles.call, call_schema(tools))
-    bound = _bound_roles(roles, schema, values)
+    bound = _bound_roles(roles, schema, fields)
     check_rules(format.name, format.rules, bound)
     if all(map(is_constant, schema["properties"].values())):
         raise ExampleError("no field can vary: all are null, empty, fixed or not required; fill one in")
     return replace(format, schema=schema, roles=bound)
 
 
-def _bound_roles(roles: Roles, schema: Schema, values: Values) -> Roles:
-    """The roles of the fields that the values have; inputs and context only if they vary."""
-    single = {role: path for role, path in roles.single().items() if has_field(values, path)}
-    if "context" in single and not _varies(schema, single["context"]):
-        del single["context"]
-    return Roles(
-        inputs=tuple(path for path in roles.inputs if _varies(schema, path)),
-        tags=tuple(path for path in roles.tags if has_field(values, path)),
-        ignored=tuple(path for path in roles.ignored if has_field(values, path)),
-        **single,
-    )
+def _bound_roles(roles: Roles, schema: Schema, fields: Collection[FieldPath]) -> Roles:
+    """The roles of the fields that an example has; inputs and context only if they vary."""
+    kept = {role: tuple(path for path in paths if path in fields) for role, paths in roles.paths().items()}
+    for role in ("inputs", "context"):
+        kept[role] = tuple(path for path in roles.paths().get(role, ()) if _varies(schema, path))
+    return Roles.of(kept)
 
 
 def _varies(schema: Schema, path: FieldPath) -> bool:

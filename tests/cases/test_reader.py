@@ -118,13 +118,6 @@ def test_line_numbers_are_where_rows_start(tmp_path: Path) -> None:
     assert [row.number for row in RowFile(tmp_path / "table.csv").read()] == [2, 3, 5]
 
 
-def test_rows_that_are_larger_than_a_part_of_the_file_are_read(tmp_path: Path) -> None:
-    rows = [{"text": "é" * size, "number": size} for size in (1, 65_535, 65_536, 400_000, 7)] * 3
-    for writer in (json.dumps, as_objects):
-        (tmp_path / "rows.json").write_text(writer(rows), encoding="utf-8")
-        assert read(tmp_path / "rows.json") == rows
-
-
 def test_dates_in_tables_become_text(tmp_path: Path) -> None:
     import datetime as dt
 

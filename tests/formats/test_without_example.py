@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from datacreate.errors import ExampleError, FormatError, UsageError
+from datacreate.formats.infer import declare_format
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
-from datacreate.formats.without_example import declare_format
 from datacreate.prompts.generation import RequestContent, chat_prompt
 from datacreate.request_size import most_tokens
 

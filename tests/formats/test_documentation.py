@@ -1,44 +1,16 @@
-"""The commands `datacreate schema infer` and `schema check`, and docs/formats.md."""
+"""What docs/formats.md and docs/quality.md say of formats and reject reasons."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from datacreate.cli.commands import datacreate
 from datacreate.formats.candidate import RejectReason
-from datacreate.formats.example import Example
-from datacreate.formats.infer import infer_format
-from datacreate.formats.options import FormatOptions
 from datacreate.formats.schema_keywords import KEYWORDS
-from tests.formats import examples
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(datacreate, ["schema", *map(str, arguments)])
-
-
-def save(folder: Path, values: Any, name: str = "example.json") -> Path:
-    path = folder / name
-    path.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
-    return path
-
-
-@pytest.mark.parametrize("values", examples.ALL.values(), ids=examples.ALL)
-def test_format_reads_what_infer_prints(tmp_path: Path, values: dict[str, Any]) -> None:
-    example = save(tmp_path, values)
-    result = run("infer", example)
-    assert result.exit_code == 0
-    format = save(tmp_path, json.loads(result.stdout), "format.json")
-    assert (
-        infer_format(Example(values), FormatOptions(format=str(format))).format == infer_format(Example(values)).format
-    )
-    assert run("check", format, "--example", example).exit_code == 0
 
 
 def docs(name: str) -> str:
