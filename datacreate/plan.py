@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from itertools import cycle
+from typing import Any, NamedTuple
 
 from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
@@ -26,7 +27,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import check_letters
 from datacreate.quotas import checked_label_ratio
-from datacreate.request_size import DEFAULT_NUM_EXAMPLES, LongestPrompt, RequestSize, most_in_flight
+from datacreate.request_size import DEFAULT_NUM_EXAMPLES, RequestSize, most_in_flight
 from datacreate.run_models import Engines, sampling_of, strategy_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, attribute_descriptions, read_attributes
 from datacreate.runs.config import CreateConfig, GeneratorSpec, IdentityOptions, InputSpec, RunSpec, VerificationSpec
@@ -48,7 +49,6 @@ class RunInputs:
     """The settings and inputs of a run, checked without a model or a server."""
 
     config: CreateConfig  # with the strategy of the recipe
-    directory: RunDirectory
     stored: StoredConfig | None  # of the run in the directory
     inferred: InferredFormat
     verify: VerifyMode
@@ -61,13 +61,27 @@ class RunInputs:
 class RunPlan:
     """The decisions of a run before the first request."""
 
-    formatting_examples: tuple[Example, ...]  # () with an instruction only
-    encoding: PromptEncoding
-    strategy: Strategy
-    samplings: tuple[Sampling, ...]  # one per generator
     spec: RunSpec
-    warning: str
+    encoding: PromptEncoding
     passages: Passages | None = None  # of the user's documents
+
+    @cached_property
+    def formatting_examples(self) -> tuple[Example, ...]:
+        """() with an instruction only."""
+        return tuple(map(Example, self.spec.examples))
+
+    @cached_property
+    def samplings(self) -> tuple[Sampling, ...]:
+        """One per generator."""
+        return tuple(Sampling(**generator.sampling) for generator in self.spec.generators)
+
+    @cached_property
+    def strategy(self) -> Strategy:
+        return find_strategy(self.spec.strategy)
+
+    @cached_property
+    def _attribute_descriptions(self) -> dict[str, dict[str, str]]:
+        return attribute_descriptions(self.spec.attributes, self.encoding.format)
 
     def content_of(self, request: int, attributes: Mapping[str, str]) -> RequestContent:
         """The content of one request, with `attributes`: dimension -> value."""
@@ -75,23 +89,32 @@ class RunPlan:
         texts = {name: self._attribute_descriptions[name][value] for name, value in attributes.items()}
         return RequestContent(self.spec.instruction, self.spec.label_ratio, texts, passage)
 
-    @cached_property
-    def _attribute_descriptions(self) -> dict[str, dict[str, str]]:
-        return attribute_descriptions(self.spec.attributes, self.encoding.format)
-
     def text_of(self, parent: Example) -> str:
         """The text of a parent that similarity compares; that of an empty root is the instruction."""
         if not parent.values:
             return self.spec.instruction or ""
         return self.encoding.format.compared_text(parent.values)
 
+    def warning(self, count: int) -> str:
+        """A warning if a run of `count` examples is too small for its formatting examples; "" if not."""
+        spec = self.spec
+        used, number = spec.num_chains or math.ceil(count / spec.num_examples), len(spec.examples)
+        if used >= number or spec.shots > 1 or spec.improves:
+            return ""
+        users = "chains" if spec.num_chains else "requests"
+        return (
+            f"{number} formatting examples, but about {used} {users}: some examples may not be used; a larger --count "
+            "uses more of them"
+        )
 
-def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
+
+def read_inputs(config: CreateConfig) -> RunInputs:
     """Read and check everything that needs no server and writes nothing. `create` and its dry run both start with it.
 
     Raises ExampleError or FormatError for a wrong example or format, BenchmarkError if a benchmark is unknown or not
     imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
     """
+    directory = RunDirectory(config.run_dir)
     directory.check()
     stored = directory.read_config() if directory.exists else None
     stored_spec = stored.spec if stored else None
@@ -127,7 +150,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         names = {"num_examples", "concurrency", *(["num_chains"] if has_chains else [])}
         sizes = config.model_dump(include=names, exclude_none=True)
         stored.check_same(dict(spec) | sizes, config.count, directory.path)
-    return RunInputs(config, directory, stored, inferred, verify, sets, spec, passages)
+    return RunInputs(config, stored, inferred, verify, sets, spec, passages)
 
 
 def _decontaminate_names(config: CreateConfig, stored: RunSpec | None) -> tuple[str, ...]:
@@ -148,6 +171,18 @@ def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat
     return replace(inferred, format=format, notes=notes)
 
 
+def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
+    if config.attributes is None:
+        return ()
+    dimensions, answer = read_attributes(config.attributes), format.roles.answer
+    for name in (each.name for each in dimensions):
+        if answer and format.labels and name.casefold() == answer[-1].casefold():
+            raise UsageError(
+                f"--attributes {config.attributes}: {name} is the label, and --label-ratio sets its shares; remove it"
+            )
+    return dimensions
+
+
 def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
     """Decide the settings that the user left open; those of an existing run stay as they are.
 
@@ -156,95 +191,79 @@ def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
     run in the directory was made with other settings.
     """
     config, models, embedding_model = inputs.config, engines.models, engines.models.embedding_model
-    examples, is_paper = tuple(map(Example, inputs.spec.examples)), config.recipe == "paper"
-    stored = inputs.stored.spec if inputs.stored else None
-    encoding = PromptEncoding(inputs.inferred.format, "keyed" if is_paper else "positional")
-    if any(encoding.has_placeholder(each.values) for each in examples):
+    encoding = PromptEncoding(inputs.inferred.format, "keyed" if config.recipe == "paper" else "positional")
+    if any(map(encoding.has_placeholder, inputs.spec.examples)):
         encoding = replace(encoding, may_have_placeholders=True)
-    prompt = _longest_prompt(inputs, encoding, examples)
-    num_examples, samplings = _fit_requests(inputs, prompt, engines)
-    if stored:
-        num_chains, concurrency = stored.num_chains, stored.concurrency
-    else:
-        max_in_flight = most_in_flight(config.count, num_examples, engines.generators)
-        num_chains = _num_chains(config, num_examples, len(examples), max_in_flight)
-        concurrency = config.concurrency or num_chains or (1 if is_paper else max_in_flight)
+    stored = inputs.stored.spec if inputs.stored else None
+    sizes = _stored_sizes(stored) if stored else _new_sizes(inputs, encoding, engines)
+    samplings = [
+        _set_fields(sampling_of(config, generator, **limits))
+        for generator, limits in zip(models.generators, cycle(sizes.limits))
+    ]
     spec = RunSpec(
         **dict(inputs.spec),
         model=models.name,
         model_sha256=models.sha256,
         embedding_model=embedding_model.name if embedding_model else None,
         embedding_model_sha256=embedding_model.sha256 if embedding_model else None,
-        num_examples=num_examples,
-        concurrency=concurrency,
-        num_chains=num_chains,
-        sampling=_set_fields(samplings[0]),
+        num_examples=sizes.num_examples,
+        concurrency=sizes.concurrency,
+        num_chains=sizes.num_chains,
+        sampling=samplings[0],
         verification=_verification(inputs, encoding, engines),
         mixture=tuple(
-            GeneratorSpec(model=generator.name, sha256=generator.sha256, sampling=_set_fields(sampling))
+            GeneratorSpec(model=generator.name, sha256=generator.sha256, sampling=sampling)
             for generator, sampling in zip(models.generators, samplings, strict=True)
             if len(samplings) > 1
         ),
     )
     if inputs.stored:
-        inputs.stored.check_same(dict(spec), config.count, inputs.directory.path)
-    strategy, warning = find_strategy(config.strategy), _warning(spec, config.count)
-    return RunPlan(examples, encoding, strategy, samplings, spec, warning, inputs.passages)
+        inputs.stored.check_same(dict(spec), config.count, config.run_dir)
+    return RunPlan(spec, encoding, inputs.passages)
 
 
-def _fit_requests(inputs: RunInputs, prompt: LongestPrompt, engines: Engines) -> tuple[int, tuple[Sampling, ...]]:
-    """The number of examples per request, and the sampling settings of each generator."""
-    config, passages = inputs.config, inputs.passages
-    stored = inputs.stored.spec if inputs.stored else None
-    per_passage = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
-    checkpoints = engines.models.generators
-    sizes = [
-        RequestSize(prompt, engine, thinking_limit(config, checkpoint))
-        for engine, checkpoint in zip(engines.generators, checkpoints, strict=True)
-    ]
-    if stored:
-        num_examples = stored.num_examples
-    else:
-        most, fewest = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES), config.num_examples or 1
-        num_examples = min(size.num_examples(most, fewest) for size in sizes)
-    samplings = tuple(
-        sampling_of(config, checkpoint, **(_limits(config, stored, index) or size.limits(num_examples)))
-        for index, (checkpoint, size) in enumerate(zip(checkpoints, sizes, strict=True))
-    )
-    return num_examples, samplings
+class _Sizes(NamedTuple):
+    """The sizes of a run: fields of `RunSpec`, and of the `Sampling` of each generator."""
+
+    num_examples: int
+    num_chains: int | None
+    concurrency: int
+    limits: list[dict[str, int]]  # max_tokens, longest_text
 
 
-def _longest_prompt(inputs: RunInputs, encoding: PromptEncoding, examples: tuple[Example, ...]) -> LongestPrompt:
-    dimensions, passages = inputs.spec.attributes, inputs.passages
-    descriptions = attribute_descriptions(dimensions, encoding.format)
+def _stored_sizes(spec: RunSpec) -> _Sizes:
+    limits = [{name: int(each.sampling[name]) for name in _LIMITS & each.sampling.keys()} for each in spec.generators]
+    return _Sizes(spec.num_examples, spec.num_chains, spec.concurrency, limits)
+
+
+def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) -> _Sizes:
+    config, spec, passages = inputs.config, inputs.spec, inputs.passages
+    descriptions = attribute_descriptions(spec.attributes, encoding.format)
     longest = {name: max(values.values(), key=len) for name, values in descriptions.items()}
-    passage = passages.longest if passages else None
-    content = RequestContent(inputs.spec.instruction, attributes=longest, passage=passage)
-    words = max((value.words[1] for each in dimensions for value in each.values if value.words), default=0)
-    return LongestPrompt(encoding, examples, inputs.spec.shots, content, words)
-
-
-def _warning(spec: RunSpec, count: int) -> str:
-    """A warning if the run is too small for its formatting examples; "" if not."""
-    used, number = spec.num_chains or math.ceil(count / spec.num_examples), len(spec.examples)
-    if used >= number or spec.shots > 1 or spec.improves:
-        return ""
-    users = "chains" if spec.num_chains else "requests"
-    return (
-        f"{number} formatting examples, but about {used} {users}: some examples may not be used; a larger --count uses "
-        "more of them"
-    )
+    content = RequestContent(spec.instruction, attributes=longest, passage=passages.longest if passages else None)
+    words = max((value.words[1] for each in spec.attributes for value in each.values if value.words), default=0)
+    sizes = [
+        RequestSize(encoding, spec.examples, spec.shots, content, words, engine, thinking_limit(config, generator))
+        for engine, generator in zip(engines.generators, engines.models.generators, strict=True)
+    ]
+    per_passage = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
+    most, fewest = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES), config.num_examples or 1
+    number = min(size.num_examples(most, fewest) for size in sizes)
+    limits = [{"max_tokens": config.max_tokens} if config.max_tokens else size.limits(number) for size in sizes]
+    in_flight = most_in_flight(config.count, number, engines.generators)
+    num_chains = None
+    if find_strategy(config.strategy).queue == "chain":
+        # A chain has at most one request in flight: more chains would only be shallower.
+        deep = 1 if config.recipe == "paper" else config.count // (_MIN_REQUESTS_PER_CHAIN * number)
+        # One for each formatting example, as long as no more than half of the set are children of these.
+        starts = min(len(spec.examples), config.count // (2 * number))
+        num_chains = config.num_chains or max(1, min(deep, in_flight), starts)
+    concurrency = config.concurrency or num_chains or (1 if config.recipe == "paper" else in_flight)
+    return _Sizes(number, num_chains, concurrency, limits)
 
 
 def _set_fields(sampling: Sampling) -> dict[str, Any]:
     return {name: value for name, value in vars(sampling).items() if value is not None}
-
-
-def _limits(config: CreateConfig, stored: RunSpec | None, index: int) -> dict[str, int]:
-    """The limits of `Sampling` for a generator, from the user or the existing run; {} without them."""
-    sampling = stored.generators[min(index, len(stored.generators) - 1)].sampling if stored else {}
-    limits = {name: int(sampling[name]) for name in _LIMITS & sampling.keys()}
-    return limits | config.model_dump(include={"max_tokens"}, exclude_none=True)
 
 
 def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) -> VerificationSpec | None:
@@ -268,30 +287,3 @@ def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines)
         label_noise_rows=stored.label_noise_rows if stored else most_rows(config.count),
         scored_by_letter=scored_by_letter,
     )
-
-
-def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
-    if config.attributes is None:
-        return ()
-    dimensions, answer = read_attributes(config.attributes), format.roles.answer
-    for name in (each.name for each in dimensions):
-        if answer and format.labels and name.casefold() == answer[-1].casefold():
-            raise UsageError(
-                f"--attributes {config.attributes}: {name} is the label, and --label-ratio sets its shares; remove it"
-            )
-    return dimensions
-
-
-def _num_chains(
-    config: CreateConfig, num_examples: int, num_formatting_examples: int, max_in_flight: int
-) -> int | None:
-    """The number of chains; None for a strategy without chains.
-
-    A chain has at most one request in flight: more chains than `max_in_flight` would only be shallower.
-    """
-    if find_strategy(config.strategy).queue != "chain":
-        return None
-    deep = 1 if config.recipe == "paper" else config.count // (_MIN_REQUESTS_PER_CHAIN * num_examples)
-    # One for each formatting example, as long as no more than half of the set are children of these.
-    starts = min(num_formatting_examples, config.count // (2 * num_examples))
-    return config.num_chains or max(1, min(deep, max_in_flight), starts)

@@ -121,7 +121,7 @@ class RunQuotas:
 
         A replay with a larger count may have assigned other values to it than the log has.
         """
-        for name, value in self._assigned.pop(request).items():
+        for name, value in self._assigned.pop(request, {}).items():
             self._in_flight[name][value] -= 1
 
     def need_request(self, per_request: float) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from datacreate.engines.engine import Engine
 from datacreate.errors import PromptTooLong
-from datacreate.formats.example import Example
+from datacreate.formats.example import Example, Json
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.schema_utils import Schema, fixed_labels, is_constant, leaves
 from datacreate.prompts.generation import RequestContent, chat_prompt
@@ -45,31 +45,14 @@ _REQUESTS_PER_SLOT, _REQUESTS_PER_SLOT_OF_SEVERAL = 3, 10
 
 
 @dataclass(frozen=True)
-class LongestPrompt:
-    """The content of the longest prompt of a run."""
-
-    encoding: PromptEncoding
-    examples: Sequence[Example]  # the formatting examples
-    shots: int
-    content: RequestContent
-    words: int  # the most words that --attributes ask for; 0 without a range of words
-
-    @cached_property
-    def shown(self) -> list[Example]:
-        """The longest formatting examples, as many as a prompt shows."""
-        longest_first = sorted(self.examples, key=lambda example: len(self.written(example)), reverse=True)
-        return longest_first[: self.shots]
-
-    def written(self, example: Example) -> str:
-        turns = self.encoding.format.with_all_turns(example)
-        return json.dumps(self.encoding.write(turns), ensure_ascii=False)
-
-
-@dataclass(frozen=True)
 class RequestSize:
     """The size of the requests to one engine; it is only asked for token counts when they are needed."""
 
-    prompt: LongestPrompt
+    encoding: PromptEncoding
+    examples: Sequence[Mapping[str, Json]]  # the formatting examples
+    shots: int
+    content: RequestContent  # of the longest prompt
+    words: int  # the most words that --attributes ask for; 0 without a range of words
     engine: Engine
     thinking: int  # the most tokens of thinking before the answer
 
@@ -88,33 +71,42 @@ class RequestSize:
 
     def limits(self, number: int) -> dict[str, int]:
         """The limits of `Sampling` for a request for `number` examples. Raises PromptTooLong if they do not fit."""
-        prompt, encoding = self.prompt, self.prompt.encoding
         limits = {"max_tokens": self.num_examples(number, number) * self._example_tokens}
-        bounds_texts = encoding.style == "positional" and self.engine.bounds_texts
-        if prompt.shown and not self.thinking and bounds_texts:
-            grown = _TEXT_GROWTH * len(prompt.written(prompt.shown[0]))
-            limits["longest_text"] = max(grown, _MIN_LONGEST_TEXT, _CHARS_PER_WORD * prompt.words)
+        bounds_texts = self.encoding.style == "positional" and self.engine.bounds_texts
+        if self.examples and not self.thinking and bounds_texts:
+            grown = _TEXT_GROWTH * len(self._written(self._shown[0]))
+            limits["longest_text"] = max(grown, _MIN_LONGEST_TEXT, _CHARS_PER_WORD * self.words)
         return limits
 
+    @cached_property
+    def _shown(self) -> list[Example]:
+        """The longest formatting examples, as many as a prompt shows."""
+        longest_first = sorted(map(Example, self.examples), key=lambda each: len(self._written(each)), reverse=True)
+        return longest_first[: self.shots]
+
+    def _written(self, example: Example) -> str:
+        turns = self.encoding.format.with_all_turns(example)
+        return json.dumps(self.encoding.write(turns), ensure_ascii=False)
+
     def _prompt_tokens(self, num_examples: int) -> int:
-        prompt, encoding, passage = self.prompt, self.prompt.encoding, self.prompt.content.passage
-        tokens = self.engine.count_tokens(chat_prompt(encoding, prompt.shown, num_examples, prompt.content))
+        passage = self.content.passage
+        tokens = self.engine.count_tokens(chat_prompt(self.encoding, self._shown, num_examples, self.content))
         # If these are too few, accepted examples are also shown; else one in the place of one of them, the parent.
-        num_accepted = prompt.shots - len(prompt.shown)
+        num_accepted = self.shots - len(self._shown)
         tokens += num_accepted * self._example_tokens or self._example_tokens // 2
-        if passage and encoding.format.context_is_given:  # also the passages of accepted examples
+        if passage and self.encoding.format.context_is_given:  # also the passages of accepted examples
             tokens += max(1, num_accepted) * self._tokens(passage)
         return tokens
 
     @cached_property
     def _example_tokens(self) -> int:
         """The most tokens of a new example."""
-        prompt, growth = self.prompt, _MAX_GROWTH
-        if prompt.shown:
-            usual = self._tokens(prompt.written(prompt.shown[0]))
+        growth = _MAX_GROWTH
+        if self.examples:
+            usual = self._tokens(self._written(self._shown[0]))
         else:
-            usual, growth = most_tokens(prompt.encoding), 1
-        return max(usual * growth, usual + _TOKENS_PER_WORD * prompt.words) + _EXTRA_TOKENS
+            usual, growth = most_tokens(self.encoding), 1
+        return max(usual * growth, usual + _TOKENS_PER_WORD * self.words) + _EXTRA_TOKENS
 
     def _tokens(self, text: str) -> int:
         return self.engine.count_tokens([{"role": "user", "content": text}]) - self._template_tokens

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from datacreate.checkpoints.checkpoint import Checkpoint, read_adapter, resolve, with_adapter
 from datacreate.checkpoints.folder import combined_sha256
@@ -18,8 +17,6 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.messages import Notify
 from datacreate.prompts.label_scoring import MAX_LETTERS, can_score_labels, check_scorable
 from datacreate.runs.config import AUTO, CreateConfig, RunSpec, SamplingOptions
-from datacreate.runs.directory import RunDirectory
-from datacreate.selection.strategies import find_strategy
 from datacreate.verification.scoring import VerifyMode
 
 _USUAL_THINKING = Thinking(enable={"enable_thinking": True}, disable={"enable_thinking": False})
@@ -45,11 +42,6 @@ class RunModels:
         if len(self.generators) == 1:
             return self.generators[0].sha256
         return combined_sha256({str(index): generator.sha256 for index, generator in enumerate(self.generators)})
-
-
-def needs_embedder(config: CreateConfig) -> bool:
-    """Whether a run embeds texts."""
-    return config.semantic is not None or find_strategy(config.strategy).needs_embedder
 
 
 def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: Notify) -> RunModels:
@@ -118,13 +110,16 @@ def thinking_limit(config: CreateConfig, checkpoint: Checkpoint) -> int:
 def sampling_of(
     config: CreateConfig, checkpoint: Checkpoint, max_tokens: int, longest_text: int | None = None
 ) -> Sampling:
-    """The sampling settings of the user, else of the preset, else the server's. The paper uses temperature 1."""
+    """The sampling settings of the user, else of the preset, else the server's. The paper uses temperature 1.
+
+    `max_tokens`, `longest_text`: the limits if the user sets none.
+    """
     sampling = Sampling(max_tokens, thinking_limit(config, checkpoint) or None, longest_text)
     if checkpoint.preset and config.recipe != "paper":
         sampling = replace(sampling, **checkpoint.preset.sampling.model_dump(exclude_none=True))
         if sampling.thinking and checkpoint.thinking:
             sampling = replace(sampling, **checkpoint.thinking.sampling.model_dump(exclude_none=True))
-    names = SamplingOptions.model_fields.keys() - {"max_tokens", "thinking"}
+    names = SamplingOptions.model_fields.keys() - {"thinking"}
     return replace(sampling, **config.model_dump(include=names, exclude_none=True))
 
 
@@ -197,7 +192,7 @@ def _describe_verification(
     return "answers are not verified"
 
 
-EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]
+EngineFactory = Callable[[Checkpoint, CreateConfig], Engine]
 
 
 @dataclass(frozen=True)
@@ -205,8 +200,12 @@ class Engines:
     """The models of a run, and their engines. The verifier may have the engine of a generator."""
 
     models: RunModels
-    generators: tuple[Engine, ...]
+    by_name: dict[str, Engine]  # `engine`, `engine-2`, ..., and `verifier` if it has one of its own
     verifier: Engine
+
+    @property
+    def generators(self) -> tuple[Engine, ...]:
+        return tuple(self.by_name.values())[: len(self.models.generators)]
 
     def start(
         self, notify: Notify, generation_tests: Sequence[ServerTest], scoring_tests: Sequence[ServerTest]
@@ -219,44 +218,38 @@ class Engines:
             notify(f"testing {self.models.verifier.name}, the verifier")
             self.verifier.start(scoring_tests)
 
-    @property
-    def settings(self) -> dict[str, dict[str, Any]]:
-        """The settings of each engine, by name."""
-        named = {_engine_name(index): engine for index, engine in enumerate(self.generators)}
-        if self.verifier not in self.generators:
-            named["verifier"] = self.verifier
-        return {name: dict(engine.settings) for name, engine in named.items()}
-
-
-def _engine_name(index: int) -> str:
-    return f"engine-{index + 1}" if index else "engine"
-
 
 @contextmanager
 def engines_of(
-    models: RunModels, config: CreateConfig, directory: RunDirectory, factory: EngineFactory | None, notify: Notify
+    models: RunModels, config: CreateConfig, factory: EngineFactory | None, notify: Notify
 ) -> Iterator[Engines]:
     """The engines of a run, not started yet; closed at the end of the block."""
-    weights = {generator.sha256 for generator in models.generators}
-    local_models = [LocalModel(generator, config) for generator in models.generators]
-    if models.verifier and models.verifier.sha256 not in weights:
-        local_models.append(LocalModel(models.verifier, config.for_verifier, verifies=True))
-    engines: dict[str, Engine] = {}  # SHA-256 of the weights -> engine
+    weights = [generator.sha256 for generator in models.generators]
+    local_models = {
+        f"engine-{number}" if number > 1 else "engine": LocalModel(generator, config)
+        for number, generator in enumerate(models.generators, 1)
+    }
+    verifier, name_of_verifier = models.verifier, "engine"
+    if verifier and verifier.sha256 in weights:
+        name_of_verifier = list(local_models)[weights.index(verifier.sha256)]
+    elif verifier:
+        name_of_verifier = "verifier"
+        local_models[name_of_verifier] = LocalModel(verifier, config.for_verifier, verifies=True)
+    engines: dict[str, Engine] = {}
     with ExitStack() as stack:
-        for index, model in enumerate(local_models):
+        for name, model in local_models.items():
             if factory:
-                engine = factory(model.checkpoint, config, directory)
+                engine = factory(model.checkpoint, config)
             else:
                 engine = make_engine(
                     model,
                     count=config.count,
-                    log=directory.path / f"{'verifier' if model.verifies else _engine_name(index)}.log",
+                    log=config.run_dir / f"{name}.log",
                     template_kwargs=None if model.verifies else config.chat_template_kwargs,
                     thinking=_thinking(config, model.checkpoint),
-                    sharing=local_models,
+                    sharing=list(local_models.values()),
                     notify=notify,
                 )
             stack.callback(engine.close)
-            engines[model.checkpoint.sha256] = engine
-        generators = tuple(engines[generator.sha256] for generator in models.generators)
-        yield Engines(models, generators, engines[(models.verifier or models.generators[0]).sha256])
+            engines[name] = engine
+        yield Engines(models, engines, engines[name_of_verifier])

@@ -120,22 +120,19 @@ def test_the_parent_in_a_chain_is_a_child_of_its_previous_request(tmp_path: Path
             assert commit.depth == previous.depth + 1
 
 
+@pytest.mark.parametrize(("slots", "chains"), [(64, 6), (1, 3)])
 @pytest.mark.parametrize("strategy", ["random", "diverse", "similar"])
-def test_chains_are_deep_whatever_the_capacity(tmp_path: Path, model: str, strategy: str) -> None:
-    engine = ScriptedEngine(answering(), slots=64)
-    automatic = {"num_chains": None, "concurrency": None}
-    summary = make(tmp_path, model, engine, strategy=strategy, count=300, num_examples=5, **automatic)
+def test_chains_are_deep_and_no_more_than_the_servers_can_use(
+    tmp_path: Path, model: str, strategy: str, slots: int, chains: int
+) -> None:
+    engine = ScriptedEngine(answering(), slots=slots)
+    automatic: dict[str, Any] = {"num_chains": None, "concurrency": None, "num_examples": 5}
+    summary = make(tmp_path, model, engine, strategy=strategy, count=300, **automatic)
     spec = RunDirectory(tmp_path).read_config().spec
-    assert (spec.num_chains, spec.concurrency) == (6, 6)
+    assert (spec.num_chains, spec.concurrency) == (chains, chains)
     assert max(map(int, summary["depths"])) >= 10
     assert summary["depths"]["1"] <= 0.2 * 300
     assert summary["depth_warning"] is None
-
-
-def test_there_are_no_more_chains_than_the_servers_can_use(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(answering(), slots=1)
-    make(tmp_path, model, engine, strategy="random", count=300, num_chains=None, concurrency=None)
-    assert RunDirectory(tmp_path).read_config().spec.num_chains == 3
 
 
 def nested(kind: str) -> dict[str, Any]:
@@ -254,33 +251,26 @@ def test_paper_loses_truncated_arrays_and_drops_single_invalid_items(tmp_path: P
 # Engine failures
 
 
-def test_a_truncated_array_still_gives_its_complete_items(tmp_path: Path, model: str) -> None:
-    def cut(request: Request) -> Completion:
-        return Completion(request.id, answering()(request).text[:-20], "length", 50, 50)
-
-    summary = make(tmp_path, model, cut, count=20)
-    assert summary["accepted"] == 20
-    assert summary["rejected"]["truncated"] == summary["requests"]
-
-
-UNUSABLE: dict[str, tuple[Script, str]] = {
-    "error": (saying("", "error", "the request was lost"), "no_response"),
-    "prose": (saying("I would rather not."), "invalid_json"),
-    "truncated": (saying('[["what', "length"), "truncated"),
-    "empty": (saying("[]"), "no_response"),
-    "other shape": (saying('[{"a": 1}]'), "schema_violation"),
+UNUSABLE: dict[str, tuple[Script, str, str]] = {
+    "error": (saying("", "error", "the request was lost"), "no_response", "look into the log of the server"),
+    "prose": (saying("I would rather not."), "invalid_json", "try another model or example"),
+    "truncated": (saying('[["what', "length"), "truncated", "try a larger --max-tokens"),
+    "empty": (saying("[]"), "no_response", "look into the log of the server"),
+    "other shape": (saying('[{"a": 1}]'), "schema_violation", "try another model or example"),
 }
+"""Script, reason, and what to do."""
 
 
 @pytest.mark.parametrize("kind", UNUSABLE)
 def test_a_model_without_usable_output_fails_with_reasons_and_samples(tmp_path: Path, model: str, kind: str) -> None:
-    script, reason = UNUSABLE[kind]
+    script, reason, advice = UNUSABLE[kind]
     engine = ScriptedEngine(script)
     with pytest.raises(NoProgress) as raised:
         make(tmp_path, model, engine)
     message = str(raised.value)
     assert f"{reason} 69" in message  # 64, and the concurrency of 5
     assert message.count(f"{reason}: ") == 3
+    assert advice in message
     assert "\n" not in message
     assert engine.closed
     assert len(engine.history) < 100
@@ -294,7 +284,7 @@ def test_a_model_without_usable_output_fails_with_reasons_and_samples(tmp_path: 
 
 def test_a_model_that_repeats_itself_fails_and_keeps_what_was_new(tmp_path: Path, model: str) -> None:
     items = [[f"question {n}", list("abcde")] for n in range(5)]
-    with pytest.raises(NoProgress, match="duplicate"):
+    with pytest.raises(NoProgress, match=r"duplicate .*; try more formatting examples"):
         make(tmp_path, model, saying(json.dumps(items)), count=25)
     assert len(examples(tmp_path)) == 5
 

@@ -16,7 +16,6 @@ import pytest
 from datacreate.create import create
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import PromptTooLong
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.messages import SilentProgress
 from datacreate.runs.config import CreateConfig
@@ -126,9 +125,3 @@ def test_its_own_answers_to_simple_questions_beat_chance(
     assert found.scores.rows == len(rows)
     assert found.scores.unanswered == 0
     assert found.scores.accuracy >= 0.6  # chance is 0.2
-
-
-def test_a_prompt_longer_than_the_context_is_refused_before_anything_is_written(real_url: str, tmp_path: Path) -> None:
-    with pytest.raises(PromptTooLong, match="exceed the model's context length of 2048"):
-        run(real_url, tmp_path / "run", {**CLAIM, "context": "water " * 3000}, 5)
-    assert not (tmp_path / "run").exists()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from datacreate.errors import UsageError
 from datacreate.prompts.label_scoring import MAX_LETTERS
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.conftest import save_encoder
@@ -55,12 +56,24 @@ def test_the_first_line_says_what_the_recipe_decided(
     assert (spec.verification is not None) == (VERIFIED in line)
 
 
-def test_the_recipe_and_the_format_are_the_first_lines(tmp_path: Path, model: str) -> None:
-    lines: list[str] = []
+FREE_TEXT = {"question": "Where does the Elbe rise?", "label": "In the Giant Mountains."}
 
-    make(tmp_path, model, notify=lines.append, example={"text": "An apple is blue."}, count=9, verify=None)
-    assert "no answer field found, so nothing is verified or balanced" in lines[0]
-    assert "text" in lines[1]
+
+@pytest.mark.parametrize(
+    ("example", "says"),
+    [
+        ({"text": "An apple is blue."}, "no answer field found, so nothing is verified or balanced"),
+        (FREE_TEXT, "answers cannot be verified (free text)"),
+    ],
+)
+def test_what_cannot_be_verified_is_said(tmp_path: Path, model: str, example: dict[str, Any], says: str) -> None:
+    assert says in first_line(tmp_path, model, example=example)
+
+
+def test_a_verifier_is_used_with_any_recipe_but_not_for_free_text(tmp_path: Path, model: str) -> None:
+    assert VERIFIED in first_line(tmp_path / "run", model, recipe="fast", verifier=model)
+    with pytest.raises(UsageError, match=r"free text.*--verifier"):
+        first_line(tmp_path / "refused", model, example=FREE_TEXT, verifier=model)
 
 
 def test_many_labels_are_verified_only_if_asked_for(tmp_path: Path, model: str) -> None:

@@ -21,7 +21,7 @@ from datacreate.filters.settings import FilterOptions
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
-from datacreate.selection.strategies import STRATEGIES
+from datacreate.selection.strategies import STRATEGIES, find_strategy
 from datacreate.settings import JsonPairs, OrOff, Settings, Shares, setting
 from datacreate.verification.scoring import VerifyMode
 
@@ -219,6 +219,11 @@ class CreateConfig(
         le=1,
         metavar="SHARE|off",
     )
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the run embeds texts; the strategy is not `AUTO`."""
+        return self.semantic is not None or find_strategy(self.strategy).needs_embedder
 
     @model_validator(mode="before")
     @classmethod

@@ -55,12 +55,12 @@ class Commit:
     request: int
     parent: str  # id of the parent example
     depth: int  # of the parent; a formatting example has 0
-    accepted: tuple[dict[str, Json], ...]
-    next_parents: tuple[int, ...]  # indices into `passed`, in order
-    rejects: tuple[Reject, ...]
-    prompt_tokens: int
-    generated_tokens: int
     time: float  # seconds since the epoch, to the millisecond
+    accepted: tuple[dict[str, Json], ...] = ()
+    next_parents: tuple[int, ...] = ()  # indices into `passed`, in order
+    rejects: tuple[Reject, ...] = ()
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
     generator: int = 0  # index of the generator
     scored: tuple[Scored, ...] = ()  # in order; the accepted ones are `accepted`, in order
     scoring_tokens: int = 0

@@ -44,13 +44,14 @@ class Shots:
         if added and self._needs_latest:
             self._latest.append(added)
 
-    def draw(self, parent: Parent, rng: Random) -> tuple[Example, ...]:
+    def draw(self, parent: Parent, seed: str) -> tuple[Example, ...]:
         """The examples beside the parent, with balanced labels; none if the prompt shows no parent.
 
         Roots come first, in their order, so that equal sets of roots give the same text.
         """
         if not self._num_others or not parent.line:
             return ()
+        rng = Random(seed)
         parent_values = json.loads(parent.line)
         roots = [root.values for index, root in enumerate(self._roots) if -index != parent.number]
         drawn = draw_balanced(roots, self._num_others, rng, self._label, [parent_values])

@@ -80,11 +80,11 @@ class VerifierCheck(Filter):
         self._scores = self._sample | self._score(new)
 
     def _score(self, candidates: Sequence[Candidate]) -> dict[str, Probabilities | None]:
-        questions = {
-            candidate.example.id: question
-            for candidate in candidates
-            if not first_reject(self._other_filters, candidate) and (question := self._question(candidate))
-        }
+        """The probabilities of these examples by their ids, without those that are not scored."""
+        questions = {}
+        for candidate in candidates:
+            if not first_reject(self._other_filters, candidate) and (question := self._question(candidate)):
+                questions[candidate.example.id] = question
         seeded = [(question, question.shown) for question in questions.values()]
         scores_of_examples = score_labels(self._engine, seeded, lambda _: None)
         return {
@@ -93,12 +93,8 @@ class VerifierCheck(Filter):
         }
 
     def _question(self, candidate: Candidate) -> LabelQuestion | None:
-        return label_question(
-            self._format,
-            candidate.example.values,
-            scored_by_letter=self._scored_by_letter,
-            instruction=self._instruction,
-        )
+        values, by_letter = candidate.example.values, self._scored_by_letter
+        return label_question(self._format, values, scored_by_letter=by_letter, instruction=self._instruction)
 
     def find_conflict(self, candidate: Candidate) -> str | None:
         scores = self._scores.get(candidate.example.id)

@@ -45,7 +45,6 @@ from datacreate.engines.request import Completion, Messages, Request, ServerTest
 from datacreate.errors import Stopped
 from datacreate.formats.example import Json
 from datacreate.runs.config import CreateConfig
-from datacreate.runs.directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "data" / "examples" / "commonsense.json"
@@ -278,8 +277,8 @@ def run_real(count: int, **settings: Any) -> tuple[dict[str, Any], Recorder]:
     """A real run; its summary and its recorder."""
     recorders: list[Recorder] = []
 
-    def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Any:
-        log = directory.path / "engine.log"
+    def factory(checkpoint: Checkpoint, config: CreateConfig) -> Any:
+        log = config.run_dir / "engine.log"
         recorders.append(Recorder(make_engine(LocalModel(checkpoint, config), count=config.count, log=log)))
         return recorders[0]
 

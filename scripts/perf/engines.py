@@ -38,7 +38,6 @@ from datacreate.engines.request import Completion, Request
 from datacreate.engines.settings import EngineOptions
 from datacreate.hardware import cpu_flags
 from datacreate.runs.config import CreateConfig
-from datacreate.runs.directory import RunDirectory
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "examples" / "commonsense.json"
 RAW_ROUNDS = 4
@@ -80,8 +79,8 @@ def measure_speed(model: str, engine: str, count: int, in_flight: int) -> dict[s
     options |= {"replicas": 1} if engine == "vllm" else {}  # as many servers as the raw measurements have
     recorders: list[Recorder] = []
 
-    def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Any:
-        log = directory.path / "engine.log"
+    def factory(checkpoint: Checkpoint, config: CreateConfig) -> Any:
+        log = config.run_dir / "engine.log"
         recorders.append(Recorder(make_engine(LocalModel(checkpoint, config), count=config.count, log=log)))
         return recorders[0]
 

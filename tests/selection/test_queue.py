@@ -138,10 +138,7 @@ def test_at_least_one_request_is_in_flight(make: Queues, born: list[int], window
 def test_the_root_is_reused_at_most_max_parent_uses_times_while_requests_are_in_flight(make: Queues) -> None:
     requests = walk(make(4), [0] * 4, window=20)
     assert [(each.parent, each.commits) for each in requests] == [(ROOT, 0)] * 4 + [(ROOT, 4)]
-
-
-def test_naive_uses_the_root_without_limit() -> None:
-    assert [each.parent for each in walk(tree(UNLIMITED_USES), [0], window=50)] == [ROOT] * 51
+    assert len(walk(make(UNLIMITED_USES), [0], window=50)) == 51  # `naive`
 
 
 @given(outcomes, st.integers(1, 9))

@@ -29,7 +29,6 @@ from tests.verifying import (
     FALLBACK,
     LABELS,
     THREE_LABELS,
-    TWO_LABELS,
     YES_NO,
     asked,
     failing,
@@ -44,7 +43,6 @@ from tests.verifying import (
 )
 
 MODES = ["keep", "drop", "relabel", "soft"]
-FREE_TEXT = {"question": "Where does the Elbe rise?", "label": "In the Giant Mountains."}
 
 
 @pytest.mark.parametrize("changes", [{}, THREE_LABELS], ids=["options", "labels"])
@@ -227,28 +225,10 @@ def test_examples_without_scores_are_dropped(tmp_path: Path, model: str) -> None
 # What is verified
 
 
-def mode_of(run_dir: Path, model: str, writer: Any = None, **changes: Any) -> str | None:
-    """The mode in which a run with the default of --verify is verified."""
-    usual: dict[str, Any] = {"verify": None, "count": 9}
-    summary, _ = verified(run_dir, model, writer or answering(), **usual | changes)
-    return summary["verification"] and str(summary["verification"]["mode"])
-
-
-def test_closed_answers_are_verified_by_default(tmp_path: Path, model: str) -> None:
-    assert mode_of(tmp_path / "labels", model, writing(0.8, LABELS), **THREE_LABELS) == "drop"
-    assert mode_of(tmp_path / "options", model, writing(0.9)) == "drop"
-    assert mode_of(tmp_path / "fast", model, recipe="fast") is None
-    assert mode_of(tmp_path / "named", model, writing(0.9), verifier=model) == "drop"
-    assert mode_of(tmp_path / "free", model, example=FREE_TEXT) is None
-    paper = {"recipe": "paper", "concurrency": None}
-    assert mode_of(tmp_path / "paper", model, **TWO_LABELS, **paper) is None
-    with pytest.raises(UsageError, match=r"free text.*--verifier"):
-        mode_of(tmp_path / "refused", model, example=FREE_TEXT, verifier=model)
-
-
 def test_more_options_than_letters_cannot_be_verified(tmp_path: Path, model: str) -> None:
     many = {**COMMONSENSE, "options": [f"option {i}" for i in range(27)], "label": "option 3"}
-    assert mode_of(tmp_path / "run", model, example=many) is None
+    summary, _ = verified(tmp_path / "run", model, answering(), example=many, verify=None, count=9)
+    assert summary["verification"] is None
     with pytest.raises(UsageError, match="--verify drop"):
         verified(tmp_path / "refused", model, answering(), example=many, count=5)
 
