@@ -164,7 +164,7 @@ def _other_examples(
 def _fits(format: TaskFormat, first: Mapping[str, Json], *others: Mapping[str, Json]) -> bool:
     """Whether rows of a benchmark can be formatting examples of one run."""
     try:
-        bind(format, Example(first), others=list(map(Example, others)))
+        bind(format, *map(Example, (first, *others)))
     except ExampleError:
         return False
     return True

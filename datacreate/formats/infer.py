@@ -92,7 +92,7 @@ def infer_format(
     else:
         return _infer_new_format(example, settings, rows, others)
     # If the example breaks a rule, this is an error: another format would hide the mistake.
-    format = bind(format, example, settings.turns, others)
+    format = bind(format, example, *others, turns=settings.turns)
     return InferredFormat(format, (_describe(format),))
 
 
@@ -177,7 +177,7 @@ def _infer_new_format(
         rules = frozenset({Rule.ANSWER_IN_OPTIONS, Rule.OPTIONS_DIFFER})
     elif not format.labels and (roles.answer_start or all_are_spans):
         rules = frozenset({Rule.ANSWER_IN_CONTEXT})
-    format = bind(replace(format, rules=rules), example, others=others)
+    format = bind(replace(format, rules=rules), example, *others)
 
     if spans and not (rules or format.labels):
         remark = f"only {spans} of {len(all_values)} answers are spans of the context, so that it is not required"
@@ -330,7 +330,7 @@ def _from_schema(format: TaskFormat, turns: int | None) -> InferredFormat:
             f"format {format.name}: functions, letters of options, and tags without an `enum` come from an example; "
             "give --example FILE"
         )
-    bound = specialize(format, _stand_in(format, format.schema, ()), turns)
+    bound = specialize(format, [_stand_in(format, format.schema, ())], turns)
     bound_fields = {*dict(leaves(bound.schema)), *format.roles.ignored}
     varying = [path for path, part in leaves(format.schema) if not is_constant(part)]
     remark = ""

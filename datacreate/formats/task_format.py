@@ -304,30 +304,24 @@ def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
     return tuple(path for path, part in fields.items() if may_have_text(part)) or tuple(fields)
 
 
-def bind(format: TaskFormat, example: Example, turns: int | None = None, others: Sequence[Example] = ()) -> TaskFormat:
-    """The format, specialized to the formatting example: its fields, nulls, number of options, turns and tools.
+def bind(format: TaskFormat, *examples: Example, turns: int | None = None) -> TaskFormat:
+    """The format, specialized to the formatting examples: their fields, nulls, number of options, turns and tools.
 
-    `turns` is the number of user messages, by default that of the example. `others` are further formatting examples; a
-    field that is null in some of them may be null. Raises UsageError for turns of another format, ExampleError for an
-    example that does not fit.
+    `turns` is the number of user messages, by default that of the longest conversation. A field that is null in some
+    examples may be null. Raises UsageError for turns of another format, ExampleError for an example that does not fit.
     """
-    for checked in (example, *others):
-        format.check(checked)
-        check_alike(format.roles, checked, example)
-    return specialize(format, example.values, turns, [other.values for other in others])
+    for example in examples:
+        format.check(example)
+        check_alike(format.roles, example, examples[0])
+    return specialize(format, [example.values for example in examples], turns)
 
 
-Values = Mapping[str, Json]
-
-
-def specialize(
-    format: TaskFormat, values: Values, turns: int | None = None, others: Sequence[Values] = ()
-) -> TaskFormat:
-    """The format, specialized to the shape of an object with fields of the format; see `bind`."""
+def specialize(format: TaskFormat, rows: Sequence[Mapping[str, Json]], turns: int | None = None) -> TaskFormat:
+    """The format, specialized to the shape of objects with fields of the format; see `bind`."""
     if turns and not format.roles.turns:
         raise UsageError(f"--turns: the format {format.name} is not a conversation; remove --turns")
-    roles = format.roles
-    schema = specialize_schema(format.schema, [values, *others], (), roles.options)
+    roles, values = format.roles, rows[0]
+    schema = specialize_schema(format.schema, rows, (), roles.options)
     if roles.answer and format.answers.are_coded:
         number = len(value_at(values, roles.options) or ())
         answers = value_at(values, roles.keys) if roles.keys else codes(format.first_code, number)
@@ -336,7 +330,7 @@ def specialize(
     for path in filter(fields.__contains__, (*roles.ignored, roles.keys or ())):
         schema = with_field(schema, path, {"const": fields[path]})
     if roles.turns:
-        conversation = max((field_at(row, roles.turns) for row in (values, *others)), key=len)
+        conversation = max((field_at(row, roles.turns) for row in rows), key=len)
         if turns:
             conversation = with_turns(conversation, turns)
         schema = with_field(schema, roles.turns, turns_schema(schema_at(schema, roles.turns), conversation))
