@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from datacreate.benchmarks import find_benchmark, import_benchmark
 from datacreate.decontamination import find_decontamination_sets
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
@@ -20,7 +19,7 @@ from datacreate.formats.example import Example
 from datacreate.formats.task_format import bind, load_format
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.summary import summary_fields
-from tests.benchmarks.conftest import choices, claims, imported, write_reference
+from tests.benchmarks.conftest import choices, claims, imported
 from tests.making import commits, examples, make
 from tests.scripted import Script, ScriptedEngine, answering, written
 
@@ -79,15 +78,6 @@ def test_a_generated_test_row_is_rejected_and_counted(tmp_path: Path, model: str
     }
     compared = [(each["name"], each["split"]) for each in summary["compared_with"]]
     assert compared == [("csqa", "dev"), ("csqa", "test")]
-
-
-def test_a_run_cannot_resume_after_rows_were_imported_again(tmp_path: Path, model: str) -> None:
-    imported(tmp_path / "files", "csqa", {"test": [TEST_ROW]})
-    make(tmp_path / "run", model)
-    write_reference(tmp_path / "other", "csqa", {"test": choices(4)})
-    import_benchmark(find_benchmark("csqa"), tmp_path / "other", allow_count_mismatch=True, replace=True)
-    with pytest.raises(RunMismatch, match=r"made with another version of csqa "):
-        make(tmp_path / "run", model)
 
 
 def test_a_damaged_test_set_is_refused_before_the_model_loads(tmp_path: Path, model: str, home: Path) -> None:

@@ -250,7 +250,7 @@ def test_errors_are_one_line(tmp_path: Path, words: str, says: str) -> None:
     assert says in error_of(file, *words.split())
 
 
-def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_outputs_are_written_whole_or_not_at_all_and_through_links(tmp_path: Path) -> None:
     file = write(tmp_path / "rows.jsonl", different(3))
     before = file.read_bytes()
     for out in (file, tmp_path / "." / "rows.jsonl"):
@@ -270,6 +270,10 @@ def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (failed.code, failed.out) == (2, "")
     assert f"{out / 'inside.jsonl'}: cannot be written (" in failed.err
     assert ".part" not in failed.err
+    link = tmp_path / "link.jsonl"
+    link.symlink_to("out.jsonl")
+    filtered(file, "--out", link)
+    assert (link.is_symlink(), read(out)) == (True, different(3))
 
 
 @pytest.mark.parametrize("name", ["a.csv", "A.TSV", "a.json", "a.parquet", "a.jsonl.gz", "notes.md", "a"])
@@ -284,15 +288,6 @@ def test_only_files_with_the_name_of_json_lines_are_written(tmp_path: Path, name
         says = f"{flag} {out}: rows are written as JSONL; give a name that ends in .jsonl"
         assert says in error_of(file, flag, out)
     assert path.read_text() == "precious"
-
-
-def test_a_link_stays_what_it_is(tmp_path: Path) -> None:
-    rows = different(3)
-    file, link, out = write(tmp_path / "rows.jsonl", rows), tmp_path / "link.jsonl", tmp_path / "out.jsonl"
-    link.symlink_to("out.jsonl")
-    filtered(file, "--out", link)
-    assert link.is_symlink()
-    assert read(out) == rows
 
 
 # A verifier

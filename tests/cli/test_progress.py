@@ -121,16 +121,6 @@ def test_lines_come_no_more_often_than_needed_and_with_the_last_example(capsys: 
     assert lines(capsys) == []
 
 
-def test_a_line_comes_at_least_every_ten_seconds_and_notes_change_nothing(capsys: Said) -> None:
-    run = Run()
-    run.progress.notify("loading \x1b[2J\u202e")
-    run.update()
-    run.progress.notify("labels are noise")
-    run.update(5)
-    run.update(9)
-    assert lines(capsys) == ["loading �[2J�", "0 of 40 examples, 0 s", "labels are noise", "0 of 40 examples, 9 s"]
-
-
 class Terminal(io.TextIOWrapper):
     """One that keeps what it is given."""
 
@@ -156,7 +146,9 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return shown
 
 
-def test_on_a_terminal_one_line_changes_and_notes_stand_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_one_line_changes_and_notes_and_the_last_line_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     shown = terminal(monkeypatch)
     run = Run()
     with run.progress as progress:
@@ -165,20 +157,13 @@ def test_on_a_terminal_one_line_changes_and_notes_stand_above_it(monkeypatch: py
         progress.notify("a note")
         run.commit(at=61, accepted=29, tokens=58 * 54, duplicate=9, copied_example=4)
         until(lambda: "29 of 40" in shown.text)
+        run.commit(at=80, accepted=11)
+        until(lambda: "finishing" in shown.text)
     assert "loading [b]qwen[/b]…" in shown.text
     assert "\r\x1b[2Ka note\n" in shown.getvalue()  # the live line is removed first
     assert "29 of 40 examples, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate" in shown.text
+    assert "40 of 40 examples in 77 s, 0.5/s, 41 tokens/s; rejected: 9 duplicate, 4 copied example\n" in shown.text
     assert shown.getvalue().endswith("\x1b[2K")  # the live line is gone in the end
-
-
-def test_on_a_terminal_the_last_figures_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = terminal(monkeypatch)
-    run = Run()
-    with run.progress:
-        run.update()
-        run.commit(at=80, accepted=40)
-        until(lambda: "finishing" in shown.text)
-    assert "40 of 40 examples in 80 s, 0.5/s\n" in shown.text
 
 
 def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said) -> None:

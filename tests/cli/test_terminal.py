@@ -24,11 +24,8 @@ def test_nothing_moves_the_cursor_or_turns_text_round(capsys: pytest.CaptureFixt
     assert shown.isascii()
 
 
-def test_letters_and_spaces_of_all_languages_stay() -> None:
+def test_letters_and_spaces_of_all_languages_stay_and_lines_end_where_one_of_ours_ends() -> None:
     for text in ("日本　語", "a\u00a0b", "עברית", "ça"):
         assert (safe_line(text), safe_text(text)) == (text, text)
-
-
-def test_lines_end_where_a_line_of_ours_ends() -> None:
     assert safe_line("a\nb\tc") == "a�b�c"
     assert safe_text("a\nb\tc") == "a\nb\tc"

@@ -151,14 +151,6 @@ def test_soft_labels_are_for_conditions_with_created_rows(bench: Bench) -> None:
     assert ["--soft-labels" in step.command for step in trainings] == [False, True, True]
 
 
-def test_a_created_set_is_trained_on_alone_and_with_the_human_rows_in_one_cell(bench: Bench) -> None:
-    create, alone, _, mixed, _ = commands(bench, conditions=["human+tree", "tree"], **READER)
-    assert create.startswith("create ")
-    assert alone.startswith("train runs/creak-writer-tree-42 --encoder")
-    assert mixed.startswith("train creak runs/creak-writer-tree-42 --encoder")
-    assert names(bench, conditions=["human+tree"], **READER) == ["creak-writer-tree-42"]
-
-
 def test_a_learning_curve_is_drawn_from_one_created_set(bench: Bench) -> None:
     first, second = "train-tree-reader-4-of-10", "train-tree-reader-10"
     [cell] = bench.sweep(conditions=["tree"], sizes=[4, "all"], **READER).cells
