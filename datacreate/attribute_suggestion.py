@@ -11,8 +11,7 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from datacreate.engines.engine import Engine
-from datacreate.engines.request import Completion, Request
+from datacreate.engines.request import Request
 from datacreate.errors import RunError
 from datacreate.formats.example import Json
 from datacreate.formats.prompt_encoding import PromptEncoding
@@ -68,7 +67,10 @@ def suggest_attributes(config: CreateConfig, notify: Notify, engine_factory: Eng
         messages, [engine, *_] = _prompt(inputs), engines.generators
         sampling = sampling_of(config, models.generators[0], _MAX_TOKENS)
         for attempt in range(_ATTEMPTS):
-            completion = _complete(engine, Request(attempt, messages, json.dumps(_SCHEMA), sampling))
+            engine.submit(Request(attempt, messages, json.dumps(_SCHEMA), sampling))
+            while not (completions := engine.poll(_POLL_SECONDS)):
+                pass
+            completion = completions[0]
             if dimensions := _usable_dimensions(completion.text, inputs):
                 text = yaml.safe_dump(dimensions, sort_keys=False, allow_unicode=True, width=110)
                 return f"# Proposed by {models.name}: edit, and give it to create as --attributes.\n{text}"
@@ -76,14 +78,6 @@ def suggest_attributes(config: CreateConfig, notify: Notify, engine_factory: Eng
         f"{models.name} proposed no usable dimensions in {_ATTEMPTS} attempts (the last answer: "
         f"{completion.error or completion.text[:100]!r}); try another --model"
     )
-
-
-def _complete(engine: Engine, request: Request) -> Completion:
-    """Send one request, and wait for its completion."""
-    engine.submit(request)
-    while not (completions := engine.poll(_POLL_SECONDS)):
-        pass
-    return completions[0]
 
 
 def _prompt(inputs: RunInputs) -> list[Message]:

@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -93,13 +93,6 @@ def remove_temporary(*folders: Path) -> None:
     for folder in folders:
         for part in folder.glob(TEMPORARY_PATTERN):
             _remove(part)
-
-
-def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove these folders, innermost first, until one is not empty."""
-    with contextlib.suppress(OSError):
-        for folder in folders:
-            folder.rmdir()
 
 
 def _remove(path: Path) -> None:

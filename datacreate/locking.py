@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from datacreate.errors import LockLost, RunLocked
-from datacreate.files import atomic_replacement, open_regular, remove_empty, remove_temporary, storage_error
+from datacreate.files import atomic_replacement, open_regular, remove_temporary, storage_error
 from datacreate.hardware import slurm_job
 from datacreate.messages import Notify, no_notify
 from datacreate.signals import deferred
@@ -106,7 +106,9 @@ class FolderLock:
                 if _read(self._path)[0] == self._record:
                     self._path.unlink()
             # While it is held: nobody can hold a folder that does not exist any more.
-            remove_empty(self._created or ([self._folder] if self._of else []))
+            with suppress(OSError):  # the first that is not empty
+                for folder in self._created or ([self._folder] if self._of else []):
+                    folder.rmdir()
             self._files.close()
 
     def _take_flock(self) -> bool:
