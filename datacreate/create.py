@@ -13,7 +13,7 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from datacreate.engines.factory import check_engine
 from datacreate.engines.self_test import run_schema_test, scoring_test
@@ -25,7 +25,7 @@ from datacreate.formats.example import Example
 from datacreate.formats.response import build_response_schema
 from datacreate.hardware import installed_version
 from datacreate.locking import FolderLock
-from datacreate.messages import Notify, SilentProgress
+from datacreate.messages import Notify, Progress
 from datacreate.pipeline import Pipeline
 from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
@@ -41,7 +41,6 @@ from datacreate.run_models import (
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import ComputeMetrics, RunDirectory, StoredConfig
 from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum
-from datacreate.runs.summary import RunStats
 from datacreate.selection.embeddings import Embedder, PassedVectors, SentenceEmbedder
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
@@ -73,23 +72,10 @@ _LOGGED_VERSIONS = [
 ]
 
 
-class RunProgress(Protocol):
-    """Receives the progress of a run."""
-
-    def notify(self, text: str) -> None:
-        """Show a message to the user."""
-
-    def update(self, stats: RunStats, count: int, ahead: int, tokens_ahead: int) -> None:
-        """Show the statistics: at the start, and after every poll of the engines.
-
-        `ahead`, `tokens_ahead`: examples and tokens of completions that are not committed yet.
-        """
-
-
 def create(
     config: CreateConfig,
     *,
-    progress: RunProgress | None = None,
+    progress: Progress | None = None,
     engine_factory: EngineFactory | None = None,
     embedder: Embedder | None = None,
     compute_metrics: ComputeMetrics | None = None,
@@ -103,7 +89,7 @@ def create(
     the directory) and StorageError (the disk is full).
     """
     # Check everything that needs no server (a dry run ends here), and find the checkpoints.
-    progress = progress or SilentProgress()
+    progress = progress or Progress()
     notify = progress.notify
     directory = RunDirectory(config.run_dir)
     if engine_factory is None and not config.uses_running_servers:
@@ -178,7 +164,7 @@ class _Session:
     directory: RunDirectory
     lock: FolderLock
     config: StoredConfig
-    progress: RunProgress
+    progress: Progress
     compute_metrics: ComputeMetrics | None
     log: LogWriter | None = None
 

@@ -28,7 +28,7 @@ from datacreate.formats.example import field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import exclusive_replacement
-from datacreate.messages import Notify, SilentProgress, StepProgress
+from datacreate.messages import Notify, Progress
 from datacreate.runs.config import AuxiliaryModelOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.embeddings import PassedVectors, SentenceEmbedder
@@ -118,7 +118,7 @@ def filter_rows(
     *,
     out: Path | None = None,
     rejects: Path | None = None,
-    progress: StepProgress | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Check the rows of a run directory or of a file; returns the counts, as `filter --json` prints them.
 
@@ -127,7 +127,7 @@ def filter_rows(
     or most rows are not valid; BenchmarkError or CheckpointError if a benchmark or model is not downloaded; EngineError
     if the verifier fails; StorageError if the disk is full; and what `read_rows` raises.
     """
-    config, progress = config or FilterConfig(), progress or SilentProgress()
+    config, progress = config or FilterConfig(), progress or Progress()
     notify = progress.notify
     names = ("all",) if config.decontaminate is None else config.decontaminate
     rows = read_rows(source, config)
@@ -174,7 +174,7 @@ def filter_rows(
     }
 
 
-def _prefetched(rows: Rows, filters: Sequence[Filter], progress: StepProgress) -> Iterator[Row | InvalidRow]:
+def _prefetched(rows: Rows, filters: Sequence[Filter], progress: Progress) -> Iterator[Row | InvalidRow]:
     """The rows, after the filters have prefetched them in batches."""
     remaining, done = rows.read(), 0
     while batch := list(islice(remaining, _BATCH)):

@@ -47,7 +47,7 @@ from datacreate.formats.example import Json
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import MAX_EXAMPLES
 from datacreate.libraries import quiet
-from datacreate.messages import Notify, StepProgress
+from datacreate.messages import Notify, Progress
 from datacreate.plan import read_inputs
 from datacreate.run_models import models_of
 from datacreate.runs.config import CreateConfig, IdentityOptions, RunSpec
@@ -345,7 +345,7 @@ def _human_split(examples: Sequence[ClassificationExample], source: int, dev: Pa
     return HeldOutSplit(trained, judged)
 
 
-def prepare_round(config: ImproveConfig, progress: StepProgress) -> CreateConfig:
+def prepare_round(config: ImproveConfig, progress: Progress) -> CreateConfig:
     """The settings of the new run, after its formatting examples have been chosen and written to parents.jsonl.
 
     They are chosen once; after an interruption the same call resumes. Raises what `read_round` and `train` raise,

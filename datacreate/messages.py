@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 _MARKUP = re.compile(r"[\\`*<>\[\]|~&#!$@]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|(?<=www)\.", re.IGNORECASE)
 
@@ -20,24 +20,20 @@ def no_notify(message: str) -> None:
     """A `Notify` that shows nothing."""
 
 
-class StepProgress(Protocol):
-    """Receives the progress of trainings, evaluations and zero-shot answers."""
+class Progress:
+    """Receives the progress of a command; this one shows nothing."""
 
     def notify(self, text: str) -> None:
         """Show a line once."""
 
-    def step(self, what: str, done: int, total: int, score: float | None) -> None:
-        """Show that `done` of `total` steps of `what` are done; `score` is the best selection score so far."""
+    def step(self, work: str, done: int, total: int, score: float | None) -> None:
+        """Show that `done` of `total` steps of `work` are done; `score` is the best selection score so far."""
 
+    def update(self, stats: Any, count: int, ahead: int, tokens_ahead: int) -> None:
+        """Show the `RunStats` of a run: at the start, and after every poll of the engines.
 
-class SilentProgress:
-    """A `RunProgress` of `create` and a `StepProgress` of `train` that shows nothing."""
-
-    def notify(self, text: str) -> None: ...
-
-    def update(self, *_: Any, **__: Any) -> None: ...
-
-    def step(self, *_: Any, **__: Any) -> None: ...
+        `ahead`, `tokens_ahead`: examples and tokens of completions that are not committed yet.
+        """
 
 
 def safe_text(text: str) -> str:

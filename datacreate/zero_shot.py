@@ -20,7 +20,7 @@ from datacreate.errors import RunMismatch, Stopped
 from datacreate.finetuning.evaluate import ModelAnswers, TestSet, load_or_evaluate, read_test_set
 from datacreate.finetuning.records import Condition, Evaluation
 from datacreate.finetuning.training_rows import ClassificationExample
-from datacreate.messages import StepProgress
+from datacreate.messages import Progress
 from datacreate.prompts.label_scoring import LabelQuestion
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.verification.scoring import score_labels
@@ -32,7 +32,7 @@ def answer_zero_shot(
     model: str,
     names: Sequence[str],
     out: Path,
-    progress: StepProgress,
+    progress: Progress,
     *,
     options: EngineOptions | None = None,
     split: str = "test",
@@ -86,9 +86,7 @@ def _is_of_model(evaluation: Evaluation, checkpoint: Checkpoint) -> bool:
     return evaluation.encoder_sha256 == checkpoint.sha256
 
 
-def _answers(
-    started_engine: Callable[[], Engine], progress: StepProgress, signals: Signals, test: TestSet
-) -> ModelAnswers:
+def _answers(started_engine: Callable[[], Engine], progress: Progress, signals: Signals, test: TestSet) -> ModelAnswers:
     """The probabilities of the answers to each usable row, and the number of rows with a shortened passage."""
     engine = started_engine()
     by_letter = test.head.is_multiple_choice or engine.needs_letters(test.head.names)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.create import create
-from datacreate.messages import Notify, SilentProgress, no_notify
+from datacreate.messages import Notify, Progress, no_notify
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
@@ -43,7 +43,7 @@ def make(
 ) -> dict[str, Any]:
     """Run `create` with a scripted engine; returns the summary."""
     scripted = engine if isinstance(engine, ScriptedEngine) else ScriptedEngine(engine or answering())
-    progress = SilentProgress()
+    progress = Progress()
     progress.notify = notify  # type: ignore[method-assign]
     return create(
         CreateConfig.of(**settings(run_dir, model, **changes)),

@@ -17,7 +17,7 @@ from datacreate.create import create
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.settings import EngineOptions
 from datacreate.formats.text_normalization import normalize_text
-from datacreate.messages import SilentProgress
+from datacreate.messages import Progress
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.zero_shot import answer_zero_shot
@@ -121,7 +121,7 @@ def test_its_own_answers_to_simple_questions_beat_chance(
     ]
     import_rows(tmp_path / "rows", "csqa", test=rows)
     options = EngineOptions(urls=(real_url,))
-    [found] = answer_zero_shot(REAL_MODEL, ["csqa"], tmp_path / "out", SilentProgress(), options=options)
+    [found] = answer_zero_shot(REAL_MODEL, ["csqa"], tmp_path / "out", Progress(), options=options)
     assert found.scores.rows == len(rows)
     assert found.scores.unanswered == 0
     assert found.scores.accuracy >= 0.6  # chance is 0.2

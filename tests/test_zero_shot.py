@@ -15,7 +15,7 @@ from datacreate.cli.evaluate import evaluate as command
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import RunMismatch
 from datacreate.finetuning.records import Evaluation, read_predictions
-from datacreate.messages import SilentProgress
+from datacreate.messages import Progress
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
 from tests.scripted import ScriptedEngine
@@ -43,7 +43,7 @@ def engine_for(word: Callable[[Request], str]) -> ScriptedEngine:
 def answer(home: Path, model: str, engine: ScriptedEngine) -> Evaluation:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zero_shot, "make_engine", lambda *_, **__: engine)
-        [found] = zero_shot.answer_zero_shot(model, ["bioasq"], home / "out", SilentProgress())
+        [found] = zero_shot.answer_zero_shot(model, ["bioasq"], home / "out", Progress())
     return found
 
 
@@ -61,7 +61,7 @@ def test_one_engine_answers_all_test_sets(home: Path, model: str, monkeypatch: p
     import_rows(home / "claims", "creak", test=claims(20))
     engine = engine_for(lambda request: "True")
     monkeypatch.setattr(zero_shot, "make_engine", lambda *_, **__: engine)
-    both = zero_shot.answer_zero_shot(model, ["bioasq", "creak"], home / "out", SilentProgress())
+    both = zero_shot.answer_zero_shot(model, ["bioasq", "creak"], home / "out", Progress())
     assert [evaluation.benchmark for evaluation in both] == ["bioasq", "creak"]
     assert (engine.starts, engine.closed) == (1, True)
 

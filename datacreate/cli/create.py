@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.cli.options import command, config_option, file_option, json_option, option, settings_options
-from datacreate.cli.terminal import Progress, echo, print_json, print_plan, say
+from datacreate.cli.terminal import TerminalProgress, echo, print_json, print_plan, say
 from datacreate.errors import DatacreateError, UsageError
 from datacreate.files import replace_file
 from datacreate.messages import safe_json
@@ -44,7 +44,7 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     if dry_run:
         _dry_run(config, as_json)
         return
-    with Progress() as progress:
+    with TerminalProgress() as progress:
         summary = create_(config, progress=progress, compute_metrics=measure_run)
     if as_json:
         print_json(summary)
@@ -96,7 +96,7 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
         raise UsageError(f"--save-examples {save_examples}: give a new file in an existing folder")
     folder, keep_folder = Path(tempfile.mkdtemp(prefix="datacreate-preview-")), False
     try:
-        with Progress() as progress:
+        with TerminalProgress() as progress:
             create_(CreateConfig.of(count=count, run_dir=folder, **settings), progress=progress)
         examples = list(RunDirectory(folder).examples())
         with_attributes = list(RunDirectory(folder).examples(with_attributes=True))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datacreate.cli.options import command, json_option, option, path_argument, path_option, settings_options
-from datacreate.cli.terminal import Progress, echo, print_columns, print_json
+from datacreate.cli.terminal import TerminalProgress, echo, print_columns, print_json
 from datacreate.engines.settings import EngineOptions
 from datacreate.formats.options import FormatOptions
 
@@ -76,7 +76,7 @@ def evaluate(
 
         configure_process()
         options = FormatOptions.of(**format_options)
-        with Progress() as progress:
+        with TerminalProgress() as progress:
             evaluations = [
                 (folder, evaluation)
                 for folder in chain.from_iterable(map(models_at, models))
@@ -100,7 +100,7 @@ def _zero_shot(
         if not benchmarks:
             fix = "import one: `datacreate benchmarks import NAME`"
             raise click.UsageError(f"no benchmark has an imported {split} split; {fix}")
-    with Progress("answers") as progress:
+    with TerminalProgress("answers") as progress:
         evaluations = answer_zero_shot(model, benchmarks, out, progress, options=options, split=split)
     return [(out, evaluation) for evaluation in evaluations]
 

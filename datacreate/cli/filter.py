@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.cli.options import command, json_option, path_argument, path_option, settings_options
-from datacreate.cli.terminal import Progress, echo, print_columns, print_json
+from datacreate.cli.terminal import TerminalProgress, echo, print_columns, print_json
 from datacreate.filter_rows import FilterConfig
 
 
@@ -29,7 +29,7 @@ def filter(source: Path, settings: dict[str, Any], as_json: bool, **outputs: Pat
     """
     from datacreate.filter_rows import filter_rows
 
-    with Progress("rows") as progress:
+    with TerminalProgress("rows") as progress:
         report = filter_rows(source, FilterConfig.of(**settings), **outputs, progress=progress)
     print_json(report) if as_json else _print(report)
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import Command, command, json_option, option, path_option, settings_options
-from datacreate.cli.terminal import Progress, echo, print_columns, print_json, say
+from datacreate.cli.terminal import TerminalProgress, echo, print_columns, print_json, say
 from datacreate.engines.settings import EngineOptions
 
 
@@ -85,7 +85,7 @@ def serve(model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[
     if adapter is not None:
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))
     with ExitStack() as starting:
-        notify = starting.enter_context(Progress()).notify
+        notify = starting.enter_context(TerminalProgress()).notify
         with start_shared_server(checkpoint, options, more, notify, **address) as server:
             starting.close()
             echo(server.address.url)

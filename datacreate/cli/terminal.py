@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from datacreate.messages import safe_json, safe_line, safe_text
+from datacreate.messages import Progress, safe_json, safe_line, safe_text
 
 if TYPE_CHECKING:
     from datacreate.runs.summary import RunStats
@@ -88,11 +88,8 @@ class LiveText:
         self._status.stop()
 
 
-class Progress:
-    """Shows the progress of a command: the `RunProgress` of `create`, and the `StepProgress` of other work.
-
-    It is a context manager. Methods are thread-safe.
-    """
+class TerminalProgress(Progress):
+    """Shows the progress of a command on stderr. It is a context manager; methods are thread-safe."""
 
     def __init__(self, unit: str = "steps", clock: Callable[[], float] = time.monotonic) -> None:
         self._unit, self._clock, self._lock = unit, clock, threading.RLock()
@@ -111,12 +108,10 @@ class Progress:
             self._live.close()
 
     def notify(self, text: str) -> None:
-        """Print a line."""
         with self._lock:
             say(text)
 
     def update(self, stats: RunStats, count: int, ahead: int, tokens_ahead: int) -> None:
-        """Show the examples of a run. The first update is the start of the session."""
         more = ""
         if stats.waiting and stats.accepted < count:
             more += f"; {stats.waiting} wait for the label-noise check"
@@ -129,7 +124,6 @@ class Progress:
         self._count("", "examples", stats.accepted, count, more, tokens, ahead)
 
     def step(self, work: str, done: int, total: int, score: float | None) -> None:
-        """Called after each step of `work`; `score` is the best so far on the rows of model selection."""
         best = "" if score is None else f", best score {100 * score:.1f}"
         self._count(f"{work}: ", self._unit, done, total, best)
 

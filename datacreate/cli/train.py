@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
-from datacreate.cli.terminal import Progress, echo, print_json, print_plan
+from datacreate.cli.terminal import TerminalProgress, echo, print_json, print_plan
 from datacreate.engines.settings import EngineOptions
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.train import TrainConfig
@@ -45,7 +45,7 @@ def train(
         plan = describe_training(config)
         print_json(plan) if as_json else print_plan(plan)
         return
-    with Progress() as progress:
+    with TerminalProgress() as progress:
         models = train_(config, progress=progress)
     if as_json:
         print_json([model.model_dump(mode="json") for model in models])
@@ -97,7 +97,7 @@ def improve(
         plan = describe_round(config)
         print_json(plan) if as_json else print_plan(plan)
         return
-    with Progress() as progress:
+    with TerminalProgress() as progress:
         creation = prepare_round(config, progress)
         summary = create(creation, progress=progress, compute_metrics=measure_run)
     print_json(summary) if as_json else print_created(creation.run_dir, summary)

@@ -38,7 +38,7 @@ from datacreate.formats.reader import is_row_file
 from datacreate.hardware import check_build
 from datacreate.libraries import quiet
 from datacreate.locking import FolderLock
-from datacreate.messages import Notify, SilentProgress, StepProgress, no_notify
+from datacreate.messages import Notify, Progress, no_notify
 from datacreate.settings import CommaList, setting
 from datacreate.signals import caught_signals
 
@@ -231,7 +231,7 @@ def _with_most_probable_answer(example: ClassificationExample) -> Classification
     return replace(example, answer=best)
 
 
-def checked_steps(progress: StepProgress, lock: FolderLock) -> OnNamedStep:
+def checked_steps(progress: Progress, lock: FolderLock) -> OnNamedStep:
     """Shows steps as long as this process has the lock of the folder; then it raises LockLost."""
 
     def on_step(trial: str, done: int, total: int, score: float | None) -> None:
@@ -241,14 +241,14 @@ def checked_steps(progress: StepProgress, lock: FolderLock) -> OnNamedStep:
     return on_step
 
 
-def train(config: TrainConfig, progress: StepProgress | None = None) -> list[TrainedModel]:
+def train(config: TrainConfig, progress: Progress | None = None) -> list[TrainedModel]:
     """Train a model for every seed of `config`; finished trials are kept, an interrupted one starts again.
 
     Raises a DatacreateError: UsageError for unusable rows, TrainingError for encoders, RunMismatch if the folder holds
     another training; Stopped after SIGINT or SIGTERM, LockLost if another process has taken the folder
     over: after these two the same call resumes.
     """
-    progress = progress or SilentProgress()
+    progress = progress or Progress()
     check_build(progress.notify)
     progress.notify("reading the rows and the encoder")
     prepared, directory = prepare(config, progress.notify), TrainingDirectory(config.out)

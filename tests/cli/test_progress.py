@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.cli.terminal import Progress
+from datacreate.cli.terminal import TerminalProgress
 from datacreate.formats.candidate import RejectReason
 from datacreate.formats.task_format import load_format
 from datacreate.runs.summary import RunStats
@@ -36,7 +36,7 @@ class Run:
         self.stats = RunStats(SPEC, load_format("multiple_choice"), accepted=accepted, requests=accepted)
         self.stats.generated_tokens = 100 * accepted
         self.uncommitted = (0, 0)
-        self.progress = Progress(clock=self.clock)
+        self.progress = TerminalProgress(clock=self.clock)
 
     def update(self, at: float = 0) -> None:
         self.clock.now = 1000 + at
@@ -168,7 +168,7 @@ def test_on_a_terminal_one_line_changes_and_notes_and_the_last_line_stay(
 
 def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said) -> None:
     clock = Clock()
-    progress = Progress(clock=clock)
+    progress = TerminalProgress(clock=clock)
 
     def step(at: float, *told: Any) -> None:
         clock.now = 1000 + at

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.create import create
+from datacreate.messages import Progress
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.making import COMMONSENSE, examples
@@ -17,8 +18,8 @@ YES_NO = {"question": "Is the sea salty?", "label": "yes"}
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is it?"}]
 
 
-class Notes:
-    """A `RunProgress` that records messages and calls functions of the test."""
+class Notes(Progress):
+    """Records messages and calls functions of the test."""
 
     def __init__(self, on_commit: Callable[[], object] = lambda: None) -> None:
         self.messages: list[str] = []

@@ -20,7 +20,7 @@ from datacreate.engines.request import DEFAULT_THINKING, Completion, Request, Sa
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows
-from datacreate.messages import SilentProgress
+from datacreate.messages import Progress
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.summary import summary_fields
 from datacreate.zero_shot import answer_zero_shot
@@ -197,7 +197,7 @@ def test_only_a_model_that_can_be_kept_from_thinking_scores_labels(
     with pytest.raises(UsageError, match=says):
         filter_rows(rows, settings, out=tmp_path / "out.jsonl")
     with pytest.raises(UsageError, match=says):
-        answer_zero_shot(MODEL, ["boolq"], tmp_path / "out", SilentProgress(), options=settings)
+        answer_zero_shot(MODEL, ["boolq"], tmp_path / "out", Progress(), options=settings)
     assert not server.bodies
 
 

@@ -15,6 +15,7 @@ from datacreate.finetuning.records import TrainedModel
 from datacreate.finetuning.train import Prepared, TrainConfig, encode_inputs, train, training_spec
 from datacreate.finetuning.training_rows import TrainingSet
 from datacreate.finetuning.trials import TrialInputs
+from datacreate.messages import Progress
 from tests.finetuning.sets import ASKED, FOODS, TOOLS
 from tests.scripted import written
 
@@ -45,8 +46,8 @@ def inputs_of(encoder: Path, rows: TrainingSet, recipe: Hyperparameters, device_
     return encode_inputs(Prepared(*training_spec(rows, str(encoder), recipe), rows.examples, ()), device_batch_size)
 
 
-class Recorder:
-    """A `StepProgress` that remembers; `action` is called after `stop_at` steps in total."""
+class Recorder(Progress):
+    """Remembers the progress; `action` is called after `stop_at` steps in total."""
 
     def __init__(self, stop_at: int | None = None, action: Callable[[], object] = int) -> None:
         self.notes: list[str] = []
