@@ -53,6 +53,7 @@ commonsense | --label-ratio a=1                  | 2 | has no fixed labels
 nli         | LABELS --label-ratio entailment=0.5,no=0.5         | 2 | give a share for each of the labels entail
 nli         | LABELS --label-ratio entailment=1                  | 2 | give a share for each of the labels
 nli         | LABELS --label-ratio entailment=1,neutral=1        | 2 | the shares add up to 2
+nli         | LABELS --label-ratio entailment=nan,neutral=1      | 2 | the shares add up to nan
 commonsense | --recipe paper --max-parent-uses 3 | 2 | --max-parent-uses: --recipe paper has no such step
 nli         | LABELS --label-ratio neutral=1 --recipe paper      | 2 | --label-ratio: --recipe paper has no such step
 commonsense | --url localhost                    | 2 | neither an address nor a folder

@@ -125,25 +125,29 @@ def shorten(value: Json, longest: int = 400) -> str:
 
 def find_unsupported_value(value: Json, path: FieldPath = ()) -> str | None:
     """A message about the first value that train.jsonl or a table cannot hold; None without such a value."""
-    where = dotted(path) or "the example"
+    problem = ""
     if len(path) > MAX_NESTING:
-        return f"{where[:60]}: nested deeper than {MAX_NESTING} levels"
-    if isinstance(value, str) and _has_surrogate(value):
-        return f"{where}: invalid Unicode, a lone surrogate ({value[:20]!a})"
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{where}: JSON has no {value}"
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return f"{where}: an integer of more than 64 bits"
-    if isinstance(value, list):
-        value = {str(i): part for i, part in enumerate(value)}
-    if isinstance(value, dict):
-        if invalid := [key for key in value if not isinstance(key, str) or _has_surrogate(key)]:
-            return f"{where}: the key {invalid[0]!a} is not a valid string"
-        messages = (find_unsupported_value(part, (*path, key)) for key, part in value.items())
-        return next(filter(None, messages), None)
-    if value is None or isinstance(value, str | int | float):
-        return None
-    return f"{where}: {type(value).__name__} is not a JSON type"
+        return f"{dotted(path)[:60]}: nested deeper than {MAX_NESTING} levels"
+    if isinstance(value, str):
+        if _has_surrogate(value):
+            problem = f"invalid Unicode, a lone surrogate ({value[:20]!a})"
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            problem = f"JSON has no {value}"
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            problem = "an integer of more than 64 bits"
+    elif isinstance(value, dict | list):
+        parts = value if isinstance(value, dict) else {str(i): part for i, part in enumerate(value)}
+        for key in parts:
+            if not isinstance(key, str) or _has_surrogate(key):
+                return f"{dotted(path) or 'the example'}: the key {key!a} is not a valid string"
+        for key, part in parts.items():
+            if message := find_unsupported_value(part, (*path, key)):
+                return message
+    elif value is not None:
+        problem = f"{type(value).__name__} is not a JSON type"
+    return f"{dotted(path) or 'the example'}: {problem}" if problem else None
 
 
 def _has_surrogate(text: str) -> bool:

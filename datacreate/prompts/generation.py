@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at, value_at
 from datacreate.formats.prompt_encoding import PromptEncoding
@@ -40,13 +39,6 @@ class RequestContent:
     passage: str | None = None  # from the user's documents: the context, or source material
 
 
-class _Passage(NamedTuple):
-    """The passage of a request in the words of the prompt."""
-
-    name: str  # `this text`, or `text 3` after the given contexts of two examples
-    text: str  # with its heading; empty without a passage
-
-
 def chat_prompt(
     encoding: PromptEncoding, shown: Sequence[Example], num_examples: int, content: RequestContent = RequestContent()
 ) -> list[Message]:
@@ -62,57 +54,57 @@ def chat_prompt(
     if encoding.style == "keyed":
         return _paper_prompt(_compact(encoding.write(shown[0])), num_examples)
     format = encoding.format
-    number = f" {len(shown) + 1}" if format.context_is_given and shown else ""
-    passage = _Passage(
-        name=f"text{number}" if number else "this text",
-        text=f"Text{number}:\n{content.passage}\n\n" if content.passage else "",
-    )
+    # Given contexts of the examples have the numbers before that of the passage.
+    passage_name = f"text {len(shown) + 1}" if format.context_is_given and shown else "this text"
+    heading = passage_name.removeprefix("this ").capitalize()
+    passage = f"{heading}:\n{content.passage}\n\n" if content.passage else ""
+    about = f"about {passage_name}" if passage else ""
     attributes = "; ".join(f"{name}: {value}" for name, value in content.attributes.items())
     if shown:
-        ordered = [*shown[1:], shown[0]]
-        request = _request_with_examples(encoding, ordered, num_examples, passage, attributes)
+        introduction = _introduction(encoding, [*shown[1:], shown[0]])
+        request = _request_with_examples(num_examples, about, attributes)
     else:
-        request = _request_without_example(encoding, num_examples, passage, attributes)
+        introduction = ""
+        request = _request_without_example(encoding, num_examples, about, attributes)
     sentences = [
+        introduction,
+        passage,
         request,
         " All options of an example differ from each other." if format.options_vary else "",
         _fixed_answers_sentence(format) if shown or not _answered_question(encoding) else "",
         _label_ratio_sentence(encoding, content.label_ratio),
         _layout_sentence(format, shown),
-        _span_sentence(format, passage.name),
+        _span_sentence(format, passage_name),
     ]
     system = "\n\n".join(filter(None, (_SYSTEM, content.instruction)))
     return [{"role": "system", "content": system}, {"role": "user", "content": "".join(sentences)}]
 
 
-def _request_with_examples(
-    encoding: PromptEncoding, shown: Sequence[Example], num_examples: int, passage: _Passage, attributes: str
-) -> str:
-    """The examples, the parent last, and a request for more with another topic, passage or attributes."""
-    contexts = _contexts(encoding.format, shown) if encoding.format.context_is_given else ""
-    number = "one example" if len(shown) == 1 else f"{len(shown)} examples"
+def _introduction(encoding: PromptEncoding, shown: Sequence[Example]) -> str:
+    """The examples, after their given contexts, which the written examples do not have."""
+    contexts, number = "", "one example" if len(shown) == 1 else f"{len(shown)} examples"
+    if encoding.format.context_is_given:
+        texts = [str(value_at(example.values, encoding.format.roles.context)) for example in shown]
+        contexts = "".join(f"Text {number}:\n{text}\n\n" for number, text in enumerate(texts, 1))
+        contexts += "The examples below are about these texts, in this order. " if len(shown) > 1 else ""
     items = ",".join(_compact(encoding.write(example)) for example in shown)
-    differences = []
-    if passage.text:
-        differences.append(f"about {passage.name}")
-    elif not attributes:
-        differences.append("about other topics")
-    if attributes:
-        differences.append(f"but with {attributes}, and all different")
-    return (
-        f"{contexts}Here is a JSON array with {number}, written as {encoding.describe()}:\n[{items}]\n\n"
-        f"{passage.text}Write a JSON array of {num_examples} more examples in the same way, {', '.join(differences)}."
-    )
+    return f"{contexts}Here is a JSON array with {number}, written as {encoding.describe()}:\n[{items}]\n\n"
 
 
-def _request_without_example(encoding: PromptEncoding, num_examples: int, passage: _Passage, attributes: str) -> str:
+def _request_with_examples(num_examples: int, about: str, attributes: str) -> str:
+    """A request for more examples with another topic, passage or attributes."""
+    differences = filter(None, (about, attributes and f"but with {attributes}, and all different"))
+    difference = ", ".join(differences) or "about other topics"
+    return f"Write a JSON array of {num_examples} more examples in the same way, {difference}."
+
+
+def _request_without_example(encoding: PromptEncoding, num_examples: int, about: str, attributes: str) -> str:
     """A request for examples whose fields are described.
 
     Where a question has fixed labels, small models write the label as the question, unless the prompt says that it is a
     sentence.
     """
-    about = f" about {passage.name}" if passage.text else ""
-    different = "all different" if passage.text or attributes else "all about different things"
+    different = "all different" if about or attributes else "all about different things"
     question, answer = _answered_question(encoding), (encoding.format.roles.answer or ("",))[0]
     fields = describe_fields(encoding, answer if question else None)
     names = [name for name, part in encoding.field_schemas.items() if may_have_text(part) and name != question]
@@ -125,7 +117,7 @@ def _request_without_example(encoding: PromptEncoding, num_examples: int, passag
         wording = f" In each, write {texts}, {different}."
     with_attributes = f" All of them have {attributes}." if attributes else ""
     return (
-        f"{passage.text}Write a JSON array of {num_examples} examples{about}, each written as {fields}{wording}"
+        f"Write a JSON array of {num_examples} examples{about and f' {about}'}, each written as {fields}{wording}"
         f"{with_attributes}"
     )
 
@@ -141,13 +133,6 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
     system, first, *rest = messages
     merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
     return [merged, *(dict(message) for message in rest)]
-
-
-def _contexts(format: TaskFormat, shown: Sequence[Example]) -> str:
-    """The given contexts of the shown examples, in their order: the written examples do not have them."""
-    contexts = [str(value_at(example.values, format.roles.context)) for example in shown]
-    texts = "".join(f"Text {number}:\n{context}\n\n" for number, context in enumerate(contexts, 1))
-    return texts if len(shown) == 1 else f"{texts}The examples below are about these texts, in this order. "
 
 
 def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:

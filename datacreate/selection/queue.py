@@ -29,9 +29,6 @@ _MAX_CENTERS = 2048
 """Used parents that a new parent is compared with. Half of them are the first ones used, which are far apart, the
 others the latest ones, which are close."""
 
-VectorOf = Callable[[int], NDArray[Any]]
-"""The number of a parent (0 and less: a root) -> its unit vector, (dimensions,)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Parent:
@@ -158,12 +155,13 @@ class FarthestFirstQueue(TreeQueue):
     def __init__(
         self,
         roots: Sequence[Parent],
-        vector_of: VectorOf,
+        vector_of: Callable[[int], NDArray[Any]],
         *,
         max_parent_uses: int,
         max_root_uses: int | None = None,
         pool: int = 1024,
     ) -> None:
+        """`vector_of`: the number of a parent (0 and less: a root) -> its unit vector, (dimensions,)."""
         super().__init__(roots, max_parent_uses, max_root_uses)
         dimensions = len(vector_of(roots[0].number))
         self._vector_of = vector_of

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from datacreate.errors import UsageError
+from datacreate.engines.request import Completion, Request
 from datacreate.runs.directory import RunDirectory
 from tests.making import commits, examples, make
 from tests.scripted import ScriptedEngine, answering
@@ -111,6 +112,15 @@ def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:
     assert 4 <= len(engine.history) <= 5  # in flight together
 
 
+def test_the_thoughts_of_a_request_with_waiting_examples_count_once(tmp_path: Path, model: str) -> None:
+    def thinking(request: Request) -> Completion:
+        return replace(writing(0.9, YES_NO)(request), thinking="Hm.", thinking_tokens=2)
+
+    summary, _ = verified(tmp_path, model, thinking, count=30, **TWO_LABELS)
+    assert any(commit.released for commit in commits(tmp_path))
+    assert summary["thinking_tokens"] == 2 * summary["requests"]
+
+
 def test_few_more_requests_are_made_than_needed_after_many_rows_are_released(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(writing(0.5, LABELS), scorer=knowing, slots=64)
     more: dict[str, Any] = {"num_examples": 1, "concurrency": None, "strategy": "tree", **THREE_LABELS}
@@ -142,17 +152,6 @@ def test_label_ratios_are_met_with_pseudo_labels(tmp_path: Path, model: str) -> 
     summary, _ = verified(tmp_path, model, writing(0.5, YES_NO), **changes)
     assert summary["verification"]["pseudo_labels"] is True
     assert labels_in(tmp_path) == {"yes": 60, "no": 20}
-
-
-@pytest.mark.parametrize(
-    ("yes", "no", "words"),
-    [(1.2, -0.2, "--label-ratio no=-0.2: give a share of at least 0"), (float("nan"), 1.0, "add up to 1")],
-)
-def test_impossible_label_ratios_are_errors(tmp_path: Path, model: str, yes: float, no: float, words: str) -> None:
-    ratio = {"yes": yes, "no": no}
-    with pytest.raises(UsageError, match=words):
-        verified(tmp_path / "run", model, answering(), label_ratio=ratio, count=10, **TWO_LABELS)
-    assert not (tmp_path / "run").exists()
 
 
 # The log and the summary
