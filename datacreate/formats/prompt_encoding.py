@@ -13,7 +13,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, leaves_of, replace_field, value_at
@@ -49,6 +49,12 @@ _MIN_NAME_LENGTH = 3
 
 class MalformedItem(ValueError):
     """An item does not have the shape of the encoding."""
+
+
+@cache
+def _name_alone(name: str) -> re.Pattern[str]:
+    """Matches the name of a field without other words."""
+    return re.compile(rf"\W*{re.escape(name)}\W*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,8 @@ class PromptEncoding:
             if self._tagged[:1] == (name,):
                 texts = [" ".join(texts)]
             # In a list, a label may be a keyword among others.
-            alone = [leaf for _, leaf in leaves_of({"": value}) if str(leaf).strip(" .?!").casefold() in labels]
+            leaves = leaves_of({"": value}) if labels else ()
+            alone = [leaf for _, leaf in leaves if str(leaf).strip(" .?!").casefold() in labels]
             if any(text in alone or self._is_placeholder(text, name) for text in texts):
                 return True
         return False
@@ -158,8 +165,7 @@ class PromptEncoding:
         options = self.format.roles.options
         if options and options[0] == name and _OPTION_WORDS.fullmatch(text):
             return True
-        is_own_name = re.fullmatch(rf"\W*{re.escape(name)}\W*", text, re.IGNORECASE) is not None
-        return is_own_name and len(name) >= _MIN_NAME_LENGTH
+        return len(name) >= _MIN_NAME_LENGTH and _name_alone(name).fullmatch(text) is not None
 
     def write(self, example: Example) -> Json:
         """The example in the form in which the prompt shows it."""

@@ -150,11 +150,11 @@ def _has_no_text(schema: Schema) -> bool:
 
 def free_texts(value: Json, schema: Schema) -> list[str]:
     """The texts that the model is free to word, in order; constants, enumerations and numbers are left out."""
+    parts = schema.get("properties")
+    if isinstance(parts, dict) and isinstance(value, dict) and not {"enum", "const"} & schema.keys():
+        return [text for name in parts if name in value for text in free_texts(value[name], parts[name])]
     if _has_no_text(schema) or (value == "" and {"const": ""} in schema.get("anyOf", ())):
         return []
-    parts = schema.get("properties")
-    if isinstance(parts, dict) and isinstance(value, dict):
-        return [text for name in parts if name in value for text in free_texts(value[name], parts[name])]
     if isinstance(value, list):
         items = zip(value, _item_schemas(schema, len(value)), strict=True)
         return [text for item, part in items for text in free_texts(item, part)]
