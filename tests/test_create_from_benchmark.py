@@ -69,6 +69,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "neither": ({}, "give --example FILE or --benchmark NAME"),
     "both": ({"example": {"a": "b"}, "benchmark": "csqa"}, "give either --example FILE"),
     "seed without": ({"example": {"a": "b"}, "example_seed": 3}, "--example-seed draws from a benchmark"),
+    "no model": ({"example": {"a": "b"}, "model": ()}, "--model: give at least one"),
     "a format": ({"benchmark": "csqa", "format": "multiple_choice"}, "a benchmark has its own format"),
 }
 

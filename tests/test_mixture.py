@@ -129,8 +129,3 @@ def test_models_that_are_not_different_are_an_error(tmp_path: Path, model: str, 
     for second in (str(same_name), str(same_weights), model):
         with pytest.raises(UsageError, match="two of these have the same weights or the same name"):
             make_mixed(tmp_path / "run", (model, second), Fleet())
-
-
-def test_no_model_is_an_error(tmp_path: Path, model: str) -> None:
-    with pytest.raises(UsageError, match="--model: give at least one"):
-        CreateConfig.of(**default_settings(tmp_path, model) | {"model": ()})

@@ -33,23 +33,21 @@ Choose = Callable[[str, Texts, Random, "Embedder | None"], Indices]
 
 @dataclass(frozen=True)
 class Strategy:
-    """A named strategy. `needs_embedder`: `choose` compares texts, or the queue compares vectors."""
+    """`needs_embedder`: `choose` compares texts, or the queue compares vectors."""
 
-    name: str
     queue: QueueKind
     needs_embedder: bool
     choose: Choose
 
 
-STRATEGIES: dict[str, Strategy] = {}
+STRATEGIES: dict[str, Strategy] = {}  # by name
 
 
 def strategy(*, queue: QueueKind = "chain", needs_embedder: bool = False) -> Callable[[Choose], Choose]:
     """Register a function as a strategy under its own name."""
 
     def register(choose: Choose) -> Choose:
-        name = choose.__name__.rstrip("_")
-        STRATEGIES[name] = Strategy(name, queue, needs_embedder, choose)
+        STRATEGIES[choose.__name__.rstrip("_")] = Strategy(queue, needs_embedder, choose)
         return choose
 
     return register
