@@ -71,37 +71,34 @@ class InferredFormat:
 
 
 def infer_format(
-    example: Example,
-    settings: FormatOptions | None = None,
-    rows: Sequence[Mapping[str, Json]] = (),
-    others: Sequence[Example] = (),
+    examples: Sequence[Example], settings: FormatOptions | None = None, rows: Sequence[Mapping[str, Json]] = ()
 ) -> InferredFormat:
-    """The format of an example: the one named, or the first shipped one that fits, or an inferred one.
+    """The format of examples with the same fields: the one named, the first shipped one that fits, or an inferred one.
 
-    `rows` of the same data show whether a position counts from 0 or from 1. The format also fits the `others`: examples
-    with the same fields. Raises ExampleError, FormatError or UsageError if example and settings contradict each other.
+    The first example decides the roles. `rows` of the same data, or else the examples, show whether a position counts
+    from 0 or from 1. Raises ExampleError, FormatError or UsageError if examples and settings contradict each other.
     """
     settings = settings or FormatOptions()
     if settings.format is not None:
         settings.check_format()
         format = load_format(settings.format)
-    elif shipped_format := _find_shipped_format(example, settings, others):
+    elif shipped_format := _find_shipped_format(examples, settings):
         format = shipped_format
     elif settings.turns:
         raise UsageError("--turns: the example is not a conversation of user and assistant; remove --turns")
     else:
-        return _infer_new_format(example, settings, rows, others)
-    # If the example breaks a rule, this is an error: another format would hide the mistake.
-    format = bind(format, example, *others, turns=settings.turns)
+        return _infer_new_format(examples, settings, rows)
+    # If an example breaks a rule, this is an error: another format would hide the mistake.
+    format = bind(format, *examples, turns=settings.turns)
     return InferredFormat(format, (_describe(format),))
 
 
-def _find_shipped_format(example: Example, settings: FormatOptions, others: Sequence[Example]) -> TaskFormat | None:
+def _find_shipped_format(examples: Sequence[Example], settings: FormatOptions) -> TaskFormat | None:
     """The first shipped format that is meant for all examples and takes the settings about fields that are changed."""
+    values = examples[0].values
     for shipped_format in _shipped_formats():
-        unknown = (name for name in example.values if name not in shipped_format.schema["properties"])
-        metadata = tuple((name,) for name in unknown if is_metadata(name, example.values))
-        format = with_ignored(shipped_format, metadata)
+        unknown = (name for name in values if name not in shipped_format.schema["properties"])
+        format = with_ignored(shipped_format, tuple((name,) for name in unknown if is_metadata(name, values)))
         accepted = {"format"}
         if format.roles.tags:
             accepted |= {"labels", "label", "ranges"}
@@ -109,8 +106,8 @@ def _find_shipped_format(example: Example, settings: FormatOptions, others: Sequ
             accepted.add("turns")
         if settings.first_changed_flag(FormatOptions.model_fields.keys() - accepted):
             continue
-        if _fits(format, example.values) and all(format.validator.is_valid(other.values) for other in others):
-            return _with_tag_sets(format, example, settings)
+        if all(format.validator.is_valid(example.values) for example in examples) and _is_meant_for(format, values):
+            return _with_tag_sets(format, examples[0], settings)
     return None
 
 
@@ -122,10 +119,8 @@ def with_ignored(format: TaskFormat, paths: Iterable[FieldPath]) -> TaskFormat:
     return format
 
 
-def _fits(format: TaskFormat, values: Mapping[str, Json]) -> bool:
-    """Whether a shipped format is meant for the example."""
-    if not format.validator.is_valid(values):
-        return False
+def _is_meant_for(format: TaskFormat, values: Mapping[str, Json]) -> bool:
+    """Whether a shipped format is meant for an example that is valid in it."""
     if format.roles.tags:
         return any(value_at(values, path) for path in format.roles.tags)
     if format.options_vary and format.roles.options:
@@ -153,12 +148,12 @@ def _shipped_formats() -> tuple[TaskFormat, ...]:
 
 
 def _infer_new_format(
-    example: Example, settings: FormatOptions, rows: Sequence[Mapping[str, Json]], others: Sequence[Example]
+    examples: Sequence[Example], settings: FormatOptions, rows: Sequence[Mapping[str, Json]]
 ) -> InferredFormat:
-    declared = declared_schemas(example, settings)
-    all_values = [example.values, *(other.values for other in others)]
+    declared = declared_schemas(examples[0], settings)
+    all_values = [example.values for example in examples]
     schema = _declared_schema(all_values, declared)
-    roles = infer_roles(example, settings, declared)
+    roles = infer_roles(examples[0], settings, declared)
     for path in filter(None, (roles.answer, roles.options, roles.keys)):
         schema = with_field(schema, path, without_null(schema_at(schema, path)))
     roles = replace(roles, inputs=roles.inputs or default_inputs(schema, roles))
@@ -168,7 +163,7 @@ def _infer_new_format(
     remark = ""
     if roles.answer and roles.options:
         is_declared = roles.answer in declared
-        schema, remark = with_option_values(schema, roles, roles.answer, example, rows or all_values, is_declared)
+        schema, remark = with_option_values(schema, roles, roles.answer, all_values[0], rows or all_values, is_declared)
     elif roles.answer and roles.answer not in declared:
         schema = with_labels(schema, roles, roles.answer, all_values, all_are_spans)
     format = TaskFormat("inferred", schema, roles, first_code=find_first_code(schema, roles))
@@ -177,15 +172,13 @@ def _infer_new_format(
         rules = frozenset({Rule.ANSWER_IN_OPTIONS, Rule.OPTIONS_DIFFER})
     elif not format.labels and (roles.answer_start or all_are_spans):
         rules = frozenset({Rule.ANSWER_IN_CONTEXT})
-    format = bind(replace(format, rules=rules), example, *others)
+    format = bind(replace(format, rules=rules), *examples)
 
     if spans and not (rules or format.labels):
         remark = f"only {spans} of {len(all_values)} answers are spans of the context, so that it is not required"
     elif not (remark or declared or rules or format.head == "multiple_choice"):
         remark = _advice(format, all_values)
-    return InferredFormat(
-        format, (_describe(format, remark), *_notes_about_labels(format, declared, [example, *others]))
-    )
+    return InferredFormat(format, (_describe(format, remark), *_notes_about_labels(format, declared, examples)))
 
 
 def _declared_schema(all_values: Sequence[Mapping[str, Json]], declared: Mapping[FieldPath, Schema]) -> Schema:
@@ -306,7 +299,7 @@ def _from_names(settings: FormatOptions) -> InferredFormat:
     for index, (name, path) in enumerate(paths.items()):
         value = _first_value(declared[name]) if name in declared else f"text {index}"
         values = replace_field(values, path, value)
-    return infer_format(Example(values), settings)
+    return infer_format([Example(values)], settings)
 
 
 def _first_value(declared: Sequence[str] | str) -> Json:

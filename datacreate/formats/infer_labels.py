@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from datacreate.errors import UsageError
-from datacreate.formats.example import Example, FieldPath, Json, dotted, one_line, value_at, values_in
+from datacreate.formats.example import FieldPath, Json, dotted, one_line, value_at, values_in
 from datacreate.formats.roles import FIRST_CODES, Roles, codes, first_code, is_code
 from datacreate.formats.schema_utils import Schema, fixed_labels, schema_at, with_field
 from datacreate.formats.text_normalization import words
@@ -28,16 +28,16 @@ def with_option_values(
     schema: Schema,
     roles: Roles,
     answer_field: FieldPath,
-    example: Example,
+    values: Mapping[str, Json],
     rows: Sequence[Mapping[str, Json]],
     is_declared: bool,
 ) -> tuple[Schema, str]:
     """The schema with the positions or letters that say which option is right, or with options that are labels.
 
-    With it comes a remark if the rows leave open where positions start. Raises UsageError if the values declared for an
-    answer are not the positions, letters or keys of the options.
+    `values` are those of the first example. With the schema comes a remark if the `rows` leave open where positions
+    start. Raises UsageError if the declared values of the answer are not the positions, letters or keys of the options.
     """
-    answer, options, keys = (value_at(example.values, path) for path in (answer_field, roles.options, roles.keys))
+    answer, options, keys = (value_at(values, path) for path in (answer_field, roles.options, roles.keys))
     labels = list(fixed_labels(schema_at(schema, answer_field)) or ())
     texts = {str(option).casefold() for option in options}
     is_text, remark = str(answer).casefold() in texts, ""

@@ -86,12 +86,12 @@ def infer_from_examples(
     not. Raises what `infer_format` raises; ExampleError, naming the origin, for an example that does not fit.
     """
     if len(examples) == 1:
-        return tuple(examples), infer_format(examples[0], settings)
+        return tuple(examples), infer_format(examples, settings)
     keys = dict.fromkeys(key for example in examples for key in example.values)
     filled = [replace(example, values={**dict.fromkeys(keys), **example.values}) for example in examples]
     typical = filled[0] if settings.format else _vote(filled, settings)[0]
     others = [example for example in filled if example is not typical]
-    return tuple(filled), infer_format(typical, settings, others=others)
+    return tuple(filled), infer_format([typical, *others], settings)
 
 
 def _vote(examples: Sequence[Example], settings: FormatOptions) -> tuple[Example, TaskFormat]:
@@ -106,7 +106,7 @@ def _vote(examples: Sequence[Example], settings: FormatOptions) -> tuple[Example
     errors: list[DatacreateError] = []
     for example in by_usual_fields[:_VOTES]:
         try:
-            votes.append((example, infer_format(example, settings, rows).format))
+            votes.append((example, infer_format([example], settings, rows).format))
         except DatacreateError as error:
             is_named = str(error).startswith(example.where)
             errors.append(error if is_named else type(error)(f"{example.where}{error}"))

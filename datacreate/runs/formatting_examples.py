@@ -49,9 +49,9 @@ def _draw_examples(config: CreateConfig, name: str) -> tuple[tuple[Example, ...]
     benchmark = find_benchmark(name)
     seed = config.seed if config.example_seed is None else config.example_seed
     drawn, note = formatting_examples(benchmark, seed, config.examples)
-    root, *others = map(Example, drawn)
-    inferred = infer_format(root, FormatOptions(format=benchmark.format_name), others=others)
-    return (root, *others), replace(inferred, notes=(note, *inferred.notes))
+    examples = tuple(map(Example, drawn))
+    inferred = infer_format(examples, FormatOptions(format=benchmark.format_name))
+    return examples, replace(inferred, notes=(note, *inferred.notes))
 
 
 def read_examples(

@@ -100,7 +100,7 @@ LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_what_is_understood(name: str) -> None:
     values, options, line, text = LAYOUTS[name]
-    result = infer_format(Example(values), FormatOptions(**options))
+    result = infer_format([Example(values)], FormatOptions(**options))
     assert line in result.notes[0]
     assert result.format.answers.text(values) == text
     document = json.loads(json.dumps(result.format.document()))
@@ -128,7 +128,7 @@ def knowing(request: Request) -> Completion:
 def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name: str) -> None:
     values, options, _, _ = LAYOUTS[name]
     make(tmp_path / "run", model, knowing, example=values, count=12, **options)
-    format = infer_format(Example(values), FormatOptions(**options)).format
+    format = infer_format([Example(values)], FormatOptions(**options)).format
     rows = examples(tmp_path / "run")
     places = set()
     for row in rows:
@@ -152,7 +152,7 @@ def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name:
 @pytest.mark.parametrize("name", ["ARC", "numbered keys", "MMLU", "MMLU from 1", "letter", "options in an object"])
 def test_the_answer_follows_its_option(name: str) -> None:
     values, options, _, text = LAYOUTS[name]
-    format = infer_format(Example(values), FormatOptions(**options)).format
+    format = infer_format([Example(values)], FormatOptions(**options)).format
     number = len(format.answers.choices(values))
     moved = format.answers.with_options(values, list(reversed(range(number))))
     assert format.answers.text(moved) == text
@@ -178,7 +178,7 @@ def test_the_answer_follows_its_option(name: str) -> None:
 )
 def test_a_wrong_answer_is_rejected(name: str, change: dict[str, Any]) -> None:
     values, options, _, _ = LAYOUTS[name]
-    format = infer_format(Example(values), FormatOptions(**options)).format
+    format = infer_format([Example(values)], FormatOptions(**options)).format
     assert isinstance(validate_example({**values, **change}, format), Reject)
 
 
@@ -265,7 +265,7 @@ def test_what_would_be_misread_is_refused(
     tmp_path: Path, example: dict[str, Any], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises((ExampleError, UsageError), match=re.escape(message)):
-        infer_format(Example(example), FormatOptions.model_validate(options))
+        infer_format([Example(example)], FormatOptions.model_validate(options))
     with pytest.raises(UsageError, match=re.escape(message)):
         read_source(str(rows_file(tmp_path, [example] * 3)), options=FormatOptions.model_validate(options))
 

@@ -63,7 +63,7 @@ SHIPPED: dict[str, tuple[dict[str, Json], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("values", "options", "name"), SHIPPED.values(), ids=SHIPPED)
 def test_a_layout_is_recognized(values: dict[str, Json], options: dict[str, Any], name: str) -> None:
-    assert infer_format(Example(values), FormatOptions(**options)).format.name == name
+    assert infer_format([Example(values)], FormatOptions(**options)).format.name == name
 
 
 def test_layouts_are_read_with_the_fields_of_their_origin(tmp_path: Path, model: str) -> None:
@@ -110,30 +110,30 @@ def test_what_a_schema_cannot_hold_has_its_own_reject_reason(
 ) -> None:
     from datacreate.formats.task_format import load_format
 
-    format = load_format(infer_format(Example(values), FormatOptions(**options)).format.name)
+    format = load_format(infer_format([Example(values)], FormatOptions(**options)).format.name)
     assert isinstance(validate_example(values, format), Candidate)
     result = validate_example(row, format)
     assert isinstance(result, Reject)
     assert result.reason is reason
     with pytest.raises(ExampleError, match="breaks the rule"):
-        infer_format(Example(row), FormatOptions(**options))
+        infer_format([Example(row)], FormatOptions(**options))
 
 
 def test_layouts_that_need_more_say_so() -> None:
     with pytest.raises(ExampleError, match=r"ner_tags: .*add --range ner_tags=0\.\.N"):
-        infer_format(Example(TAGS))
+        infer_format([Example(TAGS)])
     with pytest.raises(ExampleError, match=r"tags: .*add --labels tags=O,B-PER"):
-        infer_format(Example(NAMED_TAGS))
+        infer_format([Example(NAMED_TAGS)])
     with pytest.raises(UsageError, match="--verify relabel: a call cannot be relabeled"):
         verify_mode(
             CreateConfig(example=CALL, count=1, run_dir=Path("run"), verify="relabel"),
-            infer_format(Example(CALL)).format,
+            infer_format([Example(CALL)]).format,
         )
     with pytest.raises(UsageError, match="--turns"):
-        infer_format(Example(PREFERENCE), FormatOptions(turns=2))
+        infer_format([Example(PREFERENCE)], FormatOptions(turns=2))
     tool = {"name": "f", "parameters": {"x": {"type": "str"}}}
     with pytest.raises(FormatError, match="the tool f"):
-        infer_format(Example({**CALL, "tools": [tool], "call": {"name": "f", "arguments": {}}}))
+        infer_format([Example({**CALL, "tools": [tool], "call": {"name": "f", "arguments": {}}})])
 
 
 def test_functions_are_called_equally_often(tmp_path: Path, model: str) -> None:
