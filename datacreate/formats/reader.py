@@ -282,8 +282,14 @@ def _table(lines: Iterable[str], delimiter: str) -> Iterator[RawRow]:
     anywhere.
     """
     csv.field_size_limit(_MAX_DOCUMENT_BYTES)
-    number = 1  # the line where the row starts
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    number, row_lines = 1, list[str]()  # the line where the row starts, and the lines that are read of it
+
+    def recorded() -> Iterator[str]:
+        for line in lines:
+            row_lines.append(line)
+            yield line
+
+    reader = csv.reader(recorded(), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(filter(None, reader), [])]
         if header == ["sep=", ""]:  # Excel's first line
@@ -291,15 +297,17 @@ def _table(lines: Iterable[str], delimiter: str) -> Iterator[RawRow]:
         if "" in header or len(set(header)) < len(header):
             raise ValueError("line 1: a column has no name, or the name of another; name each there")
         number = reader.line_num + 1
+        row_lines.clear()
         for cells in reader:
             if cells and len(cells) != len(header):
                 numbers = f"{len(cells)} cells, but {len(header)} columns in the first line"
                 error = f"{numbers} (quote cells that contain {delimiter!r})"
-                yield RawRow(number, delimiter.join(cells), error=error)
+                yield RawRow(number, "".join(row_lines).rstrip("\r\n"), error=error)
             elif cells:
                 values = {name: cell or None for name, cell in zip(header, cells, strict=True)}
                 yield _row(number, json.dumps(values, ensure_ascii=False))
             number = reader.line_num + 1
+            row_lines.clear()
     except csv.Error as csv_error:
         problem = f"{csv_error}; repair the line"
         if "new-line character" in str(csv_error):  # the csv module's advice is for its callers
