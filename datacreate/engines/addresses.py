@@ -50,16 +50,14 @@ class ServerSource(ABC):
     record: Mapping[str, Any] = MappingProxyType({})  # how they were started, for config.json
 
     @abstractmethod
-    def start(self) -> None:
-        """Return when the servers accept requests. EngineError if they cannot be started."""
-
-    @abstractmethod
-    def stop(self) -> None:
-        """Stop the servers that were started."""
-
-    @abstractmethod
     def addresses(self) -> tuple[Address, ...]:
         """The servers that are known at this moment."""
+
+    def start(self) -> None:  # noqa: B027 - running servers need nothing
+        """Return when the servers that this process starts accept requests. EngineError if they cannot be started."""
+
+    def stop(self) -> None:  # noqa: B027
+        """Stop the servers that were started."""
 
     def repair(self, url: str, *, hung: bool) -> str | None:
         """Restart a server that died or hangs; returns a message, None if nothing was done."""
@@ -86,12 +84,6 @@ class RunningServers(ServerSource):
                 descriptions.append(self._listed[-1].url)
         self.changes = bool(self._folders)
         self.description = ", ".join(descriptions)
-
-    def start(self) -> None:
-        """Do nothing: they run already, or the pool waits for them."""
-
-    def stop(self) -> None:
-        """Do nothing: another process stops them."""
 
     def addresses(self) -> tuple[Address, ...]:
         by_url = {address.url: address for address in self._listed}

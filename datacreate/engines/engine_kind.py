@@ -66,7 +66,8 @@ class Workload:
 
     count: int = _LONG_RUN  # examples
     models: int = 1  # that share this machine
-    gpus: tuple[str, ...] = ()  # that a server may use; empty: all
+    gpus: tuple[str, ...] = ()  # that the servers of the model may use; empty: all
+    gpu_share: float | None = None  # of the memory of each, for this model; None: as its settings say
     scores: bool = False  # the model only scores labels
     notify: Notify = no_notify
 
@@ -80,18 +81,12 @@ class Workload:
 class GpuNeed:
     """What a server of a model needs; memory is in GiB on each of its GPUs."""
 
-    model: str  # for messages
+    gpus: int  # over which its weights are split
+    can_be_split: bool  # whether so many GPUs can share its heads equally
     weights_gib: float
     least_weights_gib: float  # a lower bound: less than weights_gib if the type of the weights is not known
     min_gib: float  # weights, the smallest useful KV cache, and what vLLM itself needs
-    gpus: int = 1  # over which its weights are split
-    max_share: float = 1.0  # of a GPU's memory, for all servers on it together
-    heads: int = 0  # of attention; 0: not known
-    kv_heads: int = 0  # of keys and values; 0: not known
-
-    def splits_over(self, gpus: int) -> bool:
-        """Whether so many GPUs can share its heads equally; more GPUs than heads of keys and values copy these."""
-        return self.heads % gpus == 0 and (self.kv_heads % gpus == 0 or gpus % self.kv_heads == 0)
+    max_share: float  # of a GPU's memory, for all servers on it together
 
 
 class EngineKind(ServerKind, ABC):

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from itertools import accumulate
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
@@ -88,11 +87,10 @@ def local_servers(
     model: LocalModel, *, count: int, log: Path | None, sharing: Sequence[LocalModel] = (), notify: Notify
 ) -> LocalServers:
     """The servers of a model on this machine, not started yet. Arguments as in `make_engine`."""
-    work = Workload(count, max(1, len(sharing)), scores=model.verifies, notify=notify)
 
     def commands() -> list[ServerCommand]:
-        placement = place_models(sharing, count, notify).get(model.checkpoint.sha256, Placement())
-        return server_commands(model, work, placement, model.options.replicas)
+        work = place_models(sharing or [model], count, notify)[model.checkpoint.sha256]
+        return server_commands(model, work, model.options.replicas)
 
     return LocalServers(commands, log, notify)
 
@@ -130,77 +128,64 @@ def suited_engine(*, gguf: bool, long_run: bool) -> EngineKind | None:
     return None
 
 
-@dataclass(frozen=True)
-class Placement:
-    """The GPUs of a model, () for all, and the share of their memory that it may use; None: as its settings say."""
+def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> dict[str, Workload]:
+    """The work of each model, by its `sha256`, with the GPUs where it runs if several models reserve GPU memory.
 
-    gpus: tuple[str, ...] = ()
-    share: float | None = None
-
-
-def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> dict[str, Placement]:
-    """Where each of several models runs, by its `sha256`; {} for one model, and if they reserve no GPU memory.
-
-    Raises EngineError, with the numbers, if they do not fit together.
+    If they fit on a GPU together, each uses all GPUs: it gets the memory that it needs, and the generators get the rest
+    in equal parts, for more requests at once. Otherwise each gets GPUs of its own. EngineError, with the numbers, if
+    there are too few.
     """
+    works = {
+        model.checkpoint.sha256: Workload(count, len(models), scores=model.verifies, notify=notify) for model in models
+    }
     if len(models) < 2:
-        return {}
-    needs: list[GpuNeed] = []
+        return works
+    needs: dict[str, GpuNeed] = {}
     for model in models:
         engine = choose_engine(model.checkpoint, model.options.engine, count)
         need = engine.gpu_need(model.checkpoint, _settings(model), notify)
         if need is None:
-            return {}
-        needs.append(need)
-    generators = [index for index, model in enumerate(models) if not model.verifies]
-    placements = _share_gpus(needs, generators, visible_gpus(), _largest_gpu_gib())
-    return {model.checkpoint.sha256: placement for model, placement in zip(models, placements, strict=True)}
-
-
-def _largest_gpu_gib() -> float | None:
-    """The memory of the largest GPU; None if it is not known."""
-    return max((gib for _, gib in gpu_memory()), default=None)
-
-
-def _share_gpus(
-    needs: Sequence[GpuNeed], generators: Sequence[int], gpus: Sequence[str], gpu_gib: float | None
-) -> list[Placement]:
-    """Place several models on GPUs with `gpu_gib` of memory each (None: not known); `generators`: their indices.
-
-    If they fit on a GPU together, each uses all GPUs: it gets the memory that it needs, and the generators get the rest
-    in equal parts, for more requests at once. Otherwise each gets GPUs of its own. EngineError if there are too few.
-    """
-    max_share, needed = needs[0].max_share, sum(need.min_gib for need in needs)
+            return works
+        needs[model.checkpoint.sha256] = need
+    gpus, gpu_gib = visible_gpus(), _largest_gpu_gib()
+    max_share, needed = next(iter(needs.values())).max_share, sum(need.min_gib for need in needs.values())
     total = gpu_gib or needed / max_share
     usable = max_share * total
+    generators = {model.checkpoint.sha256 for model in models if not model.verifies}
     if gpu_gib is None or needed <= usable:
         extra = (usable - needed) / len(generators)
-        memory = [need.min_gib + extra * (index in generators) for index, need in enumerate(needs)]
-        return [Placement(share=int(1000 * gib / total) / 1000) for gib in memory]
-    if sum(need.gpus for need in needs) > len(gpus) or any(need.min_gib > usable for need in needs):
-        names = " and ".join(f"{need.model} ({need.min_gib:.1f} GiB)" for need in needs)
-        later = f"datacreate filter RUN_DIR --verifier {needs[-1].model} --out FILE"
+        memory = {sha256: need.min_gib + extra * (sha256 in generators) for sha256, need in needs.items()}
+        return {
+            sha256: replace(works[sha256], gpu_share=int(1000 * gib / total) / 1000) for sha256, gib in memory.items()
+        }
+    if sum(need.gpus for need in needs.values()) > len(gpus) or any(need.min_gib > usable for need in needs.values()):
+        gibs = zip(models, needs.values(), strict=True)
+        names = " and ".join(f"{model.checkpoint.name} ({need.min_gib:.1f} GiB)" for model, need in gibs)
+        later = f"datacreate filter RUN_DIR --verifier {models[-1].checkpoint.name} --out FILE"
         verify_later = f"; or use --verify off, then `{later}`" if len(generators) < len(needs) else ""
         raise EngineError(
             f"{names} need {needed:.1f} GiB on each GPU, and {usable:.1f} of {total:.1f} GiB may be used; use "
             "smaller or quantized models (--quantization, --verifier-quantization), or more GPUs "
             f"(--tensor-parallel-size, --verifier-tensor-parallel-size){verify_later}"
         )
-    counts = _gpu_counts(needs, len(gpus))
-    ends = accumulate(counts)
-    return [Placement(tuple(gpus[end - count : end]), max_share) for count, end in zip(counts, ends, strict=True)]
+    for sha256, number in _gpu_counts(needs, len(gpus)).items():
+        works[sha256] = replace(works[sha256], gpus=gpus[:number], gpu_share=max_share)
+        gpus = gpus[number:]
+    return works
 
 
-def _gpu_counts(needs: Sequence[GpuNeed], gpus: int) -> list[int]:
+def _gpu_counts(needs: Mapping[str, GpuNeed], gpus: int) -> dict[str, int]:
     """How many GPUs of its own each model gets: in proportion to its weights, which decide the time per token."""
-    counts = [need.gpus for need in needs]
-    while True:
-        free = gpus - sum(counts)
-        fitting = [index for index, need in enumerate(needs) if need.gpus <= free]
-        if not fitting:
-            return counts
-        least_served = min(fitting, key=lambda i: counts[i] / (needs[i].weights_gib * needs[i].gpus))
+    counts = {sha256: need.gpus for sha256, need in needs.items()}
+    while fitting := [sha256 for sha256, need in needs.items() if need.gpus <= gpus - sum(counts.values())]:
+        least_served = min(fitting, key=lambda each: counts[each] / (needs[each].weights_gib * needs[each].gpus))
         counts[least_served] += needs[least_served].gpus
+    return counts
+
+
+def _largest_gpu_gib() -> float | None:
+    """The memory of the largest GPU; None if it is not known."""
+    return max((gib for _, gib in gpu_memory()), default=None)
 
 
 def _settings(model: LocalModel) -> LaunchSettings:
@@ -212,25 +197,22 @@ def _settings(model: LocalModel) -> LaunchSettings:
     )
 
 
-def server_commands(
-    model: LocalModel, work: Workload, placement: Placement | None = None, replicas: int | Literal["auto"] = 1
-) -> list[ServerCommand]:
+def server_commands(model: LocalModel, work: Workload, replicas: int | Literal["auto"] = 1) -> list[ServerCommand]:
     """The commands of `replicas` servers; `auto`: one per group of GPUs, no more than its examples need.
 
-    `placement`: where they run if other models share the machine. Raises UsageError, EngineError, CheckpointError.
+    Raises UsageError, EngineError, CheckpointError.
     """
-    placement = placement or Placement()
     engine = choose_engine(model.checkpoint, model.options.engine, work.count)
     if problem := model.options.unsupported(engine):
         raise UsageError(problem)
     settings = _settings(model)
-    if placement.share is not None:
-        settings = settings.model_copy(update={"gpu_memory_utilization": placement.share})
+    if work.gpu_share is not None:
+        settings = settings.model_copy(update={"gpu_memory_utilization": work.gpu_share})
     else:
         settings = _on_enough_gpus(engine, model, settings, work.notify)
-    groups: tuple[tuple[str, ...], ...] = ((),)
+    groups: list[tuple[str, ...]] = [()]
     if "replicas" in engine.own_settings:
-        groups = gpu_groups(replicas, settings.tensor_parallel_size or 1, placement.gpus)
+        groups = gpu_groups(replicas, settings.tensor_parallel_size or 1, work.gpus)
     commands = [engine.command(model.checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
     if replicas == "auto":
         examples_per_server = min(commands[0].slots, _EXAMPLES_PER_SERVER)
@@ -244,49 +226,45 @@ def _on_enough_gpus(engine: EngineKind, model: LocalModel, settings: LaunchSetti
     If it seems to fit on no number of GPUs, it gets the largest one, and vLLM decides. EngineError, with the numbers,
     if its weights alone do not fit.
     """
-    gpus, gpu_gib = len(visible_gpus()), _largest_gpu_gib()
+    name, gpus, gpu_gib = model.checkpoint.name, len(visible_gpus()), _largest_gpu_gib()
     need = engine.gpu_need(model.checkpoint, settings, notify)
     if need is None or gpu_gib is None or not gpus:
         return settings
     usable = need.max_share * gpu_gib
     if model.options.tensor_parallel_size is None and (need.min_gib > usable or need.gpus > gpus):
-        for size in filter(need.splits_over, range(1, gpus + 1)):
-            split_settings = settings.model_copy(update={"tensor_parallel_size": size})
-            need = engine.gpu_need(model.checkpoint, split_settings, notify) or need
-            if need.min_gib <= usable:
-                break
+        sizes = (settings.model_copy(update={"tensor_parallel_size": size}) for size in range(1, gpus + 1))
+        split_needs = [engine.gpu_need(model.checkpoint, size, notify) for size in sizes]
+        possible = [split for split in split_needs if split and split.can_be_split]
+        need = next((split for split in possible if split.min_gib <= usable), possible[-1])
     if need.least_weights_gib > usable and not settings.quantization:
         raise EngineError(
-            f"the weights of {need.model} take at least {need.least_weights_gib:.1f} GiB on each of {need.gpus} GPUs, "
+            f"the weights of {name} take at least {need.least_weights_gib:.1f} GiB on each of {need.gpus} GPUs, "
             f"and {usable:.1f} of {gpu_gib:.1f} GiB may be used; use more GPUs (--tensor-parallel-size), or a smaller "
             "or quantized model (--quantization fp8_per_tensor)"
         )
     if need.min_gib <= usable and need.gpus != (settings.tensor_parallel_size or 1):
-        notify(f"{need.model}: --tensor-parallel-size {need.gpus} suits these GPUs")
+        notify(f"{name}: --tensor-parallel-size {need.gpus} suits these GPUs")
     return settings.model_copy(update={"tensor_parallel_size": need.gpus})
 
 
-def gpu_groups(
-    replicas: int | Literal["auto"], group_size: int, gpus: tuple[str, ...] = ()
-) -> tuple[tuple[str, ...], ...]:
+def gpu_groups(replicas: int | Literal["auto"], group_size: int, gpus: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """The GPUs of each server, `group_size` per server. One empty group means all visible GPUs.
 
     `auto` is one server per complete group of GPUs; `gpus`: those to use, () for all that are visible. UsageError if
     there are too few GPUs.
     """
-    usable = gpus or (visible_gpus() if replicas != 1 else ())
+    usable = gpus or visible_gpus()
     starts = range(0, len(usable) - group_size + 1, group_size)
-    groups = tuple(usable[start : start + group_size] for start in starts)
-    if not gpus and (replicas == 1 or (replicas == "auto" and len(groups) < 2)):
-        return ((),)
-    if replicas == "auto":
-        return groups
-    if replicas > len(groups):
+    groups = [usable[start : start + group_size] for start in starts]
+    number = max(1, len(groups)) if replicas == "auto" else replicas
+    if number == 1 and not gpus:
+        return [()]
+    if number > len(groups):
         raise UsageError(
-            f"--replicas {replicas}: {len(usable)} GPUs can be used, and each server uses {group_size} "
+            f"--replicas {number}: {len(usable)} GPUs can be used, and each server uses {group_size} "
             f"(--tensor-parallel-size); use at most {max(1, len(groups))}, or add GPUs to CUDA_VISIBLE_DEVICES"
         )
-    return groups[:replicas]
+    return groups[:number]
 
 
 @contextmanager

@@ -70,17 +70,16 @@ class Server:
         self.suspended = asyncio.Event()  # set while it gets no requests: it has not passed the self-test
         self.suspended.set()
         self.last_request_succeeded = True  # whether the last request of the run succeeded
-        self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
+        self.problem: Unavailable | Incompatible | None = None  # the last one but for Busy; None once it works again
         self.failures = 0  # in a row
         self.was_busy = False  # whether a line about HTTP 429 has been printed
-        self.is_only_busy = False  # whether all failures since the last success were HTTP 429
         self.repeated_errors = 0  # requests of the run that failed in a row, all with the same error
         self._options = options
         self._remote = remote
         self.has_passed_self_test = False  # whether it ever passed the self-test
         self._given_slots = options.max_num_seqs or address.max_num_seqs
         self.slots = self._given_slots or _DEFAULT_SLOTS
-        self._set_context(None)
+        self._reported_context: int | None = None  # tokens
         self._api = self._initial_api = api
         self._tls = tls
         self._idle: list[httpx2.AsyncClient] = []  # those without a request
@@ -88,10 +87,10 @@ class Server:
         self._last_answer = 0.0  # its time
         self._first_tokens: dict[str, int] = {}
 
-    def _set_context(self, reported: int | None) -> None:
-        """Set the context length in tokens: that of the user or of the server, whichever is shorter."""
-        lengths = filter(None, (reported, self._options.max_model_len))
-        self.max_context = min(lengths, default=_DEFAULT_CONTEXT)
+    @property
+    def max_context(self) -> int:
+        """The context length in tokens: that of the user or of the server, whichever is shorter."""
+        return min(filter(None, (self._reported_context, self._options.max_model_len)), default=_DEFAULT_CONTEXT)
 
     @property
     def max_in_flight(self) -> int:
@@ -132,9 +131,9 @@ class Server:
     async def test(self, tests: Sequence[ServerTest]) -> None:
         """Check that it serves the model and passes the tests. Raises Incompatible or Unavailable."""
         self._api = self._initial_api
-        card = _the_model(await self._models(), self._api.names)
+        card = _the_model(await self._json("/v1/models"), self._api.names)
         self._api = replace(self._api, names=(str(card["id"]),))
-        self._set_context(_positive(card.get("max_model_len")))
+        self._reported_context = _positive(card.get("max_model_len"))
         await self._recognize()
         await self._find_request_form()
         await self.run_tests(tests)
@@ -158,32 +157,15 @@ class Server:
         if reason := test.problem(completions):
             raise Incompatible("; ".join(filter(None, (f"it {reason}", test.advice))))
 
-    async def _models(self) -> list[dict[str, Any]]:
-        """The entries of /v1/models."""
-        document = await self._json("/v1/models")
-        cards = document.get("data") if isinstance(document, dict) else None
-        if not isinstance(cards, list):
-            raise _wrong_address("/v1/models", "no list of models")
-        return [card for card in cards if isinstance(card, dict)]
-
     async def _recognize(self) -> None:
-        """Find its kind, and what it reports about itself."""
         for kind in ENGINE_KINDS.values():
-            if info := await kind.recognize(self._send_unless_busy, self.model):
+            if info := await kind.recognize(self._send, self.model):
                 self._api = replace(self._api, kind=kind, compact_grammar=kind.compact_grammar)
                 self.version = f"{kind.title} {short_text(info.version, 40)}"
                 if slots := _positive(info.slots):
                     self.slots = min(self._given_slots or slots, slots)
-                if context := _positive(info.context):
-                    self._set_context(context)
+                self._reported_context = _positive(info.context) or self._reported_context
                 return
-
-    async def _send_unless_busy(self, path: str, body: Body) -> tuple[int, Any]:
-        """As `_send`, but an exception for a temporary status, which does not show the kind of a server."""
-        status, document = await self._send(path, body)
-        if status in _TEMPORARY:
-            raise _refusal(status, document)
-        return status, document
 
     async def _find_request_form(self) -> None:
         """Find the request form in which it enforces schemas: with a system role or not, compact or standard."""
@@ -250,10 +232,10 @@ class Server:
         return document
 
     async def _send(self, path: str, body: Body = None, seconds: float = _CONNECT_SECONDS) -> tuple[int, Any]:
-        """GET, or POST with a body. Returns the HTTP status and the JSON or text. Raises Unavailable.
+        """GET, or POST with a body. Returns the HTTP status and the JSON or text.
 
-        It may take `seconds` without any answer of the server: answers to other requests count, so the server
-        may queue requests for longer.
+        Raises Unavailable, also for a temporary status, which says nothing about the request. It may take `seconds`
+        without any answer of the server: answers to other requests count, so the server may queue requests for longer.
         """
         import httpx2
 
@@ -276,9 +258,12 @@ class Server:
         finally:
             exchange.cancel()  # closes the connection, which makes the server cancel the request
         try:
-            return status, json.loads(raw)
+            document = json.loads(raw)
         except (ValueError, RecursionError):
-            return status, raw[:400].decode("utf-8", "replace")
+            document = raw[:400].decode("utf-8", "replace")
+        if status in _TEMPORARY:
+            raise _refusal(status, document)
+        return status, document
 
     async def _exchange(self, path: str, body: Body) -> tuple[int, bytes]:
         """Send a request; returns the HTTP status and the content. Raises Unavailable, or an error of httpx2."""
@@ -306,9 +291,12 @@ class Server:
             await self._idle.pop().aclose()
 
 
-def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
-    """The entry of the model with one of these names or folders; without names, of the only model."""
-    named = [card for card in cards if _is_usable_name(card.get("id"))]
+def _the_model(document: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """The entry in /v1/models of the model with one of these names or folders; without names, of the only model."""
+    cards = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(cards, list):
+        raise _wrong_address("/v1/models", "no list of models")
+    named = [card for card in cards if isinstance(card, dict) and _is_usable_name(card.get("id"))]
     if not named:
         raise Incompatible(
             "it serves no model with a printable name; load one, or rename it (vLLM: --served-model-name)"

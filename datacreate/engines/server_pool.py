@@ -199,7 +199,7 @@ class ServerPool:
     def _mark_healthy(self, server: Server) -> None:
         """Reset the failure state of a server that answered."""
         if server.is_active and server.problem:
-            if not server.is_only_busy:
+            if not isinstance(server.problem, Busy):
                 self._notify(f"{server.url}: available again")
             server.problem, server.failures, server.repeated_errors = None, 0, 0
             server.last_request_succeeded = True
@@ -226,8 +226,9 @@ class ServerPool:
 
     def _handle_failure(self, server: Server, problem: Unavailable | Incompatible) -> None:
         """Log once why a server is suspended; restart a local one that died or hangs."""
-        previous, server.problem = server.problem, problem
-        server.is_only_busy = isinstance(problem, Busy) and (previous is None or server.is_only_busy)
+        previous = server.problem
+        if previous is None or not isinstance(problem, Busy):
+            server.problem = problem
         server.failures += 1
         if server.is_incompatible:
             if not isinstance(previous, Incompatible):

@@ -168,14 +168,12 @@ class _Vllm(EngineKind):
         cache_tokens = max(_context(config, settings, "gpu"), _LEAST_CACHE_TOKENS)
         cache = _token_gib(config) * cache_tokens / cache_parts or _UNKNOWN_CACHE_GIB
         return GpuNeed(
-            checkpoint.name,
+            gpus=gpus,
+            can_be_split=heads % gpus == 0 and (kv_heads % gpus == 0 or gpus % kv_heads == 0),
             weights_gib=weights,
             least_weights_gib=least_weights,
             min_gib=(1 + _GPU_OVERHEAD_SHARE) * weights + cache + _GPU_OVERHEAD_GIB,
-            gpus=gpus,
             max_share=settings.gpu_memory_utilization or _GPU_SHARE,
-            heads=heads,
-            kv_heads=kv_heads,
         )
 
     def count_copies(self, extra_arguments: Sequence[str]) -> int:

@@ -38,7 +38,11 @@ def test_a_data_set_is_downloaded_without_its_code_and_its_commit_is_recorded(
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     with Hub(FILES, f"datasets/{REPO}") as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        ended = run("benchmarks", "import", "creak", "--allow-count-mismatch")
+        command = ("benchmarks", "import", "creak", "--allow-count-mismatch")
+        hub.sent["train.jsonl"] = b"{}\n"
+        assert "train.jsonl has another hash than on the Hub" in run(*command).failure
+        hub.sent.clear()
+        ended = run(*command)
     assert not any("creak.py" in each for each in hub.requests)
     assert ended.code == 0, ended.err
     creak = find_benchmark("creak")

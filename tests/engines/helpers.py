@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.create import create
+from datacreate.engines.engine import Engine
+from datacreate.engines.request import Completion, Request
 from datacreate.messages import Progress
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -47,6 +49,16 @@ def make(run_dir: Path, *servers: Server | str, notes: Notes | None = None, **ch
     questions = [example["question"] for example in examples(run_dir)]
     assert len(questions) == len(set(questions)) == settings["count"]
     return summary
+
+
+def answers(engine: Engine, *requests: Request) -> list[Completion]:
+    """The answers of an engine that has started to these requests, in the order of the requests."""
+    for request in requests:
+        engine.submit(request)
+    found: dict[int, Completion] = {}
+    while len(found) < len(requests):
+        found |= {answer.request_id: answer for answer in engine.poll(60.0)}
+    return [found[request.id] for request in requests]
 
 
 def failed_requests(run_dir: Path) -> int:

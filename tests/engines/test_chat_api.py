@@ -77,7 +77,8 @@ ANSWER = '[{"a": "</think>"}]'
         ({"content": "Only [1]?</think>[2]"}, "length", True, "[2]", "Only [1]?"),
         ({"content": "<think>Perhaps [1]"}, "length", False, None, "Perhaps [1]"),
         ({"content": None, "reasoning": "[1]"}, "stop", False, "[1]", ""),
-        ({"content": None, "reasoning": "[1]"}, "length", False, "[1]", ""),
+        ({"content": None, "reasoning_content": "[1]"}, "length", False, "[1]", ""),
+        ({"content": ""}, "length", False, None, ""),
         ({"content": None, "reasoning": "[1]"}, "stop", True, "", "[1]"),  # a thought is never data
         ({"content": None, "reasoning": "[1]"}, "length", True, None, "[1]"),
         ({"content": "", "reasoning": "Half \ud800"}, "length", True, None, "Half ?"),

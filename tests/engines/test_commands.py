@@ -276,12 +276,12 @@ def test_cuda_visible_devices_is_read_as_cuda_reads_it(
 
 def test_auto_starts_a_server_per_complete_group_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
-    assert gpu_groups("auto", 2) == (("0", "1"), ("2", "3"))
-    assert gpu_groups(3, 1) == (("0",), ("1",), ("2",))
-    assert gpu_groups(1, 1) == ((),)
+    assert gpu_groups("auto", 2) == [("0", "1"), ("2", "3")]
+    assert gpu_groups(3, 1) == [("0",), ("1",), ("2",)]
+    assert gpu_groups(1, 1) == [()]
     with pytest.raises(UsageError, match=r"--replicas 6: 5 GPUs can be used.*; use at most 5, or add"):
         gpu_groups(6, 1)
     with pytest.raises(UsageError, match=r"--replicas 2: .* uses 4 .*; use at most 1, or add"):
         gpu_groups(2, 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpu_groups("auto", 1) == ((),)
+    assert gpu_groups("auto", 1) == [()]

@@ -18,7 +18,7 @@ from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError
 from datacreate.runs.directory import RunDirectory
 from tests import making
-from tests.engines.helpers import MESSAGES, YES_NO, make
+from tests.engines.helpers import MESSAGES, YES_NO, answers, make
 from tests.making import COMMONSENSE, commits, train
 from tests.scripted import ScriptedEngine, answering
 from tests.servers import Server
@@ -128,14 +128,12 @@ def test_a_real_llama_cpp_ends_a_text(tmp_path: Path, monkeypatch: pytest.Monkey
     options = EngineOptions(engine="llamacpp", max_num_seqs=2, max_model_len=2048)
     text = {"type": "string"}
     schema = json.dumps({"type": "array", "prefixItems": [text, text], "minItems": 2, "maxItems": 2})
-    found: dict[int, Completion] = {}
     with closing(make_engine(LocalModel(checkpoint, options), count=5)) as engine:
         engine.start()
         assert engine.bounds_texts
-        for number, longest in enumerate((None, 50)):
-            engine.submit(Request(number, MESSAGES, schema, Sampling(400, longest_text=longest)))
-        while len(found) < 2:
-            found |= {answer.request_id: answer for answer in engine.poll(60.0)}
-    assert (found[0].finish_reason, found[0].generated_tokens) == ("length", 400)
-    assert found[1].finish_reason == "stop"
-    assert all(50 < len(each) <= 50 + 64 for each in json.loads(found[1].text))
+        usual = Request(0, MESSAGES, schema, Sampling(400))
+        bounded = Request(1, MESSAGES, schema, Sampling(400, longest_text=50))
+        without_end, ended = answers(engine, usual, bounded)
+    assert (without_end.finish_reason, without_end.generated_tokens) == ("length", 400)
+    assert ended.finish_reason == "stop"
+    assert all(50 < len(each) <= 50 + 64 for each in json.loads(ended.text))

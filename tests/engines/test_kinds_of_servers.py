@@ -21,14 +21,6 @@ def user_role_only(server: Server) -> bool:
     return {message["role"] for body in server.bodies[-5:] for message in body["messages"]} == {"user"}
 
 
-def answer_in(field: str) -> Callable[[str], dict[str, Any]]:
-    return lambda text: {"content": None, field: text}
-
-
-def thinking(field: str) -> Callable[[str], dict[str, Any]]:
-    return lambda text: {"content": "", field: f"The user asks for {text}"}
-
-
 USED: dict[str, tuple[dict[str, Any], Callable[[Server], bool]]] = {
     "vLLM": ({}, lambda server: any("logprob_token_ids" in body for body in server.bodies)),
     "llama.cpp": (LLAMACPP, lambda server: any("%llguidance" in body.get("grammar", "") for body in server.bodies)),
@@ -46,12 +38,7 @@ USED: dict[str, tuple[dict[str, Any], Callable[[Server], bool]]] = {
     "no system role: 500": ({"kind": "bare", "system_role": 500}, user_role_only),
     "no system role in llama.cpp": (LLAMACPP | {"system_role": 500}, user_role_only),
     "code fences": ({"says": lambda text: {"content": f"Sure:\n```json\n{text}\n```"}}, bool),
-    "answer in reasoning_content": ({"says": answer_in("reasoning_content")}, bool),
-    "answer in reasoning": ({"kind": "bare", "says": answer_in("reasoning")}, bool),
-    "thinking in the text": (
-        {"says": lambda text: {"content": f"<think>\nA list [1, 2], then?\n</think>\n{text}"}},
-        bool,
-    ),
+    "answer in reasoning": ({"kind": "bare", "says": lambda text: {"content": None, "reasoning": text}}, bool),
 }  # fmt: skip
 
 
@@ -79,7 +66,6 @@ def test_a_server_that_is_busy_while_it_is_recognized_is_asked_again(
 
 THINKS = "it thinks before it answers .* --chat-template-kwargs enable_thinking=false"
 NO_MODEL = "it serves no model with a printable name; load one, or rename it"
-NO_SCORES = "its logprobs contain none of the choices"
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "ignores response_format": ({"kind": "bare", "obeys": False}, "ignores the JSON Schema: .*Good morning"),
     "ignores the grammar": (LLAMACPP | {"obeys": False}, "ignores the JSON Schema"),
@@ -88,22 +74,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"kind": "bare", "scores": "none"},
         "returns no probabilities for label scoring: it returns no logprobs; .* --verify off",
     ),
-    "scores other tokens": ({"scores": "others"}, NO_SCORES),
-    "scores other tokens, as llama.cpp": (LLAMACPP | {"scores": "others"}, NO_SCORES),
+    "scores other tokens": (LLAMACPP | {"scores": "others"}, "its logprobs contain none of the choices"),
     "scores that do not depend on the question": ({"scores": "uniform"}, "do not depend on the question"),
     "token texts instead of ids": ({"tokens": ["a", "b"]}, "/tokenize returns no list of token ids"),
     "a text instead of token ids": ({"tokens": "abc"}, "/tokenize returns no list of token ids"),
     "no model": ({"cards": []}, NO_MODEL),
-    "half a character in its name": ({"cards": [{"id": "a\ud800b"}]}, NO_MODEL),
     "a colour in its name": ({"cards": [{"id": "\x1b[31mred"}]}, NO_MODEL),
-    "thinks in reasoning_content": ({"says": thinking("reasoning_content"), "reason": "length"}, THINKS),
-    "thinks in the text": ({"says": lambda _: {"content": "<think> Well"}, "reason": "length"}, THINKS),
-    "thinks unseen": ({"says": lambda _: {"content": ""}, "reason": "length"}, THINKS),
+    "thinks": ({"says": lambda _: {"content": ""}, "reason": "length"}, THINKS),
     "no such path": ({"models_status": 404}, r"no OpenAI-compatible server .* HTTP 404: .*\); check --url"),
-    "no chat": ({"fault": refusing(404, "none")}, r"chat/completions returns HTTP 404: none\); check --url"),
+    "no chat": ({"fault": sending("<html>No", 404)}, r"chat/completions returns HTTP 404: <html>No\); check --url"),
     "two models": ({"cards": [{"id": "a"}, {"id": "b"}]}, "it serves a, b; select one with --model"),
     "no list of models": ({"cards": "many"}, "no OpenAI-compatible server at this address"),
-    "a page of errors": ({"fault": sending("<html>No", 404)}, "returns HTTP 404: <html>No.; check --url"),
     "a web page": ({"page": b"<html>Hello</html>", "cards": b"<html>"}, "no OpenAI-compatible server at this address"),
 }  # fmt: skip
 

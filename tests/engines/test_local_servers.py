@@ -22,11 +22,11 @@ from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.request import Completion, Request, Sampling, scoring_request
+from datacreate.engines.request import Request, Sampling, scoring_request
 from datacreate.engines.settings import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable
-from tests.engines.helpers import MESSAGES, Notes, failed_requests, make
+from tests.engines.helpers import MESSAGES, Notes, answers, failed_requests, make
 from tests.making import COMMONSENSE
 from tests.process import ROOT
 from tests.servers import MODEL, Server, until
@@ -74,15 +74,12 @@ def test_a_local_server_follows_schemas_and_scores_choices(tiny_gguf: Path, tmp_
         assert 10 < engine.count_tokens(MESSAGES) < 100
         assert not engine.needs_letters(["yes", "no"])
         assert engine.needs_letters(["yes", "yes"])
-        engine.submit(Request(1, MESSAGES, json.dumps(schema), Sampling(max_tokens=50)))
-        engine.submit(scoring_request(-2, MESSAGES, ("A", "B", "C")))
-        answers: dict[int, Completion] = {}
-        while len(answers) < 2:
-            answers |= {answer.request_id: answer for answer in engine.poll(60.0)}
-    assert answers[1].text in ('["a b",1]', '["a b",2]')  # without optional spaces
-    assert answers[1].generated_tokens > 0
-    assert sum(answers[-2].scores) == pytest.approx(1)
-    assert len(set(answers[-2].scores)) == 3
+        write = Request(1, MESSAGES, json.dumps(schema), Sampling(max_tokens=50))
+        written, scored = answers(engine, write, scoring_request(-2, MESSAGES, ("A", "B", "C")))
+    assert written.text in ('["a b",1]', '["a b",2]')  # without optional spaces
+    assert written.generated_tokens > 0
+    assert sum(scored.scores) == pytest.approx(1)
+    assert len(set(scored.scores)) == 3
     assert servers_of(os.getpid()) == []
 
 

@@ -102,8 +102,7 @@ def placed(folder: Path, generator: str, verifier: str) -> list[str]:
         return ["do not fit"] * 2
     found = []
     for model in models:
-        work = Workload(100_000, len(models), scores=model.verifies)
-        commands = server_commands(model, work, where.get(model.checkpoint.sha256), "auto")
+        commands = server_commands(model, where[model.checkpoint.sha256], "auto")
         gpus = [command.environment.get("CUDA_VISIBLE_DEVICES", "all") for command in commands]
         first, last = (re.sub("GPU-", "", gpus[at]) for at in (0, -1))
         on = first if first == last else f"{first} … {last}"

@@ -16,11 +16,11 @@ from datacreate.engines import server_pool
 from datacreate.engines.addresses import RunningServers
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
-from datacreate.engines.request import Completion, scoring_request
+from datacreate.engines.request import scoring_request
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.runs.directory import RunDirectory
-from tests.engines.helpers import Notes, make
+from tests.engines.helpers import Notes, answers, make
 from tests.servers import MODEL, Server, until
 
 
@@ -112,19 +112,13 @@ def test_connections_to_a_server_that_left_are_closed(
         found = psutil.Process().net_connections("tcp")
         return sum(bool(each.raddr) and each.raddr.port == other.port for each in found)
 
-    def answer(number: int) -> None:
-        for request in islice(requests, number):
-            engine.submit(request)
-        answers: list[Completion] = []
-        until(lambda: len(answers.extend(engine.poll(0.1)) or answers) == number)
-
     options = EngineOptions(urls=(str(folder),), servers=2)
     with closing(Engine(RunningServers(options.urls), ChatApi((MODEL,)), options)) as engine:
-        answer(12)
+        answers(engine, *islice(requests, 12))
         (folder / f"{other.port}.json").unlink()
         other.stop()
         assert connections() > 3
-        answer(4)
+        answers(engine, *islice(requests, 4))
         until(lambda: not connections())
 
 

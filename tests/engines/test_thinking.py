@@ -16,7 +16,7 @@ from datacreate.checkpoints.checkpoint import resolve
 from datacreate.checkpoints.presets import Preset
 from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.request import DEFAULT_THINKING, Completion, Request, Sampling
+from datacreate.engines.request import DEFAULT_THINKING, Request, Sampling
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows
@@ -24,7 +24,7 @@ from datacreate.messages import Progress
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.summary import summary_fields
 from datacreate.zero_shot import answer_zero_shot
-from tests.engines.helpers import MESSAGES, YES_NO, Notes, make
+from tests.engines.helpers import MESSAGES, YES_NO, Notes, answers, make
 from tests.making import commits, examples
 from tests.servers import MODEL, Server
 from tests.tiny_model import THINKING_TEMPLATE, write_gguf
@@ -150,17 +150,17 @@ def test_llama_cpp_applies_the_grammar_after_the_thoughts(tmp_path: Path) -> Non
     options = EngineOptions(engine="llamacpp", max_num_seqs=2, max_model_len=1024)
     item = {"prefixItems": [{"const": "a b"}, {"enum": [1, 2]}]}
     schema = json.dumps({"type": "array", **item, "minItems": 2, "maxItems": 2})
-    found: dict[int, Completion] = {}
     with closing(make_engine(LocalModel(checkpoint, options), count=5)) as engine:
         engine.start()
-        for thinking in (None, 20):
-            engine.submit(Request(thinking or 0, MESSAGES, schema, Sampling(200, thinking)))
-        while len(found) < 2:
-            found |= {answer.request_id: answer for answer in engine.poll(60.0)}
-    assert all(json.loads(answer.text)[0] == "a b" for answer in found.values())
-    assert (found[0].thinking, found[0].thinking_tokens) == ("", 0)
-    assert found[20].thinking
-    assert 0 < found[20].thinking_tokens < found[20].generated_tokens
+        usual, thought = answers(
+            engine,
+            Request(0, MESSAGES, schema, Sampling(200)),
+            Request(1, MESSAGES, schema, Sampling(200, thinking=20)),
+        )
+    assert [json.loads(answer.text)[0] for answer in (usual, thought)] == ["a b"] * 2
+    assert (usual.thinking, usual.thinking_tokens) == ("", 0)
+    assert thought.thinking
+    assert 0 < thought.thinking_tokens < thought.generated_tokens
 
 
 @pytest.mark.parametrize(
