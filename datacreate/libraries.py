@@ -38,10 +38,10 @@ _OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory")
 
 def go_offline() -> None:
     """Set NO_DOWNLOADS and NO_TELEMETRY for this process and its children; a second call changes nothing."""
-    set_here = {name for name in os.environ.get(SET_BY_DATACREATE, "").split(",") if name in os.environ}
-    set_here |= {name for name in NO_DOWNLOADS if os.environ.get(name, "").lower() not in _TRUE}
+    set_before = os.environ.get(SET_BY_DATACREATE, "").split(",")
+    set_here = [name for name in NO_DOWNLOADS if name in set_before or os.environ.get(name, "").lower() not in _TRUE]
     os.environ.update(NO_DOWNLOADS | NO_TELEMETRY)
-    os.environ[SET_BY_DATACREATE] = ",".join(sorted(set_here))
+    os.environ[SET_BY_DATACREATE] = ",".join(set_here)
 
 
 def online_environment() -> dict[str, str]:
