@@ -8,7 +8,6 @@ from pathlib import Path
 
 from datacreate.checkpoints.folder import (
     check_loadable,
-    check_writes,
     combined_sha256,
     kept_files,
     quick_hash,
@@ -114,9 +113,7 @@ def _checkpoint_at(location: Path, name: str, preset: Preset | None, kind: Kind,
             )
         sha256 = quick_hash({str(number): part for number, part in enumerate(parts(gguf_path))})
         return Checkpoint(name or gguf.model_name, gguf_path.parent, sha256, preset, gguf=gguf)
-    check_loadable(location, trust_remote_code)
-    if kind == "instruct":
-        check_writes(location)
+    check_loadable(location, kind, trust_remote_code)
     sha256 = quick_hash(kept_files(location))
     return Checkpoint(name or location.name, location, sha256, preset, trust_remote_code=trust_remote_code)
 

@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from datacreate.checkpoints.presets import Kind
 from datacreate.errors import CheckpointError
 
 # The files of a checkpoint. Pickles (.bin, .pt) are left out: loading one runs its code. Python files are needed only
@@ -25,8 +26,9 @@ _SAMPLE_BYTES, _SAMPLES = 4096, 512  # the samples of all larger files of a mode
 _MIN_SAMPLES = 16  # of one file
 
 
-def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
-    """Refuse a folder that is no checkpoint, has only pickled weights, or needs its publisher's Python code.
+def check_loadable(folder: Path, kind: Kind, trust_remote_code: bool) -> None:
+    """Refuse a folder that is no checkpoint, has only pickled weights, or needs its publisher's Python code; as an
+    instruct model also one that does not write text: an encoder or an encoder-decoder.
 
     Looks at names and config.json only. Raises CheckpointError.
     """
@@ -54,16 +56,13 @@ def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
             raise CheckpointError(
                 f"{folder}: needs Python code of its publisher (auto_map): give --trust-remote-code to run it"
             )
-
-
-def check_writes(folder: Path) -> None:
-    """Refuse a checkpoint that, by its config.json, does not write text: an encoder or an encoder-decoder."""
-    config = read_json(folder / "config.json")
-    names = config.get("architectures")
-    names = list(map(str, names)) if isinstance(names, list) else []
-    writes = any(name.endswith(("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")) for name in names)
-    if config.get("is_encoder_decoder") is True or (names and not writes):
-        raise CheckpointError(f"{folder}: {', '.join(names)}, which cannot follow instructions; give an instruct model")
+    listed = config.get("architectures")
+    classes = list(map(str, listed)) if isinstance(listed, list) else []
+    writes = any(name.endswith(("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")) for name in classes)
+    if kind == "instruct" and (config.get("is_encoder_decoder") is True or (classes and not writes)):
+        raise CheckpointError(
+            f"{folder}: {', '.join(classes)}, which cannot follow instructions; give an instruct model"
+        )
 
 
 def kept_files(folder: Path) -> dict[str, Path]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from datacreate.errors import RESUMABLE, StorageError
 from datacreate.libraries import offline_variable, online_environment
@@ -62,11 +62,18 @@ def download(
 
 def _main(request: str) -> int:
     """Print the folder, or a problem; returns the exit code, 75 if the disk is full or read-only."""
-    from huggingface_hub import constants
+    from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
+    repository, files = json.loads(request)
     try:
-        print(_download(*json.loads(request)))
+        signal.alarm(_PROBE_SECONDS)  # ends this process: looking up a name may take longer than any timeout
+        HfApi().repo_info(**repository, timeout=_PROBE_SECONDS)
+        signal.alarm(0)
+        folder = Path(snapshot_download(**repository, **files))
+        if folder.is_dir():  # otherwise no file has such a name
+            _verify(folder, repository)
+        print(folder)
         return 0
     except RepositoryNotFoundError:  # also for gated ones
         print("no such repository, or no access: accept its license on the Hub's page, and set HF_TOKEN")
@@ -81,16 +88,10 @@ def _main(request: str) -> int:
     return 1
 
 
-def _download(repository: dict[str, Any], files: dict[str, Any]) -> Path:
-    """See `download`. ValueError if a file differs; it is removed."""
-    from huggingface_hub import HfApi, snapshot_download
+def _verify(folder: Path, repository: dict[str, str]) -> None:
+    """Compare the files in a folder of the cache with the Hub's hashes. ValueError if one differs; it is removed."""
+    from huggingface_hub import HfApi
 
-    signal.alarm(_PROBE_SECONDS)  # ends this process: looking up a name may take longer than any timeout
-    HfApi().repo_info(**repository, timeout=_PROBE_SECONDS)
-    signal.alarm(0)
-    folder = Path(snapshot_download(**repository, **files))
-    if not folder.is_dir():  # no file has such a name
-        return folder
     mismatches = HfApi().verify_repo_checksums(**repository | {"revision": folder.name}).mismatches
     for path in (folder / mismatch["path"] for mismatch in mismatches):
         if path.resolve().is_relative_to(folder.parents[1].resolve()):
@@ -98,7 +99,6 @@ def _download(repository: dict[str, Any], files: dict[str, Any]) -> Path:
         path.unlink(missing_ok=True)
     if mismatches:
         raise ValueError(f"{mismatches[0]['path']} has another hash than on the Hub; removed, run again")
-    return folder
 
 
 if __name__ == "__main__":

@@ -82,7 +82,6 @@ class GpuNeed:
     """What a server of a model needs; memory is in GiB on each of its GPUs."""
 
     gpus: int  # over which its weights are split
-    can_be_split: bool  # whether so many GPUs can share its heads equally
     weights_gib: float
     least_weights_gib: float  # a lower bound: less than weights_gib if the type of the weights is not known
     min_gib: float  # weights, the smallest useful KV cache, and what vLLM itself needs
@@ -114,7 +113,8 @@ class EngineKind(ServerKind, ABC):
         """
 
     def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
-        """What a server of the checkpoint needs of its GPUs; None if it reserves no share of their memory."""
+        """What a server of the checkpoint needs of its GPUs; None if it reserves no share of their memory, or if they
+        cannot share its heads equally."""
         return None
 
     @abstractmethod

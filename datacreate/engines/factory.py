@@ -233,8 +233,7 @@ def _on_enough_gpus(engine: EngineKind, model: LocalModel, settings: LaunchSetti
     usable = need.max_share * gpu_gib
     if model.options.tensor_parallel_size is None and (need.min_gib > usable or need.gpus > gpus):
         sizes = (settings.model_copy(update={"tensor_parallel_size": size}) for size in range(1, gpus + 1))
-        split_needs = [engine.gpu_need(model.checkpoint, size, notify) for size in sizes]
-        possible = [split for split in split_needs if split and split.can_be_split]
+        possible = [split for size in sizes if (split := engine.gpu_need(model.checkpoint, size, notify))]
         need = next((split for split in possible if split.min_gib <= usable), possible[-1])
     if need.least_weights_gib > usable and not settings.quantization:
         raise EngineError(

@@ -83,4 +83,3 @@ class ServerTest:
 
     requests: tuple[Request, ...]
     problem: Callable[[Sequence[Completion]], str | None]
-    advice: str = ""  # what to do about a problem

@@ -63,17 +63,16 @@ def scoring_test(system: str = "") -> ServerTest:
     prompts = [[{"role": "user", "content": f"Answer with the letter {letter}."}] for letter in _LETTERS]
     if system:
         prompts = [[{"role": "system", "content": system}, *prompt] for prompt in prompts]
-    advice = "use a server with logprobs, or --verify off to create without scores"
-    requests = tuple(scoring_request(-1, prompt, _LETTERS) for prompt in prompts)
-    return ServerTest(requests, _scores_problem, advice)
+    return ServerTest(tuple(scoring_request(-1, prompt, _LETTERS) for prompt in prompts), _scores_problem)
 
 
 def _scores_problem(completions: Sequence[Completion]) -> str | None:
-    for completion in completions:
-        if completion.error:
-            return f"returns no probabilities for label scoring: {completion.error}"
-    asked_for_a, asked_for_b = (completion.scores[0] for completion in completions)  # the score of A
-    if asked_for_a > asked_for_b:
-        return None
-    scores = f"A: {asked_for_a:.2f} and {asked_for_b:.2f}"
-    return f"returns probabilities that do not depend on the question ({scores})"
+    if errors := [completion.error for completion in completions if completion.error]:
+        problem = f"returns no probabilities for label scoring: {errors[0]}"
+    else:
+        asked_for_a, asked_for_b = (completion.scores[0] for completion in completions)  # the score of A
+        if asked_for_a > asked_for_b:
+            return None
+        scores = f"A: {asked_for_a:.2f} and {asked_for_b:.2f}"
+        problem = f"returns probabilities that do not depend on the question ({scores})"
+    return f"{problem}; use a server with logprobs, or --verify off to create without scores"

@@ -155,7 +155,7 @@ class Server:
             except RequestRejected as problem:
                 completions.append(Completion(request.id, "", "error", error=str(problem)))
         if reason := test.problem(completions):
-            raise Incompatible("; ".join(filter(None, (f"it {reason}", test.advice))))
+            raise Incompatible(f"it {reason}")
 
     async def _recognize(self) -> None:
         for kind in ENGINE_KINDS.values():

@@ -154,6 +154,9 @@ class _Vllm(EngineKind):
             return None
         folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size or 1
         config = read_json(folder / "config.json")
+        heads, kv_heads = _number(config, "num_attention_heads"), _number(config, "num_key_value_heads")
+        if heads % gpus or (kv_heads % gpus and gpus % kv_heads):
+            return None
         weights = _weights_gib(folder) / gpus
         if settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization):
             weights *= _QUANTIZED_SHARE
@@ -162,14 +165,12 @@ class _Vllm(EngineKind):
             stored_dtype = _dtype(config)
             weights /= 2 if stored_dtype == "float32" else 1
             least_weights = weights if stored_dtype else weights / 2
-        heads, kv_heads = _number(config, "num_attention_heads"), _number(config, "num_key_value_heads")
         # More GPUs than heads of keys and values have copies of these heads.
         cache_parts = min(gpus, kv_heads or gpus) * (2 if settings.kv_cache_dtype == "fp8" else 1)
         cache_tokens = max(_context(config, settings, "gpu"), _LEAST_CACHE_TOKENS)
         cache = _token_gib(config) * cache_tokens / cache_parts or _UNKNOWN_CACHE_GIB
         return GpuNeed(
             gpus=gpus,
-            can_be_split=heads % gpus == 0 and (kv_heads % gpus == 0 or gpus % kv_heads == 0),
             weights_gib=weights,
             least_weights_gib=least_weights,
             min_gib=(1 + _GPU_OVERHEAD_SHARE) * weights + cache + _GPU_OVERHEAD_GIB,
