@@ -13,7 +13,6 @@ from __future__ import annotations
 import random
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from statistics import mean
 from typing import Any
 
@@ -48,13 +47,13 @@ def measure_rows(
     Diversity depends on the number of texts, so both sets are measured at the size of the smaller one.
     Shortcuts use all sampled rows of this set, and as many of the human set or all that it has.
     """
-    human_rows = _human_rows(benchmark)
-    number = min(len(rows), MAX_TEXTS, *([len(human_rows)] if human_rows else []))
-    measure = partial(_measure_set, format, examples, number)
-    metrics = measure(rows, families) | {"human": None}
-    if human_rows and rows:
+    human_rows = _human_rows(benchmark) if rows else []
+    number = min(len(rows), len(human_rows) or len(rows))
+    metrics = _measure_set(format, examples, number, rows, families) | {"human": None}
+    if human_rows:
         sample = random.Random(0).sample(human_rows, min(len(rows), len(human_rows)))
-        metrics["human"] = {"benchmark": benchmark, "split": "train", **measure(sample, None)}
+        human = _measure_set(format, examples, number, sample, None)
+        metrics["human"] = {"benchmark": benchmark, "split": "train", **human}
     return metrics
 
 

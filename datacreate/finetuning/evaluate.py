@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -187,16 +188,12 @@ def evaluate(
             predicted = probabilities(network, encoded.dataset, collator(training.task, tokenizer))
         return ModelAnswers(predicted.tolist(), encoded.truncated)
 
-    sources: list[str | Path] = [*benchmarks, *files]
-    evaluations = []
+    tests = chain(
+        (read_test_set(name, split, training.task) for name in benchmarks),
+        (read_test_file(path, training.task, options or FormatOptions(), known_formats) for path in files),
+    )
     with caught_signals():
-        for source in sources:
-            if isinstance(source, str):
-                test = read_test_set(source, split, training.task)
-            else:
-                test = read_test_file(source, training.task, options or FormatOptions(), known_formats)
-            evaluations.append(load_or_evaluate(folder, test, evaluation, answer, notify))
-    return evaluations
+        return [load_or_evaluate(folder, test, evaluation, answer, notify) for test in tests]
 
 
 def load_or_evaluate(

@@ -125,7 +125,7 @@ def test_positions_start_after_the_padding_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("family", "benchmark", "lora"),
     [
-        ("bert", "csqa", False),
+        ("bert", "csqa", True),
         ("mpnet", "pubmedqa", True),
         ("deberta-v2", "csqa", True),
         ("modernbert", "pubmedqa", False),

@@ -13,13 +13,11 @@ import pytest
 import torch
 
 from datacreate.benchmarks import find_benchmark, split_sha256
-from datacreate.checkpoints import checkpoint
 from datacreate.errors import BenchmarkError, RunLocked, RunMismatch, Stopped, StorageError, TrainingError, UsageError
 from datacreate.finetuning import trials
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
-from datacreate.finetuning.train import TrainConfig, prepare, train
-from tests.finetuning.conftest import save_encoder
+from datacreate.finetuning.train import prepare, train
 from tests.finetuning.sets import claims, write_rows
 from tests.finetuning.training import Recorder, config, trained, weights
 from tests.inprocess import typed
@@ -179,16 +177,6 @@ def test_several_learning_rates_need_rows_that_choose_one(home: Path, tmp_path: 
         with pytest.raises(UsageError, match=words):
             train(config("creak", tmp_path / "no", encoder, learning_rates=(1e-9, 5e-3), **changes))
     assert not (tmp_path / "no").exists()
-
-
-def test_the_learning_rate_is_the_same_by_preset_hub_id_and_folder(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = save_encoder(tmp_path / "large", hidden_size=1024, num_attention_heads=2, num_hidden_layers=1)
-    monkeypatch.setattr(checkpoint, "find_local", lambda *_: folder)
-    for name in ("roberta-large", "FacebookAI/roberta-large", str(folder)):
-        prepared = prepare(TrainConfig(sources=("creak",), out=tmp_path, encoder=name))
-        assert prepared.training.recipe.learning_rates == (1e-5,), name
 
 
 def test_early_stopping_keeps_the_best_checkpoint(home: Path, tmp_path: Path, encoder: str) -> None:
