@@ -62,15 +62,12 @@ class Roles:
 
     def document(self) -> dict[str, Json]:
         """The roles as a format file writes them: a path is joined by dots, or a list of keys if a key has a dot."""
-        lists: dict[str, Json] = {}
-        single: dict[str, Json] = {}
-        for role, paths in self.paths().items():
-            documents = [list(path) if any("." in key for key in path) else ".".join(path) for path in paths]
-            if role in LIST_ROLES:
-                lists[role] = documents
-            else:
-                single[role] = documents[0]
-        return {**lists, **single}
+        documents = {
+            role: [list(path) if any("." in key for key in path) else ".".join(path) for path in paths]
+            for role, paths in self.paths().items()
+        }
+        lists_first = sorted(documents, key=lambda role: role not in LIST_ROLES)
+        return {role: documents[role] if role in LIST_ROLES else documents[role][0] for role in lists_first}
 
 
 LIST_ROLES = ("inputs", "tags", "ignored")
