@@ -175,7 +175,7 @@ class _Session:
         """Apply the commits of earlier sessions."""
         gc.disable()  # the state only grows: each collection would take longer, and find nothing
         try:
-            for line in self.directory.log(self.config.run_id):
+            for line in self.directory.log():
                 self.state.replay(line, str(self.directory.log_path))
                 self.checksum = line.checksum
         finally:

@@ -26,10 +26,10 @@ from datacreate.signals import deferred
 LOCK_FILE = ".lock"
 BEAT_SECONDS = 10.0  # between heartbeats; a holder reads its record at least every second heartbeat
 SETTLE_SECONDS = 25.0  # between replacing a foreign record and holding the lock: more than two heartbeats
-_RECORD_LINES = 3
 SILENCE_SECONDS = 60  # reads without a heartbeat, one a second: a slow file server also delays the holder
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # containers of one machine share it, and flock
-MACHINE = _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else os.uname().nodename
+_NODE = ascii(os.uname().nodename)[1:-1]  # of any letters, and nodes may have different locales
+MACHINE = _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else _NODE
 sleep, clock = time.sleep, partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -37,9 +37,9 @@ sleep, clock = time.sleep, partial(time.clock_gettime, getattr(time, "CLOCK_BOOT
 def locked(folder: Path, notify: Notify = no_notify, *, of: Path | None = None) -> Iterator[FolderLock]:
     """Hold a folder for writing, and remove what killed processes left there.
 
-    It is created if needed, and removed if nothing is written to it. Call `check` of the lock before each write.
-    `notify` gets a line before a wait for another machine. A folder `of` temporary files of a path is removed in any
-    case, and messages name that path. Raises RunLocked, naming the holder, if another process has it; StorageError.
+    It is created if needed, and removed if nothing is written to it; one `of` temporary files of a path, which messages
+    then name, is always removed. Call `check` of the lock before each write. `notify` gets a line before a wait for
+    another machine. Raises RunLocked, naming the holder, if another process has it; StorageError.
     """
     lock = FolderLock(folder, notify, of)
     try:
@@ -54,8 +54,7 @@ def locked(folder: Path, notify: Notify = no_notify, *, of: Path | None = None) 
 def exclusive_replacement(path: Path, notify: Notify = no_notify) -> Iterator[Path]:
     """Replace a file or folder as `files.atomic_replacement` does, and refuse a second process that does the same.
 
-    The new file or folder is in a locked folder, `.NAME.part`, from which the next process removes what a killed one
-    left. Raises RunLocked, LockLost, StorageError.
+    The new one is written in a locked folder beside it, `.NAME.part`. Raises RunLocked, LockLost, StorageError.
     """
     folder = path.with_name(f".{path.name}.part")
     with locked(folder, notify, of=path) as lock, atomic_replacement(path, folder) as part:
@@ -66,17 +65,15 @@ def exclusive_replacement(path: Path, notify: Notify = no_notify) -> Iterator[Pa
 class FolderLock:
     """The lock of `locked`, with its arguments. Lines of its record: the holder, its machine, a random number."""
 
-    def __init__(self, folder: Path, notify: Notify = no_notify, of: Path | None = None) -> None:
+    def __init__(self, folder: Path, notify: Notify, of: Path | None) -> None:
         self.after_silence = False  # the last holder may still run, and finish a write that it has begun
         self._folder, self._notify, self._of = folder, notify, of
         self._path, self._name = folder / LOCK_FILE, of or folder  # the name is for messages
         self._files, self._created = ExitStack(), list[Path]()
         self._checked, self._lost, self._released = 0.0, "", threading.Event()
-        job = f" (SLURM job {slurm_job()})" if slurm_job() else ""
+        self._job = f" (SLURM job {slurm_job()})" if slurm_job() else ""
         since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-        holder = f"process {os.getpid()} on {os.uname().nodename}{job}, since {since}"
-        # A node may have any name, and nodes may have different locales.
-        holder = holder.encode("ascii", "backslashreplace").decode()
+        holder = f"process {os.getpid()} on {_NODE}{self._job}, since {since}"
         self._record = f"{holder}\n{MACHINE}\n{os.urandom(8).hex()}\n"
 
     def acquire(self) -> None:
@@ -112,10 +109,7 @@ class FolderLock:
             self._files.close()
 
     def _take_flock(self) -> bool:
-        """Create and flock the folder.
-
-        False if its last holder has just removed it, BlockingIOError if another process holds it.
-        """
+        """Create and flock the folder. False if its last holder removed it meanwhile, BlockingIOError if it is held."""
         self._created += [path for path in (self._folder, *self._folder.parents) if not path.exists()]
         self._folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
@@ -149,15 +143,14 @@ class FolderLock:
         """Whether a foreign record gets no heartbeat. False if it changes, BlockingIOError if it gets a heartbeat."""
         self._notify(f"waiting up to a minute for a heartbeat: {self._name} is locked by {_holder(record)}")
         # Our last start, on a node that SLURM lost, ends soon.
-        is_restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
-        ends_soon = is_restarted and f"(SLURM job {slurm_job()})" in record
+        ends_soon = os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and self._job in record
         for _ in range(SILENCE_SECONDS):
             sleep(1)
             new_record, new_beat = _read(self._path)
-            if new_record != record or (new_beat != beat and ends_soon):
-                return False
-            if new_beat != beat:
+            if new_record == record and new_beat != beat and not ends_soon:
                 raise BlockingIOError  # as flock does
+            if (new_record, new_beat) != (record, beat):
+                return False
         return True
 
     def _keep_beating(self) -> None:
@@ -195,6 +188,4 @@ def _read(path: Path) -> tuple[str, int]:
 
 
 def _holder(record: str) -> str:
-    """The first line of a whole record, for messages."""
-    lines = record.splitlines()
-    return lines[0] if len(lines) == _RECORD_LINES else "another process"
+    return record.partition("\n")[0] or "another process"

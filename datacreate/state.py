@@ -101,9 +101,9 @@ class RunState:
             if record.request != expected:
                 raise _cannot_follow(path, line, f"request {record.request}")
             self.acceptance.replay(record)
-        parents = self.apply(record, line.next)
-        if len(parents) < len(line.next):
-            raise _cannot_follow(path, line, f"parent {line.next[len(parents)]}")
+        parents = self.apply(record, line.parents)
+        if len(parents) < len(line.parents):
+            raise _cannot_follow(path, line, f"parent {line.parents[len(parents)]}")
 
     def _make_request(self, parent: Parent) -> None:
         quotas, spec, number = self.acceptance.quotas, self._plan.spec, self._requests

@@ -27,7 +27,7 @@ from datacreate.finetuning.records import read_evaluation, read_model, read_pred
 from datacreate.formats.task_format import load_format
 from datacreate.locking import MACHINE, locked
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.formatting_examples import load_examples
+from datacreate.runs.formatting_examples import examples_in_file
 from datacreate.runs.rows import read_rows
 from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.sweep.plan import load_plan
@@ -132,7 +132,7 @@ def shipped(*parts: str) -> str:
 
 
 READERS: dict[str, tuple[str, str | st.SearchStrategy[bytes], Reader]] = {
-    "example": ("example.json", json.dumps(COMMONSENSE), lambda at: load_examples(at / "example.json")),
+    "example": ("example.json", json.dumps(COMMONSENSE), lambda at: examples_in_file(at / "example.json")),
     "format": (
         "format.json",
         shipped("schemas", "multiple_choice.json"),

@@ -7,6 +7,7 @@ others. Where none is imported, a fixed seed splits the rows into the paper's si
 
 from __future__ import annotations
 
+import hashlib
 import random
 import tempfile
 from collections import Counter
@@ -28,7 +29,7 @@ from datacreate.benchmarks.registry import (
     load_registry,
     parse_row,
 )
-from datacreate.benchmarks.store import SplitRows
+from datacreate.benchmarks.store import SplitRecord
 from datacreate.checkpoints.hub import SourceFailed, download
 from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json, field_at
@@ -40,6 +41,8 @@ _SEED = 42  # of the division of one Hub split into several of ours
 
 SplitState = Literal["imported", "kept", "refused", "missing"]
 Rows = list[BenchmarkRow]
+NewSplits = Mapping[Split, tuple[Rows, str | None]]
+"""The rows of each split, and how they were chosen if they are a part of the source."""
 
 
 class SplitReport(NamedTuple):
@@ -91,19 +94,24 @@ def import_benchmark(
     """
     hub, files = benchmark.source.hub, _reference_files(folder, benchmark) if folder else {}
     with locked(store.benchmark_folder(benchmark)) as lock:
-        imported = {} if replace else store.imported_splits(benchmark)
+        manifest = None if replace else store.read_manifest(benchmark)
+        kept = manifest.splits if manifest else {}
+        kept_rows = {
+            split: list(map(BenchmarkRow.model_validate, store.read_split(benchmark, split))) for split in kept
+        }
+        new: NewSplits
         if files:
             source = f"files {folder}"
-            new = {split: SplitRows(_read(path, benchmark), source) for split, path in files.items()}
+            new = {split: (_read(path, benchmark), None) for split, path in files.items()}
         elif hub is None:
             command = store.how_to_import(benchmark, "test")
             raise BenchmarkError(f"{benchmark.name}: {benchmark.source.remark}; then {command}")
         else:
             copy = folder or _download(benchmark, hub)
             source = f"copy {folder}" if folder else f"hub {hub.id}@{copy.name}"
-            new = _assign(source, read_copy(copy, benchmark, hub), imported, benchmark, hub)
+            new = _assign(read_copy(copy, benchmark, hub), kept_rows, benchmark, hub)
         lock.check()
-        return _write(benchmark, source, imported, new, allow_count_mismatch)
+        return _write(benchmark, source, kept, new, allow_count_mismatch)
 
 
 def _reference_files(folder: Path, benchmark: Benchmark) -> dict[Split, Path]:
@@ -128,64 +136,59 @@ def _read(path: Path, benchmark: Benchmark) -> Rows:
 def _write(
     benchmark: Benchmark,
     source: str,
-    imported: Mapping[Split, SplitRows],
-    new: Mapping[Split, SplitRows],
+    kept: Mapping[str, SplitRecord],
+    new: NewSplits,
     allow_count_mismatch: bool,
 ) -> ImportReport:
-    """Combine imported and new splits, write them if the new sizes are right, and report."""
-    added = new.keys() - imported.keys()
-    combined = {**new, **imported}
-    is_refused = not allow_count_mismatch and any(len(new[split].rows) != benchmark.rows[split] for split in added)
+    """Write the new splits beside those that are kept, if their sizes are right, and report all."""
+    added = {split: rows for split, (rows, _) in new.items() if split not in kept}
+    is_refused = not allow_count_mismatch and any(len(rows) != benchmark.rows[split] for split, rows in added.items())
+    texts: dict[str, str] = {split: "".join(row.line() for row in rows) for split, rows in added.items()}
+    records = dict(kept)
+    for split, rows in added.items():
+        sha256 = hashlib.sha256(texts[split].encode("utf-8")).hexdigest()
+        records[split] = SplitRecord(sha256=sha256, source=source, note=new[split][1], findings=find_problems(rows))
     reports = []
     for split in SPLITS:
-        state: SplitState = "imported"
-        remark = combined[split].note if split in combined else store.how_to_import(benchmark, split)
-        if split not in combined:
-            state = "missing"
-        elif split in imported:
-            state = "kept"
-            remark = "--replace imports it again" if split in new else remark
-        elif is_refused:
-            state = "refused"
-        findings = find_problems(combined[split].rows) if split in combined else None
-        reports.append(SplitReport(split, state, benchmark.rows[split], findings, remark))
+        state: SplitState = "kept" if split in kept else "refused" if is_refused else "imported"
+        record = records.get(split)
+        remark = record.note if record else store.how_to_import(benchmark, split)
+        if split in kept and split in new:
+            remark = "--replace imports it again"
+        findings = record.findings if record else None
+        reports.append(SplitReport(split, state if record else "missing", benchmark.rows[split], findings, remark))
     if added and not is_refused:
-        store.write(benchmark, combined)
+        store.write(benchmark, records, texts)
     return ImportReport(benchmark.name, source, tuple(reports))
 
 
 def _assign(
-    source: str, raw: Mapping[str, Rows], imported: Mapping[Split, SplitRows], benchmark: Benchmark, hub: HubDataset
-) -> dict[Split, SplitRows]:
-    """Our splits from the Hub's, without those that are `imported` and without their rows."""
-    assigned: dict[Split, SplitRows] = {}
+    raw: Mapping[str, Rows], kept: Mapping[str, Rows], benchmark: Benchmark, hub: HubDataset
+) -> dict[Split, tuple[Rows, str | None]]:
+    """Our splits from the Hub's, without those that are `kept` and without their rows."""
+    assigned: dict[Split, tuple[Rows, str | None]] = {}
     for hub_split, rows in raw.items():
-        missing = [split for split in hub.splits[hub_split] if split not in imported]
         notes = []
-        for split in hub.splits[hub_split]:
-            if split in imported:
-                other = imported[split].rows
-                rest = _without(rows, other)
-                notes.append(f"without {len(rows) - len(rest)} of the {len(other)} rows of {split}")
-                rows = rest
+        for split in filter(kept.__contains__, hub.splits[hub_split]):
+            rest = _without(rows, kept[split])
+            notes.append(f"without {len(rows) - len(rest)} of the {len(kept[split])} rows of {split}")
+            rows = rest
+        missing = [split for split in hub.splits[hub_split] if split not in kept]
         if len(missing) > 1:
             notes.append(f"split by seed {_SEED} into the paper's sizes, as the paper's rows are not known")
         parts = _divided(rows, [benchmark.rows[split] for split in missing])
-        for split, part in zip(missing, parts, strict=True):
-            assigned[split] = SplitRows(part, source, "; ".join(notes) or None)
+        assigned |= {split: (part, "; ".join(notes) or None) for split, part in zip(missing, parts, strict=True)}
     return assigned
 
 
 def _without(rows: Rows, other: Rows) -> Rows:
     """The rows without those of another split, each as often as it occurs there."""
-    counts = Counter(map(_comparison_key, other))
-    rest = []
+    left, rest = Counter(map(_comparison_key, other)), []
     for row in rows:
         key = _comparison_key(row)
-        if counts[key]:
-            counts[key] -= 1
-        else:
+        if left[key] <= 0:
             rest.append(row)
+        left[key] -= 1
     return rest
 
 

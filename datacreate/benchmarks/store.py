@@ -12,11 +12,11 @@ import random
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from datacreate.benchmarks.registry import SPLITS, Benchmark, BenchmarkRow, Findings, Split, find_problems
+from datacreate.benchmarks.registry import SPLITS, Benchmark, Findings, Split
 from datacreate.errors import BenchmarkError, ExampleError
 from datacreate.files import data_dir, replace_files
 from datacreate.formats.example import Example, Json, value_at
@@ -28,14 +28,6 @@ MANIFEST = "manifest.json"
 ImportState = Literal["present", "incomplete", "absent", "damaged"]
 
 _MAX_SAMPLES = 1000  # of malformed formatting examples
-
-
-class SplitRows(NamedTuple):
-    """A split in memory."""
-
-    rows: list[BenchmarkRow]
-    source: str
-    note: str | None = None  # how its rows were chosen, if they are a part of the source
 
 
 class SplitRecord(BaseModel, frozen=True):
@@ -119,11 +111,9 @@ def formatting_examples(benchmark: Benchmark, seed: int, count: int = 1) -> tupl
     """
     split: Split = "train" if has_split(benchmark, "train") else "dev"
     rows, format, rng = read_split(benchmark, split), load_format(benchmark.format_name), random.Random(seed)
-    for malformed in range(_MAX_SAMPLES):  # noqa: B007 (used after the loop)
-        first = rng.choice(range(len(rows)))  # consumes the same random numbers as choosing a row
-        if _fits(format, rows[first]):
-            break
-    else:
+    sampled = (rng.choice(range(len(rows))) for _ in range(_MAX_SAMPLES))  # as random as choosing a row
+    malformed, first = next(((n, row) for n, row in enumerate(sampled) if _fits(format, rows[row])), (0, None))
+    if first is None:
         raise BenchmarkError(
             f"benchmark {benchmark.name}: none of {_MAX_SAMPLES} rows sampled from {split} fits its format "
             f"({benchmark.format_name}); see `datacreate benchmarks list --json`"
@@ -147,14 +137,12 @@ def _other_examples(
     format: TaskFormat, rows: Sequence[Mapping[str, Json]], first: int, count: int, rng: random.Random
 ) -> list[int]:
     """The indices of `count` more formatting examples: different rows that fit the format of the first one."""
-    example_ids = {Example(rows[first]).id}
+    seen = {Example(rows[first]).id}
 
     def is_new(index: int) -> bool:
-        example_id = Example(rows[index]).id
-        if example_id in example_ids or not _fits(format, rows[first], rows[index]):
-            return False
-        example_ids.add(example_id)
-        return True
+        is_repeated = (example_id := Example(rows[index]).id) in seen
+        seen.add(example_id)
+        return not is_repeated and _fits(format, rows[first], rows[index])
 
     answer = format.roles.answer if format.labels else None
     others = [index for index in range(len(rows)) if index != first] if count else []
@@ -181,35 +169,18 @@ def import_state(benchmark: Benchmark) -> ImportState:
     return "present" if len(manifest.splits) == len(SPLITS) else "incomplete"
 
 
-def imported_splits(benchmark: Benchmark) -> dict[Split, SplitRows]:
-    """The rows of all splits that are imported. BenchmarkError if they are damaged."""
-    manifest = read_manifest(benchmark)
-    splits: dict[Split, SplitRows] = {}
-    for split in SPLITS:
-        if manifest and (record := manifest.splits.get(split)):
-            rows = list(map(BenchmarkRow.model_validate, read_split(benchmark, split)))
-            splits[split] = SplitRows(rows, record.source, record.note)
-    return splits
-
-
-def write(benchmark: Benchmark, splits: Mapping[Split, SplitRows]) -> None:
-    """Write these splits and the manifest; remove other splits. StorageError.
+def write(benchmark: Benchmark, records: Mapping[str, SplitRecord], texts: Mapping[str, str]) -> None:
+    """Write the files of new splits, and the manifest of all; remove other splits. StorageError.
 
     The caller holds the lock of the folder. Splits of an earlier manifest stay valid until the new one is written,
     unless their content changes.
     """
     folder = benchmark_folder(benchmark)
-    texts: dict[Path, str] = {}
-    records: dict[str, SplitRecord] = {}
-    for split, (rows, source, note) in splits.items():
-        text = "".join(row.line() for row in rows)
-        texts[folder / f"{split}.jsonl"] = text
-        sha256 = hashlib.sha256(text.encode("utf-8")).hexdigest()
-        records[split] = SplitRecord(sha256=sha256, source=source, note=note, findings=find_problems(rows))
     when, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
-    manifest = Manifest(name=benchmark.name, splits=records, when=when, datacreate=version)
-    replace_files(texts | {folder / MANIFEST: manifest.model_dump_json(indent=2) + "\n"})
-    for split in set(SPLITS) - splits.keys():
+    manifest = Manifest(name=benchmark.name, splits=dict(records), when=when, datacreate=version)
+    files = {folder / f"{split}.jsonl": text for split, text in texts.items()}
+    replace_files(files | {folder / MANIFEST: manifest.model_dump_json(indent=2) + "\n"})
+    for split in set(SPLITS) - records.keys():
         (folder / f"{split}.jsonl").unlink(missing_ok=True)
 
 

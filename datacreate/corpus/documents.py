@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import Json, one_line
@@ -69,7 +69,7 @@ def find_files(paths: Sequence[str]) -> list[Path]:
         try:
             mode = path.stat().st_mode
         except OSError as error:
-            raise _unreadable(path, error) from None
+            _raise_unreadable(error)
         if stat.S_ISDIR(mode):
             files += _files_in(path)
         elif stat.S_ISREG(mode) and _ending(path) in _ENDINGS:
@@ -81,12 +81,9 @@ def find_files(paths: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _unreadable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"--corpus {display_path(path)}: cannot be read ({error.strerror}); {_READABLE}")
-
-
-def _raise_unreadable(error: OSError) -> None:
-    raise _unreadable(Path(error.filename), error)
+def _raise_unreadable(error: OSError) -> NoReturn:
+    path = display_path(Path(error.filename))
+    raise UsageError(f"--corpus {path}: cannot be read ({error.strerror}); {_READABLE}") from None
 
 
 def _files_in(folder: Path) -> Iterator[Path]:

@@ -1,7 +1,8 @@
 """Cuts documents into passages, keeps them in a file, and assigns one to each request.
 
-The file has one passage per line, as JSON, and a last line about the documents. A run keeps it as passages.jsonl, so
-that it resumes without reading the documents again. Of each passage only its place in the file is in memory.
+The file has one passage per line, as JSON. Its last line has the name and SHA-256 of each file in the order of reading,
+the number of passages of each document that has some, and, by reason, of those left out. A run keeps it as
+passages.jsonl, so that it resumes without reading the documents again. Of each passage only its place is in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import count, islice, pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -77,22 +78,13 @@ class Passage:
         }
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """The last line of the file: the documents that the passages are from."""
-
-    files: Sequence[tuple[str, str]]  # name and SHA-256 of each file, in the order of reading
-    passages: Sequence[int]  # number of passages of each document that has some, in order
-    left_out: Mapping[str, int]  # reason -> number of passages
-
-
 class Passages:
     """The passages in a file, numbered from 0."""
 
     def __init__(self, file: IO[bytes], seed: int, notes: Sequence[str] = ()) -> None:
         """`file` is open for reading; `seed` decides the order of assignment; `notes` are lines for the user.
 
-        Raises ValueError or TypeError if the file is damaged.
+        Raises ValueError, KeyError or TypeError if the file is damaged.
         """
         self._file = file
         self._seed = seed
@@ -104,7 +96,10 @@ class Passages:
             hashed.update(line)
             self._starts.append(self._starts[-1] + len(line))
         self.sha256 = hashed.hexdigest()
-        self._origin = _Origin(**json.loads(line))
+        origin = json.loads(line)
+        self._files: list[tuple[str, str]] = origin["files"]
+        self._sizes: list[int] = origin["passages"]
+        self._left_out: dict[str, int] = origin["left_out"]
 
     def __len__(self) -> int:
         return len(self._starts) - 2
@@ -122,7 +117,7 @@ class Passages:
         """The passages in the order in which they are assigned."""
         rng = random.Random(f"{self._seed}:passages")  # "passages" is part of the seed: do not rename it
         numbers = iter(range(len(self)))
-        queues = [list(islice(numbers, size)) for size in self._origin.passages]
+        queues = [list(islice(numbers, size)) for size in self._sizes]
         rng.shuffle(queues)
         for queue in queues:
             rng.shuffle(queue)
@@ -147,7 +142,7 @@ class Passages:
         return CorpusRef(
             sha256=self.sha256,
             passages=len(self),
-            documents=len(self._origin.passages),
+            documents=len(self._sizes),
             passage_tokens=options.passage_tokens or DEFAULT_PASSAGE_TOKENS,
             field=options.corpus_field,
         )
@@ -155,17 +150,17 @@ class Passages:
     @property
     def counts(self) -> dict[str, Any]:
         """The number of passages and of documents, and of the passages left out, by reason."""
-        counts = {"passages": len(self), "documents": len(self._origin.passages)}
-        return counts | ({"left_out": self._origin.left_out} if self._origin.left_out else {})
+        counts = {"passages": len(self), "documents": len(self._sizes)}
+        return counts | ({"left_out": self._left_out} if self._left_out else {})
 
     def __str__(self) -> str:
-        left_out = ", ".join(f"{number} {reason}" for reason, number in self._origin.left_out.items())
-        passages = f"corpus: {len(self)} passages of {len(self._origin.passages)} documents"
+        left_out = ", ".join(f"{number} {reason}" for reason, number in self._left_out.items())
+        passages = f"corpus: {len(self)} passages of {len(self._sizes)} documents"
         return f"{passages}; left out: {left_out}" if left_out else passages
 
     def check_files(self, files: Sequence[Path], directory: Path) -> None:
         """Raise RunMismatch, naming a file that differs, unless these have the content that was read."""
-        stored = {sha256: name for name, sha256 in self._origin.files}
+        stored = {sha256: name for name, sha256 in self._files}
         current = {content_sha256(file): display_path(file) for file in files}
         if list(stored) != list(current):
             changed = [(current | stored)[sha256] for sha256 in stored.keys() ^ current.keys()]
@@ -200,7 +195,7 @@ def open_corpus(options: CorpusOptions, seed: int, path: Path, stored: CorpusRef
 
 def stored_passages(path: Path, seed: int, ref: CorpusRef) -> Passages:
     """The passages that a run keeps at `path`. Raises RunError if they are missing or damaged."""
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError):
         passages = Passages(path.open("rb"), seed)
         if passages.sha256 == ref.sha256:
             return passages
@@ -210,16 +205,15 @@ def stored_passages(path: Path, seed: int, ref: CorpusRef) -> Passages:
 
 
 def _write_corpus(file: IO[bytes], files: Sequence[Path], options: CorpusOptions) -> list[str]:
-    """Write the passages of documents to `file`, then the line about their origin.
+    """Write the passages of documents to `file`, then the line about these.
 
     A passage that is too short, or similar to an earlier one, is left out. Returns lines for the user, about files
     without a passage. Raises UsageError if there is no passage.
     """
     notes: dict[Path, str] = {}  # of each file that has no passage
-    left_out, sizes, used = Counter[str](), Counter[int](), set[str]()
-    for document, passage in _write_passages(file, _cut(files, options, notes, left_out), left_out):
-        sizes[document] += 1
-        used.add(passage.file)
+    left_out = Counter[str]()
+    sizes = _write_passages(file, _cut(files, options, notes, left_out), left_out)
+    used = {name for name, _ in sizes}
     for path in files:
         if (name := display_path(path)) not in used:
             notes.setdefault(path, f"{name}: left out: no passage, only short or repeated texts")
@@ -229,7 +223,7 @@ def _write_corpus(file: IO[bytes], files: Sequence[Path], options: CorpusOptions
         paths = " ".join(map(one_line, options.corpus))
         raise UsageError(f"--corpus: no passage in {paths} ({reason}); give other documents")
     hashes = [(display_path(path), content_sha256(path)) for path in files]
-    _write_line(file, vars(_Origin(hashes, list(sizes.values()), left_out)))
+    _write_line(file, {"files": hashes, "passages": list(sizes.values()), "left_out": left_out})
     if (more := len(lines) - _MAX_NOTES) > 0:
         lines[_MAX_NOTES:] = [f"… and {more} more files without a passage"]
     return lines
@@ -237,41 +231,41 @@ def _write_corpus(file: IO[bytes], files: Sequence[Path], options: CorpusOptions
 
 def _cut(
     files: Sequence[Path], options: CorpusOptions, notes: dict[Path, str], left_out: Counter[str]
-) -> Iterator[tuple[int, Passage]]:
-    """The passages that are long enough, each with the number of its document. Adds to `notes` and `left_out`."""
-    tokens, numbers = options.passage_tokens or DEFAULT_PASSAGE_TOKENS, count()
+) -> Iterator[Passage]:
+    """The passages that are long enough. Adds to `notes` and `left_out`."""
+    tokens = options.passage_tokens or DEFAULT_PASSAGE_TOKENS
     for file in files:
         for document in read_documents(file, options.corpus_field, notes.__setitem__):
-            number = next(numbers)
             for passage in split(document, tokens):
                 if count_tokens(passage.text) < _MIN_SHARE * tokens:
                     left_out["too short"] += 1
                 else:
-                    yield number, passage
+                    yield passage
 
 
 def _write_passages(
-    file: IO[bytes], passages: Iterator[tuple[int, Passage]], left_out: Counter[str]
-) -> Iterator[tuple[int, Passage]]:
-    """Write each passage that is not similar to an earlier one, and yield it with its document. Adds to `left_out`.
+    file: IO[bytes], passages: Iterator[Passage], left_out: Counter[str]
+) -> Counter[tuple[str, int | None]]:
+    """Write each passage that is not similar to an earlier one; returns the number of each document, by file and row.
 
-    An index in memory proposes earlier passages; their texts are read from the file again.
+    Adds to `left_out`. An index in memory proposes earlier passages; their texts are read from the file again.
     """
-    index = LshIndex(_BANDS)
+    index, sizes = LshIndex(_BANDS), Counter[tuple[str, int | None]]()
     starts = array("q", [0])  # where the line of each passage starts; a passage that is left out has no bytes
     while batch := list(islice(passages, _BATCH)):
-        shingled = [shingles(passage.text) for _, passage in batch]
+        shingled = [shingles(passage.text) for passage in batch]
         signatures = RMinHash.digest_matrix_from_token_sets(shingled, _SIGNATURE_SIZE, _HASH_SEED)
         bands = hash_bands(signatures.to_rows(), _BANDS)
         index.add(bands)
-        for (document, passage), own, proposed in zip(batch, shingled, index.find(bands), strict=True):
+        for passage, own, proposed in zip(batch, shingled, index.find(bands), strict=True):
             earlier = (_line(file, starts, number) for number in proposed if number < len(starts) - 1)
             if any(_is_similar(set(own), line) for line in earlier if line):
                 left_out["repeated or similar"] += 1
             else:
                 _write_line(file, passage.source | {"text": passage.text})
-                yield document, passage
+                sizes[passage.file, passage.row] += 1
             starts.append(file.tell())
+    return sizes
 
 
 def _is_similar(own_shingles: set[str], line: bytes) -> bool:

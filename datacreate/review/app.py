@@ -127,8 +127,8 @@ class EditDialog(Dialog):
             self.dismiss(values)
 
 
-class ReviewApp(App[None]):
-    """Shows rows in their order, and makes decisions about those that have none."""
+class ReviewApp(App[DatacreateError]):
+    """Shows rows in their order, and makes decisions about those that have none. The result is an error, or None."""
 
     CSS = """
     #top { height: 1; text-style: reverse; }
@@ -144,16 +144,12 @@ class ReviewApp(App[None]):
 
     def __init__(self, session: ReviewSession, rows: list[ReviewRow], signals: Signals) -> None:
         super().__init__(ansi_color=True)
-        self._session = session
-        self._all = rows
-        self._signals = signals
-        self.failure: DatacreateError | None = None  # why the program ended
-        self._load()
+        self._session, self._all, self._signals = session, rows, signals
+        self._rows, self._row_index = self._undecided, 0
 
-    def _load(self) -> None:
-        """Show from now on the rows without a decision."""
-        self._rows = [row for row in self._all if row.decision is None]
-        self._row_index = 0
+    @property
+    def _undecided(self) -> list[ReviewRow]:
+        return [row for row in self._all if row.decision is None]
 
     @property
     def current(self) -> ReviewRow | None:
@@ -178,20 +174,15 @@ class ReviewApp(App[None]):
             self.exit()
 
     def _show(self, message: str = "") -> None:
-        row = self.current
-        title = Text(safe_line(self._title()), no_wrap=True, overflow="ellipsis")
-        self.query_one("#top", Static).update(title)
-        skipped = sum(row.decision is None for row in self._all)
+        session, row, skipped = self._session, self.current, len(self._undecided)
+        decided = f"{len(session.stats.review.last)} of {len(session.rows)} decided"
+        title = f"{session.directory.path.name} · {len(self._rows) - self._row_index} to review · {decided}"
+        self.query_one("#top", Static).update(Text(safe_line(title), no_wrap=True, overflow="ellipsis"))
         again = f"{skipped} skipped rows are left: s shows them again. " if skipped else ""
         end = Text(f"No more rows here. {again}q quits.")
         self.query_one("#row", Static).update(self._describe(row) if row else end)
         self.query_one("#message", Static).update(Text(safe_line(message)))
         self.query_one("#body", VerticalScroll).scroll_home(animate=False)
-
-    def _title(self) -> str:
-        session, left = self._session, len(self._rows) - self._row_index
-        decided = f"{len(session.stats.review.last)} of {len(session.rows)} decided"
-        return f"{session.directory.path.name} · {left} to review · {decided}"
 
     def _describe(self, row: ReviewRow) -> Text:
         """The row, what is known about it, and the example that the model saw."""
@@ -238,34 +229,30 @@ class ReviewApp(App[None]):
 
     def action_edit(self) -> None:
         if row := self.current:
-            dialog = EditDialog(row.values, editable(self._session, row), partial(self._save_edit, row))
+            dialog = EditDialog(row.values, editable(self._session, row), partial(self._refusal, row, "edit", ""))
             self.push_screen(dialog, self._edited)
-
-    def _save_edit(self, row: ReviewRow, values: dict[str, Json]) -> str | None:
-        return self._refusal(Change(row, "edit", values=values))
 
     def _edited(self, values: object) -> None:
         if values is not None:
             self._next()
 
     def _decide(self, verdict: Verdict, reason: str = "") -> None:
-        row = self.current
-        if row is None:
-            return
-        if refusal := self._refusal(Change(row, verdict, reason)):
-            self._show(refusal)
-        elif self.failure is None:
-            self._next()
+        if row := self.current:
+            if refusal := self._refusal(row, verdict, reason):
+                self._show(refusal)
+            else:
+                self._next()
 
-    def _refusal(self, change: Change) -> str | None:
+    def _refusal(
+        self, row: ReviewRow, verdict: Verdict, reason: str, values: dict[str, Json] | None = None
+    ) -> str | None:
         """Make a decision; returns why it is refused, or None. If it cannot be written, the program ends."""
         try:
-            self._session.decide(change)
+            self._session.decide(Change(row, verdict, reason, values))
         except Refused as refused:
             return str(refused)
         except DatacreateError as error:
-            self.failure = error
-            self.exit()
+            self.exit(error)
         return None
 
     def _next(self) -> None:
@@ -276,7 +263,7 @@ class ReviewApp(App[None]):
         if self.current:
             self._next()
         else:
-            self._load()
+            self._rows, self._row_index = self._undecided, 0
             self._show()
 
     def action_previous(self) -> None:
@@ -292,7 +279,5 @@ def _add_field(text: Text, name: str, content: str) -> None:
 def review_in_terminal(session: ReviewSession, rows: list[ReviewRow]) -> None:
     """Show the rows until the user quits. Raises what ended it: StorageError, LockLost, Stopped."""
     with caught_signals() as signals, deferred():
-        app = ReviewApp(session, rows, signals)
-        app.run(mouse=False)
-        if app.failure:
-            raise app.failure
+        if error := ReviewApp(session, rows, signals).run(mouse=False):
+            raise error

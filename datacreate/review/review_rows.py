@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from operator import itemgetter
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import Json, value_at
@@ -30,30 +29,29 @@ class ReviewRow:
     commit: Commit  # that accepted it
     values: dict[str, Json]  # of a rejected row those that it had
     assigned: int | None = None  # index of the answer that the text was written for; None without one
-    probabilities: Probabilities | None = None  # the verifier's, of the possible answers; None if not known
+    probabilities: Probabilities = ()  # the verifier's, of the possible answers; () if not known
     decision: Decision | None = None  # the last one
     in_set: bool = True  # whether it is in train.jsonl
 
     def margin(self, format: TaskFormat) -> float | None:
         """The probability of the row's answer minus that of the best other one; None if not known."""
         chosen = format.answers.chosen(self.values)
-        if self.probabilities is None or chosen is None or len(self.probabilities) < 2:
+        if chosen is None or len(self.probabilities) < 2:
             return None
         others = (p for index, p in enumerate(self.probabilities) if index != chosen)
         return round(self.probabilities[chosen] - max(others), 4)
 
     def flags(self, format: TaskFormat) -> list[str]:
         """The names in `FLAGS` that the row has."""
-        margin = self.margin(format)
-        holds = {
-            "disagreement": margin is not None and margin < 0,
-            "uncertain": margin is not None and 0 <= margin < UNCERTAIN,
-        }
+        margin, flags = self.margin(format), list[str]()
+        if margin is not None and margin < UNCERTAIN:
+            flags.append("disagreement" if margin < 0 else "uncertain")
         chosen, options = format.answers.chosen(self.values), format.answers.choices(self.values)
         if format.options_vary and chosen is not None:
             lengths = [len(str(option).strip()) for option in options]
-            holds["longest_option"] = lengths.count(max(lengths)) == 1 and lengths[chosen] == max(lengths)
-        return [name for name in FLAGS if holds.get(name)]
+            if lengths.count(max(lengths)) == 1 and lengths[chosen] == max(lengths):
+                flags.append("longest_option")
+        return flags
 
 
 @dataclass(frozen=True)
@@ -82,10 +80,6 @@ def select_rows(
     if label is not None and label not in labels:
         remedy = f"labels are {', '.join(labels)}" if labels else "the format has no fixed labels"
         raise UsageError(f"--label: unknown label {label!r}; {remedy}")
-    selected = []
-    for row in rows:
-        margin = row.margin(format)
-        has_label = label is None or str(value_at(row.values, format.roles.answer)) == label
-        if has_label and (flag is None or flag in row.flags(format)):
-            selected.append(((margin is None, margin or 0.0, row.number), row))
-    return [row for _, row in sorted(selected, key=itemgetter(0))]
+    rows = [row for row in rows if label is None or str(value_at(row.values, format.roles.answer)) == label]
+    selected = [row for row in rows if flag is None or flag in row.flags(format)]
+    return sorted(selected, key=lambda row: ((margin := row.margin(format)) is None, margin or 0.0, row.number))

@@ -12,7 +12,7 @@ import random
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from copy import deepcopy
 from functools import cached_property
 
@@ -26,8 +26,9 @@ from datacreate.review.review_rows import Change, ReviewRow
 from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.runs.directory import ComputeMetrics, RunDirectory
-from datacreate.runs.log import Commit, LogWriter, example_line, first_checksum
+from datacreate.runs.log import Commit, LogWriter, Record, example_line, first_checksum
 from datacreate.runs.summary import RunStats
+from datacreate.verification.scoring import Probabilities
 
 
 class Refused(DatacreateError):
@@ -46,11 +47,10 @@ def reviewing(
     directory.read_config()  # before the lock, which would create the folder
     with directory.locked(notify) as lock:
         session = ReviewSession(directory, lock)
-        try:
+        with closing(session.log):
             yield session
-        finally:
-            session.close()
-        session.finish(compute_metrics, notify)
+        if session.is_changed:
+            directory.write_results(session.config, session.stats, lock, compute_metrics, notify)
 
 
 class ReviewSession:
@@ -68,31 +68,31 @@ class ReviewSession:
         self._row_of: dict[str, int] = {}  # exact key of all these, and of edited rows -> row; 0 for none
         self.stats = RunStats(spec, self.format)
         self._quotas = RunQuotas.of(spec, self.format, self.config.count)
-        self._changed = not directory.is_up_to_date()  # a review was killed
-        self._checksum = first_checksum(self.config.run_id)
-        self._log: LogWriter | None = None
-        for line in directory.log(self.config.run_id):
-            record, self._checksum = line.record, line.checksum
-            if isinstance(record, Decision):
-                self._apply(record)
-                continue
-            self.stats.add_record(record)
-            if isinstance(record, Commit):
-                self._add_rows(record)
+        self.is_changed = not directory.is_up_to_date()  # since the results were written; first if a review was killed
+        checksum = first_checksum(self.config.run_id)
+        for line in directory.log():
+            checksum = line.checksum
+            self._add_record(line.record)
         for row in self.rows:
-            if row.probabilities is not None:
+            if row.probabilities:
                 row.probabilities = self.stats.calibrated(row.probabilities)
+        self.log = LogWriter(directory.log_path, checksum)
+
+    def _add_record(self, record: Record) -> None:
+        self.stats.add_record(record)
+        if isinstance(record, Commit):
+            self._add_rows(record)
+        elif isinstance(record, Decision):
+            self._apply(record)
 
     def _add_rows(self, commit: Commit) -> None:
         self._passed += commit.passed
         self._row_of |= dict.fromkeys(map(self._key, commit.passed), 0)
-        scores = [scored for scored in commit.scored if scored.accepted]
-        for position, values in enumerate(commit.accepted):
-            row = ReviewRow(len(self.rows) + 1, commit, values)
-            if scores:
-                row.assigned, row.probabilities = scores[position].assigned, scores[position].probabilities
-            self.rows.append(row)
-            self._row_of[self._key(values)] = row.number
+        scores: list[tuple[int | None, Probabilities]]
+        scores = [(scored.assigned, scored.probabilities) for scored in commit.scored if scored.accepted]
+        for values, score in zip(commit.accepted, scores or [(None, ())] * len(commit.accepted), strict=True):
+            self.rows.append(ReviewRow(len(self.rows) + 1, commit, values, *score))
+            self._row_of[self._key(values)] = len(self.rows)
             self._quotas.add(self._label(values), commit.attributes)
 
     def _key(self, values: dict[str, Json]) -> str:
@@ -102,7 +102,6 @@ class ReviewSession:
         return value_at(values, self.format.roles.answer)
 
     def _apply(self, decision: Decision) -> None:
-        self.stats.add_decision(decision)
         row = self.rows[decision.row - 1]
         row.decision = decision
         if decision.removed:
@@ -110,7 +109,7 @@ class ReviewSession:
             self._quotas.remove(self._label(decision.removed), decision.attributes)
         if decision.added:
             if decision.added != row.values:
-                row.probabilities = None  # they are those of another text
+                row.probabilities = ()  # they are those of another text
             row.values, row.in_set = decision.added, True
             self._quotas.add(self._label(decision.added), decision.attributes)
             self._row_of[self._key(decision.added)] = decision.row
@@ -143,8 +142,7 @@ class ReviewSession:
                 raise UsageError(f"{self.directory.path}: train.jsonl has no rows; nothing can be drawn")
             drawn = random.Random(seed).sample(in_set, min(size, len(in_set)))
             sample = Sample(tuple(drawn), len(in_set), seed, _reviewer(), round(time.time(), 3))
-            self._write([sample])
-            self.stats.review.begin_sample(sample)
+            self.save([sample])
         return [self.rows[number - 1] for number in sample.rows]
 
     def decide(self, change: Change) -> None:
@@ -152,7 +150,7 @@ class ReviewSession:
         [decision] = self.prepare([change])
         if isinstance(decision, Refused):
             raise decision
-        self.save_decisions([decision])
+        self.save([decision])
 
     def prepare(self, changes: Sequence[Change]) -> list[Decision | Refused]:
         """The decisions about different rows, which are made together, or why one is refused. Nothing is changed."""
@@ -188,7 +186,7 @@ class ReviewSession:
             row=row.number,
             request=row.commit.request,
             depth=row.commit.depth + 1,
-            model=row.commit.generator,
+            generator=row.commit.generator,
             attributes=row.commit.attributes,
             removed=None if is_unchanged else old_values,
             added=None if is_unchanged else values,
@@ -197,18 +195,14 @@ class ReviewSession:
             time=round(time.time(), 3),
         )
 
-    def save_decisions(self, decisions: Sequence[Decision]) -> None:
-        """Write decisions to the log in one step, and apply them. Raises LockLost, StorageError."""
-        self._write(decisions)
-        for decision in decisions:
-            self._apply(decision)
-
-    def _write(self, records: Sequence[Decision | Sample]) -> None:
+    def save(self, records: Sequence[Decision | Sample]) -> None:
+        """Write decisions or a sample to the log in one step, and apply them. Raises LockLost, StorageError."""
         self._lock.check()
-        self._log = self._log or LogWriter(self.directory.log_path, self._checksum)
-        self._log.write(records)
-        self._log.sync(now=True)
-        self._changed = True
+        self.log.write(records)
+        self.log.sync(now=True)
+        self.is_changed = True
+        for record in records:
+            self._add_record(record)
 
     def _validated(self, change: Change, row_of: Mapping[str, int]) -> dict[str, Json]:
         """The values of an edited row, which must be valid and repeat no other text. Raises Refused.
@@ -236,15 +230,6 @@ class ReviewSession:
             repeated = f"row {other_row}" if other_row else "an example that was not accepted"
             raise _refused(candidate.reject(RejectReason.DUPLICATE, f"repeats {repeated}"))
         return values
-
-    def close(self) -> None:
-        if self._log:
-            self._log.close()
-
-    def finish(self, compute_metrics: ComputeMetrics | None, notify: Notify) -> None:
-        """Write train.jsonl, summary.json and the card, if a decision is newer. Raises LockLost, StorageError."""
-        if self._changed:
-            self.directory.write_results(self.config, self.stats, self._lock, compute_metrics, notify)
 
 
 def _take_place(quotas: RunQuotas, label: Json, attributes: Mapping[str, str]) -> None:

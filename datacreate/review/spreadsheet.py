@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple, cast, get_args
+from typing import cast, get_args
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import Example, Json
@@ -77,7 +77,7 @@ def editable(session: ReviewSession, row: ReviewRow) -> list[str]:
 def probabilities_text(session: ReviewSession, row: ReviewRow) -> str:
     """The verifier's probability of each possible answer."""
     answers = map(str, session.format.answers.choices(row.values))
-    return ", ".join(f"{answer} {p:.2f}" for answer, p in zip(answers, row.probabilities or (), strict=False))
+    return ", ".join(f"{answer} {p:.2f}" for answer, p in zip(answers, row.probabilities, strict=False))
 
 
 def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: Path, notify: Notify) -> None:
@@ -107,29 +107,30 @@ def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: P
             writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
 
 
-class _Line(NamedTuple):
-    """A line of the file; `error` says why it has no cells."""
-
-    number: int
-    cells: dict[str, str]
-    error: str | None
-
-
 def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_notify) -> int:
     """Make the decisions in a file of `write_spreadsheet`; returns how many are new.
 
-    Raises UsageError if one is wrong, after a line for each to `notify`; none is made then.
+    Raises UsageError if the file is no export of the run, or if a decision is wrong, after a line for each to `notify`;
+    none is made then.
     """
     changes: list[Change] = []
     line_of_row: dict[int, int] = {}
     errors: list[tuple[int, str]] = []
-    for line in _lines(session, path):
+    file = RowFile(path)
+    for line in file.read():
+        if not file.values_are_text:
+            raise UsageError(f"{path}: not a CSV file; give one of --export")
         try:
             if line.error:
                 raise ValueError(line.error)
-            row = _row(session, line.cells["id"], line_of_row)
+            texts = {name: str(value or "").replace("\r\n", "\n") for name, value in line.values.items()}
+            cells = {name: text.removeprefix("'") for name, text in texts.items()}
+            for name in ("id", "decision", *(f"field:{name}" for name in session.fields), "version"):
+                if name not in cells:
+                    raise UsageError(f"{path}: no column {name!r}; give a file of --export with all its columns")
+            row = _row(session, cells["id"], line_of_row)
             line_of_row[row.number] = line.number
-            if change := _change(row, line.cells):
+            if change := _change(row, cells):
                 changes.append(change)
         except ValueError as error:
             errors.append((line.number, str(error)))
@@ -146,22 +147,8 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
             f"{path}: nothing was imported; {len(errors)} line(s) are wrong: correct them and import again"
         )
     if decisions:
-        session.save_decisions(decisions)
+        session.save(decisions)
     return len(decisions)
-
-
-def _lines(session: ReviewSession, path: Path) -> Iterator[_Line]:
-    """The lines of a file. Raises UsageError if the file is no export of the run."""
-    source = RowFile(path)
-    needed = ["id", "decision", *(f"field:{name}" for name in session.fields), "version"]
-    for raw in source.read():
-        if not source.values_are_text:
-            raise UsageError(f"{path}: not a CSV file; give one of --export")
-        cells = {name: str(value or "").replace("\r\n", "\n").removeprefix("'") for name, value in raw.values.items()}
-        missing = [name for name in needed if name not in cells]
-        if missing and not raw.error:
-            raise UsageError(f"{path}: no column {missing[0]!r}; give a file of --export with all its columns")
-        yield _Line(raw.number, cells, raw.error)
 
 
 def _version(row: ReviewRow) -> str:
@@ -186,32 +173,28 @@ def _change(row: ReviewRow, cells: Mapping[str, str]) -> Change | None:
         raise ValueError(f"decision {safe_line(verdict[:20])!r}; write accept, reject or edit, or leave it empty")
     if verdict == "reject" and not reason:
         raise ValueError("a rejected row needs a reason")
-    values = _values(row, cells, is_edit=verdict == "edit")
-    if values != row.values and cells["version"] != _version(row):
+    values = _values(row, cells)
+    changed = [name for name, value in values.items() if value != row.values[name]]
+    if changed and cells["version"] != _version(row):
         raise ValueError(f"row {row.number} has changed since the export; export it again, and edit that")
-    if not verdict or _is_known(row, verdict, reason, values):
+    if changed and verdict != "edit":
+        name = safe_line(changed[0])
+        raise ValueError(f"field:{name} is not that of row {row.number}; write edit as the decision to change it")
+    last = row.decision if row.decision and row.decision.verdict == verdict else None
+    was_imported = last is not None and (not changed if verdict == "edit" else last.reason == reason)
+    if not verdict or was_imported:
         return None
     return Change(row, cast(Verdict, verdict), reason, values if verdict == "edit" else None)
 
 
-def _values(row: ReviewRow, cells: Mapping[str, str], *, is_edit: bool) -> dict[str, Json]:
-    """The values of a row in its line. Raises ValueError, in a few words, also for a changed one without an edit."""
+def _values(row: ReviewRow, cells: Mapping[str, str]) -> dict[str, Json]:
+    """The values of a row in its line. Raises ValueError, in a few words, for one of another kind."""
     values = dict(row.values)
     for name, value in row.values.items():
-        cell, column = cells[f"field:{name}"], f"field:{safe_line(name)}"
-        if cell == edit_text(value).replace("\r\n", "\n"):
-            continue
-        if not is_edit:
-            raise ValueError(f"{column} is not that of row {row.number}; write edit as the decision to change it")
-        try:
-            values[name] = edited_value(cell, value)
-        except ValueError as error:
-            raise ValueError(f"{column}: {error}") from None
+        cell = cells[f"field:{name}"]
+        if cell != edit_text(value).replace("\r\n", "\n"):
+            try:
+                values[name] = edited_value(cell, value)
+            except ValueError as error:
+                raise ValueError(f"field:{safe_line(name)}: {error}") from None
     return values
-
-
-def _is_known(row: ReviewRow, verdict: str, reason: str, values: Mapping[str, Json]) -> bool:
-    """Whether the last decision about a row is the same: the line was imported before."""
-    if row.decision is None or row.decision.verdict != verdict:
-        return False
-    return values == row.values if verdict == "edit" else row.decision.reason == reason

@@ -47,12 +47,10 @@ class AttributeValue(FrozenModel):
             return self.name
         given_context = format.passage_field if format.context_is_given else None
         inputs = [dotted(path) for path in format.roles.inputs if path != given_context]
-        length = _range_name(self.words)
-        if inputs:
-            length += f" in {' and '.join(inputs)}"
-        if len(inputs) > 1:
-            length += " together"
-        return length if self.name == _range_name(self.words) else f"{self.name}, {length}"
+        fields = f" in {' and '.join(inputs)}" if inputs else ""
+        together = " together" if len(inputs) > 1 else ""
+        name = "" if self.name == _range_name(self.words) else f"{self.name}, "
+        return f"{name}{_range_name(self.words)}{fields}{together}"
 
 
 class Dimension(FrozenModel):
@@ -154,13 +152,9 @@ def _value(dimension: str, name: str, settings: Mapping[str, Any]) -> AttributeV
     except ValidationError as error:
         problem = SettingsProblem.first(error)
         is_share = problem.key == "share"  # files rarely have this key: `easy: 0.7`
-        advice = _ADVICE
+        advice = {"value_error": problem.why, "extra_forbidden": "unknown key"}.get(problem.kind, _ADVICE)
         if is_share and settings.get("share") is None:
             advice = "give each value a share, or none of them"
-        elif problem.kind == "value_error":
-            advice = problem.why
-        elif problem.kind == "extra_forbidden":
-            advice = "unknown key"
         key = ".".join(filter(None, (dimension, name, "" if is_share else problem.key)))
         raise UsageError(f"{key}: {advice}") from None
     return value if name or not value.words else value.model_copy(update={"name": _range_name(value.words)})

@@ -36,13 +36,11 @@ def dataset_card(
     `metrics` as in `dataset_metrics`; None if nothing was measured. `sources`: the counts of passages, documents and
     files of a run with a corpus.
     """
-    filters, verification = summary["filters"], summary["verification"]
-    active = {report["name"] for report in filters if report["on"]}
-    verifies_itself = verification and verification["model"] in [each.model for each in spec.generators]
+    active = {report["name"] for report in summary["filters"] if report["on"]}
     return _template().render(
         spec=spec,
         summary=summary,
-        verification=verification,
+        verification=summary["verification"],
         metrics=metrics,
         size_category=Markup(next((name for size, name in _SIZES.items() if summary["accepted"] < size), "n>1M")),
         weights=(
@@ -53,7 +51,7 @@ def dataset_card(
         sampling=json.dumps(spec.sampling),
         examples=[_fenced(json.dumps(each, ensure_ascii=False, indent=2), "json") for each in spec.examples[:3]],
         instruction=_fenced(spec.instruction, "text") if spec.instruction else None,
-        filters=[_filter(report) for report in filters],
+        filters=[_filter(report) for report in summary["filters"]],
         test_sets=[
             [split["name"], split["split"] or "–", f"{split['digest'][:_SHOWN_DIGITS]}…"]
             for split in summary["compared_with"]
@@ -61,13 +59,8 @@ def dataset_card(
         attributes=[
             [name, value, number] for name, counts in summary["attributes"].items() for value, number in counts.items()
         ],
-        same_model="which also wrote the examples" if verifies_itself else "which did not write the examples",
         unchecked=", ".join(kind for name, kind in _DUPLICATES.items() if name not in active),
-        shortcuts=metric_tables.shortcut_table(metrics) if metrics else None,
-        diversity=metric_tables.diversity_table(metrics) if metrics else None,
-        warnings=metric_tables.warnings(metrics) if metrics else [],
         sources=sources,
-        basis=metric_tables.basis(metrics) if metrics else "",
     )
 
 
@@ -87,6 +80,7 @@ def _template() -> Template:
     environment.globals |= {
         "code": lambda name: Markup(markdown_code(name)),
         "table": lambda columns, rows: Markup(markdown_table(columns, list(rows))),
+        "metric_tables": metric_tables,
         "percent": lambda share: f"{share:.0%}",
     }
     return environment.get_template("card.md.j2")

@@ -237,9 +237,8 @@ class CreateConfig(
 
             values = values | {"count": find_benchmark(benchmark).rows["train"]}
         if values.get("run_dir") is None:
-            method = values.get("strategy")
-            if method in (None, AUTO):
-                method = values.get("recipe") or cls.model_fields["recipe"].default
+            recipe = values.get("recipe") or cls.model_fields["recipe"].default
+            method = recipe if values.get("strategy") in (None, AUTO) else values["strategy"]
             values = values | {"run_dir": Path("runs", f"{_run_name(values)}-{method}")}
         return values
 

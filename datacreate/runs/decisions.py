@@ -22,7 +22,7 @@ class Decision:
     row: int  # from 1, in the order in which rows were accepted; rejected ones keep their number
     request: int  # that wrote the row
     depth: int  # of the row
-    model: int  # index of the generator
+    generator: int  # its index
     attributes: Mapping[str, str]  # of the row: dimension -> value
     removed: dict[str, Json] | None  # what leaves the training set
     added: dict[str, Json] | None  # what is in its place
@@ -46,7 +46,13 @@ class Decision:
         return self.added or (None if self.removed else written)
 
     def line(self) -> str:
-        return json.dumps({"decision": self.verdict, **vars(self)}, ensure_ascii=False)
+        values = {"model" if name == "generator" else name: value for name, value in vars(self).items()}
+        return json.dumps({"decision": self.verdict, **values}, ensure_ascii=False)
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Decision:
+        """The decision of a parsed line. Raises KeyError or TypeError if the line has none."""
+        return cls(**values | {"generator": values.pop("model")})
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,9 @@ class ReviewStats:
 
     def _sample_summary(self, sample: Sample) -> dict[str, Any]:
         decided = [row for row in sample.rows if row in self.last]
-        right = sum(map(self._has_right_answer, decided))
+        # Reviewers kept the answer that the row had when the sample was drawn.
+        kept = [row for row in decided if self._drawn_answers.get(row) == self._current_answers.get(row)]
+        right = sum(self.last[row].verdict != "reject" for row in kept)
         share = estimated_share(right, len(decided)) if decided else None
         return {
             "rows": len(sample.rows),
@@ -118,11 +126,6 @@ class ReviewStats:
             "accuracy": round(share.value, 4) if share else None,
             "interval": [round(share.low, 4), round(share.high, 4)] if share else None,
         }
-
-    def _has_right_answer(self, row: int) -> bool:
-        """Whether reviewers kept the answer that the row had when the sample was drawn."""
-        is_same = self._drawn_answers.get(row) == self._current_answers.get(row)
-        return self.last[row].verdict != "reject" and is_same
 
 
 def review_fields(review: Mapping[str, Any] | None) -> dict[str, str]:

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import shutil
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import Field, ValidationError
 from pydantic_core import to_jsonable_python
@@ -34,12 +32,10 @@ from datacreate.runs.attributes import attribute_field
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.decisions import Decision
-from datacreate.runs.log import Commit, LogLine, count_decisions, read_decisions, read_log
+from datacreate.runs.log import Commit, LogLine, decision_lines, read_decisions, read_log
 from datacreate.runs.summary import RunStats
 from datacreate.settings import Settings, SettingsProblem, option_info
 from datacreate.verification.scoring import Probabilities
-
-_VECTORS, _PASSAGES, _STUDENTS, _PARENTS = "vectors.f16", "passages.jsonl", "students", "parents.jsonl"
 
 _SCHEMA_VERSION = 5
 """Version of the files in a run directory; a directory of another version is refused."""
@@ -47,12 +43,14 @@ _SCHEMA_VERSION = 5
 _GROUPS_OF_OPTIONS = ("", "sampling", "filters", "corpus", "verification")
 """Fields of `RunSpec` whose parts are options of `create`; "" are its own fields."""
 
+_EXAMPLES, _DECISIONS = "examples", "decisions of reviewers"  # what summary.json and the log count
+
 _MAX_FILES = 20  # documents in the dataset card
 
 _MAX_DIFFERENCE = 160  # characters of a setting that differs, with both values, in an error
 
 _ALLOWED_FILES = (
-    *(TEMPORARY_PATTERN, LOCK_FILE, _VECTORS, _PASSAGES, _STUDENTS, _PARENTS),
+    *(TEMPORARY_PATTERN, LOCK_FILE, "vectors.f16", "passages.jsonl", "students", "parents.jsonl"),
     *("servers", "engine*.log", "verifier*.log"),
 )
 """Files that a directory may have before its run: of a failed start, of `improve`, or of servers that registered."""
@@ -72,9 +70,7 @@ class StoredConfig(Settings):
         """Raise RunMismatch if `requested`, fields of the spec, differ, or if `count` is less than that of the run."""
         stored, wanted = self.spec.model_dump(mode="json"), to_jsonable_python(requested)
         for name in filter(wanted.__contains__, RunSpec.model_fields):
-            if json.dumps(stored[name]) != json.dumps(wanted[name]):
-                stored_parts, wanted_parts = (_named_parts(name, spec[name]) for spec in (stored, wanted))
-                difference = _difference(name, stored_parts, wanted_parts)
+            if difference := _difference(name, *(_named_parts(name, spec[name]) for spec in (stored, wanted))):
                 raise RunMismatch(
                     f"{directory} was made with another {difference}; use the same settings, or another --run-dir"
                 )
@@ -103,19 +99,21 @@ def _named_parts(field: str, value: Json) -> Json:
 
 
 def _difference(name: str, stored: Json, requested: Json) -> str:
-    """The innermost setting that differs, with both values if they are short."""
+    """The innermost setting that differs, with both values if they are short; "" if none does."""
     # JSON texts, not ==: that takes 1 for true, and ignores the order of fields, which the model sees.
+    if json.dumps(stored) == json.dumps(requested):
+        return ""
     if isinstance(stored, dict) and isinstance(requested, dict):
-        for key in (*stored, *requested):
-            if json.dumps(stored.get(key)) != json.dumps(requested.get(key)):
-                inner = key if name in ("examples", "compared_with") else f"{name}.{key}"
-                return _difference(inner, stored.get(key), requested.get(key))
-        return f"order of fields in {name}"
+        prefix = "" if name in ("examples", "compared_with") else f"{name}."
+        parts = (_difference(f"{prefix}{key}", stored.get(key), requested.get(key)) for key in (*stored, *requested))
+        return next(filter(None, parts), f"order of fields in {name}")
     group, _, leaf = name.rpartition(".")
     option = {"verification.mode": "verify", "verification.model": "verifier"}.get(name, leaf)
     is_field = option in CreateConfig.model_fields
     if group in _GROUPS_OF_OPTIONS and is_field and option_info(CreateConfig, option):
         name = CreateConfig.flags()[option]
+    elif group.startswith("format"):
+        name = f"format, which --format, --labels and similar options decide; {name}"
     values = f": {_shown(stored)} stored, {_shown(requested)} requested"
     return name + (values if len(values) < _MAX_DIFFERENCE else "")
 
@@ -140,11 +138,11 @@ class RunDirectory:
         self.train_path = path / "train.jsonl"
         self.summary_path = path / "summary.json"
         self.card_path = path / "README.md"
-        self.vectors_path = path / _VECTORS
-        self.passages_path = path / _PASSAGES
+        self.vectors_path = path / "vectors.f16"
+        self.passages_path = path / "passages.jsonl"
         self.sources_path = path / "sources.jsonl"
-        self.students_path = path / _STUDENTS  # of `improve`
-        self.parents_path = path / _PARENTS
+        self.students_path = path / "students"  # of `improve`
+        self.parents_path = path / "parents.jsonl"
 
     @property
     def exists(self) -> bool:
@@ -171,8 +169,12 @@ class RunDirectory:
         """
         self.check()
         with locked(self.path, notify) as lock:
-            if lock.after_silence:
-                self._copy_files()
+            # A former holder of the lock that still runs then writes to the old files.
+            growing = (self.log_path, self.vectors_path) if lock.after_silence else ()
+            for path in growing:
+                if path.is_file() and not path.is_symlink():
+                    with atomic_replacement(path) as part:
+                        shutil.copyfile(path, part)
             try:
                 yield lock
             finally:
@@ -180,13 +182,6 @@ class RunDirectory:
                     with contextlib.suppress(LockLost):
                         lock.check()
                         self._clear()
-
-    def _copy_files(self) -> None:
-        """Replace growing files by copies: a former holder of the lock that still runs then writes to the old files."""
-        for path in (self.log_path, self.vectors_path):
-            if path.is_file() and not path.is_symlink():
-                with atomic_replacement(path) as part:
-                    shutil.copyfile(path, part)
 
     def _clear(self) -> None:
         """Remove the files that a failed start left, except engine logs with content."""
@@ -226,30 +221,25 @@ class RunDirectory:
         document |= config.model_dump(mode="json")
         replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
-    def log(self, run_id: str) -> Iterator[LogLine]:
+    def log(self) -> Iterator[LogLine]:
         """The lines of the log; none if there is no log yet.
 
         Raises LogDamaged at the first wrong line, and at the end if train.jsonl or summary.json have more examples.
         """
         # Counted first, since another process may be writing the run.
-        reported = _reported_counts(self.summary_path)
-        examples = max(reported.examples, _count_lines(self.train_path))
-        expected = {"examples": examples, "decisions of reviewers": reported.decisions}
+        expected = _reported_counts(self.summary_path)
+        reported_decisions = expected[_DECISIONS]
+        expected[_EXAMPLES] = max(expected[_EXAMPLES], _count_lines(self.train_path))
         counts = Counter[str]()
-        if os.path.lexists(self.log_path):
-            if not stat.S_ISREG(self.log_path.lstat().st_mode):
-                raise LogDamaged(
-                    f"{self.log_path}: not a regular file; restore it from a copy, or use another --run-dir"
-                )
-            for line in read_log(self.log_path, run_id):
-                if isinstance(line.record, Commit):
-                    counts["examples"] += len(line.record.accepted)
-                elif isinstance(line.record, Decision):
-                    counts["decisions of reviewers"] += 1
-                    is_reported = counts["decisions of reviewers"] <= reported.decisions
-                    # train.jsonl may be newer than the summary, and have rows that later decisions restored.
-                    counts["examples"] += line.record.change if is_reported else max(0, line.record.change)
-                yield line
+        for line in read_log(self.log_path, self.read_config().run_id):
+            if isinstance(line.record, Commit):
+                counts[_EXAMPLES] += len(line.record.accepted)
+            elif isinstance(line.record, Decision):
+                counts[_DECISIONS] += 1
+                is_reported = counts[_DECISIONS] <= reported_decisions
+                # train.jsonl may be newer than the summary, and have rows that later decisions restored.
+                counts[_EXAMPLES] += line.record.change if is_reported else max(0, line.record.change)
+            yield line
         for name, number in expected.items():
             if counts[name] < number:
                 results = f"{self.train_path.name} and {self.summary_path.name}"
@@ -261,7 +251,7 @@ class RunDirectory:
     def commits(self) -> Iterator[Commit]:
         """The committed requests in order, without the rows that reviewers rejected, and with their edits."""
         decisions, row = read_decisions(self.log_path), 1
-        for line in self.log(self.read_config().run_id):
+        for line in self.log():
             if isinstance(line.record, Commit):
                 yield line.record.reviewed(row, decisions)
                 row += len(line.record.accepted)
@@ -276,11 +266,11 @@ class RunDirectory:
 
     def is_finished(self, count: int) -> bool:
         """Whether summary.json reports `count` examples; the log also has them, or is damaged."""
-        return _reported_counts(self.summary_path).examples >= count and self.is_up_to_date()
+        return _reported_counts(self.summary_path)[_EXAMPLES] >= count and self.is_up_to_date()
 
     def is_up_to_date(self) -> bool:
         """Whether train.jsonl and summary.json follow all decisions of reviewers; the log is not parsed."""
-        return _reported_counts(self.summary_path).decisions == count_decisions(self.log_path)
+        return _reported_counts(self.summary_path)[_DECISIONS] == sum(1 for _ in decision_lines(self.log_path))
 
     def write_results(
         self,
@@ -295,15 +285,22 @@ class RunDirectory:
         The results are train.jsonl, as reviewers left the rows, sources.jsonl (with a corpus), summary.json and, if
         there are examples, the dataset card, with the metrics of a finished run. Raises StorageError, LockLost.
         """
+        passages, used = None, Counter[tuple[str, int | None, int]]()
+        if config.spec.corpus:
+            from datacreate.corpus.passages import stored_passages
+
+            passages = stored_passages(self.passages_path, config.spec.seed, config.spec.corpus)
         with contextlib.ExitStack() as stack:
-            sources = None
-            if config.spec.corpus:
-                part = stack.enter_context(atomic_replacement(self.sources_path))
-                sources = self._write_sources(config.spec, part)
-            part = stack.enter_context(atomic_replacement(self.train_path))
-            with part.open("xb") as file:
-                for commit in self.commits():
-                    file.write("".join(f"{line}\n" for line in commit.accepted_lines).encode("utf-8"))
+            paths = [self.sources_path, self.train_path] if passages else [self.train_path]  # replaced from the last on
+            parts = [stack.enter_context(atomic_replacement(path)) for path in paths]
+            *sources, rows = [stack.enter_context(part.open("xb")) for part in parts]
+            for commit in self.commits():
+                rows.write("".join(f"{line}\n" for line in commit.accepted_lines).encode("utf-8"))
+                if passages and commit.accepted:
+                    source = passages.of_request(commit.request).source
+                    sources[0].write(f"{json.dumps(source, ensure_ascii=False)}\n".encode() * len(commit.accepted))
+                    used[source["file"], source.get("row"), source["offset"]] += len(commit.accepted)
+            for file in (*sources, rows):
                 flush(file)
             sync(self.log_path)  # the last commits, if a killed session wrote them
             lock.check()
@@ -315,7 +312,7 @@ class RunDirectory:
             if compute_metrics and stats.accepted >= config.count:
                 notify("measuring diversity and shortcuts, for the dataset card")
                 metrics = compute_metrics(self)
-            replace_file(self.card_path, dataset_card(config.spec, summary, metrics, sources))
+            replace_file(self.card_path, dataset_card(config.spec, summary, metrics, _source_counts(used)))
         return summary
 
     def examples(self, *, with_attributes: bool = False) -> Iterator[dict[str, Json]]:
@@ -324,28 +321,6 @@ class RunDirectory:
             attributes = {attribute_field(name): value for name, value in commit.attributes.items()}
             for values in commit.accepted:
                 yield values | attributes if with_attributes else values
-
-    def _write_sources(self, spec: RunSpec, part: Path) -> dict[str, Any]:
-        """Write sources.jsonl to `part`: line i has the passage that row i was written about.
-
-        Returns the counts for the card. Raises RunError if the passages are missing or damaged, OSError.
-        """
-        from datacreate.corpus.passages import stored_passages
-
-        assert spec.corpus, "the caller checks it"
-        passages = stored_passages(self.passages_path, spec.seed, spec.corpus)
-        files, documents, numbers = Counter[str](), set[tuple[str, int | None]](), set[int]()
-        with part.open("xb") as file:
-            for commit in self.commits():
-                if commit.accepted:
-                    source = passages.of_request(commit.request).source
-                    files[source["file"]] += len(commit.accepted)
-                    documents.add((source["file"], source.get("row")))
-                    numbers.add(commit.request % len(passages))
-                    file.write(f"{json.dumps(source, ensure_ascii=False)}\n".encode() * len(commit.accepted))
-            flush(file)
-        most = [(name, rows, f"{rows / files.total():.0%}") for name, rows in files.most_common(_MAX_FILES)]
-        return {"passages": len(numbers), "documents": len(documents), "files": most}
 
     def families(self) -> Iterator[int]:
         """The number of each accepted example's family, in order: of its passage, or of `Commit.family`."""
@@ -364,9 +339,19 @@ class RunDirectory:
         """The statistics of the run, from its log."""
         config = self.read_config()
         stats = RunStats(config.spec, config.format)
-        for line in self.log(config.run_id):
+        for line in self.log():
             stats.add_record(line.record)
         return stats
+
+
+def _source_counts(used: Mapping[tuple[str, int | None, int], int]) -> dict[str, Any]:
+    """The counts of passages, documents and files for the card. `used`: file, row and offset of a passage -> rows."""
+    files = Counter[str]()
+    for (file, _, _), rows in used.items():
+        files[file] += rows
+    documents = {(file, row) for file, row, _ in used}
+    most = [(name, rows, f"{rows / files.total():.0%}") for name, rows in files.most_common(_MAX_FILES)]
+    return {"passages": len(used), "documents": len(documents), "files": most}
 
 
 def _count_lines(path: Path) -> int:
@@ -377,18 +362,11 @@ def _count_lines(path: Path) -> int:
         return sum(chunk.count(b"\n") for chunk in iter(partial(file.read, 1 << 20), b""))
 
 
-class _ReportedCounts(NamedTuple):
-    """Counts in summary.json."""
-
-    examples: int = 0
-    decisions: int = 0  # of reviewers
-
-
-def _reported_counts(path: Path) -> _ReportedCounts:
+def _reported_counts(path: Path) -> dict[str, int]:
     """The counts in a summary; zeros without a readable one."""
     try:
         summary: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
         review = summary.get("review") or {"decisions": 0}
-        return _ReportedCounts(int(summary["accepted"]), int(review["decisions"]))
+        return {_EXAMPLES: int(summary["accepted"]), _DECISIONS: int(review["decisions"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        return _ReportedCounts()
+        return {_EXAMPLES: 0, _DECISIONS: 0}

@@ -6,14 +6,14 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from datacreate.errors import RunError, UsageError
 from datacreate.files import refuse_links
-from datacreate.formats.example import FieldPath, Json, dotted, field_at, value_at
+from datacreate.formats.example import FieldPath, Json, dotted, field_at, one_line, value_at
 from datacreate.formats.rules import as_messages
 from datacreate.formats.schema_utils import Schema, leaves
 from datacreate.formats.task_format import TaskFormat
@@ -56,20 +56,16 @@ def export(
     folder = target.resolve() if target else run.path / "export" / layout
     if not target:
         refuse_links(folder.parent, folder)
-    if layout == "hf":
-        paths, notes = [folder], [_write_datasets_folder(columns, rows, folder, notify)]
-    else:
-        paths = [folder / _file_name(name, layout) for name in splits]
-        with ExitStack() as stack:
-            parts = [stack.enter_context(exclusive_replacement(path, notify)) for path in paths]
-            notes = [
-                _write_file(layout, config.format, columns, rows_of_split, part)
-                for rows_of_split, part in zip(rows.values(), parts, strict=True)
-            ]
-        if not target:  # a split of an older export would be read with the new ones
-            for path in set(folder.glob(_file_name("*", layout))) - set(paths):
-                path.unlink()
-    for note in dict.fromkeys(filter(None, notes)):
+    if layout == "hf" and folder.is_dir() and any(folder.iterdir()) and not (folder / "dataset_dict.json").is_file():
+        raise UsageError(f"{folder} has other files and no data set; choose another --out")
+    paths = [folder] if layout == "hf" else [folder / _file_name(name, layout) for name in splits]
+    with ExitStack() as stack:
+        parts = [stack.enter_context(exclusive_replacement(path, notify)) for path in paths]
+        note = _write(layout, config.format, columns, rows, parts)
+    if not target:  # a split of an older export would be read with the new ones
+        for path in set(folder.glob(_file_name("*", layout))) - set(paths):
+            path.unlink()
+    if note:
         notify(note)
     return paths
 
@@ -93,30 +89,43 @@ def _rows_of_split(run: RunDirectory, numbers: set[int] | None, with_attributes:
             yield values
 
 
-def _write_datasets_folder(
-    columns: Mapping[str, Schema], rows: Mapping[str, Iterator[Values]], folder: Path, notify: Notify
+def _write(
+    layout: str,
+    format: TaskFormat,
+    columns: Mapping[str, Schema],
+    rows: Mapping[str, Iterator[Values]],
+    paths: Sequence[Path],
 ) -> str:
-    """Write a folder for `datasets.load_from_disk`; returns a line for the user, or ""."""
-    from datacreate.runs.tables import write_datasets
+    """Write each split to its file, or all to one folder; returns a line about fields that change or are left out."""
+    if layout not in _ROWS:
+        from datacreate.runs import tables
 
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "dataset_dict.json").is_file():
-        raise UsageError(f"{folder} has other files and no data set; choose another --out")
-    with exclusive_replacement(folder, notify) as part:
-        return write_datasets(columns, rows, part)
-
-
-def _write_file(
-    layout: str, format: TaskFormat, columns: Mapping[str, Schema], rows: Iterator[Values], path: Path
-) -> str:
-    """Write the rows of one file; returns a line for the user, or ""."""
-    if layout in ("csv", "parquet"):
-        from datacreate.runs.tables import write_csv, write_parquet
-
-        return (write_csv if layout == "csv" else write_parquet)(columns, rows, path)
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for values in rows:
-            file.write(json.dumps(_ROWS[layout](values, format), ensure_ascii=False) + "\n")
+        if layout == "hf":
+            tables.write_datasets(columns, rows, paths[0])
+        else:
+            write = tables.write_csv if layout == "csv" else tables.write_parquet
+            for rows_of_split, path in zip(rows.values(), paths, strict=True):
+                write(columns, rows_of_split, path)
+        as_text = [] if layout == "csv" else tables.text_columns(columns)
+        names = ", ".join(map(one_line, as_text))
+        return f"as JSON text, since a column cannot hold their values: {names}" if names else ""
+    for rows_of_split, path in zip(rows.values(), paths, strict=True):
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            for values in rows_of_split:
+                file.write(json.dumps(_ROWS[layout](values, format), ensure_ascii=False) + "\n")
     return "" if layout == "jsonl" else _left_out(format, layout)
+
+
+def _left_out(format: TaskFormat, layout: str) -> str:
+    """A line about the fields that the layout has no place for; "" if none."""
+    if not _has_answer(format) and not format.roles.turns:
+        return ""  # the whole example is the answer
+    exported = ("options", "answer", "turns", {"chat": "tools", "preference": "rejected"}.get(layout))
+    used = {path for role, path in format.roles.single().items() if role in exported}
+    used |= {*format.roles.inputs, *format.roles.tags, *filter(None, [format.roles.call])}
+    others = [path for path, _ in leaves(format.schema) if not any(path[: len(own)] == own for own in used)]
+    names = ", ".join(map(dotted, others))
+    return f"the {layout} layout leaves out {names}; export hf or csv for all fields" if names else ""
 
 
 def _file_name(split: str, layout: str) -> str:
@@ -203,8 +212,7 @@ def _alpaca(values: Values, format: TaskFormat) -> Values:
         rest = exchange._replace(question=_named_texts(values, others))
     else:
         instruction = exchange.question or exchange.context
-        context = exchange.context if exchange.context != instruction else ""
-        rest = exchange._replace(context=context, question="")
+        rest = exchange._replace(question="", context=exchange.context if exchange.question else "")
     row = {"instruction": instruction, "input": rest.user, "output": exchange.answer}
     return row | ({"system": exchange.system} if exchange.system else {})
 
@@ -287,18 +295,6 @@ def _text(value: Json) -> str:
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     return "" if value is None else str(value)
-
-
-def _left_out(format: TaskFormat, layout: str) -> str:
-    """A line about the fields that the layout has no place for; "" if none."""
-    if not _has_answer(format) and not format.roles.turns:
-        return ""  # the whole example is the answer
-    exported = ("options", "answer", "turns", {"chat": "tools", "preference": "rejected"}.get(layout))
-    used = {path for role, path in format.roles.single().items() if role in exported}
-    used |= {*format.roles.inputs, *format.roles.tags, *filter(None, [format.roles.call])}
-    others = [path for path, _ in leaves(format.schema) if not any(path[: len(own)] == own for own in used)]
-    names = ", ".join(map(dotted, others))
-    return f"the {layout} layout leaves out {names}; export hf or csv for all fields" if others else ""
 
 
 _ROWS: dict[str, Callable[[Values, TaskFormat], Values]] = {

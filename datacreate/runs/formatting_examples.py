@@ -29,7 +29,12 @@ def examples_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], Infe
     if config.sources:
         examples, inferred = read_examples(config.sources, config, config.example_limit)
     elif config.benchmark:
-        examples, inferred = _draw_examples(config, config.benchmark)
+        benchmark = find_benchmark(config.benchmark)
+        seed = config.seed if config.example_seed is None else config.example_seed
+        drawn, note = formatting_examples(benchmark, seed, config.examples)
+        examples = tuple(map(Example, drawn))
+        inferred = infer_format(examples, FormatOptions(format=benchmark.format_name))
+        inferred = replace(inferred, notes=(note, *inferred.notes))
     else:
         examples, inferred = (), declare_format(config)
     number = len(examples)
@@ -44,16 +49,6 @@ def examples_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], Infe
     return examples, inferred
 
 
-def _draw_examples(config: CreateConfig, name: str) -> tuple[tuple[Example, ...], InferredFormat]:
-    """Rows of a benchmark as the formatting examples, in its format."""
-    benchmark = find_benchmark(name)
-    seed = config.seed if config.example_seed is None else config.example_seed
-    drawn, note = formatting_examples(benchmark, seed, config.examples)
-    examples = tuple(map(Example, drawn))
-    inferred = infer_format(examples, FormatOptions(format=benchmark.format_name))
-    return examples, replace(inferred, notes=(note, *inferred.notes))
-
-
 def read_examples(
     sources: Sequence[Path | Mapping[str, Json]], options: FormatOptions, limit: int | None = None
 ) -> tuple[tuple[Example, ...], InferredFormat]:
@@ -66,7 +61,7 @@ def read_examples(
     read: list[Example] = []
     for number, source in enumerate(sources, 1):
         if isinstance(source, Path):
-            read += load_examples(source, limit, schema)
+            read += examples_in_file(source, limit, schema)
         else:
             read.append(Example(source, f"example {number}" if len(sources) > 1 else ""))
     different: dict[str, Example] = {}
@@ -74,9 +69,8 @@ def read_examples(
     for example in read:
         if message := find_unsupported_value(example.values):
             raise ExampleError(f"{example.where or 'the example: '}{message}; fix the example")
-        if example.id in different:
-            repeated.append(f"{example.where}the same as {different[example.id].origin}; left out")
-        different.setdefault(example.id, example)
+        if (first := different.setdefault(example.id, example)) is not example:
+            repeated.append(f"{example.where}the same as {first.origin}; left out")
     if len(read) > MAX_EXAMPLES:
         raise ExampleError(
             f"--example: more than {MAX_EXAMPLES} rows, and a few are enough; take the first with --example-limit K"
@@ -85,7 +79,7 @@ def read_examples(
     return examples, replace(inferred, notes=(*inferred.notes, *repeated))
 
 
-def load_examples(path: Path, limit: int | None = None, schema: Schema | None = None) -> list[Example]:
+def examples_in_file(path: Path, limit: int | None = None, schema: Schema | None = None) -> list[Example]:
     """The formatting examples in a file: its first `limit` rows, or at most one more than MAX_EXAMPLES.
 
     `schema` as for `RowFile.read`. Raises ExampleError, naming the line.
@@ -95,13 +89,10 @@ def load_examples(path: Path, limit: int | None = None, schema: Schema | None = 
         rows = list(islice(file.read(schema), limit or MAX_EXAMPLES + 1))
     except UsageError as error:
         raise ExampleError(str(error)) from None
-    examples: list[Example] = []
     for row in rows:
-        origin = f"{path}: line {row.number}"
         if row.error:
             advice = "repair the row" if file.values_are_text else "write each example as one JSON object"
-            raise ExampleError(f"{origin}: {row.error}; {advice}")
+            raise ExampleError(f"{path}: line {row.number}: {row.error}; {advice}")
         if not row.values:
-            raise ExampleError(f"{origin}: the object has no fields; fill in an example")
-        examples.append(Example(row.values, origin if len(rows) > 1 else str(path)))
-    return examples
+            raise ExampleError(f"{path}: line {row.number}: the object has no fields; fill in an example")
+    return [Example(row.values, f"{path}: line {row.number}" if len(rows) > 1 else str(path)) for row in rows]

@@ -36,9 +36,9 @@ _SYNC_SECONDS = 1.0
 _CHECKSUM = b',"crc":"%08x"}\n'
 _CHECKSUM_BYTES = len(_CHECKSUM % 0)
 
-_ALWAYS = ("request", "parent", "depth", "accepted", "next_parents", "time")
+_PLAIN = ("request", "parent", "depth", "accepted", "next_parents", "time")
 _OPTIONAL = ("scoring_tokens", "waiting", "released", "attributes")
-"""Fields of `Commit` that a line has under their own names."""
+"""Fields of `Commit` that a line has under their own names, the optional ones unless they are empty."""
 
 example_line = json.JSONEncoder(ensure_ascii=False).encode
 """One line of train.jsonl or of the log."""
@@ -112,7 +112,7 @@ class Commit:
             "thinking": [self.thinking_tokens, self.thinking] if self.thinking else [],
         }
         return example_line(
-            {name: getattr(self, name) for name in _ALWAYS}
+            {name: getattr(self, name) for name in _PLAIN}
             | {"rejects": [[each.reason, each.text, *filter(None, [each.detail])] for each in self.rejects]}
             | {"tokens": [self.prompt_tokens, self.generated_tokens]}
             | {name: value for name, value in optional.items() if value}
@@ -121,24 +121,16 @@ class Commit:
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Commit:
         """The commit of a parsed line. Raises KeyError, ValueError or TypeError if the line has none."""
-        prompt_tokens, generated_tokens = record["tokens"]
+        values = {name: record[name] for name in (*_PLAIN, *_OPTIONAL) if name in record}
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         thinking_tokens, thinking = record.get("thinking", (0, ""))
         return cls(
-            request=record["request"],
-            parent=record["parent"],
-            depth=record["depth"],
-            accepted=tuple(record["accepted"]),
-            next_parents=tuple(record["next_parents"]),
+            **values | lists,
             rejects=tuple(Reject(RejectReason(reason), *texts) for reason, *texts in record["rejects"]),
-            prompt_tokens=prompt_tokens,
-            generated_tokens=generated_tokens,
-            time=record["time"],
+            prompt_tokens=record["tokens"][0],
+            generated_tokens=record["tokens"][1],
             generator=record.get("model", 0),
             scored=tuple(map(_parse_scored, record.get("scored", ()))),
-            scoring_tokens=record.get("scoring_tokens", 0),
-            waiting=tuple(record.get("waiting", ())),
-            released=record.get("released", False),
-            attributes=record.get("attributes", {}),
             thinking=thinking,
             thinking_tokens=thinking_tokens,
         )
@@ -181,21 +173,28 @@ def first_checksum(run: str) -> int:
 
 @dataclass(frozen=True)
 class LogLine:
-    """A line of the log, and the parents of the requests made after it."""
+    """A line of the log."""
 
     number: int  # from 1
     record: Record
-    next: tuple[int, ...]  # parents of the requests that are made after it, as `Parent.number`
+    parents: tuple[int, ...]  # of the requests that are made after it, as `Parent.number`
     checksum: int  # of all lines up to this one
 
 
 def read_log(path: Path, run: str) -> Iterator[LogLine]:
-    """The complete lines of the log, in order.
+    """The complete lines of the log, in order; none without a log.
 
-    Raises LogDamaged, naming the line, at the first line that the run of that id did not write there.
+    Raises LogDamaged if it cannot be read, and, naming the line, at the first one that the run of that id did not write
+    there.
     """
     checksum = first_checksum(run)
-    with path.open("rb") as file:
+    try:
+        file = os.fdopen(open_regular(path, os.O_RDONLY), "rb")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise LogDamaged(f"{path}: {error.strerror}; restore it from a copy, or use another --run-dir") from None
+    with file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
@@ -211,7 +210,17 @@ def read_log(path: Path, run: str) -> Iterator[LogLine]:
 def _parse(line: bytes, path: Path, number: int, checksum: int) -> LogLine:
     try:
         document = json.loads(line)
-        return LogLine(number, _record(document), tuple(document["next"]), checksum)
+        parents, _ = tuple(document.pop("next")), document.pop("crc")
+        record: Record
+        if "session" in document:
+            record = SessionStart(document["started"], document["session"])
+        elif document.pop("decision", None):
+            record = Decision.parse(document)
+        elif document.pop("sample", None):
+            record = Sample(**document)
+        else:
+            record = Commit.parse(document)
+        return LogLine(number, record, parents, checksum)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         raise LogDamaged(
             f"{path}, line {number}: unknown to this version of datacreate; resume with the version that wrote "
@@ -219,33 +228,21 @@ def _parse(line: bytes, path: Path, number: int, checksum: int) -> LogLine:
         ) from None
 
 
-def _record(document: dict[str, Any]) -> Record:
-    if "session" in document:
-        return SessionStart(document["started"], document["session"])
-    if "decision" in document or "sample" in document:
-        values = {k: v for k, v in document.items() if k not in ("decision", "sample", "next", "crc")}
-        return Decision(**values) if "decision" in document else Sample(**values)
-    return Commit.parse(document)
-
-
 def read_decisions(path: Path) -> dict[int, Decision]:
     """The last decision about each reviewed row, by the number of the row, with the change of earlier ones.
 
-    The other lines are skipped, and no checksum is compared: `read_log` does that. Raises LogDamaged.
+    No checksum is compared: `read_log` does that. Raises LogDamaged.
     """
     decisions: dict[int, Decision] = {}
-    for number, line in _decision_lines(path):
+    for number, line in decision_lines(path):
         decision = _parse(line, path, number, 0).record
         assert isinstance(decision, Decision), "the line starts like one"
         decisions[decision.row] = decision.after(decisions.get(decision.row))
     return decisions
 
 
-def count_decisions(path: Path) -> int:
-    return sum(1 for _ in _decision_lines(path))
-
-
-def _decision_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def decision_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The complete lines with decisions, and their numbers; the others are skipped without parsing them."""
     if not path.is_file():
         return
     with path.open("rb") as file:
@@ -281,15 +278,15 @@ class LogWriter:
             return False
         return os.path.samestat(status, self._status) and status.st_size == self._size
 
-    def write(self, records: Sequence[Record], next: Sequence[int] = ()) -> None:
-        """Write records at once; `next` are the parents of the requests that are made after the last (see LogLine).
+    def write(self, records: Sequence[Record], parents: Sequence[int] = ()) -> None:
+        """Write records at once; `parents` are those of the last line (see LogLine).
 
         If the disk is full, none of their lines stays.
         """
         lines, checksum = b"", self._checksum
         for record in records:
-            parents = list(next) if record is records[-1] else []
-            body = f'{record.line()[:-1]},"next":{parents}'.encode()
+            following = list(parents) if record is records[-1] else []
+            body = f'{record.line()[:-1]},"next":{following}'.encode()
             checksum = zlib.crc32(body, checksum)
             lines += body + _CHECKSUM % checksum
         rest = memoryview(lines)

@@ -5,7 +5,6 @@ Rows of a file are validated like the examples that a model writes; rows of a ru
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -55,7 +54,6 @@ class InvalidRow:
 class Rows:
     """The rows of one run directory or file. Each call of `read` starts at the first row."""
 
-    path: Path
     format: TaskFormat
     total: int  # at least the number of rows
     read: Callable[[], Iterator[Row | InvalidRow]]
@@ -74,38 +72,24 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
     if path.is_dir() and not is_row_file(path):
         if flag := options.first_changed_flag(FormatOptions.model_fields):
             raise UsageError(f"{path}: a run directory has a format; remove {flag}")
-        return _rows_of_run(RunDirectory(path))
+        run = RunDirectory(path)
+        config = run.read_config()
+        files = (run.config_path, run.log_path, run.train_path, run.summary_path, run.card_path)
+        return Rows(config.format, config.count, partial(_read_run, run, config.format), files, config.spec.instruction)
     options.check_format(turns=False)
-    scan = _Scan(RowFile(path), options)
-    objects = scan.objects()
+    file = RowFile(path)
+    objects = (row.values for row in file.read(options.range_schema) if not row.error)
     first = next(objects, None)
     if first is None:
-        raise UsageError(f"{path}: {scan.first_error}; {READABLE}")
+        invalid = next(file.read())
+        raise UsageError(f"{path}: line {invalid.number}: {invalid.error}; {READABLE}")
     try:
         format = _format_of(chain([first], objects), first.keys(), options, known)
     except DatacreateError as error:
         message = str(error)  # the reader also names the path
         raise UsageError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from None
-    deque(objects, maxlen=0)  # the number of rows is known after the last
-    return Rows(path, format, scan.rows, partial(_read_file, scan.file, format), (path,))
-
-
-@dataclass
-class _Scan:
-    """The first pass through a file, which counts its rows."""
-
-    file: RowFile
-    options: FormatOptions
-    rows: int = 0
-    first_error: str = ""  # of a row that is not a JSON object
-
-    def objects(self) -> Iterator[Mapping[str, Json]]:
-        for row in self.file.read(self.options.range_schema):
-            self.rows += 1
-            if not row.error:
-                yield row.values
-            elif not self.first_error:
-                self.first_error = f"line {row.number}: {row.error}"
+    total = sum(1 for _ in file.read())
+    return Rows(format, total, lambda: (_validated(row, format) for row in file.read(format.schema)), (path,))
 
 
 def _format_of(
@@ -121,10 +105,6 @@ def _format_of(
     return infer_from_rows(objects, options)
 
 
-def _read_file(file: RowFile, format: TaskFormat) -> Iterator[Row | InvalidRow]:
-    return (_validated(row, format) for row in file.read(format.schema))
-
-
 def _validated(row: RawRow, format: TaskFormat) -> Row | InvalidRow:
     if row.error:
         return InvalidRow(row.number, row.line, RejectReason.INVALID_JSON, row.error)
@@ -133,13 +113,6 @@ def _validated(row: RawRow, format: TaskFormat) -> Row | InvalidRow:
         return Row(row.number, row.line, result)
     detail = result.detail or result.reason.value.replace("_", " ")
     return InvalidRow(row.number, row.values, result.reason, detail)
-
-
-def _rows_of_run(run: RunDirectory) -> Rows:
-    config = run.read_config()
-    files = (run.config_path, run.log_path, run.train_path, run.summary_path, run.card_path)
-    read = partial(_read_run, run, config.format)
-    return Rows(run.path, config.format, config.count, read, files, config.spec.instruction)
 
 
 def _read_run(run: RunDirectory, format: TaskFormat) -> Iterator[Row | InvalidRow]:

@@ -45,7 +45,6 @@ class RunStats:
     rejects: Counter[RejectReason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
-    attributes: dict[str, Counter[str]] = field(init=False)  # dimension -> value -> examples
     by_generator: Counter[int] = field(default_factory=Counter)  # accepted examples by index of the generator
     last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=3))
     waiting: int = 0  # examples that wait for the label-noise check
@@ -56,9 +55,10 @@ class RunStats:
     kept: int = 0  # by the verifier, before quotas
     _clock: float | None = None  # time of the session's start or last commit
 
-    def __post_init__(self) -> None:
-        dimensions = self.spec.attributes
-        self.attributes = {each.name: Counter(dict.fromkeys(each.shares, 0)) for each in dimensions}
+    @cached_property
+    def attributes(self) -> dict[str, Counter[str]]:
+        """Dimension -> value -> examples."""
+        return {each.name: Counter(dict.fromkeys(each.shares, 0)) for each in self.spec.attributes}
 
     @cached_property
     def label_noise_check(self) -> LabelNoiseCheck | None:
@@ -82,7 +82,10 @@ class RunStats:
                 self._clock = record.started
                 self.consecutive_failures = 0
             case Decision():
-                self.add_decision(record)
+                for values, sign in ((record.removed, -1), (record.added, 1)):
+                    if values:
+                        self._count([values], record.depth, record.generator, record.attributes, sign)
+                self.review.add_decision(record)
             case Sample():
                 self.review.begin_sample(record)
 
@@ -111,12 +114,6 @@ class RunStats:
         if self._clock is not None:
             self.seconds += max(0.0, commit.time - self._clock)
             self._clock = commit.time
-
-    def add_decision(self, decision: Decision) -> None:
-        for values, sign in ((decision.removed, -1), (decision.added, 1)):
-            if values:
-                self._count([values], decision.depth, decision.model, decision.attributes, sign)
-        self.review.add_decision(decision)
 
     def _count(
         self, rows: Sequence[Mapping[str, Json]], depth: int, model: int, attributes: Mapping[str, str], sign: int
@@ -184,10 +181,22 @@ class RunStats:
             "generators": {each.model: self.by_generator[index] for index, each in enumerate(spec.mixture)},
             "verification": self._verification_summary(),
             "review": self.review.summary(),
-            "depth_warning": depth_warning(spec, self.depths),
+            "depth_warning": self._depth_warning(),
             "filters": filter_report(spec.filters, self.rejects),
             "compared_with": [each.model_dump() for each in spec.compared_with],
         }
+
+    def _depth_warning(self) -> str | None:
+        """A warning if most examples are children of formatting examples; None for naive and small sets."""
+        rows, children = self.depths.total(), self.depths[1]
+        is_small = rows < MIN_REQUESTS * self.spec.num_examples
+        if self.spec.strategy == "naive" or is_small or children <= MAX_SHALLOW_SHARE * rows:
+            return None
+        return (
+            f"{children} of {rows} examples are direct children of formatting examples (or of the instruction), as "
+            "with --strategy naive; use fewer --num-chains, a smaller --max-parent-uses, fewer examples or a larger "
+            "--count"
+        )
 
     def _verification_summary(self) -> dict[str, Any] | None:
         verification, check = self.spec.verification, self.label_noise_check
@@ -208,18 +217,6 @@ class RunStats:
             "label_noise_rows": check.seen if check else None,
             "pseudo_labels": check.pseudo_labels if check else None,
         }
-
-
-def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
-    """A warning if most examples are children of formatting examples; None for the strategy naive and small sets."""
-    rows, children = sum(depths.values()), depths.get(1, 0)
-    is_small = rows < MIN_REQUESTS * spec.num_examples
-    if spec.strategy == "naive" or is_small or children <= MAX_SHALLOW_SHARE * rows:
-        return None
-    return (
-        f"{children} of {rows} examples are direct children of formatting examples (or of the instruction), as with "
-        "--strategy naive; use fewer --num-chains, a smaller --max-parent-uses, fewer examples or a larger --count"
-    )
 
 
 def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from datacreate.formats.example import Json, one_line
+from datacreate.formats.example import Json
 from datacreate.formats.schema_utils import Schema
 
 _BATCH_ROWS = 1000
@@ -26,19 +26,17 @@ Columns = Mapping[str, Schema]
 RowIterator = Iterator[Mapping[str, Json]]
 
 
-def write_parquet(columns: Columns, rows: RowIterator, path: Path) -> str:
-    """Write a Parquet file; returns a line about columns that became JSON text, or ""."""
+def write_parquet(columns: Columns, rows: RowIterator, path: Path) -> None:
     import pyarrow.parquet
 
     schema = _arrow_schema(columns)
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         for batch in _batches(columns, rows, schema):
             writer.write_batch(batch)
-    return _note(columns)
 
 
-def write_datasets(columns: Columns, splits: Mapping[str, RowIterator], path: Path) -> str:
-    """Write a folder for `datasets.load_from_disk` with these splits; returns what `write_parquet` returns."""
+def write_datasets(columns: Columns, splits: Mapping[str, RowIterator], path: Path) -> None:
+    """Write a folder for `datasets.load_from_disk` with these splits."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -48,17 +46,20 @@ def write_datasets(columns: Columns, splits: Mapping[str, RowIterator], path: Pa
         for name, rows in splits.items()
     }
     datasets.DatasetDict(datasets_of_splits).save_to_disk(str(path))
-    return _note(columns)
 
 
-def write_csv(columns: Columns, rows: RowIterator, path: Path) -> str:
+def write_csv(columns: Columns, rows: RowIterator, path: Path) -> None:
     """Write a header and a line per row: texts as they are, null as an empty cell, other values as JSON text."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for row in rows:
             writer.writerow([_cell(row.get(name)) for name in columns])
-    return ""
+
+
+def text_columns(columns: Columns) -> list[str]:
+    """The columns of Parquet and `datasets` that hold JSON text, because no type holds all their values."""
+    return [name for name, schema in columns.items() if arrow_type(schema) is None]
 
 
 def _cell(value: Json) -> str:
@@ -72,7 +73,7 @@ def _arrow_schema(columns: Columns) -> Any:
 
 
 def _batches(columns: Columns, rows: RowIterator, schema: Any) -> Iterator[Any]:
-    as_text = {name for name, part in columns.items() if arrow_type(part) is None}
+    as_text = text_columns(columns)
     while batch := list(islice(rows, _BATCH_ROWS)):
         arrays = []
         for field in schema:
@@ -92,11 +93,6 @@ def _with_floats(value: Json, type: Any) -> Json:
     if isinstance(value, list):
         return [_with_floats(part, type.value_type) for part in value]
     return float(value) if pa.types.is_floating(type) and value is not None else value
-
-
-def _note(columns: Columns) -> str:
-    as_text = [one_line(name) for name, schema in columns.items() if arrow_type(schema) is None]
-    return f"as JSON text, since a column cannot hold their values: {', '.join(as_text)}" if as_text else ""
 
 
 def arrow_type(schema: Json) -> Any:

@@ -48,7 +48,7 @@ def measure(out: Path, name: str, options: Sequence[str]) -> list[object]:
     print("$ datacreate", *command, file=sys.stderr)
     subprocess.run([sys.executable, "-m", "datacreate", *command], check=True, stdout=subprocess.DEVNULL)
     summary, found = directory.summary(), measure_run(directory)["diversity"]
-    made = sum(len(line.next) for line in directory.log(directory.read_config().run_id))
+    made = sum(len(line.parents) for line in directory.log())
     depths = ", ".join(f"{depth}: {number}" for depth, number in summary["depths"].items())
     diversity = [f"{found[figure]:.3f}" for figure in ("distinct_1", "distinct_2", "distinct_3", "self_bleu")]
     rejected = sum(number for reason, number in summary["rejected"].items() if reason != "not_needed")

@@ -19,7 +19,7 @@ from datacreate.decontamination import find_decontamination_sets
 from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.formats.reader import RowFile
 from datacreate.formats.task_format import load_format
-from datacreate.runs.formatting_examples import load_examples
+from datacreate.runs.formatting_examples import examples_in_file
 from datacreate.runs.rows import read_rows
 from tests.inprocess import run
 
@@ -191,7 +191,7 @@ def test_what_cannot_be_read_is_one_line_with_the_remedy(tmp_path: Path, name: s
 def test_an_example_that_cannot_be_used_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "mine.json").write_text(content)
     with pytest.raises(ExampleError, match=message) as caught:
-        load_examples(tmp_path / "mine.json")
+        examples_in_file(tmp_path / "mine.json")
     assert str(caught.value).startswith(f"{tmp_path / 'mine.json'}: ")
 
 
@@ -243,12 +243,12 @@ def test_a_folder_of_several_splits_names_them(tmp_path: Path) -> None:
 def test_create_and_decontaminate_read_the_same_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     KINDS[name](ROWS[:1], path)
-    assert [example.values for example in load_examples(path)] == ROWS[:1]
+    assert [example.values for example in examples_in_file(path)] == ROWS[:1]
     [test_set] = find_decontamination_sets([str(path)], load_format("multiple_choice"))
     assert [row.inputs for row in test_set.read()] == [("Água fria, não ferve.\nx",)]
     KINDS[name](ROWS, path)
-    assert [example.values for example in load_examples(path)] == ROWS
-    assert [example.values for example in load_examples(path, limit=1)] == ROWS[:1]
+    assert [example.values for example in examples_in_file(path)] == ROWS
+    assert [example.values for example in examples_in_file(path, limit=1)] == ROWS[:1]
 
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1, max_size=20)

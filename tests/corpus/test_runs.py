@@ -154,7 +154,7 @@ def test_a_killed_run_resumes_with_the_same_bytes_and_without_the_documents_text
     log = tmp_path / "killed" / "log.jsonl"
     for size in (4_000, 12_000):
         with Live(*words, "--run-dir", tmp_path / "killed", gated=True, shuffle=size) as live:
-            live.allow(40)
+            live.allow(3)
             live.wait_for(lambda size=size: log.exists() and log.stat().st_size > size)  # type: ignore[misc]
             live.stop(signal.SIGKILL)
     ended = run(*words, "--run-dir", tmp_path / "killed")

@@ -51,7 +51,7 @@ def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, writ
         *_, last = read_log(path, "run")
         checksum = last.checksum
     lines = list(read_log(path, "run")) if written else []
-    assert [(line.record, list(line.next)) for line in lines] == written
+    assert [(line.record, list(line.parents)) for line in lines] == written
     assert [line.number for line in lines] == list(range(1, len(written) + 1))
     if written:
         for line in path.read_bytes().split(b"\n")[:-1]:
@@ -115,7 +115,7 @@ def test_a_line_that_cannot_follow_is_named(
     with pytest.raises(EngineError):
         make(tmp_path, model, ScriptedEngine(answering(), dies_after=1))
     run = RunDirectory(tmp_path)
-    *_, last = run.log(run.read_config().run_id)
+    *_, last = run.log()
     log = LogWriter(run.log_path, last.checksum)
     tokens = {"prompt_tokens": 1, "generated_tokens": 1}
     nothing: dict[str, Any] = {"accepted": (), "next_parents": (), "rejects": ()}
