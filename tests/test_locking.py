@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import pytest
 
 from datacreate import locking
 from datacreate.engines.request import ServerTest
-from datacreate.errors import LockLost, RunLocked, StorageError
+from datacreate.errors import LockLost, RunLocked
 from datacreate.locking import LOCK_FILE, is_held, locked
 from datacreate.runs.directory import RunDirectory
 from tests.inprocess import run
@@ -87,17 +86,6 @@ with locked(Path({str(tmp_path)!r})):
         with locked(tmp_path) as lock:
             assert not lock.after_silence
     assert time.sleeps == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
-    try:
-        with pytest.raises(StorageError, match="the disk is full"), locked(tmp_path):
-            pass
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -239,25 +227,6 @@ def command(tmp_path: Path, model: str) -> list[object]:
 def log_lines(run_dir: Path) -> int:
     log = run_dir / "log.jsonl"
     return log.read_bytes().count(b"\n") if log.exists() else 0
-
-
-def test_a_run_of_a_lost_node_resumes_after_its_lock_is_silent(
-    tmp_path: Path, command: list[object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Live(*command, gated=True) as first:
-        first.allow(10)
-        first.wait_for(lambda: log_lines(tmp_path / "run") == 11)
-        second = run(*command)
-        assert second.code == 1
-        assert f"{tmp_path / 'run'} is locked by process {first.pid} on " in second.failure
-        first.stop(signal.SIGKILL)
-    write_record(tmp_path / "run")
-    speed_up(100, monkeypatch.setattr)
-    second = run(*command)
-    assert second.code == 0
-    assert any(line.startswith("waiting up to") and f"is locked by {NODE}" in line for line in second.lines)
-    assert len(train(tmp_path / "run").splitlines()) == 400
-    assert not (tmp_path / "run" / LOCK_FILE).exists()
 
 
 def test_a_run_that_was_suspended_during_a_takeover_stops_with_75_and_writes_nothing(

@@ -18,6 +18,7 @@ import pytest
 from datacreate.errors import EngineError, RunLocked, RunMismatch, UnwritablePath
 from datacreate.runs.directory import RunDirectory
 from tests.benchmarks.conftest import claims, imported
+from tests.corpus.texts import passage
 from tests.filters.texts import HashedWords
 from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, STRATEGIES, commits, examples, make, train
@@ -88,18 +89,6 @@ def test_a_signal_while_the_engine_starts_leaves_no_files(tmp_path: Path, exampl
     assert ended.code == 75
     assert ended.failure == "datacreate: stopped by a signal; run the same command to resume"
     assert not (tmp_path / "run").exists()
-
-
-def test_a_second_process_is_refused_and_the_message_names_the_first(tmp_path: Path, example: Path, model: str) -> None:
-    with Live(*command(example, model, tmp_path / "run"), gated=True) as first:
-        first.allow(1)
-        first.wait_for(lambda: log_lines(tmp_path / "run") == 2)
-        second = run(*command(example, model, tmp_path / "run"))
-        assert second.code == 1
-        assert f"is locked by process {first.pid} on " in second.failure
-        assert log_lines(tmp_path / "run") == 2
-        first.stop(signal.SIGKILL)
-    assert run(*command(example, model, tmp_path / "run")).code == 0
 
 
 def test_the_lock_is_released_after_a_failure(tmp_path: Path, model: str) -> None:
@@ -186,6 +175,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "accepted ones in a prompt": {"example": QUESTIONS[:2], "shots": 4},
     "no example": {"example": None, "instruction": "Mails.", "inputs": "subject,body", "labels": "topic=bug,other"},
     "attributes": {"example": NLI, "labels": NLI_LABELS, "attributes": "attributes.yaml", "concurrency": 7},
+    "documents": {"example": COMMONSENSE, "corpus": ("a.md",), "concurrency": 7},
 }  # fmt: skip
 
 
@@ -196,6 +186,7 @@ def test_a_killed_run_of_any_inputs_gives_the_same_bytes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("attributes.yaml").write_text("topic: [a, b, c, d]\nlevel: {easy: 0.7, hard: 0.3}\n")
+    Path("a.md").write_text("\n\n".join(map(passage, range(14))))
     settings = INPUTS[name] | {"strategy": strategy, "count": 90}
     if strategy == "naive" and name == "accepted ones in a prompt":
         settings["shots"] = 2  # it has no accepted ones in a prompt
@@ -205,7 +196,8 @@ def test_a_killed_run_of_any_inputs_gives_the_same_bytes(
         with suppress(EngineError):
             engine = ScriptedEngine(script, dies_after=dies_after, shuffle=random.Random(seed))
             make(tmp_path / "killed", model, engine, **settings)
-    assert train(tmp_path / "killed") == train(tmp_path / "whole")
+    for file in ("train.jsonl", *(["sources.jsonl", "passages.jsonl"] if name == "documents" else [])):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     whole, killed = commits(tmp_path / "whole"), commits(tmp_path / "killed")
     assert [each.attributes for each in killed] == [each.attributes for each in whole]
 
@@ -236,6 +228,10 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "verify": ({"verify": "drop"}, "--verify: keep stored, drop requested"),
     "not verified": ({"verify": "off"}, "--verify: keep stored, off requested"),
+    "labels": (
+        {"labels": {"label": "entailment,contradiction"}},
+        "format, which --format, --labels and similar options decide; format.properties.label.enum: .* requested",
+    ),
     "order of fields": ({"example": dict(reversed(COMMONSENSE.items()))}, r"order of fields in example 1"),
 }
 """Name of the setting -> changes, and the message."""
@@ -244,6 +240,7 @@ LABELED: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
 NEEDED: dict[str, dict[str, Any]] = {
     "num_chains": {"strategy": "random"},
     "label_ratio": LABELED,
+    "labels": LABELED,
     "verify": {**LABELED, "verify": "keep", "label_noise_check": None},
     "not verified": {**LABELED, "verify": "keep"},
 }

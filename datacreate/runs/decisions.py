@@ -52,7 +52,8 @@ class Decision:
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Decision:
         """The decision of a parsed line. Raises KeyError or TypeError if the line has none."""
-        return cls(**values | {"generator": values.pop("model")})
+        generator = values.pop("model")
+        return cls(**values, generator=generator)
 
 
 @dataclass(frozen=True)

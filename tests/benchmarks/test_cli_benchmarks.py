@@ -39,14 +39,6 @@ def test_import_reports_and_exits_with_1_for_another_number_of_rows(tmp_path: Pa
     assert "train  -     8,500  missing" in done.out
 
 
-def test_benchmarks_before_a_wrong_file_are_imported(tmp_path: Path, home: Path) -> None:
-    write_reference(tmp_path, "creak", {"test": b"{}\n"})
-    write_reference(tmp_path, "csqa", {"test": choices(2)})  # comes first in the registry
-    ended = run("benchmarks", "import", "--from", tmp_path, "--allow-count-mismatch")
-    assert (ended.code, "question: Field required" in ended.failure) == (1, True)
-    assert ended.out.startswith("csqa, from")
-
-
 @pytest.mark.parametrize(
     ("names", "code", "says"),
     [

@@ -21,7 +21,7 @@ from datacreate.benchmarks import (
     read_split,
     split_sha256,
 )
-from datacreate.errors import BenchmarkError, DatacreateError, StorageError
+from datacreate.errors import BenchmarkError, DatacreateError
 from tests.benchmarks.conftest import choices, claims, imported, lines, passages, write_reference
 
 
@@ -116,12 +116,6 @@ def test_damage_is_found_and_can_be_replaced(tmp_path: Path, home: Path) -> None
         read_split(creak, "test")
     import_benchmark(creak, tmp_path, allow_count_mismatch=True, replace=True)
     assert read_split(creak, "test") == claims(3)
-
-
-def test_a_data_directory_that_cannot_be_written_is_a_storage_error(tmp_path: Path, home: Path) -> None:
-    home.write_text("a file")
-    with pytest.raises(StorageError, match="benchmarks"):
-        imported(tmp_path, "creak", {"test": claims(3)})
 
 
 def test_the_papers_files_have_the_papers_counts(home: Path, pytestconfig: pytest.Config) -> None:

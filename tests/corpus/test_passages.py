@@ -188,6 +188,9 @@ def test_a_stored_corpus_is_used_and_a_changed_one_refused(tmp_path: Path) -> No
     first = open_corpus(options, 42, run, None)
     first.save(run)
     ref, content = first.ref(options), run.read_bytes()
+    *stored, last = map(json.loads, content.splitlines())
+    assert stored == [each.source | {"text": each.text} for each in all_of(first)]
+    assert last["passages"] == [1, 1]
     again = open_corpus(options, 42, run, ref)
     assert (again.ref(options), all_of(again)) == (ref, all_of(first))
     (docs / "2.md").write_text(passage(3))
@@ -206,12 +209,3 @@ def test_a_stored_corpus_is_used_and_a_changed_one_refused(tmp_path: Path) -> No
     run.write_bytes(content[:-40])
     with pytest.raises(RunError, match="damaged"):
         open_corpus(options, 42, run, ref)
-
-
-def test_a_file_of_passages_is_one_json_object_per_line(tmp_path: Path) -> None:
-    (tmp_path / "a.md").write_text(passage(1))
-    passages = opened(tmp_path, tmp_path / "a.md")
-    passages.save(tmp_path / "passages.jsonl")
-    line, last = map(json.loads, (tmp_path / "passages.jsonl").read_bytes().splitlines())
-    assert line == all_of(passages)[0].source | {"text": passage(1)}
-    assert last["passages"] == [1]

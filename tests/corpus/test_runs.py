@@ -8,7 +8,6 @@ import os
 import random
 import re
 import resource
-import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,7 @@ from datacreate.runs.directory import RunDirectory
 from tests.corpus.texts import passage
 from tests.faults import CHANGES, contents, on_change
 from tests.inprocess import run
-from tests.making import COMMONSENSE, STRATEGIES, examples, make, train
-from tests.process import Live
+from tests.making import COMMONSENSE, STRATEGIES, examples, make
 from tests.scripted import ScriptedEngine, answering
 
 QA: dict[str, Any] = {
@@ -100,9 +98,6 @@ def test_passages_are_assigned_by_request_number_with_every_strategy(
     assert all(len(set(each)) == len(each) for each in rounds)
     by_file = [Counter(source["file"] for source in sources(tmp_path / "run"))]
     assert set(by_file[0]) == {"docs/a.md", "docs/b.md", "docs/c.md"}
-    again = ScriptedEngine(answering(), shuffle=random.Random(2))
-    make(tmp_path / "again", model, again, example=YES_NO, corpus=("docs",), count=30, strategy=strategy)
-    assert train(tmp_path / "again") == train(tmp_path / "run")
 
 
 def test_without_a_context_a_passage_is_source_material(tmp_path: Path, model: str, docs: Path) -> None:
@@ -141,27 +136,6 @@ def test_semantic_duplicates_are_those_about_one_passage(tmp_path: Path, model: 
     summary = make(tmp_path / "run", model, script, corpus=("docs",), count=14, **changes)
     assert summary["rejected"]["semantic_duplicate"] > 30
     assert len({row["context"] for row in examples(tmp_path / "run")}) == 14
-
-
-def test_a_killed_run_resumes_with_the_same_bytes_and_without_the_documents_text(
-    tmp_path: Path, model: str, docs: Path
-) -> None:
-    example = tmp_path / "qa.json"
-    example.write_text(json.dumps(YES_NO))
-    words = ["create", "--example", example, "--model", model]
-    words += ["--corpus", "docs", "--count", 60, "--concurrency", 3]
-    assert run(*words, "--run-dir", tmp_path / "whole").code == 0
-    log = tmp_path / "killed" / "log.jsonl"
-    for size in (4_000, 12_000):
-        with Live(*words, "--run-dir", tmp_path / "killed", gated=True, shuffle=size) as live:
-            live.allow(3)
-            live.wait_for(lambda size=size: log.exists() and log.stat().st_size > size)  # type: ignore[misc]
-            live.stop(signal.SIGKILL)
-    ended = run(*words, "--run-dir", tmp_path / "killed")
-    assert ended.code == 0
-    assert "resuming from" in ended.err
-    for name in ("train.jsonl", "sources.jsonl", "passages.jsonl"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_a_full_disk_leaves_the_sources_beside_the_rows(tmp_path: Path, model: str, docs: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import os
 import pty
 import select
@@ -17,7 +16,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from textual.pilot import Pilot
@@ -233,27 +231,6 @@ def terminal(*words: object, **environment: str) -> Iterator[Terminal]:
 
 def decisions(run_dir: Path) -> int:
     return (run_dir / "log.jsonl").read_bytes().count(b'{"decision"')
-
-
-def test_a_killed_review_loses_nothing_and_the_next_one_continues(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model, **LABELED)
-    with terminal("review", tmp_path) as shown:
-        shown.read_until(lambda: b"30 to review" in shown.output)
-        for count, keys in enumerate(("a", "r1\r", "a"), 1):
-            shown.press(keys)
-            shown.read_until(lambda n=count: decisions(tmp_path) == n)  # type: ignore[misc]
-        shown.process.send_signal(signal.SIGKILL)
-        assert shown.end() == -signal.SIGKILL
-    assert len(examples(tmp_path)) == 30
-    with terminal("review", tmp_path, "--json") as shown:
-        shown.read_until(lambda: b"27 to review" in shown.output)
-        shown.press("q")
-        assert shown.end() == 0
-    assert len(examples(tmp_path)) == 29
-    summary: dict[str, Any] = json.loads((tmp_path / "summary.json").read_text())["review"]
-    assert (summary["accepted"], summary["rejected"], summary["reviewed"]) == (2, 1, 3)
-    make(tmp_path, model, **LABELED)
-    assert len(examples(tmp_path)) == 30
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

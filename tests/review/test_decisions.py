@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datacreate.errors import EngineError, LogDamaged, RunError, RunLocked
+from datacreate.errors import EngineError, LogDamaged, RunError
 from datacreate.review.review_rows import Change
 from datacreate.review.session import Refused
 from datacreate.runs.directory import RunDirectory
@@ -303,14 +303,6 @@ def test_a_kill_at_any_change_of_a_file_loses_at_most_the_decision_in_flight(tmp
         assert RunDirectory(run_dir).summary()["review"]["rejected"] == 2
         make(again, model, **LABELED)
         assert train(again) == train(tmp_path / "whole")
-
-
-def test_the_run_is_locked_while_it_is_reviewed(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model, **LABELED)
-    with review(tmp_path) as session:
-        reject(session, 1)
-        with pytest.raises(RunLocked):
-            make(tmp_path, model, **LABELED)
 
 
 def test_missing_decisions_are_found(tmp_path: Path, model: str) -> None:

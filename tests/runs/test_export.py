@@ -91,11 +91,6 @@ def test_odd_texts_are_the_same_in_columns(tmp_path: Path, run: RunDirectory) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "hf.part", "parquet", "run"]
 
 
-def test_attributes_of_a_run_without_any_are_refused(run: RunDirectory) -> None:
-    with pytest.raises(UsageError, match="the run has no attributes; remove the option"):
-        export(run, "jsonl", with_attributes=True)
-
-
 def test_an_unfinished_run_is_exported_only_with_partial(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, count=10)
     run = RunDirectory(tmp_path)
@@ -249,16 +244,17 @@ def test_each_split_is_within_one_family_of_its_share(sizes: list[int], weights:
 
 
 @pytest.mark.parametrize(
-    ("split", "message"),
+    ("options", "message"),
     [
-        ({"train": 0.9, "validation": 0.2}, "--split: the shares add up to 1.1"),
-        ({"train": 1.1, "validation": -0.1}, "--split validation=-0.1: give a share of at least 0"),
-        ({"../train": 1.0}, r"--split ../train: a name has letters, digits and _ only"),
-        ({"train": 1.0, "test": 0.0}, "leave no row for test; give it a larger share"),
+        ({"split": {"train": 0.9, "validation": 0.2}}, "--split: the shares add up to 1.1"),
+        ({"split": {"train": 1.1, "validation": -0.1}}, "--split validation=-0.1: give a share of at least 0"),
+        ({"split": {"../train": 1.0}}, r"--split ../train: a name has letters, digits and _ only"),
+        ({"split": {"train": 1.0, "test": 0.0}}, "leave no row for test; give it a larger share"),
+        ({"with_attributes": True}, "the run has no attributes; remove the option"),
     ],
 )
-def test_a_wrong_split_writes_nothing(tmp_path: Path, model: str, split: dict[str, float], message: str) -> None:
+def test_wrong_options_write_nothing(tmp_path: Path, model: str, options: dict[str, Any], message: str) -> None:
     make(tmp_path, model, count=10)
     with pytest.raises(UsageError, match=message):
-        export(RunDirectory(tmp_path), "jsonl", split=split)
+        export(RunDirectory(tmp_path), "jsonl", **options)
     assert not (tmp_path / "export").exists()

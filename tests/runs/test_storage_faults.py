@@ -66,14 +66,6 @@ def state(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     }
 
 
-def test_a_server_that_refuses_leaves_the_examples(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model)
-    before = train(tmp_path)
-    with pytest.raises(EngineError):
-        make(tmp_path, model, ScriptedEngine(answering(), dies_after=0), count=100)
-    assert train(tmp_path) == before
-
-
 CHANGES: dict[str, Callable[[Path], object]] = {
     "deleted": Path.unlink,
     "truncated": lambda path: os.truncate(path, min(10, path.stat().st_size)),
