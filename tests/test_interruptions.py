@@ -88,20 +88,20 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, model: str) -> Path:
     return folder
 
 
-Command = Callable[[str, Path], Callable[[], Ended]]
+Prepare = Callable[[str, Path], Callable[[], Ended]]
 
 
 @pytest.fixture
-def command(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def command(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
     """A command in an output folder, which is made as it is before the command."""
 
     def prepared(name: str, out: Path) -> Callable[[], Ended]:
-        command = COMMANDS[name]
+        chosen = COMMANDS[name]
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        if command.start:
-            shutil.copytree(inputs / command.start, out, dirs_exist_ok=True)
-        words = command.words.replace("IN/", f"{inputs}/").replace("OUT", str(out)).split()
+        if chosen.start:
+            shutil.copytree(inputs / chosen.start, out, dirs_exist_ok=True)
+        words = chosen.words.replace("IN/", f"{inputs}/").replace("OUT", str(out)).split()
         monkeypatch.setenv("DATACREATE_HOME", str(out if "import" in name else inputs / "trained"))
         return lambda: typed(*words)
 
@@ -118,7 +118,7 @@ def result(out: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("most", [4, pytest.param(1000, marks=pytest.mark.slow)], ids=["some", "every"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_interrupted_at_a_change_of_a_file_the_same_command_gives_the_same_result(
-    command: Command, tmp_path: Path, name: str, most: int, act: Callable[[], None]
+    command: Prepare, tmp_path: Path, name: str, most: int, act: Callable[[], None]
 ) -> None:
     out, whole = tmp_path / "out", command(name, tmp_path / "out")
     number = changes_of(whole)
@@ -140,7 +140,7 @@ def leftovers(out: Path) -> list[Path]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_second_process_is_refused_and_the_message_names_the_first(
-    command: Command, tmp_path: Path, name: str
+    command: Prepare, tmp_path: Path, name: str
 ) -> None:
     run = command(name, tmp_path / "out")
     with locked(tmp_path / "out" / COMMANDS[name].lock):
@@ -155,7 +155,7 @@ def test_a_second_process_is_refused_and_the_message_names_the_first(
 @pytest.mark.parametrize("size", [0, 400], ids=["at once", "while it writes"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_full_disk_is_one_line_and_what_was_there_stays(
-    command: Command, tmp_path: Path, name: str, size: int
+    command: Prepare, tmp_path: Path, name: str, size: int
 ) -> None:
     out, run = tmp_path / "out", command(name, tmp_path / "out")
     before = result(out)
@@ -171,7 +171,7 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays(
 
 
 @pytest.mark.parametrize("name", ["export", "report", "evaluate", "benchmarks import"])
-def test_links_among_the_outputs_are_not_followed(command: Command, tmp_path: Path, name: str) -> None:
+def test_links_among_the_outputs_are_not_followed(command: Prepare, tmp_path: Path, name: str) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
     for file in COMMANDS[name].files:
@@ -183,7 +183,7 @@ def test_links_among_the_outputs_are_not_followed(command: Command, tmp_path: Pa
         assert victim.read_text() == "mine"
 
 
-def test_folders_that_are_links_are_refused(command: Command, tmp_path: Path, inputs: Path) -> None:
+def test_folders_that_are_links_are_refused(command: Prepare, tmp_path: Path, inputs: Path) -> None:
     command("evaluate", tmp_path / "out")
     (tmp_path / "out" / "evaluations").symlink_to(tmp_path)
     run = shutil.copytree(inputs / "run", tmp_path / "run")
@@ -196,7 +196,7 @@ def test_folders_that_are_links_are_refused(command: Command, tmp_path: Path, in
 
 
 def test_the_splits_of_a_benchmark_stay_usable_while_others_are_imported(
-    command: Command, tmp_path: Path, inputs: Path
+    command: Prepare, tmp_path: Path, inputs: Path
 ) -> None:
     """A kill at any moment of an import without --replace leaves the splits that were there."""
     words = ["benchmarks", "import", "strategyqa", "--from", str(inputs / "reference"), "--allow-count-mismatch"]

@@ -125,7 +125,12 @@ def read_documents(file: Path, field: str | None, note: Callable[[Path, str], No
             return
         if file.stat().st_size > _MAX_BYTES:
             raise ValueError(f"larger than {_MAX_BYTES >> 20} MiB; divide it into files, or into rows of a .jsonl file")
-        text = _text(file.read_bytes(), ending)
+        content = file.read_bytes()
+        if ending not in (".pdf", ".docx"):
+            if b"\0" in content[:_BINARY_PROBE_BYTES]:
+                raise ValueError("a binary file or UTF-16, not UTF-8")
+            content = decoded(content).encode()
+        text = cleaned(_converted(content, ending) if ending in _CONVERTED else content.decode())
     except (OSError, ValueError) as error:
         reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else one_line(str(error))
         note(file, f"{name}: left out: {reason}")
@@ -137,18 +142,8 @@ def read_documents(file: Path, field: str | None, note: Callable[[Path, str], No
         note(file, f"{name}: left out: no text{scanned}")
 
 
-def _text(content: bytes, ending: str) -> str:
-    """The text of one document. Raises ValueError with a short reason if it cannot be read."""
-    if ending in (".pdf", ".docx"):
-        return cleaned(_converted(content, ending))
-    if b"\0" in content[:_BINARY_PROBE_BYTES]:
-        raise ValueError("a binary file or UTF-16, not UTF-8")
-    text = decoded(content)
-    return cleaned(_converted(text.encode(), ending) if ending in _CONVERTED else text)
-
-
 def _converted(content: bytes, ending: str) -> str:
-    """The Markdown of a document in another format."""
+    """The Markdown of a document in another format. Raises ValueError with a short reason if it is damaged."""
     try:
         import markitdown
         from markitdown import converters
