@@ -86,7 +86,10 @@ def _dry_run(config: CreateConfig, as_json: bool) -> None:
 @config_option
 @json_option("Print the examples as JSON lines.")
 def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as_json: bool) -> None:
-    """Show a few examples as `create` would make them; write nothing else than --save-examples."""
+    """Show a few examples as `create` would write them; write nothing else than --save-examples.
+
+    Answers are not verified, which would need more examples than are shown, unless --verify or --verifier is given.
+    """
     from datacreate.cli.show import print_samples
     from datacreate.create import create as create_
     from datacreate.runs.directory import RunDirectory
@@ -94,6 +97,8 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
 
     if save_examples and (os.path.lexists(save_examples) or not save_examples.parent.is_dir()):
         raise UsageError(f"--save-examples {save_examples}: give a new file in an existing folder")
+    if settings.keys().isdisjoint(("verify", "verifier", "label_noise_check")):
+        settings["verify"] = "off"
     folder, keep_folder = Path(tempfile.mkdtemp(prefix="datacreate-preview-")), False
     try:
         with TerminalProgress() as progress:
