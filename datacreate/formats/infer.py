@@ -243,7 +243,8 @@ def _label_option(path: FieldPath, field_values: Sequence[Json]) -> str:
     labels = list(dict.fromkeys(map(str, field_values)))
     if all(isinstance(value, int) for value in field_values):
         return f"--range {dotted(path)}=LOW..HIGH"
-    if len(labels) not in range(2, MAX_FOUND_LABELS + 1) or {" ", ","} & {*"".join(labels)}:
+    can_be_typed = not any(c in " ," or not c.isprintable() for label in labels for c in label)
+    if len(labels) not in range(2, MAX_FOUND_LABELS + 1) or not can_be_typed:
         labels = ["a", "b", "c"]
     return f"--labels {dotted(path)}={','.join(labels)}"
 
