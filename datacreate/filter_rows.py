@@ -20,7 +20,7 @@ from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoi
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import UsageError
 from datacreate.files import storage_error
-from datacreate.filters.filter import Filter, FilterInputs, first_reject
+from datacreate.filters.filter import Filter, FilterResources, first_reject
 from datacreate.filters.registry import filter_report, make_filters
 from datacreate.filters.settings import FilterOptions, Threshold, threshold_setting
 from datacreate.formats.candidate import RejectReason
@@ -137,7 +137,7 @@ def filter_rows(
     vectors = None
     if config.semantic:
         vectors = PassedVectors(SentenceEmbedder(resolve(config.embedding_model, "encoder").path))
-    filters = make_filters(settings, FilterInputs(sets, vectors, number_prefix="line"))
+    filters = make_filters(settings, FilterResources(sets, vectors, number_prefix="line"))
     with _jsonl_output(rejects, notify) as write_reject, _jsonl_output(out, notify) as write, ExitStack() as stack:
         verifier: VerifierCheck | None = None
         if config.verifier is not None:

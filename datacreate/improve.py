@@ -62,9 +62,9 @@ MIN_PARENTS = 10
 ROWS_PER_PARENT = 5  # to create: a parent is shown in about one request
 
 REPEATED_OPTIONS = (
-    *("model", "adapter", "verifier", "embedding_model", "attributes", "corpus", "corpus_field"),
-    *("passage_tokens", "decontaminate", "num_examples"),
-)
+    "model", "adapter", "verifier", "embedding_model", "attributes", "corpus", "corpus_field", "passage_tokens",
+    "decontaminate", "num_examples",
+)  # fmt: skip
 """Options of `create` for which a run's config.json may not suffice: it has names, but not the folders of files."""
 
 

@@ -24,9 +24,9 @@ from datacreate.messages import Notify, no_notify
 from datacreate.signals import deferred
 
 LOCK_FILE = ".lock"
-BEAT_SECONDS = 10.0  # between heartbeats; a holder reads its record at least every second heartbeat
-SETTLE_SECONDS = 25.0  # between replacing a foreign record and holding the lock: more than two heartbeats
-SILENCE_SECONDS = 60  # reads without a heartbeat, one a second: a slow file server also delays the holder
+HEARTBEAT_SECONDS = 10.0  # between heartbeats; a holder reads its record at least every second heartbeat
+TAKEOVER_WAIT_SECONDS = 25.0  # between replacing a foreign record and holding the lock: more than two heartbeats
+HEARTBEAT_TIMEOUT_SECONDS = 60  # reads without a heartbeat, one a second: a slow file server also delays the holder
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # containers of one machine share it, and flock
 _NODE = ascii(os.uname().nodename)[1:-1]  # of any letters, and nodes may have different locales
 MACHINE = _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else _NODE
@@ -66,15 +66,17 @@ class FolderLock:
     """The lock of `locked`, with its arguments. Lines of its record: the holder, its machine, a random number."""
 
     def __init__(self, folder: Path, notify: Notify, of: Path | None) -> None:
-        self.after_silence = False  # the last holder may still run, and finish a write that it has begun
+        self.taken_over = False  # the last holder may still run, and finish a write that it has begun
         self._folder, self._notify, self._of = folder, notify, of
-        self._path, self._name = folder / LOCK_FILE, of or folder  # the name is for messages
-        self._files, self._created = ExitStack(), list[Path]()
-        self._checked, self._lost, self._released = 0.0, "", threading.Event()
+        self._path = folder / LOCK_FILE
+        self._name = of or folder  # for messages
+        self._files = ExitStack()
+        self._created: list[Path] = []
+        self._checked, self._lost = 0.0, ""  # when the record was last ours; why it is ours no more
+        self._released = threading.Event()
         self._job = f" (SLURM job {slurm_job()})" if slurm_job() else ""
         since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-        holder = f"process {os.getpid()} on {_NODE}{self._job}, since {since}"
-        self._record = f"{holder}\n{MACHINE}\n{os.urandom(8).hex()}\n"
+        self._record = f"process {os.getpid()} on {_NODE}{self._job}, since {since}\n{MACHINE}\n{os.urandom(8).hex()}\n"
 
     def acquire(self) -> None:
         """Take the folder; `release` must follow, also after an error. Raises the errors of `locked`."""
@@ -86,12 +88,12 @@ class FolderLock:
             raise RunLocked(f"{self._name} is locked by {holder}; wait until it has finished") from None
         except OSError as error:
             raise storage_error(self._name, error) from None
-        threading.Thread(target=self._keep_beating, name="lock", daemon=True).start()
+        threading.Thread(target=self._send_heartbeats, name="lock", daemon=True).start()
 
     def check(self) -> None:
         """Raise LockLost if another process has taken over. Reads the record only if a heartbeat is overdue."""
-        if not self._lost and clock() - self._checked > 2 * BEAT_SECONDS:
-            self._beat()
+        if not self._lost and clock() - self._checked > 2 * HEARTBEAT_SECONDS:
+            self._send_heartbeat()
         if self._lost:
             raise LockLost(f"{self._name}: {self._lost}; stopped, and everything committed before is kept")
 
@@ -121,9 +123,9 @@ class FolderLock:
 
     def _write_record(self) -> bool:
         """Write our record. False if another machine was faster, BlockingIOError if it sends heartbeats."""
-        began, (record, beat) = clock(), _read(self._path)
-        self.after_silence = bool(record) and f"\n{MACHINE}\n" not in record
-        if self.after_silence and not self._is_silent(record, beat):
+        began, (record, heartbeat) = clock(), _read(self._path)
+        self.taken_over = bool(record) and f"\n{MACHINE}\n" not in record
+        if self.taken_over and not self._is_expired(record, heartbeat):
             return False
         try:
             flags = os.O_WRONLY | (os.O_TRUNC if record else os.O_CREAT | os.O_EXCL)
@@ -134,47 +136,45 @@ class FolderLock:
         except BaseException:  # such as a full disk: an empty file would look like a lock
             self._path.unlink(missing_ok=True)
             raise
-        if self.after_silence or clock() - began > SETTLE_SECONDS / 2:
-            sleep(SETTLE_SECONDS)
+        if self.taken_over or clock() - began > TAKEOVER_WAIT_SECONDS / 2:
+            sleep(TAKEOVER_WAIT_SECONDS)
         self._checked = clock()
         return _read(self._path)[0] == self._record
 
-    def _is_silent(self, record: str, beat: int) -> bool:
+    def _is_expired(self, record: str, heartbeat: int) -> bool:
         """Whether a foreign record gets no heartbeat. False if it changes, BlockingIOError if it gets a heartbeat."""
         self._notify(f"waiting up to a minute for a heartbeat: {self._name} is locked by {_holder(record)}")
         # Our last start, on a node that SLURM lost, ends soon.
         ends_soon = os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and self._job in record
-        for _ in range(SILENCE_SECONDS):
+        for _ in range(HEARTBEAT_TIMEOUT_SECONDS):
             sleep(1)
-            new_record, new_beat = _read(self._path)
-            if new_record == record and new_beat != beat and not ends_soon:
-                raise BlockingIOError  # as flock does
-            if (new_record, new_beat) != (record, beat):
+            if (new := _read(self._path)) != (record, heartbeat):
+                if new[0] == record and not ends_soon:
+                    raise BlockingIOError  # as flock does
                 return False
         return True
 
-    def _keep_beating(self) -> None:
-        while not self._lost and not self._released.wait(BEAT_SECONDS):
-            self._beat()
+    def _send_heartbeats(self) -> None:
+        while not self._lost and not self._released.wait(HEARTBEAT_SECONDS):
+            self._send_heartbeat()
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
         """Touch the record, if it is still ours."""
         began = clock()
         try:
-            record, _ = _read(self._path)
-            if record == self._record:
+            if (record := _read(self._path)[0]) == self._record:
                 os.utime(self._path)
                 self._checked = began
             else:
                 self._lost = f"taken over by {_holder(record)}" if record else "its lock file is gone"
         except OSError as error:
-            if began - self._checked > SILENCE_SECONDS - BEAT_SECONDS:
+            if began - self._checked > HEARTBEAT_TIMEOUT_SECONDS - HEARTBEAT_SECONDS:
                 self._lost = f"its lock cannot be renewed ({error.strerror})"
 
 
 def is_held(folder: Path) -> bool:
     """Whether the holder of a folder has sent a heartbeat in the last minute; for display only. OSError."""
-    return time.time() - (folder / LOCK_FILE).stat().st_mtime < SILENCE_SECONDS
+    return time.time() - (folder / LOCK_FILE).stat().st_mtime < HEARTBEAT_TIMEOUT_SECONDS
 
 
 def _read(path: Path) -> tuple[str, int]:

@@ -23,7 +23,7 @@ from datacreate.formats.response import build_response_schema
 from datacreate.plan import RunPlan
 from datacreate.prompts.generation import chat_prompt
 from datacreate.runs.decisions import Decision
-from datacreate.runs.log import Commit, LogLine, Record, example_line
+from datacreate.runs.log import Commit, LogLine, LogRecord, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.embeddings import PassedVectors
 from datacreate.selection.queue import (
@@ -70,7 +70,7 @@ class RunState:
     def finished(self) -> bool:
         return self.stats.accepted >= self._count
 
-    def apply(self, record: Record, logged_parents: Sequence[int] | None = None) -> list[int]:
+    def apply(self, record: LogRecord, logged_parents: Sequence[int] | None = None) -> list[int]:
         """Update the state with a record, and make the next requests; returns the numbers of their parents.
 
         `logged_parents`: those of an earlier session that made the same requests.

@@ -22,5 +22,5 @@ def write_record(folder: Path, machine: str = "node7") -> Path:
 
 def speed_up(factor: float, patch: Callable[[Any, str, Any], None] = setattr) -> None:
     """Make heartbeats and waits of locks faster by `factor`."""
-    patch(locking, "BEAT_SECONDS", locking.BEAT_SECONDS / factor)
+    patch(locking, "HEARTBEAT_SECONDS", locking.HEARTBEAT_SECONDS / factor)
     patch(locking, "sleep", lambda seconds: time.sleep(seconds / factor))

@@ -88,7 +88,7 @@ class Actor(threading.Thread):
         for count in range(1, 16):
             self.simulation.pause()
             if count % 3 == 0:
-                lock._beat()  # as its thread does
+                lock._send_heartbeat()  # as its thread does
             lock.check()
             assert acquisition == self.simulation.latest, "wrote after another process had acquired the lock"
 

@@ -49,7 +49,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     return time
 
 
-def beat(path: Path, count: int) -> None:
+def send_heartbeat(path: Path, count: int) -> None:
     os.utime(path, (count, count))
 
 
@@ -84,7 +84,7 @@ with locked(Path({str(tmp_path)!r})):
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and still a zombie
         with locked(tmp_path) as lock:
-            assert not lock.after_silence
+            assert not lock.taken_over
     assert time.sleeps == []
     assert list(tmp_path.iterdir()) == []
 
@@ -120,7 +120,7 @@ def test_a_heartbeat_of_another_machine_refuses(tmp_path: Path, time: Time) -> N
     def event() -> None:
         time.now += 3600  # the file server hangs, for the holder too
         if len(time.sleeps) == 9:
-            beat(path, 1)
+            send_heartbeat(path, 1)
 
     time.event = event
     with pytest.raises(RunLocked) as error, locked(tmp_path, notes.append):
@@ -132,12 +132,12 @@ def test_a_heartbeat_of_another_machine_refuses(tmp_path: Path, time: Time) -> N
 
 
 @pytest.mark.parametrize("content", [None, b"", b"process 7 on"], ids=["whole", "empty", "cut off"])
-def test_a_silent_lock_of_another_machine_is_taken(tmp_path: Path, time: Time, content: bytes | None) -> None:
+def test_an_expired_lock_of_another_machine_is_taken(tmp_path: Path, time: Time, content: bytes | None) -> None:
     path = write_record(tmp_path)
     if content is not None:
         path.write_bytes(content)
     with locked(tmp_path) as lock:
-        assert lock.after_silence
+        assert lock.taken_over
         assert time.sleeps == [1] * 60 + [25]
     assert not path.exists()
 
@@ -147,14 +147,14 @@ def test_a_lock_that_is_freed_meanwhile_is_taken(tmp_path: Path, time: Time) -> 
     time.event = lambda: path.unlink(missing_ok=True)
     with locked(tmp_path) as lock:
         assert time.sleeps == [1]
-        assert not lock.after_silence
+        assert not lock.taken_over
 
 
 def test_a_requeued_job_waits(tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     path = write_record(tmp_path)
-    time.event = lambda: beat(path, int(time.now / 10)) if time.now < 100 else None
+    time.event = lambda: send_heartbeat(path, int(time.now / 10)) if time.now < 100 else None
     with locked(tmp_path):
         assert time.now > 100
 
@@ -162,7 +162,7 @@ def test_a_requeued_job_waits(tmp_path: Path, time: Time, monkeypatch: pytest.Mo
 def test_a_lock_is_shown_as_held_while_it_gets_heartbeats(tmp_path: Path) -> None:
     path = write_record(tmp_path)
     assert is_held(tmp_path)
-    beat(path, 1)
+    send_heartbeat(path, 1)
     assert not is_held(tmp_path)
 
 
@@ -207,7 +207,7 @@ def test_a_lock_that_cannot_be_renewed_is_lost_before_others_take_it(
 
 
 def test_a_holder_sends_heartbeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locking, "BEAT_SECONDS", 0.001)
+    monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.001)
     with locked(tmp_path) as lock:
         first = (tmp_path / LOCK_FILE).stat().st_mtime_ns
         while (tmp_path / LOCK_FILE).stat().st_mtime_ns == first:
@@ -249,7 +249,7 @@ def test_a_run_that_was_suspended_during_a_takeover_stops_with_75_and_writes_not
         with RunDirectory(path).locked() as lock:
             # Its log is a copy: a write cut in two ends in the old file.
             assert (path / "log.jsonl").stat().st_ino != old
-            patch.setattr(locking, "BEAT_SECONDS", 1e6)
+            patch.setattr(locking, "HEARTBEAT_SECONDS", 1e6)
             kept = contents()
             first.allow(100)
             ended = first.stop(signal.SIGCONT)
@@ -266,7 +266,7 @@ def test_a_run_that_was_suspended_during_a_takeover_stops_with_75_and_writes_not
 def test_a_run_that_is_taken_over_while_the_model_loads_leaves_the_directory_alone(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locking, "BEAT_SECONDS", 0.001)
+    monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.001)
 
     class Slow(ScriptedEngine):
         def start(self, tests: Sequence[ServerTest] = ()) -> None:

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from datacreate.filters.filter import DecontaminationRow, Filter, FilterInputs
+from datacreate.filters.filter import DecontaminationRow, Filter, FilterResources
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.settings import FilterOptions
 from datacreate.formats.candidate import Candidate, RejectReason
@@ -60,14 +60,14 @@ class Contamination(Filter):
     reason = RejectReason.CONTAMINATED
     setting_names = ("decontaminate", "ngram", "decontaminate_near")
 
-    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
-        self._settings, self._inputs, self._n = settings, inputs, settings.ngram
+    def __init__(self, settings: FilterOptions, resources: FilterResources) -> None:
+        self._settings, self._resources, self._n = settings, resources, settings.ngram
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Read and index the rows of the decontamination sets. Raises what the sets raise."""
         self._rows = [
             _TestRow(row, f"{source.ref.title} row {number}", source.by_ngram)
-            for source in self._inputs.decontamination_sets
+            for source in self._resources.decontamination_sets
             for number, row in enumerate(source.read(), 1)
         ]
         self._index_ngrams()
@@ -98,7 +98,7 @@ class Contamination(Filter):
         self._passages = ngram_index(passages)
         self._question_sizes = [len(set(grams)) for grams in questions]
 
-    def find_conflict(self, candidate: Candidate) -> str | None:
+    def find_problem(self, candidate: Candidate) -> str | None:
         """The test row that the example repeats, and the check that found it."""
         if (row := self._repeated_question(candidate)) is not None:
             return f"{self._name(row)}: n-gram"

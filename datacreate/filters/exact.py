@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from datacreate.filters.filter import Filter, FilterInputs
+from datacreate.filters.filter import Filter, FilterResources
 from datacreate.filters.settings import FilterOptions
 from datacreate.formats.candidate import Candidate, RejectReason
 
@@ -19,11 +19,11 @@ class ExactDuplicates(Filter):
     reason = RejectReason.DUPLICATE
     setting_names = ("exact",)
 
-    def __init__(self, _settings: FilterOptions, inputs: FilterInputs) -> None:
+    def __init__(self, _settings: FilterOptions, resources: FilterResources) -> None:
         self._numbers: dict[int, int] = {}  # digest -> request or line of the first example
-        self._number_prefix = inputs.number_prefix
+        self._number_prefix = resources.number_prefix
 
-    def find_conflict(self, candidate: Candidate) -> str | None:
+    def find_problem(self, candidate: Candidate) -> str | None:
         number = self._numbers.get(_digest(candidate.exact_key))
         return None if number is None else f"repeats {self._number_prefix} {number}"
 

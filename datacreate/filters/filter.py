@@ -27,9 +27,8 @@ class Filter(ABC):
     reason: ClassVar[RejectReason]
     setting_names: ClassVar[tuple[str, ...]]  # the first is None, False or () if the filter is off
 
-    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
+    def __init__(self, settings: FilterOptions, resources: FilterResources) -> None:  # noqa: B027 - only some filters need it
         """The arguments of the filters in the registry."""
-        return
 
     @classmethod
     def is_on(cls, settings: Settings) -> bool:
@@ -47,27 +46,24 @@ class Filter(ABC):
             "rejected": rejected.get(cls.reason, 0),
         }
 
-    def prepare(self, notify: Notify = no_notify) -> None:
-        """Do what takes long or may fail; called once before the first `prefetch` or `find_conflict`."""
-        return
+    def prepare(self, notify: Notify = no_notify) -> None:  # noqa: B027
+        """Do what takes long or may fail; called once before the first `prefetch` or `find_problem`."""
 
-    def prefetch(self, candidates: Sequence[Candidate]) -> None:
-        """Process a batch of examples before `find_conflict` is called for each, which is faster with a model."""
-        return
+    def prefetch(self, candidates: Sequence[Candidate]) -> None:  # noqa: B027
+        """Process a batch of examples before `find_problem` is called for each, which is faster with a model."""
 
     @abstractmethod
-    def find_conflict(self, candidate: Candidate) -> str | None:
+    def find_problem(self, candidate: Candidate) -> str | None:
         """Why the example is rejected (such as the row that it repeats); None if it passes."""
 
-    def add(self, candidate: Candidate, number: int) -> None:
+    def add(self, candidate: Candidate, number: int) -> None:  # noqa: B027
         """Take an example into account that passed all filters; `number` is that of its request or line."""
-        return
 
 
 def first_reject(filters: Iterable[Filter], candidate: Candidate) -> Reject | None:
     """The reject by the first filter that an example does not pass; None if it passes all."""
     for filter in filters:
-        if (detail := filter.find_conflict(candidate)) is not None:
+        if (detail := filter.find_problem(candidate)) is not None:
             return candidate.reject(filter.reason, detail)
     return None
 
@@ -105,7 +101,7 @@ class DecontaminationSet:
 
 
 @dataclass(frozen=True)
-class FilterInputs:
+class FilterResources:
     """The data that filters may need beside their settings."""
 
     decontamination_sets: Sequence[DecontaminationSet] = ()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
-from datacreate.filters.filter import Filter, FilterInputs
+from datacreate.filters.filter import Filter, FilterResources
 from datacreate.filters.settings import FilterOptions
 from datacreate.formats.candidate import Candidate, RejectReason
 from datacreate.formats.text_normalization import words
@@ -133,13 +133,13 @@ class NearDuplicates(Filter):
     reason = RejectReason.NEAR_DUPLICATE
     setting_names = ("near",)
 
-    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
+    def __init__(self, settings: FilterOptions, resources: FilterResources) -> None:
         assert settings.near is not None, "the filter is on"
         self._index = NearIndex(settings.near)
         self._numbers = array("q")  # of the request or line of each added example
-        self._number_prefix = inputs.number_prefix
+        self._number_prefix = resources.number_prefix
 
-    def find_conflict(self, candidate: Candidate) -> str | None:
+    def find_problem(self, candidate: Candidate) -> str | None:
         match = self._index.match(_compared_inputs(candidate), candidate.passage_id)
         if match is None:
             return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from datacreate.filters.contamination import Contamination
 from datacreate.filters.exact import ExactDuplicates
-from datacreate.filters.filter import Filter, FilterInputs
+from datacreate.filters.filter import Filter, FilterResources
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.filters.settings import FilterOptions
@@ -16,8 +16,8 @@ from datacreate.formats.candidate import RejectReason
 FILTERS: tuple[type[Filter], ...] = (ExactDuplicates, NearDuplicates, SemanticDuplicates, Contamination)
 
 
-def make_filters(settings: FilterOptions, inputs: FilterInputs) -> list[Filter]:
-    return [filter_class(settings, inputs) for filter_class in FILTERS if filter_class.is_on(settings)]
+def make_filters(settings: FilterOptions, resources: FilterResources) -> list[Filter]:
+    return [filter_class(settings, resources) for filter_class in FILTERS if filter_class.is_on(settings)]
 
 
 def filter_report(settings: FilterOptions, rejected: Mapping[RejectReason, int]) -> list[dict[str, Any]]:

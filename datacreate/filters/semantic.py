@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.filters.filter import Filter, FilterInputs
+from datacreate.filters.filter import Filter, FilterResources
 from datacreate.filters.settings import FilterOptions
 from datacreate.formats.candidate import Candidate, RejectReason
 from datacreate.selection.embeddings import to_float16, to_float64
@@ -38,14 +38,14 @@ class SemanticDuplicates(Filter):
     reason = RejectReason.SEMANTIC_DUPLICATE
     setting_names = ("semantic",)
 
-    def __init__(self, settings: FilterOptions, inputs: FilterInputs) -> None:
+    def __init__(self, settings: FilterOptions, resources: FilterResources) -> None:
         assert settings.semantic is not None, "the filter is on"
-        assert inputs.vectors is not None, "the caller loads the embedding model"
+        assert resources.vectors is not None, "the caller loads the embedding model"
         self._threshold = settings.semantic
-        self._vectors = inputs.vectors
+        self._vectors = resources.vectors
         self._numbers = array("q")  # of the request or line of each row of `_vectors`
         self._rows_of_passage: dict[str, list[int]] = {}  # id of a given passage -> the rows about it
-        self._number_prefix = inputs.number_prefix
+        self._number_prefix = resources.number_prefix
 
     @cached_property
     def _index(self) -> Any:
@@ -62,7 +62,7 @@ class SemanticDuplicates(Filter):
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
         self._vectors.embedder.encode([candidate.compared_text for candidate in candidates])
 
-    def find_conflict(self, candidate: Candidate) -> str | None:
+    def find_problem(self, candidate: Candidate) -> str | None:
         nearest: Iterable[int] = self._rows_of_passage.get(candidate.passage_id, ())
         if not self._numbers or (candidate.passage_id and not nearest):
             return None

@@ -23,10 +23,10 @@ from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.quotas import RunQuotas
 from datacreate.review.review_rows import Change, ReviewRow
-from datacreate.runs.attributes import find_length_error
+from datacreate.runs.attributes import find_length_reject
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.runs.directory import ComputeMetrics, RunDirectory
-from datacreate.runs.log import Commit, LogWriter, Record, example_line, first_checksum
+from datacreate.runs.log import Commit, LogRecord, LogWriter, example_line, first_checksum
 from datacreate.runs.summary import RunStats
 from datacreate.verification.scoring import Probabilities
 
@@ -78,7 +78,7 @@ class ReviewSession:
                 row.probabilities = self.stats.calibrated(row.probabilities)
         self.log = LogWriter(directory.log_path, checksum)
 
-    def _add_record(self, record: Record) -> None:
+    def _add_record(self, record: LogRecord) -> None:
         self.stats.add_record(record)
         if isinstance(record, Commit):
             self._add_rows(record)
@@ -158,20 +158,20 @@ class ReviewSession:
         for row in (change.row for change in changes if change.moves and change.row.in_set):
             quotas.remove(self._label(row.values), row.commit.attributes)
         decisions: dict[int, Decision | Refused] = {}
-        for change in sorted(changes, key=self._place_order):
+        for change in sorted(changes, key=self._quota_order):
             row, values = change.row, None if change.verdict == "reject" else change.row.values
             try:
                 if change.verdict == "edit":
                     values = self._validated(change, row_of)
                     row_of[self._key(values)] = row.number
                 if values and change.moves:
-                    _take_place(quotas, self._label(values), row.commit.attributes)
+                    _count_in_quotas(quotas, self._label(values), row.commit.attributes)
                 decisions[row.number] = self._decision(change, values)
             except DatacreateError as error:
                 decisions[row.number] = Refused(f"row {row.number}: {error}")
         return [decisions[change.row.number] for change in changes]
 
-    def _place_order(self, change: Change) -> tuple[bool, bool]:
+    def _quota_order(self, change: Change) -> tuple[bool, bool]:
         """Sorts changes: rows that keep their place and label come first, so that they are not refused."""
         label = self._label(change.values or change.row.values)
         return not change.row.in_set, label != self._label(change.row.values)
@@ -222,7 +222,7 @@ class ReviewSession:
             raise Refused("nothing is edited; change a field, or accept the row")
         parent = self.parent(row)
         shown = self._copies.formatting_keys | ({self._key(parent)} if parent else set())
-        reject = find_length_error(candidate, row.commit.attributes, self.config.spec.attributes)
+        reject = find_length_reject(candidate, row.commit.attributes, self.config.spec.attributes)
         if reject := reject or self._copies.find_reject(candidate, shown):
             raise _refused(reject)
         other_row = row_of.get(candidate.exact_key, row.number)
@@ -232,7 +232,7 @@ class ReviewSession:
         return values
 
 
-def _take_place(quotas: RunQuotas, label: Json, attributes: Mapping[str, str]) -> None:
+def _count_in_quotas(quotas: RunQuotas, label: Json, attributes: Mapping[str, str]) -> None:
     if not quotas.missing or quotas.full_attribute(attributes):
         raise Refused("another row was written in its place, so it cannot be restored")
     if quotas.label_is_full(label):

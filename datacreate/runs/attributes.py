@@ -70,7 +70,10 @@ Attributes = tuple[Dimension, ...]
 
 def attribute_descriptions(dimensions: Attributes, format: TaskFormat) -> dict[str, dict[str, str]]:
     """Dimension -> value -> its text for the prompt."""
-    return {each.name: {value.name: value.description(format) for value in each.values} for each in dimensions}
+    return {
+        dimension.name: {value.name: value.description(format) for value in dimension.values}
+        for dimension in dimensions
+    }
 
 
 def attribute_field(name: str) -> str:
@@ -78,14 +81,16 @@ def attribute_field(name: str) -> str:
     return f"attributes.{name}"
 
 
-def find_length_error(candidate: Candidate, attributes: Mapping[str, str], dimensions: Attributes) -> Reject | None:
+def find_length_reject(candidate: Candidate, attributes: Mapping[str, str], dimensions: Attributes) -> Reject | None:
     """A reject if the example was written for a range of words and its inputs have fewer or more.
 
     `attributes`: dimension -> value. A context that was given with the request does not count.
     """
     from datacreate.formats.candidate import RejectReason
 
-    chosen = (value for each in dimensions for value in each.values if attributes[each.name] == value.name)
+    chosen = (
+        value for dimension in dimensions for value in dimension.values if attributes[dimension.name] == value.name
+    )
     limits = next((value.words for value in chosen if value.words), None)
     if limits is None:
         return None
@@ -102,8 +107,8 @@ def read_attributes(path: Path) -> Attributes:
         if not isinstance(document, Mapping) or not document:
             raise UsageError(f"no dimensions; {_ADVICE}")
         dimensions = tuple(_dimension(str(name).strip(), values) for name, values in document.items())
-        _check_names([each.name for each in dimensions], "a dimension")
-        with_words = [each.name for each in dimensions if any(value.words for value in each.values)]
+        _check_names([dimension.name for dimension in dimensions], "a dimension")
+        with_words = [dimension.name for dimension in dimensions if any(value.words for value in dimension.values)]
         if with_words[1:]:
             raise UsageError(f"{with_words[1]}: {with_words[0]} also has words; give them to one dimension only")
     except (ValueError, UsageError) as error:

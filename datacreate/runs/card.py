@@ -48,7 +48,12 @@ def dataset_card(
             if spec.model_sha256.startswith(UNSEEN)
             else f"weights sha256 {spec.model_sha256[:_SHOWN_DIGITS]}…"
         ),
-        sampling=json.dumps(spec.sampling),
+        sampling=Markup(
+            ", ".join(
+                markdown_code(json.dumps(each.sampling)) + (f" ({markdown_code(each.model)})" if spec.mixture else "")
+                for each in spec.generators
+            )
+        ),
         examples=[_fenced(json.dumps(each, ensure_ascii=False, indent=2), "json") for each in spec.examples[:3]],
         instruction=_fenced(spec.instruction, "text") if spec.instruction else None,
         filters=[_filter(report) for report in summary["filters"]],

@@ -22,7 +22,7 @@ from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
 from datacreate.selection.strategies import STRATEGIES, find_strategy
-from datacreate.settings import JsonPairs, OrOff, Settings, Shares, setting
+from datacreate.settings import FrozenModel, JsonPairs, OrOff, Settings, Shares, setting
 from datacreate.verification.scoring import VerifyMode
 
 CreateRecipe = Literal["best", "fast", "paper"]
@@ -277,7 +277,7 @@ def _run_name(values: Mapping[str, Any]) -> str:
     return Path(path or "").stem or "instruction"
 
 
-class VerificationSpec(Settings):
+class VerificationSpec(FrozenModel):
     """How labels are verified, as a part of `RunSpec`."""
 
     mode: VerifyMode
@@ -288,7 +288,7 @@ class VerificationSpec(Settings):
     scored_by_letter: bool = False  # options are scored by their letters, not by their first tokens
 
 
-class GeneratorSpec(Settings):
+class GeneratorSpec(FrozenModel):
     """One of several models that write examples, as a part of `RunSpec`."""
 
     model: str

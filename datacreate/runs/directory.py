@@ -34,7 +34,7 @@ from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, decision_lines, read_decisions, read_log
 from datacreate.runs.summary import RunStats
-from datacreate.settings import Settings, SettingsProblem, option_info
+from datacreate.settings import FrozenModel, SettingsProblem, option_info
 from datacreate.verification.scoring import Probabilities
 
 _SCHEMA_VERSION = 5
@@ -50,13 +50,13 @@ _MAX_FILES = 20  # documents in the dataset card
 _MAX_DIFFERENCE = 160  # characters of a setting that differs, with both values, in an error
 
 _ALLOWED_FILES = (
-    *(TEMPORARY_PATTERN, LOCK_FILE, "vectors.f16", "passages.jsonl", "students", "parents.jsonl"),
-    *("servers", "engine*.log", "verifier*.log"),
-)
+    TEMPORARY_PATTERN, LOCK_FILE, "vectors.f16", "passages.jsonl", "students", "parents.jsonl", "servers",
+    "engine*.log", "verifier*.log",
+)  # fmt: skip
 """Files that a directory may have before its run: of a failed start, of `improve`, or of servers that registered."""
 
 
-class StoredConfig(Settings):
+class StoredConfig(FrozenModel):
     """The content of config.json."""
 
     run_id: str = Field(default_factory=lambda: secrets.token_hex(8))  # for the log's checksums
@@ -170,7 +170,7 @@ class RunDirectory:
         self.check()
         with locked(self.path, notify) as lock:
             # A former holder of the lock that still runs then writes to the old files.
-            growing = (self.log_path, self.vectors_path) if lock.after_silence else ()
+            growing = (self.log_path, self.vectors_path) if lock.taken_over else ()
             for path in growing:
                 if path.is_file() and not path.is_symlink():
                     with atomic_replacement(path) as part:

@@ -163,7 +163,7 @@ class SessionStart:
         return example_line({"session": self.environment, "started": self.started})
 
 
-Record = SessionStart | Commit | Decision | Sample
+LogRecord = SessionStart | Commit | Decision | Sample
 
 
 def first_checksum(run: str) -> int:
@@ -176,7 +176,7 @@ class LogLine:
     """A line of the log."""
 
     number: int  # from 1
-    record: Record
+    record: LogRecord
     parents: tuple[int, ...]  # of the requests that are made after it, as `Parent.number`
     checksum: int  # of all lines up to this one
 
@@ -211,7 +211,7 @@ def _parse(line: bytes, path: Path, number: int, checksum: int) -> LogLine:
     try:
         document = json.loads(line)
         parents, _ = tuple(document.pop("next")), document.pop("crc")
-        record: Record
+        record: LogRecord
         if "session" in document:
             record = SessionStart(document["started"], document["session"])
         elif document.pop("decision", None):
@@ -278,7 +278,7 @@ class LogWriter:
             return False
         return os.path.samestat(status, self._status) and status.st_size == self._size
 
-    def write(self, records: Sequence[Record], parents: Sequence[int] = ()) -> None:
+    def write(self, records: Sequence[LogRecord], parents: Sequence[int] = ()) -> None:
         """Write records at once; `parents` are those of the last line (see LogLine).
 
         If the disk is full, none of their lines stays.

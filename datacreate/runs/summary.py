@@ -15,7 +15,7 @@ from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.config import RunSpec
 from datacreate.runs.decisions import Decision, ReviewStats, Sample, review_fields
-from datacreate.runs.log import Commit, Record, SessionStart
+from datacreate.runs.log import Commit, LogRecord, SessionStart
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
 
@@ -74,7 +74,7 @@ class RunStats:
     def review(self) -> ReviewStats:
         return ReviewStats(self.format.roles.answer)
 
-    def add_record(self, record: Record) -> None:
+    def add_record(self, record: LogRecord) -> None:
         match record:
             case Commit():
                 self._add_commit(record)

@@ -96,7 +96,7 @@ class VerifierCheck(Filter):
         values, by_letter = candidate.example.values, self._scored_by_letter
         return label_question(self._format, values, scored_by_letter=by_letter, instruction=self._instruction)
 
-    def find_conflict(self, candidate: Candidate) -> str | None:
+    def find_problem(self, candidate: Candidate) -> str | None:
         scores = self._scores.get(candidate.example.id)
         if scores is None:
             return NO_SCORES

@@ -29,7 +29,7 @@ import numpy as np
 
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.filters.exact import ExactDuplicates
-from datacreate.filters.filter import FilterInputs
+from datacreate.filters.filter import FilterResources
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.filters.settings import FilterOptions
@@ -76,13 +76,13 @@ def resident_bytes() -> int:
 
 def filter_near(number: int) -> dict[str, float]:
     """One pass in this process; times are CPU seconds."""
-    settings, inputs = FilterOptions(near=0.7), FilterInputs()
-    exact, near = ExactDuplicates(settings, inputs), NearDuplicates(settings, inputs)
+    settings, resources = FilterOptions(near=0.7), FilterResources()
+    exact, near = ExactDuplicates(settings, resources), NearDuplicates(settings, resources)
     seconds, rejected, before = 0.0, 0, resident_bytes()
     for chunk in candidates(number, made_up_words()):
         began = time.process_time()
         for candidate in chunk:
-            if exact.find_conflict(candidate) or near.find_conflict(candidate):
+            if exact.find_problem(candidate) or near.find_problem(candidate):
                 rejected += 1
             else:
                 exact.add(candidate, number)
@@ -122,7 +122,7 @@ class PreparedVectors:
 
 def filter_semantic(embedder: Embedder, number: int, vocabulary: Sequence[str]) -> float:
     """Examples per second, embedded 5 at a time as in a completion."""
-    filter = SemanticDuplicates(FilterOptions(semantic=0.9), FilterInputs(vectors=PassedVectors(embedder)))
+    filter = SemanticDuplicates(FilterOptions(semantic=0.9), FilterResources(vectors=PassedVectors(embedder)))
     seconds = 0.0
     for chunk in candidates(number, vocabulary):
         began = time.perf_counter()
@@ -130,7 +130,7 @@ def filter_semantic(embedder: Embedder, number: int, vocabulary: Sequence[str]) 
             completion = chunk[start : start + 5]
             embedder.encode([candidate.compared_text for candidate in completion])
             for candidate in completion:
-                if not filter.find_conflict(candidate):
+                if not filter.find_problem(candidate):
                     filter.add(candidate, number)
         seconds += time.perf_counter() - began
     return number / seconds

@@ -37,10 +37,10 @@ def test_copies_are_found_whatever_their_case_punctuation_and_surroundings() -> 
     filter = against([question(i) for i in range(200)])
     for i in range(200):
         copy = question(i).upper().replace("?", " !").replace(" ", "  ")
-        match = str(filter.find_conflict(candidate(copy)))
+        match = str(filter.find_problem(candidate(copy)))
         assert match.startswith(f"creak test row {i + 1} (Why did the ")
         assert match.endswith(": n-gram")
-    assert filter.find_conflict(candidate(f"Here is a riddle for you. {question(7)} Think before you answer."))
+    assert filter.find_problem(candidate(f"Here is a riddle for you. {question(7)} Think before you answer."))
 
 
 def test_rows_with_two_words_changed_are_found_and_unrelated_ones_are_not() -> None:
@@ -51,20 +51,20 @@ def test_rows_with_two_words_changed_are_found_and_unrelated_ones_are_not() -> N
         words = question(i).split()
         for place in rng.sample(range(len(words)), 2):
             words[place] = rng.choice(["grey", "quickly", "seven", "beyond"])
-        found += filter.find_conflict(candidate(" ".join(words))) is not None
+        found += filter.find_problem(candidate(" ".join(words))) is not None
     assert found >= 0.8 * 300
     for i in range(300):
         thing, place, who = rng.choice(THINGS), rng.choice(PLACES), rng.choice(SUBJECTS)
         unrelated = f"Can a {thing} from {1700 + i} be worth a {place}, as some {who}s say?"
-        assert filter.find_conflict(candidate(unrelated)) is None
+        assert filter.find_problem(candidate(unrelated)) is None
 
 
 def test_a_question_shorter_than_an_ngram_must_be_repeated_whole() -> None:
     filter = against(["What is it?", "how do pearls get made"])
-    assert filter.find_conflict(candidate("what is it"))
-    assert not filter.find_conflict(candidate("A parcel lies on the table, what is it that the postman brought?"))
-    assert filter.find_conflict(candidate("Tell me, how do pearls get made, and by whom?"))
-    assert not filter.find_conflict(candidate("How do pearls get lost?"))
+    assert filter.find_problem(candidate("what is it"))
+    assert not filter.find_problem(candidate("A parcel lies on the table, what is it that the postman brought?"))
+    assert filter.find_problem(candidate("Tell me, how do pearls get made, and by whom?"))
+    assert not filter.find_problem(candidate("How do pearls get lost?"))
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_a_question_shorter_than_an_ngram_must_be_repeated_whole() -> None:
 def test_a_short_question_is_compared_unless_both_have_a_passage(
     row: tuple[str, str], example: tuple[str, str], repeats: bool
 ) -> None:
-    assert (against([row]).find_conflict(candidate(*example)) is not None) is repeats
+    assert (against([row]).find_problem(candidate(*example)) is not None) is repeats
 
 
 def test_ngram_is_the_number_of_consecutive_words() -> None:
     row = "the quiet lighthouse keeper counted every single ship that passed before dawn"
     eight = candidate("Is it true that the quiet lighthouse keeper counted every single ship?")
-    assert against([row]).find_conflict(eight)
-    assert not against([row], ngram=9).find_conflict(eight)
+    assert against([row]).find_problem(eight)
+    assert not against([row], ngram=9).find_problem(eight)
 
 
 def test_a_passage_must_share_a_large_part_with_one_row() -> None:
@@ -105,10 +105,10 @@ def test_a_passage_must_share_a_large_part_with_one_row() -> None:
         own: False,
     }
     for passage, repeats in cases.items():
-        match = filter.find_conflict(candidate("Is it so that nothing of the kind was ever seen again?", passage))
+        match = filter.find_problem(candidate("Is it so that nothing of the kind was ever seen again?", passage))
         assert (match is not None) is repeats, passage[:60]
         assert match is None or "of the n-grams of the passage" in match
-    assert "creak test row 2 " in str(filter.find_conflict(candidate("Is it?", texts[1])))
+    assert "creak test row 2 " in str(filter.find_problem(candidate("Is it?", texts[1])))
 
 
 @pytest.mark.parametrize(
@@ -125,15 +125,15 @@ def test_a_passage_must_share_a_large_part_with_one_row() -> None:
 def test_a_question_without_a_passage_is_looked_for_in_passages(row: str, found: bool) -> None:
     own = " ".join(f"own{i}" for i in range(100))
     passage = f"{own} {question(1)} How do pearls get made? What is it? {own}"
-    match = against([row]).find_conflict(candidate("Is nothing of the kind ever seen?", passage))
+    match = against([row]).find_problem(candidate("Is nothing of the kind ever seen?", passage))
     assert (match is not None) is found
     assert match is None or "of the n-grams of the question" in match
 
 
 def test_scripts_without_spaces_are_compared_by_character() -> None:
     filter = against(["水在一个大气压下于摄氏一百度沸腾。"])
-    assert filter.find_conflict(candidate("请问：水在一个大气压下于摄氏一百度沸腾，对吗？"))
-    assert not filter.find_conflict(candidate("水在山顶上的沸点比较低，对吗？"))
+    assert filter.find_problem(candidate("请问：水在一个大气压下于摄氏一百度沸腾，对吗？"))
+    assert not filter.find_problem(candidate("水在山顶上的沸点比较低，对吗？"))
 
 
 def test_any_text_is_found_if_it_is_a_row_and_passes_if_it_is_not() -> None:
@@ -141,27 +141,27 @@ def test_any_text_is_found_if_it_is_a_row_and_passes_if_it_is_not() -> None:
     rows = [f"{question(i)} {text}" for i, text in enumerate(texts)]
     other, same = against([question(1)], decontaminate_near=0.7), against(rows, decontaminate_near=0.7)
     for row, text in zip(rows, texts, strict=True):
-        assert other.find_conflict(candidate(text, text)) is None
-        assert same.find_conflict(candidate(row))
+        assert other.find_problem(candidate(text, text)) is None
+        assert same.find_problem(candidate(row))
 
 
 def test_rows_with_passages_repeat_each_other_as_a_whole() -> None:
     passages = [" ".join(f"word{row}x{i}" for i in range(12)) for row in range(3)]
     filter = against([("Is it so?", passages[0]), ("How do pearls get made?", passages[1])], decontaminate_near=0.6)
-    assert filter.find_conflict(candidate("Is it so?", passages[2])) is None
-    assert filter.find_conflict(candidate("How do pearls get made?", passages[2])) is None
+    assert filter.find_problem(candidate("Is it so?", passages[2])) is None
+    assert filter.find_problem(candidate("How do pearls get made?", passages[2])) is None
     changed = passages[1].replace("word1x5", "other")
     assert ": Jaccard 0." in str(
-        against([("", passages[1])], ngram=12, decontaminate_near=0.6).find_conflict(candidate("", changed))
+        against([("", passages[1])], ngram=12, decontaminate_near=0.6).find_problem(candidate("", changed))
     )
     without = against(["How do pearls get made in the sea?"], decontaminate_near=0.6)
-    assert without.find_conflict(candidate("How do pearls get made in a sea?", passages[2])), "no passage to compare"
+    assert without.find_problem(candidate("How do pearls get made in a sea?", passages[2])), "no passage to compare"
 
 
 def test_a_phrase_of_many_test_rows_shows_no_repeat() -> None:
     phrase = "classify the sentiment of the following text into one of three classes"
     rows = [f"{phrase}\n{' '.join(f'w{row}x{i}' for i in range(6))}" for row in range(11)]
     filter = against([*rows, *rows])
-    assert filter.find_conflict(candidate(f"{phrase}\nquite another text than those")) is None
-    assert all(filter.find_conflict(candidate(row)) for row in rows)
-    assert against(rows[:10]).find_conflict(candidate(f"{phrase}\nquite another text than those"))
+    assert filter.find_problem(candidate(f"{phrase}\nquite another text than those")) is None
+    assert all(filter.find_problem(candidate(row)) for row in rows)
+    assert against(rows[:10]).find_problem(candidate(f"{phrase}\nquite another text than those"))

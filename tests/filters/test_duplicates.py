@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.filters.exact import ExactDuplicates
-from datacreate.filters.filter import Filter, FilterInputs
+from datacreate.filters.filter import Filter, FilterResources
 from datacreate.filters.registry import filter_report, make_filters
 from datacreate.filters.settings import FilterOptions
 from datacreate.formats.candidate import RejectReason
@@ -19,7 +19,7 @@ from tests.filters.texts import ODD, candidate, near_filter, semantic_filter
 Make = Callable[[], Filter]
 
 FILTERS: dict[str, Make] = {
-    "exact": lambda: ExactDuplicates(FilterOptions(), FilterInputs()),
+    "exact": lambda: ExactDuplicates(FilterOptions(), FilterResources()),
     "near": lambda: near_filter(0.6),
     "semantic": lambda: semantic_filter(0.8),
 }
@@ -42,18 +42,18 @@ def test_repeats_are_found_additions_lose_no_match_and_queries_change_nothing(
     make: Make, added: list[str], more: list[str], text: str
 ) -> None:
     filter, queried = filled(make, added), make()
-    assert all(filter.find_conflict(candidate(each)) for each in added)
+    assert all(filter.find_problem(candidate(each)) for each in added)
     for number, each in enumerate(added):
-        queried.find_conflict(candidate(text))
+        queried.find_problem(candidate(text))
         queried.add(candidate(each), number)
-    before = filter.find_conflict(candidate(text))
-    assert queried.find_conflict(candidate(text)) == before
-    assert filled(make, added + more).find_conflict(candidate(text)) or not before
+    before = filter.find_problem(candidate(text))
+    assert queried.find_problem(candidate(text)) == before
+    assert filled(make, added + more).find_problem(candidate(text)) or not before
 
 
 def test_an_exact_duplicate_names_the_first_example_with_the_text() -> None:
     filter = filled(FILTERS["exact"], ["One?", "\ud800", "one", "three"])
-    found = [filter.find_conflict(candidate(text)) for text in ("ONE", "\ud800", "three", "two")]
+    found = [filter.find_problem(candidate(text)) for text in ("ONE", "\ud800", "three", "two")]
     assert found == [*(f"repeats an example of request {number}" for number in (0, 1, 3)), None]
 
 
@@ -66,12 +66,12 @@ def test_a_long_run_of_brackets_is_normalized_at_once(end: str) -> None:
 @given(st.lists(st.text(max_size=9), max_size=20), st.text(max_size=9))
 def test_exactly_texts_with_an_added_normal_form_are_exact_duplicates(added: list[str], text: str) -> None:
     expected = normalize_text(text) in set(map(normalize_text, added))
-    assert (filled(FILTERS["exact"], added).find_conflict(candidate(text)) is not None) == expected
+    assert (filled(FILTERS["exact"], added).find_problem(candidate(text)) is not None) == expected
 
 
 def test_filters_run_and_are_reported_in_the_order_of_the_registry() -> None:
     settings = FilterOptions(near=0.7, decontaminate=("creak",))
-    filters = make_filters(settings, FilterInputs())
+    filters = make_filters(settings, FilterResources())
     assert [one.reason for one in filters] == ["duplicate", "near_duplicate", "contaminated"]
     assert filter_report(settings, {RejectReason.NEAR_DUPLICATE: 3})[:2] == [
         {"name": "exact", "reason": "duplicate", "on": True, "settings": {}, "rejected": 0},

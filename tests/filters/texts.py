@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.filters.contamination import Contamination
-from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, DecontaminationSetRef, FilterInputs
+from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, DecontaminationSetRef, FilterResources
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.filters.settings import FilterOptions
@@ -33,17 +33,17 @@ def decontamination_set(rows: Sequence[str | tuple[str, str]], title: str = "cre
 
 
 def near_filter(threshold: float) -> NearDuplicates:
-    return NearDuplicates(FilterOptions(near=threshold), FilterInputs())
+    return NearDuplicates(FilterOptions(near=threshold), FilterResources())
 
 
 def semantic_filter(threshold: float, vectors: PassedVectors | None = None) -> SemanticDuplicates:
-    inputs = FilterInputs(vectors=vectors or PassedVectors(HashedWords()))
-    return SemanticDuplicates(FilterOptions(semantic=threshold), inputs)
+    resources = FilterResources(vectors=vectors or PassedVectors(HashedWords()))
+    return SemanticDuplicates(FilterOptions(semantic=threshold), resources)
 
 
 def contamination(sets: Sequence[DecontaminationSet], **settings: Any) -> Contamination:
     """A prepared filter; the check of near-duplicates is off unless it has a threshold."""
-    filter = Contamination(FilterOptions(**{"decontaminate_near": None} | settings), FilterInputs(sets))
+    filter = Contamination(FilterOptions(**{"decontaminate_near": None} | settings), FilterResources(sets))
     filter.prepare()
     return filter
 

@@ -96,7 +96,7 @@ def stopped(requested: TrainConfig, step: int, number: int = signal.SIGTERM) -> 
 def test_a_training_that_loses_its_lock_stops_with_75_and_writes_nothing(
     home: Path, tmp_path: Path, encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locking, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.0)
     seen: list[Path] = []
 
     def taken_over() -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from datacreate.filters.settings import FilterOptions
 from datacreate.runs.card import dataset_card
-from datacreate.runs.config import RunSpec
+from datacreate.runs.config import GeneratorSpec, RunSpec
 from tests.reporting.sample import HOSTILE
 
 SPEC = RunSpec(
@@ -115,6 +115,13 @@ def test_what_was_done() -> None:
         text = re.sub(r" +\|", " |", by_heading[title])
         assert [part for part in parts if part not in text] == [], title
     assert "in a few words" not in by_heading["Risks and limits"]  # the near filter was on
+
+
+def test_the_sampling_settings_of_each_model() -> None:
+    assert 'sampling `{"temperature": 1.0}`. ' in sections(dataset_card(SPEC, SUMMARY))["Generation"]
+    mixture = [GeneratorSpec(model=name, sha256="", sampling={"top_p": p}) for name, p in (("one", 0.5), ("two", 0.9))]
+    generation = sections(dataset_card(SPEC.model_copy(update={"mixture": mixture}), SUMMARY))["Generation"]
+    assert 'sampling `{"top_p": 0.5}` (`one`), `{"top_p": 0.9}` (`two`). ' in generation
 
 
 def test_a_model_that_verifies_its_own_examples_and_keeps_all() -> None:

@@ -132,7 +132,7 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
 def test_a_sweep_that_loses_its_lock_stops_the_step_and_writes_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locking, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.0)
     monkeypatch.setattr(sweep_run, "run_process", run_process)  # a real step
     monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))  # whose engine never answers
     place = bench.out / "cells" / "creak-writer-random-42"
