@@ -3,7 +3,7 @@
 An example passes the checks of copies and the filters, then the verifier (if labels are verified), then the quotas.
 
 With fixed labels the first scored examples wait until the label-noise check has decided and the verifier is
-calibrated; then `release` judges them, request by request. Waiting examples already count for the filters and can be
+calibrated; then `release` decides, request by request. Waiting examples already count for the filters and can be
 parents, even if they are dropped later: both depend only on the text, which verification does not change.
 """
 
@@ -30,7 +30,7 @@ from datacreate.quotas import RunQuotas
 from datacreate.runs.attributes import find_length_reject
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
-from datacreate.runs.summary import RunStats
+from datacreate.runs.stats import RunStats
 from datacreate.selection.embeddings import PassedVectors
 from datacreate.selection.queue import Parent
 from datacreate.verification.scoring import NO_SCORES, Scored, disagreement, final_label, round_probabilities
@@ -50,14 +50,14 @@ class PendingRequest:
     generator: int = 0  # index of the generator
 
     @cached_property
-    def example(self) -> Example:
+    def parent_example(self) -> Example:
         """The parent as an example; one without fields if the prompt shows none."""
         return Example(json.loads(self.parent.line or "{}"))
 
     @property
     def shown(self) -> tuple[Example, ...]:
         """The examples that the prompt shows, the parent first."""
-        return (self.example, *self.other_shots) if self.parent.line else ()
+        return (self.parent_example, *self.other_shots) if self.parent.line else ()
 
     @cached_property
     def shown_keys(self) -> set[str]:
@@ -104,8 +104,8 @@ class Acceptance:
         """Whether scored examples wait for the label-noise check."""
         if self._verification is None or self._verification.mode == "keep":
             return False
-        check = self._stats.label_noise_check
-        return check is not None and not check.decided
+        label_noise_check = self._stats.label_noise_check
+        return label_noise_check is not None and not label_noise_check.decided
 
     @property
     def next_released(self) -> int | None:
@@ -115,14 +115,14 @@ class Acceptance:
     def parse(self, request: PendingRequest, completion: Completion) -> ParsedCompletion:
         """The items of a completion, and questions for the verifier about those that pass the filters now.
 
-        Filters only get stricter: an item that is rejected now is also rejected by `judge`.
+        Filters only get stricter: an item that is rejected now is also rejected by `make_commit`.
         """
         items = self._parse_items(request, completion)
         candidates = {index: item for index, item in enumerate(items) if isinstance(item, Candidate)}
         if self._embedder:  # one batch is faster than single texts later
             self._embedder.encode([candidate.compared_text for candidate in candidates.values()])
-        for check in self._filters:
-            check.prefetch(list(candidates.values()))
+        for filter in self._filters:
+            filter.prefetch(list(candidates.values()))
         questions = {}
         if self._verification:
             for index, candidate in candidates.items():
@@ -152,7 +152,7 @@ class Acceptance:
         question = label_question(self._format, values, scored_by_letter=by_letter, instruction=spec.instruction)
         return PermutedQuestion(question, f"{spec.seed}:{question.shown}") if question else None
 
-    def judge(self, parsed: ParsedCompletion) -> Commit:
+    def make_commit(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits, and choose the next parents."""
         request, completion = parsed.request, parsed.completion
         must_wait = self.awaits_label_noise_check
@@ -164,7 +164,7 @@ class Acceptance:
             if isinstance(item, Candidate):
                 question = parsed.questions.get(index)
                 scores = question.mean() if question else None
-                result, verified = self._judge(item, request, scores, 0 if must_wait else len(passed))
+                result, verified = self._accept_or_reject(item, request, scores, 0 if must_wait else len(passed))
             if verified:
                 scored.append(verified)
             if isinstance(result, Reject):
@@ -175,8 +175,8 @@ class Acceptance:
         values = tuple(dict(candidate.example.values) for candidate in passed)
         commit = Commit(
             request=request.number,
-            parent=request.example.id,
-            depth=request.parent.depth,
+            parent=request.parent_example.id,
+            parent_depth=request.parent.depth,
             time=round(time.time(), 3),
             accepted=() if must_wait else values,
             next_parents=tuple(self._choose_parents(request, passed)),
@@ -195,7 +195,7 @@ class Acceptance:
             self._waiting.append(commit)
         return commit
 
-    def _judge(
+    def _accept_or_reject(
         self, candidate: Candidate, request: PendingRequest, scores: Sequence[float] | None, accepted: int
     ) -> tuple[Candidate | Reject, Scored | None]:
         """The candidate as it is accepted or waits, or a reject; and the verifier's result, or None.
@@ -209,7 +209,7 @@ class Acceptance:
         if scores is None:
             return candidate.reject(RejectReason.REJECTED_BY_VERIFIER, NO_SCORES), None
         is_labeled = not request.encoding.pseudo_labels
-        assigned = self._format.answers.chosen(candidate.example.values) if is_labeled else None
+        assigned = self._format.answers.right_index(candidate.example.values) if is_labeled else None
         scored = Scored(assigned, final=None, accepted=False, probabilities=round_probabilities(scores))
         if self.awaits_label_noise_check:
             return candidate, scored
@@ -227,7 +227,7 @@ class Acceptance:
         if scored.final is None:
             detail = disagreement(list(map(str, answers.choices(values))), assigned, calibrated)
             return candidate.reject(RejectReason.REJECTED_BY_VERIFIER, detail), scored
-        if scored.final != answers.chosen(values):
+        if scored.final != answers.right_index(values):
             relabeled = Candidate.of(answers.with_choice(values, scored.final), self._format)
             # In a format without free text, the answer is part of the compared text.
             is_new_text = relabeled.exact_key != candidate.exact_key
@@ -241,13 +241,13 @@ class Acceptance:
         """The next parents, as indices into `passed`: the children of the request that passed the filters."""
         if not passed:
             return ()
-        parent = self._plan.text_of(request.example)
+        parent = self._plan.text_of(request.parent_example)
         children = [candidate.compared_text for candidate in passed]
         rng = random.Random(f"{self._plan.spec.seed}:choose:{request.number}")
         return self._plan.strategy.choose(parent, children, rng, self._embedder)
 
     def release(self) -> Commit | None:
-        """Judge the waiting examples of the earliest request; None if there are none, or the check is undecided."""
+        """Accept or reject what waits of the earliest request; None if nothing waits, or the check is undecided."""
         if self.awaits_label_noise_check or not self._waiting:
             return None
         commit = self._waiting.popleft()
@@ -269,7 +269,7 @@ class Acceptance:
         return Commit(
             request=commit.request,
             parent=commit.parent,
-            depth=commit.depth,
+            parent_depth=commit.parent_depth,
             time=round(time.time(), 3),
             accepted=tuple(dict(candidate.example.values) for candidate in accepted),
             rejects=tuple(rejects),
@@ -280,7 +280,7 @@ class Acceptance:
         )
 
     def replay(self, commit: Commit) -> None:
-        """Do with a commit from the log what `judge` and `release` did when they made it."""
+        """Do with a commit from the log what `make_commit` and `release` did when they made it."""
         candidates = [Candidate.of(values, self._format) for values in commit.accepted]
         for candidate in candidates:
             self.quotas.add(self._label(candidate), commit.attributes)
@@ -332,8 +332,8 @@ class Acceptance:
     @property
     def _label_is_final(self) -> bool:
         """Whether an example keeps the label that it was written with, whatever the verifier finds."""
-        check = self._stats.label_noise_check
-        if check is not None and not check.decided:
+        label_noise_check = self._stats.label_noise_check
+        if label_noise_check is not None and not label_noise_check.decided:
             return False
         relabels = self._verification is not None and self._verification.mode == "relabel"
         return not relabels and not self._stats.pseudo_labels
@@ -351,8 +351,8 @@ class Acceptance:
             self._add_passed(relabeled, request)
 
     def _add_passed(self, candidate: Candidate, request: int) -> None:
-        for check in self._filters:
-            check.add(candidate, request)
+        for filter in self._filters:
+            filter.add(candidate, request)
         if self._vectors:
             self._vectors.ensure(self.passed, candidate.compared_text)
         self.passed += 1

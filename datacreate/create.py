@@ -126,8 +126,8 @@ def create(
 
         # Start the engines, and generate; the directory is written only after they have passed their checks.
         if not state.finished:
-            for check in filters:
-                check.prepare(notify)
+            for filter in filters:
+                filter.prepare(notify)
             _start_engines(engines, plan, notify)
         _write_settings(directory, lock, plan, run_config)
         if not state.finished:
@@ -183,7 +183,7 @@ class _Session:
             self.progress.notify(f"resuming from {self.state.stats.accepted} accepted examples")
 
     def generate(self, engines: Engines, signals: Signals) -> None:
-        """Request, verify, judge and commit until the count is reached. After an error the results so far are saved."""
+        """Request, verify and commit until the count is reached. After an error the results so far are saved."""
         try:
             with ExitStack() as stack:
                 stack.enter_context(deferred())
@@ -215,7 +215,7 @@ class _Session:
             pipeline.submit()
             pipeline.poll(_POLL_SECONDS)
             while not state.finished and (parsed := pipeline.next_completed()) is not None:
-                self._commit(state.acceptance.judge(parsed), log)
+                self._commit(state.acceptance.make_commit(parsed), log)
                 self._commit_released(log)
                 if state.stats.consecutive_failures >= max_failed_requests and not state.finished:
                     raise NoProgress(self._no_progress_message())
@@ -223,11 +223,11 @@ class _Session:
         pipeline.abort()
 
     def _commit(self, commit: Commit, log: LogWriter) -> None:
-        check = self.state.stats.label_noise_check
-        was_decided = check is None or check.decided
+        label_noise_check = self.state.stats.label_noise_check
+        was_decided = label_noise_check is None or label_noise_check.decided
         parents = self.state.apply(commit)
-        if check and check.decided and not was_decided:
-            self.progress.notify(check.result)
+        if label_noise_check and label_noise_check.decided and not was_decided:
+            self.progress.notify(label_noise_check.result)
         self.lock.check()  # just before writing, which only one process may do
         log.write([commit], parents)
 

@@ -32,7 +32,7 @@ from datacreate.messages import Notify, Progress
 from datacreate.runs.config import AuxiliaryModelOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.embeddings import PassedVectors, SentenceEmbedder
-from datacreate.verification.verifier_check import VerifierCheck
+from datacreate.verification.verifier_filter import VerifierFilter
 
 _BATCH = 256  # rows embedded or scored at once, and between two reports of progress
 
@@ -139,13 +139,13 @@ def filter_rows(
         vectors = PassedVectors(SentenceEmbedder(resolve(config.embedding_model, "encoder").path))
     filters = make_filters(settings, FilterResources(sets, vectors, number_prefix="line"))
     with _jsonl_output(rejects, notify) as write_reject, _jsonl_output(out, notify) as write, ExitStack() as stack:
-        verifier: VerifierCheck | None = None
+        verifier: VerifierFilter | None = None
         if config.verifier is not None:
             checkpoint = resolve_checkpoint(config.verifier, config)
             checkpoint.check_scores()
             engine = make_engine(LocalModel(checkpoint, config, verifies=True), count=rows.total, notify=notify)
             stack.callback(engine.close)
-            verifier = VerifierCheck(engine, checkpoint.name, rows.format, tuple(filters), rows.instruction)
+            verifier = VerifierFilter(engine, checkpoint.name, rows.format, tuple(filters), rows.instruction)
             filters.append(verifier)
         for filter in filters:
             filter.prepare(notify)

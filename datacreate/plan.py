@@ -175,7 +175,7 @@ def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
     if config.attributes is None:
         return ()
     dimensions, answer = read_attributes(config.attributes), format.roles.answer
-    for name in (each.name for each in dimensions):
+    for name in (dimension.name for dimension in dimensions):
         if answer and format.labels and name.casefold() == answer[-1].casefold():
             raise UsageError(
                 f"--attributes {config.attributes}: {name} is the label, and --label-ratio sets its shares; remove it"
@@ -241,7 +241,7 @@ def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) ->
     descriptions = attribute_descriptions(spec.attributes, encoding.format)
     longest = {name: max(values.values(), key=len) for name, values in descriptions.items()}
     content = RequestContent(spec.instruction, attributes=longest, passage=passages.longest if passages else None)
-    words = max((value.words[1] for each in spec.attributes for value in each.values if value.words), default=0)
+    words = max([0, *(value.words[1] for dimension in spec.attributes for value in dimension.values if value.words)])
     sizes = [
         RequestSize(encoding, spec.examples, spec.shots, content, words, engine, thinking_limit(config, generator))
         for engine, generator in zip(engines.generators, engines.models.generators, strict=True)

@@ -52,7 +52,7 @@ class ValueQuotas:
         self._accepted[key] += 1
 
     def remove(self, value: Json) -> None:
-        """Free the place of an accepted example with this value."""
+        """Subtract an example with this value that is not accepted any more."""
         key = label_key(value)
         self._accepted[key] -= 1
         if self._accepted[key] == self._floors[key]:
@@ -102,7 +102,7 @@ class RunQuotas:
         labels = None
         if format.labels and spec.recipe != "paper":
             labels = ValueQuotas(format.labels, count, list((spec.label_ratio or {}).values()))
-        return cls(labels, {each.name: each.shares for each in spec.attributes}, count)
+        return cls(labels, {dimension.name: dimension.shares for dimension in spec.attributes}, count)
 
     def assign_attributes(self, request: int, per_request: float, rng: random.Random) -> dict[str, str]:
         """Assign values to a new request. `per_request`: the examples that a request is expected to give."""
@@ -152,7 +152,7 @@ class RunQuotas:
             quotas.add(value)
 
     def remove(self, label: Json, attributes: Mapping[str, str]) -> None:
-        """Free the place of an accepted example with this label and these values."""
+        """Subtract an example with this label and these values that is not accepted any more."""
         self.missing += 1
         for quotas, value in self._quotas_of(label, attributes):
             quotas.remove(value)

@@ -24,7 +24,7 @@ from datacreate.plan import RunPlan
 from datacreate.prompts.generation import chat_prompt
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, LogRecord, example_line
-from datacreate.runs.summary import RunStats
+from datacreate.runs.stats import RunStats
 from datacreate.selection.embeddings import PassedVectors
 from datacreate.selection.queue import (
     UNLIMITED_USES,
@@ -109,7 +109,7 @@ class RunState:
         quotas, spec, number = self.acceptance.quotas, self._plan.spec, self._requests
         encoding, labels = self._encodings[self.stats.pseudo_labels], None
         if quotas.labels and not encoding.pseudo_labels:
-            rng = random.Random(f"{spec.seed}:deal:{number}")  # "deal" is part of the seed: do not rename it
+            rng = random.Random(f"{spec.seed}:deal:{number}")  # "deal": for labels; a resumed run needs the same seed
             labels = tuple(quotas.labels.assign(spec.num_examples, rng))
         attributes: Mapping[str, str] = {}
         if spec.attributes:
@@ -165,7 +165,7 @@ class RunState:
         lines = tuple(map(example_line, commit.waiting)) or commit.accepted_lines
         self._shots.add(lines)
         first = self.acceptance.passed - passed + 1
-        parents = [Parent(first + i, lines[i], commit.depth + 1) for i in commit.next_parents]
+        parents = [Parent(first + i, lines[i], commit.parent_depth + 1) for i in commit.next_parents]
         # Twice the number that this rate requires, as if no waiting example will be accepted.
         needed = math.ceil(2 * (self._count - self.stats.accepted) / max(1.0, self._accepted_per_request))
         self._queue.add_result(commit.request, parents, passed, needed)

@@ -117,7 +117,7 @@ def test_the_parent_in_a_chain_is_a_child_of_its_previous_request(tmp_path: Path
             assert commit.parent == root
         else:
             assert commit.parent in {Example(values).id for values in previous.accepted}
-            assert commit.depth == previous.depth + 1
+            assert commit.parent_depth == previous.parent_depth + 1
 
 
 @pytest.mark.parametrize(("slots", "chains"), [(64, 6), (1, 3)])

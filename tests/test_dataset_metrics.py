@@ -17,11 +17,11 @@ from tests.making import make
 from tests.metrics.rows import STATEMENT, choice_rows, statement_rows
 
 
-def commit(request: int, parent: str, rows: list[dict[str, Any]], depth: int = 1) -> Commit:
+def commit(request: int, parent: str, rows: list[dict[str, Any]], parent_depth: int = 1) -> Commit:
     return Commit(
         request=request,
         parent=parent,
-        depth=depth,
+        parent_depth=parent_depth,
         accepted=tuple(rows),
         next_parents=(),
         rejects=(),
@@ -79,7 +79,7 @@ def test_rows_of_one_parent_are_a_family_unless_it_is_a_formatting_example() -> 
     rows, families = sampled(several)
     assert rows == made
     assert len(set(families)) == 6
-    naive = [commit(n, "root", made[n * 5 : n * 5 + 5], depth=0) for n in range(12)]
+    naive = [commit(n, "root", made[n * 5 : n * 5 + 5], parent_depth=0) for n in range(12)]
     assert len(set(sampled(naive)[1])) == 12
 
 

@@ -18,7 +18,7 @@ from datacreate.filter_rows import FilterConfig
 from datacreate.formats.example import Example
 from datacreate.formats.task_format import bind, load_format
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.summary import summary_fields
+from datacreate.runs.stats import summary_fields
 from tests.benchmarks.conftest import choices, claims, imported
 from tests.making import commits, examples, make
 from tests.scripted import Script, ScriptedEngine, answering, written

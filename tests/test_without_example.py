@@ -45,8 +45,8 @@ def test_the_first_examples_are_written_from_the_fields_alone(tmp_path: Path, mo
     for commit in commits(tmp_path / "run"):
         system, user = written[commit.request]
         assert system.endswith(TASK)
-        assert user.startswith("Write a JSON array" if commit.depth == 0 else "Here is a JSON array")
-    depths = {commit.depth for commit in commits(tmp_path / "run")}
+        assert user.startswith("Write a JSON array" if commit.parent_depth == 0 else "Here is a JSON array")
+    depths = {commit.parent_depth for commit in commits(tmp_path / "run")}
     assert depths == {0} if strategy == "naive" else len(depths) > 1
 
 

@@ -129,7 +129,7 @@ def print_samples(examples: Sequence[dict[str, Any]]) -> None:
 
 def print_summary(summary: dict[str, Any]) -> None:
     """Print the most important figures, a line each, and warnings."""
-    from datacreate.runs.summary import summary_fields
+    from datacreate.runs.stats import summary_fields
 
     _print_fields(summary_fields(summary).items())
     if warning := summary["depth_warning"]:

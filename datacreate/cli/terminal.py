@@ -17,7 +17,7 @@ import click
 from datacreate.messages import Progress, safe_json, safe_line, safe_text
 
 if TYPE_CHECKING:
-    from datacreate.runs.summary import RunStats
+    from datacreate.runs.stats import RunStats
 
 PAUSE_SECONDS = 9.0
 """The time between two plain lines about the same stage."""

@@ -15,7 +15,6 @@ from typing import Any
 from datacreate.checkpoints.presets import Thinking
 from datacreate.engines.engine_kind import STANDARD, ServerKind
 from datacreate.engines.request import DEFAULT_THINKING, Completion, Messages, Request
-from datacreate.prompts.generation import merge_system_message
 
 _UNLISTED_LOGPROB = -20.0  # the log-probability of a choice that is not among the most probable tokens
 _MIN_LOGPROB = -100.0  # lower ones count as this
@@ -77,7 +76,7 @@ class ChatApi:
 
     def messages(self, messages: Messages, *, thinks: bool = False) -> dict[str, Any]:
         """The fields of a request that hold the prompt and the arguments of the chat template."""
-        prompt = list(messages) if self.has_system_role else merge_system_message(messages)
+        prompt = list(messages) if self.has_system_role else _merge_system_message(messages)
         fields: dict[str, Any] = {"messages": prompt}
         enable, disable = self.thinking.enable, self.thinking.disable
         arguments = {**(enable if thinks or disable is None else disable), **self.template_kwargs}
@@ -115,6 +114,15 @@ class ChatApi:
         if request.choices:
             body |= self.kind.scoring_fields(tokens)
         return body
+
+
+def _merge_system_message(messages: Messages) -> list[dict[str, str]]:
+    """The messages for a chat template without a system role: its text starts the user message."""
+    if not messages or messages[0]["role"] != "system":
+        return [dict(message) for message in messages]
+    system, first, *rest = messages
+    merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
+    return [merged, *(dict(message) for message in rest)]
 
 
 def _schema_field(schema: str, compact: bool, longest_text: int | None) -> dict[str, Any]:

@@ -235,7 +235,7 @@ def to_classification_example(
         if not head.is_multiple_choice:
             return ClassificationExample(text, passage, (), name_index(answer, head.names), values=row)
         options = tuple(map(str, format.answers.choices(row)))
-        right_option = format.answers.chosen(row)
+        right_option = format.answers.right_index(row)
     except (KeyError, TypeError, IndexError) as error:
         return f"a field is missing ({error})"
     if len(options) != head.classes:

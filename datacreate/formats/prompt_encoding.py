@@ -173,7 +173,7 @@ class PromptEncoding:
         if self.style == "keyed":
             return dict(values)
         if self._answer_follows_options:
-            right = self.format.answers.chosen(values) or 0
+            right = self.format.answers.right_index(values) or 0
             others = (index for index in range(len(self.format.answers.choices(values))) if index != right)
             values = self.format.answers.with_options(values, [right, *others])
         if turns := self.format.roles.turns:  # the formatting example may have more turns than the format

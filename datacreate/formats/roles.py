@@ -166,7 +166,7 @@ class Answers:
         options = value_at(values, self.roles.options) if self.roles.answer and self.options_vary else None
         return list(options) if isinstance(options, list) else []
 
-    def chosen(self, values: Mapping[str, Json]) -> int | None:
+    def right_index(self, values: Mapping[str, Json]) -> int | None:
         """The index of the right one of `choices`; None if the answer is none of them, or free text."""
         answer, possible_answers = value_at(values, self.roles.answer), self._field_values(values)
         if self.labels:
@@ -190,13 +190,13 @@ class Answers:
     def with_options(self, values: Mapping[str, Json], order: Sequence[int]) -> dict[str, Json]:
         """The example with its options in another order; a position, letter or key as the answer follows its option."""
         assert self.roles.options is not None, "called only for formats with options"
-        right, options = self.chosen(values), self.choices(values)
+        right, options = self.right_index(values), self.choices(values)
         moved = replace_field(values, self.roles.options, [options[index] for index in order])
         return moved if right is None or not self.are_coded else self.with_choice(moved, order.index(right))
 
     def text(self, values: Mapping[str, Json]) -> str:
         """The answer in words: the text of the right option, the label, or the free text."""
-        index = self.chosen(values)
+        index = self.right_index(values)
         if index is not None:
             return str(self.choices(values)[index])
         answer = value_at(values, self.roles.answer)

@@ -81,7 +81,7 @@ def rule_holds(rule: Rule, answers: Answers, values: Mapping[str, Json]) -> bool
         options = [normalize_text(str(option)) for option in field_at(values, roles.options or ())]
         return len(set(options)) == len(options)
     if rule is Rule.ANSWER_IN_OPTIONS:
-        return answers.chosen(values) is not None
+        return answers.right_index(values) is not None
     if rule is Rule.TURNS_ALTERNATE:
         speakers = [message["role"] for message in as_messages(field_at(values, roles.turns or ()))]
         speakers = speakers[speakers[:1] == ["system"] :]

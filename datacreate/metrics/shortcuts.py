@@ -270,7 +270,7 @@ def _most_telling_word(rows: Sequence[Row]) -> str:
 def _rows(format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable]) -> Iterator[Row]:
     """The rows with at least two options and their answer among them."""
     for values, family in zip(rows, families, strict=True):
-        options, right = tuple(map(str, format.answers.choices(values))), format.answers.chosen(values)
+        options, right = tuple(map(str, format.answers.choices(values))), format.answers.right_index(values)
         if right is not None and len(options) > 1:
             yield Row(*question_and_passage(format, values), options, right, family)
 

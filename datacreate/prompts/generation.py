@@ -126,15 +126,6 @@ def _compact(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]:
-    """The messages for a chat template without a system role: its text starts the user message."""
-    if not messages or messages[0]["role"] != "system":
-        return [dict(message) for message in messages]
-    system, first, *rest = messages
-    merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
-    return [merged, *(dict(message) for message in rest)]
-
-
 def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
     """A sentence about what an example does not show: the better answer, the number of turns, the tags or functions."""
     roles = format.roles

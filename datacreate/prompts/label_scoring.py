@@ -111,8 +111,7 @@ def check_scorable(format: TaskFormat, flag: str) -> None:
     if not can_score_labels(format):
         raise UsageError(
             f"{flag}: free text cannot be scored, and the answers of the format {format.name} are neither fixed labels "
-            f"nor one of at most {MAX_LETTERS} options (rule answer_in_options); give --labels FIELD=a,b,c, or remove "
-            f"{flag.split()[0]}"
+            f"nor one of at most {MAX_LETTERS} options; give --labels FIELD=a,b,c, or remove {flag.split()[0]}"
         )
 
 

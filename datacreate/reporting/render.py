@@ -20,7 +20,7 @@ from datacreate.messages import markdown, markdown_table
 from datacreate.reporting.charts import COLORS, Bar, Chart, CurvePoint, Plot, line_plot, page_template
 from datacreate.reporting.gaps import Curves, learning_curves, rows_to_match
 from datacreate.reporting.results import Comparison, ConditionResult, MeanGap, Report, ResultTable, checkpoint_name
-from datacreate.runs.summary import summary_fields
+from datacreate.runs.stats import summary_fields
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:

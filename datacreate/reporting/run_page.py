@@ -24,7 +24,7 @@ from datacreate.metrics.shortcuts import question_and_passage
 from datacreate.reporting.charts import COLORS, Bar, Chart, Dot, Plot, page_template
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
-from datacreate.runs.summary import summary_fields
+from datacreate.runs.stats import summary_fields
 
 MAX_SAMPLES, MAX_NODES, MAX_POINTS, MAX_COMPARED, MAX_PAIRS, MAX_BARS = 60, 2_000, 1_000, 20_000, 50, 40
 """At most this many samples, examples in the tree, points on the map, rows compared with each other, pairs of

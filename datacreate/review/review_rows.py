@@ -35,21 +35,21 @@ class ReviewRow:
 
     def margin(self, format: TaskFormat) -> float | None:
         """The probability of the row's answer minus that of the best other one; None if not known."""
-        chosen = format.answers.chosen(self.values)
-        if chosen is None or len(self.probabilities) < 2:
+        right = format.answers.right_index(self.values)
+        if right is None or len(self.probabilities) < 2:
             return None
-        others = (p for index, p in enumerate(self.probabilities) if index != chosen)
-        return round(self.probabilities[chosen] - max(others), 4)
+        others = (p for index, p in enumerate(self.probabilities) if index != right)
+        return round(self.probabilities[right] - max(others), 4)
 
     def flags(self, format: TaskFormat) -> list[str]:
         """The names in `FLAGS` that the row has."""
         margin, flags = self.margin(format), list[str]()
         if margin is not None and margin < UNCERTAIN:
             flags.append("disagreement" if margin < 0 else "uncertain")
-        chosen, options = format.answers.chosen(self.values), format.answers.choices(self.values)
-        if format.options_vary and chosen is not None:
+        right, options = format.answers.right_index(self.values), format.answers.choices(self.values)
+        if format.options_vary and right is not None:
             lengths = [len(str(option).strip()) for option in options]
-            if lengths.count(max(lengths)) == 1 and lengths[chosen] == max(lengths):
+            if lengths.count(max(lengths)) == 1 and lengths[right] == max(lengths):
                 flags.append("longest_option")
         return flags
 

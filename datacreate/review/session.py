@@ -27,7 +27,7 @@ from datacreate.runs.attributes import find_length_reject
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.runs.directory import ComputeMetrics, RunDirectory
 from datacreate.runs.log import Commit, LogRecord, LogWriter, example_line, first_checksum
-from datacreate.runs.summary import RunStats
+from datacreate.runs.stats import RunStats
 from datacreate.verification.scoring import Probabilities
 
 
@@ -185,7 +185,7 @@ class ReviewSession:
             verdict=change.verdict,
             row=row.number,
             request=row.commit.request,
-            depth=row.commit.depth + 1,
+            depth=row.commit.parent_depth + 1,
             generator=row.commit.generator,
             attributes=row.commit.attributes,
             removed=None if is_unchanged else old_values,

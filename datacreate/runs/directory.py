@@ -33,7 +33,7 @@ from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, decision_lines, read_decisions, read_log
-from datacreate.runs.summary import RunStats
+from datacreate.runs.stats import RunStats
 from datacreate.settings import FrozenModel, SettingsProblem, option_info
 from datacreate.verification.scoring import Probabilities
 

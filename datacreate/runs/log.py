@@ -36,7 +36,7 @@ _SYNC_SECONDS = 1.0
 _CHECKSUM = b',"crc":"%08x"}\n'
 _CHECKSUM_BYTES = len(_CHECKSUM % 0)
 
-_PLAIN = ("request", "parent", "depth", "accepted", "next_parents", "time")
+_PLAIN = ("request", "parent", "accepted", "next_parents", "time")
 _OPTIONAL = ("scoring_tokens", "waiting", "released", "attributes")
 """Fields of `Commit` that a line has under their own names, the optional ones unless they are empty."""
 
@@ -54,7 +54,7 @@ class Commit:
 
     request: int
     parent: str  # id of the parent example
-    depth: int  # of the parent; a formatting example has 0
+    parent_depth: int  # a formatting example has 0
     time: float  # seconds since the epoch, to the millisecond
     accepted: tuple[dict[str, Json], ...] = ()
     next_parents: tuple[int, ...] = ()  # indices into `passed`, in order
@@ -81,7 +81,7 @@ class Commit:
 
         The formatting example is the parent of many that have little in common: there, those of one request.
         """
-        return self.parent if self.depth else self.request
+        return self.parent if self.parent_depth else self.request
 
     @cached_property
     def accepted_lines(self) -> tuple[str, ...]:
@@ -112,7 +112,8 @@ class Commit:
             "thinking": [self.thinking_tokens, self.thinking] if self.thinking else [],
         }
         return example_line(
-            {name: getattr(self, name) for name in _PLAIN}
+            {"request": self.request, "parent": self.parent, "depth": self.parent_depth}
+            | {name: getattr(self, name) for name in _PLAIN}
             | {"rejects": [[each.reason, each.text, *filter(None, [each.detail])] for each in self.rejects]}
             | {"tokens": [self.prompt_tokens, self.generated_tokens]}
             | {name: value for name, value in optional.items() if value}
@@ -126,6 +127,7 @@ class Commit:
         thinking_tokens, thinking = record.get("thinking", (0, ""))
         return cls(
             **values | lists,
+            parent_depth=record["depth"],
             rejects=tuple(Reject(RejectReason(reason), *texts) for reason, *texts in record["rejects"]),
             prompt_tokens=record["tokens"][0],
             generated_tokens=record["tokens"][1],

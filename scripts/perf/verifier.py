@@ -87,7 +87,7 @@ def score(engine: Engine, format: TaskFormat, rows: Sequence[dict[str, Json]]) -
     questions = [(question, question.shown) for _, question in asked if question]
     found = score_labels(engine, questions, lambda _: None)
     used = [row for row, question in asked if question]
-    return [(format.answers.chosen(row) or 0, scores) for row, scores in zip(used, found, strict=True) if scores]
+    return [(format.answers.right_index(row) or 0, scores) for row, scores in zip(used, found, strict=True) if scores]
 
 
 def is_right(assigned: int, probabilities: Probabilities) -> bool:

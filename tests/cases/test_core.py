@@ -137,7 +137,7 @@ def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name:
         if format.options_vary:
             assert format.answers.text(row).startswith("right")
             assert sum(str(option).startswith("right") for option in format.answers.choices(row)) == 1
-            places.add(format.answers.chosen(row))
+            places.add(format.answers.right_index(row))
         if format.roles.answer_start:
             flat = {"text": [row.get("answer")], "answer_start": [row.get("answer_start")]}
             [text], [start] = row.get("answers", flat).values()
@@ -159,7 +159,7 @@ def test_the_answer_follows_its_option(name: str) -> None:
     assert format.answers.with_options(moved, list(reversed(range(number)))) == values
     for index in range(number):
         other = format.answers.with_choice(values, index)
-        assert format.answers.chosen(other) == index
+        assert format.answers.right_index(other) == index
         assert isinstance(validate_example(other, format), Candidate)
 
 

@@ -12,7 +12,7 @@ import pytest
 from datacreate.cli.terminal import TerminalProgress
 from datacreate.formats.candidate import RejectReason
 from datacreate.formats.task_format import load_format
-from datacreate.runs.summary import RunStats
+from datacreate.runs.stats import RunStats
 from tests.runs.test_card import SPEC
 from tests.servers import until
 

@@ -22,7 +22,7 @@ from datacreate.errors import RunMismatch, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.messages import Progress
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.summary import summary_fields
+from datacreate.runs.stats import summary_fields
 from datacreate.zero_shot import answer_zero_shot
 from tests.engines.helpers import MESSAGES, YES_NO, Notes, answers, make
 from tests.making import commits, examples

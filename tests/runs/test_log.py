@@ -28,7 +28,7 @@ records = st.builds(
     Commit,
     request=st.integers(0, 10**9),
     parent=st.text("0123456789abcdef", min_size=16, max_size=16),
-    depth=st.integers(0, 1000),
+    parent_depth=st.integers(0, 1000),
     generator=st.integers(0, 3),
     accepted=st.lists(st.dictionaries(texts, values, max_size=4), max_size=3).map(tuple),
     next_parents=st.lists(st.integers(0, 5), max_size=5).map(tuple),
@@ -119,7 +119,7 @@ def test_a_line_that_cannot_follow_is_named(
     log = LogWriter(run.log_path, last.checksum)
     tokens = {"prompt_tokens": 1, "generated_tokens": 1}
     nothing: dict[str, Any] = {"accepted": (), "next_parents": (), "rejects": ()}
-    commit = Commit(request=request_number, parent="0" * 16, depth=0, time=3.0, **tokens, **nothing)
+    commit = Commit(request=request_number, parent="0" * 16, parent_depth=0, time=3.0, **tokens, **nothing)
     log.write([commit], parents)
     log.close()
     with pytest.raises(LogDamaged, match=rf"log.jsonl, line {last.number + 1}: {what} cannot follow"):

@@ -96,7 +96,7 @@ def test_waiting_examples_are_parents_and_no_text_waits_twice(tmp_path: Path, mo
     waiting = [commit for commit in made if commit.waiting]
     texts = [(values["premise"], values["hypothesis"]) for commit in waiting for values in commit.waiting]
     assert len(set(texts)) == len(texts) >= 60
-    assert any(commit.depth for commit in waiting)
+    assert any(commit.parent_depth for commit in waiting)
     assert not any(commit.accepted for commit in made[: len(waiting)])
     assert [commit.request for commit in made if commit.released] == [commit.request for commit in waiting]
 
@@ -167,7 +167,7 @@ def test_there_is_one_probability_vector_per_example_in_order(tmp_path: Path, mo
             assert probabilities
             assert sum(probabilities) == pytest.approx(1, abs=1e-3)
             best = probabilities.index(max(probabilities))
-            assert (format.answers.chosen(values) == best) == is_right(values, YES_NO)
+            assert (format.answers.right_index(values) == best) == is_right(values, YES_NO)
     assert make(tmp_path / "off", model, count=10)["verification"] is None
     assert list(RunDirectory(tmp_path / "off").verifier_probabilities()) == [None] * 10
 

@@ -69,7 +69,7 @@ def test_fixed_labels_are_scored_by_name_or_by_letter() -> None:
     stars = {"text": "The Elbe flows north.", "stars": 3}
     format = format_of(stars, labels={"stars": "1,2,3"})
     assert prompt_of(format, stars)[1] == ("1", "2", "3")
-    assert format.answers.chosen(stars) == format.answers.chosen({**stars, "stars": 3.0}) == 2
+    assert format.answers.right_index(stars) == format.answers.right_index({**stars, "stars": 3.0}) == 2
     format = format_of(examples.PASSAGE)
     prompt, _ = prompt_of(format, examples.PASSAGE)
     assert prompt.endswith("\n\nBees carry nectar home and make honey of it.\n\nBees make honey.")
@@ -116,9 +116,9 @@ def test_the_question_does_not_depend_on_the_answer(values: dict[str, Any], scor
     questions = set()
     for index, answer in enumerate(format.answers.choices(values)):
         other = format.answers.with_choice(values, index)
-        assert format.answers.chosen(other) == index
+        assert format.answers.right_index(other) == index
         assert field_at(other, format.roles.answer or ()) == answer
-        assert json.dumps(format.answers.with_choice(other, format.answers.chosen(values))) == json.dumps(values)
+        assert json.dumps(format.answers.with_choice(other, format.answers.right_index(values))) == json.dumps(values)
         questions.add(label_question(format, other, scored_by_letter=scored_by_letter))
     assert len(questions) == 1
     assert None not in questions
@@ -127,10 +127,10 @@ def test_the_question_does_not_depend_on_the_answer(values: dict[str, Any], scor
 def test_an_answer_of_another_type_or_case_than_its_option_is_found() -> None:
     values: dict[str, Any] = {"question": "2+2?", "options": [3, 4], "label": "4"}
     format = format_of(values)
-    assert format.answers.chosen(values) == 1
+    assert format.answers.right_index(values) == 1
     assert format.answers.with_choice(values, 0)["label"] == "3"
     values = {"question": "Where is the Elbe?", "options": ["Asia", "Europe"], "label": "europe"}
-    assert format_of(values).answers.chosen(values) == 1
+    assert format_of(values).answers.right_index(values) == 1
 
 
 def test_shared_labels_are_asked_once_in_their_own_order() -> None:

@@ -28,9 +28,9 @@ MIN_REQUESTS = 20
 
 @dataclass
 class RunStats:
-    """The statistics of a run so far; the same log gives the same numbers.
+    """What is known about a run so far: counts, and the result of the label-noise check, which `Acceptance` follows.
 
-    They include the label-noise check, which decides about calibration and pseudo-labels; `Acceptance` follows it.
+    The same log gives the same numbers.
     """
 
     spec: RunSpec
@@ -91,7 +91,7 @@ class RunStats:
 
     def _add_commit(self, commit: Commit) -> None:
         self.requests += not commit.released
-        self._count(commit.accepted, commit.depth + 1, commit.generator, commit.attributes, 1)
+        self._count(commit.accepted, commit.parent_depth + 1, commit.generator, commit.attributes, 1)
         if commit.accepted or commit.waiting:
             self.consecutive_failures = 0
         else:

@@ -28,7 +28,7 @@ from datacreate.verification.scoring import (
 )
 
 
-class VerifierCheck(Filter):
+class VerifierFilter(Filter):
     """Rejects rows whose label is not the most probable one for a model, which sees the row without the label.
 
     Scoring takes long: rows that one of the `other_filters` rejects are not scored.
@@ -69,7 +69,7 @@ class VerifierCheck(Filter):
             return
         self._sample = self._score(sample)
         rows = [
-            (self._format.answers.chosen(candidate.example.values) or 0, scores)
+            (self._format.answers.right_index(candidate.example.values) or 0, scores)
             for candidate in sample
             if (scores := self._sample.get(candidate.example.id))
         ]
@@ -103,7 +103,7 @@ class VerifierCheck(Filter):
         if self._means is not None:
             scores = calibrated(scores, self._means)
         values = candidate.example.values
-        assigned = self._format.answers.chosen(values) or 0
+        assigned = self._format.answers.right_index(values) or 0
         if final_label("drop", assigned, scores) is not None:
             return None
         options = [str(answer) for answer in self._format.answers.choices(values)]
