@@ -95,7 +95,7 @@ def test_a_set_without_its_test_split_is_said(tmp_path: Path, model: str) -> Non
     imported(tmp_path / "files", "csqa", {"test": [TEST_ROW], "dev": choices(2)})
     imported(tmp_path / "files", "riddle_sense", {"dev": choices(2)})
     summary = make(tmp_path / "run", model, decontaminate=("csqa", "riddle_sense"))
-    assert summary_fields(summary)["test sets"] == "compared with csqa, riddle_sense (dev only)"
+    assert summary_fields(summary)["decontaminated"] == "against csqa, riddle_sense (dev only)"
 
 
 def test_a_finished_run_does_not_read_benchmarks(tmp_path: Path, model: str, home: Path) -> None:
