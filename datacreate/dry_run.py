@@ -92,12 +92,12 @@ def _describe_models(inputs: RunInputs, models: RunModels | None) -> dict[str, A
 
 def describe_round(config: ImproveConfig) -> dict[str, Any]:
     """Describes what `improve` would do, as JSON. Raises what it raises before it trains or starts a server."""
-    round_ = read_round(config)
-    plan = describe_run(creation_config(config, round_.read_parents()))
+    improve_inputs = read_round(config)
+    plan = describe_run(creation_config(config, improve_inputs.read_parents()))
     if config.directory.parents_path.is_file():
         return plan
-    prepared, training = round_.prepared, round_.prepared.training
-    steps = [training.recipe.steps(len(trained)) for trained, _ in round_.splits]
+    prepared, training = improve_inputs.prepared, improve_inputs.prepared.training
+    steps = [training.recipe.steps(len(trained)) for trained, _ in improve_inputs.splits]
     return plan | {"encoder": str(prepared.encoder), "task": training.task.description, "student_steps": steps}
 
 

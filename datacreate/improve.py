@@ -1,6 +1,6 @@
 """An error-driven round: students show which rows of a run are hard, and a second run starts from those.
 
-No human labels are needed: a student judges only rows that it was not trained on (cross-fitting). As in S3 (Wang et
+No human labels are needed: a student predicts only rows that it was not trained on (cross-fitting). As in S3 (Wang et
 al., 2023) and LLM2LLM (Lee et al., 2024), the hard rows are then the formatting examples of an ordinary run.
 """
 
@@ -183,27 +183,27 @@ def _models(spec: RunSpec) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class JudgedRow:
+class PredictedRow:
     """A row, with the probabilities of its answers by the verifier and by a student that was not trained on it."""
 
     values: Mapping[str, Json]
     names: Sequence[str]  # labels, or the options of the row
-    answer: int  # index of the row's own answer
+    answer_index: int  # of the row's own answer
     student: Sequence[float]
     verifier: Probabilities | None
 
     @property
     def is_missed(self) -> bool:
         """Whether the student gives another answer."""
-        return most_probable(self.student) != self.answer
+        return most_probable(self.student) != self.answer_index
 
     @property
     def is_confirmed(self) -> bool:
         """Whether the verifier gives the same answer, or there is none."""
-        return self.verifier is None or most_probable(self.verifier) == self.answer
+        return self.verifier is None or most_probable(self.verifier) == self.answer_index
 
     @property
-    def is_doubtful(self) -> bool:
+    def is_probably_mislabeled(self) -> bool:
         """Whether both give another answer: the row is probably mislabeled."""
         return self.is_missed and not self.is_confirmed
 
@@ -212,17 +212,17 @@ class JudgedRow:
         """Sorts rows, the hardest first: those that the student misses and the verifier confirms; then, those of
         which the student is least sure.
         """
-        own = self.student[self.answer]
+        own = self.student[self.answer_index]
         if self.is_missed and self.verifier is not None and self.is_confirmed:
             return False, own
-        return True, abs(own - max(p for index, p in enumerate(self.student) if index != self.answer))
+        return True, abs(own - max(p for index, p in enumerate(self.student) if index != self.answer_index))
 
     @property
     def line(self) -> str:
         """The line of parents.jsonl."""
         document = {
             "row": self.values,
-            "label": self.names[self.answer],
+            "label": self.names[self.answer_index],
             "student": self._by_name(self.student),
             "verifier": self.verifier and self._by_name(self.verifier),
         }
@@ -232,22 +232,22 @@ class JudgedRow:
         return {name: round(p, 4) for name, p in zip(self.names, probabilities, strict=True)}
 
 
-def hard_rows(rows: Sequence[JudgedRow], number: int, *, balanced: bool) -> list[JudgedRow]:
-    """The hardest rows, at most `number`, without doubtful ones. `balanced`: labels in turns."""
-    by_label: defaultdict[int, list[JudgedRow]] = defaultdict(list)
-    for row in sorted((row for row in rows if not row.is_doubtful), key=lambda row: row.order):
-        by_label[row.answer if balanced else 0].append(row)
+def hard_rows(rows: Sequence[PredictedRow], number: int, *, balanced: bool) -> list[PredictedRow]:
+    """The hardest rows, at most `number`, without those that are probably mislabeled. `balanced`: labels in turns."""
+    by_label: defaultdict[int, list[PredictedRow]] = defaultdict(list)
+    for row in sorted((row for row in rows if not row.is_probably_mislabeled), key=lambda row: row.order):
+        by_label[row.answer_index if balanced else 0].append(row)
     in_turns = chain.from_iterable(zip_longest(*(by_label[label] for label in sorted(by_label))))
     return list(islice(filter(None, in_turns), number))
 
 
 @dataclass(frozen=True)
-class Round:
-    """What the students of a round learn and judge."""
+class ImproveInputs:
+    """What a round of improvement reads, and what its students learn and predict."""
 
     config: ImproveConfig
     prepared: Prepared
-    splits: Sequence[HeldOutSplit]  # one per student, which judges the held-out rows
+    splits: Sequence[HeldOutSplit]  # one per student, which predicts the held-out rows
 
     def read_parents(self) -> list[Mapping[str, Json]]:
         """The formatting examples of the new run: as chosen; before that the first rows, as many as will be chosen."""
@@ -256,8 +256,8 @@ class Round:
             return [example.values for example in self.prepared.rows[: self.config.most_parents]]
         return [json.loads(line)["row"] for line in path.read_bytes().splitlines()]
 
-    def judge(self, folder: Path, on_step: OnNamedStep) -> list[JudgedRow]:
-        """The rows with the opinions of students, which are trained in `folder`.
+    def predict(self, folder: Path, on_step: OnNamedStep) -> list[PredictedRow]:
+        """The rows with the predictions of students, which are trained in `folder`.
 
         Finished students are kept, so that the same call resumes. Raises what `run_trial` raises.
         """
@@ -266,7 +266,7 @@ class Round:
         examples, head = self.prepared.rows, self.prepared.training.task
         inputs = encode_inputs(self.prepared)
         dataset, rate = inputs.rows.dataset, inputs.training.recipe.learning_rates[0]
-        judged: dict[int, JudgedRow] = {}
+        predicted_rows: dict[int, PredictedRow] = {}
         for number, (trained, held_out) in enumerate(self.splits, 1):
             student_folder, name = folder / f"student-{number}", f"student {number} of {len(self.splits)}"
             rows = Encoded(dataset.select(trained), 0)
@@ -275,36 +275,37 @@ class Round:
                 student = load_with_head(student_folder / "model", head)
                 collate = collator(head, inputs.tokenizer)
                 predicted = probabilities(student, dataset.select(held_out), collate)
-            for row, opinion in zip(held_out, predicted.tolist(), strict=True):
-                e = examples[row]
-                judged[row] = JudgedRow(e.values, e.options or head.names, e.answer or 0, opinion, e.probabilities)
+            for row, prediction in zip(held_out, predicted.tolist(), strict=True):
+                example = examples[row]
+                names, answer = example.options or head.names, example.answer_index or 0
+                predicted_rows[row] = PredictedRow(example.values, names, answer, prediction, example.probabilities)
             del student, collate
             gc.collect()  # of a Trainer, which is part of reference cycles
         torch.cuda.empty_cache()  # a server may need the memory next
-        return [judged[row] for row in sorted(judged)]
+        return [predicted_rows[row] for row in sorted(predicted_rows)]
 
-    def choose(self, judged: Sequence[JudgedRow]) -> tuple[list[JudgedRow], dict[str, Any]]:
+    def choose(self, rows: Sequence[PredictedRow]) -> tuple[list[PredictedRow], dict[str, Any]]:
         """The formatting examples of the new run, and the scores of the students for scores.json."""
         config, head = self.config, self.prepared.training.task
-        candidates = [row for row in judged if row.is_missed] if config.dev else judged
+        candidates = [row for row in rows if row.is_missed] if config.dev else rows
         has_labels = not head.is_multiple_choice
         chosen = hard_rows(candidates, config.most_parents, balanced=has_labels)
         if not chosen and config.dev:
             raise TrainingError(f"{config.dev}: the student gets no row wrong; give other rows")
         if not chosen:
             raise TrainingError(f"{config.runs[0]}: students and verifier contradict every row; check its labels")
-        confirmed = [row for row in judged if row.is_confirmed] or judged
+        confirmed = [row for row in rows if row.is_confirmed] or rows
         answers = [most_probable(row.student) for row in confirmed]
-        scores = compute_scores([row.answer for row in confirmed], answers, head.names, balanced=has_labels)
+        scores = compute_scores([row.answer_index for row in confirmed], answers, head.names, balanced=has_labels)
         counts = {
-            "judged": len(judged),
-            "missed": sum(row.is_missed for row in judged),
-            "doubtful": sum(row.is_doubtful for row in judged),
+            "judged": len(rows),
+            "missed": sum(row.is_missed for row in rows),
+            "doubtful": sum(row.is_probably_mislabeled for row in rows),
         }
         return chosen, counts | scores.model_dump()
 
 
-def read_round(config: ImproveConfig) -> Round:
+def read_round(config: ImproveConfig) -> ImproveInputs:
     """Read the rows, and find the encoder. Raises what `read_source`, `training_set` and `resolve` raise, and
     TrainingError if there are too few rows, UsageError if the directory of the new run holds another one.
     """
@@ -330,7 +331,7 @@ def read_round(config: ImproveConfig) -> Round:
     else:
         splits = held_out_splits(rows.examples, rows.head, FOLDS)
     spec, encoder = training_spec(rows, config.encoder, Hyperparameters(epochs=config.epochs))
-    return Round(config, Prepared(spec, encoder, rows.examples, ()), splits)
+    return ImproveInputs(config, Prepared(spec, encoder, rows.examples, ()), splits)
 
 
 def _human_split(examples: Sequence[ClassificationExample], source: int, dev: Path) -> HeldOutSplit:
@@ -339,10 +340,10 @@ def _human_split(examples: Sequence[ClassificationExample], source: int, dev: Pa
     texts = [(example.text, example.passage, example.options) for example in examples]
     trained = [row for row, human in enumerate(is_human) if not human]
     trained_texts = {texts[row] for row in trained}
-    judged = [row for row, text in enumerate(texts) if is_human[row] and text not in trained_texts]
-    if not judged:
+    held_out = [row for row, text in enumerate(texts) if is_human[row] and text not in trained_texts]
+    if not held_out:
         raise UsageError(f"{dev}: the student is trained on all of these rows; give other rows")
-    return HeldOutSplit(trained, judged)
+    return HeldOutSplit(trained, held_out)
 
 
 def prepare_round(config: ImproveConfig, progress: Progress) -> CreateConfig:
@@ -351,22 +352,22 @@ def prepare_round(config: ImproveConfig, progress: Progress) -> CreateConfig:
     They are chosen once; after an interruption the same call resumes. Raises what `read_round` and `train` raise,
     what `create` raises before it starts a server, and RunMismatch if they were chosen with other settings.
     """
-    round_, directory = read_round(config), config.directory
-    students, training = TrainingDirectory(directory.students_path), round_.prepared.training
-    creation = creation_config(config, round_.read_parents())
+    improve_inputs, directory = read_round(config), config.directory
+    students, training = TrainingDirectory(directory.students_path), improve_inputs.prepared.training
+    creation = creation_config(config, improve_inputs.read_parents())
     inputs = read_inputs(creation)
     models_of(creation, inputs.verify, inputs.config.embeds, progress.notify)
     with caught_signals(), students.locked(training, progress.notify) as lock:
         if not directory.parents_path.is_file():
             progress.notify(f"loading {training.encoder}")
-            judged = round_.judge(students.path / TRIALS, checked_steps(progress, lock))
-            chosen, scores = round_.choose(judged)
+            predicted = improve_inputs.predict(students.path / TRIALS, checked_steps(progress, lock))
+            chosen, scores = improve_inputs.choose(predicted)
             _notify_scores(scores, config, progress.notify)
             lock.check()
             document = json.dumps(scores, indent=2, ensure_ascii=False) + "\n"
             replace_file(students.path / "scores.json", document)
             replace_file(directory.parents_path, "".join(row.line for row in chosen))  # marks the choice as made
-    parents = round_.read_parents()
+    parents = improve_inputs.read_parents()
     chosen_rows = "1 hard row is the formatting example"
     if len(parents) > 1:
         chosen_rows = f"{len(parents)} hard rows are the formatting examples, taken in turns"

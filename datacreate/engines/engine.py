@@ -105,7 +105,7 @@ class Engine:
         """Send a request; `poll` returns its completion."""
         self._active_servers()
         assert self._loop
-        future = asyncio.run_coroutine_threadsafe(self._pool.answer(request), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._pool.complete(request), self._loop)
         self._unfinished[request.id] = future
         future.add_done_callback(self._finished.put)
 

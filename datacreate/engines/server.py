@@ -84,7 +84,7 @@ class Server:
         self._tls = tls
         self._idle: list[httpx2.AsyncClient] = []  # those without a request
         self._is_closed = False
-        self._last_answer = 0.0  # its time
+        self._last_response = 0.0  # its time
         self._first_tokens: dict[str, int] = {}
 
     @property
@@ -193,7 +193,7 @@ class Server:
                 seconds = min(seconds, _TEST_SECONDS)
             body |= self._api.kind.self_test_fields
         completion = parse_response(request, await self._json("/v1/chat/completions", body, seconds), tokens)
-        self._last_answer = time.monotonic()
+        self._last_response = time.monotonic()
         return completion
 
     async def count_tokens(self, messages: Messages) -> int:
@@ -242,7 +242,7 @@ class Server:
         exchange, started = asyncio.ensure_future(self._exchange(path, body)), time.monotonic()
         try:
             while not exchange.done():
-                remaining = max(started, self._last_answer) + seconds - time.monotonic()
+                remaining = max(started, self._last_response) + seconds - time.monotonic()
                 if remaining <= 0:
                     raise Unavailable(f"no answer in {seconds:g} s", hung=True)
                 await asyncio.wait([exchange], timeout=remaining)

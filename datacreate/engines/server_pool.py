@@ -29,7 +29,7 @@ from datacreate.messages import Notify
 
 _MAX_ATTEMPTS = 3
 """Failures after which a request is given up. A failure counts only if a request that was sent after the first
-failure has been answered since."""
+failure has been completed since."""
 
 _MAX_REPEATED_ERRORS = 5
 """Suspensions of a server for the same error, without a success in between, after which the run stops."""
@@ -64,8 +64,8 @@ class ServerPool:
         self.fatal_error: EngineError | None = None  # why the run must stop, unless a server recovers
         self._changed = asyncio.Event()  # set for a moment whenever a server may have become free
         self._sent = 0  # number of requests sent
-        self._answered = 0  # number of the last request that was answered
-        self._last_answered: Request | None = None
+        self._completed = 0  # number of the last request that was completed
+        self._last_completed: Request | None = None
         self._last_healthy = 0.0  # when a healthy server was last in use
 
     @property
@@ -119,7 +119,7 @@ class ServerPool:
         if any(server.is_incompatible for server in servers) and not is_any_active:
             raise self.no_server_error()
 
-    async def answer(self, request: Request) -> Completion:
+    async def complete(self, request: Request) -> Completion:
         """Return the answer of one of the servers; retries as described above."""
         failures = 0
         sent_at_first_failure: int | None = None  # how many requests had been sent before it
@@ -128,19 +128,19 @@ class ServerPool:
             server.in_flight += 1
             self._sent = number = self._sent + 1
             try:
-                is_unanswered = sent_at_first_failure is not None and self._answered <= sent_at_first_failure
-                if is_unanswered and self._last_answered:
-                    await server.ask(self._last_answered)
-                    self._answered = max(self._answered, number)
+                is_uncompleted = sent_at_first_failure is not None and self._completed <= sent_at_first_failure
+                if is_uncompleted and self._last_completed:
+                    await server.ask(self._last_completed)
+                    self._completed = max(self._completed, number)
                     self._mark_healthy(server)
                 completion = await server.ask(request)
-                self._answered, self._last_answered = max(self._answered, number), request
+                self._completed, self._last_completed = max(self._completed, number), request
                 self._mark_healthy(server)
                 return completion
             except Unavailable as problem:
                 if sent_at_first_failure is None:
                     sent_at_first_failure = self._sent
-                elif self._answered > sent_at_first_failure:
+                elif self._completed > sent_at_first_failure:
                     failures += problem.request_may_be_cause
                 if failures >= (1 if isinstance(problem, RequestRejected) else _MAX_ATTEMPTS):
                     return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")

@@ -93,7 +93,7 @@ def encode(
         starts, size = range(0, len(texts), head.classes), head.classes
         columns = {name: [values[start : start + size] for start in starts] for name, values in columns.items()}
         lengths = [max(lengths[start : start + size]) for start in starts]
-    labels: list[Any] = [example.answer or 0 for example in examples]
+    labels: list[Any] = [example.answer_index or 0 for example in examples]
     if soft_labels:
         outputs = range(head.classes)
         labels = [

@@ -98,7 +98,7 @@ def read_test_file(
     given_format = format.document() if options.format else None
     sha256 = json_sha256([chosen_fields, given_format, *source.values])
     test = _test_set(path.name, "test", sha256, head, source)
-    if all(example.answer is None for example in test.usable):
+    if all(example.answer_index is None for example in test.usable):
         answers = ", ".join(sorted(set(test.labels))[:5])
         raise UsageError(f"{path}: the model has {head.description}, and no row has one as its answer: {answers}")
     return test
@@ -277,7 +277,7 @@ def grade(
     predictions, truth, answers = list[Prediction](), list[int](), list[int]()
     for number, (label, example) in enumerate(zip(test.labels, test.examples, strict=True)):
         if isinstance(example, ClassificationExample):
-            right, row_probabilities = example.answer, next(remaining)
+            right, row_probabilities = example.answer_index, next(remaining)
             names = test.head.names if has_labels else example.options
         else:
             right = name_index(label, test.head.names) if has_labels else None

@@ -44,11 +44,11 @@ _COVERED = ("examples, seeds, rows", "training sets, seeds, rows", "seeds, rows"
 
 
 def compute_scores(
-    truth: Sequence[int], answers: Sequence[int], names: Sequence[str], *, balanced: bool, truncated: int = 0
+    truth: Sequence[int], predictions: Sequence[int], names: Sequence[str], *, balanced: bool, truncated: int = 0
 ) -> Scores:
     """Scores of one model on one test set.
 
-    `truth` and `answers`, of shape (rows,), index `names`. -1 in `answers` is a row without a
+    `truth` and `predictions`, of shape (rows,), index `names`. -1 in `predictions` is a row without a
     prediction, in `truth` a row without a right answer: both count as wrong. `balanced`: `names` are
     labels, of which those that occur count; otherwise they are option positions. Raises ValueError if
     no row has a right answer.
@@ -58,8 +58,8 @@ def compute_scores(
     present = sorted(set(truth) - {-1})
     if not present:
         raise ValueError("no row with a right answer to score")
-    rows, label_counts, answer_counts = len(truth), Counter(truth), Counter(answers)
-    correct_counts = Counter(label for label, answer in zip(truth, answers, strict=True) if label == answer)
+    rows, label_counts, prediction_counts = len(truth), Counter(truth), Counter(predictions)
+    correct_counts = Counter(label for label, prediction in zip(truth, predictions, strict=True) if label == prediction)
     correct = [correct_counts[label] for label in present]
     classes = len(present) if balanced and len(present) > 1 else len(names)
     accuracy = share = mean_share([sum(correct)], [rows])
@@ -71,15 +71,15 @@ def compute_scores(
         accuracy=accuracy.value,
         accuracy_interval=(accuracy.low, accuracy.high),
         balanced_accuracy=share.value if balanced else None,
-        macro_f1=float(f1_score(truth, answers, average="macro", labels=present, zero_division=0)),
-        matthews=_matthews(truth, answers) if balanced else None,
+        macro_f1=float(f1_score(truth, predictions, average="macro", labels=present, zero_division=0)),
+        matthews=_matthews(truth, predictions) if balanced else None,
         constant=max(label_counts[label] for label in present) / rows,
         score=chance_corrected(share.value, classes),
         score_interval=(chance_corrected(share.low, classes), chance_corrected(share.high, classes)),
-        degenerate=max(answer_counts[index] for index in range(len(names))) / rows >= DEGENERATE_SHARE,
+        degenerate=max(prediction_counts[index] for index in range(len(names))) / rows >= DEGENERATE_SHARE,
         above_chance=share.low > 1 / classes,
-        predicted={name: answer_counts[index] for index, name in enumerate(names)},
-        unanswered=answer_counts[-1],
+        predicted={name: prediction_counts[index] for index, name in enumerate(names)},
+        unanswered=prediction_counts[-1],
         truncated=truncated,
     )
 

@@ -113,7 +113,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
         if found.condition.benchmark is None:
             raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
         dev = read_test_set(found.condition.benchmark, "dev", found.head)
-        selection_rows, digest = [example for example in dev.usable if example.answer is not None], dev.sha256
+        selection_rows, digest = [example for example in dev.usable if example.answer_index is not None], dev.sha256
     elif selection == "held-out" and len(rows) >= MIN_ROWS_TO_SPLIT:
         split = held_out_splits(rows, found.head, SELECTION_FOLDS)[0]
         selection_rows = [_with_most_probable_answer(rows[row]) for row in split.held_out]
@@ -151,7 +151,7 @@ def held_out_splits(examples: Sequence[ClassificationExample], head: HeadSpec, f
         example.family if 2 * folds * family_sizes[example.family] <= total else f"{example.family} {row}"
         for row, example in enumerate(examples)
     ]
-    labels = [example.answer or 0 for example in examples]
+    labels = [example.answer_index or 0 for example in examples]
     if head.is_multiple_choice or min(Counter(labels).values()) < folds:
         labels = [0] * total
     if len(set(groups)) == total:  # much faster, and the same without shared families
@@ -224,11 +224,11 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
 
 def _with_most_probable_answer(example: ClassificationExample) -> ClassificationExample:
     """The example with the most probable answer of its soft label, if it has one: its assigned answer may be wrong."""
-    probabilities, assigned = example.probabilities, example.answer
+    probabilities, assigned = example.probabilities, example.answer_index
     if not probabilities:
         return example
     best = max(range(len(probabilities)), key=lambda answer: (probabilities[answer], answer == assigned))
-    return replace(example, answer=best)
+    return replace(example, answer_index=best)
 
 
 def checked_steps(progress: Progress, lock: FolderLock) -> OnNamedStep:

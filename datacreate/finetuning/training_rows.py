@@ -158,12 +158,12 @@ def read_file(path: Path, options: FormatOptions, known_formats: Sequence[TaskFo
 
 @dataclass(frozen=True)
 class ClassificationExample:
-    """An example as texts. `answer` is the index of the right option or label; None if the row has no such answer."""
+    """An example as texts. `answer_index` is that of the right option or label; None if the row has no such answer."""
 
     text: str
     passage: str | None
     options: tuple[str, ...]  # empty for a fixed label set
-    answer: int | None
+    answer_index: int | None
     probabilities: Probabilities | None = None  # soft label, in the order of the head's outputs
     values: Mapping[str, Json] = field(default_factory=dict, compare=False)  # the row
     family: str = ""  # of a training row: the number of the source and the family there, as `0:FAMILY`
@@ -294,7 +294,7 @@ def training_set(
             full=count is None and not any(source.is_sample for source in sources),
             generator=_joined(source.generator for source in sources) or None,
             example=_joined(source.example for source in sources) or None,
-            digest=json_sha256([e.text, e.passage, e.options, e.answer] for e in examples),
+            digest=json_sha256([e.text, e.passage, e.options, e.answer_index] for e in examples),
         ),
         head=head,
         examples=tuple(examples),
@@ -329,7 +329,7 @@ def _usable_examples(
         example = to_classification_example(row.values, format, head)
         if isinstance(example, str):
             skipped[example] += 1
-        elif example.answer is None:
+        elif example.answer_index is None:
             place = "among the options" if head.is_multiple_choice else "one of the labels"
             skipped[f"the answer is not {place}"] += 1
         elif row.problem:

@@ -64,8 +64,7 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
         try:
             if EVALUATION in files:
                 model = _read(folder)
-                e = model.evaluation
-                key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.recipe, e.selection, e.seed)
+                key = (model.evaluation.digest, model.evaluation.condition, _setup(model), model.evaluation.seed)
                 if key in evaluated:
                     raise TrainingError(f"same model and test rows as {evaluated[key].path}: counted once")
                 evaluated[key] = model
@@ -140,10 +139,10 @@ def _tables(evaluated: Sequence[EvaluationRows]) -> Iterator[ResultTable]:
     untrained = [model for model in evaluated if not model.is_trained]
     groups: defaultdict[tuple[Distribution, _Setup], list[EvaluationRows]] = defaultdict(list)
     for model in trained:
-        e = model.evaluation
-        is_own_file = model.trained_for == OWN_ROWS and e.benchmark not in load_registry()
-        is_in = is_own_file or model.trained_for == e.benchmark
-        groups["in" if is_in else "out", (e.encoder, e.encoder_sha256, e.recipe, e.selection)].append(model)
+        benchmark = model.evaluation.benchmark
+        is_own_file = model.trained_for == OWN_ROWS and benchmark not in load_registry()
+        is_in = is_own_file or model.trained_for == benchmark
+        groups["in" if is_in else "out", _setup(model)].append(model)
     for (distribution, setup), in_setup in sorted(groups.items(), key=lambda group: group[0]):
         generators = {model.evaluation.condition.generator for model in in_setup} - {None}
         for generator in sorted(generators, key=str) or [None]:
@@ -157,17 +156,22 @@ def _tables(evaluated: Sequence[EvaluationRows]) -> Iterator[ResultTable]:
         yield _table("untrained", ("-", "-", "-", "none"), None, alone)
 
 
+def _setup(model: EvaluationRows) -> _Setup:
+    evaluation = model.evaluation
+    return evaluation.encoder, evaluation.encoder_sha256, evaluation.recipe, evaluation.selection
+
+
 def _table(
     distribution: Distribution, setup: _Setup, generator: str | None, evaluated: Sequence[EvaluationRows]
 ) -> ResultTable:
     """The results of the models, and their comparisons."""
     groups: defaultdict[tuple[Any, ...], list[EvaluationRows]] = defaultdict(list)
     for model in evaluated:
-        e, condition = model.evaluation, model.evaluation.condition
-        key: tuple[Any, ...] = (e.encoder, e.encoder_sha256)
+        evaluation, condition = model.evaluation, model.evaluation.condition
+        key: tuple[Any, ...] = (evaluation.encoder, evaluation.encoder_sha256)
         if model.is_trained:
             key = (condition.name, condition.count, condition.full)
-        groups[e.digest, model.trained_for, *key].append(model)
+        groups[evaluation.digest, model.trained_for, *key].append(model)
     results = {}
     for models in groups.values():
         group = condition_models(models)
@@ -208,11 +212,12 @@ def _paper() -> dict[str, Any]:
 
 def _paper_accuracy(model: EvaluationRows) -> float | None:
     """The accuracy that the paper reports for the condition and the test set of a model; None if there is none."""
-    e, paper = model.evaluation, _paper()
+    evaluation, paper = model.evaluation, _paper()
     by_test = {(name, name): accuracies for name, accuracies in paper["in_distribution"].items()}
     by_test |= {(row["train"], row["test"]): row["accuracy"] for row in paper["out_of_distribution"]}
-    name, accuracies = _strategy(e.condition.name), by_test.get((model.trained_for, e.benchmark))
-    is_sample_of_human_rows = name == HUMAN and not e.condition.full
-    if accuracies is None or name not in paper["conditions"] or e.split != "test" or is_sample_of_human_rows:
+    condition, accuracies = evaluation.condition, by_test.get((model.trained_for, evaluation.benchmark))
+    name = _strategy(condition.name)
+    is_sample_of_human_rows = name == HUMAN and not condition.full
+    if accuracies is None or name not in paper["conditions"] or evaluation.split != "test" or is_sample_of_human_rows:
         return None
     return round(float(accuracies[paper["conditions"].index(name)]) / 100, 6)

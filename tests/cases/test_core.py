@@ -206,7 +206,7 @@ def test_filter_and_train_read_coded_answers(tmp_path: Path) -> None:
     assert (report["rows"], report["kept"]) == (12, 12)
     training = training_set([read_source(str(rows_file(tmp_path, rows)))])
     assert training.head.classes == 4
-    assert [example.answer for example in training.examples] == [i % 4 for i in range(12) if i != 5]
+    assert [example.answer_index for example in training.examples] == [i % 4 for i in range(12) if i != 5]
     assert training.examples[1].options == ("ruler", "barometer", "scale", "clock")
 
 
@@ -218,7 +218,7 @@ def test_the_rows_show_where_a_position_counts_from(tmp_path: Path, first: Any) 
     report = filter_rows(rows_file(tmp_path, rows), FilterConfig(near=None))
     assert (report["rows"], report["kept"]) == (12, 12)
     training = training_set([read_source(str(rows_file(tmp_path, rows)))])
-    assert [example.answer for example in training.examples] == [(i + 1) % 4 for i in range(12) if i != 7]
+    assert [example.answer_index for example in training.examples] == [(i + 1) % 4 for i in range(12) if i != 7]
 
 
 def test_filter_reads_lists_of_labels_and_train_refuses_them(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def one_hot(chosen: Sequence[int | None]) -> list[list[float] | None]:
 
 def test_rows_without_an_answer_count_as_wrong(home: Path) -> None:
     test, creak = read_test_set("csqa"), read_test_set("creak")
-    right = [example.answer for example in test.usable]
+    right = [example.answer_index for example in test.usable]
     without = replace(test, examples=["4 options, expected 5", *test.examples[1:]])
     predictions, found = grade(without, one_hot(right[1:]))
     assert (predictions[0].predicted, predictions[0].correct) == (None, False)
@@ -192,7 +192,7 @@ def test_rows_without_an_answer_count_as_wrong(home: Path) -> None:
     assert found.unanswered == 30
     assert found.balanced_accuracy == found.constant == found.accuracy == 0.5
     empty = replace(creak, examples=["the inputs are empty" if q.answer == 1 else q for q in creak.usable])
-    _, found = grade(empty, one_hot([example.answer for example in empty.usable]))
+    _, found = grade(empty, one_hot([example.answer_index for example in empty.usable]))
     assert found.score == 0, "they count in the recall of their label"
 
 

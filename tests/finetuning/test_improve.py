@@ -18,7 +18,7 @@ from datacreate.create import create
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import BenchmarkError, DatacreateError, RunMismatch, TrainingError, UsageError
 from datacreate.finetuning.training_rows import read_source, training_set
-from datacreate.improve import ImproveConfig, JudgedRow, creation_config, hard_rows, prepare_round, read_round
+from datacreate.improve import ImproveConfig, PredictedRow, creation_config, hard_rows, prepare_round, read_round
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import FOODS, choices, claims, write_rows
 from tests.finetuning.training import Recorder, sensible
@@ -85,11 +85,11 @@ def test_the_new_run_starts_from_hard_rows_and_repeats_nothing(
     assert len(chosen) == 10
     assert all(each["row"] in before for each in chosen)
     for each in chosen:
-        opinions = [each["student"], *filter(None, [each["verifier"]])]
-        assert len(opinions) == (2 if kind == "labels" else 1)
-        for opinion in opinions:
-            assert str(each["row"]["label"]) in opinion
-            assert sum(opinion.values()) == pytest.approx(1, abs=0.001)
+        predictions = [each["student"], *filter(None, [each["verifier"]])]
+        assert len(predictions) == (2 if kind == "labels" else 1)
+        for prediction in predictions:
+            assert str(each["row"]["label"]) in prediction
+            assert sum(prediction.values()) == pytest.approx(1, abs=0.001)
     if kind == "labels":
         assert set(Counter(each["label"] for each in chosen).values()) == {5}
 
@@ -195,24 +195,24 @@ def test_paths_are_no_names_of_benchmarks_and_texts_keep_their_line_separators(
     parents_path = config.directory.parents_path
     parents_path.parent.mkdir()
     text = "one\u2028two\u2029three\x85four"
-    parents_path.write_text(judged(0, (0.1, 0.9), None, text).line, encoding="utf-8")
+    parents_path.write_text(predicted(0, (0.1, 0.9), None, text).line, encoding="utf-8")
     config = improving(runs["options"], tmp_path / "new", encoder, model)
     assert read_round(config).read_parents() == [{"id": text}]
 
 
-def judged(answer: int, student: Sequence[float], verifier: tuple[float, ...] | None, name: str) -> JudgedRow:
-    return JudgedRow({"id": name}, ("no", "yes"), answer, student, verifier)
+def predicted(answer: int, student: Sequence[float], verifier: tuple[float, ...] | None, name: str) -> PredictedRow:
+    return PredictedRow({"id": name}, ("no", "yes"), answer, student, verifier)
 
 
 def test_hard_rows_are_those_that_the_verifier_confirms_and_then_the_uncertain_ones() -> None:
     rows = [
-        judged(1, (0.1, 0.9), (0.2, 0.8), "sure"),
-        judged(1, (0.4, 0.6), (0.2, 0.8), "uncertain"),
-        judged(1, (0.7, 0.3), (0.2, 0.8), "missed"),  # and confirmed
-        judged(1, (0.9, 0.1), (0.2, 0.8), "clearly missed"),
-        judged(1, (0.9, 0.1), (0.8, 0.2), "mislabeled"),
-        judged(0, (0.45, 0.55), None, "not verified"),
-        judged(0, (0.9, 0.1), (0.8, 0.2), "sure no"),
+        predicted(1, (0.1, 0.9), (0.2, 0.8), "sure"),
+        predicted(1, (0.4, 0.6), (0.2, 0.8), "uncertain"),
+        predicted(1, (0.7, 0.3), (0.2, 0.8), "missed"),  # and confirmed
+        predicted(1, (0.9, 0.1), (0.2, 0.8), "clearly missed"),
+        predicted(1, (0.9, 0.1), (0.8, 0.2), "mislabeled"),
+        predicted(0, (0.45, 0.55), None, "not verified"),
+        predicted(0, (0.9, 0.1), (0.8, 0.2), "sure no"),
     ]
 
     def names(number: int, *, balanced: bool) -> list[Any]:

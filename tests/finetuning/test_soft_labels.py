@@ -127,9 +127,9 @@ def test_selection_rows_are_judged_by_the_most_probable_answer(
     changes: dict[str, Any] = {"model_selection": "held-out"}
     hard = prepare(soft(runs["labels"], tmp_path, encoder, soft_labels=False, **changes))
     found = prepare(soft(runs["labels"], tmp_path, encoder, **changes))
-    assert [one.answer for one in found.rows] == [one.answer for one in hard.rows], "rows keep their label"
-    opposite = [int(one.answer == 0) for one in hard.selection_rows]
-    assert [one.answer for one in found.selection_rows] == opposite
+    assert [one.answer_index for one in found.rows] == [one.answer_index for one in hard.rows], "rows keep their label"
+    opposite = [int(one.answer_index == 0) for one in hard.selection_rows]
+    assert [one.answer_index for one in found.selection_rows] == opposite
 
 
 def test_a_row_without_a_soft_label_has_its_label_as_one(encoder: str) -> None:

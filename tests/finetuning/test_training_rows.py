@@ -45,7 +45,7 @@ def test_a_benchmark_gives_its_human_train_split(home: Path) -> None:
     rows = read_split(find_benchmark("creak"), "train")
     assert [example.text for example in found.examples] == [row["question"] for row in rows]
     names = found.head.names
-    assert [names[q.answer or 0] == "True" for q in found.examples] == [row["label"] for row in rows]
+    assert [names[q.answer_index or 0] == "True" for q in found.examples] == [row["label"] for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_run_its_file_and_its_export_hold_the_same_questions(
     assert run.condition.generator
     assert run.condition.example
     assert [q.text for q in file.examples] == [q.text for q in run.examples]
-    named = [[found.head.names[q.answer or 0] for q in found.examples] for found in (run, file)]
+    named = [[found.head.names[q.answer_index or 0] for q in found.examples] for found in (run, file)]
     assert named[0] == named[1]
     if "labels" not in changes:
         (exported,) = export(RunDirectory(tmp_path / "run"), "jsonl", tmp_path / "exported")
@@ -204,7 +204,7 @@ def test_labels_of_a_file_can_be_named(tmp_path: Path) -> None:
     source = read_source(str(write_rows(tmp_path / "rows.jsonl", rows)), options=options)
     found = training_set([source])
     assert found.head.names == ("low", "mid", "high")
-    assert [(q.text, q.answer) for q in found.examples] == [("bad", 0), ("good", 2), ("so-so", 1)]
+    assert [(q.text, q.answer_index) for q in found.examples] == [("bad", 0), ("good", 2), ("so-so", 1)]
 
 
 def test_sources_of_different_heads_are_not_mixed(home: Path) -> None:

@@ -42,12 +42,12 @@ def train(config: Any, progress: Any = None) -> list[Any]:
     return [SimpleNamespace(seed=seed, **values) for seed in config.seeds]
 
 
-def judge(this: Any, *_: Any) -> list[Any]:
+def predict(this: Any, *_: Any) -> list[Any]:
     """Students that are sure of nothing."""
-    from datacreate.improve import JudgedRow
+    from datacreate.improve import PredictedRow
 
     rows = [example.values for example in this.prepared.rows]
-    return [JudgedRow(row, ("True", "False"), at % 2, (0.5, 0.5), None) for at, row in enumerate(rows)]
+    return [PredictedRow(row, ("True", "False"), at % 2, (0.5, 0.5), None) for at, row in enumerate(rows)]
 
 
 def evaluate(folder: Path, names: Sequence[str], split: str, notify: Any = None, **_: Any) -> list[Any]:
@@ -76,7 +76,7 @@ def quick(arguments: Sequence[str]) -> Iterator[None]:
             double = {"train": train, "evaluate": evaluate}[verb]
             patch.setattr(import_module(f"datacreate.finetuning.{verb}"), verb, double)
         elif verb == "improve":
-            patch.setattr("datacreate.improve.Round.judge", judge)
+            patch.setattr("datacreate.improve.ImproveInputs.predict", predict)
         with scripted_engine(json.loads(os.environ.get("SCRIPTED", "{}"))):
             yield
 
