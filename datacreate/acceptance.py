@@ -142,7 +142,7 @@ class Acceptance:
             self._plan.spec.num_examples,
             truncated=completion.finish_reason == "length",
             keep_complete_items=self._plan.spec.recipe != "paper",
-            longest_text=self._plan.samplings[request.generator].longest_text,
+            max_text_chars=self._plan.samplings[request.generator].longest_text,
         )
 
     def _question(self, candidate: Candidate) -> PermutedQuestion | None:
@@ -188,7 +188,7 @@ class Acceptance:
             scoring_tokens=parsed.scoring_tokens,
             waiting=values if must_wait else (),
             attributes=request.attributes,
-            thinking=completion.thinking,
+            thoughts=completion.thoughts,
             thinking_tokens=completion.thinking_tokens,
         )
         if commit.waiting:

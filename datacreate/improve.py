@@ -29,7 +29,7 @@ from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.train import (
     MIN_ROWS_TO_SPLIT,
     HeldOutSplit,
-    Prepared,
+    PreparedTraining,
     checked_steps,
     encode_inputs,
     held_out_splits,
@@ -246,7 +246,7 @@ class ImproveInputs:
     """What a round of improvement reads, and what its students learn and predict."""
 
     config: ImproveConfig
-    prepared: Prepared
+    prepared: PreparedTraining
     splits: Sequence[HeldOutSplit]  # one per student, which predicts the held-out rows
 
     def read_parents(self) -> list[Mapping[str, Json]]:
@@ -331,7 +331,7 @@ def read_round(config: ImproveConfig) -> ImproveInputs:
     else:
         splits = held_out_splits(rows.examples, rows.head, FOLDS)
     spec, encoder = training_spec(rows, config.encoder, Hyperparameters(epochs=config.epochs))
-    return ImproveInputs(config, Prepared(spec, encoder, rows.examples, ()), splits)
+    return ImproveInputs(config, PreparedTraining(spec, encoder, rows.examples, ()), splits)
 
 
 def _human_split(examples: Sequence[ClassificationExample], source: int, dev: Path) -> HeldOutSplit:

@@ -54,11 +54,11 @@ class RequestSize:
     content: RequestContent  # of the longest prompt
     words: int  # the most words that --attributes ask for; 0 without a range of words
     engine: Engine
-    thinking: int  # the most tokens of thinking before the answer
+    max_thinking_tokens: int  # before the answer
 
     def num_examples(self, most: int, fewest: int) -> int:
         """How many examples a request can ask for, from `fewest` to `most`. Raises PromptTooLong if none fits."""
-        prompt, thinking, context = self._prompt_tokens(most), self.thinking, self.engine.max_context
+        prompt, thinking, context = self._prompt_tokens(most), self.max_thinking_tokens, self.engine.max_context
         for number in range(most, fewest - 1, -1):
             if prompt + thinking + number * self._example_tokens <= context:
                 return number
@@ -73,7 +73,7 @@ class RequestSize:
         """The limits of `Sampling` for a request for `number` examples. Raises PromptTooLong if they do not fit."""
         limits = {"max_tokens": self.num_examples(number, number) * self._example_tokens}
         bounds_texts = self.encoding.style == "positional" and self.engine.bounds_texts
-        if self.examples and not self.thinking and bounds_texts:
+        if self.examples and not self.max_thinking_tokens and bounds_texts:
             grown = _TEXT_GROWTH * len(self._written(self._shown[0]))
             limits["longest_text"] = max(grown, _MIN_LONGEST_TEXT, _CHARS_PER_WORD * self.words)
         return limits

@@ -11,14 +11,14 @@ from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
 
-from datacreate.checkpoints.checkpoint import UNSEEN, Checkpoint
+from datacreate.checkpoints.checkpoint import SERVED_AS, Checkpoint
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
 from datacreate.engines.self_test import scoring_test
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, Stopped
 from datacreate.finetuning.evaluate import ModelAnswers, TestSet, load_or_evaluate, read_test_set
-from datacreate.finetuning.records import Condition, Evaluation
+from datacreate.finetuning.records import ZERO_SHOT, Condition, Evaluation
 from datacreate.finetuning.training_rows import ClassificationExample
 from datacreate.messages import Progress
 from datacreate.prompts.label_scoring import LabelQuestion
@@ -49,10 +49,10 @@ def answer_zero_shot(
     name, sha256 = checkpoint.name, checkpoint.sha256
     new_evaluation = partial(
         Evaluation,
-        condition=Condition(name="zero-shot", benchmark=None, count=0, full=True, generator=name, digest=sha256),
+        condition=Condition(name=ZERO_SHOT, benchmark=None, count=0, full=True, generator=name, digest=sha256),
         encoder=name,
         encoder_sha256=sha256,
-        recipe="zero-shot",
+        recipe=ZERO_SHOT,
         selection="none",
         seed=0,
     )
@@ -81,7 +81,7 @@ def answer_zero_shot(
 def _is_of_model(evaluation: Evaluation, checkpoint: Checkpoint) -> bool:
     """Whether an evaluation is of this model. If one of the two was only served, their names are compared."""
     hashes = (evaluation.encoder_sha256, checkpoint.sha256)
-    if any(sha256.startswith(UNSEEN) for sha256 in hashes):
+    if any(sha256.startswith(SERVED_AS) for sha256 in hashes):
         return evaluation.encoder == checkpoint.name
     return evaluation.encoder_sha256 == checkpoint.sha256
 

@@ -1,7 +1,7 @@
 """The ten benchmarks: test sets, and the human training sets beside them."""
 
 from datacreate.benchmarks.importing import ImportReport, benchmarks_in, import_benchmark
-from datacreate.benchmarks.registry import SPLITS, Benchmark, Findings, find_benchmark, load_registry
+from datacreate.benchmarks.registry import SPLITS, Benchmark, SplitStatistics, find_benchmark, load_registry
 from datacreate.benchmarks.store import (
     benchmark_folder,
     formatting_examples,
@@ -13,7 +13,7 @@ from datacreate.benchmarks.store import (
 )
 
 __all__ = [
-    "SPLITS", "Benchmark", "Findings", "ImportReport", "benchmark_folder", "benchmarks_in", "find_benchmark",
+    "SPLITS", "Benchmark", "ImportReport", "SplitStatistics", "benchmark_folder", "benchmarks_in", "find_benchmark",
     "formatting_examples", "has_split", "import_benchmark", "import_state", "load_registry", "read_manifest",
     "read_split", "split_sha256",
 ]  # fmt: skip

@@ -22,11 +22,11 @@ from datacreate.benchmarks.registry import (
     YES_NO_OPTIONS,
     Benchmark,
     BenchmarkRow,
-    Findings,
     HubDataset,
     Split,
-    find_problems,
+    SplitStatistics,
     load_registry,
+    measure_split,
     parse_row,
 )
 from datacreate.benchmarks.store import SplitRecord
@@ -51,7 +51,7 @@ class SplitReport(NamedTuple):
     split: Split
     state: SplitState
     expected: int  # the paper's number of rows
-    findings: Findings | None  # None if it is missing
+    findings: SplitStatistics | None  # None if it is missing
     remark: str | None
 
 
@@ -147,7 +147,7 @@ def _write(
     records = dict(kept)
     for split, rows in added.items():
         sha256 = hashlib.sha256(texts[split].encode("utf-8")).hexdigest()
-        records[split] = SplitRecord(sha256=sha256, source=source, note=new[split][1], findings=find_problems(rows))
+        records[split] = SplitRecord(sha256=sha256, source=source, note=new[split][1], findings=measure_split(rows))
     reports = []
     for split in SPLITS:
         state: SplitState = "kept" if split in kept else "refused" if is_refused else "imported"

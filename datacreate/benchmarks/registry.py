@@ -160,7 +160,7 @@ def parse_row(values: Json, benchmark: Benchmark) -> BenchmarkRow:
     return row
 
 
-class Findings(BaseModel, frozen=True):
+class SplitStatistics(BaseModel, frozen=True):
     """Label shares and malformed rows of a split. Row numbers start at 1."""
 
     rows: int
@@ -170,8 +170,8 @@ class Findings(BaseModel, frozen=True):
     answer_not_an_option: tuple[int, ...]
 
 
-def find_problems(rows: Sequence[BenchmarkRow]) -> Findings:
-    """The findings of a split."""
+def measure_split(rows: Sequence[BenchmarkRow]) -> SplitStatistics:
+    """The label shares and malformed rows of a split."""
     numbered = list(enumerate(rows, 1))
     labels = Counter(
         str(row.label) if isinstance(row.label, bool) else str(row.position + 1)
@@ -179,7 +179,7 @@ def find_problems(rows: Sequence[BenchmarkRow]) -> Findings:
         if row.position is not None
     )
     total = max(1, len(rows))
-    return Findings(
+    return SplitStatistics(
         rows=len(rows),
         labels={label: round(count / total, 4) for label, count in sorted(labels.items())},
         constant=round(max(labels.values(), default=0) / total, 4),

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from datacreate.benchmarks.registry import SPLITS, Benchmark, Findings, Split
+from datacreate.benchmarks.registry import SPLITS, Benchmark, Split, SplitStatistics
 from datacreate.errors import BenchmarkError, ExampleError
 from datacreate.files import data_dir, replace_files
 from datacreate.formats.example import Example, Json, value_at
@@ -36,7 +36,7 @@ class SplitRecord(BaseModel, frozen=True):
     sha256: str
     source: str
     note: str | None = None
-    findings: Findings
+    findings: SplitStatistics
 
 
 class Manifest(BaseModel, frozen=True):

@@ -14,11 +14,11 @@ from datacreate.checkpoints.folder import (
     read_json,
 )
 from datacreate.checkpoints.gguf import SUFFIX, GgufFile, gguf_in, parts, read_gguf
-from datacreate.checkpoints.presets import HUB_ID, Kind, Preset, Thinking, find_sources, load_presets, preset_files
+from datacreate.checkpoints.presets import HUB_ID, ModelKind, Preset, Thinking, find_sources, load_presets, preset_files
 from datacreate.checkpoints.pull import find_local
 from datacreate.errors import CheckpointError, NotDownloaded, UnknownModel, UsageError
 
-UNSEEN = "served as "
+SERVED_AS = "served as "
 """Prefix of the `sha256` of a model that is known only by the name that its server uses."""
 
 
@@ -37,7 +37,7 @@ class Checkpoint:
     """A folder of safetensors (transformers, vLLM), a GGUF file (llama.cpp), or a served model's name.
 
     `path` is the folder, also that of a GGUF file. `sha256` identifies the model and its adapter:
-    `quick_hash` of its files; UNSEEN and its name for a served model that is not on this machine. Two
+    `quick_hash` of its files; SERVED_AS and its name for a served model that is not on this machine. Two
     checkpoints with the same one are the same model.
     """
 
@@ -68,7 +68,7 @@ class Checkpoint:
             )
 
 
-def resolve(name_or_path: str, kind: Kind, *, trust_remote_code: bool = False) -> Checkpoint:
+def resolve(name_or_path: str, kind: ModelKind, *, trust_remote_code: bool = False) -> Checkpoint:
     """Find and check a checkpoint without a network: names, sizes and headers, not contents.
 
     `name_or_path` is a preset, an existing folder (safetensors or one GGUF model), a `.gguf` file, or a
@@ -97,7 +97,9 @@ def resolve(name_or_path: str, kind: Kind, *, trust_remote_code: bool = False) -
     return _checkpoint_at(local, name, preset, kind, trust_remote_code)
 
 
-def _checkpoint_at(location: Path, name: str, preset: Preset | None, kind: Kind, trust_remote_code: bool) -> Checkpoint:
+def _checkpoint_at(
+    location: Path, name: str, preset: Preset | None, kind: ModelKind, trust_remote_code: bool
+) -> Checkpoint:
     """The checkpoint in a folder or GGUF file; without a name it is named after that."""
     gguf_path = location if location.is_file() else None
     if gguf_path is None and not any(location.glob("*.safetensors")):
@@ -132,7 +134,7 @@ def served_checkpoint(name_or_path: str) -> Checkpoint:
     try:
         return resolve(name_or_path, "instruct", trust_remote_code=True)
     except CheckpointError:
-        return Checkpoint(name_or_path, Path(name_or_path), UNSEEN + name_or_path, preset)
+        return Checkpoint(name_or_path, Path(name_or_path), SERVED_AS + name_or_path, preset)
 
 
 def read_adapter(path: Path) -> Adapter:

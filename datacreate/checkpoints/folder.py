@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from datacreate.checkpoints.presets import Kind
+from datacreate.checkpoints.presets import ModelKind
 from datacreate.errors import CheckpointError
 
 # The files of a checkpoint. Pickles (.bin, .pt) are left out: loading one runs its code. Python files are needed only
@@ -26,7 +26,7 @@ _SAMPLE_BYTES, _SAMPLES = 4096, 512  # the samples of all larger files of a mode
 _MIN_SAMPLES = 16  # of one file
 
 
-def check_loadable(folder: Path, kind: Kind, trust_remote_code: bool) -> None:
+def check_loadable(folder: Path, kind: ModelKind, trust_remote_code: bool) -> None:
     """Refuse a folder that is no checkpoint, has only pickled weights, or needs its publisher's Python code; as an
     instruct model also one that does not write text: an encoder or an encoder-decoder.
 

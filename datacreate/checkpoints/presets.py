@@ -18,7 +18,7 @@ from datacreate.files import data_dir, read_yaml, shipped
 from datacreate.messages import did_you_mean
 from datacreate.settings import FrozenModel, Settings, SettingsProblem, setting
 
-Kind = Literal["instruct", "encoder"]
+ModelKind = Literal["instruct", "encoder"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 HUB_ID = re.compile(r"(?P<hub>[\w-][\w.-]*/[\w.-]+?)(@(?P<revision>[\w./-]+))?")
@@ -120,7 +120,7 @@ class Preset(FrozenModel):
     """One model."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-    kind: Kind
+    kind: ModelKind
     description: str
     parameters: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?[MB]$")] | None = None
     license: str

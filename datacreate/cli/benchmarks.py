@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datacreate.benchmarks import ImportReport
 
 _UNUSUAL = {"repeated_options": "with two equal options", "answer_not_an_option": "whose answer is not an option"}
-"""Fields of `Findings`, and how their rows are unusual."""
+"""Fields of `SplitStatistics`, and how their rows are unusual."""
 
 
 @click.group()

@@ -23,7 +23,7 @@ _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator"
 """Makes llguidance write JSON without spaces, which saves tokens."""
 
 _TEXT_MARGIN = 64
-"""Characters beyond `Sampling.longest_text` after which the grammar ends a text: more than a token has, so that the
+"""Characters beyond `Sampling.max_text_chars` after which the grammar ends a text: more than a token has, so that the
 grammar does not shape shorter texts."""
 
 _JSON_STARTS = ("[", "{")
@@ -125,12 +125,12 @@ def _merge_system_message(messages: Messages) -> list[dict[str, str]]:
     return [merged, *(dict(message) for message in rest)]
 
 
-def _schema_field(schema: str, compact: bool, longest_text: int | None) -> dict[str, Any]:
+def _schema_field(schema: str, compact: bool, max_text_chars: int | None) -> dict[str, Any]:
     """The field of a request that holds the schema: a compact grammar of llguidance, or the standard one."""
     parsed = json.loads(schema)
     if compact:
-        if longest_text:
-            parsed = _with_max_length(parsed, longest_text + _TEXT_MARGIN)
+        if max_text_chars:
+            parsed = _with_max_length(parsed, max_text_chars + _TEXT_MARGIN)
         guided = json.dumps({"x-guidance": _COMPACT, **parsed}, ensure_ascii=False)
         return {"grammar": f"%llguidance {{}}\nstart: %json {guided}"}
     named = {"name": "examples", "schema": parsed, "strict": True}
@@ -187,7 +187,7 @@ def parse_response(request: Request, document: Any, tokens: Sequence[int] | None
         prompt_tokens=prompt_tokens,
         generated_tokens=generated_tokens,
         error=error,
-        thinking=thoughts,
+        thoughts=thoughts,
         thinking_tokens=thinking_tokens if thoughts else 0,
     )
 

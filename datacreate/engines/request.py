@@ -62,7 +62,7 @@ def scoring_request(id: int, messages: Messages, choices: tuple[str, ...]) -> Re
 class Completion:
     """The answer to one request. With `finish_reason` "error" the text is empty and `error` says why.
 
-    `scores` are the probabilities of the request's choices; they add up to 1. `thinking` is what the model thought
+    `scores` are the probabilities of the request's choices; they add up to 1. `thoughts` are those of the model
     before the answer; its tokens are among the generated ones.
     """
 
@@ -73,7 +73,7 @@ class Completion:
     generated_tokens: int = 0
     error: str | None = None
     scores: tuple[float, ...] = ()
-    thinking: str = ""
+    thoughts: str = ""
     thinking_tokens: int = 0
 
 

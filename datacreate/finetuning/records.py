@@ -35,6 +35,7 @@ SelectionKind = Literal["held-out", "human", "none"]
 
 PAPER_METHOD = " (paper)"  # suffix of a condition's name when its rows were created by `--recipe paper`
 IMPROVED = "improved"  # a condition's name for rows that `datacreate improve` created
+HUMAN, ZERO_SHOT = "human", "zero-shot"  # the names of conditions without created rows
 
 SOFT_LABELS = " (soft labels)"
 """Suffix of a condition's name when it was trained on the verifier's probabilities."""
@@ -85,7 +86,7 @@ class Evaluation(Record):
     condition: Condition
     encoder: str  # for zero-shot, the generator
     encoder_sha256: str
-    recipe: str  # Hyperparameters.description, or "zero-shot"
+    recipe: str  # Hyperparameters.description, or ZERO_SHOT
     selection: SelectionKind
     seed: int  # of the training
     benchmark: str

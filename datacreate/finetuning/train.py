@@ -95,7 +95,7 @@ class TrainConfig(FormatOptions):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTraining:
     """A training before its rows are encoded; `encoder` is a folder."""
 
     training: TrainingSpec
@@ -104,7 +104,7 @@ class Prepared:
     selection_rows: Sequence[ClassificationExample]  # choose the best checkpoint
 
 
-def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
+def prepare(config: TrainConfig, notify: Notify = no_notify) -> PreparedTraining:
     """Read and split the rows, and find the encoder. Raises UsageError, TrainingError, CheckpointError."""
     found = _read_rows(config, notify)
     rows, selection_rows = found.examples, list[ClassificationExample]()
@@ -127,7 +127,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
             f"--learning-rates: --model-selection {config.selection} has no rows to choose one of {rates} "
             f"({len(found.examples)} rows); give one rate, {MIN_ROWS_TO_SPLIT} rows or more, or another selection"
         )
-    return Prepared(training, encoder, rows, selection_rows)
+    return PreparedTraining(training, encoder, rows, selection_rows)
 
 
 class HeldOutSplit(NamedTuple):
@@ -263,7 +263,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Trained
 
 
 def encode_inputs(
-    prepared: Prepared, device_batch_size: int = DEVICE_BATCH_SIZE, notify: Notify = no_notify
+    prepared: PreparedTraining, device_batch_size: int = DEVICE_BATCH_SIZE, notify: Notify = no_notify
 ) -> TrialInputs:
     """The token ids of a training; `notify` gets what is trained, and how many rows are cut.
 

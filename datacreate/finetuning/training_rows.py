@@ -19,7 +19,7 @@ from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
-from datacreate.finetuning.records import IMPROVED, PAPER_METHOD, SOFT_LABELS, Condition, HeadSpec
+from datacreate.finetuning.records import HUMAN, IMPROVED, PAPER_METHOD, SOFT_LABELS, Condition, HeadSpec
 from datacreate.formats.candidate import RejectReason
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.infer_labels import few_labels
@@ -100,7 +100,7 @@ def read_benchmark(name: str, split: str) -> Source:
     """The human rows of one split of a benchmark. Raises BenchmarkError if it is not imported."""
     benchmark = find_benchmark(name)
     rows = [SourceRow(row, canonical_json(row["question"])) for row in read_split(benchmark, split)]
-    return Source(name, "human", load_format(benchmark.format_name), rows, name, is_human=True)
+    return Source(name, HUMAN, load_format(benchmark.format_name), rows, name, is_human=True)
 
 
 def check_distinct(sources: Iterable[str]) -> None:
@@ -306,7 +306,7 @@ def training_set(
 
 def _joined(names: Iterable[str | None]) -> str:
     """The different names as in `human+tree`, human rows first; empty if there is none."""
-    return "+".join(sorted({name for name in names if name}, key=lambda name: (name != "human", name)))
+    return "+".join(sorted({name for name in names if name}, key=lambda name: (name != HUMAN, name)))
 
 
 def _with_varying_inputs(format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> TaskFormat:

@@ -181,11 +181,11 @@ def parse_completion(
     *,
     truncated: bool,
     keep_complete_items: bool = True,
-    longest_text: int | None = None,
+    max_text_chars: int | None = None,
 ) -> list[Candidate | Reject]:
     """The items of a completion in order, each a valid candidate or a reject.
 
-    `truncated`: generation stopped at max_tokens. `keep_complete_items`: of an incomplete array. `longest_text`: most
+    `truncated`: generation stopped at max_tokens. `keep_complete_items`: of an incomplete array. `max_text_chars`: most
     characters of a text; the server ended a longer one.
     """
     if not text.strip():
@@ -200,18 +200,18 @@ def parse_completion(
         items, is_complete = list(_complete_items(array)), False
     results: list[Candidate | Reject] = []
     if is_complete or keep_complete_items:
-        results += [parse_item(item, encoding, longest_text) for item in items[:num_examples]]
+        results += [parse_item(item, encoding, max_text_chars) for item in items[:num_examples]]
         results += [Reject(RejectReason.NOT_NEEDED, shorten(item)) for item in items[num_examples:]]
     if not is_complete:
         results.append(incomplete)
     return results or [Reject(RejectReason.NO_RESPONSE, shorten(text))]
 
 
-def parse_item(item: Json, encoding: PromptEncoding, longest_text: int | None = None) -> Candidate | Reject:
+def parse_item(item: Json, encoding: PromptEncoding, max_text_chars: int | None = None) -> Candidate | Reject:
     """Parse and validate one item of the array."""
     try:
-        if longest_text is not None and any(len(text) > longest_text for text in values_in(item)):
-            detail = f"a text of more than {longest_text} characters"
+        if max_text_chars is not None and any(len(text) > max_text_chars for text in values_in(item)):
+            detail = f"a text of more than {max_text_chars} characters"
             return Reject(RejectReason.TRUNCATED, shorten(item), detail)
         values = encoding.read(item)
         if encoding.has_placeholder(values):

@@ -58,7 +58,7 @@ class Shortcut:
 
 
 @dataclass(frozen=True)
-class Row:
+class AnsweredQuestion:
     """A question with its options: its own (multiple choice), or the labels of the format."""
 
     text: str
@@ -92,13 +92,13 @@ def shortcuts(
     return ()
 
 
-def longest_option(rows: Sequence[Row]) -> Shortcut:
+def longest_option(rows: Sequence[AnsweredQuestion]) -> Shortcut:
     """How often the right option has the most characters; a tie of t options counts 1/t."""
     credit = [_tie_credit([len(option.strip()) for option in row.options], row.right) for row in rows]
     return _scored("longest option", credit, rows, "the right option is the longest too often")
 
 
-def question_words(rows: Sequence[Row]) -> Shortcut:
+def question_words(rows: Sequence[AnsweredQuestion]) -> Shortcut:
     """How often the right option has the largest share of its words in the question; a tie of t options counts 1/t."""
     credit = []
     for row in rows:
@@ -110,7 +110,7 @@ def question_words(rows: Sequence[Row]) -> Shortcut:
     return _scored("words of the question", credit, rows, warning)
 
 
-def options_alone(rows: Sequence[Row], groups: Sequence[int]) -> Shortcut:
+def options_alone(rows: Sequence[AnsweredQuestion], groups: Sequence[int]) -> Shortcut:
     """How often a classifier of the options' words picks the right option without the question."""
     group_of_option = [group for group, row in zip(groups, rows, strict=True) for _ in row.options]
     right = np.array([i == row.right for row in rows for i in range(len(row.options))], dtype=np.int64)
@@ -122,7 +122,7 @@ def options_alone(rows: Sequence[Row], groups: Sequence[int]) -> Shortcut:
     return _scored("options alone", credit, rows, warning, groups)
 
 
-def length_alone(rows: Sequence[Row], groups: Sequence[int]) -> Shortcut:
+def length_alone(rows: Sequence[AnsweredQuestion], groups: Sequence[int]) -> Shortcut:
     """How often a small decision tree on the lengths of question and passage finds the label."""
     from sklearn.model_selection import cross_val_predict
     from sklearn.tree import DecisionTreeClassifier
@@ -135,7 +135,7 @@ def length_alone(rows: Sequence[Row], groups: Sequence[int]) -> Shortcut:
     return _scored("length alone", credit, rows, "the lengths alone give the label away", groups, labels)
 
 
-def question_alone(rows: Sequence[Row], groups: Sequence[int]) -> Shortcut:
+def question_alone(rows: Sequence[AnsweredQuestion], groups: Sequence[int]) -> Shortcut:
     """How often a classifier of the question's words finds the label; named `wording` if no row has a passage."""
     labels, word = _labels(rows), _most_telling_word(rows)
     credit = _predicted_from_words([row.text for row in rows], labels, groups, "predict") == labels
@@ -149,7 +149,7 @@ def question_alone(rows: Sequence[Row], groups: Sequence[int]) -> Shortcut:
 def _scored(
     name: str,
     credit: Sequence[float],
-    rows: Sequence[Row],
+    rows: Sequence[AnsweredQuestion],
     warning: str,
     groups: Sequence[int] | None = None,
     labels: Integers | None = None,
@@ -179,7 +179,7 @@ def _scored(
     return Shortcut(name, score, chance, len(credits), text)
 
 
-def _labels(rows: Sequence[Row]) -> Integers:
+def _labels(rows: Sequence[AnsweredQuestion]) -> Integers:
     """The label of each row as a number from 0, (rows,)."""
     return np.unique([row.right for row in rows], return_inverse=True)[1]
 
@@ -232,7 +232,7 @@ def _folds(target: Integers, groups: Sequence[int]) -> list[tuple[Integers, Inte
     return list(GroupKFold(FOLDS, shuffle=True, random_state=0).split(target, target, groups))
 
 
-def _groups(rows: Sequence[Row], texts: Sequence[str]) -> list[int]:
+def _groups(rows: Sequence[AnsweredQuestion], texts: Sequence[str]) -> list[int]:
     """A group number for each row, the same for rows of one family and for rows with the same text.
 
     Rows with the same question (or options) and opposite answers must not be in different folds: each would
@@ -248,7 +248,7 @@ def _groups(rows: Sequence[Row], texts: Sequence[str]) -> list[int]:
     return [int(group) for group in connected_components(graph, directed=False)[1][family]]
 
 
-def _most_telling_word(rows: Sequence[Row]) -> str:
+def _most_telling_word(rows: Sequence[AnsweredQuestion]) -> str:
     """A phrase about the word whose share of rows differs most between one label and the others."""
     rows_of_label = Counter(row.options[row.right] for row in rows)
     counts = Counter((row.options[row.right], word) for row in rows for word in set(words(row.text)))
@@ -267,12 +267,14 @@ def _most_telling_word(rows: Sequence[Row]) -> str:
     )
 
 
-def _rows(format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable]) -> Iterator[Row]:
+def _rows(
+    format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable]
+) -> Iterator[AnsweredQuestion]:
     """The rows with at least two options and their answer among them."""
     for values, family in zip(rows, families, strict=True):
         options, right = tuple(map(str, format.answers.choices(values))), format.answers.right_index(values)
         if right is not None and len(options) > 1:
-            yield Row(*question_and_passage(format, values), options, right, family)
+            yield AnsweredQuestion(*question_and_passage(format, values), options, right, family)
 
 
 def question_and_passage(format: TaskFormat, values: Mapping[str, Json]) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from datacreate.errors import DatacreateError, RunError, TrainingError, UsageErr
 from datacreate.files import shipped
 from datacreate.finetuning.records import (
     EVALUATION,
+    HUMAN,
     PAPER_METHOD,
     PREDICTIONS,
     SOFT_LABELS,
@@ -31,7 +32,6 @@ from datacreate.finetuning.records import (
 from datacreate.messages import Notify, no_notify
 from datacreate.reporting.gaps import mean_gaps, with_gaps
 from datacreate.reporting.results import (
-    HUMAN,
     OWN_ROWS,
     ConditionResult,
     Distribution,

@@ -8,9 +8,10 @@ from dataclasses import astuple, replace
 
 import numpy as np
 
+from datacreate.finetuning.records import HUMAN
 from datacreate.finetuning.statistics import ConditionModels, mean_estimate, ratio
 from datacreate.intervals import IntervalEstimate
-from datacreate.reporting.results import HUMAN, ConditionResult, MeanGap, ResultModels
+from datacreate.reporting.results import ConditionResult, MeanGap, ResultModels
 
 Curves = Mapping[str, Mapping[int, ConditionResult]]
 """The results on one test set, by condition and number of training rows."""

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datacreate.checkpoints.checkpoint import UNSEEN
-from datacreate.finetuning.records import Evaluation, SelectionKind
+from datacreate.checkpoints.checkpoint import SERVED_AS
+from datacreate.finetuning.records import HUMAN, ZERO_SHOT, Evaluation, SelectionKind
 from datacreate.finetuning.statistics import (
     ALPHA,
     ConditionModels,
@@ -28,8 +28,6 @@ from datacreate.finetuning.statistics import (
 )
 from datacreate.finetuning.training_rows import name_index
 from datacreate.intervals import IntervalEstimate
-
-ZERO_SHOT, HUMAN = "zero-shot", "human"
 
 OWN_ROWS = "own rows"  # the benchmark name of training rows that were made for none
 
@@ -160,7 +158,7 @@ class Report:
 
 def checkpoint_name(name: str, sha256: str) -> str:
     """The name with the beginning of its hash, where the weights are known."""
-    return name if sha256.startswith(UNSEEN) else f"{name} ({sha256[:8]})"
+    return name if sha256.startswith(SERVED_AS) else f"{name} ({sha256[:8]})"
 
 
 def condition_result(

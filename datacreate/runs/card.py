@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from datacreate import metrics as metric_tables
-from datacreate.checkpoints.checkpoint import UNSEEN
+from datacreate.checkpoints.checkpoint import SERVED_AS
 from datacreate.messages import markdown, markdown_code, markdown_table, safe_text
 from datacreate.runs.config import RunSpec
 
@@ -45,7 +45,7 @@ def dataset_card(
         size_category=Markup(next((name for size, name in _SIZES.items() if summary["accepted"] < size), "n>1M")),
         weights=(
             "known by the name that its server reports; its weights were not checked"
-            if spec.model_sha256.startswith(UNSEEN)
+            if spec.model_sha256.startswith(SERVED_AS)
             else f"weights sha256 {spec.model_sha256[:_SHOWN_DIGITS]}…"
         ),
         sampling=Markup(

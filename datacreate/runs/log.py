@@ -67,7 +67,7 @@ class Commit:
     waiting: tuple[dict[str, Json], ...] = ()
     released: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)  # of all its examples: dimension -> value
-    thinking: str = ""  # what the model thought before its answer
+    thoughts: str = ""  # what the model thought before its answer
     thinking_tokens: int = 0  # among the generated ones
 
     @property
@@ -109,7 +109,7 @@ class Commit:
         optional = {name: getattr(self, name) for name in _OPTIONAL} | {
             "model": self.generator,
             "scored": list(map(_scored_entry, self.scored)),
-            "thinking": [self.thinking_tokens, self.thinking] if self.thinking else [],
+            "thinking": [self.thinking_tokens, self.thoughts] if self.thoughts else [],
         }
         return example_line(
             {"request": self.request, "parent": self.parent, "depth": self.parent_depth}
@@ -124,7 +124,7 @@ class Commit:
         """The commit of a parsed line. Raises KeyError, ValueError or TypeError if the line has none."""
         values = {name: record[name] for name in (*_PLAIN, *_OPTIONAL) if name in record}
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        thinking_tokens, thinking = record.get("thinking", (0, ""))
+        thinking_tokens, thoughts = record.get("thinking", (0, ""))
         return cls(
             **values | lists,
             parent_depth=record["depth"],
@@ -133,7 +133,7 @@ class Commit:
             generated_tokens=record["tokens"][1],
             generator=record.get("model", 0),
             scored=tuple(map(_parse_scored, record.get("scored", ()))),
-            thinking=thinking,
+            thoughts=thoughts,
             thinking_tokens=thinking_tokens,
         )
 

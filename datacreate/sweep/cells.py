@@ -15,12 +15,13 @@ from datacreate.engines.factory import resolve_checkpoint
 from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import DatacreateError
 from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.records import HUMAN
 from datacreate.finetuning.train import TrainConfig
 from datacreate.improve import REPEATED_OPTIONS
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import as_arguments
-from datacreate.sweep.plan import HUMAN, HUMAN_FULL, MIXED, SweepPlan, Variant, short_name, split_recipe
+from datacreate.sweep.plan import HUMAN_FULL, MIXED, SweepPlan, Variant, short_name, split_recipe
 
 Argument = str | PurePath  # a PurePath is relative to the folder of the sweep, which can therefore be moved
 

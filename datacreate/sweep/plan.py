@@ -16,13 +16,14 @@ from datacreate.engines.settings import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, UsageError
 from datacreate.files import read_yaml, shipped
 from datacreate.finetuning.hyperparameters import Hyperparameters
+from datacreate.finetuning.records import HUMAN
 from datacreate.finetuning.train import MIN_ROWS_TO_SPLIT, TrainConfig
 from datacreate.messages import did_you_mean
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import Settings, SettingsProblem
 
-HUMAN, HUMAN_FULL = "human", "human-full"
+HUMAN_FULL = "human-full"
 MIXED = "human+"  # prefix of a strategy: the rows of HUMAN and the created set together
 
 CONDITIONS = (HUMAN, HUMAN_FULL, *STRATEGIES, *(MIXED + name for name in STRATEGIES))

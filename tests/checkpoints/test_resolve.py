@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from datacreate.checkpoints.checkpoint import Checkpoint, read_adapter, resolve, with_adapter
-from datacreate.checkpoints.presets import Kind
+from datacreate.checkpoints.presets import ModelKind
 from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import checkpoint_files, run_python, safetensors_bytes, write_files
 
 
-def refused(place: str | Path, kind: Kind = "encoder", **how: bool) -> str:
+def refused(place: str | Path, kind: ModelKind = "encoder", **how: bool) -> str:
     with pytest.raises(CheckpointError) as caught:
         resolve(str(place), kind, **how)
     assert "\n" not in str(caught.value)

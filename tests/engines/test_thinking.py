@@ -80,7 +80,7 @@ def test_thoughts_are_in_the_log_and_not_in_the_data(
     assert body.get(limit_field or "") == (300 if limit_field else None)
     assert "response_format" in body  # llama.cpp's own grammar would leave no room for thoughts
     assert "Perhaps" not in (run / "train.jsonl").read_text()
-    assert {commit.thinking for commit in commits(run)} == {THOUGHT}
+    assert {commit.thoughts for commit in commits(run)} == {THOUGHT}
     tokens = [commit.thinking_tokens for commit in commits(run)]
     assert all(0 < each < commit.generated_tokens for each, commit in zip(tokens, commits(run), strict=True))
     assert counted is None or set(tokens) == {counted}
@@ -135,7 +135,7 @@ def test_an_answer_that_is_only_thoughts_is_a_reject(tmp_path: Path) -> None:
         make(tmp_path / "run", server, thinking=100)
     rejected = [commit for commit in commits(tmp_path / "run") if commit.rejects]
     assert {reject.reason for commit in rejected for reject in commit.rejects} == {"no_response"}
-    assert all(commit.thinking for commit in rejected)
+    assert all(commit.thoughts for commit in rejected)
     assert len(examples(tmp_path / "run")) == 40
 
 
@@ -158,8 +158,8 @@ def test_llama_cpp_applies_the_grammar_after_the_thoughts(tmp_path: Path) -> Non
             Request(1, MESSAGES, schema, Sampling(200, thinking=20)),
         )
     assert [json.loads(answer.text)[0] for answer in (usual, thought)] == ["a b"] * 2
-    assert (usual.thinking, usual.thinking_tokens) == ("", 0)
-    assert thought.thinking
+    assert (usual.thoughts, usual.thinking_tokens) == ("", 0)
+    assert thought.thoughts
     assert 0 < thought.thinking_tokens < thought.generated_tokens
 
 

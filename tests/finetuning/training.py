@@ -12,7 +12,7 @@ from typing import Any
 from datacreate.engines.request import Completion, Request
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import TrainedModel
-from datacreate.finetuning.train import Prepared, TrainConfig, encode_inputs, train, training_spec
+from datacreate.finetuning.train import PreparedTraining, TrainConfig, encode_inputs, train, training_spec
 from datacreate.finetuning.training_rows import TrainingSet
 from datacreate.finetuning.trials import TrialInputs
 from datacreate.messages import Progress
@@ -43,7 +43,8 @@ def weights(folder: Path) -> str:
 
 def inputs_of(encoder: Path, rows: TrainingSet, recipe: Hyperparameters, device_batch_size: int = 16) -> TrialInputs:
     """The inputs of a trial without selection rows."""
-    return encode_inputs(Prepared(*training_spec(rows, str(encoder), recipe), rows.examples, ()), device_batch_size)
+    prepared = PreparedTraining(*training_spec(rows, str(encoder), recipe), rows.examples, ())
+    return encode_inputs(prepared, device_batch_size)
 
 
 class Recorder(Progress):

@@ -35,7 +35,7 @@ records = st.builds(
     rejects=st.lists(st.builds(Reject, st.sampled_from(RejectReason), texts), max_size=3).map(tuple),
     prompt_tokens=st.integers(0, 10**6),
     generated_tokens=st.integers(0, 10**6),
-    thinking=texts,
+    thoughts=texts,
     time=st.integers(0, 10**13).map(lambda ms: ms / 1000),
 ) | st.builds(SessionStart, st.integers(0, 10**13).map(lambda ms: ms / 1000), st.dictionaries(texts, texts, max_size=3))
 

@@ -114,7 +114,7 @@ def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:
 
 def test_the_thoughts_of_a_request_with_waiting_examples_count_once(tmp_path: Path, model: str) -> None:
     def thinking(request: Request) -> Completion:
-        return replace(writing(0.9, YES_NO)(request), thinking="Hm.", thinking_tokens=2)
+        return replace(writing(0.9, YES_NO)(request), thoughts="Hm.", thinking_tokens=2)
 
     summary, _ = verified(tmp_path, model, thinking, count=30, **TWO_LABELS)
     assert any(commit.released for commit in commits(tmp_path))
