@@ -295,8 +295,8 @@ class ImproveInputs:
         if not chosen:
             raise TrainingError(f"{config.runs[0]}: students and verifier contradict every row; check its labels")
         confirmed = [row for row in rows if row.is_confirmed] or rows
-        answers = [most_probable(row.student) for row in confirmed]
-        scores = compute_scores([row.answer_index for row in confirmed], answers, head.names, balanced=has_labels)
+        predictions = [most_probable(row.student) for row in confirmed]
+        scores = compute_scores([row.answer_index for row in confirmed], predictions, head.names, balanced=has_labels)
         counts = {
             "judged": len(rows),
             "missed": sum(row.is_missed for row in rows),

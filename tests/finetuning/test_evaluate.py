@@ -188,10 +188,10 @@ def test_rows_without_an_answer_count_as_wrong(home: Path) -> None:
     predictions, found = grade(without, one_hot(right[1:]))
     assert (predictions[0].predicted, predictions[0].correct) == (None, False)
     assert (found.rows, found.unanswered, found.accuracy) == (60, 1, 59 / 60)
-    _, found = grade(creak, one_hot([None if q.answer == 1 else q.answer for q in creak.usable]))
+    _, found = grade(creak, one_hot([None if q.answer_index == 1 else q.answer_index for q in creak.usable]))
     assert found.unanswered == 30
     assert found.balanced_accuracy == found.constant == found.accuracy == 0.5
-    empty = replace(creak, examples=["the inputs are empty" if q.answer == 1 else q for q in creak.usable])
+    empty = replace(creak, examples=["the inputs are empty" if q.answer_index == 1 else q for q in creak.usable])
     _, found = grade(empty, one_hot([example.answer_index for example in empty.usable]))
     assert found.score == 0, "they count in the recall of their label"
 
