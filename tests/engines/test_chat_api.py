@@ -92,7 +92,7 @@ def test_thoughts_are_apart_from_the_answer(
     found = parse_response(request, {"choices": [choice], "usage": {"completion_tokens": 60}})
     assert (found.text, found.thoughts) == (answer or "", thoughts)
     assert (found.error is None) == (answer is not None)
-    assert (0 < found.thoughts_tokens <= 60) == bool(thoughts)
+    assert (0 < found.thinking_tokens <= 60) == bool(thoughts)
     counted = {"completion_tokens": 60, "completion_tokens_details": {"reasoning_tokens": 25}}
     assert parse_response(request, {"choices": [choice], "usage": counted}).thinking_tokens == (25 if thoughts else 0)
 
