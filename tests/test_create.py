@@ -251,11 +251,20 @@ def test_paper_loses_truncated_arrays_and_drops_single_invalid_items(tmp_path: P
 # Engine failures
 
 
+def test_a_truncated_array_still_gives_its_complete_items(tmp_path: Path, model: str) -> None:
+    def cut(request: Request) -> Completion:
+        return Completion(request.id, answering()(request).text[:-20], "length", 50, 50)
+
+    summary = make(tmp_path, model, cut, count=20)
+    assert summary["accepted"] == 20
+    assert summary["rejected"]["truncated"] == summary["requests"]
+
+
 UNUSABLE: dict[str, tuple[Script, str, str]] = {
-    "error": (saying("", "error", "the request was lost"), "no_response", "look into the log of the server"),
+    "error": (saying("", "error", "the request was lost"), "no_response", "if it has no error, try another model"),
     "prose": (saying("I would rather not."), "invalid_json", "try another model or example"),
     "truncated": (saying('[["what', "length"), "truncated", "try a larger --max-tokens"),
-    "empty": (saying("[]"), "no_response", "look into the log of the server"),
+    "empty": (saying("[]"), "no_response", "if it has no error, try another model"),
     "other shape": (saying('[{"a": 1}]'), "schema_violation", "try another model or example"),
 }
 """Script, reason, and what to do."""
@@ -282,10 +291,19 @@ def test_a_model_without_usable_output_fails_with_reasons_and_samples(tmp_path: 
     assert (tmp_path / "README.md").exists()
 
 
-def test_a_model_that_repeats_itself_fails_and_keeps_what_was_new(tmp_path: Path, model: str) -> None:
-    items = [[f"question {n}", list("abcde")] for n in range(5)]
-    with pytest.raises(NoProgress, match=r"duplicate .*; try more formatting examples"):
-        make(tmp_path, model, saying(json.dumps(items)), count=25)
+@pytest.mark.parametrize(("repeats", "advice"), [(100, "try more formatting examples"), (40, "look into the log")])
+def test_a_model_that_repeats_itself_fails_and_keeps_what_was_new(
+    tmp_path: Path, model: str, repeats: int, advice: str
+) -> None:
+    """The advice is about the last failures, also if others are more frequent."""
+    repeated = saying(json.dumps([[f"question {n}", list("abcde")] for n in range(5)]))
+    failed = saying("", "error", "HTTP 400")
+
+    def script(request: Request) -> Completion:
+        return repeated(request) if request.id < repeats else failed(request)
+
+    with pytest.raises(NoProgress, match=rf"rejects: duplicate .*; {advice}"):
+        make(tmp_path, model, script, count=25)
     assert len(examples(tmp_path)) == 5
 
 

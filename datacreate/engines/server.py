@@ -70,7 +70,8 @@ class Server:
         self.suspended = asyncio.Event()  # set while it gets no requests: it has not passed the self-test
         self.suspended.set()
         self.last_request_succeeded = True  # whether the last request of the run succeeded
-        self.problem: Unavailable | Incompatible | None = None  # the last one but for Busy; None once it works again
+        self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
+        self.last_error: Unavailable | Incompatible | None = None  # the last problem but for Busy; reset with it
         self.failures = 0  # in a row
         self.was_busy = False  # whether a line about HTTP 429 has been printed
         self.repeated_errors = 0  # requests of the run that failed in a row, all with the same error

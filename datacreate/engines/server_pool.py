@@ -199,9 +199,10 @@ class ServerPool:
     def _mark_healthy(self, server: Server) -> None:
         """Reset the failure state of a server that answered."""
         if server.is_active and server.problem:
-            if not isinstance(server.problem, Busy):
+            if server.last_error:
                 self._notify(f"{server.url}: available again")
-            server.problem, server.failures, server.repeated_errors = None, 0, 0
+            server.problem = server.last_error = None
+            server.failures = server.repeated_errors = 0
             server.last_request_succeeded = True
             self.fatal_error = None
             self._wake()
@@ -210,7 +211,7 @@ class ServerPool:
         """Send it no more requests; stop the run if it, like all others, always fails with the same problem."""
         if not server.is_active:
             return
-        is_repeated = str(problem) == str(server.problem)
+        is_repeated = str(problem) == str(server.last_error)
         server.repeated_errors = server.repeated_errors + 1 if is_repeated else 1
         if isinstance(problem, Busy):  # a rate limit does not stop the run
             server.repeated_errors = 0
@@ -226,9 +227,9 @@ class ServerPool:
 
     def _handle_failure(self, server: Server, problem: Unavailable | Incompatible) -> None:
         """Log once why a server is suspended; restart a local one that died or hangs."""
-        previous = server.problem
-        if previous is None or not isinstance(problem, Busy):
-            server.problem = problem
+        previous, server.problem = server.last_error, problem
+        if not isinstance(problem, Busy):
+            server.last_error = problem
         server.failures += 1
         if server.is_incompatible:
             if not isinstance(previous, Incompatible):

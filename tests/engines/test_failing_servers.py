@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from pathlib import Path
 from threading import Event, Thread
@@ -215,6 +216,18 @@ def test_unusable_servers_are_left_out(tmp_path: Path, server: Server, other: Se
     assert server.answered == 0
     assert notes.has(server.url, "ignores the JSON Schema", "cannot be used")
     assert notes.has(f"{dead}: cannot be reached")
+
+
+@pytest.mark.parametrize("first_status", [401, 500])
+def test_the_error_of_a_busy_server_is_resumable_and_not_about_an_earlier_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, first_status: int
+) -> None:
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.01)
+    server.on_models = lambda number: setattr(server, "models_status", first_status if number == 1 else 429)
+    (tmp_path / "servers").mkdir()
+    (tmp_path / "servers" / "one.json").write_text(json.dumps({"url": server.url}))
+    with pytest.raises(ServersUnavailable, match=r"HTTP 429: .*smaller --max-num-seqs"):
+        make(tmp_path / "run", str(tmp_path / "servers"), wait=1)
 
 
 def test_a_busy_server_is_suspended_for_a_moment(
