@@ -6,7 +6,7 @@ import functools
 import os
 import types
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -34,7 +34,9 @@ class Text(click.ParamType[str]):
     """Text that pydantic converts; an environment variable holds several values one per line."""
 
     name = "text"
-    envvar_list_splitter = "\n"
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        return rv.splitlines()
 
 
 class Option(click.Option):
@@ -257,18 +259,27 @@ def _typed(param: click.Parameter, value: Any) -> Any:
     if isinstance(value, Mapping):
         if not takes_pairs:
             raise ValueError("give one value, not a mapping")
-        texts = [f"{name}={_text(part)}" for name, part in value.items()]
+        texts = [f"{name}={_joined(param, part)}" for name, part in value.items()]
     elif isinstance(value, list) and takes_several:
-        texts = [_text(part) for part in value] or ["none"]
+        texts = _texts(value) or ["none"]
         if takes_pairs and not all("=" in text for text in texts):
             raise ValueError(f"write it as a mapping: `{_key(param)}: {{NAME: VALUE}}`")
     else:
-        texts = ["off" if value is None or value is False else _text(value)]
+        texts = ["off" if value is None or value is False else _joined(param, value)]
     return texts if takes_several else ",".join(texts)
 
 
-def _text(value: Any) -> str:
+def _joined(param: click.Parameter, value: Any) -> str:
     """A value, or a list of values, as one argument. Raises ValueError if it cannot be one."""
+    texts = _texts(value)
+    if isinstance(value, list) and "," in "".join(texts):
+        hint = "; write a label with one as `label: [FIELD=VALUE]`" if _key(param) == "labels" else ""
+        raise ValueError(f"no value of a list may have a comma{hint}")
+    return ",".join(texts)
+
+
+def _texts(value: Any) -> list[str]:
+    """A value, or each value of a list, as an argument. Raises ValueError if one is a list, a mapping or null."""
     from datacreate.settings import as_argument
 
     items = value if isinstance(value, list) else [value]
@@ -277,6 +288,4 @@ def _text(value: Any) -> str:
     texts = list(map(as_argument, items))
     if None in items or "\0" in "".join(texts):
         raise ValueError("give a value, not null")
-    if isinstance(value, list) and "," in "".join(texts):
-        raise ValueError("no value of a list may have a comma; write a label with one as `label: [FIELD=VALUE]`")
-    return ",".join(texts)
+    return texts

@@ -196,6 +196,7 @@ class _Builder:
             name="improve",
             arguments=("improve", folder, *arguments, "--run-dir", improved_folder),
             folder=improved_folder,
+            needs=(*create.needs, ("encoder", encoder)),
             depends_on=create,
             examples=improved,
         )

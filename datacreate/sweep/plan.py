@@ -77,8 +77,9 @@ def _create_options(options: dict[str, Any], info: ValidationInfo, *, names: set
     if "verifier" in options:  # a server may have a model of any name
         absolute["verifier"] = _model(str(options["verifier"]), info, check="urls" not in options)
     for name in ("adapter", "attributes"):
-        if options.get(name):
-            absolute[name] = _file(options[name], info)
+        path = options.get(name)
+        if path and isinstance(path, str):
+            absolute[name] = _file(path, info)
     if corpus := options.get("corpus"):
         paths = corpus if isinstance(corpus, (list, tuple)) else [corpus]
         absolute["corpus"] = [_file(path, info) for path in paths]

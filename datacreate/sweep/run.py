@@ -80,16 +80,18 @@ class Sweep:
 
     def states(self, index: int | None = None) -> list[Outcome]:
         """The state of all cells, or of the one of `index`; writes nothing. Raises UsageError for a wrong index."""
-        cells = self._chosen(index)
-        return [Outcome(cell, "running") if self.folder.is_running(cell) else self._state(cell, {}) for cell in cells]
+        return [self._state(cell) for cell in self._chosen(index)]
 
-    def _state(self, cell: SweepCell, failed: Mapping[Step, str]) -> Outcome:
-        """The state of a cell that no process runs; `failed` has the messages of steps that failed in this process."""
+    def _state(self, cell: SweepCell, failed: Mapping[Step, str] | None = None) -> Outcome:
+        """The state of a cell from its files; `failed` are the steps that failed in this process, with the messages."""
         unfinished = self.unfinished(cell)
         outcome = partial(Outcome, cell, finished_steps=len(cell.steps) - len(unfinished))
+        if failed is None and unfinished and self.folder.is_running(cell):
+            return outcome("running")
         for step in unfinished:
             status = self.folder.status(step)
-            if message := failed.get(step) or (status and status.message):
+            message = (status and status.message) if failed is None else failed.get(step)
+            if message:
                 return outcome("failed", message, step)
         return outcome("pending" if unfinished else "finished")
 
@@ -179,7 +181,8 @@ class _Call:
         """
         unfinished = [step for cell in self._cells for step in self._sweep.unfinished(cell)]
         steps = [step for step in unfinished if step.generator == generator]
-        cells = [cell for cell in self._cells if cell.name in {step.cell for step in steps}]
+        names = {step.cell for step in steps}
+        cells = [cell for cell in self._cells if cell.name in names]
         options = engine_options(self._plan.create)
         if options.uses_running_servers:
             self._run_cells(cells, [Resources()] * nproc, generator)

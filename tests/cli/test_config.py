@@ -115,6 +115,8 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
         ("labels: {label: [a], label: [b]}", "line 1: the key label is given twice"),
         ("labels: [label=a,b]", "labels: write it as a mapping: `labels: {NAME: VALUE}`"),
         ("labels: {label: {a: 1}}", "labels: nested too deeply"),
+        ("labels: [['label=a', b]]", "labels: nested too deeply"),
+        ("corpus: [[]]", "corpus: nested too deeply"),
         ("labels: {label: null}", "labels: give a value, not null"),
         ("labels: {label: ['yes, surely', 'no']}", "have a comma; write a label with one as `label: [FIELD=VALUE]`"),
         ("labels: {label: [yes, null]}", "give a value, not null"),
@@ -179,7 +181,7 @@ def test_variables_set_options_by_their_flag_and_those_without_effect_are_named(
 ) -> None:
     for name in ("CREATE_JSON", "CREATE_DRY_RUN", "CREATE_RANGES", "TRAIN_SEED", "HOEM"):
         monkeypatch.setenv(f"DATACREATE_{name}", "1")
-    monkeypatch.setenv("DATACREATE_CREATE_CHAT_TEMPLATE_KWARGS", "a=1\nb=2")
+    monkeypatch.setenv("DATACREATE_CREATE_CHAT_TEMPLATE_KWARGS", "a=1\r\nb=2\n")
     monkeypatch.setenv("DATACREATE_COMMAND", "srun datacreate")  # scripts/datacreate.sbatch reads it
     ended = run("create", "--example", "nli.json", "--count", 3, "--model", model)
     assert json.loads(ended.out)["config"]["chat-template-kwargs"] == {"a": 1, "b": 2}

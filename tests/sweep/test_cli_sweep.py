@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from datacreate.runs.directory import RunDirectory
 from tests.inprocess import typed
 from tests.process import Ended
 from tests.sweep.conftest import Bench
@@ -98,6 +99,28 @@ def test_a_wrong_index_is_wrong_usage(index: str, message: str, bench: Bench) ->
     ended = sweep(bench, "--index", index)
     assert ended.code == 2
     assert message in ended.failure
+
+
+def test_a_signal_stops_the_step_and_the_sweep(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.write()
+    run = RunDirectory(bench.out / "runs" / "creak-writer-random-42")
+    monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))  # the engine never answers
+    command = [*COMMAND, "sweep", str(bench.plan), "--out", str(bench.out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        while not run.exists:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, errors.splitlines()[-1]) == (
+        75,
+        "datacreate: stopped by a signal; finished steps are kept: run the same command to resume",
+    )
+    with run.locked():  # the step has also ended
+        pass
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="Linux ends the step with its sweep")

@@ -37,6 +37,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"create": {"temperature": "hot"}}, "create: --temperature hot: give a valid number"),
     ({"create": {"servers": 2}}, "create: --servers only applies to running servers"),
     ({"create": {"seed": 3}}, "create: seed: no such option, or the plan sets it"),
+    ({"create": {"adapter": True}}, "create: --adapter"),
+    ({"create": {"attributes": ["a", "b"]}}, "create: --attributes"),
     ({"create": 3}, "create: give a mapping: {a: b}"),
     ({"train": {"epoch": 3}}, "train: epoch: no such option, or the plan sets it (did you mean epochs"),
     ({"train": {"epochs": 0}}, "train: --epochs 0: give a number greater than 0"),

@@ -127,6 +127,11 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
         f"1 of 2  creak-human-42  {bench.out}/cells/creak-human-42 is locked by process {os.getpid()} on "
     )
     assert lines[1].endswith(" UTC; wait until it has finished; continuing with the next")
+    longer = bench.sweep(**BOTH, sizes=["all", 5])
+    with SweepFolder(bench.out).locked(longer.cells[1]):
+        [finished], [running] = sweep.states(1), longer.states(1)
+    assert (finished.state, finished.finished_steps) == ("finished", 3)
+    assert (running.state, running.finished_steps) == ("running", 3)  # of 5
 
 
 def test_a_sweep_that_loses_its_lock_stops_the_step_and_writes_nothing(
