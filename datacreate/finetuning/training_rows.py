@@ -55,7 +55,7 @@ class Source:
     format: TaskFormat
     rows: Sequence[SourceRow]
     benchmark: str | None = None
-    is_human: bool = False  # whether it is the train split of a benchmark
+    is_human: bool = False  # whether it is a split of a benchmark
     is_sample: bool = False  # whether the source has more rows
     generator: str | None = None
     example: str | None = None

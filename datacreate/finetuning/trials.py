@@ -8,22 +8,21 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import pickle
 import shutil
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
-from itertools import product
-from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from datacreate import signals
-from datacreate.errors import TrainingError
+from datacreate.errors import DatacreateError, TrainingError
 from datacreate.files import replace_file
 from datacreate.finetuning.encoder import Encoded, collator, load_with_head, with_lora
 from datacreate.finetuning.records import MODEL, TrainedModel, TrainingDirectory, TrainingSpec, read_model
@@ -44,8 +43,11 @@ OnNamedStep = Callable[[str, int, int, float | None], None]
 """Called after each step of one of several trials: the name of the trial, then as `OnStep`."""
 
 
-Trial = tuple[int, float]
-"""The seed and the learning rate of a training."""
+class Trial(NamedTuple):
+    """The seed and the learning rate of a training."""
+
+    seed: int
+    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def best_models(
 ) -> Iterator[TrainedModel]:
     """Run all trials, and yield the best model of each seed as soon as all its trials have ended."""
     rates = inputs.training.recipe.learning_rates
-    trials = list(product(seeds, rates))
+    trials = [Trial(seed, rate) for seed in seeds for rate in rates]
     gpus = visible_gpus()
     nproc = min(nproc or len(gpus) or 1, len(trials))
     run_all = partial(_in_processes, nproc, gpus) if nproc > 1 else _in_this_process
@@ -82,9 +84,11 @@ def _in_this_process(
     inputs: TrialInputs, trials: Sequence[Trial], directory: TrainingDirectory, on_step: OnNamedStep
 ) -> Iterator[TrainedModel]:
     has_several_rates = len(inputs.training.recipe.learning_rates) > 1
-    for seed, rate in trials:
-        name = f"seed {seed}, lr {rate:g}" if has_several_rates else f"seed {seed}"
-        yield run_trial(inputs, seed, rate, directory.trial(seed, rate), partial(on_step, name))
+    for trial in trials:
+        name = f"seed {trial.seed}"
+        if has_several_rates:
+            name += f", lr {trial.learning_rate:g}"
+        yield run_trial(inputs, *trial, directory.trial(*trial), partial(on_step, name))
 
 
 def _in_processes(
@@ -95,63 +99,84 @@ def _in_processes(
     directory: TrainingDirectory,
     on_step: OnNamedStep,
 ) -> Iterator[TrainedModel]:
-    """Run the trials in `nproc` processes; they end with this generator, also after an error, and with this process.
-
-    Raises the error of a trial, and TrainingError if a process is killed.
-    """
+    """Run the trials in `nproc` processes. Whatever ends this generator, also an error, kills them."""
     context = multiprocessing.get_context("spawn")
-    scores, free_gpus = context.SimpleQueue(), context.SimpleQueue()
+    events, pickled_inputs = context.SimpleQueue(), pickle.dumps(inputs)
+    workers = []
     for number in range(nproc):
-        free_gpus.put(gpus[number % len(gpus)] if gpus else "")
-    closed, open_end = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(nproc, context, _prepare_process, (free_gpus, nproc, closed, scores))
-    name, steps = f"{len(trials)} models", inputs.training.recipe.steps(len(inputs.rows.dataset)) * len(trials)
-    done, best = 0, None
+        folders = {trial: directory.trial(*trial) for trial in trials[number::nproc]}
+        gpu = gpus[number % len(gpus)] if gpus else ""
+        arguments = (run_trial, pickled_inputs, folders, gpu, nproc, events)
+        workers.append(context.Process(target=_run_trials, args=arguments))
+    steps = inputs.training.recipe.steps(len(inputs.rows.dataset)) * len(trials)
     try:
-        with pool, open_end:
-            pending = {
-                pool.submit(run_trial, inputs, *trial, directory.trial(*trial), _report_score) for trial in trials
-            }
-            while pending:
-                finished, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
-                while not scores.empty():
-                    done, score = done + 1, scores.get()
-                    if score is not None and (best is None or score > best):
-                        best = score
-                on_step(name, done, steps, best)
-                yield from [trial.result() for trial in finished]
-    except BrokenProcessPool:
-        raise TrainingError(
-            "a training process was killed (probably out of memory); run the same command to resume, with a lower "
-            "--device-batch-size or --nproc if it happens again"
-        ) from None
+        for worker in workers:
+            worker.start()
+        yield from _models_of_workers(workers, events, len(trials), steps, on_step)
+    finally:
+        for worker in workers:
+            if worker.pid:
+                worker.kill()
+                worker.join()
 
 
-_scores: Any = None
-"""In a process of a pool: the queue that gets the best selection score after each step."""
+def _models_of_workers(
+    workers: Sequence[BaseProcess], events: Any, trials: int, steps: int, on_step: OnNamedStep
+) -> Iterator[TrainedModel]:
+    """Yield the models of all trials as the workers finish them; `steps` is the number of steps of all trials together.
+
+    `events` is the queue of `_run_trials`. Raises the error of a trial, and TrainingError if a worker is killed.
+    """
+    unfinished, done, best = trials, 0, None
+    error: DatacreateError | None = None
+    while unfinished:
+        time.sleep(_POLL_SECONDS)
+        was_killed = any(worker.exitcode for worker in workers)
+        while not events.empty():
+            event = events.get()
+            if isinstance(event, DatacreateError):
+                error = event
+            elif isinstance(event, TrainedModel):
+                unfinished -= 1
+                yield event
+            else:
+                done, best = done + 1, max((score for score in (best, event) if score is not None), default=None)
+        on_step(f"{trials} models", done, steps, best)
+        if error:
+            raise error
+        if was_killed:
+            raise TrainingError(
+                "a training process was killed (probably out of memory); run the same command to resume, "
+                "with a lower --device-batch-size or --nproc if it happens again"
+            )
 
 
-def _prepare_process(free_gpus: Any, nproc: int, closed: Connection, scores: Any) -> None:
-    """Give this process one GPU, or a share of the cores, before it reads its inputs, which imports torch."""
-    global _scores
-    _scores = scores
-    if gpu := free_gpus.get():
+def _run_trials(
+    run: Any, pickled_inputs: bytes, folders: Mapping[Trial, Path], gpu: str, nproc: int, events: Any
+) -> None:
+    """Run trials on one GPU, or with a share of the cores; this process ends when its parent ends.
+
+    `run` is `run_trial`. `events` gets the score of each step, each model, and the error that ends the last trial. The
+    inputs are unpickled here, since that imports torch, which reads the environment.
+    """
+    if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // nproc)))
     configure_process()
     signals.ignore()  # the parent handles them
-    threading.Thread(target=_exit_at_end, args=(closed,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    try:
+        for trial, folder in folders.items():
+            inputs = pickle.loads(pickled_inputs)
+            events.put(run(inputs, *trial, folder, lambda *step: events.put(step[-1])))
+    except DatacreateError as error:
+        events.put(error)
 
 
-def _exit_at_end(closed: Connection) -> None:
-    """End this process when its parent closes the other end of the pipe, or is killed."""
-    closed.poll(None)
-    os._exit(1)
-
-
-def _report_score(*step: Any) -> None:
-    """The `OnStep` of a process of a pool."""
-    _scores.put(step[-1])
+def _exit_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def run_trial(inputs: TrialInputs, seed: int, learning_rate: float, folder: Path, on_step: OnStep) -> TrainedModel:

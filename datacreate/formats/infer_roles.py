@@ -88,7 +88,9 @@ def is_metadata(name: str, values: Mapping[str, Json]) -> bool:
 def _named_fields(example: Example, settings: FormatOptions) -> dict[str, tuple[FieldPath, ...]]:
     """The fields that the user names, by option."""
     named = {
-        option: tuple(named_field(example, name, f"--{option}") for name in as_tuple(getattr(settings, option)))
+        option: tuple(
+            named_field(example, name, f"--{option}") for name in filter(None, as_tuple(getattr(settings, option)))
+        )
         for option in ("inputs", "answer", "options", "ignore")
     }
     counts = Counter(path for paths in named.values() for path in paths)
@@ -176,8 +178,10 @@ def _find_answer_start(fields: Mapping[FieldPath, Json]) -> Roles | None:
         siblings = (path for path in fields if path[:-1] == start[:-1] and path != start)
         for answer, context in product(siblings, fields):
             text, passage = fields[answer], fields[context]
-            are_texts = text and isinstance(text, str | list) and isinstance(passage, str) and answer != context
-            if are_texts and is_extracted(text, passage, fields[start]):
+            texts = text if isinstance(text, list) else [text]
+            are_texts = isinstance(passage, str) and all(isinstance(part, str) and part for part in texts)
+            has_start = answer != context and bool(texts) and fields[start] is not None
+            if are_texts and has_start and is_extracted(text, passage, fields[start]):
                 return Roles(answer=answer, answer_start=start, context=context)
     return None
 

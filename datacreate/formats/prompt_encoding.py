@@ -145,18 +145,25 @@ class PromptEncoding:
         """Whether a text is a word of the prompt or JSON instead of content, such as a field's own name or a label."""
         if self.may_have_placeholders:
             return False
-        labels = {str(label).casefold() for label in self.format.labels or () if isinstance(label, str | bool)}
         for name, schema in self.field_schemas.items():
             value = values.get(name)
             texts = free_texts(value, schema)
             if self._tagged[:1] == (name,):
                 texts = [" ".join(texts)]
-            # In a list, a label may be a keyword among others.
-            leaves = leaves_of({"": value}) if labels else ()
-            alone = [leaf for _, leaf in leaves if str(leaf).strip(" .?!").casefold() in labels]
-            if any(text in alone or self._is_placeholder(text, name) for text in texts):
+            if any(self._is_label(text, value) or self._is_placeholder(text, name) for text in texts):
                 return True
         return False
+
+    @cached_property
+    def _label_words(self) -> frozenset[str]:
+        """The fixed labels that are words. No other field should consist of one of them."""
+        labels = (label for label in self.format.labels or () if isinstance(label, str | bool))
+        return frozenset(str(label).casefold() for label in labels)
+
+    def _is_label(self, text: str, value: Json) -> bool:
+        """Whether a text of the field with this value is a label. In a list, a label may be a keyword among others."""
+        is_label = text.strip(" .?!").casefold() in self._label_words
+        return is_label and any(text == leaf for _, leaf in leaves_of({"": value}))
 
     def _is_placeholder(self, text: str, name: str) -> bool:
         """Whether a text of the field `name` is a word of the prompt, or continues with the next JSON value."""

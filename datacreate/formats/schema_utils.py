@@ -199,14 +199,17 @@ def normalize_values(value: Json, schema: Schema) -> Json:
     if is_number(value):
         allowed = fixed_labels(schema) or (schema.get("const"),)
         return next((number for number in allowed if is_number(number) and number == value), value)
-    any_texts = (
-        "string" in part.get("type", "string") and not {"enum", "const"} & part.keys()
-        for part in _variants(schema) or [schema]
-    )
-    if isinstance(value, str) and any(any_texts):
+    if isinstance(value, str) and _takes_any_text(schema):
         text = _BLANK_LINES.sub("", value).rstrip(_SPACE)
         return text if "\n" in text else text.lstrip(_SPACE)
     return value
+
+
+def _takes_any_text(schema: Schema) -> bool:
+    """Whether a schema, or one of its variants, allows strings without fixed values."""
+    if variants := _variants(schema):
+        return any(map(_takes_any_text, variants))
+    return "string" in schema.get("type", "string") and not {"enum", "const"} & schema.keys()
 
 
 def specialize_schema(schema: Schema, values: Sequence[Json], path: FieldPath, options: FieldPath | None) -> Schema:

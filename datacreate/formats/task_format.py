@@ -143,16 +143,17 @@ class TaskFormat:
         varying = {path: schema for path, schema in schemas.items() if not is_constant(schema)}
         return {path: schema if may_have_text(schema) else {} for path, schema in varying.items()}
 
-    def _texts(self, values: Mapping[str, Json]) -> dict[FieldPath, list[str]]:
-        """The texts of each input that varies; a value of an input without free text, such as a number, is a text."""
-        found = {path: value_at(values, path) for path in self._input_schemas}
-        texts = {path: free_texts(v, self._input_schemas[path]) for path, v in found.items() if v is not None}
-        if turns := found.get(self.roles.turns or ()):
-            messages = as_messages(turns)
-            texts[self.roles.turns or ()] = [m["content"] for m in messages if m["role"] != "assistant"]
-        elif self.roles.tags and (tokens := found.get(self.roles.inputs[0])):
-            texts[self.roles.inputs[0]] = [" ".join(map(str, tokens))]
-        return texts
+    def _texts(self, path: FieldPath, values: Mapping[str, Json]) -> list[str]:
+        """The texts of an input; the values of an input without free text, such as a number, count as texts."""
+        value = value_at(values, path)
+        schema = self._input_schemas.get(path)
+        if schema is None or value is None:
+            return []
+        if path == self.roles.turns:
+            return [message["content"] for message in as_messages(value) if message["role"] != "assistant"]
+        if self.roles.tags and path == self.roles.inputs[0]:
+            return [" ".join(map(str, value))]
+        return free_texts(value, schema)
 
     @cached_property
     def passage_field(self) -> FieldPath | None:
@@ -162,17 +163,18 @@ class TaskFormat:
 
     def passage(self, values: Mapping[str, Json]) -> str:
         """The text of `passage_field`; empty if there is none."""
-        return " ".join(self._texts(values).get(self.passage_field or (), ()))
+        return " ".join(self._texts(self.passage_field, values)) if self.passage_field else ""
 
     def texts_beside_passage(self, values: Mapping[str, Json]) -> list[str]:
         """The texts of all inputs but the passage."""
-        return [text for path, texts in self._texts(values).items() if path != self.passage_field for text in texts]
+        paths = (path for path in self.roles.inputs if path != self.passage_field)
+        return [text for path in paths for text in self._texts(path, values)]
 
     def input_texts(self, values: Mapping[str, Json]) -> tuple[str, ...]:
         """The texts that filters compare: those of all inputs, the passage last; without any, all values that vary."""
         texts = self.texts_beside_passage(values)
-        if passage := self.passage(values):
-            texts.append(passage)
+        if self.passage_field and (passage := self._texts(self.passage_field, values)):
+            texts.append(" ".join(passage))
         if not any(texts):
             parts = self.schema["properties"]
             texts = values_in({name: v for name, v in values.items() if not is_constant(parts.get(name, {}))})
@@ -188,9 +190,11 @@ class TaskFormat:
 
         If several have a text, each is on a line with its name. Constants and the answer are never in it.
         """
-        joined = {path: " ".join(texts) for path, texts in self._texts(values).items() if path != self.passage_field}
-        named = {f"{dotted(path)}: {text}": text for path, text in joined.items() if text}
-        return "\n".join(named if len(named) > 1 else named.values())
+        paths = (path for path in self.roles.inputs if path != self.passage_field)
+        joined = {path: " ".join(self._texts(path, values)) for path in paths}
+        texts = {path: text for path, text in joined.items() if text}
+        named = [f"{dotted(path)}: {text}" for path, text in texts.items()]
+        return "\n".join(named if len(texts) > 1 else texts.values())
 
     def with_all_turns(self, example: Example) -> Example:
         """The example with as many turns as the format has: its conversation is cut or repeated."""

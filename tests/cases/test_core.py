@@ -182,6 +182,13 @@ def test_a_wrong_answer_is_rejected(name: str, change: dict[str, Any]) -> None:
     assert isinstance(validate_example({**values, **change}, format), Reject)
 
 
+def test_an_answer_without_a_start_is_no_span() -> None:
+    values = FLAT | {"answer_start": None}
+    format = infer_format([Example(values)], FormatOptions()).format
+    assert format.roles.answer_start is None
+    assert isinstance(validate_example(values, format), Candidate)
+
+
 def rows_file(folder: Path, rows: list[dict[str, Any]]) -> Path:
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
