@@ -101,7 +101,7 @@ def _remove(path: Path) -> None:
 
 
 def open_regular(path: Path, flags: int) -> int:
-    """Open a file of a folder that only we write, as `os.open` does. OSError for a link, a device or a pipe."""
+    """Open a file of a folder that only we write, as `os.open` does. OSError for a link or anything else."""
     try:
         file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -110,7 +110,7 @@ def open_regular(path: Path, flags: int) -> int:
         raise
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise OSError(errno.EINVAL, "a device or a pipe is there")
+        raise OSError(errno.EINVAL, "not a regular file")
     return file
 
 

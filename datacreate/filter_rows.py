@@ -66,7 +66,7 @@ class _Counts:
     rejected: Counter[RejectReason] = field(default_factory=Counter)
     before: Counter[str] = field(default_factory=Counter)  # valid rows by label; "" without fixed labels
     after: Counter[str] = field(default_factory=Counter)  # kept ones
-    conflicting: int = 0  # rows whose inputs another row has with another label
+    conflicting: int = 0  # rows whose label is not that of the first row with these inputs
     first_labels: dict[int, str] = field(default_factory=dict)  # hash of the inputs -> label of the first row with them
 
     def reject(self, row: Row | InvalidRow) -> dict[str, Any] | None:

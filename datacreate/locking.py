@@ -145,7 +145,8 @@ class FolderLock:
         """Whether a foreign record gets no heartbeat. False if it changes, BlockingIOError if it gets a heartbeat."""
         self._notify(f"waiting up to a minute for a heartbeat: {self._name} is locked by {_holder(record)}")
         # Our last start, on a node that SLURM lost, ends soon.
-        ends_soon = os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and self._job in record
+        is_restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+        ends_soon = is_restarted and bool(self._job) and self._job in record
         for _ in range(HEARTBEAT_TIMEOUT_SECONDS):
             sleep(1)
             if (new := _read(self._path)) != (record, heartbeat):
@@ -188,4 +189,5 @@ def _read(path: Path) -> tuple[str, int]:
 
 
 def _holder(record: str) -> str:
-    return record.partition("\n")[0] or "another process"
+    is_complete = record.count("\n") == 3
+    return record.partition("\n")[0] if is_complete else "another process"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from datacreate import locking
 from datacreate.engines.request import ServerTest
-from datacreate.errors import LockLost, RunLocked
+from datacreate.errors import LockLost, RunLocked, StorageError
 from datacreate.locking import LOCK_FILE, is_held, locked
 from datacreate.runs.directory import RunDirectory
 from tests.inprocess import run
@@ -89,6 +90,17 @@ with locked(Path({str(tmp_path)!r})):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="the disk is full"), locked(tmp_path):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_removed_and_made_again_while_it_is_locked_is_held_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +125,11 @@ def test_a_folder_that_is_removed_and_made_again_while_it_is_locked_is_held_once
 # Another machine
 
 
-def test_a_heartbeat_of_another_machine_refuses(tmp_path: Path, time: Time) -> None:
+@pytest.mark.parametrize("restarts", ["0", "1"])
+def test_a_heartbeat_of_another_machine_refuses(
+    tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch, restarts: str
+) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)  # without a job
     path = write_record(tmp_path)
     notes: list[str] = []
 
@@ -136,9 +152,11 @@ def test_an_expired_lock_of_another_machine_is_taken(tmp_path: Path, time: Time,
     path = write_record(tmp_path)
     if content is not None:
         path.write_bytes(content)
-    with locked(tmp_path) as lock:
+    notes: list[str] = []
+    with locked(tmp_path, notes.append) as lock:
         assert lock.taken_over
         assert time.sleeps == [1] * 60 + [25]
+    assert notes[0].endswith(f" is locked by {NODE if content is None else 'another process'}")
     assert not path.exists()
 
 
@@ -227,6 +245,22 @@ def command(tmp_path: Path, model: str) -> list[object]:
 def log_lines(run_dir: Path) -> int:
     log = run_dir / "log.jsonl"
     return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def test_a_run_of_a_lost_node_resumes_after_its_lock_has_expired(
+    tmp_path: Path, command: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Live(*command, gated=True) as first:
+        first.allow(10)
+        first.wait_for(lambda: log_lines(tmp_path / "run") == 11)
+        first.stop(signal.SIGKILL)
+    write_record(tmp_path / "run")
+    speed_up(100, monkeypatch.setattr)
+    second = run(*command)
+    assert second.code == 0
+    assert any(line.startswith("waiting up to") and f"is locked by {NODE}" in line for line in second.lines)
+    assert len(train(tmp_path / "run").splitlines()) == 400
+    assert not (tmp_path / "run" / LOCK_FILE).exists()
 
 
 def test_a_run_that_was_suspended_during_a_takeover_stops_with_75_and_writes_nothing(

@@ -52,7 +52,7 @@ def _print(report: dict[str, Any]) -> None:
         changes = (f"{label} {rows} -> {kept_counts[label]}" for label, rows in label_counts.items())
         echo(f"labels: {', '.join(changes)}")
     if report["conflicting_labels"]:
-        echo(f"rows with the inputs of an earlier row and another label: {report['conflicting_labels']}")
+        echo(f"rows whose label is not that of the first row with these inputs: {report['conflicting_labels']}")
     for name in ("out", "rejects"):
         if report[name]:
             echo(f"{name}: {report[name]}")

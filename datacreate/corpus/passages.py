@@ -213,10 +213,10 @@ def _write_corpus(file: IO[bytes], files: Sequence[Path], options: CorpusOptions
     notes: dict[Path, str] = {}  # of each file that has no passage
     left_out = Counter[str]()
     sizes = _write_passages(file, _cut(files, options, notes, left_out), left_out)
-    used = {name for name, _ in sizes}
+    used = {path for path, _ in sizes}
     for path in files:
-        if (name := display_path(path)) not in used:
-            notes.setdefault(path, f"{name}: left out: no passage, only short or repeated texts")
+        if path not in used:
+            notes.setdefault(path, f"{display_path(path)}: left out: no passage, only short or repeated texts")
     lines = list(notes.values())
     if not used:
         reason = lines[0] if len(lines) == 1 else f"{len(files)} files"
@@ -231,8 +231,8 @@ def _write_corpus(file: IO[bytes], files: Sequence[Path], options: CorpusOptions
 
 def _cut(
     files: Sequence[Path], options: CorpusOptions, notes: dict[Path, str], left_out: Counter[str]
-) -> Iterator[Passage]:
-    """The passages that are long enough. Adds to `notes` and `left_out`."""
+) -> Iterator[tuple[Path, Passage]]:
+    """The passages that are long enough, each with its file. Adds to `notes` and `left_out`."""
     tokens = options.passage_tokens or DEFAULT_PASSAGE_TOKENS
     for file in files:
         for document in read_documents(file, options.corpus_field, notes.__setitem__):
@@ -240,30 +240,30 @@ def _cut(
                 if count_tokens(passage.text) < _MIN_SHARE * tokens:
                     left_out["too short"] += 1
                 else:
-                    yield passage
+                    yield file, passage
 
 
 def _write_passages(
-    file: IO[bytes], passages: Iterator[Passage], left_out: Counter[str]
-) -> Counter[tuple[str, int | None]]:
+    file: IO[bytes], passages: Iterator[tuple[Path, Passage]], left_out: Counter[str]
+) -> Counter[tuple[Path, int | None]]:
     """Write each passage that is not similar to an earlier one; returns the number of each document, by file and row.
 
     Adds to `left_out`. An index in memory proposes earlier passages; their texts are read from the file again.
     """
-    index, sizes = LshIndex(_BANDS), Counter[tuple[str, int | None]]()
+    index, sizes = LshIndex(_BANDS), Counter[tuple[Path, int | None]]()
     starts = array("q", [0])  # where the line of each passage starts; a passage that is left out has no bytes
     while batch := list(islice(passages, _BATCH)):
-        shingled = [shingles(passage.text) for passage in batch]
+        shingled = [shingles(passage.text) for _, passage in batch]
         signatures = RMinHash.digest_matrix_from_token_sets(shingled, _SIGNATURE_SIZE, _HASH_SEED)
         bands = hash_bands(signatures.to_rows(), _BANDS)
         index.add(bands)
-        for passage, own, proposed in zip(batch, shingled, index.find(bands), strict=True):
+        for (path, passage), own, proposed in zip(batch, shingled, index.find(bands), strict=True):
             earlier = (_line(file, starts, number) for number in proposed if number < len(starts) - 1)
             if any(_is_similar(set(own), line) for line in earlier if line):
                 left_out["repeated or similar"] += 1
             else:
                 _write_line(file, passage.source | {"text": passage.text})
-                sizes[passage.file, passage.row] += 1
+                sizes[path, passage.row] += 1
             starts.append(file.tell())
     return sizes
 

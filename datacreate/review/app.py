@@ -127,8 +127,8 @@ class EditDialog(Dialog):
             self.dismiss(values)
 
 
-class ReviewApp(App[DatacreateError]):
-    """Shows rows in their order, and makes decisions about those that have none. The result is an error, or None."""
+class ReviewApp(App[None]):
+    """Shows rows in their order, and makes decisions about those that have none."""
 
     CSS = """
     #top { height: 1; text-style: reverse; }
@@ -146,6 +146,7 @@ class ReviewApp(App[DatacreateError]):
         super().__init__(ansi_color=True)
         self._session, self._all, self._signals = session, rows, signals
         self._rows, self._row_index = self._undecided, 0
+        self.failure: DatacreateError | None = None  # the first; kept here, since a later `exit` replaces its result
 
     @property
     def _undecided(self) -> list[ReviewRow]:
@@ -252,7 +253,8 @@ class ReviewApp(App[DatacreateError]):
         except Refused as refused:
             return str(refused)
         except DatacreateError as error:
-            self.exit(error)
+            self.failure = self.failure or error
+            self.exit()
         return None
 
     def _next(self) -> None:
@@ -279,5 +281,7 @@ def _add_field(text: Text, name: str, content: str) -> None:
 def review_in_terminal(session: ReviewSession, rows: list[ReviewRow]) -> None:
     """Show the rows until the user quits. Raises what ended it: StorageError, LockLost, Stopped."""
     with caught_signals() as signals, deferred():
-        if error := ReviewApp(session, rows, signals).run(mouse=False):
-            raise error
+        app = ReviewApp(session, rows, signals)
+        app.run(mouse=False)
+        if app.failure:
+            raise app.failure

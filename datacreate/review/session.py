@@ -47,7 +47,7 @@ def reviewing(
     directory.read_config()  # before the lock, which would create the folder
     with directory.locked(notify) as lock:
         session = ReviewSession(directory, lock)
-        with closing(session.log):
+        with closing(session):
             yield session
         if session.is_changed:
             directory.write_results(session.config, session.stats, lock, compute_metrics, notify)
@@ -69,14 +69,18 @@ class ReviewSession:
         self.stats = RunStats(spec, self.format)
         self._quotas = RunQuotas.of(spec, self.format, self.config.count)
         self.is_changed = not directory.is_up_to_date()  # since the results were written; first if a review was killed
-        checksum = first_checksum(self.config.run_id)
+        self._log: LogWriter | None = None  # opened at the first save: until then nothing is changed
+        self._checksum = first_checksum(self.config.run_id)
         for line in directory.log():
-            checksum = line.checksum
+            self._checksum = line.checksum
             self._add_record(line.record)
         for row in self.rows:
             if row.probabilities:
                 row.probabilities = self.stats.calibrated(row.probabilities)
-        self.log = LogWriter(directory.log_path, checksum)
+
+    def close(self) -> None:
+        if self._log:
+            self._log.close()
 
     def _add_record(self, record: LogRecord) -> None:
         self.stats.add_record(record)
@@ -198,8 +202,9 @@ class ReviewSession:
     def save(self, records: Sequence[Decision | Sample]) -> None:
         """Write decisions or a sample to the log in one step, and apply them. Raises LockLost, StorageError."""
         self._lock.check()
-        self.log.write(records)
-        self.log.sync(now=True)
+        self._log = self._log or LogWriter(self.directory.log_path, self._checksum)
+        self._log.write(records)
+        self._log.sync(now=True)
         self.is_changed = True
         for record in records:
             self._add_record(record)

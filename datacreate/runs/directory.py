@@ -70,7 +70,8 @@ class StoredConfig(FrozenModel):
         """Raise RunMismatch if `requested`, fields of the spec, differ, or if `count` is less than that of the run."""
         stored, wanted = self.spec.model_dump(mode="json"), to_jsonable_python(requested)
         for name in filter(wanted.__contains__, RunSpec.model_fields):
-            if difference := _difference(name, *(_named_parts(name, spec[name]) for spec in (stored, wanted))):
+            if json.dumps(stored[name]) != json.dumps(wanted[name]):
+                difference = _difference(name, *(_named_parts(name, spec[name]) for spec in (stored, wanted)))
                 raise RunMismatch(
                     f"{directory} was made with another {difference}; use the same settings, or another --run-dir"
                 )
@@ -93,8 +94,11 @@ def _named_parts(field: str, value: Json) -> Json:
     if field == "examples":
         return {f"example {number}": each for number, each in enumerate(value, 1)}
     if field == "compared_with":
-        refs = map(DecontaminationSetRef.model_validate, value)
-        return {f"version of {ref.title}": ref.digest[:12] for ref in refs}
+        parts: dict[str, Json] = {}
+        for number, ref in enumerate(map(DecontaminationSetRef.model_validate, value), 1):
+            name = f"version of {ref.title}"
+            parts[f"{name} (set {number})" if name in parts else name] = ref.digest[:12]
+        return parts
     return value
 
 

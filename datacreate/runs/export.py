@@ -212,7 +212,8 @@ def _alpaca(values: Values, format: TaskFormat) -> Values:
         rest = exchange._replace(question=_named_texts(values, others))
     else:
         instruction = exchange.question or exchange.context
-        rest = exchange._replace(question="", context=exchange.context if exchange.question else "")
+        context = exchange.context if exchange.context != instruction else ""
+        rest = exchange._replace(question="", context=context)
     row = {"instruction": instruction, "input": rest.user, "output": exchange.answer}
     return row | ({"system": exchange.system} if exchange.system else {})
 

@@ -13,6 +13,7 @@ and the log of another run.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import mmap
 import os
@@ -186,8 +187,8 @@ class LogLine:
 def read_log(path: Path, run: str) -> Iterator[LogLine]:
     """The complete lines of the log, in order; none without a log.
 
-    Raises LogDamaged if it cannot be read, and, naming the line, at the first one that the run of that id did not write
-    there.
+    Raises LogDamaged if it is not a regular file, and, naming the line, at the first one that the run of that id did
+    not write there.
     """
     checksum = first_checksum(run)
     try:
@@ -195,6 +196,8 @@ def read_log(path: Path, run: str) -> Iterator[LogLine]:
     except FileNotFoundError:
         return
     except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ELOOP, errno.ENXIO):  # those of `open_regular`, or of a socket
+            raise
         raise LogDamaged(f"{path}: {error.strerror}; restore it from a copy, or use another --run-dir") from None
     with file:
         for number, line in enumerate(file, 1):

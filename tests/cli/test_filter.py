@@ -88,6 +88,9 @@ def test_each_planted_row_is_dropped_by_its_filter(tmp_path: Path) -> None:
     [held] = report["compared_with"]
     assert (held["name"], held["split"], len(held["digest"])) == ("creak", "test", 64)
     assert report["labels"] == {"before": {"True": 29, "False": 14}, "after": {"True": 26, "False": 14}}
+    label = rows[0]["label"]
+    file = write(tmp_path / "rows.jsonl", [rows[0] | {"label": each} for each in (label, not label, label, not label)])
+    assert filtered(file)["conflicting_labels"] == 2
 
 
 def test_each_filter_can_be_switched_off(tmp_path: Path) -> None:
@@ -114,7 +117,7 @@ def test_without_out_it_prints_a_table_and_writes_nothing(tmp_path: Path) -> Non
     assert "first: line 7" in ended.out
     assert "kept 5 of 7 rows (71.4%)" in ended.out
     assert "labels: True 4 -> 3, False 2 -> 2" in ended.out
-    assert ended.out.endswith("\nrows with the inputs of an earlier row and another label: 1\n")
+    assert ended.out.endswith("\nrows whose label is not that of the first row with these inputs: 1\n")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 

@@ -21,6 +21,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from datacreate.errors import StorageError
 from datacreate.review.app import ReviewApp
 from datacreate.review.review_rows import ReviewRow, select_rows
 from datacreate.review.session import ReviewSession
@@ -171,6 +172,20 @@ def test_text_of_a_model_is_no_markup_and_has_no_control_characters(tmp_path: Pa
         play(session, keys)
 
 
+def test_a_failure_is_kept_if_another_key_follows(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, model, **LABELED)
+
+    def fails(_: object) -> None:
+        raise StorageError("the disk is full")
+
+    async def keys(pilot: Pilot[None], app: ReviewApp) -> None:
+        await pilot.press("a", "q")
+
+    with review(tmp_path) as session:
+        monkeypatch.setattr(session, "decide", fails)
+        assert str(play(session, keys).failure) == "the disk is full"
+
+
 # A real terminal
 
 
@@ -231,6 +246,22 @@ def terminal(*words: object, **environment: str) -> Iterator[Terminal]:
 
 def decisions(run_dir: Path) -> int:
     return (run_dir / "log.jsonl").read_bytes().count(b'{"decision"')
+
+
+def test_a_killed_review_loses_nothing_and_the_next_one_continues(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, **LABELED)
+    with terminal("review", tmp_path) as shown:
+        shown.read_until(lambda: b"30 to review" in shown.output)
+        shown.press("ar1\r")
+        shown.read_until(lambda: decisions(tmp_path) == 2)
+        shown.process.send_signal(signal.SIGKILL)
+        assert shown.end() == -signal.SIGKILL
+    assert len(examples(tmp_path)) == 30
+    with terminal("review", tmp_path) as shown:
+        shown.read_until(lambda: b"28 to review" in shown.output)
+        shown.press("q")
+        assert shown.end() == 0
+    assert len(examples(tmp_path)) == 29
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

@@ -181,7 +181,10 @@ def test_labels_can_be_exchanged_in_one_import(run: Path) -> None:
 def test_selections_are_exported(tmp_path: Path, model: str) -> None:
     run = tmp_path / "run"
     verified(run, model, writing(1.0, LABELS), guessing, **THREE_LABELS, count=30, verify="keep")
+    log = run / "log.jsonl"
+    log.write_bytes(log.read_bytes() + b"{")
     rows = exported(run, "--label", "neutral", "--flag", "disagreement")
+    assert log.read_bytes().endswith(b"\n{")  # an export changes nothing
     assert {(row["label"], row["flags"]) for row in rows} == {("neutral", "disagreement")}
     assert rows[0]["probabilities"].startswith("entailment 0.")
     assert len(exported(run, "--sample", "7")) == 7

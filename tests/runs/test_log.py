@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,23 @@ def test_a_line_that_cannot_follow_is_named(
     log.close()
     with pytest.raises(LogDamaged, match=rf"log.jsonl, line {last.number + 1}: {what} cannot follow"):
         make(tmp_path, model)
+
+
+@pytest.mark.parametrize("make_path", [os.mkdir, os.mkfifo])
+def test_only_a_log_that_is_no_file_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_path: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "log.jsonl"
+    make_path(path)
+    with pytest.raises(LogDamaged, match=r"log\.jsonl: not a regular file; restore it"):
+        list(read_log(path, "run"))
+
+    def fails(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("datacreate.runs.log.open_regular", fails)
+    with pytest.raises(PermissionError):
+        list(read_log(path, "run"))
 
 
 def test_the_log_of_another_run_is_not_taken_for_its_own(whole: Path, tmp_path: Path, model: str) -> None:
