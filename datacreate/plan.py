@@ -196,6 +196,7 @@ def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
         encoding = replace(encoding, may_have_placeholders=True)
     stored = inputs.stored.spec if inputs.stored else None
     sizes = _stored_sizes(stored) if stored else _new_sizes(inputs, encoding, engines)
+    # A stored run may have fewer generators: `check_same` refuses it below.
     samplings = [
         _set_fields(sampling_of(config, generator, **limits))
         for generator, limits in zip(models.generators, cycle(sizes.limits))

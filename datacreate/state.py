@@ -70,26 +70,25 @@ class RunState:
     def finished(self) -> bool:
         return self.stats.accepted >= self._count
 
-    def apply(self, record: LogRecord, logged_parents: Sequence[int] | None = None) -> list[int]:
-        """Update the state with a record, and make the next requests; returns the numbers of their parents.
+    def apply(self, record: LogRecord) -> list[int]:
+        """Update the state with a record, and make the next requests; returns the numbers of their parents."""
+        self._add_record(record)
+        parents: list[int] = []
+        while self._needs_request and (parent := self._next_parent()):
+            self._make_request(parent)
+            parents.append(parent.number)
+        return parents
 
-        `logged_parents`: those of an earlier session that made the same requests.
-        """
+    def _add_record(self, record: LogRecord) -> None:
         self.stats.add_record(record)
         if isinstance(record, Decision):
             self.acceptance.apply_decision(record)
             self._shots.replace(record.removed, record.added)
         elif isinstance(record, Commit):
             self._add_result(record)
-        parents: list[int] = []
-        while self._needs_request if logged_parents is None else len(parents) < len(logged_parents):
-            logged = logged_parents[len(parents)] if logged_parents else None
-            parent = self._queue.next(self._requests, idle=not self._in_flight, logged=logged)
-            if parent is None or logged not in (None, parent.number):
-                break
-            self._make_request(parent)
-            parents.append(parent.number)
-        return parents
+
+    def _next_parent(self, logged: int | None = None) -> Parent | None:
+        return self._queue.next(self._requests, idle=not self._in_flight, logged=logged)
 
     def replay(self, line: LogLine, path: str) -> None:
         """Apply a line of the log at `path`. Raises LogDamaged if it cannot follow the lines before it."""
@@ -101,9 +100,12 @@ class RunState:
             if record.request != expected:
                 raise _cannot_follow(path, line, f"request {record.request}")
             self.acceptance.replay(record)
-        parents = self.apply(record, line.parents)
-        if len(parents) < len(line.parents):
-            raise _cannot_follow(path, line, f"parent {line.parents[len(parents)]}")
+        self._add_record(record)
+        for number in line.parents:
+            parent = self._next_parent(number)
+            if parent is None or parent.number != number:
+                raise _cannot_follow(path, line, f"parent {number}")
+            self._make_request(parent)
 
     def _make_request(self, parent: Parent) -> None:
         quotas, spec, number = self.acceptance.quotas, self._plan.spec, self._requests

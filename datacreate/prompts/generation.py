@@ -55,8 +55,9 @@ def chat_prompt(
         return _paper_prompt(_compact(encoding.write(shown[0])), num_examples)
     format = encoding.format
     # Given contexts of the examples have the numbers before that of the passage.
-    passage_name = f"text {len(shown) + 1}" if format.context_is_given and shown else "this text"
-    heading = passage_name.removeprefix("this ").capitalize()
+    is_numbered = format.context_is_given and shown
+    passage_name = f"text {len(shown) + 1}" if is_numbered else "this text"
+    heading = passage_name.capitalize() if is_numbered else "Text"
     passage = f"{heading}:\n{content.passage}\n\n" if content.passage else ""
     about = f"about {passage_name}" if passage else ""
     attributes = "; ".join(f"{name}: {value}" for name, value in content.attributes.items())
@@ -82,10 +83,11 @@ def chat_prompt(
 
 def _introduction(encoding: PromptEncoding, shown: Sequence[Example]) -> str:
     """The examples, after their given contexts, which the written examples do not have."""
-    contexts, number = "", "one example" if len(shown) == 1 else f"{len(shown)} examples"
+    number = "one example" if len(shown) == 1 else f"{len(shown)} examples"
+    contexts = ""
     if encoding.format.context_is_given:
         texts = [str(value_at(example.values, encoding.format.roles.context)) for example in shown]
-        contexts = "".join(f"Text {number}:\n{text}\n\n" for number, text in enumerate(texts, 1))
+        contexts = "".join(f"Text {index}:\n{text}\n\n" for index, text in enumerate(texts, 1))
         contexts += "The examples below are about these texts, in this order. " if len(shown) > 1 else ""
     items = ",".join(_compact(encoding.write(example)) for example in shown)
     return f"{contexts}Here is a JSON array with {number}, written as {encoding.describe()}:\n[{items}]\n\n"
@@ -115,11 +117,9 @@ def _request_without_example(encoding: PromptEncoding, num_examples: int, about:
         sentence = f"a whole sentence that someone would ask, and whose answer is the {labels} before it"
         texts = f"{texts} and a {question} as {sentence}" if texts else f"a {question} as {sentence}"
         wording = f" In each, write {texts}, {different}."
+    topic = f" {about}" if about else ""
     with_attributes = f" All of them have {attributes}." if attributes else ""
-    return (
-        f"Write a JSON array of {num_examples} examples{about and f' {about}'}, each written as {fields}{wording}"
-        f"{with_attributes}"
-    )
+    return f"Write a JSON array of {num_examples} examples{topic}, each written as {fields}{wording}{with_attributes}"
 
 
 def _compact(value: Json) -> str:

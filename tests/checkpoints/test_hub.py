@@ -46,8 +46,8 @@ def test_any_hub_id_is_pulled_into_the_cache_and_found_there_without_a_network(
 
 def test_a_gguf_file_is_pulled_by_the_pattern_of_a_preset(hub: Hub, tmp_path: Path, make_preset: MakePreset) -> None:
     whole = write_gguf(tmp_path / "m.gguf").read_bytes()
-    hub.files = {"m-q4.gguf": whole, "m-q8.gguf": whole}
-    with pytest.raises(CheckpointError, match="the files that make a model are missing; for a GGUF, `hf download"):
+    hub.files = {"m-q4.gguf": whole, "m-q8.gguf": whole, "config.json": b"{}"}
+    with pytest.raises(CheckpointError, match="no safetensors; for a GGUF, `hf download org/tiny FILE` and --model"):
         pull("org/tiny")
     make_preset({"hub": "org/tiny", "file": "m-q4.gguf"}, kind="instruct")
     path = pull("tiny")

@@ -181,7 +181,8 @@ def with_config(checkpoint: Checkpoint, folder: Path, **changes: object) -> Chec
 @pytest.mark.usefixtures("on_a_gpu")
 @pytest.mark.parametrize("preset", GPU_PRESETS, ids=lambda preset: preset.name)
 def test_the_command_line_of_a_preset(preset: Preset, safetensors: Checkpoint, tmp_path: Path) -> None:
-    checkpoint = with_config(safetensors, tmp_path, max_position_embeddings=262_144)
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 8}
+    checkpoint = with_config(safetensors, tmp_path, max_position_embeddings=262_144, **heads)
     words = " ".join(VLLM.command(checkpoint, preset.engine, Workload()).arguments[3:])
     usual = (
         rf"--model {tmp_path} --served-model-name tiny --structured-outputs-config {{.*}} --enable-prefix-caching "

@@ -167,6 +167,8 @@ def test_a_model_that_is_alone_gets_the_gpus_that_it_needs(node: Node, tmp_path:
     assert gpus_of(model) == 1
     node(8)
     assert (gpus_of(model), gpus_of(model, tensor_parallel_size=2)) == (1, 2)
+    with pytest.raises(EngineError, match="--tensor-parallel-size 3 cannot split 40 heads, 8 of keys"):
+        command(model, tensor_parallel_size=3)
     config = json.loads((model.path / "config.json").read_text())
     os.truncate(model.path / "model.safetensors", 2 * SIZES["32B"][0])
     for stored in ({"torch_dtype": "float32"}, {"text_config": config | {"dtype": "float32"}}):
