@@ -37,8 +37,8 @@ CLAIM = {"question": "Bees make honey from nectar.", "context": None, "options":
 
 
 def run(url: str, folder: Path, example: Path | dict[str, Any], count: int, **settings: Any) -> dict[str, Any]:
-    told = {"example": example, "count": count, "run_dir": folder, "urls": (url,), "decontaminate": (), **settings}
-    return create(CreateConfig.of(**told))
+    settings = {"example": example, "count": count, "run_dir": folder, "urls": (url,), "decontaminate": (), **settings}
+    return create(CreateConfig.of(**settings))
 
 
 def assert_good(folder: Path, root: dict[str, Any]) -> None:

@@ -177,17 +177,17 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--in-flight", type=int, default=32)
     parser.add_argument("--json", type=Path)
-    told = parser.parse_args()
+    arguments = parser.parse_args()
     sets = sorted(flag for flag in cpu_flags() if flag.startswith(("avx", "amx", "fma")))
-    figures: dict[str, Any] = {"engine": told.engine, "model": told.model, "instruction_sets": sets}
-    for part in told.parts or ["speed", "contention"]:
+    figures: dict[str, Any] = {"engine": arguments.engine, "model": arguments.model, "instruction_sets": sets}
+    for part in arguments.parts or ["speed", "contention"]:
         if part == "speed":
-            figures[part] = measure_speed(told.model, told.engine, told.count, told.in_flight)
+            figures[part] = measure_speed(arguments.model, arguments.engine, arguments.count, arguments.in_flight)
         else:
-            figures[part] = measure_contention(told.model, told.engine)
+            figures[part] = measure_contention(arguments.model, arguments.engine)
         print(json.dumps({part: figures[part]}, indent=2), flush=True)
-    if told.json:
-        told.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

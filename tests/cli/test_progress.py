@@ -114,9 +114,9 @@ def test_lines_come_no_more_often_than_needed_and_with_the_last_example(capsys: 
     run.update()
     for second in range(1, 21):
         run.commit(at=second, accepted=2, tokens=100)
-    told = lines(capsys)
-    assert [line.partition(" of ")[0] for line in told] == ["0", "18", "36", "40"]
-    assert told[-1] == "40 of 40 examples in 20 s, 2.0/s, 100 tokens/s"
+    printed = lines(capsys)
+    assert [line.partition(" of ")[0] for line in printed] == ["0", "18", "36", "40"]
+    assert printed[-1] == "40 of 40 examples in 20 s, 2.0/s, 100 tokens/s"
     run.update(30)
     assert lines(capsys) == []
 
@@ -170,9 +170,9 @@ def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said) -> None:
     clock = Clock()
     progress = TerminalProgress(clock=clock)
 
-    def step(at: float, *told: Any) -> None:
+    def step(at: float, *printed: Any) -> None:
         clock.now = 1000 + at
-        progress.step(*told)
+        progress.step(*printed)
 
     step(0, "seed 1", 1, 101, None)
     step(10, "seed 1", 21, 101, 0.25)

@@ -15,8 +15,8 @@ ODD = "\x1b[31m \x9b \u202e \u2066 \u200b \ufeff \ud800"
 def test_nothing_moves_the_cursor_or_turns_text_round(capsys: pytest.CaptureFixture[str]) -> None:
     say(ODD)
     echo(ODD)
-    told = capsys.readouterr()
-    for shown in (safe_line(ODD), safe_text(ODD), told.err.rstrip("\n"), told.out.rstrip("\n")):
+    printed = capsys.readouterr()
+    for shown in (safe_line(ODD), safe_text(ODD), printed.err.rstrip("\n"), printed.out.rstrip("\n")):
         assert shown == "�[31m � � � � � �"
     print_json({ODD: [ODD]})
     shown = capsys.readouterr().out
