@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 
 from datacreate import hardware
 from datacreate.engines.factory import suited_engine
-from datacreate.engines.settings import ENGINE_KINDS
+from datacreate.engines.options import ENGINE_KINDS
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
 from datacreate.files import data_dir, shipped
 from datacreate.hardware import GIB, installed_version
@@ -262,8 +262,8 @@ def check_server(url: str, model: str | None) -> Finding:
     """Whether a server answers, enforces schemas, and returns real scores."""
     from datacreate.checkpoints.checkpoint import served_checkpoint
     from datacreate.engines.factory import LocalModel, make_engine, only_model
+    from datacreate.engines.options import EngineOptions
     from datacreate.engines.self_test import scoring_test
-    from datacreate.engines.settings import EngineOptions
 
     try:
         options = EngineOptions.of(urls=(url,), wait=0.0, request_timeout=_SERVER_SECONDS)

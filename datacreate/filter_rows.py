@@ -17,12 +17,12 @@ from pydantic import model_validator
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.decontamination import find_decontamination_sets, with_names
 from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.options import EngineOptions
 from datacreate.errors import UsageError
 from datacreate.files import storage_error
 from datacreate.filters.filter import Filter, FilterResources, first_reject
+from datacreate.filters.options import FilterOptions, Threshold, threshold_setting
 from datacreate.filters.registry import filter_report, make_filters
-from datacreate.filters.settings import FilterOptions, Threshold, threshold_setting
 from datacreate.formats.candidate import RejectReason
 from datacreate.formats.example import field_at
 from datacreate.formats.options import FormatOptions

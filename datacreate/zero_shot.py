@@ -14,8 +14,8 @@ from pathlib import Path
 from datacreate.checkpoints.checkpoint import SERVED_AS, Checkpoint
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
+from datacreate.engines.options import EngineOptions
 from datacreate.engines.self_test import scoring_test
-from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, Stopped
 from datacreate.finetuning.evaluate import ModelAnswers, TestSet, load_or_evaluate, read_test_set
 from datacreate.finetuning.records import ZERO_SHOT, Condition, Evaluation

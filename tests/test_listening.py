@@ -16,7 +16,7 @@ import pytest
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines.factory import LocalModel, local_servers
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.options import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.finetuning.train import train
 from tests.finetuning.conftest import save_encoder

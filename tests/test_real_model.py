@@ -15,7 +15,7 @@ import pytest
 
 from datacreate.create import create
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.options import EngineOptions
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.messages import Progress
 from datacreate.runs.config import CreateConfig

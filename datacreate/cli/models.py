@@ -10,7 +10,7 @@ import click
 
 from datacreate.cli.options import Command, command, json_option, option, path_option, settings_options
 from datacreate.cli.terminal import TerminalProgress, echo, print_columns, print_json, say
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.options import EngineOptions
 
 
 @click.group()

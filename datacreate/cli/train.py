@@ -9,7 +9,7 @@ import click
 
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
 from datacreate.cli.terminal import TerminalProgress, echo, print_json, print_plan
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.options import EngineOptions
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.train import TrainConfig
 from datacreate.improve import REPEATED_OPTIONS, ImproveConfig

@@ -12,6 +12,6 @@ engines/
   engine_kind.py    EngineKind: what differs between engines
   vllm.py           vLLM: command line, environment and memory of its server, its requests
   llamacpp.py       the same for llama.cpp, and the process of its server
-  settings.py       the list of engines; options: which engine and servers, how a model is loaded
+  options.py        the list of engines; options: which engine and servers, how a model is loaded
   factory.py        settings of a run -> its engines; GPUs of several servers; `serve`
 """

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.chat_api import ChatApi, Incompatible, Unavailable
+from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Messages, Request, ServerTest
 from datacreate.engines.server import Server
 from datacreate.engines.server_pool import ServerPool
-from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.formats.example import Json
 from datacreate.messages import Notify, no_notify

@@ -1,7 +1,7 @@
 """What differs between kinds of servers: the requests that they understand, and how an engine is started here.
 
 An engine's module (llamacpp.py is an example) has a subclass of `EngineKind`, and its instance is in `ENGINE_KINDS`
-(settings.py).
+(options.py).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
 from datacreate.engines.engine_kind import EngineKind, GpuNeed, ServerCommand, Workload
 from datacreate.engines.local_servers import LocalServer, LocalServers, free_port
-from datacreate.engines.settings import ENGINE_KINDS, EngineName, EngineOptions
+from datacreate.engines.options import ENGINE_KINDS, EngineName, EngineOptions
 from datacreate.errors import EngineError, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.hardware import check_build, gpu_memory, slurm_job, visible_gpus

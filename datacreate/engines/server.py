@@ -25,9 +25,9 @@ from datacreate.engines.chat_api import (
     parse_response,
     short_text,
 )
+from datacreate.engines.options import ENGINE_KINDS, EngineOptions
 from datacreate.engines.request import Completion, Messages, Request, ServerTest, max_in_flight
 from datacreate.engines.self_test import schema_enforcement_test
-from datacreate.engines.settings import ENGINE_KINDS, EngineOptions
 
 if TYPE_CHECKING:
     import httpx2

@@ -21,9 +21,9 @@ from contextlib import suppress
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
+from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Request, ServerTest
 from datacreate.engines.server import Server
-from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.messages import Notify
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from datacreate.filters.filter import DecontaminationRow, Filter, FilterResources
 from datacreate.filters.near import NearIndex, encodable_words
-from datacreate.filters.settings import FilterOptions
+from datacreate.filters.options import FilterOptions
 from datacreate.formats.candidate import Candidate, RejectReason
 from datacreate.formats.example import shorten
 from datacreate.messages import Notify, no_notify

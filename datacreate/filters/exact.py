@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from datacreate.filters.filter import Filter, FilterResources
-from datacreate.filters.settings import FilterOptions
+from datacreate.filters.options import FilterOptions
 from datacreate.formats.candidate import Candidate, RejectReason
 
 

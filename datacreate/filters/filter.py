@@ -1,4 +1,4 @@
-"""The interface of a filter. `registry.py` lists the filters, settings.py has their settings."""
+"""The interface of a filter. `registry.py` lists the filters, options.py has their options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from datacreate.filters.settings import FilterOptions
+from datacreate.filters.options import FilterOptions
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel, Settings
 

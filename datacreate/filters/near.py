@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rensa import RMinHash
 
 from datacreate.filters.filter import Filter, FilterResources
-from datacreate.filters.settings import FilterOptions
+from datacreate.filters.options import FilterOptions
 from datacreate.formats.candidate import Candidate, RejectReason
 from datacreate.formats.text_normalization import words
 

@@ -9,8 +9,8 @@ from datacreate.filters.contamination import Contamination
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.filter import Filter, FilterResources
 from datacreate.filters.near import NearDuplicates
+from datacreate.filters.options import FilterOptions
 from datacreate.filters.semantic import SemanticDuplicates
-from datacreate.filters.settings import FilterOptions
 from datacreate.formats.candidate import RejectReason
 
 FILTERS: tuple[type[Filter], ...] = (ExactDuplicates, NearDuplicates, SemanticDuplicates, Contamination)

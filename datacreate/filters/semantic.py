@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.filters.filter import Filter, FilterResources
-from datacreate.filters.settings import FilterOptions
+from datacreate.filters.options import FilterOptions
 from datacreate.formats.candidate import Candidate, RejectReason
 from datacreate.selection.embeddings import to_float16, to_float64
 

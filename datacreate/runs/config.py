@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, model_validator
 
 from datacreate.corpus import CorpusOptions, CorpusRef
+from datacreate.engines.options import RunEngineOptions
 from datacreate.engines.request import DEFAULT_THINKING
-from datacreate.engines.settings import RunEngineOptions
 from datacreate.filters.filter import DecontaminationSetRef
-from datacreate.filters.settings import FilterOptions
+from datacreate.filters.options import FilterOptions
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes

@@ -12,7 +12,7 @@ from typing import Any
 from datacreate.benchmarks import Benchmark, find_benchmark, has_split, split_sha256
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines.factory import resolve_checkpoint
-from datacreate.engines.settings import RunEngineOptions
+from datacreate.engines.options import RunEngineOptions
 from datacreate.errors import DatacreateError
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HUMAN

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, fie
 
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints.presets import find_preset
-from datacreate.engines.settings import RunEngineOptions
+from datacreate.engines.options import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, UsageError
 from datacreate.files import read_yaml, shipped
 from datacreate.finetuning.hyperparameters import Hyperparameters

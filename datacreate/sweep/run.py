@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import Literal
 
 from datacreate.engines.factory import LocalModel, local_servers, resolve_checkpoint
-from datacreate.engines.settings import EngineOptions, RunEngineOptions
+from datacreate.engines.options import EngineOptions, RunEngineOptions
 from datacreate.errors import RESUMABLE, CheckpointError, DatacreateError, EngineError, RunLocked, Stopped, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.hardware import usable_cores, visible_gpus

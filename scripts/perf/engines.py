@@ -34,8 +34,8 @@ from datacreate.engines.engine import Engine
 from datacreate.engines.engine_kind import Workload
 from datacreate.engines.factory import LocalModel, make_engine, server_commands
 from datacreate.engines.local_servers import LocalServer
+from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Request
-from datacreate.engines.settings import EngineOptions
 from datacreate.hardware import cpu_flags
 from datacreate.runs.config import CreateConfig
 

@@ -31,8 +31,8 @@ from datacreate.checkpoints.checkpoint import resolve
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.filter import FilterResources
 from datacreate.filters.near import NearDuplicates
+from datacreate.filters.options import FilterOptions
 from datacreate.filters.semantic import SemanticDuplicates
-from datacreate.filters.settings import FilterOptions
 from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text

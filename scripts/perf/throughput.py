@@ -28,8 +28,8 @@ from typing import Any
 
 from engines import raw_tokens_per_second, running
 
+from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Request, Sampling
-from datacreate.engines.settings import EngineOptions
 from datacreate.hardware import cpu_flags
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "examples" / "commonsense.json"

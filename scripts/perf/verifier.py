@@ -22,8 +22,8 @@ from tempfile import TemporaryDirectory
 from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
+from datacreate.engines.options import EngineOptions
 from datacreate.engines.self_test import scoring_test
-from datacreate.engines.settings import EngineOptions
 from datacreate.formats.example import Example, Json
 from datacreate.formats.task_format import TaskFormat, bind, load_format
 from datacreate.prompts.label_scoring import label_question

@@ -23,7 +23,7 @@ from datacreate.engines.engine_kind import ServerCommand, Workload
 from datacreate.engines.factory import LocalModel, start_shared_server
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.local_servers import LocalServer
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.options import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable
 from tests.engines.helpers import make

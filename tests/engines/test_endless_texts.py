@@ -13,8 +13,8 @@ import pytest
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.llamacpp import LLAMACPP
+from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Request, Sampling
-from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError
 from datacreate.runs.directory import RunDirectory
 from tests import making

@@ -22,8 +22,8 @@ from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.llamacpp import LLAMACPP
+from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Request, Sampling, scoring_request
-from datacreate.engines.settings import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable
 from tests.engines.helpers import MESSAGES, Notes, answers, failed_requests, make

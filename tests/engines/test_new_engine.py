@@ -12,7 +12,7 @@ from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.checkpoints.presets import LaunchSettings
 from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload
 from datacreate.engines.llamacpp import LLAMACPP
-from datacreate.engines.settings import ENGINE_KINDS
+from datacreate.engines.options import ENGINE_KINDS
 from datacreate.engines.vllm import VLLM
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, make

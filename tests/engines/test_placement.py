@@ -23,7 +23,7 @@ from datacreate.checkpoints.presets import LaunchSettings, find_preset
 from datacreate.engines import factory
 from datacreate.engines.engine_kind import ServerCommand, Workload
 from datacreate.engines.factory import LocalModel, local_servers, place_models, server_commands
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.options import EngineOptions
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError
 from datacreate.messages import Notify, no_notify

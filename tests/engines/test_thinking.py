@@ -16,8 +16,8 @@ from datacreate.checkpoints.checkpoint import resolve
 from datacreate.checkpoints.presets import Preset
 from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.llamacpp import LLAMACPP
+from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import DEFAULT_THINKING, Request, Sampling
-from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.messages import Progress

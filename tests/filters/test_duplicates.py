@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.filter import Filter, FilterResources
+from datacreate.filters.options import FilterOptions
 from datacreate.filters.registry import filter_report, make_filters
-from datacreate.filters.settings import FilterOptions
 from datacreate.formats.candidate import RejectReason
 from datacreate.formats.text_normalization import normalize_text
 from tests.filters.texts import ODD, candidate, near_filter, semantic_filter

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from datacreate.filters.contamination import Contamination
 from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, DecontaminationSetRef, FilterResources
 from datacreate.filters.near import NearDuplicates
+from datacreate.filters.options import FilterOptions
 from datacreate.filters.semantic import SemanticDuplicates
-from datacreate.filters.settings import FilterOptions
 from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from datacreate.filters.settings import FilterOptions
+from datacreate.filters.options import FilterOptions
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import GeneratorSpec, RunSpec
 from tests.reporting.sample import HOSTILE

@@ -1,4 +1,4 @@
-"""The list of engines, and their settings: which servers to use or start, and how a model is loaded."""
+"""The list of engines, and their options: which servers to use or start, and how a model is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of all filters."""
+"""The options of all filters."""
 
 from __future__ import annotations
 
