@@ -177,7 +177,8 @@ def write(benchmark: Benchmark, records: Mapping[str, SplitRecord], texts: Mappi
     """
     folder = benchmark_folder(benchmark)
     when, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
-    manifest = Manifest(name=benchmark.name, splits=dict(records), when=when, datacreate=version)
+    splits: dict[str, SplitRecord] = {split: records[split] for split in SPLITS if split in records}
+    manifest = Manifest(name=benchmark.name, splits=splits, when=when, datacreate=version)
     files = {folder / f"{split}.jsonl": text for split, text in texts.items()}
     replace_files(files | {folder / MANIFEST: manifest.model_dump_json(indent=2) + "\n"})
     for split in set(SPLITS) - records.keys():

@@ -1,7 +1,7 @@
-"""Examples -> token ids, and an encoder with a classification head that reads them.
+"""Encodes examples as token ids, and loads an encoder with a classification head that reads them.
 
-Multiple choice encodes each option as the pair (text, option); an example with a passage is the pair
-(text, passage); of any other the text stands alone. Truncation takes tokens from the longer part.
+An example with options is encoded as one pair (text, option) per option, another example with a passage as the pair
+(text, passage), any other as its text. A pair that is too long loses tokens of its longer part.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _OFFSET_POSITIONS = frozenset(
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids: a `datasets.Dataset` with input_ids, attention_mask, ..., `label` and `length`."""
+    """Examples as token ids."""
 
-    dataset: Any
+    dataset: Any  # a `datasets.Dataset` with the columns of the tokenizer (input_ids, ...), `label` and `length`
     truncated: int  # rows that were cut
 
 
@@ -59,7 +59,7 @@ def _load(kind: Any, folder: Path, failure: str, **options: Any) -> Any:
 
 
 def max_input_tokens(tokenizer: Any, config: Any, recipe: Hyperparameters, with_passage: bool) -> int:
-    """Longest input in tokens: the recipe's limit, within the positions of the encoder."""
+    """The longest input in tokens: that of the recipe, or less if the encoder has fewer positions."""
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     if config.model_type in _OFFSET_POSITIONS:
         positions -= max(2, 1 + (config.pad_token_id or 0))
@@ -106,7 +106,7 @@ def encode(
 
 
 def _text_pairs(examples: Sequence[ClassificationExample], head: HeadSpec) -> tuple[list[str], list[str] | None]:
-    """The first and second texts of all inputs. None for the second ones if there are no options and no passages."""
+    """The first texts of all inputs, and the second ones; None for these if there are no options and no passages."""
     if head.is_multiple_choice:
         texts = [f"{e.passage} {e.text}" if e.passage else e.text for e in examples]
         options = [option for example in examples for option in example.options]

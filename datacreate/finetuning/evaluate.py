@@ -52,7 +52,7 @@ BATCH_TOKENS = 16_384  # tokens per batch, padding included: many short rows or 
 
 @dataclass(frozen=True)
 class TestSet:
-    """The rows of one split of a benchmark, or of a file."""
+    """Rows that models are tested on: one split of a benchmark, or a file."""
 
     __test__ = False  # pytest: not a test
 
@@ -139,7 +139,7 @@ def benchmarks_for(model: TrainedModel, requested: Sequence[str], split: str, no
 
 
 class ModelAnswers(NamedTuple):
-    """The answers of a model to the usable rows of a test set, as `grade` takes them."""
+    """The answers of a model to the usable rows of a test set."""
 
     probabilities: Iterable[Sequence[float] | None]  # per row, of each option or label; None without an answer
     truncated: int  # rows that were cut to the model's input length
@@ -203,9 +203,10 @@ def load_or_evaluate(
     answer: Callable[[TestSet], ModelAnswers],
     notify: Notify,
 ) -> Evaluation:
-    """The evaluation of a test set in `folder`/evaluations; if there is no complete one, it is made and written.
+    """The evaluation of a model on a test set, read from `folder`/evaluations; if none is complete, made and written.
 
-    `evaluation` makes one from what depends on the test set.
+    `answer` returns the model's answers to the test set. `evaluation` is `Evaluation` with the fields that describe the
+    model; the fields that depend on the test set are added here.
     Raises RunLocked if another process evaluates it, StorageError, and what `answer` raises.
     """
     target = folder / "evaluations" / f"{test.name}-{test.split}"
@@ -267,9 +268,9 @@ def most_probable(probabilities: Sequence[float]) -> int:
 def grade(
     test: TestSet, probabilities: Iterable[Sequence[float] | None], truncated: int = 0
 ) -> tuple[list[Prediction], Scores]:
-    """A prediction for every row, and the scores. The arguments are as in `ModelAnswers`.
+    """A prediction for every row of a test set, and the scores of a model; the other arguments are its `ModelAnswers`.
 
-    Answers are compared as texts: of two identical options either is right. A row without a prediction, or
+    Answers are compared as texts: if two options are identical, either is right. A row without a prediction, or
     whose right answer is not among its options, counts as wrong.
     """
     has_labels = not test.head.is_multiple_choice

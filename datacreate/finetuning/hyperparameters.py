@@ -15,25 +15,27 @@ Count = Annotated[int, Field(gt=0)]
 
 _SMALL_SIZE, _BASE_SIZE, _LARGE_SIZE = (384, 768, 1024)  # hidden sizes of encoders, by which learning rates differ
 
-_PAPER: Mapping[str, Any] = {
-    "learning_rates": (5e-6, 1e-5, 2e-5),
-    "batch_size": 64,
-    "epochs": 10,
-    "warmup": 100,
-    "max_length": 256,
-    "max_evaluations": None,
-    "patience": None,
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "datacreate": {},
+    "paper": {
+        "learning_rates": (5e-6, 1e-5, 2e-5),
+        "batch_size": 64,
+        "epochs": 10,
+        "warmup": 100,
+        "max_length": 256,
+        "max_evaluations": None,
+        "patience": None,
+    },
 }
-"""The reference implementation: the best epoch by accuracy on the human dev split."""
+"""The values of each recipe, by its name, that differ from the defaults of `Hyperparameters`.
+
+`paper` has those of the reference implementation of Lee et al. (2023). It also keeps the epoch with the best accuracy
+on the human dev split, where the default recipe keeps the checkpoint with the best score on a tenth of the rows.
+"""
 
 
 class Hyperparameters(Settings):
-    """All hyperparameters of a training except rows, encoder and seed.
-
-    The paper trains 10 epochs with 100 warm-up steps at any size, so WinoGrande's 160 rows get 30 steps.
-    The default recipe trains sets below 1,000 rows for 20 epochs, and larger ones for at least 1,000
-    steps and 3 epochs.
-    """
+    """How an encoder is trained: everything but its rows and its seed."""
 
     name: Literal["datacreate", "paper"] = setting(
         "Hyperparameters; paper: those of the reference implementation.",
@@ -69,10 +71,13 @@ class Hyperparameters(Settings):
     @model_validator(mode="before")
     @classmethod
     def _with_recipe(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {**_PAPER, **values} if values.get("name") == "paper" else values
+        return {**RECIPES.get(str(values.get("name")), {}), **values}
 
     def steps(self, rows: int) -> int:
-        """The number of optimizer steps for that many rows."""
+        """The number of optimizer steps for that many rows.
+
+        Without `epochs`, fewer than 1,000 rows get 20 epochs, and more get 3 epochs and at least 1,000 steps.
+        """
         steps_per_epoch = math.ceil(rows / self.batch_size)
         if self.epochs is not None:
             return self.epochs * steps_per_epoch

@@ -96,12 +96,12 @@ class TrainConfig(FormatOptions):
 
 @dataclass(frozen=True)
 class PreparedTraining:
-    """A training before its rows are encoded; `encoder` is a folder."""
+    """A training whose rows are read and split, and not yet encoded as token ids."""
 
     training: TrainingSpec
-    encoder: Path
+    encoder: Path  # folder of its checkpoint
     rows: Sequence[ClassificationExample]
-    selection_rows: Sequence[ClassificationExample]  # choose the best checkpoint
+    selection_rows: Sequence[ClassificationExample]  # choose the best checkpoint; empty without a selection
 
 
 def prepare(config: TrainConfig, notify: Notify = no_notify) -> PreparedTraining:
@@ -131,7 +131,7 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> PreparedTraining
 
 
 class HeldOutSplit(NamedTuple):
-    """The indices of the rows that a model is trained on, and of those that it is not."""
+    """The indices of the rows that a model is trained on, and of the other rows."""
 
     trained: list[int]
     held_out: list[int]
@@ -168,7 +168,7 @@ def training_spec(
     selection: SelectionKind = "none",
     selection_digest: str | None = None,
 ) -> tuple[TrainingSpec, Path]:
-    """What decides the models of a training, and the folder of the encoder. Raises CheckpointError."""
+    """The record of what decides the models of a training, and the folder of the encoder. Raises CheckpointError."""
     encoder = resolve(encoder_name, "encoder")
     encoder_config = json.loads((encoder.path / "config.json").read_text(encoding="utf-8"))
     spec = TrainingSpec(
@@ -232,7 +232,7 @@ def _with_most_probable_answer(example: ClassificationExample) -> Classification
 
 
 def checked_steps(progress: Progress, lock: FolderLock) -> OnNamedStep:
-    """Shows steps as long as this process has the lock of the folder; then it raises LockLost."""
+    """A callback that shows each step. It raises LockLost, which ends the training, if another process has the lock."""
 
     def on_step(trial: str, done: int, total: int, score: float | None) -> None:
         lock.check()

@@ -1,6 +1,7 @@
-"""Trials: trainings with one seed and learning rate, one after the other or each in a process of its own.
+"""Trials: a trial is the training of one model, with one seed and one learning rate.
 
-With several GPUs, or with `nproc` above 1, each runs in a process that sees one GPU; otherwise all run in this process.
+With several GPUs, or with `nproc` above 1, trials run in several processes, each of which sees one GPU. Otherwise they
+run in this process, one after the other.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,10 +39,13 @@ _DIVERGED = -1.0  # that score without a finite loss; NaN would never be replace
 _POLL_SECONDS = 0.2
 
 OnStep = Callable[[int, int, float | None], None]
-"""Called after each step: steps done, steps in total, best selection score. An error that it raises ends the trial."""
+"""A function that is called after each optimizer step of a trial. An error that it raises ends the trial.
+
+It gets the number of steps done, the number of all steps, and the best selection score so far (None before the first).
+"""
 
 OnNamedStep = Callable[[str, int, int, float | None], None]
-"""Called after each step of one of several trials: the name of the trial, then as `OnStep`."""
+"""Like `OnStep`, for several trials: it first gets the name of the trial, such as "seed 1"."""
 
 
 class Trial(NamedTuple):
@@ -51,8 +56,15 @@ class Trial(NamedTuple):
 
 
 @dataclass(frozen=True)
+class StepDone:
+    """An optimizer step of a trial has ended."""
+
+    best_score: float | None  # selection score of the trial so far; None before the first
+
+
+@dataclass(frozen=True)
 class TrialInputs:
-    """What all trials of a training share."""
+    """What all trials of a training have in common."""
 
     training: TrainingSpec
     encoder: Path
@@ -63,10 +75,17 @@ class TrialInputs:
     device_batch_size: int = DEVICE_BATCH_SIZE
 
 
+RunTrial = Callable[[TrialInputs, int, float, Path, OnStep], TrainedModel]
+"""The type of `run_trial`."""
+
+TrialEvent = StepDone | TrainedModel | DatacreateError
+"""What a process reports about its trials: each step, each trained model, and the error that ended the process."""
+
+
 def best_models(
     inputs: TrialInputs, seeds: Sequence[int], nproc: int | None, directory: TrainingDirectory, on_step: OnNamedStep
 ) -> Iterator[TrainedModel]:
-    """Run all trials, and yield the best model of each seed as soon as all its trials have ended."""
+    """Run a trial for each seed and learning rate of the recipe; yield the best model of each seed when it is known."""
     rates = inputs.training.recipe.learning_rates
     trials = [Trial(seed, rate) for seed in seeds for rate in rates]
     gpus = visible_gpus()
@@ -99,9 +118,10 @@ def _in_processes(
     directory: TrainingDirectory,
     on_step: OnNamedStep,
 ) -> Iterator[TrainedModel]:
-    """Run the trials in `nproc` processes. Whatever ends this generator, also an error, kills them."""
+    """Run the trials in `nproc` processes, which are killed when this generator ends, also by an error."""
     context = multiprocessing.get_context("spawn")
-    events, pickled_inputs = context.SimpleQueue(), pickle.dumps(inputs)
+    events: SimpleQueue[TrialEvent] = context.SimpleQueue()
+    pickled_inputs = pickle.dumps(inputs)
     workers = []
     for number in range(nproc):
         folders = {trial: directory.trial(*trial) for trial in trials[number::nproc]}
@@ -121,26 +141,32 @@ def _in_processes(
 
 
 def _models_of_workers(
-    workers: Sequence[BaseProcess], events: Any, trials: int, steps: int, on_step: OnNamedStep
+    workers: Sequence[BaseProcess],
+    events: SimpleQueue[TrialEvent],
+    trials: int,
+    steps: int,
+    on_step: OnNamedStep,
 ) -> Iterator[TrainedModel]:
     """Yield the models of all trials as the workers finish them; `steps` is the number of steps of all trials together.
 
-    `events` is the queue of `_run_trials`. Raises the error of a trial, and TrainingError if a worker is killed.
+    Raises the error of a trial, and TrainingError if a worker is killed.
     """
-    unfinished, done, best = trials, 0, None
+    unfinished, done = trials, 0
+    best: float | None = None
     error: DatacreateError | None = None
     while unfinished:
         time.sleep(_POLL_SECONDS)
         was_killed = any(worker.exitcode for worker in workers)
         while not events.empty():
-            event = events.get()
-            if isinstance(event, DatacreateError):
-                error = event
-            elif isinstance(event, TrainedModel):
-                unfinished -= 1
-                yield event
-            else:
-                done, best = done + 1, max((score for score in (best, event) if score is not None), default=None)
+            match events.get():
+                case StepDone(best_score):
+                    done += 1
+                    best = max((score for score in (best, best_score) if score is not None), default=None)
+                case TrainedModel() as model:
+                    unfinished -= 1
+                    yield model
+                case DatacreateError() as error:
+                    pass
         on_step(f"{trials} models", done, steps, best)
         if error:
             raise error
@@ -152,12 +178,16 @@ def _models_of_workers(
 
 
 def _run_trials(
-    run: Any, pickled_inputs: bytes, folders: Mapping[Trial, Path], gpu: str, nproc: int, events: Any
+    run: RunTrial,
+    pickled_inputs: bytes,
+    folders: Mapping[Trial, Path],
+    gpu: str,
+    nproc: int,
+    events: SimpleQueue[TrialEvent],
 ) -> None:
     """Run trials on one GPU, or with a share of the cores; this process ends when its parent ends.
 
-    `run` is `run_trial`. `events` gets the score of each step, each model, and the error that ends the last trial. The
-    inputs are unpickled here, since that imports torch, which reads the environment.
+    `run` is `run_trial`. The inputs are unpickled here, since that imports torch, which reads the environment.
     """
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -168,7 +198,8 @@ def _run_trials(
     try:
         for trial, folder in folders.items():
             inputs = pickle.loads(pickled_inputs)
-            events.put(run(inputs, *trial, folder, lambda *step: events.put(step[-1])))
+            model = run(inputs, *trial, folder, lambda *step: events.put(StepDone(best_score=step[-1])))
+            events.put(model)
     except DatacreateError as error:
         events.put(error)
 
@@ -180,7 +211,9 @@ def _exit_with_parent() -> None:
 
 
 def run_trial(inputs: TrialInputs, seed: int, learning_rate: float, folder: Path, on_step: OnStep) -> TrainedModel:
-    """Train and save the best model in `folder`/model. A finished trial is read, an interrupted one starts again.
+    """Train one model, and save its best checkpoint in `folder`/model; returns the record of the model.
+
+    The model of a finished trial is kept; an interrupted trial starts again.
 
     Raises TrainingError if the encoder does not fit or memory runs out, StorageError.
     """
@@ -228,7 +261,7 @@ def _step_callback(on_step: OnStep) -> Any:
 
 
 def _save(model: Any, tokenizer: Any, folder: Path, record: TrainedModel) -> None:
-    """Save the model, adapters merged. The record is written last and marks it as complete."""
+    """Save a trained model with its adapters merged. The record is written last: it marks the model as complete."""
     model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -48,9 +48,9 @@ def short_name(model: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", Path(model).name)
 
 
-def _file(path: object, info: ValidationInfo) -> str:
+def _file(path: str, info: ValidationInfo) -> str:
     """The absolute path of a path that is relative to the plan file."""
-    return str(Path((info.context or {}).get("folder", "."), Path(str(path)).expanduser()).resolve())
+    return str(Path((info.context or {}).get("folder", "."), Path(path).expanduser()).resolve())
 
 
 def _model(name: str, info: ValidationInfo, *, check: bool = True) -> str:
@@ -80,9 +80,10 @@ def _create_options(options: dict[str, Any], info: ValidationInfo, *, names: set
         path = options.get(name)
         if path and isinstance(path, str):
             absolute[name] = _file(path, info)
-    if corpus := options.get("corpus"):
-        paths = corpus if isinstance(corpus, (list, tuple)) else [corpus]
-        absolute["corpus"] = [_file(path, info) for path in paths]
+    corpus = options.get("corpus")
+    paths = [corpus] if corpus and isinstance(corpus, str) else corpus
+    if isinstance(paths, (list, tuple)):
+        absolute["corpus"] = [_file(path, info) if isinstance(path, str) else path for path in paths]
     return _converted(CreateConfig, absolute, benchmark="any", count=1, run_dir=Path())
 
 

@@ -61,8 +61,14 @@ def test_an_imported_split_is_kept_unless_replaced(tmp_path: Path, home: Path) -
     report = import_benchmark(creak, other, allow_count_mismatch=True)
     assert [split.state for split in report.splits] == ["kept", "imported", "kept"]
     assert "--replace" in str(report.splits[2].remark)
+    manifest = read_manifest(creak)
+    assert manifest
+    assert list(manifest.splits) == list(SPLITS)
     assert len(read_split(creak, "test")) == 4
     import_benchmark(creak, other, allow_count_mismatch=True, replace=True)
+    manifest = read_manifest(creak)
+    assert manifest
+    assert list(manifest.splits) == ["dev", "test"]
     assert [len(read_split(creak, split)) for split in SPLITS[1:]] == [2, 5]
     assert not has_split(creak, "train"), "it may have rows of the new test split"
 

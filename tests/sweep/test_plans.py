@@ -39,6 +39,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"create": {"seed": 3}}, "create: seed: no such option, or the plan sets it"),
     ({"create": {"adapter": True}}, "create: --adapter"),
     ({"create": {"attributes": ["a", "b"]}}, "create: --attributes"),
+    ({"create": {"corpus": True}}, "create: --corpus true: give a list: [a, b]"),
+    ({"create": {"corpus": [True]}}, "create: --corpus true: give a valid string"),
     ({"create": 3}, "create: give a mapping: {a: b}"),
     ({"train": {"epoch": 3}}, "train: epoch: no such option, or the plan sets it (did you mean epochs"),
     ({"train": {"epochs": 0}}, "train: --epochs 0: give a number greater than 0"),

@@ -11,6 +11,7 @@ import pytest
 
 from datacreate.engines.request import Completion, Request
 from datacreate.runs.directory import RunDirectory
+from datacreate.runs.stats import RunStats
 from tests.making import commits, examples, make
 from tests.scripted import ScriptedEngine, answering
 from tests.verifying import (
@@ -119,6 +120,11 @@ def test_the_thoughts_of_a_request_with_waiting_examples_count_once(tmp_path: Pa
     summary, _ = verified(tmp_path, model, thinking, count=30, **TWO_LABELS)
     assert any(commit.released for commit in commits(tmp_path))
     assert summary["thinking_tokens"] == 2 * summary["requests"]
+    config = RunDirectory(tmp_path).read_config()
+    stats = RunStats(config.spec, config.format)
+    for commit in commits(tmp_path):  # released commits of older logs repeat what the model thought
+        stats.add_record(replace(commit, thinking_tokens=2))
+    assert stats.thinking_tokens == summary["thinking_tokens"]
 
 
 def test_few_more_requests_are_made_than_needed_after_many_rows_are_released(tmp_path: Path, model: str) -> None:
