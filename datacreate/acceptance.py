@@ -121,8 +121,8 @@ class Acceptance:
         candidates = {index: item for index, item in enumerate(items) if isinstance(item, Candidate)}
         if self._embedder:  # one batch is faster than single texts later
             self._embedder.encode([candidate.compared_text for candidate in candidates.values()])
-        for filter in self._filters:
-            filter.prefetch(list(candidates.values()))
+        for candidate_filter in self._filters:
+            candidate_filter.prefetch(list(candidates.values()))
         questions = {}
         if self._verification:
             for index, candidate in candidates.items():
@@ -351,8 +351,8 @@ class Acceptance:
             self._add_passed(relabeled, request)
 
     def _add_passed(self, candidate: Candidate, request: int) -> None:
-        for filter in self._filters:
-            filter.add(candidate, request)
+        for candidate_filter in self._filters:
+            candidate_filter.add(candidate, request)
         if self._vectors:
             self._vectors.ensure(self.passed, candidate.compared_text)
         self.passed += 1

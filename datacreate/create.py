@@ -127,8 +127,8 @@ def create(
 
         # Start the engines, and generate; the directory is written only after they have passed their checks.
         if not state.finished:
-            for filter in filters:
-                filter.prepare(notify)
+            for candidate_filter in filters:
+                candidate_filter.prepare(notify)
             _start_engines(engines, plan, notify)
         _write_settings(directory, lock, plan, run_config)
         if not state.finished:

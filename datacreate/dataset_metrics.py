@@ -40,7 +40,7 @@ def measure_run(directory: RunDirectory) -> dict[str, Any]:
 
 
 def measure_rows(
-    format: TaskFormat, rows: Rows, families: Sequence[Hashable] | None, examples: Rows, benchmark: str | None
+    task_format: TaskFormat, rows: Rows, families: Sequence[Hashable] | None, examples: Rows, benchmark: str | None
 ) -> dict[str, Any]:
     """The metrics of rows of one format, made from the formatting `examples`.
 
@@ -49,27 +49,27 @@ def measure_rows(
     """
     human_rows = _human_rows(benchmark) if rows else []
     number = min(len(rows), len(human_rows) or len(rows))
-    metrics = _measure_set(format, examples, number, rows, families) | {"human": None}
+    metrics = _measure_set(task_format, examples, number, rows, families) | {"human": None}
     if human_rows:
         sample = random.Random(0).sample(human_rows, min(len(rows), len(human_rows)))
-        human = _measure_set(format, examples, number, sample, None)
+        human = _measure_set(task_format, examples, number, sample, None)
         metrics["human"] = {"benchmark": benchmark, "split": "train", **human}
     return metrics
 
 
 def _measure_set(
-    format: TaskFormat, examples: Rows, number: int, rows: Rows, families: Sequence[Hashable] | None
+    task_format: TaskFormat, examples: Rows, number: int, rows: Rows, families: Sequence[Hashable] | None
 ) -> dict[str, Any]:
     """The metrics of one set, without a comparison; diversity of `number` texts."""
-    shortcuts_of_rows = shortcuts(format, rows, families)
+    shortcuts_of_rows = shortcuts(task_format, rows, families)
     no_shortcuts = None
-    if format.head is None:
+    if task_format.head is None:
         no_shortcuts = "the answers are free text: there is no label or option to guess"
     elif not shortcuts_of_rows:
         no_shortcuts = "there are too few rows"
-    questions_and_passages = [question_and_passage(format, values) for values in rows]
+    questions_and_passages = [question_and_passage(task_format, values) for values in rows]
     questions = [question for question, _ in questions_and_passages if question]
-    shown = [question for values in examples if (question := question_and_passage(format, values)[0])]
+    shown = [question for values in examples if (question := question_and_passage(task_format, values)[0])]
     diversity_of_rows = diversity(questions, shown, number)
     lengths = [len(words(passage)) for _, passage in questions_and_passages[:MAX_TEXTS] if passage]
     return {

@@ -25,7 +25,7 @@ _TEST_SPLITS = ("dev", "test")
 
 
 def find_decontamination_sets(
-    names: Sequence[str], format: TaskFormat, compared_before: Sequence[DecontaminationSetRef] | None = None
+    names: Sequence[str], task_format: TaskFormat, compared_before: Sequence[DecontaminationSetRef] | None = None
 ) -> tuple[DecontaminationSet, ...]:
     """The sets with these names, for examples of a format: benchmarks in the registry's order, then files and runs.
 
@@ -39,10 +39,10 @@ def find_decontamination_sets(
     sets: list[DecontaminationSet] = []
     for name, benchmark in registry.items():
         if requested & {name, "all"}:
-            sets += _sets_of_benchmark(benchmark, name in requested, format)
+            sets += _sets_of_benchmark(benchmark, name in requested, task_format)
     for path in dict.fromkeys(_file(name) for name in names if name != "all" and name not in registry):
         read = _set_of_run if RunDirectory(path).exists else _set_of_file
-        sets.append(read(path, format))
+        sets.append(read(path, task_format))
     return tuple(sets)
 
 
@@ -52,14 +52,16 @@ def with_names(settings: FilterOptions, sets: Sequence[DecontaminationSet]) -> F
     return FilterOptions(**settings.model_dump(include=set(FilterOptions.model_fields)) | {"decontaminate": names})
 
 
-def _sets_of_benchmark(benchmark: Benchmark, is_required: bool, format: TaskFormat) -> Iterator[DecontaminationSet]:
+def _sets_of_benchmark(
+    benchmark: Benchmark, is_required: bool, task_format: TaskFormat
+) -> Iterator[DecontaminationSet]:
     """The imported splits of a benchmark. Raises BenchmarkError if there is none and the benchmark is required."""
     splits = [split for split in _TEST_SPLITS if has_split(benchmark, split)]
     if not splits and is_required:
         splits = ["test"]  # missing: `split_sha256` raises the error that says how to import it
     for split in splits:
         ref = DecontaminationSetRef(name=benchmark.name, split=split, digest=split_sha256(benchmark, split))
-        read = partial(_rows_of_split, benchmark, split, format.passage_field is not None)
+        read = partial(_rows_of_split, benchmark, split, task_format.passage_field is not None)
         yield DecontaminationSet(ref, read)
 
 
@@ -79,17 +81,17 @@ def _file(name: str) -> Path:
     return path
 
 
-def _set_of_file(path: Path, format: TaskFormat) -> DecontaminationSet:
+def _set_of_file(path: Path, task_format: TaskFormat) -> DecontaminationSet:
     file = RowFile(path)
     ref = DecontaminationSetRef(name=path.name, split=None, digest=file.sha256())
-    return DecontaminationSet(ref, lambda: (_inputs(values, format) for values in file.read_objects()))
+    return DecontaminationSet(ref, lambda: (_inputs(values, task_format) for values in file.read_objects()))
 
 
-def _set_of_run(path: Path, format: TaskFormat) -> DecontaminationSet:
+def _set_of_run(path: Path, task_format: TaskFormat) -> DecontaminationSet:
     """The rows of a run, from its log: after a kill, train.jsonl may be missing or have fewer rows."""
     rows, hashed = [], hashlib.sha256()
     for values in RunDirectory(path).examples():
-        rows.append(_inputs(values, format))
+        rows.append(_inputs(values, task_format))
         hashed.update(f"{example_line(values)}\n".encode())  # as in train.jsonl
     if not rows:
         raise UsageError(f"{path}: the run has no examples yet; run its `datacreate create` again first")
@@ -98,13 +100,13 @@ def _set_of_run(path: Path, format: TaskFormat) -> DecontaminationSet:
     return DecontaminationSet(ref, lambda: rows, by_ngram=False)
 
 
-def _inputs(values: Mapping[str, Json], format: TaskFormat) -> DecontaminationRow:
+def _inputs(values: Mapping[str, Json], task_format: TaskFormat) -> DecontaminationRow:
     """The inputs of a row that has the input fields of the format; of another row all values, as its question."""
-    fields = {path[0] for path in format.roles.inputs}
-    required = fields & set(format.schema.get("required", fields))
+    fields = {path[0] for path in task_format.roles.inputs}
+    required = fields & set(task_format.schema.get("required", fields))
     if required <= values.keys() and (fields & values.keys()):
         try:
-            candidate = Candidate.of(values, format)
+            candidate = Candidate.of(values, task_format)
             return DecontaminationRow(candidate.inputs, candidate.passage)
         except (KeyError, TypeError):  # a value of another type
             pass

@@ -84,8 +84,8 @@ class _Counts:
             self.rejected[reject.reason] += 1
             return {"reason": reject.reason, "detail": reject.detail, "line": row.number, "row": json.loads(row.line)}
         self.after[label] += 1
-        for filter in self.filters:
-            filter.add(row.candidate, row.number)
+        for candidate_filter in self.filters:
+            candidate_filter.add(row.candidate, row.number)
         return None
 
     def document(self, source: Path) -> dict[str, Any]:
@@ -147,8 +147,8 @@ def filter_rows(
             stack.callback(engine.close)
             verifier = VerifierFilter(engine, checkpoint.name, rows.format, tuple(filters), rows.instruction)
             filters.append(verifier)
-        for filter in filters:
-            filter.prepare(notify)
+        for candidate_filter in filters:
+            candidate_filter.prepare(notify)
         if verifier:
             sample = islice(rows.read(), 0, None, max(1, rows.total // _CALIBRATION_ROWS))
             verifier.calibrate([row.candidate for row in sample if isinstance(row, Row)])
@@ -182,8 +182,8 @@ def _prefetched(rows: Rows, filters: Sequence[Filter], progress: Progress) -> It
             progress.step("filter", done, max(done, rows.total), None)
         done += len(batch)
         candidates = [row.candidate for row in batch if isinstance(row, Row)]
-        for filter in filters:
-            filter.prefetch(candidates)
+        for candidate_filter in filters:
+            candidate_filter.prefetch(candidates)
         yield from batch
 
 

@@ -164,19 +164,19 @@ def _decontaminate_names(config: CreateConfig, stored: RunSpec | None) -> tuple[
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
     """The format for examples about passages, with notes: how the passages are used, and which files have none."""
-    format = about_passages(inferred.format)
-    context = dotted(format.passage_field or ())
-    use = f"as the {context} of each example" if format.context_is_given else "as source material"
+    task_format = about_passages(inferred.format)
+    context = dotted(task_format.passage_field or ())
+    use = f"as the {context} of each example" if task_format.context_is_given else "as source material"
     notes = (*inferred.notes, *passages.notes, f"{passages}; {use}")
-    return replace(inferred, format=format, notes=notes)
+    return replace(inferred, format=task_format, notes=notes)
 
 
-def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
+def _attributes(config: CreateConfig, task_format: TaskFormat) -> Attributes:
     if config.attributes is None:
         return ()
-    dimensions, answer = read_attributes(config.attributes), format.roles.answer
+    dimensions, answer = read_attributes(config.attributes), task_format.roles.answer
     for name in (dimension.name for dimension in dimensions):
-        if answer and format.labels and name.casefold() == answer[-1].casefold():
+        if answer and task_format.labels and name.casefold() == answer[-1].casefold():
             raise UsageError(
                 f"--attributes {config.attributes}: {name} is the label, and --label-ratio sets its shares; remove it"
             )
@@ -269,7 +269,7 @@ def _set_fields(sampling: Sampling) -> dict[str, Any]:
 
 def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) -> VerificationSpec | None:
     """The settings of the verification; None if labels are not verified."""
-    config, mode, model, format = inputs.config, inputs.verify, engines.models.verifier, encoding.format
+    config, mode, model, task_format = inputs.config, inputs.verify, engines.models.verifier, encoding.format
     if mode == "off" or model is None:
         return None
     stored = inputs.stored.spec.verification if inputs.stored else None
@@ -277,9 +277,9 @@ def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines)
     if inputs.stored:  # if it has no verification, `check_same` reports that later: no server is started for it
         scored_by_letter = stored is not None and stored.scored_by_letter
     else:
-        scored_by_letter = engines.verifier.needs_letters(format.labels or ())
+        scored_by_letter = engines.verifier.needs_letters(task_format.labels or ())
     if scored_by_letter:
-        check_letters(format, f"--verify {mode}", model.name, "use another --verifier, or --verify off")
+        check_letters(task_format, f"--verify {mode}", model.name, "use another --verifier, or --verify off")
     return VerificationSpec(
         mode=mode,
         model=model.name,

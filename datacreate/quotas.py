@@ -97,11 +97,11 @@ class RunQuotas:
         self._assigned: dict[int, Mapping[str, str]] = {}  # request in flight -> its values
 
     @classmethod
-    def of(cls, spec: RunSpec, format: TaskFormat, count: int) -> Self:
+    def of(cls, spec: RunSpec, task_format: TaskFormat, count: int) -> Self:
         """The quotas of a run before its first example. With the recipe of the paper labels have none."""
         labels = None
-        if format.labels and spec.recipe != "paper":
-            labels = ValueQuotas(format.labels, count, list((spec.label_ratio or {}).values()))
+        if task_format.labels and spec.recipe != "paper":
+            labels = ValueQuotas(task_format.labels, count, list((spec.label_ratio or {}).values()))
         return cls(labels, {dimension.name: dimension.shares for dimension in spec.attributes}, count)
 
     def assign_attributes(self, request: int, per_request: float, rng: random.Random) -> dict[str, str]:
@@ -165,14 +165,14 @@ class RunQuotas:
             yield self._attributes[name], value
 
 
-def checked_label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] | None:
+def checked_label_ratio(config: CreateConfig, task_format: TaskFormat) -> dict[str, float] | None:
     """The share of each label, in their order; None if all are equal. Raises UsageError if the shares are wrong."""
     if config.label_ratio is None:
         return None
-    names = [str(label) for label in format.labels or ()]
+    names = [str(label) for label in task_format.labels or ()]
     if not names:
         raise UsageError(
-            f"--label-ratio: the format {format.name} has no fixed labels; give them with --labels FIELD=a,b,c"
+            f"--label-ratio: the format {task_format.name} has no fixed labels; give them with --labels FIELD=a,b,c"
         )
     if config.label_ratio.keys() != set(names):
         raise UsageError(f"--label-ratio: give a share for each of the labels {', '.join(names)}, 0 for none of it")

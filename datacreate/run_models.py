@@ -144,28 +144,28 @@ def _has_embedder(config: CreateConfig) -> bool:
     return True
 
 
-def verify_mode(config: CreateConfig, format: TaskFormat) -> VerifyMode:
+def verify_mode(config: CreateConfig, task_format: TaskFormat) -> VerifyMode:
     """The mode of verification. Raises UsageError if it is requested and the labels cannot be scored."""
     # `--verifier` implies verification.
     requested = config.verify or ("drop" if config.verifier else None)
     if requested is None:
         # Many labels can be scored only if no two start with the same token, which the model decides.
-        can_score = can_score_labels(format, scored_by_letter=True)
+        can_score = can_score_labels(task_format, scored_by_letter=True)
         return "drop" if config.recipe == "best" and can_score else "off"
     if requested == "off":
         return requested
-    if requested == "relabel" and format.roles.tools:
+    if requested == "relabel" and task_format.roles.tools:
         raise UsageError(
             "--verify relabel: a call cannot be relabeled (other functions take other arguments); use --verify drop"
         )
     flag = f"--verify {config.verify}" if config.verify else f"--verifier {config.verifier}"
-    check_scorable(format, flag)
+    check_scorable(task_format, flag)
     return requested
 
 
-def describe_recipe(config: CreateConfig, verify: VerifyMode, format: TaskFormat, models: RunModels | None) -> str:
+def describe_recipe(config: CreateConfig, verify: VerifyMode, task_format: TaskFormat, models: RunModels | None) -> str:
     """The decisions of the recipe and the options, in one line."""
-    verification = _describe_verification(config, verify, format, models)
+    verification = _describe_verification(config, verify, task_format, models)
     if config.improves:
         return f"strategy {config.strategy}, as always for improve; {verification}"
     line = f"recipe {config.recipe}: strategy {config.strategy}, {verification}"
@@ -175,7 +175,7 @@ def describe_recipe(config: CreateConfig, verify: VerifyMode, format: TaskFormat
 
 
 def _describe_verification(
-    config: CreateConfig, verify: VerifyMode, format: TaskFormat, models: RunModels | None
+    config: CreateConfig, verify: VerifyMode, task_format: TaskFormat, models: RunModels | None
 ) -> str:
     if verify != "off":
         if models and not models.verifier:
@@ -183,9 +183,9 @@ def _describe_verification(
             return f"answers are not verified: {reason}; a --verifier that does not think can"
         verifier = models.verifier.name if models and models.verifier else config.verifier or "the generator"
         return f"answers verified by {verifier} ({verify})"
-    if not format.roles.answer:
+    if not task_format.roles.answer:
         return "no answer field found, so nothing is verified or balanced"
-    if not can_score_labels(format):
+    if not can_score_labels(task_format):
         return "answers cannot be verified (free text)"
     if config.recipe == "best" and config.verify is None:
         return f"answers are not verified; --verify drop tries it with more than {MAX_LETTERS} labels"

@@ -29,7 +29,7 @@ _PYDANTIC_PREFIX = "Input should be "
 
 
 def setting(
-    help: str,
+    help_text: str,
     group: str,
     *,
     default: Any = None,
@@ -40,12 +40,12 @@ def setting(
 ) -> Any:
     """A field of `Settings` that is also a command line option.
 
-    `help` is one sentence; `group` is its heading in `--help`. A `default` of `...` makes it required.
+    `help_text` is one sentence; `group` is its heading in `--help`. A `default` of `...` makes it required.
     `flag` is needed where it is not the field's name (`--exact/--no-exact`); `shown_default` says what an
     unset value means. `constraints` go to pydantic's `Field`: `gt=0`, `le=1`.
     """
     extra: Any = {"group": group, "flag": flag, "metavar": metavar or "", "shown_default": shown_default}
-    return Field(default, description=help, json_schema_extra=extra, **constraints)
+    return Field(default, description=help_text, json_schema_extra=extra, **constraints)
 
 
 class FrozenModel(BaseModel):

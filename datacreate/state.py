@@ -53,14 +53,14 @@ class RunState:
     def __init__(
         self, plan: RunPlan, count: int, filters: Sequence[Filter], vectors: PassedVectors | None = None
     ) -> None:
-        spec, format = plan.spec, plan.encoding.format
+        spec, task_format = plan.spec, plan.encoding.format
         self._plan = plan
         self._count = count
         self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
         self._schema = lru_cache(maxsize=1024)(self._build_schema)
         self._queue = _make_queue(plan, count, vectors)
-        self._shots = Shots(plan.formatting_examples, spec.shots, format)
-        self.stats = RunStats(spec, format)
+        self._shots = Shots(plan.formatting_examples, spec.shots, task_format)
+        self.stats = RunStats(spec, task_format)
         self.acceptance = Acceptance(plan, self.stats, count, filters, vectors)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far

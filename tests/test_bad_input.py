@@ -98,8 +98,8 @@ def test_bad_input_is_one_line_and_creates_nothing(
     if text is not None:
         path.write_text(text if isinstance(text, str) else json.dumps(text))
     unsupported = {**FORMAT, "properties": {**FORMAT["properties"], "label": {"allOf": [{"type": "string"}]}}}
-    for name, format in {"FORMAT": FORMAT, "UNSUPPORTED": unsupported}.items():
-        (tmp_path / name).write_text(json.dumps(format))
+    for name, document in {"FORMAT": FORMAT, "UNSUPPORTED": unsupported}.items():
+        (tmp_path / name).write_text(json.dumps(document))
         arguments = arguments.replace(f" {name}", f" {tmp_path / name}")
     more = arguments.replace("LABELS", "--labels label=entailment,neutral").split()
     run_dir = tmp_path / "deep" / "run"

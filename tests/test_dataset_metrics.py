@@ -98,12 +98,12 @@ def test_the_texts_that_vary_are_measured_not_a_constant_question() -> None:
         "properties": {"question": {"const": "Is it good?"}, "context": {"type": "string"}, "answer": label},
         "x-datacreate": {"roles": {"context": "context", "answer": "answer"}},
     }
-    format, question = read_format(document, "reviews"), {"question": "Is it good?"}
+    task_format, question = read_format(document, "reviews"), {"question": "Is it good?"}
     rows = [
         question | {"context": f"{row['question']} {row['label']}", "answer": "yes" if row["label"] else "no"}
         for row in statement_rows(60, 3)
     ]
-    metrics = measure_rows(format, rows, None, rows[:1], None)
+    metrics = measure_rows(task_format, rows, None, rows[:1], None)
     assert metrics["diversity"]["between"] > 0.5
     assert metrics["passage_words"] is None
     [wording] = [one for one in metrics["shortcuts"] if one["name"] == "wording"]

@@ -39,7 +39,7 @@ PULL = "; for the strategy coverage: `datacreate models pull all-mpnet-base-v2`"
         (False, {}, f"recipe best: strategy tree, {VERIFIED}{PULL}"),
     ],
 )
-@pytest.mark.parametrize("format", [{}, {"example": NLI, "labels": NLI_LABELS}], ids=["options", "labels"])
+@pytest.mark.parametrize("format_settings", [{}, {"example": NLI, "labels": NLI_LABELS}], ids=["options", "labels"])
 def test_the_first_line_says_what_the_recipe_decided(
     tmp_path: Path,
     model: str,
@@ -47,10 +47,10 @@ def test_the_first_line_says_what_the_recipe_decided(
     has_encoder: bool,
     changes: dict[str, Any],
     line: str,
-    format: dict[str, Any],
+    format_settings: dict[str, Any],
 ) -> None:
     embeds = {"embedding_model": encoder} if has_encoder else {}
-    assert first_line(tmp_path / "run", model, **format, **embeds, **changes) == line
+    assert first_line(tmp_path / "run", model, **format_settings, **embeds, **changes) == line
     spec = RunDirectory(tmp_path / "run").read_config().spec
     assert f"strategy {spec.strategy}," in line
     assert (spec.verification is not None) == (VERIFIED in line)

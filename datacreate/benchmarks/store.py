@@ -110,15 +110,15 @@ def formatting_examples(benchmark: Benchmark, seed: int, count: int = 1) -> tupl
     Raises BenchmarkError if neither split is imported, or if too few rows fit.
     """
     split: Split = "train" if has_split(benchmark, "train") else "dev"
-    rows, format, rng = read_split(benchmark, split), load_format(benchmark.format_name), random.Random(seed)
+    rows, task_format, rng = read_split(benchmark, split), load_format(benchmark.format_name), random.Random(seed)
     sampled = (rng.choice(range(len(rows))) for _ in range(_MAX_SAMPLES))  # as random as choosing a row
-    malformed, first = next(((n, row) for n, row in enumerate(sampled) if _fits(format, rows[row])), (0, None))
+    malformed, first = next(((n, row) for n, row in enumerate(sampled) if _fits(task_format, rows[row])), (0, None))
     if first is None:
         raise BenchmarkError(
             f"benchmark {benchmark.name}: none of {_MAX_SAMPLES} rows sampled from {split} fits its format "
             f"({benchmark.format_name}); see `datacreate benchmarks list --json`"
         )
-    chosen = [first, *_other_examples(format, rows, first, count - 1, rng)]
+    chosen = [first, *_other_examples(task_format, rows, first, count - 1, rng)]
     if len(chosen) < count:
         raise BenchmarkError(
             f"benchmark {benchmark.name}: only {len(chosen)} different rows of {split} fit the format of the first; "
@@ -134,7 +134,7 @@ def formatting_examples(benchmark: Benchmark, seed: int, count: int = 1) -> tupl
 
 
 def _other_examples(
-    format: TaskFormat, rows: Sequence[Mapping[str, Json]], first: int, count: int, rng: random.Random
+    task_format: TaskFormat, rows: Sequence[Mapping[str, Json]], first: int, count: int, rng: random.Random
 ) -> list[int]:
     """The indices of `count` more formatting examples: different rows that fit the format of the first one."""
     seen = {Example(rows[first]).id}
@@ -142,17 +142,17 @@ def _other_examples(
     def is_new(index: int) -> bool:
         is_repeated = (example_id := Example(rows[index]).id) in seen
         seen.add(example_id)
-        return not is_repeated and _fits(format, rows[first], rows[index])
+        return not is_repeated and _fits(task_format, rows[first], rows[index])
 
-    answer = format.roles.answer if format.labels else None
+    answer = task_format.roles.answer if task_format.labels else None
     others = [index for index in range(len(rows)) if index != first] if count else []
     return draw_balanced(others, count, rng, lambda index: value_at(rows[index], answer), [first], is_new)
 
 
-def _fits(format: TaskFormat, first: Mapping[str, Json], *others: Mapping[str, Json]) -> bool:
+def _fits(task_format: TaskFormat, first: Mapping[str, Json], *others: Mapping[str, Json]) -> bool:
     """Whether rows of a benchmark can be formatting examples of one run."""
     try:
-        bind(format, *map(Example, (first, *others)))
+        bind(task_format, *map(Example, (first, *others)))
     except ExampleError:
         return False
     return True

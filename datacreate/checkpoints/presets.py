@@ -62,9 +62,9 @@ class Mirror(FrozenModel):
 ModelSource = HubRepository | Mirror
 
 
-def engine_setting(help: str, **options: Any) -> Any:
+def engine_setting(help_text: str, **options: Any) -> Any:
     """A setting in the engine group of `--help`."""
-    return setting(help, "engine", **options)
+    return setting(help_text, "engine", **options)
 
 
 class LaunchOptions(Settings):

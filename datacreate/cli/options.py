@@ -111,14 +111,14 @@ class PathType(click.Path):
 path_argument = functools.partial(click.argument, type=PathType())
 
 
-def file_option(flag: str, ending: str, help: str) -> Callable[[F], F]:
+def file_option(flag: str, ending: str, help_text: str) -> Callable[[F], F]:
     """A file to write, whose name has this ending: a wrong argument must not replace another file."""
-    return option(flag, type=PathType(ending), metavar=f"FILE{ending}", group="output", help=help)
+    return option(flag, type=PathType(ending), metavar=f"FILE{ending}", group="output", help=help_text)
 
 
-def json_option(help: str = "Print the result as JSON.") -> Callable[[F], F]:
+def json_option(help_text: str = "Print the result as JSON.") -> Callable[[F], F]:
     """The option `--json`."""
-    return option("--json", "as_json", is_flag=True, help=help)
+    return option("--json", "as_json", is_flag=True, help=help_text)
 
 
 def settings_options(
@@ -159,11 +159,11 @@ def _option(model: type[BaseModel], name: str, shown_default: str | None) -> Cal
 
     field, info, flag = model.model_fields[name], option_info(model, name), option_flag(model, name)
     kinds = _kinds(field.annotation)
-    help = field.description
+    help_text = field.description
     default = shown_default or info["shown_default"] or _default_text(field, flag, info["metavar"])
     if default is not None:
-        help = f"{help}  [default: {default}]"
-    settings: dict[str, Any] = {"help": help, "group": info["group"], "required": field.is_required()}
+        help_text = f"{help_text}  [default: {default}]"
+    settings: dict[str, Any] = {"help": help_text, "group": info["group"], "required": field.is_required()}
     if bool in kinds:
         return option(flag, name, is_flag=True, default=None, **settings)
     choices = [kind for kind in kinds if isinstance(kind, str)]
@@ -203,9 +203,9 @@ def _kinds(annotation: Any) -> list[Any]:
 
 def config_option(function: F) -> F:
     """`--config FILE.yaml`: options from a file; the command line and the environment take precedence."""
-    help = "Read options from this YAML file (keys are option names); the command line takes precedence."
+    help_text = "Read options from this YAML file (keys are option names); the command line takes precedence."
     first: dict[str, Any] = {"is_eager": True, "expose_value": False, "callback": _read_config}
-    return option("--config", type=click.Path(), metavar="FILE.yaml", help=help, **first)(function)
+    return option("--config", type=click.Path(), metavar="FILE.yaml", help=help_text, **first)(function)
 
 
 def _read_config(context: click.Context, _: click.Parameter, path: str | None) -> None:

@@ -63,10 +63,10 @@ class CorpusRef(FrozenModel):
     field: str | None
 
 
-def about_passages(format: TaskFormat) -> TaskFormat:
+def about_passages(task_format: TaskFormat) -> TaskFormat:
     """The format for examples about passages: its context, if that is a text, is not generated but given."""
     from datacreate.formats.schema_utils import schema_at  # here, so that `--help` is fast
 
-    context = format.passage_field
-    is_text = context is not None and schema_at(format.schema, context).get("type") == "string"
-    return replace(format, context_is_given=is_text)
+    context = task_format.passage_field
+    is_text = context is not None and schema_at(task_format.schema, context).get("type") == "string"
+    return replace(task_format, context_is_given=is_text)

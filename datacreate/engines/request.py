@@ -53,9 +53,9 @@ class Request:
     choices: tuple[str, ...] = ()
 
 
-def scoring_request(id: int, messages: Messages, choices: tuple[str, ...]) -> Request:
+def scoring_request(request_id: int, messages: Messages, choices: tuple[str, ...]) -> Request:
     """The request that scores `choices` as answers."""
-    return Request(id, messages, None, Sampling(max_tokens=1, temperature=0.0), choices)
+    return Request(request_id, messages, None, Sampling(max_tokens=1, temperature=0.0), choices)
 
 
 @dataclass(frozen=True)

@@ -62,9 +62,9 @@ class Filter(ABC):
 
 def first_reject(filters: Iterable[Filter], candidate: Candidate) -> Reject | None:
     """The reject by the first filter that an example does not pass; None if it passes all."""
-    for filter in filters:
-        if (detail := filter.find_problem(candidate)) is not None:
-            return candidate.reject(filter.reason, detail)
+    for candidate_filter in filters:
+        if (detail := candidate_filter.find_problem(candidate)) is not None:
+            return candidate.reject(candidate_filter.reason, detail)
     return None
 
 

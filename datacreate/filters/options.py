@@ -13,8 +13,8 @@ Threshold = Annotated[float | None, OrOff]
 """A similarity above 0 and at most 1; None and the word `off` switch the filter off."""
 
 
-def threshold_setting(help: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
-    return setting(help, "quality", default=default, gt=0, le=1, metavar=metavar)
+def threshold_setting(help_text: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
+    return setting(help_text, "quality", default=default, gt=0, le=1, metavar=metavar)
 
 
 def _set_names(value: Any) -> Any:

@@ -89,13 +89,13 @@ def read_test_file(
     Rows that have the fields of one of the `known_formats`, in which the model was trained, are read in that format.
     """
     source = read_file(path, options, known_formats)
-    answer_path, format = source.format.roles.answer, source.format
-    has_labels = answer_path and format.head != "multiple_choice"
+    answer_path, task_format = source.format.roles.answer, source.format
+    has_labels = answer_path and task_format.head != "multiple_choice"
     if head.is_multiple_choice or not has_labels:  # labels may be fewer, or in another order
         head.check_same(infer_head(source), "the model", source.name)
     # What was learned is no part of the hash: models of other texts and labels have the same test set.
     chosen_fields = [dotted(answer_path or ()), list(options.inputs), list(options.ignore)]
-    given_format = format.document() if options.format else None
+    given_format = task_format.document() if options.format else None
     sha256 = json_sha256([chosen_fields, given_format, *source.values])
     test = _test_set(path.name, "test", sha256, head, source)
     if all(example.answer_index is None for example in test.usable):

@@ -186,15 +186,15 @@ def infer_head(source: Source) -> HeadSpec:
 
     A format without fixed labels gets the labels that occur in the rows, if there are few.
     """
-    format = source.format
-    if format.head == "multiple_choice" and format.roles.options is not None:
-        lists = [value for value in source.field(format.roles.options) if isinstance(value, list)]
+    task_format = source.format
+    if task_format.head == "multiple_choice" and task_format.roles.options is not None:
+        lists = [value for value in source.field(task_format.roles.options) if isinstance(value, list)]
         sizes = Counter(map(len, lists))
         number = sizes.most_common(1)[0][0] if sizes else 0  # a row with another number is malformed
         if number < 2:
             raise UsageError(f"{source.name}: no row with two or more options; give each row a list of them")
         return HeadSpec(head="multiple_choice", names=tuple(map(str, range(number))))
-    labels = list(map(label_text, format.labels or ()))
+    labels = list(map(label_text, task_format.labels or ()))
     if len(labels) < 2:
         labels = _labels_in_rows(source)
     return HeadSpec(head="sequence_classification", names=tuple(labels))
@@ -223,19 +223,19 @@ def _labels_in_rows(source: Source) -> list[str]:
 
 
 def to_classification_example(
-    row: Mapping[str, Json], format: TaskFormat, head: HeadSpec
+    row: Mapping[str, Json], task_format: TaskFormat, head: HeadSpec
 ) -> ClassificationExample | str:
     """The texts of a row, or the reason why it cannot be used."""
     try:
-        passage = format.passage(row) or None
-        text = format.input_text(row)
-        answer = label_text(field_at(row, format.roles.answer or ()))
+        passage = task_format.passage(row) or None
+        text = task_format.input_text(row)
+        answer = label_text(field_at(row, task_format.roles.answer or ()))
         if not text.strip():
             return "the inputs are empty"
         if not head.is_multiple_choice:
             return ClassificationExample(text, passage, (), name_index(answer, head.names), values=row)
-        options = tuple(map(str, format.answers.choices(row)))
-        right_option = format.answers.right_index(row)
+        options = tuple(map(str, task_format.answers.choices(row)))
+        right_option = task_format.answers.right_index(row)
     except (KeyError, TypeError, IndexError) as error:
         return f"a field is missing ({error})"
     if len(options) != head.classes:
@@ -274,10 +274,10 @@ def training_set(
     for number, source in enumerate(sources):
         head.check_same(infer_head(source), first.name, source.name)
         alike = (other.values for other in sources if other.format.roles.inputs == source.format.roles.inputs)
-        format = _with_varying_inputs(source.format, list(chain.from_iterable(alike)))
-        if (document := format.document()) not in formats:
+        task_format = _with_varying_inputs(source.format, list(chain.from_iterable(alike)))
+        if (document := task_format.document()) not in formats:
             formats.append(document)
-        usable, skipped_here = _usable_examples(source, number, format, head)
+        usable, skipped_here = _usable_examples(source, number, task_format, head)
         examples += usable
         skipped += skipped_here
     if count is not None:
@@ -309,24 +309,24 @@ def _joined(names: Iterable[str | None]) -> str:
     return "+".join(sorted({name for name in names if name}, key=lambda name: (name != HUMAN, name)))
 
 
-def _with_varying_inputs(format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> TaskFormat:
+def _with_varying_inputs(task_format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> TaskFormat:
     """The format without inputs that are the same in all rows, such as an instruction: these tell no rows apart."""
-    passage, inputs = format.passage_field, format.roles.inputs
+    passage, inputs = task_format.passage_field, task_format.roles.inputs
     varying = {path for path in inputs if len({canonical_json(value_at(row, path)) for row in rows}) > 1}
     if not varying - {passage}:
-        return format
+        return task_format
     kept = tuple(path for path in inputs if path in varying or path == passage)
-    return replace(format, roles=replace(format.roles, inputs=kept))
+    return replace(task_format, roles=replace(task_format.roles, inputs=kept))
 
 
 def _usable_examples(
-    source: Source, number: int, format: TaskFormat, head: HeadSpec
+    source: Source, number: int, task_format: TaskFormat, head: HeadSpec
 ) -> tuple[list[ClassificationExample], Counter[str]]:
     """The usable rows of a source; the number of others by reason. Raises UsageError if these are too many."""
     usable: list[ClassificationExample] = []
     skipped: Counter[str] = Counter()
     for row in source.rows:
-        example = to_classification_example(row.values, format, head)
+        example = to_classification_example(row.values, task_format, head)
         if isinstance(example, str):
             skipped[example] += 1
         elif example.answer_index is None:

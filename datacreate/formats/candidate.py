@@ -101,15 +101,15 @@ class Candidate:
         return "\n".join(text for text in self.inputs if text != self.passage)
 
     @classmethod
-    def of(cls, values: Mapping[str, Json], format: TaskFormat) -> Self:
+    def of(cls, values: Mapping[str, Json], task_format: TaskFormat) -> Self:
         """The candidate of a valid example."""
-        inputs, passage, passage_id = format.input_texts(values), format.passage(values), ""
+        inputs, passage, passage_id = task_format.input_texts(values), task_format.passage(values), ""
         exact_key = "\n".join(map(normalize_text, inputs))
         if passage not in inputs:
             passage = ""
-        if passage and format.context_is_given:
+        if passage and task_format.context_is_given:
             passage_id = hashlib.sha256(passage.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return cls(Example(values), inputs, exact_key, format.compared_text(values), passage, passage_id)
+        return cls(Example(values), inputs, exact_key, task_format.compared_text(values), passage, passage_id)
 
     def reject(self, reason: RejectReason, detail: str = "") -> Reject:
         """A reject of this example."""
@@ -122,11 +122,11 @@ class CopyChecks:
     The latter two are accepted if a formatting example has them.
     """
 
-    def __init__(self, formatting_examples: Iterable[Mapping[str, Json]], format: TaskFormat) -> None:
-        self._format = format
-        candidates = [Candidate.of(values, format) for values in formatting_examples]
+    def __init__(self, formatting_examples: Iterable[Mapping[str, Json]], task_format: TaskFormat) -> None:
+        self._format = task_format
+        candidates = [Candidate.of(values, task_format) for values in formatting_examples]
         self.formatting_keys = {candidate.exact_key for candidate in candidates}
-        self._answer_may_repeat_input = any(_answer_repeats_input(example, format) for example in candidates)
+        self._answer_may_repeat_input = any(_answer_repeats_input(example, task_format) for example in candidates)
         self._input_may_copy_passage = any(map(_copies_passage, candidates))
 
     def find_reject(self, candidate: Candidate, shown_keys: Collection[str]) -> Reject | None:
@@ -140,10 +140,10 @@ class CopyChecks:
         return None
 
 
-def _answer_repeats_input(candidate: Candidate, format: TaskFormat) -> bool:
+def _answer_repeats_input(candidate: Candidate, task_format: TaskFormat) -> bool:
     """Whether the answer is one of the inputs after normalization: an answer in words, no label, option or number."""
-    answer = value_at(candidate.example.values, format.roles.answer)
-    if format.labels or format.roles.options or not isinstance(answer, str):
+    answer = value_at(candidate.example.values, task_format.roles.answer)
+    if task_format.labels or task_format.roles.options or not isinstance(answer, str):
         return False
     return any(map(str.isalpha, answer)) and normalize_text(answer) in map(normalize_text, candidate.inputs)
 
@@ -157,48 +157,52 @@ def _copies_passage(candidate: Candidate) -> bool:
 
 
 def validate_example(
-    values: Mapping[str, Json], format: TaskFormat, *, allow_empty: bool = False
+    values: Mapping[str, Json], task_format: TaskFormat, *, allow_empty: bool = False
 ) -> Candidate | Reject:
     """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
 
     With `allow_empty`, texts may be empty, but not all inputs beside the passage.
     """
-    if not format.roles.answer_start:  # outer spaces also count
-        values = normalize_values(values, format.schema)
+    if not task_format.roles.answer_start:  # outer spaces also count
+        values = normalize_values(values, task_format.schema)
     try:
-        problem = _find_problem(values, format, allow_empty)
+        problem = _find_problem(values, task_format, allow_empty)
         if problem is None:
-            return Candidate.of(values, format)
+            return Candidate.of(values, task_format)
     except KeyError as missing:  # a schema may allow what the roles of its fields do not
         problem = RejectReason.SCHEMA_VIOLATION, f"the field {missing.args[0]} is missing"
     except TypeError:
-        problem = RejectReason.SCHEMA_VIOLATION, f"a field has another type than in the format {format.name}"
+        problem = RejectReason.SCHEMA_VIOLATION, f"a field has another type than in the format {task_format.name}"
     reason, detail = problem
     return Reject(reason, shorten(values), detail)
 
 
-def _find_problem(values: Mapping[str, Json], format: TaskFormat, allow_empty: bool) -> tuple[RejectReason, str] | None:
+def _find_problem(
+    values: Mapping[str, Json], task_format: TaskFormat, allow_empty: bool
+) -> tuple[RejectReason, str] | None:
     """The reason for a reject, with its detail. Raises KeyError or TypeError if a role has no usable field."""
-    texts = free_texts(values, format.schema)
+    texts = free_texts(values, task_format.schema)
     if any(map(_INVALID.search, texts)):
         return RejectReason.INVALID_CHARACTERS, ""
     if message := find_unsupported_value(values):
         return RejectReason.SCHEMA_VIOLATION, message  # such as NaN, which Python's json reads
-    if error := best_match(format.validator.iter_errors(values)):
+    if error := best_match(task_format.validator.iter_errors(values)):
         location = dotted(tuple(map(str, error.absolute_path))) or "the example"
         path = list(map(str, error.absolute_schema_path))
         if error.validator in GRAMMAR_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):
             return RejectReason.SCHEMA_VIOLATION, f"{location}: {shorten(describe_error(error), 150)}"
         detail = f"{location}: {error.validator} {shorten(error.validator_value, 80)}"
         return RejectReason.CONSTRAINT_VIOLATION, detail
-    field_at(values, format.roles.answer or ())  # KeyError if the schema does not require it
+    field_at(values, task_format.roles.answer or ())  # KeyError if the schema does not require it
     if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):
         return RejectReason.BLANK, ""
-    for rule in sorted(format.rules):
-        if not rule_holds(rule, format.answers, values):
+    for rule in sorted(task_format.rules):
+        if not rule_holds(rule, task_format.answers, values):
             return _REASON_OF_RULE[rule], ""
-    inputs = format.texts_beside_passage(values) if format.roles.inputs else [format.compared_text(values)]
+    inputs = (
+        task_format.texts_beside_passage(values) if task_format.roles.inputs else [task_format.compared_text(values)]
+    )
     if any(map(_WORD.search, inputs)):
         return None
-    fields = ", ".join(map(dotted, format.roles.inputs))
+    fields = ", ".join(map(dotted, task_format.roles.inputs))
     return RejectReason.BLANK, f"no text in the input {fields}" if fields else ""

@@ -81,16 +81,16 @@ def infer_format(
     settings = settings or FormatOptions()
     if settings.format is not None:
         settings.check_format()
-        format = load_format(settings.format)
+        task_format = load_format(settings.format)
     elif shipped_format := _find_shipped_format(examples, settings):
-        format = shipped_format
+        task_format = shipped_format
     elif settings.turns:
         raise UsageError("--turns: the example is not a conversation of user and assistant; remove --turns")
     else:
         return _infer_new_format(examples, settings, rows)
     # If an example breaks a rule, this is an error: another format would hide the mistake.
-    format = bind(format, *examples, turns=settings.turns)
-    return InferredFormat(format, (_describe(format),))
+    task_format = bind(task_format, *examples, turns=settings.turns)
+    return InferredFormat(task_format, (_describe(task_format),))
 
 
 def _find_shipped_format(examples: Sequence[Example], settings: FormatOptions) -> TaskFormat | None:
@@ -98,48 +98,50 @@ def _find_shipped_format(examples: Sequence[Example], settings: FormatOptions) -
     values = examples[0].values
     for shipped_format in _shipped_formats():
         unknown = (name for name in values if name not in shipped_format.schema["properties"])
-        format = with_ignored(shipped_format, tuple((name,) for name in unknown if is_metadata(name, values)))
+        task_format = with_ignored(shipped_format, tuple((name,) for name in unknown if is_metadata(name, values)))
         accepted = {"format"}
-        if format.roles.tags:
+        if task_format.roles.tags:
             accepted |= {"labels", "label", "ranges"}
-        elif format.roles.turns:
+        elif task_format.roles.turns:
             accepted.add("turns")
         if settings.first_changed_flag(FormatOptions.model_fields.keys() - accepted):
             continue
-        if all(format.validator.is_valid(example.values) for example in examples) and _is_meant_for(format, values):
-            return _with_tag_sets(format, examples[0], settings)
+        if all(task_format.validator.is_valid(example.values) for example in examples) and _is_meant_for(
+            task_format, values
+        ):
+            return _with_tag_sets(task_format, examples[0], settings)
     return None
 
 
-def with_ignored(format: TaskFormat, paths: Iterable[FieldPath]) -> TaskFormat:
+def with_ignored(task_format: TaskFormat, paths: Iterable[FieldPath]) -> TaskFormat:
     """The format with more fields at the top level, of any type, that nothing uses."""
     for path in paths:
-        roles = replace(format.roles, ignored=(*format.roles.ignored, path))
-        format = replace(format, schema=with_field(format.schema, path, {}), roles=roles)
-    return format
+        roles = replace(task_format.roles, ignored=(*task_format.roles.ignored, path))
+        task_format = replace(task_format, schema=with_field(task_format.schema, path, {}), roles=roles)
+    return task_format
 
 
-def _is_meant_for(format: TaskFormat, values: Mapping[str, Json]) -> bool:
+def _is_meant_for(task_format: TaskFormat, values: Mapping[str, Json]) -> bool:
     """Whether a shipped format is meant for an example that is valid in it."""
-    if format.roles.tags:
-        return any(value_at(values, path) for path in format.roles.tags)
-    if format.options_vary and format.roles.options:
+    if task_format.roles.tags:
+        return any(value_at(values, path) for path in task_format.roles.tags)
+    if task_format.options_vary and task_format.roles.options:
         # Yes and no are labels, not options of one example.
-        return not are_yes_no(field_at(values, format.roles.options))
+        return not are_yes_no(field_at(values, task_format.roles.options))
     return True
 
 
-def _with_tag_sets(format: TaskFormat, example: Example, settings: FormatOptions) -> TaskFormat:
+def _with_tag_sets(task_format: TaskFormat, example: Example, settings: FormatOptions) -> TaskFormat:
     """The format with the tags that the user declares. Raises ExampleError for a field of tags without."""
     declared = declared_schemas(example, settings)
-    for path in format.roles.tags:
+    for path in task_format.roles.tags:
         if path in declared:
-            format = replace(format, schema=with_field(format.schema, path, declared[path]))
+            task_format = replace(task_format, schema=with_field(task_format.schema, path, declared[path]))
         elif tags := value_at(example.values, path):
             name = dotted(path)
             option = f"--labels {name}=O,B-PER,..." if isinstance(tags[0], str) else f"--range {name}=0..N"
             raise ExampleError(f"{name}: one example does not show which tags there are; add {option}")
-    return format
+    return task_format
 
 
 @cache
@@ -166,19 +168,21 @@ def _infer_new_format(
         schema, remark = with_option_values(schema, roles, roles.answer, all_values[0], rows or all_values, is_declared)
     elif roles.answer and roles.answer not in declared:
         schema = with_labels(schema, roles, roles.answer, all_values, all_are_spans)
-    format = TaskFormat("inferred", schema, roles, first_code=find_first_code(schema, roles))
+    task_format = TaskFormat("inferred", schema, roles, first_code=find_first_code(schema, roles))
     rules = frozenset[Rule]()
     if roles.answer and roles.options:
         rules = frozenset({Rule.ANSWER_IN_OPTIONS, Rule.OPTIONS_DIFFER})
-    elif not format.labels and (roles.answer_start or all_are_spans):
+    elif not task_format.labels and (roles.answer_start or all_are_spans):
         rules = frozenset({Rule.ANSWER_IN_CONTEXT})
-    format = bind(replace(format, rules=rules), *examples)
+    task_format = bind(replace(task_format, rules=rules), *examples)
 
-    if spans and not (rules or format.labels):
+    if spans and not (rules or task_format.labels):
         remark = f"only {spans} of {len(all_values)} answers are spans of the context, so that it is not required"
-    elif not (remark or declared or rules or format.head == "multiple_choice"):
-        remark = _advice(format, all_values)
-    return InferredFormat(format, (_describe(format, remark), *_notes_about_labels(format, declared, examples)))
+    elif not (remark or declared or rules or task_format.head == "multiple_choice"):
+        remark = _advice(task_format, all_values)
+    return InferredFormat(
+        task_format, (_describe(task_format, remark), *_notes_about_labels(task_format, declared, examples))
+    )
 
 
 def _declared_schema(all_values: Sequence[Mapping[str, Json]], declared: Mapping[FieldPath, Schema]) -> Schema:
@@ -204,13 +208,15 @@ def _answer_is_span(values: Mapping[str, Json], roles: Roles) -> bool:
     return isinstance(answer, str) and isinstance(context, str) and is_extracted(answer, context)
 
 
-def _notes_about_labels(format: TaskFormat, declared: Collection[FieldPath], examples: Sequence[Example]) -> list[str]:
+def _notes_about_labels(
+    task_format: TaskFormat, declared: Collection[FieldPath], examples: Sequence[Example]
+) -> list[str]:
     """Notes about declared labels beside the answer, or an inferred label that occurs once: it may be misspelt."""
-    answer = format.roles.answer
+    answer = task_format.roles.answer
     if answer is not None and answer in declared:
         beside = ", ".join(dotted(path) for path in declared if path != answer)
         return [f"only the answer, {dotted(answer)}, is balanced and verified, not {beside}"] if beside else []
-    answers = [value_at(example.values, answer) for example in examples] if format.labels else []
+    answers = [value_at(example.values, answer) for example in examples] if task_format.labels else []
     counts = Counter(map(label_key, answers))
     if len(answers) < _USUAL_REPEATS * len(counts):
         return []
@@ -221,14 +227,14 @@ def _notes_about_labels(format: TaskFormat, declared: Collection[FieldPath], exa
     ]
 
 
-def _advice(format: TaskFormat, all_values: Sequence[Mapping[str, Json]]) -> str:
+def _advice(task_format: TaskFormat, all_values: Sequence[Mapping[str, Json]]) -> str:
     """How to change which labels were inferred from the values of all examples."""
-    answer = format.roles.answer
+    answer = task_format.roles.answer
     if answer is not None:
         if isinstance(field_at(all_values[0], answer), bool | float):
             return ""
         option = _label_option(answer, [value_at(values, answer) for values in all_values])
-        start = "for other labels" if format.labels else f"if {dotted(answer)} has a fixed set of values,"
+        start = "for other labels" if task_format.labels else f"if {dotted(answer)} has a fixed set of values,"
         return f"{start} add {option}"
     scalars = [path for path, value in leaves_of(all_values[0]) if isinstance(value, str | int | float)]
     for path in scalars:
@@ -249,30 +255,30 @@ def _label_option(path: FieldPath, field_values: Sequence[Json]) -> str:
     return f"--labels {dotted(path)}={','.join(labels)}"
 
 
-def _describe(format: TaskFormat, remark: str = "") -> str:
+def _describe(task_format: TaskFormat, remark: str = "") -> str:
     """The roles, labels and rules of a format in one line, with the remark at its end."""
-    roles = format.roles.named()
+    roles = task_format.roles.named()
     ignored = roles.pop("ignored", None)
-    if format.first_code is not None:
-        kind = "letter" if str(format.first_code).isalpha() else f"position from {format.first_code}"
+    if task_format.first_code is not None:
+        kind = "letter" if str(task_format.first_code).isalpha() else f"position from {task_format.first_code}"
         roles["answer"] += f" ({kind} of the right option)"
     parts = [f"{role.replace('_', ' ')}: {path}" for role, path in roles.items()]
-    if format.labels:
-        parts.append(f"labels: {', '.join(one_line(str(label)) for label in format.labels)}")
-    elif format.options_vary and format.roles.options:
-        number = schema_at(format.schema, format.roles.options).get("minItems")
+    if task_format.labels:
+        parts.append(f"labels: {', '.join(one_line(str(label)) for label in task_format.labels)}")
+    elif task_format.options_vary and task_format.roles.options:
+        number = schema_at(task_format.schema, task_format.roles.options).get("minItems")
         parts.append(f"{number} options per example")
-    if Rule.ANSWER_IN_CONTEXT in format.rules:
+    if Rule.ANSWER_IN_CONTEXT in task_format.rules:
         parts.append("the answer is a span of the context")
-    with_role = {*format.roles.inputs, *format.roles.tags, *format.roles.single().values()}
-    varying = [path for path, part in leaves(format.schema) if not is_constant(part)]
+    with_role = {*task_format.roles.inputs, *task_format.roles.tags, *task_format.roles.single().values()}
+    varying = [path for path, part in leaves(task_format.schema) if not is_constant(part)]
     if unused := [dotted(path) for path in varying if path not in with_role]:
         parts.append(f"not used as inputs: {', '.join(unused)}")
-    if may_be_null := [dotted(path) for path, part in leaves(format.schema) if allows_null(part)]:
+    if may_be_null := [dotted(path) for path, part in leaves(task_format.schema) if allows_null(part)]:
         parts.append(f"may be null: {', '.join(may_be_null)}")
     if ignored:
         parts.append(f"kept as they are: {ignored}")
-    return f"format {format.name}: {'; '.join(filter(None, [*parts, remark]))}"
+    return f"format {task_format.name}: {'; '.join(filter(None, [*parts, remark]))}"
 
 
 def declare_format(settings: FormatOptions) -> InferredFormat:
@@ -315,31 +321,31 @@ def _first_value(declared: Sequence[str] | str) -> Json:
     return texts[0] if texts else ""
 
 
-def _from_schema(format: TaskFormat, turns: int | None) -> InferredFormat:
+def _from_schema(task_format: TaskFormat, turns: int | None) -> InferredFormat:
     """The format of a file, specialized to the shape of its stand-in."""
-    roles = format.roles
-    tags = [schema_at(format.schema, path).get("items", {}) for path in roles.tags]
+    roles = task_format.roles
+    tags = [schema_at(task_format.schema, path).get("items", {}) for path in roles.tags]
     if roles.tools or roles.keys or not all(map(fixed_labels, tags)):
         raise FormatError(
-            f"format {format.name}: functions, letters of options, and tags without an `enum` come from an example; "
-            "give --example FILE"
+            f"format {task_format.name}: functions, letters of options, and tags without an `enum` come from an "
+            "example; give --example FILE"
         )
-    bound = specialize(format, [_stand_in(format, format.schema, ())], turns)
-    bound_fields = {*dict(leaves(bound.schema)), *format.roles.ignored}
-    varying = [path for path, part in leaves(format.schema) if not is_constant(part)]
+    bound = specialize(task_format, [_stand_in(task_format, task_format.schema, ())], turns)
+    bound_fields = {*dict(leaves(bound.schema)), *task_format.roles.ignored}
+    varying = [path for path, part in leaves(task_format.schema) if not is_constant(part)]
     remark = ""
     if left_out := [dotted(path) for path in varying if path not in bound_fields]:
         remark = f"left out, since not required: {', '.join(left_out)}"
     return InferredFormat(bound, (_describe(bound, remark),))
 
 
-def _stand_in(format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
+def _stand_in(task_format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
     """A value in the shape that the field at `path`, with this schema, will have. Its texts are empty."""
-    roles = format.roles
+    roles = task_format.roles
     if is_constant(schema):
         return constant_of(schema)
     if path == roles.options:
-        return [""] * _number_of_options(format, schema)
+        return [""] * _number_of_options(task_format, schema)
     if path == roles.turns:
         message = schema["items"]["properties"]
         role, text = ("from", "value") if "from" in message else ("role", "content")
@@ -352,15 +358,17 @@ def _stand_in(format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
     if roles.answer and roles.answer[:-1] == path:
         required.add(roles.answer[-1])
     return {
-        name: _stand_in(format, part, (*path, name))
+        name: _stand_in(task_format, part, (*path, name))
         for name, part in parts.items()
         if name in required and (*path, name) not in roles.ignored
     }
 
 
-def _number_of_options(format: TaskFormat, schema: Schema) -> int:
+def _number_of_options(task_format: TaskFormat, schema: Schema) -> int:
     """The number of letters or positions, if the answer is one of these; else what the schema of the options allows."""
-    if format.answers.are_coded and (codes := fixed_labels(schema_at(format.schema, format.roles.answer or ()))):
+    if task_format.answers.are_coded and (
+        codes := fixed_labels(schema_at(task_format.schema, task_format.roles.answer or ()))
+    ):
         return len(codes)
     least, most = schema.get("minItems", 2), schema.get("maxItems", _NUM_OPTIONS)
     return int(max(least, min(_NUM_OPTIONS, most)))

@@ -42,20 +42,20 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], settings: FormatOptions)
     """
     rows = iter(rows)
     first_rows = list(islice(rows, _FORMAT_ROWS))
-    typical, format = _vote([Example(row) for row in first_rows], settings)
-    if format.name != "inferred":
-        return _unbound_format(format)
-    roles = format.roles
-    is_span = Rule.ANSWER_IN_CONTEXT in format.rules
+    typical, task_format = _vote([Example(row) for row in first_rows], settings)
+    if task_format.name != "inferred":
+        return _unbound_format(task_format)
+    roles = task_format.roles
+    is_span = Rule.ANSWER_IN_CONTEXT in task_format.rules
     declared = {*settings.label_sets, *settings.ranges}
-    fixed = {path: part for path, part in leaves(format.schema) if "enum" in part or "minimum" in part}
-    if roles.answer and format.answers.are_coded:
+    fixed = {path: part for path, part in leaves(task_format.schema) if "enum" in part or "minimum" in part}
+    if roles.answer and task_format.answers.are_coded:
         fixed.pop(roles.answer, None)  # a row with more options has more positions
     elif roles.answer and not (roles.options or is_span or ".".join(roles.answer) in declared):
         answers = (value_at(row, roles.answer) for row in chain(first_rows, rows))
         fixed[roles.answer] = _answer_schema(answers, fixed.get(roles.answer, {}))
-    if roles.options and not format.options_vary:
-        fixed[roles.options] = schema_at(format.schema, roles.options)
+    if roles.options and not task_format.options_vary:
+        fixed[roles.options] = schema_at(task_format.schema, roles.options)
 
     required = [path for path in (roles.answer, roles.options, roles.keys, roles.context if is_span else None) if path]
     kinds = [_KINDS[type(value_at(typical.values, path))] for path in required]
@@ -66,15 +66,15 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], settings: FormatOptions)
         schema = with_field(schema, path, nullable(part) if may_be_null else part)
     if not settings.inputs:
         roles = replace(roles, inputs=default_inputs(schema, roles))
-    return replace(format, schema=schema, roles=roles)
+    return replace(task_format, schema=schema, roles=roles)
 
 
 def _unbound_format(bound: TaskFormat) -> TaskFormat:
     """The shipped format that was bound, with the ignored fields of the rows and the tags that the user declares."""
-    format = with_ignored(load_format(bound.name), bound.roles.ignored)
+    task_format = with_ignored(load_format(bound.name), bound.roles.ignored)
     for path in bound.roles.tags:
-        format = replace(format, schema=with_field(format.schema, path, schema_at(bound.schema, path)))
-    return format
+        task_format = replace(task_format, schema=with_field(task_format.schema, path, schema_at(bound.schema, path)))
+    return task_format
 
 
 def infer_from_examples(
@@ -113,7 +113,8 @@ def _vote(examples: Sequence[Example], settings: FormatOptions) -> tuple[Example
     if not votes:
         raise errors[0] if errors else ExampleError("no rows")
     results = [
-        (format.name, replace(format.roles, inputs=(), ignored=()), format.rules, format.labels) for _, format in votes
+        (task_format.name, replace(task_format.roles, inputs=(), ignored=()), task_format.rules, task_format.labels)
+        for _, task_format in votes
     ]
     return votes[results.index(Counter(results).most_common(1)[0][0])]
 

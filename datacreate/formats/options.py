@@ -15,8 +15,8 @@ from datacreate.settings import CommaList, Pairs, Settings, TextOrFile, setting
 Fields = Annotated[tuple[str, ...], CommaList]
 
 
-def _input(help: str, **options: Any) -> Any:
-    return setting(help, "input", **options)
+def _input(help_text: str, **options: Any) -> Any:
+    return setting(help_text, "input", **options)
 
 
 class FormatOptions(Settings):

@@ -109,9 +109,11 @@ class PromptEncoding:
     @cached_property
     def _moved_options(self) -> FieldPath | None:
         """The options, if the right one is written first: each example has its own, with the answer among them."""
-        format = self.format
-        are_checked = format.options_vary and format.roles.answer and Rule.ANSWER_IN_OPTIONS in format.rules
-        return format.roles.options if are_checked and self.style == "positional" else None
+        task_format = self.format
+        are_checked = (
+            task_format.options_vary and task_format.roles.answer and Rule.ANSWER_IN_OPTIONS in task_format.rules
+        )
+        return task_format.roles.options if are_checked and self.style == "positional" else None
 
     @cached_property
     def _answer_follows_options(self) -> bool:

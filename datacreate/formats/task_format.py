@@ -261,12 +261,12 @@ def read_format(document: Mapping[str, Json], name: str = "format") -> TaskForma
     roles = _read_roles(extension.get("roles", {}), schema, name)
     rules = frozenset(map(Rule, extension.get("rules", [])))
     check_rules(name, rules, roles)
-    format = TaskFormat(name, schema, roles, rules, find_first_code(schema, roles))
-    labels = format.labels or ()
+    task_format = TaskFormat(name, schema, roles, rules, find_first_code(schema, roles))
+    labels = task_format.labels or ()
     if min(len({*map(label_key, labels)}), len({*map(str, labels)})) < len(labels):
         shown = ", ".join(map(canonical_json, labels))
         raise FormatError(f"{name}: two of the labels are the same ({shown[:150]}); name each once")
-    return format
+    return task_format
 
 
 def _read_roles(document: Mapping[str, Json], schema: Schema, name: str) -> Roles:
@@ -308,27 +308,27 @@ def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
     return tuple(path for path, part in fields.items() if may_have_text(part)) or tuple(fields)
 
 
-def bind(format: TaskFormat, *examples: Example, turns: int | None = None) -> TaskFormat:
+def bind(task_format: TaskFormat, *examples: Example, turns: int | None = None) -> TaskFormat:
     """The format, specialized to the formatting examples: their fields, nulls, number of options, turns and tools.
 
     `turns` is the number of user messages, by default that of the longest conversation. A field that is null in some
     examples may be null. Raises UsageError for turns of another format, ExampleError for an example that does not fit.
     """
     for example in examples:
-        format.check(example)
-        check_alike(format.roles, example, examples[0])
-    return specialize(format, [example.values for example in examples], turns)
+        task_format.check(example)
+        check_alike(task_format.roles, example, examples[0])
+    return specialize(task_format, [example.values for example in examples], turns)
 
 
-def specialize(format: TaskFormat, rows: Sequence[Mapping[str, Json]], turns: int | None = None) -> TaskFormat:
+def specialize(task_format: TaskFormat, rows: Sequence[Mapping[str, Json]], turns: int | None = None) -> TaskFormat:
     """The format, specialized to the shape of objects with fields of the format; see `bind`."""
-    if turns and not format.roles.turns:
-        raise UsageError(f"--turns: the format {format.name} is not a conversation; remove --turns")
-    roles, values = format.roles, rows[0]
-    schema = specialize_schema(format.schema, rows, (), roles.options)
-    if roles.answer and format.answers.are_coded:
+    if turns and not task_format.roles.turns:
+        raise UsageError(f"--turns: the format {task_format.name} is not a conversation; remove --turns")
+    roles, values = task_format.roles, rows[0]
+    schema = specialize_schema(task_format.schema, rows, (), roles.options)
+    if roles.answer and task_format.answers.are_coded:
         number = len(value_at(values, roles.options) or ())
-        answers = value_at(values, roles.keys) if roles.keys else codes(format.first_code, number)
+        answers = value_at(values, roles.keys) if roles.keys else codes(task_format.first_code, number)
         schema = with_field(schema, roles.answer, {"enum": list(answers)})
     fields = dict(fields_of(values))
     for path in filter(fields.__contains__, (*roles.ignored, roles.keys or ())):
@@ -343,10 +343,10 @@ def specialize(format: TaskFormat, rows: Sequence[Mapping[str, Json]], turns: in
         schema = with_field(schema, roles.tools, {"const": tools})
         schema = with_field(schema, roles.call, call_schema(tools))
     bound = _bound_roles(roles, schema, fields)
-    check_rules(format.name, format.rules, bound)
+    check_rules(task_format.name, task_format.rules, bound)
     if all(map(is_constant, schema["properties"].values())):
         raise ExampleError("no field can vary: all are null, empty, fixed or not required; fill one in")
-    return replace(format, schema=schema, roles=bound)
+    return replace(task_format, schema=schema, roles=bound)
 
 
 def _bound_roles(roles: Roles, schema: Schema, fields: Collection[FieldPath]) -> Roles:

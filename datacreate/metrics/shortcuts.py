@@ -69,19 +69,19 @@ class AnsweredQuestion:
 
 
 def shortcuts(
-    format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable] | None = None
+    task_format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable] | None = None
 ) -> tuple[Shortcut, ...]:
     """Every shortcut that the format can have, measured on the rows.
 
     `families`, as long as `rows`, says which rows have the same parent: no classifier is tested on a family
     that it was trained on. By default every row is a family. Empty for free-text answers and below 20 rows.
     """
-    if format.head is None:
+    if task_format.head is None:
         return ()
-    usable = list(_rows(format, rows, range(len(rows)) if families is None else families))
+    usable = list(_rows(task_format, rows, range(len(rows)) if families is None else families))
     if len(usable) < MIN_ROWS:
         return ()
-    has_options = format.head == "multiple_choice"
+    has_options = task_format.head == "multiple_choice"
     groups = _groups(usable, ["\n".join(sorted(row.options)) if has_options else row.text for row in usable])
     has_folds = len(set(groups)) >= FOLDS
     if has_options:
@@ -162,12 +162,12 @@ def _scored(
     Rows of one family or group are not independent: the standard error sums residuals within them (Liang &
     Zeger, 1986), and is at least that of rows at chance.
     """
-    credits, label = np.array(credit), np.zeros(len(rows), dtype=np.int64) if labels is None else labels
+    credit_array, label = np.array(credit), np.zeros(len(rows), dtype=np.int64) if labels is None else labels
     sizes = np.bincount(label)
     chance = 1 / len(sizes) if labels is not None else sum(1 / len(row.options) for row in rows) / len(rows)
     weight = 1 / (len(sizes) * sizes[label])
-    score = float(weight @ credits)
-    residual = weight * (credits - (np.bincount(label, credits) / sizes)[label])
+    score = float(weight @ credit_array)
+    residual = weight * (credit_array - (np.bincount(label, credit_array) / sizes)[label])
     families: Sequence[Hashable] = groups or [row.family for row in rows]
     _, family = np.unique([hash(key) for key in families], return_inverse=True)
     clustered = float(np.square(np.bincount(family, residual)).sum())
@@ -176,7 +176,7 @@ def _scored(
     lower_bound = score - NormalDist().inv_cdf(1 - FALSE_ALARM) * error
     is_exceeded = lower_bound > chance + tolerated * (1 - chance)
     text = f"{warning}: {score:.0%}, chance {chance:.0%}" if is_exceeded else None
-    return Shortcut(name, score, chance, len(credits), text)
+    return Shortcut(name, score, chance, len(credit_array), text)
 
 
 def _labels(rows: Sequence[AnsweredQuestion]) -> Integers:
@@ -268,16 +268,16 @@ def _most_telling_word(rows: Sequence[AnsweredQuestion]) -> str:
 
 
 def _rows(
-    format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable]
+    task_format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable]
 ) -> Iterator[AnsweredQuestion]:
     """The rows with at least two options and their answer among them."""
     for values, family in zip(rows, families, strict=True):
-        options, right = tuple(map(str, format.answers.choices(values))), format.answers.right_index(values)
+        options, right = tuple(map(str, task_format.answers.choices(values))), task_format.answers.right_index(values)
         if right is not None and len(options) > 1:
-            yield AnsweredQuestion(*question_and_passage(format, values), options, right, family)
+            yield AnsweredQuestion(*question_and_passage(task_format, values), options, right, family)
 
 
-def question_and_passage(format: TaskFormat, values: Mapping[str, Json]) -> tuple[str, str]:
+def question_and_passage(task_format: TaskFormat, values: Mapping[str, Json]) -> tuple[str, str]:
     """The question (all inputs but the passage) and the passage; if only the passage varies, it is the question."""
-    candidate = Candidate.of(values, format)
+    candidate = Candidate.of(values, task_format)
     return (candidate.question, candidate.passage) if candidate.question else (candidate.passage, "")

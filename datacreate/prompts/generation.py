@@ -53,9 +53,9 @@ def chat_prompt(
     """
     if encoding.style == "keyed":
         return _paper_prompt(_compact(encoding.write(shown[0])), num_examples)
-    format = encoding.format
+    task_format = encoding.format
     # Given contexts of the examples have the numbers before that of the passage.
-    is_numbered = format.context_is_given and shown
+    is_numbered = task_format.context_is_given and shown
     passage_name = f"text {len(shown) + 1}" if is_numbered else "this text"
     heading = passage_name.capitalize() if is_numbered else "Text"
     passage = f"{heading}:\n{content.passage}\n\n" if content.passage else ""
@@ -71,11 +71,11 @@ def chat_prompt(
         introduction,
         passage,
         request,
-        " All options of an example differ from each other." if format.options_vary else "",
-        _fixed_answers_sentence(format) if shown or not _answered_question(encoding) else "",
+        " All options of an example differ from each other." if task_format.options_vary else "",
+        _fixed_answers_sentence(task_format) if shown or not _answered_question(encoding) else "",
         _label_ratio_sentence(encoding, content.label_ratio),
-        _layout_sentence(format, shown),
-        _span_sentence(format, passage_name),
+        _layout_sentence(task_format, shown),
+        _span_sentence(task_format, passage_name),
     ]
     system = "\n\n".join(filter(None, (_SYSTEM, content.instruction)))
     return [{"role": "system", "content": system}, {"role": "user", "content": "".join(sentences)}]
@@ -126,16 +126,16 @@ def _compact(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
+def _layout_sentence(task_format: TaskFormat, shown: Sequence[Example]) -> str:
     """A sentence about what an example does not show: the better answer, the number of turns, the tags or functions."""
-    roles = format.roles
+    roles = task_format.roles
     if roles.rejected and roles.answer:
         return f" The {roles.answer[-1]} answer is right and helpful, the {roles.rejected[-1]} one wrong or useless."
     if roles.turns:
-        turns = schema_at(format.schema, roles.turns)["maxItems"] // 2
+        turns = schema_at(task_format.schema, roles.turns)["maxItems"] // 2
         return f" The user writes {turns} messages in each, and each gets an answer." if turns > 1 else ""
     if roles.tags:
-        sets = (schema_at(format.schema, path)["items"] for path in roles.tags)
+        sets = (schema_at(task_format.schema, path)["items"] for path in roles.tags)
         names = (", ".join(map(str, fixed_labels(tags) or ())) for tags in sets)
         return f" Each example is one sentence, and each token has a tag: {'; '.join(filter(None, names))}."
     if roles.tools:
@@ -143,21 +143,21 @@ def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
     return ""
 
 
-def _fixed_answers_sentence(format: TaskFormat) -> str:
+def _fixed_answers_sentence(task_format: TaskFormat) -> str:
     """A sentence that a question with fixed labels must be answerable with a label.
 
     Without it, small models often write statements instead.
     """
-    if (question := _question_with_labels(format)) is None:
+    if (question := _question_with_labels(task_format)) is None:
         return ""
-    choices = _listed(list(map(str, format.labels or ())), "or")
+    choices = _listed(list(map(str, task_format.labels or ())), "or")
     return f" Each {dotted(question)} is one that {choices} alone answers."
 
 
-def _question_with_labels(format: TaskFormat) -> FieldPath | None:
+def _question_with_labels(task_format: TaskFormat) -> FieldPath | None:
     """The input with the name `question`, if its answer is a fixed label."""
-    question = next((path for path in format.roles.inputs if path[-1] == "question"), None)
-    return question if format.labels and not format.roles.tools else None
+    question = next((path for path in task_format.roles.inputs if path[-1] == "question"), None)
+    return question if task_format.labels and not task_format.roles.tools else None
 
 
 def _answered_question(encoding: PromptEncoding) -> str | None:
@@ -167,11 +167,11 @@ def _answered_question(encoding: PromptEncoding) -> str | None:
     return question[0] if question and is_written else None
 
 
-def _span_sentence(format: TaskFormat, passage_name: str) -> str:
+def _span_sentence(task_format: TaskFormat, passage_name: str) -> str:
     """A sentence that the answer is a part of the given passage; an example does not show it."""
-    if not format.context_is_given or Rule.ANSWER_IN_CONTEXT not in format.rules:
+    if not task_format.context_is_given or Rule.ANSWER_IN_CONTEXT not in task_format.rules:
         return ""
-    return f" Each {dotted(format.roles.answer or ())} is a few words copied from {passage_name}."
+    return f" Each {dotted(task_format.roles.answer or ())} is a few words copied from {passage_name}."
 
 
 def _label_ratio_sentence(encoding: PromptEncoding, label_ratio: Mapping[str, float] | None) -> str:
@@ -240,8 +240,8 @@ def _describe_values(schema: Schema) -> str:
         return f"a list of {number} {f'values, each {item}' if item else 'texts'}".replace("  ", " ")
     if pattern := schema.get("pattern"):
         return f"a text that matches {pattern}"
-    if format := schema.get("format"):
-        return f"a {format}"
+    if text_format := schema.get("format"):
+        return f"a {text_format}"
     length = _bounds(schema.get("minLength"), schema.get("maxLength"))
     return f"a text of {length} characters" if length else ""
 

@@ -94,47 +94,47 @@ class PermutedQuestion:
         return tuple(sum(column) / len(column) for column in zip(*self._scores, strict=True))
 
 
-def can_score_labels(format: TaskFormat, *, scored_by_letter: bool = False) -> bool:
+def can_score_labels(task_format: TaskFormat, *, scored_by_letter: bool = False) -> bool:
     """Whether examples of a bound format have a closed set of answers that fits the letters."""
-    if format.roles.answer is None:
+    if task_format.roles.answer is None:
         return False
-    if format.labels:
-        return not scored_by_letter or len(format.labels) <= MAX_LETTERS
-    options = format.roles.options
-    if options is None or not format.options_vary or Rule.ANSWER_IN_OPTIONS not in format.rules:
+    if task_format.labels:
+        return not scored_by_letter or len(task_format.labels) <= MAX_LETTERS
+    options = task_format.roles.options
+    if options is None or not task_format.options_vary or Rule.ANSWER_IN_OPTIONS not in task_format.rules:
         return False
-    return bool(schema_at(format.schema, options).get("maxItems", 0) <= MAX_LETTERS)
+    return bool(schema_at(task_format.schema, options).get("maxItems", 0) <= MAX_LETTERS)
 
 
-def check_scorable(format: TaskFormat, flag: str) -> None:
+def check_scorable(task_format: TaskFormat, flag: str) -> None:
     """Raise UsageError if the answers are free text. `flag` is the option, with its value, that asks for scores."""
-    if not can_score_labels(format):
+    if not can_score_labels(task_format):
         raise UsageError(
-            f"{flag}: free text cannot be scored, and the answers of the format {format.name} are neither fixed labels "
-            f"nor one of at most {MAX_LETTERS} options; give --labels FIELD=a,b,c, or remove {flag.split()[0]}"
+            f"{flag}: free text cannot be scored, and the answers of the format {task_format.name} are neither fixed "
+            f"labels nor one of at most {MAX_LETTERS} options; give --labels FIELD=a,b,c, or remove {flag.split()[0]}"
         )
 
 
-def check_letters(format: TaskFormat, flag: str, model: str, advice: str) -> None:
+def check_letters(task_format: TaskFormat, flag: str, model: str, advice: str) -> None:
     """Raise UsageError, ending with `advice`, if there are too many labels for letters and `model` needs letters."""
-    if not can_score_labels(format, scored_by_letter=True):
+    if not can_score_labels(task_format, scored_by_letter=True):
         raise UsageError(
-            f"{flag}: {model}: several of the {len(format.labels or ())} labels start with the same token, and letters "
-            f"work for at most {MAX_LETTERS} labels; {advice}"
+            f"{flag}: {model}: several of the {len(task_format.labels or ())} labels start with the same token, and "
+            f"letters work for at most {MAX_LETTERS} labels; {advice}"
         )
 
 
 def label_question(
-    format: TaskFormat, values: Mapping[str, Json], *, scored_by_letter: bool, instruction: str | None = None
+    task_format: TaskFormat, values: Mapping[str, Json], *, scored_by_letter: bool, instruction: str | None = None
 ) -> LabelQuestion | None:
     """The question about a valid example; None if it has no closed set of answers.
 
     `scored_by_letter` also gives letters to fixed labels, for a model whose tokenizer starts several labels with the
     same token.
     """
-    answers = format.answers.choices(values)
-    scored_by_letter = scored_by_letter or not format.labels
+    answers = task_format.answers.choices(values)
+    scored_by_letter = scored_by_letter or not task_format.labels
     if not answers or (scored_by_letter and len(answers) > MAX_LETTERS):
         return None
-    passage_and_inputs = filter(str.strip, (format.passage(values), format.input_text(values)))
+    passage_and_inputs = filter(str.strip, (task_format.passage(values), task_format.input_text(values)))
     return LabelQuestion("\n\n".join(passage_and_inputs), tuple(map(str, answers)), scored_by_letter, instruction)

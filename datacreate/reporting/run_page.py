@@ -58,8 +58,8 @@ class Pair(NamedTuple):
 def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: metric_tables.Metrics) -> str:
     """The page of a run; `summary` as in summary.json. Raises RunError or LogDamaged if the run cannot be read."""
     config, total = run.read_config(), summary["accepted"]
-    spec, format, view = config.spec, config.format, RowView(config.format)
-    pairs, near = near_pairs(map(format.input_texts, run.examples()), spec.filters.near)
+    spec, task_format, view = config.spec, config.format, RowView(config.format)
+    pairs, near = near_pairs(map(task_format.input_texts, run.examples()), spec.filters.near)
     sampled = {index * total // MAX_SAMPLES for index in range(MAX_SAMPLES)}
     in_pairs = {row for pair in pairs for row in (pair.later, pair.earlier)}
     evenly = range(0, total, max(1, math.ceil(total / max(1, MAX_POINTS - len(in_pairs)))))
@@ -109,9 +109,9 @@ def _first_rejects(commits: Iterable[Commit]) -> dict[str, list[tuple[str, str]]
 class RowView:
     """How rows of a format are shown in charts and plots: their text, and the color of their label."""
 
-    def __init__(self, format: TaskFormat) -> None:
-        self.format, self.inputs = format, format.input_texts
-        labels = [str(label) for label in format.labels or ()]
+    def __init__(self, task_format: TaskFormat) -> None:
+        self.format, self.inputs = task_format, task_format.input_texts
+        labels = [str(label) for label in task_format.labels or ()]
         self.colors = {label: min(number, COLORS - 1) for number, label in enumerate(labels)}
         self.legend = labels[:COLORS] if len(labels) <= COLORS else [*labels[: COLORS - 1], "other labels"]
 

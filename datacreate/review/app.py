@@ -187,21 +187,21 @@ class ReviewApp(App[None]):
 
     def _describe(self, row: ReviewRow) -> Text:
         """The row, what is known about it, and the example that the model saw."""
-        session, format, text = self._session, self._session.format, Text()
+        session, task_format, text = self._session, self._session.format, Text()
         add = partial(_add_field, text)
         add("row", str(row.number))
         if row.probabilities:
-            choices = format.answers.choices(row.values)
+            choices = task_format.answers.choices(row.values)
             written = "" if row.assigned is None else f"; written for {choices[row.assigned]}"
             add("verifier", f"{probabilities_text(session, row)}{written}")
-        for flag in row.flags(format):
+        for flag in row.flags(task_format):
             add(flag, FLAGS[flag])
         if row.decision:
             add("decided", " ".join(filter(None, (row.decision.verdict, row.decision.reason))))
         text.append("\n")
         names = editable(session, row)
-        if format.passage_field and format.passage_field[0] not in names:
-            names.append(format.passage_field[0])
+        if task_format.passage_field and task_format.passage_field[0] not in names:
+            names.append(task_format.passage_field[0])
         for name in names:
             add(name, field_text(row.values[name]))
         if parent := session.parent(row):

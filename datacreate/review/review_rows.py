@@ -33,21 +33,21 @@ class ReviewRow:
     decision: Decision | None = None  # the last one
     in_set: bool = True  # whether it is in train.jsonl
 
-    def margin(self, format: TaskFormat) -> float | None:
+    def margin(self, task_format: TaskFormat) -> float | None:
         """The probability of the row's answer minus that of the best other one; None if not known."""
-        right = format.answers.right_index(self.values)
+        right = task_format.answers.right_index(self.values)
         if right is None or len(self.probabilities) < 2:
             return None
         others = (p for index, p in enumerate(self.probabilities) if index != right)
         return round(self.probabilities[right] - max(others), 4)
 
-    def flags(self, format: TaskFormat) -> list[str]:
+    def flags(self, task_format: TaskFormat) -> list[str]:
         """The names in `FLAGS` that the row has."""
-        margin, flags = self.margin(format), list[str]()
+        margin, flags = self.margin(task_format), list[str]()
         if margin is not None and margin < UNCERTAIN:
             flags.append("disagreement" if margin < 0 else "uncertain")
-        right, options = format.answers.right_index(self.values), format.answers.choices(self.values)
-        if format.options_vary and right is not None:
+        right, options = task_format.answers.right_index(self.values), task_format.answers.choices(self.values)
+        if task_format.options_vary and right is not None:
             lengths = [len(str(option).strip()) for option in options]
             if lengths.count(max(lengths)) == 1 and lengths[right] == max(lengths):
                 flags.append("longest_option")
@@ -70,16 +70,16 @@ class Change:
 
 
 def select_rows(
-    rows: Iterable[ReviewRow], format: TaskFormat, label: str | None = None, flag: str | None = None
+    rows: Iterable[ReviewRow], task_format: TaskFormat, label: str | None = None, flag: str | None = None
 ) -> list[ReviewRow]:
     """The rows with a label and a flag (None: any), the most uncertain first; rows without probabilities at the end.
 
     Raises UsageError if the format has no such label.
     """
-    labels = [str(label) for label in format.labels or ()]
+    labels = [str(label) for label in task_format.labels or ()]
     if label is not None and label not in labels:
         remedy = f"labels are {', '.join(labels)}" if labels else "the format has no fixed labels"
         raise UsageError(f"--label: unknown label {label!r}; {remedy}")
-    rows = [row for row in rows if label is None or str(value_at(row.values, format.roles.answer)) == label]
-    selected = [row for row in rows if flag is None or flag in row.flags(format)]
-    return sorted(selected, key=lambda row: ((margin := row.margin(format)) is None, margin or 0.0, row.number))
+    rows = [row for row in rows if label is None or str(value_at(row.values, task_format.roles.answer)) == label]
+    selected = [row for row in rows if flag is None or flag in row.flags(task_format)]
+    return sorted(selected, key=lambda row: ((margin := row.margin(task_format)) is None, margin or 0.0, row.number))

@@ -214,13 +214,13 @@ class ReviewSession:
 
         `row_of`: the rows of all texts, by their exact keys.
         """
-        row, format = change.row, self.format
+        row, task_format = change.row, self.format
         assert change.values is not None, "an edit has values"
-        candidate = validate_example(change.values, format)
+        candidate = validate_example(change.values, task_format)
         if isinstance(candidate, Reject):
             raise _refused(candidate)
         values = dict(candidate.example.values)
-        passage = format.roles.context if format.context_is_given else None
+        passage = task_format.roles.context if task_format.context_is_given else None
         if value_at(values, passage) != value_at(row.values, passage):
             raise Refused("the passage is that of a document; edit the other fields")
         if example_line(values) == example_line(row.values):

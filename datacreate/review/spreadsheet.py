@@ -68,8 +68,8 @@ def _are_lines(value: Json) -> bool:
 
 def editable(session: ReviewSession, row: ReviewRow) -> list[str]:
     """The fields of a row that are not the same in all rows, without a passage of a document."""
-    format, properties = session.format, session.format.schema["properties"]
-    document_passage = format.roles.context if format.context_is_given else None
+    task_format, properties = session.format, session.format.schema["properties"]
+    document_passage = task_format.roles.context if task_format.context_is_given else None
     varying = [name for name in row.values if name not in properties or not is_constant(properties[name])]
     return [name for name in varying if (name,) != document_passage]
 
@@ -156,11 +156,11 @@ def _version(row: ReviewRow) -> str:
     return f"v{Example(row.values).id[:8]}"
 
 
-def _row(session: ReviewSession, id: str, earlier_rows: Container[int]) -> ReviewRow:
+def _row(session: ReviewSession, row_id: str, earlier_rows: Container[int]) -> ReviewRow:
     """The row with this id, which is none of the rows of earlier lines. Raises ValueError, in a few words."""
-    number = int(id) if id.strip().isascii() and id.strip().isdigit() else 0
+    number = int(row_id) if row_id.strip().isascii() and row_id.strip().isdigit() else 0
     if not 1 <= number <= len(session.rows):
-        raise ValueError(f"id {safe_line(id[:20])!r}: no row of this run")
+        raise ValueError(f"id {safe_line(row_id[:20])!r}: no row of this run")
     if number in earlier_rows:
         raise ValueError(f"id {number}: a line above also has this id; keep one")
     return session.rows[number - 1]

@@ -41,12 +41,12 @@ class AttributeValue(FrozenModel):
             raise ValueError("words: the first number is larger than the second; write [fewest, most]")
         return self
 
-    def description(self, format: TaskFormat) -> str:
+    def description(self, task_format: TaskFormat) -> str:
         """The text for the prompt: `short, 3 to 12 words in question`."""
         if self.words is None:
             return self.name
-        given_context = format.passage_field if format.context_is_given else None
-        inputs = [dotted(path) for path in format.roles.inputs if path != given_context]
+        given_context = task_format.passage_field if task_format.context_is_given else None
+        inputs = [dotted(path) for path in task_format.roles.inputs if path != given_context]
         fields = f" in {' and '.join(inputs)}" if inputs else ""
         together = " together" if len(inputs) > 1 else ""
         name = "" if self.name == _range_name(self.words) else f"{self.name}, "
@@ -68,10 +68,10 @@ class Dimension(FrozenModel):
 Attributes = tuple[Dimension, ...]
 
 
-def attribute_descriptions(dimensions: Attributes, format: TaskFormat) -> dict[str, dict[str, str]]:
+def attribute_descriptions(dimensions: Attributes, task_format: TaskFormat) -> dict[str, dict[str, str]]:
     """Dimension -> value -> its text for the prompt."""
     return {
-        dimension.name: {value.name: value.description(format) for value in dimension.values}
+        dimension.name: {value.name: value.description(task_format) for value in dimension.values}
         for dimension in dimensions
     }
 

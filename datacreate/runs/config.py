@@ -75,8 +75,8 @@ class IdentityOptions(Settings):
     )
 
 
-def _sampling_setting(help: str, server_default: str = "off", **options: Any) -> Any:
-    return setting(help, "sampling", **{"shown_default": f"the preset's, or {server_default}"} | options)
+def _sampling_setting(help_text: str, server_default: str = "off", **options: Any) -> Any:
+    return setting(help_text, "sampling", **{"shown_default": f"the preset's, or {server_default}"} | options)
 
 
 def _thinking(value: Any) -> Any:

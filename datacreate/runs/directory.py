@@ -83,8 +83,8 @@ class StoredConfig(FrozenModel):
 
     @property
     def format(self) -> TaskFormat:
-        format = read_format(self.spec.format)
-        return about_passages(format) if self.spec.corpus else format
+        task_format = read_format(self.spec.format)
+        return about_passages(task_format) if self.spec.corpus else task_format
 
 
 def _named_parts(field: str, value: Json) -> Json:

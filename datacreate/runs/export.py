@@ -91,7 +91,7 @@ def _rows_of_split(run: RunDirectory, numbers: set[int] | None, with_attributes:
 
 def _write(
     layout: str,
-    format: TaskFormat,
+    task_format: TaskFormat,
     columns: Mapping[str, Schema],
     rows: Mapping[str, Iterator[Values]],
     paths: Sequence[Path],
@@ -112,18 +112,18 @@ def _write(
     for rows_of_split, path in zip(rows.values(), paths, strict=True):
         with path.open("w", encoding="utf-8", newline="\n") as file:
             for values in rows_of_split:
-                file.write(json.dumps(_ROWS[layout](values, format), ensure_ascii=False) + "\n")
-    return "" if layout == "jsonl" else _left_out(format, layout)
+                file.write(json.dumps(_ROWS[layout](values, task_format), ensure_ascii=False) + "\n")
+    return "" if layout == "jsonl" else _left_out(task_format, layout)
 
 
-def _left_out(format: TaskFormat, layout: str) -> str:
+def _left_out(task_format: TaskFormat, layout: str) -> str:
     """A line about the fields that the layout has no place for; "" if none."""
-    if not _has_answer(format) and not format.roles.turns:
+    if not _has_answer(task_format) and not task_format.roles.turns:
         return ""  # the whole example is the answer
     exported = ("options", "answer", "turns", {"chat": "tools", "preference": "rejected"}.get(layout))
-    used = {path for role, path in format.roles.single().items() if role in exported}
-    used |= {*format.roles.inputs, *format.roles.tags, *filter(None, [format.roles.call])}
-    others = [path for path, _ in leaves(format.schema) if not any(path[: len(own)] == own for own in used)]
+    used = {path for role, path in task_format.roles.single().items() if role in exported}
+    used |= {*task_format.roles.inputs, *task_format.roles.tags, *filter(None, [task_format.roles.call])}
+    others = [path for path, _ in leaves(task_format.schema) if not any(path[: len(own)] == own for own in used)]
     names = ", ".join(map(dotted, others))
     return f"the {layout} layout leaves out {names}; export hf or csv for all fields" if names else ""
 
@@ -181,34 +181,34 @@ def assign_families(sizes: Mapping[int, int], shares: Mapping[str, float], seed:
     return assigned
 
 
-def _chat(values: Values, format: TaskFormat) -> Values:
+def _chat(values: Values, task_format: TaskFormat) -> Values:
     """A conversation, for fine-tuning a language model.
 
     A conversation stays as it is. Else the user's turn holds the passage, the other inputs and the options, the
     assistant's turn the answer. Without inputs or an answer the assistant's turn is the whole example as JSON.
     """
-    if format.roles.turns:
-        return {"messages": as_messages(field_at(values, format.roles.turns))}
-    exchange = _exchange(values, format)
+    if task_format.roles.turns:
+        return {"messages": as_messages(field_at(values, task_format.roles.turns))}
+    exchange = _exchange(values, task_format)
     contents = {"system": exchange.system, "user": exchange.user, "assistant": exchange.answer}
     messages = [{"role": role, "content": text} for role, text in contents.items() if text or role != "system"]
-    tools = format.roles.tools
+    tools = task_format.roles.tools
     return {"messages": messages} | ({"tools": field_at(values, tools)} if tools else {})
 
 
-def _alpaca(values: Values, format: TaskFormat) -> Values:
+def _alpaca(values: Values, task_format: TaskFormat) -> Values:
     """Instruction, input and output, and system if there is one."""
-    if format.roles.turns:
-        *first, user, answer = [turn["content"] for turn in as_messages(field_at(values, format.roles.turns))]
+    if task_format.roles.turns:
+        *first, user, answer = [turn["content"] for turn in as_messages(field_at(values, task_format.roles.turns))]
         if len(first) > 1:
             raise UsageError("--layout alpaca: a row has one turn of the user, these have more; export chat")
         exchange = _Exchange(system="".join(first), question=user, answer=answer)
     else:
-        exchange = _exchange(values, format)
-    instructions = [path for path in format.roles.inputs if path[-1].casefold() == "instruction"]
-    if instructions and not format.roles.turns:
+        exchange = _exchange(values, task_format)
+    instructions = [path for path in task_format.roles.inputs if path[-1].casefold() == "instruction"]
+    if instructions and not task_format.roles.turns:
         instruction = _named_texts(values, instructions)
-        others = [path for path in _question_fields(format) if path not in instructions]
+        others = [path for path in _question_fields(task_format) if path not in instructions]
         rest = exchange._replace(question=_named_texts(values, others))
     else:
         instruction = exchange.question or exchange.context
@@ -218,13 +218,13 @@ def _alpaca(values: Values, format: TaskFormat) -> Values:
     return row | ({"system": exchange.system} if exchange.system else {})
 
 
-def _preference(values: Values, format: TaskFormat) -> Values:
+def _preference(values: Values, task_format: TaskFormat) -> Values:
     """Prompt, chosen and rejected."""
-    if format.roles.rejected is None:
+    if task_format.roles.rejected is None:
         raise UsageError("--layout preference: needs a chosen and a rejected answer; export chat or alpaca")
-    exchange = _exchange(values, format)
+    exchange = _exchange(values, task_format)
     prompt = _paragraphs(exchange.system, exchange.user)
-    rejected = _text(field_at(values, format.roles.rejected))
+    rejected = _text(field_at(values, task_format.roles.rejected))
     return {"prompt": prompt, "chosen": exchange.answer, "rejected": rejected}
 
 
@@ -250,36 +250,36 @@ _SYSTEM = ("system", "system_prompt")
 """Names of an input that is a system message."""
 
 
-def _exchange(values: Values, format: TaskFormat) -> _Exchange:
-    roles = format.roles
-    if not _has_answer(format):
+def _exchange(values: Values, task_format: TaskFormat) -> _Exchange:
+    roles = task_format.roles
+    if not _has_answer(task_format):
         return _Exchange("Write one example.", json.dumps(values, ensure_ascii=False))
     if roles.tags:
         lists = [field_at(values, path) for path in (roles.inputs[0], *roles.tags)]
-        return _Exchange(format.input_text(values), json.dumps(list(zip(*lists, strict=True)), ensure_ascii=False))
+        return _Exchange(task_format.input_text(values), json.dumps(list(zip(*lists, strict=True)), ensure_ascii=False))
     if roles.call:
         answer = field_at(values, roles.call)
-    elif format.answers.are_coded or roles.answer_start:
-        answer = format.answers.text(values)  # in words, not as a position, a letter or a list of spans
+    elif task_format.answers.are_coded or roles.answer_start:
+        answer = task_format.answers.text(values)  # in words, not as a position, a letter or a list of spans
     else:
         answer = field_at(values, roles.answer or ())
     options = field_at(values, roles.options) if roles.options else ()
     return _Exchange(
-        question=_named_texts(values, _question_fields(format)),
+        question=_named_texts(values, _question_fields(task_format)),
         answer=_text(answer),
-        context=_named_texts(values, filter(None, [format.passage_field])),
+        context=_named_texts(values, filter(None, [task_format.passage_field])),
         options="\n".join(f"- {_text(option)}" for option in options),
         system=_named_texts(values, [path for path in roles.inputs if path[-1].casefold() in _SYSTEM]),
     )
 
 
-def _has_answer(format: TaskFormat) -> bool:
-    return bool(format.roles.inputs and (format.roles.answer or format.roles.tags))
+def _has_answer(task_format: TaskFormat) -> bool:
+    return bool(task_format.roles.inputs and (task_format.roles.answer or task_format.roles.tags))
 
 
-def _question_fields(format: TaskFormat) -> list[FieldPath]:
+def _question_fields(task_format: TaskFormat) -> list[FieldPath]:
     """The inputs that are neither the passage nor a system message."""
-    others = (path for path in format.roles.inputs if path != format.passage_field)
+    others = (path for path in task_format.roles.inputs if path != task_format.passage_field)
     return [path for path in others if path[-1].casefold() not in _SYSTEM]
 
 

@@ -84,12 +84,14 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
         invalid = next(file.read())
         raise UsageError(f"{path}: line {invalid.number}: {invalid.error}; {READABLE}")
     try:
-        format = _format_of(chain([first], objects), first.keys(), options, known)
+        task_format = _format_of(chain([first], objects), first.keys(), options, known)
     except DatacreateError as error:
         message = str(error)  # the reader also names the path
         raise UsageError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from None
     total = sum(1 for _ in file.read())
-    return Rows(format, total, lambda: (_validated(row, format) for row in file.read(format.schema)), (path,))
+    return Rows(
+        task_format, total, lambda: (_validated(row, task_format) for row in file.read(task_format.schema)), (path,)
+    )
 
 
 def _format_of(
@@ -99,22 +101,22 @@ def _format_of(
     if options.format:
         return load_format(options.format)
     if not options.first_changed_flag(FormatOptions.model_fields):
-        for format in known:
-            if set(fields) >= set(format.schema.get("required", ())):
-                return format
+        for task_format in known:
+            if set(fields) >= set(task_format.schema.get("required", ())):
+                return task_format
     return infer_from_rows(objects, options)
 
 
-def _validated(row: RawRow, format: TaskFormat) -> Row | InvalidRow:
+def _validated(row: RawRow, task_format: TaskFormat) -> Row | InvalidRow:
     if row.error:
         return InvalidRow(row.number, row.line, RejectReason.INVALID_JSON, row.error)
-    result = validate_example(row.values, format, allow_empty=True)
+    result = validate_example(row.values, task_format, allow_empty=True)
     if isinstance(result, Candidate):
         return Row(row.number, row.line, result)
     detail = result.detail or result.reason.value.replace("_", " ")
     return InvalidRow(row.number, row.values, result.reason, detail)
 
 
-def _read_run(run: RunDirectory, format: TaskFormat) -> Iterator[Row | InvalidRow]:
+def _read_run(run: RunDirectory, task_format: TaskFormat) -> Iterator[Row | InvalidRow]:
     for number, values in enumerate(run.examples(), 1):
-        yield Row(number, example_line(values), Candidate.of(values, format))
+        yield Row(number, example_line(values), Candidate.of(values, task_format))

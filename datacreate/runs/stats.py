@@ -153,13 +153,13 @@ class RunStats:
         """Examples that were accepted or rejected; those not needed are not counted."""
         return self.accepted + sum(n for reason, n in self.rejects.items() if reason is not RejectReason.NOT_NEEDED)
 
-    def summary(self, requested: int, license: str | None) -> dict[str, Any]:
+    def summary(self, requested: int, model_licenses: str | None) -> dict[str, Any]:
         """The content of summary.json. Rates are per second of the sessions between start and last commit."""
         spec, rate = self.spec, 1 / self.seconds if self.seconds else 0.0
         return {
             "strategy": spec.strategy,
             "model": spec.model,
-            "license": license,
+            "license": model_licenses,
             **({"instruction": spec.instruction} if spec.instruction else {}),
             **({"benchmark": spec.benchmark} if spec.benchmark else {}),
             "formatting_examples": len(spec.examples),

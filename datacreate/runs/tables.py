@@ -86,13 +86,13 @@ def _batches(columns: Columns, rows: RowIterator, schema: Any) -> Iterator[Any]:
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _with_floats(value: Json, type: Any) -> Json:
+def _with_floats(value: Json, data_type: Any) -> Json:
     """The value with floats where the type has them: Arrow refuses a whole number that it would have to round."""
     if isinstance(value, dict):
-        return {field.name: _with_floats(value[field.name], field.type) for field in type}
+        return {field.name: _with_floats(value[field.name], field.type) for field in data_type}
     if isinstance(value, list):
-        return [_with_floats(part, type.value_type) for part in value]
-    return float(value) if pa.types.is_floating(type) and value is not None else value
+        return [_with_floats(part, data_type.value_type) for part in value]
+    return float(value) if pa.types.is_floating(data_type) and value is not None else value
 
 
 def arrow_type(schema: Json) -> Any:

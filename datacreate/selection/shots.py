@@ -25,10 +25,10 @@ class Shots:
     What is drawn depends on the commits before the request is made, so that a resumed run draws the same.
     """
 
-    def __init__(self, roots: Sequence[Example], number: int, format: TaskFormat) -> None:
+    def __init__(self, roots: Sequence[Example], number: int, task_format: TaskFormat) -> None:
         self._roots = roots
         self._num_others = number - 1  # beside the parent
-        self._answer = format.roles.answer if format.labels else None
+        self._answer = task_format.roles.answer if task_format.labels else None
         self._latest: deque[Values] = deque(maxlen=_LATEST)
         self._needs_latest = number > max(1, len(roots))
 

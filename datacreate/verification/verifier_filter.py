@@ -42,13 +42,13 @@ class VerifierFilter(Filter):
         self,
         engine: Engine,
         model: str,
-        format: TaskFormat,
+        task_format: TaskFormat,
         other_filters: Sequence[Filter],
         instruction: str | None = None,
     ) -> None:
         """`instruction` is the one that the rows were written with. Raises UsageError if labels are free text."""
-        check_scorable(format, f"--verifier {model}")
-        self._engine, self._model, self._format = engine, model, format
+        check_scorable(task_format, f"--verifier {model}")
+        self._engine, self._model, self._format = engine, model, task_format
         self._other_filters = other_filters
         self._instruction = instruction
         self._scored_by_letter = False

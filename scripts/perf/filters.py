@@ -122,7 +122,7 @@ class PreparedVectors:
 
 def filter_semantic(embedder: Embedder, number: int, vocabulary: Sequence[str]) -> float:
     """Examples per second, embedded 5 at a time as in a completion."""
-    filter = SemanticDuplicates(FilterOptions(semantic=0.9), FilterResources(vectors=PassedVectors(embedder)))
+    duplicates = SemanticDuplicates(FilterOptions(semantic=0.9), FilterResources(vectors=PassedVectors(embedder)))
     seconds = 0.0
     for chunk in candidates(number, vocabulary):
         began = time.perf_counter()
@@ -130,8 +130,8 @@ def filter_semantic(embedder: Embedder, number: int, vocabulary: Sequence[str]) 
             completion = chunk[start : start + 5]
             embedder.encode([candidate.compared_text for candidate in completion])
             for candidate in completion:
-                if not filter.find_problem(candidate):
-                    filter.add(candidate, number)
+                if not duplicates.find_problem(candidate):
+                    duplicates.add(candidate, number)
         seconds += time.perf_counter() - began
     return number / seconds
 

@@ -64,30 +64,32 @@ def measure(engine: Engine, model: str, name: str, number: int, calibration: int
     benchmark = find_benchmark(name)
     rows = read_split(benchmark, "test")
     rows = random.Random(0).sample(rows, min(len(rows), number + calibration))
-    format = bind(load_format(benchmark.format_name), Example(rows[0]))
-    found = score(engine, format, rows)
+    task_format = bind(load_format(benchmark.format_name), Example(rows[0]))
+    found = score(engine, task_format, rows)
     first, rest = found[:calibration], found[calibration:]
     before = [is_right(assigned, probabilities) for assigned, probabilities in rest]
     after, agreement = before, None
-    if format.labels:
-        means = label_means(first, len(format.labels))
+    if task_format.labels:
+        means = label_means(first, len(task_format.labels))
         rest = [(assigned, calibrated(probabilities, means)) for assigned, probabilities in rest]
         after = [is_right(assigned, probabilities) for assigned, probabilities in rest]
         agreement = concordance(rest)
     differences = [int(late) - int(early) for early, late in zip(before, after, strict=True)]
-    cells = [name, model, str(len(rest)), share(before), share(after) if format.labels else "–"]
-    cells += [difference(differences) if format.labels else "–", str(agreement or "–")]
+    cells = [name, model, str(len(rest)), share(before), share(after) if task_format.labels else "–"]
+    cells += [difference(differences) if task_format.labels else "–", str(agreement or "–")]
     return f"| {' | '.join(cells)} |"
 
 
-def score(engine: Engine, format: TaskFormat, rows: Sequence[dict[str, Json]]) -> Scored:
+def score(engine: Engine, task_format: TaskFormat, rows: Sequence[dict[str, Json]]) -> Scored:
     """The rows that the engine scored, in order."""
-    scored_by_letter = engine.needs_letters(format.labels or ())
-    asked = [(row, label_question(format, row, scored_by_letter=scored_by_letter)) for row in rows]
+    scored_by_letter = engine.needs_letters(task_format.labels or ())
+    asked = [(row, label_question(task_format, row, scored_by_letter=scored_by_letter)) for row in rows]
     questions = [(question, question.shown) for _, question in asked if question]
     found = score_labels(engine, questions, lambda _: None)
     used = [row for row, question in asked if question]
-    return [(format.answers.right_index(row) or 0, scores) for row, scores in zip(used, found, strict=True) if scores]
+    return [
+        (task_format.answers.right_index(row) or 0, scores) for row, scores in zip(used, found, strict=True) if scores
+    ]
 
 
 def is_right(assigned: int, probabilities: Probabilities) -> bool:

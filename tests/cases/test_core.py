@@ -128,22 +128,22 @@ def knowing(request: Request) -> Completion:
 def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name: str) -> None:
     values, options, _, _ = LAYOUTS[name]
     make(tmp_path / "run", model, knowing, example=values, count=12, **options)
-    format = infer_format([Example(values)], FormatOptions(**options)).format
+    task_format = infer_format([Example(values)], FormatOptions(**options)).format
     rows = examples(tmp_path / "run")
     places = set()
     for row in rows:
         assert list(row) == list(values)
-        assert isinstance(validate_example(row, format), Candidate)
-        if format.options_vary:
-            assert format.answers.text(row).startswith("right")
-            assert sum(str(option).startswith("right") for option in format.answers.choices(row)) == 1
-            places.add(format.answers.right_index(row))
-        if format.roles.answer_start:
+        assert isinstance(validate_example(row, task_format), Candidate)
+        if task_format.options_vary:
+            assert task_format.answers.text(row).startswith("right")
+            assert sum(str(option).startswith("right") for option in task_format.answers.choices(row)) == 1
+            places.add(task_format.answers.right_index(row))
+        if task_format.roles.answer_start:
             flat = {"text": [row.get("answer")], "answer_start": [row.get("answer_start")]}
             [text], [start] = row.get("answers", flat).values()
             assert row["context"][start:].startswith(text)
             assert start == 15
-    if format.options_vary:
+    if task_format.options_vary:
         assert len(places) > 1
     if "id" in values:
         assert {row["id"] for row in rows} == {values["id"]}
@@ -152,15 +152,15 @@ def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name:
 @pytest.mark.parametrize("name", ["ARC", "numbered keys", "MMLU", "MMLU from 1", "letter", "options in an object"])
 def test_the_answer_follows_its_option(name: str) -> None:
     values, options, _, text = LAYOUTS[name]
-    format = infer_format([Example(values)], FormatOptions(**options)).format
-    number = len(format.answers.choices(values))
-    moved = format.answers.with_options(values, list(reversed(range(number))))
-    assert format.answers.text(moved) == text
-    assert format.answers.with_options(moved, list(reversed(range(number)))) == values
+    task_format = infer_format([Example(values)], FormatOptions(**options)).format
+    number = len(task_format.answers.choices(values))
+    moved = task_format.answers.with_options(values, list(reversed(range(number))))
+    assert task_format.answers.text(moved) == text
+    assert task_format.answers.with_options(moved, list(reversed(range(number)))) == values
     for index in range(number):
-        other = format.answers.with_choice(values, index)
-        assert format.answers.right_index(other) == index
-        assert isinstance(validate_example(other, format), Candidate)
+        other = task_format.answers.with_choice(values, index)
+        assert task_format.answers.right_index(other) == index
+        assert isinstance(validate_example(other, task_format), Candidate)
 
 
 @pytest.mark.parametrize(
@@ -178,15 +178,15 @@ def test_the_answer_follows_its_option(name: str) -> None:
 )
 def test_a_wrong_answer_is_rejected(name: str, change: dict[str, Any]) -> None:
     values, options, _, _ = LAYOUTS[name]
-    format = infer_format([Example(values)], FormatOptions(**options)).format
-    assert isinstance(validate_example({**values, **change}, format), Reject)
+    task_format = infer_format([Example(values)], FormatOptions(**options)).format
+    assert isinstance(validate_example({**values, **change}, task_format), Reject)
 
 
 def test_an_answer_without_a_start_is_no_span() -> None:
     values = FLAT | {"answer_start": None}
-    format = infer_format([Example(values)], FormatOptions()).format
-    assert format.roles.answer_start is None
-    assert isinstance(validate_example(values, format), Candidate)
+    task_format = infer_format([Example(values)], FormatOptions()).format
+    assert task_format.roles.answer_start is None
+    assert isinstance(validate_example(values, task_format), Candidate)
 
 
 def rows_file(folder: Path, rows: list[dict[str, Any]]) -> Path:

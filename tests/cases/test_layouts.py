@@ -80,11 +80,11 @@ def test_layouts_are_read_with_the_fields_of_their_origin(tmp_path: Path, model:
 
 def test_chat_rows_differ_by_what_the_assistant_answers_to(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, example=CHAT, turns=2, count=6)
-    format = RunDirectory(tmp_path / "run").read_config().format
+    task_format = RunDirectory(tmp_path / "run").read_config().format
     for row in examples(tmp_path / "run"):
         assert [turn["role"] for turn in row["messages"]] == ["system", *["user", "assistant"] * 2]
         contents = [turn["content"] for turn in row["messages"]]
-        assert format.input_texts(row) == (contents[0], contents[1], contents[3])
+        assert task_format.input_texts(row) == (contents[0], contents[1], contents[3])
 
 
 CHAT_TURNS = [{"role": role, "content": role} for role in ("user", "assistant", "user", "system")]
@@ -110,9 +110,9 @@ def test_what_a_schema_cannot_hold_has_its_own_reject_reason(
 ) -> None:
     from datacreate.formats.task_format import load_format
 
-    format = load_format(infer_format([Example(values)], FormatOptions(**options)).format.name)
-    assert isinstance(validate_example(values, format), Candidate)
-    result = validate_example(row, format)
+    task_format = load_format(infer_format([Example(values)], FormatOptions(**options)).format.name)
+    assert isinstance(validate_example(values, task_format), Candidate)
+    result = validate_example(row, task_format)
     assert isinstance(result, Reject)
     assert result.reason is reason
     with pytest.raises(ExampleError, match="breaks the rule"):
@@ -189,8 +189,8 @@ def test_every_export_holds_every_field_or_names_it(
     make(tmp_path / "run", model, script, example=values, **options, count=6)
     run = RunDirectory(tmp_path / "run")
     made = list(run.examples())
-    format = run.read_config().format
-    in_words = {(format.roles.answer or ("",))[0]} if format.answers.are_coded else set[str]()
+    task_format = run.read_config().format
+    in_words = {(task_format.roles.answer or ("",))[0]} if task_format.answers.are_coded else set[str]()
     for layout in LAYOUTS:
         notes: list[str] = []
         target = tmp_path / "out" / layout

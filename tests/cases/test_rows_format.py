@@ -77,8 +77,8 @@ WHOLE: dict[str, tuple[list[Row], tuple[Any, ...] | None]] = {
 def test_the_format_comes_from_many_rows(tmp_path: Path, name: str) -> None:
     rows, labels = WHOLE[name]
     KINDS["rows.jsonl"](rows, tmp_path / "rows.jsonl")
-    invalid, valid, format = kept(tmp_path / "rows.jsonl")
-    assert (invalid, valid, format.labels) == (Counter(), rows, labels)
+    invalid, valid, task_format = kept(tmp_path / "rows.jsonl")
+    assert (invalid, valid, task_format.labels) == (Counter(), rows, labels)
 
 
 ODD_ROWS: list[Row] = [
@@ -93,8 +93,8 @@ ODD_ROWS: list[Row] = [
 
 def test_odd_first_rows_do_not_decide_the_format(tmp_path: Path) -> None:
     KINDS["rows.jsonl"](ODD_ROWS + tickets(30), tmp_path / "rows.jsonl")
-    invalid, valid, format = kept(tmp_path / "rows.jsonl")
-    assert (valid, format.labels) == (tickets(30), ("door", "lift"))
+    invalid, valid, task_format = kept(tmp_path / "rows.jsonl")
+    assert (valid, task_format.labels) == (tickets(30), ("door", "lift"))
     assert invalid == {
         "no text in the input text": 2,
         "the example: 'text' is a required property": 2,
@@ -126,9 +126,9 @@ def test_texts_of_a_table_become_what_the_format_says(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     rows = [{"text": f"Stars {i}", "stars": str(i % 5 + 1), "label": "True"} for i in range(12)]
     KINDS["table.csv"]([*rows, {"text": "Many", "stars": "9", "label": "True"}], path)
-    invalid, valid, format = kept(path, ranges=["stars=1..5"])
+    invalid, valid, task_format = kept(path, ranges=["stars=1..5"])
     assert invalid == {"stars: maximum 5": 1}
-    assert (valid[1]["stars"], format.labels) == (2, (1, 2, 3, 4, 5))
+    assert (valid[1]["stars"], task_format.labels) == (2, (1, 2, 3, 4, 5))
     assert kept(path, labels=["stars=1,2,3,4,5,9"])[1][1]["stars"] == "2"
     types = {"text": "string", "stars": "integer", "label": "boolean"}
     document = {"properties": {name: {"type": kind} for name, kind in types.items()}}

@@ -29,10 +29,10 @@ texts = words | st.text(max_size=30) | st.sampled_from([text for text in ODD if 
 
 
 def filled(make: Make, added: list[str]) -> Filter:
-    filter = make()
+    duplicates = make()
     for number, text in enumerate(added):
-        filter.add(candidate(text), number)
-    return filter
+        duplicates.add(candidate(text), number)
+    return duplicates
 
 
 @pytest.mark.parametrize("make", FILTERS.values(), ids=FILTERS)
@@ -41,19 +41,19 @@ def filled(make: Make, added: list[str]) -> Filter:
 def test_repeats_are_found_additions_lose_no_match_and_queries_change_nothing(
     make: Make, added: list[str], more: list[str], text: str
 ) -> None:
-    filter, queried = filled(make, added), make()
-    assert all(filter.find_problem(candidate(each)) for each in added)
+    duplicates, queried = filled(make, added), make()
+    assert all(duplicates.find_problem(candidate(each)) for each in added)
     for number, each in enumerate(added):
         queried.find_problem(candidate(text))
         queried.add(candidate(each), number)
-    before = filter.find_problem(candidate(text))
+    before = duplicates.find_problem(candidate(text))
     assert queried.find_problem(candidate(text)) == before
     assert filled(make, added + more).find_problem(candidate(text)) or not before
 
 
 def test_an_exact_duplicate_names_the_first_example_with_the_text() -> None:
-    filter = filled(FILTERS["exact"], ["One?", "\ud800", "one", "three"])
-    found = [filter.find_problem(candidate(text)) for text in ("ONE", "\ud800", "three", "two")]
+    duplicates = filled(FILTERS["exact"], ["One?", "\ud800", "one", "three"])
+    found = [duplicates.find_problem(candidate(text)) for text in ("ONE", "\ud800", "three", "two")]
     assert found == [*(f"repeats an example of request {number}" for number in (0, 1, 3)), None]
 
 

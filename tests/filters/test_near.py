@@ -17,28 +17,33 @@ def exact(one: str, other: str) -> float:
 
 
 def filter_with(threshold: float, *added: str) -> NearDuplicates:
-    filter = near_filter(threshold)
+    duplicates = near_filter(threshold)
     for number, text in enumerate(added):
-        filter.add(candidate(text), number)
-    return filter
+        duplicates.add(candidate(text), number)
+    return duplicates
 
 
 def test_all_planted_near_duplicates_are_found_and_nothing_else() -> None:
-    filter = near_filter(0.7)
+    duplicates = near_filter(0.7)
     texts = [*(one for one, _ in NEAR), *DIFFERENT, *(text for pair in PARAPHRASES for text in pair)]
     for number, text in enumerate(texts):
-        assert filter.find_problem(candidate(text)) is None
-        filter.add(candidate(text), number)
+        assert duplicates.find_problem(candidate(text)) is None
+        duplicates.add(candidate(text), number)
     for number, (_, edited) in enumerate(NEAR):
-        assert str(filter.find_problem(candidate(edited))).startswith(f"similar to an example of request {number}, ")
+        assert str(duplicates.find_problem(candidate(edited))).startswith(
+            f"similar to an example of request {number}, "
+        )
 
 
 def test_case_and_punctuation_are_ignored_and_the_order_of_words_is_not() -> None:
-    filter = filter_with(0.5, "nothing of the kind", "the cat sat on the mat")
-    assert filter.find_problem(candidate("The cat sat on a mat!")) == "similar to an example of request 1, Jaccard 0.62"
-    filter = filter_with(1.0, "Is a dog bigger than a cat?")
-    assert filter.find_problem(candidate("is a dog, bigger than a CAT"))
-    assert not filter.find_problem(candidate("Is a cat bigger than a dog?"))
+    duplicates = filter_with(0.5, "nothing of the kind", "the cat sat on the mat")
+    assert (
+        duplicates.find_problem(candidate("The cat sat on a mat!"))
+        == "similar to an example of request 1, Jaccard 0.62"
+    )
+    duplicates = filter_with(1.0, "Is a dog bigger than a cat?")
+    assert duplicates.find_problem(candidate("is a dog, bigger than a CAT"))
+    assert not duplicates.find_problem(candidate("Is a cat bigger than a dog?"))
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.9, 1.0])

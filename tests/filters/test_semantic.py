@@ -22,14 +22,14 @@ GRID = [f"{one} {two} {three}" for one in "abcdefgh" for two in "klmnop" for thr
 
 
 def filter_with(threshold: float, *added: str, vectors: PassedVectors | None = None) -> SemanticDuplicates:
-    filter = semantic_filter(threshold, vectors)
+    duplicates = semantic_filter(threshold, vectors)
     for number, text in enumerate(added):
-        filter.add(candidate(text), number)
-    return filter
+        duplicates.add(candidate(text), number)
+    return duplicates
 
 
-def matches(filter: SemanticDuplicates, texts: list[str]) -> list[str | None]:
-    return [filter.find_problem(candidate(text)) for text in texts]
+def matches(duplicates: SemanticDuplicates, texts: list[str]) -> list[str | None]:
+    return [duplicates.find_problem(candidate(text)) for text in texts]
 
 
 def right(conflicts: list[str | None]) -> int:
@@ -38,12 +38,12 @@ def right(conflicts: list[str | None]) -> int:
 
 
 def test_the_same_words_in_another_order_are_found_and_others_are_not() -> None:
-    filter = filter_with(0.95, *DIFFERENT, "which metal is liquid")
+    duplicates = filter_with(0.95, *DIFFERENT, "which metal is liquid")
     assert (
-        filter.find_problem(candidate("is liquid which metal?"))
+        duplicates.find_problem(candidate("is liquid which metal?"))
         == "same meaning as an example of request 14, cosine 1.00"
     )
-    assert filter.find_problem(candidate("who tunes pianos")) is None
+    assert duplicates.find_problem(candidate("who tunes pianos")) is None
 
 
 @given(st.lists(sentences, max_size=12), st.integers(0, 12), st.lists(sentences, min_size=1, max_size=4))
@@ -85,12 +85,12 @@ def test_queries_between_additions_to_the_graph_change_nothing(monkeypatch: pyte
 @pytest.mark.model
 def test_a_real_model_finds_four_of_five_paraphrases_and_nothing_else() -> None:
     embedder = SentenceEmbedder(resolve("all-minilm-l6-v2", "encoder").path)
-    filter = semantic_filter(0.8, PassedVectors(embedder))
+    duplicates = semantic_filter(0.8, PassedVectors(embedder))
     for number, text in enumerate([*(one for one, _ in PARAPHRASES), *DIFFERENT]):
-        assert filter.find_problem(candidate(text)) is None
-        filter.add(candidate(text), number)
-    conflicts = matches(filter, [other for _, other in PARAPHRASES])
+        assert duplicates.find_problem(candidate(text)) is None
+        duplicates.add(candidate(text), number)
+    conflicts = matches(duplicates, [other for _, other in PARAPHRASES])
     assert sum(match is not None for match in conflicts) == right(conflicts) >= 0.8 * len(PARAPHRASES)
     for number, text in enumerate(ODD):
-        filter.add(candidate(text), number)
-        assert filter.find_problem(candidate(text))
+        duplicates.add(candidate(text), number)
+        assert duplicates.find_problem(candidate(text))

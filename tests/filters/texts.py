@@ -43,9 +43,9 @@ def semantic_filter(threshold: float, vectors: PassedVectors | None = None) -> S
 
 def contamination(sets: Sequence[DecontaminationSet], **settings: Any) -> Contamination:
     """A prepared filter; the check of near-duplicates is off unless it has a threshold."""
-    filter = Contamination(FilterOptions(**{"decontaminate_near": None} | settings), FilterResources(sets))
-    filter.prepare()
-    return filter
+    contamination = Contamination(FilterOptions(**{"decontaminate_near": None} | settings), FilterResources(sets))
+    contamination.prepare()
+    return contamination
 
 
 class HashedWords:

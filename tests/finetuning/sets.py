@@ -52,11 +52,11 @@ def claims(number: int, seed: int = 0, passage: bool = False) -> list[Row]:
     return rows
 
 
-def source_of(rows: Sequence[Row], format: str, probabilities: Sequence[Probabilities] | None = None) -> Source:
+def source_of(rows: Sequence[Row], format_name: str, probabilities: Sequence[Probabilities] | None = None) -> Source:
     """Rows of a shipped format, each a family of its own."""
     soft_labels = probabilities or [None] * len(rows)
     columns = enumerate(zip(rows, soft_labels, strict=True))
-    return Source("x", "tree", load_format(format), [SourceRow(row, str(n), soft) for n, (row, soft) in columns])
+    return Source("x", "tree", load_format(format_name), [SourceRow(row, str(n), soft) for n, (row, soft) in columns])
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> Path:

@@ -48,9 +48,9 @@ def _gradients(encoder: Path, folder: Path, head: str, soft: bool, device_batch_
             found.append(torch.cat([weight.grad.flatten().float() for weight in model.parameters()]))
 
     rows = choices(8, 3) if head == "options" else claims(8)
-    format = "multiple_choice" if head == "options" else "yes_no_closed_book"
+    format_name = "multiple_choice" if head == "options" else "yes_no_closed_book"
     soft_labels = [(0.5, 0.2, 0.3) if head == "options" else (0.4, 0.6)] * 8 if soft else None
-    source = source_of(rows, format, soft_labels)
+    source = source_of(rows, format_name, soft_labels)
     recipe = Hyperparameters(batch_size=8, epochs=1, soft_labels=soft)
     inputs = inputs_of(encoder, training_set([source]), recipe, device_batch_size)
     set_seed(1)

@@ -157,9 +157,9 @@ def test_a_list_with_a_range_may_repeat_numbers_and_be_twice_as_long(argument: s
 
 
 def test_roles_in_objects_and_of_a_single_text() -> None:
-    format = inferred(examples.NESTED).format
-    assert format.roles.named() == {"inputs": "input.claim, output.why", "answer": "output.label"}
-    assert format.labels == ("true", "false")
+    task_format = inferred(examples.NESTED).format
+    assert task_format.roles.named() == {"inputs": "input.claim, output.why", "answer": "output.label"}
+    assert task_format.labels == ("true", "false")
     assert roles({"output": "A poem about rain."}) == {"inputs": "output"}
 
 
@@ -245,21 +245,21 @@ def test_any_objects_give_a_format_of_all_or_an_error_of_one_line(data: st.DataO
         if len(str(error).splitlines()) != 1:
             raise AssertionError(str(error)) from error
         return
-    format = result.format
+    task_format = result.format
     assert all(len(note.splitlines()) == 1 for note in result.notes)
-    assert read_format(json.loads(json.dumps(format.document())), "inferred") == format
+    assert read_format(json.loads(json.dumps(task_format.document())), "inferred") == task_format
     for style in ("positional", "keyed"):
-        encoding = PromptEncoding(format, style)
+        encoding = PromptEncoding(task_format, style)
         schema = json.loads(build_response_schema(encoding, 1, None))
         jsonschema.Draft202012Validator.check_schema(schema)
         for example in all_examples:
             written = encoding.write(example)
             jsonschema.validate([written], schema, jsonschema.Draft202012Validator)
-            read, answer = encoding.read(written), format.roles.answer
+            read, answer = encoding.read(written), task_format.roles.answer
             assert read.keys() == example.values.keys()
             if len(all_examples) == 1 and (not answer or answer[0] in encoding.field_schemas):
                 assert read == values  # otherwise the answer gets the spelling of its option
-        labels = list(format.labels[:2]) if format.labels else None
+        labels = list(task_format.labels[:2]) if task_format.labels else None
         made = fill(json.loads(build_response_schema(encoding, 2, labels)), random.Random(0), 10**6)
         for item in parse_completion(json.dumps(made), encoding, 2, truncated=False):
-            assert isinstance(item, Reject) or format.validator.is_valid(item.example.values)
+            assert isinstance(item, Reject) or task_format.validator.is_valid(item.example.values)

@@ -199,8 +199,8 @@ def test_a_number_is_stored_as_the_label(labels: str, written: float, style: Any
 
 
 def test_numbers_that_json_lacks_are_rejected_and_the_next_item_is_kept() -> None:
-    format = format_of(text={"type": "string"}, x={"multipleOf": 0.5})  # which cannot be checked for them
-    encoding = PromptEncoding(bind(format, Example({"text": "a b", "x": 1.5})))
+    task_format = format_of(text={"type": "string"}, x={"multipleOf": 0.5})  # which cannot be checked for them
+    encoding = PromptEncoding(bind(task_format, Example({"text": "a b", "x": 1.5})))
     for number in ("NaN", "-Infinity", "1e999", f"1{'0' * 400}"):
         text = f'[["some words", {number}], ["other words", 1.3], ["fine", 2.5]]'
         assert parse(text, encoding) == ["schema_violation", "constraint_violation", "None"]
@@ -232,7 +232,7 @@ SUMS = format_of(question={"const": "a + b?"}, a=NUMBER, b=NUMBER, answer=ANY_TE
 
 
 @pytest.mark.parametrize(
-    ("format", "values", "changes", "repeats"),
+    ("task_format", "values", "changes", "repeats"),
     [
         (None, examples.UMBRELLA, {"options": [*OPTIONS[:4], "stand"]}, True),
         (None, examples.UMBRELLA, {"question": "Where is a dry umbrella?"}, False),
@@ -252,10 +252,10 @@ SUMS = format_of(question={"const": "a + b?"}, a=NUMBER, b=NUMBER, answer=ANY_TE
     ],
 )
 def test_an_example_repeats_another_if_all_its_inputs_are_equal(
-    format: TaskFormat | None, values: dict[str, Any], changes: dict[str, Any], repeats: bool
+    task_format: TaskFormat | None, values: dict[str, Any], changes: dict[str, Any], repeats: bool
 ) -> None:
-    format = format or inferred(values).format
-    key, changed = (Candidate.of(v, format).exact_key for v in (values, {**values, **changes}))
+    task_format = task_format or inferred(values).format
+    key, changed = (Candidate.of(v, task_format).exact_key for v in (values, {**values, **changes}))
     assert (key == changed) is repeats
 
 

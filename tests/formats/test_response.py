@@ -71,8 +71,8 @@ FORMATS = {
 def test_a_grammar_accepts_written_examples_and_nothing_else(
     converter: Callable[[str], Accepts], name: str, style: Style
 ) -> None:
-    format, values = FORMATS[name]
-    encoding = PromptEncoding(format, style)
+    task_format, values = FORMATS[name]
+    encoding = PromptEncoding(task_format, style)
     item = encoding.write(Example(values))
     accepts = converter(build_response_schema(encoding, 2, None))
     assert accepts(compact([item, item]))
@@ -80,9 +80,9 @@ def test_a_grammar_accepts_written_examples_and_nothing_else(
     less = item[:-1] if isinstance(item, list) else dict(list(item.items())[1:])
     for other in ([item], [item] * 3, [more, item], [less, item]):
         assert not accepts(compact(other))
-    if format.labels and format.roles.answer:
-        own = field_at(values, format.roles.answer)
-        other = next(label for label in format.labels if label != own)
+    if task_format.labels and task_format.roles.answer:
+        own = field_at(values, task_format.roles.answer)
+        other = next(label for label in task_format.labels if label != own)
         assert converter(build_response_schema(encoding, 2, [own, own]))(compact([item, item]))
         assert not converter(build_response_schema(encoding, 2, [own, other]))(compact([item, item]))
 
@@ -147,7 +147,7 @@ SHAPES = [set(keys.split()) for keys in ("const", "enum", "anyOf", "type", "type
 @pytest.mark.parametrize(
     "schema",
     [grammar_schema(case[0]) for case in SCHEMAS]
-    + [json.loads(build_response_schema(PromptEncoding(format), 2, None)) for format, _ in FORMATS.values()],
+    + [json.loads(build_response_schema(PromptEncoding(task_format), 2, None)) for task_format, _ in FORMATS.values()],
     ids=str,
 )
 def test_only_keywords_that_llama_cpp_supports_are_used(schema: dict[str, Any]) -> None:

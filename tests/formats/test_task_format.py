@@ -31,10 +31,10 @@ def read(properties: dict[str, Any], roles: Any = None, rules: Any = (), **more:
 
 def test_the_text_for_an_encoder_has_all_inputs_and_never_the_answer() -> None:
     roles = {"context": "thread", "answer": "topic"}
-    format = read({"subject": TEXT, "body": TEXT, "thread": TEXT, "to": {"const": "us"}, "topic": TEXT}, roles)
+    task_format = read({"subject": TEXT, "body": TEXT, "thread": TEXT, "to": {"const": "us"}, "topic": TEXT}, roles)
     values = {"subject": "Hi", "body": "It broke.", "thread": "Earlier: hello", "to": "us", "topic": "repair"}
-    assert format.input_text(values) == "subject: Hi\nbody: It broke."
-    assert format.input_text({**values, "body": ""}) == "Hi"
+    assert task_format.input_text(values) == "subject: Hi\nbody: It broke."
+    assert task_format.input_text({**values, "body": ""}) == "Hi"
     number = {"type": "integer"}
     numbers = read({"x": number, "y": number, "label": {"enum": ["a", "b"]}}, {"answer": "label"})
     assert numbers.input_text({"x": 3, "y": 0, "label": "a"}) == "x: 3\ny: 0"
@@ -42,17 +42,17 @@ def test_the_text_for_an_encoder_has_all_inputs_and_never_the_answer() -> None:
 
 def test_optional_fields_are_those_of_the_example() -> None:
     about = {"type": "object", "properties": {"who": TEXT, "when": TEXT}}
-    format = read({"text": TEXT, "note": TEXT, "about": about})
-    bound = bind(format, Example({"text": "a", "about": {"who": "b"}}))
+    task_format = read({"text": TEXT, "note": TEXT, "about": about})
+    bound = bind(task_format, Example({"text": "a", "about": {"who": "b"}}))
     assert list(PromptEncoding(bound).field_schemas) == ["text", "about"]
     assert not bound.validator.is_valid({"text": "a", "about": {"who": "b", "when": "c"}})
 
 
 @pytest.mark.parametrize("nullable", [{"type": ["string", "null"]}, {"anyOf": [TEXT, {"type": "null"}]}])
 def test_the_example_decides_whether_a_field_is_null(nullable: dict[str, Any]) -> None:
-    format = read({"text": TEXT, "note": nullable})
-    assert PromptEncoding(bind(format, Example({"text": "a", "note": None}))).field_schemas.keys() == {"text"}
-    bound = bind(format, Example({"text": "a", "note": "b"}))
+    task_format = read({"text": TEXT, "note": nullable})
+    assert PromptEncoding(bind(task_format, Example({"text": "a", "note": None}))).field_schemas.keys() == {"text"}
+    bound = bind(task_format, Example({"text": "a", "note": "b"}))
     assert bound.validator.is_valid({"text": "a", "note": "c"})
     assert not bound.validator.is_valid({"text": "a", "note": None})
 
@@ -61,8 +61,8 @@ def test_definitions_are_resolved() -> None:
     mood = {"enum": ["good", "bad"]}
     entry = {"type": "object", "properties": {"m": {"$ref": "#/$defs/mood"}}}
     defs = {"$defs": {"mood": mood, "entry": entry}}
-    format = read({"text": TEXT, "entry": {"$ref": "#/$defs/entry"}}, {"answer": "entry.m"}, **defs)
-    bound = bind(format, Example({"text": "a", "entry": {"m": "bad"}}))
+    task_format = read({"text": TEXT, "entry": {"$ref": "#/$defs/entry"}}, {"answer": "entry.m"}, **defs)
+    bound = bind(task_format, Example({"text": "a", "entry": {"m": "bad"}}))
     assert bound.labels == ("good", "bad")
     schema = json.loads(build_response_schema(PromptEncoding(bound), 1, ["good"]))
     jsonschema.validate([[{"m": "good"}, "b"]], schema)
@@ -128,10 +128,10 @@ def test_validation_checks_what_the_grammar_cannot(schema: dict[str, Any], good:
 
 
 def test_other_keywords_exclude_labels() -> None:
-    format = read(
+    task_format = read(
         {"text": TEXT, "x": {"type": "integer", "exclusiveMinimum": 0, "maximum": 15, "multipleOf": 5}}, {"answer": "x"}
     )
-    assert format.labels == (5, 10, 15)
+    assert task_format.labels == (5, 10, 15)
 
 
 @pytest.mark.parametrize("labels", [["low", "high", "low"], [1, 2, 1.0], [1, "1"]])
@@ -141,8 +141,8 @@ def test_a_label_is_named_once(labels: list[Any]) -> None:
 
 
 def test_any_value_fits_the_schema_true() -> None:
-    format = read({"text": TEXT, "note": True, "x": True}, {"inputs": ["text", "note"], "answer": "x"})
-    encoding = PromptEncoding(bind(format, Example({"text": "a", "note": "b", "x": 1})))
+    task_format = read({"text": TEXT, "note": True, "x": True}, {"inputs": ["text", "note"], "answer": "x"})
+    encoding = PromptEncoding(bind(task_format, Example({"text": "a", "note": "b", "x": 1})))
     build_response_schema(encoding, 1, None)
     assert isinstance(parse_item(["some words", ["more"], {"y": None}], encoding), Candidate)
 
@@ -150,8 +150,8 @@ def test_any_value_fits_the_schema_true() -> None:
 def test_an_empty_conversation_does_not_alternate() -> None:
     message = {"type": "object", "properties": {"role": TEXT, "content": TEXT}}
     turns = {"turns": {"type": "array", "items": message}}
-    format = read(turns, {"turns": "turns", "inputs": ["turns"]}, ["turns_alternate"])
-    result = validate_example({"turns": []}, format)
+    task_format = read(turns, {"turns": "turns", "inputs": ["turns"]}, ["turns_alternate"])
+    result = validate_example({"turns": []}, task_format)
     assert isinstance(result, Reject)
     assert result.reason is RejectReason.WRONG_TURNS
 
@@ -195,7 +195,7 @@ def test_a_malformed_document_is_an_error(document: Any, message: str) -> None:
 
 
 def test_an_example_that_the_schema_rejects_is_an_error() -> None:
-    format = read({"text": TEXT, "stars": {"type": "integer", "minimum": 1, "maximum": 5}})
+    task_format = read({"text": TEXT, "stars": {"type": "integer", "minimum": 1, "maximum": 5}})
     for values, message in [
         ({"text": "a", "stars": 6}, "stars: 6 is greater than the maximum of 5"),
         ({"text": "a", "stars": "five"}, 'stars: "five" (text), expected integer'),
@@ -203,7 +203,7 @@ def test_an_example_that_the_schema_rejects_is_an_error() -> None:
         ({"text": "a", "rating": 5}, "the field 'rating' is not in the format mine"),
     ]:
         with pytest.raises(ExampleError) as raised:
-            bind(format, Example(values))
+            bind(task_format, Example(values))
         assert message in str(raised.value)
 
 

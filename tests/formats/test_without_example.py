@@ -85,9 +85,9 @@ def test_options_that_do_not_suffice(options: dict[str, Any], message: str) -> N
     ],
 )
 def test_shipped_formats(name: str, fields: list[str]) -> None:
-    format = declared(format=name)
-    assert list(format.schema["properties"]) == fields
-    assert most_tokens(PromptEncoding(format)) < 1000
+    task_format = declared(format=name)
+    assert list(task_format.schema["properties"]) == fields
+    assert most_tokens(PromptEncoding(task_format)) < 1000
 
 
 @pytest.mark.parametrize("name", ["function_call", "sequence_labelling"])
@@ -141,9 +141,9 @@ def test_positions_decide_the_number_of_options(tmp_path: Path) -> None:
         "x-datacreate": {"roles": {"options": "choices", "answer": "answer"}, "rules": ["answer_in_options"]},
     }
     (tmp_path / "mine.json").write_text(json.dumps(document))
-    format = declared(format=str(tmp_path / "mine.json"))
-    assert format.schema["properties"]["choices"]["maxItems"] == 3
-    assert PromptEncoding(format).describe() == "[question, [right option, 2 wrong options]]"
+    task_format = declared(format=str(tmp_path / "mine.json"))
+    assert task_format.schema["properties"]["choices"]["maxItems"] == 3
+    assert PromptEncoding(task_format).describe() == "[question, [right option, 2 wrong options]]"
 
 
 def test_the_prompt_describes_the_fields(tmp_path: Path) -> None:

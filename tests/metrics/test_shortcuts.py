@@ -17,8 +17,8 @@ from tests.metrics.rows import CHOICE, PASSAGE, STATEMENT, choice_rows, sentence
 Rows = list[dict[str, Any]]
 
 
-def measured(format: TaskFormat, rows: Rows, **settings: Any) -> dict[str, Shortcut]:
-    return {one.name: one for one in shortcuts(format, rows, **settings)}
+def measured(task_format: TaskFormat, rows: Rows, **settings: Any) -> dict[str, Shortcut]:
+    return {one.name: one for one in shortcuts(task_format, rows, **settings)}
 
 
 def warned(by_name: dict[str, Shortcut]) -> set[str]:
@@ -66,7 +66,7 @@ def labels_differ_in_length() -> Rows:
 
 
 @pytest.mark.parametrize(
-    ("format", "rows", "name", "warning"),
+    ("task_format", "rows", "name", "warning"),
     [
         (CHOICE, right_is_longest, "longest option", "longest too often"),
         (CHOICE, right_is_in_the_question, "words of the question", "repeats the question"),
@@ -75,8 +75,10 @@ def labels_differ_in_length() -> Rows:
         (STATEMENT, labels_differ_in_length, "length alone", "lengths alone"),
     ],
 )
-def test_a_planted_shortcut_is_found(format: TaskFormat, rows: Callable[[], Rows], name: str, warning: str) -> None:
-    by_name = measured(format, rows())
+def test_a_planted_shortcut_is_found(
+    task_format: TaskFormat, rows: Callable[[], Rows], name: str, warning: str
+) -> None:
+    by_name = measured(task_format, rows())
     assert name in warned(by_name)
     assert by_name[name].score > by_name[name].chance + 0.15
     assert warning in str(by_name[name].warning)
@@ -91,7 +93,7 @@ def test_options_of_one_length_share_the_credit() -> None:
 
 def test_wording_is_tolerated_further_if_there_is_no_passage() -> None:
     rng = random.Random(7)
-    for format, passage, name, flagged in (
+    for task_format, passage, name, flagged in (
         (PASSAGE, True, "question alone", {"question alone"}),
         (STATEMENT, False, "wording", set[str]()),
     ):
@@ -99,7 +101,7 @@ def test_wording_is_tolerated_further_if_there_is_no_passage() -> None:
         for row in rows:
             marked = row["label"] if rng.random() < 0.7 else not row["label"]
             row["question"] = f"{sentence(rng)} {'surely' if marked else 'hardly'} {sentence(rng)}"
-        by_name = measured(format, rows)
+        by_name = measured(task_format, rows)
         assert 0.62 < by_name[name].score < 0.75
         assert warned(by_name) == flagged
 
@@ -131,13 +133,13 @@ def test_twins_with_opposite_answers_are_at_chance() -> None:
 
 @pytest.mark.parametrize("number", [50, 300])
 @pytest.mark.parametrize(
-    ("format", "make"), [(CHOICE, choice_rows), (STATEMENT, statement_rows)], ids=["options", "labels"]
+    ("task_format", "make"), [(CHOICE, choice_rows), (STATEMENT, statement_rows)], ids=["options", "labels"]
 )
-def test_clean_rows_raise_no_alarm(format: TaskFormat, make: Any, number: int) -> None:
+def test_clean_rows_raise_no_alarm(task_format: TaskFormat, make: Any, number: int) -> None:
     """None of 25 sets, in families of five."""
     for seed in range(25):
         families = [index // 5 for index in range(number)]
-        assert not warned(measured(format, make(number, seed), families=families)), seed
+        assert not warned(measured(task_format, make(number, seed), families=families)), seed
 
 
 def test_few_rows_one_label_one_family_and_free_text() -> None:

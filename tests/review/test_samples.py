@@ -14,13 +14,13 @@ from tests.verifying import LABELS, THREE_LABELS, guessing, verified, writing
 def test_the_most_uncertain_rows_come_first_and_selections_combine(tmp_path: Path, model: str) -> None:
     verified(tmp_path, model, writing(1.0, LABELS), guessing, **THREE_LABELS, count=30, verify="keep")
     with review(tmp_path) as session:
-        format = session.format
-        rows = select_rows(session.rows, format)
-        margins = [row.margin(format) for row in rows]
+        task_format = session.format
+        rows = select_rows(session.rows, task_format)
+        margins = [row.margin(task_format) for row in rows]
         assert margins == sorted(margins, key=lambda margin: margin or 0)
-        flagged = select_rows(rows, format, flag="disagreement")
+        flagged = select_rows(rows, task_format, flag="disagreement")
         assert flagged == [row for row, margin in zip(rows, margins, strict=True) if margin is not None and margin < 0]
-        chosen = select_rows(rows, format, "neutral", "uncertain")
+        chosen = select_rows(rows, task_format, "neutral", "uncertain")
         assert 0 < len(chosen) < 10
         assert {row.values["label"] for row in chosen} == {"neutral"}
         parent = session.parent(rows[0])

@@ -77,7 +77,7 @@ FORMATS: dict[str, tuple[list[Row], str, dict[str, Any]]] = {
         {"context": {"type": ["string", "null"]}, "note": {"type": ["string", "null"]}},
     ),
     "an input that is empty in one may be empty": (
-        [{"instruction": "Add.", "input": input, "output": "Three"} for input in ("1 and 2", "", "4 and 5")],
+        [{"instruction": "Add.", "input": input_text, "output": "Three"} for input_text in ("1 and 2", "", "4 and 5")],
         "inputs: instruction, input",
         {"input": {"anyOf": [{"type": "string"}, {"const": ""}]}},
     ),

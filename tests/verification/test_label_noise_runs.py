@@ -168,12 +168,12 @@ def test_there_is_one_probability_vector_per_example_in_order(tmp_path: Path, mo
     verified(tmp_path / "labels", model, writing(0.5, YES_NO), failing, **{**FALLBACK, "verify": "soft"})
     for name in ("options", "labels"):
         directory = RunDirectory(tmp_path / name)
-        format = directory.read_config().format
+        task_format = directory.read_config().format
         for values, probabilities in zip(directory.examples(), directory.verifier_probabilities(), strict=True):
             assert probabilities
             assert sum(probabilities) == pytest.approx(1, abs=1e-3)
             best = probabilities.index(max(probabilities))
-            assert (format.answers.right_index(values) == best) == is_right(values, YES_NO)
+            assert (task_format.answers.right_index(values) == best) == is_right(values, YES_NO)
     assert make(tmp_path / "off", model, count=10)["verification"] is None
     assert list(RunDirectory(tmp_path / "off").verifier_probabilities()) == [None] * 10
 

@@ -30,10 +30,10 @@ def format_of(values: dict[str, Any], **how: dict[str, str]) -> TaskFormat:
 
 
 def prompt_of(
-    format: TaskFormat, values: dict[str, Any], *, scored_by_letter: bool = False, reverse: bool = False
+    task_format: TaskFormat, values: dict[str, Any], *, scored_by_letter: bool = False, reverse: bool = False
 ) -> tuple[str, tuple[str, ...]]:
     """The prompt and the choices, with the options in their own order or in reverse."""
-    question = label_question(format, values, scored_by_letter=scored_by_letter)
+    question = label_question(task_format, values, scored_by_letter=scored_by_letter)
     assert question
     order = range(len(question.options))
     messages, choices = question.prompt(order[::-1] if reverse else order)
@@ -62,18 +62,18 @@ def test_fixed_labels_are_scored_by_name_or_by_letter() -> None:
     assert choices == ("True", "False")
     assert prompt == "Answer with one of: True, False.\n\nBees make honey."
     assert prompt_of(format_of(examples.CLAIM), examples.CLAIM, reverse=True)[1] == ("False", "True")
-    format = format_of(examples.NLI, labels=examples.NLI_LABELS)
-    prompt, choices = prompt_of(format, examples.NLI, scored_by_letter=True, reverse=True)
+    task_format = format_of(examples.NLI, labels=examples.NLI_LABELS)
+    prompt, choices = prompt_of(task_format, examples.NLI, scored_by_letter=True, reverse=True)
     assert choices == ("A", "B", "C")
     assert "A. contradiction\nB. neutral\nC. entailment" in prompt
     stars = {"text": "The Elbe flows north.", "stars": 3}
-    format = format_of(stars, labels={"stars": "1,2,3"})
-    assert prompt_of(format, stars)[1] == ("1", "2", "3")
-    assert format.answers.right_index(stars) == format.answers.right_index({**stars, "stars": 3.0}) == 2
-    format = format_of(examples.PASSAGE)
-    prompt, _ = prompt_of(format, examples.PASSAGE)
+    task_format = format_of(stars, labels={"stars": "1,2,3"})
+    assert prompt_of(task_format, stars)[1] == ("1", "2", "3")
+    assert task_format.answers.right_index(stars) == task_format.answers.right_index({**stars, "stars": 3.0}) == 2
+    task_format = format_of(examples.PASSAGE)
+    prompt, _ = prompt_of(task_format, examples.PASSAGE)
     assert prompt.endswith("\n\nBees carry nectar home and make honey of it.\n\nBees make honey.")
-    prompt, _ = prompt_of(format, {**examples.PASSAGE, "context": "  "})
+    prompt, _ = prompt_of(task_format, {**examples.PASSAGE, "context": "  "})
     assert prompt == "Answer with one of: True, False.\n\nBees make honey."
 
 
@@ -90,18 +90,18 @@ def test_all_inputs_are_shown_with_their_names() -> None:
 
 def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
     for values in (examples.SPAN, examples.REVIEW, examples.TAGGED):
-        format = format_of(values)
-        assert not can_score_labels(format)
-        assert format.answers.choices(values) == []
-        assert label_question(format, values, scored_by_letter=True) is None
+        task_format = format_of(values)
+        assert not can_score_labels(task_format)
+        assert task_format.answers.choices(values) == []
+        assert label_question(task_format, values, scored_by_letter=True) is None
     assert all(can_score_labels(format_of(values)) for values in examples.CLOSED.values())
     assert not can_score_labels(replace(format_of(examples.UMBRELLA), rules=frozenset()))
     no_answer = replace(format_of(examples.CLAIM), roles=Roles(inputs=(("question",),)))
     assert label_question(no_answer, examples.CLAIM, scored_by_letter=False) is None
     labels = {"label": ",".join(f"label {i}" for i in range(MAX_LETTERS + 1))}
-    format = format_of({"question": "Why?", "label": "label 3"}, labels=labels)
-    assert can_score_labels(format)
-    assert not can_score_labels(format, scored_by_letter=True)
+    task_format = format_of({"question": "Why?", "label": "label 3"}, labels=labels)
+    assert can_score_labels(task_format)
+    assert not can_score_labels(task_format, scored_by_letter=True)
     options = [f"option {i}" for i in range(MAX_LETTERS + 1)]
     for number in (MAX_LETTERS, MAX_LETTERS + 1):
         values = {"question": "Which?", "options": options[:number], "label": options[0]}
@@ -112,23 +112,25 @@ def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
 @pytest.mark.parametrize("values", examples.CLOSED.values(), ids=examples.CLOSED)
 @pytest.mark.parametrize("scored_by_letter", [False, True])
 def test_the_question_does_not_depend_on_the_answer(values: dict[str, Any], scored_by_letter: bool) -> None:
-    format = format_of(values)
+    task_format = format_of(values)
     questions = set()
-    for index, answer in enumerate(format.answers.choices(values)):
-        other = format.answers.with_choice(values, index)
-        assert format.answers.right_index(other) == index
-        assert field_at(other, format.roles.answer or ()) == answer
-        assert json.dumps(format.answers.with_choice(other, format.answers.right_index(values))) == json.dumps(values)
-        questions.add(label_question(format, other, scored_by_letter=scored_by_letter))
+    for index, answer in enumerate(task_format.answers.choices(values)):
+        other = task_format.answers.with_choice(values, index)
+        assert task_format.answers.right_index(other) == index
+        assert field_at(other, task_format.roles.answer or ()) == answer
+        assert json.dumps(
+            task_format.answers.with_choice(other, task_format.answers.right_index(values))
+        ) == json.dumps(values)
+        questions.add(label_question(task_format, other, scored_by_letter=scored_by_letter))
     assert len(questions) == 1
     assert None not in questions
 
 
 def test_an_answer_of_another_type_or_case_than_its_option_is_found() -> None:
     values: dict[str, Any] = {"question": "2+2?", "options": [3, 4], "label": "4"}
-    format = format_of(values)
-    assert format.answers.right_index(values) == 1
-    assert format.answers.with_choice(values, 0)["label"] == "3"
+    task_format = format_of(values)
+    assert task_format.answers.right_index(values) == 1
+    assert task_format.answers.with_choice(values, 0)["label"] == "3"
     values = {"question": "Where is the Elbe?", "options": ["Asia", "Europe"], "label": "europe"}
     assert format_of(values).answers.right_index(values) == 1
 
