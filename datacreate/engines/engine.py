@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
 from datacreate.engines.addresses import ServerSource
-from datacreate.engines.chat_api import ChatApi, Incompatible, Unavailable
+from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Messages, Request, ServerTest
 from datacreate.engines.server import Server
 from datacreate.engines.server_pool import ServerPool
-from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.formats.example import Json
 from datacreate.messages import Notify, no_notify
 
 T = TypeVar("T")
+
+_CHECK_SECONDS = 0.5  # between two checks whether the run must stop
 
 
 class Engine:
@@ -86,15 +87,10 @@ class Engine:
         tokens = self._query(lambda server: server.first_tokens(tuple(map(str, labels)))) if labels else ()
         return tokens is None or -1 in tokens or len(set(tokens)) < len(tokens)
 
-    def _query(self, query: Callable[[Server], Coroutine[Any, Any, T]]) -> T:
-        """The answer of one server to a query that needs no generation."""
-        server = self._active_servers()[0]
-        try:
-            return self._run(query(server))
-        except Incompatible as error:
-            raise EngineError(f"{server.url}: {error}") from None
-        except Unavailable as error:
-            raise ServersUnavailable(f"{server.url}: {error}; run the same command to resume") from None
+    def _query(self, ask: Callable[[Server], Coroutine[Any, Any, T]]) -> T:
+        """The answer of one server to a question without generation."""
+        self._active_servers()
+        return self._run(self._pool.query(ask))
 
     def start(self, tests: Sequence[ServerTest] = ()) -> None:
         """Return when the servers run and pass these tests."""
@@ -119,8 +115,8 @@ class Engine:
                     completions.append(future.result())
                     self._unfinished.pop(completions[-1].request_id, None)
                 future = self._finished.get_nowait()
-        if self._pool.fatal_error and not self._pool.healthy and not completions:
-            raise self._pool.fatal_error
+        if not completions:
+            self._pool.raise_fatal_error()
         return completions
 
     def abort(self, request_ids: Iterable[int]) -> None:
@@ -156,6 +152,8 @@ class Engine:
         assert self._loop
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            while not wait([future], _CHECK_SECONDS).done:
+                self._pool.raise_fatal_error()
             return future.result()
         finally:
             future.cancel()

@@ -129,6 +129,30 @@ class Server:
         limit = self.max_in_flight if self.last_request_succeeded else 1
         return (limit - self.in_flight) / self.max_in_flight if self.is_active else 0.0
 
+    def count_failure(self, problem: Unavailable | Incompatible, *, in_self_test: bool) -> bool:
+        """Count a failure, and suspend the server; returns whether it failed differently the last time."""
+        previous, is_busy = self.last_error, isinstance(problem, Busy)
+        is_new = str(problem) != str(previous)
+        if not in_self_test:
+            self.repeated_errors = 0 if is_busy else 1 if is_new else self.repeated_errors + 1
+            self.last_request_succeeded = False
+        self.suspended.set()
+        self.failures += 1
+        self.problem = problem
+        if is_busy:
+            is_new, self.was_busy = not self.was_busy, True
+        else:
+            self.last_error = problem
+        return is_new and not (self.is_incompatible and isinstance(previous, Incompatible))
+
+    def forget_failures(self) -> bool:
+        """Mark it as working; returns whether it had another problem than too many requests."""
+        had_error = self.last_error is not None
+        self.problem = self.last_error = None
+        self.failures = self.repeated_errors = 0
+        self.last_request_succeeded = True
+        return had_error
+
     async def test(self, tests: Sequence[ServerTest]) -> None:
         """Check that it serves the model and passes the tests. Raises Incompatible or Unavailable."""
         self._api = self._initial_api

@@ -1,11 +1,14 @@
-"""Distributes requests over servers; retries, suspends failing servers, and tests them again.
+"""Sends the requests of a run to its servers, and decides what happens when one fails. The policy, in order:
 
-A request goes to the server with the largest share of free capacity. A server that fails is suspended for a pause
-that doubles each time. Then it is tested like a new one and gets one request at a time until one succeeds.
-
-If a request fails again after another one succeeded, the request is the cause, otherwise the server is. If no other
-request is in flight, the last successful one is sent again to find out. The run stops, and can be resumed, if no server
-is usable for too long, or if servers return the same error again and again.
+1. A request goes to the server with the largest share of free capacity. If none is free, it waits.
+2. A server that fails is suspended: it gets no requests, and those that it did not answer go to other servers. It is
+   tested like a new one after a pause that doubles each time, and then gets one request at a time until one succeeds.
+3. Is the server the cause, or the request? The request, if it fails again after another request, sent later, was
+   completed. If none was, the last completed request is sent once more, to find out.
+4. A request is given up after three failures of which it may be the cause, and after one if the server refuses it
+   (HTTP 4xx).
+5. The run stops, and can be resumed, if all servers fail five times in a row with the same error, or if no server was
+   usable for too long. HTTP 429 (too many requests) never counts as the same error.
 
 All code here runs in one event loop.
 """
@@ -16,8 +19,9 @@ import asyncio
 import resource
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
@@ -27,14 +31,11 @@ from datacreate.engines.server import Server
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.messages import Notify
 
-_MAX_ATTEMPTS = 3
-"""Failures after which a request is given up. A failure counts only if a request that was sent after the first
-failure has been completed since."""
+T = TypeVar("T")
 
-_MAX_REPEATED_ERRORS = 5
-"""Suspensions of a server for the same error, without a success in between, after which the run stops."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_MAX_FAILURES = 3  # of a request
+_MAX_REPEATED_ERRORS = 5  # of a server
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds before a suspended server is tested
 
 _REMOTE_WAIT_SECONDS, _LOCAL_WAIT_SECONDS = 300.0, 1200.0
 """After so long without a usable server the run stops. A local one may load its model again."""
@@ -61,17 +62,160 @@ class ServerPool:
         self._monitors: dict[str, asyncio.Task[None]] = {}
         # Those in use, or the last ones used. Other threads read it: the list is replaced, never changed.
         self.active_servers: list[Server] = []
-        self.fatal_error: EngineError | None = None  # why the run must stop, unless a server recovers
+        self._fatal_error: EngineError | None = None  # why the run must stop, unless a server recovers
         self._changed = asyncio.Event()  # set for a moment whenever a server may have become free
         self._sent = 0  # number of requests sent
-        self._completed = 0  # number of the last request that was completed
         self._last_completed: Request | None = None
+        self._last_completed_number = 0  # the largest number of a completed request, in the order of sending
         self._last_healthy = 0.0  # when a healthy server was last in use
 
     @property
-    def healthy(self) -> bool:
+    def _is_healthy(self) -> bool:
         """Whether a server is in use whose last request did not fail."""
         return any(server.is_active and server.last_request_succeeded for server in self.active_servers)
+
+    def raise_fatal_error(self) -> None:
+        """Raise the error that stops the run, if there is one and no server has recovered."""
+        if self._fatal_error and not self._is_healthy:
+            raise self._fatal_error
+
+    async def complete(self, request: Request) -> Completion:
+        """The answer of one of the servers to a request; a completion with an error if the request is given up."""
+        failures = 0  # of which the request may be the cause
+        first_failure: int | None = None  # how many requests had been sent before it
+        while True:
+            server = await self._free_server()
+            try:
+                cause_is_unknown = first_failure is not None and self._last_completed_number <= first_failure
+                if cause_is_unknown and self._last_completed:
+                    await self._ask(server, self._last_completed)
+                return await self._ask(server, request)
+            except Incompatible as problem:
+                self._suspend(server, problem)
+            except Unavailable as problem:
+                if first_failure is None:
+                    first_failure = self._sent
+                elif self._last_completed_number > first_failure:
+                    failures += problem.request_may_be_cause
+                if failures >= (1 if isinstance(problem, RequestRejected) else _MAX_FAILURES):
+                    return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")
+                self._suspend(server, problem)
+
+    async def query(self, ask: Callable[[Server], Coroutine[Any, Any, T]]) -> T:
+        """The answer of one of the servers to a question without generation. EngineError if it can never answer."""
+        while True:
+            server = await self._free_server()
+            try:
+                answer = await ask(server)
+                self._restore(server)
+                return answer
+            except Incompatible as problem:
+                raise EngineError(f"{server.url}: {problem}") from None
+            except Unavailable as problem:
+                self._suspend(server, problem)
+
+    async def _free_server(self) -> Server:
+        """The server with the largest share of free capacity; waits until there is one."""
+        while True:
+            server = max(self.active_servers, key=lambda server: server.free_share)
+            if server.free_share > 0:
+                return server
+            await self._changed.wait()
+
+    async def _ask(self, server: Server, request: Request) -> Completion:
+        """The answer of this server to a request."""
+        self._sent = number = self._sent + 1
+        server.in_flight += 1
+        try:
+            completion = await server.ask(request)
+            self._last_completed_number, self._last_completed = max(self._last_completed_number, number), request
+            self._restore(server)
+            return completion
+        finally:
+            server.in_flight -= 1
+            self._wake()
+
+    def _restore(self, server: Server) -> None:
+        """Mark a server that answered as working."""
+        if server.is_active and server.problem:
+            if server.forget_failures():
+                self._notify(f"{server.url}: available again")
+            self._fatal_error = None
+            self._wake()
+
+    def _suspend(self, server: Server, problem: Unavailable | Incompatible, *, in_self_test: bool = False) -> None:
+        """Send a server that failed no more requests. Restart a local one that died or hangs. Say once why."""
+        if not (in_self_test or server.is_active):
+            return  # another request has suspended it
+        is_new = server.count_failure(problem, in_self_test=in_self_test)
+        used = [server, *(other for other in self._servers.values() if other.has_passed_self_test)]
+        if not in_self_test and all(one.repeated_errors >= _MAX_REPEATED_ERRORS for one in used):
+            self._fatal_error = ServersUnavailable(
+                f"{server.url}: the same error {_MAX_REPEATED_ERRORS} times in a row: {problem}; see the log of the "
+                "server, then run the same command to resume"
+            )
+        message = f"{server.url}: {problem}; suspended until it answers"
+        if server.is_incompatible:
+            message = f"{server.url} cannot be used: {problem}"
+        elif repaired := self._source.repair(server.url, hung=problem.hung):
+            message, is_new = repaired, True
+        elif isinstance(problem, Busy):
+            message = f"{server.url}: {problem}; suspended for a moment each time"
+        if is_new:
+            self._notify(message)
+        self._update_active_servers()
+
+    async def _monitor(self, server: Server) -> None:
+        """Test a server; when it is suspended, test it again after a pause."""
+        while True:
+            try:
+                await server.test(self._tests)
+                server.suspended.clear()
+                if server.last_request_succeeded:
+                    self._restore(server)
+                self._update_active_servers()
+                await server.suspended.wait()
+            except (Unavailable, Incompatible) as problem:
+                self._suspend(server, problem, in_self_test=True)
+            except Exception as error:  # noqa: BLE001 - a malformed answer must not stop the other servers
+                self._suspend(server, Incompatible(f"invalid response ({type(error).__name__})"), in_self_test=True)
+            if server.is_incompatible and not self._source.changes:
+                return  # no other server can start at its address
+            await asyncio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(server.failures - 1, 10)))
+
+    async def _watch(self) -> None:
+        """Read the list of servers; stop the run if none was usable for too long or none can be used any more."""
+        while True:
+            await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._longest_wait / 4)))
+            await self._scan_again()
+            none_possible = self._source.failed is not None or (
+                not self._source.changes and all(server.is_incompatible for server in self._servers.values())
+            )
+            if self._is_healthy and not none_possible:
+                self._last_healthy = time.monotonic()
+            elif none_possible or time.monotonic() - self._last_healthy > self._longest_wait:
+                self._fatal_error = self.no_server_error()
+
+    def no_server_error(self) -> EngineError:
+        """The error that stops a run without servers: resumable unless all servers are incompatible."""
+        failing = [server for server in self._servers.values() if server.problem]
+        reasons = "; ".join(f"{server.url}: {server.problem}" for server in failing[:_SHOWN_SERVERS])
+        if failing and all(server.is_incompatible for server in failing):
+            other = "server (`datacreate doctor --url URL` tests it)" if self._source.remote else "--model or --engine"
+            return EngineError(f"no server can be used: {reasons}; or use another {other}")
+        reason = self._source.failed or reasons or f"no server at {self._source.description}"
+        advice = "check --url, or start the server, and " if self._source.remote else ""
+        return ServersUnavailable(f"no server answers: {reason}; {advice}run the same command to resume")
+
+    def _wake(self) -> None:
+        """Let all waiting tasks look again, in the order in which they began to wait."""
+        self._changed.set()
+        self._changed.clear()
+
+    def _update_active_servers(self) -> None:
+        active = [server for server in self._servers.values() if server.is_active]
+        self.active_servers = active or self.active_servers
+        self._wake()
 
     async def connect(self) -> None:
         """Test all servers. Returns when each has passed or failed, or after a limited wait for the rest."""
@@ -79,8 +223,7 @@ class ServerPool:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
         await self._scan()
-        began = self._last_healthy = time.monotonic()
-        self._watcher = asyncio.create_task(self._watch())
+        began = time.monotonic()
         is_wait_shown = False
         while not self._is_connected(time.monotonic() - began):
             if not is_wait_shown and all(server.is_settled for server in self._servers.values()):
@@ -90,7 +233,9 @@ class ServerPool:
                 is_wait_shown = True
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _SCAN_SECONDS)
-        self._last_healthy, self.fatal_error = time.monotonic(), None
+            await self._scan_again()
+        self._last_healthy = time.monotonic()
+        self._watcher = asyncio.create_task(self._watch())
 
     def _is_connected(self, seconds: float) -> bool:
         """Whether the run can start, so many seconds after the first test; also if there is no server to wait for."""
@@ -119,50 +264,10 @@ class ServerPool:
         if any(server.is_incompatible for server in servers) and not is_any_active:
             raise self.no_server_error()
 
-    async def complete(self, request: Request) -> Completion:
-        """Return the answer of one of the servers; retries as described above."""
-        failures = 0
-        sent_at_first_failure: int | None = None  # how many requests had been sent before it
-        while True:
-            server = await self._free_server()
-            server.in_flight += 1
-            self._sent = number = self._sent + 1
-            try:
-                is_uncompleted = sent_at_first_failure is not None and self._completed <= sent_at_first_failure
-                if is_uncompleted and self._last_completed:
-                    await server.ask(self._last_completed)
-                    self._completed = max(self._completed, number)
-                    self._mark_healthy(server)
-                completion = await server.ask(request)
-                self._completed, self._last_completed = max(self._completed, number), request
-                self._mark_healthy(server)
-                return completion
-            except Unavailable as problem:
-                if sent_at_first_failure is None:
-                    sent_at_first_failure = self._sent
-                elif self._completed > sent_at_first_failure:
-                    failures += problem.request_may_be_cause
-                if failures >= (1 if isinstance(problem, RequestRejected) else _MAX_ATTEMPTS):
-                    return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")
-                self._suspend(server, problem)
-            except Incompatible as problem:
-                self._suspend(server, problem)
-            finally:
-                server.in_flight -= 1
-                self._wake()
-
-    async def _free_server(self) -> Server:
-        """The server with the largest share of free capacity; waits until there is one."""
-        while True:
-            server = max(self.active_servers, key=lambda server: server.free_share)
-            if server.free_share > 0:
-                return server
-            await self._changed.wait()
-
-    def _wake(self) -> None:
-        """Let all waiting tasks look again, in the order in which they began to wait."""
-        self._changed.set()
-        self._changed.clear()
+    async def _scan_again(self) -> None:
+        if self._source.changes:
+            with suppress(OSError):  # a network file system may be unavailable for a while
+                await self._scan()
 
     async def _scan(self) -> None:
         """Add new servers; remove those that fail and are no longer registered."""
@@ -177,102 +282,6 @@ class ServerPool:
             if not self._servers[url].is_active and not self._servers[url].in_flight:
                 self._monitors.pop(url).cancel()
                 await self._servers.pop(url).close()
-
-    async def _monitor(self, server: Server) -> None:
-        """Admit a server when it passes its tests; when it is suspended, test it again after a pause."""
-        while True:
-            try:
-                await server.test(self._tests)
-                server.suspended.clear()
-                if server.last_request_succeeded:
-                    self._mark_healthy(server)
-                self._update_active_servers()
-                await server.suspended.wait()
-            except (Unavailable, Incompatible) as problem:
-                self._handle_failure(server, problem)
-            except Exception as error:  # noqa: BLE001 - a malformed answer must not stop the other servers
-                self._handle_failure(server, Incompatible(f"invalid response ({type(error).__name__})"))
-            if server.is_incompatible and not self._source.changes:
-                return  # no other server can start at its address
-            await asyncio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(server.failures - 1, 10)))
-
-    def _mark_healthy(self, server: Server) -> None:
-        """Reset the failure state of a server that answered."""
-        if server.is_active and server.problem:
-            if server.last_error:
-                self._notify(f"{server.url}: available again")
-            server.problem = server.last_error = None
-            server.failures = server.repeated_errors = 0
-            server.last_request_succeeded = True
-            self.fatal_error = None
-            self._wake()
-
-    def _suspend(self, server: Server, problem: Unavailable | Incompatible) -> None:
-        """Send it no more requests; stop the run if it, like all others, always fails with the same problem."""
-        if not server.is_active:
-            return
-        is_repeated = str(problem) == str(server.last_error)
-        server.repeated_errors = server.repeated_errors + 1 if is_repeated else 1
-        if isinstance(problem, Busy):  # a rate limit does not stop the run
-            server.repeated_errors = 0
-        server.last_request_succeeded = False
-        server.suspended.set()
-        used = [server, *(other for other in self._servers.values() if other.has_passed_self_test)]
-        if all(one.repeated_errors >= _MAX_REPEATED_ERRORS for one in used):
-            self.fatal_error = ServersUnavailable(
-                f"{server.url}: the same error {_MAX_REPEATED_ERRORS} times in a row: {problem}; see the log of the "
-                "server, then run the same command to resume"
-            )
-        self._handle_failure(server, problem)
-
-    def _handle_failure(self, server: Server, problem: Unavailable | Incompatible) -> None:
-        """Log once why a server is suspended; restart a local one that died or hangs."""
-        previous, server.problem = server.last_error, problem
-        if not isinstance(problem, Busy):
-            server.last_error = problem
-        server.failures += 1
-        if server.is_incompatible:
-            if not isinstance(previous, Incompatible):
-                self._notify(f"{server.url} cannot be used: {problem}")
-        elif message := self._source.repair(server.url, hung=problem.hung):
-            self._notify(message)
-        elif isinstance(problem, Busy):
-            if not server.was_busy:
-                self._notify(f"{server.url}: {problem}; suspended for a moment each time")
-            server.was_busy = True
-        elif str(previous) != str(problem):
-            self._notify(f"{server.url}: {problem}; suspended until it answers")
-        self._update_active_servers()
-
-    def _update_active_servers(self) -> None:
-        active = [server for server in self._servers.values() if server.is_active]
-        self.active_servers = active or self.active_servers
-        self._wake()
-
-    async def _watch(self) -> None:
-        """Read the list of servers; stop the run if none was usable for too long or none can be used any more."""
-        while True:
-            await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._longest_wait / 4)))
-            if self._source.changes:
-                with suppress(OSError):  # a network file system may be unavailable for a while
-                    await self._scan()
-            none_possible = self._source.failed is not None or (
-                not self._source.changes and all(server.is_incompatible for server in self._servers.values())
-            )
-            if self.healthy and not none_possible:
-                self._last_healthy = time.monotonic()
-            elif none_possible or time.monotonic() - self._last_healthy > self._longest_wait:
-                self.fatal_error = self.no_server_error()
-
-    def no_server_error(self) -> EngineError:
-        """The error that stops a run without servers: resumable unless all servers are incompatible."""
-        failing = [server for server in self._servers.values() if server.problem]
-        reasons = "; ".join(f"{server.url}: {server.problem}" for server in failing[:_SHOWN_SERVERS])
-        if failing and all(server.is_incompatible for server in failing):
-            return EngineError(f"no server can be used: {reasons}")
-        reason = self._source.failed or reasons or f"no server at {self._source.description}"
-        advice = "check --url, or start the server, and " if self._source.remote else ""
-        return ServersUnavailable(f"no server answers: {reason}; {advice}run the same command to resume")
 
     async def close(self) -> None:
         """Cancel all tasks, and close the connections."""

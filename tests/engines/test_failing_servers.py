@@ -78,6 +78,21 @@ def test_without_any_server_the_run_stops_resumable(tmp_path: Path, server: Serv
     assert examples(tmp_path / "run")[: len(kept)] == kept
 
 
+class CountsNoTokens(Server):
+    """It passes the self-test, but cannot say how long a prompt is, which a run asks before its first request."""
+
+    def handle(self, handler: Handler, body: Any) -> None:
+        if handler.path == "/tokenize":
+            return handler.reply({"error": {"message": "out of cheese"}}, 500)
+        return super().handle(handler, body)
+
+
+def test_a_failure_before_the_first_request_stops_the_run_resumable(tmp_path: Path) -> None:
+    says = "HTTP 500: out of cheese; .*run the same command"
+    with CountsNoTokens(kind="llamacpp") as server, pytest.raises(ServersUnavailable, match=says):
+        make(tmp_path / "run", server, wait=0.3)
+
+
 FAILURES: dict[str, tuple[Fault, str]] = {
     "HTTP 500": (refusing(500), "HTTP 500: out of cheese"),
     "HTTP 400": (refusing(400), "HTTP 400: out of cheese"),

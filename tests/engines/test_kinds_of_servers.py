@@ -52,9 +52,13 @@ def test_a_compatible_server_is_used(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "status"), [("vllm", "/version", 429), ("vllm", "/tokenize", 503), ("llamacpp", "/props", 429)]
-)
-def test_a_server_that_is_busy_while_it_is_recognized_is_asked_again(
+    ("kind", "path", "status"),
+    [
+        ("vllm", "/version", 429), ("vllm", "/tokenize", 503), ("llamacpp", "/props", 429),
+        ("llamacpp", "/apply-template", 429), ("llamacpp", "/tokenize", 503),
+    ],
+)  # fmt: skip
+def test_a_server_that_is_busy_before_the_first_request_is_asked_again(
     tmp_path: Path, kind: Any, path: str, status: int
 ) -> None:
     with Server(kind=kind, once={path: status}) as server:
