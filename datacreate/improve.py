@@ -1,7 +1,8 @@
-"""An error-driven round: students show which rows of a run are hard, and a second run starts from those.
+"""`datacreate improve`: students show which rows of a run are hard, and a second run starts from those.
 
-No human labels are needed: a student predicts only rows that it was not trained on (cross-fitting). As in S3 (Wang et
-al., 2023) and LLM2LLM (Lee et al., 2024), the hard rows are then the formatting examples of an ordinary run.
+A student is an encoder that is trained on rows of the run. No human labels are needed, since a student predicts only
+rows that it was not trained on (cross-fitting). As in S3 (Wang et al., 2023) and LLM2LLM (Lee et al., 2024), the hard
+rows are then the formatting examples of an ordinary run.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ from datacreate.settings import Settings, setting
 from datacreate.signals import caught_signals
 from datacreate.verification.scoring import Probabilities
 
-FOLDS = 3
+FOLDS = 3  # parts of the rows, one for each student, which predicts it
 
 MIN_PARENTS = 10
 ROWS_PER_PARENT = 5  # to create: a parent is shown in about one request
@@ -69,7 +70,7 @@ REPEATED_OPTIONS = (
 
 
 class ImproveConfig(Settings):
-    """The settings of one round."""
+    """The settings of `improve`."""
 
     runs: tuple[Path, ...] = Field(min_length=1)  # finished; the settings are those of the first
     count: int = setting("Examples to create, beside those of RUN.", "output", default=..., gt=0)
@@ -101,6 +102,7 @@ class ImproveConfig(Settings):
 
     @property
     def most_parents(self) -> int:
+        """How many hard rows are chosen at most."""
         return min(max(MIN_PARENTS, self.count // ROWS_PER_PARENT), MAX_EXAMPLES)
 
 
@@ -243,10 +245,10 @@ def hard_rows(rows: Sequence[PredictedRow], number: int, *, balanced: bool) -> l
 
 @dataclass(frozen=True)
 class ImproveInputs:
-    """What a round of improvement reads, and what its students learn and predict."""
+    """The rows that `improve` reads; trains the students and chooses the hard rows."""
 
     config: ImproveConfig
-    prepared: PreparedTraining
+    prepared: PreparedTraining  # of all rows; a student is trained on a part of them
     splits: Sequence[HeldOutSplit]  # one per student, which predicts the held-out rows
 
     def read_parents(self) -> list[Mapping[str, Json]]:
@@ -376,7 +378,7 @@ def prepare_round(config: ImproveConfig, progress: Progress) -> CreateConfig:
 
 
 def _notify_scores(scores: Mapping[str, Any], config: ImproveConfig, notify: Notify) -> None:
-    """Say how good the students are, and how many rows are probably mislabeled."""
+    """Notify how good the students are, and how many rows are probably mislabeled."""
     share = scores["accuracy" if scores["balanced_accuracy"] is None else "balanced_accuracy"]
     doubtful = "" if config.dev else f"; {scores['doubtful']} more are probably mislabeled"
     notify(

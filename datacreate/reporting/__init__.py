@@ -1,10 +1,9 @@
-"""`datacreate report`: evaluations and runs -> tables, comparisons and one HTML page; the page of a run.
+"""`datacreate report`, and the page of a run. In the order of reading:
 
-reporting/
-  build.py       folders -> evaluations and runs -> a Report, the paper's results beside them
-  results.py     the records; evaluations of one condition on one test set -> a result; two results -> a comparison
-  gaps.py        created rows beside human rows: performance gap recovered, learning curves
-  charts.py      charts of bars, plots of dots and lines, the templates of pages
-  render.py      a Report -> sections of tables -> Markdown, HTML page with charts; JSON
-  run_page.py    one run -> one HTML page (`datacreate show --html`)
+results.py     results (of one condition on one test set) and comparisons (of two results); the Report that has them
+gaps.py        created rows beside human rows: performance gap recovered, learning curves
+build.py       collects the evaluations and runs below some folders into a Report
+charts.py      charts of bars, plots of dots and lines, the templates of pages
+render.py      writes a Report as JSON, Markdown, and an HTML page with charts
+run_page.py    one run as one HTML page (`datacreate show --html`)
 """

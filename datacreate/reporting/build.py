@@ -1,4 +1,4 @@
-"""Everything below some folders -> a Report. What cannot be used is listed with a reason."""
+"""Collects the evaluations and runs below some folders into a Report. What cannot be used is listed with the reason."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
 
 
 def _folders(paths: Sequence[Path], skipped: dict[str, str]) -> Iterator[tuple[Path, set[str]]]:
-    """Each folder once with the names of its files, sorted. Symbolic links are followed; cycles end."""
+    """Each folder below the paths, once and sorted, with the names of its files. Symbolic links are followed."""
     seen: set[str] = set()
 
     def unreadable(error: OSError) -> None:
@@ -118,7 +118,7 @@ def _folders(paths: Sequence[Path], skipped: dict[str, str]) -> Iterator[tuple[P
 
 
 def _read(folder: Path) -> EvaluationRows:
-    """An evaluation. Raises TrainingError if it is damaged or contradicts its predictions."""
+    """The evaluation in a folder. Raises TrainingError if it is damaged or contradicts its predictions."""
     evaluation, predictions = read_evaluation(folder), read_predictions(folder)
     rows, accuracy = evaluation.scores.rows, evaluation.scores.accuracy
     correct = tuple(prediction.correct for prediction in predictions)
@@ -201,7 +201,7 @@ def _order(result: ConditionResult) -> tuple[Any, ...]:
 
 
 def _strategy(condition: str) -> str:
-    """The strategy of a condition, without its method and label type."""
+    """The strategy in the name of a condition, without the suffixes for the paper's recipe and for soft labels."""
     return condition.removesuffix(SOFT_LABELS).removesuffix(PAPER_METHOD)
 
 

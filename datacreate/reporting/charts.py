@@ -19,12 +19,12 @@ COLORS = 8  # numbered from 0; the last is grey
 
 @dataclass(frozen=True)
 class Bar:
-    """A line of a chart: colored parts (color, percent of the width) and marks (percent)."""
+    """One bar of a chart, with colored parts from left to right."""
 
     name: str
     value: str
-    parts: Sequence[tuple[int, float]]
-    marks: Sequence[float] = ()
+    parts: Sequence[tuple[int, float]]  # of each part the color and the width, in percent of the chart's width
+    marks: Sequence[float] = ()  # where vertical marks are, in percent of the chart's width
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Dot:
 
 @dataclass(frozen=True)
 class Plot:
-    """Dots, and lines below them: start, end and class (`link`, `grid`, or `c0` for a color)."""
+    """Dots, and lines below them. Places are in pixels from the left upper corner."""
 
     title: str
-    size: tuple[float, float]
+    size: tuple[float, float]  # width and height
     dots: Sequence[Dot]
-    lines: Sequence[tuple[float, float, float, float, str]]
+    lines: Sequence[tuple[float, float, float, float, str]]  # x, y, x, y and class: `link`, `grid`, or `c0` for a color
     legend: Sequence[str] = ()  # names of the colors
-    labels: Sequence[tuple[float, float, str]] = ()  # texts at the axes
+    labels: Sequence[tuple[float, float, str]] = ()  # texts at the axes: x, y and text
     note: str = ""
 
 
@@ -67,7 +67,7 @@ _SHIFT = 4  # between points of several lines at one x
 _FINE_STEP, _COARSE_STEP, _FINE_RANGE = 10, 20, 60  # steps of the y axis; the longest one with fine steps
 
 CurvePoint = tuple[float, float, float, str]
-"""y, the ends of its interval, and the tooltip."""
+"""A point of a curve: y, the two ends of the interval of y, and the tooltip."""
 
 
 def line_plot(title: str, series: Mapping[str, Mapping[int, CurvePoint]]) -> Plot:

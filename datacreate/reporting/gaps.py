@@ -1,4 +1,8 @@
-"""Created rows beside human rows: the performance gap recovered (PGR), and learning curves."""
+"""Compares created rows with human rows: the performance gap recovered (PGR), and learning curves.
+
+The PGR is the score with created rows in percent of the score with as many human rows (after Burns et al., 2023). A
+learning curve has the scores of one condition by number of training rows.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,9 @@ Curves = Mapping[str, Mapping[int, ConditionResult]]
 
 
 def with_gaps(results: ResultModels) -> ResultModels:
-    """The results; those of created rows with the performance gap recovered, against as many human rows."""
+    """The same results; those of created rows with their PGR, against the result of as many human rows."""
     human: dict[tuple[str, str, int | None], ConditionModels] = {}
-    for result in sorted(results, key=lambda result: result.sets):  # that with most training sets counts
+    for result in sorted(results, key=lambda result: result.sets):  # the last one counts: that of most training sets
         if result.condition == HUMAN:
             human[result.test_digest, result.trained_for, result.count] = results[result]
     with_pgr: dict[ConditionResult, ConditionModels] = {}

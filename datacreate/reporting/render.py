@@ -1,6 +1,7 @@
-"""A Report -> sections of tables -> Markdown, and an HTML page with charts that needs no other file; JSON.
+"""Writes a Report as JSON, as Markdown, and as one HTML page with charts.
 
-The page has no script and escapes every text (jinja2's autoescaping); its content security policy allows no request.
+Markdown and page show the same sections of tables. The page needs no other file and has no script. It escapes every
+text (jinja2's autoescaping), and its content security policy allows no request.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def as_markdown(report: Report) -> str:
 
 
 def as_json(report: Report) -> str:
-    """The report as JSON: every field of `Report` by its name."""
+    """The report as JSON, with every field of `Report` by its name."""
     return json.dumps(dataclasses.asdict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -96,7 +97,7 @@ _TITLES = {"in": "In distribution", "out": "Out of distribution", "untrained": "
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text cells; texts are not escaped yet."""
+    """A table of texts, which are not escaped yet."""
 
     title: str
     columns: Sequence[str]
@@ -185,7 +186,7 @@ def _notes(table: ResultTable, curves: Sequence[Curves], citation: str) -> list[
 
 
 def _score_charts(results: Sequence[ConditionResult]) -> list[Chart]:
-    """The scores on each test set; a score below chance has no bar."""
+    """A chart of the scores on each test set; a score below chance has no bar."""
     charts = defaultdict[str, list[Bar]](list)
     for result in results:
         color = COLORS - 1 if result.not_above_chance else 0

@@ -1,4 +1,7 @@
-"""The records of a report; evaluations -> results of conditions, and pairs of results -> comparisons.
+"""The results of a report, and their comparisons.
+
+A *condition* is what a model was trained on. A *result* is the mean score of all models of one condition on one test
+set, and a *comparison* is the difference of two results on the same test rows.
 
 Accuracies are shares in [0, 1]. Scores are chance-corrected: 0 is chance, 1 is perfect, negative is worse
 than chance. Tables and plots show both times 100. Texts (labels, names) are untrusted and unescaped: each output
@@ -34,12 +37,12 @@ OWN_ROWS = "own rows"  # the benchmark name of training rows that were made for 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationRows:
-    """The answers of one model to one test set. `truth` and `correct` have shape (rows,)."""
+    """The evaluation of one model on one test set, with the rows of the test set."""
 
     path: str
     evaluation: Evaluation
-    truth: tuple[str, ...]
-    correct: tuple[bool, ...]
+    truth: tuple[str, ...]  # the right answer of each row, (rows,)
+    correct: tuple[bool, ...]  # whether the model gave it, (rows,)
 
     @property
     def is_trained(self) -> bool:
@@ -78,7 +81,7 @@ class ConditionResult:
     seeds: int  # distinct training seeds
     score: IntervalEstimate  # chance-corrected
     accuracy: IntervalEstimate
-    pgr: IntervalEstimate | str = ""  # performance gap recovered, or why a condition of created rows has none
+    pgr: IntervalEstimate | str = ""  # performance gap recovered, or why created rows have none; "" for other rows
     sd_seeds: float | None = None  # of the score, between seeds of one training set; None below two seeds
     sd_examples: float | None = None  # of the score, between the means of examples; None below two examples
     degenerate: int  # models that predict one class for at least 95 % of the rows
@@ -104,11 +107,11 @@ class ConditionResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The difference of two conditions on the same test rows (`finetuning.statistics.difference`)."""
+    """The difference of two results on the same test rows (`finetuning.statistics.difference`)."""
 
     test_set: str
-    first: str  # label of the result
-    second: str
+    first: str  # label of the first result
+    second: str  # label of the second result
     difference: IntervalEstimate  # chance-corrected score of the first less that of the second
     covers: str  # what the interval and p include: "examples, seeds, rows" or less
     mde: float  # minimum detectable effect: the true difference that is detected with 80 % power

@@ -25,7 +25,9 @@ FLAGS = {
 
 @dataclass
 class ReviewRow:
-    number: int
+    """A row of a run, and what is known about it."""
+
+    number: int  # from 1, in the order in which rows were accepted
     commit: Commit  # that accepted it
     values: dict[str, Json]  # of a rejected row those that it had
     assigned: int | None = None  # index of the answer that the text was written for; None without one

@@ -1,13 +1,14 @@
 """Runs a grid of experiments: creates sets, trains encoders on them, and evaluates the models.
 
-A plan file (YAML) becomes cells. A cell is one set of rows (created by one strategy and generator from one
-formatting example, or human), every encoder trained on it in every size, and their evaluations. A cell has
-steps: plain `datacreate` commands, each run as a child process, so that the engine has left the GPU before
-training starts, and everything a sweep does can be done by hand.
+A *plan* is a YAML file that declares the grid. Its *conditions* say what encoders are trained on: human rows, or rows
+that a strategy creates. A *cell* is one set of rows (human, or created by one generator from the formatting example of
+one seed), all encoders that are trained on it, and their evaluations. A *step* of a cell is one `datacreate` command,
+which runs as a child process: its engine has left the GPU before the next step starts, and everything that a sweep does
+can be done by hand.
 
     sweep/
-      plan.py     a plan file, validated
-      cells.py    a plan -> its cells and their steps
+      plan.py     reads and checks a plan
+      cells.py    the cells of a plan, and their steps
       folder.py   the folder: locks of cells, status and log of each step
       run.py      runs the steps, on servers that the cells of a generator share
 

@@ -1,4 +1,4 @@
-"""From a plan to its cells, and from a cell to its steps: one `datacreate` command each."""
+"""The cells of a plan, and their steps: one `datacreate` command each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from datacreate.sweep.plan import HUMAN_FULL, MIXED, SweepPlan, Variant, short_n
 Argument = str | PurePath  # a PurePath is relative to the folder of the sweep, which can therefore be moved
 
 Need = tuple[str, str]
-"""("model", name), ("encoder", name), or the split of a benchmark and the name of the benchmark."""
+"""What must be on this machine: ("model", name), ("encoder", name), or (split, name) for a split of a benchmark."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Step:
     name: str  # unique in the cell
     arguments: tuple[Argument, ...]  # they decide the result
     folder: PurePath  # of what it creates or evaluates
-    needs: tuple[Need, ...]  # that must be on this machine
+    needs: tuple[Need, ...]
     engine_arguments: tuple[str, ...] = ()  # how models are run (--nproc of a training); may change
     depends_on: Step | None = None
     generator: str | None = None  # the model that writes; it is the first of `needs`
@@ -55,14 +55,14 @@ class Step:
 
     @cached_property
     def identity(self) -> tuple[str, ...]:
-        """Everything that decides the result, with the steps before it."""
+        """The arguments that decide the result: those of the steps that it depends on, and its own."""
         earlier = (*self.depends_on.identity, "|") if self.depends_on else ()
         return (*earlier, *map(str, self.arguments))
 
 
 @dataclass(frozen=True)
 class SweepCell:
-    """What one job does: one set of rows, and everything that is trained on it."""
+    """One set of rows, everything that is trained on it, and the evaluations."""
 
     index: int
     name: str
@@ -71,14 +71,14 @@ class SweepCell:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Training rows: `sample` of them, drawn by `seed`; None means all."""
+    """The rows of one training: human rows, the rows of a created set, or both."""
 
     condition: str
-    human: bool  # the train split of the benchmark
+    human: bool  # whether the train split of the benchmark is among them
     creations: Sequence[Step] = ()  # the steps that create the other rows, in order
-    sample: int | None = None
-    seed: int = 0
-    human_sample: int | None = None  # of the human rows; None means all
+    sample: int | None = None  # rows that are drawn from all of them; None: all
+    seed: int = 0  # of the sample
+    human_sample: int | None = None  # rows that are drawn from the human ones; None: all
     options: Mapping[str, Any] = field(default_factory=dict)  # of `train`, beside those of the plan
 
     @property
@@ -149,7 +149,7 @@ class _Builder:
         return list(sets.values())
 
     def _human_rows(self, seed: int) -> list[_Rows]:
-        """Nested samples of the human rows. All rows are the same for each seed: they appear once."""
+        """Nested samples of the human rows. The sample of all rows is the same for each seed, so it appears once."""
         whole = self.benchmark.rows["train"]
         samples = [size if size < whole else None for size in self.sizes]
         is_repeated = HUMAN_FULL in self.plan.conditions or seed != self.plan.example_seeds[0]

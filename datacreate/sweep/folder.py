@@ -1,4 +1,4 @@
-"""The folder of a sweep: locks of cells, the status and log of each step; runs a process whose output is such a log."""
+"""The folder of a sweep: locks of cells, the status and log of each step; and runs the process of a step."""
 
 from __future__ import annotations
 

@@ -42,21 +42,21 @@ _STOPPED = "stopped by a signal; finished steps are kept: run the same command t
 
 @dataclass(frozen=True)
 class Outcome:
-    """The state of a cell. `message` says why it failed, and `step` where."""
+    """The state of a cell."""
 
     cell: SweepCell
     state: Literal["finished", "failed", "running", "pending"]
-    message: str | None = None
-    step: Step | None = None
+    message: str | None = None  # why the cell failed
+    step: Step | None = None  # that failed
     finished_steps: int = 0
 
 
 @dataclass(frozen=True)
 class Resources:
-    """The servers or GPUs that a step uses; without any it starts servers itself, and uses all GPUs."""
+    """The servers or GPUs that a step uses. By default it starts its own servers, and uses all GPUs."""
 
-    arguments: tuple[str, ...] | None = None  # further ones of a step; None: the engine options of the plan
-    environment: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] | None = None  # that name the servers; None: the engine options of the plan
+    environment: Mapping[str, str] = field(default_factory=dict)  # that names the GPUs
 
 
 class Sweep:
@@ -147,7 +147,7 @@ class Sweep:
 
 
 class _Call:
-    """One call of `Sweep.run`. Its threads share what failed, and what the user sees."""
+    """One call of `Sweep.run`: what its threads share."""
 
     def __init__(
         self, sweep: Sweep, cells: Sequence[SweepCell], signals: Signals, notify: Notify, update: Notify
