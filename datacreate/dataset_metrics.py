@@ -1,26 +1,20 @@
 """Measures shortcuts and diversity of a run's rows, and of the human train set for comparison.
 
-Computed on demand from the log and the imported benchmark, on bounded samples drawn by seed. The result is
-plain JSON (shares in [0, 1]):
-
-    {"rows": 500, "shortcuts": [{"name", "score", "chance", "rows", "warning"}, ...],
-     "no_shortcuts": null or the reason, "diversity": {...} or null, "passage_words": 91.0 or null,
-     "human": null or {"benchmark", "split", and the same keys}}
+They are computed on demand from the log and the imported benchmark, on bounded samples drawn by seed.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from statistics import mean
-from typing import Any
 
 from datacreate.benchmarks import find_benchmark, has_split, read_split
 from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
+from datacreate.metrics import HumanMetrics, Metrics, SetMetrics
 from datacreate.metrics.diversity import MAX_TEXTS, diversity
 from datacreate.metrics.shortcuts import question_and_passage, shortcuts
 from datacreate.runs.directory import RunDirectory
@@ -32,7 +26,7 @@ MAX_ROWS = 4_000
 """Larger sets are sampled down to this many rows by seed."""
 
 
-def measure_run(directory: RunDirectory) -> dict[str, Any]:
+def measure_run(directory: RunDirectory) -> Metrics:
     """The metrics of a run. Raises RunError or LogDamaged if it cannot be read."""
     config = directory.read_config()
     rows, families = sampled(directory.commits())
@@ -41,7 +35,7 @@ def measure_run(directory: RunDirectory) -> dict[str, Any]:
 
 def measure_rows(
     task_format: TaskFormat, rows: Rows, families: Sequence[Hashable] | None, examples: Rows, benchmark: str | None
-) -> dict[str, Any]:
+) -> Metrics:
     """The metrics of rows of one format, made from the formatting `examples`.
 
     Diversity depends on the number of texts, so both sets are measured at the size of the smaller one.
@@ -49,17 +43,16 @@ def measure_rows(
     """
     human_rows = _human_rows(benchmark) if rows else []
     number = min(len(rows), len(human_rows) or len(rows))
-    metrics = _measure_set(task_format, examples, number, rows, families) | {"human": None}
-    if human_rows:
+    human = None
+    if benchmark and human_rows:
         sample = random.Random(0).sample(human_rows, min(len(rows), len(human_rows)))
-        human = _measure_set(task_format, examples, number, sample, None)
-        metrics["human"] = {"benchmark": benchmark, "split": "train", **human}
-    return metrics
+        human = HumanMetrics(benchmark=benchmark, **vars(_measure_set(task_format, examples, number, sample, None)))
+    return Metrics(human=human, **vars(_measure_set(task_format, examples, number, rows, families)))
 
 
 def _measure_set(
     task_format: TaskFormat, examples: Rows, number: int, rows: Rows, families: Sequence[Hashable] | None
-) -> dict[str, Any]:
+) -> SetMetrics:
     """The metrics of one set, without a comparison; diversity of `number` texts."""
     shortcuts_of_rows = shortcuts(task_format, rows, families)
     no_shortcuts = None
@@ -70,15 +63,14 @@ def _measure_set(
     questions_and_passages = [question_and_passage(task_format, values) for values in rows]
     questions = [question for question, _ in questions_and_passages if question]
     shown = [question for values in examples if (question := question_and_passage(task_format, values)[0])]
-    diversity_of_rows = diversity(questions, shown, number)
     lengths = [len(words(passage)) for _, passage in questions_and_passages[:MAX_TEXTS] if passage]
-    return {
-        "rows": len(rows),
-        "shortcuts": [asdict(shortcut) for shortcut in shortcuts_of_rows],
-        "no_shortcuts": no_shortcuts,
-        "diversity": asdict(diversity_of_rows) if diversity_of_rows else None,
-        "passage_words": mean(lengths) if lengths else None,
-    }
+    return SetMetrics(
+        rows=len(rows),
+        shortcuts=shortcuts_of_rows,
+        no_shortcuts=no_shortcuts,
+        diversity=diversity(questions, shown, number),
+        passage_words=mean(lengths) if lengths else None,
+    )
 
 
 def sampled(commits: Iterable[Commit]) -> tuple[list[dict[str, Json]], list[Hashable]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,38 +40,46 @@ def creak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     imported(tmp_path / "files", "creak", {"train": rows, "test": rows})
 
 
-def test_the_result_is_plain_json_with_null_for_what_is_absent(tmp_path: Path, model: str) -> None:
+def test_what_is_absent_is_none(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, count=30)
     metrics = measure_run(RunDirectory(tmp_path))
-    assert json.loads(json.dumps(metrics)) == metrics
-    assert (metrics["rows"], metrics["human"], metrics["no_shortcuts"]) == (30, None, None)
-    assert {one["name"] for one in metrics["shortcuts"]} >= {"longest option", "words of the question"}
-    assert metrics["diversity"]["texts"] == 30
+    assert (metrics.rows, metrics.human, metrics.no_shortcuts) == (30, None, None)
+    assert {one.name for one in metrics.shortcuts} >= {"longest option", "words of the question"}
+    assert metrics.diversity
+    assert metrics.diversity.texts == 30
+    document = json.loads(json.dumps(asdict(metrics)))
+    assert list(document) == ["rows", "shortcuts", "no_shortcuts", "diversity", "passage_words", "human"]
+    assert document["diversity"]["texts"] == 30
     for name in ("log.jsonl", "train.jsonl", "summary.json"):
         (tmp_path / name).unlink()
     metrics = measure_run(RunDirectory(tmp_path))
-    assert (metrics["rows"], metrics["shortcuts"], metrics["diversity"]) == (0, [], None)
-    assert metrics["no_shortcuts"] == "there are too few rows"
+    assert (metrics.rows, metrics.shortcuts, metrics.diversity) == (0, (), None)
+    assert metrics.no_shortcuts == "there are too few rows"
 
 
 @pytest.mark.usefixtures("creak")
 def test_the_human_set_is_measured_at_the_same_size() -> None:
     rows = statement_rows(200, 2)
     metrics = measure_rows(STATEMENT, rows, None, rows[:1], "creak")
-    human = metrics["human"]
-    assert (human["benchmark"], human["split"], human["rows"]) == ("creak", "train", 60)
-    assert metrics["diversity"]["texts"] == human["diversity"]["texts"] == 60
-    assert {one["rows"] for one in metrics["shortcuts"]} == {200}
-    assert {one["rows"] for one in human["shortcuts"]} == {60}
-    fewer = measure_rows(STATEMENT, rows[:30], None, rows[:1], "creak")
-    assert fewer["human"]["rows"] == fewer["human"]["diversity"]["texts"] == 30
+    human = metrics.human
+    assert human
+    assert (human.benchmark, human.split, human.rows) == ("creak", "train", 60)
+    assert metrics.diversity
+    assert human.diversity
+    assert metrics.diversity.texts == human.diversity.texts == 60
+    assert {one.rows for one in metrics.shortcuts} == {200}
+    assert {one.rows for one in human.shortcuts} == {60}
+    fewer = measure_rows(STATEMENT, rows[:30], None, rows[:1], "creak").human
+    assert fewer
+    assert fewer.diversity
+    assert fewer.rows == fewer.diversity.texts == 30
 
 
 @pytest.mark.usefixtures("creak")
 @pytest.mark.parametrize("benchmark", [None, "csqa", "never-heard-of"])
 def test_without_an_imported_human_set(benchmark: str | None) -> None:
     rows = statement_rows(40, 3)
-    assert measure_rows(STATEMENT, rows, None, rows[:1], benchmark)["human"] is None
+    assert measure_rows(STATEMENT, rows, None, rows[:1], benchmark).human is None
 
 
 def test_rows_of_one_parent_are_a_family_unless_it_is_a_formatting_example() -> None:
@@ -104,7 +113,9 @@ def test_the_texts_that_vary_are_measured_not_a_constant_question() -> None:
         for row in statement_rows(60, 3)
     ]
     metrics = measure_rows(task_format, rows, None, rows[:1], None)
-    assert metrics["diversity"]["between"] > 0.5
-    assert metrics["passage_words"] is None
-    [wording] = [one for one in metrics["shortcuts"] if one["name"] == "wording"]
-    assert "most telling: " in wording["warning"]
+    assert metrics.diversity
+    assert metrics.diversity.between
+    assert metrics.diversity.between > 0.5
+    assert metrics.passage_words is None
+    [wording] = [one for one in metrics.shortcuts if one.name == "wording"]
+    assert "most telling: " in str(wording.warning)

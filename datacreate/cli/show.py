@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from datacreate.cli.terminal import echo, is_live, print_columns, print_json, sa
 from datacreate.errors import UsageError
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import safe_text
+from datacreate.metrics import Metrics
 from datacreate.review.review_rows import FLAGS, select_rows
 from datacreate.runs.export import LAYOUTS
 from datacreate.runs.export import export as export_run
@@ -56,7 +58,7 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
         say(f"wrote {html}")
     if as_json:
         spec = config.spec.model_dump(mode="json")
-        print_json({"summary": summary, "spec": spec, "samples": sample, "metrics": metrics})
+        print_json({"summary": summary, "spec": spec, "samples": sample, "metrics": asdict(metrics)})
     else:
         print_samples(sample)
         print_summary(summary)
@@ -151,20 +153,18 @@ def _print_fields(fields: Any) -> None:
     Console(highlight=False).print(table)
 
 
-def _print_metrics(metrics: dict[str, Any]) -> None:
-    from datacreate import metrics as metric_tables
-
-    if not metrics["rows"]:
+def _print_metrics(metrics: Metrics) -> None:
+    if not metrics.rows:
         return
-    if metrics["no_shortcuts"]:
-        echo(f"shortcuts: not measured, {metrics['no_shortcuts']}")
-    for columns, rows in (metric_tables.shortcut_table(metrics), metric_tables.diversity_table(metrics)):
+    if metrics.no_shortcuts:
+        echo(f"shortcuts: not measured, {metrics.no_shortcuts}")
+    for columns, rows in (metrics.shortcut_table(), metrics.diversity_table()):
         if rows:
             print_columns((columns, *rows))
             echo()
-    for warning in metric_tables.warnings(metrics):
+    for warning in metrics.warnings:
         echo(f"warning: {warning}", fg="yellow")
-    echo(metric_tables.basis(metrics))
+    echo(metrics.basis)
 
 
 @command()

@@ -1,18 +1,21 @@
-"""Metrics of a set: diversity.py and shortcuts.py measure them.
+"""Metrics of a set: diversity.py and shortcuts.py measure them, `dataset_metrics` collects them.
 
-This file makes tables of the metrics that `dataset_metrics` collected, beside those of human rows.
+`Metrics` has them, and makes tables that show them beside those of human rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-Metrics = Mapping[str, Any]
+if TYPE_CHECKING:
+    from datacreate.metrics.diversity import Diversity
+    from datacreate.metrics.shortcuts import Shortcut
+
 Table = tuple[list[str], list[list[str]]]
 """Columns and rows of text; no rows if nothing was measured."""
 
-_DIVERSITY = {  # key -> title and format
+_DIVERSITY = {  # field of `Diversity`, or passage_words -> title and format
     "mean_words": ("words per text", ".1f"),
     "passage_words": ("words per passage", ".1f"),
     "distinct_1": ("distinct words", ".2f"),
@@ -25,46 +28,72 @@ _DIVERSITY = {  # key -> title and format
 }
 
 
-def shortcut_table(metrics: Metrics) -> Table:
-    """Shortcut, its score in this set, at chance and in human rows."""
-    human = {row["name"]: f"{row['score']:.0%}" for row in (metrics["human"] or {}).get("shortcuts", ())}
-    return ["shortcut", "this set", "chance", human_name(metrics)], [
-        [row["name"], f"{row['score']:.0%}", f"{row['chance']:.0%}", human.get(row["name"], "")]
-        for row in metrics["shortcuts"]
-    ]
+@dataclass(frozen=True, kw_only=True)
+class SetMetrics:
+    """The metrics of one set of rows."""
+
+    rows: int
+    shortcuts: tuple[Shortcut, ...]
+    no_shortcuts: str | None  # why shortcuts were not measured
+    diversity: Diversity | None  # None without texts
+    passage_words: float | None  # mean length of the passages in words; None without passages
+
+    def diversity_texts(self) -> dict[str, str]:
+        """The diversity as texts, by title; what was not measured is left out."""
+        measured = {**(vars(self.diversity) if self.diversity else {}), "passage_words": self.passage_words}
+        shown = {key: titled for key, titled in _DIVERSITY.items() if measured.get(key) is not None}
+        return {title: format(measured[key], form) for key, (title, form) in shown.items()}
 
 
-def diversity_table(metrics: Metrics) -> Table:
-    """Diversity metric, its value in this set and in human rows."""
-    created, human = _diversity_values(metrics), _diversity_values(metrics["human"] or {})
-    rows = [[_DIVERSITY[key][0], value, human.get(key, "")] for key, value in created.items()]
-    return ["diversity", "this set", human_name(metrics)], rows
+@dataclass(frozen=True, kw_only=True)
+class HumanMetrics(SetMetrics):
+    """The metrics of human rows, a split of a benchmark."""
+
+    benchmark: str
+    split: str = "train"
 
 
-def _diversity_values(metrics: Metrics) -> dict[str, str]:
-    """The formatted values by key; a metric that was not measured is left out."""
-    measured = {**(metrics.get("diversity") or {}), "passage_words": metrics.get("passage_words")}
-    return {key: format(measured[key], form) for key, (_, form) in _DIVERSITY.items() if measured.get(key) is not None}
+@dataclass(frozen=True, kw_only=True)
+class Metrics(SetMetrics):
+    """The metrics of a set, and those of human rows for comparison."""
 
+    human: HumanMetrics | None = None
 
-def warnings(metrics: Metrics) -> list[str]:
-    """The warnings, each after the name of its shortcut."""
-    return [f"{row['name']}: {row['warning']}" for row in metrics["shortcuts"] if row["warning"]]
+    def human_scores(self) -> dict[str, float]:
+        """The score of each shortcut in human rows, by its name."""
+        return {shortcut.name: shortcut.score for shortcut in self.human.shortcuts} if self.human else {}
 
+    def shortcut_table(self) -> Table:
+        """Shortcut, its score in this set, at chance and in human rows."""
+        human = {name: f"{score:.0%}" for name, score in self.human_scores().items()}
+        return ["shortcut", "this set", "chance", self.human_name], [
+            [each.name, f"{each.score:.0%}", f"{each.chance:.0%}", human.get(each.name, "")] for each in self.shortcuts
+        ]
 
-def human_name(metrics: Metrics) -> str:
-    """The name of the human rows: "creak train (500 rows)"; "human rows" if there are none."""
-    human = metrics["human"]
-    return f"{human['benchmark']} {human['split']} ({human['rows']:,} rows)" if human else "human rows"
+    def diversity_table(self) -> Table:
+        """Diversity metric, its value in this set and in human rows."""
+        human = self.human.diversity_texts() if self.human else {}
+        rows = [[title, text, human.get(title, "")] for title, text in self.diversity_texts().items()]
+        return ["diversity", "this set", self.human_name], rows
 
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings, each after the name of its shortcut."""
+        return [f"{shortcut.name}: {shortcut.warning}" for shortcut in self.shortcuts if shortcut.warning]
 
-def basis(metrics: Metrics) -> str:
-    """A sentence about the texts behind the diversity metrics; empty if there are none."""
-    diversity = metrics["diversity"]
-    if not diversity:
-        return ""
-    same = ", the same number of both sets" if metrics["human"] else ""
-    return (
-        f"{diversity['texts']:,} texts drawn by seed{same}; distances and Vendi score by shared words "
-        f"(1 - Jaccard), over {diversity['paired']:,} of them"
-    )
+    @property
+    def human_name(self) -> str:
+        """The name of the human rows: "creak train (500 rows)"; "human rows" if there are none."""
+        human = self.human
+        return f"{human.benchmark} {human.split} ({human.rows:,} rows)" if human else "human rows"
+
+    @property
+    def basis(self) -> str:
+        """A sentence about the texts behind the diversity metrics; empty if there are none."""
+        if not self.diversity:
+            return ""
+        same = ", the same number of both sets" if self.human else ""
+        return (
+            f"{self.diversity.texts:,} texts drawn by seed{same}; distances and Vendi score by shared words "
+            f"(1 - Jaccard), over {self.diversity.paired:,} of them"
+        )

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datacreate import metrics as metric_tables
 from datacreate.filters.near import NearIndex
 from datacreate.formats.example import Example, Json, field_text, shorten, value_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
+from datacreate.metrics import Metrics
 from datacreate.metrics.shortcuts import question_and_passage
 from datacreate.reporting.charts import COLORS, Bar, Chart, Dot, Plot, page_template
 from datacreate.runs.directory import RunDirectory
@@ -55,7 +55,7 @@ class Pair(NamedTuple):
     similarity: float
 
 
-def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: metric_tables.Metrics) -> str:
+def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: Metrics) -> str:
     """The page of a run; `summary` as in summary.json. Raises RunError or LogDamaged if the run cannot be read."""
     config, total = run.read_config(), summary["accepted"]
     spec, task_format, view = config.spec, config.format, RowView(config.format)
@@ -71,7 +71,7 @@ def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: metric_tabl
         run=str(run.path),
         summary=summary,
         fields={name: text for name, text in summary_fields(summary).items() if name not in _CHARTS},
-        warnings=[*filter(None, [summary["depth_warning"]]), *metric_tables.warnings(metrics)],
+        warnings=[*filter(None, [summary["depth_warning"]]), *metrics.warnings],
         examples=[_fields(values) for values in spec.examples[:MAX_BARS]],
         samples=[(row + 1, _fields(rows[row])) for row in sorted(sampled & rows.keys())],
         shares=share_charts(summary, view),
@@ -89,9 +89,9 @@ def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: metric_tabl
         ],
         lengths=length_chart([rows[row] for row in evenly], view) if total else None,
         shortcuts=shortcut_chart(metrics),
-        no_shortcuts=metrics["no_shortcuts"],
-        diversity=metric_tables.diversity_table(metrics),
-        basis=metric_tables.basis(metrics),
+        no_shortcuts=metrics.no_shortcuts,
+        diversity=metrics.diversity_table(),
+        basis=metrics.basis,
     )
 
 
@@ -163,16 +163,16 @@ def length_chart(rows: Rows, view: RowView) -> Chart:
     return Chart(title, bars, f"{len(rows):,} rows.", view.legend)
 
 
-def shortcut_chart(metrics: metric_tables.Metrics) -> Chart:
+def shortcut_chart(metrics: Metrics) -> Chart:
     """The share of rows that each shortcut alone gets right, with marks at chance and at human rows."""
-    human = {row["name"]: row["score"] for row in (metrics["human"] or {}).get("shortcuts", ())}
+    human = metrics.human_scores()
     bars = []
-    for row in metrics["shortcuts"]:
-        value, marks = f"{row['score']:.0%} (chance {row['chance']:.0%}", [100 * row["chance"]]
-        if (score := human.get(row["name"])) is not None:
+    for each in metrics.shortcuts:
+        value, marks = f"{each.score:.0%} (chance {each.chance:.0%}", [100 * each.chance]
+        if (score := human.get(each.name)) is not None:
             value, marks = f"{value}, human rows {score:.0%}", [*marks, 100 * score]
-        bars.append(Bar(row["name"], f"{value})", ((0, 100 * row["score"]),), marks))
-    marked = f"chance and {metric_tables.human_name(metrics)}" if human else "chance"
+        bars.append(Bar(each.name, f"{value})", ((0, 100 * each.score),), marks))
+    marked = f"chance and {metrics.human_name}" if human else "chance"
     note = f"The share of rows that a model gets right without the task. Marks: {marked}."
     return Chart("Shortcuts", bars, note)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from datacreate import metrics as metric_tables
 from datacreate.checkpoints.checkpoint import SERVED_AS
 from datacreate.messages import markdown, markdown_code, markdown_table, safe_text
+from datacreate.metrics import Metrics
 from datacreate.runs.config import RunSpec
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ _SHOWN_DIGITS = 16  # of a SHA-256
 def dataset_card(
     spec: RunSpec,
     summary: Mapping[str, Any],
-    metrics: metric_tables.Metrics | None = None,
+    metrics: Metrics | None = None,
     sources: Mapping[str, Any] | None = None,
 ) -> str:
     """The card as Markdown; all text from the example, the models and the server is escaped.
 
-    `metrics` as in `dataset_metrics`; None if nothing was measured. `sources`: the counts of passages, documents and
+    `metrics` is None if nothing was measured. `sources`: the counts of passages, documents and
     files of a run with a corpus.
     """
     active = {report["name"] for report in summary["filters"] if report["on"]}
@@ -85,7 +85,6 @@ def _template() -> Template:
     environment.globals |= {
         "code": lambda name: Markup(markdown_code(name)),
         "table": lambda columns, rows: Markup(markdown_table(columns, list(rows))),
-        "metric_tables": metric_tables,
         "percent": lambda share: f"{share:.0%}",
     }
     return environment.get_template("card.md.j2")

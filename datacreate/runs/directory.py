@@ -28,6 +28,7 @@ from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
+from datacreate.metrics import Metrics
 from datacreate.runs.attributes import attribute_field
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig, RunSpec
@@ -128,7 +129,7 @@ def _shown(value: Json) -> str:
     return value if isinstance(value, str) and value.isprintable() else repr(value)
 
 
-ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
+ComputeMetrics = Callable[["RunDirectory"], Metrics]
 """`dataset_metrics.measure_run`: the metrics of a finished run, for the dataset card."""
 
 

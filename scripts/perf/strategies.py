@@ -47,10 +47,11 @@ def measure(out: Path, name: str, options: Sequence[str]) -> list[object]:
     command = ["create", "--run-dir", str(directory.path), *options]
     print("$ datacreate", *command, file=sys.stderr)
     subprocess.run([sys.executable, "-m", "datacreate", *command], check=True, stdout=subprocess.DEVNULL)
-    summary, found = directory.summary(), measure_run(directory)["diversity"]
+    summary, found = directory.summary(), measure_run(directory).diversity
     made = sum(len(line.parents) for line in directory.log())
     depths = ", ".join(f"{depth}: {number}" for depth, number in summary["depths"].items())
-    diversity = [f"{found[figure]:.3f}" for figure in ("distinct_1", "distinct_2", "distinct_3", "self_bleu")]
+    figures = ("distinct_1", "distinct_2", "distinct_3", "self_bleu")
+    diversity = [f"{getattr(found, figure):.3f}" for figure in figures]
     rejected = sum(number for reason, number in summary["rejected"].items() if reason != "not_needed")
     accepted = f"{summary['accepted'] / (summary['accepted'] + rejected):.0%}"
     requests = f"{made} / {summary['requests']}"

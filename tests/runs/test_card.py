@@ -9,6 +9,9 @@ import pytest
 import yaml
 
 from datacreate.filters.options import FilterOptions
+from datacreate.metrics import HumanMetrics, Metrics
+from datacreate.metrics.diversity import Diversity
+from datacreate.metrics.shortcuts import Shortcut
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import GeneratorSpec, RunSpec
 from tests.reporting.sample import HOSTILE
@@ -44,21 +47,22 @@ FULL = SUMMARY | {
 }  # fmt: skip
 
 
-def metrics(text: str, human: bool) -> dict[str, Any]:
+def metrics(text: str, human: bool) -> Metrics:
     """Shortcuts and diversity, with `text` in a warning."""
-    document = {
+    values: dict[str, Any] = {
         "rows": 500,
-        "shortcuts": [
-            {"name": "length alone", "score": 0.55, "chance": 0.5, "rows": 500, "warning": None},
-            {"name": "wording", "score": 0.91, "chance": 0.5, "rows": 500, "warning": f"see {text!r}"},
-        ],
+        "shortcuts": (
+            Shortcut(name="length alone", score=0.55, chance=0.5, rows=500),
+            Shortcut(name="wording", score=0.91, chance=0.5, rows=500, warning=f"see {text!r}"),
+        ),
         "no_shortcuts": None,
-        "diversity": {"texts": 500, "paired": 500, "mean_words": 12.4}
-        | {"distinct_1": 0.21, "distinct_2": 0.63, "distinct_3": None, "self_bleu": 0.31}
-        | {"between": 0.81, "from_example": 0.77, "vendi": 61.3},
+        "diversity": Diversity(
+            texts=500, paired=500, mean_words=12.4, distinct_1=0.21, distinct_2=0.63, distinct_3=None, self_bleu=0.31,
+            between=0.81, from_example=0.77, vendi=61.3,
+        ),
         "passage_words": 91.5,
-    }
-    return document | {"human": {"benchmark": "csqa", "split": "train", **document} if human else None}
+    }  # fmt: skip
+    return Metrics(**values, human=HumanMetrics(benchmark="csqa", **values) if human else None)
 
 
 def sections(card: str) -> dict[str, str]:
