@@ -5,7 +5,8 @@
     from datacreate.runs.config import CreateConfig
 
     summary = create(CreateConfig(example=Path("mine.json"), count=100))
+    print(summary["accepted"], summary["rejected"])
 
-`create` does what `datacreate create` does. A second call with the same settings resumes the run. Importing
-datacreate changes no environment variable and no global state.
+`create` does what `datacreate create` does, and returns the content of summary.json. A second call with the same
+settings resumes the run. Importing datacreate changes no environment variable and no global state.
 """

@@ -14,7 +14,6 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from datacreate.engines.factory import check_engine
 from datacreate.engines.self_test import run_schema_test, scoring_test
@@ -42,6 +41,7 @@ from datacreate.run_models import (
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import ComputeMetrics, RunDirectory, StoredConfig
 from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum
+from datacreate.runs.stats import RunSummary
 from datacreate.selection.embeddings import Embedder, PassedVectors, SentenceEmbedder
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
@@ -79,7 +79,7 @@ def create(
     engine_factory: EngineFactory | None = None,
     embedder: Embedder | None = None,
     compute_metrics: ComputeMetrics | None = None,
-) -> dict[str, Any]:
+) -> RunSummary:
     """Make the training set of `config`, or resume making it; returns the summary.
 
     `embedder` replaces the embedding model. Raises what `read_inputs` and `make_plan` raise, and: CheckpointError if a
@@ -237,7 +237,7 @@ class _Session:
         while not self.state.finished and (commit := self.state.acceptance.release()) is not None:
             self._commit(commit, log)
 
-    def save(self) -> dict[str, Any]:
+    def save(self) -> RunSummary:
         """Write train.jsonl and the other results; returns the summary.
 
         Raises LogDamaged if another program changed the log during this session.

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datacreate.cli.options import command, config_option, file_option, json_option, option, settings_options
 from datacreate.cli.terminal import TerminalProgress, echo, print_json, print_plan, say
@@ -15,6 +15,9 @@ from datacreate.errors import DatacreateError, UsageError
 from datacreate.files import replace_file
 from datacreate.messages import safe_json
 from datacreate.runs.config import CreateConfig
+
+if TYPE_CHECKING:
+    from datacreate.runs.stats import RunSummary
 
 
 @command()
@@ -52,7 +55,7 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     print_created(config.run_dir, summary)
 
 
-def print_created(run_dir: Path, summary: dict[str, Any]) -> None:
+def print_created(run_dir: Path, summary: RunSummary) -> None:
     """Print a few examples of a run, its summary, and where they are."""
     from datacreate.cli.show import print_samples, print_summary
     from datacreate.runs.directory import RunDirectory

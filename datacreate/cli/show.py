@@ -29,6 +29,7 @@ from datacreate.metrics import Metrics
 from datacreate.review.review_rows import FLAGS, select_rows
 from datacreate.runs.export import LAYOUTS
 from datacreate.runs.export import export as export_run
+from datacreate.runs.stats import RunSummary
 from datacreate.settings import Settings, Shares, setting
 
 
@@ -129,7 +130,7 @@ def print_samples(examples: Sequence[dict[str, Any]]) -> None:
         echo()
 
 
-def print_summary(summary: dict[str, Any]) -> None:
+def print_summary(summary: RunSummary) -> None:
     """Print the most important figures, a line each, and warnings."""
     from datacreate.runs.stats import summary_fields
 

@@ -17,7 +17,7 @@ from datacreate.cli.options import command, config_option, json_option, option, 
 from datacreate.cli.terminal import LiveText, echo, is_live, print_columns, print_json, say
 
 if TYPE_CHECKING:
-    from datacreate.sweep import Outcome, Sweep
+    from datacreate.sweep.run import Outcome, Sweep
 
 _ARRAY = "SLURM_ARRAY_TASK_ID"
 
@@ -46,7 +46,8 @@ def sweep(plan: str, out: Path | None, index: str | None, nproc: int | None, dry
     sbatch --array=0-39 scripts/datacreate.sbatch sweep my-plan.yaml --out runs/mine --index auto
     """
     from datacreate.errors import RESUMABLE
-    from datacreate.sweep import Sweep, load_plan
+    from datacreate.sweep.plan import load_plan
+    from datacreate.sweep.run import Sweep
 
     number = _cell_number(index)
     loaded = load_plan(plan)

@@ -75,9 +75,6 @@ class TrialInputs:
     device_batch_size: int = DEVICE_BATCH_SIZE
 
 
-RunTrial = Callable[[TrialInputs, int, float, Path, OnStep], TrainedModel]
-"""The type of `run_trial`."""
-
 TrialEvent = StepDone | TrainedModel | DatacreateError
 """What a process reports about its trials: each step, each trained model, and the error that ended the process."""
 
@@ -121,12 +118,12 @@ def _in_processes(
     """Run the trials in `nproc` processes, which are killed when this generator ends, also by an error."""
     context = multiprocessing.get_context("spawn")
     events: SimpleQueue[TrialEvent] = context.SimpleQueue()
-    pickled_inputs = pickle.dumps(inputs)
+    run = pickle.dumps(partial(run_trial, inputs))
     workers = []
     for number in range(nproc):
         folders = {trial: directory.trial(*trial) for trial in trials[number::nproc]}
         gpu = gpus[number % len(gpus)] if gpus else ""
-        arguments = (run_trial, pickled_inputs, folders, gpu, nproc, events)
+        arguments = (run, folders, gpu, nproc, events)
         workers.append(context.Process(target=_run_trials, args=arguments))
     steps = inputs.training.recipe.steps(len(inputs.rows.dataset)) * len(trials)
     try:
@@ -178,16 +175,12 @@ def _models_of_workers(
 
 
 def _run_trials(
-    run: RunTrial,
-    pickled_inputs: bytes,
-    folders: Mapping[Trial, Path],
-    gpu: str,
-    nproc: int,
-    events: SimpleQueue[TrialEvent],
+    pickled_run: bytes, folders: Mapping[Trial, Path], gpu: str, nproc: int, events: SimpleQueue[TrialEvent]
 ) -> None:
     """Run trials on one GPU, or with a share of the cores; this process ends when its parent ends.
 
-    `run` is `run_trial`. The inputs are unpickled here, since that imports torch, which reads the environment.
+    `pickled_run` is `run_trial` with its inputs. It is unpickled here, since that imports torch, which reads the
+    environment.
     """
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -197,9 +190,8 @@ def _run_trials(
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         for trial, folder in folders.items():
-            inputs = pickle.loads(pickled_inputs)
-            model = run(inputs, *trial, folder, lambda *step: events.put(StepDone(best_score=step[-1])))
-            events.put(model)
+            run: Callable[[int, float, Path, OnStep], TrainedModel] = pickle.loads(pickled_run)
+            events.put(run(*trial, folder, lambda *step: events.put(StepDone(best_score=step[-1]))))
     except DatacreateError as error:
         events.put(error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -43,6 +43,7 @@ from datacreate.reporting.results import (
     condition_result,
 )
 from datacreate.runs.directory import RunDirectory
+from datacreate.runs.stats import RunSummary
 from datacreate.selection.strategies import STRATEGIES
 
 _Setup = tuple[str, str, str, SelectionKind]
@@ -58,7 +59,7 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
     nothing to report.
     """
     evaluated: dict[tuple[object, ...], EvaluationRows] = {}
-    runs: dict[str, Mapping[str, Any]] = {}
+    runs: dict[str, RunSummary] = {}
     skipped: dict[str, str] = {}
     for folder, files in _folders(paths, skipped):
         try:

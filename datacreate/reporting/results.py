@@ -31,6 +31,7 @@ from datacreate.finetuning.statistics import (
 )
 from datacreate.finetuning.training_rows import name_index
 from datacreate.intervals import IntervalEstimate
+from datacreate.runs.stats import RunSummary
 
 OWN_ROWS = "own rows"  # the benchmark name of training rows that were made for none
 
@@ -154,7 +155,7 @@ class Report:
     paths: tuple[str, ...]  # folders that were searched
     evaluations: int
     tables: tuple[ResultTable, ...]  # in distribution first
-    runs: Mapping[str, Mapping[str, Any]]  # folder -> summary, as in summary.json
+    runs: Mapping[str, RunSummary]  # by folder
     skipped: Mapping[str, str]  # folder that could not be used -> reason
     paper_citation: str
 

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from datacreate.metrics.shortcuts import question_and_passage
 from datacreate.reporting.charts import COLORS, Bar, Chart, Dot, Plot, page_template
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
-from datacreate.runs.stats import summary_fields
+from datacreate.runs.stats import RunSummary, summary_fields
 
 MAX_SAMPLES, MAX_NODES, MAX_POINTS, MAX_COMPARED, MAX_PAIRS, MAX_BARS = 60, 2_000, 1_000, 20_000, 50, 40
 """At most this many samples, examples in the tree, points on the map, rows compared with each other, pairs of
@@ -55,8 +55,8 @@ class Pair(NamedTuple):
     similarity: float
 
 
-def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: Metrics) -> str:
-    """The page of a run; `summary` as in summary.json. Raises RunError or LogDamaged if the run cannot be read."""
+def run_page(run: RunDirectory, summary: RunSummary, metrics: Metrics) -> str:
+    """The page of a run. Raises RunError or LogDamaged if the run cannot be read."""
     config, total = run.read_config(), summary["accepted"]
     spec, task_format, view = config.spec, config.format, RowView(config.format)
     pairs, near = near_pairs(map(task_format.input_texts, run.examples()), spec.filters.near)
@@ -126,7 +126,7 @@ class RowView:
         return inputs if answer is None else f"{inputs} → {shorten(field_text(answer), longest // 2)}"
 
 
-def share_charts(summary: Mapping[str, Any], view: RowView) -> list[Chart]:
+def share_charts(summary: RunSummary, view: RowView) -> list[Chart]:
     """Shares of labels, of each attribute's values, of generators, and of depths."""
     groups: dict[str, Mapping[str, int]] = {"Labels": summary["labels"]}
     groups |= {f"Attribute {name}": counts for name, counts in summary["attributes"].items()}

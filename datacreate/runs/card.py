@@ -13,6 +13,7 @@ from datacreate.checkpoints.checkpoint import SERVED_AS
 from datacreate.messages import markdown, markdown_code, markdown_table, safe_text
 from datacreate.metrics import Metrics
 from datacreate.runs.config import RunSpec
+from datacreate.runs.stats import RunSummary
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -27,7 +28,7 @@ _SHOWN_DIGITS = 16  # of a SHA-256
 
 def dataset_card(
     spec: RunSpec,
-    summary: Mapping[str, Any],
+    summary: RunSummary,
     metrics: Metrics | None = None,
     sources: Mapping[str, Any] | None = None,
 ) -> str:

@@ -34,7 +34,7 @@ from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, decision_lines, read_decisions, read_log
-from datacreate.runs.stats import RunStats
+from datacreate.runs.stats import RunStats, RunSummary
 from datacreate.settings import FrozenModel, SettingsProblem, option_info
 from datacreate.verification.scoring import Probabilities
 
@@ -284,7 +284,7 @@ class RunDirectory:
         lock: FolderLock,
         compute_metrics: ComputeMetrics | None,
         notify: Notify,
-    ) -> dict[str, Any]:
+    ) -> RunSummary:
         """Write the results that follow from the log; returns the summary.
 
         The results are train.jsonl, as reviewers left the rows, sources.jsonl (with a corpus), summary.json and, if
@@ -336,7 +336,7 @@ class RunDirectory:
             family = numbers.setdefault(key, len(numbers))
             yield from [family] * len(commit.accepted)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> RunSummary:
         config = self.read_config()
         return self.stats().summary(config.count, config.license)
 
@@ -370,7 +370,7 @@ def _count_lines(path: Path) -> int:
 def _reported_counts(path: Path) -> dict[str, int]:
     """The counts in a summary; zeros without a readable one."""
     try:
-        summary: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        summary: RunSummary = json.loads(path.read_bytes()) if path.is_file() else {}
         review = summary.get("review") or {"decisions": 0}
         return {_EXAMPLES: int(summary["accepted"]), _DECISIONS: int(review["decisions"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

@@ -25,6 +25,9 @@ MAX_SHALLOW_SHARE = 0.5
 MIN_REQUESTS = 20
 """A set that fewer requests can write is too small to be deep."""
 
+RunSummary = dict[str, Any]
+"""The content of summary.json; `RunStats.summary` declares its keys."""
+
 
 @dataclass
 class RunStats:
@@ -153,8 +156,8 @@ class RunStats:
         """Examples that were accepted or rejected; those not needed are not counted."""
         return self.accepted + sum(n for reason, n in self.rejects.items() if reason is not RejectReason.NOT_NEEDED)
 
-    def summary(self, requested: int, model_licenses: str | None) -> dict[str, Any]:
-        """The content of summary.json. Rates are per second of the sessions between start and last commit."""
+    def summary(self, requested: int, model_licenses: str | None) -> RunSummary:
+        """The summary of the run; `requested` is its count. Seconds and rates leave out the time between sessions."""
         spec, rate = self.spec, 1 / self.seconds if self.seconds else 0.0
         return {
             "strategy": spec.strategy,
@@ -220,8 +223,8 @@ class RunStats:
         }
 
 
-def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
-    """The most important figures of summary.json for people: name -> text."""
+def summary_fields(summary: RunSummary) -> dict[str, str]:
+    """The most important figures of a summary for people: name -> text."""
     verification, accepted = summary["verification"], summary["accepted"]
     rejected = sum(n for reason, n in summary["rejected"].items() if reason != "not_needed")
     share = f" ({accepted / (accepted + rejected):.0%} accepted)" if rejected else ""

@@ -16,11 +16,3 @@ can be done by hand.
     OUT/trained/CELL/ROWS-ENCODER-N/  a training: one model per seed, with its evaluations
     OUT/cells/CELL/STEP.json, .log    status and output of a step
 """
-
-from __future__ import annotations
-
-from datacreate.sweep.cells import Step, SweepCell, build_cells
-from datacreate.sweep.plan import SweepPlan, load_plan
-from datacreate.sweep.run import Outcome, Sweep
-
-__all__ = ["Outcome", "Step", "Sweep", "SweepCell", "SweepPlan", "build_cells", "load_plan"]

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from datacreate.sweep import Outcome, Sweep, load_plan, run
+from datacreate.sweep import run
+from datacreate.sweep.plan import load_plan
+from datacreate.sweep.run import Outcome, Sweep
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import choices, claims
 from tests.process import ROOT

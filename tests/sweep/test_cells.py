@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from datacreate.errors import UsageError
-from datacreate.sweep import Step
+from datacreate.sweep.cells import Step
 from tests.sweep.conftest import Bench
 
 READER = {"encoders": ["./models/reader"]}

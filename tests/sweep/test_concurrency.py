@@ -17,9 +17,10 @@ import pytest
 from datacreate.engines.addresses import Address
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import Stopped, StorageError
-from datacreate.sweep import Sweep, load_plan, run
+from datacreate.sweep import run
 from datacreate.sweep.folder import run_process
-from datacreate.sweep.run import shared_servers
+from datacreate.sweep.plan import load_plan
+from datacreate.sweep.run import Sweep, shared_servers
 from tests.scripted import answering
 from tests.servers import Handler, Server, _tests
 from tests.sweep.conftest import Bench, states

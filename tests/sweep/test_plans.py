@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.sweep import Sweep, SweepPlan, build_cells, load_plan
+from datacreate.sweep.cells import build_cells
+from datacreate.sweep.plan import SweepPlan, load_plan
+from datacreate.sweep.run import Sweep
 from tests.process import ROOT
 from tests.sweep.conftest import Bench
 
