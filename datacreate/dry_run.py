@@ -11,7 +11,7 @@ from datacreate.finetuning.records import TrainingDirectory
 from datacreate.finetuning.train import TrainConfig, prepare
 from datacreate.formats.example import shorten
 from datacreate.hardware import check_build, visible_gpus
-from datacreate.improve import ImproveConfig, creation_config, read_round
+from datacreate.improve import ImproveConfig, creation_config, read_improve_inputs
 from datacreate.messages import Notify, no_notify
 from datacreate.plan import RunInputs, make_plan, read_inputs
 from datacreate.run_models import RunModels, describe_recipe, engines_of, models_of
@@ -90,9 +90,9 @@ def _describe_models(inputs: RunInputs, models: RunModels | None) -> dict[str, A
     }
 
 
-def describe_round(config: ImproveConfig) -> dict[str, Any]:
+def describe_improve(config: ImproveConfig) -> dict[str, Any]:
     """Describes what `improve` would do, as JSON. Raises what it raises before it trains or starts a server."""
-    improve_inputs = read_round(config)
+    improve_inputs = read_improve_inputs(config)
     plan = describe_run(creation_config(config, improve_inputs.read_parents()))
     if config.directory.parents_path.is_file():
         return plan

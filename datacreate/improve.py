@@ -206,13 +206,15 @@ class PredictedRow:
 
     @property
     def is_probably_mislabeled(self) -> bool:
-        """Whether both give another answer: the row is probably mislabeled."""
+        """Whether the student and the verifier both give another answer."""
         return self.is_missed and not self.is_confirmed
 
     @property
     def order(self) -> tuple[bool, float]:
-        """Sorts rows, the hardest first: those that the student misses and the verifier confirms; then, those of
-        which the student is least sure.
+        """The sort key that puts the hardest rows first.
+
+        First come rows that the student misses and the verifier confirms, then those of which the student is least
+        sure.
         """
         own = self.student[self.answer_index]
         if self.is_missed and self.verifier is not None and self.is_confirmed:
@@ -307,9 +309,11 @@ class ImproveInputs:
         return chosen, counts | scores.model_dump()
 
 
-def read_round(config: ImproveConfig) -> ImproveInputs:
-    """Read the rows, and find the encoder. Raises what `read_source`, `training_set` and `resolve` raise, and
-    TrainingError if there are too few rows, UsageError if the directory of the new run holds another one.
+def read_improve_inputs(config: ImproveConfig) -> ImproveInputs:
+    """Read the rows, and find the encoder.
+
+    Raises what `read_source`, `training_set` and `resolve` raise, TrainingError if there are too few rows, and
+    UsageError if the directory of the new run holds another run.
     """
     directory = config.directory
     directory.check()
@@ -348,13 +352,13 @@ def _human_split(examples: Sequence[ClassificationExample], source: int, dev: Pa
     return HeldOutSplit(trained, held_out)
 
 
-def prepare_round(config: ImproveConfig, progress: Progress) -> CreateConfig:
+def prepare_improve(config: ImproveConfig, progress: Progress) -> CreateConfig:
     """The settings of the new run, after its formatting examples have been chosen and written to parents.jsonl.
 
-    They are chosen once; after an interruption the same call resumes. Raises what `read_round` and `train` raise,
-    what `create` raises before it starts a server, and RunMismatch if they were chosen with other settings.
+    They are chosen once; after an interruption the same call resumes. Raises what `read_improve_inputs` and `train`
+    raise, what `create` raises before it starts a server, and RunMismatch if they were chosen with other settings.
     """
-    improve_inputs, directory = read_round(config), config.directory
+    improve_inputs, directory = read_improve_inputs(config), config.directory
     students, training = TrainingDirectory(directory.students_path), improve_inputs.prepared.training
     creation = creation_config(config, improve_inputs.read_parents())
     inputs = read_inputs(creation)

@@ -86,18 +86,18 @@ def improve(
     from datacreate.cli.create import print_created
     from datacreate.create import create
     from datacreate.dataset_metrics import measure_run
-    from datacreate.improve import prepare_round
+    from datacreate.improve import prepare_improve
     from datacreate.libraries import configure_process
 
     configure_process()
     config = ImproveConfig.of(runs=runs, create=changed | engine, **settings)
     if dry_run:
-        from datacreate.dry_run import describe_round
+        from datacreate.dry_run import describe_improve
 
-        plan = describe_round(config)
+        plan = describe_improve(config)
         print_json(plan) if as_json else print_plan(plan)
         return
     with TerminalProgress() as progress:
-        creation = prepare_round(config, progress)
+        creation = prepare_improve(config, progress)
         summary = create(creation, progress=progress, compute_metrics=measure_run)
     print_json(summary) if as_json else print_created(creation.run_dir, summary)

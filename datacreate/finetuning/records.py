@@ -107,7 +107,7 @@ class Prediction(Record):
 
 
 class HeadSpec(Record):
-    """The classification head: it chooses one of several options, or one of fixed labels."""
+    """The classification head of an encoder, which chooses one of several options, or one of fixed labels."""
 
     head: Head
     names: tuple[str, ...]  # labels in the order of the head's outputs, or option positions
@@ -167,7 +167,7 @@ class TrainingSpec(Record):
 
 
 class TrainedModel(Record):
-    """One trained model."""
+    """The record of one trained model."""
 
     training: TrainingSpec
     seed: int
@@ -192,7 +192,7 @@ class TrainingDirectory:
         return self.path / f"seed-{seed}"
 
     def trial(self, seed: int, learning_rate: float) -> Path:
-        """Where a model is trained until the best learning rate of its seed is known."""
+        """The folder in which a trial trains its model."""
         return self.path / TRIALS / f"seed-{seed}-lr-{learning_rate:g}"
 
     def models(self) -> list[Path]:
@@ -222,7 +222,7 @@ class TrainingDirectory:
             shutil.rmtree(self.path / TRIALS, ignore_errors=True)
 
     def keep(self, model: TrainedModel) -> None:
-        """Make the model of a trial the one of its seed, and remove the seed's trials."""
+        """Move the model of a trial to the folder of its seed, and remove all trials of the seed."""
         target = self.model(model.seed)
         try:
             (self.trial(model.seed, model.learning_rate) / "model").replace(target)

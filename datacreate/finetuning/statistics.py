@@ -101,13 +101,13 @@ def chance_corrected(share: float, classes: int) -> float:
 
 
 def mean_share(correct: Sequence[int], rows: Sequence[int]) -> IntervalEstimate:
-    """The mean of the shares `correct / rows`, each of rows of its own."""
+    """The mean of several shares `correct / rows`, which are those of different rows; an interval stays in [0, 1]."""
     mean = mean_estimate([estimated_share(right, number) for right, number in zip(correct, rows, strict=True)])
     return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high))
 
 
 def mean_estimate(estimates: Sequence[IntervalEstimate]) -> IntervalEstimate:
-    """The mean of independent values, its interval from that of each (Zou and Donner, 2008)."""
+    """The mean of independent values; its interval follows from theirs (Zou and Donner, 2008)."""
     values, lows, highs = np.transpose([astuple(estimate) for estimate in estimates])
     mean = np.mean(values)
     below = np.sqrt(((values - lows) ** 2).sum()) / len(values)

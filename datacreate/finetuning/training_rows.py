@@ -1,4 +1,4 @@
-"""A run, a file, or the human train split of a benchmark -> rows -> examples of a classification task; splits of them.
+"""Reads rows from sources (a run, a file, or a split of a benchmark), as examples of a classification task.
 
 Several sources are concatenated: `csqa runs/csqa` is the human rows and the created ones.
 """
@@ -48,7 +48,7 @@ class SourceRow:
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of one source."""
+    """The rows of a run, of a file, or of a split of a benchmark."""
 
     name: str
     condition: str  # human, a strategy, or a file's name
@@ -171,7 +171,7 @@ class ClassificationExample:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Examples for one head."""
+    """The examples of a training, all for one classification head."""
 
     condition: Condition
     head: HeadSpec
@@ -305,7 +305,7 @@ def training_set(
 
 
 def _joined(names: Iterable[str | None]) -> str:
-    """The different names as in `human+tree`, human rows first; empty if there is none."""
+    """The different names, joined as in `human+tree`, human rows first; empty if there is none."""
     return "+".join(sorted({name for name in names if name}, key=lambda name: (name != HUMAN, name)))
 
 

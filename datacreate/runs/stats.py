@@ -31,7 +31,7 @@ RunSummary = dict[str, Any]
 
 @dataclass
 class RunStats:
-    """What is known about a run so far: counts, and the result of the label-noise check, which `Acceptance` follows.
+    """The counts of a run so far, and its label-noise check, by which `Acceptance` decides about examples.
 
     The same log gives the same numbers.
     """
@@ -60,7 +60,7 @@ class RunStats:
 
     @cached_property
     def attributes(self) -> dict[str, Counter[str]]:
-        """Dimension -> value -> examples."""
+        """How many accepted examples have each value of each dimension: dimension -> value -> number."""
         return {each.name: Counter(dict.fromkeys(each.shares, 0)) for each in self.spec.attributes}
 
     @cached_property

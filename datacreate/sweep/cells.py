@@ -122,7 +122,7 @@ class _Builder:
         self.sizes = list(dict.fromkeys(sizes))
 
     def cells(self) -> Iterator[Sequence[Step]]:
-        """The steps of each cell."""
+        """The steps of each cell, in order."""
         plan = self.plan
         if HUMAN_FULL in plan.conditions:
             yield self._trainings(f"{self.benchmark.name}-{HUMAN_FULL}", [_Rows(HUMAN_FULL, True)])

@@ -1,4 +1,4 @@
-"""Plan files: the grid of a sweep as YAML, validated before anything runs."""
+"""Reads plans, which declare the grid of a sweep in YAML, and checks them before anything runs."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _train_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of `train` as fields of Hyperparameters, and as fields of TrainConfig."""
+    """Options of `train`, split into fields of Hyperparameters and fields of TrainConfig."""
     recipe = {name: value for name, value in train.items() if name in RECIPE_OPTIONS}
     if "recipe" in recipe:
         recipe = {"name": recipe.pop("recipe"), **recipe}

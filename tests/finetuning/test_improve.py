@@ -18,7 +18,14 @@ from datacreate.create import create
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import BenchmarkError, DatacreateError, RunMismatch, TrainingError, UsageError
 from datacreate.finetuning.training_rows import read_source, training_set
-from datacreate.improve import ImproveConfig, PredictedRow, creation_config, hard_rows, prepare_round, read_round
+from datacreate.improve import (
+    ImproveConfig,
+    PredictedRow,
+    creation_config,
+    hard_rows,
+    prepare_improve,
+    read_improve_inputs,
+)
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import FOODS, choices, claims, write_rows
 from tests.finetuning.training import Recorder, sensible
@@ -59,7 +66,7 @@ def improving(source: Path | Sequence[Path], out: Path, encoder: str, model: str
 
 
 def improved(config: ImproveConfig, recorder: Recorder | None = None) -> dict[str, Any]:
-    creation = prepare_round(config, recorder or Recorder())
+    creation = prepare_improve(config, recorder or Recorder())
     return create(creation, engine_factory=lambda *_: engine())
 
 
@@ -156,7 +163,7 @@ def test_with_human_rows_those_that_the_student_misses_are_the_parents(
     assert {what for what, *_ in recorder.steps} == {"student 1 of 1"}
     assert not any("mislabeled" in note for note in recorder.notes)
     with pytest.raises(UsageError, match="the student is trained on all of these rows"):
-        read_round(improving(runs["labels"], tmp_path / "other", encoder, model, dev=write_rows(dev, trained)))
+        read_improve_inputs(improving(runs["labels"], tmp_path / "other", encoder, model, dev=write_rows(dev, trained)))
     for each in parents(tmp_path / "new"):
         assert each["row"] in rows
         assert max(each["student"], key=each["student"].__getitem__) != each["label"]
@@ -170,10 +177,12 @@ def test_a_second_round_judges_the_rows_of_both_runs(
     first, second = tmp_path / "first", tmp_path / "second"
     improved(improving(runs["options"], first, encoder, model))
     config = improving([runs["options"], first], second, encoder, model)
-    assert len(read_round(config).prepared.rows) == 80
+    assert len(read_improve_inputs(config).prepared.rows) == 80
     improved(config)
     with pytest.raises(UsageError, match="options: given twice; give it once"):
-        read_round(improving([runs["options"], runs["labels"] / ".." / "options"], tmp_path / "x", encoder, model))
+        read_improve_inputs(
+            improving([runs["options"], runs["labels"] / ".." / "options"], tmp_path / "x", encoder, model)
+        )
     with pytest.raises(RunMismatch, match="was made by `improve`; resume it with `datacreate improve RUN"):
         make(first, model, engine(), example=choices(1)[0], count=20)
     spec = RunDirectory(second).read_config().spec
@@ -197,7 +206,7 @@ def test_paths_are_no_names_of_benchmarks_and_texts_keep_their_line_separators(
     text = "one\u2028two\u2029three\x85four"
     parents_path.write_text(predicted(0, (0.1, 0.9), None, text).line, encoding="utf-8")
     config = improving(runs["options"], tmp_path / "new", encoder, model)
-    assert read_round(config).read_parents() == [{"id": text}]
+    assert read_improve_inputs(config).read_parents() == [{"id": text}]
 
 
 def predicted(answer: int, student: Sequence[float], verifier: tuple[float, ...] | None, name: str) -> PredictedRow:
@@ -241,11 +250,11 @@ def test_what_cannot_improve_is_one_line(runs: dict[str, Path], tmp_path: Path, 
     ]
     for source, out, changes, error, message in wrong:
         with pytest.raises(error, match=message) as raised:
-            prepare_round(improving(source, out, **{"encoder": encoder, "model": model} | changes), Recorder())
+            prepare_improve(improving(source, out, **{"encoder": encoder, "model": model} | changes), Recorder())
         assert "\n" not in str(raised.value)
     assert not new.exists()
     create_again = {"create": {"model": model, "decontaminate": (str(mine),)}}
-    prepare_round(improving(tmp_path / "compared", new, encoder, model, **create_again), Recorder())
+    prepare_improve(improving(tmp_path / "compared", new, encoder, model, **create_again), Recorder())
 
 
 def test_the_test_sets_of_the_run_are_looked_for_before_students_are_trained(
@@ -255,7 +264,7 @@ def test_the_test_sets_of_the_run_are_looked_for_before_students_are_trained(
     monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "another"))
     recorder, new = Recorder(), tmp_path / "new"
     with pytest.raises(BenchmarkError, match="creak is not imported"):
-        prepare_round(improving(tmp_path / "run", new, encoder, model), recorder)
+        prepare_improve(improving(tmp_path / "run", new, encoder, model), recorder)
     assert not recorder.steps
     without = {"model": model, "decontaminate": ("none",)}
     config = improving(tmp_path / "run", new, encoder, model, create=without)
