@@ -52,9 +52,9 @@ def sweep(plan: str, out: Path | None, index: str | None, nproc: int | None, dry
     number = _cell_number(index)
     loaded = load_plan(plan)
     out = out or Path("runs") / loaded.name
-    grid = Sweep(loaded, out)
-    outcomes = grid.states(number) if dry_run else _run(grid, number, nproc)
-    missing = grid.missing(number) if dry_run else []
+    grid = Sweep(loaded, out, number)
+    outcomes = grid.states() if dry_run else _run(grid, nproc)
+    missing = grid.missing() if dry_run else []
     for line in missing:
         say(f"missing: {line}")
     if as_json:
@@ -80,12 +80,12 @@ def _cell_number(index: str | None) -> int | None:
     return int(number)
 
 
-def _run(grid: Sweep, number: int | None, nproc: int | None) -> list[Outcome]:
+def _run(grid: Sweep, nproc: int | None) -> list[Outcome]:
     """Run cells with a line per step; on a terminal, also the last line of each running step."""
     if not is_live():
-        return grid.run(number, say, nproc=nproc)
+        return grid.run(say, nproc=nproc)
     with closing(LiveText()) as live:
-        return grid.run(number, say, live.show, nproc)
+        return grid.run(say, live.show, nproc)
 
 
 def _print_dry_run(grid: Sweep, outcomes: Sequence[Outcome]) -> None:

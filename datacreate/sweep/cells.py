@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import PurePath
 from typing import Any
 
-from datacreate.benchmarks import Benchmark, find_benchmark, has_split, split_sha256
-from datacreate.checkpoints.checkpoint import resolve
-from datacreate.engines.factory import resolve_checkpoint
+from datacreate.benchmarks import Benchmark, find_benchmark, has_split
 from datacreate.engines.options import RunEngineOptions
-from datacreate.errors import DatacreateError
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HUMAN
 from datacreate.finetuning.train import TrainConfig
@@ -94,22 +91,6 @@ def build_cells(plan: SweepPlan) -> tuple[SweepCell, ...]:
     """All cells of a plan: by benchmark, human rows first."""
     cells = [steps for name in plan.benchmarks for steps in _Builder(plan, find_benchmark(name)).cells()]
     return tuple(SweepCell(index, steps[0].cell, tuple(steps)) for index, steps in enumerate(cells))
-
-
-def missing(steps: Iterable[Step], engine: RunEngineOptions) -> list[str]:
-    """Lines that say what steps need and this machine lacks, and what to do. Reads no rows and no weights."""
-    problems: list[str] = []
-    for kind, name in dict.fromkeys(need for step in steps for need in step.needs):
-        try:
-            if kind == "model":
-                resolve_checkpoint(name, engine)
-            elif kind == "encoder":
-                resolve(name, "encoder")
-            else:
-                split_sha256(find_benchmark(name), kind)
-        except DatacreateError as error:
-            problems.append(str(error))
-    return list(dict.fromkeys(problems))
 
 
 class _Builder:

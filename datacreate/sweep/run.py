@@ -19,6 +19,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal
 
+from datacreate.benchmarks import find_benchmark, split_sha256
+from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines.factory import LocalModel, local_servers, resolve_checkpoint
 from datacreate.engines.options import EngineOptions, RunEngineOptions
 from datacreate.errors import RESUMABLE, CheckpointError, DatacreateError, EngineError, RunLocked, Stopped, UsageError
@@ -28,7 +30,7 @@ from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import as_arguments
 from datacreate.signals import Signals, caught_signals, deferred
-from datacreate.sweep.cells import Step, SweepCell, build_cells, missing
+from datacreate.sweep.cells import Step, SweepCell, build_cells
 from datacreate.sweep.folder import SweepFolder, run_process
 from datacreate.sweep.plan import SweepPlan, engine_options, short_name
 
@@ -60,27 +62,27 @@ class Resources:
 
 
 class Sweep:
-    """Runs the cells of a plan in a folder. `command` runs the arguments of a step; default: this `datacreate`."""
+    """Runs the cells of a plan in a folder, or only the cell of an `index`, from 0.
 
-    def __init__(self, plan: SweepPlan, out: Path, command: Sequence[str] | None = None) -> None:
-        self.plan, self.out, self.cells = plan, out, build_cells(plan)
+    `command` runs the arguments of a step; by default it is this `datacreate`. Raises UsageError if there is no cell of
+    that index.
+    """
+
+    def __init__(self, plan: SweepPlan, out: Path, index: int | None = None, command: Sequence[str] = ()) -> None:
+        self.plan, self.out, self.command = plan, out, command or COMMAND
         self.folder = SweepFolder(out)
-        self.command = command or COMMAND
+        self.cells = build_cells(plan)
+        if index is not None and index >= len(self.cells):
+            raise UsageError(
+                f"plan {plan.name} has the cells 0 to {len(self.cells) - 1}, and no {index}; "
+                "`datacreate sweep PLAN --dry-run` shows them"
+            )
+        if index is not None:
+            self.cells = (self.cells[index],)
 
-    def _chosen(self, index: int | None) -> tuple[SweepCell, ...]:
-        """The cell of that index, from 0; without an index all cells. Raises UsageError if there is none."""
-        if index is None:
-            return self.cells
-        if index < len(self.cells):
-            return (self.cells[index],)
-        raise UsageError(
-            f"plan {self.plan.name} has the cells 0 to {len(self.cells) - 1}, and no {index}; "
-            "`datacreate sweep PLAN --dry-run` shows them"
-        )
-
-    def states(self, index: int | None = None) -> list[Outcome]:
-        """The state of all cells, or of the one of `index`; writes nothing. Raises UsageError for a wrong index."""
-        return [self._state(cell) for cell in self._chosen(index)]
+    def states(self) -> list[Outcome]:
+        """The states of the cells; writes nothing."""
+        return [self._state(cell) for cell in self.cells]
 
     def _state(self, cell: SweepCell, failed: Mapping[Step, str] | None = None) -> Outcome:
         """The state of a cell from its files; `failed` are the steps that failed in this process, with the messages."""
@@ -112,15 +114,24 @@ class Sweep:
         own = [argument if isinstance(argument, str) else str(out / argument) for argument in step.arguments]
         return [*own, *(step.engine_arguments if engine is None else engine)]
 
-    def missing(self, index: int | None = None) -> list[str]:
-        """Lines that say what the unfinished steps need and this machine lacks."""
-        steps = (step for cell in self._chosen(index) for step in self.unfinished(cell))
-        return missing(steps, engine_options(self.plan.create))
+    def missing(self) -> list[str]:
+        """Lines that say what the unfinished steps need and this machine lacks. Reads no rows and no weights."""
+        needs = (need for cell in self.cells for step in self.unfinished(cell) for need in step.needs)
+        problems: list[str] = []
+        for kind, name in dict.fromkeys(needs):
+            try:
+                if kind == "model":
+                    resolve_checkpoint(name, engine_options(self.plan.create))
+                elif kind == "encoder":
+                    resolve(name, "encoder")
+                else:
+                    split_sha256(find_benchmark(name), kind)
+            except DatacreateError as error:
+                problems.append(str(error))
+        return list(dict.fromkeys(problems))
 
-    def run(
-        self, index: int | None = None, notify: Notify = no_notify, update: Notify = no_notify, nproc: int | None = None
-    ) -> list[Outcome]:
-        """Run all unfinished cells, or only the one of `index`; returns their outcomes.
+    def run(self, notify: Notify = no_notify, update: Notify = no_notify, nproc: int | None = None) -> list[Outcome]:
+        """Run all unfinished cells; returns their outcomes.
 
         First the sets of each generator are created, `nproc` at once (default: 4, but one per core); then the cells
         are trained and evaluated, as many at once as there are GPUs.
@@ -130,37 +141,35 @@ class Sweep:
         missing, ServersUnavailable, Stopped after a signal or if a step was stopped, LockLost,
         StorageError; the same call resumes.
         """
-        chosen = self._chosen(index)
-        if missing_lines := self.missing(index):
-            problems = "; ".join(missing_lines)
-            raise DatacreateError(f"plan {self.plan.name}: nothing was run: {problems}")
+        if missing := self.missing():
+            raise DatacreateError(f"plan {self.plan.name}: nothing was run: {'; '.join(missing)}")
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(self.out, error) from None
         with caught_signals() as signals:
-            call = _Call(self, chosen, signals, notify, update)
+            call = _Call(self, signals, notify, update)
             for generator in self.plan.generators:
                 call.create(generator, nproc or min(_CREATED_AT_ONCE, usable_cores()))
             call.train(nproc)
-        return [Outcome(cell, "running") if cell in call.locked else self._state(cell, call.failed) for cell in chosen]
+        return [
+            Outcome(cell, "running") if cell in call.locked else self._state(cell, call.failed) for cell in self.cells
+        ]
 
 
 class _Call:
     """One call of `Sweep.run`: what its threads share."""
 
-    def __init__(
-        self, sweep: Sweep, cells: Sequence[SweepCell], signals: Signals, notify: Notify, update: Notify
-    ) -> None:
-        self._sweep, self._plan, self._folder, self._cells = sweep, sweep.plan, sweep.folder, cells
+    def __init__(self, sweep: Sweep, signals: Signals, notify: Notify, update: Notify) -> None:
+        self._sweep, self._plan, self._folder, self._cells = sweep, sweep.plan, sweep.folder, sweep.cells
         self._signals, self._notify, self._update = signals, notify, update
         self._error: BaseException | None = None  # the first that stopped a cell: all others also stop
         self.failed: dict[Step, str] = {}
         self.locked: set[SweepCell] = set()  # cells that another process runs
-        several = len(cells) > 1
+        total = len(sweep.cells)
         self._names = {
-            cell: f"{number} of {len(cells)}  {cell.name}" if several else cell.name
-            for number, cell in enumerate(cells, 1)
+            cell: f"{number} of {total}  {cell.name}" if total > 1 else cell.name
+            for number, cell in enumerate(sweep.cells, 1)
         }
         self._lines: dict[str, str] = {}  # of running steps
 

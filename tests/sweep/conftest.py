@@ -67,8 +67,8 @@ class Bench:
         self.plan.write_text(yaml.safe_dump({**self.usual, **changes}))
         return self.plan
 
-    def sweep(self, command: Sequence[str] = COMMAND, **changes: Any) -> Sweep:
-        return Sweep(load_plan(str(self.write(**changes))), self.out, command)
+    def sweep(self, command: Sequence[str] = COMMAND, index: int | None = None, **changes: Any) -> Sweep:
+        return Sweep(load_plan(str(self.write(**changes))), self.out, index, command)
 
     def run(self, **changes: Any) -> list[Outcome]:
         return self.sweep(**changes).run()

@@ -87,7 +87,7 @@ def sets(out: Path) -> list[bytes]:
 def test_two_cells_at_once_on_one_server_give_what_they_give_one_after_the_other(
     bench: Bench, started: Started
 ) -> None:
-    alone = Sweep(load_plan(str(bench.write(**PLAN))), bench.folder / "alone", COMMAND)
+    alone = Sweep(load_plan(str(bench.write(**PLAN))), bench.folder / "alone", command=COMMAND)
     assert set(states(alone.run(nproc=1)).values()) == {"finished"}
     assert (started.started, started.server.most_out) == (1, 1)
     started.server.fault = Meeting()

@@ -117,7 +117,7 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
     with SweepFolder(bench.out).locked(sweep.cells[0]):
         assert states(sweep.states())["creak-human-42"] == "running"
-        assert states(sweep.run(0)) == {"creak-human-42": "running"}
+        assert states(bench.sweep(index=0, **BOTH).run()) == {"creak-human-42": "running"}
         lines: list[str] = []
         assert states(sweep.run(notify=lines.append)) == {
             "creak-human-42": "running",
@@ -127,9 +127,9 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
         f"1 of 2  creak-human-42  {bench.out}/cells/creak-human-42 is locked by process {os.getpid()} on "
     )
     assert lines[1].endswith(" UTC; wait until it has finished; continuing with the next")
-    longer = bench.sweep(**BOTH, sizes=["all", 5])
-    with SweepFolder(bench.out).locked(longer.cells[1]):
-        [finished], [running] = sweep.states(1), longer.states(1)
+    shorter, longer = bench.sweep(index=1, **BOTH), bench.sweep(index=1, **BOTH, sizes=["all", 5])
+    with SweepFolder(bench.out).locked(longer.cells[0]):
+        [finished], [running] = shorter.states(), longer.states()
     assert (finished.state, finished.finished_steps) == ("finished", 3)
     assert (running.state, running.finished_steps) == ("running", 3)  # of 5
 
