@@ -89,9 +89,7 @@ def run_page(run: RunDirectory, summary: RunSummary, metrics: Metrics) -> str:
         ],
         lengths=length_chart([rows[row] for row in evenly], view) if total else None,
         shortcuts=shortcut_chart(metrics),
-        no_shortcuts=metrics.no_shortcuts,
-        diversity=metrics.diversity_table(),
-        basis=metrics.basis,
+        metrics=metrics,
     )
 
 
