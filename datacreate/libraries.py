@@ -1,9 +1,9 @@
 """Settings of the libraries that datacreate uses: offline, quiet, for training; and their errors in one line.
 
-Libraries read the environment when they are imported, and child processes inherit it. The command line calls
-`go_offline` before it imports any library; servers get the variables from the process that starts them. From
-Python, datacreate reads only local files, and does not change the environment. Commands that download
-(`models pull`, `benchmarks import`) do so in a child process with `online_environment`.
+Libraries read the environment when they are imported, and child processes inherit it. The command line sets
+NO_TELEMETRY, and NO_DOWNLOADS for every command that does not download, before it imports any library; servers get
+both from the process that starts them. From Python, datacreate reads only local files, and does not change the
+environment.
 """
 
 from __future__ import annotations
@@ -28,34 +28,7 @@ NO_TELEMETRY = {
 }
 """Keeps libraries from reporting their use; always on."""
 
-SET_BY_DATACREATE = "DATACREATE_OFFLINE"
-"""The variable that lists which of NO_DOWNLOADS datacreate set, and not the user."""
-
-_TRUE = {"1", "on", "yes", "true"}
-
 _OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory")
-
-
-def go_offline() -> None:
-    """Set NO_DOWNLOADS and NO_TELEMETRY for this process and its children; a second call changes nothing."""
-    set_before = os.environ.get(SET_BY_DATACREATE, "").split(",")
-    set_here = [name for name in NO_DOWNLOADS if name in set_before or os.environ.get(name, "").lower() not in _TRUE]
-    os.environ.update(NO_DOWNLOADS | NO_TELEMETRY)
-    os.environ[SET_BY_DATACREATE] = ",".join(set_here)
-
-
-def online_environment() -> dict[str, str]:
-    """The environment of a child process that downloads; telemetry stays off."""
-    return {name: value for name, value in os.environ.items() if name not in NO_DOWNLOADS}
-
-
-def offline_variable() -> str | None:
-    """The variable by which the user, and not datacreate, forbids downloads; None if there is none."""
-    set_here = os.environ.get(SET_BY_DATACREATE, "").split(",")
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # huggingface_hub reads both
-        if os.environ.get(name, "").lower() in _TRUE and name not in set_here:
-            return name
-    return None
 
 
 @contextmanager

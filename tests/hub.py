@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from contextlib import suppress
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -16,13 +17,16 @@ COMMIT = "b" * 40
 class Hub:
     """One repository at COMMIT, which is `main`; leaving the block stops the server.
 
-    Hashes are those of `files`; `sent` replaces what is sent for a file, `broken` sends only half of it.
+    Hashes are those of `files`; `sent` replaces what is sent for a file, `broken` sends only half of it. While
+    `sending` is cleared, no second half is sent.
     """
 
     def __init__(self, files: dict[str, bytes], repository: str = "models/org/tiny") -> None:
         self.files, self.repository = files, repository
         self.sent: dict[str, bytes] = {}
         self.broken: set[str] = set()
+        self.sending = threading.Event()
+        self.sending.set()
         self.requests: list[str] = []  # "METHOD path range"
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -84,7 +88,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {whole - len(content)}-{whole - 1}/{whole}")
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(content[: len(content) // 2] if broken else content)
+            half = len(content) // 2
+            self.wfile.write(content[:half])
+            self.wfile.flush()
+            if "/resolve/" in self.path:
+                self.hub.sending.wait()
+            if not broken:
+                with suppress(OSError):  # the client has ended
+                    self.wfile.write(content[half:])
 
     def log_message(self, *args: object) -> None:
         """Keep the test's output quiet."""

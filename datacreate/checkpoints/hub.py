@@ -1,6 +1,7 @@
 """Downloads models and data sets from the Hugging Face Hub into its cache, in a process of its own.
 
-`huggingface_hub` reads its environment once, at import. So only that process goes online; its parent stays offline.
+The threads and the name look-ups of `huggingface_hub` cannot be interrupted. A process can be: a signal ends a download
+at once, and a Hub that does not answer is given up in time.
 
     python -m datacreate.checkpoints.hub REQUEST
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +19,6 @@ from pathlib import Path
 from typing import Literal
 
 from datacreate.errors import RESUMABLE, StorageError
-from datacreate.libraries import offline_variable, online_environment
 
 _PROBE_SECONDS = 5  # in which the Hub must answer
 
@@ -44,13 +45,10 @@ def download(
     cannot be used, a file differs or `needs_safetensors` and there are none, StorageError if the disk is full or
     read-only.
     """
-    if variable := offline_variable():
-        raise SourceFailed(f"{variable} is set")
     repository = {"repo_id": repo, "repo_type": kind, "revision": revision}
     files = {"allow_patterns": include, "ignore_patterns": exclude, "force_download": force}
     command = [sys.executable, "-m", __name__, json.dumps([repository, files, needs_safetensors])]
-    environment = online_environment()
-    environment |= {} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    environment = None if sys.stderr.isatty() else os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     child = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     answer = child.stdout.strip()
     if child.returncode == RESUMABLE:
@@ -69,6 +67,8 @@ def _main(request: str) -> int:
 
     repository, files, needs_safetensors = json.loads(request)
     try:
+        if constants.is_offline_mode():
+            raise ValueError("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set")
         signal.alarm(_PROBE_SECONDS)  # ends this process: looking up a name may take longer than any timeout
         info = HfApi().repo_info(**repository, timeout=_PROBE_SECONDS)
         signal.alarm(0)

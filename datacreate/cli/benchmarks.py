@@ -50,7 +50,7 @@ def list_(as_json: bool) -> None:
     print_columns(lines)
 
 
-@benchmarks.command("import", cls=Command)
+@benchmarks.command("import", cls=Command, downloads=True)
 @click.argument("names", nargs=-1, metavar="NAME...")
 @option(
     "--from",

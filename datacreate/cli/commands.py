@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 
 import click
 
 from datacreate.errors import DatacreateError
-from datacreate.libraries import go_offline
+from datacreate.libraries import NO_TELEMETRY
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "create": ("create", "Make a training set from one example."),
@@ -74,7 +75,7 @@ def datacreate() -> None:
 
 def run() -> tuple[str, int]:
     """Run the command line; returns the error line, or an empty text, and the exit code."""
-    go_offline()
+    os.environ.update(NO_TELEMETRY)
     try:
         datacreate.main(prog_name="datacreate", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

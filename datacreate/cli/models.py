@@ -43,7 +43,7 @@ def list_(as_json: bool) -> None:
     print_columns(lines)
 
 
-@models.command(cls=Command)
+@models.command(cls=Command, downloads=True)
 @click.argument("names", nargs=-1, required=True, metavar="NAME|ORG/NAME[@REVISION]...")
 @option("--force", is_flag=True, help="Download again even if it is complete on this machine.")
 def pull(names: tuple[str, ...], force: bool) -> None:

@@ -15,6 +15,7 @@ import click
 from datacreate.cli.commands import COMMANDS
 from datacreate.cli.terminal import say
 from datacreate.files import read_yaml
+from datacreate.libraries import NO_DOWNLOADS
 from datacreate.messages import did_you_mean
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 GROUPS = ("input", "output", "strategy", "quality", "training", "sampling", "engine", "run control")
 """The headings of `--help`, in order."""
 
-VARIABLES = "API_KEY COMMAND HOME OFFLINE RESTARTS SCRATCH SUPERVISED".split()
+VARIABLES = "API_KEY COMMAND HOME RESTARTS SCRATCH SUPERVISED".split()
 """The ends of environment variables DATACREATE_... that set no option."""
 
 
@@ -51,7 +52,14 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose `--help` lists options by group, and which refuses options that would be ignored."""
+    """A command whose `--help` lists options by group, and which refuses options that would be ignored.
+
+    Only one that `downloads` lets libraries ask the Hub for files.
+    """
+
+    def __init__(self, *arguments: Any, downloads: bool = False, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.downloads = downloads
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         records: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
@@ -70,6 +78,11 @@ class Command(click.Command):
                 raise click.UsageError(f"{param.opts[0]}: given {times} times; give it once", ctx)
         _warn_about_variables(ctx)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if not self.downloads:
+            os.environ.update(NO_DOWNLOADS)
+        return super().invoke(ctx)
 
 
 def _variable(option: click.Parameter, context: click.Context) -> str:

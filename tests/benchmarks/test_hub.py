@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datacreate.benchmarks import find_benchmark, read_manifest, read_split
-from datacreate.libraries import NO_DOWNLOADS, SET_BY_DATACREATE
+from datacreate.libraries import NO_DOWNLOADS
 from tests.benchmarks.conftest import claims
 from tests.benchmarks.test_copy import as_creak
 from tests.hub import COMMIT, Hub
@@ -20,8 +20,8 @@ REPO = "amydeng2000/CREAK"
 
 @pytest.fixture(autouse=True)
 def nothing_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment as it is before scripts/test, or the import of datacreate, changes it."""
-    for name in (*NO_DOWNLOADS, SET_BY_DATACREATE):
+    """The environment as it is before scripts/test, or another command, changes it."""
+    for name in NO_DOWNLOADS:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -57,7 +57,7 @@ def test_without_the_hub_the_error_says_how_to_import_a_copy(home: Path, monkeyp
     command = ("benchmarks", "import", "piqa")
     by_hand = "hf download ybisk/piqa --repo-type dataset --revision refs/convert/parquet --local-dir DIR"
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
-    for offline, why in [("1", "HF_HUB_OFFLINE is set"), ("0", "Connection refused")]:
+    for offline, why in [("1", "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"), ("0", "Connection refused")]:
         monkeypatch.setenv("HF_HUB_OFFLINE", offline)
         ended = run(*command)
         assert ended.code == 1

@@ -133,13 +133,29 @@ def test_a_silent_hub_is_noticed_in_seconds(data_folder: Path, monkeypatch: pyte
     assert time.monotonic() - start < 15  # 5, and importing the library on a busy machine
 
 
-def test_the_users_own_offline_switch_is_respected(hub: Hub, make_preset: MakePreset, tmp_path: Path) -> None:
-    code = "import os; os.environ['HF_HUB_OFFLINE'] = '1'; os.environ.pop('DATACREATE_OFFLINE', None)\n"
+def test_the_users_own_offline_switch_is_respected(
+    hub: Hub, make_preset: MakePreset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_preset({"hub": "org/tiny"})
-    said = run_python(code + PULL).stdout
-    remedy = "remove the cause and run the same command again"
-    assert said == f"1 cannot download tiny: Hub org/tiny: HF_HUB_OFFLINE is set; {remedy}\n"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    said = run_python(PULL).stdout
+    why, remedy = "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set", "remove the cause and run the same command again"
+    assert said == f"1 cannot download tiny: Hub org/tiny: {why}; {remedy}\n"
     assert hub.requests == []
+
+
+def test_a_signal_ends_a_pull_at_once_and_the_same_command_resumes(hub: Hub) -> None:
+    hub.sending.clear()  # from here on the Hub sends half of a file
+    command = [sys.executable, "-m", "datacreate", "models", "pull", "org/tiny"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not any("GET /org/tiny/resolve" in each for each in hub.requests):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.terminate()
+        _, err = process.communicate(timeout=30)
+    hub.sending.set()
+    assert (process.returncode, err.splitlines()[-1]) == (75, "datacreate: stopped by a signal")
+    assert subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout.startswith(b"org/tiny: ")
 
 
 def test_a_full_disk_is_a_storage_error(hub: Hub, make_preset: MakePreset, tmp_path: Path, mounted: list[str]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY, SET_BY_DATACREATE
+from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY
 from tests.guard import LOG
 from tests.process import ROOT, Ended
 
@@ -28,7 +28,7 @@ class Guarded:
 
     def run(self, *arguments: object, module: str = "datacreate", code: int = 0) -> Ended:
         """`python -m module ARGUMENTS` without any switch of datacreate/libraries.py; checks the exit code."""
-        inherited = {name: text for name, text in os.environ.items() if name not in {*SWITCHES, SET_BY_DATACREATE}}
+        inherited = {name: text for name, text in os.environ.items() if name not in SWITCHES}
         paths = os.pathsep.join([str(Path(__file__).parent / "guarded"), str(ROOT)])
         ended = subprocess.run(
             [*self.prefix, sys.executable, "-m", module, *map(str, arguments)],

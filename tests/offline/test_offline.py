@@ -14,11 +14,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.finetuning.records import read_evaluation
+from tests.benchmarks.test_copy import as_creak
 from tests.finetuning.conftest import import_rows, save_encoder
 from tests.finetuning.sets import choices, claims
 from tests.guard import CallsOut
@@ -118,13 +120,28 @@ def test_the_python_api_reads_local_files_only_and_leaves_the_environment_alone(
     assert (tmp_path / "run" / "summary.json").is_file()
 
 
-def test_only_the_module_that_downloads_allows_downloads() -> None:
-    found = [
-        path.relative_to(ROOT / "datacreate").as_posix()
-        for path in sorted((ROOT / "datacreate").rglob("*.py"))
-        if "online_environment()" in path.read_text(encoding="utf-8").replace("def online", "")
-    ]
-    assert found == ["checkpoints/hub.py"]
+def test_only_the_commands_that_download_allow_downloads() -> None:
+    from datacreate.cli.commands import datacreate
+
+    found = []
+    for name, command in datacreate.commands.items():
+        context = click.Context(datacreate)
+        command = datacreate.get_command(context, name)
+        commands = command.commands.items() if isinstance(command, click.Group) else [("", command)]
+        found += [f"{name} {part}" for part, each in commands if each.downloads]
+    assert found == ["models pull", "benchmarks import"]
+
+
+def test_an_import_of_a_copy_calls_nobody(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path / "calls.jsonl", environment={"DATACREATE_HOME": str(tmp_path / "home")})
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for split in ("train", "validation"):
+        lines = [json.dumps(as_creak(row)) for row in claims(8, 1)]
+        (copy / f"{split}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    guarded.run("benchmarks", "import", "creak", "--from", copy, "--allow-count-mismatch")
+    assert "datasets" in {line["library"] for line in guarded.lines("import")}
+    assert guarded.called == set()
 
 
 @pytest.mark.slow
