@@ -60,7 +60,7 @@ class Condition(Record):
     digest: str  # SHA-256 of the rows
 
 
-class Scores(Record):
+class Scores(Record, extra="ignore"):  # older files have more fields
     """Scores of one model on one test set; shares are in [0, 1], intervals are 95 % over test rows."""
 
     rows: int = Field(ge=1)
@@ -69,7 +69,6 @@ class Scores(Record):
     accuracy_interval: tuple[float, float]
     balanced_accuracy: float | None  # mean recall over labels; None for multiple choice
     macro_f1: float
-    matthews: float | None  # Matthews correlation coefficient; None for multiple choice
     constant: float  # accuracy of the best constant prediction (one label, or one option position)
     score: float  # chance-corrected balanced accuracy (labels) or accuracy (options): 0 chance, 1 perfect
     score_interval: tuple[float, float]

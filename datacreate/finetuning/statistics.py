@@ -72,7 +72,6 @@ def compute_scores(
         accuracy_interval=(accuracy.low, accuracy.high),
         balanced_accuracy=share.value if balanced else None,
         macro_f1=float(f1_score(truth, predictions, average="macro", labels=present, zero_division=0)),
-        matthews=_matthews(truth, predictions) if balanced else None,
         constant=max(label_counts[label] for label in present) / rows,
         score=chance_corrected(share.value, classes),
         score_interval=(chance_corrected(share.low, classes), chance_corrected(share.high, classes)),
@@ -82,17 +81,6 @@ def compute_scores(
         unanswered=prediction_counts[-1],
         truncated=truncated,
     )
-
-
-def _matthews(truth: Sequence[int], answers: Sequence[int]) -> float:
-    """Matthews correlation coefficient of the rows with a right answer; 0 if only one label occurs."""
-    from sklearn.metrics import matthews_corrcoef
-
-    labeled = [row for row, label in enumerate(truth) if label >= 0]
-    labels, predictions = [truth[row] for row in labeled], [answers[row] for row in labeled]
-    if len({*labels, *predictions}) == 1:  # the library would warn
-        return 0.0
-    return float(matthews_corrcoef(labels, predictions))
 
 
 def chance_corrected(share: float, classes: int) -> float:
