@@ -33,7 +33,6 @@ from datacreate.runs.rows import Row, read_rows
 from datacreate.verification.scoring import Probabilities
 
 MAX_SKIPPED = 0.5  # a source is refused if a larger share of its rows cannot be used
-_MIN_SUM, _MAX_SUM = 0.99, 1.01  # of the probabilities of a soft label, which are rounded
 
 
 @dataclass(frozen=True)
@@ -264,7 +263,7 @@ def training_set(
 
     Samples of one seed are nested: the first 100 are among the first 200. `condition` and `benchmark`
     override those of the sources. Raises UsageError if there are too few rows, if sources need
-    different heads, if most rows of one cannot be used, or if probabilities do not fit their row.
+    different heads, or if most rows of one cannot be used.
     """
     first = sources[0]
     head = infer_head(first)
@@ -357,17 +356,10 @@ def json_sha256(lines: Iterable[Json]) -> str:
 def soft_label(probabilities: Probabilities, source: Source, head: HeadSpec) -> Probabilities:
     """The verifier's probabilities in the order of the head's outputs, normalized to sum 1.
 
-    Options are in the row's order, which is the head's; labels are matched by text. Raises TrainingError
-    if their number is wrong, or they are no probabilities.
+    Options are in the row's order, which is the head's; labels are matched by text.
     """
     labels = map(label_text, source.format.labels or ())
-    names = list(head.names if head.is_multiple_choice else labels)
-    total = math.fsum(probabilities)
-    is_distribution = _MIN_SUM <= total <= _MAX_SUM
-    if len(probabilities) != len(names) or set(names) != set(head.names) or not is_distribution:
-        raise TrainingError(
-            f"{source.name}: the probabilities {' '.join(f'{p:g}' for p in probabilities)} are not one for each "
-            f"output of a head with {head.description}; create the run again, or drop --soft-labels"
-        )
+    names = head.names if head.is_multiple_choice else labels
     by_name = dict(zip(names, probabilities, strict=True))
+    total = math.fsum(probabilities)  # they are rounded
     return tuple(by_name[name] / total for name in head.names)

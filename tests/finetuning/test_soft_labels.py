@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from datacreate.errors import RunMismatch, TrainingError
+from datacreate.errors import RunMismatch
 from datacreate.finetuning.encoder import encode, load_tokenizer, load_with_head
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HeadSpec
@@ -20,7 +20,7 @@ from datacreate.formats.roles import Roles
 from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.directory import RunDirectory
 from datacreate.verification.scoring import Probabilities
-from tests.finetuning.sets import Row, choices, claims, source_of, write_rows
+from tests.finetuning.sets import Row, choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, inputs_of, sensible
 from tests.inprocess import typed
 from tests.making import make
@@ -149,14 +149,6 @@ def test_probabilities_of_labels_are_matched_by_text() -> None:
     assert sum(soft_label((0.1, 0.7, 0.201), source, LABELS)) == pytest.approx(1, abs=1e-12)
 
 
-@pytest.mark.parametrize("wrong", [(0.5, 0.5), (0.5, 0.6, 0.5), (float("nan"), 0.5, 0.5), ()])
-def test_probabilities_that_do_not_fit_their_row_are_refused(wrong: Probabilities) -> None:
-    source = source_of([], "multiple_choice")
-    options = HeadSpec(head="multiple_choice", names=("0", "1", "2"))
-    with pytest.raises(TrainingError, match=r"x: the probabilities .* are not one for each output"):
-        soft_label(wrong, source, options)
-
-
 def test_sources_without_probabilities_are_refused_in_one_line(
     home: Path, runs: dict[str, Path], tmp_path: Path, encoder: str, set_probabilities: SetProbabilities
 ) -> None:
@@ -172,6 +164,4 @@ def test_sources_without_probabilities_are_refused_in_one_line(
     set_probabilities(lambda *_: None)
     assert f"{file}: no row was verified" in refused(file)
     assert f"csqa, {run}: no row was verified" in refused("csqa", run)
-    set_probabilities(lambda *_: (0.5, 0.5))
-    assert f"{run}: the probabilities 0.5 0.5 are not one for each output" in refused(run)
     assert not (tmp_path / "out").exists()
