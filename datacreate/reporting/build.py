@@ -30,7 +30,7 @@ from datacreate.finetuning.records import (
     read_predictions,
 )
 from datacreate.messages import Notify, no_notify
-from datacreate.reporting.gaps import mean_gaps, with_gaps
+from datacreate.reporting.pgr import mean_pgrs, with_pgr
 from datacreate.reporting.results import (
     OWN_ROWS,
     ConditionResult,
@@ -177,8 +177,8 @@ def _table(
     for models in groups.values():
         group = condition_models(models)
         results[condition_result(models, group, _paper_accuracy(models[0]))] = group
-    results = dict(sorted(with_gaps(results).items(), key=lambda item: _order(item[0])))
-    return ResultTable(distribution, *setup, generator, tuple(results), compare_results(results), mean_gaps(results))
+    results = dict(sorted(with_pgr(results).items(), key=lambda item: _order(item[0])))
+    return ResultTable(distribution, *setup, generator, tuple(results), compare_results(results), mean_pgrs(results))
 
 
 def _order(result: ConditionResult) -> tuple[Any, ...]:

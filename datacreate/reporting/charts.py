@@ -71,9 +71,9 @@ CurvePoint = tuple[float, float, float, str]
 
 
 def line_plot(title: str, series: Mapping[str, Mapping[int, CurvePoint]]) -> Plot:
-    """Lines by name, each with its points by x, from 1; the x axis is logarithmic, the y axis includes 0.
+    """A plot of lines; `series` has the points of each line by x.
 
-    At least two values of x are different.
+    The x axis is logarithmic, the y axis includes 0. All x are 1 or more, and at least two of them are different.
     """
     numbers = sorted({x for points in series.values() for x in points})
     intervals = [(low, high) for points in series.values() for _, low, high, _ in points.values()]

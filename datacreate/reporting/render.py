@@ -19,8 +19,8 @@ from datacreate.intervals import IntervalEstimate
 from datacreate.locking import locked
 from datacreate.messages import markdown, markdown_table
 from datacreate.reporting.charts import COLORS, Bar, Chart, CurvePoint, Plot, line_plot, page_template
-from datacreate.reporting.gaps import Curves, learning_curves, rows_to_match
-from datacreate.reporting.results import Comparison, ConditionResult, MeanGap, Report, ResultTable, checkpoint_name
+from datacreate.reporting.pgr import Curves, learning_curves, rows_to_match
+from datacreate.reporting.results import Comparison, ConditionResult, MeanPGR, Report, ResultTable, checkpoint_name
 from datacreate.runs.stats import summary_fields
 
 
@@ -144,7 +144,7 @@ def _results(table: ResultTable, citation: str) -> Section:
     curves = learning_curves(table.results)
     tables = [Table.of("Results", _RESULT_COLUMNS, table.results)]
     if table.gaps:
-        tables.append(Table.of("Mean PGR over test sets", _GAP_COLUMNS, table.gaps))
+        tables.append(Table.of("Mean PGR over test sets", _PGR_COLUMNS, table.gaps))
     if table.comparisons:
         significant = sum(comparison.significant for comparison in table.comparisons)
         title = f"Comparisons: {significant} of {len(table.comparisons)} significant at 5 %"
@@ -250,7 +250,7 @@ def percent(share: float) -> str:
 
 
 def _with_ends(estimate: IntervalEstimate | str, shown: Callable[[float], str] = signed) -> str:
-    """`+12.3 (+7.2 to +18.3)`; a text that stands for a value is returned as it is."""
+    """A value with the ends of its interval: `+12.3 (+7.2 to +18.3)`. A text in place of a value stays as it is."""
     if isinstance(estimate, str):
         return estimate
     return f"{shown(estimate.value)} ({shown(estimate.low)} to {shown(estimate.high)})"
@@ -276,7 +276,7 @@ _RESULT_COLUMNS: dict[str, Callable[[ConditionResult], str]] = {
     "test rows": lambda result: f"{result.test_rows:,}",
     "flags": flags,
 }
-_GAP_COLUMNS: dict[str, Callable[[MeanGap], str]] = {
+_PGR_COLUMNS: dict[str, Callable[[MeanPGR], str]] = {
     "condition": lambda mean: mean.condition,
     "N": lambda mean: "" if mean.count is None else f"{mean.count:,}",
     "test sets": lambda mean: str(mean.tests),

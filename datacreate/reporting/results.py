@@ -122,7 +122,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeanGap:
+class MeanPGR:
     """The mean performance gap recovered of a condition over the benchmarks of a table, two or more."""
 
     condition: str
@@ -144,7 +144,7 @@ class ResultTable:
     generator: str | None  # the model that wrote the created training rows
     results: tuple[ConditionResult, ...]  # test set by test set
     comparisons: tuple[Comparison, ...]  # smallest p first
-    gaps: tuple[MeanGap, ...]
+    gaps: tuple[MeanPGR, ...]  # of the conditions with created rows
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ def _is_reference(result: ConditionResult) -> bool:
 
 
 def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:
-    """The models as `finetuning.statistics` takes them."""
+    """Which rows of a test set the models of one condition got right, for their statistics."""
     first, evaluations = models[0].evaluation, [model.evaluation for model in models]
     labels = dict.fromkeys(models[0].truth, 0)  # the same for all rows with options
     if first.head != "multiple_choice":

@@ -176,9 +176,10 @@ def shortcut_chart(metrics: Metrics) -> Chart:
 
 
 def lineage(commits: Iterable[Commit], examples: Rows, view: RowView, total: int) -> Plot:
-    """The first rows around the formatting example, or around a center with several: the distance is the depth.
+    """A plot of the first rows, whose distance from its center is their depth.
 
-    Rows that passed the filters but were not accepted are hollow.
+    The center is the formatting example; several of them are around an empty center. Rows that passed the filters but
+    were not accepted are hollow.
     """
     roots = {Example(values).id: values for values in examples}
     nodes: dict[str, Mapping[str, Json]] = dict(roots) if len(roots) > 1 else {}

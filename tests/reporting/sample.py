@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from datacreate.intervals import IntervalEstimate
-from datacreate.reporting.results import Comparison, ConditionResult, MeanGap, Report, ResultTable
+from datacreate.reporting.results import Comparison, ConditionResult, MeanPGR, Report, ResultTable
 
 HOSTILE = (
     '<script>document.title = "owned"</script>',
@@ -42,7 +42,7 @@ def sample_report(text: str = "tree") -> Report:
         p_holm=0.06,
         significant=False,
     )
-    mean = MeanGap(condition=text, count=100, tests=2, missing=(text,), pgr=IntervalEstimate(0.8, 0.6, 1.1))
+    mean = MeanPGR(condition=text, count=100, tests=2, missing=(text,), pgr=IntervalEstimate(0.8, 0.6, 1.1))
     setup: Any = (text, "ab" * 32, "datacreate", "held-out", text)
     table = ResultTable("in", *setup, results, (compared,), (mean,))
     summary: dict[str, Any] = {"strategy": "tree", "model": text, "accepted": 40, "requested": 40, "seconds": 26.7}

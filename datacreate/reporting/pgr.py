@@ -15,19 +15,19 @@ import numpy as np
 from datacreate.finetuning.records import HUMAN
 from datacreate.finetuning.statistics import ConditionModels, mean_estimate, ratio
 from datacreate.intervals import IntervalEstimate
-from datacreate.reporting.results import ConditionResult, MeanGap, ResultModels
+from datacreate.reporting.results import ConditionResult, MeanPGR, ResultModels
 
 Curves = Mapping[str, Mapping[int, ConditionResult]]
 """The results on one test set, by condition and number of training rows."""
 
 
-def with_gaps(results: ResultModels) -> ResultModels:
+def with_pgr(results: ResultModels) -> ResultModels:
     """The same results; those of created rows with their PGR, against the result of as many human rows."""
     human: dict[tuple[str, str, int | None], ConditionModels] = {}
     for result in sorted(results, key=lambda result: result.sets):  # the last one counts: that of most training sets
         if result.condition == HUMAN:
             human[result.test_digest, result.trained_for, result.count] = results[result]
-    with_pgr: dict[ConditionResult, ConditionModels] = {}
+    completed: dict[ConditionResult, ConditionModels] = {}
     for result, models in results.items():
         if result.count is not None and result.condition.partition("+")[0] != HUMAN:  # created rows alone
             human_models = human.get((result.test_digest, result.trained_for, result.count))
@@ -35,11 +35,11 @@ def with_gaps(results: ResultModels) -> ResultModels:
             if human_models:
                 pgr = ratio(models, human_models) or "human score not significantly above chance"
             result = replace(result, pgr=pgr)
-        with_pgr[result] = models
-    return with_pgr
+        completed[result] = models
+    return completed
 
 
-def mean_gaps(results: Collection[ConditionResult]) -> tuple[MeanGap, ...]:
+def mean_pgrs(results: Collection[ConditionResult]) -> tuple[MeanPGR, ...]:
     """The mean PGR of each condition that has one on two test sets or more."""
     whole_sets = Counter(
         (result.condition, result.trained_for, result.test_digest) for result in results if result.full
@@ -50,11 +50,11 @@ def mean_gaps(results: Collection[ConditionResult]) -> tuple[MeanGap, ...]:
             key = result.condition, result.trained_for, result.test_digest
             is_whole = result.full and whole_sets[key] == 1
             groups[result.condition, None if is_whole else result.count].append(result)
-    means = [_mean_gap(condition, group) for (condition, _), group in groups.items()]
+    means = [_mean_pgr(condition, group) for (condition, _), group in groups.items()]
     return tuple(mean for mean in means if mean)
 
 
-def _mean_gap(condition: str, results: Sequence[ConditionResult]) -> MeanGap | None:
+def _mean_pgr(condition: str, results: Sequence[ConditionResult]) -> MeanPGR | None:
     """The mean PGR of some results of one condition; None with fewer than two test sets.
 
     Models of one training are tested on several sets: the ends of these intervals are averaged, as if they depended
@@ -69,7 +69,7 @@ def _mean_gap(condition: str, results: Sequence[ConditionResult]) -> MeanGap | N
         return None
     means = [IntervalEstimate(*np.mean(list(map(astuple, own)), axis=0).tolist()) for own in by_training.values()]
     counts = {result.count for result in results}
-    return MeanGap(
+    return MeanPGR(
         condition=condition,
         count=counts.pop() if len(counts) == 1 else None,
         tests=tests,

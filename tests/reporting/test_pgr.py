@@ -10,9 +10,9 @@ import pytest
 from datacreate.finetuning.statistics import mean_estimate
 from datacreate.intervals import IntervalEstimate
 from datacreate.reporting.build import build_report
-from datacreate.reporting.gaps import learning_curves, rows_to_match
+from datacreate.reporting.pgr import learning_curves, rows_to_match
 from datacreate.reporting.render import as_markdown, as_page
-from datacreate.reporting.results import ConditionResult, MeanGap, ResultTable
+from datacreate.reporting.results import ConditionResult, MeanPGR, ResultTable
 from tests.reporting.evaluations import answers, evaluated, zero_shot
 
 TRUTH = ["True", "False"] * 100
@@ -76,7 +76,7 @@ def test_the_mean_pgr_is_over_benchmarks_that_have_one(tmp_path: Path) -> None:
     (table,) = tables(tmp_path)
     estimates = [pgr(table, "tree", test) for test in ("creak", "boolq_open")]
     (mean,) = table.gaps
-    assert mean == MeanGap(condition="tree", count=100, tests=2, missing=("strategyqa",), pgr=mean.pgr)
+    assert mean == MeanPGR(condition="tree", count=100, tests=2, missing=("strategyqa",), pgr=mean.pgr)
     assert mean.pgr == mean_estimate(estimates)
     assert mean.pgr.value == pytest.approx((0.75 + 1 / 3) / 2)
     assert "Mean PGR over test sets" in as_markdown(build_report([tmp_path]))
