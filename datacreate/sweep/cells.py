@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from datacreate.benchmarks import Benchmark, find_benchmark, has_split
@@ -207,8 +207,8 @@ class _Builder:
                 arguments += [flag, str(sample), "--sample-seed", str(rows.seed)]
         arguments += ["--out", folder, "--seeds", ",".join(map(str, self.plan.train_seeds))]
         needs = [("train", benchmark)] if rows.human else []
-        default_selection = "human" if recipe.get("name") == "paper" else None
-        if other_options.get("model_selection", default_selection) == "human":
+        config = TrainConfig(sources=("",), out=Path(), recipe=Hyperparameters(**recipe), **other_options)
+        if config.selection == "human":
             needs.append(("dev", benchmark))
         before = rows.creations[-1] if rows.creations else None
         train = Step(

@@ -72,12 +72,12 @@ class Sweep:
         self.plan, self.out, self.command = plan, out, command or COMMAND
         self.folder = SweepFolder(out)
         self.cells = build_cells(plan)
-        if index is not None and index >= len(self.cells):
-            raise UsageError(
-                f"plan {plan.name} has the cells 0 to {len(self.cells) - 1}, and no {index}; "
-                "`datacreate sweep PLAN --dry-run` shows them"
-            )
         if index is not None:
+            if index >= len(self.cells):
+                raise UsageError(
+                    f"plan {plan.name} has the cells 0 to {len(self.cells) - 1}, and no {index}; "
+                    "`datacreate sweep PLAN --dry-run` shows them"
+                )
             self.cells = (self.cells[index],)
 
     def states(self) -> list[Outcome]:
