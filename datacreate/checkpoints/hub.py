@@ -15,10 +15,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
 from datacreate.errors import RESUMABLE, StorageError
+
+SAFETENSORS = "*.safetensors"
 
 _PROBE_SECONDS = 5  # in which the Hub must answer
 
@@ -36,18 +39,17 @@ def download(
     exclude: Sequence[str] = (),
     *,
     kind: Literal["model", "dataset"] = "model",
-    needs_safetensors: bool = False,
+    required: str = "*",
     force: bool = False,
 ) -> Path:
     """Download what is missing of a repository, and compare it with the Hub's hashes; returns its folder in the cache.
 
-    `include` and `exclude` are patterns of file names; `force` downloads all again. Raises SourceFailed if the Hub
-    cannot be used, a file differs or `needs_safetensors` and there are none, StorageError if the disk is full or
-    read-only.
+    `include`, `exclude` and `required` are patterns of file names; `force` downloads all again. Raises SourceFailed if
+    the Hub cannot be used, a file differs or none matches `required`, StorageError if the disk is full or read-only.
     """
     repository = {"repo_id": repo, "repo_type": kind, "revision": revision}
     files = {"allow_patterns": include, "ignore_patterns": exclude, "force_download": force}
-    command = [sys.executable, "-m", __name__, json.dumps([repository, files, needs_safetensors])]
+    command = [sys.executable, "-m", __name__, json.dumps([repository, files, required])]
     environment = None if sys.stderr.isatty() else os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     child = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     answer = child.stdout.strip()
@@ -65,16 +67,17 @@ def _main(request: str) -> int:
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    repository, files, needs_safetensors = json.loads(request)
+    repository, files, required = json.loads(request)
     try:
         if constants.is_offline_mode():
             raise ValueError("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set")
         signal.alarm(_PROBE_SECONDS)  # ends this process: looking up a name may take longer than any timeout
         info = HfApi().repo_info(**repository, timeout=_PROBE_SECONDS)
         signal.alarm(0)
-        if needs_safetensors and not any(file.rfilename.endswith(".safetensors") for file in info.siblings or ()):
-            remedy = f"for a GGUF, `hf download {repository['repo_id']} FILE` and --model with its path"
-            raise ValueError(f"no safetensors; {remedy}")
+        if not any(fnmatch(file.rfilename, required) for file in info.siblings or ()):
+            gguf_advice = f"for a GGUF, `hf download {repository['repo_id']} FILE` and --model with its path"
+            advice = gguf_advice if required == SAFETENSORS else "correct `file` in the preset"
+            raise ValueError(f"no file is named {required}; {advice}")
         folder = Path(snapshot_download(**repository, **files))
         if folder.is_dir():  # otherwise no file has such a name
             _verify(folder, repository)

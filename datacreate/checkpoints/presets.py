@@ -68,7 +68,10 @@ def engine_setting(help_text: str, **options: Any) -> Any:
 
 
 class LaunchOptions(Settings):
-    """How the server of a model is started: settings of users and presets. None: chosen automatically."""
+    """How the server of a model is started: by users and by presets. None: chosen automatically.
+
+    Options of only one engine are here, too, because presets are read without engines; its `own_options` names them.
+    """
 
     max_model_len: int | None = engine_setting("Context length in tokens, prompt and answer together.", gt=0)
     max_num_seqs: int | None = engine_setting("Requests that one server processes at once.", gt=0)
@@ -94,7 +97,7 @@ class LaunchOptions(Settings):
 class LaunchSettings(LaunchOptions):
     """How the server of a model is started: also what only a preset can set."""
 
-    reasoning_parser: str | None = None  # vLLM's name of how a model marks its thinking, before the grammar
+    reasoning_parser: str | None = None  # vLLM's name for how the model marks its thoughts, which need no schema
 
 
 class RecommendedSampling(FrozenModel):

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from datacreate.checkpoints.folder import KEPT, SKIPPED
-from datacreate.checkpoints.hub import SourceFailed, download
+from datacreate.checkpoints.hub import SAFETENSORS, SourceFailed, download
 from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, find_sources
 from datacreate.errors import CheckpointError
 from datacreate.files import atomic_replacement, data_dir, remove_temporary, storage_error
@@ -105,8 +105,8 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
 def _from_hub(source: HubRepository, notify: Notify, force: bool) -> Path | None:
     """Download a model; returns its folder or GGUF file, None if the repository does not have all files."""
     notify(f"downloading {source.hub} from the Hub")
-    include = [source.file] if source.file else KEPT
-    download(source.hub, source.revision, include, SKIPPED, needs_safetensors=not source.file, force=force)
+    include, required = ([source.file], source.file) if source.file else (KEPT, SAFETENSORS)
+    download(source.hub, source.revision, include, SKIPPED, required=required, force=force)
     return _in_hub_cache(source)
 
 

@@ -1,17 +1,24 @@
 """Engines: OpenAI-compatible servers, local or remote, that generate text and score labels.
 
-engines/
+A run sends its requests to an `Engine`, which stands for all servers of one model. A `ServerSource` says where these
+servers are: `RunningServers` are those of `--url`, `LocalServers` are started by this process. A `ServerPool` chooses
+a `Server` for each request, and repeats a request that failed. What differs between vLLM, llama.cpp and other servers,
+their commands and their requests, is an `EngineKind`. `ENGINE_KINDS` lists the kinds that datacreate can start; any
+other server is used through the standard API.
+
+In the order in which one request passes them:
+
+  factory.py        settings of a run -> its engines; GPUs of several servers; `serve`
+  options.py        ENGINE_KINDS; the options: which engine and servers, how a model is loaded
   request.py        Request, Completion, ServerTest
-  engine.py         Engine: what a run uses; it sends its requests from its own thread
-  server_pool.py    many servers as one: capacity, retries, lost servers
-  server.py         one server: HTTP, self-test, tokenizer
+  engine.py         Engine: submits requests, and returns completions
+  server_pool.py    ServerPool: chooses a server; retries, lost servers
+  server.py         Server: HTTP, recognition, self-test, tokenizer
   chat_api.py       Request -> JSON body, JSON answer -> Completion
-  addresses.py      --url -> the servers that exist now
   self_test.py      the tests that a server must pass before a run
-  local_servers.py  starts, watches and stops servers on this machine
   engine_kind.py    EngineKind: what differs between engines
   vllm.py           vLLM: command line, environment and memory of its server, its requests
   llamacpp.py       the same for llama.cpp, and the process of its server
-  options.py        the list of engines; options: which engine and servers, how a model is loaded
-  factory.py        settings of a run -> its engines; GPUs of several servers; `serve`
+  addresses.py      ServerSource, RunningServers: --url -> the servers that exist now
+  local_servers.py  LocalServers: starts, restarts and stops servers on this machine
 """

@@ -1,4 +1,4 @@
-"""The addresses of servers: given on the command line, or registered by servers in a folder."""
+"""Where the servers of a run are: at the addresses of `--url`, or registered in a folder of `--url`."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Address(BaseModel):
 
 
 class ServerSource(ABC):
-    """The servers of a run: those of `--url` (RunningServers), or started on this machine (LocalServers)."""
+    """Where the servers of a model come from: from `--url` (RunningServers), or from this process (LocalServers)."""
 
     remote = True  # False if this process starts them
-    changes = False  # whether servers may be added later
-    description = "this machine"  # for messages
-    failed: str | None = None  # why there will be no server any more; None if there may be
+    changes = False  # whether other servers may be added during the run
+    description = "this machine"  # where they are, for messages
+    failed: str | None = None  # why there will be no server any more; None as long as there may be one
     record: Mapping[str, Any] = MappingProxyType({})  # how they were started, for config.json
 
     @abstractmethod

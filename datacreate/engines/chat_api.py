@@ -1,7 +1,7 @@
 """The chat completions API: Request -> JSON body, and JSON answer -> Completion.
 
-The schema goes into the standard `response_format`. Extensions are sent only to the kinds of servers that
-have them (engine_kind.py).
+The schema goes into the standard `response_format`. Extensions of the API are sent only to the engines that have them
+(engine_kind.py).
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from datacreate.checkpoints.presets import Thinking
-from datacreate.engines.engine_kind import STANDARD, ServerKind
+from datacreate.engines.engine_kind import OTHER_SERVER, EngineKind
 from datacreate.engines.request import DEFAULT_THINKING, Completion, Messages, Request
 
 _UNLISTED_LOGPROB = -20.0  # the log-probability of a choice that is not among the most probable tokens
 _MIN_LOGPROB = -100.0  # lower ones count as this
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
-"""Makes llguidance write JSON without spaces, which saves tokens."""
+"""Options of llguidance: it then allows only JSON without spaces, which takes fewer tokens."""
 
 _TEXT_MARGIN = 64
-"""Characters beyond `Sampling.max_text_chars` after which the grammar ends a text: more than a token has, so that the
-grammar does not shape shorter texts."""
+"""Characters beyond `Sampling.longest_text` at which llguidance ends a text. No token is longer, so texts within the
+limit are written as if there were none."""
 
 _JSON_STARTS = ("[", "{")
 
@@ -35,9 +35,9 @@ _ONLY_THOUGHTS = (
 
 
 class Unavailable(Exception):
-    """A server could not answer; it or another one may answer later.
+    """A server did not answer a request; the same or another one may answer it later.
 
-    `request_may_be_cause`: the request itself may be the cause. `hung`: the server did not respond at all.
+    `request_may_be_cause`: every server may fail at this request. `hung`: the server sent nothing at all.
     """
 
     def __init__(self, reason: str, *, request_may_be_cause: bool = True, hung: bool = False) -> None:
@@ -47,7 +47,8 @@ class Unavailable(Exception):
 
 
 class RequestRejected(Unavailable):
-    """A server refuses this request (HTTP 4xx). The request is invalid if others succeed."""
+    """A server refuses a request as invalid (HTTP 4xx). Some do so while they work, so that others must succeed
+    before it is believed."""
 
 
 class Busy(Unavailable):
@@ -58,7 +59,7 @@ class Busy(Unavailable):
 
 
 class Incompatible(Exception):
-    """A server cannot be used as it is. The message has the reason, and what to do."""
+    """A server cannot be used as it is: another model, no schemas, a wrong key. The message says what to do."""
 
     hung = False  # it responds
 
@@ -70,9 +71,9 @@ class ChatApi:
     names: tuple[str, ...]  # of the model; until the server is known all acceptable ones, () for any model
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)  # of --chat-template-kwargs
     thinking: Thinking = field(default_factory=lambda: Thinking(disable={}))
-    kind: ServerKind = STANDARD
+    kind: EngineKind = OTHER_SERVER
     has_system_role: bool = True  # whether it accepts system messages
-    compact_grammar: bool = False  # send a grammar of llguidance instead of the schema
+    uses_llguidance: bool = False  # send the schema for llguidance (llama.cpp), not in `response_format`
 
     def messages(self, messages: Messages, *, thinks: bool = False) -> dict[str, Any]:
         """The fields of a request that hold the prompt and the arguments of the chat template."""
@@ -108,9 +109,10 @@ class ChatApi:
         }
         if thinking and self.thinking.has_limit and self.kind.thinking_field:
             body[self.kind.thinking_field] = thinking
-        if request.schema is not None:  # llama.cpp applies its own grammar from the first token on
-            compact = self.compact_grammar and not thinking
-            body |= _schema_field(request.schema, compact, sampling.longest_text)
+        if request.schema is not None:
+            # What is sent for llguidance would apply to the thoughts, too; `response_format` applies after them.
+            for_llguidance = self.uses_llguidance and not thinking
+            body |= _schema_field(request.schema, for_llguidance, sampling.longest_text)
         if request.choices:
             body |= self.kind.scoring_fields(tokens)
         return body
@@ -125,10 +127,10 @@ def _merge_system_message(messages: Messages) -> list[dict[str, str]]:
     return [merged, *(dict(message) for message in rest)]
 
 
-def _schema_field(schema: str, compact: bool, max_text_chars: int | None) -> dict[str, Any]:
-    """The field of a request that holds the schema: a compact grammar of llguidance, or the standard one."""
+def _schema_field(schema: str, for_llguidance: bool, max_text_chars: int | None) -> dict[str, Any]:
+    """The field of a request that holds the schema: `grammar` for llguidance, otherwise `response_format`."""
     parsed = json.loads(schema)
-    if compact:
+    if for_llguidance:
         if max_text_chars:
             parsed = _with_max_length(parsed, max_text_chars + _TEXT_MARGIN)
         guided = json.dumps({"x-guidance": _COMPACT, **parsed}, ensure_ascii=False)
@@ -140,7 +142,7 @@ def _schema_field(schema: str, compact: bool, max_text_chars: int | None) -> dic
 def _with_max_length(schema: Any, characters: int) -> Any:
     """The schema with a maximum length for all free texts.
 
-    Only for llguidance, which checks it in 0.2 ms per token: other grammars take seconds to compile it, or refuse it.
+    Only for llguidance, which checks it in 0.2 ms per token: other engines take seconds to compile it, or refuse it.
     """
     if isinstance(schema, list):
         return [_with_max_length(part, characters) for part in schema]

@@ -1,12 +1,11 @@
-"""What differs between kinds of servers: the requests that they understand, and how an engine is started here.
+"""What differs between engines: how their servers are started, and the requests that they understand.
 
-An engine's module (llamacpp.py is an example) has a subclass of `EngineKind`, and its instance is in `ENGINE_KINDS`
-(options.py).
+The module of an engine (llamacpp.py is an example) has a subclass of `EngineKind`, and its instance is in
+`ENGINE_KINDS` (options.py).
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -32,14 +31,88 @@ class ServerInfo:
     context: object = None  # tokens of a prompt and its answer
 
 
-class ServerKind:
-    """A server with the standard OpenAI-compatible API only. Subclasses describe extensions."""
+@dataclass(frozen=True)
+class Workload:
+    """What the servers of a model have to do, and which part of this machine they get."""
 
-    title = ""  # the name in messages
+    count: int = _LONG_RUN  # examples that the run creates
+    models: int = 1  # that run on this machine at once, this one included
+    gpus: tuple[str, ...] = ()  # that the servers of this model may use; empty: all
+    gpu_share: float | None = None  # of the memory of each GPU, for this model; None: as its settings say
+    scores: bool = False  # the model scores labels and writes nothing
+    notify: Notify = no_notify
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a server that starts slowly and is then faster saves time."""
+        return self.count >= _LONG_RUN
+
+
+@dataclass(frozen=True)
+class GpuNeed:
+    """The GPUs that one server of a model needs. Sizes are in GiB, on each of these GPUs."""
+
+    gpus: int  # the weights are split over so many
+    weights_gib: float  # as estimated
+    least_weights_gib: float  # a lower bound: below weights_gib if config.json does not name the type of the weights
+    min_gib: float  # weights, the smallest useful KV cache, and what the engine itself needs
+    max_share: float  # of a GPU's memory, for all servers on it together
+
+
+class EngineKind:
+    """An engine: the program behind a server. This class is one with the OpenAI-compatible API only, started by others.
+
+    Subclasses are engines that datacreate starts. They set `name`, `title`, `packages`, `needed_for` and
+    `key_variable`, and define `build`, `speed`, `command` and `recognize`; the rest is what they add to the API.
+    """
+
+    name = ""  # of `--engine`
+    title = ""  # in messages
+    packages: tuple[str, ...] = ()  # of Python, whose versions are logged; the first is also the module to import
+    needed_for = ""  # models and machines, for `doctor`
+    key_variable = ""  # the environment variable of its API key
+    own_options: tuple[str, ...] = ()  # fields of `RunEngineOptions` that not every engine has
+    uses_torch = True  # whether it needs torch; then the installed build must suit this machine
+
     penalty_field = "repetition_penalty"
     thinking_field: str | None = None  # the field for the most tokens of thinking
-    compact_grammar = False  # whether it may accept llguidance grammars
+    may_use_llguidance = False  # whether it may accept a schema for llguidance; the self-test finds out
     self_test_fields: Mapping[str, Any] = {}  # for requests of a self-test
+
+    def build(self) -> str | None:
+        """The installed build, by its option of scripts/setup; None if it is not installed."""
+        return None
+
+    def speed(self, *, gguf: bool, long_run: bool) -> Literal["slow", "fast"] | None:
+        """How fast it is on this machine with a GGUF file or safetensors; None if it is not installed or cannot
+        load it."""
+        return None
+
+    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
+        """What a server of the checkpoint needs of its GPUs; None if it reserves no share of their memory.
+
+        EngineError if the model cannot be split over so many GPUs.
+        """
+        return None
+
+    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
+        """The command that serves a checkpoint. EngineError if this machine cannot run it.
+
+        Once the server is ready, GET /health must return 200 without the key.
+        """
+        raise NotImplementedError
+
+    def count_copies(self, extra_arguments: Sequence[str]) -> int:
+        """How many copies of the model a server starts with these arguments of the user (those after --).
+
+        UsageError for arguments that it does not accept.
+        """
+        refused = f"{extra_arguments[0]}: {self.title}'s server accepts no options after --"
+        raise UsageError(f"{refused}; remove them, or use another --engine")
+
+    async def recognize(self, send: Send, model: str) -> ServerInfo | None:
+        """What a server reports about itself; None if it is of another kind."""
+        return None
 
     def scoring_fields(self, tokens: Sequence[int] | None) -> dict[str, Any]:
         """The fields for the most probable tokens of an answer; `tokens`: those of the choices, if known."""
@@ -57,77 +130,8 @@ class ServerKind:
         """Prepare a server of this machine that has passed its self-test."""
 
 
-STANDARD = ServerKind()
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What servers are started for."""
-
-    count: int = _LONG_RUN  # examples
-    models: int = 1  # that share this machine
-    gpus: tuple[str, ...] = ()  # that the servers of the model may use; empty: all
-    gpu_share: float | None = None  # of the memory of each, for this model; None: as its settings say
-    scores: bool = False  # the model only scores labels
-    notify: Notify = no_notify
-
-    @property
-    def is_long(self) -> bool:
-        """Whether a server that starts slowly and is then faster saves time."""
-        return self.count >= _LONG_RUN
-
-
-@dataclass(frozen=True)
-class GpuNeed:
-    """What a server of a model needs; memory is in GiB on each of its GPUs."""
-
-    gpus: int  # over which its weights are split
-    weights_gib: float
-    least_weights_gib: float  # a lower bound: less than weights_gib if the type of the weights is not known
-    min_gib: float  # weights, the smallest useful KV cache, and what vLLM itself needs
-    max_share: float  # of a GPU's memory, for all servers on it together
-
-
-class EngineKind(ServerKind, ABC):
-    """A server that datacreate can start on this machine."""
-
-    name: str  # of `--engine`
-    key_variable: str  # the environment variable of its API key
-    own_settings: tuple[str, ...] = ()  # fields of `RunEngineOptions` that not every engine has
-    uses_torch = True  # whether it needs torch; then the installed build must suit this machine
-
-    @abstractmethod
-    def build(self) -> str | None:
-        """The installed build, by its option of scripts/setup; None if it is not installed."""
-
-    @abstractmethod
-    def speed(self, *, gguf: bool, long_run: bool) -> Literal["slow", "fast"] | None:
-        """How fast it is on this machine with a GGUF file or safetensors; None if it is not installed or cannot
-        load it."""
-
-    @abstractmethod
-    def command(self, checkpoint: Checkpoint, settings: LaunchSettings, work: Workload) -> ServerCommand:
-        """The command that serves a checkpoint. EngineError if this machine cannot run it.
-
-        Once the server is ready, GET /health must return 200 without the key.
-        """
-
-    def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
-        """What a server of the checkpoint needs of its GPUs; None if it reserves no share of their memory, or if they
-        cannot share its heads equally."""
-        return None
-
-    @abstractmethod
-    async def recognize(self, send: Send, model: str) -> ServerInfo | None:
-        """What a server reports about itself; None if it is of another kind."""
-
-    def count_copies(self, extra_arguments: Sequence[str]) -> int:
-        """How many copies of the model a server starts with these arguments of the user (those after --).
-
-        UsageError for arguments that it does not accept.
-        """
-        refused = f"{extra_arguments[0]}: {self.title}'s server accepts no options after --"
-        raise UsageError(f"{refused}; remove them, or use another --engine")
+OTHER_SERVER = EngineKind()
+"""The kind of a server that no engine of `ENGINE_KINDS` recognizes."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
-"""Creates engines from the user's settings: clients of running servers, or servers on this machine.
+"""Makes the engines of a run from its options, and decides what runs where on this machine.
 
-`start_shared_server` runs one server for others (`datacreate serve`), with the settings that `create` uses.
+In the order of the file: `make_engine` connects to running servers, or to local ones that start at the first use.
+`choose_engine` chooses vLLM or llama.cpp. `place_models` divides the GPUs among the models, and `server_commands` among
+the servers of one model. `start_shared_server` starts a server for other processes (`datacreate serve`).
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ def resolve_checkpoint(name: str, options: EngineOptions) -> Checkpoint:
 def only_model(
     options: EngineOptions, notify: Notify = no_notify, template_kwargs: Mapping[str, Any] | None = None
 ) -> str:
-    """The name of the single model of the servers. ServersUnavailable if none answers; EngineError if several."""
+    """The name of the only model that the servers of --url have. EngineError if they have several,
+    ServersUnavailable if none answers."""
     api = ChatApi((), template_kwargs or {})
     with closing(Engine(RunningServers(options.urls), api, options, notify)) as engine:
         return str(engine.settings["model"])
@@ -50,7 +53,7 @@ def only_model(
 
 @dataclass(frozen=True)
 class LocalModel:
-    """A model, and the settings of its servers. Several may share this machine."""
+    """A model and the options of its servers."""
 
     checkpoint: Checkpoint
     options: EngineOptions
@@ -133,7 +136,7 @@ def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> di
 
     If they fit on a GPU together, each uses all GPUs: it gets the memory that it needs, and the generators get the rest
     in equal parts, for more requests at once. Otherwise each gets GPUs of its own. EngineError, with the numbers, if
-    there are too few.
+    there are too few, or if a model cannot be split over those of its settings.
     """
     works = {
         model.checkpoint.sha256: Workload(count, len(models), scores=model.verifies, notify=notify) for model in models
@@ -175,7 +178,8 @@ def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> di
 
 
 def _gpu_counts(needs: Mapping[str, GpuNeed], gpus: int) -> dict[str, int]:
-    """How many GPUs of its own each model gets: in proportion to its weights, which decide the time per token."""
+    """How many GPUs of its own each model gets, by its `sha256`: at least what it needs, and the rest so that GPUs are
+    in proportion to weights, which decide the time per token."""
     counts = {sha256: need.gpus for sha256, need in needs.items()}
     while fitting := [sha256 for sha256, need in needs.items() if need.gpus <= gpus - sum(counts.values())]:
         least_served = min(fitting, key=lambda each: counts[each] / (needs[each].weights_gib * needs[each].gpus))
@@ -211,7 +215,7 @@ def server_commands(model: LocalModel, work: Workload, replicas: int | Literal["
     else:
         settings = _on_enough_gpus(engine, model, settings, work.notify)
     groups: list[tuple[str, ...]] = [()]
-    if "replicas" in engine.own_settings:
+    if "replicas" in engine.own_options:
         groups = gpu_groups(replicas, settings.tensor_parallel_size or 1, work.gpus)
     commands = [engine.command(model.checkpoint, settings, replace(work, gpus=gpus)) for gpus in groups]
     if replicas == "auto":
@@ -232,9 +236,12 @@ def _on_enough_gpus(engine: EngineKind, model: LocalModel, settings: LaunchSetti
         return settings
     usable = need.max_share * gpu_gib
     if model.options.tensor_parallel_size is None and (need.min_gib > usable or need.gpus > gpus):
-        sizes = (settings.model_copy(update={"tensor_parallel_size": size}) for size in range(1, gpus + 1))
-        possible = [split for size in sizes if (split := engine.gpu_need(model.checkpoint, size, notify))]
-        need = next((split for split in possible if split.min_gib <= usable), possible[-1])
+        for size in range(1, gpus + 1):
+            split = settings.model_copy(update={"tensor_parallel_size": size})
+            with suppress(EngineError):  # it cannot be split over so many GPUs
+                need = engine.gpu_need(model.checkpoint, split, notify) or need
+            if need.min_gib <= usable:
+                break
     if need.least_weights_gib > usable and not settings.quantization:
         raise EngineError(
             f"the weights of {name} take at least {need.least_weights_gib:.1f} GiB on each of {need.gpus} GPUs, "

@@ -1,7 +1,8 @@
-"""llama.cpp's server (package xllamacpp), for any CPU: its slots, context and memory, and its process.
+"""llama.cpp on a CPU: the command that starts its server, the requests that it understands, and the server's process.
 
-xllamacpp contains llama.cpp's HTTP server as a library. The process sets its parameters, which `LLAMACPP.command` wrote
-as JSON, and waits. The API key is read from $LLAMA_API_KEY, which other users of the machine cannot see.
+The package xllamacpp contains llama.cpp's HTTP server as a library. This module is also the program that runs it: it
+gets the server's parameters as JSON from `LLAMACPP.command`, starts the server, and waits. The API key is in
+$LLAMA_API_KEY and not in the command line, which other users of the machine can see.
 
     python -m datacreate.engines.llamacpp NAME ADAPTER PARAMETERS --host HOST --port PORT
 """
@@ -43,11 +44,13 @@ _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 class _LlamaCpp(EngineKind):
     name = "llamacpp"
     title = "llama.cpp"
+    packages = ("xllamacpp",)
+    needed_for = "GGUF files"
     key_variable = "LLAMA_API_KEY"
     uses_torch = False
     penalty_field = "repeat_penalty"
     thinking_field = "thinking_budget_tokens"
-    compact_grammar = True  # if it is built with llguidance
+    may_use_llguidance = True  # if it is built with it
     self_test_fields: Mapping[str, Any] = {"id_slot": 0}  # see `after_self_test`
 
     def build(self) -> str | None:
@@ -120,7 +123,7 @@ LLAMACPP = _LlamaCpp()
 
 
 def _serve(name: str, lora: str, settings: str, _host: str, host: str, _port: str, port: str) -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM or SIGINT. The arguments are those of the command line above."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()

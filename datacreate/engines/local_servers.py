@@ -1,4 +1,4 @@
-"""Starts servers on this machine: child processes on free loopback ports, with a random API key.
+"""Starts the servers of a run on this machine: one child process each, on a free port that only this machine reaches.
 
 A server stops when the process that started it ends, even by kill -9 (`child_process`). One that dies or
 hangs is restarted once, at the same address; the pool then repeats its unanswered requests.
@@ -28,17 +28,17 @@ from datacreate.messages import Notify
 from datacreate.signals import deferred
 
 _ENGINE_LINES = ("(EngineCore", "(Worker")
-"""How the lines of vLLM's engine begin in the log; the process that was started only says that it failed."""
+"""How log lines of vLLM's inner processes begin. They have the cause; the outer process only says that they failed."""
 
 _EXCEPTION = re.compile(r"[\w.]*(?:Error|Exception): (?!.*(?:root cause|exiting due))\S.*")
-"""An exception in a log, unless it only says that there was another one."""
+"""An exception in a log; not one whose text only refers to another exception."""
 
 _GRACE_SECONDS = 10.0  # to stop after SIGTERM
 _LOG_TAIL_BYTES = 200_000  # in which the reason of an exit is looked for
 
 
 class LocalServer:
-    """One server process; without a log path its output goes to stderr."""
+    """The process of one server. Its output goes to the file `log`, or without one to stderr."""
 
     def __init__(
         self, command: ServerCommand, key: str, log: Path | None, host: str = "127.0.0.1", port: int = 0
@@ -72,7 +72,7 @@ class LocalServer:
             )
 
     def wait_until_ready(self) -> None:
-        """Wait until it answers. EngineError, with the last error of its log, if it ends."""
+        """Return when it answers. Raises EngineError, with the last error in its log, if it ends before."""
         import httpx2
 
         host = "127.0.0.1" if self._host == "0.0.0.0" else self._host
@@ -89,7 +89,7 @@ class LocalServer:
         return self._process.poll() if self._process else None
 
     def exit_reason(self) -> str:
-        """Why the process ended: its exit code and the last error in its log, if possible one of the engine."""
+        """Why the process ended, for messages: its exit code, and the last error in its log."""
         error = "killed, most likely out of memory; use a smaller model or a smaller --max-num-seqs"
         if self.exit_code != -9:
             error = self._last_error() or "see its output above"
@@ -98,7 +98,7 @@ class LocalServer:
         return f"{server} ended (exit code {self.exit_code}): {error[:300]}{log}"
 
     def _last_error(self) -> str | None:
-        """The last error in its log, or else the last line."""
+        """The line of its log that most likely has the cause: the last error, or else the last line."""
         text = ""
         with suppress(OSError):
             text = self._log.read_bytes()[-_LOG_TAIL_BYTES:].decode("utf-8", "replace") if self._log else ""
@@ -125,7 +125,7 @@ class LocalServer:
 
 
 class LocalServers(ServerSource):
-    """The servers of one model on this machine; `prepare` returns their commands on first use."""
+    """The servers of one model on this machine. `prepare` returns their commands; it is called when they start."""
 
     remote = False
 

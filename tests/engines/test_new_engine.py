@@ -8,6 +8,7 @@ from typing import Literal
 
 import pytest
 
+from datacreate import doctor
 from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.checkpoints.presets import LaunchSettings
 from datacreate.engines.engine_kind import EngineKind, Send, ServerCommand, ServerInfo, Workload
@@ -31,6 +32,8 @@ with Server(kind="bare", model="tiny", port=int(sys.argv[sys.argv.index("--port"
 class New(EngineKind):
     name = "new"
     title = "New engine"
+    packages = ("pytest",)
+    needed_for = "new models"
     key_variable = "NEW_API_KEY"
 
     def build(self) -> str:
@@ -61,6 +64,16 @@ def test_a_run_chooses_and_starts_a_new_engine(tmp_path: Path, tiny_gguf: Path) 
     record = RunDirectory(tmp_path / "run").read_config().engines["engine"]
     found = {name: record[name] for name in ("engine", "made", "server", "max_num_seqs")}
     assert found == {"engine": "new", "made": "here", "server": "New engine 7", "max_num_seqs": [2]}
+    assert RunDirectory(tmp_path / "run").read_config().versions["pytest"] == pytest.__version__
+
+
+def test_doctor_checks_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "run_import", lambda code: doctor.ImportResult(code, ""))
+    found = {finding.name: finding.message for finding in doctor.examine()["software"]}
+    assert found["pytest"] == f"{pytest.__version__} cannot be imported: import pytest"
+    monkeypatch.setattr(New, "build", lambda _: None)
+    found = {finding.name: finding.message for finding in doctor.examine()["software"]}
+    assert found["pytest"] == "not installed; needed for new models"
 
 
 def test_settings_that_it_does_not_have_are_refused(tiny_gguf: Path) -> None:

@@ -21,7 +21,7 @@ from datacreate import hardware
 from datacreate.checkpoints.checkpoint import Checkpoint, resolve
 from datacreate.checkpoints.presets import LaunchSettings, find_preset
 from datacreate.engines import factory
-from datacreate.engines.engine_kind import ServerCommand, Workload
+from datacreate.engines.engine_kind import GpuNeed, ServerCommand, Workload
 from datacreate.engines.factory import LocalModel, local_servers, place_models, server_commands
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.vllm import VLLM
@@ -141,6 +141,36 @@ def test_models_that_do_not_fit_are_refused_with_numbers_and_advice(node: Node, 
         "--verifier-tensor-parallel-size); or use --verify off, then `datacreate filter RUN_DIR --verifier 32B --out "
         "FILE`"
     )
+
+
+def test_a_second_model_that_cannot_be_split_is_refused_before_the_first_server_starts(
+    node: Node, tmp_path: Path
+) -> None:
+    node(8)
+    models = [
+        LocalModel(checkpoint(tmp_path, "7B"), EngineOptions()),
+        LocalModel(checkpoint(tmp_path, "32B"), EngineOptions(tensor_parallel_size=3), verifies=True),
+    ]
+    servers = local_servers(models[0], count=10, log=None, sharing=models, notify=no_notify)
+    says = "^32B: --tensor-parallel-size 3 cannot split 40 heads, 8 of keys; .*--verifier-tensor-parallel-size"
+    with pytest.raises(EngineError, match=says):
+        servers.start()
+
+
+def test_no_larger_number_of_gpus_is_tried_than_a_model_needs(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node(8)
+    tried: list[int | None] = []
+    gpu_need = VLLM.gpu_need
+
+    def recorded(model: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
+        tried.append(settings.tensor_parallel_size)
+        return gpu_need(model, settings, notify)
+
+    monkeypatch.setattr(VLLM, "gpu_need", recorded)
+    command(checkpoint(tmp_path, "70B"))
+    assert tried == [None, 1, 2, 3, 4]
 
 
 def command(model: Checkpoint, *, notify: Notify = no_notify, **settings: Any) -> ServerCommand:

@@ -15,7 +15,7 @@ from tests.inprocess import scripted_engine
 if __name__ == "__main__":
     # The steps of a sweep are processes of their own, with the scripted engine.
     import_module("datacreate.sweep.run").COMMAND = (sys.executable, "-m", "tests.driver")
-    import_module("datacreate.doctor").IMPORT_CODE.pop("vllm")  # takes long, and is a child process
+    import_module("datacreate.engines.vllm").VLLM.packages = ()  # `doctor` would import it, which takes long
     codes: list[object] = []
     words = sys.argv[1:]
     with scripted_engine({}):
