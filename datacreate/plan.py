@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.decontamination import find_decontamination_sets, with_names
-from datacreate.engines.addresses import RunningServers
 from datacreate.engines.request import Sampling
+from datacreate.engines.running_servers import RunningServers
 from datacreate.errors import RunMismatch, UsageError
 from datacreate.filters.filter import DecontaminationSet
 from datacreate.formats.example import Example, dotted

@@ -8,17 +8,17 @@ other server is used through the standard API.
 
 In the order in which one request passes them:
 
-  factory.py        settings of a run -> its engines; GPUs of several servers; `serve`
-  options.py        ENGINE_KINDS; the options: which engine and servers, how a model is loaded
-  request.py        Request, Completion, ServerTest
-  engine.py         Engine: submits requests, and returns completions
-  server_pool.py    ServerPool: chooses a server; retries, lost servers
-  server.py         Server: HTTP, recognition, self-test, tokenizer
-  chat_api.py       Request -> JSON body, JSON answer -> Completion
-  self_test.py      the tests that a server must pass before a run
-  engine_kind.py    EngineKind: what differs between engines
-  vllm.py           vLLM: command line, environment and memory of its server, its requests
-  llamacpp.py       the same for llama.cpp, and the process of its server
-  addresses.py      ServerSource, RunningServers: --url -> the servers that exist now
-  local_servers.py  LocalServers: starts, restarts and stops servers on this machine
+  factory.py         settings of a run -> its engines; GPUs of several servers; `serve`
+  options.py         ENGINE_KINDS; the options: which engine and servers, how a model is loaded
+  request.py         Request, Completion, ServerTest
+  engine.py          Engine: submits requests, and returns completions
+  server_pool.py     ServerPool: chooses a server; retries, lost servers
+  server.py          Server: HTTP, recognition, self-test, tokenizer
+  chat_api.py        Request -> JSON body, JSON answer -> Completion
+  self_test.py       the tests that a server must pass before a run
+  engine_kind.py     EngineKind: what differs between engines
+  vllm.py            vLLM: command line, environment and memory of its server, its requests
+  llamacpp.py        the same for llama.cpp, and the process of its server
+  running_servers.py ServerSource, RunningServers: --url -> the servers that exist now
+  local_servers.py   LocalServers: starts, restarts and stops servers on this machine
 """

@@ -19,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from datacreate.child_process import supervised
-from datacreate.engines.addresses import Address, ServerSource
 from datacreate.engines.engine_kind import ServerCommand
+from datacreate.engines.running_servers import Address, ServerSource
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.files import open_regular, storage_error
 from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY

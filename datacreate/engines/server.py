@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from datacreate.engines.addresses import KEY, Address
 from datacreate.engines.chat_api import (
     Busy,
     ChatApi,
@@ -27,6 +26,7 @@ from datacreate.engines.chat_api import (
 )
 from datacreate.engines.options import ENGINE_KINDS, EngineOptions
 from datacreate.engines.request import Completion, Messages, Request, ServerTest, max_in_flight
+from datacreate.engines.running_servers import KEY, Address
 from datacreate.engines.self_test import schema_enforcement_test
 
 if TYPE_CHECKING:

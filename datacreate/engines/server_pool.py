@@ -23,10 +23,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from datacreate.engines.addresses import ServerSource
 from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Request, ServerTest
+from datacreate.engines.running_servers import ServerSource
 from datacreate.engines.server import Server
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.messages import Notify

@@ -17,13 +17,13 @@ import pytest
 
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines import server_pool
-from datacreate.engines.addresses import RunningServers
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
 from datacreate.engines.factory import LocalModel, make_engine
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Request, Sampling, scoring_request
+from datacreate.engines.running_servers import RunningServers
 from datacreate.engines.vllm import VLLM
 from datacreate.errors import EngineError, ServersUnavailable
 from tests.engines.helpers import MESSAGES, Notes, answers, failed_requests, make

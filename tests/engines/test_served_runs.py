@@ -13,11 +13,11 @@ import psutil
 import pytest
 
 from datacreate.engines import server_pool
-from datacreate.engines.addresses import RunningServers
 from datacreate.engines.chat_api import ChatApi
 from datacreate.engines.engine import Engine
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import scoring_request
+from datacreate.engines.running_servers import RunningServers
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, answers, make

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from datacreate.engines.addresses import Address
 from datacreate.engines.request import Completion, Request
+from datacreate.engines.running_servers import Address
 from datacreate.errors import Stopped, StorageError
 from datacreate.sweep import run
 from datacreate.sweep.folder import run_process
