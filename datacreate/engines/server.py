@@ -12,7 +12,7 @@ import os
 import ssl
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from datacreate.engines.chat_api import (
@@ -57,6 +57,17 @@ def make_http_client(tls: ssl.SSLContext) -> httpx2.AsyncClient:
     )
 
 
+@dataclass
+class Failures:
+    """What failed since a server answered the last time."""
+
+    problem: Unavailable | Incompatible | None = None  # the last one
+    error: Unavailable | Incompatible | None = None  # the last one that is not Busy
+    number: int = 0  # of requests and self-tests
+    requests: int = 0
+    repeated_errors: int = 0  # requests that failed in a row, all with the same error
+
+
 class Server:
     """One server. `test` finds out which engine it is and how requests to it are written; then `ask` sends one."""
 
@@ -69,15 +80,11 @@ class Server:
         self.in_flight = 0
         self.suspended = asyncio.Event()  # set while it gets no requests: it has not passed the self-test
         self.suspended.set()
-        self.last_request_succeeded = True  # whether the last request of the run succeeded
-        self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
-        self.last_error: Unavailable | Incompatible | None = None  # the last problem but for Busy; reset with it
-        self.failures = 0  # in a row
-        self.was_busy = False  # whether a line about HTTP 429 has been printed
-        self.repeated_errors = 0  # requests of the run that failed in a row, all with the same error
+        self.has_passed_self_test = False  # whether it ever did
+        self.failures = Failures()
+        self._was_busy = False  # whether it ever was
         self._options = options
         self._remote = remote
-        self.has_passed_self_test = False  # whether it ever passed the self-test
         self._given_slots = options.max_num_seqs or address.max_num_seqs
         self.slots = self._given_slots or _DEFAULT_SLOTS
         self._reported_context: int | None = None  # tokens
@@ -116,42 +123,34 @@ class Server:
     @property
     def is_settled(self) -> bool:
         """Whether it passed or failed the self-test."""
-        return self.is_active or self.problem is not None
+        return self.is_active or self.failures.problem is not None
 
     @property
     def is_incompatible(self) -> bool:
         """Whether it can never be used. One that worked before may be behind a proxy that answers for a while."""
-        return not (self.is_active or self.has_passed_self_test) and isinstance(self.problem, Incompatible)
+        return not (self.is_active or self.has_passed_self_test) and isinstance(self.failures.problem, Incompatible)
 
     @property
     def free_share(self) -> float:
         """The free share of the capacity; 0 or less if it can take no request."""
-        limit = self.max_in_flight if self.last_request_succeeded else 1
+        limit = 1 if self.failures.requests else self.max_in_flight
         return (limit - self.in_flight) / self.max_in_flight if self.is_active else 0.0
 
     def count_failure(self, problem: Unavailable | Incompatible, *, in_self_test: bool) -> bool:
         """Count a failure, and suspend the server; returns whether it failed differently the last time."""
-        previous, is_busy = self.last_error, isinstance(problem, Busy)
+        failures, previous, is_busy = self.failures, self.failures.error, isinstance(problem, Busy)
         is_new = str(problem) != str(previous)
         if not in_self_test:
-            self.repeated_errors = 0 if is_busy else 1 if is_new else self.repeated_errors + 1
-            self.last_request_succeeded = False
+            failures.requests += 1
+            failures.repeated_errors = 0 if is_busy else 1 if is_new else failures.repeated_errors + 1
+        failures.number += 1
+        failures.problem = problem
         self.suspended.set()
-        self.failures += 1
-        self.problem = problem
         if is_busy:
-            is_new, self.was_busy = not self.was_busy, True
-        else:
-            self.last_error = problem
+            was_busy, self._was_busy = self._was_busy, True
+            return not was_busy
+        failures.error = problem
         return is_new and not (self.is_incompatible and isinstance(previous, Incompatible))
-
-    def forget_failures(self) -> bool:
-        """Mark it as working; returns whether it had another problem than too many requests."""
-        had_error = self.last_error is not None
-        self.problem = self.last_error = None
-        self.failures = self.repeated_errors = 0
-        self.last_request_succeeded = True
-        return had_error
 
     async def test(self, tests: Sequence[ServerTest]) -> None:
         """Check that it serves the model and passes the tests. Raises Incompatible or Unavailable."""

@@ -27,7 +27,7 @@ from datacreate.engines.chat_api import Busy, ChatApi, Incompatible, RequestReje
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Request, ServerTest
 from datacreate.engines.running_servers import ServerSource
-from datacreate.engines.server import Server
+from datacreate.engines.server import Failures, Server
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.messages import Notify
 
@@ -72,7 +72,7 @@ class ServerPool:
     @property
     def _is_healthy(self) -> bool:
         """Whether a server is in use whose last request did not fail."""
-        return any(server.is_active and server.last_request_succeeded for server in self.active_servers)
+        return any(server.is_active and not server.failures.requests for server in self.active_servers)
 
     def raise_fatal_error(self) -> None:
         """Raise the error that stops the run, if there is one and no server has recovered."""
@@ -137,9 +137,10 @@ class ServerPool:
 
     def _restore(self, server: Server) -> None:
         """Mark a server that answered as working."""
-        if server.is_active and server.problem:
-            if server.forget_failures():
+        if server.is_active and server.failures.problem:
+            if server.failures.error:
                 self._notify(f"{server.url}: available again")
+            server.failures = Failures()
             self._fatal_error = None
             self._wake()
 
@@ -149,7 +150,7 @@ class ServerPool:
             return  # another request has suspended it
         is_new = server.count_failure(problem, in_self_test=in_self_test)
         used = [server, *(other for other in self._servers.values() if other.has_passed_self_test)]
-        if not in_self_test and all(one.repeated_errors >= _MAX_REPEATED_ERRORS for one in used):
+        if not in_self_test and all(one.failures.repeated_errors >= _MAX_REPEATED_ERRORS for one in used):
             self._fatal_error = ServersUnavailable(
                 f"{server.url}: the same error {_MAX_REPEATED_ERRORS} times in a row: {problem}; see the log of the "
                 "server, then run the same command to resume"
@@ -171,7 +172,7 @@ class ServerPool:
             try:
                 await server.test(self._tests)
                 server.suspended.clear()
-                if server.last_request_succeeded:
+                if not server.failures.requests:
                     self._restore(server)
                 self._update_active_servers()
                 await server.suspended.wait()
@@ -181,7 +182,7 @@ class ServerPool:
                 self._suspend(server, Incompatible(f"invalid response ({type(error).__name__})"), in_self_test=True)
             if server.is_incompatible and not self._source.changes:
                 return  # no other server can start at its address
-            await asyncio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(server.failures - 1, 10)))
+            await asyncio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(server.failures.number - 1, 10)))
 
     async def _watch(self) -> None:
         """Read the list of servers; stop the run if none was usable for too long or none can be used any more."""
@@ -198,8 +199,8 @@ class ServerPool:
 
     def no_server_error(self) -> EngineError:
         """The error that stops a run without servers: resumable unless all servers are incompatible."""
-        failing = [server for server in self._servers.values() if server.problem]
-        reasons = "; ".join(f"{server.url}: {server.problem}" for server in failing[:_SHOWN_SERVERS])
+        failing = [server for server in self._servers.values() if server.failures.problem]
+        reasons = "; ".join(f"{server.url}: {server.failures.problem}" for server in failing[:_SHOWN_SERVERS])
         if failing and all(server.is_incompatible for server in failing):
             other = "server (`datacreate doctor --url URL` tests it)" if self._source.remote else "--model or --engine"
             return EngineError(f"no server can be used: {reasons}; or use another {other}")
