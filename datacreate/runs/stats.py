@@ -151,11 +151,6 @@ class RunStats:
         """Whether texts are written without a label."""
         return self.label_noise_check is not None and self.label_noise_check.pseudo_labels
 
-    @property
-    def written(self) -> int:
-        """Examples that were accepted or rejected; those not needed are not counted."""
-        return self.accepted + sum(n for reason, n in self.rejects.items() if reason is not RejectReason.NOT_NEEDED)
-
     def summary(self, requested: int, model_licenses: str | None) -> RunSummary:
         """The summary of the run; `requested` is its count. Seconds and rates leave out the time between sessions."""
         spec, rate = self.spec, 1 / self.seconds if self.seconds else 0.0
