@@ -63,10 +63,10 @@ def atomic_replacement(path: Path, folder: Path | None = None) -> Iterator[Path]
         _remove(part)
 
 
-def replace_file(path: Path, text: str, folder: Path | None = None, mode: int = 0o666) -> None:
+def replace_file(path: Path, text: str, mode: int = 0o666) -> None:
     """Write a file atomically (see `atomic_replacement`); the umask reduces `mode`. Raises StorageError."""
     with (
-        atomic_replacement(path, folder) as part,
+        atomic_replacement(path) as part,
         open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file,
     ):
         file.write(text.encode("utf-8"))
