@@ -21,7 +21,6 @@ from datacreate.engines.self_test import run_schema_test, scoring_test
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
 from datacreate.filters.filter import FilterResources
 from datacreate.filters.registry import make_filters
-from datacreate.formats.candidate import RejectReason
 from datacreate.formats.example import Example
 from datacreate.formats.response import build_response_schema
 from datacreate.hardware import installed_version
@@ -54,19 +53,6 @@ _MAX_SHOWN = 100  # characters of a rejected text in an error
 
 _POLL_SECONDS = 0.5
 
-_REPEATED = "try more formatting examples, --attributes, a higher --temperature or a smaller --count"
-_ADVICE = {
-    RejectReason.TRUNCATED: "try a larger --max-tokens, or another model",
-    RejectReason.NO_RESPONSE: "look into the log of the server; if it has no error, try another model or example",
-    RejectReason.REJECTED_BY_VERIFIER: "try another model, another --verifier, or --verify keep",
-    RejectReason.WRONG_LENGTH: "try another model, or a wider range of words in --attributes",
-    RejectReason.CONTAMINATED: "try another example, or compare with other sets in --decontaminate",
-    RejectReason.COPIED_EXAMPLE: _REPEATED,
-    RejectReason.DUPLICATE: _REPEATED,
-    RejectReason.NEAR_DUPLICATE: _REPEATED,
-    RejectReason.SEMANTIC_DUPLICATE: _REPEATED,
-}
-"""What to do if no example is accepted, by the reason of the last rejects."""
 
 
 def create(
@@ -252,14 +238,12 @@ class _Session:
 
     def _no_progress_message(self) -> str:
         stats = self.state.stats
-        reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common()) or "none"
+        reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common())
         samples = " | ".join(f"{each.reason}: {each.text[:_MAX_SHOWN]!r}" for each in stats.last_rejects)
-        advice = "try another model or example, or a larger --max-tokens"
-        for reason, _ in Counter(each.reason for each in stats.last_rejects).most_common(1):
-            advice = _ADVICE.get(reason, advice)
+        [(last_reason, _)] = Counter(each.reason for each in stats.last_rejects).most_common(1)
         return (
             f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of "
-            f"{self.config.count} so far); rejects: {reasons}; the last ones: {samples}; {advice}"
+            f"{self.config.count} so far); rejects: {reasons}; the last ones: {samples}; {last_reason.advice}"
         )
 
 

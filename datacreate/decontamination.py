@@ -46,10 +46,10 @@ def find_decontamination_sets(
     return tuple(sets)
 
 
-def with_names(settings: FilterOptions, sets: Sequence[DecontaminationSet]) -> FilterOptions:
-    """The settings of the filters with the names of the sets, without folders, for `--decontaminate`."""
+def with_names(options: FilterOptions, sets: Sequence[DecontaminationSet]) -> FilterOptions:
+    """The options of the filters with the names of the sets, without folders, for `--decontaminate`."""
     names = tuple(dict.fromkeys(each.ref.name for each in sets))
-    return FilterOptions(**settings.model_dump(include=set(FilterOptions.model_fields)) | {"decontaminate": names})
+    return FilterOptions(**options.model_dump(include=set(FilterOptions.model_fields)) | {"decontaminate": names})
 
 
 def _sets_of_benchmark(

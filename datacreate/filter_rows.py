@@ -22,7 +22,7 @@ from datacreate.errors import UsageError
 from datacreate.files import storage_error
 from datacreate.filters.filter import Filter, FilterResources, first_reject
 from datacreate.filters.options import FilterOptions, Threshold, threshold_setting
-from datacreate.filters.registry import filter_report, make_filters
+from datacreate.filters.registry import filter_report, filters_need_embedder, make_filters
 from datacreate.formats.candidate import RejectReason
 from datacreate.formats.example import field_at
 from datacreate.formats.options import FormatOptions
@@ -133,11 +133,11 @@ def filter_rows(
     rows = read_rows(source, config)
     _check_outputs({"--out": out, "--rejects": rejects}, (*rows.files, *map(Path, names)))
     sets = find_decontamination_sets(names, rows.format)
-    settings = with_names(config, sets)
+    options = with_names(config, sets)
     vectors = None
-    if config.semantic:
+    if filters_need_embedder(options):
         vectors = PassedVectors(SentenceEmbedder(resolve(config.embedding_model, "encoder").path))
-    filters = make_filters(settings, FilterResources(sets, vectors, number_prefix="line"))
+    filters = make_filters(options, FilterResources(sets, vectors, number_prefix="line"))
     with _jsonl_output(rejects, notify) as write_reject, _jsonl_output(out, notify) as write, ExitStack() as stack:
         verifier: VerifierFilter | None = None
         if config.verifier is not None:
@@ -159,7 +159,7 @@ def filter_rows(
             elif isinstance(row, Row):
                 write(row.line)
         report = counts.document(source)
-    reports = filter_report(settings, counts.rejected)
+    reports = filter_report(options, counts.rejected)
     if verifier:
         reports.append(verifier.report(config.model_copy(update={"verifier": checkpoint.name}), counts.rejected))
     return {
@@ -167,7 +167,7 @@ def filter_rows(
         "format": rows.format.name,
         **report,
         "filters": reports,
-        "embedding_model": config.embedding_model if config.semantic else None,
+        "embedding_model": config.embedding_model if vectors else None,
         "compared_with": [each.ref.model_dump() for each in sets],
         "out": out and str(out),
         "rejects": rejects and str(rejects),

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
@@ -27,10 +27,13 @@ _MAX_SUM_ERROR = 1e-6  # of shares that are sums of rounded numbers
 
 _PYDANTIC_PREFIX = "Input should be "
 
+OptionGroup = Literal["input", "output", "strategy", "quality", "training", "sampling", "engine", "run control"]
+"""The headings of options in `--help`, in order."""
+
 
 def setting(
     help_text: str,
-    group: str,
+    group: OptionGroup,
     *,
     default: Any = None,
     flag: str | None = None,

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-F = TypeVar("F", bound=Callable[..., Any])
+    from datacreate.settings import OptionGroup
 
-GROUPS = ("input", "output", "strategy", "quality", "training", "sampling", "engine", "run control")
-"""The headings of `--help`, in order."""
+F = TypeVar("F", bound=Callable[..., Any])
 
 VARIABLES = "API_KEY COMMAND HOME RESTARTS SCRATCH SUPERVISED".split()
 """The ends of environment variables DATACREATE_... that set no option."""
@@ -41,10 +40,10 @@ class Text(click.ParamType[str]):
 
 
 class Option(click.Option):
-    """An option under one of the headings of GROUPS, also set by the variable DATACREATE_COMMAND_OPTION."""
+    """An option under one of the headings of `--help`, also set by the variable DATACREATE_COMMAND_OPTION."""
 
-    def __init__(self, *arguments: Any, group: str = "run control", **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+    def __init__(self, *arguments: Any, group: OptionGroup, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
         self.group = group
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
@@ -62,7 +61,9 @@ class Command(click.Command):
         self.downloads = downloads
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        records: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        from datacreate.settings import OptionGroup
+
+        records: dict[str, list[tuple[str, str]]] = {group: [] for group in get_args(OptionGroup)}
         for param in self.get_params(ctx):
             if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
                 records[getattr(param, "group", "run control")].append(record)
@@ -102,7 +103,13 @@ def _warn_about_variables(context: click.Context) -> None:
 
 
 command = functools.partial(click.command, cls=Command)
-option = functools.partial(click.option, cls=Option)
+
+
+def option(*names: str, group: OptionGroup = "run control", **attributes: Any) -> Callable[[F], F]:
+    """An option of a command, under the heading `group` of its `--help`; `attributes` are those of click."""
+    return click.option(*names, cls=Option, group=group, **attributes)
+
+
 path_option = functools.partial(option, type=click.Path(path_type=Path))
 
 
@@ -176,9 +183,9 @@ def _option(model: type[BaseModel], name: str, shown_default: str | None) -> Cal
     default = shown_default or info["shown_default"] or _default_text(field, flag, info["metavar"])
     if default is not None:
         help_text = f"{help_text}  [default: {default}]"
-    settings: dict[str, Any] = {"help": help_text, "group": info["group"], "required": field.is_required()}
+    attributes: dict[str, Any] = {"help": help_text, "group": info["group"], "required": field.is_required()}
     if bool in kinds:
-        return option(flag, name, is_flag=True, default=None, **settings)
+        return option(flag, name, is_flag=True, default=None, **attributes)
     choices = [kind for kind in kinds if isinstance(kind, str)]
     several = tuple in kinds or dict in kinds
     number = None
@@ -187,11 +194,11 @@ def _option(model: type[BaseModel], name: str, shown_default: str | None) -> Cal
     elif float in kinds:
         number = "NUMBER"
     if choices and not number:
-        settings["type"] = click.Choice(choices)
+        attributes["type"] = click.Choice(choices)
     else:
         one_path = Path in kinds and not several
-        settings |= {"type": click.Path() if one_path else Text(), "metavar": info["metavar"] or number}
-    return option(flag, name, multiple=several, default=None, **settings)
+        attributes |= {"type": click.Path() if one_path else Text(), "metavar": info["metavar"] or number}
+    return option(flag, name, multiple=several, default=None, **attributes)
 
 
 def _default_text(field: FieldInfo, flag: str, metavar: str) -> str | None:

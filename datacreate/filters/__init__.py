@@ -1,7 +1,7 @@
 """Filters: reject examples that repeat earlier examples or test rows.
 
 filter.py         the interface of a filter
-settings.py       the settings of all filters
+options.py        the options of all filters
 registry.py       the list of filters (how to add one: CONTRIBUTING.md)
 exact.py          equal inputs; near.py: similar words; semantic.py: similar embeddings
 contamination.py  rows of `--decontaminate`

@@ -58,10 +58,10 @@ class Contamination(Filter):
 
     name = "contamination"
     reason = RejectReason.CONTAMINATED
-    setting_names = ("decontaminate", "ngram", "decontaminate_near")
+    option_names = ("decontaminate", "ngram", "decontaminate_near")
 
-    def __init__(self, settings: FilterOptions, resources: FilterResources) -> None:
-        self._settings, self._resources, self._n = settings, resources, settings.ngram
+    def __init__(self, options: FilterOptions, resources: FilterResources) -> None:
+        self._options, self._resources, self._n = options, resources, options.ngram
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Read and index the rows of the decontamination sets. Raises what the sets raise."""
@@ -72,7 +72,7 @@ class Contamination(Filter):
         ]
         self._index_ngrams()
         self._near: NearIndex | None = None
-        if (threshold := self._settings.decontaminate_near) is not None:
+        if (threshold := self._options.decontaminate_near) is not None:
             self._near = NearIndex(threshold)
             for row, _, _ in self._rows:
                 self._near.add(row.inputs, _WITH_PASSAGE if row.passage else "")

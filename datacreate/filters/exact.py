@@ -17,9 +17,10 @@ class ExactDuplicates(Filter):
 
     name = "exact"
     reason = RejectReason.DUPLICATE
-    setting_names = ("exact",)
+    option_names = ("exact",)
+    duplicates = "examples with equal inputs"
 
-    def __init__(self, _settings: FilterOptions, resources: FilterResources) -> None:
+    def __init__(self, _options: FilterOptions, resources: FilterResources) -> None:
         self._numbers: dict[int, int] = {}  # digest -> request or line of the first example
         self._number_prefix = resources.number_prefix
 

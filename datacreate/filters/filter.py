@@ -25,23 +25,25 @@ class Filter(ABC):
 
     name: ClassVar[str]
     reason: ClassVar[RejectReason]
-    setting_names: ClassVar[tuple[str, ...]]  # the first is None, False or () if the filter is off
+    option_names: ClassVar[tuple[str, ...]]  # the first is None, False or () if the filter is off
+    needs_embedder: ClassVar[bool] = False  # `FilterResources` has vectors if this filter is on
+    duplicates: ClassVar[str] = ""  # the kind that the data may have without the filter, for the dataset card
 
-    def __init__(self, settings: FilterOptions, resources: FilterResources) -> None:  # noqa: B027 - only some filters need it
+    def __init__(self, options: FilterOptions, resources: FilterResources) -> None:  # noqa: B027 - only some filters need it
         """The arguments of the filters in the registry."""
 
     @classmethod
-    def is_on(cls, settings: Settings) -> bool:
-        return bool(getattr(settings, cls.setting_names[0]))
+    def is_on(cls, options: Settings) -> bool:
+        return bool(getattr(options, cls.option_names[0]))
 
     @classmethod
-    def report(cls, settings: Settings, rejected: Mapping[RejectReason, int]) -> dict[str, Any]:
-        """The settings of the filter and how many examples it rejected, as JSON."""
-        values = settings.model_dump(mode="json", include=set(cls.setting_names))
+    def report(cls, options: Settings, rejected: Mapping[RejectReason, int]) -> dict[str, Any]:
+        """The options of the filter and how many examples it rejected, as JSON."""
+        values = options.model_dump(mode="json", include=set(cls.option_names))
         return {
             "name": cls.name,
             "reason": cls.reason.value,
-            "on": cls.is_on(settings),
+            "on": cls.is_on(options),
             "settings": {name: value for name, value in values.items() if not isinstance(value, bool)},
             "rejected": rejected.get(cls.reason, 0),
         }
@@ -102,7 +104,7 @@ class DecontaminationSet:
 
 @dataclass(frozen=True)
 class FilterResources:
-    """The data that filters may need beside their settings."""
+    """The data that filters may need beside their options."""
 
     decontamination_sets: Sequence[DecontaminationSet] = ()
     vectors: PassedVectors | None = None  # embeddings of the examples that were added

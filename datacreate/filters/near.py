@@ -131,11 +131,12 @@ class NearDuplicates(Filter):
 
     name = "near"
     reason = RejectReason.NEAR_DUPLICATE
-    setting_names = ("near",)
+    option_names = ("near",)
+    duplicates = "examples that differ in a few words"
 
-    def __init__(self, settings: FilterOptions, resources: FilterResources) -> None:
-        assert settings.near is not None, "the filter is on"
-        self._index = NearIndex(settings.near)
+    def __init__(self, options: FilterOptions, resources: FilterResources) -> None:
+        assert options.near is not None, "the filter is on"
+        self._index = NearIndex(options.near)
         self._numbers = array("q")  # of the request or line of each added example
         self._number_prefix = resources.number_prefix
 

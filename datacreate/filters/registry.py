@@ -16,10 +16,16 @@ from datacreate.formats.candidate import RejectReason
 FILTERS: tuple[type[Filter], ...] = (ExactDuplicates, NearDuplicates, SemanticDuplicates, Contamination)
 
 
-def make_filters(settings: FilterOptions, resources: FilterResources) -> list[Filter]:
-    return [filter_class(settings, resources) for filter_class in FILTERS if filter_class.is_on(settings)]
+def filters_need_embedder(options: FilterOptions) -> bool:
+    """Whether one of the filters that are on compares embeddings."""
+    return any(filter_class.needs_embedder for filter_class in FILTERS if filter_class.is_on(options))
 
 
-def filter_report(settings: FilterOptions, rejected: Mapping[RejectReason, int]) -> list[dict[str, Any]]:
-    """All filters in order, with their settings and how many examples each rejected."""
-    return [filter_class.report(settings, rejected) for filter_class in FILTERS]
+def make_filters(options: FilterOptions, resources: FilterResources) -> list[Filter]:
+    """The filters that are on."""
+    return [filter_class(options, resources) for filter_class in FILTERS if filter_class.is_on(options)]
+
+
+def filter_report(options: FilterOptions, rejected: Mapping[RejectReason, int]) -> list[dict[str, Any]]:
+    """All filters in order, with their options and how many examples each rejected."""
+    return [filter_class.report(options, rejected) for filter_class in FILTERS]

@@ -36,12 +36,14 @@ class SemanticDuplicates(Filter):
 
     name = "semantic"
     reason = RejectReason.SEMANTIC_DUPLICATE
-    setting_names = ("semantic",)
+    option_names = ("semantic",)
+    needs_embedder = True
+    duplicates = "paraphrases"
 
-    def __init__(self, settings: FilterOptions, resources: FilterResources) -> None:
-        assert settings.semantic is not None, "the filter is on"
+    def __init__(self, options: FilterOptions, resources: FilterResources) -> None:
+        assert options.semantic is not None, "the filter is on"
         assert resources.vectors is not None, "the caller loads the embedding model"
-        self._threshold = settings.semantic
+        self._threshold = options.semantic
         self._vectors = resources.vectors
         self._numbers = array("q")  # of the request or line of each row of `_vectors`
         self._rows_of_passage: dict[str, list[int]] = {}  # id of a given passage -> the rows about it

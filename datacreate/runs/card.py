@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from datacreate.checkpoints.checkpoint import SERVED_AS
+from datacreate.filters.registry import FILTERS
 from datacreate.messages import markdown, markdown_code, markdown_table, safe_text
 from datacreate.metrics import Metrics
 from datacreate.runs.config import RunSpec
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
-
-_DUPLICATES = {"near": "examples that differ in a few words", "semantic": "paraphrases"}
-"""Filter -> the duplicates that may be in the data without it."""
 
 _SHOWN_DIGITS = 16  # of a SHA-256
 
@@ -37,7 +35,6 @@ def dataset_card(
     `metrics` is None if nothing was measured. `sources`: the counts of passages, documents and
     files of a run with a corpus.
     """
-    active = {report["name"] for report in summary["filters"] if report["on"]}
     return _template().render(
         spec=spec,
         summary=summary,
@@ -65,7 +62,7 @@ def dataset_card(
         attributes=[
             [name, value, number] for name, counts in summary["attributes"].items() for value, number in counts.items()
         ],
-        unchecked=", ".join(kind for name, kind in _DUPLICATES.items() if name not in active),
+        unchecked=", ".join(each.duplicates for each in FILTERS if each.duplicates and not each.is_on(spec.filters)),
         sources=sources,
     )
 

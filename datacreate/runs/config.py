@@ -223,7 +223,9 @@ class CreateConfig(
     @property
     def embeds(self) -> bool:
         """Whether the run embeds texts; the strategy is not `AUTO`."""
-        return self.semantic is not None or find_strategy(self.strategy).needs_embedder
+        from datacreate.filters.registry import filters_need_embedder  # slow to import, and `--help` must be fast
+
+        return filters_need_embedder(self) or find_strategy(self.strategy).needs_embedder
 
     @model_validator(mode="before")
     @classmethod

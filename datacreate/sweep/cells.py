@@ -11,6 +11,8 @@ from typing import Any
 
 from datacreate.benchmarks import Benchmark, find_benchmark, has_split
 from datacreate.engines.options import RunEngineOptions
+from datacreate.filters.options import FilterOptions
+from datacreate.filters.registry import filters_need_embedder
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HUMAN
 from datacreate.finetuning.train import TrainConfig
@@ -153,7 +155,8 @@ class _Builder:
         arguments = as_arguments(CreateConfig, {**grid, "model": generator, "seed": seed, **options})
         needs = [("model", model) for model in (generator, options.get("verifier")) if model]
         needs.append(("train" if has_split(self.benchmark, "train") else "dev", self.benchmark.name))
-        if STRATEGIES[variant.strategy].needs_embedder or options.get("semantic"):
+        filter_options = {name: value for name, value in options.items() if name in FilterOptions.model_fields}
+        if STRATEGIES[variant.strategy].needs_embedder or filters_need_embedder(FilterOptions(**filter_options)):
             default = CreateConfig.model_fields["embedding_model"].default
             needs.append(("encoder", options.get("embedding_model", default)))
         create = Step(

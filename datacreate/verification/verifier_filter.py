@@ -36,7 +36,7 @@ class VerifierFilter(Filter):
 
     name = "verifier"
     reason = RejectReason.REJECTED_BY_VERIFIER
-    setting_names = ("verifier",)
+    option_names = ("verifier",)
 
     def __init__(
         self,
