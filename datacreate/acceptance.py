@@ -1,10 +1,11 @@
-"""Turns completions into commits: parses them, and decides which examples are accepted.
+"""Turns completions into commits: `parse` reads the examples of a completion, `make_commit` decides about each.
 
-An example passes the checks of copies and the filters, then the verifier (if labels are verified), then the quotas.
+An example is accepted if it is no copy, passes the filters, then the verifier (if labels are verified), then the
+quotas.
 
 With fixed labels the first scored examples wait until the label-noise check has decided and the verifier is
-calibrated; then `release` decides, request by request. Waiting examples already count for the filters and can be
-parents, even if they are dropped later: both depend only on the text, which verification does not change.
+calibrated; then `release` decides about them, request by request. Waiting examples already count for the filters and
+can be parents, even if they are dropped later: both depend only on the text, which verification does not change.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from datacreate.verification.scoring import NO_SCORES, Scored, disagreement, fin
 
 @dataclass(frozen=True)
 class PendingRequest:
-    """A request that is not committed."""
+    """A request that is made and not committed yet: what its prompt shows and asks for."""
 
     number: int
     parent: Parent
@@ -67,7 +68,10 @@ class PendingRequest:
 
 @dataclass
 class ParsedCompletion:
-    """The items of a completion in order, and questions for the verifier. `Pipeline` adds the scores to these."""
+    """The examples that a completion contains, in order: valid ones as `Candidate`, others as `Reject`.
+
+    `Pipeline` sends the questions to the verifier, and adds its scores to them.
+    """
 
     request: PendingRequest
     completion: Completion
@@ -78,9 +82,10 @@ class ParsedCompletion:
 
 
 class Acceptance:
-    """Accepts or rejects examples in the order of requests, and keeps those that wait for the label-noise check.
+    """Decides which examples of a run are accepted, and knows those that wait for the label-noise check.
 
-    The caller updates `stats` with every commit.
+    Its decisions depend on all commits so far, so completions are given to `make_commit` in the order of the requests.
+    It changes filters and quotas when it makes a commit; the caller adds the commit to `stats` before the next one.
     """
 
     def __init__(
@@ -88,7 +93,6 @@ class Acceptance:
     ) -> None:
         self._plan = plan
         self._stats = stats
-        self._count = count
         self._filters = filters
         self._embedder = vectors.embedder if vectors else None
         self._vectors = vectors if plan.strategy.queue == "coverage" else None
@@ -109,13 +113,14 @@ class Acceptance:
 
     @property
     def next_released(self) -> int | None:
-        """The earliest request with waiting examples."""
+        """The number of the earliest request with waiting examples, which `release` decides next; None without one."""
         return self._waiting[0].request if self._waiting else None
 
     def parse(self, request: PendingRequest, completion: Completion) -> ParsedCompletion:
-        """The items of a completion, and questions for the verifier about those that pass the filters now.
+        """Parse and validate a completion, in any order of requests; nothing is accepted or counted yet.
 
-        Filters only get stricter: an item that is rejected now is also rejected by `make_commit`.
+        The result has a question for the verifier for each example that passes the filters now. Filters only get
+        stricter: an example that is rejected now is also rejected by `make_commit`.
         """
         items = self._parse_items(request, completion)
         candidates = {index: item for index, item in enumerate(items) if isinstance(item, Candidate)}
@@ -153,7 +158,11 @@ class Acceptance:
         return PermutedQuestion(question, f"{spec.seed}:{question.shown}") if question else None
 
     def make_commit(self, parsed: ParsedCompletion) -> Commit:
-        """Accept or reject each item, given all earlier commits, and choose the next parents."""
+        """Decide about each example of a completion, and choose the next parents; returns all of it as a commit.
+
+        While the label-noise check has not decided, scored examples are kept in `Commit.waiting` for `release`. All
+        questions of the completion must have their scores, and all earlier commits must be in `stats`.
+        """
         request, completion = parsed.request, parsed.completion
         must_wait = self.awaits_label_noise_check
         passed: list[Candidate] = []
@@ -164,7 +173,7 @@ class Acceptance:
             if isinstance(item, Candidate):
                 question = parsed.questions.get(index)
                 scores = question.mean() if question else None
-                result, verified = self._accept_or_reject(item, request, scores, 0 if must_wait else len(passed))
+                result, verified = self._accept_or_reject(item, request, scores)
             if verified:
                 scored.append(verified)
             if isinstance(result, Reject):
@@ -196,13 +205,15 @@ class Acceptance:
         return commit
 
     def _accept_or_reject(
-        self, candidate: Candidate, request: PendingRequest, scores: Sequence[float] | None, accepted: int
+        self, candidate: Candidate, request: PendingRequest, scores: Sequence[float] | None
     ) -> tuple[Candidate | Reject, Scored | None]:
-        """The candidate as it is accepted or waits, or a reject; and the verifier's result, or None.
+        """Decide about a valid example, given the verifier's scores of its possible answers (None: it has none).
 
-        `scores` are those of the verifier. `accepted`: see `_find_reject`.
+        Returns the example, with another label if it is relabeled, or its reject; and the verifier's result, or None
+        if it was rejected before or nothing is verified. While the label-noise check has not decided, the example
+        waits: it is returned without being counted.
         """
-        if reject := self._find_reject(candidate, request, accepted):
+        if reject := self._find_reject(candidate, request):
             return reject, None
         if not self._verification:
             return self._accept(candidate, request.attributes), None
@@ -218,7 +229,11 @@ class Acceptance:
     def _verify(
         self, candidate: Candidate, scored: Scored, request: int, attributes: Mapping[str, str]
     ) -> tuple[Candidate | Reject, Scored]:
-        """Accept or reject a scored example that passed the filters; it may get another label."""
+        """Decide about a scored example that passed the filters, after the label-noise check has decided.
+
+        Returns the example, with another label if the verifier corrects it, or its reject; and the verifier's result
+        with the final label.
+        """
         assert self._verification is not None, "the caller checks it"
         calibrated = self._stats.calibrated(scored.probabilities)
         assigned = None if self._stats.pseudo_labels else scored.assigned
@@ -238,7 +253,7 @@ class Acceptance:
         return result, replace(scored, accepted=isinstance(result, Candidate))
 
     def _choose_parents(self, request: PendingRequest, passed: Sequence[Candidate]) -> Sequence[int]:
-        """The next parents, as indices into `passed`: the children of the request that passed the filters."""
+        """The examples of `passed` that the strategy chooses as next parents, as indices."""
         if not passed:
             return ()
         parent = self._plan.text_of(request.parent_example)
@@ -247,7 +262,11 @@ class Acceptance:
         return self._plan.strategy.choose(parent, children, rng, self._embedder)
 
     def release(self) -> Commit | None:
-        """Accept or reject what waits of the earliest request; None if nothing waits, or the check is undecided."""
+        """Decide about the waiting examples of the earliest request that has some; returns this as a second commit.
+
+        Returns None if nothing waits, or if the label-noise check has not decided. The commit must be in `stats` before
+        the next call.
+        """
         if self.awaits_label_noise_check or not self._waiting:
             return None
         commit = self._waiting.popleft()
@@ -256,7 +275,7 @@ class Acceptance:
         verified: list[Scored] = []
         for values, scored in zip(commit.waiting, commit.scored, strict=True):
             candidate = Candidate.of(values, self._format)
-            if self._stats.accepted + len(accepted) >= self._count:
+            if self.quotas.missing <= 0:
                 result: Candidate | Reject = candidate.reject(RejectReason.NOT_NEEDED)
             else:
                 result, scored = self._verify(candidate, scored, commit.request, commit.attributes)
@@ -279,8 +298,11 @@ class Acceptance:
             attributes=commit.attributes,
         )
 
-    def replay(self, commit: Commit) -> None:
-        """Do with a commit from the log what `make_commit` and `release` did when they made it."""
+    def add_logged(self, commit: Commit) -> None:
+        """Add a commit from the log to filters and quotas, as `make_commit` or `release` did when they made it.
+
+        Nothing is decided again: the commit says what was accepted.
+        """
         candidates = [Candidate.of(values, self._format) for values in commit.accepted]
         for candidate in candidates:
             self.quotas.add(self._label(candidate), commit.attributes)
@@ -296,7 +318,7 @@ class Acceptance:
             self._waiting.append(commit)
 
     def apply_decision(self, decision: Decision) -> None:
-        """Apply a decision of a reviewer. The filters keep the text of a rejected row: it must not come back."""
+        """Count the rows that a reviewer removed and added. Filters keep a removed text: it must not come back."""
         if decision.removed:
             self.quotas.remove(value_at(decision.removed, self._format.roles.answer), decision.attributes)
         if decision.added:
@@ -304,11 +326,8 @@ class Acceptance:
             self.quotas.add(self._label(candidate), decision.attributes)
             self._add_passed(candidate, decision.request)
 
-    def _find_reject(self, candidate: Candidate, request: PendingRequest, accepted: int = 0) -> Reject | None:
-        """The first reason to reject a valid example before verification, or None.
-
-        `accepted`: the number of examples that were accepted from the same completion.
-        """
+    def _find_reject(self, candidate: Candidate, request: PendingRequest) -> Reject | None:
+        """The reject of a valid example that is a copy, does not pass the filters or is not needed; else None."""
         reject = (
             find_length_reject(candidate, request.attributes, self._plan.spec.attributes)
             or self._copies.find_reject(candidate, request.shown_keys)
@@ -316,7 +335,7 @@ class Acceptance:
         )
         if reject:
             return reject
-        if self._stats.accepted + accepted >= self._count:
+        if self.quotas.missing <= 0:
             return candidate.reject(RejectReason.NOT_NEEDED)
         if self._label_is_final and self.quotas.label_is_full(self._label(candidate)):
             return candidate.reject(RejectReason.OVER_QUOTA)
@@ -339,7 +358,7 @@ class Acceptance:
         return not relabels and not self._stats.pseudo_labels
 
     def _accept(self, candidate: Candidate, attributes: Mapping[str, str]) -> Candidate | Reject:
-        """Count the example, unless the quota of its label or of an attribute is full."""
+        """Count the example and return it, or return its reject if the quota of its label or an attribute is full."""
         full_attribute = self.quotas.full_attribute(attributes)
         if full_attribute or self.quotas.label_is_full(self._label(candidate)):
             return candidate.reject(RejectReason.OVER_QUOTA, full_attribute or "")
@@ -347,10 +366,12 @@ class Acceptance:
         return candidate
 
     def _add_relabeled(self, original: Candidate, relabeled: Candidate, request: int) -> None:
-        if relabeled.exact_key != original.exact_key:  # else the filters have seen its text
+        """Add an example that waited to the filters, if its new label gave it another text."""
+        if relabeled.exact_key != original.exact_key:
             self._add_passed(relabeled, request)
 
     def _add_passed(self, candidate: Candidate, request: int) -> None:
+        """Add an example that passed the filters to them: later examples must not repeat it."""
         for candidate_filter in self._filters:
             candidate_filter.add(candidate, request)
         if self._vectors:

@@ -1,7 +1,8 @@
 """The generation loop: choose parents, request examples, validate, log and commit them.
 
-`create` prepares a run and `_Session.generate` runs the loop. Completions arrive in any order and are committed in the
-order of their requests. Every commit is logged, so that the same call resumes after any interruption.
+`create` prepares a run, and `_Session.generate` runs the loop. Completions arrive in any order and are committed in the
+order of their requests. Every commit is logged, so that the same call resumes after any interruption: `_Session.resume`
+brings the state to where the log ends.
 """
 
 from __future__ import annotations
@@ -63,13 +64,16 @@ def create(
     embedder: Embedder | None = None,
     compute_metrics: ComputeMetrics | None = None,
 ) -> RunSummary:
-    """Make the training set of `config`, or resume making it; returns the summary.
+    """Make the training set of `config`, or resume making it; returns its summary.
 
-    `embedder` replaces the embedding model. Raises what `read_inputs` and `make_plan` raise, and: CheckpointError if a
-    model is not downloaded, RunMismatch if the directory has another run, RunLocked if another process writes it,
-    LogDamaged if its log is damaged, EngineError if a server fails, NoProgress if the model writes nothing usable. The
-    same call resumes after ServersUnavailable, Stopped (SIGINT or SIGTERM), LockLost (another process has taken over
-    the directory) and StorageError (the disk is full).
+    `engine_factory` makes the engines instead of starting servers, `embedder` replaces the embedding model, and
+    `compute_metrics` measures the finished set for its dataset card.
+
+    Raises what `read_inputs` and `make_plan` raise, and: CheckpointError if a model is not downloaded, RunMismatch if
+    the directory has another run, RunLocked if another process writes it, LogDamaged if its log is damaged, EngineError
+    if a server fails, NoProgress if the model writes nothing usable. The same call resumes after ServersUnavailable,
+    Stopped (SIGINT or SIGTERM), LockLost (another process has taken over the directory) and StorageError (the disk is
+    full).
     """
     # Check everything that needs no server (a dry run ends here), and find the checkpoints.
     progress = progress or Progress()
@@ -106,21 +110,21 @@ def create(
         state = RunState(plan, config.count, filters, vectors)
         session = _Session(state, directory, lock, run_config, progress, compute_metrics)
         if stored:
-            session.replay()
+            session.resume()
 
         # Start the engines, and generate; the directory is written only after they have passed their checks.
-        if not state.finished:
+        if not state.is_finished:
             for candidate_filter in filters:
                 candidate_filter.prepare(notify)
             _start_engines(engines, plan, notify)
         _write_settings(directory, lock, plan, run_config)
-        if not state.finished:
+        if not state.is_finished:
             session.generate(engines, signals)
         return session.save()
 
 
 def _write_settings(directory: RunDirectory, lock: FolderLock, plan: RunPlan, config: StoredConfig) -> None:
-    """Write config.json and the passages of the user's documents."""
+    """Write config.json and the passages of the user's documents. Raises LockLost before anything is written."""
     lock.check()
     if plan.passages:
         plan.passages.save(directory.passages_path)
@@ -128,7 +132,10 @@ def _write_settings(directory: RunDirectory, lock: FolderLock, plan: RunPlan, co
 
 
 def _start_engines(engines: Engines, plan: RunPlan, notify: Notify) -> None:
-    """Start the servers, and test that they accept the schema of this run's requests, and score labels."""
+    """Start the servers and test them: they must follow the schema of this run's requests, and score labels.
+
+    Raises EngineError if a server cannot start or fails a test.
+    """
     spec, encoding = plan.spec, plan.encoding
     labels = encoding.format.labels if spec.recipe != "paper" else None
     schema = build_response_schema(encoding, 1, labels[:1] if labels else None)
@@ -141,7 +148,7 @@ def _start_engines(engines: Engines, plan: RunPlan, notify: Notify) -> None:
 
 @dataclass
 class _Session:
-    """One session of a run."""
+    """One process that works on a run: it reads the log, runs the loop and writes the results."""
 
     state: RunState
     directory: RunDirectory
@@ -154,8 +161,8 @@ class _Session:
     def __post_init__(self) -> None:
         self.checksum = first_checksum(self.config.run_id)  # of the last line of the log
 
-    def replay(self) -> None:
-        """Apply the commits of earlier sessions."""
+    def resume(self) -> None:
+        """Read the log of earlier sessions, and bring the state to where it ends. Raises LogDamaged."""
         gc.disable()  # the state only grows: each collection would take longer, and find nothing
         try:
             for line in self.directory.log():
@@ -167,7 +174,10 @@ class _Session:
             self.progress.notify(f"resuming from {self.state.stats.accepted} accepted examples")
 
     def generate(self, engines: Engines, signals: Signals) -> None:
-        """Request, verify and commit until the count is reached. After an error the results so far are saved."""
+        """Run the loop until the count is reached. After an error the results so far are saved, if that is possible.
+
+        A signal does not interrupt a step of the loop: the next step raises Stopped.
+        """
         try:
             with ExitStack() as stack:
                 stack.enter_context(deferred())
@@ -183,14 +193,19 @@ class _Session:
             raise
 
     def _loop(self, log: LogWriter, pipeline: Pipeline, signals: Signals) -> None:
+        """Submit requests and commit their completions in order, until the count is reached.
+
+        Raises Stopped after a signal, NoProgress after too many requests without an accepted example, and the errors
+        of locks, log and engines.
+        """
         state = self.state
         # Requests already in flight do not use the latest commit; allow for them.
         max_failed_requests = _MAX_FAILED_REQUESTS + self.config.spec.max_in_flight
         start = SessionStart(round(time.time(), 3), _environment())
-        log.write([start], state.apply(start))
+        log.write([start], state.advance(start))
         self.progress.update(state.stats, self.config.count, *pipeline.uncommitted)
         self._commit_released(log)  # an earlier session may have ended before it did this
-        while not state.finished:
+        while not state.is_finished:
             if signals.received:
                 done = f"{state.stats.accepted} of {self.config.count} examples"
                 raise Stopped(f"stopped by a signal after {done}; run the same command to resume")
@@ -198,26 +213,27 @@ class _Session:
             log.sync()
             pipeline.submit()
             pipeline.poll(_POLL_SECONDS)
-            while not state.finished and (parsed := pipeline.next_completed()) is not None:
+            while not state.is_finished and (parsed := pipeline.next_completed()) is not None:
                 self._commit(state.acceptance.make_commit(parsed), log)
                 self._commit_released(log)
-                if state.stats.consecutive_failures >= max_failed_requests and not state.finished:
+                if state.stats.consecutive_failures >= max_failed_requests and not state.is_finished:
                     raise NoProgress(self._no_progress_message())
             self.progress.update(state.stats, self.config.count, *pipeline.uncommitted)
         pipeline.abort()
 
     def _commit(self, commit: Commit, log: LogWriter) -> None:
+        """Advance the state by a commit, and write it to the log with the parents of the next requests."""
         label_noise_check = self.state.stats.label_noise_check
         was_decided = label_noise_check is None or label_noise_check.decided
-        parents = self.state.apply(commit)
+        parents = self.state.advance(commit)
         if label_noise_check and label_noise_check.decided and not was_decided:
             self.progress.notify(label_noise_check.result)
         self.lock.check()  # just before writing, which only one process may do
         log.write([commit], parents)
 
     def _commit_released(self, log: LogWriter) -> None:
-        """Commit the examples that waited for the label-noise check, if it has decided."""
-        while not self.state.finished and (commit := self.state.acceptance.release()) is not None:
+        """Commit the examples that waited for the label-noise check, if it has decided and more are needed."""
+        while not self.state.is_finished and (commit := self.state.acceptance.release()) is not None:
             self._commit(commit, log)
 
     def save(self) -> RunSummary:
@@ -237,6 +253,7 @@ class _Session:
         )
 
     def _no_progress_message(self) -> str:
+        """Why the run fails: the reasons of all rejects, the last ones, and advice about the most frequent of these."""
         stats = self.state.stats
         reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common())
         samples = " | ".join(f"{each.reason}: {each.text[:_MAX_SHOWN]!r}" for each in stats.last_rejects)
@@ -248,6 +265,7 @@ class _Session:
 
 
 def _run_config(stored: StoredConfig | None, plan: RunPlan, count: int, engines: Engines) -> StoredConfig:
+    """The content of config.json: that of the existing run with the new count, or that of a new run."""
     if stored:
         return stored.model_copy(update={"count": count})
     generators = engines.models.generators
@@ -265,7 +283,10 @@ def _run_config(stored: StoredConfig | None, plan: RunPlan, count: int, engines:
 def _open_vectors(
     plan: RunPlan, models: RunModels, embedder: Embedder | None, path: Path, notify: Notify
 ) -> PassedVectors:
-    """The vectors of the run, by the embedding model or by the `embedder` that replaces it."""
+    """The vectors of examples that passed the filters, in the file `path`.
+
+    They are made by the embedding model, or by the `embedder` that replaces it.
+    """
     if models.embedding_model:
         notify(f"loading {models.embedding_model.name}")
         embedder = SentenceEmbedder(models.embedding_model.path)

@@ -1,4 +1,4 @@
-"""Keeps the engines busy: submits requests, parses completions, scores their examples, and returns them in order.
+"""Keeps the engines busy: submits requests, has the examples of completions scored, and returns these in order.
 
 Verification overlaps with generation: the examples of a completion that pass the filters are scored by the verifier
 while the next completions are generated. The verifier may be one of the engines that generate. With several models,
@@ -25,16 +25,19 @@ _SHARED_POLL_SECONDS = 0.02
 
 
 class _Scoring(NamedTuple):
-    """A question for the verifier, in one of its permutations; the fields are in the order of priority."""
+    """A question for the verifier in one of its permutations. Questions of the oldest request are sent first."""
 
-    request: int  # that wrote the example
+    request: int  # that wrote the example; a heap compares the fields in this order
     number: int  # within the request
     question: PermutedQuestion
     permutation: int
 
 
 class Pipeline:
-    """The requests that are queued or in flight, and the completions that are ready."""
+    """The requests that are in flight, and the completions that are not committed yet.
+
+    The loop calls `submit` and `poll` again and again, and commits what `next_completed` returns.
+    """
 
     def __init__(self, state: RunState, engines: Engines) -> None:
         self._state = state
@@ -49,7 +52,7 @@ class Pipeline:
         self._scoring_ids = count(-2, -1)  # generation uses ids from 0, the self-test uses -1
 
     def submit(self) -> None:
-        """Submit as many requests as keep the engines busy; scoring requests come first."""
+        """Send scoring requests, then the requests of `RunState.to_submit`, until no engine has free capacity."""
         while self._to_score and self._free_share(self._verifier) > 0:
             scoring, scoring_id = heappop(self._to_score), next(self._scoring_ids)
             prompt = scoring.question.prompt(scoring.permutation)
@@ -68,11 +71,14 @@ class Pipeline:
             self._in_flight[generator] += 1
 
     def _free_share(self, engine: Engine) -> float:
-        """The share of an engine's capacity that is free."""
+        """The share of an engine's capacity that is free, from 0 to 1."""
         return 1 - self._in_flight[engine] / engine.max_in_flight
 
     def poll(self, timeout_seconds: float) -> None:
-        """Process the completions that arrived, waiting up to `timeout_seconds` for the first."""
+        """Process the completions that arrived, waiting up to `timeout_seconds` for the first.
+
+        Raises EngineError if an engine fails.
+        """
         busy = [engine for engine, number in self._in_flight.items() if number]
         for engine in busy:
             for completion in engine.poll(timeout_seconds if len(busy) == 1 else _SHARED_POLL_SECONDS):
@@ -83,6 +89,7 @@ class Pipeline:
                     self._add_completion(completion)
 
     def _add_completion(self, completion: Completion) -> None:
+        """Parse the completion of a generation request, and queue the questions about its examples."""
         number = completion.request_id
         self._parsed[number] = parsed = self._state.acceptance.parse(self._generating.pop(number), completion)
         for question in parsed.questions.values():
@@ -91,6 +98,7 @@ class Pipeline:
                 parsed.unscored += 1
 
     def _add_scores(self, completion: Completion) -> None:
+        """Add the scores of a scoring request to its question."""
         scoring = self._in_scoring.pop(completion.request_id)
         scoring.question.add(scoring.permutation, completion.scores)
         parsed = self._parsed[scoring.request]
@@ -99,13 +107,13 @@ class Pipeline:
 
     @property
     def uncommitted(self) -> tuple[int, int]:
-        """The valid examples, and the tokens, of completions that wait for scores or for an earlier request."""
+        """The numbers of valid examples and of generated tokens that arrived, and `next_completed` has not returned."""
         waiting = self._parsed.values()
         examples = sum(isinstance(item, Candidate) for parsed in waiting for item in parsed.items)
         return examples, sum(parsed.completion.generated_tokens for parsed in waiting)
 
     def next_completed(self) -> ParsedCompletion | None:
-        """The next completion in request order; None if it is not ready."""
+        """Remove and return the next completion in the order of requests; None until it has arrived with all scores."""
         parsed = self._parsed.get(self._next)
         if parsed is None or parsed.unscored:
             return None

@@ -1,7 +1,8 @@
 """Makes a `RunPlan`: everything that is decided before the first request.
 
-Settings are checked before anything slow starts. The engine is only asked for token counts if the run directory does
-not have the limits that follow from them: resuming a finished run starts no server.
+`read_inputs` checks settings and inputs before anything slow starts; then `make_plan` decides what depends on models.
+It asks the engines for token counts only if the run directory does not have the limits that follow from them: to resume
+a finished run, no server is started.
 """
 
 from __future__ import annotations
@@ -46,20 +47,23 @@ _LIMITS = {"max_tokens", "longest_text"}
 
 @dataclass(frozen=True)
 class RunInputs:
-    """The settings and inputs of a run, checked without a model or a server."""
+    """The settings and inputs of a run, checked without a model or a server: what `read_inputs` returns."""
 
-    config: CreateConfig  # with the strategy of the recipe
-    stored: StoredConfig | None  # of the run in the directory
+    config: CreateConfig  # as given, with the strategy of the recipe
+    stored: StoredConfig | None  # config.json of the run in the directory; None for a new run
     inferred: InferredFormat
     verify: VerifyMode
     decontamination_sets: tuple[DecontaminationSet, ...]
-    spec: InputSpec
+    spec: InputSpec  # what these inputs contribute to `RunPlan.spec`
     passages: Passages | None = None  # of the user's documents
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The decisions of a run before the first request."""
+    """The decisions of a run before its first request, which never change: what `make_plan` returns.
+
+    `spec` is the part that config.json stores; the other fields follow from it and from the passages of the run.
+    """
 
     spec: RunSpec
     encoding: PromptEncoding
@@ -67,12 +71,12 @@ class RunPlan:
 
     @cached_property
     def formatting_examples(self) -> tuple[Example, ...]:
-        """() with an instruction only."""
+        """The examples that the run starts from; () with an instruction only."""
         return tuple(map(Example, self.spec.examples))
 
     @cached_property
     def samplings(self) -> tuple[Sampling, ...]:
-        """One per generator."""
+        """The sampling settings of each generator."""
         return tuple(Sampling(**generator.sampling) for generator in self.spec.generators)
 
     @cached_property
@@ -84,13 +88,16 @@ class RunPlan:
         return attribute_descriptions(self.spec.attributes, self.encoding.format)
 
     def content_of(self, request: int, attributes: Mapping[str, str]) -> RequestContent:
-        """The content of one request, with `attributes`: dimension -> value."""
+        """What the prompt of a request says beside the examples: instruction, shares, passage and attributes.
+
+        `request` is its number; `attributes` has the value of each dimension.
+        """
         passage = self.passages.of_request(request).text if self.passages else None
         texts = {name: self._attribute_descriptions[name][value] for name, value in attributes.items()}
         return RequestContent(self.spec.instruction, self.spec.label_ratio, texts, passage)
 
     def text_of(self, parent: Example) -> str:
-        """The text of a parent that similarity compares; that of an empty root is the instruction."""
+        """The text of a parent that embeddings compare; that of a parent without fields is the instruction."""
         if not parent.values:
             return self.spec.instruction or ""
         return self.encoding.format.compared_text(parent.values)
@@ -109,7 +116,7 @@ class RunPlan:
 
 
 def read_inputs(config: CreateConfig) -> RunInputs:
-    """Read and check everything that needs no server and writes nothing. `create` and its dry run both start with it.
+    """Read and check all inputs of a run that need no server; writes nothing. `create` and its dry run start with it.
 
     Raises ExampleError or FormatError for a wrong example or format, BenchmarkError if a benchmark is unknown or not
     imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
@@ -172,6 +179,7 @@ def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat
 
 
 def _attributes(config: CreateConfig, task_format: TaskFormat) -> Attributes:
+    """The dimensions in the file of --attributes. Raises UsageError if one of them is the label."""
     if config.attributes is None:
         return ()
     dimensions, answer = read_attributes(config.attributes), task_format.roles.answer
@@ -184,9 +192,9 @@ def _attributes(config: CreateConfig, task_format: TaskFormat) -> Attributes:
 
 
 def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
-    """Decide the settings that the user left open; those of an existing run stay as they are.
+    """Decide the settings that the user left open, given the models; those of an existing run stay as they are.
 
-    The engines provide token counts, slots and context length; a finished run needs none of them. Raises
+    The engines give token counts, slots and context length; for an existing run they are not asked. Raises
     PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels, RunMismatch if the
     run in the directory was made with other settings.
     """
@@ -233,11 +241,16 @@ class _Sizes(NamedTuple):
 
 
 def _stored_sizes(spec: RunSpec) -> _Sizes:
+    """The sizes of an existing run."""
     limits = [{name: int(each.sampling[name]) for name in _LIMITS & each.sampling.keys()} for each in spec.generators]
     return _Sizes(spec.num_examples, spec.num_chains, spec.concurrency, limits)
 
 
 def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) -> _Sizes:
+    """The sizes of a new run: as given, else as many examples and requests as models and count allow.
+
+    Raises PromptTooLong if not even one example fits.
+    """
     config, spec, passages = inputs.config, inputs.spec, inputs.passages
     descriptions = attribute_descriptions(spec.attributes, encoding.format)
     longest = {name: max(values.values(), key=len) for name, values in descriptions.items()}
@@ -264,6 +277,7 @@ def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) ->
 
 
 def _set_fields(sampling: Sampling) -> dict[str, Any]:
+    """The fields that are not None, as config.json stores them."""
     return {name: value for name, value in vars(sampling).items() if value is not None}
 
 

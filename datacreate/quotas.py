@@ -1,4 +1,8 @@
-"""Quotas: how many more examples each label, and each value of an attribute, may have."""
+"""Quotas: how many more examples each label, and each value of an attribute, may have.
+
+`ValueQuotas` limits the examples of each value of one dimension, such as each label. `RunQuotas` has those of the
+labels and of all dimensions of `--attributes`, and assigns values to new requests.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +23,13 @@ _ROUNDING = 1e-9  # so that a third of 9 is 3, not 2
 
 
 class ValueQuotas:
-    """Limits the examples of each value; of `count` examples each value has its share, within one example.
+    """Limits the examples of each value, so that of `count` examples each value has its share, within one example.
 
-    `shares` (one per value, adding up to 1) sets the target; without it all values get the same.
     4 and 4.0 are one value, true is not 1. An unknown value has a quota of 0.
     """
 
     def __init__(self, values: Sequence[Json], count: int, shares: Sequence[float] | None = None) -> None:
+        """`shares` has the share of each value; they add up to 1. None: equal shares."""
         self._values = {label_key(value): value for value in values}
         shares = shares or [1 / len(values)] * len(values)
         self._floors = {
@@ -59,10 +63,10 @@ class ValueQuotas:
             self._spare += 1
 
     def assign(self, number: int, rng: random.Random) -> list[Json]:
-        """`number` values for one request, in proportion to the examples that each still needs.
+        """Choose `number` values for the examples of one request, in proportion to what each value still needs.
 
-        No value is assigned more often than it needs while others need some. Remainders are drawn, weighted by need, so
-        that values that the model often fails at catch up.
+        Returns them in random order. No value is assigned more often than it needs while others need some. Remainders
+        are drawn, weighted by need, so that values that the model often fails at catch up.
         """
         needs = {key: need for key, value in self._values.items() if (need := self.remaining(value))}
         needs = needs or dict.fromkeys(self._values, 1)
@@ -98,14 +102,18 @@ class RunQuotas:
 
     @classmethod
     def of(cls, spec: RunSpec, task_format: TaskFormat, count: int) -> Self:
-        """The quotas of a run before its first example. With the recipe of the paper labels have none."""
+        """The quotas of a run of `count` examples, before the first. With the recipe of the paper labels have none."""
         labels = None
         if task_format.labels and spec.recipe != "paper":
             labels = ValueQuotas(task_format.labels, count, list((spec.label_ratio or {}).values()))
         return cls(labels, {dimension.name: dimension.shares for dimension in spec.attributes}, count)
 
     def assign_attributes(self, request: int, per_request: float, rng: random.Random) -> dict[str, str]:
-        """Assign values to a new request. `per_request`: the examples that a request is expected to give."""
+        """Draw a value of each dimension for a new request; returns dimension -> value.
+
+        A value is drawn in proportion to the examples that it needs beyond those expected from requests in flight.
+        `per_request` is the number of examples that a request is expected to give.
+        """
         assigned = {}
         for name, in_flight in self._in_flight.items():
             needs = self._needs(name)
@@ -117,15 +125,18 @@ class RunQuotas:
         return assigned
 
     def end_request(self, request: int) -> None:
-        """Note that a request is not in flight any more.
+        """Count a request as committed: its values are not in flight any more.
 
-        A replay with a larger count may have assigned other values to it than the log has.
+        These are the values of `assign_attributes`, not of the commit: replayed with a larger count, they may differ.
         """
         for name, value in self._assigned.pop(request, {}).items():
             self._in_flight[name][value] -= 1
 
-    def need_request(self, per_request: float) -> bool:
-        """Whether the requests in flight are not expected to give all examples that a dimension needs."""
+    def needs_request(self, per_request: float) -> bool:
+        """Whether the requests in flight are expected to give too few examples of a dimension's values.
+
+        `per_request` is the number of examples that a request is expected to give.
+        """
         return any(
             sum(min(need, per_request * in_flight[value]) for value, need in self._needs(name).items()) < self.missing
             for name, in_flight in self._in_flight.items()
@@ -136,6 +147,7 @@ class RunQuotas:
         return {value: self._attributes[name].remaining(value) for value in self._in_flight[name]}
 
     def label_is_full(self, label: Json) -> bool:
+        """Whether no more example with this label can be accepted; False if labels have no quotas."""
         return self.labels is not None and not self.labels.remaining(label)
 
     def full_attribute(self, attributes: Mapping[str, str]) -> str | None:

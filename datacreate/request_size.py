@@ -46,7 +46,7 @@ _REQUESTS_PER_SLOT, _REQUESTS_PER_SLOT_OF_SEVERAL = 3, 10
 
 @dataclass(frozen=True)
 class RequestSize:
-    """The size of the requests to one engine; it is only asked for token counts when they are needed."""
+    """Computes the size of the requests to one engine. It asks the engine for token counts only when it needs them."""
 
     encoding: PromptEncoding
     examples: Sequence[Mapping[str, Json]]  # the formatting examples
@@ -57,7 +57,10 @@ class RequestSize:
     max_thinking_tokens: int  # before the answer
 
     def num_examples(self, most: int, fewest: int) -> int:
-        """How many examples a request can ask for, from `fewest` to `most`. Raises PromptTooLong if none fits."""
+        """The largest number of examples, from `fewest` to `most`, that fits into the model's context.
+
+        Raises PromptTooLong if `fewest` do not fit.
+        """
         prompt, thinking, context = self._prompt_tokens(most), self.max_thinking_tokens, self.engine.max_context
         for number in range(most, fewest - 1, -1):
             if prompt + thinking + number * self._example_tokens <= context:
@@ -85,10 +88,12 @@ class RequestSize:
         return longest_first[: self.shots]
 
     def _written(self, example: Example) -> str:
+        """The example as the model writes it, with as many turns as a conversation can have."""
         turns = self.encoding.format.with_all_turns(example)
         return json.dumps(self.encoding.write(turns), ensure_ascii=False)
 
     def _prompt_tokens(self, num_examples: int) -> int:
+        """The number of tokens of the longest prompt that asks for `num_examples`."""
         passage = self.content.passage
         tokens = self.engine.count_tokens(chat_prompt(self.encoding, self._shown, num_examples, self.content))
         # If these are too few, accepted examples are also shown; else one in the place of one of them, the parent.
@@ -109,6 +114,7 @@ class RequestSize:
         return max(usual * growth, usual + _TOKENS_PER_WORD * self.words) + _EXTRA_TOKENS
 
     def _tokens(self, text: str) -> int:
+        """The number of tokens of a text, without those of the chat template."""
         return self.engine.count_tokens([{"role": "user", "content": text}]) - self._template_tokens
 
     @cached_property

@@ -1,4 +1,8 @@
-"""The models of a run (generators, verifier, embedding model), the defaults of its recipe, and its engines."""
+"""The models of a run (generators, verifier, embedding model), their engines, and the defaults of its recipe.
+
+`models_of` finds the checkpoints, `engines_of` makes their engines. `strategy_of`, `verify_mode` and `sampling_of`
+decide what the user leaves open.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ _USUAL_THINKING = Thinking(enable={"enable_thinking": True}, disable={"enable_th
 
 @dataclass(frozen=True)
 class RunModels:
-    """The checkpoints of a run; None if it needs no such model."""
+    """The checkpoints of a run: without an embedding model or verifier if it needs none."""
 
     generators: tuple[Checkpoint, ...]  # several share the requests
     embedding_model: Checkpoint | None
@@ -38,14 +42,14 @@ class RunModels:
 
     @property
     def sha256(self) -> str:
-        """The identity of the generators, in their order."""
+        """One SHA-256 for the weights of all generators, in their order."""
         if len(self.generators) == 1:
             return self.generators[0].sha256
         return combined_sha256({str(index): generator.sha256 for index, generator in enumerate(self.generators)})
 
 
 def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: Notify) -> RunModels:
-    """The checkpoints that a run needs; `embeds` says whether it embeds texts.
+    """Find the checkpoints that a run needs on this machine; `embeds` says whether it embeds texts.
 
     Raises CheckpointError if one is not downloaded or an adapter does not fit, UsageError if a generator cannot think
     as --thinking says, or if the verifier that the user asks for cannot be kept from thinking.
@@ -66,6 +70,7 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
 
 
 def _verifier(config: CreateConfig, verify: VerifyMode, generator: Checkpoint) -> Checkpoint | None:
+    """The model of --verifier, or the generator; None if nothing is verified, or the generator always thinks."""
     if verify == "off":
         return None
     verifier = resolve_checkpoint(config.verifier, config) if config.verifier else generator
@@ -76,6 +81,7 @@ def _verifier(config: CreateConfig, verify: VerifyMode, generator: Checkpoint) -
 
 
 def _embedding_model(config: CreateConfig) -> Checkpoint:
+    """The checkpoint of --embedding-model. Raises CheckpointError, NotDownloaded among them."""
     try:
         return resolve(config.embedding_model, "encoder")
     except CheckpointError as error:
@@ -110,9 +116,10 @@ def thinking_limit(config: CreateConfig, checkpoint: Checkpoint) -> int:
 def sampling_of(
     config: CreateConfig, checkpoint: Checkpoint, max_tokens: int, longest_text: int | None = None
 ) -> Sampling:
-    """The sampling settings of the user, else of the preset, else the server's. The paper uses temperature 1.
+    """The sampling settings of a generator: of the user, else of its preset; None for the default of the server.
 
-    `max_tokens`, `longest_text`: the limits if the user sets none.
+    The recipe of the paper ignores the preset. `max_tokens` and `longest_text` are the limits if the user sets none, in
+    tokens of a completion and characters of one text.
     """
     sampling = Sampling(max_tokens, thinking_limit(config, checkpoint) or None, longest_text)
     if checkpoint.preset and config.recipe != "paper":
@@ -145,8 +152,10 @@ def _has_embedder(config: CreateConfig) -> bool:
 
 
 def verify_mode(config: CreateConfig, task_format: TaskFormat) -> VerifyMode:
-    """The mode of verification. Raises UsageError if it is requested and the labels cannot be scored."""
-    # `--verifier` implies verification.
+    """The mode of verification: of the user, else `drop` with --verifier or the recipe best where labels can be scored.
+
+    Raises UsageError if verification is requested and the labels cannot be scored.
+    """
     requested = config.verify or ("drop" if config.verifier else None)
     if requested is None:
         # Many labels can be scored only if no two start with the same token, which the model decides.
@@ -164,7 +173,7 @@ def verify_mode(config: CreateConfig, task_format: TaskFormat) -> VerifyMode:
 
 
 def describe_recipe(config: CreateConfig, verify: VerifyMode, task_format: TaskFormat, models: RunModels | None) -> str:
-    """The decisions of the recipe and the options, in one line."""
+    """The strategy and verification of a run in one line for the user. `models` is None if only a server knows them."""
     verification = _describe_verification(config, verify, task_format, models)
     if config.improves:
         return f"strategy {config.strategy}, as always for improve; {verification}"
@@ -193,6 +202,7 @@ def _describe_verification(
 
 
 EngineFactory = Callable[[Checkpoint, CreateConfig], Engine]
+"""Makes the engine of a model."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +220,10 @@ class Engines:
     def start(
         self, notify: Notify, generation_tests: Sequence[ServerTest], scoring_tests: Sequence[ServerTest]
     ) -> None:
-        """Start the servers, and return when all have passed their self-tests."""
+        """Start the servers, and return when all have passed their self-tests.
+
+        Each generator gets `generation_tests`, the verifier `scoring_tests`. Raises EngineError if a server fails.
+        """
         for engine, generator in zip(self.generators, self.models.generators, strict=True):
             notify(f"testing {generator.name}")
             engine.start([*(scoring_tests if engine is self.verifier else ()), *generation_tests])
@@ -223,7 +236,10 @@ class Engines:
 def engines_of(
     models: RunModels, config: CreateConfig, factory: EngineFactory | None, notify: Notify
 ) -> Iterator[Engines]:
-    """The engines of a run, not started yet; closed at the end of the block."""
+    """The engines of a run, not started yet; they are closed at the end of the block.
+
+    A verifier with the weights of a generator shares its engine. `factory` replaces the servers, as in tests.
+    """
     weights = [generator.sha256 for generator in models.generators]
     local_models = {
         f"engine-{number}" if number > 1 else "engine": LocalModel(generator, config)

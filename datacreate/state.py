@@ -1,8 +1,9 @@
 """The state of a run: its statistics, its acceptance of examples, and the requests to submit.
 
-`apply` updates it with a `Commit` (of `Acceptance`) and gives the parents of the next requests, which are logged with
-it. `replay` does the same with a line of the log: a resumed run has the same state and the same requests, without
-choosing, embedding or scoring twice.
+The state changes with each record of the log, in two ways. `advance` takes a new record, such as the commit that
+`Acceptance` made, and chooses the parents of the next requests; the caller logs both in one line. `replay` takes such a
+line in a later session, and makes the requests with the parents that it names. So a resumed run has the same state and
+the same requests, without choosing, embedding or scoring twice.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ _REQUEST_MARGIN = 1.05
 
 
 class RunState:
-    """The state of a run. `to_submit` has the next requests in order; `Pipeline` takes them from the left."""
+    """The state of a run after the records so far.
+
+    `to_submit` has the requests that are made and not submitted, in order; `Pipeline` takes them from the left.
+    """
 
     def __init__(
         self, plan: RunPlan, count: int, filters: Sequence[Filter], vectors: PassedVectors | None = None
@@ -64,14 +68,19 @@ class RunState:
         self.acceptance = Acceptance(plan, self.stats, count, filters, vectors)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far
-        self._accepted_per_request = _PRIOR_RATE * spec.num_examples  # examples that wait included
+        self._accepted_per_request = _PRIOR_RATE * spec.num_examples  # an average; examples that wait included
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
+        """Whether the run has all of its examples."""
         return self.stats.accepted >= self._count
 
-    def apply(self, record: LogRecord) -> list[int]:
-        """Update the state with a record, and make the next requests; returns the numbers of their parents."""
+    def advance(self, record: LogRecord) -> list[int]:
+        """Add a new record to the state, then make as many requests as are needed now.
+
+        Returns the numbers of the parents of these requests, in order, for the log. A commit must be the one that
+        `acceptance` made last: filters and quotas have its examples already.
+        """
         self._add_record(record)
         parents: list[int] = []
         while self._needs_request and (parent := self._next_parent()):
@@ -80,6 +89,7 @@ class RunState:
         return parents
 
     def _add_record(self, record: LogRecord) -> None:
+        """Add a record to all parts of the state; `acceptance` has a commit already, since it made or replayed it."""
         self.stats.add_record(record)
         if isinstance(record, Decision):
             self.acceptance.apply_decision(record)
@@ -88,10 +98,14 @@ class RunState:
             self._add_result(record)
 
     def _next_parent(self, logged: int | None = None) -> Parent | None:
+        """The parent of the next request (the one with the number in the log, if given); None to wait for commits."""
         return self._queue.next(self._requests, idle=not self._in_flight, logged=logged)
 
     def replay(self, line: LogLine, path: str) -> None:
-        """Apply a line of the log at `path`. Raises LogDamaged if it cannot follow the lines before it."""
+        """Bring the state to where `advance` brought it when this line of the log was written.
+
+        `path` is the log, for errors. Raises LogDamaged if the line cannot follow the lines before it.
+        """
         record = line.record
         if isinstance(record, Commit):
             expected = self.acceptance.next_released
@@ -99,7 +113,7 @@ class RunState:
                 expected = self.to_submit.popleft().number if self.to_submit else None
             if record.request != expected:
                 raise _cannot_follow(path, line, f"request {record.request}")
-            self.acceptance.replay(record)
+            self.acceptance.add_logged(record)
         self._add_record(record)
         for number in line.parents:
             parent = self._next_parent(number)
@@ -108,6 +122,7 @@ class RunState:
             self._make_request(parent)
 
     def _make_request(self, parent: Parent) -> None:
+        """Make the next request and add it to `to_submit`. Random choices depend only on its number and the seed."""
         quotas, spec, number = self.acceptance.quotas, self._plan.spec, self._requests
         encoding, labels = self._encodings[self.stats.pseudo_labels], None
         if quotas.labels and not encoding.pseudo_labels:
@@ -124,19 +139,19 @@ class RunState:
 
     @property
     def _in_flight(self) -> int:
-        """Requests that are not committed."""
+        """The number of requests that are made and not committed."""
         return self._requests - self.stats.requests
 
     @property
     def _needs_request(self) -> bool:
-        """Whether another request is needed, given those in flight and the examples that earlier ones gave."""
-        if not self._in_flight or self.finished:
-            return not self.finished
+        """Whether the requests in flight are expected to give too few examples, and another may be in flight."""
+        if not self._in_flight or self.is_finished:
+            return not self.is_finished
         if self._in_flight >= self._plan.spec.max_in_flight:
             return False
         expected = self._accepted_per_request / _REQUEST_MARGIN
         awaits_label_noise_check = self.acceptance.awaits_label_noise_check
-        if not awaits_label_noise_check and self.acceptance.quotas.need_request(expected):
+        if not awaits_label_noise_check and self.acceptance.quotas.needs_request(expected):
             return True
         missing = self._count - self.stats.accepted - self.stats.waiting  # if all that wait will be accepted
         if (check := self.stats.label_noise_check) and awaits_label_noise_check:
@@ -147,13 +162,14 @@ class RunState:
         return build_response_schema(self._encodings[pseudo_labels], self._plan.spec.num_examples, labels)
 
     def build_request(self, pending: PendingRequest) -> Request:
+        """The request as an engine gets it: prompt, schema of the response, and sampling of its generator."""
         spec = self._plan.spec
         messages = chat_prompt(pending.encoding, pending.shown, spec.num_examples, pending.content)
         schema = self._schema(pending.labels, pending.encoding.pseudo_labels)
         return Request(pending.number, messages, schema, self._plan.samplings[pending.generator])
 
     def _add_result(self, commit: Commit) -> None:
-        """Update the rate of acceptance and the queue."""
+        """Update the average of accepted examples, the examples for `--shots`, and the queue of parents."""
         if commit.released:  # it was counted with all its examples
             dropped = len(commit.scored) - len(commit.accepted)
             # Over all requests: all that wait are released at once, more than the latest ones can have dropped.
@@ -174,6 +190,7 @@ class RunState:
 
 
 def _cannot_follow(path: str, line: LogLine, part: str) -> LogDamaged:
+    """The error for a line whose `part` (a request or a parent) is not the next one."""
     return LogDamaged(
         f"{path}, line {line.number}: {part} cannot follow the lines before it; restore the file from a copy, or use "
         "another --run-dir"
@@ -181,6 +198,7 @@ def _cannot_follow(path: str, line: LogLine, part: str) -> LogDamaged:
 
 
 def _make_queue(plan: RunPlan, count: int, vectors: PassedVectors | None) -> ParentQueue:
+    """The queue of the run's strategy, with the formatting examples as first parents."""
     lines = [example_line(dict(example.values)) for example in plan.formatting_examples]
     spec = plan.spec
     # Without a formatting example, the root is a parent without a line, and its prompt shows no example.
