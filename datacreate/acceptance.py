@@ -136,6 +136,7 @@ class Acceptance:
         return ParsedCompletion(request, completion, tuple(items), questions)
 
     def _parse_items(self, request: PendingRequest, completion: Completion) -> list[Candidate | Reject]:
+        """The examples of a completion, valid or rejected; one reject if the request failed."""
         if completion.finish_reason == "error":
             return [Reject(RejectReason.NO_RESPONSE, shorten(completion.error or ""))]
         encoding = request.encoding
@@ -151,6 +152,7 @@ class Acceptance:
         )
 
     def _question(self, candidate: Candidate) -> PermutedQuestion | None:
+        """The question about an example for the verifier; None if its possible answers cannot be scored."""
         assert self._verification, "the caller checks it"
         spec, by_letter = self._plan.spec, self._verification.scored_by_letter
         values = candidate.example.values
@@ -344,6 +346,7 @@ class Acceptance:
         return None
 
     def _reject_by_filters(self, candidate: Candidate) -> Reject | None:
+        """The reject of a copy of a formatting example, or by the first filter that it does not pass; else None."""
         if candidate.exact_key in self._copies.formatting_keys:
             return candidate.reject(RejectReason.COPIED_EXAMPLE)
         return first_reject(self._filters, candidate)
@@ -379,4 +382,5 @@ class Acceptance:
         self.passed += 1
 
     def _label(self, candidate: Candidate) -> Json:
+        """The value of the answer field, which counts for the quotas of labels; None if the format has none."""
         return value_at(candidate.example.values, self._format.roles.answer)

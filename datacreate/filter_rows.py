@@ -41,6 +41,8 @@ _CALIBRATION_ROWS = 200
 
 
 class FilterConfig(EngineOptions, AuxiliaryModelOptions, FilterOptions, FormatOptions):
+    """The settings of `filter`; the engine options are those of the server that scores labels for --verifier."""
+
     near: Threshold = threshold_setting(
         "Reject rows whose inputs each have at least this Jaccard similarity to those of an earlier one, computed on "
         "words and word pairs.",
@@ -57,7 +59,7 @@ class FilterConfig(EngineOptions, AuxiliaryModelOptions, FilterOptions, FormatOp
 
 @dataclass
 class _Counts:
-    """Counts rows, and decides for each whether it is rejected."""
+    """Decides for each row whether it is rejected, and counts the rows."""
 
     filters: Sequence[Filter]
     format: TaskFormat

@@ -81,6 +81,7 @@ class RunPlan:
 
     @cached_property
     def strategy(self) -> Strategy:
+        """How the next parents are chosen."""
         return find_strategy(self.spec.strategy)
 
     @cached_property

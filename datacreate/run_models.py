@@ -144,6 +144,7 @@ def strategy_of(config: CreateConfig, stored: RunSpec | None) -> str:
 
 
 def _has_embedder(config: CreateConfig) -> bool:
+    """Whether the embedding model is on this machine. Raises CheckpointError if it is damaged."""
     try:
         _embedding_model(config)
     except NotDownloaded:
@@ -215,6 +216,7 @@ class Engines:
 
     @property
     def generators(self) -> tuple[Engine, ...]:
+        """The engine of each generator, in the order of `models.generators`."""
         return tuple(self.by_name.values())[: len(self.models.generators)]
 
     def start(

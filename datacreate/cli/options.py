@@ -229,6 +229,7 @@ def config_option(function: F) -> F:
 
 
 def _read_config(context: click.Context, _: click.Parameter, path: str | None) -> None:
+    """Make the options of the file at `path` the defaults of the command."""
     if path is None:
         return
     try:

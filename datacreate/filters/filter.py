@@ -34,6 +34,7 @@ class Filter(ABC):
 
     @classmethod
     def is_on(cls, options: Settings) -> bool:
+        """Whether these options switch the filter on."""
         return bool(getattr(options, cls.option_names[0]))
 
     @classmethod
@@ -78,6 +79,7 @@ class DecontaminationRow(NamedTuple):
 
     @property
     def question(self) -> str:
+        """The inputs without the passage, as one text."""
         return "\n".join(text for text in self.inputs if text != self.passage)
 
 
@@ -90,6 +92,7 @@ class DecontaminationSetRef(FrozenModel):
 
     @property
     def title(self) -> str:
+        """Its name for people: of a benchmark with the split."""
         return f"{self.name} {self.split}" if self.split else self.name
 
 

@@ -14,6 +14,7 @@ Threshold = Annotated[float | None, OrOff]
 
 
 def threshold_setting(help_text: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
+    """A setting that switches a filter on: the least similarity that it rejects."""
     return setting(help_text, "quality", default=default, gt=0, le=1, metavar=metavar)
 
 

@@ -20,6 +20,8 @@ def _input(help_text: str, **options: Any) -> Any:
 
 
 class FormatOptions(Settings):
+    """The task format, or what the fields of the examples mean. What is not set is inferred from the examples."""
+
     format: str | None = _input(
         "Task format: the name of a shipped one, or a JSON file.",
         metavar="NAME|FILE",
@@ -78,6 +80,7 @@ _Source = Path | dict[str, Json]
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
+    """One value as a tuple of it; several as a tuple of them; () for None."""
     return (value,) if isinstance(value, (str, Path, dict)) else tuple(value or ())
 
 
@@ -118,6 +121,7 @@ class ExampleOptions(Settings):
 
     @property
     def sources(self) -> tuple[_Source, ...]:
+        """The files or objects of --example."""
         return as_tuple(self.example)
 
     @model_validator(mode="after")

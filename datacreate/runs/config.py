@@ -136,6 +136,8 @@ class AuxiliaryModelOptions(Settings):
 
 
 class GeneratorOptions(Settings):
+    """The models that write the examples."""
+
     model: str | tuple[str, ...] = setting(
         "Generator, the model that writes: preset (see `models list`), Hub id (org/name), folder or GGUF file; "
         "several share the requests.",
@@ -148,6 +150,7 @@ class GeneratorOptions(Settings):
 
     @property
     def models(self) -> tuple[str, ...]:
+        """The names in --model."""
         return (self.model,) if isinstance(self.model, str) else self.model
 
 
@@ -328,6 +331,7 @@ class RunSpec(InputSpec):
 
     @property
     def generators(self) -> tuple[GeneratorSpec, ...]:
+        """The models that write examples, also if there is only one."""
         only = GeneratorSpec(model=self.model, sha256=self.model_sha256, sampling=self.sampling)
         return self.mixture or (only,)
 
@@ -338,4 +342,5 @@ class RunSpec(InputSpec):
 
     @property
     def max_in_flight(self) -> int:
+        """The most requests that are not committed: with chains, one for each chain."""
         return min(self.concurrency, self.num_chains or self.concurrency)
