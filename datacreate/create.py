@@ -83,7 +83,7 @@ def create(
         check_engine(config.engine, notify)
     inputs = read_inputs(config)
     config = inputs.config
-    models = models_of(config, inputs.verify, config.embeds and embedder is None, notify)
+    models = models_of(config, inputs.verify, config.needs_embedder and embedder is None, notify)
     recipe = describe_recipe(config, inputs.verify, inputs.inferred.format, models)
     for note in (recipe, *inputs.inferred.notes):
         notify(note)
@@ -105,7 +105,9 @@ def create(
             return directory.write_results(run_config, stats, lock, compute_metrics, notify)
 
         # Restore the state from the commits of earlier sessions.
-        vectors = _open_vectors(plan, models, embedder, directory.vectors_path, notify) if config.embeds else None
+        vectors = (
+            _open_vectors(plan, models, embedder, directory.vectors_path, notify) if config.needs_embedder else None
+        )
         filters = make_filters(plan.spec.filters, FilterResources(inputs.decontamination_sets, vectors))
         state = RunState(plan, config.count, filters, vectors)
         session = _Session(state, directory, lock, run_config, progress, compute_metrics)
@@ -290,7 +292,7 @@ def _open_vectors(
     if models.embedding_model:
         notify(f"loading {models.embedding_model.name}")
         embedder = SentenceEmbedder(models.embedding_model.path)
-    assert embedder, "a run that embeds has a model or an embedder"
+    assert embedder, "the caller has found a model or has an embedder"
     texts = [plan.text_of(root) for root in plan.formatting_examples or (Example({}),)]
     return PassedVectors(embedder, path, texts)
 

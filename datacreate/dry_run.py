@@ -66,7 +66,7 @@ def _find_models(inputs: RunInputs, notify: Notify) -> RunModels | None:
     if config.uses_running_servers and "model" not in config.model_fields_set:
         return None
     try:
-        return models_of(config, inputs.verify, config.embeds, no_notify)
+        return models_of(config, inputs.verify, config.needs_embedder, no_notify)
     except DatacreateError:
         for note in inputs.inferred.notes:
             notify(note)
@@ -85,7 +85,7 @@ def _describe_models(inputs: RunInputs, models: RunModels | None) -> dict[str, A
         "models": [model.name for model in models.generators] if models else None,
         "engines": engines,
         "servers": list(config.urls),
-        "embedding_model": config.embedding_model if config.embeds else "none",
+        "embedding_model": config.embedding_model if config.needs_embedder else "none",
         "verification": {"mode": inputs.verify, "model": verifier} if is_verified else "off",
     }
 

@@ -362,7 +362,7 @@ def prepare_improve(config: ImproveConfig, progress: Progress) -> CreateConfig:
     students, training = TrainingDirectory(directory.students_path), improve_inputs.prepared.training
     creation = creation_config(config, improve_inputs.read_parents())
     inputs = read_inputs(creation)
-    models_of(creation, inputs.verify, inputs.config.embeds, progress.notify)
+    models_of(creation, inputs.verify, inputs.config.needs_embedder, progress.notify)
     with caught_signals(), students.locked(training, progress.notify) as lock:
         if not directory.parents_path.is_file():
             progress.notify(f"loading {training.encoder}")

@@ -48,13 +48,13 @@ class RunModels:
         return combined_sha256({str(index): generator.sha256 for index, generator in enumerate(self.generators)})
 
 
-def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: Notify) -> RunModels:
-    """Find the checkpoints that a run needs on this machine; `embeds` says whether it embeds texts.
+def models_of(config: CreateConfig, verify: VerifyMode, needs_embedder: bool, notify: Notify) -> RunModels:
+    """Find the checkpoints that a run needs on this machine; `needs_embedder` says whether it compares embeddings.
 
     Raises CheckpointError if one is not downloaded or an adapter does not fit, UsageError if a generator cannot think
     as --thinking says, or if the verifier that the user asks for cannot be kept from thinking.
     """
-    embedding_model = _embedding_model(config) if embeds else None
+    embedding_model = _embedding_model(config) if needs_embedder else None
     names = config.models
     if config.uses_running_servers and "model" not in config.model_fields_set:
         names = (only_model(config, notify, config.chat_template_kwargs),)

@@ -187,7 +187,7 @@ def _option(model: type[BaseModel], name: str, shown_default: str | None) -> Cal
     if bool in kinds:
         return option(flag, name, is_flag=True, default=None, **attributes)
     choices = [kind for kind in kinds if isinstance(kind, str)]
-    several = tuple in kinds or dict in kinds
+    takes_several = tuple in kinds or dict in kinds
     number = None
     if int in kinds:
         number = "INTEGER"
@@ -196,9 +196,9 @@ def _option(model: type[BaseModel], name: str, shown_default: str | None) -> Cal
     if choices and not number:
         attributes["type"] = click.Choice(choices)
     else:
-        one_path = Path in kinds and not several
-        attributes |= {"type": click.Path() if one_path else Text(), "metavar": info["metavar"] or number}
-    return option(flag, name, multiple=several, default=None, **attributes)
+        is_one_path = Path in kinds and not takes_several
+        attributes |= {"type": click.Path() if is_one_path else Text(), "metavar": info["metavar"] or number}
+    return option(flag, name, multiple=takes_several, default=None, **attributes)
 
 
 def _default_text(field: FieldInfo, flag: str, metavar: str) -> str | None:

@@ -241,14 +241,14 @@ class ServerPool:
     def _is_connected(self, seconds: float) -> bool:
         """Whether the run can start, so many seconds after the first test; also if there is no server to wait for."""
         servers = self._servers.values()
-        enough = sum(server.is_active for server in servers) >= self._options.servers
+        has_enough = sum(server.is_active for server in servers) >= self._options.servers
         # At the start only several servers or a folder of servers are waited for, unless --wait is set.
-        waits = self._options.wait is not None or self._options.servers > 1 or self._source.changes
-        longest = self._longest_wait if waits else 0.0
+        must_wait = self._options.wait is not None or self._options.servers > 1 or self._source.changes
+        longest = self._longest_wait if must_wait else 0.0
         if all(server.is_settled for server in servers):
-            more_possible = self._source.changes or not any(server.is_incompatible for server in servers)
-            return enough or not more_possible or seconds >= longest
-        return bool(self.active_servers) and seconds > (_STRAGGLER_SECONDS if enough else longest)
+            can_get_more = self._source.changes or not any(server.is_incompatible for server in servers)
+            return has_enough or not can_get_more or seconds >= longest
+        return bool(self.active_servers) and seconds > (_STRAGGLER_SECONDS if has_enough else longest)
 
     async def run_tests(self, tests: Sequence[ServerTest]) -> None:
         """Run these tests on every server, now and when one joins. EngineError if none passes."""

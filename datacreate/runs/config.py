@@ -224,8 +224,8 @@ class CreateConfig(
     )
 
     @property
-    def embeds(self) -> bool:
-        """Whether the run embeds texts; the strategy is not `AUTO`."""
+    def needs_embedder(self) -> bool:
+        """Whether the strategy or a filter compares embeddings; the strategy is not `AUTO`."""
         from datacreate.filters.registry import filters_need_embedder  # slow to import, and `--help` must be fast
 
         return filters_need_embedder(self) or find_strategy(self.strategy).needs_embedder
