@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @config_option
 @option("--dry-run", is_flag=True, help="Print what would happen; start no server and write nothing.")
 @json_option("Print the summary as JSON; with --dry-run the plan and a configuration for --config.")
-def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
+def create(given_options: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     """Make a training set of exactly COUNT examples from one or several formatting examples, or from an instruction.
 
     Formatting examples are your own or rows of a benchmark's train split, and are not part of the set. A stopped
@@ -43,7 +43,7 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     from datacreate.create import create as create_
     from datacreate.dataset_metrics import measure_run
 
-    config = CreateConfig.of(**settings)
+    config = CreateConfig.of(**given_options)
     if dry_run:
         _dry_run(config, as_json)
         return
@@ -88,7 +88,7 @@ def _dry_run(config: CreateConfig, as_json: bool) -> None:
 @settings_options(CreateConfig, without=("count", "run_dir"))
 @config_option
 @json_option("Print the examples as JSON lines.")
-def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as_json: bool) -> None:
+def preview(count: int, save_examples: Path | None, given_options: dict[str, Any], as_json: bool) -> None:
     """Show a few examples as `create` would write them; write nothing else than --save-examples.
 
     Answers are not verified, which would need more examples than are shown, unless --verify or --verifier is given.
@@ -100,12 +100,12 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
 
     if save_examples and (os.path.lexists(save_examples) or not save_examples.parent.is_dir()):
         raise UsageError(f"--save-examples {save_examples}: give a new file in an existing folder")
-    if settings.keys().isdisjoint(("verify", "verifier", "label_noise_check")):
-        settings["verify"] = "off"
+    if given_options.keys().isdisjoint(("verify", "verifier", "label_noise_check")):
+        given_options["verify"] = "off"
     folder, keep_folder = Path(tempfile.mkdtemp(prefix="datacreate-preview-")), False
     try:
         with TerminalProgress() as progress:
-            create_(CreateConfig.of(count=count, run_dir=folder, **settings), progress=progress)
+            create_(CreateConfig.of(count=count, run_dir=folder, **given_options), progress=progress)
         examples = list(RunDirectory(folder).examples())
         with_attributes = list(RunDirectory(folder).examples(with_attributes=True))
     except DatacreateError as error:  # there is nothing to resume

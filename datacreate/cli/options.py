@@ -143,7 +143,7 @@ def json_option(help_text: str = "Print the result as JSON.") -> Callable[[F], F
 
 def settings_options(
     model: type[BaseModel],
-    into: str = "settings",
+    into: str = "given_options",
     without: Iterable[str] = (),
     *,
     only: Iterable[str] | None = None,

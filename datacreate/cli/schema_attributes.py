@@ -59,7 +59,7 @@ def attributes() -> None:
 @attributes.command(cls=Command)
 @settings_options(_SuggestOptions)
 @config_option
-def suggest(settings: dict[str, Any]) -> None:
+def suggest(given_options: dict[str, Any]) -> None:
     """Let the model propose dimensions and values for --attributes; prints YAML to edit.
 
     \b
@@ -69,4 +69,4 @@ def suggest(settings: dict[str, Any]) -> None:
     from datacreate.attribute_suggestion import suggest_attributes
 
     unused: dict[str, Any] = {"count": 1, "run_dir": Path("unused"), "verify": "off", "decontaminate": ()}
-    echo(suggest_attributes(CreateConfig.of(**unused, **settings), say).rstrip("\n"))
+    echo(suggest_attributes(CreateConfig.of(**unused, **given_options), say).rstrip("\n"))

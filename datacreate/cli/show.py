@@ -87,15 +87,15 @@ class _SplitOptions(Settings):
     "output; preference: prompt, chosen, rejected.",
 )
 @path_option("--out", group="output", help="Folder; older files are replaced.  [default: RUN/export/LAYOUT]")
-@settings_options(_SplitOptions)
+@settings_options(_SplitOptions, "split_options")
 @option("--with-attributes", is_flag=True, group="output", help="Add a column attributes.NAME per dimension.")
 @option("--seed", type=int, default=42, show_default=True, help="Seed that draws the splits.", group="output")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
-def export(run: Path, layout: str, out: Path | None, settings: dict[str, Any], **options: Any) -> None:
+def export(run: Path, layout: str, out: Path | None, split_options: dict[str, Any], **options: Any) -> None:
     """Write RUN's examples in another layout, as one file or split."""
     from datacreate.runs.directory import RunDirectory
 
-    split = _SplitOptions.of(**settings).split
+    split = _SplitOptions.of(**split_options).split
     for path in export_run(RunDirectory(run), layout, out, split=split, notify=say, **options):
         echo(str(path))
 

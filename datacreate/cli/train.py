@@ -24,7 +24,7 @@ from datacreate.runs.config import CreateConfig
 @config_option
 @json_option("Print the models as JSON; with --dry-run what would be trained.")
 def train(
-    sources: tuple[str, ...], settings: dict[str, Any], recipe: dict[str, Any], dry_run: bool, as_json: bool
+    sources: tuple[str, ...], given_options: dict[str, Any], recipe: dict[str, Any], dry_run: bool, as_json: bool
 ) -> None:
     """Fine-tune an encoder on SOURCE: a run, a file with rows, or a benchmark's human train split.
 
@@ -40,7 +40,7 @@ def train(
     from datacreate.libraries import configure_process
 
     configure_process()
-    config = TrainConfig.of(sources=sources, recipe=Hyperparameters.of(**recipe), **settings)
+    config = TrainConfig.of(sources=sources, recipe=Hyperparameters.of(**recipe), **given_options)
     if dry_run:
         plan = describe_training(config)
         print_json(plan) if as_json else print_plan(plan)
@@ -68,7 +68,7 @@ def train(
 @json_option("Print the summary as JSON; with --dry-run the plan.")
 def improve(
     runs: tuple[Path, ...],
-    settings: dict[str, Any],
+    given_options: dict[str, Any],
     changed: dict[str, Any],
     engine: dict[str, Any],
     dry_run: bool,
@@ -90,7 +90,7 @@ def improve(
     from datacreate.libraries import configure_process
 
     configure_process()
-    config = ImproveConfig.of(runs=runs, create=changed | engine, **settings)
+    config = ImproveConfig.of(runs=runs, create=changed | engine, **given_options)
     if dry_run:
         from datacreate.dry_run import describe_improve
 
