@@ -105,9 +105,9 @@ def create(
             return directory.write_results(run_config, stats, lock, compute_metrics, notify)
 
         # Restore the state from the commits of earlier sessions.
-        vectors = (
-            _open_vectors(plan, models, embedder, directory.vectors_path, notify) if config.needs_embedder else None
-        )
+        vectors = None
+        if config.needs_embedder:
+            vectors = _open_vectors(plan, models, embedder, directory.vectors_path, notify)
         filters = make_filters(plan.spec.filters, FilterResources(inputs.decontamination_sets, vectors))
         state = RunState(plan, config.count, filters, vectors)
         session = _Session(state, directory, lock, run_config, progress, compute_metrics)
