@@ -33,7 +33,7 @@ class ValueQuotas:
         self._values = {label_key(value): value for value in values}
         shares = shares or [1 / len(values)] * len(values)
         self._floors = {
-            key: math.floor(count * share + _ROUNDING) if share else -1
+            key: math.floor(count * share + _ROUNDING) if share else -1  # -1: not even a spare one
             for key, share in zip(self._values, shares, strict=True)
         }
         self._spare = count - sum(max(0, floor) for floor in self._floors.values())
