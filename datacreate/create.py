@@ -55,7 +55,6 @@ _MAX_SHOWN = 100  # characters of a rejected text in an error
 _POLL_SECONDS = 0.5
 
 
-
 def create(
     config: CreateConfig,
     *,

@@ -35,6 +35,7 @@ def dataset_card(
     `metrics` is None if nothing was measured. `sources`: the counts of passages, documents and
     files of a run with a corpus.
     """
+    active = {report["name"] for report in summary["filters"] if report["on"]}
     return _template().render(
         spec=spec,
         summary=summary,
@@ -62,7 +63,7 @@ def dataset_card(
         attributes=[
             [name, value, number] for name, counts in summary["attributes"].items() for value, number in counts.items()
         ],
-        unchecked=", ".join(each.duplicates for each in FILTERS if each.duplicates and not each.is_on(spec.filters)),
+        unchecked=", ".join(each.duplicates for each in FILTERS if each.duplicates and each.name not in active),
         sources=sources,
     )
 
