@@ -14,7 +14,7 @@ from typing import Self
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import Json
-from datacreate.formats.roles import label_key
+from datacreate.formats.roles import canonical_label
 from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.settings import check_shares
@@ -30,7 +30,7 @@ class ValueQuotas:
 
     def __init__(self, values: Sequence[Json], count: int, shares: Sequence[float] | None = None) -> None:
         """`shares` has the share of each value; they add up to 1. None: equal shares."""
-        self._values = {label_key(value): value for value in values}
+        self._values = {canonical_label(value): value for value in values}
         shares = shares or [1 / len(values)] * len(values)
         self._floors = {
             key: math.floor(count * share + _ROUNDING) if share else -1  # -1: not even a spare one
@@ -41,7 +41,7 @@ class ValueQuotas:
 
     def remaining(self, value: Json) -> int:
         """How many more examples with this value can be accepted."""
-        key = label_key(value)
+        key = canonical_label(value)
         if key not in self._accepted:
             return 0
         until_floor = self._floors[key] - self._accepted[key]
@@ -50,14 +50,14 @@ class ValueQuotas:
 
     def add(self, value: Json) -> None:
         """Count an accepted example with this value."""
-        key = label_key(value)
+        key = canonical_label(value)
         if self._accepted[key] == self._floors[key]:
             self._spare -= 1
         self._accepted[key] += 1
 
     def remove(self, value: Json) -> None:
         """Subtract an example with this value that is not accepted any more."""
-        key = label_key(value)
+        key = canonical_label(value)
         self._accepted[key] -= 1
         if self._accepted[key] == self._floors[key]:
             self._spare += 1

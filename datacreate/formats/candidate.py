@@ -17,7 +17,7 @@ from jsonschema.exceptions import best_match
 
 from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value, shorten, value_at
 from datacreate.formats.rules import Rule, rule_holds
-from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS, describe_error
+from datacreate.formats.schema_keywords import ENFORCED_KEYWORDS, VALIDATION_KEYWORDS, describe_error
 from datacreate.formats.schema_utils import free_texts, normalize_values
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
@@ -206,7 +206,7 @@ def _find_problem(
     if error := best_match(task_format.validator.iter_errors(values)):
         location = dotted(tuple(map(str, error.absolute_path))) or "the example"
         path = list(map(str, error.absolute_schema_path))
-        if error.validator in GRAMMAR_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):
+        if error.validator in ENFORCED_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):
             return RejectReason.SCHEMA_VIOLATION, f"{location}: {shorten(describe_error(error), 150)}"
         detail = f"{location}: {error.validator} {shorten(error.validator_value, 80)}"
         return RejectReason.CONSTRAINT_VIOLATION, detail

@@ -19,10 +19,10 @@ FieldPath = tuple[str, ...]
 JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object", list: "array"} | {
     type(None): "null"
 }
-"""Python type -> the word of JSON Schema."""
+"""The name in JSON Schema of each Python type that JSON values have."""
 
 MAX_NESTING = 20
-"""Maximum depth of lists and objects in an example."""
+"""The most lists and objects of an example that can be inside each other."""
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
@@ -33,11 +33,12 @@ def canonical_json(value: Json) -> str:
 
 
 def one_line(text: str) -> str:
-    """User text for a message: line breaks and control characters are escaped."""
+    """A text of the user for a message, with line breaks and control characters escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def dotted(path: FieldPath) -> str:
+    """The path for messages: its keys joined by dots, in one line."""
     return one_line(".".join(path))
 
 
@@ -50,7 +51,7 @@ class Example:
 
     @property
     def where(self) -> str:
-        """The start of a message about it."""
+        """The start of a message about the example: its origin and a colon, or nothing."""
         return f"{self.origin}: " if self.origin else ""
 
     @cached_property
@@ -68,7 +69,7 @@ def field_at(values: Json, path: FieldPath) -> Json:
 
 
 def fields_of(values: Mapping[str, Json], path: FieldPath = ()) -> Iterator[tuple[FieldPath, Json]]:
-    """Every field with its path, objects included; an object comes before its own fields."""
+    """Every field with its path, also those inside objects. An object comes before its own fields."""
     for key, value in values.items():
         yield (*path, key), value
         if isinstance(value, Mapping):
@@ -95,7 +96,7 @@ def replace_field(values: Mapping[str, Json], path: FieldPath, value: Json) -> d
 
 
 def values_in(value: Json) -> list[str]:
-    """All strings, numbers and booleans in a JSON value as texts, in order."""
+    """All strings, numbers and booleans in a JSON value, as texts, in order: `["a", "3"]` of `["a", {"n": 3}]`."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, dict):
@@ -113,7 +114,7 @@ def field_text(value: Json) -> str:
 
 
 def shorten(value: Json, longest: int = 400) -> str:
-    """A value as a text of at most `longest` characters and `…`: a string as it is, else JSON; valid UTF-8."""
+    """The value as a text, cut to `longest` characters and `…`. Strings stay as they are, other values become JSON."""
     try:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except RecursionError:
@@ -124,30 +125,34 @@ def shorten(value: Json, longest: int = 400) -> str:
 
 
 def find_unsupported_value(value: Json, path: FieldPath = ()) -> str | None:
-    """A message about the first value that train.jsonl or a table cannot hold; None without such a value."""
-    problem = ""
+    """A message about the first value that train.jsonl or a table cannot hold, such as NaN; None without such a value.
+
+    `path` is where the value is in the example; the message names the place: `review.score: JSON has no nan`.
+    """
     if len(path) > MAX_NESTING:
         return f"{dotted(path)[:60]}: nested deeper than {MAX_NESTING} levels"
-    if isinstance(value, str):
-        if _has_surrogate(value):
-            problem = f"invalid Unicode, a lone surrogate ({value[:20]!a})"
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            problem = f"JSON has no {value}"
-    elif isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            problem = "an integer of more than 64 bits"
-    elif isinstance(value, dict | list):
-        parts = value if isinstance(value, dict) else {str(i): part for i, part in enumerate(value)}
-        for key in parts:
-            if not isinstance(key, str) or _has_surrogate(key):
-                return f"{dotted(path) or 'the example'}: the key {key!a} is not a valid string"
-        for key, part in parts.items():
-            if message := find_unsupported_value(part, (*path, key)):
-                return message
-    elif value is not None:
-        problem = f"{type(value).__name__} is not a JSON type"
-    return f"{dotted(path) or 'the example'}: {problem}" if problem else None
+    if not isinstance(value, dict | list):
+        problem = _problem_of_scalar(value)
+        return f"{dotted(path) or 'the example'}: {problem}" if problem else None
+    parts = value if isinstance(value, dict) else {str(i): part for i, part in enumerate(value)}
+    for key in parts:
+        if not isinstance(key, str) or _has_surrogate(key):
+            return f"{dotted(path) or 'the example'}: the key {key!a} is not a valid string"
+    messages = (find_unsupported_value(part, (*path, key)) for key, part in parts.items())
+    return next(filter(None, messages), None)
+
+
+def _problem_of_scalar(value: Json) -> str | None:
+    match value:
+        case str() if _has_surrogate(value):
+            return f"invalid Unicode, a lone surrogate ({value[:20]!a})"
+        case float() if not math.isfinite(value):
+            return f"JSON has no {value}"
+        case int() if not -(2**63) <= value < 2**63:
+            return "an integer of more than 64 bits"
+        case None | str() | float() | int():  # a boolean is an int
+            return None
+    return f"{type(value).__name__} is not a JSON type"
 
 
 def _has_surrogate(text: str) -> bool:
@@ -155,9 +160,10 @@ def _has_surrogate(text: str) -> bool:
 
 
 def parse_object(content: bytes | str, *, is_example: bool = True) -> dict[str, Json]:
-    """The JSON object in a text, or in bytes of UTF-8. Raises ValueError with a message of one line.
+    """The JSON object in a text, or in bytes of UTF-8.
 
-    With `is_example` its depth and the size of its numbers are limited. A schema may be deeper than an example.
+    Raises ValueError with a message of one line for anything else, and with `is_example` also for what
+    `find_unsupported_value` reports. Without it the object may be deeper, as a schema is.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
@@ -177,7 +183,7 @@ def parse_object(content: bytes | str, *, is_example: bool = True) -> dict[str, 
 
 
 def unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    """An object from its keys and values, for `json.loads(object_pairs_hook=...)`. ValueError if a key is repeated."""
+    """Make an object of its keys and values, for `json.loads(object_pairs_hook=...)`. ValueError for a repeated key."""
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]

@@ -39,7 +39,7 @@ from datacreate.formats.infer_labels import (
 )
 from datacreate.formats.infer_roles import infer_roles, is_metadata
 from datacreate.formats.options import FormatOptions, declared_schemas
-from datacreate.formats.roles import Roles, label_key
+from datacreate.formats.roles import Roles, canonical_label
 from datacreate.formats.rules import Rule, is_extracted
 from datacreate.formats.schema_utils import (
     Schema,
@@ -54,7 +54,7 @@ from datacreate.formats.schema_utils import (
     with_field,
     without_null,
 )
-from datacreate.formats.task_format import TaskFormat, bind, default_inputs, find_first_code, load_format, specialize
+from datacreate.formats.task_format import TaskFormat, bind, default_inputs, find_first_key, load_format, specialize
 
 _NUM_OPTIONS = 4
 
@@ -168,7 +168,7 @@ def _infer_new_format(
         schema, remark = with_option_values(schema, roles, roles.answer, all_values[0], rows or all_values, is_declared)
     elif roles.answer and roles.answer not in declared:
         schema = with_labels(schema, roles, roles.answer, all_values, all_are_spans)
-    task_format = TaskFormat("inferred", schema, roles, first_code=find_first_code(schema, roles))
+    task_format = TaskFormat("inferred", schema, roles, first_key=find_first_key(schema, roles))
     rules = frozenset[Rule]()
     if roles.answer and roles.options:
         rules = frozenset({Rule.ANSWER_IN_OPTIONS, Rule.OPTIONS_DIFFER})
@@ -217,13 +217,13 @@ def _notes_about_labels(
         beside = ", ".join(dotted(path) for path in declared if path != answer)
         return [f"only the answer, {dotted(answer)}, is balanced and verified, not {beside}"] if beside else []
     answers = [value_at(example.values, answer) for example in examples] if task_format.labels else []
-    counts = Counter(map(label_key, answers))
+    counts = Counter(map(canonical_label, answers))
     if len(answers) < _USUAL_REPEATS * len(counts):
         return []
     return [
         f"{example.where}{one_line(str(answer))!r} occurs once; correct it if it is no label of its own"
         for example, answer in zip(examples, answers, strict=False)
-        if counts[label_key(answer)] == 1
+        if counts[canonical_label(answer)] == 1
     ]
 
 
@@ -259,8 +259,8 @@ def _describe(task_format: TaskFormat, remark: str = "") -> str:
     """The roles, labels and rules of a format in one line, with the remark at its end."""
     roles = task_format.roles.named()
     ignored = roles.pop("ignored", None)
-    if task_format.first_code is not None:
-        kind = "letter" if str(task_format.first_code).isalpha() else f"position from {task_format.first_code}"
+    if task_format.first_key is not None:
+        kind = "letter" if str(task_format.first_key).isalpha() else f"position from {task_format.first_key}"
         roles["answer"] += f" ({kind} of the right option)"
     parts = [f"{role.replace('_', ' ')}: {path}" for role, path in roles.items()]
     if task_format.labels:
@@ -366,7 +366,7 @@ def _stand_in(task_format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
 
 def _number_of_options(task_format: TaskFormat, schema: Schema) -> int:
     """The number of letters or positions, if the answer is one of these; else what the schema of the options allows."""
-    if task_format.answers.are_coded and (
+    if task_format.answers.are_keys and (
         codes := fixed_labels(schema_at(task_format.schema, task_format.roles.answer or ()))
     ):
         return len(codes)

@@ -1,7 +1,7 @@
-"""Finds the possible answers of an example.
+"""Finds the possible answers: keys of the options, or labels.
 
-They are positions or letters of its options, or labels: answers that repeat, yes and no in many languages, those of
-natural language inference.
+Labels are answers that repeat in several examples, yes and no in many languages, and entailment, neutral and
+contradiction.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import FieldPath, Json, dotted, one_line, value_at, values_in
-from datacreate.formats.roles import FIRST_CODES, Roles, codes, first_code, is_code
+from datacreate.formats.roles import FIRST_KEYS, Roles, first_key, is_option_key, option_keys
 from datacreate.formats.schema_utils import Schema, fixed_labels, schema_at, with_field
 from datacreate.formats.text_normalization import words
 
@@ -19,7 +19,7 @@ _MAX_LABEL_LENGTH = 60
 """A longer answer is a text, even if it occurs again."""
 
 MAX_FOUND_LABELS = 50
-"""Most labels that are found among answers."""
+"""The most labels that are inferred from answers; more are given with --labels."""
 
 _NLI = ("entailment", "neutral", "contradiction")
 
@@ -32,29 +32,31 @@ def with_option_values(
     rows: Sequence[Mapping[str, Json]],
     is_declared: bool,
 ) -> tuple[Schema, str]:
-    """The schema with the positions or letters that say which option is right, or with options that are labels.
+    """Set the possible values of the answer field of a format with options: the keys of the options, or labels.
 
-    `values` are those of the first example. With the schema comes a remark if the `rows` leave open where positions
-    start. Raises UsageError if the declared values of the answer are not the positions, letters or keys of the options.
+    If the answer is a key, the answer field gets all keys as `enum`. Options that are labels (yes and no) become a
+    constant of all examples. `values` are those of the first example; `rows` show where positions start.
+    Returns the schema, and a remark for the user if the rows leave open where positions start, else "". Raises
+    UsageError if the answer has declared values that are not the keys of the options.
     """
     answer, options, keys = (value_at(values, path) for path in (answer_field, roles.options, roles.keys))
     labels = list(fixed_labels(schema_at(schema, answer_field)) or ())
     texts = {str(option).casefold() for option in options}
     is_text, remark = str(answer).casefold() in texts, ""
     if not is_declared and not is_text and not keys:
-        fitting = _fitting_codes(roles, rows, answer, len(options))
-        possible_answers = codes(fitting[0], len(options)) if fitting else []
+        first_keys = _possible_first_keys(roles, rows, answer, len(options))
+        possible_answers = option_keys(first_keys[0], len(options)) if first_keys else []
         if possible_answers:
             schema = with_field(schema, answer_field, {"enum": possible_answers})
-        if len(fitting) > 1:
+        if len(first_keys) > 1:
             right, name = options[possible_answers.index(answer)], dotted(answer_field)
             remark = (
                 f"{name} {answer} is taken for {one_line(str(right))!r}, counted from 0; if it counts from 1, "
-                f"add --labels {name}={','.join(map(str, codes(fitting[1], len(options))))}"
+                f"add --labels {name}={','.join(map(str, option_keys(first_keys[1], len(options))))}"
             )
     elif is_declared and not (is_text and not keys):
-        are_codes = first_code(labels) is not None and len(labels) == len(options)
-        if not (labels == keys if keys else are_codes):
+        are_keys = first_key(labels) is not None and len(labels) == len(options)
+        if not (labels == keys if keys else are_keys):
             raise UsageError(
                 f"--labels or --range for {dotted(answer_field)}: it says which of the {len(options)} options in "
                 f"{dotted(roles.options or ())} is right; give the position, letter or key of each, in their order"
@@ -66,22 +68,27 @@ def with_option_values(
     return schema, remark
 
 
-def _fitting_codes(roles: Roles, rows: Iterable[Mapping[str, Json]], answer: Json, number: int) -> list[Json]:
-    """The possible codes of the first of `number` options: those with which the answers of most rows are codes."""
-    fitting = [first for first in FIRST_CODES if is_code(answer, first, number)]
+def _possible_first_keys(roles: Roles, rows: Iterable[Mapping[str, Json]], answer: Json, number: int) -> list[Json]:
+    """The values that the key of the first of `number` options can have, so that `answer` is one of the keys.
+
+    The answers of other rows decide between several. The answer 1 of two options leaves 0 and 1; an answer 0 of another
+    row excludes 1. A row that excludes all is left out. Empty if the answer is no key.
+    """
+    possible = [first for first in FIRST_KEYS if is_option_key(answer, first, number)]
     for row in rows:
         options = value_at(row, roles.options)
         size = len(options) if isinstance(options, list) else number
-        fitting = [first for first in fitting if is_code(value_at(row, roles.answer), first, size)] or fitting
-    return fitting
+        possible = [first for first in possible if is_option_key(value_at(row, roles.answer), first, size)] or possible
+    return possible
 
 
 def with_labels(
     schema: Schema, roles: Roles, answer: FieldPath, all_values: Sequence[Mapping[str, Json]], all_are_spans: bool
 ) -> Schema:
-    """The schema with the labels of the answer, if it has any, and the length of a list of extractive answers.
+    """Set the labels of the answer field of a format without options, if the answers of all examples are labels.
 
-    Labels are yes and no, those of natural language inference, or few answers that are no spans.
+    Labels are yes and no, those of natural language inference, or answers that repeat and are not spans of the context.
+    Without labels the schema stays the same, but a list of extractive answers gets its greatest length.
     """
     answers, answer_schema = [value_at(values, answer) for values in all_values], schema_at(schema, answer)
     if roles.answer_start and "items" in answer_schema:
@@ -97,9 +104,10 @@ def with_labels(
 
 
 def label_set(answers: Sequence[Json]) -> list[Json] | None:
-    """The different answers in order, if they are labels: short, one of them given again, and few; None otherwise.
+    """The different answers in the order of their first use, if they are labels; else None.
 
-    Whole numbers are labels only if they count from 0: others are a scale of which some values may be missing.
+    Labels are short, few, and at least one occurs again: `["spam", "ham", "spam"]` gives `["spam", "ham"]`. Whole
+    numbers are labels only if they count from 0: others are a scale of which some values may be missing.
     """
     labels = list(dict.fromkeys(answers)) if all(isinstance(answer, str | int) for answer in answers) else []
     if len(labels) == len(answers) or not few_labels(len(labels), len(answers)):
@@ -112,14 +120,17 @@ def label_set(answers: Sequence[Json]) -> list[Json] | None:
 
 
 def few_labels(number: int, rows: int) -> bool:
-    """Whether so many different answers are a set of labels, and not words of their own in each row."""
+    """Whether `number` different answers in so many rows are few enough to be labels: at most half as many, or two."""
     return 2 <= number <= max(2, min(MAX_FOUND_LABELS, rows // 2))
 
 
 def nli_labels(value: str, inputs: Sequence[FieldPath]) -> tuple[str, ...] | None:
-    """The labels of natural language inference in the case of `value`; None if it is something else."""
+    """Entailment, neutral and contradiction, written like `value`, which is one of them; None for another value.
+
+    A value of `neutral` without a premise or hypothesis among the inputs may be a sentiment: None.
+    """
     if value.lower() == "neutral" and not any(path[-1] in ("premise", "hypothesis") for path in inputs):
-        return None  # a sentiment, perhaps
+        return None
     return next((labels for labels in _cases(_NLI) if value in labels), None)
 
 
@@ -162,7 +173,10 @@ _PAIRS = [(pair.split("/"), set(frequent.split())) for pairs, frequent in _LANGU
 
 
 def yes_no_labels(value: str, texts: Iterable[str]) -> tuple[str, str] | None:
-    """The two answers of which `value` is one, in its case, in the language of the `texts`; None if it is neither."""
+    """The two answers of a yes/no question, if `value` is one of them: `("ja", "nein")` for `ja`; else None.
+
+    They are written in the case of `value`, and in the language of the `texts` if it has the same word as others.
+    """
     answer = unicodedata.normalize("NFC", value)
     matches = [(labels, frequent) for pair, frequent in _PAIRS for labels in _cases(pair) if answer in labels]
     if not matches:

@@ -1,9 +1,9 @@
-"""Finds the role of each field of an example, by names and values; refuses layouts that would be misread."""
+"""Finds the role of each field of an example by names and values, and refuses examples that would be misread."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import product
 
@@ -21,7 +21,7 @@ from datacreate.formats.example import (
 )
 from datacreate.formats.infer_labels import yes_no_labels
 from datacreate.formats.options import FormatOptions, as_tuple, named_field
-from datacreate.formats.roles import FIRST_CODES, Roles, codes, first_code, is_code
+from datacreate.formats.roles import FIRST_KEYS, Roles, first_key, is_option_key, option_keys
 from datacreate.formats.rules import is_extracted
 
 _ANSWER_NAMES = (
@@ -44,37 +44,31 @@ _CHAT_ROLES = ("system", "user", "assistant", "human", "gpt")
 
 
 def infer_roles(example: Example, settings: FormatOptions, declared: Collection[FieldPath]) -> Roles:
-    """The roles of the fields; `inputs` are only those that the user names, `declared` have --labels or --range.
+    """Decide what each field of an example is for: as the user says, else by the names and values of the fields.
 
-    Raises UsageError if the user names a field that does not suit its role, ExampleError for options without the answer
-    and for layouts that would be misread.
+    `declared` are the fields with --labels or --range. The inputs are left empty unless the user names them.
+    From `{"id": 7, "question": "Which flies?", "choices": ["fish", "bird"], "answer": 1}` follows
+    `Roles(options=("choices",), answer=("answer",), ignored=(("id",),))`.
+
+    Raises UsageError if the user names a field that does not suit its role, and ExampleError if the answer is not among
+    the options, or if options or messages are written in a way that would be misread.
     """
-    values, named = example.values, _named_fields(example, settings)
-    inputs, ignored = named["inputs"], named["ignore"]
-    named_answer, named_options = (next(iter(named[option]), None) for option in ("answer", "options"))
-    fields = {path: v for path, v in leaves_of(values) if path not in (*inputs, *ignored)}
+    named, values = _named_roles(example, settings), example.values
+    fields = {path: v for path, v in leaves_of(values) if path not in (*named.inputs, *named.ignored)}
     scalars = {path: v for path, v in fields.items() if v not in (None, "") and not isinstance(v, list)}
 
-    answer = named_answer or _find_answer(fields, scalars, declared)
-    possible_answers = {path: v for path, v in scalars.items() if path not in declared}
-    _check_layout(example, answer, possible_answers, named_options, ignored)
-    extractive = None if named_answer or declared else _find_answer_start(fields)
-    roles = extractive or _find_options(fields, scalars, answer, named_options)
-    answer = roles.answer
-    is_only_text = len(scalars) == 1 and isinstance(scalars.get(answer or ()), str)
-    if is_only_text and not (named_answer or answer in declared or inputs):
-        answer = None  # a single text is what the model writes, not an answer to something
-    if inputs or any(path != answer and not is_metadata(path[0], values) for path in scalars):
-        used = {path[0] for path in (answer, roles.options, *declared, *inputs, *ignored) if path}
-        ignored += tuple((name,) for name in values if name not in used and is_metadata(name, values))
-    texts = [path for path, value in scalars.items() if isinstance(value, str) and path != answer]
-    possible_inputs = list(inputs or (path for path in texts if path[:1] not in ignored))
-    context = roles.context
-    if context is None and len(possible_inputs) > 1:
-        context = _find_named(possible_inputs, _CONTEXT_NAMES)
-    return replace(
-        roles, inputs=inputs, context=context, options=roles.options or named_options, answer=answer, ignored=ignored
-    )
+    roles = named if named.answer else replace(named, answer=_find_answer(fields, scalars, declared))
+    _refuse_misleading(example, roles, {path: v for path, v in scalars.items() if path not in declared})
+    extractive = None if named.answer or declared else _with_extractive_answer(roles, fields)
+    roles = extractive or _with_options(roles, fields, scalars)
+    is_only_text = len(scalars) == 1 and isinstance(scalars.get(roles.answer or ()), str)
+    if is_only_text and not (named.answer or named.inputs or roles.answer in declared):
+        roles = replace(roles, answer=None)  # the only text is what the model writes, not an answer to something
+    if named.inputs or any(not is_metadata(path[0], values) for path in scalars if path != roles.answer):
+        used = {path[0] for path in (roles.answer, roles.options, *declared, *named.inputs, *named.ignored) if path}
+        metadata = ((name,) for name in values if name not in used and is_metadata(name, values))
+        roles = replace(roles, ignored=(*named.ignored, *metadata))
+    return replace(roles, context=roles.context or _find_context(roles, scalars))
 
 
 def is_metadata(name: str, values: Mapping[str, Json]) -> bool:
@@ -85,13 +79,15 @@ def is_metadata(name: str, values: Mapping[str, Json]) -> bool:
     return has_usual_name and len(canonical_json(values[name])) <= _LONGEST_METADATA
 
 
-def _named_fields(example: Example, settings: FormatOptions) -> dict[str, tuple[FieldPath, ...]]:
-    """The fields that the user names, by option."""
+def _named_roles(example: Example, settings: FormatOptions) -> Roles:
+    """The roles of the fields that the user names with --inputs, --answer, --options and --ignore.
+
+    Raises UsageError if a field does not exist or is named twice, or if the options are not a list of several values.
+    """
+    role_of_option = {"inputs": "inputs", "answer": "answer", "options": "options", "ignore": "ignored"}
     named = {
-        option: tuple(
-            named_field(example, name, f"--{option}") for name in filter(None, as_tuple(getattr(settings, option)))
-        )
-        for option in ("inputs", "answer", "options", "ignore")
+        role: [named_field(example, name, f"--{option}") for name in filter(None, as_tuple(getattr(settings, option)))]
+        for option, role in role_of_option.items()
     }
     counts = Counter(path for paths in named.values() for path in paths)
     if repeated := [dotted(path) for path, count in counts.items() if count > 1]:
@@ -103,7 +99,7 @@ def _named_fields(example: Example, settings: FormatOptions) -> dict[str, tuple[
                 f"--options {dotted(path)}: the example has no list of two or more values there; "
                 "write the options as a list"
             )
-    return named
+    return Roles.of(named)
 
 
 def _find_answer(
@@ -122,58 +118,11 @@ def _find_answer(
     return _find_named(candidates, _ANSWER_NAMES) or _find_named(lists, _ANSWER_NAMES)
 
 
-def _find_options(
-    fields: Mapping[FieldPath, Json],
-    scalars: Mapping[FieldPath, Json],
-    answer: FieldPath | None,
-    named_options: FieldPath | None,
-) -> Roles:
-    """The fields of options, keys and answer; options and keys are None if no list holds options.
+def _with_extractive_answer(roles: Roles, fields: Mapping[FieldPath, Json]) -> Roles | None:
+    """The roles with an extractive answer, the position where it starts, and its context, as in SQuAD.
 
-    Without `answer`, any of the `scalars` may be it.
+    None if no field named `answer_start` has the position of a text beside it in another text.
     """
-    lists = {path: value for path, value in fields.items() if isinstance(value, list) and len(value) > 1}
-    answers = [answer] if answer else list(scalars)
-    candidates = [named_options] if named_options else _sort_by_name(lists, _OPTIONS_NAMES)
-    for path in candidates:
-        if roles := _find_keys(path, lists, scalars, answers):
-            return roles
-    for path in candidates:
-        options, is_named = lists[path], path == named_options or path[-1].casefold() in _OPTIONS_NAMES
-        texts = [str(option).casefold() for option in options if not isinstance(option, dict | list)]
-        by_text = next((p for p in answers if p in scalars and str(scalars[p]).casefold() in texts), None)
-        are_different = len(set(texts)) == len(options) and all(isinstance(option, str) for option in options)
-        if by_text and (is_named or are_different):
-            return Roles(options=path, answer=by_text)
-        if not is_named:
-            continue
-        value = scalars.get(answer) if answer else None
-        if any(is_code(value, first, len(options)) for first in FIRST_CODES):
-            return Roles(options=path, answer=answer)
-        if isinstance(value, str) and len(value) > 1 and not value.isdigit():
-            raise ExampleError(f"{dotted(answer or ())}: {value!r} is not among {dotted(path)}; fix the example")
-    return Roles(answer=answer)
-
-
-def _find_keys(
-    options: FieldPath,
-    lists: Mapping[FieldPath, list[Json]],
-    scalars: Mapping[FieldPath, Json],
-    answers: Sequence[FieldPath],
-) -> Roles | None:
-    """The roles if a list beside the options has a letter or number for each, and an answer is one of these."""
-    if first_code(lists[options]) is not None:
-        return None
-    for path, keys in lists.items():
-        is_beside = path[:-1] == options[:-1] and len(keys) == len(lists[options])
-        answer = next((field for field in answers if scalars.get(field) in keys), None)
-        if answer and is_beside and first_code(keys) is not None:
-            return Roles(options=options, keys=path, answer=answer)
-    return None
-
-
-def _find_answer_start(fields: Mapping[FieldPath, Json]) -> Roles | None:
-    """The fields of an extractive answer, of where it starts, and of its context, as in SQuAD; None without these."""
     for start in (path for path in fields if path[-1] == "answer_start"):
         siblings = (path for path in fields if path[:-1] == start[:-1] and path != start)
         for answer, context in product(siblings, fields):
@@ -182,8 +131,62 @@ def _find_answer_start(fields: Mapping[FieldPath, Json]) -> Roles | None:
             are_texts = isinstance(passage, str) and all(isinstance(part, str) and part for part in texts)
             has_start = answer != context and bool(texts) and fields[start] is not None
             if are_texts and has_start and is_extracted(text, passage, fields[start]):
-                return Roles(answer=answer, answer_start=start, context=context)
+                return replace(roles, answer=answer, answer_start=start, context=context)
     return None
+
+
+def _with_options(roles: Roles, fields: Mapping[FieldPath, Json], scalars: Mapping[FieldPath, Json]) -> Roles:
+    """The roles with the list of options, and with the answer that is one of them; unchanged without such a list.
+
+    The answer can be the text of an option or its key. Any field may be the answer if `roles` has none.
+    Raises ExampleError if a field named like options does not contain the answer.
+    """
+    lists = {path: value for path, value in fields.items() if isinstance(value, list) and len(value) > 1}
+    answers = [roles.answer] if roles.answer else list(scalars)
+    candidates = [roles.options] if roles.options else _sort_by_name(lists, _OPTIONS_NAMES)
+    for path in candidates:
+        if with_keys := _with_list_of_keys(roles, path, lists, {answer: scalars.get(answer) for answer in answers}):
+            return with_keys
+    for path in candidates:
+        options, is_named = lists[path], _are_named_options(path, roles)
+        texts = [str(option).casefold() for option in options if not isinstance(option, dict | list)]
+        by_text = next((p for p in answers if p in scalars and str(scalars[p]).casefold() in texts), None)
+        are_different = len(set(texts)) == len(options) and all(isinstance(option, str) for option in options)
+        if by_text and (is_named or are_different):
+            return replace(roles, options=path, answer=by_text)
+        if not is_named or roles.answer is None:
+            continue
+        value = scalars.get(roles.answer)
+        if any(is_option_key(value, first, len(options)) for first in FIRST_KEYS):
+            return replace(roles, options=path)
+        if isinstance(value, str) and len(value) > 1 and not value.isdigit():
+            raise ExampleError(f"{dotted(roles.answer)}: {value!r} is not among {dotted(path)}; fix the example")
+    return roles
+
+
+def _with_list_of_keys(
+    roles: Roles, options: FieldPath, lists: Mapping[FieldPath, list[Json]], answers: Mapping[FieldPath, Json]
+) -> Roles | None:
+    """The roles with these options, a list of their keys beside them, and the one of `answers` that is a key.
+
+    In `{"choices": {"text": ["fish", "bird"], "label": ["A", "B"]}, "answerKey": "B"}` the keys are `choices.label`.
+    None if there is no such list.
+    """
+    if first_key(lists[options]) is not None:
+        return None
+    for path, keys in lists.items():
+        is_beside = path[:-1] == options[:-1] and len(keys) == len(lists[options])
+        answer = next((field for field, value in answers.items() if value in keys), None)
+        if answer and is_beside and first_key(keys) is not None:
+            return replace(roles, options=options, keys=path, answer=answer)
+    return None
+
+
+def _find_context(roles: Roles, scalars: Mapping[FieldPath, Json]) -> FieldPath | None:
+    """The input with a usual name of a passage; None if there is only one input. Texts without a role are inputs."""
+    texts = (path for path, value in scalars.items() if isinstance(value, str) and path != roles.answer)
+    inputs = roles.inputs or [path for path in texts if path[:1] not in roles.ignored]
+    return _find_named(inputs, _CONTEXT_NAMES) if len(inputs) > 1 else None
 
 
 def _sort_by_name(fields: Iterable[FieldPath], names: list[str]) -> list[FieldPath]:
@@ -197,29 +200,30 @@ def _find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | No
     return next((path for path in _sort_by_name(fields, names) if path[-1].casefold() in names), None)
 
 
-def _check_layout(
-    example: Example,
-    answer: FieldPath | None,
-    scalars: Mapping[FieldPath, Json],
-    named_options: FieldPath | None,
-    ignored: Sequence[FieldPath],
-) -> None:
-    """Raise ExampleError for a layout that would be misread; without `answer` any of the scalars may be the answer."""
-    answers = {answer: scalars[answer]} if answer is not None and answer in scalars else scalars
+def _are_named_options(path: FieldPath, roles: Roles) -> bool:
+    """Whether the user names this field as the options, or its name says that it has them."""
+    return path == roles.options or any(name.casefold() in _OPTIONS_NAMES for name in path[-1:])
+
+
+def _refuse_misleading(example: Example, roles: Roles, scalars: Mapping[FieldPath, Json]) -> None:
+    """Raise ExampleError if the options are objects or fields of their own, or if messages are not a conversation.
+
+    `scalars` are the fields that may say which option is right if `roles` has no answer.
+    """
+    is_known = roles.answer is not None and roles.answer in scalars
+    answers = {path: value for path, value in scalars.items() if path == roles.answer or not is_known}
     for path, value in [((), example.values), *fields_of(example.values)]:
-        if any(path[: len(other)] == other for other in ignored):
+        if any(path[: len(ignored)] == ignored for ignored in roles.ignored):
             continue
-        are_options = path == named_options or (path and path[-1].casefold() in _OPTIONS_NAMES)
-        names: list[Json] = []  # by which an answer can name one of the options that are fields or objects
-        if isinstance(value, Mapping) and (are_options or answer in scalars):
-            names = [
-                key for key, part in value.items() if isinstance(part, str) and part and (*path, key) not in answers
-            ]
+        are_options, names = _are_named_options(path, roles), list[Json]()  # by which an answer can name an option
+        if isinstance(value, Mapping) and (are_options or is_known):  # {"A": "fish", "B": "bird"}
+            texts = [key for key, part in value.items() if isinstance(part, str) and part]
+            names = [key for key in texts if (*path, key) not in answers]
         elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-            _check_messages(path, value)
-            if are_options:
+            _refuse_messages(path, value)
+            if are_options:  # [{"id": 7, "text": "fish"}, {"id": 8, "text": "bird"}]
                 names = [part for option in value for part in option.values()]
-                names += [code for first in FIRST_CODES for code in codes(first, len(value))]
+                names += [key for first in FIRST_KEYS for key in option_keys(first, len(value))]
         named = (field for field, text in answers.items() if not isinstance(text, bool) and text in names)
         if len(names) > 1 and (field := next(named, None)):
             raise ExampleError(
@@ -228,10 +232,10 @@ def _check_layout(
             )
 
 
-def _check_messages(path: FieldPath, items: list[Json]) -> None:
-    """Refuse messages that are not a conversation of user and assistant at the top level."""
-    layouts = (("role", "content"), ("from", "value"))
-    role = next((role for role, text in layouts if {role, text} <= items[0].keys()), None)
+def _refuse_messages(path: FieldPath, items: list[Json]) -> None:
+    """Raise ExampleError for messages that are not a conversation of user and assistant; other objects are accepted."""
+    field_names = (("role", "content"), ("from", "value"))
+    role = next((role for role, text in field_names if {role, text} <= items[0].keys()), None)
     if role is None:
         return
     are_chat = all(item.get(role) in _CHAT_ROLES and not item.get("tool_calls") for item in items)

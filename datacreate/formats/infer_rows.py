@@ -49,7 +49,7 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], settings: FormatOptions)
     is_span = Rule.ANSWER_IN_CONTEXT in task_format.rules
     declared = {*settings.label_sets, *settings.ranges}
     fixed = {path: part for path, part in leaves(task_format.schema) if "enum" in part or "minimum" in part}
-    if roles.answer and task_format.answers.are_coded:
+    if roles.answer and task_format.answers.are_keys:
         fixed.pop(roles.answer, None)  # a row with more options has more positions
     elif roles.answer and not (roles.options or is_span or ".".join(roles.answer) in declared):
         answers = (value_at(row, roles.answer) for row in chain(first_rows, rows))

@@ -121,7 +121,7 @@ class PromptEncoding:
         options, answer = self._moved_options, self.format.roles.answer
         if not options or not answer or self.format.labels:
             return False
-        if self.format.answers.are_coded or self.format.answers.is_text:
+        if self.format.answers.are_keys or self.format.answers.is_text:
             return True
         item_schema = schema_at(self.format.schema, options).get("items") or {}
         answer_type = schema_at(self.format.schema, answer).get("type")

@@ -1,12 +1,11 @@
-"""Defines a response: its JSON Schema, which is the grammar of every request, and how its text is parsed.
+"""Builds the response schema, which a request sends and the engine enforces, and parses the response.
 
-vLLM compiles schemas with xgrammar or llguidance, llama.cpp with its own converter to GBNF or with llguidance. Each
-ignores, rejects or misreads some keywords. `grammar_schema` therefore rewrites a schema in a dialect that all of them
-enforce: `const`, `enum`, `anyOf`, strings with an anchored `pattern` or one of four formats, integers with inclusive
-bounds, tuples as `prefixItems` (without `items: false`, which llama.cpp rejects), arrays with one kind of item,
-closed objects. The result can be narrower than the original (all properties are required, a tuple has one length) or
-weaker; validation checks every example against the original. schema_keywords.py lists which component enforces each
-keyword.
+An engine compiles the schema to a grammar: vLLM with xgrammar or llguidance, llama.cpp with its own converter to GBNF
+or with llguidance. Each ignores, rejects or misreads some keywords. `portable_schema` therefore rewrites a schema in a
+dialect that all of them enforce: `const`, `enum`, `anyOf`, strings with an anchored `pattern` or one of four formats,
+integers with inclusive bounds, tuples as `prefixItems` (without `items: false`, which llama.cpp rejects), arrays with
+one kind of item, closed objects. The result can be narrower than the original (all properties are required, a tuple has
+one length) or weaker; validation checks every example against the original.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from datacreate.formats.candidate import Candidate, Reject, RejectReason, valida
 from datacreate.formats.example import Json, canonical_json, shorten, values_in
 from datacreate.formats.prompt_encoding import MalformedItem, PromptEncoding
 from datacreate.formats.roles import Roles
-from datacreate.formats.schema_keywords import GRAMMAR_FORMATS
+from datacreate.formats.schema_keywords import ENFORCED_FORMATS
 from datacreate.formats.schema_utils import Schema, integer_bounds, schema_at, tuple_schema, with_field
 
 _MAX_REPEATS = 40
-"""Maximum sum of the repeats in a pattern: xgrammar writes them out and compiles long ones slowly."""
+"""The greatest sum of the repeats in a pattern: xgrammar writes them out and compiles long patterns slowly."""
 
 _NO_ESCAPES = r"\x00-\x1f\x22\x5c\x7f"
-"""What JSON must escape: the converters differ on it, so that patterns never match it."""
+"""Characters that JSON must escape. Engines treat them differently in patterns, so portable patterns exclude them."""
 
 _ABBREVIATIONS = {r"\d": "[0-9]", r"\w": "[0-9A-Za-z_]", "(?:": "("}
 _CLASS = r"\[\^?(?:[0-9]-[0-9]|[A-Z]-[A-Z]|[a-z]-[a-z]|[\w ])+-?\](?:[*+?]|\{\d+(?:,\d+)?\})?"
 _PART = rf"(?:{_CLASS}|[\w ,:;/#@%-]|\\[-.+*?()/])"
 _PORTABLE = re.compile(rf"\^(?:{_PART}|\({_PART}+(?:\|{_PART}+)*\)[*+?]?)+\$", re.ASCII)
-"""Patterns that all converters read alike. Only classes and groups are repeated: llama.cpp repeats a literal together
-with the letters before it. xgrammar 0.2 beside torch refuses letters that are not ASCII."""
+"""Matches the patterns that all engines read alike. Only classes and groups are repeated: llama.cpp repeats a literal
+together with the letters before it. xgrammar 0.2 beside torch refuses letters that are not ASCII."""
 
 _DECODER = json.JSONDecoder()
 _BEFORE_ITEM = re.compile(r"[ \t\r\n,]*")
@@ -45,43 +44,47 @@ _ANY: dict[str, Json] = {"type": ["string", "number", "boolean", "null", "array"
 
 
 def build_response_schema(encoding: PromptEncoding, num_examples: int, labels: Sequence[Json] | None) -> str:
-    """The schema of a response as compact JSON: an array of `num_examples` examples.
+    """The schema of a response as compact JSON: an array of `num_examples` examples in the given encoding.
 
-    `labels` has one label per example, which becomes a constant of that item.
+    `labels` has the label of each example, which the schema fixes; None if the model chooses them.
     """
     fields: Schema = {"properties": encoding.field_schemas}
     if labels is None:
         length = {"minItems": num_examples, "maxItems": num_examples}
-        response = {"type": "array", "items": _item_grammar(encoding, fields), **length}
+        response = {"type": "array", "items": _item_schema(encoding, fields), **length}
     else:
         roles = encoding.format.roles
-        response = tuple_schema([_item_grammar(encoding, _with_label(fields, roles, label)) for label in labels])
+        response = tuple_schema([_item_schema(encoding, _with_label(fields, roles, label)) for label in labels])
     # Keys are not sorted: models write properties in this order. Equal schemas give equal texts, to be compiled once.
     return json.dumps(response, separators=(",", ":"), ensure_ascii=False)
 
 
 def _with_label(fields: Schema, roles: Roles, label: Json) -> Schema:
-    """The written fields with the label as the constant answer; a function call gets the arguments of its function."""
+    """The written fields with the label as the constant answer; a function call can only be one of that function."""
     if not roles.answer:
         return fields
     fields = with_field(fields, roles.answer, {"const": label})
     if not roles.call:
         return fields
     call, name = schema_at(fields, roles.call), roles.answer[-1]
-    variants = [variant for variant in call["anyOf"] if variant["properties"][name]["const"] == label]
-    return with_field(fields, roles.call, {**call, "anyOf": variants})
+    branches = [branch for branch in call["anyOf"] if branch["properties"][name]["const"] == label]
+    return with_field(fields, roles.call, {**call, "anyOf": branches})
 
 
-def _item_grammar(encoding: PromptEncoding, fields: Schema) -> dict[str, Json]:
-    """The grammar of one written example that has these fields."""
-    parts = {name: grammar_schema(part) for name, part in fields["properties"].items()}
+def _item_schema(encoding: PromptEncoding, fields: Schema) -> dict[str, Json]:
+    """The portable schema of one written example that has these fields."""
+    parts = {name: portable_schema(part) for name, part in fields["properties"].items()}
     if encoding.is_bare:
         return next(iter(parts.values()))
     return _closed_object(parts) if encoding.style == "keyed" else tuple_schema(list(parts.values()))
 
 
-def grammar_schema(schema: Schema) -> dict[str, Json]:
-    """A schema without `$ref`, rewritten in the common dialect."""
+def portable_schema(schema: Schema) -> dict[str, Json]:
+    """The schema, which has no `$ref`, rewritten in the dialect that all engines enforce (see above).
+
+    `{"type": ["integer", "null"], "exclusiveMinimum": 0}` becomes
+    `{"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}`.
+    """
     for keyword in ("const", "enum"):
         if keyword in schema:
             return {keyword: schema[keyword]}
@@ -94,18 +97,17 @@ def grammar_schema(schema: Schema) -> dict[str, Json]:
         kind = "object"
     elif not kind and {"items", "prefixItems"} & schema.keys():
         kind = "array"
-    if isinstance(kind, list):
-        return _any_of({**schema, "type": name} for name in kind)
-    if kind == "string":
-        return _string(schema)
-    if kind == "integer":
-        low, high = integer_bounds(schema)
-        bounds = {"minimum": low, "maximum": high}
-        return {"type": kind} | {k: v for k, v in bounds.items() if v is not None and abs(v) < 2**63}
-    if kind == "array":
-        return _array(schema)
-    if kind == "object":
-        return _object(schema)
+    match kind:
+        case list():
+            return _any_of({**schema, "type": name} for name in kind)
+        case "string":
+            return _string(schema)
+        case "integer":
+            return _integer(schema)
+        case "array":
+            return _array(schema)
+        case "object":
+            return _object(schema)
     return {"type": kind} if kind else _ANY
 
 
@@ -115,29 +117,37 @@ def _closed_object(properties: dict[str, Json]) -> dict[str, Json]:
 
 
 def _any_of(schemas: Iterable[Schema]) -> dict[str, Json]:
-    distinct = {canonical_json(branch): branch for branch in map(grammar_schema, schemas)}
+    distinct = {canonical_json(branch): branch for branch in map(portable_schema, schemas)}
     branches = list(distinct.values())
     return {"anyOf": branches} if len(branches) > 1 else branches[0] if branches else _ANY
 
 
 def _merge(siblings: Schema, branch: Schema) -> Schema:
-    """A branch of anyOf with the keywords beside anyOf; the branch takes precedence."""
+    """A branch of `anyOf` with the keywords beside `anyOf`, which the branch can override."""
     merged = {**siblings, **branch}
     if "properties" in siblings and "properties" in branch:
         merged["properties"] = {**siblings["properties"], **branch["properties"]}
     return merged
 
 
+def _integer(schema: Schema) -> dict[str, Json]:
+    bounds = zip(("minimum", "maximum"), integer_bounds(schema), strict=True)
+    return {"type": "integer"} | {key: value for key, value in bounds if value is not None and abs(value) < 2**63}
+
+
 def _string(schema: Schema) -> dict[str, Json]:
     if "pattern" in schema and (pattern := portable_pattern(schema["pattern"])):
         return {"type": "string", "pattern": pattern}
-    if schema.get("format") in GRAMMAR_FORMATS:
+    if schema.get("format") in ENFORCED_FORMATS:
         return {"type": "string", "format": schema["format"]}
     return {"type": "string"}
 
 
 def portable_pattern(pattern: str) -> str | None:
-    """The pattern in the notation that all converters read alike; None if it is too complex: validation checks it."""
+    """The pattern in a notation that all engines read alike: `^[0-9]{3}$` for `^\\d{3}$`.
+
+    None if there is none, as for lookaheads; then only validation checks the pattern.
+    """
     for abbreviation, expanded in _ABBREVIATIONS.items():
         pattern = pattern.replace(abbreviation, expanded)
     repeats = sum(map(int, re.findall(r"(\d+)\}", pattern)))
@@ -152,10 +162,10 @@ def _array(schema: Schema) -> dict[str, Json]:
         # Only xgrammar enforces a tuple followed by more items, so the tuple is as short as allowed.
         length = max(len(prefix), int(least))
         parts = [*prefix, *[item_schema or {}] * (length - len(prefix))]
-        return tuple_schema([grammar_schema(part) for part in parts[: None if most is None else int(most)]])
+        return tuple_schema([portable_schema(part) for part in parts[: None if most is None else int(most)]])
     if item_schema is False or most == 0:
         return {"const": []}
-    array: dict[str, Json] = {"type": "array", "items": grammar_schema(item_schema)}
+    array: dict[str, Json] = {"type": "array", "items": portable_schema(item_schema)}
     if least:
         array["minItems"] = int(least)
     if most is not None:
@@ -168,9 +178,9 @@ def _object(schema: Schema) -> dict[str, Json]:
     properties = {**schema.get("properties", {})}
     properties |= {name: additional or {} for name in schema.get("required", ()) if name not in properties}
     if properties or "properties" in schema or additional is False:
-        return _closed_object({name: grammar_schema(part) for name, part in properties.items()})
+        return _closed_object({name: portable_schema(part) for name, part in properties.items()})
     if additional:
-        return {"type": "object", "additionalProperties": grammar_schema(additional)}
+        return {"type": "object", "additionalProperties": portable_schema(additional)}
     return {"type": "object"}
 
 
@@ -183,10 +193,11 @@ def parse_completion(
     keep_complete_items: bool = True,
     max_text_chars: int | None = None,
 ) -> list[Candidate | Reject]:
-    """The items of a completion in order, each a valid candidate or a reject.
+    """Parse and validate a completion: a result for each item of its array, in order, and a reject for an invalid end.
 
-    `truncated`: generation stopped at max_tokens. `keep_complete_items`: of an incomplete array. `max_text_chars`: most
-    characters of a text; the server ended a longer one.
+    `truncated` says that generation stopped at max_tokens, `keep_complete_items` that the complete items of an
+    incomplete array count. Items after `num_examples` are rejected as not needed, and items with a text of more than
+    `max_text_chars` characters as truncated, since the server ended it.
     """
     if not text.strip():
         return [Reject(RejectReason.NO_RESPONSE, "")]
@@ -208,7 +219,7 @@ def parse_completion(
 
 
 def parse_item(item: Json, encoding: PromptEncoding, max_text_chars: int | None = None) -> Candidate | Reject:
-    """Parse and validate one item of the array."""
+    """Parse and validate one item of the array: a candidate, or a reject that shows the item. Raises nothing."""
     try:
         if max_text_chars is not None and any(len(text) > max_text_chars for text in values_in(item)):
             detail = f"a text of more than {max_text_chars} characters"
@@ -237,6 +248,6 @@ def _complete_items(array: str) -> Iterator[Json]:
 
 
 def extract_json(text: str) -> str:
-    """The completion from its first bracket on; "" if it has no bracket."""
+    """The completion from its first bracket on, without what a model wrote before; "" if it has no bracket."""
     start = re.search(r"[\[{]", text)
     return text[start.start() :] if start else ""

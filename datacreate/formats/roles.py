@@ -1,9 +1,9 @@
 """Defines `Roles`, what each field of a task format is for, and `Answers`, which answer is right.
 
 The right answer is one of the fixed labels, or one of the example's own options. The answer field can hold the option
-itself, its code (its letter, or its position from 0 or 1, as a number or a text), or its key in a list beside the
-options. `Answers` hides the difference: a choice is always an index. `draw_balanced` draws examples with balanced
-labels.
+itself or its key: its letter, or its position from 0 or 1, as a number or a text. The keys are in a list beside the
+options, or follow from the first key. `Answers` hides the difference: it names a choice by its index, always from 0.
+`draw_balanced` draws examples with balanced labels.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Roles:
-    """The fields with each role; None or () if the format has none."""
+    """The fields with each role. A role that no field has is None, or () if several fields can have it."""
 
     inputs: tuple[FieldPath, ...] = ()  # what the answer depends on, in the order of the schema
     context: FieldPath | None = None  # the input that holds the passage
     options: FieldPath | None = None
-    keys: FieldPath | None = None  # the letters or numbers of the options, in a list beside them
+    keys: FieldPath | None = None  # a list beside the options with the key (letter or number) of each
     answer: FieldPath | None = None
     answer_start: FieldPath | None = None  # where an extractive answer starts in the context
     rejected: FieldPath | None = None  # a worse answer
@@ -37,7 +37,7 @@ class Roles:
 
     @classmethod
     def of(cls, paths: Mapping[str, Sequence[FieldPath]]) -> Self:
-        """The roles of these fields."""
+        """Make the record from the fields of each role, given by its name; a role can have no field."""
         fields: dict[str, Any] = {
             role: tuple(listed) if role in LIST_ROLES else listed[0] for role, listed in paths.items() if listed
         }
@@ -49,15 +49,15 @@ class Roles:
         return self.answer[:-1] if self.tools and self.answer else None
 
     def paths(self) -> dict[str, tuple[FieldPath, ...]]:
-        """The fields of each role that has one."""
+        """The fields of each role that has one, by the name of the role."""
         return {role: value if role in LIST_ROLES else (value,) for role, value in vars(self).items() if value}
 
     def single(self) -> dict[str, FieldPath]:
-        """The roles of one field each."""
+        """The field of each role that only one field can have: without inputs, tags and ignored fields."""
         return {role: paths[0] for role, paths in self.paths().items() if role not in LIST_ROLES}
 
     def named(self) -> dict[str, str]:
-        """The roles that have a field, with dotted paths for messages."""
+        """The fields of each role as a text for messages: `{"inputs": "title, review.text", "answer": "stars"}`."""
         return {role: ", ".join(map(dotted, paths)) for role, paths in self.paths().items()}
 
     def document(self) -> dict[str, Json]:
@@ -83,35 +83,35 @@ ROLES_SCHEMA = {
 }
 """The schema of `roles` in a format file."""
 
-FIRST_CODES: tuple[Json, ...] = (0, 1, "0", "1", "A", "a")
-"""Possible codes of the first option."""
+FIRST_KEYS: tuple[Json, ...] = (0, 1, "0", "1", "A", "a")
+"""The keys that the first option can have, if no list says what the keys are."""
 
 
-def codes(first: Json, number: int) -> list[Json]:
-    """The codes of `number` options: A, B, C, ... or 0, 1, 2, ..."""
+def option_keys(first: Json, number: int) -> list[Json]:
+    """The keys of `number` options if `first` is that of the first: A, B, C or 1, 2, 3 for three."""
     if isinstance(first, str):
         return [str(int(first) + i) if first.isdigit() else chr(ord(first) + i) for i in range(number)]
     return [first + i for i in range(number)]
 
 
-def first_code(values: Sequence[Json]) -> Json:
-    """The first of consecutive codes; None if the values are something else."""
+def first_key(values: Sequence[Json]) -> Json:
+    """The first of the values, if they are the keys of options in order; None if they are something else."""
     first = values[0] if values and type(values[0]) is not bool else None
-    return first if first in FIRST_CODES and list(values) == codes(first, len(values)) else None
+    return first if first in FIRST_KEYS and list(values) == option_keys(first, len(values)) else None
 
 
-def is_code(answer: Json, first: Json, number: int) -> bool:
-    """Whether the answer is a code of one of `number` options, if `first` is the code of the first."""
-    return type(answer) is type(first) and answer in codes(first, number)
+def is_option_key(answer: Json, first: Json, number: int) -> bool:
+    """Whether the answer is the key of one of `number` options, if `first` is the key of the first."""
+    return type(answer) is type(first) and answer in option_keys(first, number)
 
 
-def label_key(value: Json) -> str:
-    """A text that is the same for equal labels: 4 and 4.0 are equal, 1 and true are not."""
+def canonical_label(value: Json) -> str:
+    """The label as canonical JSON, equal for equal labels: `4` for 4 and 4.0, `1` for 1, `true` for true."""
     return canonical_json(_whole(value))
 
 
 def label_text(value: Json) -> str:
-    """A label as a text; 4.0 becomes 4, because tables with empty cells hold integers as floats."""
+    """The label as a text: `4` for 4.0, because tables with empty cells hold integers as floats."""
     return str(_whole(value))
 
 
@@ -127,11 +127,14 @@ def draw_balanced(
     shown: Iterable[T] = (),
     fits: Callable[[T], bool] = lambda _: True,
 ) -> list[T]:
-    """At most `number` of the items that fit, at random; together with `shown` they have each label equally often."""
+    """Draw items at random so that, together with those that are `shown` already, each label is equally frequent.
+
+    Returns at most `number` items for which `fits` is true, and fewer if there are no more.
+    """
     items_by_label: dict[str, deque[T]] = {}
     for item in rng.sample(items, len(items)):
-        items_by_label.setdefault(label_key(label_of(item)), deque()).append(item)
-    counts = Counter(label_key(label_of(item)) for item in shown)
+        items_by_label.setdefault(canonical_label(label_of(item)), deque()).append(item)
+    counts = Counter(canonical_label(label_of(item)) for item in shown)
     drawn: list[T] = []
     while items_by_label and len(drawn) < number:
         label = min(items_by_label, key=counts.__getitem__)
@@ -146,33 +149,33 @@ def draw_balanced(
 
 @dataclass(frozen=True)
 class Answers:
-    """The possible answers of an example of one format (`choices`), and the index of the right one."""
+    """Finds and sets the right answer in examples of one format, whatever the answer field holds."""
 
     roles: Roles
     labels: tuple[Json, ...] | None  # fixed for all examples
     options_vary: bool  # each example has its own options
-    first_code: Json = None  # the code of the first option, if the answer is a code
+    first_key: Json = None  # the key of the first option, if the answer is a key that no list gives
     is_text: bool = True  # the answer field holds text
 
     @property
-    def are_coded(self) -> bool:
-        """Whether the answer names an option by its position, letter or key."""
-        return self.roles.keys is not None or self.first_code is not None
+    def are_keys(self) -> bool:
+        """Whether the answer field holds the key of an option (its letter or position), not its text."""
+        return self.roles.keys is not None or self.first_key is not None
 
     def choices(self, values: Mapping[str, Json]) -> list[Json]:
-        """The possible answers: the fixed labels, or the example's own options; empty for free text."""
+        """The possible answers: the fixed labels, or the example's own options. Empty if the answer is free text."""
         if self.labels:
             return list(self.labels)
         options = value_at(values, self.roles.options) if self.roles.answer and self.options_vary else None
         return list(options) if isinstance(options, list) else []
 
     def right_index(self, values: Mapping[str, Json]) -> int | None:
-        """The index of the right one of `choices`; None if the answer is none of them, or free text."""
+        """The index of the right answer in `choices`; None if the answer is none of them, or is free text."""
         answer, possible_answers = value_at(values, self.roles.answer), self._field_values(values)
         if self.labels:
-            keys = list(map(label_key, possible_answers))
-            if label_key(answer) in keys:
-                return keys.index(label_key(answer))
+            keys = list(map(canonical_label, possible_answers))
+            if canonical_label(answer) in keys:
+                return keys.index(canonical_label(answer))
         texts, answer_text = list(map(label_text, possible_answers)), label_text(answer)
         if answer_text not in texts:  # case and outer spaces do not count
             texts = [text.casefold().strip() for text in texts]
@@ -180,7 +183,7 @@ class Answers:
         return texts.index(answer_text) if answer_text in texts else None
 
     def with_choice(self, values: Mapping[str, Json], index: int) -> dict[str, Json]:
-        """The example with another of its `choices` as the answer."""
+        """The example with the choice at `index` as the right answer. Raises IndexError if there are fewer choices."""
         assert self.roles.answer is not None, "called only for formats with an answer"
         answer = self._field_values(values)[index]
         if not self.labels and self.is_text:
@@ -188,14 +191,17 @@ class Answers:
         return replace_field(values, self.roles.answer, answer)
 
     def with_options(self, values: Mapping[str, Json], order: Sequence[int]) -> dict[str, Json]:
-        """The example with its options in another order; a position, letter or key as the answer follows its option."""
+        """The example with its options in another order, given by their indices.
+
+        A key in the answer field is replaced by the one that the right option has in the new order.
+        """
         assert self.roles.options is not None, "called only for formats with options"
         right, options = self.right_index(values), self.choices(values)
         moved = replace_field(values, self.roles.options, [options[index] for index in order])
-        return moved if right is None or not self.are_coded else self.with_choice(moved, order.index(right))
+        return moved if right is None or not self.are_keys else self.with_choice(moved, order.index(right))
 
     def text(self, values: Mapping[str, Json]) -> str:
-        """The answer in words: the text of the right option, the label, or the free text."""
+        """The answer in words: the text of the right option, the label, or the free text; of a list all parts."""
         index = self.right_index(values)
         if index is not None:
             return str(self.choices(values)[index])
@@ -205,9 +211,9 @@ class Answers:
         return str(answer)
 
     def _field_values(self, values: Mapping[str, Json]) -> list[Json]:
-        """The value of the answer field for each of `choices`: the choice itself, its code or its key."""
+        """What the answer field holds if each of `choices` is right: the choice itself, or its key."""
         choices = self.choices(values)
         if self.roles.keys and not self.labels:
             keys = value_at(values, self.roles.keys)
             return list(keys) if isinstance(keys, list) and len(keys) == len(choices) else []
-        return choices if self.first_code is None else codes(self.first_code, len(choices))
+        return choices if self.first_key is None else option_keys(self.first_key, len(choices))

@@ -1,7 +1,7 @@
 """Defines `Rule`: conditions between the fields of one example, which a JSON Schema cannot express.
 
-The module also has the functions for conversations and function calls, whose formats are in schemas/. All its
-functions expect values that are valid under their schema.
+The module also has the functions for spans, conversations and function calls that rules and formats need. All functions
+expect values that are valid under their schema.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ _LETTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
 
 
 def find_span(answer: str, context: str) -> int | None:
-    """The index of the answer in the context, as whole words; None if it does not occur, or is the whole context."""
+    """The index of the first character where the answer occurs in the context, as whole words.
+
+    None if it does not occur, or if the context has no other letters or digits.
+    """
     word_start = rf"(?<!{_LETTER})" if re.match(_LETTER, answer) else ""
     word_end = rf"(?!{_LETTER}|[\u0300-\u036f])" if re.search(rf"{_LETTER}$", answer) else ""
     for match in re.finditer(word_start + re.escape(answer) + word_end, context):
@@ -67,7 +70,10 @@ def find_span(answer: str, context: str) -> int | None:
 
 
 def as_written(answer: str, context: str) -> str:
-    """The answer in the spelling of the context, if only case, space or punctuation differ; else unchanged."""
+    """The answer as the context spells it, if only case, space or outer punctuation differ; else the answer unchanged.
+
+    `"the elbe."` becomes `"The Elbe"` if the context has these words.
+    """
     words = answer.strip(" \t\n.,:;!?\"'“”‘’").split()
     matches = re.finditer(r"\s+".join(map(re.escape, words)), context, re.IGNORECASE) if words else ()
     spans = (match[0] for match in matches)
@@ -75,27 +81,29 @@ def as_written(answer: str, context: str) -> str:
 
 
 def rule_holds(rule: Rule, answers: Answers, values: Mapping[str, Json]) -> bool:
-    """Whether an example satisfies `rule`. The fields of the rule must exist."""
+    """Whether an example satisfies the rule. Raises KeyError or TypeError if a field that the rule needs is missing."""
     roles = answers.roles
-    if rule is Rule.OPTIONS_DIFFER:
-        options = [normalize_text(str(option)) for option in field_at(values, roles.options or ())]
-        return len(set(options)) == len(options)
-    if rule is Rule.ANSWER_IN_OPTIONS:
-        return answers.right_index(values) is not None
-    if rule is Rule.TURNS_ALTERNATE:
-        speakers = [message["role"] for message in as_messages(field_at(values, roles.turns or ()))]
-        speakers = speakers[speakers[:1] == ["system"] :]
-        return bool(speakers) and speakers == ["user", "assistant"] * (len(speakers) // 2)
-    if rule is Rule.ONE_TAG_PER_TOKEN:
-        lists = filter(None, (value_at(values, path) for path in (roles.inputs[0], *roles.tags)))
-        return len(set(map(len, lists))) == 1
-    if rule is Rule.CALL_FITS_TOOL:
-        return call_fits(field_at(values, roles.call or ()), field_at(values, roles.tools or ()))
-    answer = field_at(values, roles.answer or ())
-    if rule is Rule.CHOSEN_DIFFERS:
-        return normalize_text(str(answer)) != normalize_text(str(field_at(values, roles.rejected or ())))
-    context, start = value_at(values, roles.context), value_at(values, roles.answer_start)
-    return isinstance(context, str) and is_extracted(answer, context, start)
+    match rule:
+        case Rule.ANSWER_IN_OPTIONS:
+            return answers.right_index(values) is not None
+        case Rule.ANSWER_IN_CONTEXT:
+            answer, context = field_at(values, roles.answer or ()), value_at(values, roles.context)
+            return isinstance(context, str) and is_extracted(answer, context, value_at(values, roles.answer_start))
+        case Rule.OPTIONS_DIFFER:
+            options = [normalize_text(str(option)) for option in field_at(values, roles.options or ())]
+            return len(set(options)) == len(options)
+        case Rule.CHOSEN_DIFFERS:
+            chosen, rejected = (field_at(values, path or ()) for path in (roles.answer, roles.rejected))
+            return normalize_text(str(chosen)) != normalize_text(str(rejected))
+        case Rule.TURNS_ALTERNATE:
+            speakers = [message["role"] for message in as_messages(field_at(values, roles.turns or ()))]
+            speakers = speakers[speakers[:1] == ["system"] :]
+            return bool(speakers) and speakers == ["user", "assistant"] * (len(speakers) // 2)
+        case Rule.ONE_TAG_PER_TOKEN:
+            lists = filter(None, (value_at(values, path) for path in (roles.inputs[0], *roles.tags)))
+            return len(set(map(len, lists))) == 1
+        case Rule.CALL_FITS_TOOL:
+            return call_fits(field_at(values, roles.call or ()), field_at(values, roles.tools or ()))
 
 
 def is_extracted(answer: Json, context: str, start: Json = None) -> bool:
@@ -111,19 +119,22 @@ def is_extracted(answer: Json, context: str, start: Json = None) -> bool:
 
 
 def as_messages(turns: Turns) -> list[dict[str, str]]:
-    """The turns as messages with `role` (system, user or assistant) and `content`."""
+    """The turns as messages with `role` (system, user or assistant) and `content`, also those of ShareGPT."""
     role, content = ("from", "value") if turns and "from" in turns[0] else ("role", "content")
     return [{"role": _OPENAI_ROLES.get(turn[role]) or str(turn[role]), "content": str(turn[content])} for turn in turns]
 
 
 def with_turns(turns: Turns, number: int) -> list[Mapping[str, Json]]:
-    """The conversation with `number` pairs of a user's and an assistant's turn: it is cut or repeated."""
+    """The conversation cut or repeated, so that it has `number` turns of the user, each with its answer.
+
+    A system message at its start stays.
+    """
     first = int(any(message["role"] == "system" for message in as_messages(turns[:1])))
     return [*turns[:first], *islice(cycle(turns[first:]), 2 * number)]
 
 
 def check_rules(name: str, rules: Collection[Rule], roles: Roles) -> None:
-    """Raise FormatError, with the name of the format, if a rule needs a role that no field has."""
+    """Raise FormatError, with the `name` of the format, if a rule needs a role that no field has."""
     for rule in sorted(rules):
         for role in _ROLES_OF_RULE[rule]:
             if not getattr(roles, role):
@@ -131,7 +142,7 @@ def check_rules(name: str, rules: Collection[Rule], roles: Roles) -> None:
 
 
 def check_alike(roles: Roles, example: Example, first: Example) -> None:
-    """Raise ExampleError unless both examples have the same number of options, keys, tools and first speaker."""
+    """Raise ExampleError unless both examples have the same number of options, keys, tools and first role."""
     properties: dict[str, tuple[FieldPath | None, Callable[[Json], object]]] = {
         "number of options": (roles.options, len),
         "letters": (roles.keys, list),
@@ -145,7 +156,7 @@ def check_alike(roles: Roles, example: Example, first: Example) -> None:
 
 
 def turns_schema(schema: Schema, turns: Turns) -> Schema:
-    """The schema of a conversation in which the role of each turn is a constant, that of `turns`."""
+    """The schema of conversations that are as long as `turns`, and in which each turn has the same role as there."""
     item = schema["items"]
     role = "from" if "from" in item["properties"] else "role"
     items = [{**item, "properties": {**item["properties"], role: {"const": turn[role]}}} for turn in turns]
@@ -153,26 +164,29 @@ def turns_schema(schema: Schema, turns: Turns) -> Schema:
 
 
 def call_schema(tools: Sequence[Mapping[str, Json]]) -> Schema:
-    """The schema of a call of one of the tools, one branch for each. Raises FormatError for unusable parameters."""
-    variants: list[Schema] = []
+    """The schema of a call of one of the tools: `{"name": ..., "arguments": {...}}`, with a branch for each tool.
+
+    Raises FormatError if the parameters of a tool are not a schema that can be used.
+    """
+    branches: list[Schema] = []
     for name, parameters in _parameters(tools).items():
         resolved = resolve_refs({"properties": {"arguments": parameters}}, f"the tool {name}")
         complete = resolved["properties"]["arguments"]
         properties = complete.get("properties", {})
         required = {key: part for key, part in properties.items() if key in complete.get("required", ())}
-        # A grammar requires all properties: optional arguments need a second variant, without them.
+        # The response schema requires all properties: optional arguments need a second branch, without them.
         minimal = {**complete, "properties": required, "additionalProperties": False}
-        variants += [
+        branches += [
             {"properties": {"name": {"const": name}, "arguments": arguments}}
             for arguments in ([minimal, complete] if required != properties else [complete])
         ]
     call: dict[str, Json] = {"name": {"enum": list(_parameters(tools))}, "arguments": {"type": "object"}}
     closed = {"required": list(call), "additionalProperties": False}
-    return {"type": "object", "properties": call, **closed, "anyOf": variants}
+    return {"type": "object", "properties": call, **closed, "anyOf": branches}
 
 
 def call_fits(call: Mapping[str, Json], tools: Sequence[Mapping[str, Json]]) -> bool:
-    """Whether a call names one of the tools, and its arguments are valid under the tool's parameters."""
+    """Whether the call names one of the tools, and its arguments are valid under the parameters of that tool."""
     parameters = _parameters(tools).get(call["name"])
     validator = _validator(canonical_json(parameters)) if parameters is not None else None
     try:
@@ -183,6 +197,7 @@ def call_fits(call: Mapping[str, Json], tools: Sequence[Mapping[str, Json]]) -> 
 
 @lru_cache(maxsize=1024)
 def _validator(parameters: str) -> jsonschema.Draft202012Validator | None:
+    """The validator of arguments, from their schema as JSON; None if that is not a valid schema."""
     schema = loads(parameters)
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
@@ -192,6 +207,6 @@ def _validator(parameters: str) -> jsonschema.Draft202012Validator | None:
 
 
 def _parameters(tools: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """The schema of the arguments of each tool, by its name. OpenAI's API wraps a tool in `function`."""
+    """The schema of the arguments of each tool, by the name of the tool, which OpenAI's API wraps in `function`."""
     functions = [tool.get("function", tool) for tool in tools]
     return {function["name"]: function.get("parameters") or _NO_ARGUMENTS for function in functions}

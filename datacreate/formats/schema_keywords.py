@@ -1,7 +1,7 @@
-"""The JSON Schema keywords and the values of `format` that a task format may use.
+"""Defines which JSON Schema keywords, and which values of `format`, a task format may use, and resolves `$ref`.
 
-Validation (jsonschema) checks every keyword. The grammar enforces those that all engines support
-(response.py); for the others the model may write something that validation then rejects.
+Validation (jsonschema) checks every keyword. Engines enforce, while the model writes, those that all of them support
+(response.py). Where only validation checks a keyword, the model may write a value that is then rejected.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 from datacreate.errors import FormatError
 from datacreate.formats.example import JSON_TYPES, Json, canonical_json
 
-GRAMMAR_KEYWORDS = frozenset(
+ENFORCED_KEYWORDS = frozenset(
     "type properties required additionalProperties items minItems maxItems enum const anyOf".split()
 )
-"""The grammar enforces them."""
+"""Keywords that all engines enforce."""
 
 VALIDATION_KEYWORDS = frozenset(
     "minLength maxLength multipleOf not if then else uniqueItems contains minContains maxContains "
     "patternProperties propertyNames minProperties maxProperties dependentRequired dependentSchemas "
     "unevaluatedItems unevaluatedProperties".split()
 )
-"""Only validation checks them."""
+"""Keywords that only validation checks."""
 
 _ANNOTATIONS = frozenset(
     "$schema $id $comment title description default examples deprecated readOnly writeOnly x-datacreate $defs".split()
 )
 _OTHERS = "$ref prefixItems oneOf pattern format minimum maximum exclusiveMinimum exclusiveMaximum".split()
 
-KEYWORDS = GRAMMAR_KEYWORDS | VALIDATION_KEYWORDS | _ANNOTATIONS | frozenset(_OTHERS)
-"""All supported keywords. The grammar enforces those of `_OTHERS` as far as it can."""
+KEYWORDS = ENFORCED_KEYWORDS | VALIDATION_KEYWORDS | _ANNOTATIONS | frozenset(_OTHERS)
+"""All supported keywords. Engines enforce some values of those in `_OTHERS`; see docs/formats.md."""
 
 _TOP_LEVEL = _ANNOTATIONS | {"type", "properties", "required", "additionalProperties"}
 
-# Keywords whose value contains schemas: an object of schemas, one schema, a list of schemas.
-_SCHEMA_OBJECT = frozenset({"properties", "patternProperties", "dependentSchemas"})
-_SCHEMA = frozenset(
+# Keywords whose value contains schemas: an object of schemas, a list of schemas, one schema (or false).
+_WITH_SCHEMA_OBJECT = frozenset({"properties", "patternProperties", "dependentSchemas"})
+_WITH_SCHEMA_LIST = frozenset({"anyOf", "oneOf", "prefixItems"})
+_WITH_SCHEMA = frozenset(
     "items additionalProperties not if then else contains propertyNames unevaluatedItems unevaluatedProperties".split()
 )
-_SCHEMA_LIST = frozenset({"anyOf", "oneOf", "prefixItems"})
 
-GRAMMAR_FORMATS = frozenset({"date", "time", "date-time", "uuid"})
+ENFORCED_FORMATS = frozenset({"date", "time", "date-time", "uuid"})
 """Values of `format` that llama.cpp's converter knows; it reads others as free text."""
 
 FORMAT_CHECKER = FormatChecker(())
@@ -74,48 +74,48 @@ for _name, _kind in (("date-time", datetime), ("time", time)):
 
 
 def resolve_refs(document: Mapping[str, Json], name: str) -> dict[str, Json]:
-    """The schema with each `$ref` replaced by its definition, without `$defs`, and `true` as {}.
+    """The schema with each `$ref` replaced by its definition, without `$defs`, and with `true` as {}.
 
-    `name`: of the format, for messages. Raises FormatError with the location of a keyword or value that is not
-    supported. Nothing is downloaded.
+    `{"properties": {"x": {"$ref": "#/$defs/mood"}}, "$defs": {"mood": {"enum": ["good", "bad"]}}}` becomes
+    `{"properties": {"x": {"enum": ["good", "bad"]}}}`. Raises FormatError, with the `name` of the format and the place,
+    for a keyword or value that is not supported and for a recursive definition. Nothing is downloaded.
     """
     definitions = document.get("$defs", {})
 
-    def error(problem: str, location: str) -> FormatError:
-        return FormatError(f"{name}: {problem} at {location or '/'}; docs/formats.md lists what can be used")
+    def error(problem: str, place: str) -> FormatError:
+        return FormatError(f"{name}: {problem} at {place or '/'}; docs/formats.md lists what can be used")
 
-    def resolve(schema: Json, location: str, open_refs: tuple[str, ...]) -> Json:
-        """A part of the schema, at this location, resolved; `open_refs`: the definitions that contain it."""
+    def resolve(schema: Json, place: str, open_refs: tuple[str, ...]) -> Json:
+        """The part of the schema at this place; `open_refs` are the definitions that it is inside of."""
         if schema is True:
             return {}
         if schema is False:
-            raise error("cannot use the schema false", location)
+            raise error("cannot use the schema false", place)
         if "$ref" in schema:
-            ref = schema["$ref"]
+            ref, siblings = schema["$ref"], {key: value for key, value in schema.items() if key != "$ref"}
             key = str(ref).removeprefix("#/$defs/")
             if key == ref or key not in definitions:
-                raise error(f"unknown $ref {ref!r}", location)
+                raise error(f"unknown $ref {ref!r}", place)
             if key in open_refs:
-                raise error("recursive $ref", location)
-            siblings = {keyword: value for keyword, value in schema.items() if keyword != "$ref"}
+                raise error("recursive $ref", place)
             definition = definitions[key] if isinstance(definitions[key], Mapping) else {}
-            return resolve({**definition, **siblings}, location, (*open_refs, key))
+            return resolve({**definition, **siblings}, place, (*open_refs, key))
         resolved: dict[str, Json] = {}
         for keyword, value in schema.items():
-            if keyword not in KEYWORDS or not (location or keyword in _TOP_LEVEL):
-                raise error(f"cannot use {keyword!r}", location)
+            if keyword not in KEYWORDS or not (place or keyword in _TOP_LEVEL):
+                raise error(f"cannot use {keyword!r}", place)
             if keyword == "format" and value not in FORMAT_CHECKER.checkers:
-                raise error(f"cannot check the format {value!r}", location)
-            inside = f"{location}/{keyword}"
-            if keyword in _SCHEMA_OBJECT:
-                value = {key: resolve(part, f"{inside}/{key}", open_refs) for key, part in value.items()}
-            elif keyword in _SCHEMA_LIST:
-                value = [resolve(part, f"{inside}/{i}", open_refs) for i, part in enumerate(value)]
-            elif keyword in _SCHEMA and value:
-                value = resolve(value, inside, open_refs)
+                raise error(f"cannot check the format {value!r}", place)
             if keyword != "$defs":
-                resolved[keyword] = value
+                resolved[keyword] = resolve_value(keyword, value, f"{place}/{keyword}", open_refs)
         return resolved
+
+    def resolve_value(keyword: str, value: Json, place: str, open_refs: tuple[str, ...]) -> Json:
+        if keyword in _WITH_SCHEMA_OBJECT:
+            return {key: resolve(part, f"{place}/{key}", open_refs) for key, part in value.items()}
+        if keyword in _WITH_SCHEMA_LIST:
+            return [resolve(part, f"{place}/{i}", open_refs) for i, part in enumerate(value)]
+        return resolve(value, place, open_refs) if keyword in _WITH_SCHEMA and value is not False else value
 
     schema: dict[str, Json] = resolve(document, "", ())
     return schema

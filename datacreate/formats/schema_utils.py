@@ -1,7 +1,6 @@
-"""Functions on JSON Schemas: the schema of values, constants, fixed labels, free texts, null.
+"""Functions on JSON Schemas: infer one from values, find and change fields, constants, labels, free texts, null.
 
-Schemas have no `$ref` and are no booleans here: schema_keywords.py resolves them. `properties` lists all properties of
-an object.
+Schemas have no `$ref` here, and are not booleans: `resolve_refs` of schema_keywords.py removes both.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ _BLANK_LINES = re.compile(r"\A(?:[ \t]*[\r\n])+")
 
 
 def schema_at(schema: Schema, path: FieldPath) -> Schema:
-    """The schema of the field at `path`. Raises KeyError if there is none."""
+    """The schema of the field at `path`. Raises KeyError or TypeError if there is no such field."""
     for key in path:
         schema = schema["properties"][key]
     return schema
 
 
 def leaves(schema: Schema, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Schema]]:
-    """Every field that is not an object with known properties, with its path, in order."""
+    """Every field with its path, in order. Of an object with `properties` only the fields in it."""
     for name, part in schema["properties"].items():
         if part.get("properties"):
             yield from leaves(part, (*path, name))
@@ -41,7 +40,7 @@ def leaves(schema: Schema, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Sc
 
 
 def with_field(schema: Schema, path: FieldPath, field_schema: Json | None) -> Schema:
-    """The schema with `field_schema` for the field at `path`; None removes the field."""
+    """The schema with `field_schema` as the schema of the field at `path`. None removes the field."""
     properties = dict(schema["properties"])
     if path[1:]:
         properties[path[0]] = with_field(properties[path[0]], path[1:], field_schema)
@@ -56,26 +55,30 @@ def with_field(schema: Schema, path: FieldPath, field_schema: Json | None) -> Sc
 
 
 def tuple_schema(parts: Sequence[Json]) -> dict[str, Json]:
-    """The schema of an array with one item for each of the parts, in the notation that all engines accept."""
+    """The schema of an array with one item for each of the parts, in the notation that all engines enforce."""
     return {"type": "array", "prefixItems": list(parts), "minItems": len(parts), "maxItems": len(parts)}
 
 
 def is_constant(schema: Schema) -> bool:
-    """Whether exactly one value is valid."""
+    """Whether only one value is valid: a `const`, null, one value in `enum`, or an object with only such fields."""
     if "const" in schema or schema.get("type") == "null" or len(schema.get("enum", ())) == 1:
         return True
     return bool(schema.get("properties")) and all(map(is_constant, schema["properties"].values()))
 
 
 def constant_of(schema: Schema) -> Json:
-    """The only valid value of a constant schema."""
+    """The one valid value of a schema for which `is_constant` holds."""
     if "properties" in schema and "const" not in schema and "enum" not in schema:
         return {name: constant_of(part) for name, part in schema["properties"].items()}
     return schema["const"] if "const" in schema else schema["enum"][0] if "enum" in schema else None
 
 
 def infer_schema(values: Sequence[Json]) -> Schema:
-    """The schema of the values of one field: of their most frequent type, and null if one of them is null."""
+    """The schema of a field from its values in several examples: their most frequent type, and null if one is null.
+
+    `[{"text": "a"}, {"text": "b", "n": 1}]` gives an object with `text` (a string, required) and `n` (an integer).
+    A list may be up to twice as long as the longest one, or 3 items. Null, "" and [] alone are constants.
+    """
     types = Counter(JSON_TYPES[type(value)] for value in values if value is not None)
     if not types:
         return {"const": None}
@@ -112,7 +115,7 @@ def _schema_of_type(kind: str, values: Sequence[Json]) -> Schema:
 
 
 def fixed_labels(schema: Schema) -> tuple[Json, ...] | None:
-    """The values of an enumeration, a boolean or a short integer range; None if fewer than two."""
+    """The values of an enumeration, a boolean or a short range of integers, in order; None if fewer than two."""
     labels: tuple[Json, ...] = ()
     if "enum" in schema:
         labels = tuple(schema["enum"])
@@ -126,7 +129,7 @@ def fixed_labels(schema: Schema) -> tuple[Json, ...] | None:
 
 
 def integer_bounds(schema: Schema) -> tuple[int | None, int | None]:
-    """The smallest and the largest valid integer; None if unbounded."""
+    """The smallest and the largest valid integer, each None if there is no bound."""
     bounds = {key: schema[key] for key in _BOUNDS if key in schema and math.isfinite(schema[key])}
     lows = [math.ceil(bounds["minimum"])] if "minimum" in bounds else []
     lows += [math.floor(bounds["exclusiveMinimum"]) + 1] if "exclusiveMinimum" in bounds else []
@@ -141,7 +144,7 @@ def is_number(value: Json) -> bool:
 
 
 def _has_no_text(schema: Schema) -> bool:
-    """Whether all values are fixed, or numbers, booleans and null."""
+    """Whether the values are enumerated, or are numbers, booleans or null."""
     kinds = schema.get("type", ())
     kinds = {kinds} if isinstance(kinds, str) else set(kinds)
     is_scalar = bool(kinds) and kinds <= {"integer", "number", "boolean", "null"}
@@ -149,7 +152,7 @@ def _has_no_text(schema: Schema) -> bool:
 
 
 def free_texts(value: Json, schema: Schema) -> list[str]:
-    """The texts that the model is free to word, in order; constants, enumerations and numbers are left out."""
+    """The texts in a value that the model words itself, in order: none from constants, enumerations and numbers."""
     parts = schema.get("properties")
     if isinstance(parts, dict) and isinstance(value, dict) and not {"enum", "const"} & schema.keys():
         return [text for name in parts if name in value for text in free_texts(value[name], parts[name])]
@@ -168,7 +171,7 @@ def _item_schemas(schema: Schema, length: int) -> list[Schema]:
 
 
 def may_have_text(schema: Schema) -> bool:
-    """Whether a field can hold free text; a text with a pattern or a format is a code or a date."""
+    """Whether a field can hold free text. A string with a `pattern` or `format`, such as a date, does not count."""
     if _has_no_text(schema) or {"pattern", "format"} & schema.keys():
         return False
     parts, items = schema.get("properties"), schema.get("items")
@@ -182,9 +185,9 @@ def _variants(schema: Schema) -> list[Schema]:
 
 
 def normalize_values(value: Json, schema: Schema) -> Json:
-    """The value with numbers as an enumeration of the schema writes them (4.0 for 4), and texts without outer space.
+    """The value with its texts stripped, and with numbers as the enumeration or constant in the schema writes them.
 
-    The first of several lines keeps its indentation.
+    So 4 becomes 4.0 for `{"enum": [4.0, 5.0]}`. The first of several lines of a text keeps its indentation.
     """
     if isinstance(value, (dict, list)):
         kind = "object" if isinstance(value, dict) else "array"
@@ -206,14 +209,18 @@ def normalize_values(value: Json, schema: Schema) -> Json:
 
 
 def _takes_any_text(schema: Schema) -> bool:
-    """Whether a schema, or one of its variants, allows strings without fixed values."""
+    """Whether a schema, or a branch of its `anyOf` or `oneOf`, allows strings that it does not enumerate."""
     if variants := _variants(schema):
         return any(map(_takes_any_text, variants))
     return "string" in schema.get("type", "string") and not {"enum", "const"} & schema.keys()
 
 
 def specialize_schema(schema: Schema, values: Sequence[Json], path: FieldPath, options: FieldPath | None) -> Schema:
-    """The schema of a field, specialized to its values in the formatting examples: nulls, fields, number of options."""
+    """Narrow the schema of the field at `path` to what its `values` in the formatting examples have in common.
+
+    It is null if all of them are, and not null if none is. An object gets only the fields that occur, all required. The
+    field `options` gets the number of options of the first example. Other schemas stay the same.
+    """
     if all(value is None for value in values):
         return {"type": "null"} if allows_null(schema) else schema
     if None not in values:
@@ -234,12 +241,12 @@ def specialize_schema(schema: Schema, values: Sequence[Json], path: FieldPath, o
 
 
 def allows_null(schema: Schema) -> bool:
-    """Whether null is one of several valid values, in the notation of `nullable`."""
+    """Whether the schema allows null beside other values, by `anyOf`, `oneOf` or a list of types."""
     return without_null(schema) is not schema
 
 
 def without_null(schema: Schema) -> Schema:
-    """The schema without null; a schema that does not allow null stays the same object."""
+    """The schema without null. A schema for which `allows_null` is false stays the same object."""
     null = {"type": "null"}
     for keyword in ("anyOf", "oneOf"):
         if null in schema.get(keyword, ()):

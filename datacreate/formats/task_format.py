@@ -39,7 +39,7 @@ from datacreate.formats.example import (
     value_at,
     values_in,
 )
-from datacreate.formats.roles import LIST_ROLES, ROLES_SCHEMA, Answers, Roles, codes, first_code, label_key
+from datacreate.formats.roles import LIST_ROLES, ROLES_SCHEMA, Answers, Roles, canonical_label, first_key, option_keys
 from datacreate.formats.rules import (
     Rule,
     as_messages,
@@ -86,13 +86,13 @@ class TaskFormat:
     schema: Mapping[str, Json]
     roles: Roles = field(default_factory=Roles)
     rules: frozenset[Rule] = frozenset()
-    first_code: Json = None  # the position or letter of the first option, if the answer is such a code
+    first_key: Json = None  # the position or letter of the first option, if the answer is such a code
     context_is_given: bool = False  # the context is a passage of a document, which the model does not write
 
     @cached_property
     def labels(self) -> tuple[Json, ...] | None:
         """The fixed labels, with the types of the answer field; None if each example has its own answers."""
-        if self.roles.answer is None or self.roles.keys or self.first_code is not None:
+        if self.roles.answer is None or self.roles.keys or self.first_key is not None:
             return None
         schema = schema_at(self.schema, self.roles.answer)
         # Another keyword of the field can exclude values of the enumeration or range.
@@ -106,7 +106,7 @@ class TaskFormat:
         """The possible answers of an example, and which is right."""
         schema = schema_at(self.schema, self.roles.answer or ())
         is_text = schema.get("type") == "string"
-        return Answers(self.roles, self.labels, self.options_vary, self.first_code, is_text)
+        return Answers(self.roles, self.labels, self.options_vary, self.first_key, is_text)
 
     @cached_property
     def options_vary(self) -> bool:
@@ -261,9 +261,9 @@ def read_format(document: Mapping[str, Json], name: str = "format") -> TaskForma
     roles = _read_roles(extension.get("roles", {}), schema, name)
     rules = frozenset(map(Rule, extension.get("rules", [])))
     check_rules(name, rules, roles)
-    task_format = TaskFormat(name, schema, roles, rules, find_first_code(schema, roles))
+    task_format = TaskFormat(name, schema, roles, rules, find_first_key(schema, roles))
     labels = task_format.labels or ()
-    if min(len({*map(label_key, labels)}), len({*map(str, labels)})) < len(labels):
+    if min(len({*map(canonical_label, labels)}), len({*map(str, labels)})) < len(labels):
         shown = ", ".join(map(canonical_json, labels))
         raise FormatError(f"{name}: two of the labels are the same ({shown[:150]}); name each once")
     return task_format
@@ -290,11 +290,11 @@ def _read_roles(document: Mapping[str, Json], schema: Schema, name: str) -> Role
     return roles if "inputs" in document else replace(roles, inputs=default_inputs(schema, roles))
 
 
-def find_first_code(schema: Schema, roles: Roles) -> Json:
+def find_first_key(schema: Schema, roles: Roles) -> Json:
     """The code of the first option, if the values of the answer field are positions or letters of options."""
     if not roles.answer or not roles.options or roles.keys or is_constant(schema_at(schema, roles.options)):
         return None
-    return first_code(fixed_labels(schema_at(schema, roles.answer)) or ())
+    return first_key(fixed_labels(schema_at(schema, roles.answer)) or ())
 
 
 def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
@@ -326,9 +326,9 @@ def specialize(task_format: TaskFormat, rows: Sequence[Mapping[str, Json]], turn
         raise UsageError(f"--turns: the format {task_format.name} is not a conversation; remove --turns")
     roles, values = task_format.roles, rows[0]
     schema = specialize_schema(task_format.schema, rows, (), roles.options)
-    if roles.answer and task_format.answers.are_coded:
+    if roles.answer and task_format.answers.are_keys:
         number = len(value_at(values, roles.options) or ())
-        answers = value_at(values, roles.keys) if roles.keys else codes(task_format.first_code, number)
+        answers = value_at(values, roles.keys) if roles.keys else option_keys(task_format.first_key, number)
         schema = with_field(schema, roles.answer, {"enum": list(answers)})
     fields = dict(fields_of(values))
     for path in filter(fields.__contains__, (*roles.ignored, roles.keys or ())):

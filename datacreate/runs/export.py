@@ -259,7 +259,7 @@ def _exchange(values: Values, task_format: TaskFormat) -> _Exchange:
         return _Exchange(task_format.input_text(values), json.dumps(list(zip(*lists, strict=True)), ensure_ascii=False))
     if roles.call:
         answer = field_at(values, roles.call)
-    elif task_format.answers.are_coded or roles.answer_start:
+    elif task_format.answers.are_keys or roles.answer_start:
         answer = task_format.answers.text(values)  # in words, not as a position, a letter or a list of spans
     else:
         answer = field_at(values, roles.answer or ())

@@ -19,7 +19,7 @@ from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
 from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.roles import codes
+from datacreate.formats.roles import option_keys
 from datacreate.formats.task_format import bind, read_format
 from datacreate.runs.directory import RunDirectory
 from tests.making import examples, exported, make
@@ -219,9 +219,9 @@ def test_filter_and_train_read_coded_answers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", [0, 1, "0", "1", "A"])
 def test_the_rows_show_where_a_position_counts_from(tmp_path: Path, first: Any) -> None:
-    answers = codes(first, 4)
+    answers = option_keys(first, 4)
     rows = [MMLU | {"question": f"Question {i}?", "answer": answers[(i + 1) % 4]} for i in range(12)]
-    rows[7] |= {"choices": [*MMLU["choices"], "Ceres"], "answer": codes(first, 5)[4]}  # type: ignore[misc]
+    rows[7] |= {"choices": [*MMLU["choices"], "Ceres"], "answer": option_keys(first, 5)[4]}  # type: ignore[misc]
     report = filter_rows(rows_file(tmp_path, rows), FilterConfig(near=None))
     assert (report["rows"], report["kept"]) == (12, 12)
     training = training_set([read_source(str(rows_file(tmp_path, rows)))])

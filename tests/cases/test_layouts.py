@@ -190,7 +190,7 @@ def test_every_export_holds_every_field_or_names_it(
     run = RunDirectory(tmp_path / "run")
     made = list(run.examples())
     task_format = run.read_config().format
-    in_words = {(task_format.roles.answer or ("",))[0]} if task_format.answers.are_coded else set[str]()
+    in_words = {(task_format.roles.answer or ("",))[0]} if task_format.answers.are_keys else set[str]()
     for layout in LAYOUTS:
         notes: list[str] = []
         target = tmp_path / "out" / layout

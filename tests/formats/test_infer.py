@@ -179,10 +179,10 @@ def test_an_answer_may_be_a_position_or_a_letter(answer: Any, first: Any, remark
     result = inferred(values)
     assert result.format.head == "multiple_choice"
     assert result.format.labels is None
-    assert (result.format.first_code, type(result.format.first_code)) == (first, type(first))
+    assert (result.format.first_key, type(result.format.first_key)) == (first, type(first))
     assert remark in result.notes[0] if remark else "if it counts" not in result.notes[0]
     if answer == 1:
-        assert inferred(values, labels={"label": "1,2,3"}).format.first_code == 1
+        assert inferred(values, labels={"label": "1,2,3"}).format.first_key == 1
 
 
 def test_lists_that_show_no_type_may_differ() -> None:

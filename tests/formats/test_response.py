@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from datacreate.formats.example import Example, canonical_json, field_at
 from datacreate.formats.prompt_encoding import PromptEncoding, Style
-from datacreate.formats.response import build_response_schema, grammar_schema, portable_pattern
+from datacreate.formats.response import build_response_schema, portable_pattern, portable_schema
 from datacreate.formats.task_format import bind, load_format
 from tests.formats import examples
 
@@ -122,7 +122,7 @@ SCHEMAS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
 def test_what_the_grammar_of_a_schema_accepts(
     converter: Callable[[str], Accepts], schema: dict[str, Any], good: list[Any], bad: list[Any]
 ) -> None:
-    accepts = converter(compact(grammar_schema(schema)))
+    accepts = converter(compact(portable_schema(schema)))
     assert [value for value in good if not accepts(compact(value))] == []
     assert [value for value in bad if accepts(compact(value))] == []
 
@@ -146,7 +146,7 @@ SHAPES = [set(keys.split()) for keys in ("const", "enum", "anyOf", "type", "type
 
 @pytest.mark.parametrize(
     "schema",
-    [grammar_schema(case[0]) for case in SCHEMAS]
+    [portable_schema(case[0]) for case in SCHEMAS]
     + [json.loads(build_response_schema(PromptEncoding(task_format), 2, None)) for task_format, _ in FORMATS.values()],
     ids=str,
 )
