@@ -16,7 +16,7 @@ from datacreate.engines.request import Completion, Request
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
 from datacreate.filter_rows import FilterConfig
 from datacreate.formats.example import Example
-from datacreate.formats.task_format import bind, load_format
+from datacreate.formats.task_format import load_format, specialize
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.stats import summary_fields
 from tests.benchmarks.conftest import choices, claims, imported
@@ -172,7 +172,7 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
     empty = write(tmp_path / "empty.jsonl", {"messages": []}, {"messages": ""})
     [chats] = find_decontamination_sets([empty], load_format("chat"))
     assert not any(row.passage for row in chats.read())
-    without_context = bind(CHOICES, Example(TEST_ROW))
+    without_context = specialize(CHOICES, Example(TEST_ROW))
     [closed_book] = find_decontamination_sets([mine], without_context)
     assert [row.question for row in closed_book.read()][:2] == ["Is it tall?", "Is it new?"]
     assert not any(row.passage for row in closed_book.read())

@@ -21,7 +21,7 @@ from datacreate.errors import BenchmarkError, ExampleError
 from datacreate.files import data_dir, replace_files
 from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.roles import draw_balanced
-from datacreate.formats.task_format import TaskFormat, bind, load_format
+from datacreate.formats.task_format import TaskFormat, load_format, specialize
 
 MANIFEST = "manifest.json"
 
@@ -152,7 +152,7 @@ def _other_examples(
 def _fits(task_format: TaskFormat, first: Mapping[str, Json], *others: Mapping[str, Json]) -> bool:
     """Whether rows of a benchmark can be formatting examples of one run."""
     try:
-        bind(task_format, *map(Example, (first, *others)))
+        specialize(task_format, *map(Example, (first, *others)))
     except ExampleError:
         return False
     return True

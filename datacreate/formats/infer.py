@@ -4,9 +4,7 @@ Types, nesting and list lengths come from the values. Roles come from field name
 an answer that is one of the options, or a span of the context. All other texts are inputs. docs/formats.md lists what
 is inferred.
 
-Without an example, a stand-in takes its place: an object in the shape that the examples will have. A field that the
-schema of --format does not require is left out, one that may be null is not null, and there are _NUM_OPTIONS options if
-the schema leaves their number open.
+Without an example, `declare_format` puts a stand-in in its place: an object in the shape that the examples will have.
 """
 
 from __future__ import annotations
@@ -54,9 +52,17 @@ from datacreate.formats.schema_utils import (
     with_field,
     without_null,
 )
-from datacreate.formats.task_format import TaskFormat, bind, default_inputs, find_first_key, load_format, specialize
+from datacreate.formats.task_format import (
+    TaskFormat,
+    default_inputs,
+    find_first_key,
+    load_format,
+    specialize,
+    specialize_to_shape,
+)
 
 _NUM_OPTIONS = 4
+"""The number of options if neither an example nor the schema says it."""
 
 _USUAL_REPEATS = 3
 """With so many examples for each label, a label that occurs once is unusual."""
@@ -64,7 +70,7 @@ _USUAL_REPEATS = 3
 
 @dataclass(frozen=True)
 class InferredFormat:
-    """A bound format, and notes for the user, one line each: what was inferred and how to change it."""
+    """A format that is specialized to its examples, and lines for the user: what was inferred and how to change it."""
 
     format: TaskFormat
     notes: tuple[str, ...]
@@ -73,10 +79,12 @@ class InferredFormat:
 def infer_format(
     examples: Sequence[Example], settings: FormatOptions | None = None, rows: Sequence[Mapping[str, Json]] = ()
 ) -> InferredFormat:
-    """The format of examples with the same fields: the one named, the first shipped one that fits, or an inferred one.
+    """Infer the format of examples with the same fields, and specialize it to them.
 
-    The first example decides the roles. `rows` of the same data, or else the examples, show whether a position counts
-    from 0 or from 1. Raises ExampleError, FormatError or UsageError if examples and settings contradict each other.
+    It is the format of --format, the first shipped format that all examples fit, or a new one. In a new format the
+    first example decides the roles; `rows` of the same data, or else the examples, show whether positions count from 0
+    or 1. Raises ExampleError, FormatError or UsageError if an example is not valid in the format, or if it and the
+    settings contradict each other.
     """
     settings = settings or FormatOptions()
     if settings.format is not None:
@@ -89,12 +97,12 @@ def infer_format(
     else:
         return _infer_new_format(examples, settings, rows)
     # If an example breaks a rule, this is an error: another format would hide the mistake.
-    task_format = bind(task_format, *examples, turns=settings.turns)
+    task_format = specialize(task_format, *examples, turns=settings.turns)
     return InferredFormat(task_format, (_describe(task_format),))
 
 
 def _find_shipped_format(examples: Sequence[Example], settings: FormatOptions) -> TaskFormat | None:
-    """The first shipped format that is meant for all examples and takes the settings about fields that are changed."""
+    """The first shipped format, by name, that fits the examples, and that has a use for the settings that are given."""
     values = examples[0].values
     for shipped_format in _shipped_formats():
         unknown = (name for name in values if name not in shipped_format.schema["properties"])
@@ -114,7 +122,7 @@ def _find_shipped_format(examples: Sequence[Example], settings: FormatOptions) -
 
 
 def with_ignored(task_format: TaskFormat, paths: Iterable[FieldPath]) -> TaskFormat:
-    """The format with more fields at the top level, of any type, that nothing uses."""
+    """The format with more ignored fields, at these paths and of any type."""
     for path in paths:
         roles = replace(task_format.roles, ignored=(*task_format.roles.ignored, path))
         task_format = replace(task_format, schema=with_field(task_format.schema, path, {}), roles=roles)
@@ -122,7 +130,7 @@ def with_ignored(task_format: TaskFormat, paths: Iterable[FieldPath]) -> TaskFor
 
 
 def _is_meant_for(task_format: TaskFormat, values: Mapping[str, Json]) -> bool:
-    """Whether a shipped format is meant for an example that is valid in it."""
+    """Whether a shipped format suits an example that is valid in it: tags are given, options are not labels."""
     if task_format.roles.tags:
         return any(value_at(values, path) for path in task_format.roles.tags)
     if task_format.options_vary and task_format.roles.options:
@@ -132,7 +140,7 @@ def _is_meant_for(task_format: TaskFormat, values: Mapping[str, Json]) -> bool:
 
 
 def _with_tag_sets(task_format: TaskFormat, example: Example, settings: FormatOptions) -> TaskFormat:
-    """The format with the tags that the user declares. Raises ExampleError for a field of tags without."""
+    """The format with the sets of tags of --labels and --range. Raises ExampleError if a field of tags has neither."""
     declared = declared_schemas(example, settings)
     for path in task_format.roles.tags:
         if path in declared:
@@ -152,6 +160,7 @@ def _shipped_formats() -> tuple[TaskFormat, ...]:
 def _infer_new_format(
     examples: Sequence[Example], settings: FormatOptions, rows: Sequence[Mapping[str, Json]]
 ) -> InferredFormat:
+    """Infer a format for examples that no shipped format fits: schema, roles, possible answers, rules."""
     declared = declared_schemas(examples[0], settings)
     all_values = [example.values for example in examples]
     schema = _declared_schema(all_values, declared)
@@ -174,7 +183,7 @@ def _infer_new_format(
         rules = frozenset({Rule.ANSWER_IN_OPTIONS, Rule.OPTIONS_DIFFER})
     elif not task_format.labels and (roles.answer_start or all_are_spans):
         rules = frozenset({Rule.ANSWER_IN_CONTEXT})
-    task_format = bind(replace(task_format, rules=rules), *examples)
+    task_format = specialize(replace(task_format, rules=rules), *examples)
 
     if spans and not (rules or task_format.labels):
         remark = f"only {spans} of {len(all_values)} answers are spans of the context, so that it is not required"
@@ -186,7 +195,7 @@ def _infer_new_format(
 
 
 def _declared_schema(all_values: Sequence[Mapping[str, Json]], declared: Mapping[FieldPath, Schema]) -> Schema:
-    """The schema of the values, with the values of fields that the user declared."""
+    """The schema of all examples, in which the fields with --labels or --range have the declared values."""
     schema = infer_schema(all_values)
     if is_constant(schema) or not all_values[0]:
         raise ExampleError("the example has no field that can vary: all are null or empty; fill one in")
@@ -203,7 +212,7 @@ def _declared_schema(all_values: Sequence[Mapping[str, Json]], declared: Mapping
 
 
 def _answer_is_span(values: Mapping[str, Json], roles: Roles) -> bool:
-    """Whether the answer is a text that occurs in the context."""
+    """Whether the answer is a text that is a span of the context."""
     answer, context = value_at(values, roles.answer), value_at(values, roles.context)
     return isinstance(answer, str) and isinstance(context, str) and is_extracted(answer, context)
 
@@ -211,7 +220,10 @@ def _answer_is_span(values: Mapping[str, Json], roles: Roles) -> bool:
 def _notes_about_labels(
     task_format: TaskFormat, declared: Collection[FieldPath], examples: Sequence[Example]
 ) -> list[str]:
-    """Notes about declared labels beside the answer, or an inferred label that occurs once: it may be misspelt."""
+    """Notes for the user: declared labels of other fields than the answer, and answers that only one example has.
+
+    Such an answer may be misspelt; it is noted if the other labels occur often.
+    """
     answer = task_format.roles.answer
     if answer is not None and answer in declared:
         beside = ", ".join(dotted(path) for path in declared if path != answer)
@@ -228,7 +240,7 @@ def _notes_about_labels(
 
 
 def _advice(task_format: TaskFormat, all_values: Sequence[Mapping[str, Json]]) -> str:
-    """How to change which labels were inferred from the values of all examples."""
+    """A sentence for the user with the option that would change the labels of the answer; "" if none would."""
     answer = task_format.roles.answer
     if answer is not None:
         if isinstance(field_at(all_values[0], answer), bool | float):
@@ -245,7 +257,7 @@ def _advice(task_format: TaskFormat, all_values: Sequence[Mapping[str, Json]]) -
 
 
 def _label_option(path: FieldPath, field_values: Sequence[Json]) -> str:
-    """The option that makes a field with these values a label, for a message."""
+    """The option that makes a field with these values a label: `--labels mood=good,bad`, for a message."""
     labels = list(dict.fromkeys(map(str, field_values)))
     if all(isinstance(value, int) for value in field_values):
         return f"--range {dotted(path)}=LOW..HIGH"
@@ -256,7 +268,7 @@ def _label_option(path: FieldPath, field_values: Sequence[Json]) -> str:
 
 
 def _describe(task_format: TaskFormat, remark: str = "") -> str:
-    """The roles, labels and rules of a format in one line, with the remark at its end."""
+    """The roles, labels and rules of a format in one line for the user, with the remark at its end."""
     roles = task_format.roles.named()
     ignored = roles.pop("ignored", None)
     if task_format.first_key is not None:
@@ -282,7 +294,10 @@ def _describe(task_format: TaskFormat, remark: str = "") -> str:
 
 
 def declare_format(settings: FormatOptions) -> InferredFormat:
-    """The bound format that the options declare. Raises FormatError or UsageError if they do not suffice."""
+    """The format that the options declare, without an example: that of --format, or one with the fields of --inputs.
+
+    Raises FormatError or UsageError if the options do not say enough.
+    """
     if settings.format is None:
         return _from_names(settings)
     settings.check_format()
@@ -290,7 +305,7 @@ def declare_format(settings: FormatOptions) -> InferredFormat:
 
 
 def _from_names(settings: FormatOptions) -> InferredFormat:
-    """A format with the named fields: texts, but for those with --labels or --range."""
+    """A format with the fields that the options name. They hold texts, except those with --labels or --range."""
     if flag := settings.first_changed_flag(("ignore", "options", "turns")):
         raise UsageError(f"{flag}: without an example it needs a --format, such as chat or multiple_choice")
     if not settings.inputs:
@@ -310,7 +325,7 @@ def _from_names(settings: FormatOptions) -> InferredFormat:
 
 
 def _first_value(declared: Sequence[str] | str) -> Json:
-    """The first label, or the start of a range, in the type that all values have: boolean, number or text."""
+    """The first label, or the start of a range, as a boolean or number if all values are such; else as a text."""
     texts = declared.split("..") if isinstance(declared, str) else declared
     if {text.casefold() for text in texts} == {"true", "false"}:
         return True
@@ -322,7 +337,10 @@ def _first_value(declared: Sequence[str] | str) -> Json:
 
 
 def _from_schema(task_format: TaskFormat, turns: int | None) -> InferredFormat:
-    """The format of a file, specialized to the shape of its stand-in."""
+    """The format of a file, specialized to the shape of a stand-in for an example. `turns` as in `specialize`.
+
+    Raises FormatError if the format needs values of an example: functions, keys of options, tags without an `enum`.
+    """
     roles = task_format.roles
     tags = [schema_at(task_format.schema, path).get("items", {}) for path in roles.tags]
     if roles.tools or roles.keys or not all(map(fixed_labels, tags)):
@@ -330,17 +348,20 @@ def _from_schema(task_format: TaskFormat, turns: int | None) -> InferredFormat:
             f"format {task_format.name}: functions, letters of options, and tags without an `enum` come from an "
             "example; give --example FILE"
         )
-    bound = specialize(task_format, [_stand_in(task_format, task_format.schema, ())], turns)
-    bound_fields = {*dict(leaves(bound.schema)), *task_format.roles.ignored}
+    specialized = specialize_to_shape(task_format, [_stand_in(task_format, task_format.schema, ())], turns)
+    fields = {*dict(leaves(specialized.schema)), *task_format.roles.ignored}
     varying = [path for path, part in leaves(task_format.schema) if not is_constant(part)]
     remark = ""
-    if left_out := [dotted(path) for path in varying if path not in bound_fields]:
+    if left_out := [dotted(path) for path in varying if path not in fields]:
         remark = f"left out, since not required: {', '.join(left_out)}"
-    return InferredFormat(bound, (_describe(bound, remark),))
+    return InferredFormat(specialized, (_describe(specialized, remark),))
 
 
 def _stand_in(task_format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
-    """A value in the shape that the field at `path`, with this schema, will have. Its texts are empty."""
+    """A value in the shape that the field at `path`, with this schema, will have. Its texts are empty.
+
+    Fields that are not required are left out, and what may be null is not null.
+    """
     roles = task_format.roles
     if is_constant(schema):
         return constant_of(schema)
@@ -365,10 +386,10 @@ def _stand_in(task_format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
 
 
 def _number_of_options(task_format: TaskFormat, schema: Schema) -> int:
-    """The number of letters or positions, if the answer is one of these; else what the schema of the options allows."""
+    """How many options each example has: as many as there are keys, else _NUM_OPTIONS if the schema allows that."""
     if task_format.answers.are_keys and (
-        codes := fixed_labels(schema_at(task_format.schema, task_format.roles.answer or ()))
+        keys := fixed_labels(schema_at(task_format.schema, task_format.roles.answer or ()))
     ):
-        return len(codes)
+        return len(keys)
     least, most = schema.get("minItems", 2), schema.get("maxItems", _NUM_OPTIONS)
     return int(max(least, min(_NUM_OPTIONS, most)))

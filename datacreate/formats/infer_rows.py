@@ -30,21 +30,23 @@ _FORMAT_ROWS = 1000
 _VOTES = 50
 """The roles are those that most of this many typical rows give."""
 
-
 _KINDS = JSON_TYPES | {int: "number"}
+"""JSON types, in which integers and other numbers are alike."""
 
 
 def infer_from_rows(rows: Iterable[Mapping[str, Json]], settings: FormatOptions) -> TaskFormat:
-    """The one format of many rows: a shipped one, or one that allows what occurs in the first 1,000 of them.
+    """Infer the one format of many rows, for commands that read a file: a shipped format, or a new one.
 
-    A field is required if all rows have it. Answer and options are required, and answers have their most frequent type.
-    If the answers of all rows are few, they are the labels. Raises what `infer_format` raises if no row has a format.
+    A new format allows what occurs in the first 1,000 rows; it is not specialized to one example. A field is required
+    if all rows have it. Answer and options are always required, and answers have their most frequent type. If the
+    answers of all rows are few, they are the labels. Raises what `infer_format` raises if it raises for all typical
+    rows.
     """
     rows = iter(rows)
     first_rows = list(islice(rows, _FORMAT_ROWS))
     typical, task_format = _vote([Example(row) for row in first_rows], settings)
     if task_format.name != "inferred":
-        return _unbound_format(task_format)
+        return _general_format(task_format)
     roles = task_format.roles
     is_span = Rule.ANSWER_IN_CONTEXT in task_format.rules
     declared = {*settings.label_sets, *settings.ranges}
@@ -69,21 +71,24 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], settings: FormatOptions)
     return replace(task_format, schema=schema, roles=roles)
 
 
-def _unbound_format(bound: TaskFormat) -> TaskFormat:
-    """The shipped format that was bound, with the ignored fields of the rows and the tags that the user declares."""
-    task_format = with_ignored(load_format(bound.name), bound.roles.ignored)
-    for path in bound.roles.tags:
-        task_format = replace(task_format, schema=with_field(task_format.schema, path, schema_at(bound.schema, path)))
+def _general_format(specialized: TaskFormat) -> TaskFormat:
+    """The shipped format before it was specialized, with the ignored fields of the rows and the declared tags."""
+    task_format = with_ignored(load_format(specialized.name), specialized.roles.ignored)
+    for path in specialized.roles.tags:
+        tags = schema_at(specialized.schema, path)
+        task_format = replace(task_format, schema=with_field(task_format.schema, path, tags))
     return task_format
 
 
 def infer_from_examples(
     examples: Sequence[Example], settings: FormatOptions
 ) -> tuple[tuple[Example, ...], InferredFormat]:
-    """The format of all formatting examples, and the examples with the same fields: one that is missing becomes null.
+    """Infer the one format of the formatting examples of a run; returns the examples with it.
 
-    A field has the type that most of them give it, and may be null if it is null in one; the answer and its options may
-    not. Raises what `infer_format` raises; ExampleError, naming the origin, for an example that does not fit.
+    The returned examples all have the same fields: those that one lacks are null. A field has the type that most
+    examples give it, and may be null if it is null in one, except the answer and the options. Raises what
+    `infer_format` raises, and ExampleError, which names the origin, for an example that does not fit the format of
+    most.
     """
     if len(examples) == 1:
         return tuple(examples), infer_format(examples, settings)
@@ -95,7 +100,11 @@ def infer_from_examples(
 
 
 def _vote(examples: Sequence[Example], settings: FormatOptions) -> tuple[Example, TaskFormat]:
-    """A row and its format, with the roles and rules that most rows with many fields of the usual types have."""
+    """Infer a format from each of the typical rows; returns the most frequent result, with a row that gives it.
+
+    Typical are the rows with the most fields of the type that is usual for the field. Raises the first error if there
+    is no typical row with a format.
+    """
     rows = [example.values for example in examples]
     counts = Counter(field for row in rows for field in _field_types(row))
     usual = {path: kind for (path, kind), _ in reversed(counts.most_common())}
@@ -125,9 +134,10 @@ def _field_types(row: Mapping[str, Json]) -> Iterator[tuple[FieldPath, str]]:
 
 
 def _answer_schema(answers: Iterable[Json], voted_schema: Schema) -> Schema:
-    """The schema of answers of the most frequent type, with the values that occur, also in lists, if they are few.
+    """The schema of the answer field, from the answers of all rows: their most frequent type, and labels if few differ.
 
-    It is `voted_schema` if there is no other answer than its labels.
+    `voted_schema` is the one that typical rows give; it is kept if no answer is outside of its labels. Answers that are
+    lists, and of which few different items occur, get these as the labels of the items.
     """
     kinds, values = Counter[str](), defaultdict[str, set[Json]](set)
     for answer in answers:
@@ -150,7 +160,8 @@ def _answer_schema(answers: Iterable[Json], voted_schema: Schema) -> Schema:
 
 
 def _relaxed(schema: Schema) -> Schema:
-    """The schema of later rows: lists of any length, objects with more keys, any value where no row has one."""
+    """The schema for rows that were not read yet: lists have any length, objects can have more fields, and a field that
+    is always empty or null can have any value."""
     if {"const", "enum"} & schema.keys():
         return {}
     if {"const": ""} in schema.get("anyOf", ()):  # texts, some of them empty

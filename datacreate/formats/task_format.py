@@ -1,4 +1,4 @@
-"""Defines `TaskFormat`: the JSON Schema of one example, and the roles of its fields.
+"""Defines `TaskFormat`: the JSON Schema of one example, the roles of its fields, and rules between them.
 
 Most formats are inferred from examples (infer.py). A format can also be written as a JSON file: schemas/NAME.json, or
 a file given with `--format`. Its key `x-datacreate` says what JSON Schema cannot:
@@ -8,8 +8,8 @@ a file given with `--format`. Its key `x-datacreate` says what JSON Schema canno
       "rules": ["answer_in_options", "options_differ"]
     }
 
-A field is a dotted path, or a list of keys if a key contains a dot. `load_format` reads a file, `bind` fits the format
-to the formatting example: its number of options, and which fields are null.
+A field is a dotted path, or a list of keys if a key contains a dot. `load_format` reads a file. `specialize` narrows
+the format to the formatting examples of a run: their number of options, the fields that are null, ...
 """
 
 from __future__ import annotations
@@ -80,18 +80,18 @@ _EXTENSION = {"properties": {"roles": ROLES_SCHEMA, "rules": _RULES}, "additiona
 
 @dataclass(frozen=True)
 class TaskFormat:
-    """The schema of an example and the roles of its fields; `bind` specializes it to the formatting example."""
+    """The schema of an example, the roles of its fields, and the rules that each example must satisfy."""
 
     name: str
     schema: Mapping[str, Json]
     roles: Roles = field(default_factory=Roles)
     rules: frozenset[Rule] = frozenset()
-    first_key: Json = None  # the position or letter of the first option, if the answer is such a code
+    first_key: Json = None  # the position or letter of the first option, if the answer is one of an option
     context_is_given: bool = False  # the context is a passage of a document, which the model does not write
 
     @cached_property
     def labels(self) -> tuple[Json, ...] | None:
-        """The fixed labels, with the types of the answer field; None if each example has its own answers."""
+        """The labels, of which the answer of each example is one; None if each example has its own answers."""
         if self.roles.answer is None or self.roles.keys or self.first_key is not None:
             return None
         schema = schema_at(self.schema, self.roles.answer)
@@ -103,27 +103,27 @@ class TaskFormat:
 
     @cached_property
     def answers(self) -> Answers:
-        """The possible answers of an example, and which is right."""
+        """What finds the possible answers of an example, and the right one."""
         schema = schema_at(self.schema, self.roles.answer or ())
         is_text = schema.get("type") == "string"
         return Answers(self.roles, self.labels, self.options_vary, self.first_key, is_text)
 
     @cached_property
     def options_vary(self) -> bool:
-        """Whether each example has its own options."""
+        """Whether each example has its own options. Options that are the same in all examples are labels."""
         path = self.roles.options
         return path is not None and not is_constant(schema_at(self.schema, path))
 
     @cached_property
     def head(self) -> Head | None:
-        """The encoder head for this format; None if the answer is free text."""
+        """The kind of encoder that can predict the answer; None if the answer is free text."""
         if self.options_vary and self.roles.answer is not None:
             return "multiple_choice"
         return "sequence_classification" if self.labels else None
 
     @cached_property
     def validator(self) -> jsonschema.protocols.Validator:
-        """The validator of one example. It checks `format`, and 3.0 is not an integer."""
+        """The validator of the values of one example. It also checks `format`, and 3.0 is not an integer for it."""
         validator: jsonschema.protocols.Validator = _Validator(self.schema, format_checker=FORMAT_CHECKER)
         return validator
 
@@ -138,13 +138,13 @@ class TaskFormat:
 
     @cached_property
     def _input_schemas(self) -> dict[FieldPath, Schema]:
-        """The schemas of the inputs that are not constant; {} for one without free text: all of it counts as text."""
+        """The schemas of the inputs that vary. That of an input without free text is {}, so that all of it is text."""
         schemas = {path: schema_at(self.schema, path) for path in self.roles.inputs}
         varying = {path: schema for path, schema in schemas.items() if not is_constant(schema)}
         return {path: schema if may_have_text(schema) else {} for path, schema in varying.items()}
 
     def _texts(self, path: FieldPath, values: Mapping[str, Json]) -> list[str]:
-        """The texts of an input; the values of an input without free text, such as a number, count as texts."""
+        """The texts of the input at `path`. Its values, such as numbers, are the texts if it has no free text."""
         value = value_at(values, path)
         schema = self._input_schemas.get(path)
         if schema is None or value is None:
@@ -157,12 +157,12 @@ class TaskFormat:
 
     @cached_property
     def passage_field(self) -> FieldPath | None:
-        """The context, if it is one of several inputs: a text alone is an input like any other."""
+        """The field of the passage: the context, if there are several inputs. A single input is no passage."""
         context, inputs = self.roles.context, self.roles.inputs
         return context if context in inputs and len(inputs) > 1 else None
 
     def passage(self, values: Mapping[str, Json]) -> str:
-        """The text of `passage_field`; empty if there is none."""
+        """The text of the passage; empty if there is none."""
         return " ".join(self._texts(self.passage_field, values)) if self.passage_field else ""
 
     def texts_beside_passage(self, values: Mapping[str, Json]) -> list[str]:
@@ -171,7 +171,7 @@ class TaskFormat:
         return [text for path in paths for text in self._texts(path, values)]
 
     def input_texts(self, values: Mapping[str, Json]) -> tuple[str, ...]:
-        """The texts that filters compare: those of all inputs, the passage last; without any, all values that vary."""
+        """The texts that filters compare: those of all inputs, the passage last; else all values that vary."""
         texts = self.texts_beside_passage(values)
         if self.passage_field and (passage := self._texts(self.passage_field, values)):
             texts.append(" ".join(passage))
@@ -181,14 +181,14 @@ class TaskFormat:
         return tuple(texts) or (canonical_json(values),)
 
     def compared_text(self, values: Mapping[str, Json]) -> str:
-        """The inputs as one text, to compare meanings; without a given context, which several examples share."""
+        """The inputs as one text, for embeddings: without a passage of a document, which several examples share."""
         texts = self.texts_beside_passage(values) if self.context_is_given and self.passage_field else ()
         return "\n".join(texts if any(texts) else self.input_texts(values))
 
     def input_text(self, values: Mapping[str, Json]) -> str:
-        """The text that encoder and verifier read beside passage and options: the other inputs.
+        """The text that encoder and verifier read besides the passage and the options: that of the other inputs.
 
-        If several have a text, each is on a line with its name. Constants and the answer are never in it.
+        If several inputs have a text, each is on a line with its name: `premise: ...`. Constants are left out.
         """
         paths = (path for path in self.roles.inputs if path != self.passage_field)
         joined = {path: " ".join(self._texts(path, values)) for path in paths}
@@ -197,7 +197,7 @@ class TaskFormat:
         return "\n".join(named if len(texts) > 1 else texts.values())
 
     def with_all_turns(self, example: Example) -> Example:
-        """The example with as many turns as the format has: its conversation is cut or repeated."""
+        """The example with its conversation cut or repeated, so that it has as many turns as the format."""
         if self.roles.turns is None:
             return example
         number = schema_at(self.schema, self.roles.turns)["maxItems"] // 2
@@ -205,7 +205,7 @@ class TaskFormat:
         return Example(replace_field(example.values, self.roles.turns, turns))
 
     def check(self, example: Example) -> None:
-        """Raise ExampleError unless the formatting example is valid in this format."""
+        """Raise ExampleError, with origin and field, unless the formatting example is valid in this format."""
         where = example.where
         if unknown := [key for key in example.values if key not in self.schema["properties"]]:
             raise ExampleError(f"{where}the field {unknown[0]!r} is not in the format {self.name}; add it or drop it")
@@ -225,7 +225,10 @@ class TaskFormat:
 
 
 def load_format(name_or_path: str) -> TaskFormat:
-    """The format of this name, of a JSON file or of a run's config.json; not yet bound. Raises FormatError."""
+    """Read a shipped format by its name, or the format in a JSON file or in the config.json of a run.
+
+    Raises FormatError if there is none, or if it is not valid.
+    """
     path = Path(name_or_path)
     if path.suffix != ".json" and not path.is_file():
         path = shipped("schemas", f"{name_or_path}.json")
@@ -244,7 +247,11 @@ def load_format(name_or_path: str) -> TaskFormat:
 
 
 def read_format(document: Mapping[str, Json], name: str = "format") -> TaskFormat:
-    """The format in a document, not yet bound; `name` is for a document without a title. Raises FormatError."""
+    """Read a format from its JSON document. `name` is its name if the document has no title.
+
+    Raises FormatError, with the place, for a document that is not a JSON Schema of an object, keywords that cannot be
+    used, and roles, rules or labels that do not fit the schema.
+    """
     is_object = isinstance(document, Mapping) and document.get("type", "object") == "object"
     name = str(document.get("title", name)) if is_object else name
     if not is_object or not isinstance(document.get("properties"), Mapping):
@@ -270,7 +277,10 @@ def read_format(document: Mapping[str, Json], name: str = "format") -> TaskForma
 
 
 def _read_roles(document: Mapping[str, Json], schema: Schema, name: str) -> Roles:
-    """The roles in a format file; without `inputs`, these are the default inputs of the schema."""
+    """Read the roles of a format file; the inputs are the default ones if it names none.
+
+    Raises FormatError if the schema lacks a field with a role, or if the options are not a list.
+    """
     paths: dict[str, list[FieldPath]] = {}
     for role, value in document.items():
         listed = value if role in LIST_ROLES else [value]
@@ -291,14 +301,20 @@ def _read_roles(document: Mapping[str, Json], schema: Schema, name: str) -> Role
 
 
 def find_first_key(schema: Schema, roles: Roles) -> Json:
-    """The code of the first option, if the values of the answer field are positions or letters of options."""
+    """The key of the first option, if the schema says that the answer is a position or letter; None otherwise.
+
+    It is "A" if the answer field has `{"enum": ["A", "B", "C"]}`, and 0 if it has `{"minimum": 0, "maximum": 3}`.
+    """
     if not roles.answer or not roles.options or roles.keys or is_constant(schema_at(schema, roles.options)):
         return None
     return first_key(fixed_labels(schema_at(schema, roles.answer)) or ())
 
 
 def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
-    """All fields with free text that have no role but context; without such fields, all that vary."""
+    """The inputs of a format that does not name them: the fields with free text and no role, and the context.
+
+    If no such field has free text, they are the fields without a role that vary.
+    """
     with_role = {path for role, path in roles.single().items() if role != "context"} | {*roles.ignored}
     fields = {
         path: part
@@ -308,28 +324,32 @@ def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
     return tuple(path for path, part in fields.items() if may_have_text(part)) or tuple(fields)
 
 
-def bind(task_format: TaskFormat, *examples: Example, turns: int | None = None) -> TaskFormat:
-    """The format, specialized to the formatting examples: their fields, nulls, number of options, turns and tools.
+def specialize(task_format: TaskFormat, *examples: Example, turns: int | None = None) -> TaskFormat:
+    """Narrow the format to what its formatting examples have in common.
 
-    `turns` is the number of user messages, by default that of the longest conversation. A field that is null in some
-    examples may be null. Raises UsageError for turns of another format, ExampleError for an example that does not fit.
+    This fixes the fields, and which of them are null, the number of options and of turns, the tools and the ignored
+    values. A field that is null in some examples may be null. `turns` is the number of user messages, by default that
+    of the longest conversation. Raises UsageError for `turns` if the format is no conversation, and ExampleError for an
+    example that is not valid, or that differs from the first where all must be alike.
     """
     for example in examples:
         task_format.check(example)
         check_alike(task_format.roles, example, examples[0])
-    return specialize(task_format, [example.values for example in examples], turns)
+    return specialize_to_shape(task_format, [example.values for example in examples], turns)
 
 
-def specialize(task_format: TaskFormat, rows: Sequence[Mapping[str, Json]], turns: int | None = None) -> TaskFormat:
-    """The format, specialized to the shape of objects with fields of the format; see `bind`."""
+def specialize_to_shape(
+    task_format: TaskFormat, rows: Sequence[Mapping[str, Json]], turns: int | None = None
+) -> TaskFormat:
+    """Narrow the format as `specialize` does, but without a check: the texts of the rows may be empty."""
     if turns and not task_format.roles.turns:
         raise UsageError(f"--turns: the format {task_format.name} is not a conversation; remove --turns")
     roles, values = task_format.roles, rows[0]
     schema = specialize_schema(task_format.schema, rows, (), roles.options)
     if roles.answer and task_format.answers.are_keys:
         number = len(value_at(values, roles.options) or ())
-        answers = value_at(values, roles.keys) if roles.keys else option_keys(task_format.first_key, number)
-        schema = with_field(schema, roles.answer, {"enum": list(answers)})
+        keys = value_at(values, roles.keys) if roles.keys else option_keys(task_format.first_key, number)
+        schema = with_field(schema, roles.answer, {"enum": list(keys)})
     fields = dict(fields_of(values))
     for path in filter(fields.__contains__, (*roles.ignored, roles.keys or ())):
         schema = with_field(schema, path, {"const": fields[path]})
@@ -342,23 +362,23 @@ def specialize(task_format: TaskFormat, rows: Sequence[Mapping[str, Json]], turn
         tools = field_at(values, roles.tools)
         schema = with_field(schema, roles.tools, {"const": tools})
         schema = with_field(schema, roles.call, call_schema(tools))
-    bound = _bound_roles(roles, schema, fields)
-    check_rules(task_format.name, task_format.rules, bound)
+    roles = _roles_of_fields(roles, schema, fields)
+    check_rules(task_format.name, task_format.rules, roles)
     if all(map(is_constant, schema["properties"].values())):
         raise ExampleError("no field can vary: all are null, empty, fixed or not required; fill one in")
-    return replace(task_format, schema=schema, roles=bound)
+    return replace(task_format, schema=schema, roles=roles)
 
 
-def _bound_roles(roles: Roles, schema: Schema, fields: Collection[FieldPath]) -> Roles:
-    """The roles of the fields that an example has; inputs and context only if they vary."""
-    kept = {role: tuple(path for path in paths if path in fields) for role, paths in roles.paths().items()}
-    for role in ("inputs", "context"):
-        kept[role] = tuple(path for path in roles.paths().get(role, ()) if _varies(schema, path))
+def _roles_of_fields(roles: Roles, schema: Schema, fields: Collection[FieldPath]) -> Roles:
+    """The roles without the fields that an example lacks, and without inputs and context that are constant."""
+
+    def varies(path: FieldPath) -> bool:
+        with suppress(KeyError, TypeError):
+            return not is_constant(schema_at(schema, path))
+        return False
+
+    kept = {
+        role: [path for path in paths if (varies(path) if role in ("inputs", "context") else path in fields)]
+        for role, paths in roles.paths().items()
+    }
     return Roles.of(kept)
-
-
-def _varies(schema: Schema, path: FieldPath) -> bool:
-    """Whether the schema has the field, and more than one value is valid."""
-    with suppress(KeyError, TypeError):
-        return not is_constant(schema_at(schema, path))
-    return False

@@ -25,7 +25,7 @@ from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoi
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.self_test import scoring_test
 from datacreate.formats.example import Example, Json
-from datacreate.formats.task_format import TaskFormat, bind, load_format
+from datacreate.formats.task_format import TaskFormat, load_format, specialize
 from datacreate.prompts.label_scoring import label_question
 from datacreate.verification.label_noise import FIRST_ROWS, calibrated, concordance, label_means
 from datacreate.verification.scoring import Probabilities, final_label, score_labels
@@ -64,7 +64,7 @@ def measure(engine: Engine, model: str, name: str, number: int, calibration: int
     benchmark = find_benchmark(name)
     rows = read_split(benchmark, "test")
     rows = random.Random(0).sample(rows, min(len(rows), number + calibration))
-    task_format = bind(load_format(benchmark.format_name), Example(rows[0]))
+    task_format = specialize(load_format(benchmark.format_name), Example(rows[0]))
     found = score(engine, task_format, rows)
     first, rest = found[:calibration], found[calibration:]
     before = [is_right(assigned, probabilities) for assigned, probabilities in rest]

@@ -20,7 +20,7 @@ from datacreate.formats.infer import infer_format
 from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.roles import option_keys
-from datacreate.formats.task_format import bind, read_format
+from datacreate.formats.task_format import read_format, specialize
 from datacreate.runs.directory import RunDirectory
 from tests.making import examples, exported, make
 from tests.scripted import written
@@ -104,7 +104,7 @@ def test_what_is_understood(name: str) -> None:
     assert line in result.notes[0]
     assert result.format.answers.text(values) == text
     document = json.loads(json.dumps(result.format.document()))
-    assert bind(read_format(document, "inferred"), Example(values)) == result.format
+    assert specialize(read_format(document, "inferred"), Example(values)) == result.format
 
 
 def knowing(request: Request) -> Completion:

@@ -14,7 +14,7 @@ from datacreate.formats.example import Example, canonical_json
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.response import parse_completion, parse_item
-from datacreate.formats.task_format import TaskFormat, bind, read_format
+from datacreate.formats.task_format import TaskFormat, read_format, specialize
 from datacreate.runs.formatting_examples import read_examples
 from tests.formats import examples
 from tests.formats.examples import encoding_of, inferred, json_objects, json_values
@@ -200,7 +200,7 @@ def test_a_number_is_stored_as_the_label(labels: str, written: float, style: Any
 
 def test_numbers_that_json_lacks_are_rejected_and_the_next_item_is_kept() -> None:
     task_format = format_of(text={"type": "string"}, x={"multipleOf": 0.5})  # which cannot be checked for them
-    encoding = PromptEncoding(bind(task_format, Example({"text": "a b", "x": 1.5})))
+    encoding = PromptEncoding(specialize(task_format, Example({"text": "a b", "x": 1.5})))
     for number in ("NaN", "-Infinity", "1e999", f"1{'0' * 400}"):
         text = f'[["some words", {number}], ["other words", 1.3], ["fine", 2.5]]'
         assert parse(text, encoding) == ["schema_violation", "constraint_violation", "None"]

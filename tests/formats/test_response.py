@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from datacreate.formats.example import Example, canonical_json, field_at
 from datacreate.formats.prompt_encoding import PromptEncoding, Style
 from datacreate.formats.response import build_response_schema, portable_pattern, portable_schema
-from datacreate.formats.task_format import bind, load_format
+from datacreate.formats.task_format import load_format, specialize
 from tests.formats import examples
 
 Accepts = Callable[[str], bool]
@@ -59,7 +59,7 @@ SHIPPED = {
 }
 FORMATS = {
     **{name: (examples.inferred(values).format, values) for name, values in examples.ALL.items()},
-    **{name: (bind(load_format(name), Example(values)), values) for name, values in SHIPPED.items()},
+    **{name: (specialize(load_format(name), Example(values)), values) for name, values in SHIPPED.items()},
     "labels": (examples.inferred(examples.NLI, labels=examples.NLI_LABELS).format, examples.NLI),
     "range": (examples.inferred(examples.REVIEW, ranges={"stars": "1..5"}).format, examples.REVIEW),
 }

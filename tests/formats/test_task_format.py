@@ -14,7 +14,7 @@ from datacreate.formats.candidate import Candidate, Reject, RejectReason, valida
 from datacreate.formats.example import Example, canonical_json
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.response import build_response_schema, parse_item
-from datacreate.formats.task_format import TaskFormat, bind, load_format, read_format
+from datacreate.formats.task_format import TaskFormat, load_format, read_format, specialize
 from tests.formats import examples
 
 TEXT = {"type": "string"}
@@ -43,18 +43,19 @@ def test_the_text_for_an_encoder_has_all_inputs_and_never_the_answer() -> None:
 def test_optional_fields_are_those_of_the_example() -> None:
     about = {"type": "object", "properties": {"who": TEXT, "when": TEXT}}
     task_format = read({"text": TEXT, "note": TEXT, "about": about})
-    bound = bind(task_format, Example({"text": "a", "about": {"who": "b"}}))
-    assert list(PromptEncoding(bound).field_schemas) == ["text", "about"]
-    assert not bound.validator.is_valid({"text": "a", "about": {"who": "b", "when": "c"}})
+    specialized = specialize(task_format, Example({"text": "a", "about": {"who": "b"}}))
+    assert list(PromptEncoding(specialized).field_schemas) == ["text", "about"]
+    assert not specialized.validator.is_valid({"text": "a", "about": {"who": "b", "when": "c"}})
 
 
 @pytest.mark.parametrize("nullable", [{"type": ["string", "null"]}, {"anyOf": [TEXT, {"type": "null"}]}])
 def test_the_example_decides_whether_a_field_is_null(nullable: dict[str, Any]) -> None:
     task_format = read({"text": TEXT, "note": nullable})
-    assert PromptEncoding(bind(task_format, Example({"text": "a", "note": None}))).field_schemas.keys() == {"text"}
-    bound = bind(task_format, Example({"text": "a", "note": "b"}))
-    assert bound.validator.is_valid({"text": "a", "note": "c"})
-    assert not bound.validator.is_valid({"text": "a", "note": None})
+    without_note = specialize(task_format, Example({"text": "a", "note": None}))
+    assert PromptEncoding(without_note).field_schemas.keys() == {"text"}
+    specialized = specialize(task_format, Example({"text": "a", "note": "b"}))
+    assert specialized.validator.is_valid({"text": "a", "note": "c"})
+    assert not specialized.validator.is_valid({"text": "a", "note": None})
 
 
 def test_definitions_are_resolved() -> None:
@@ -62,9 +63,9 @@ def test_definitions_are_resolved() -> None:
     entry = {"type": "object", "properties": {"m": {"$ref": "#/$defs/mood"}}}
     defs = {"$defs": {"mood": mood, "entry": entry}}
     task_format = read({"text": TEXT, "entry": {"$ref": "#/$defs/entry"}}, {"answer": "entry.m"}, **defs)
-    bound = bind(task_format, Example({"text": "a", "entry": {"m": "bad"}}))
-    assert bound.labels == ("good", "bad")
-    schema = json.loads(build_response_schema(PromptEncoding(bound), 1, ["good"]))
+    specialized = specialize(task_format, Example({"text": "a", "entry": {"m": "bad"}}))
+    assert specialized.labels == ("good", "bad")
+    schema = json.loads(build_response_schema(PromptEncoding(specialized), 1, ["good"]))
     jsonschema.validate([[{"m": "good"}, "b"]], schema)
     assert not jsonschema.Draft202012Validator(schema).is_valid([[{"m": "bad"}, "b"]])
 
@@ -117,7 +118,7 @@ def test_unsupported_keywords_are_errors_with_their_location(schema: Any, messag
     ids=canonical_json,
 )
 def test_validation_checks_what_the_grammar_cannot(schema: dict[str, Any], good: Any, bad: Any) -> None:
-    encoding = PromptEncoding(bind(read({"text": TEXT, "x": schema}), Example({"text": "a text", "x": good})))
+    encoding = PromptEncoding(specialize(read({"text": TEXT, "x": schema}), Example({"text": "a text", "x": good})))
     written = json.loads(build_response_schema(encoding, 1, None))["items"]["prefixItems"][1]
     jsonschema.validate(bad, written)
     assert isinstance(parse_item(["another", good], encoding), Candidate)
@@ -142,7 +143,7 @@ def test_a_label_is_named_once(labels: list[Any]) -> None:
 
 def test_any_value_fits_the_schema_true() -> None:
     task_format = read({"text": TEXT, "note": True, "x": True}, {"inputs": ["text", "note"], "answer": "x"})
-    encoding = PromptEncoding(bind(task_format, Example({"text": "a", "note": "b", "x": 1})))
+    encoding = PromptEncoding(specialize(task_format, Example({"text": "a", "note": "b", "x": 1})))
     build_response_schema(encoding, 1, None)
     assert isinstance(parse_item(["some words", ["more"], {"y": None}], encoding), Candidate)
 
@@ -203,7 +204,7 @@ def test_an_example_that_the_schema_rejects_is_an_error() -> None:
         ({"text": "a", "rating": 5}, "the field 'rating' is not in the format mine"),
     ]:
         with pytest.raises(ExampleError) as raised:
-            bind(task_format, Example(values))
+            specialize(task_format, Example(values))
         assert message in str(raised.value)
 
 
@@ -211,11 +212,11 @@ def test_an_example_that_breaks_a_rule_is_an_error() -> None:
     fields = {"context": {"type": ["string", "null"]}, "answer": TEXT}
     span = read(fields, {role: role for role in fields}, ["answer_in_context"])
     with pytest.raises(ExampleError, match="breaks the rule answer_in_context"):
-        bind(span, Example({"answer": "a"}))
+        specialize(span, Example({"answer": "a"}))
     with pytest.raises(ExampleError, match="breaks the rule answer_in_context"):
-        bind(span, Example({"context": None, "answer": "None"}))
+        specialize(span, Example({"context": None, "answer": "None"}))
     with pytest.raises(ExampleError, match="breaks the rule options_differ"):
-        bind(load_format("multiple_choice"), Example({**examples.UMBRELLA, "options": ["stand", "Stand "]}))
+        specialize(load_format("multiple_choice"), Example({**examples.UMBRELLA, "options": ["stand", "Stand "]}))
 
 
 @pytest.mark.parametrize(

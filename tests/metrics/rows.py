@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from datacreate.formats.example import Example
-from datacreate.formats.task_format import TaskFormat, bind, load_format
+from datacreate.formats.task_format import TaskFormat, load_format, specialize
 
 WORDS = (
     "river lamp wooden quiet north seven copper garden market early stone winter paper yellow engine "
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 def format_of(name: str, row: Mapping[str, Any]) -> TaskFormat:
-    return bind(load_format(name), Example(row))
+    return specialize(load_format(name), Example(row))
 
 
 def sentence(rng: random.Random, fewest: int = 6, most: int = 12) -> str:
