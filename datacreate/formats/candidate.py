@@ -1,7 +1,7 @@
 """Defines `Candidate`, an example that is valid in its format, and `Reject`, one that is not accepted, with its reason.
 
-`validate_example` checks what the grammar does not ensure: all keywords with `jsonschema`, the text itself (blank,
-control characters), and the rules between fields. `Candidate.exact_key` defines what an exact duplicate is.
+`validate_example` checks all that an engine does not enforce: every keyword of the schema, the texts (blank, control
+characters), and the rules between fields. `Candidate.exact_key` defines what an exact duplicate is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from jsonschema.exceptions import best_match
+from jsonschema.exceptions import ValidationError, best_match
 
 from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value, shorten, value_at
 from datacreate.formats.rules import Rule, rule_holds
@@ -23,7 +23,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
 _MIN_COPIED_WORDS = 8
-"""A shorter input, such as a term, may be a part of the passage that it is about."""
+"""An input with fewer words, such as a term, may be a part of the passage that it is about."""
 
 
 _LESS_REPETITION = "try more formatting examples, --attributes, a higher --temperature or a smaller --count"
@@ -45,7 +45,7 @@ class RejectReason(StrEnum):
     INVALID_JSON = "invalid_json"
     # The completion stopped at max_tokens, or a text became too long.
     TRUNCATED = "truncated", "try a larger --max-tokens, or another model"
-    SCHEMA_VIOLATION = "schema_violation"  # a keyword that the grammar enforces
+    SCHEMA_VIOLATION = "schema_violation"  # a keyword that engines enforce
     CONSTRAINT_VIOLATION = "constraint_violation"  # a keyword that only validation checks: a length, ...
     BLANK = "blank"  # a text without visible characters, or inputs without a letter or digit
     INVALID_CHARACTERS = "invalid_characters"  # control characters, lone surrogates
@@ -119,7 +119,7 @@ class Candidate:
 
     @classmethod
     def of(cls, values: Mapping[str, Json], task_format: TaskFormat) -> Self:
-        """The candidate of a valid example."""
+        """Make the candidate of an example that is valid in the format."""
         inputs, passage, passage_id = task_format.input_texts(values), task_format.passage(values), ""
         exact_key = "\n".join(map(normalize_text, inputs))
         if passage not in inputs:
@@ -129,14 +129,15 @@ class Candidate:
         return cls(Example(values), inputs, exact_key, task_format.compared_text(values), passage, passage_id)
 
     def reject(self, reason: RejectReason, detail: str = "") -> Reject:
-        """A reject of this example."""
+        """Make a reject of this example, for a reason that is found after validation."""
         return Reject(reason, shorten(self.example.values), detail)
 
 
 class CopyChecks:
-    """Finds copies: of examples in the prompt, of the passage, of an input in the answer.
+    """Finds examples that copy: an example in the prompt, a part of the passage, or an input as the answer.
 
-    The latter two are accepted if a formatting example has them.
+    A formatting example that copies the passage or an input shows that this is meant; it is then no reason for a
+    reject.
     """
 
     def __init__(self, formatting_examples: Iterable[Mapping[str, Json]], task_format: TaskFormat) -> None:
@@ -147,7 +148,7 @@ class CopyChecks:
         self._input_may_copy_passage = any(map(_copies_passage, candidates))
 
     def find_reject(self, candidate: Candidate, shown_keys: Collection[str]) -> Reject | None:
-        """The reject of a valid example that is a copy, else None; `shown_keys`: of the examples in its prompt."""
+        """The reject of a valid example that is a copy, else None. `shown_keys`: exact keys of the examples shown."""
         if candidate.exact_key in shown_keys:
             return candidate.reject(RejectReason.COPIED_EXAMPLE)
         if not self._answer_may_repeat_input and _answer_repeats_input(candidate, self._format):
@@ -158,7 +159,7 @@ class CopyChecks:
 
 
 def _answer_repeats_input(candidate: Candidate, task_format: TaskFormat) -> bool:
-    """Whether the answer is one of the inputs after normalization: an answer in words, no label, option or number."""
+    """Whether the answer, in words of its own, is equal to an input after normalization. Labels and options may be."""
     answer = value_at(candidate.example.values, task_format.roles.answer)
     if task_format.labels or task_format.roles.options or not isinstance(answer, str):
         return False
@@ -166,7 +167,7 @@ def _answer_repeats_input(candidate: Candidate, task_format: TaskFormat) -> bool
 
 
 def _copies_passage(candidate: Candidate) -> bool:
-    """Whether the inputs beside a given passage only repeat a part of it, of `_MIN_COPIED_WORDS` or more."""
+    """Whether the inputs beside a given passage are only a copy of `_MIN_COPIED_WORDS` or more of its words."""
     if not candidate.passage_id:
         return False
     question = normalize_text(candidate.question)
@@ -176,9 +177,10 @@ def _copies_passage(candidate: Candidate) -> bool:
 def validate_example(
     values: Mapping[str, Json], task_format: TaskFormat, *, allow_empty: bool = False
 ) -> Candidate | Reject:
-    """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
+    """Check the values of an example against its format: characters, schema, texts, rules. Outer spaces are removed.
 
-    With `allow_empty`, texts may be empty, but not all inputs beside the passage.
+    Returns a candidate, or a reject with the first problem. With `allow_empty` texts may be empty, but not all inputs
+    beside the passage. Raises nothing.
     """
     if not task_format.roles.answer_start:  # outer spaces also count
         values = normalize_values(values, task_format.schema)
@@ -197,29 +199,40 @@ def validate_example(
 def _find_problem(
     values: Mapping[str, Json], task_format: TaskFormat, allow_empty: bool
 ) -> tuple[RejectReason, str] | None:
-    """The reason for a reject, with its detail. Raises KeyError or TypeError if a role has no usable field."""
+    """The reason for a reject and a detail about it; None if the example is valid.
+
+    Raises KeyError or TypeError if a field with a role is missing, or has a type that the role cannot have.
+    """
     texts = free_texts(values, task_format.schema)
     if any(map(_INVALID.search, texts)):
         return RejectReason.INVALID_CHARACTERS, ""
     if message := find_unsupported_value(values):
         return RejectReason.SCHEMA_VIOLATION, message  # such as NaN, which Python's json reads
     if error := best_match(task_format.validator.iter_errors(values)):
-        location = dotted(tuple(map(str, error.absolute_path))) or "the example"
-        path = list(map(str, error.absolute_schema_path))
-        if error.validator in ENFORCED_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):
-            return RejectReason.SCHEMA_VIOLATION, f"{location}: {shorten(describe_error(error), 150)}"
-        detail = f"{location}: {error.validator} {shorten(error.validator_value, 80)}"
-        return RejectReason.CONSTRAINT_VIOLATION, detail
+        return _problem_of(error)
     field_at(values, task_format.roles.answer or ())  # KeyError if the schema does not require it
     if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):
         return RejectReason.BLANK, ""
-    for rule in sorted(task_format.rules):
-        if not rule_holds(rule, task_format.answers, values):
-            return _REASON_OF_RULE[rule], ""
-    inputs = (
-        task_format.texts_beside_passage(values) if task_format.roles.inputs else [task_format.compared_text(values)]
-    )
-    if any(map(_WORD.search, inputs)):
-        return None
-    fields = ", ".join(map(dotted, task_format.roles.inputs))
-    return RejectReason.BLANK, f"no text in the input {fields}" if fields else ""
+    broken_rules = (rule for rule in sorted(task_format.rules) if not rule_holds(rule, task_format.answers, values))
+    if broken_rule := next(broken_rules, None):
+        return _REASON_OF_RULE[broken_rule], ""
+    roles = task_format.roles
+    inputs = task_format.texts_beside_passage(values) if roles.inputs else [task_format.compared_text(values)]
+    if not any(map(_WORD.search, inputs)):
+        return (
+            RejectReason.BLANK,
+            f"no text in the input {', '.join(map(dotted, roles.inputs))}" if roles.inputs else "",
+        )
+    return None
+
+
+def _problem_of(error: ValidationError) -> tuple[RejectReason, str]:
+    """The reason for a reject and a detail, from an error of `jsonschema`.
+
+    It is a schema violation only if engines enforce the keyword, and all keywords that it is inside of.
+    """
+    location = dotted(tuple(map(str, error.absolute_path))) or "the example"
+    if error.validator in ENFORCED_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(map(str, error.absolute_schema_path)):
+        return RejectReason.SCHEMA_VIOLATION, f"{location}: {shorten(describe_error(error), 150)}"
+    detail = f"{location}: {error.validator} {shorten(error.validator_value, 80)}"
+    return RejectReason.CONSTRAINT_VIOLATION, detail

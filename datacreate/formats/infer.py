@@ -220,10 +220,7 @@ def _answer_is_span(values: Mapping[str, Json], roles: Roles) -> bool:
 def _notes_about_labels(
     task_format: TaskFormat, declared: Collection[FieldPath], examples: Sequence[Example]
 ) -> list[str]:
-    """Notes for the user: declared labels of other fields than the answer, and answers that only one example has.
-
-    Such an answer may be misspelt; it is noted if the other labels occur often.
-    """
+    """Notes for the user: declared labels of other fields, and an inferred label that occurs once, perhaps misspelt."""
     answer = task_format.roles.answer
     if answer is not None and answer in declared:
         beside = ", ".join(dotted(path) for path in declared if path != answer)
@@ -282,7 +279,7 @@ def _describe(task_format: TaskFormat, remark: str = "") -> str:
         parts.append(f"{number} options per example")
     if Rule.ANSWER_IN_CONTEXT in task_format.rules:
         parts.append("the answer is a span of the context")
-    with_role = {*task_format.roles.inputs, *task_format.roles.tags, *task_format.roles.single().values()}
+    with_role = {path for paths in task_format.roles.paths().values() for path in paths}
     varying = [path for path, part in leaves(task_format.schema) if not is_constant(part)]
     if unused := [dotted(path) for path in varying if path not in with_role]:
         parts.append(f"not used as inputs: {', '.join(unused)}")
@@ -294,9 +291,9 @@ def _describe(task_format: TaskFormat, remark: str = "") -> str:
 
 
 def declare_format(settings: FormatOptions) -> InferredFormat:
-    """The format that the options declare, without an example: that of --format, or one with the fields of --inputs.
+    """The format that the options declare without an example: that of --format, or one with the fields of --inputs.
 
-    Raises FormatError or UsageError if the options do not say enough.
+    Raises FormatError or UsageError if they do not suffice.
     """
     if settings.format is None:
         return _from_names(settings)

@@ -125,12 +125,9 @@ def few_labels(number: int, rows: int) -> bool:
 
 
 def nli_labels(value: str, inputs: Sequence[FieldPath]) -> tuple[str, ...] | None:
-    """Entailment, neutral and contradiction, written like `value`, which is one of them; None for another value.
-
-    A value of `neutral` without a premise or hypothesis among the inputs may be a sentiment: None.
-    """
+    """Entailment, neutral and contradiction in the case of `value`, which is one of them; None for another value."""
     if value.lower() == "neutral" and not any(path[-1] in ("premise", "hypothesis") for path in inputs):
-        return None
+        return None  # a sentiment, perhaps
     return next((labels for labels in _cases(_NLI) if value in labels), None)
 
 

@@ -1,9 +1,10 @@
 """Defines `PromptEncoding`: writes examples in a compact form for the model, and reads back the items it writes.
 
-The default style is `positional`: one JSON array per example, fields by position, without the values that reading can
-add (docs/formats.md, How the model writes an example). If each example has its own options, the right option is written
-first and the answer field is not written: every answer is then among its options, and positions and letters are always
-right. The style `keyed` writes the JSON object unchanged, as the paper does.
+The default style is `positional`: one JSON array per example, fields by position, without constants. If each example
+has its own options, the right option is written first and the answer field is not written: every answer is then among
+its options, and keys are always right. `{"question": "Which flies?", "options": ["fish", "bird"], "label": "bird"}` is
+written as `["Which flies?", ["bird", "fish"]]`; options are shuffled when an item is read. docs/formats.md, How the
+model writes an example, has all rules. The style `keyed` writes the JSON object unchanged, as the paper does.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ _OPTION_WORDS = re.compile(
 _STRAY_JSON = re.compile(
     r"""\s*[]},]\s*\S | \s*\[\s*\w[^]]*\Z | .*[.?!]\s*(?:\[|[]}]\s*,[][{},"\s]*)\Z""", re.DOTALL | re.VERBOSE
 )
-"""No text begins or ends like this (a comma alone can be a token). Models continue so if the grammar keeps them from
-closing a list."""
+"""Matches texts that begin or end like a JSON list, as no real text does (a comma alone can be a token). Models
+continue so if the schema keeps them from closing a list."""
 
 
 _MIN_NAME_LENGTH = 3
@@ -48,7 +49,7 @@ _MIN_NAME_LENGTH = 3
 
 
 class MalformedItem(ValueError):
-    """An item does not have the shape of the encoding."""
+    """The item of a response does not have the shape in which the encoding writes examples."""
 
 
 @cache
@@ -59,7 +60,7 @@ def _name_alone(name: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True)
 class PromptEncoding:
-    """The form in which examples of a format are written."""
+    """The form in which a prompt shows the examples of a format, and in which the model writes new ones."""
 
     format: TaskFormat
     style: Style = "positional"
@@ -69,7 +70,7 @@ class PromptEncoding:
 
     @cached_property
     def _schema(self) -> Schema:
-        """The schema of an example, in which a given context is a constant."""
+        """The schema of an example, in which a given context is a constant: the passage."""
         context = self.format.roles.context
         if context is None or not self.format.context_is_given:
             return self.format.schema
@@ -77,15 +78,16 @@ class PromptEncoding:
 
     @property
     def supports_pseudo_labels(self) -> bool:
-        """Whether the format has a fixed label that need not be written."""
+        """Whether the model can leave out the label, so that the verifier assigns it."""
         is_top_level = len(self.format.roles.answer or ()) == 1
         return self.style == "positional" and bool(self.format.labels) and is_top_level
 
     @cached_property
     def field_schemas(self) -> dict[str, Json]:
-        """The schemas of the written fields, by name, in order.
+        """The schemas of the fields that are written, by name, in the order of writing.
 
-        A fixed label comes before the text, also inside an object. Tags are in the field of the tokens.
+        A fixed label comes before the text, also inside an object. Constants, an answer that follows from the options,
+        and the start of an extractive answer are not written. Tags are in the field of the tokens.
         """
         schema, labels, roles = self._schema, self.format.labels, self.format.roles
         if self.style == "keyed":
@@ -108,7 +110,7 @@ class PromptEncoding:
 
     @cached_property
     def _moved_options(self) -> FieldPath | None:
-        """The options, if the right one is written first: each example has its own, with the answer among them."""
+        """The field of the options, if the right one is written first: each example has its own, with the answer."""
         task_format = self.format
         are_checked = (
             task_format.options_vary and task_format.roles.answer and Rule.ANSWER_IN_OPTIONS in task_format.rules
@@ -117,7 +119,7 @@ class PromptEncoding:
 
     @cached_property
     def _answer_follows_options(self) -> bool:
-        """Whether the answer is not written, because it is the first option."""
+        """Whether the answer is not written, because it follows from the first option."""
         options, answer = self._moved_options, self.format.roles.answer
         if not options or not answer or self.format.labels:
             return False
@@ -129,7 +131,7 @@ class PromptEncoding:
 
     @cached_property
     def _tagged(self) -> tuple[str, ...]:
-        """The fields of the tokens and of their tags, if they are written as one list of [token, tag] pairs."""
+        """The fields of the tokens and of their tags, if they are written as one list of [token, tag, ...]."""
         if not self.format.roles.tags or self.style == "keyed":
             return ()
         paths = (*self.format.roles.inputs[:1], *self.format.roles.tags)
@@ -137,14 +139,14 @@ class PromptEncoding:
 
     @property
     def is_bare(self) -> bool:
-        """Whether an example is written as its only field, without a list around it.
+        """Whether an example is written as the value of its only field, a list of tokens with tags.
 
-        With another pair of brackets, small models lose count.
+        With a list around it, small models lose count of the brackets.
         """
         return bool(self._tagged) and len(self.field_schemas) == 1
 
     def has_placeholder(self, values: Mapping[str, Json]) -> bool:
-        """Whether a text is a word of the prompt or JSON instead of content, such as a field's own name or a label."""
+        """Whether a text is no content, but JSON, a label, or a word of the prompt, such as the name of its field."""
         if self.may_have_placeholders:
             return False
         for name, schema in self.field_schemas.items():
@@ -158,17 +160,17 @@ class PromptEncoding:
 
     @cached_property
     def _label_words(self) -> frozenset[str]:
-        """The fixed labels that are words. No other field should consist of one of them."""
+        """The fixed labels that are words, in lower case. No text of another field should be only one of them."""
         labels = (label for label in self.format.labels or () if isinstance(label, str | bool))
         return frozenset(str(label).casefold() for label in labels)
 
     def _is_label(self, text: str, value: Json) -> bool:
-        """Whether a text of the field with this value is a label. In a list, a label may be a keyword among others."""
+        """Whether a text of the field with this value is only a label. In a list, a label may be one word of many."""
         is_label = text.strip(" .?!").casefold() in self._label_words
         return is_label and any(text == leaf for _, leaf in leaves_of({"": value}))
 
     def _is_placeholder(self, text: str, name: str) -> bool:
-        """Whether a text of the field `name` is a word of the prompt, or continues with the next JSON value."""
+        """Whether a text of the field `name` is only a word of the prompt, or goes on with the next JSON value."""
         if _STRAY_JSON.match(text) or (text.rstrip().endswith(",") and len(text.split()) > 1):
             return True
         options = self.format.roles.options
@@ -195,7 +197,10 @@ class PromptEncoding:
         return item[0] if self.is_bare else item
 
     def read(self, item: Json) -> dict[str, Json]:
-        """The values of a written item, not validated. Raises MalformedItem if it has another shape."""
+        """The values of the example that an item stands for: constants are added, options shuffled, spans computed.
+
+        They are not validated. Raises MalformedItem if the item does not have the shape of the encoding.
+        """
         if self.style == "keyed":
             if not isinstance(item, dict):
                 raise MalformedItem("not an object")
@@ -218,7 +223,7 @@ class PromptEncoding:
         return dict(_completed(self._with_spans(values), self.format.schema))
 
     def _with_shuffled_options(self, values: dict[str, Json], written: dict[str, Json]) -> dict[str, Json]:
-        """The values with the answer and with their options in an order that depends only on the written item."""
+        """The values with the answer, and with the options in an order that depends only on the written item."""
         answers = self.format.answers
         seed = hashlib.sha256(canonical_json(written).encode("utf-8", "surrogatepass")).digest()
         try:
@@ -230,10 +235,10 @@ class PromptEncoding:
             raise MalformedItem("the options or the answer have another type") from None
 
     def _with_spans(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
-        """The values with the computed parts of an extractive answer, or of each of several.
+        """The values with what is computed of an extractive answer, or of each of several.
 
-        They are its spelling, if the context is given, since small models change its case; and the index where it
-        starts in the context, -1 if it does not occur there.
+        If the context is given, that is its spelling, since small models change the case. With `answer_start` it is
+        also the index where it starts in the context, -1 if it does not occur there.
         """
         roles = self.format.roles
         answer, context = value_at(values, roles.answer), str(value_at(values, roles.context))

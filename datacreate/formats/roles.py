@@ -52,10 +52,6 @@ class Roles:
         """The fields of each role that has one, by the name of the role."""
         return {role: value if role in LIST_ROLES else (value,) for role, value in vars(self).items() if value}
 
-    def single(self) -> dict[str, FieldPath]:
-        """The field of each role that only one field can have: without inputs, tags and ignored fields."""
-        return {role: paths[0] for role, paths in self.paths().items() if role not in LIST_ROLES}
-
     def named(self) -> dict[str, str]:
         """The fields of each role as a text for messages: `{"inputs": "title, review.text", "answer": "stars"}`."""
         return {role: ", ".join(map(dotted, paths)) for role, paths in self.paths().items()}
@@ -127,10 +123,7 @@ def draw_balanced(
     shown: Iterable[T] = (),
     fits: Callable[[T], bool] = lambda _: True,
 ) -> list[T]:
-    """Draw items at random so that, together with those that are `shown` already, each label is equally frequent.
-
-    Returns at most `number` items for which `fits` is true, and fewer if there are no more.
-    """
+    """Draw at most `number` items that fit, at random: with those `shown` already, labels are equally frequent."""
     items_by_label: dict[str, deque[T]] = {}
     for item in rng.sample(items, len(items)):
         items_by_label.setdefault(canonical_label(label_of(item)), deque()).append(item)
@@ -191,10 +184,7 @@ class Answers:
         return replace_field(values, self.roles.answer, answer)
 
     def with_options(self, values: Mapping[str, Json], order: Sequence[int]) -> dict[str, Json]:
-        """The example with its options in another order, given by their indices.
-
-        A key in the answer field is replaced by the one that the right option has in the new order.
-        """
+        """The example with its options in another order, given by their indices. A key as the answer is adapted."""
         assert self.roles.options is not None, "called only for formats with options"
         right, options = self.right_index(values), self.choices(values)
         moved = replace_field(values, self.roles.options, [options[index] for index in order])

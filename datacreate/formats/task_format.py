@@ -315,7 +315,8 @@ def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
 
     If no such field has free text, they are the fields without a role that vary.
     """
-    with_role = {path for role, path in roles.single().items() if role != "context"} | {*roles.ignored}
+    may_be_inputs = ("inputs", "context", "tags")
+    with_role = {path for role, paths in roles.paths().items() if role not in may_be_inputs for path in paths}
     fields = {
         path: part
         for path, part in leaves(schema)
@@ -327,7 +328,7 @@ def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
 def specialize(task_format: TaskFormat, *examples: Example, turns: int | None = None) -> TaskFormat:
     """Narrow the format to what its formatting examples have in common.
 
-    This fixes the fields, and which of them are null, the number of options and of turns, the tools and the ignored
+    This fixes which fields there are and are null, the number of options and of turns, the tools and the ignored
     values. A field that is null in some examples may be null. `turns` is the number of user messages, by default that
     of the longest conversation. Raises UsageError for `turns` if the format is no conversation, and ExampleError for an
     example that is not valid, or that differs from the first where all must be alike.

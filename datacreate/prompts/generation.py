@@ -1,4 +1,4 @@
-"""Builds the generation prompt: (encoding, shown examples, number of examples) -> chat messages.
+"""Builds the prompt of a request: chat messages that show examples, or describe the fields, and ask for more.
 
 The wording was chosen by measurement; scripts/perf/creation.py repeats it.
 """
@@ -31,7 +31,7 @@ _SYSTEM = "You write data for training language models."
 
 @dataclass(frozen=True)
 class RequestContent:
-    """The requirements of a request besides the format."""
+    """What a prompt says besides the format and the examples: what the new examples must be about."""
 
     instruction: str | None = None  # from the user, the same for all requests
     label_ratio: Mapping[str, float] | None = None  # shares that add up to 1; None for equal shares
@@ -74,7 +74,7 @@ def chat_prompt(
         " All options of an example differ from each other." if task_format.options_vary else "",
         _fixed_answers_sentence(task_format) if shown or not _answered_question(encoding) else "",
         _label_ratio_sentence(encoding, content.label_ratio),
-        _layout_sentence(task_format, shown),
+        _kind_sentence(task_format, shown),
         _span_sentence(task_format, passage_name),
     ]
     system = "\n\n".join(filter(None, (_SYSTEM, content.instruction)))
@@ -94,14 +94,14 @@ def _introduction(encoding: PromptEncoding, shown: Sequence[Example]) -> str:
 
 
 def _request_with_examples(num_examples: int, about: str, attributes: str) -> str:
-    """A request for more examples with another topic, passage or attributes."""
+    """The sentence that asks for more examples like those shown, with another topic, passage or attributes."""
     differences = filter(None, (about, attributes and f"but with {attributes}, and all different"))
     difference = ", ".join(differences) or "about other topics"
     return f"Write a JSON array of {num_examples} more examples in the same way, {difference}."
 
 
 def _request_without_example(encoding: PromptEncoding, num_examples: int, about: str, attributes: str) -> str:
-    """A request for examples whose fields are described.
+    """The sentences that describe the fields of an example, since none is shown, and ask for examples with them.
 
     Where a question has fixed labels, small models write the label as the question, unless the prompt says that it is a
     sentence.
@@ -126,8 +126,8 @@ def _compact(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _layout_sentence(task_format: TaskFormat, shown: Sequence[Example]) -> str:
-    """A sentence about what an example does not show: the better answer, the number of turns, the tags or functions."""
+def _kind_sentence(task_format: TaskFormat, shown: Sequence[Example]) -> str:
+    """A sentence that this kind of example needs: the better answer, the number of turns, the tags or the functions."""
     roles = task_format.roles
     if roles.rejected and roles.answer:
         return f" The {roles.answer[-1]} answer is right and helpful, the {roles.rejected[-1]} one wrong or useless."
@@ -144,7 +144,7 @@ def _layout_sentence(task_format: TaskFormat, shown: Sequence[Example]) -> str:
 
 
 def _fixed_answers_sentence(task_format: TaskFormat) -> str:
-    """A sentence that a question with fixed labels must be answerable with a label.
+    """The sentence that a question with fixed labels must be answerable with one of them; "" for other formats.
 
     Without it, small models often write statements instead.
     """
@@ -155,27 +155,27 @@ def _fixed_answers_sentence(task_format: TaskFormat) -> str:
 
 
 def _question_with_labels(task_format: TaskFormat) -> FieldPath | None:
-    """The input with the name `question`, if its answer is a fixed label."""
+    """The input whose name is `question`, if the answer is a fixed label; else None."""
     question = next((path for path in task_format.roles.inputs if path[-1] == "question"), None)
     return question if task_format.labels and not task_format.roles.tools else None
 
 
 def _answered_question(encoding: PromptEncoding) -> str | None:
-    """The field of a question that is written after its label; None if there is none."""
+    """The name of the field with a question that is written after its label; None if there is none."""
     question = _question_with_labels(encoding.format)
     is_written = question and len(question) == 1 and not encoding.pseudo_labels
     return question[0] if question and is_written else None
 
 
 def _span_sentence(task_format: TaskFormat, passage_name: str) -> str:
-    """A sentence that the answer is a part of the given passage; an example does not show it."""
+    """The sentence that each answer is copied from the passage, which no example shows; "" if it need not be."""
     if not task_format.context_is_given or Rule.ANSWER_IN_CONTEXT not in task_format.rules:
         return ""
     return f" Each {dotted(task_format.roles.answer or ())} is a few words copied from {passage_name}."
 
 
 def _label_ratio_sentence(encoding: PromptEncoding, label_ratio: Mapping[str, float] | None) -> str:
-    """A sentence with the shares of the labels; needed with pseudo-labels, where no request asks for a certain one."""
+    """The sentence with the shares of the labels; "" unless pseudo-labels are used, where no request fixes a label."""
     answer, labels = encoding.format.roles.answer, encoding.format.labels
     if not (encoding.pseudo_labels and answer and labels):
         return ""
@@ -187,7 +187,7 @@ def _label_ratio_sentence(encoding: PromptEncoding, label_ratio: Mapping[str, fl
 
 
 def _paper_prompt(shown: str, num_examples: int) -> list[Message]:
-    """The prompt of the paper: the example as an object, and a request for different answers."""
+    """The prompt of the paper, for the style `keyed`: the example as an object, and a request for different answers."""
     user = (
         f"You generate question-answering data. Below is one example in JSON. Generate {num_examples} more examples "
         "with the same keys and the same format, all with different answers, as one JSON array.\n\n"
@@ -197,9 +197,10 @@ def _paper_prompt(shown: str, num_examples: int) -> list[Message]:
 
 
 def describe_fields(encoding: PromptEncoding, without: str | None = None) -> str:
-    """The form of an example, and the values that its fields can have, in sentences; `without` one of the fields.
+    """Describe in sentences how an example is written, and which values its fields can have, but for one.
 
-    The type of a free text is left out: a small model writes `text` where the prompt says `body: text`.
+    `[label, text]. The label is one of spam, ham.` The values of the field `without` are left out. The type of a free
+    text is left out: a small model writes `text` where the prompt says `body: text`.
     """
     schemas, roles = encoding.field_schemas, encoding.format.roles
     in_other_sentences = [roles.options] if encoding.format.options_vary else []
@@ -220,7 +221,7 @@ def describe_fields(encoding: PromptEncoding, without: str | None = None) -> str
 
 
 def _describe_values(schema: Schema) -> str:
-    """The values of a schema in words; empty if any text is valid."""
+    """The values that are valid in a schema, in words: `one of spam, ham`. Empty if any text is valid."""
     if is_constant(schema):
         return _as_written(constant_of(schema))
     if values := fixed_labels(schema):
@@ -247,12 +248,12 @@ def _describe_values(schema: Schema) -> str:
 
 
 def _as_written(value: Json) -> str:
-    """A value as JSON, but a text without quotes."""
+    """A value as JSON; a text has no quotes."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _bounds(low: Json, high: Json) -> str:
-    """`3 to 5`, `at least 3`, `at most 5`, or nothing."""
+    """The bounds in words: `3 to 5`, `at least 3`, `at most 5`, or "" without any."""
     if low is not None and high is not None:
         return str(low) if low == high else f"{low} to {high}"
     if low is not None:
@@ -261,7 +262,7 @@ def _bounds(low: Json, high: Json) -> str:
 
 
 def _named(name: str, schema: Schema) -> str:
-    """The name of a field in an object, with its constant or its possible values."""
+    """The name of a field in an object, with its constant, `role user`, or its values, `mood (one of good, bad)`."""
     values = _describe_values(schema)
     if is_constant(schema):
         return f"{name} {values}"
@@ -269,5 +270,5 @@ def _named(name: str, schema: Schema) -> str:
 
 
 def _listed(words: Sequence[str], conjunction: str) -> str:
-    """The words as `a, b and c`, with another conjunction."""
+    """The words as `a, b and c`, with this conjunction."""
     return f" {conjunction} ".join(filter(None, (", ".join(words[:-1]), words[-1])))

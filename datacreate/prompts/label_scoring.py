@@ -95,7 +95,7 @@ class PermutedQuestion:
 
 
 def can_score_labels(task_format: TaskFormat, *, scored_by_letter: bool = False) -> bool:
-    """Whether examples of a bound format have a closed set of answers that fits the letters."""
+    """Whether the examples of a specialized format have a closed set of answers, few enough for the letters."""
     if task_format.roles.answer is None:
         return False
     if task_format.labels:

@@ -121,7 +121,7 @@ def _left_out(task_format: TaskFormat, layout: str) -> str:
     if not _has_answer(task_format) and not task_format.roles.turns:
         return ""  # the whole example is the answer
     exported = ("options", "answer", "turns", {"chat": "tools", "preference": "rejected"}.get(layout))
-    used = {path for role, path in task_format.roles.single().items() if role in exported}
+    used = {path for role, paths in task_format.roles.paths().items() if role in exported for path in paths}
     used |= {*task_format.roles.inputs, *task_format.roles.tags, *filter(None, [task_format.roles.call])}
     others = [path for path, _ in leaves(task_format.schema) if not any(path[: len(own)] == own for own in used)]
     names = ", ".join(map(dotted, others))

@@ -63,6 +63,12 @@ def test_labels_that_the_user_gives() -> None:
     assert list(encoding.field_schemas) == ["label", "question"]
 
 
+def test_a_list_that_the_user_names_as_options_is_not_ignored_for_its_name() -> None:
+    values = {"q": "Which is a fish?", "url": ["cod", "crow"]}
+    assert roles(values, options="url") == {"inputs": "q", "options": "url"}
+    assert roles(values)["ignored"] == "url"
+
+
 @pytest.mark.parametrize(
     ("values", "labels", "advice"),
     [
