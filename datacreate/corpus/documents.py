@@ -103,7 +103,7 @@ def _ending(path: Path) -> str:
 
 
 def content_sha256(file: Path) -> str:
-    """The hash of the content; empty if the file cannot be read."""
+    """The SHA-256 of the content in hex digits; empty if the file cannot be read."""
     try:
         with file.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
@@ -112,11 +112,11 @@ def content_sha256(file: Path) -> str:
 
 
 def read_documents(file: Path, field: str | None, note: Callable[[Path, str], None]) -> Iterator[Document]:
-    """The documents of a file: one, or one for each row of a table.
+    """Read the documents of a file: one, or one for each row of a table.
 
     A document that cannot be read, or has no text, is left out; `note` gets the file and a line about it. `field` is
     the field of a table with the text, if the user named it. Raises UsageError if a table has several fields with text
-    and none was named.
+    and the user named none, and if the converter of a kind of file is not installed.
     """
     ending, name = _ending(file), display_path(file)
     try:

@@ -59,7 +59,7 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 @dataclass(frozen=True)
 class Passage:
-    """A part of a document: its text from character `offset` on."""
+    """A part of a document: `text` starts at the character `offset` of the document, from 0."""
 
     file: str
     row: int | None  # of a table, from 1
@@ -109,7 +109,7 @@ class Passages:
         return Passage(document["file"], document.get("row"), document["offset"], document["text"])
 
     def of_request(self, request: int) -> Passage:
-        """The passage of a request. Documents take turns, and each passage is used once before any is used again."""
+        """The passage of the request of this number. Documents take turns; all passages are used before one is repeated."""
         return self[self._order[request % len(self)]]
 
     @cached_property
@@ -128,12 +128,12 @@ class Passages:
         return order
 
     def examples_per_request(self, count: int) -> int:
-        """The smallest number of examples per passage that gives `count` examples."""
+        """How many examples to ask for about each passage, so that `count` are accepted if some passages give none."""
         return math.ceil(_PASSAGE_MARGIN * count / len(self))
 
     @property
     def longest(self) -> str:
-        """The text of the longest passage, in bytes."""
+        """The text of the passage with the most bytes."""
         sizes = [end - begin for begin, end in pairwise(self._starts)][:-1]  # the last line is no passage
         return self[sizes.index(max(sizes))].text
 
@@ -176,7 +176,7 @@ class Passages:
 
 
 def open_corpus(options: CorpusOptions, seed: int, path: Path, stored: CorpusRef | None) -> Passages:
-    """The passages of these documents: from `path`, where a run keeps them, or from the documents.
+    """Open the passages of a run: those that it keeps at `path`, or new ones, cut from the documents of the options.
 
     `stored` is what an earlier session recorded; None before the first. Raises UsageError if there are no documents,
     or none with a passage, RunMismatch if their content has changed, RunError if the file of the run is damaged.
@@ -232,7 +232,7 @@ def _write_corpus(file: IO[bytes], files: Sequence[Path], options: CorpusOptions
 def _cut(
     files: Sequence[Path], options: CorpusOptions, notes: dict[Path, str], left_out: Counter[str]
 ) -> Iterator[tuple[Path, Passage]]:
-    """The passages that are long enough, each with its file. Adds to `notes` and `left_out`."""
+    """Cut the documents; yields passages that are long enough, with their files. Adds to `notes` and `left_out`."""
     tokens = options.passage_tokens or DEFAULT_PASSAGE_TOKENS
     for file in files:
         for document in read_documents(file, options.corpus_field, notes.__setitem__):
@@ -269,7 +269,7 @@ def _write_passages(
 
 
 def _is_similar(own_shingles: set[str], line: bytes) -> bool:
-    """Whether the passage in a line of the file shares most of its words and word pairs with another passage."""
+    """Whether the passage in a line of the file shares most words and word pairs with the one of `own_shingles`."""
     others = set(shingles(json.loads(line)["text"]))
     return len(own_shingles & others) >= MIN_SIMILARITY * len(own_shingles | others)
 
@@ -285,9 +285,9 @@ def _line(file: IO[bytes], starts: Sequence[int], number: int) -> bytes:
 
 
 def split(document: Document, tokens: int) -> Iterator[Passage]:
-    """The passages of a document, in order, without outer spaces.
+    """Cut a document into passages of at most `tokens` tokens; yields them in order, without outer spaces.
 
-    Each has at most `tokens` tokens, and ends between headings, paragraphs or sentences where possible.
+    Cuts are between headings, paragraphs or sentences where possible.
     """
     for start, text in _splitter(tokens, document.is_markdown).chunk_indices(document.text):
         offset = start + len(text) - len(text.lstrip())

@@ -53,7 +53,7 @@ class RawRow:
     """One row. `error` says why it is not a JSON object that train.jsonl can hold; `values` is empty then."""
 
     number: int  # the line where it starts; in Parquet files and folders its position; from 1
-    line: str  # its JSON in one line, unchanged if the file has it in one line; the text of an invalid row
+    line: str  # its JSON in one line, unchanged if the file has it so; of an invalid row the text in the file
     values: dict[str, Json] = field(default_factory=dict)
     error: str | None = None
 
@@ -72,9 +72,9 @@ class RowFile:
             self._rows = self._rows_of_folder() if path.is_dir() else self._rows_of_file()
 
     def read(self, schema: Schema | None = None) -> Iterator[RawRow]:
-        """The rows, from the first; `schema` gives the texts of a table their types.
+        """The rows, from the first. In a CSV file, texts become the types that `schema` says, such as 4 or true.
 
-        UsageError if the file has no rows, or, naming the line, if it cannot be read further.
+        Raises UsageError if the file has no rows, or, with the line, if it cannot be read further.
         """
         with self._one_line_errors():
             rows = self._rows()
@@ -87,14 +87,14 @@ class RowFile:
                 yield _typed(row, schema) if schema and self.values_are_text else row
 
     def read_objects(self) -> Iterator[dict[str, Json]]:
-        """The rows, whatever their fields. UsageError, naming the line, if one is not a JSON object."""
+        """The values of all rows. Raises UsageError, with the line, for a row that is not a JSON object."""
         for row in self.read():
             if row.error:
                 raise UsageError(f"{self.path}: line {row.number}: {row.error}; repair or remove the row")
             yield row.values
 
     def sha256(self) -> str:
-        """The hash of the content; for a folder, of its Arrow files."""
+        """The SHA-256 of the content in hex digits; for a folder, of its Arrow files."""
         digest = hashlib.sha256()
         with self._one_line_errors():
             for path in sorted(self.path.glob("*.arrow")) if self.path.is_dir() else [self._data]:
@@ -118,7 +118,10 @@ class RowFile:
             raise UsageError(f"{self.path}: {one_line(str(error))}") from None
 
     def _rows_of_file(self) -> Callable[[], Iterator[RawRow]]:
-        """The function that reads the rows of a file of this kind."""
+        """Recognize the kind of the file by its name and its start; returns the function that reads such rows.
+
+        Raises ValueError for a file that cannot be read.
+        """
         if not self.path.is_file():
             self._copy(self.path.open("rb"))
         with self._data.open("rb") as file:
@@ -215,7 +218,10 @@ class RowFile:
 
 
 def decoded(content: bytes, line: int = 1) -> str:
-    """A part of a UTF-8 file that starts in this line, as text. ValueError with the line and the probable encoding."""
+    """The text of a part of a UTF-8 file, which starts in this line.
+
+    Raises ValueError, with the line and the probable encoding, for bytes that are not UTF-8.
+    """
     try:
         return content.decode("utf-8-sig" if line == 1 else "utf-8")
     except UnicodeDecodeError as error:
@@ -235,7 +241,7 @@ def is_row_file(path: Path) -> bool:
 
 
 def _wrapper(values: dict[str, Json]) -> str | None:
-    """The key of a list of rows, if the object has nothing else (or a version)."""
+    """The key of the rows in an object like `{"data": [{...}, ...]}`; None for an object that is a row itself."""
     names = [name for name, value in values.items() if isinstance(value, list) and value]
     if len(names) != 1 or names[0] not in _WRAPPERS or values.keys() - {names[0], "version"}:
         return None
@@ -243,6 +249,7 @@ def _wrapper(values: dict[str, Json]) -> str | None:
 
 
 def _row(number: int, text: str) -> RawRow:
+    """Parse a row from its JSON; invalid JSON makes a row with an error."""
     try:
         values = parse_object(text)
     except ValueError as error:
@@ -341,7 +348,10 @@ def _iso_time(value: Any) -> str:
 
 
 def _typed(row: RawRow, schema: Schema) -> RawRow:
-    """A row of texts with JSON values in the fields that cannot be texts: 4, true or True, ["a", "b"]."""
+    """The row with JSON values instead of texts in the fields that cannot be texts in `schema`: 4, true, ["a", "b"].
+
+    Also `True` and `False`, as Python writes them, become booleans. Other texts stay, to be found invalid later.
+    """
     if row.error:
         return row
     values = dict(row.values)

@@ -66,6 +66,8 @@ _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u
 def normalize_text(text: str) -> str:
     """The text without case, spacing, Unicode variants and the punctuation of prose.
 
+    “The Café, at 10:30.” becomes `the café at 10:30`, and 10² becomes `10 ^ 2`.
+
     A text with only punctuation keeps it, so that two such texts can differ.
     """
     ascii_only = text.isascii()
@@ -93,7 +95,7 @@ def words(text: str, limit: int | None = _MAX_CHARACTERS) -> list[str]:
 
 @cache
 def _separators(ascii_only: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Two patterns: separators but for the exceptions in `_SEPARATORS`, and all separators."""
+    """Two patterns of separators: without those that are exceptions in `_SEPARATORS`, and with all."""
     # \W would match the vowel signs of Hindi and Thai. There is no punctuation beyond U+1FFFF.
     more = "" if ascii_only else re.escape("".join(_unicode_characters()[0]))
     factor = rf"(?:\d|\b[{_LETTER}])"

@@ -1,4 +1,4 @@
-"""Layouts of examples that people have: what is understood, and that every answer in the made set is right."""
+"""Kinds of examples that people have: what is understood, and that every answer in the made set is right."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ NLI = {"premise": "A man sleeps.", "hypothesis": "Somebody rests.", "label": "ne
 
 SPAN = "the Giant Mountains"
 
-LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "ARC": (ARC, {}, "inputs: question; options: choices.text; keys: choices.label; answer: answerKey; 4 options per "
             "example; kept as they are: id", "barometer"),
     "numbered keys": (NUMBERED, {}, "keys: choices.label; answer: answerKey", "barometer"),
@@ -97,9 +97,9 @@ LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
 """Name -> example, options, a part of the line about it, the answer in words."""
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", KINDS)
 def test_what_is_understood(name: str) -> None:
-    values, options, line, text = LAYOUTS[name]
+    values, options, line, text = KINDS[name]
     result = infer_format([Example(values)], FormatOptions(**options))
     assert line in result.notes[0]
     assert result.format.answers.text(values) == text
@@ -124,9 +124,9 @@ def knowing(request: Request) -> Completion:
     return Completion(request.id, json.dumps(rows), "stop", 50, 50)
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", KINDS)
 def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name: str) -> None:
-    values, options, _, _ = LAYOUTS[name]
+    values, options, _, _ = KINDS[name]
     make(tmp_path / "run", model, knowing, example=values, count=12, **options)
     task_format = infer_format([Example(values)], FormatOptions(**options)).format
     rows = examples(tmp_path / "run")
@@ -151,7 +151,7 @@ def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name:
 
 @pytest.mark.parametrize("name", ["ARC", "numbered keys", "MMLU", "MMLU from 1", "letter", "options in an object"])
 def test_the_answer_follows_its_option(name: str) -> None:
-    values, options, _, text = LAYOUTS[name]
+    values, options, _, text = KINDS[name]
     task_format = infer_format([Example(values)], FormatOptions(**options)).format
     number = len(task_format.answers.choices(values))
     moved = task_format.answers.with_options(values, list(reversed(range(number))))
@@ -177,7 +177,7 @@ def test_the_answer_follows_its_option(name: str) -> None:
     ],
 )
 def test_a_wrong_answer_is_rejected(name: str, change: dict[str, Any]) -> None:
-    values, options, _, _ = LAYOUTS[name]
+    values, options, _, _ = KINDS[name]
     task_format = infer_format([Example(values)], FormatOptions(**options)).format
     assert isinstance(validate_example({**values, **change}, task_format), Reject)
 
@@ -197,7 +197,7 @@ def rows_file(folder: Path, rows: list[dict[str, Any]]) -> Path:
 
 @pytest.mark.parametrize("name", ["ARC", "MMLU", "SQuAD"])
 def test_exports_have_the_answer_in_words(tmp_path: Path, model: str, name: str) -> None:
-    values, options, _, _ = LAYOUTS[name]
+    values, options, _, _ = KINDS[name]
     make(tmp_path / "run", model, knowing, example=values, count=2, **options)
     for line in exported(RunDirectory(tmp_path / "run"), "chat").read_text().splitlines():
         answer = json.loads(line)["messages"][-1]["content"]

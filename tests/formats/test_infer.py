@@ -28,7 +28,7 @@ def roles(values: dict[str, Any], **overrides: dict[str, str]) -> dict[str, str]
 
 
 @pytest.mark.parametrize("values", examples.ALL.values(), ids=examples.ALL)
-def test_a_model_that_obeys_the_grammar_writes_the_same_fields(values: dict[str, Any]) -> None:
+def test_a_model_that_obeys_the_schema_writes_the_same_fields(values: dict[str, Any]) -> None:
     encoding = encoding_of(values)
     assert encoding.format.validator.is_valid(values)
     text = json.dumps(fill(json.loads(build_response_schema(encoding, 3, None)), random.Random(0), 10**6))

@@ -117,7 +117,7 @@ def test_unsupported_keywords_are_errors_with_their_location(schema: Any, messag
     ],
     ids=canonical_json,
 )
-def test_validation_checks_what_the_grammar_cannot(schema: dict[str, Any], good: Any, bad: Any) -> None:
+def test_validation_checks_what_engines_cannot(schema: dict[str, Any], good: Any, bad: Any) -> None:
     encoding = PromptEncoding(specialize(read({"text": TEXT, "x": schema}), Example({"text": "a text", "x": good})))
     written = json.loads(build_response_schema(encoding, 1, None))["items"]["prefixItems"][1]
     jsonschema.validate(bad, written)

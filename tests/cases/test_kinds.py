@@ -1,4 +1,4 @@
-"""Layouts of data that people have: recognized without options, made, and exported without losing a field."""
+"""Kinds of examples that people have: recognized without options, made, and exported without losing a field."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ SHIPPED: dict[str, tuple[dict[str, Json], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("values", "options", "name"), SHIPPED.values(), ids=SHIPPED)
-def test_a_layout_is_recognized(values: dict[str, Json], options: dict[str, Any], name: str) -> None:
+def test_a_kind_of_example_is_recognized(values: dict[str, Json], options: dict[str, Any], name: str) -> None:
     assert infer_format([Example(values)], FormatOptions(**options)).format.name == name
 
 
-def test_layouts_are_read_with_the_fields_of_their_origin(tmp_path: Path, model: str) -> None:
+def test_kinds_are_read_with_the_fields_of_their_origin(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, example={"id": "c1", **SHAREGPT}, count=4)
     assert RunDirectory(tmp_path / "run").read_config().format.name == "sharegpt"
     assert {row["id"] for row in examples(tmp_path / "run")} == {"c1"}
@@ -119,7 +119,7 @@ def test_what_a_schema_cannot_hold_has_its_own_reject_reason(
         infer_format([Example(row)], FormatOptions(**options))
 
 
-def test_layouts_that_need_more_say_so() -> None:
+def test_kinds_that_need_more_say_so() -> None:
     with pytest.raises(ExampleError, match=r"ner_tags: .*add --range ner_tags=0\.\.N"):
         infer_format([Example(TAGS)])
     with pytest.raises(ExampleError, match=r"tags: .*add --labels tags=O,B-PER"):
@@ -144,9 +144,9 @@ def test_functions_are_called_equally_often(tmp_path: Path, model: str) -> None:
     assert {len(call["arguments"]) for call in calls if call["name"] == "get_weather"} == {1, 2}
 
 
-@pytest.mark.parametrize("layout", [name for name in SHIPPED if name != "function call"])
-def test_no_encoder_is_trained_on_a_layout_without_a_head(layout: str, tmp_path: Path, model: str) -> None:
-    values, options, _ = SHIPPED[layout]
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "function call"])
+def test_no_encoder_is_trained_on_a_kind_without_a_head(name: str, tmp_path: Path, model: str) -> None:
+    values, options, _ = SHIPPED[name]
     make(tmp_path / "run", model, example=values, **options, count=4)
     source = read_source(str(tmp_path / "run"))
     with pytest.raises(UsageError, match="no field is recognized as the label"):
@@ -175,7 +175,7 @@ def read(layout: str, path: Path) -> list[Json]:
 
 EXPORTED: dict[str, tuple[dict[str, Json], dict[str, Any], Script]] = {
     **{name: (values, options, answering()) for name, (values, options, _) in SHIPPED.items()},
-    **{name: (values, options, knowing) for name, (values, options, _, _) in test_core.LAYOUTS.items()},
+    **{name: (values, options, knowing) for name, (values, options, _, _) in test_core.KINDS.items()},
     "empty object": (EMPTY_OBJECT, {}, answering()),
     "map": (MAP, {}, answering()),
 }
