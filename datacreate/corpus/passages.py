@@ -109,7 +109,7 @@ class Passages:
         return Passage(document["file"], document.get("row"), document["offset"], document["text"])
 
     def of_request(self, request: int) -> Passage:
-        """The passage of the request of this number. Documents take turns; all passages are used before one is repeated."""
+        """The passage of the request with this number. Documents take turns; no passage repeats before all are used."""
         return self[self._order[request % len(self)]]
 
     @cached_property

@@ -30,17 +30,16 @@ _FORMAT_ROWS = 1000
 _VOTES = 50
 """The roles are those that most of this many typical rows give."""
 
-_KINDS = JSON_TYPES | {int: "number"}
+_TYPES = JSON_TYPES | {int: "number"}
 """JSON types, in which integers and other numbers are alike."""
 
 
 def infer_from_rows(rows: Iterable[Mapping[str, Json]], settings: FormatOptions) -> TaskFormat:
     """Infer the one format of many rows, for commands that read a file: a shipped format, or a new one.
 
-    A new format allows what occurs in the first 1,000 rows; it is not specialized to one example. A field is required
-    if all rows have it. Answer and options are always required, and answers have their most frequent type. If the
-    answers of all rows are few, they are the labels. Raises what `infer_format` raises if it raises for all typical
-    rows.
+    A new format allows what occurs in the first 1,000 rows. A field is required if all rows have it. Answer and options
+    are always required, and answers have their most frequent type. If the answers of all rows are few, they are the
+    labels. Raises what `infer_format` raises if no row has a format.
     """
     rows = iter(rows)
     first_rows = list(islice(rows, _FORMAT_ROWS))
@@ -50,6 +49,7 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], settings: FormatOptions)
     roles = task_format.roles
     is_span = Rule.ANSWER_IN_CONTEXT in task_format.rules
     declared = {*settings.label_sets, *settings.ranges}
+    # These schemas do not follow from the values of the first rows alone: labels, ranges, answers, constant options.
     fixed = {path: part for path, part in leaves(task_format.schema) if "enum" in part or "minimum" in part}
     if roles.answer and task_format.answers.are_keys:
         fixed.pop(roles.answer, None)  # a row with more options has more positions
@@ -59,9 +59,10 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], settings: FormatOptions)
     if roles.options and not task_format.options_vary:
         fixed[roles.options] = schema_at(task_format.schema, roles.options)
 
+    # Rows whose answer or options have another type than in the typical row are invalid, and show nothing.
     required = [path for path in (roles.answer, roles.options, roles.keys, roles.context if is_span else None) if path]
-    kinds = [_KINDS[type(value_at(typical.values, path))] for path in required]
-    complete = [row for row in first_rows if [_KINDS[type(value_at(row, path))] for path in required] == kinds]
+    types = [_TYPES[type(value_at(typical.values, path))] for path in required]
+    complete = [row for row in first_rows if [_TYPES[type(value_at(row, path))] for path in required] == types]
     schema: Schema = {**_relaxed(infer_schema(complete)), "additionalProperties": False}
     for path, part in fixed.items():
         may_be_null = path != roles.answer and allows_null(schema_at(schema, path))
@@ -141,7 +142,7 @@ def _answer_schema(answers: Iterable[Json], voted_schema: Schema) -> Schema:
     """
     kinds, values = Counter[str](), defaultdict[str, set[Json]](set)
     for answer in answers:
-        kind = _KINDS[type(answer)]
+        kind = _TYPES[type(answer)]
         kinds[kind] += 1
         parts = answer if isinstance(answer, list) else [answer]
         if len(values[kind]) <= MAX_FOUND_LABELS:
