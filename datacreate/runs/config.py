@@ -305,7 +305,7 @@ class InputSpec(IdentityOptions):
     """The part of `RunSpec` that needs no model and no server."""
 
     examples: tuple[dict[str, Json], ...]  # the formatting examples
-    format: dict[str, Json]  # the bound format's document
+    format: dict[str, Json]  # the document of the specialized format
     instruction: str | None = None
     benchmark: str | None = None  # from which the formatting examples were drawn
     filters: FilterOptions
