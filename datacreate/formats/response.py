@@ -97,17 +97,11 @@ def portable_schema(schema: Schema) -> dict[str, Json]:
         kind = "object"
     elif not kind and {"items", "prefixItems"} & schema.keys():
         kind = "array"
-    match kind:
-        case list():
-            return _any_of({**schema, "type": name} for name in kind)
-        case "string":
-            return _string(schema)
-        case "integer":
-            return _integer(schema)
-        case "array":
-            return _array(schema)
-        case "object":
-            return _object(schema)
+    if isinstance(kind, list):
+        return _any_of({**schema, "type": name} for name in kind)
+    rewriters = {"string": _string, "integer": _integer, "array": _array, "object": _object}
+    if kind in rewriters:
+        return rewriters[kind](schema)
     return {"type": kind} if kind else _ANY
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, time
+from functools import partial
 from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
@@ -80,45 +81,55 @@ def resolve_refs(document: Mapping[str, Json], name: str) -> dict[str, Json]:
     `{"properties": {"x": {"enum": ["good", "bad"]}}}`. Raises FormatError, with the `name` of the format and the place,
     for a keyword or value that is not supported and for a recursive definition. Nothing is downloaded.
     """
-    definitions = document.get("$defs", {})
-
-    def error(problem: str, place: str) -> FormatError:
-        return FormatError(f"{name}: {problem} at {place or '/'}; docs/formats.md lists what can be used")
-
-    def resolve(schema: Json, place: str, open_refs: tuple[str, ...]) -> Json:
-        """The part of the schema at this place; `open_refs` are the definitions that it is inside of."""
-        if schema is True:
-            return {}
-        if schema is False:
-            raise error("cannot use the schema false", place)
-        if "$ref" in schema:
-            ref, siblings = schema["$ref"], {key: value for key, value in schema.items() if key != "$ref"}
-            key = str(ref).removeprefix("#/$defs/")
-            if key == ref or key not in definitions:
-                raise error(f"unknown $ref {ref!r}", place)
-            if key in open_refs:
-                raise error("recursive $ref", place)
-            definition = definitions[key] if isinstance(definitions[key], Mapping) else {}
-            return resolve({**definition, **siblings}, place, (*open_refs, key))
-        resolved: dict[str, Json] = {}
-        for keyword, value in schema.items():
-            if keyword not in KEYWORDS or not (place or keyword in _TOP_LEVEL):
-                raise error(f"cannot use {keyword!r}", place)
-            if keyword == "format" and value not in FORMAT_CHECKER.checkers:
-                raise error(f"cannot check the format {value!r}", place)
-            if keyword != "$defs":
-                resolved[keyword] = resolve_value(keyword, value, f"{place}/{keyword}", open_refs)
-        return resolved
-
-    def resolve_value(keyword: str, value: Json, place: str, open_refs: tuple[str, ...]) -> Json:
-        if keyword in _WITH_SCHEMA_OBJECT:
-            return {key: resolve(part, f"{place}/{key}", open_refs) for key, part in value.items()}
-        if keyword in _WITH_SCHEMA_LIST:
-            return [resolve(part, f"{place}/{i}", open_refs) for i, part in enumerate(value)]
-        return resolve(value, place, open_refs) if keyword in _WITH_SCHEMA and value is not False else value
-
-    schema: dict[str, Json] = resolve(document, "", ())
+    try:
+        schema: dict[str, Json] = _resolved(document, "", document.get("$defs", {}), ())
+    except ValueError as error:
+        raise FormatError(f"{name}: {error}; docs/formats.md lists what can be used") from None
     return schema
+
+
+def _resolved(schema: Json, place: str, definitions: Mapping[str, Json], open_refs: tuple[str, ...]) -> Json:
+    """The part of a schema at this place, resolved; `open_refs` are the definitions that it is inside of.
+
+    Raises ValueError, with the place, for what is not supported.
+    """
+    where = f"at {place or '/'}"
+    if schema is True:
+        return {}
+    if schema is False:
+        raise ValueError(f"cannot use the schema false {where}")
+    if "$ref" in schema:
+        name = _definition_name(schema["$ref"], where, definitions, open_refs)
+        definition = definitions[name] if isinstance(definitions[name], Mapping) else {}
+        siblings = {key: value for key, value in schema.items() if key != "$ref"}
+        return _resolved({**definition, **siblings}, place, definitions, (*open_refs, name))
+    resolve = partial(_resolved, definitions=definitions, open_refs=open_refs)
+    resolved: dict[str, Json] = {}
+    for keyword, value in schema.items():
+        if keyword not in KEYWORDS or not (place or keyword in _TOP_LEVEL):
+            raise ValueError(f"cannot use {keyword!r} {where}")
+        if keyword == "format" and value not in FORMAT_CHECKER.checkers:
+            raise ValueError(f"cannot check the format {value!r} {where}")
+        inside = f"{place}/{keyword}"
+        if keyword in _WITH_SCHEMA_OBJECT:
+            value = {key: resolve(part, f"{inside}/{key}") for key, part in value.items()}
+        elif keyword in _WITH_SCHEMA_LIST:
+            value = [resolve(part, f"{inside}/{i}") for i, part in enumerate(value)]
+        elif keyword in _WITH_SCHEMA and value is not False:
+            value = resolve(value, inside)
+        if keyword != "$defs":
+            resolved[keyword] = value
+    return resolved
+
+
+def _definition_name(ref: Json, where: str, definitions: Mapping[str, Json], open_refs: tuple[str, ...]) -> str:
+    """The name in `$defs` of the definition that a `$ref` points to. Raises ValueError if there is none."""
+    name = str(ref).removeprefix("#/$defs/")
+    if name == ref or name not in definitions:
+        raise ValueError(f"unknown $ref {ref!r} {where}")
+    if name in open_refs:
+        raise ValueError(f"recursive $ref {where}")
+    return name
 
 
 def describe_error(error: ValidationError) -> str:
