@@ -219,10 +219,8 @@ def _find_problem(
     roles = task_format.roles
     inputs = task_format.texts_beside_passage(values) if roles.inputs else [task_format.compared_text(values)]
     if not any(map(_WORD.search, inputs)):
-        return (
-            RejectReason.BLANK,
-            f"no text in the input {', '.join(map(dotted, roles.inputs))}" if roles.inputs else "",
-        )
+        fields = ", ".join(map(dotted, roles.inputs))
+        return RejectReason.BLANK, f"no text in the input {fields}" if fields else ""
     return None
 
 
