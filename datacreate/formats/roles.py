@@ -191,7 +191,7 @@ class Answers:
         return moved if right is None or not self.are_keys else self.with_choice(moved, order.index(right))
 
     def text(self, values: Mapping[str, Json]) -> str:
-        """The answer in words: the text of the right option, the label, or the free text; of a list all parts."""
+        """The answer in words: the text of the right option, the label, or the free text; of a list its parts."""
         index = self.right_index(values)
         if index is not None:
             return str(self.choices(values)[index])
