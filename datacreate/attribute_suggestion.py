@@ -84,12 +84,12 @@ def _prompt(inputs: RunInputs) -> list[Message]:
     examples = inputs.spec.examples[:_SHOWN_EXAMPLES]
     if examples:
         lines = "\n".join(json.dumps(values, ensure_ascii=False) for values in examples)
-        layout = f"Here is an example of it:\n{lines}"
+        description = f"Here is an example of it:\n{lines}"
     else:
-        layout = f"Each is written as {describe_fields(PromptEncoding(inputs.inferred.format))}"
+        description = f"Each is written as {describe_fields(PromptEncoding(inputs.inferred.format))}"
     task = f"The task: {inputs.spec.instruction}\n\n" if inputs.spec.instruction else ""
     user = (
-        f"A data set has texts for training a language model. {layout}\n\n{task}"
+        f"A data set has texts for training a language model. {description}\n\n{task}"
         "The data set must be varied. Name 3 to 5 dimensions in which its examples should differ. The first is the "
         "topic, with 8 concrete subjects that such texts can be about (for hotel reviews: breakfast, noise at night, "
         "staff, wifi, ...). The others are for example difficulty, style or speaker, with 4 to 8 values of a few words "
