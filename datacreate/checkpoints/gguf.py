@@ -50,8 +50,11 @@ def read_gguf(path: Path) -> GgufFile:
         with files[0].open("rb") as file:
             if file.read(4) != b"GGUF":
                 raise CheckpointError(f"{path}: not a GGUF file; copy or download it again")
-            file.seek(4, 1)  # the version
-            values = _HeaderReader(file, files[0].stat().st_size).values()
+            file.seek(12, 1)  # the version, and the number of tensors
+            size, count = files[0].stat().st_size, _read_scalar(file, "Q")
+            values = {
+                _read_value(file, size, _STRING): _read_value(file, size, _read_scalar(file, "I")) for _ in range(count)
+            }
     except (struct.error, ValueError, KeyError, OverflowError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: no complete GGUF header; copy or download it again") from error
     heads, width = _number(values, "attention.head_count"), _number(values, "embedding_length")
@@ -91,33 +94,24 @@ def gguf_in(folder: Path) -> Path | None:
     return models.pop() if models else None
 
 
-class _HeaderReader:
-    """Reads the values in the header of a file of `size` bytes."""
+def _read_scalar(file: BinaryIO, code: str) -> Any:
+    """The next number in a file; `code` is its type, as `struct` names it."""
+    return struct.unpack(f"<{code}", file.read(struct.calcsize(code)))[0]
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file = file
-        self._size = size
 
-    def values(self) -> dict[str, Any]:
-        """The values by key; None for the vocabulary and other long lists."""
-        self._scalar("Q")  # number of tensors
-        return {self._value(_STRING): self._value(self._scalar("I")) for _ in range(self._scalar("Q"))}
-
-    def _scalar(self, code: str) -> Any:
-        return struct.unpack(f"<{code}", self._file.read(struct.calcsize(code)))[0]
-
-    def _value(self, kind: int) -> Any:
-        if kind == _STRING:
-            return self._file.read(min(self._size, self._scalar("Q"))).decode("utf-8", "replace")
-        if kind != _ARRAY:
-            return self._scalar(_SCALARS[kind])
-        item_kind, count = self._scalar("I"), self._scalar("Q")
-        if item_kind == _STRING:  # the vocabulary: skipped, in as few steps as possible
-            unpack, read, seek = struct.Struct("<Q").unpack, self._file.read, self._file.seek
-            for _ in range(count):
-                seek(min(self._size, unpack(read(8))[0]), 1)
-            return None
-        if count > _MAX_LAYERS:  # a value per token, not per layer
-            self._file.seek(count * struct.calcsize(_SCALARS[item_kind]), 1)
-            return None
-        return [self._value(item_kind) for _ in range(count)]
+def _read_value(file: BinaryIO, size: int, kind: int) -> Any:
+    """The next value in the header of a file of `size` bytes; None for the vocabulary and other long lists."""
+    if kind == _STRING:
+        return file.read(min(size, _read_scalar(file, "Q"))).decode("utf-8", "replace")
+    if kind != _ARRAY:
+        return _read_scalar(file, _SCALARS[kind])
+    item_kind, count = _read_scalar(file, "I"), _read_scalar(file, "Q")
+    if item_kind == _STRING:  # the vocabulary: skipped, in as few steps as possible
+        unpack, read, seek = struct.Struct("<Q").unpack, file.read, file.seek
+        for _ in range(count):
+            seek(min(size, unpack(read(8))[0]), 1)
+        return None
+    if count > _MAX_LAYERS:  # a value per token, not per layer
+        file.seek(count * struct.calcsize(_SCALARS[item_kind]), 1)
+        return None
+    return [_read_value(file, size, item_kind) for _ in range(count)]

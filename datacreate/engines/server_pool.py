@@ -3,6 +3,7 @@
 1. A request goes to the server with the largest share of free capacity. If none is free, it waits.
 2. A server that fails is suspended: it gets no requests, and those that it did not answer go to other servers. It is
    tested like a new one after a pause that doubles each time, and then gets one request at a time until one succeeds.
+   A local server that died or hangs is restarted once.
 3. Is the server the cause, or the request? The request, if it fails again after another request, sent later, was
    completed. If none was, the last completed request is sent once more, to find out.
 4. A request is given up after three failures of which it may be the cause, and after one if the server refuses it
