@@ -47,8 +47,7 @@ class Unavailable(Exception):
 
 
 class RequestRejected(Unavailable):
-    """A server refuses a request as invalid (HTTP 4xx). Some do so while they work, so that others must succeed
-    before it is believed."""
+    """A server refuses a request as invalid (HTTP 4xx). If it refuses all requests, the server is at fault."""
 
 
 class Busy(Unavailable):

@@ -66,6 +66,7 @@ class EngineKind:
     `key_variable`, and define `build`, `speed`, `command` and `recognize`; the rest is what they add to the API.
     """
 
+    # How its servers are started
     name = ""  # of `--engine`
     title = ""  # in messages
     packages: tuple[str, ...] = ()  # of Python, whose versions are logged; the first is also the module to import
@@ -74,6 +75,7 @@ class EngineKind:
     own_options: tuple[str, ...] = ()  # fields of `RunEngineOptions` that not every engine has
     uses_torch = True  # whether it needs torch; then the installed build must suit this machine
 
+    # The requests that its servers understand
     penalty_field = "repetition_penalty"
     thinking_field: str | None = None  # the field for the most tokens of thinking
     may_use_llguidance = False  # whether it may accept a schema for llguidance; the self-test finds out

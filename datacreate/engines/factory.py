@@ -132,7 +132,7 @@ def suited_engine(*, gguf: bool, long_run: bool) -> EngineKind | None:
 
 
 def place_models(models: Sequence[LocalModel], count: int, notify: Notify) -> dict[str, Workload]:
-    """The work of each model, by its `sha256`, with the GPUs where it runs if several models reserve GPU memory.
+    """The `Workload` of each model, by its `sha256`; with its share of the GPUs if several models reserve GPU memory.
 
     If they fit on a GPU together, each uses all GPUs: it gets the memory that it needs, and the generators get the rest
     in equal parts, for more requests at once. Otherwise each gets GPUs of its own. EngineError, with the numbers, if

@@ -189,7 +189,7 @@ class ServerPool:
         """Read the list of servers; stop the run if none was usable for too long or none can be used any more."""
         while True:
             await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._longest_wait / 4)))
-            await self._scan_again()
+            await self._scan()
             none_possible = self._source.failed is not None or (
                 not self._source.changes and all(server.is_incompatible for server in self._servers.values())
             )
@@ -235,7 +235,7 @@ class ServerPool:
                 is_wait_shown = True
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _SCAN_SECONDS)
-            await self._scan_again()
+            await self._scan()
         self._last_healthy = time.monotonic()
         self._watcher = asyncio.create_task(self._watch())
 
@@ -262,28 +262,25 @@ class ServerPool:
                 server.has_passed_self_test = isinstance(problem, Unavailable)
                 self._suspend(server, problem)
         servers = self._servers.values()
-        is_any_active = any(server.is_active for server in servers)
-        if any(server.is_incompatible for server in servers) and not is_any_active:
+        if any(server.is_incompatible for server in servers) and not any(server.is_active for server in servers):
             raise self.no_server_error()
-
-    async def _scan_again(self) -> None:
-        if self._source.changes:
-            with suppress(OSError):  # a network file system may be unavailable for a while
-                await self._scan()
 
     async def _scan(self) -> None:
         """Add new servers; remove those that fail and are no longer registered."""
-        addresses = {address.url: address for address in self._source.addresses()}
-        for url, address in addresses.items():
-            if url not in self._servers:
-                server = Server(address, self._api, self._tls, self._options, self._source.remote)
-                self._servers[url] = server
-                self._monitors[url] = asyncio.create_task(self._monitor(server))
-            self._servers[url].key = address.key  # a server that was started again has another one
-        for url in self._servers.keys() - addresses.keys():
-            if not self._servers[url].is_active and not self._servers[url].in_flight:
-                self._monitors.pop(url).cancel()
-                await self._servers.pop(url).close()
+        if self._servers and not self._source.changes:
+            return
+        with suppress(OSError):  # a network file system may be unavailable for a while
+            addresses = {address.url: address for address in self._source.addresses()}
+            for url, address in addresses.items():
+                if url not in self._servers:
+                    server = Server(address, self._api, self._tls, self._options, self._source.remote)
+                    self._servers[url] = server
+                    self._monitors[url] = asyncio.create_task(self._monitor(server))
+                self._servers[url].key = address.key  # a server that was started again has another one
+            for url in self._servers.keys() - addresses.keys():
+                if not self._servers[url].is_active and not self._servers[url].in_flight:
+                    self._monitors.pop(url).cancel()
+                    await self._servers.pop(url).close()
 
     async def close(self) -> None:
         """Cancel all tasks, and close the connections."""

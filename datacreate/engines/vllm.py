@@ -89,7 +89,7 @@ _LARGE_GPU_GIB = 70  # vLLM processes more requests at once on GPUs with more me
 _HALVES_WEIGHTS = re.compile(r"(fp8|int8)_per_.*|mxfp8")
 """Values of `quantization` that store the weights of a bfloat16 checkpoint in 8 bits while they are loaded."""
 
-_QUANTIZED_SHARE = 0.55  # of the size in 16 bits that such weights have: embeddings keep 16 bits
+_QUANTIZED_SHARE = 0.55  # what such weights take of their size in 16 bits; embeddings keep 16 bits
 
 
 class _Vllm(EngineKind):
