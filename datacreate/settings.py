@@ -141,11 +141,19 @@ def _off(value: Any) -> Any:
 
 
 def _pairs(value: Any) -> Any:
-    """`NAME=VALUE` texts as a mapping."""
+    """`NAME=VALUE` texts as a mapping; a list as a value of a mapping stands for `a,b`."""
     if isinstance(value, Mapping):
-        return value
+        return {name: _comma_text(part) for name, part in value.items()}
     texts = [value] if isinstance(value, str) else map(str, value)
     return _mapping((text.partition("=") for text in texts), "write it as NAME=VALUE, not {text}")
+
+
+def _comma_text(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)):
+        return value
+    if any("," in str(part) for part in value):
+        raise ValueError("no value of a list may have a comma")
+    return ",".join(map(str, value))
 
 
 def _shares(value: Any) -> Any:

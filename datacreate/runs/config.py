@@ -65,7 +65,13 @@ class IdentityOptions(Settings):
         gt=0,
         le=100,
     )
-    seed: int = setting("Seed of every random choice of the run.", "sampling", default=42, ge=-(2**63), lt=2**63)
+    seed: int = setting(
+        "Seed of the choices of datacreate, such as parents; a model writes other texts each time.",
+        "sampling",
+        default=42,
+        ge=-(2**63),
+        lt=2**63,
+    )
     improves: str | None = None  # `RunSpec.examples_id` of the run that `datacreate improve` started from
     chat_template_kwargs: JsonPairs = setting(
         "Arguments of the model's chat template, such as enable_thinking=false.",

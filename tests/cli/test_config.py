@@ -11,6 +11,7 @@ import yaml
 
 from datacreate.cli.create import create
 from datacreate.cli.train import train
+from datacreate.errors import UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.settings import as_arguments
 from tests.inprocess import run
@@ -212,3 +213,10 @@ def test_train_takes_options_of_a_file_too() -> None:
     shown = {name: params[name] for name in ("sources", "learning_rates", "lora", "epochs", "seeds")}
     expected = {"sources": ("a.jsonl", "b"), "learning_rates": ("1.0e-05", "2.0e-05"), "lora": True}
     assert shown == {**expected, "epochs": "3", "seeds": ()}
+
+
+def test_python_takes_lists_of_labels() -> None:
+    config = CreateConfig.of(example="mine.json", count=2, labels={"label": ["yes", "no"]})
+    assert config.labels == {"label": "yes,no"}
+    with pytest.raises(UsageError, match="no value of a list may have a comma"):
+        CreateConfig.of(example="mine.json", count=2, labels={"label": ["yes, surely", "no"]})
