@@ -116,7 +116,7 @@ def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]
     for name in ("corpus", "attributes"):
         if getattr(spec, name) and name not in changed:
             raise UsageError(f"--{name}: {directory.path} was made with one; give it again")
-    settings = {
+    options = {
         **spec.filters.model_dump(),
         **_shared_sampling(spec),
         **_models(spec),
@@ -139,8 +139,8 @@ def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]
         "run_dir": config.directory.path,
     }
     if "verifier" in changed and spec.verification is None:
-        del settings["verify"]
-    return CreateConfig.of(**settings)
+        del options["verify"]
+    return CreateConfig.of(**options)
 
 
 def _shared_sampling(spec: RunSpec) -> dict[str, Any]:

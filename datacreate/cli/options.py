@@ -56,12 +56,12 @@ class Command(click.Command):
     Only one that `downloads` lets libraries ask the Hub for files.
     """
 
-    def __init__(self, *arguments: Any, downloads: bool = False, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+    def __init__(self, *arguments: Any, downloads: bool = False, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
         self.downloads = downloads
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from datacreate.settings import OptionGroup
+        from datacreate.settings import OptionGroup  # slow to import
 
         records: dict[str, list[tuple[str, str]]] = {group: [] for group in get_args(OptionGroup)}
         for param in self.get_params(ctx):

@@ -116,10 +116,10 @@ def _check_names(options: dict[str, Any], names: set[str]) -> None:
 def _converted(model: type[Settings], options: dict[str, Any], **required: Any) -> dict[str, Any]:
     """The values of options as the model converts them, in the order of its fields. Raises ValueError."""
     try:
-        settings = model.of(**required, **options)
+        converted = model.of(**required, **options)
     except UsageError as error:
         raise ValueError(str(error)) from None
-    return {name: getattr(settings, name) for name in model.model_fields if name in options}
+    return {name: getattr(converted, name) for name in model.model_fields if name in options}
 
 
 CreateValues = Annotated[dict[Any, Any], AfterValidator(partial(_create_options, names=CREATE_OPTIONS))]
