@@ -77,32 +77,32 @@ class InferredFormat:
 
 
 def infer_format(
-    examples: Sequence[Example], settings: FormatOptions | None = None, rows: Sequence[Mapping[str, Json]] = ()
+    examples: Sequence[Example], format_options: FormatOptions | None = None, rows: Sequence[Mapping[str, Json]] = ()
 ) -> InferredFormat:
     """Infer the format of examples with the same fields, and specialize it to them.
 
     It is the format of --format, the first shipped format that all examples fit, or a new one. In a new format the
     first example decides the roles; `rows` of the same data, or else the examples, show whether positions count from 0
     or 1. Raises ExampleError, FormatError or UsageError if an example is not valid in the format, or if it and the
-    settings contradict each other.
+    options contradict each other.
     """
-    settings = settings or FormatOptions()
-    if settings.format is not None:
-        settings.check_format()
-        task_format = load_format(settings.format)
-    elif shipped_format := _find_shipped_format(examples, settings):
+    format_options = format_options or FormatOptions()
+    if format_options.format is not None:
+        format_options.check_format()
+        task_format = load_format(format_options.format)
+    elif shipped_format := _find_shipped_format(examples, format_options):
         task_format = shipped_format
-    elif settings.turns:
+    elif format_options.turns:
         raise UsageError("--turns: the example is not a conversation of user and assistant; remove --turns")
     else:
-        return _infer_new_format(examples, settings, rows)
+        return _infer_new_format(examples, format_options, rows)
     # If an example breaks a rule, this is an error: another format would hide the mistake.
-    task_format = specialize(task_format, *examples, turns=settings.turns)
+    task_format = specialize(task_format, *examples, turns=format_options.turns)
     return InferredFormat(task_format, (_describe(task_format),))
 
 
-def _find_shipped_format(examples: Sequence[Example], settings: FormatOptions) -> TaskFormat | None:
-    """The first shipped format, by name, that fits the examples, and that has a use for the settings that are given."""
+def _find_shipped_format(examples: Sequence[Example], format_options: FormatOptions) -> TaskFormat | None:
+    """The first shipped format, by name, that fits the examples, and that has a use for the options that are given."""
     values = examples[0].values
     for shipped_format in _shipped_formats():
         unknown = (name for name in values if name not in shipped_format.schema["properties"])
@@ -112,12 +112,12 @@ def _find_shipped_format(examples: Sequence[Example], settings: FormatOptions) -
             accepted |= {"labels", "label", "ranges"}
         elif task_format.roles.turns:
             accepted.add("turns")
-        if settings.first_changed_flag(FormatOptions.model_fields.keys() - accepted):
+        if format_options.first_changed_flag(FormatOptions.model_fields.keys() - accepted):
             continue
         if all(task_format.validator.is_valid(example.values) for example in examples) and _is_meant_for(
             task_format, values
         ):
-            return _with_tag_sets(task_format, examples[0], settings)
+            return _with_tag_sets(task_format, examples[0], format_options)
     return None
 
 
@@ -139,9 +139,9 @@ def _is_meant_for(task_format: TaskFormat, values: Mapping[str, Json]) -> bool:
     return True
 
 
-def _with_tag_sets(task_format: TaskFormat, example: Example, settings: FormatOptions) -> TaskFormat:
+def _with_tag_sets(task_format: TaskFormat, example: Example, format_options: FormatOptions) -> TaskFormat:
     """The format with the sets of tags of --labels and --range. Raises ExampleError if a field of tags has neither."""
-    declared = declared_schemas(example, settings)
+    declared = declared_schemas(example, format_options)
     for path in task_format.roles.tags:
         if path in declared:
             task_format = replace(task_format, schema=with_field(task_format.schema, path, declared[path]))
@@ -158,13 +158,13 @@ def _shipped_formats() -> tuple[TaskFormat, ...]:
 
 
 def _infer_new_format(
-    examples: Sequence[Example], settings: FormatOptions, rows: Sequence[Mapping[str, Json]]
+    examples: Sequence[Example], format_options: FormatOptions, rows: Sequence[Mapping[str, Json]]
 ) -> InferredFormat:
     """Infer a format for examples that no shipped format fits: schema, roles, possible answers, rules."""
-    declared = declared_schemas(examples[0], settings)
+    declared = declared_schemas(examples[0], format_options)
     all_values = [example.values for example in examples]
     schema = _declared_schema(all_values, declared)
-    roles = infer_roles(examples[0], settings, declared)
+    roles = infer_roles(examples[0], format_options, declared)
     for path in filter(None, (roles.answer, roles.options, roles.keys)):
         schema = with_field(schema, path, without_null(schema_at(schema, path)))
     roles = replace(roles, inputs=roles.inputs or default_inputs(schema, roles))
@@ -290,26 +290,26 @@ def _describe(task_format: TaskFormat, remark: str = "") -> str:
     return f"format {task_format.name}: {'; '.join(filter(None, [*parts, remark]))}"
 
 
-def declare_format(settings: FormatOptions) -> InferredFormat:
+def declare_format(format_options: FormatOptions) -> InferredFormat:
     """The format that the options declare without an example: that of --format, or one with the fields of --inputs.
 
     Raises FormatError or UsageError if they do not suffice.
     """
-    if settings.format is None:
-        return _from_names(settings)
-    settings.check_format()
-    return _from_schema(load_format(settings.format), settings.turns)
+    if format_options.format is None:
+        return _from_names(format_options)
+    format_options.check_format()
+    return _from_schema(load_format(format_options.format), format_options.turns)
 
 
-def _from_names(settings: FormatOptions) -> InferredFormat:
+def _from_names(format_options: FormatOptions) -> InferredFormat:
     """A format with the fields that the options name. They hold texts, except those with --labels or --range."""
-    if flag := settings.first_changed_flag(("ignore", "options", "turns")):
+    if flag := format_options.first_changed_flag(("ignore", "options", "turns")):
         raise UsageError(f"{flag}: without an example it needs a --format, such as chat or multiple_choice")
-    if not settings.inputs:
+    if not format_options.inputs:
         raise UsageError("without an example, --inputs must name the fields that the model writes; add it")
-    declared = {**settings.label_sets, **settings.ranges}
-    labels = (name for name in declared if name != settings.answer)
-    names = [*settings.inputs, *labels, settings.answer]
+    declared = {**format_options.label_sets, **format_options.ranges}
+    labels = (name for name in declared if name != format_options.answer)
+    names = [*format_options.inputs, *labels, format_options.answer]
     paths = {name: tuple(name.split(".")) for name in names if name}
     for path in paths.values():
         if not all(path) or any(path[:end] in paths.values() for end in range(1, len(path))):
@@ -318,7 +318,7 @@ def _from_names(settings: FormatOptions) -> InferredFormat:
     for index, (name, path) in enumerate(paths.items()):
         value = _first_value(declared[name]) if name in declared else f"text {index}"
         values = replace_field(values, path, value)
-    return infer_format([Example(values)], settings)
+    return infer_format([Example(values)], format_options)
 
 
 def _first_value(declared: Sequence[str] | str) -> Json:

@@ -43,7 +43,7 @@ _LONGEST_METADATA = 200
 _CHAT_ROLES = ("system", "user", "assistant", "human", "gpt")
 
 
-def infer_roles(example: Example, settings: FormatOptions, declared: Collection[FieldPath]) -> Roles:
+def infer_roles(example: Example, format_options: FormatOptions, declared: Collection[FieldPath]) -> Roles:
     """Decide what each field of an example is for: as the user says, else by the names and values of the fields.
 
     `declared` are the fields with --labels or --range. The inputs are left empty unless the user names them.
@@ -53,7 +53,7 @@ def infer_roles(example: Example, settings: FormatOptions, declared: Collection[
     Raises UsageError if the user names a field that does not suit its role, and ExampleError if the answer is not among
     the options, or if options or messages are written in a way that would be misread.
     """
-    named, values = _named_roles(example, settings), example.values
+    named, values = _named_roles(example, format_options), example.values
     fields = {path: v for path, v in leaves_of(values) if path not in (*named.inputs, *named.ignored)}
     scalars = {path: v for path, v in fields.items() if v not in (None, "") and not isinstance(v, list)}
 
@@ -79,14 +79,17 @@ def is_metadata(name: str, values: Mapping[str, Json]) -> bool:
     return has_usual_name and len(canonical_json(values[name])) <= _LONGEST_METADATA
 
 
-def _named_roles(example: Example, settings: FormatOptions) -> Roles:
+def _named_roles(example: Example, format_options: FormatOptions) -> Roles:
     """The roles of the fields that the user names with --inputs, --answer, --options and --ignore.
 
     Raises UsageError if a field does not exist or is named twice, or if the options are not a list of several values.
     """
     role_of_option = {"inputs": "inputs", "answer": "answer", "options": "options", "ignore": "ignored"}
     named = {
-        role: [named_field(example, name, f"--{option}") for name in filter(None, as_tuple(getattr(settings, option)))]
+        role: [
+            named_field(example, name, f"--{option}")
+            for name in filter(None, as_tuple(getattr(format_options, option)))
+        ]
         for option, role in role_of_option.items()
     }
     counts = Counter(path for paths in named.values() for path in paths)

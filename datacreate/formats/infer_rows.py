@@ -34,7 +34,7 @@ _TYPES = JSON_TYPES | {int: "number"}
 """JSON types, in which integers and other numbers are alike."""
 
 
-def infer_from_rows(rows: Iterable[Mapping[str, Json]], settings: FormatOptions) -> TaskFormat:
+def infer_from_rows(rows: Iterable[Mapping[str, Json]], format_options: FormatOptions) -> TaskFormat:
     """Infer the one format of many rows, for commands that read a file: a shipped format, or a new one.
 
     A new format allows what occurs in the first 1,000 rows. A field is required if all rows have it. Answer and options
@@ -43,12 +43,12 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], settings: FormatOptions)
     """
     rows = iter(rows)
     first_rows = list(islice(rows, _FORMAT_ROWS))
-    typical, task_format = _vote([Example(row) for row in first_rows], settings)
+    typical, task_format = _vote([Example(row) for row in first_rows], format_options)
     if task_format.name != "inferred":
         return _general_format(task_format)
     roles = task_format.roles
     is_span = Rule.ANSWER_IN_CONTEXT in task_format.rules
-    declared = {*settings.label_sets, *settings.ranges}
+    declared = {*format_options.label_sets, *format_options.ranges}
     # These schemas do not follow from the values of the first rows alone: labels, ranges, answers, constant options.
     fixed = {path: part for path, part in leaves(task_format.schema) if "enum" in part or "minimum" in part}
     if roles.answer and task_format.answers.are_keys:
@@ -67,7 +67,7 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], settings: FormatOptions)
     for path, part in fixed.items():
         may_be_null = path != roles.answer and allows_null(schema_at(schema, path))
         schema = with_field(schema, path, nullable(part) if may_be_null else part)
-    if not settings.inputs:
+    if not format_options.inputs:
         roles = replace(roles, inputs=default_inputs(schema, roles))
     return replace(task_format, schema=schema, roles=roles)
 
@@ -82,7 +82,7 @@ def _general_format(specialized: TaskFormat) -> TaskFormat:
 
 
 def infer_from_examples(
-    examples: Sequence[Example], settings: FormatOptions
+    examples: Sequence[Example], format_options: FormatOptions
 ) -> tuple[tuple[Example, ...], InferredFormat]:
     """Infer the one format of the formatting examples of a run; returns the examples with it.
 
@@ -92,15 +92,15 @@ def infer_from_examples(
     most.
     """
     if len(examples) == 1:
-        return tuple(examples), infer_format(examples, settings)
+        return tuple(examples), infer_format(examples, format_options)
     keys = dict.fromkeys(key for example in examples for key in example.values)
     filled = [replace(example, values={**dict.fromkeys(keys), **example.values}) for example in examples]
-    typical = filled[0] if settings.format else _vote(filled, settings)[0]
+    typical = filled[0] if format_options.format else _vote(filled, format_options)[0]
     others = [example for example in filled if example is not typical]
-    return tuple(filled), infer_format([typical, *others], settings)
+    return tuple(filled), infer_format([typical, *others], format_options)
 
 
-def _vote(examples: Sequence[Example], settings: FormatOptions) -> tuple[Example, TaskFormat]:
+def _vote(examples: Sequence[Example], format_options: FormatOptions) -> tuple[Example, TaskFormat]:
     """Infer a format from each of the typical rows; returns the most frequent result, with a row that gives it.
 
     Typical are the rows with the most fields of the type that is usual for the field. Raises the first error if there
@@ -116,7 +116,7 @@ def _vote(examples: Sequence[Example], settings: FormatOptions) -> tuple[Example
     errors: list[DatacreateError] = []
     for example in by_usual_fields[:_VOTES]:
         try:
-            votes.append((example, infer_format([example], settings, rows).format))
+            votes.append((example, infer_format([example], format_options, rows).format))
         except DatacreateError as error:
             is_named = str(error).startswith(example.where)
             errors.append(error if is_named else type(error)(f"{example.where}{error}"))

@@ -144,10 +144,10 @@ def named_field(example: Example, name: str, option: str) -> FieldPath:
     return fields[name]
 
 
-def declared_schemas(example: Example, settings: FormatOptions) -> dict[FieldPath, dict[str, Json]]:
+def declared_schemas(example: Example, format_options: FormatOptions) -> dict[FieldPath, dict[str, Json]]:
     """The schema of each field with --labels or --range. Raises UsageError for an invalid value."""
-    declared = [("--labels", name, labels, ",") for name, labels in settings.label_sets.items()]
-    declared += [("--range", name, text.split(".."), "..") for name, text in settings.ranges.items()]
+    declared = [("--labels", name, labels, ",") for name, labels in format_options.label_sets.items()]
+    declared += [("--range", name, text.split(".."), "..") for name, text in format_options.ranges.items()]
     schemas: dict[FieldPath, dict[str, Json]] = {}
     for option, name, texts, separator in declared:
         path, argument = named_field(example, name, option), f"{option} {name}={separator.join(texts)}"
