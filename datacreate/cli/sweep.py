@@ -95,6 +95,8 @@ def _print_dry_run(grid: Sweep, outcomes: Sequence[Outcome]) -> None:
         steps = f"{outcome.finished_steps}/{len(outcome.cell.steps)}"
         rows.append((str(outcome.cell.index), outcome.cell.name, steps, _state(outcome)))
     print_columns(rows)
+    if len(outcomes) > 1:
+        echo(f"{len(outcomes)} cells; as a job array: --array=0-{len(outcomes) - 1}")
     for cell in (outcome.cell for outcome in outcomes if outcome.state != "running"):
         if commands := grid.commands(cell):
             echo(f"\n{cell.name}")

@@ -34,6 +34,7 @@ def test_a_dry_run_shows_cells_and_commands_and_writes_nothing(bench: Bench) -> 
         ["1", "creak-writer-tree-42", "0/3", "pending"],
     ]
     assert (ended.code, [line.split() for line in ended.out.splitlines()[:3]]) == (0, table)
+    assert "2 cells; as a job array: --array=0-1" in ended.out
     cells = json.loads(sweep(bench, "--dry-run", "--json").out)
     assert [cell["name"] for cell in cells] == CELLS
     assert cells[1]["steps"][0]["command"][:3] == ["create", "--benchmark", "creak"]
