@@ -30,18 +30,18 @@ HEARTBEAT_TIMEOUT_SECONDS = 60  # reads without a heartbeat, one a second: a slo
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # containers of one machine share it, and flock
 _NODE = ascii(os.uname().nodename)[1:-1]  # of any letters, and nodes may have different locales
 MACHINE = _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else _NODE
-sleep, clock = time.sleep, partial(time.clock_gettime, time.CLOCK_BOOTTIME)  # it counts while the machine is suspended
+sleep, clock = time.sleep, partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @contextmanager
-def locked(folder: Path, notify: Notify = no_notify, *, name: Path | None = None) -> Iterator[FolderLock]:
+def locked(folder: Path, notify: Notify = no_notify, *, of: Path | None = None) -> Iterator[FolderLock]:
     """Hold a folder for writing, and remove what killed processes left there.
 
-    It is created if needed, and removed if it is empty at the end. Call `check` of the lock before each write. `notify`
-    gets a line before a wait for another machine. Messages name the folder or `name`. Raises RunLocked, naming the
-    holder, if another process has it; StorageError.
+    It is created if needed, and removed if nothing is written to it; one `of` temporary files of a path, which messages
+    then name, is always removed. Call `check` of the lock before each write. `notify` gets a line before a wait for
+    another machine. Raises RunLocked, naming the holder, if another process has it; StorageError.
     """
-    lock = FolderLock(folder, notify, name or folder)
+    lock = FolderLock(folder, notify, of)
     try:
         lock.acquire()
         remove_temporary(folder)
@@ -57,7 +57,7 @@ def exclusive_replacement(path: Path, notify: Notify = no_notify) -> Iterator[Pa
     The new one is written in a locked folder beside it, `.NAME.part`. Raises RunLocked, LockLost, StorageError.
     """
     folder = path.with_name(f".{path.name}.part")
-    with locked(folder, notify, name=path) as lock, atomic_replacement(path, folder) as part:
+    with locked(folder, notify, of=path) as lock, atomic_replacement(path, folder) as part:
         yield part
         lock.check()
 
@@ -65,16 +65,18 @@ def exclusive_replacement(path: Path, notify: Notify = no_notify) -> Iterator[Pa
 class FolderLock:
     """The lock of `locked`, with its arguments. Lines of its record: the holder, its machine, a random number."""
 
-    def __init__(self, folder: Path, notify: Notify, name: Path) -> None:
+    def __init__(self, folder: Path, notify: Notify, of: Path | None) -> None:
         self.taken_over = False  # the last holder may still run, and finish a write that it has begun
-        self._folder, self._path = folder, folder / LOCK_FILE
-        self._notify, self._name = notify, name
+        self._folder, self._notify, self._of = folder, notify, of
+        self._path = folder / LOCK_FILE
+        self._name = of or folder  # for messages
         self._files = ExitStack()
+        self._created: list[Path] = []
         self._checked, self._lost = 0.0, ""  # when the record was last ours; why it is ours no more
         self._released = threading.Event()
-        job = f" (SLURM job {slurm_job()})" if slurm_job() else ""
+        self._job = f" (SLURM job {slurm_job()})" if slurm_job() else ""
         since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-        self._record = f"process {os.getpid()} on {_NODE}{job}, since {since}\n{MACHINE}\n{os.urandom(8).hex()}\n"
+        self._record = f"process {os.getpid()} on {_NODE}{self._job}, since {since}\n{MACHINE}\n{os.urandom(8).hex()}\n"
 
     def acquire(self) -> None:
         """Take the folder; `release` must follow, also after an error. Raises the errors of `locked`."""
@@ -96,39 +98,35 @@ class FolderLock:
             raise LockLost(f"{self._name}: {self._lost}; stopped, and everything committed before is kept")
 
     def release(self) -> None:
-        """Free the folder, if this process still holds it."""
+        """Free the folder, if this process still holds it, and remove what `acquire` created, if it is empty."""
         with deferred():
             self._released.set()
             with suppress(OSError):
                 if _read(self._path)[0] == self._record:
                     self._path.unlink()
+            # While it is held: nobody can hold a folder that does not exist any more.
+            with suppress(OSError):  # the first that is not empty
+                for folder in self._created or ([self._folder] if self._of else []):
+                    folder.rmdir()
             self._files.close()
 
     def _take_flock(self) -> bool:
         """Create and flock the folder. False if its last holder removed it meanwhile, BlockingIOError if it is held."""
+        self._created += [path for path in (self._folder, *self._folder.parents) if not path.exists()]
         self._folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             file = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
             self._files.callback(os.close, file)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file), self._folder.stat()):
-                self._files.enter_context(suppress(OSError))  # it is not empty
-                self._files.callback(self._folder.rmdir)  # before the file is closed: only its holder may remove it
-                return True
+            return os.path.samestat(os.fstat(file), self._folder.stat())
         return False
 
     def _write_record(self) -> bool:
         """Write our record. False if another machine was faster, BlockingIOError if it sends heartbeats."""
         began, (record, heartbeat) = clock(), _read(self._path)
         self.taken_over = bool(record) and f"\n{MACHINE}\n" not in record
-        if self.taken_over:
-            self._notify(f"waiting up to a minute for a heartbeat: {self._name} is locked by {_holder(record)}")
-            for _ in range(HEARTBEAT_TIMEOUT_SECONDS):
-                sleep(1)
-                if (new := _read(self._path)) != (record, heartbeat):
-                    if new[0] == record:
-                        raise BlockingIOError  # as flock does
-                    return False
+        if self.taken_over and not self._is_expired(record, heartbeat):
+            return False
         try:
             flags = os.O_WRONLY | (os.O_TRUNC if record else os.O_CREAT | os.O_EXCL)
             with deferred(), os.fdopen(open_regular(self._path, flags), "w", encoding="ascii") as file:
@@ -142,6 +140,20 @@ class FolderLock:
             sleep(TAKEOVER_WAIT_SECONDS)
         self._checked = clock()
         return _read(self._path)[0] == self._record
+
+    def _is_expired(self, record: str, heartbeat: int) -> bool:
+        """Whether a foreign record gets no heartbeat. False if it changes, BlockingIOError if it gets a heartbeat."""
+        self._notify(f"waiting up to a minute for a heartbeat: {self._name} is locked by {_holder(record)}")
+        # Our last start, on a node that SLURM lost, ends soon.
+        is_restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+        ends_soon = is_restarted and bool(self._job) and self._job in record
+        for _ in range(HEARTBEAT_TIMEOUT_SECONDS):
+            sleep(1)
+            if (new := _read(self._path)) != (record, heartbeat):
+                if new[0] == record and not ends_soon:
+                    raise BlockingIOError  # as flock does
+                return False
+        return True
 
     def _send_heartbeats(self) -> None:
         while not self._lost and not self._released.wait(HEARTBEAT_SECONDS):
@@ -161,6 +173,11 @@ class FolderLock:
                 self._lost = f"its lock cannot be renewed ({error.strerror})"
 
 
+def is_held(folder: Path) -> bool:
+    """Whether the holder of a folder has sent a heartbeat in the last minute; for display only. OSError."""
+    return time.time() - (folder / LOCK_FILE).stat().st_mtime < HEARTBEAT_TIMEOUT_SECONDS
+
+
 def _read(path: Path) -> tuple[str, int]:
     """A record, and the time of its last heartbeat in ns; ("", 0) without a file. OSError."""
     try:  # opening asks a file server for the current state
@@ -172,4 +189,5 @@ def _read(path: Path) -> tuple[str, int]:
 
 
 def _holder(record: str) -> str:
-    return record.partition("\n")[0] or "another process"
+    is_complete = record.count("\n") == 3
+    return record.partition("\n")[0] if is_complete else "another process"

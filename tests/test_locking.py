@@ -19,7 +19,7 @@ import pytest
 from datacreate import locking
 from datacreate.engines.request import ServerTest
 from datacreate.errors import LockLost, RunLocked, StorageError
-from datacreate.locking import LOCK_FILE, locked
+from datacreate.locking import LOCK_FILE, is_held, locked
 from datacreate.runs.directory import RunDirectory
 from tests.inprocess import run
 from tests.locks import NODE, speed_up, write_record
@@ -65,7 +65,7 @@ def test_a_second_process_is_refused(tmp_path: Path, time: Time, monkeypatch: py
         with pytest.raises(RunLocked, match=name), locked(tmp_path):
             pass
     assert time.sleeps == []
-    assert not tmp_path.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_process_frees_the_directory_at_once(tmp_path: Path, time: Time) -> None:
@@ -87,7 +87,7 @@ with locked(Path({str(tmp_path)!r})):
         with locked(tmp_path) as lock:
             assert not lock.taken_over
     assert time.sleeps == []
-    assert not tmp_path.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path) -> None:
             pass
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not tmp_path.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_removed_and_made_again_while_it_is_locked_is_held_once(
@@ -118,23 +118,18 @@ def test_a_folder_that_is_removed_and_made_again_while_it_is_locked_is_held_once
         monkeypatch.setattr(fcntl, "flock", flock)
         with pytest.raises(RunLocked, match="new is locked by process"), locked(folder):
             pass
-        assert (folder / LOCK_FILE).exists()
+        assert is_held(folder)
     assert not folder.exists()
-
-
-def test_a_refused_process_leaves_the_folder_of_a_holder_that_has_no_record_yet(tmp_path: Path) -> None:
-    with locked(tmp_path / "new"):
-        (tmp_path / "new" / LOCK_FILE).unlink()
-        with pytest.raises(RunLocked, match="new is locked by another process"), locked(tmp_path / "new"):
-            pass
-        assert (tmp_path / "new").exists()
-    assert not (tmp_path / "new").exists()
 
 
 # Another machine
 
 
-def test_a_heartbeat_of_another_machine_refuses(tmp_path: Path, time: Time) -> None:
+@pytest.mark.parametrize("restarts", ["0", "1"])
+def test_a_heartbeat_of_another_machine_refuses(
+    tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch, restarts: str
+) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)  # without a job
     path = write_record(tmp_path)
     notes: list[str] = []
 
@@ -152,14 +147,8 @@ def test_a_heartbeat_of_another_machine_refuses(tmp_path: Path, time: Time) -> N
     assert path.exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "holder"),
-    [(None, NODE), (b"", "another process"), (b"process 7 on", "process 7 on")],
-    ids=["whole", "empty", "cut off"],
-)
-def test_an_expired_lock_of_another_machine_is_taken(
-    tmp_path: Path, time: Time, content: bytes | None, holder: str
-) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"process 7 on"], ids=["whole", "empty", "cut off"])
+def test_an_expired_lock_of_another_machine_is_taken(tmp_path: Path, time: Time, content: bytes | None) -> None:
     path = write_record(tmp_path)
     if content is not None:
         path.write_bytes(content)
@@ -167,7 +156,7 @@ def test_an_expired_lock_of_another_machine_is_taken(
     with locked(tmp_path, notes.append) as lock:
         assert lock.taken_over
         assert time.sleeps == [1] * 60 + [25]
-    assert notes[0].endswith(f" is locked by {holder}")
+    assert notes[0].endswith(f" is locked by {NODE if content is None else 'another process'}")
     assert not path.exists()
 
 
@@ -177,6 +166,22 @@ def test_a_lock_that_is_freed_meanwhile_is_taken(tmp_path: Path, time: Time) -> 
     with locked(tmp_path) as lock:
         assert time.sleeps == [1]
         assert not lock.taken_over
+
+
+def test_a_requeued_job_waits(tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    path = write_record(tmp_path)
+    time.event = lambda: send_heartbeat(path, int(time.now / 10)) if time.now < 100 else None
+    with locked(tmp_path):
+        assert time.now > 100
+
+
+def test_a_lock_is_shown_as_held_while_it_gets_heartbeats(tmp_path: Path) -> None:
+    path = write_record(tmp_path)
+    assert is_held(tmp_path)
+    send_heartbeat(path, 1)
+    assert not is_held(tmp_path)
 
 
 # Loss

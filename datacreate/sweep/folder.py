@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from datacreate.child_process import supervised
 from datacreate.files import open_regular, refuse_links, replace_file, storage_error
-from datacreate.locking import FolderLock, locked
+from datacreate.locking import FolderLock, is_held, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel
 from datacreate.sweep.cells import Step, SweepCell
@@ -54,6 +54,12 @@ class SweepFolder:
             refuse_links(*(self.path / part for part in (folder, *folder.parents[:-1])))
         with locked(self.path / "cells" / cell.name, notify) as lock:
             yield lock
+
+    def is_running(self, cell: SweepCell) -> bool:
+        """Whether a process has locked the cell; does not wait."""
+        with suppress(OSError):  # not started, or not readable
+            return is_held(self.path / "cells" / cell.name)
+        return False
 
     def log(self, step: Step) -> Path:
         return self.path / "cells" / step.cell / f"{step.name}.log"

@@ -88,6 +88,8 @@ class Sweep:
         """The state of a cell from its files; `failed` are the steps that failed in this process, with the messages."""
         unfinished = self.unfinished(cell)
         outcome = partial(Outcome, cell, finished_steps=len(cell.steps) - len(unfinished))
+        if failed is None and unfinished and self.folder.is_running(cell):
+            return outcome("running")
         for step in unfinished:
             status = self.folder.status(step)
             message = (status and status.message) if failed is None else failed.get(step)

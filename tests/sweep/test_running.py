@@ -116,6 +116,7 @@ def test_servers_that_do_not_start_fail_the_sets_of_their_generator(
 def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
     with SweepFolder(bench.out).locked(sweep.cells[0]):
+        assert states(sweep.states())["creak-human-42"] == "running"
         assert states(bench.sweep(index=0, **BOTH).run()) == {"creak-human-42": "running"}
         lines: list[str] = []
         assert states(sweep.run(notify=lines.append)) == {
@@ -127,9 +128,10 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     )
     assert lines[1].endswith(" UTC; wait until it has finished; continuing with the next")
     shorter, longer = bench.sweep(index=1, **BOTH), bench.sweep(index=1, **BOTH, sizes=["all", 5])
-    [finished], [pending] = shorter.states(), longer.states()
+    with SweepFolder(bench.out).locked(longer.cells[0]):
+        [finished], [running] = shorter.states(), longer.states()
     assert (finished.state, finished.finished_steps) == ("finished", 3)
-    assert (pending.state, pending.finished_steps) == ("pending", 3)  # of 5
+    assert (running.state, running.finished_steps) == ("running", 3)  # of 5
 
 
 def test_a_sweep_that_loses_its_lock_stops_the_step_and_writes_nothing(
