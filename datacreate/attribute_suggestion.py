@@ -61,7 +61,7 @@ def suggest_attributes(config: CreateConfig, notify: Notify, engine_factory: Eng
     with tempfile.TemporaryDirectory(prefix="datacreate-attributes-") as folder, ExitStack() as stack:
         inputs = read_inputs(config.model_copy(update={"run_dir": Path(folder)}))
         config = inputs.config
-        models = models_of(config, "off", False, notify)
+        models = models_of(config, "off", notify, needs_embedder=False)
         engines = stack.enter_context(engines_of(models, config, engine_factory, notify))
         engines.start(notify, [], [])
         messages, [engine, *_] = _prompt(inputs), engines.generators

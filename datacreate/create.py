@@ -82,7 +82,7 @@ def create(
         check_engine(config.engine, notify)
     inputs = read_inputs(config)
     config = inputs.config
-    models = models_of(config, inputs.verify, config.needs_embedder and embedder is None, notify)
+    models = models_of(config, inputs.verify, notify, needs_embedder=config.needs_embedder and embedder is None)
     recipe = describe_recipe(config, inputs.verify, inputs.inferred.format, models)
     for note in (recipe, *inputs.inferred.notes):
         notify(note)

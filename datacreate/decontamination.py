@@ -39,7 +39,7 @@ def find_decontamination_sets(
     sets: list[DecontaminationSet] = []
     for name, benchmark in registry.items():
         if requested & {name, "all"}:
-            sets += _sets_of_benchmark(benchmark, name in requested, task_format)
+            sets += _sets_of_benchmark(benchmark, task_format, is_required=name in requested)
     for path in dict.fromkeys(_file(name) for name in names if name != "all" and name not in registry):
         read = _set_of_run if RunDirectory(path).exists else _set_of_file
         sets.append(read(path, task_format))
@@ -53,7 +53,7 @@ def with_names(options: FilterOptions, sets: Sequence[DecontaminationSet]) -> Fi
 
 
 def _sets_of_benchmark(
-    benchmark: Benchmark, is_required: bool, task_format: TaskFormat
+    benchmark: Benchmark, task_format: TaskFormat, *, is_required: bool
 ) -> Iterator[DecontaminationSet]:
     """The imported splits of a benchmark. Raises BenchmarkError if there is none and the benchmark is required."""
     splits = [split for split in _TEST_SPLITS if has_split(benchmark, split)]
@@ -61,11 +61,11 @@ def _sets_of_benchmark(
         splits = ["test"]  # missing: `split_sha256` raises the error that says how to import it
     for split in splits:
         ref = DecontaminationSetRef(name=benchmark.name, split=split, digest=split_sha256(benchmark, split))
-        read = partial(_rows_of_split, benchmark, split, task_format.passage_field is not None)
+        read = partial(_rows_of_split, benchmark, split, has_passages=task_format.passage_field is not None)
         yield DecontaminationSet(ref, read)
 
 
-def _rows_of_split(benchmark: Benchmark, split: str, has_passages: bool) -> Iterator[DecontaminationRow]:
+def _rows_of_split(benchmark: Benchmark, split: str, *, has_passages: bool) -> Iterator[DecontaminationRow]:
     for row in read_split(benchmark, split):
         passage = (row["context"] or "") if has_passages else ""
         yield DecontaminationRow(tuple(filter(None, (row["question"], passage))), passage)

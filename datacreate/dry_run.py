@@ -66,7 +66,7 @@ def _find_models(inputs: RunInputs, notify: Notify) -> RunModels | None:
     if config.uses_running_servers and "model" not in config.model_fields_set:
         return None
     try:
-        return models_of(config, inputs.verify, config.needs_embedder, no_notify)
+        return models_of(config, inputs.verify, no_notify, needs_embedder=config.needs_embedder)
     except DatacreateError:
         for note in inputs.inferred.notes:
             notify(note)

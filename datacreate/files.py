@@ -185,7 +185,7 @@ def _yaml_loader() -> Any:
     class Loader(yaml.SafeLoader):
         yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (filled below)
 
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 (yaml calls it)
             keys = [key for key, _ in node.value]
             for index, key in enumerate(keys):
                 if key.value in [earlier.value for earlier in keys[:index]]:

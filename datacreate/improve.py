@@ -324,7 +324,7 @@ def read_improve_inputs(config: ImproveConfig) -> ImproveInputs:
     sources = []
     for run, folder in zip(config.runs, folders, strict=True):
         RunDirectory(run).read_config()
-        sources.append(read_source(folder, verifier_probabilities=True))
+        sources.append(read_source(folder, with_verifier_probabilities=True))
     created = sum(len(source.rows) for source in sources)
     if created < MIN_ROWS_TO_SPLIT:
         raise TrainingError(f"{config.runs[-1]}: {created} rows are too few; create at least {MIN_ROWS_TO_SPLIT}")
@@ -362,7 +362,7 @@ def prepare_improve(config: ImproveConfig, progress: Progress) -> CreateConfig:
     students, training = TrainingDirectory(directory.students_path), improve_inputs.prepared.training
     creation = creation_config(config, improve_inputs.read_parents())
     inputs = read_inputs(creation)
-    models_of(creation, inputs.verify, inputs.config.needs_embedder, progress.notify)
+    models_of(creation, inputs.verify, progress.notify, needs_embedder=inputs.config.needs_embedder)
     with caught_signals(), students.locked(training, progress.notify) as lock:
         if not directory.parents_path.is_file():
             progress.notify(f"loading {training.encoder}")

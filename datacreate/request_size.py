@@ -135,24 +135,24 @@ def most_in_flight(count: int, num_examples: int, engines: Sequence[Engine]) -> 
 def most_tokens(encoding: PromptEncoding) -> int:
     """The number of tokens that a written example may take, estimated from the schema alone."""
     fields = leaves({"properties": encoding.field_schemas})
-    return sum(_tokens(part, path == encoding.format.roles.context) for path, part in fields)
+    return sum(_tokens(part, is_passage=path == encoding.format.roles.context) for path, part in fields)
 
 
-def _tokens(schema: Schema, is_passage: bool) -> int:
+def _tokens(schema: Schema, *, is_passage: bool) -> int:
     """The number of tokens that a value of this schema may take."""
     if is_constant(schema):
         return 0
     if fixed_labels(schema) or schema.get("type") in ("integer", "number", "boolean"):
         return _VALUE_TOKENS
     if parts := schema.get("properties"):
-        return sum(_VALUE_TOKENS + _tokens(part, is_passage) for part in parts.values())
+        return sum(_VALUE_TOKENS + _tokens(part, is_passage=is_passage) for part in parts.values())
     if prefix := schema.get("prefixItems"):
-        return sum(_tokens(part, is_passage) for part in prefix)
+        return sum(_tokens(part, is_passage=is_passage) for part in prefix)
     if schema.get("items", False) is not False:
         number = max(schema.get("minItems", 0), min(_MAX_ITEMS, schema.get("maxItems", _MAX_ITEMS)))
-        return int(number) * (_tokens(schema["items"], is_passage) // 2)
+        return int(number) * (_tokens(schema["items"], is_passage=is_passage) // 2)
     if branches := schema.get("anyOf") or schema.get("oneOf"):
-        return max(_tokens(branch, is_passage) for branch in branches)
+        return max(_tokens(branch, is_passage=is_passage) for branch in branches)
     default = _PASSAGE_TOKENS if is_passage else _TEXT_TOKENS
     shortest = int(schema.get("minLength", 0)) // _CHARS_PER_TOKEN
     longest = int(schema["maxLength"]) // _CHARS_PER_TOKEN + 1 if "maxLength" in schema else default

@@ -48,7 +48,7 @@ class RunModels:
         return combined_sha256({str(index): generator.sha256 for index, generator in enumerate(self.generators)})
 
 
-def models_of(config: CreateConfig, verify: VerifyMode, needs_embedder: bool, notify: Notify) -> RunModels:
+def models_of(config: CreateConfig, verify: VerifyMode, notify: Notify, *, needs_embedder: bool) -> RunModels:
     """Find the checkpoints that a run needs on this machine; `needs_embedder` says whether it compares embeddings.
 
     Raises CheckpointError if one is not downloaded or an adapter does not fit, UsageError if a generator cannot think

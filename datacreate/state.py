@@ -99,7 +99,7 @@ class RunState:
 
     def _next_parent(self, logged: int | None = None) -> Parent | None:
         """The parent of the next request (the one with the number in the log, if given); None to wait for commits."""
-        return self._queue.next(self._requests, idle=not self._in_flight, logged=logged)
+        return self._queue.next(self._requests, is_idle=not self._in_flight, logged=logged)
 
     def replay(self, line: LogLine, path: str) -> None:
         """Bring the state to where `advance` brought it when this line of the log was written.
@@ -158,14 +158,14 @@ class RunState:
             missing = max(missing, check.rows_to_test)
         return self._in_flight * self._accepted_per_request < _REQUEST_MARGIN * missing
 
-    def _build_schema(self, labels: tuple[Json, ...] | None, pseudo_labels: bool) -> str:
-        return build_response_schema(self._encodings[pseudo_labels], self._plan.spec.num_examples, labels)
+    def _build_schema(self, labels: tuple[Json, ...] | None, *, with_pseudo_labels: bool) -> str:
+        return build_response_schema(self._encodings[with_pseudo_labels], self._plan.spec.num_examples, labels)
 
     def build_request(self, pending: PendingRequest) -> Request:
         """The request as an engine gets it: prompt, schema of the response, and sampling of its generator."""
         spec = self._plan.spec
         messages = chat_prompt(pending.encoding, pending.shown, spec.num_examples, pending.content)
-        schema = self._schema(pending.labels, pending.encoding.pseudo_labels)
+        schema = self._schema(pending.labels, with_pseudo_labels=pending.encoding.pseudo_labels)
         return Request(pending.number, messages, schema, self._plan.samplings[pending.generator])
 
     def _add_result(self, commit: Commit) -> None:

@@ -89,8 +89,11 @@ def _is_of_model(evaluation: Evaluation, checkpoint: Checkpoint) -> bool:
 def _answers(started_engine: Callable[[], Engine], progress: Progress, signals: Signals, test: TestSet) -> ModelAnswers:
     """The probabilities of the answers to each usable row, and the number of rows with a shortened passage."""
     engine = started_engine()
-    by_letter = test.head.is_multiple_choice or engine.needs_letters(test.head.names)
-    fitting = [_fitting_question(example, test.head.names, by_letter, engine) for example in test.usable]
+    scored_by_letter = test.head.is_multiple_choice or engine.needs_letters(test.head.names)
+    fitting = [
+        _fitting_question(example, test.head.names, engine, scored_by_letter=scored_by_letter)
+        for example in test.usable
+    ]
     questions = [(question, example.text) for (question, _), example in zip(fitting, test.usable, strict=True)]
 
     def report(done: int) -> None:
@@ -103,13 +106,13 @@ def _answers(started_engine: Callable[[], Engine], progress: Progress, signals: 
 
 
 def _fitting_question(
-    example: ClassificationExample, labels: tuple[str, ...], by_letter: bool, engine: Engine
+    example: ClassificationExample, labels: tuple[str, ...], engine: Engine, *, scored_by_letter: bool
 ) -> tuple[LabelQuestion, bool]:
     """A question with as much of the passage as the model's context length allows, and whether that is not all."""
     max_tokens, passage = engine.max_context - 1, example.passage  # one token is generated
     while True:
         text = f"{passage}\n\n{example.text}" if passage else example.text
-        question = LabelQuestion(text, example.options or labels, by_letter)
+        question = LabelQuestion(text, example.options or labels, scored_by_letter=scored_by_letter)
         if not passage:
             return question, passage != example.passage
         tokens = engine.count_tokens(question.prompt(range(len(question.options)))[0])

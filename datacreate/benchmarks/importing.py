@@ -111,7 +111,7 @@ def import_benchmark(
             source = f"copy {folder}" if folder else f"hub {hub.id}@{copy.name}"
             new = _assign(read_copy(copy, benchmark, hub), kept_rows, benchmark, hub)
         lock.check()
-        return _write(benchmark, source, kept, new, allow_count_mismatch)
+        return _write(benchmark, source, kept, new, allow_count_mismatch=allow_count_mismatch)
 
 
 def _reference_files(folder: Path, benchmark: Benchmark) -> dict[Split, Path]:
@@ -138,6 +138,7 @@ def _write(
     source: str,
     kept: Mapping[str, SplitRecord],
     new: NewSplits,
+    *,
     allow_count_mismatch: bool,
 ) -> ImportReport:
     """Write the new splits beside those that are kept, if their sizes are right, and report all."""

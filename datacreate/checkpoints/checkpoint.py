@@ -83,7 +83,7 @@ def resolve(name_or_path: str, kind: ModelKind, *, trust_remote_code: bool = Fal
         if not location.exists():
             missing = "file" if location.suffix == SUFFIX else "folder"
             raise UnknownModel(f"{location}: no such {missing}; correct the path, or give a preset")
-        return _checkpoint_at(_absolute(location), "", None, kind, trust_remote_code)
+        return _checkpoint_at(_absolute(location), "", None, kind, trust_remote_code=trust_remote_code)
     preset, sources = find_sources(name_or_path)
     name = preset.name if preset and not HUB_ID.fullmatch(name_or_path) else name_or_path
     if preset and preset.kind != kind:
@@ -94,11 +94,11 @@ def resolve(name_or_path: str, kind: ModelKind, *, trust_remote_code: bool = Fal
         pulled = [preset.name for preset in presets if find_local(preset.name, preset.sources)]
         alternative = f", or choose one that is: {', '.join(pulled)}" if pulled else ""
         raise NotDownloaded(f"{name} is not downloaded: run `datacreate models pull {name}`{alternative}")
-    return _checkpoint_at(local, name, preset, kind, trust_remote_code)
+    return _checkpoint_at(local, name, preset, kind, trust_remote_code=trust_remote_code)
 
 
 def _checkpoint_at(
-    location: Path, name: str, preset: Preset | None, kind: ModelKind, trust_remote_code: bool
+    location: Path, name: str, preset: Preset | None, kind: ModelKind, *, trust_remote_code: bool
 ) -> Checkpoint:
     """The checkpoint in a folder or GGUF file; without a name it is named after that."""
     gguf_path = location if location.is_file() else None
@@ -115,7 +115,7 @@ def _checkpoint_at(
             )
         sha256 = quick_hash({str(number): part for number, part in enumerate(parts(gguf_path))})
         return Checkpoint(name or gguf.model_name, gguf_path.parent, sha256, preset, gguf=gguf)
-    check_loadable(location, kind, trust_remote_code)
+    check_loadable(location, kind, trust_remote_code=trust_remote_code)
     sha256 = quick_hash(kept_files(location))
     return Checkpoint(name or location.name, location, sha256, preset, trust_remote_code=trust_remote_code)
 

@@ -26,7 +26,7 @@ _SAMPLE_BYTES, _SAMPLES = 4096, 512  # the samples of all larger files of a mode
 _MIN_SAMPLES = 16  # of one file
 
 
-def check_loadable(folder: Path, kind: ModelKind, trust_remote_code: bool) -> None:
+def check_loadable(folder: Path, kind: ModelKind, *, trust_remote_code: bool) -> None:
     """Refuse a folder that is no checkpoint, has only pickled weights, or needs its publisher's Python code; as an
     instruct model also one that does not write text: an encoder or an encoder-decoder.
 

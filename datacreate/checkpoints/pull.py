@@ -88,8 +88,8 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
                 notify(f"{failures[-1]}; trying {source.label}")
             try:
                 if isinstance(source, Mirror):
-                    return _from_mirror(name, source, notify, force)
-                if location := _from_hub(source, notify, force):
+                    return _from_mirror(name, source, notify, force=force)
+                if location := _from_hub(source, notify, force=force):
                     # `find_local` prefers the copy of a mirror.
                     shutil.rmtree(data_dir() / "checkpoints" / name, ignore_errors=True)
                     return location
@@ -102,7 +102,7 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
     raise CheckpointError(f"{problem}; remove the cause and run the same command again")
 
 
-def _from_hub(source: HubRepository, notify: Notify, force: bool) -> Path | None:
+def _from_hub(source: HubRepository, notify: Notify, *, force: bool) -> Path | None:
     """Download a model; returns its folder or GGUF file, None if the repository does not have all files."""
     notify(f"downloading {source.hub} from the Hub")
     include, required = ([source.file], source.file) if source.file else (KEPT, SAFETENSORS)
@@ -110,7 +110,7 @@ def _from_hub(source: HubRepository, notify: Notify, force: bool) -> Path | None
     return _in_hub_cache(source)
 
 
-def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> Path:
+def _from_mirror(name: str, mirror: Mirror, notify: Notify, *, force: bool) -> Path:
     """Download a model; returns its folder."""
     from filelock import FileLock
 

@@ -25,7 +25,7 @@ def benchmarks() -> None:
 
 @benchmarks.command("list", cls=Command)
 @json_option("Print the registry's entries and what is imported as JSON.")
-def list_(as_json: bool) -> None:
+def list_(*, as_json: bool) -> None:
     """All benchmarks, their sizes in the paper, and which are imported."""
     from datacreate.benchmarks import SPLITS, has_split, import_state, load_registry, read_manifest
 

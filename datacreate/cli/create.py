@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @config_option
 @option("--dry-run", is_flag=True, help="Print what would happen; start no server and write nothing.")
 @json_option("Print the summary as JSON; with --dry-run the plan and a configuration for --config.")
-def create(given_options: dict[str, Any], dry_run: bool, as_json: bool) -> None:
+def create(given_options: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
     """Make a training set of exactly COUNT examples from one or several formatting examples, or from an instruction.
 
     Formatting examples are your own or rows of a benchmark's train split, and are not part of the set. A stopped
@@ -45,7 +45,7 @@ def create(given_options: dict[str, Any], dry_run: bool, as_json: bool) -> None:
 
     config = CreateConfig.of(**given_options)
     if dry_run:
-        _dry_run(config, as_json)
+        _dry_run(config, as_json=as_json)
         return
     with TerminalProgress() as progress:
         summary = create_(config, progress=progress, compute_metrics=measure_run)
@@ -65,7 +65,7 @@ def print_created(run_dir: Path, summary: RunSummary) -> None:
     echo(f"\n{run_dir / 'train.jsonl'}")
 
 
-def _dry_run(config: CreateConfig, as_json: bool) -> None:
+def _dry_run(config: CreateConfig, *, as_json: bool) -> None:
     from datacreate.dry_run import describe_run
 
     plan, options = describe_run(config, say), config.as_options()
@@ -88,7 +88,7 @@ def _dry_run(config: CreateConfig, as_json: bool) -> None:
 @settings_options(CreateConfig, without=("count", "run_dir"))
 @config_option
 @json_option("Print the examples as JSON lines.")
-def preview(count: int, save_examples: Path | None, given_options: dict[str, Any], as_json: bool) -> None:
+def preview(count: int, save_examples: Path | None, given_options: dict[str, Any], *, as_json: bool) -> None:
     """Show a few examples as `create` would write them; write nothing else than --save-examples.
 
     Answers are not verified, which would need more examples than are shown, unless --verify or --verifier is given.

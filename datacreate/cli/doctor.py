@@ -23,7 +23,7 @@ _COLORS = {"ok": None, "warn": "yellow", "fail": "red"}
 @option("--url", "urls", multiple=True, metavar="URL", help="Also test this server; repeat for more.")
 @option("--model", metavar="NAME", help="The model to test there, if a server has several.")
 @json_option("Print the findings as JSON.")
-def doctor(urls: tuple[str, ...], model: str | None, as_json: bool) -> None:
+def doctor(urls: tuple[str, ...], model: str | None, *, as_json: bool) -> None:
     """Check this machine: software, GPUs, storage, models, servers.
 
     Prints one line per finding (ok, warn or fail) with what to do. Exits with 1 if any check fails.

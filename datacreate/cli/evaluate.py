@@ -42,6 +42,7 @@ def evaluate(
     out: Path | None,
     format_options: dict[str, Any],
     engine: dict[str, Any],
+    *,
     as_json: bool,
 ) -> None:
     """Measure MODEL (the --out of a `train`, or one seed of it) on benchmarks, or on files of one's own.

@@ -16,7 +16,7 @@ from datacreate.filter_rows import FilterConfig
 @path_option("--rejects", group="output", metavar="FILE.jsonl", help="Write rejected rows here, with reasons.")
 @settings_options(FilterConfig)
 @json_option("Print the counts as JSON.")
-def filter(source: Path, given_options: dict[str, Any], as_json: bool, **outputs: Path | None) -> None:  # noqa: A001 (the name of the command)
+def filter(source: Path, given_options: dict[str, Any], *, as_json: bool, **outputs: Path | None) -> None:  # noqa: A001 (the name of the command)
     """Check the rows of a run or of a file; without --out, only report.
 
     Of rows that repeat each other, the first is kept.

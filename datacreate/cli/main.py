@@ -77,7 +77,7 @@ def _open_streams() -> _Output | None:
         except OSError:  # closed: no file may get its number (open takes the lowest free one)
             # Only stderr may be written: stdout reports that it cannot be.
             flags = os.O_WRONLY if number == 2 else os.O_RDONLY
-            os.set_inheritable(os.open(os.devnull, flags), True)
+            os.set_inheritable(os.open(os.devnull, flags), True)  # noqa: FBT003 (takes no keywords)
     stdout = None
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)

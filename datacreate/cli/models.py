@@ -20,7 +20,7 @@ def models() -> None:
 
 @models.command("list", cls=Command)
 @json_option("Print all settings of the presets, and the paths, as JSON.")
-def list_(as_json: bool) -> None:
+def list_(*, as_json: bool) -> None:
     """All presets, and which of them are downloaded."""
     from rich.filesize import decimal
 
@@ -46,7 +46,7 @@ def list_(as_json: bool) -> None:
 @models.command(cls=Command, downloads=True)
 @click.argument("names", nargs=-1, required=True, metavar="NAME|ORG/NAME[@REVISION]...")
 @option("--force", is_flag=True, help="Download again even if it is complete on this machine.")
-def pull(names: tuple[str, ...], force: bool) -> None:
+def pull(names: tuple[str, ...], *, force: bool) -> None:
     """Download presets, or models by their Hub id; an interrupted download resumes."""
     from datacreate.checkpoints.presets import find_sources
     from datacreate.checkpoints.pull import pull as pull_one

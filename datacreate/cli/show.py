@@ -38,7 +38,7 @@ from datacreate.settings import Settings, Shares, setting
 @option("--samples", type=click.IntRange(min=0), default=3, show_default=True, help="Examples to show.")
 @file_option("--html", ".html", "Also write a page with charts and more samples.")
 @json_option("Print everything as one JSON object.")
-def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
+def show(run: Path, samples: int, html: Path | None, *, as_json: bool) -> None:
     """Show RUN's summary, some of its examples, shortcuts and diversity."""
     from datacreate.dataset_metrics import measure_run
     from datacreate.runs.directory import RunDirectory
@@ -104,7 +104,7 @@ def export(run: Path, layout: str, out: Path | None, split_options: dict[str, An
 @path_argument("paths", nargs=-1, metavar="[PATH...]")
 @path_option("--out", group="output", default="report", help="Folder; replaces an older report.  [default: report]")
 @json_option("Print the report as JSON instead of Markdown.")
-def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
+def report(paths: tuple[Path, ...], out: Path, *, as_json: bool) -> None:
     """Report all evaluations and runs below PATHs (default: runs).
 
     Writes report.md, report.html and report.json, and prints report.md.
@@ -191,6 +191,7 @@ def review(
     seed: int,
     export: Path | None,
     import_: Path | None,
+    *,
     as_json: bool,
 ) -> None:
     """Accept, reject and edit RUN's rows; the most uncertain come first.

@@ -32,7 +32,7 @@ _ARRAY = "SLURM_ARRAY_TASK_ID"
 @option("--dry-run", is_flag=True, help="List the cells, their states, what is missing, and the commands.")
 @config_option
 @json_option("Print the cells as JSON.")
-def sweep(plan: str, out: Path | None, index: str | None, nproc: int | None, dry_run: bool, as_json: bool) -> None:
+def sweep(plan: str, out: Path | None, index: str | None, nproc: int | None, *, dry_run: bool, as_json: bool) -> None:
     """Run the grid of PLAN: a YAML file, or the name of a shipped one (cpu, evidence,
     inputs, paper).
 

@@ -24,7 +24,7 @@ from datacreate.runs.config import CreateConfig
 @config_option
 @json_option("Print the models as JSON; with --dry-run what would be trained.")
 def train(
-    sources: tuple[str, ...], given_options: dict[str, Any], recipe: dict[str, Any], dry_run: bool, as_json: bool
+    sources: tuple[str, ...], given_options: dict[str, Any], recipe: dict[str, Any], *, dry_run: bool, as_json: bool
 ) -> None:
     """Fine-tune an encoder on SOURCE: a run, a file with rows, or a benchmark's human train split.
 
@@ -71,6 +71,7 @@ def improve(
     given_options: dict[str, Any],
     changed: dict[str, Any],
     engine: dict[str, Any],
+    *,
     dry_run: bool,
     as_json: bool,
 ) -> None:

@@ -136,7 +136,7 @@ def read_documents(file: Path, field: str | None, note: Callable[[Path, str], No
         note(file, f"{name}: left out: {reason}")
         return
     if text.strip():
-        yield Document(file, None, text, ending != ".txt")
+        yield Document(file, None, text, is_markdown=ending != ".txt")
     else:
         scanned = " (scanned pages need text recognition, such as ocrmypdf)" if ending == ".pdf" else ""
         note(file, f"{name}: left out: no text{scanned}")
@@ -179,7 +179,7 @@ def _rows(file: Path, field: str | None, note: Callable[[Path, str], None]) -> I
                 field = _text_field(row.values, file)
             text = row.values.get(field) if field else None
             if isinstance(text, str) and text.strip():
-                yield Document(file, row.number, cleaned(text), False)
+                yield Document(file, row.number, cleaned(text), is_markdown=False)
             else:
                 rows_without_text += 1
     except UsageError as error:

@@ -289,14 +289,14 @@ def split(document: Document, tokens: int) -> Iterator[Passage]:
 
     Cuts are between headings, paragraphs or sentences where possible.
     """
-    for start, text in _splitter(tokens, document.is_markdown).chunk_indices(document.text):
+    for start, text in _splitter(tokens, is_markdown=document.is_markdown).chunk_indices(document.text):
         offset = start + len(text) - len(text.lstrip())
         if stripped := text.strip():
             yield Passage(display_path(document.file), document.row, offset, stripped)
 
 
 @cache
-def _splitter(tokens: int, is_markdown: bool) -> MarkdownSplitter | TextSplitter:
+def _splitter(tokens: int, *, is_markdown: bool) -> MarkdownSplitter | TextSplitter:
     return (MarkdownSplitter if is_markdown else TextSplitter).from_callback(count_tokens, tokens)
 
 

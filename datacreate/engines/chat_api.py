@@ -111,7 +111,7 @@ class ChatApi:
         if request.schema is not None:
             # What is sent for llguidance would apply to the thoughts, too; `response_format` applies after them.
             for_llguidance = self.uses_llguidance and not thinking
-            body |= _schema_field(request.schema, for_llguidance, sampling.longest_text)
+            body |= _schema_field(request.schema, sampling.longest_text, for_llguidance=for_llguidance)
         if request.choices:
             body |= self.kind.scoring_fields(tokens)
         return body
@@ -126,7 +126,7 @@ def _merge_system_message(messages: Messages) -> list[dict[str, str]]:
     return [merged, *(dict(message) for message in rest)]
 
 
-def _schema_field(schema: str, for_llguidance: bool, max_text_chars: int | None) -> dict[str, Any]:
+def _schema_field(schema: str, max_text_chars: int | None, *, for_llguidance: bool) -> dict[str, Any]:
     """The field of a request that holds the schema: `grammar` for llguidance, otherwise `response_format`."""
     parsed = json.loads(schema)
     if for_llguidance:

@@ -28,18 +28,18 @@ def schema_enforcement_test() -> ServerTest:
     schema = {"type": "array", "prefixItems": [{"const": _WORD}], "minItems": 1, "maxItems": 1}
     request = Request(-1, messages, json.dumps(schema), Sampling(max_tokens=32))
     mismatch = f'ignores the JSON Schema: asked for ["{_WORD}"], got'
-    return ServerTest((request,), partial(_schema_problem, request, "the self-test", mismatch, False))
+    return ServerTest((request,), partial(_schema_problem, request, "the self-test", mismatch, may_be_truncated=False))
 
 
 def run_schema_test(messages: Messages, schema: str, sampling: Sampling) -> ServerTest:
     """The test that the schema of a run is accepted and the answer follows it (unless truncated)."""
     request = Request(-1, messages, schema, sampling)
     name, mismatch = "the test with the schema of this run", "does not follow the schema of this run: got"
-    return ServerTest((request,), partial(_schema_problem, request, name, mismatch, True))
+    return ServerTest((request,), partial(_schema_problem, request, name, mismatch, may_be_truncated=True))
 
 
 def _schema_problem(
-    request: Request, name: str, mismatch: str, may_be_truncated: bool, completions: Sequence[Completion]
+    request: Request, name: str, mismatch: str, completions: Sequence[Completion], *, may_be_truncated: bool
 ) -> str | None:
     """Why the completion does not follow the request's schema; `name` and `mismatch` are for messages."""
     [completion] = completions

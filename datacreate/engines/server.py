@@ -72,9 +72,9 @@ class Server:
     """One server. `test` finds out which engine it is and how requests to it are written; then `ask` sends one."""
 
     def __init__(
-        self, address: Address, api: ChatApi, tls: ssl.SSLContext, options: EngineOptions, remote: bool
+        self, address: Address, api: ChatApi, tls: ssl.SSLContext, options: EngineOptions, *, is_remote: bool
     ) -> None:
-        """`remote`: another process started it."""
+        """`is_remote`: another process started it."""
         self.url, self.key = address.url, address.key
         self.version = ""
         self.in_flight = 0
@@ -84,7 +84,7 @@ class Server:
         self.failures = Failures()
         self._was_busy = False  # whether it ever was
         self._options = options
-        self._remote = remote
+        self._is_remote = is_remote
         self._given_slots = options.max_num_seqs or address.max_num_seqs
         self.slots = self._given_slots or _DEFAULT_SLOTS
         self._reported_context: int | None = None  # tokens
@@ -170,7 +170,7 @@ class Server:
         """
         for test in tests:
             await self._run_test(test)
-        if tests and not self._remote:
+        if tests and not self._is_remote:
             await self._api.kind.after_self_test(self._send, self.slots)
 
     async def _run_test(self, test: ServerTest) -> None:

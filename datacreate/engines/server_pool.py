@@ -273,7 +273,7 @@ class ServerPool:
             addresses = {address.url: address for address in self._source.addresses()}
             for url, address in addresses.items():
                 if url not in self._servers:
-                    server = Server(address, self._api, self._tls, self._options, self._source.remote)
+                    server = Server(address, self._api, self._tls, self._options, is_remote=self._source.remote)
                     self._servers[url] = server
                     self._monitors[url] = asyncio.create_task(self._monitor(server))
                 self._servers[url].key = address.key  # a server that was started again has another one

@@ -194,7 +194,9 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     if format_flag and not any(is_row_file(Path(source)) for source in config.sources):
         raise UsageError(f"{format_flag} only applies to files; runs and benchmarks have their own format")
     soft_labels = config.recipe.soft_labels
-    sources = [read_source(source, verifier_probabilities=soft_labels, options=config) for source in config.sources]
+    sources = [
+        read_source(source, with_verifier_probabilities=soft_labels, options=config) for source in config.sources
+    ]
     if config.human_count is not None:  # of a benchmark alone, these are the rows of `--count`
         if not any(source.is_human for source in sources):
             raise UsageError("--human-count: no source is a benchmark; name one, or remove the option")
@@ -275,7 +277,7 @@ def encode_inputs(
     notify(f"{training.encoder}, {head.description}: {split}, {recipe.steps(number)} steps")
     notify(f"loading {training.encoder}")
     tokenizer = load_tokenizer(folder)
-    length = max_input_tokens(tokenizer, load_config(folder), recipe, has_passages(prepared.rows))
+    length = max_input_tokens(tokenizer, load_config(folder), recipe, with_passage=has_passages(prepared.rows))
     with quiet():
         rows = encode(prepared.rows, head, tokenizer, length, soft_labels=recipe.soft_labels)
         selection = encode(prepared.selection_rows, head, tokenizer, length) if prepared.selection_rows else None

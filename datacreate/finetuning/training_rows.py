@@ -78,11 +78,11 @@ class Source:
 
 
 def read_source(
-    name_or_path: str, *, verifier_probabilities: bool = False, options: FormatOptions | None = None
+    name_or_path: str, *, with_verifier_probabilities: bool = False, options: FormatOptions | None = None
 ) -> Source:
     """Read the rows of a benchmark (given by its name), a run directory or a file.
 
-    `verifier_probabilities` also reads those of a run; `options` say how to read a file. Raises UsageError,
+    `with_verifier_probabilities` also reads those of a run; `options` say how to read a file. Raises UsageError,
     BenchmarkError, RunError or TrainingError if the source is missing, unfinished, empty or malformed.
     """
     path = Path(name_or_path)
@@ -91,7 +91,7 @@ def read_source(
     if is_row_file(path):
         return read_file(path, options or FormatOptions())
     if path.is_dir():
-        return _read_run(path, verifier_probabilities)
+        return _read_run(path, with_verifier_probabilities=with_verifier_probabilities)
     raise UsageError(f"{name_or_path}: no run directory, file or benchmark (`datacreate benchmarks list`)")
 
 
@@ -112,11 +112,11 @@ def check_distinct(sources: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _read_run(path: Path, verifier_probabilities: bool) -> Source:
+def _read_run(path: Path, *, with_verifier_probabilities: bool) -> Source:
     run = RunDirectory(path)
     config = run.read_config()
     spec = config.spec
-    probabilities = run.verifier_probabilities() if verifier_probabilities else repeat(None)
+    probabilities = run.verifier_probabilities() if with_verifier_probabilities else repeat(None)
     columns = zip(run.examples(), map(str, run.families()), probabilities, strict=False)
     rows = [SourceRow(*row) for row in islice(columns, config.count)]
     if len(rows) < config.count:

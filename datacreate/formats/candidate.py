@@ -185,7 +185,7 @@ def validate_example(
     if not task_format.roles.answer_start:  # outer spaces also count
         values = normalize_values(values, task_format.schema)
     try:
-        problem = _find_problem(values, task_format, allow_empty)
+        problem = _find_problem(values, task_format, allow_empty=allow_empty)
         if problem is None:
             return Candidate.of(values, task_format)
     except KeyError as missing:  # a schema may allow what the roles of its fields do not
@@ -197,7 +197,7 @@ def validate_example(
 
 
 def _find_problem(
-    values: Mapping[str, Json], task_format: TaskFormat, allow_empty: bool
+    values: Mapping[str, Json], task_format: TaskFormat, *, allow_empty: bool
 ) -> tuple[RejectReason, str] | None:
     """The reason for a reject and a detail about it; None if the example is valid.
 

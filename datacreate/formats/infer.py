@@ -174,9 +174,11 @@ def _infer_new_format(
     remark = ""
     if roles.answer and roles.options:
         is_declared = roles.answer in declared
-        schema, remark = with_option_values(schema, roles, roles.answer, all_values[0], rows or all_values, is_declared)
+        schema, remark = with_option_values(
+            schema, roles, roles.answer, all_values[0], rows or all_values, is_declared=is_declared
+        )
     elif roles.answer and roles.answer not in declared:
-        schema = with_labels(schema, roles, roles.answer, all_values, all_are_spans)
+        schema = with_labels(schema, roles, roles.answer, all_values, all_are_spans=all_are_spans)
     task_format = TaskFormat("inferred", schema, roles, first_key=find_first_key(schema, roles))
     rules = frozenset[Rule]()
     if roles.answer and roles.options:

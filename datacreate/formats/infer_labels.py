@@ -30,6 +30,7 @@ def with_option_values(
     answer_field: FieldPath,
     values: Mapping[str, Json],
     rows: Sequence[Mapping[str, Json]],
+    *,
     is_declared: bool,
 ) -> tuple[Schema, str]:
     """Set the possible values of the answer field of a format with options: the keys of the options, or labels.
@@ -83,7 +84,7 @@ def _possible_first_keys(roles: Roles, rows: Iterable[Mapping[str, Json]], answe
 
 
 def with_labels(
-    schema: Schema, roles: Roles, answer: FieldPath, all_values: Sequence[Mapping[str, Json]], all_are_spans: bool
+    schema: Schema, roles: Roles, answer: FieldPath, all_values: Sequence[Mapping[str, Json]], *, all_are_spans: bool
 ) -> Schema:
     """Set the labels of the answer field of a format without options, if the answers of all examples are labels.
 

@@ -70,15 +70,15 @@ def normalize_text(text: str) -> str:
 
     A text with only punctuation keeps it, so that two such texts can differ.
     """
-    ascii_only = text.isascii()
-    folded = plain = " ".join((text.lower() if ascii_only else _fold(text)).split())
+    is_ascii = text.isascii()
+    folded = plain = " ".join((text.lower() if is_ascii else _fold(text)).split())
     if _EMOTICONS.search(plain):
         plain = _EMOTICONS.sub(lambda match: " \u2639 " if match[1] else " \u263a ", plain)
     if "-" in plain or "–" in plain:
         plain = _MINUS.sub(lambda match: "\u2212" * len(match[0]), plain)
     if _OPERATOR.search(plain):
         plain = " ".join(_OPERATOR.sub(r" \g<0> ", plain).split())
-    separators, all_separators = _separators(ascii_only)
+    separators, all_separators = _separators(is_ascii=is_ascii)
     while _EXCEPTIONS.search(plain):
         previous, plain = plain, separators.sub(" ", _SPACE_IN_BRACKETS.sub("", plain)).strip()
         if plain == previous:  # else an exception may have lost the neighbor that made it one
@@ -94,10 +94,10 @@ def words(text: str, limit: int | None = _MAX_CHARACTERS) -> list[str]:
 
 
 @cache
-def _separators(ascii_only: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
+def _separators(*, is_ascii: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Two patterns of separators: without those that are exceptions in `_SEPARATORS`, and with all."""
     # \W would match the vowel signs of Hindi and Thai. There is no punctuation beyond U+1FFFF.
-    more = "" if ascii_only else re.escape("".join(_unicode_characters()[0]))
+    more = "" if is_ascii else re.escape("".join(_unicode_characters()[0]))
     factor = rf"(?:\d|\b[{_LETTER}])"
     with_exceptions = _SEPARATORS.format(more=more, letter=_LETTER, operators=_OPERATORS, factor=factor)
     return re.compile(with_exceptions, re.VERBOSE), re.compile(_PLAIN_SEPARATORS.format(more=more))

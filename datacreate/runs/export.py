@@ -51,8 +51,8 @@ def export(
             "command, or export what there is with --partial"
         )
     splits = _splits(run, split, seed, notify) if split else dict.fromkeys(["train"])
-    columns = _columns(config, layout, with_attributes)
-    rows = {name: _rows_of_split(run, numbers, with_attributes) for name, numbers in splits.items()}
+    columns = _columns(config, layout, with_attributes=with_attributes)
+    rows = {name: _rows_of_split(run, numbers, with_attributes=with_attributes) for name, numbers in splits.items()}
     folder = target.resolve() if target else run.path / "export" / layout
     if not target:
         refuse_links(folder.parent, folder)
@@ -70,7 +70,7 @@ def export(
     return paths
 
 
-def _columns(config: StoredConfig, layout: str, with_attributes: bool) -> dict[str, Schema]:
+def _columns(config: StoredConfig, layout: str, *, with_attributes: bool) -> dict[str, Schema]:
     """The JSON Schema of each column of a table."""
     columns = dict(config.format.schema["properties"])
     if not with_attributes:
@@ -82,7 +82,7 @@ def _columns(config: StoredConfig, layout: str, with_attributes: bool) -> dict[s
     return columns | {attribute_field(each.name): {"type": "string"} for each in config.spec.attributes}
 
 
-def _rows_of_split(run: RunDirectory, numbers: set[int] | None, with_attributes: bool) -> Iterator[Values]:
+def _rows_of_split(run: RunDirectory, numbers: set[int] | None, *, with_attributes: bool) -> Iterator[Values]:
     """The examples with these numbers, from 0; None for all."""
     for number, values in enumerate(run.examples(with_attributes=with_attributes)):
         if numbers is None or number in numbers:

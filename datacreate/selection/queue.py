@@ -47,11 +47,11 @@ class Parent:
 class ParentQueue(Protocol):
     """The order in which parents are used."""
 
-    def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
+    def next(self, request: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
         """The parent of a request; None if a commit must come first.
 
-        `idle`: no request is in flight. `logged`: the number of the parent in the log, when a run is resumed; None if
-        that cannot be a parent.
+        `is_idle`: no request is in flight. `logged`: the number of the parent in the log, when a run is resumed; None
+        if that cannot be a parent.
         """
 
     def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
@@ -74,7 +74,7 @@ class ChainQueue:
         self._parents = [roots[chain % len(roots)] for chain in range(num_chains)]
         self._attempts = [0] * num_chains
 
-    def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
+    def next(self, request: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
         return self._parents[request % len(self._parents)]
 
     def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
@@ -105,8 +105,8 @@ class TreeQueue:
         self._uses: dict[int, int] = {}
         self._used: dict[int, Parent] = {}  # those that can be used again, in order of their first use
 
-    def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
-        number = self._choose(idle) if logged is None else logged
+    def next(self, request: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
+        number = self._choose(is_idle=is_idle) if logged is None else logged
         if number is None:
             return None
         if (parent := self._waiting.pop(number, None)) is not None:
@@ -117,11 +117,11 @@ class TreeQueue:
             self._uses[number] += 1
         return parent
 
-    def _choose(self, idle: bool) -> int | None:
+    def _choose(self, *, is_idle: bool) -> int | None:
         if self._waiting:
             return self._choose_new()
         number = min(self._used, key=self._rank)
-        return number if idle or not self._is_at_limit(number) else None
+        return number if is_idle or not self._is_at_limit(number) else None
 
     def _rank(self, number: int) -> tuple[bool, int, int]:
         return self._is_at_limit(number), self._uses[number], self._used[number].depth
@@ -227,9 +227,9 @@ class LevelQueue:
         self._children: list[Parent] = []
         self._position = 0  # in the level
 
-    def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
+    def next(self, request: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
         if self._position == len(self._level):
-            if not idle:
+            if not is_idle:
                 return None
             self._start_next_level(request)
         self._position += 1

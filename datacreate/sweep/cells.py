@@ -73,7 +73,7 @@ class _Rows:
     """The rows of one training: human rows, the rows of a created set, or both."""
 
     condition: str
-    human: bool  # whether the train split of the benchmark is among them
+    with_human_rows: bool  # those of the train split of the benchmark
     creations: Sequence[Step] = ()  # the steps that create the other rows, in order
     sample: int | None = None  # rows that are drawn from all of them; None: all
     seed: int = 0  # of the sample
@@ -86,7 +86,7 @@ class _Rows:
         created = [str(sum(step.examples for step in self.creations))] if self.creations else []
         if self.sample:
             return "-of-".join([str(self.sample), *created])
-        return "+".join([*([str(self.human_sample or "full")] if self.human else []), *created])
+        return "+".join([*([str(self.human_sample or "full")] if self.with_human_rows else []), *created])
 
 
 def build_cells(plan: SweepPlan) -> tuple[SweepCell, ...]:
@@ -108,7 +108,7 @@ class _Builder:
         """The steps of each cell, in order."""
         plan = self.plan
         if HUMAN_FULL in plan.conditions:
-            yield self._trainings(f"{self.benchmark.name}-{HUMAN_FULL}", [_Rows(HUMAN_FULL, True)])
+            yield self._trainings(f"{self.benchmark.name}-{HUMAN_FULL}", [_Rows(HUMAN_FULL, with_human_rows=True)])
         for seed in plan.example_seeds if HUMAN in plan.conditions else ():
             if rows := self._human_rows(seed):
                 yield self._trainings(f"{self.benchmark.name}-{HUMAN}-{seed}", rows)
@@ -136,14 +136,26 @@ class _Builder:
         whole = self.benchmark.rows["train"]
         samples = [size if size < whole else None for size in self.sizes]
         is_repeated = HUMAN_FULL in self.plan.conditions or seed != self.plan.example_seeds[0]
-        return [_Rows(HUMAN, True, (), size, seed) for size in samples if size or not is_repeated]
+        return [
+            _Rows(HUMAN, with_human_rows=True, sample=size, seed=seed) for size in samples if size or not is_repeated
+        ]
 
     def _created_rows(self, creations: Sequence[Step], condition: str, variant: Variant, seed: int) -> list[_Rows]:
         """Samples of a created set, and the set together with as many human rows, or all if there are fewer."""
         samples = [size if size < self.count else None for size in self.sizes]
-        rows = [_Rows(condition, False, creations, size, seed, options=variant.train) for size in samples]
+        rows = [
+            _Rows(condition, with_human_rows=False, creations=creations, sample=size, seed=seed, options=variant.train)
+            for size in samples
+        ]
         human = self.count if self.count < self.benchmark.rows["train"] else None
-        mixed = _Rows(MIXED + condition, True, creations, None, seed, human, variant.train)
+        mixed = _Rows(
+            MIXED + condition,
+            with_human_rows=True,
+            creations=creations,
+            seed=seed,
+            human_sample=human,
+            options=variant.train,
+        )
         return [sample for sample in (*rows, mixed) if sample.condition in self.plan.conditions]
 
     def _creations(self, cell: str, generator: str, variant: Variant, seed: int) -> list[Step]:
@@ -199,7 +211,7 @@ class _Builder:
         nproc = as_arguments(TrainConfig, {"nproc": other_options.pop("nproc", None)})
         if not rows.creations:
             recipe.pop("soft_labels", None)  # human rows have no scores
-        sources: list[Argument] = [benchmark] if rows.human else []
+        sources: list[Argument] = [benchmark] if rows.with_human_rows else []
         arguments: list[Argument] = ["train", *sources, *(step.folder for step in rows.creations)]
         if rows.condition.removeprefix(MIXED) in self.plan.variants:
             arguments += ["--condition", rows.condition]
@@ -209,7 +221,7 @@ class _Builder:
             if sample:
                 arguments += [flag, str(sample), "--sample-seed", str(rows.seed)]
         arguments += ["--out", folder, "--seeds", ",".join(map(str, self.plan.train_seeds))]
-        needs = [("train", benchmark)] if rows.human else []
+        needs = [("train", benchmark)] if rows.with_human_rows else []
         config = TrainConfig(sources=("",), out=Path(), recipe=Hyperparameters(**recipe), **other_options)
         if config.selection == "human":
             needs.append(("dev", benchmark))

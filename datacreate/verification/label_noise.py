@@ -46,10 +46,10 @@ class LabelNoiseCheck:
     """
 
     def __init__(
-        self, labels: Sequence[Json], most_rows: int, min_concordance: float | None, is_range: bool = False
+        self, labels: Sequence[Json], most_rows: int, min_concordance: float | None, *, is_range: bool = False
     ) -> None:
         self._num_labels = len(labels)
-        self._values = numeric_values(labels, is_range)
+        self._values = numeric_values(labels, is_range=is_range)
         self._most_rows = most_rows
         self._min_concordance = min_concordance
         self._next_test = min(FIRST_ROWS, most_rows)  # in examples
@@ -141,7 +141,7 @@ def calibrated(probabilities: Probabilities, means: Sequence[float | None]) -> P
     )
 
 
-def numeric_values(labels: Sequence[Json], is_range: bool = False) -> list[float] | None:
+def numeric_values(labels: Sequence[Json], *, is_range: bool = False) -> list[float] | None:
     """The labels as numbers, also if they are texts such as "4"; None if one is not a number.
 
     Numbers that count from 0 are codes of classes, whose order means nothing, unless they are of a range.

@@ -160,7 +160,7 @@ def measure_coverage(sizes: Sequence[int]) -> dict[str, Any]:
     queue = FarthestFirstQueue([Parent(0, "", 0)], vectors.__getitem__, max_parent_uses=4)
     began = time.perf_counter()
     for request in range(requests):
-        queue.next(request, idle=True)
+        queue.next(request, is_idle=True)
         children = [Parent(5 * request + child, "", 1) for child in range(1, 6) if 5 * request + child < len(vectors)]
         queue.add_result(request, children, 5, 5 * requests)
     milliseconds = (time.perf_counter() - began) / requests * 1000

@@ -78,7 +78,7 @@ def test_the_loss_is_the_cross_entropy_with_the_probabilities(
     family: str,
 ) -> None:
     set_probabilities(unsure)
-    rows = training_set([read_source(str(runs[head]), verifier_probabilities=True)])
+    rows = training_set([read_source(str(runs[head]), with_verifier_probabilities=True)])
     folder = Path(encoder_of(family))
     model = load_with_head(folder, rows.head).eval()
     inputs = inputs_of(folder, rows, Hyperparameters(soft_labels=True))
@@ -111,7 +111,7 @@ def test_human_rows_beside_a_verified_run_keep_their_labels(
     home: Path, runs: dict[str, Path], set_probabilities: SetProbabilities
 ) -> None:
     set_probabilities(unsure)
-    sources = [read_source(name, verifier_probabilities=True) for name in ("csqa", str(runs["options"]))]
+    sources = [read_source(name, with_verifier_probabilities=True) for name in ("csqa", str(runs["options"]))]
     rows = training_set(sources)
     assert [one.probabilities is None for one in rows.examples[:202]] == [*[True] * 201, False]
     hard = training_set([read_source(source.name) for source in sources])

@@ -62,7 +62,7 @@ def walk(
             number = logged[request].parent.number if logged else None
             if logged and logged[request].commits > commits:
                 break
-            parent = queue.next(request, idle=request == commits, logged=number)
+            parent = queue.next(request, is_idle=request == commits, logged=number)
             if parent is None:
                 break
             requests.append(QueuedRequest(parent, commits, uses[parent.number]))
@@ -120,7 +120,7 @@ def test_a_chain_continues_with_its_child_or_retries_the_parent(born: list[int],
 def test_a_chain_keeps_its_parent_if_no_child_was_chosen() -> None:
     queue = ChainQueue([ROOT], 1)
     for request in range(20):
-        assert queue.next(request, idle=True) == ROOT
+        assert queue.next(request, is_idle=True) == ROOT
         queue.add_result(request, [], 3, 9)
 
 
@@ -238,7 +238,7 @@ def test_coverage_uses_the_root_that_is_farthest_from_those_used() -> None:
     vectors = {0: [1, 0, 0], -1: [0.8, 0.6, 0], -2: [0, 0, 1], -3: [0, 1, 0]}
     roots = [*ROOTS, Parent(-3, "root 3", 0)]
     queue = FarthestFirstQueue(roots, lambda number: np.array(vectors[number]), max_parent_uses=4)
-    assert [queue.next(request, idle=False) for request in range(4)] == [roots[at] for at in (0, 2, 3, 1)]
+    assert [queue.next(request, is_idle=False) for request in range(4)] == [roots[at] for at in (0, 2, 3, 1)]
 
 
 def test_roots_have_a_limit_of_their_own() -> None:
