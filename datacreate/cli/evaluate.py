@@ -113,18 +113,22 @@ def _print(evaluations: list[tuple[Path, Evaluation]]) -> None:
     for folder, evaluation in evaluations:
         scores, (low, high) = evaluation.scores, evaluation.scores.accuracy_interval
         figures = (
-            f"{100 * scores.score:.1f}",
+            f"{round(100 * scores.score, 1) + 0.0:.1f}",  # a score just below 0 is no -0.0
             f"{100 * scores.accuracy:.2f}",
             f"{100 * low:.1f}–{100 * high:.1f}",
             f"{100 * scores.macro_f1:.1f}",
             f"{100 * scores.constant:.1f}",
         )
         lines.append((str(folder), evaluation.benchmark, *figures))
+        only_label = scores.classes == 1
         remarks = {
             "degenerate: (nearly) all predictions are the same": scores.degenerate,
-            "not significantly above chance": not scores.above_chance,
+            "all test rows have one label, so the score is 0 by definition; give rows of every label": only_label,
+            "not significantly above chance": not scores.above_chance and not only_label,
             "rows without a prediction or right answer, which are wrong: "
             f"{scores.unanswered} of {scores.rows}": scores.unanswered,
+            "rows with a label that the model has not learned, which are wrong: "
+            f"{scores.unlearned} of {scores.rows}": scores.unlearned,
             "rows longer than the model's input, which were cut: "
             f"{scores.truncated} of {scores.rows}": scores.truncated,
         }

@@ -271,30 +271,39 @@ def grade(
     """A prediction for every row of a test set, and the scores of a model; the other arguments are its `ModelAnswers`.
 
     Answers are compared as texts: if two options are identical, either is right. A row without a prediction, or
-    whose right answer is not among its options, counts as wrong.
+    whose right answer is not among its options, counts as wrong. So does one whose label the model has not learned:
+    the label is a class of the scores.
     """
-    has_labels = not test.head.is_multiple_choice
+    has_labels, learned = not test.head.is_multiple_choice, test.head.names
+    classes = list(learned)
+    for label in test.labels if has_labels else ():
+        if label and name_index(label, classes) is None:
+            classes.append(label)
     remaining = iter(probabilities)
     predictions, truth, answers = list[Prediction](), list[int](), list[int]()
     for number, (label, example) in enumerate(zip(test.labels, test.examples, strict=True)):
         if isinstance(example, ClassificationExample):
             right, row_probabilities = example.answer_index, next(remaining)
-            names = test.head.names if has_labels else example.options
+            names = learned if has_labels else example.options
         else:
-            right = name_index(label, test.head.names) if has_labels else None
-            row_probabilities, names = None, ()
+            right, row_probabilities, names = None, None, ()
+        if has_labels:
+            right = name_index(label, classes)
         predicted, is_correct, answer = None, False, -1
         if row_probabilities is not None:
             best = most_probable(row_probabilities)
             predicted = names[best]
             if right is not None:
-                is_correct = predicted == names[right]
+                is_correct = right < len(names) and predicted == names[right]
                 answer = right if is_correct else best
         truth.append(-1 if right is None else right)
         answers.append(answer)
         scores = [round(float(probability), 4) for probability in row_probabilities or ()]
         predictions.append(Prediction(row=number, label=label, predicted=predicted, correct=is_correct, scores=scores))
-    return predictions, compute_scores(truth, answers, test.head.names, balanced=has_labels, truncated=truncated)
+    unlearned = sum(right >= len(learned) for right in truth) if has_labels else 0
+    return predictions, compute_scores(
+        truth, answers, classes, balanced=has_labels, unlearned=unlearned, truncated=truncated
+    )
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, predictions: Sequence[Prediction]) -> None:

@@ -64,7 +64,7 @@ class Scores(Record, extra="ignore"):  # older files have more fields
     """Scores of one model on one test set; shares are in [0, 1], intervals are 95 % over test rows."""
 
     rows: int = Field(ge=1)
-    classes: int = Field(ge=2)  # labels that occur in the set, or options per question
+    classes: int = Field(ge=1)  # labels that occur in the set, or options per question
     accuracy: float
     accuracy_interval: tuple[float, float]
     balanced_accuracy: float | None  # mean recall over labels; None for multiple choice
@@ -74,8 +74,9 @@ class Scores(Record, extra="ignore"):  # older files have more fields
     score_interval: tuple[float, float]
     degenerate: bool  # (nearly) all predictions are one label or option position
     above_chance: bool  # the interval of the score lies above 0
-    predicted: dict[str, int]  # label or option position (0 is the first) -> rows
+    predicted: dict[str, int]  # label (of the model or the set) or option position (0 is the first) -> rows
     unanswered: int = 0  # rows without a prediction or a right answer; they count as wrong
+    unlearned: int = 0  # rows whose label the model has not learned; they count as wrong
     truncated: int = 0  # rows cut to the model's input length
 
 

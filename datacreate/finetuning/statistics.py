@@ -2,7 +2,7 @@
 
 The score is balanced accuracy (fixed labels) or accuracy (multiple choice), corrected for chance:
 (x - 1/k) / (1 - 1/k), with k options, or labels that occur in the test set. A model that always
-predicts one label scores 0.
+predicts one label scores 0; so does every model on rows with one label, where chance is always right.
 
 Several models of one condition differ in formatting example, training rows and seed, and all answer the same
 test rows. `_estimate` says how their mean scores are compared.
@@ -44,14 +44,20 @@ _COVERED = ("examples, seeds, rows", "training sets, seeds, rows", "seeds, rows"
 
 
 def compute_scores(
-    truth: Sequence[int], predictions: Sequence[int], names: Sequence[str], *, balanced: bool, truncated: int = 0
+    truth: Sequence[int],
+    predictions: Sequence[int],
+    names: Sequence[str],
+    *,
+    balanced: bool,
+    unlearned: int = 0,
+    truncated: int = 0,
 ) -> Scores:
     """Scores of one model on one test set.
 
     `truth` and `predictions`, of shape (rows,), index `names`. -1 in `predictions` is a row without a
     prediction, in `truth` a row without a right answer: both count as wrong. `balanced`: `names` are
-    labels, of which those that occur count; otherwise they are option positions. Raises ValueError if
-    no row has a right answer.
+    labels, of which those that occur in `truth` count, also if the model has not learned them; otherwise they are
+    option positions. Raises ValueError if no row has a right answer.
     """
     from sklearn.metrics import f1_score
 
@@ -61,7 +67,7 @@ def compute_scores(
     rows, label_counts, prediction_counts = len(truth), Counter(truth), Counter(predictions)
     correct_counts = Counter(label for label, prediction in zip(truth, predictions, strict=True) if label == prediction)
     correct = [correct_counts[label] for label in present]
-    classes = len(present) if balanced and len(present) > 1 else len(names)
+    classes = len(present) if balanced else len(names)
     accuracy = share = mean_share([sum(correct)], [rows])
     if balanced:
         share = mean_share(correct, [label_counts[label] for label in present])
@@ -79,13 +85,14 @@ def compute_scores(
         above_chance=share.low > 1 / classes,
         predicted={name: prediction_counts[index] for index, name in enumerate(names)},
         unanswered=prediction_counts[-1],
+        unlearned=unlearned,
         truncated=truncated,
     )
 
 
 def chance_corrected(share: float, classes: int) -> float:
-    """A share of correct answers, rescaled so that chance is 0 and perfect is 1."""
-    return (share - 1 / classes) / (1 - 1 / classes)
+    """A share of correct answers, rescaled so that chance is 0 and perfect is 1; 0 if there is one class."""
+    return (share - 1 / classes) / (1 - 1 / classes) if classes > 1 else 0.0
 
 
 def mean_share(correct: Sequence[int], rows: Sequence[int]) -> IntervalEstimate:
@@ -309,6 +316,8 @@ def _scores(correct: npt.NDArray[np.bool_], labels: Integers, classes: int | Non
         covariance += deviation @ deviation.T / (rows * max(1, rows - 1) * len(present) ** 2)
     if classes is None:
         return scores, covariance
+    if classes == 1:
+        return np.zeros_like(scores), np.zeros_like(covariance)
     return (scores - 1 / classes) / (1 - 1 / classes), covariance / (1 - 1 / classes) ** 2
 
 
@@ -318,6 +327,8 @@ def _error_of_alike(models: ConditionModels) -> float:
     No row changes the score then, and its variance over rows is 0. Other test rows may differ all the same.
     """
     rows = np.unique(models.labels[models.labels >= 0], return_counts=True)[1].tolist()
+    if models.classes == 1:
+        return 0.0
     score_range = 1 - 1 / models.classes if models.classes else 1
     return (1 - mean_share(rows, rows).low) / score_range / HALF_WIDTH
 

@@ -211,6 +211,10 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     )
     for reason, number in rows.skipped.items():
         notify(f"skipped rows: {number}, {reason}")
+    learned = {row.answer_index for row in rows.examples}
+    if not rows.head.is_multiple_choice and len(learned) < rows.head.classes:
+        absent = ", ".join(name for label, name in enumerate(rows.head.names) if label not in learned)
+        notify(f"warning: no row has the label {absent}, so the model does not learn it")
     unverified, total = sum(row.probabilities is None for row in rows.examples), len(rows.examples)
     if total < FEW_ROWS:
         notify(f"warning: only {total} row{'s' * (total != 1)}; a model learns little from fewer than {FEW_ROWS}")

@@ -29,6 +29,7 @@ from datacreate.finetuning.records import (
     read_evaluation,
     read_predictions,
 )
+from datacreate.finetuning.training_rows import name_index
 from datacreate.messages import Notify, no_notify
 from datacreate.reporting.pgr import mean_pgrs, with_pgr
 from datacreate.reporting.results import (
@@ -127,6 +128,11 @@ def _read(folder: Path) -> EvaluationRows:
     if not in_order or abs(sum(correct) / rows - accuracy) > _MAX_ROUNDING:
         raise TrainingError(f"{EVALUATION} and {PREDICTIONS} contradict each other; evaluate the model again")
     labels = tuple(intern(prediction.label) for prediction in predictions)  # many models answer the same rows
+    if evaluation.head != "multiple_choice":
+        names = list(evaluation.scores.predicted)
+        scored = {name_index(label, names) for label in set(labels) if label}
+        if None in scored or len(scored) != evaluation.scores.classes:
+            raise TrainingError("scored by an older version over other labels; evaluate the model again")
     return EvaluationRows(str(folder), evaluation, labels, correct)
 
 

@@ -182,6 +182,8 @@ def _notes(table: ResultTable, curves: Sequence[Curves], citation: str) -> list[
         truncated = max(result.truncated for result in results)
         if unanswered or truncated:
             notes.append(f"{test}: up to {unanswered} test rows unanswered (wrong), {truncated} truncated.")
+        if any(result.classes == 1 for result in results):
+            notes.append(f"{test}: all test rows have one label, so the score is 0 by definition.")
     return notes
 
 

@@ -72,6 +72,7 @@ class ConditionResult:
     split: str
     test_digest: str  # SHA-256 of the test rows
     test_rows: int
+    classes: int  # labels that occur in the test set, or options per question
     constant: float  # accuracy of the best constant prediction
     condition: str
     count: int | None  # training rows, selection rows included; None if not trained
@@ -87,7 +88,7 @@ class ConditionResult:
     sd_examples: float | None = None  # of the score, between the means of examples; None below two examples
     degenerate: int  # models that predict one class for at least 95 % of the rows
     not_above_chance: int  # models whose 95 % interval reaches down to chance
-    unanswered: int = 0  # test rows without a prediction or a right answer, in the worst model
+    unanswered: int = 0  # test rows without a prediction or a right answer that was learned, in the worst model
     truncated: int = 0  # test rows longer than the model's input, in the worst model
     paper_accuracy: float | None = None
     sources: tuple[str, ...]  # folders of the evaluations
@@ -182,6 +183,7 @@ def condition_result(
         split=first.split,
         test_digest=first.digest,
         test_rows=first.scores.rows,
+        classes=first.scores.classes,
         constant=first.scores.constant,
         condition=name,
         count=first.condition.count if trained else None,
@@ -196,7 +198,7 @@ def condition_result(
         sd_examples=sd_examples,
         degenerate=sum(scores.degenerate for scores in all_scores),
         not_above_chance=sum(not scores.above_chance for scores in all_scores),
-        unanswered=max(scores.unanswered for scores in all_scores),
+        unanswered=max(scores.unanswered + scores.unlearned for scores in all_scores),
         truncated=max(scores.truncated for scores in all_scores),
         paper_accuracy=paper_accuracy,
         sources=tuple(model.path for model in models),
@@ -224,8 +226,8 @@ ResultModels = Mapping[ConditionResult, ConditionModels]
 def compare_results(results: ResultModels) -> tuple[Comparison, ...]:
     """Every comparable pair of results; Holm-corrected together, smallest p first.
 
-    Pairs have the same test rows, and the same number of training rows unless one of them is untrained or
-    is all human rows.
+    Pairs have the same test rows, of two labels or more, and the same number of training rows unless one of them is
+    untrained or is all human rows.
     """
     pairs = [pair for pair in combinations(results, 2) if _comparable(*pair)]
     estimates = [difference(results[first], results[second]) for first, second in pairs]
@@ -251,7 +253,7 @@ def compare_results(results: ResultModels) -> tuple[Comparison, ...]:
 def _comparable(first: ConditionResult, second: ConditionResult) -> bool:
     same_training = first.trained_for == second.trained_for or "-" in (first.trained_for, second.trained_for)
     same_count = first.count == second.count or _is_reference(first) or _is_reference(second)
-    return first.test_digest == second.test_digest and same_training and same_count
+    return first.test_digest == second.test_digest and first.classes > 1 and same_training and same_count
 
 
 def _is_reference(result: ConditionResult) -> bool:

@@ -196,6 +196,22 @@ def test_rows_without_an_answer_count_as_wrong(home: Path) -> None:
     assert found.score == 0, "they count in the recall of their label"
 
 
+def test_a_label_that_the_model_has_not_learned_is_a_class_that_it_never_predicts(home: Path) -> None:
+    creak = read_test_set("creak")
+    right = [example.answer_index for example in creak.usable]
+    test = replace(creak, labels=[*creak.labels[:40], *["Maybe", "maybe "] * 10])  # of 60, 20 of each label
+    predictions, found = grade(test, one_hot(right))
+    assert [one.correct for one in predictions] == [True] * 40 + [False] * 20
+    assert (found.accuracy, found.balanced_accuracy) == pytest.approx((2 / 3, 2 / 3))
+    assert found.score == pytest.approx((2 / 3 - 1 / 3) / (2 / 3))
+    assert found.macro_f1 == pytest.approx((0.8 + 0.8 + 0) / 3), "10 of 30 predictions of each label are wrong"
+    assert (found.classes, found.unlearned, found.unanswered) == (3, 20, 0)
+    assert found.predicted == {"True": 30, "False": 30, "Maybe": 0}
+    unlabeled = replace(creak, labels=["", *creak.labels[1:]])
+    _, found = grade(unlabeled, one_hot(right))
+    assert (found.classes, found.accuracy, found.score, found.unanswered) == (2, 59 / 60, 1, 1)
+
+
 def test_a_model_answers_only_sets_of_its_head(models: Path) -> None:
     with pytest.raises(UsageError, match="has questions with 5 options, piqa has questions with 2") as e:
         evaluate(models / "csqa" / "seed-1", ["piqa"])

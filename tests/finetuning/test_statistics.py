@@ -51,8 +51,7 @@ def test_scores_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     assert found.balanced_accuracy == pytest.approx(float(np.mean(recalls)))
     assert found.macro_f1 == pytest.approx(f1_score(truth, answers, average="macro", labels=present, zero_division=0))
     assert found.constant == max(truth.count(label) for label in range(3)) / len(truth)
-    classes = len(present) if len(present) > 1 else 3
-    assert found.score == pytest.approx(chance_corrected(found.balanced_accuracy or 0, classes))
+    assert found.score == pytest.approx(chance_corrected(found.balanced_accuracy or 0, len(present)))
     assert sum(found.predicted.values()) == found.rows == len(pairs)
     assert found.score_interval[0] <= found.score <= found.score_interval[1] <= 1
     assert Scores.model_validate_json(found.model_dump_json()) == found
@@ -124,6 +123,13 @@ def test_degenerate_and_above_chance_are_two_flags(name: str) -> None:
 def test_chance_is_one_of_the_labels_that_occur() -> None:
     found = labels([0, 1] * 20, [0] * 40)  # of three that the model knows
     assert (found.score, found.classes, found.above_chance, found.degenerate) == (0, 2, False, True)
+
+
+@pytest.mark.parametrize("answer", [0, 1])
+def test_the_score_is_0_if_all_rows_have_one_label(answer: int) -> None:
+    found = labels([0] * 40, [answer] * 40)
+    assert (found.score, found.score_interval, found.classes, found.above_chance) == (0, (0, 0), 1, False)
+    assert (found.accuracy, found.balanced_accuracy) == (1 - answer, 1 - answer)
 
 
 def models(

@@ -56,7 +56,7 @@ def sample_report(text: str = "tree") -> Report:
 def _result(test: str, condition: str, count: int) -> ConditionResult:
     fields: dict[str, Any] = dict.fromkeys(("trained_for", "test", "test_digest"), test)
     fields |= {"split": "test", "condition": condition, "count": count, "full": count == 400}
-    fields |= {"test_rows": 500, "constant": 0.5, "models": 3, "examples": 1, "sets": 1, "seeds": 3}
+    fields |= {"test_rows": 500, "classes": 2, "constant": 0.5, "models": 3, "examples": 1, "sets": 1, "seeds": 3}
     fields |= {"score": IntervalEstimate(0.2, 0.1, 0.25), "accuracy": IntervalEstimate(0.6, 0.55, 0.65)}
     fields |= {"sd_seeds": 0.02, "paper_accuracy": 0.7, "sources": ("a",)}
     return ConditionResult(**fields, degenerate=1, not_above_chance=2)

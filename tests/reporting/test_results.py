@@ -85,15 +85,40 @@ def test_seeds_are_averaged_within_training_rows_and_these_within_an_example(tmp
     assert "name them with --condition of train: tree, 100 rows." in as_markdown(build_report([tmp_path]))
 
 
-def test_test_rows_without_a_known_label_are_wrong_but_of_no_class(tmp_path: Path) -> None:
+def test_test_rows_without_a_label_are_wrong_but_of_no_class(tmp_path: Path) -> None:
     for seed in (1, 2):
         folder = evaluated(tmp_path / str(seed), answers(60, 100), seed=seed)
         lines = (folder / "predictions.jsonl").read_text().splitlines()
-        lines[99] = lines[99].replace('"False"', '"maybe"', 1)
+        lines[99] = lines[99].replace('"False"', '""', 1)
         (folder / "predictions.jsonl").write_text("\n".join(lines) + "\n")
     one = result(only_table(tmp_path), "tree")
     assert one.accuracy.value == pytest.approx(0.6)
     assert one.score.value == pytest.approx(2 * (30 / 50 + 30 / 49) / 2 - 1)
+
+
+def test_scores_over_other_labels_are_those_of_an_older_version(tmp_path: Path) -> None:
+    evaluated(tmp_path / "new", answers(60, 100))
+    file = evaluated(tmp_path / "old", answers(50, 100), seed=2) / "predictions.jsonl"
+    file.write_text(file.read_text().replace('"label": "False"', '"label": "maybe"'))
+    report = build_report([tmp_path])
+    assert [one.models for one in report.tables[0].results] == [1]
+    assert report.skipped == {
+        str(tmp_path / "old"): "scored by an older version over other labels; evaluate the model again"
+    }
+
+
+def test_a_test_set_with_one_label_has_a_score_of_0_and_no_comparisons(tmp_path: Path) -> None:
+    for seed, condition in ((1, "human"), (2, "human"), (1, "tree")):
+        evaluated(
+            tmp_path / f"{seed}{condition}", answers(30 * seed, 100), ["True"] * 100, condition=condition, seed=seed
+        )
+    report = build_report([tmp_path])
+    [table] = report.tables
+    human, tree = table.results
+    assert (human.accuracy.value, tree.accuracy.value) == pytest.approx((0.45, 0.3))
+    assert [astuple(one.score) for one in table.results] == [(0, 0, 0)] * 2
+    assert (human.not_above_chance, table.comparisons) == (2, ())
+    assert "creak: all test rows have one label, so the score is 0 by definition." in as_markdown(report)
 
 
 @pytest.mark.parametrize(
