@@ -9,4 +9,13 @@
 
 `create` does what `datacreate create` does, and returns the content of summary.json. A second call with the same
 settings resumes the run. Importing datacreate changes no environment variable and no global state.
+
+Modules beside the packages, in the order of reading:
+
+    the loop          create, plan, run_models, request_size, pipeline, state, acceptance, quotas, decontamination,
+                      dataset_metrics
+    other commands    dry_run, filter_rows, improve, zero_shot, attribute_suggestion, doctor
+    for all packages  errors, messages, settings, files, locking, signals, child_process, libraries, hardware, intervals
+
+docs/architecture.md describes them and the packages.
 """
