@@ -33,6 +33,10 @@ class CheckpointError(DatacreateError):
     """A checkpoint is not downloaded, damaged or too large."""
 
 
+class CheckpointDamaged(CheckpointError):
+    """A file of it is empty, cut or missing; the message ends with the advice to copy or download it again."""
+
+
 class NotDownloaded(CheckpointError):
     """A preset or Hub id without its files on this machine."""
 

@@ -7,6 +7,7 @@ variables from these declarations; docs/cli.md follows from the options.
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -213,6 +214,8 @@ def _text_or_file(value: Any) -> Any:
     """A text, or for `@FILE` the text of the file, without outer space and with "\\n" as line ends."""
     if not isinstance(value, str):
         return value
+    if os.path.isfile(value):  # noqa: PTH113 - Path.is_file raises OSError for a long text
+        raise ValueError(f"this is a file; did you mean @{value}?")
     text = read_short_text(Path(value[1:]), _MAX_TEXT_BYTES) if value.startswith("@") else value
     text = "\n".join(text.splitlines()).strip()
     if not text:

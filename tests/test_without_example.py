@@ -96,6 +96,7 @@ def test_the_context_length_limits_the_examples_of_a_request(tmp_path: Path, mod
     [
         *((words, "without an example give --instruction TEXT, and") for words in ([], ["--instruction", TASK], WORDS)),
         (["--instruction", "", *WORDS], "--instruction : empty"),
+        (["--instruction", "latin.txt", *WORDS], "--instruction latin.txt: this is a file; did you mean @latin.txt?"),
         (["--instruction", "@missing.txt", *WORDS], "--instruction @missing.txt: no such file"),
         (["--instruction", "@.", *WORDS], "--instruction @.: cannot be read"),
         (["--instruction", "@empty.txt", *WORDS], "--instruction @empty.txt: empty"),
@@ -186,6 +187,8 @@ def test_previewed_examples_can_be_saved_and_used(tmp_path: Path, model: str) ->
     assert [json.dumps(values) for values in spec.examples] == saved.read_text().splitlines()
     ended = run("preview", *instructed, "--save-examples", tmp_path / "no" / "first.jsonl")
     assert (ended.code, "give a new file in an existing folder" in ended.err) == (2, True)
+    ended = run("preview", *instructed, "--save-examples", "/proc/first.jsonl", dies_after=0)
+    assert (ended.code, "/proc/first.jsonl: cannot be written" in ended.err) == (2, True)  # before anything is made
 
 
 def test_the_verifier_reads_the_instruction(tmp_path: Path, model: str) -> None:

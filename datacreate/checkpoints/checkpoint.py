@@ -16,7 +16,7 @@ from datacreate.checkpoints.folder import (
 from datacreate.checkpoints.gguf import SUFFIX, GgufFile, gguf_in, parts, read_gguf
 from datacreate.checkpoints.presets import HUB_ID, ModelKind, Preset, Thinking, find_sources, load_presets, preset_files
 from datacreate.checkpoints.pull import find_local
-from datacreate.errors import CheckpointError, NotDownloaded, UnknownModel, UsageError
+from datacreate.errors import CheckpointDamaged, CheckpointError, NotDownloaded, UnknownModel, UsageError
 
 SERVED_AS = "served as "
 """Prefix of the `sha256` of a model that is known only by the name that its server uses."""
@@ -84,6 +84,8 @@ def resolve(name_or_path: str, kind: ModelKind, *, trust_remote_code: bool = Fal
             missing = "file" if location.suffix == SUFFIX else "folder"
             raise UnknownModel(f"{location}: no such {missing}; correct the path, or give a preset")
         return _checkpoint_at(_absolute(location), "", None, kind, trust_remote_code=trust_remote_code)
+    if location.is_file() and name_or_path.lower() not in preset_files():
+        raise UnknownModel(f"{location}: not a model file; give a .gguf file, a folder of safetensors, or a preset")
     preset, sources = find_sources(name_or_path)
     name = preset.name if preset and not HUB_ID.fullmatch(name_or_path) else name_or_path
     if preset and preset.kind != kind:
@@ -94,7 +96,10 @@ def resolve(name_or_path: str, kind: ModelKind, *, trust_remote_code: bool = Fal
         pulled = [preset.name for preset in presets if find_local(preset.name, preset.sources)]
         alternative = f", or choose one that is: {', '.join(pulled)}" if pulled else ""
         raise NotDownloaded(f"{name} is not downloaded: run `datacreate models pull {name}`{alternative}")
-    return _checkpoint_at(local, name, preset, kind, trust_remote_code=trust_remote_code)
+    try:
+        return _checkpoint_at(local, name, preset, kind, trust_remote_code=trust_remote_code)
+    except CheckpointDamaged as error:
+        raise CheckpointDamaged(f"{error}: `datacreate models pull {name} --force`") from None
 
 
 def _checkpoint_at(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints.presets import ModelKind
-from datacreate.errors import CheckpointError
+from datacreate.errors import CheckpointDamaged, CheckpointError
 
 # The files of a checkpoint. Pickles (.bin, .pt) are left out: loading one runs its code. Python files are needed only
 # with --trust-remote-code, and run only then.
@@ -46,7 +46,9 @@ def check_loadable(folder: Path, kind: ModelKind, *, trust_remote_code: bool) ->
             raise CheckpointError(f"{folder}: no {name}; give the folder of a complete checkpoint")
     shards = [shard for shard in map(_SHARD.fullmatch, weights) if shard]
     if shards and len(shards) < int(shards[0][1]):
-        raise CheckpointError(f"{folder}: {len(shards)} of {int(shards[0][1])} files of weights; copy it again")
+        raise CheckpointDamaged(f"{folder}: {len(shards)} of {int(shards[0][1])} files of weights; copy it again")
+    if empty := find_empty_weights(folder):
+        raise CheckpointDamaged(f"{empty}: an empty file; copy or download it again")
     config = read_json(folder / "config.json")
     if "auto_map" in config and not trust_remote_code:
         # Slow to import, but few models have auto_map, and transformers knows most of them by now.
@@ -65,6 +67,12 @@ def check_loadable(folder: Path, kind: ModelKind, *, trust_remote_code: bool) ->
         )
 
 
+def find_empty_weights(location: Path) -> Path | None:
+    """The first empty file of weights in a folder, or the GGUF file at `location` if it is empty; None if none is."""
+    weights = [*location.glob("*.safetensors"), *location.glob("*.gguf")] or [location]
+    return next((path for path in weights if not path.stat().st_size), None)
+
+
 def kept_files(folder: Path) -> dict[str, Path]:
     """The files of a checkpoint by name, without subfolders."""
     return {name: folder / name for name in _matching({path.name for path in folder.iterdir()}, KEPT)}
@@ -75,11 +83,11 @@ def _matching(names: set[str], patterns: tuple[str, ...]) -> list[str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a configuration file. CheckpointError if it has none."""
+    """The JSON object in a configuration file. CheckpointDamaged if it has none."""
     try:
         return {**json.loads(path.read_text(encoding="utf-8"))}
     except (ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a JSON object; copy or download it again") from error
+        raise CheckpointDamaged(f"{path}: not a JSON object; copy or download it again") from error
 
 
 def combined_sha256(sha256_by_name: Mapping[str, str]) -> str:

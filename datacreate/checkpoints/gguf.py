@@ -12,7 +12,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from datacreate.errors import CheckpointError
+from datacreate.errors import CheckpointDamaged, CheckpointError
 
 SUFFIX = ".gguf"
 
@@ -42,21 +42,21 @@ class GgufFile:
 def read_gguf(path: Path) -> GgufFile:
     """Read the header of a GGUF file, for a part of a split model that of the first one.
 
-    llama.cpp checks the rest: other parts and tensors. Raises CheckpointError for a truncated header or
+    llama.cpp checks the rest: other parts and tensors. Raises CheckpointDamaged for a truncated header or
     another format.
     """
     files = parts(path)
     try:
         with files[0].open("rb") as file:
             if file.read(4) != b"GGUF":
-                raise CheckpointError(f"{path}: not a GGUF file; copy or download it again")
+                raise CheckpointDamaged(f"{path}: not a GGUF file; copy or download it again")
             file.seek(12, 1)  # the version, and the number of tensors
             size, count = files[0].stat().st_size, _read_scalar(file, "Q")
             values = {
                 _read_value(file, size, _STRING): _read_value(file, size, _read_scalar(file, "I")) for _ in range(count)
             }
     except (struct.error, ValueError, KeyError, OverflowError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: no complete GGUF header; copy or download it again") from error
+        raise CheckpointDamaged(f"{path}: no complete GGUF header; copy or download it again") from error
     heads, width = _number(values, "attention.head_count"), _number(values, "embedding_length")
     head_size = _number(values, "attention.key_length") or (width // heads if width and heads else 0)
     kv_heads = _number(values, "attention.head_count_kv") or heads or 0

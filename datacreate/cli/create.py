@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from itertools import islice
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datacreate.cli.options import command, config_option, file_option, json_option, option, settings_options
 from datacreate.cli.terminal import TerminalProgress, echo, print_json, print_plan, say
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.files import replace_file
+from datacreate.locking import exclusive_replacement
 from datacreate.messages import safe_json
 from datacreate.runs.config import CreateConfig
 
@@ -57,10 +57,10 @@ def create(given_options: dict[str, Any], *, dry_run: bool, as_json: bool) -> No
 
 def print_created(run_dir: Path, summary: RunSummary) -> None:
     """Print a few examples of a run, its summary, and where they are."""
-    from datacreate.cli.show import print_samples, print_summary
+    from datacreate.cli.show import draw_rows, print_samples, print_summary
     from datacreate.runs.directory import RunDirectory
 
-    print_samples(list(islice(RunDirectory(run_dir).examples(with_attributes=True), 3)))
+    print_samples(draw_rows(RunDirectory(run_dir), summary["accepted"], 3))
     print_summary(summary)
     echo(f"\n{run_dir / 'train.jsonl'}")
 
@@ -102,23 +102,27 @@ def preview(count: int, save_examples: Path | None, given_options: dict[str, Any
         raise UsageError(f"--save-examples {save_examples}: give a new file in an existing folder")
     if given_options.keys().isdisjoint(("verify", "verifier", "label_noise_check")):
         given_options["verify"] = "off"
-    folder, keep_folder = Path(tempfile.mkdtemp(prefix="datacreate-preview-")), False
-    try:
-        with TerminalProgress() as progress:
-            create_(CreateConfig.of(count=count, run_dir=folder, **given_options), progress=progress)
-        examples = list(RunDirectory(folder).examples())
-        with_attributes = list(RunDirectory(folder).examples(with_attributes=True))
-    except DatacreateError as error:  # there is nothing to resume
-        keep_folder = str(folder) in str(error)  # it has the log of a server that did not start
-        raise type(error)(str(error).replace("run the same command to resume", "run it again")) from None
-    finally:
-        if not keep_folder:
-            shutil.rmtree(folder, ignore_errors=True)
-    if save_examples is not None:
-        replace_file(save_examples, "".join(f"{example_line(values)}\n" for values in examples))
+    with ExitStack() as stack:
+        # Opened first: a path that cannot be written is an error before the examples are made.
+        part = stack.enter_context(exclusive_replacement(save_examples, say)) if save_examples else None
+        folder, keep_folder = Path(tempfile.mkdtemp(prefix="datacreate-preview-")), False
+        try:
+            with TerminalProgress() as progress:
+                create_(CreateConfig.of(count=count, run_dir=folder, **given_options), progress=progress)
+            examples = list(RunDirectory(folder).examples())
+            with_attributes = list(RunDirectory(folder).examples(with_attributes=True))
+        except DatacreateError as error:  # there is nothing to resume
+            keep_folder = str(folder) in str(error)  # it has the log of a server that did not start
+            raise type(error)(str(error).replace("run the same command to resume", "run it again")) from None
+        finally:
+            if not keep_folder:
+                shutil.rmtree(folder, ignore_errors=True)
+        if as_json:
+            for values in examples:
+                echo(safe_json(values))
+        else:
+            print_samples(with_attributes)
+        if part:
+            part.write_text("".join(f"{example_line(values)}\n" for values in examples), encoding="utf-8")
+    if save_examples:
         say(f"{save_examples}: {len(examples)} examples")
-    if as_json:
-        for values in examples:
-            echo(safe_json(values))
-        return
-    print_samples(with_attributes)

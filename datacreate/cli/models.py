@@ -24,6 +24,7 @@ def list_(*, as_json: bool) -> None:
     """All presets, and which of them are downloaded."""
     from rich.filesize import decimal
 
+    from datacreate.checkpoints.folder import find_empty_weights
     from datacreate.checkpoints.presets import load_presets
     from datacreate.checkpoints.pull import find_local
 
@@ -39,7 +40,8 @@ def list_(*, as_json: bool) -> None:
         remarks = [word for word in ("untested", "gated") if getattr(preset, word)]
         remarks += ["thinks"] if preset.thinking else []
         figures = (preset.parameters or "?", decimal(preset.size_bytes), preset.license)
-        lines.append((preset.name, preset.kind, *figures, "yes" if path else "no", ", ".join(remarks)))
+        downloaded = "no" if not path else "damaged" if find_empty_weights(Path(path)) else "yes"
+        lines.append((preset.name, preset.kind, *figures, downloaded, ", ".join(remarks)))
     print_columns(lines)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,6 +32,9 @@ from datacreate.runs.export import export as export_run
 from datacreate.runs.stats import RunSummary
 from datacreate.settings import Settings, Shares, setting
 
+if TYPE_CHECKING:
+    from datacreate.runs.directory import RunDirectory
+
 
 @command()
 @path_argument("run")
@@ -45,10 +48,7 @@ def show(run: Path, samples: int, html: Path | None, *, as_json: bool) -> None:
 
     directory = RunDirectory(run)
     config, summary = directory.read_config(), directory.summary()
-    total = summary["accepted"]
-    drawn = set(random.Random(0).sample(range(total), min(samples, total)))
-    rows = directory.examples(with_attributes=True)
-    sample = [values for index, values in enumerate(rows) if index in drawn]
+    sample = draw_rows(directory, summary["accepted"], samples)
     metrics = measure_run(directory)
     if html:
         from datacreate.reporting.run_page import run_page
@@ -65,6 +65,13 @@ def show(run: Path, samples: int, html: Path | None, *, as_json: bool) -> None:
         print_summary(summary)
         echo()
         _print_metrics(metrics)
+
+
+def draw_rows(run: RunDirectory, total: int, number: int) -> list[dict[str, Any]]:
+    """At most `number` of the `total` rows of a run, drawn by seed, in their order."""
+    drawn = set(random.Random(0).sample(range(total), min(number, total)))
+    rows = run.examples(with_attributes=True)
+    return [values for index, values in enumerate(rows) if index in drawn]
 
 
 class _SplitOptions(Settings):

@@ -130,7 +130,7 @@ class TerminalProgress(Progress):
     def _count(self, stage: str, unit: str, done: int, total: int, more: str, tokens: int = 0, ahead: int = 0) -> None:
         """Show the state of a stage: its first and last one, and others after a pause.
 
-        `more` ends the line; `ahead` were finished and are not counted in `done` yet.
+        `more` ends the line; `ahead` were written and wait for an earlier request or the verifier.
         """
         with self._lock:
             now = self._clock()
@@ -149,17 +149,17 @@ class TerminalProgress(Progress):
 
     def _line(self, unit: str, total: int, tokens: int, ahead: int, seconds: float) -> str:
         """What is done after these seconds of the stage, how fast, and when it ends."""
-        rate = (self._done + ahead - self._done_before) / seconds
+        rate = (self._done - self._done_before) / seconds  # without `ahead`: many of these may be rejected
         token_rate = (tokens - self._tokens_before) / seconds
         figures = [f"{self._stage}{self._done} of {total} {unit}"]
         if ahead and not self._ended:
-            figures[0] += f" (and {ahead} behind a slow request)"
+            figures[0] += f" ({ahead} more are not decided yet)"
         if self._ended:
             figures[0] += f" in {seconds:.0f} s"
         elif not rate:
             figures.append(f"{seconds:.0f} s")
         if rate > 0:
-            seconds_left = (total - self._done - ahead) / rate
+            seconds_left = (total - self._done) / rate
             figures.append(f"{rate:.1f}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min")
             if seconds_left >= 1:
                 figures.append(f"about {_duration(seconds_left)} left")

@@ -107,10 +107,18 @@ def values_in(value: Json) -> list[str]:
 
 
 def field_text(value: Json) -> str:
-    """A field for people to read: a text, texts joined by dots, other values as JSON."""
+    """A field for people to read: a text, texts joined by dots, a line per turn of a conversation, others as JSON."""
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return " · ".join(value)
+    if isinstance(value, list) and all(map(_is_turn, value)):
+        return "\n".join(": ".join(turn.values()) for turn in value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_turn(value: Json) -> bool:
+    """Whether a value is a turn of a conversation that has only a role and a text."""
+    is_turn = isinstance(value, dict) and list(value) in (["role", "content"], ["from", "value"])
+    return is_turn and all(isinstance(part, str) for part in value.values())
 
 
 def shorten(value: Json, longest: int = 400) -> str:

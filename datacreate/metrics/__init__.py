@@ -64,17 +64,24 @@ class Metrics(SetMetrics):
         return {shortcut.name: shortcut.score for shortcut in self.human.shortcuts} if self.human else {}
 
     def shortcut_table(self) -> Table:
-        """Shortcut, its score in this set, at chance and in human rows."""
+        """Shortcut, its score in this set, at chance and in human rows, if there are any."""
         human = {name: f"{score:.0%}" for name, score in self.human_scores().items()}
-        return ["shortcut", "this set", "chance", self.human_name], [
-            [each.name, f"{each.score:.0%}", f"{each.chance:.0%}", human.get(each.name, "")] for each in self.shortcuts
+        return ["shortcut", "this set", "chance", *self._human_column(self.human_name)], [
+            [each.name, f"{each.score:.0%}", f"{each.chance:.0%}", *self._human_column(human.get(each.name, ""))]
+            for each in self.shortcuts
         ]
 
     def diversity_table(self) -> Table:
-        """Diversity metric, its value in this set and in human rows."""
+        """Diversity metric, its value in this set and in human rows, if there are any."""
         human = self.human.diversity_texts() if self.human else {}
-        rows = [[title, text, human.get(title, "")] for title, text in self.diversity_texts().items()]
-        return ["diversity", "this set", self.human_name], rows
+        rows = [
+            [title, text, *self._human_column(human.get(title, ""))] for title, text in self.diversity_texts().items()
+        ]
+        return ["diversity", "this set", *self._human_column(self.human_name)], rows
+
+    def _human_column(self, cell: str) -> list[str]:
+        """A cell of the last column; none without human rows."""
+        return [cell] if self.human else []
 
     @property
     def warnings(self) -> list[str]:
@@ -83,9 +90,9 @@ class Metrics(SetMetrics):
 
     @property
     def human_name(self) -> str:
-        """The name of the human rows: "creak train (500 rows)"; "human rows" if there are none."""
+        """The name of the human rows: "creak train (500 rows)"; "" if there are none."""
         human = self.human
-        return f"{human.benchmark} {human.split} ({human.rows:,} rows)" if human else "human rows"
+        return f"{human.benchmark} {human.split} ({human.rows:,} rows)" if human else ""
 
     @property
     def basis(self) -> str:

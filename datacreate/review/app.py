@@ -78,12 +78,12 @@ class RejectDialog(Dialog):
 
     def _finish(self, typed: str) -> None:
         reason = " ".join(safe_text(typed).split())
-        if reason.isdigit() and 1 <= int(reason) <= len(REASONS):
-            reason = REASONS[int(reason) - 1]
+        if reason.isdecimal():
+            reason = dict(enumerate(REASONS, 1)).get(int(reason), "")
         if reason:
             self.dismiss(reason)
         else:
-            self.show_error("Write a reason, or go back with Esc.")
+            self.show_error(f"Write a reason or a digit from 1 to {len(REASONS)}, or go back with Esc.")
 
 
 class EditDialog(Dialog):

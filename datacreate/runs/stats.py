@@ -235,7 +235,7 @@ def summary_fields(summary: RunSummary) -> dict[str, str]:
         "rejected": _counts(summary["rejected"]),
         "depth": ", ".join(f"{n} at depth {depth}" for depth, n in summary["depths"].items()),
         "labels": _counts(summary["labels"]),
-        "attributes": "; ".join(f"{name}: {_counts(n)}" for name, n in summary["attributes"].items()),
+        "attributes": "; ".join(f"{name} ({_counts(n)})" for name, n in summary["attributes"].items()),
         "verified": _verification_text(verification) if verification else "",
         **review_fields(summary["review"]),
         "decontaminated": f"against {test_sets}" if test_sets else "no, no test set was named",
@@ -259,4 +259,4 @@ def _verification_text(verification: Mapping[str, Any]) -> str:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {n}" for name, n in counts.items())
+    return ", ".join(f"{name}: {n}" for name, n in counts.items())

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.checkpoints.pull import pull
+from datacreate.cli.models import models
 from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import Index, MakePreset, checkpoint_files, files_in, hashes, run_python
 from tests.process import ROOT
@@ -70,6 +72,13 @@ def test_pieces_of_a_gguf_are_joined(tmp_path: Path, index: Index, make_preset: 
     found = resolve("tiny", "instruct").gguf
     assert found
     assert found.path.read_bytes() == model
+    for damaged in (b"", model[:100]):
+        found.path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"m.gguf: .*GGUF.* again: `datacreate models pull tiny --force`$"):
+            resolve("tiny", "instruct")
+    found.path.write_bytes(b"")
+    listed = CliRunner().invoke(models, ["list"]).stdout
+    assert next(line.split()[-1] for line in listed.splitlines() if line.startswith("tiny ")) == "damaged"
 
 
 @pytest.mark.usefixtures("pieces")

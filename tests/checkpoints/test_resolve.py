@@ -44,6 +44,9 @@ def test_a_local_folder_has_an_identity_that_follows_its_content(
     assert "no such folder" in refused(tmp_path / "absent")
     monkeypatch.chdir(tmp_path)
     assert resolve("one", "encoder").sha256 == found[0]  # no preset has that name
+    for name in ("one/config.json", "notes.txt"):
+        Path(name).write_text("{}")
+        assert refused(name).startswith(f"{name}: not a model file; give a .gguf file, ")
 
 
 LARGE = safetensors_bytes(3, floats=800_000)
@@ -55,6 +58,7 @@ LARGE = safetensors_bytes(3, floats=800_000)
         ({"config.json": None}, "no config.json"),
         ({"tokenizer.json": None}, "no tokenizer"),
         ({"model.safetensors": None}, "no *.safetensors"),
+        ({"model.safetensors": b""}, "model.safetensors: an empty file; copy or download it again"),
         ({"model.safetensors": None, "pytorch_model.bin": b"p"}, "pickled weights can run code"),
         ({"config.json": b"[]"}, "config.json: not a JSON object"),
         (

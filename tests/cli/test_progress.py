@@ -95,7 +95,7 @@ def test_rate_time_left_tokens_and_reasons_stand_in_one_line(
     assert lines(capsys) == [f"{accepted} of {count} examples, 0 s", line]
 
 
-def test_requests_that_finish_behind_a_slow_one_count_in_the_rates(capsys: Said) -> None:
+def test_examples_that_are_not_decided_are_no_progress_but_their_tokens_are(capsys: Said) -> None:
     run = Run()
     run.update()
     for second in (10, 40, 70, 100):
@@ -104,7 +104,7 @@ def test_requests_that_finish_behind_a_slow_one_count_in_the_rates(capsys: Said)
     run.uncommitted = (0, 0)
     run.commit(at=110, accepted=22, tokens=2200)
     assert lines(capsys)[-2:] == [
-        "0 of 40 examples (and 20 behind a slow request), 0.2/s, about 2 min left, 20 tokens/s",
+        "0 of 40 examples (20 more are not decided yet), 100 s, 20 tokens/s",
         "22 of 40 examples, 0.2/s, about 90 s left, 20 tokens/s",
     ]
 

@@ -77,6 +77,8 @@ def test_each_key(tmp_path: Path, model: str) -> None:
         seen["not rejected"] = number(app)
         await pilot.press("r", "escape", "r", "enter")
         assert "Write a reason" in screen(app)
+        await pilot.press("9", "enter")
+        assert "a digit from 1 to 6" in screen(app)
         await pilot.press("escape", "s")
         seen["edit"] = number(app)
         await pilot.press("e")
