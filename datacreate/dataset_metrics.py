@@ -11,10 +11,14 @@ from statistics import mean
 
 from datacreate.benchmarks import find_benchmark, has_split, read_split
 from datacreate.errors import BenchmarkError
+from datacreate.filters.filter import FilterResources
+from datacreate.filters.near import NearDuplicates
+from datacreate.filters.options import FilterOptions
+from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
-from datacreate.metrics import HumanMetrics, Metrics, SetMetrics
+from datacreate.metrics import NEAR_THRESHOLD, HumanMetrics, Metrics, SetMetrics
 from datacreate.metrics.diversity import MAX_TEXTS, diversity
 from datacreate.metrics.shortcuts import question_and_passage, shortcuts
 from datacreate.runs.directory import RunDirectory
@@ -47,7 +51,25 @@ def measure_rows(
     if benchmark and human_rows:
         sample = random.Random(0).sample(human_rows, min(len(rows), len(human_rows)))
         human = HumanMetrics(benchmark=benchmark, **vars(_measure_set(task_format, examples, number, sample, None)))
-    return Metrics(human=human, **vars(_measure_set(task_format, examples, number, rows, families)))
+    near_duplicates = _count_near_duplicates(task_format, rows)
+    return Metrics(
+        human=human,
+        near_duplicates=near_duplicates,
+        **vars(_measure_set(task_format, examples, number, rows, families)),
+    )
+
+
+def _count_near_duplicates(task_format: TaskFormat, rows: Rows) -> int:
+    """How many rows the filter for near-duplicates rejects."""
+    near = NearDuplicates(FilterOptions(near=NEAR_THRESHOLD), FilterResources())
+    rejected = 0
+    for number, values in enumerate(rows, 1):
+        candidate = Candidate.of(values, task_format)
+        if near.find_problem(candidate) is None:
+            near.add(candidate, number)
+        else:
+            rejected += 1
+    return rejected
 
 
 def _measure_set(

@@ -61,7 +61,7 @@ def test_a_run_resumes_with_the_same_benchmark_only(tmp_path: Path, model: str, 
     make(tmp_path / "run", model, **FROM_CSQA, count=15)
     assert len(examples(tmp_path / "run")) == 15
     [root], _ = formatting_examples(load_registry()["csqa"], 42)
-    with pytest.raises(RunMismatch, match="another --benchmark: csqa stored, none requested"):
+    with pytest.raises(RunMismatch, match='another --benchmark: "csqa" stored, none requested'):
         make(tmp_path / "run", model, example=root)
 
 

@@ -48,7 +48,17 @@ def test_what_is_absent_is_none(tmp_path: Path, model: str) -> None:
     assert metrics.diversity
     assert metrics.diversity.texts == 30
     document = json.loads(json.dumps(asdict(metrics)))
-    assert list(document) == ["rows", "shortcuts", "no_shortcuts", "diversity", "passage_words", "human"]
+    assert list(document) == [
+        "rows",
+        "shortcuts",
+        "no_shortcuts",
+        "diversity",
+        "passage_words",
+        "human",
+        "near_duplicates",
+    ]
+    assert metrics.diversity_table()[0] == ["diversity", "this set"]  # no column without human rows
+    assert {len(row) for row in metrics.shortcut_table()[1]} == {3}
     assert document["diversity"]["texts"] == 30
     for name in ("log.jsonl", "train.jsonl", "summary.json"):
         (tmp_path / name).unlink()
@@ -90,6 +100,15 @@ def test_rows_of_one_parent_are_a_family_unless_it_is_a_formatting_example() -> 
     assert len(set(families)) == 6
     naive = [commit(n, "root", made[n * 5 : n * 5 + 5], parent_depth=0) for n in range(12)]
     assert len(set(sampled(naive)[1])) == 12
+
+
+def test_many_near_duplicates_are_a_warning() -> None:
+    texts = [f"The delivery took {n} weeks and the box was crushed." for n in range(13)]
+    rows = [{**row, "question": text} for row, text in zip(statement_rows(13, 1), texts, strict=True)]
+    rows += statement_rows(27, 2)
+    metrics = measure_rows(STATEMENT, rows, None, rows[:1], None)
+    assert metrics.near_warning == "12 of 40 rows are near-duplicates of earlier rows; `--near 0.7` rejects them"
+    assert measure_rows(STATEMENT, rows[9:], None, rows[:1], None).near_warning == ""  # 3 of 31
 
 
 def test_rows_of_a_large_run_are_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:

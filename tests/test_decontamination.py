@@ -202,14 +202,14 @@ def test_a_file_is_known_by_its_content(tmp_path: Path, model: str) -> None:
     moved = write(tmp_path / "elsewhere" / "mine.jsonl", TEST_ROW)
     assert make(run_dir, model, decontaminate=moved)["accepted"] == made["accepted"]
     write(tmp_path / "mine.jsonl", TEST_ROW, TEST_ROW)
-    with pytest.raises(RunMismatch, match=r"made with another version of mine.jsonl: \w+ stored"):
+    with pytest.raises(RunMismatch, match=r"made with another version of mine.jsonl: .\w+. stored"):
         make(run_dir, model, decontaminate=mine)
     with pytest.raises(RunMismatch, match=r"--decontaminate: \['mine.jsonl'\] stored, \[\] requested"):
         make(run_dir, model, decontaminate="none")
     both = f"{mine},{moved}"  # of equal name
     make(tmp_path / "both", model, decontaminate=both)
     write(tmp_path / "mine.jsonl", TEST_ROW, TEST_ROW, TEST_ROW)
-    with pytest.raises(RunMismatch, match=r"made with another version of mine.jsonl: \w+ stored"):
+    with pytest.raises(RunMismatch, match=r"made with another version of mine.jsonl: .\w+. stored"):
         make(tmp_path / "both", model, decontaminate=both)
     (tmp_path / "mine.jsonl").unlink()
     with pytest.raises(UsageError, match=r"mine.jsonl: no such file"):

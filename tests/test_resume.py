@@ -216,18 +216,18 @@ def test_an_extended_run_that_is_killed_continues_alike(tmp_path: Path, model: s
 
 OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "seed": ({"seed": 7}, r"--seed: 42 stored, 7 requested"),
-    "strategy": ({"strategy": "naive"}, "--strategy: tree stored, naive requested"),
-    "recipe": ({"recipe": "paper", "concurrency": None}, "--recipe: best stored, paper requested"),
+    "strategy": ({"strategy": "naive"}, '--strategy: "tree" stored, "naive" requested'),
+    "recipe": ({"recipe": "paper", "concurrency": None}, '--recipe: "best" stored, "paper" requested'),
     "concurrency": ({"concurrency": 6}, r"--concurrency: 5 stored, 6 requested"),
     "num_chains": ({"num_chains": 6}, r"--num-chains: 5 stored, 6 requested"),
-    "example": ({"example": {**COMMONSENSE, "question": "Why?"}}, r"example 1.question: .* stored, Why\? requested"),
+    "example": ({"example": {**COMMONSENSE, "question": "Why?"}}, r'example 1.question: .* stored, "Why\?" requested'),
     "decontaminate": ({"decontaminate": ()}, r"--decontaminate: \['creak'\] stored, \[\] requested"),
     "label_ratio": (
         {"label_ratio": {"entailment": 0.5, "neutral": 0.5, "contradiction": 0.0}},
         r"--label-ratio: none stored, .'entailment': 0.5, 'neutral': 0.5, 'contradiction': 0.0. requested",
     ),
-    "verify": ({"verify": "drop"}, "--verify: keep stored, drop requested"),
-    "not verified": ({"verify": "off"}, "--verify: keep stored, off requested"),
+    "verify": ({"verify": "drop"}, '--verify: "keep" stored, "drop" requested'),
+    "not verified": ({"verify": "off"}, '--verify: "keep" stored, "off" requested'),
     "labels": (
         {"labels": {"label": "entailment,contradiction"}},
         "format, which --format, --labels and similar options decide; format.properties.label.enum: .* requested",
@@ -267,7 +267,7 @@ def test_true_differs_from_one_and_models_are_compared(tmp_path: Path, model: st
     with pytest.raises(RunMismatch, match=r"another example 1\.label: True stored, 1 requested"):
         make(tmp_path / "run", model, example={"question": "Is it?", "label": 1}, count=4)
     other = shutil.copytree(model, tmp_path / "other-model")
-    with pytest.raises(RunMismatch, match="another --model: scripted-model stored, other-model requested"):
+    with pytest.raises(RunMismatch, match='another --model: "scripted-model" stored, "other-model" requested'):
         make(tmp_path / "run", str(other), example={"question": "Is it?", "label": True}, count=4)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
+from click.core import ParameterSource
 
 from datacreate.cli.commands import COMMANDS
 from datacreate.cli.terminal import say
+from datacreate.errors import UsageError
 from datacreate.files import read_yaml
 from datacreate.libraries import NO_DOWNLOADS
 from datacreate.messages import did_you_mean
@@ -28,6 +31,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 VARIABLES = "API_KEY COMMAND HOME RESTARTS SCRATCH SUPERVISED".split()
 """The ends of environment variables DATACREATE_... that set no option."""
+
+
+_CONFIG_PATH = "datacreate.config"
+"""The key of the path of --config in `click.Context.meta`."""
 
 
 class Text(click.ParamType[str]):
@@ -83,7 +90,25 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         if not self.downloads:
             os.environ.update(NO_DOWNLOADS)
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            if source := _source_of(str(error), ctx):
+                raise type(error)(f"{source}: {error}") from None
+            raise
+
+
+def _source_of(message: str, context: click.Context) -> str:
+    """The file or variable that set the option at the start of a message; "" if that is not where it was set."""
+    flag = re.match(r"--[\w-]+", message)
+    for param in context.command.params:
+        if flag and flag[0] in (*param.opts, *param.secondary_opts):
+            source = context.get_parameter_source(str(param.name))
+            if source is ParameterSource.DEFAULT_MAP:
+                return f"--config {context.meta[_CONFIG_PATH]}"
+            if source is ParameterSource.ENVIRONMENT:
+                return f"${_variable(param, context)}"
+    return ""
 
 
 def _variable(option: click.Parameter, context: click.Context) -> str:
@@ -234,6 +259,7 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
         return
     try:
         context.default_map = _config_values(context, read_yaml(Path(path)))
+        context.meta[_CONFIG_PATH] = path
     except ValueError as error:
         raise click.UsageError(f"--config {path}: {error}", context) from None
 

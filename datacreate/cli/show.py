@@ -170,7 +170,7 @@ def _print_metrics(metrics: Metrics) -> None:
         if rows:
             print_columns((columns, *rows))
             echo()
-    for warning in metrics.warnings:
+    for warning in [*metrics.warnings, *filter(None, [metrics.near_warning])]:
         echo(f"warning: {warning}", fg="yellow")
     echo(metrics.basis)
 

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 Table = tuple[list[str], list[list[str]]]
 """Columns and rows of text; no rows if nothing was measured."""
 
+NEAR_THRESHOLD = 0.7
+"""Similarity from which rows count as near-duplicates, as the filter `--near` computes it."""
+
+_MAX_NEAR_SHARE = 0.1  # of rows, without a warning
+
 _DIVERSITY = {  # field of `Diversity`, or passage_words -> title and format
     "mean_words": ("words per text", ".1f"),
     "passage_words": ("words per passage", ".1f"),
@@ -58,6 +63,7 @@ class Metrics(SetMetrics):
     """The metrics of a set, and those of human rows for comparison."""
 
     human: HumanMetrics | None = None
+    near_duplicates: int = 0  # rows that the filter for near-duplicates rejects at `NEAR_THRESHOLD`
 
     def human_scores(self) -> dict[str, float]:
         """The score of each shortcut in human rows, by its name."""
@@ -87,6 +93,14 @@ class Metrics(SetMetrics):
     def warnings(self) -> list[str]:
         """The warnings, each after the name of its shortcut."""
         return [f"{shortcut.name}: {shortcut.warning}" for shortcut in self.shortcuts if shortcut.warning]
+
+    @property
+    def near_warning(self) -> str:
+        """A warning if many rows are near-duplicates; "" if not."""
+        if self.near_duplicates <= _MAX_NEAR_SHARE * self.rows:
+            return ""
+        number = f"{self.near_duplicates:,} of {self.rows:,} rows"
+        return f"{number} are near-duplicates of earlier rows; `--near {NEAR_THRESHOLD}` rejects them"
 
     @property
     def human_name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+
+_MAX_FILES = 20  # documents
 
 _SHOWN_DIGITS = 16  # of a SHA-256
 
@@ -66,6 +69,16 @@ def dataset_card(
         unchecked=", ".join(each.duplicates for each in FILTERS if each.duplicates and each.name not in active),
         sources=sources,
     )
+
+
+def source_counts(used: Mapping[tuple[str, int | None, int], int]) -> dict[str, Any]:
+    """The counts of passages, documents and files for the card. `used`: file, row and offset of a passage -> rows."""
+    files = Counter[str]()
+    for (file, _, _), rows in used.items():
+        files[file] += rows
+    documents = {(file, row) for file, row, _ in used}
+    most = [(name, rows, f"{rows / files.total():.0%}") for name, rows in files.most_common(_MAX_FILES)]
+    return {"passages": len(used), "documents": len(documents), "files": most}
 
 
 @cache

@@ -12,7 +12,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,10 +29,10 @@ from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.metrics import Metrics
 from datacreate.runs.attributes import attribute_field
-from datacreate.runs.card import dataset_card
+from datacreate.runs.card import dataset_card, source_counts
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.decisions import Decision
-from datacreate.runs.log import Commit, LogLine, decision_lines, read_decisions, read_log
+from datacreate.runs.log import Commit, LogLine, decision_lines, example_line, read_decisions, read_log
 from datacreate.runs.stats import RunStats, RunSummary
 from datacreate.settings import FrozenModel, SettingsProblem, option_info
 from datacreate.verification.scoring import Probabilities
@@ -44,11 +43,17 @@ _SCHEMA_VERSION = 5
 _GROUPS_OF_OPTIONS = ("", "sampling", "filters", "corpus", "verification")
 """Fields of `RunSpec` whose parts are options of `create`; "" are its own fields."""
 
+_DECIDED_BY = {
+    "compared_with": "--decontaminate", "verification": "--verify", "model_sha256": "--model", "mixture": "--model",
+    "embedding_model_sha256": "--embedding-model",
+}  # fmt: skip
+"""Field of `RunSpec` -> the option that decides it."""
+
 _EXAMPLES, _DECISIONS = "examples", "decisions of reviewers"  # what summary.json and the log count
 
-_MAX_FILES = 20  # documents in the dataset card
-
 _MAX_DIFFERENCE = 160  # characters of a setting that differs, with both values, in an error
+
+_MAX_NAMES = 5  # of further settings that differ, in an error
 
 _ALLOWED_FILES = (
     TEMPORARY_PATTERN, LOCK_FILE, "vectors.f16", "passages.jsonl", "students", "parents.jsonl", "servers",
@@ -70,12 +75,18 @@ class StoredConfig(FrozenModel):
     def check_same(self, requested: Mapping[str, Any], count: int, directory: Path) -> None:
         """Raise RunMismatch if `requested`, fields of the spec, differ, or if `count` is less than that of the run."""
         stored, wanted = self.spec.model_dump(mode="json"), to_jsonable_python(requested)
+        differences: dict[str, str] = {}  # option or part of the settings -> its first difference
         for name in filter(wanted.__contains__, RunSpec.model_fields):
-            if json.dumps(stored[name]) != json.dumps(wanted[name]):
-                difference = _difference(name, *(_named_parts(name, spec[name]) for spec in (stored, wanted)))
-                raise RunMismatch(
-                    f"{directory} was made with another {difference}; use the same settings, or another --run-dir"
-                )
+            parts = [_named_parts(name, spec[name]) for spec in (stored, wanted)]
+            for option, difference in _differences(name, *parts):
+                differences.setdefault(_DECIDED_BY.get(name, option), difference)
+        if differences:
+            _, *others = differences
+            more = f" (also different: {', '.join(others[:_MAX_NAMES])})" if others else ""
+            raise RunMismatch(
+                f"{directory} was made with another {next(iter(differences.values()))}{more}; use the same settings, "
+                "or another --run-dir"
+            )
         if count < self.count:
             raise RunMismatch(
                 f"{directory} was made with --count {self.count}, which cannot be reduced to {count}; "
@@ -103,30 +114,33 @@ def _named_parts(field: str, value: Json) -> Json:
     return value
 
 
-def _difference(name: str, stored: Json, requested: Json) -> str:
-    """The innermost setting that differs, with both values if they are short; "" if none does."""
+def _differences(name: str, stored: Json, requested: Json) -> Iterator[tuple[str, str]]:
+    """The innermost settings that differ: the name of each, and a text with both values if they are short."""
     # JSON texts, not ==: that takes 1 for true, and ignores the order of fields, which the model sees.
     if json.dumps(stored) == json.dumps(requested):
-        return ""
+        return
+    short_name = name.partition(".")[0]
     if isinstance(stored, dict) and isinstance(requested, dict):
         prefix = "" if name in ("examples", "compared_with") else f"{name}."
-        parts = (_difference(f"{prefix}{key}", stored.get(key), requested.get(key)) for key in (*stored, *requested))
-        return next(filter(None, parts), f"order of fields in {name}")
+        keys = dict.fromkeys((*stored, *requested))
+        parts = [part for key in keys for part in _differences(f"{prefix}{key}", stored.get(key), requested.get(key))]
+        yield from parts or [(short_name, f"order of fields in {name}")]
+        return
     group, _, leaf = name.rpartition(".")
     option = {"verification.mode": "verify", "verification.model": "verifier"}.get(name, leaf)
     is_field = option in CreateConfig.model_fields
     if group in _GROUPS_OF_OPTIONS and is_field and option_info(CreateConfig, option):
-        name = CreateConfig.flags()[option]
+        name = short_name = CreateConfig.flags()[option]
     elif group.startswith("format"):
         name = f"format, which --format, --labels and similar options decide; {name}"
     values = f": {_shown(stored)} stored, {_shown(requested)} requested"
-    return name + (values if len(values) < _MAX_DIFFERENCE else "")
+    yield short_name, name + (values if len(values) < _MAX_DIFFERENCE else "")
 
 
 def _shown(value: Json) -> str:
     if value is None:
         return "none"
-    return value if isinstance(value, str) and value.isprintable() else repr(value)
+    return f'"{value}"' if isinstance(value, str) and value.isprintable() else repr(value)
 
 
 ComputeMetrics = Callable[["RunDirectory"], Metrics]
@@ -229,22 +243,28 @@ class RunDirectory:
     def log(self) -> Iterator[LogLine]:
         """The lines of the log; none if there is no log yet.
 
-        Raises LogDamaged at the first wrong line, and at the end if train.jsonl or summary.json have more examples.
+        Raises LogDamaged at the first wrong line, and at the end if train.jsonl or summary.json have more examples;
+        RunError at the end if another program changed train.jsonl.
         """
-        # Counted first, since another process may be writing the run.
+        # Read first, and in the order in which they are written, since another process may be writing the run.
         expected = _reported_counts(self.summary_path)
-        reported_decisions = expected[_DECISIONS]
-        expected[_EXAMPLES] = max(expected[_EXAMPLES], _count_lines(self.train_path))
+        reported, reported_decisions = expected[_EXAMPLES], expected[_DECISIONS]
+        train_rows, unknown_lines = _line_numbers(self.train_path)
         counts = Counter[str]()
         for line in read_log(self.log_path, self.read_config().run_id):
             if isinstance(line.record, Commit):
                 counts[_EXAMPLES] += len(line.record.accepted)
+                for row in line.record.accepted_lines if unknown_lines else ():
+                    unknown_lines.pop(hash(row), None)
             elif isinstance(line.record, Decision):
+                unknown_lines.pop(hash(example_line(line.record.added)), None)
                 counts[_DECISIONS] += 1
                 is_reported = counts[_DECISIONS] <= reported_decisions
                 # train.jsonl may be newer than the summary, and have rows that later decisions restored.
                 counts[_EXAMPLES] += line.record.change if is_reported else max(0, line.record.change)
             yield line
+        if not 0 < reported == counts[_EXAMPLES]:  # train.jsonl may be newer than the summary
+            expected[_EXAMPLES] = max(reported, train_rows)
         for name, number in expected.items():
             if counts[name] < number:
                 results = f"{self.train_path.name} and {self.summary_path.name}"
@@ -252,6 +272,13 @@ class RunDirectory:
                     f"{self.log_path}: it has {counts[name]} {name}, but {results} say {number}; restore it from a "
                     f"copy, or remove these two to continue with {counts[name]}"
                 )
+        has_fewer_rows = counts[_DECISIONS] == reported_decisions and 0 < train_rows < reported
+        if unknown_lines or has_fewer_rows or train_rows > counts[_EXAMPLES]:
+            where = f" (line {min(unknown_lines.values())})" if unknown_lines else ""
+            raise RunError(
+                f"{self.train_path} was changed outside of datacreate{where}; change rows with `datacreate review`; to "
+                "keep this version rename it, and the same `create` command writes the file from the log again"
+            )
 
     def commits(self) -> Iterator[Commit]:
         """The committed requests in order, without the rows that reviewers rejected, and with their edits."""
@@ -317,7 +344,9 @@ class RunDirectory:
             if compute_metrics and stats.accepted >= config.count:
                 notify("measuring diversity and shortcuts, for the dataset card")
                 metrics = compute_metrics(self)
-            replace_file(self.card_path, dataset_card(config.spec, summary, metrics, _source_counts(used)))
+                if metrics.near_warning:
+                    notify(f"warning: {metrics.near_warning}")
+            replace_file(self.card_path, dataset_card(config.spec, summary, metrics, source_counts(used)))
         return summary
 
     def examples(self, *, with_attributes: bool = False) -> Iterator[dict[str, Json]]:
@@ -349,22 +378,16 @@ class RunDirectory:
         return stats
 
 
-def _source_counts(used: Mapping[tuple[str, int | None, int], int]) -> dict[str, Any]:
-    """The counts of passages, documents and files for the card. `used`: file, row and offset of a passage -> rows."""
-    files = Counter[str]()
-    for (file, _, _), rows in used.items():
-        files[file] += rows
-    documents = {(file, row) for file, row, _ in used}
-    most = [(name, rows, f"{rows / files.total():.0%}") for name, rows in files.most_common(_MAX_FILES)]
-    return {"passages": len(used), "documents": len(documents), "files": most}
-
-
-def _count_lines(path: Path) -> int:
-    """The number of complete lines of a file; 0 without one."""
-    if not path.is_file():
-        return 0
-    with path.open("rb") as file:
-        return sum(chunk.count(b"\n") for chunk in iter(partial(file.read, 1 << 20), b""))
+def _line_numbers(path: Path) -> tuple[int, dict[int, int]]:
+    """How many rows a file has, and the first line of each, by the hash of its text; none without a file."""
+    rows, numbers = 0, dict[int, int]()
+    if path.is_file():
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                if text := line.strip():
+                    rows += 1
+                    numbers.setdefault(hash(text), number)
+    return rows, numbers
 
 
 def _reported_counts(path: Path) -> dict[str, int]:

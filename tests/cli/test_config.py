@@ -109,7 +109,7 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
         ("json: yes", "json: give true or false"),
         ("- seed", "write it as `option: value`"),
         ("seed: 1\na: [", "--config run.yaml: not valid YAML at line 2, column 5; put texts with "),
-        ("seed: many", "--seed many: give a valid integer"),
+        ("seed: many", "--config run.yaml: --seed many: give a valid integer"),
         ("seed: {a: 1}", "seed: give one value, not a mapping"),
         ("seed: 1\nseed: 2", "line 2: the key seed is given twice"),
         ("top_k: 1\ntop-k: 2", "top-k: given twice"),
@@ -133,6 +133,13 @@ def test_a_wrong_file_is_one_line(model: str, text: str, words: str) -> None:
     assert not Path("runs").exists()
     absent = run("create", "--config", "none.yaml")
     assert "--config none.yaml: no such file" in absent.failure
+
+
+def test_a_wrong_value_of_a_variable_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATACREATE_CREATE_COUNT", "ten")
+    command = ["create", "--example", "nli.json"]
+    assert run(*command).failure.endswith(" $DATACREATE_CREATE_COUNT: --count ten: give a valid integer")
+    assert run(*command, "--count", "six").failure.endswith(" --count six: give a valid integer")
 
 
 def test_a_label_with_a_comma_can_have_a_share(model: str) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
 from datacreate.engines.request import Completion, Request
-from datacreate.errors import DatacreateError, EngineError, LogDamaged
+from datacreate.errors import DatacreateError, EngineError, LogDamaged, RunError
+from datacreate.review.session import reviewing
+from datacreate.runs.directory import RunDirectory
+from datacreate.runs.export import export
 from tests.inprocess import run
 from tests.making import COMMONSENSE, make, train
+from tests.review.reviews import edit, reject, review
 from tests.scripted import ScriptedEngine, answering
 
 
@@ -87,7 +92,12 @@ def test_files_that_others_change_during_a_run(tmp_path: Path, model: str, how: 
         return answering()(request)
 
     if name == "train.jsonl":
-        make(tmp_path / "run", model, script, count=50)
+        is_edited = how in ("truncated", "appended to")  # it has rows that are not from the log
+        with pytest.raises(RunError, match=r"train.jsonl was changed outside") if is_edited else nullcontext():
+            make(tmp_path / "run", model, script, count=50)
+        if is_edited:
+            (tmp_path / "run" / name).unlink()
+            make(tmp_path / "run", model, count=50)
     else:
         with pytest.raises(LogDamaged, match="changed by another program during this run"):
             make(tmp_path / "run", model, script, count=50)
@@ -95,6 +105,51 @@ def test_files_that_others_change_during_a_run(tmp_path: Path, model: str, how: 
             make(tmp_path / "run", model, count=50)
     finished = len(train(tmp_path / "quiet")) if name == "train.jsonl" else len(train(tmp_path / "run"))
     assert train(tmp_path / "run") == train(tmp_path / "quiet")[:finished]
+
+
+EDITS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
+    "edited": (lambda rows: [*rows[:2], rows[2].replace(b"{", b'{"mine": 1, '), *rows[3:]], " (line 3)"),
+    "appended": (lambda rows: [*rows, b'{"question": "mine"}\n'], " (line 26)"),
+    "repeated": (lambda rows: [*rows, rows[0]], ""),
+    "removed": (lambda rows: rows[1:], ""),
+}
+
+
+@pytest.mark.parametrize("how", EDITS)
+def test_rows_that_are_edited_by_hand_are_never_lost(tmp_path: Path, model: str, how: str) -> None:
+    make(tmp_path / "run", model)
+    path = tmp_path / "run" / "train.jsonl"
+    written, (change, where) = path.read_bytes(), EDITS[how]
+    path.write_bytes(b"".join(change(written.splitlines(keepends=True))))
+    before = state(tmp_path / "run")
+    message = rf"train.jsonl was changed outside of datacreate{re.escape(where)}; change rows with `datacreate review`"
+    for work in (
+        lambda: make(tmp_path / "run", model),
+        lambda: make(tmp_path / "run", model, count=50),
+        lambda: export(RunDirectory(tmp_path / "run"), "jsonl"),
+        lambda: reviewing(RunDirectory(tmp_path / "run")).__enter__(),
+    ):
+        with pytest.raises(RunError, match=message):
+            work()
+    assert state(tmp_path / "run") == before
+    path.rename(path.with_name("edited.jsonl"))
+    make(tmp_path / "run", model)
+    assert path.read_bytes() == written
+
+
+def test_an_older_or_reformatted_train_file_is_no_edit(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model)
+    with suppress(KeyboardInterrupt), review(tmp_path) as session:
+        edit(session, 1, question="Where is the edited row?")
+        reject(session, 2)
+        raise KeyboardInterrupt  # before train.jsonl follows these decisions
+    make(tmp_path, model)
+    rows = train(tmp_path)
+    assert b"Where is the edited row?" in rows
+    for content in (rows.rstrip(b"\n"), rows.replace(b"\n", b"\r\n"), b""):
+        (tmp_path / "train.jsonl").write_bytes(content)
+        make(tmp_path, model)
+        assert train(tmp_path) == rows
 
 
 REPLACED = "config.json.part train.jsonl.part summary.json.part README.md.part train.jsonl summary.json README.md"
