@@ -18,7 +18,7 @@ from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.messages import Notify
 from datacreate.plan import RunInputs, read_inputs
 from datacreate.prompts.generation import Message, describe_fields
-from datacreate.run_models import EngineFactory, engines_of, models_of, sampling_of
+from datacreate.run_models import ClientFactory, clients_of, models_of, sampling_of
 from datacreate.runs.config import CreateConfig
 from datacreate.settings import FrozenModel
 
@@ -52,7 +52,7 @@ _SCHEMA: dict[str, Json] = {
 }
 
 
-def suggest_attributes(config: CreateConfig, notify: Notify, engine_factory: EngineFactory | None = None) -> str:
+def suggest_attributes(config: CreateConfig, notify: Notify, client_factory: ClientFactory | None = None) -> str:
     """The YAML text of an attributes file that the model of `config` proposes, to be edited.
 
     Raises what `read_inputs` raises, CheckpointError if the model is not downloaded, EngineError if its server fails,
@@ -62,13 +62,13 @@ def suggest_attributes(config: CreateConfig, notify: Notify, engine_factory: Eng
         inputs = read_inputs(config.model_copy(update={"run_dir": Path(folder)}))
         config = inputs.config
         models = models_of(config, "off", notify, needs_embedder=False)
-        engines = stack.enter_context(engines_of(models, config, engine_factory, notify))
-        engines.start(notify, [], [])
-        messages, [engine, *_] = _prompt(inputs), engines.generators
+        clients = stack.enter_context(clients_of(models, config, client_factory, notify))
+        clients.start(notify, [], [])
+        messages, [client, *_] = _prompt(inputs), clients.generators
         sampling = sampling_of(config, models.generators[0], _MAX_TOKENS)
         for attempt in range(_ATTEMPTS):
-            engine.submit(Request(attempt, messages, json.dumps(_SCHEMA), sampling))
-            while not (completions := engine.poll(_POLL_SECONDS)):
+            client.submit(Request(attempt, messages, json.dumps(_SCHEMA), sampling))
+            while not (completions := client.poll(_POLL_SECONDS)):
                 pass
             completion = completions[0]
             if dimensions := _usable_dimensions(completion.text, inputs):

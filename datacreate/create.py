@@ -32,11 +32,11 @@ from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import scoring_system_message
 from datacreate.run_models import (
-    EngineFactory,
-    Engines,
+    ClientFactory,
+    ModelClients,
     RunModels,
+    clients_of,
     describe_recipe,
-    engines_of,
     models_of,
 )
 from datacreate.runs.config import CreateConfig
@@ -59,14 +59,14 @@ def create(
     config: CreateConfig,
     *,
     progress: Progress | None = None,
-    engine_factory: EngineFactory | None = None,
+    client_factory: ClientFactory | None = None,
     embedder: Embedder | None = None,
     compute_metrics: ComputeMetrics | None = None,
 ) -> RunSummary:
     """Make the training set of `config`, or resume making it; returns its summary.
 
-    `engine_factory` makes the engines instead of starting servers, `embedder` replaces the embedding model, and
-    `compute_metrics` measures the finished set for its dataset card.
+    `client_factory` replaces the servers and `embedder` the embedding model. `compute_metrics` measures the finished
+    set for its dataset card.
 
     Raises what `read_inputs` and `make_plan` raise, and: CheckpointError if a model is not downloaded, RunMismatch if
     the directory has another run, RunLocked if another process writes it, LogDamaged if its log is damaged, EngineError
@@ -78,7 +78,7 @@ def create(
     progress = progress or Progress()
     notify = progress.notify
     directory = RunDirectory(config.run_dir)
-    if engine_factory is None and not config.uses_running_servers:
+    if client_factory is None and not config.uses_running_servers:
         check_engine(config.engine, notify)
     inputs = read_inputs(config)
     config = inputs.config
@@ -90,13 +90,13 @@ def create(
         signals = stack.enter_context(caught_signals())
         lock = stack.enter_context(directory.locked(notify))
         stored = directory.read_config() if directory.exists else None  # another process may have changed it
-        engines = stack.enter_context(engines_of(models, config, engine_factory, notify))
+        clients = stack.enter_context(clients_of(models, config, client_factory, notify))
 
         # Decide everything else; an existing run must have been made with the same settings.
-        plan = make_plan(replace(inputs, stored=stored), engines)
+        plan = make_plan(replace(inputs, stored=stored), clients)
         if warning := plan.warning(config.count):
             notify(warning)
-        run_config = _run_config(stored, plan, config.count, engines)
+        run_config = _run_config(stored, plan, config.count, clients)
         if stored and directory.is_finished(config.count):
             stats = directory.stats()
             notify(f"the run has all of its {stats.accepted} examples; nothing is generated")
@@ -113,14 +113,14 @@ def create(
         if stored:
             session.resume()
 
-        # Start the engines, and generate; the directory is written only after they have passed their checks.
+        # Start the servers, and generate; the directory is written only after they have passed their checks.
         if not state.is_finished:
             for candidate_filter in filters:
                 candidate_filter.prepare(notify)
-            _start_engines(engines, plan, notify)
+            _start_servers(clients, plan, notify)
         _write_settings(directory, lock, plan, run_config)
         if not state.is_finished:
-            session.generate(engines, signals)
+            session.generate(clients, signals)
         return session.save()
 
 
@@ -132,7 +132,7 @@ def _write_settings(directory: RunDirectory, lock: FolderLock, plan: RunPlan, co
     directory.write_config(config)
 
 
-def _start_engines(engines: Engines, plan: RunPlan, notify: Notify) -> None:
+def _start_servers(clients: ModelClients, plan: RunPlan, notify: Notify) -> None:
     """Start the servers and test them: they must follow the schema of this run's requests, and score labels.
 
     Raises EngineError if a server cannot start or fails a test.
@@ -144,7 +144,7 @@ def _start_engines(engines: Engines, plan: RunPlan, notify: Notify) -> None:
     prompt = chat_prompt(encoding, plan.formatting_examples[:1], spec.num_examples, plan.content_of(0, {}))
     sampling = replace(plan.samplings[0], max_tokens=plan.samplings[0].max_tokens // spec.num_examples + 1)
     scoring_tests = [scoring_test(scoring_system_message(spec.instruction))] if spec.verification else []
-    engines.start(notify, [run_schema_test(prompt, schema, sampling)], scoring_tests)
+    clients.start(notify, [run_schema_test(prompt, schema, sampling)], scoring_tests)
 
 
 @dataclass
@@ -174,7 +174,7 @@ class _Session:
         if self.state.stats.requests:
             self.progress.notify(f"resuming from {self.state.stats.accepted} accepted examples")
 
-    def generate(self, engines: Engines, signals: Signals) -> None:
+    def generate(self, clients: ModelClients, signals: Signals) -> None:
         """Run the loop until the count is reached. After an error the results so far are saved, if that is possible.
 
         A signal does not interrupt a step of the loop: the next step raises Stopped.
@@ -185,7 +185,7 @@ class _Session:
                 self.lock.check()
                 self.log = LogWriter(self.directory.log_path, self.checksum)
                 stack.callback(self.log.close)
-                self._loop(self.log, Pipeline(self.state, engines), signals)
+                self._loop(self.log, Pipeline(self.state, clients), signals)
         except StorageError:  # the last commit may not be in the log
             raise
         except DatacreateError:
@@ -197,7 +197,7 @@ class _Session:
         """Submit requests and commit their completions in order, until the count is reached.
 
         Raises Stopped after a signal, NoProgress after too many requests without an accepted example, and the errors
-        of locks, log and engines.
+        of locks, log and servers.
         """
         state = self.state
         # Requests already in flight do not use the latest commit; allow for them.
@@ -265,18 +265,18 @@ class _Session:
         )
 
 
-def _run_config(stored: StoredConfig | None, plan: RunPlan, count: int, engines: Engines) -> StoredConfig:
+def _run_config(stored: StoredConfig | None, plan: RunPlan, count: int, clients: ModelClients) -> StoredConfig:
     """The content of config.json: that of the existing run with the new count, or that of a new run."""
     if stored:
         return stored.model_copy(update={"count": count})
-    generators = engines.models.generators
+    generators = clients.models.generators
     licenses = [generator.preset.license for generator in generators if generator.preset]
     are_known = len(licenses) == len(generators)
     return StoredConfig(
         spec=plan.spec,
         count=count,
         license=", ".join(dict.fromkeys(licenses)) if are_known else None,
-        engines={name: dict(engine.settings) for name, engine in engines.by_name.items()},
+        engines={name: dict(client.settings) for name, client in clients.by_name.items()},
         versions={name: version for name, version in _environment().items() if name != "host"},
     )
 

@@ -264,17 +264,17 @@ def check_models() -> list[Finding]:
 def check_server(url: str, model: str | None) -> Finding:
     """Whether a server answers, enforces schemas, and returns real scores."""
     from datacreate.checkpoints.checkpoint import served_checkpoint
-    from datacreate.engines.factory import LocalModel, make_engine, only_model
+    from datacreate.engines.factory import LocalModel, make_client, only_model
     from datacreate.engines.options import EngineOptions
     from datacreate.engines.self_test import scoring_test
 
     try:
         options = EngineOptions.of(urls=(url,), wait=0.0, request_timeout=_SERVER_SECONDS)
         name = model or only_model(options)
-        with closing(make_engine(LocalModel(served_checkpoint(name), options), count=1)) as engine:
-            engine.start()
+        with closing(make_client(LocalModel(served_checkpoint(name), options), count=1)) as client:
+            client.start()
             try:
-                engine.start([scoring_test()])
+                client.start([scoring_test()])
             except EngineError as error:
                 return Finding(url, "warn", str(error), "create with --verify off")
     except DatacreateError as error:

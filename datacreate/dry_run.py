@@ -14,7 +14,7 @@ from datacreate.hardware import check_build, visible_gpus
 from datacreate.improve import ImproveConfig, creation_config, read_improve_inputs
 from datacreate.messages import Notify, no_notify
 from datacreate.plan import RunInputs, make_plan, read_inputs
-from datacreate.run_models import RunModels, describe_recipe, engines_of, models_of
+from datacreate.run_models import RunModels, clients_of, describe_recipe, models_of
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 
@@ -30,7 +30,7 @@ def describe_run(config: CreateConfig, notify: Notify = no_notify) -> dict[str, 
     config = inputs.config
     models = _find_models(inputs, notify)
     if inputs.stored and models:
-        with engines_of(models, config, None, no_notify) as unstarted:
+        with clients_of(models, config, None, no_notify) as unstarted:
             make_plan(inputs, unstarted)  # which compares the settings
     accepted, state = 0, "new"
     if inputs.stored:

@@ -16,7 +16,7 @@ from pydantic import model_validator
 
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.decontamination import find_decontamination_sets, with_names
-from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
+from datacreate.engines.factory import LocalModel, make_client, resolve_checkpoint
 from datacreate.engines.options import EngineOptions
 from datacreate.errors import UsageError
 from datacreate.files import storage_error
@@ -145,9 +145,9 @@ def filter_rows(
         if config.verifier is not None:
             checkpoint = resolve_checkpoint(config.verifier, config)
             checkpoint.check_scores()
-            engine = make_engine(LocalModel(checkpoint, config, verifies=True), count=rows.total, notify=notify)
-            stack.callback(engine.close)
-            verifier = VerifierFilter(engine, checkpoint.name, rows.format, tuple(filters), rows.instruction)
+            client = make_client(LocalModel(checkpoint, config, verifies=True), count=rows.total, notify=notify)
+            stack.callback(client.close)
+            verifier = VerifierFilter(client, checkpoint.name, rows.format, tuple(filters), rows.instruction)
             filters.append(verifier)
         for candidate_filter in filters:
             candidate_filter.prepare(notify)

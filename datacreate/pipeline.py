@@ -1,7 +1,7 @@
-"""Keeps the engines busy: submits requests, has the examples of completions scored, and returns these in order.
+"""Keeps the servers busy: submits requests, has the examples of completions scored, and returns these in order.
 
 Verification overlaps with generation: the examples of a completion that pass the filters are scored by the verifier
-while the next completions are generated. The verifier may be one of the engines that generate. With several models,
+while the next completions are generated. The verifier may be one of the models that generate. With several models,
 the one with the largest share of free capacity takes the next request.
 """
 
@@ -13,15 +13,15 @@ from itertools import count
 from typing import NamedTuple
 
 from datacreate.acceptance import ParsedCompletion, PendingRequest
-from datacreate.engines.engine import Engine
+from datacreate.engines.model_client import ModelClient
 from datacreate.engines.request import Completion, scoring_request
 from datacreate.formats.candidate import Candidate
 from datacreate.prompts.label_scoring import PermutedQuestion
-from datacreate.run_models import Engines
+from datacreate.run_models import ModelClients
 from datacreate.state import RunState
 
 _SHARED_POLL_SECONDS = 0.02
-"""Poll timeout when several engines are busy."""
+"""Poll timeout when several models are busy."""
 
 
 class _Scoring(NamedTuple):
@@ -39,11 +39,11 @@ class Pipeline:
     The loop calls `submit` and `poll` again and again, and commits what `next_completed` returns.
     """
 
-    def __init__(self, state: RunState, engines: Engines) -> None:
+    def __init__(self, state: RunState, clients: ModelClients) -> None:
         self._state = state
-        self._generators = engines.generators
-        self._verifier = engines.verifier
-        self._in_flight: dict[Engine, int] = dict.fromkeys((*engines.generators, engines.verifier), 0)  # requests
+        self._generators = clients.generators
+        self._verifier = clients.verifier
+        self._in_flight: dict[ModelClient, int] = dict.fromkeys((*clients.generators, clients.verifier), 0)  # requests
         self._next = state.stats.requests  # number of the next request that `next_completed` returns
         self._generating: dict[int, PendingRequest] = {}
         self._to_score: list[_Scoring] = []  # a heap
@@ -52,7 +52,7 @@ class Pipeline:
         self._scoring_ids = count(-2, -1)  # generation uses ids from 0, the self-test uses -1
 
     def submit(self) -> None:
-        """Send scoring requests, then the requests of `RunState.to_submit`, until no engine has free capacity."""
+        """Send scoring requests, then the requests of `RunState.to_submit`, until no model has free capacity."""
         while self._to_score and self._free_share(self._verifier) > 0:
             scoring, scoring_id = heappop(self._to_score), next(self._scoring_ids)
             prompt = scoring.question.prompt(scoring.permutation)
@@ -70,19 +70,19 @@ class Pipeline:
             self._generating[pending.number] = pending
             self._in_flight[generator] += 1
 
-    def _free_share(self, engine: Engine) -> float:
-        """The share of an engine's capacity that is free, from 0 to 1."""
-        return 1 - self._in_flight[engine] / engine.max_in_flight
+    def _free_share(self, client: ModelClient) -> float:
+        """The share of a model's capacity that is free, from 0 to 1."""
+        return 1 - self._in_flight[client] / client.max_in_flight
 
     def poll(self, timeout_seconds: float) -> None:
         """Process the completions that arrived, waiting up to `timeout_seconds` for the first.
 
-        Raises EngineError if an engine fails.
+        Raises EngineError if a model's servers fail.
         """
-        busy = [engine for engine, number in self._in_flight.items() if number]
-        for engine in busy:
-            for completion in engine.poll(timeout_seconds if len(busy) == 1 else _SHARED_POLL_SECONDS):
-                self._in_flight[engine] -= 1
+        busy = [client for client, number in self._in_flight.items() if number]
+        for client in busy:
+            for completion in client.poll(timeout_seconds if len(busy) == 1 else _SHARED_POLL_SECONDS):
+                self._in_flight[client] -= 1
                 if completion.request_id < 0:
                     self._add_scores(completion)
                 else:
@@ -123,5 +123,5 @@ class Pipeline:
     def abort(self) -> None:
         """Cancel everything in flight."""
         in_flight = [*self._generating, *self._in_scoring]
-        for engine in self._in_flight:
-            engine.abort(in_flight)
+        for client in self._in_flight:
+            client.abort(in_flight)

@@ -1,7 +1,7 @@
 """Makes a `RunPlan`: everything that is decided before the first request.
 
 `read_inputs` checks settings and inputs before anything slow starts; then `make_plan` decides what depends on models.
-It asks the engines for token counts only if the run directory does not have the limits that follow from them: to resume
+It asks the servers for token counts only if the run directory does not have the limits that follow from them: to resume
 a finished run, no server is started.
 """
 
@@ -29,7 +29,7 @@ from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import check_letters
 from datacreate.quotas import checked_label_ratio
 from datacreate.request_size import DEFAULT_NUM_EXAMPLES, RequestSize, most_in_flight
-from datacreate.run_models import Engines, sampling_of, strategy_of, thinking_limit, verify_mode
+from datacreate.run_models import ModelClients, sampling_of, strategy_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, attribute_descriptions, read_attributes
 from datacreate.runs.config import CreateConfig, GeneratorSpec, IdentityOptions, InputSpec, RunSpec, VerificationSpec
 from datacreate.runs.directory import RunDirectory, StoredConfig
@@ -192,19 +192,19 @@ def _attributes(config: CreateConfig, task_format: TaskFormat) -> Attributes:
     return dimensions
 
 
-def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
+def make_plan(inputs: RunInputs, clients: ModelClients) -> RunPlan:
     """Decide the settings that the user left open, given the models; those of an existing run stay as they are.
 
-    The engines give token counts, slots and context length; for an existing run they are not asked. Raises
+    The servers give token counts, slots and context length; for an existing run they are not asked. Raises
     PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels, RunMismatch if the
     run in the directory was made with other settings.
     """
-    config, models, embedding_model = inputs.config, engines.models, engines.models.embedding_model
+    config, models, embedding_model = inputs.config, clients.models, clients.models.embedding_model
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if config.recipe == "paper" else "positional")
     if any(map(encoding.has_placeholder, inputs.spec.examples)):
         encoding = replace(encoding, may_have_placeholders=True)
     stored = inputs.stored.spec if inputs.stored else None
-    sizes = _stored_sizes(stored) if stored else _new_sizes(inputs, encoding, engines)
+    sizes = _stored_sizes(stored) if stored else _new_sizes(inputs, encoding, clients)
     # A stored run may have fewer generators: `check_same` refuses it below.
     samplings = [
         _set_fields(sampling_of(config, generator, **limits))
@@ -220,7 +220,7 @@ def make_plan(inputs: RunInputs, engines: Engines) -> RunPlan:
         concurrency=sizes.concurrency,
         num_chains=sizes.num_chains,
         sampling=samplings[0],
-        verification=_verification(inputs, encoding, engines),
+        verification=_verification(inputs, encoding, clients),
         mixture=tuple(
             GeneratorSpec(model=generator.name, sha256=generator.sha256, sampling=sampling)
             for generator, sampling in zip(models.generators, samplings, strict=True)
@@ -247,7 +247,7 @@ def _stored_sizes(spec: RunSpec) -> _Sizes:
     return _Sizes(spec.num_examples, spec.num_chains, spec.concurrency, limits)
 
 
-def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) -> _Sizes:
+def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, clients: ModelClients) -> _Sizes:
     """The sizes of a new run: as given, else as many examples and requests as models and count allow.
 
     Raises PromptTooLong if not even one example fits.
@@ -258,14 +258,14 @@ def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) ->
     content = RequestContent(spec.instruction, attributes=longest, passage=passages.longest if passages else None)
     words = max([0, *(value.words[1] for dimension in spec.attributes for value in dimension.values if value.words)])
     sizes = [
-        RequestSize(encoding, spec.examples, spec.shots, content, words, engine, thinking_limit(config, generator))
-        for engine, generator in zip(engines.generators, engines.models.generators, strict=True)
+        RequestSize(encoding, spec.examples, spec.shots, content, words, client, thinking_limit(config, generator))
+        for client, generator in zip(clients.generators, clients.models.generators, strict=True)
     ]
     per_passage = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
     most, fewest = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES), config.num_examples or 1
     number = min(size.num_examples(most, fewest) for size in sizes)
     limits = [{"max_tokens": config.max_tokens} if config.max_tokens else size.limits(number) for size in sizes]
-    in_flight = most_in_flight(config.count, number, engines.generators)
+    in_flight = most_in_flight(config.count, number, clients.generators)
     num_chains = None
     if find_strategy(config.strategy).queue == "chain":
         # A chain has at most one request in flight: more chains would only be shallower.
@@ -282,9 +282,9 @@ def _set_fields(sampling: Sampling) -> dict[str, Any]:
     return {name: value for name, value in vars(sampling).items() if value is not None}
 
 
-def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines) -> VerificationSpec | None:
+def _verification(inputs: RunInputs, encoding: PromptEncoding, clients: ModelClients) -> VerificationSpec | None:
     """The settings of the verification; None if labels are not verified."""
-    config, mode, model, task_format = inputs.config, inputs.verify, engines.models.verifier, encoding.format
+    config, mode, model, task_format = inputs.config, inputs.verify, clients.models.verifier, encoding.format
     if mode == "off" or model is None:
         return None
     stored = inputs.stored.spec.verification if inputs.stored else None
@@ -292,7 +292,7 @@ def _verification(inputs: RunInputs, encoding: PromptEncoding, engines: Engines)
     if inputs.stored:  # if it has no verification, `check_same` reports that later: no server is started for it
         scored_by_letter = stored is not None and stored.scored_by_letter
     else:
-        scored_by_letter = engines.verifier.needs_letters(task_format.labels or ())
+        scored_by_letter = clients.verifier.needs_letters(task_format.labels or ())
     if scored_by_letter:
         check_letters(task_format, f"--verify {mode}", model.name, "use another --verifier, or --verify off")
     return VerificationSpec(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from datacreate.engines.engine import Engine
+from datacreate.engines.model_client import ModelClient
 from datacreate.errors import PromptTooLong
 from datacreate.formats.example import Example, Json
 from datacreate.formats.prompt_encoding import PromptEncoding
@@ -41,19 +41,19 @@ _MAX_ITEMS = 6
 """Items of a list without a smaller `maxItems`."""
 
 _REQUESTS_PER_SLOT, _REQUESTS_PER_SLOT_OF_SEVERAL = 3, 10
-"""Requests in flight for each slot, with one engine and with several."""
+"""Requests in flight for each slot, with one model and with several."""
 
 
 @dataclass(frozen=True)
 class RequestSize:
-    """Computes the size of the requests to one engine. It asks the engine for token counts only when it needs them."""
+    """Computes the size of the requests to one model. It asks its servers for token counts only when it needs them."""
 
     encoding: PromptEncoding
     examples: Sequence[Mapping[str, Json]]  # the formatting examples
     shots: int
     content: RequestContent  # of the longest prompt
     words: int  # the most words that --attributes ask for; 0 without a range of words
-    engine: Engine
+    client: ModelClient
     max_thinking_tokens: int  # before the answer
 
     def num_examples(self, most: int, fewest: int) -> int:
@@ -61,7 +61,7 @@ class RequestSize:
 
         Raises PromptTooLong if `fewest` do not fit.
         """
-        prompt, thinking, context = self._prompt_tokens(most), self.max_thinking_tokens, self.engine.max_context
+        prompt, thinking, context = self._prompt_tokens(most), self.max_thinking_tokens, self.client.max_context
         for number in range(most, fewest - 1, -1):
             if prompt + thinking + number * self._example_tokens <= context:
                 return number
@@ -75,7 +75,7 @@ class RequestSize:
     def limits(self, number: int) -> dict[str, int]:
         """The limits of `Sampling` for a request for `number` examples. Raises PromptTooLong if they do not fit."""
         limits = {"max_tokens": self.num_examples(number, number) * self._example_tokens}
-        bounds_texts = self.encoding.style == "positional" and self.engine.bounds_texts
+        bounds_texts = self.encoding.style == "positional" and self.client.bounds_texts
         if self.examples and not self.max_thinking_tokens and bounds_texts:
             grown = _TEXT_GROWTH * len(self._written(self._shown[0]))
             limits["longest_text"] = max(grown, _MIN_LONGEST_TEXT, _CHARS_PER_WORD * self.words)
@@ -95,7 +95,7 @@ class RequestSize:
     def _prompt_tokens(self, num_examples: int) -> int:
         """The number of tokens of the longest prompt that asks for `num_examples`."""
         passage = self.content.passage
-        tokens = self.engine.count_tokens(chat_prompt(self.encoding, self._shown, num_examples, self.content))
+        tokens = self.client.count_tokens(chat_prompt(self.encoding, self._shown, num_examples, self.content))
         # If these are too few, accepted examples are also shown; else one in the place of one of them, the parent.
         num_accepted = self.shots - len(self._shown)
         tokens += num_accepted * self._example_tokens or self._example_tokens // 2
@@ -115,21 +115,21 @@ class RequestSize:
 
     def _tokens(self, text: str) -> int:
         """The number of tokens of a text, without those of the chat template."""
-        return self.engine.count_tokens([{"role": "user", "content": text}]) - self._template_tokens
+        return self.client.count_tokens([{"role": "user", "content": text}]) - self._template_tokens
 
     @cached_property
     def _template_tokens(self) -> int:
-        return self.engine.count_tokens([{"role": "user", "content": "."}]) - 1
+        return self.client.count_tokens([{"role": "user", "content": "."}]) - 1
 
 
-def most_in_flight(count: int, num_examples: int, engines: Sequence[Engine]) -> int:
-    """The most requests at once: a multiple of the engines' slots, but at most twice what the count needs.
+def most_in_flight(count: int, num_examples: int, clients: Sequence[ModelClient]) -> int:
+    """The most requests at once: a multiple of the servers' slots, but at most twice what the count needs.
 
-    Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the engines would
+    Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the servers would
     be idle. The slowest of several models delays the others in the same way.
     """
-    multiple = _REQUESTS_PER_SLOT if len(engines) == 1 else _REQUESTS_PER_SLOT_OF_SEVERAL
-    return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // num_examples))
+    multiple = _REQUESTS_PER_SLOT if len(clients) == 1 else _REQUESTS_PER_SLOT_OF_SEVERAL
+    return max(1, min(multiple * sum(client.slots for client in clients), 2 * count // num_examples))
 
 
 def most_tokens(encoding: PromptEncoding) -> int:

@@ -1,6 +1,6 @@
-"""The models of a run (generators, verifier, embedding model), their engines, and the defaults of its recipe.
+"""The models of a run (generators, verifier, embedding model), their clients and the defaults of its recipe.
 
-`models_of` finds the checkpoints, `engines_of` makes their engines. `strategy_of`, `verify_mode` and `sampling_of`
+`models_of` finds the checkpoints, `clients_of` makes their clients. `strategy_of`, `verify_mode` and `sampling_of`
 decide what the user leaves open.
 """
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from datacreate.checkpoints.checkpoint import Checkpoint, read_adapter, resolve, with_adapter
 from datacreate.checkpoints.folder import combined_sha256
 from datacreate.checkpoints.presets import Thinking
-from datacreate.engines.engine import Engine
-from datacreate.engines.factory import LocalModel, make_engine, only_model, resolve_checkpoint
+from datacreate.engines.factory import LocalModel, make_client, only_model, resolve_checkpoint
+from datacreate.engines.model_client import ModelClient
 from datacreate.engines.request import DEFAULT_THINKING, Sampling, ServerTest
 from datacreate.errors import CheckpointError, NotDownloaded, UsageError
 from datacreate.formats.task_format import TaskFormat
@@ -202,21 +202,21 @@ def _describe_verification(
     return "answers are not verified"
 
 
-EngineFactory = Callable[[Checkpoint, CreateConfig], Engine]
-"""Makes the engine of a model."""
+ClientFactory = Callable[[Checkpoint, CreateConfig], ModelClient]
+"""Makes the client of a model."""
 
 
 @dataclass(frozen=True)
-class Engines:
-    """The models of a run, and their engines. The verifier may have the engine of a generator."""
+class ModelClients:
+    """The models of a run, and their clients. The verifier may have the client of a generator."""
 
     models: RunModels
-    by_name: dict[str, Engine]  # `engine`, `engine-2`, ..., and `verifier` if it has one of its own
-    verifier: Engine
+    by_name: dict[str, ModelClient]  # `engine`, `engine-2`, ..., and `verifier` if it has one of its own
+    verifier: ModelClient
 
     @property
-    def generators(self) -> tuple[Engine, ...]:
-        """The engine of each generator, in the order of `models.generators`."""
+    def generators(self) -> tuple[ModelClient, ...]:
+        """The client of each generator, in the order of `models.generators`."""
         return tuple(self.by_name.values())[: len(self.models.generators)]
 
     def start(
@@ -226,21 +226,21 @@ class Engines:
 
         Each generator gets `generation_tests`, the verifier `scoring_tests`. Raises EngineError if a server fails.
         """
-        for engine, generator in zip(self.generators, self.models.generators, strict=True):
+        for client, generator in zip(self.generators, self.models.generators, strict=True):
             notify(f"testing {generator.name}")
-            engine.start([*(scoring_tests if engine is self.verifier else ()), *generation_tests])
+            client.start([*(scoring_tests if client is self.verifier else ()), *generation_tests])
         if self.verifier not in self.generators and self.models.verifier:
             notify(f"testing {self.models.verifier.name}, the verifier")
             self.verifier.start(scoring_tests)
 
 
 @contextmanager
-def engines_of(
-    models: RunModels, config: CreateConfig, factory: EngineFactory | None, notify: Notify
-) -> Iterator[Engines]:
-    """The engines of a run, not started yet; they are closed at the end of the block.
+def clients_of(
+    models: RunModels, config: CreateConfig, factory: ClientFactory | None, notify: Notify
+) -> Iterator[ModelClients]:
+    """The clients of a run, not started yet; they are closed at the end of the block.
 
-    A verifier with the weights of a generator shares its engine. `factory` replaces the servers, as in tests.
+    A verifier with the weights of a generator shares its client. `factory` replaces the servers, as in tests.
     """
     weights = [generator.sha256 for generator in models.generators]
     local_models = {
@@ -253,13 +253,13 @@ def engines_of(
     elif verifier:
         name_of_verifier = "verifier"
         local_models[name_of_verifier] = LocalModel(verifier, config.for_verifier, verifies=True)
-    engines: dict[str, Engine] = {}
+    clients: dict[str, ModelClient] = {}
     with ExitStack() as stack:
         for name, model in local_models.items():
             if factory:
-                engine = factory(model.checkpoint, config)
+                client = factory(model.checkpoint, config)
             else:
-                engine = make_engine(
+                client = make_client(
                     model,
                     count=config.count,
                     log=config.run_dir / f"{name}.log",
@@ -268,6 +268,6 @@ def engines_of(
                     sharing=list(local_models.values()),
                     notify=notify,
                 )
-            stack.callback(engine.close)
-            engines[name] = engine
-        yield Engines(models, engines, engines[name_of_verifier])
+            stack.callback(client.close)
+            clients[name] = client
+        yield ModelClients(models, clients, clients[name_of_verifier])

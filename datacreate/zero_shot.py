@@ -12,8 +12,8 @@ from functools import cache, partial
 from pathlib import Path
 
 from datacreate.checkpoints.checkpoint import SERVED_AS, Checkpoint
-from datacreate.engines.engine import Engine
-from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
+from datacreate.engines.factory import LocalModel, make_client, resolve_checkpoint
+from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.self_test import scoring_test
 from datacreate.errors import RunMismatch, Stopped
@@ -61,15 +61,15 @@ def answer_zero_shot(
         signals = stack.enter_context(caught_signals())
 
         @cache
-        def started_engine() -> Engine:  # no server is needed if all evaluations exist
+        def started_client() -> ModelClient:  # no server is needed if all evaluations exist
             rows, log = sum(len(test.usable) for test in tests), out / "engine.log"
             scorer = LocalModel(checkpoint, options, verifies=True)
-            engine = make_engine(scorer, count=rows, log=log, notify=progress.notify)
-            stack.callback(engine.close)
-            engine.start([scoring_test()])
-            return engine
+            client = make_client(scorer, count=rows, log=log, notify=progress.notify)
+            stack.callback(client.close)
+            client.start([scoring_test()])
+            return client
 
-        measure = partial(_answers, started_engine, progress, signals)
+        measure = partial(_answers, started_client, progress, signals)
         for test in tests:
             evaluation = load_or_evaluate(out, test, new_evaluation, measure, progress.notify)
             if not _is_of_model(evaluation, checkpoint):
@@ -86,12 +86,14 @@ def _is_of_model(evaluation: Evaluation, checkpoint: Checkpoint) -> bool:
     return evaluation.encoder_sha256 == checkpoint.sha256
 
 
-def _answers(started_engine: Callable[[], Engine], progress: Progress, signals: Signals, test: TestSet) -> ModelAnswers:
+def _answers(
+    started_client: Callable[[], ModelClient], progress: Progress, signals: Signals, test: TestSet
+) -> ModelAnswers:
     """The probabilities of the answers to each usable row, and the number of rows with a shortened passage."""
-    engine = started_engine()
-    scored_by_letter = test.head.is_multiple_choice or engine.needs_letters(test.head.names)
+    client = started_client()
+    scored_by_letter = test.head.is_multiple_choice or client.needs_letters(test.head.names)
     fitting = [
-        _fitting_question(example, test.head.names, engine, scored_by_letter=scored_by_letter)
+        _fitting_question(example, test.head.names, client, scored_by_letter=scored_by_letter)
         for example in test.usable
     ]
     questions = [(question, example.text) for (question, _), example in zip(fitting, test.usable, strict=True)]
@@ -102,20 +104,20 @@ def _answers(started_engine: Callable[[], Engine], progress: Progress, signals: 
         progress.step(test.name, done, len(questions), None)
 
     with deferred():
-        return ModelAnswers(score_labels(engine, questions, report), sum(is_shortened for _, is_shortened in fitting))
+        return ModelAnswers(score_labels(client, questions, report), sum(is_shortened for _, is_shortened in fitting))
 
 
 def _fitting_question(
-    example: ClassificationExample, labels: tuple[str, ...], engine: Engine, *, scored_by_letter: bool
+    example: ClassificationExample, labels: tuple[str, ...], client: ModelClient, *, scored_by_letter: bool
 ) -> tuple[LabelQuestion, bool]:
     """A question with as much of the passage as the model's context length allows, and whether that is not all."""
-    max_tokens, passage = engine.max_context - 1, example.passage  # one token is generated
+    max_tokens, passage = client.max_context - 1, example.passage  # one token is generated
     while True:
         text = f"{passage}\n\n{example.text}" if passage else example.text
         question = LabelQuestion(text, example.options or labels, scored_by_letter=scored_by_letter)
         if not passage:
             return question, passage != example.passage
-        tokens = engine.count_tokens(question.prompt(range(len(question.options)))[0])
+        tokens = client.count_tokens(question.prompt(range(len(question.options)))[0])
         if tokens <= max_tokens:
             return question, passage != example.passage
         passage = passage[: int(len(passage) * max_tokens / tokens * _SHORTENING)]

@@ -84,7 +84,7 @@ if __name__ == "__main__":
         speed_up(spec["lock_speed"])
     if not spec.get("real_engine"):
         engine = engine_of(spec)
-        models.make_engine = lambda *_, **__: engine
+        models.make_client = lambda *_, **__: engine
         if spec.get("signal_at_close"):
             engine.close = lambda: os.kill(os.getpid(), signal.SIGTERM)
     sys.argv[0] = "datacreate"

@@ -32,7 +32,7 @@ def run(*arguments: object, **scripted: Any) -> Ended:
 def scripted_engine(scripted: dict[str, Any]) -> Iterator[None]:
     """Replace every local engine in this block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "make_engine", lambda *_, **__: engine_of(scripted))
+        patch.setattr(models, "make_client", lambda *_, **__: engine_of(scripted))
         yield
 
 

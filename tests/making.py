@@ -48,7 +48,7 @@ def make(
     return create(
         CreateConfig.of(**settings(run_dir, model, **changes)),
         progress=progress,
-        engine_factory=lambda *_: scripted,
+        client_factory=lambda *_: scripted,
         embedder=embedder or HashedWords(),
     )
 

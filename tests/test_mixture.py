@@ -47,7 +47,7 @@ class Fleet:
 
 def make_mixed(run_dir: Path, models: tuple[str, ...], fleet: Fleet, **changes: Any) -> dict[str, Any]:
     config = CreateConfig.of(**(default_settings(run_dir, models[0], **changes) | {"model": models}))
-    return create(config, engine_factory=fleet, embedder=HashedWords())
+    return create(config, client_factory=fleet, embedder=HashedWords())
 
 
 def test_models_share_the_requests_and_the_log_names_the_model_of_each(tmp_path: Path, model: str, other: str) -> None:

@@ -42,7 +42,7 @@ def engine_for(word: Callable[[Request], str]) -> ScriptedEngine:
 
 def answer(home: Path, model: str, engine: ScriptedEngine) -> Evaluation:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zero_shot, "make_engine", lambda *_, **__: engine)
+        patch.setattr(zero_shot, "make_client", lambda *_, **__: engine)
         [found] = zero_shot.answer_zero_shot(model, ["bioasq"], home / "out", Progress())
     return found
 
@@ -60,14 +60,14 @@ def test_answers_are_scored_like_those_of_an_encoder_and_not_repeated(home: Path
 def test_one_engine_answers_all_test_sets(home: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import_rows(home / "claims", "creak", test=claims(20))
     engine = engine_for(lambda request: "True")
-    monkeypatch.setattr(zero_shot, "make_engine", lambda *_, **__: engine)
+    monkeypatch.setattr(zero_shot, "make_client", lambda *_, **__: engine)
     both = zero_shot.answer_zero_shot(model, ["bioasq", "creak"], home / "out", Progress())
     assert [evaluation.benchmark for evaluation in both] == ["bioasq", "creak"]
     assert (engine.starts, engine.closed) == (1, True)
 
 
 def test_all_are_the_imported_benchmarks(home: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zero_shot, "make_engine", lambda *_, **__: engine_for(lambda request: "True"))
+    monkeypatch.setattr(zero_shot, "make_client", lambda *_, **__: engine_for(lambda request: "True"))
     words = ["--zero-shot", model, "--benchmark", "all", "--out", str(home / "out"), "--json"]
     [found] = json.loads(CliRunner().invoke(command, words).stdout)
     assert found["benchmark"] == "bioasq"

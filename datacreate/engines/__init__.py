@@ -1,17 +1,17 @@
 """Engines: OpenAI-compatible servers, local or remote, that generate text and score labels.
 
-A run sends its requests to an `Engine`, which stands for all servers of one model. A `ServerSource` says where these
-servers are: `RunningServers` are those of `--url`, `LocalServers` are started by this process. A `ServerPool` chooses
-a `Server` for each request, and repeats a request that failed. What differs between vLLM, llama.cpp and other servers,
-their commands and their requests, is an `EngineKind`. `ENGINE_KINDS` lists the kinds that datacreate can start; any
-other server is used through the standard API.
+A run has a `ModelClient` for each model; it sends requests to all servers of the model. A `ServerSource` says where
+these servers are: `RunningServers` are those of `--url`, `LocalServers` are started by this process. A `ServerPool`
+chooses a `Server` for each request, and repeats a request that failed. What differs between vLLM, llama.cpp and other
+servers, their commands and their requests, is an `EngineKind`. `ENGINE_KINDS` lists the kinds that datacreate can
+start; any other server is used through the standard API.
 
 In the order in which one request passes them:
 
-  factory.py         settings of a run -> its engines; GPUs of several servers; `serve`
+  factory.py         settings of a run -> its clients; GPUs of several servers; `serve`
   options.py         ENGINE_KINDS; the options: which engine and servers, how a model is loaded
   request.py         Request, Completion, ServerTest
-  engine.py          Engine: submits requests, and returns completions
+  model_client.py    ModelClient: submits requests, and returns completions
   server_pool.py     ServerPool: chooses a server; retries, lost servers
   server.py          Server: HTTP, recognition, self-test, tokenizer
   chat_api.py        Request -> JSON body, JSON answer -> Completion

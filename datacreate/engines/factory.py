@@ -1,6 +1,6 @@
-"""Makes the engines of a run from its options, and decides what runs where on this machine.
+"""Makes the clients of models from the options of a run, and decides what runs where on this machine.
 
-In the order of the file: `make_engine` connects to running servers, or to local ones that start at the first use.
+In the order of the file: `make_client` connects to running servers, or to local ones that start at the first use.
 `choose_engine` chooses vLLM or llama.cpp. `place_models` divides the GPUs among the models, and `server_commands` among
 the servers of one model. `start_shared_server` starts a server for other processes (`datacreate serve`).
 """
@@ -20,9 +20,9 @@ from typing import Any, Literal
 from datacreate.checkpoints.checkpoint import Checkpoint, resolve, served_checkpoint
 from datacreate.checkpoints.presets import LaunchSettings, Thinking
 from datacreate.engines.chat_api import ChatApi
-from datacreate.engines.engine import Engine
 from datacreate.engines.engine_kind import EngineKind, GpuNeed, ServerCommand, Workload
 from datacreate.engines.local_servers import LocalServer, LocalServers, free_port
+from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import ENGINE_KINDS, EngineName, EngineOptions
 from datacreate.engines.running_servers import KEY, Address, RunningServers, ServerSource, api_key
 from datacreate.errors import EngineError, UsageError
@@ -47,8 +47,8 @@ def only_model(
     """The name of the only model that the servers of --url have. EngineError if they have several,
     ServersUnavailable if none answers."""
     api = ChatApi((), template_kwargs or {})
-    with closing(Engine(RunningServers(options.urls), api, options, notify)) as engine:
-        return str(engine.settings["model"])
+    with closing(ModelClient(RunningServers(options.urls), api, options, notify)) as client:
+        return str(client.settings["model"])
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class LocalModel:
     verifies: bool = False  # it scores labels and writes nothing
 
 
-def make_engine(
+def make_client(
     model: LocalModel,
     *,
     count: int,
@@ -69,8 +69,8 @@ def make_engine(
     thinking: Thinking | None = None,
     sharing: Sequence[LocalModel] = (),
     notify: Notify = no_notify,
-) -> Engine:
-    """Create the engine of a model; it starts no server before it is used.
+) -> ModelClient:
+    """Create the client of a model; it starts no server before it is used.
 
     `count`: how many examples the run creates. `log`: the file for the output of its server; None: a temporary file.
     `thinking`: how the model thinks; None: as its preset says. `sharing`: all models that share this machine, this one
@@ -83,13 +83,13 @@ def make_engine(
         source: ServerSource = RunningServers(model.options.urls)
     else:
         source = local_servers(model, count=count, log=log, sharing=sharing, notify=notify)
-    return Engine(source, api, model.options, notify)
+    return ModelClient(source, api, model.options, notify)
 
 
 def local_servers(
     model: LocalModel, *, count: int, log: Path | None, sharing: Sequence[LocalModel] = (), notify: Notify
 ) -> LocalServers:
-    """The servers of a model on this machine, not started yet. Arguments as in `make_engine`."""
+    """The servers of a model on this machine, not started yet. Arguments as in `make_client`."""
 
     def commands() -> list[ServerCommand]:
         work = place_models(sharing or [model], count, notify)[model.checkpoint.sha256]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from datacreate.engines.engine import Engine
+    from datacreate.engines.model_client import ModelClient
     from datacreate.prompts.label_scoring import LabelQuestion
 
 VerifyMode = Literal["off", "keep", "drop", "relabel", "soft"]
@@ -68,9 +68,9 @@ def disagreement(options: Sequence[str], assigned: int | None, probabilities: Pr
 
 
 def score_labels(
-    engine: Engine, questions: Sequence[tuple[LabelQuestion, str]], on_progress: Callable[[int], None]
+    client: ModelClient, questions: Sequence[tuple[LabelQuestion, str]], on_progress: Callable[[int], None]
 ) -> list[Probabilities | None]:
-    """The probabilities of each question's options; None where the engine returned no scores.
+    """The probabilities of each question's options; None where the server returned no scores.
 
     Each question comes with the seed of its option permutations. `on_progress` gets the number of finished
     questions; an exception that it raises ends the scoring.
@@ -85,11 +85,11 @@ def score_labels(
     in_flight = done = 0
     while done < len(requests):
         on_progress(done * len(questions) // len(requests))
-        while in_flight < engine.max_in_flight and (following := next(waiting, None)) is not None:
+        while in_flight < client.max_in_flight and (following := next(waiting, None)) is not None:
             request_id, (question, permutation) = following
-            engine.submit(scoring_request(request_id, *question.prompt(permutation)))
+            client.submit(scoring_request(request_id, *question.prompt(permutation)))
             in_flight += 1
-        for completion in engine.poll(_POLL_SECONDS):
+        for completion in client.poll(_POLL_SECONDS):
             question, permutation = requests[completion.request_id]
             question.add(permutation, completion.scores)
             in_flight, done = in_flight - 1, done + 1

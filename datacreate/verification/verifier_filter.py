@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from datacreate.engines.engine import Engine
+from datacreate.engines.model_client import ModelClient
 from datacreate.engines.self_test import scoring_test
 from datacreate.filters.filter import Filter, first_reject
 from datacreate.formats.candidate import Candidate, RejectReason
@@ -40,7 +40,7 @@ class VerifierFilter(Filter):
 
     def __init__(
         self,
-        engine: Engine,
+        client: ModelClient,
         model: str,
         task_format: TaskFormat,
         other_filters: Sequence[Filter],
@@ -48,7 +48,7 @@ class VerifierFilter(Filter):
     ) -> None:
         """`instruction` is the one that the rows were written with. Raises UsageError if labels are free text."""
         check_scorable(task_format, f"--verifier {model}")
-        self._engine, self._model, self._format = engine, model, task_format
+        self._client, self._model, self._format = client, model, task_format
         self._other_filters = other_filters
         self._instruction = instruction
         self._scored_by_letter = False
@@ -57,8 +57,8 @@ class VerifierFilter(Filter):
         self._scores: dict[str, Probabilities | None] = {}  # of the sample and this batch
 
     def prepare(self, notify: Notify = no_notify) -> None:
-        self._engine.start([scoring_test(scoring_system_message(self._instruction))])
-        self._scored_by_letter = self._engine.needs_letters(self._format.labels or ())
+        self._client.start([scoring_test(scoring_system_message(self._instruction))])
+        self._scored_by_letter = self._client.needs_letters(self._format.labels or ())
         if self._scored_by_letter:
             check_letters(self._format, "--verifier", self._model, "use another model")
 
@@ -86,7 +86,7 @@ class VerifierFilter(Filter):
             if not first_reject(self._other_filters, candidate) and (question := self._question(candidate)):
                 questions[candidate.example.id] = question
         seeded = [(question, question.shown) for question in questions.values()]
-        scores_of_examples = score_labels(self._engine, seeded, lambda _: None)
+        scores_of_examples = score_labels(self._client, seeded, lambda _: None)
         return {
             example_id: round_probabilities(scores) if scores else None
             for example_id, scores in zip(questions, scores_of_examples, strict=True)

@@ -39,8 +39,8 @@ from filters import made_up_words, texts
 
 from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.create import create
-from datacreate.engines.engine import Engine
-from datacreate.engines.factory import LocalModel, make_engine
+from datacreate.engines.factory import LocalModel, make_client
+from datacreate.engines.model_client import ModelClient
 from datacreate.engines.request import Completion, Messages, Request, ServerTest
 from datacreate.errors import Stopped
 from datacreate.formats.example import Json
@@ -122,7 +122,7 @@ def resume(run_dir: Path, near: float | None, count: int) -> float:
         example=EXAMPLE, count=count, run_dir=run_dir, near=near, model=MODEL, decontaminate=(), recipe="fast"
     )
     with suppress(Stopped):
-        create(config, engine_factory=lambda *_: cast(Engine, engine))
+        create(config, client_factory=lambda *_: cast(ModelClient, engine))
     return engine.seconds
 
 
@@ -135,7 +135,7 @@ def measure_resume(count: int = 100_000) -> dict[str, Any]:
                 example=EXAMPLE, count=count, run_dir=run_dir, near=near, model=MODEL, decontaminate=(),
                 recipe="fast",
             )  # fmt: skip
-            create(config, engine_factory=lambda *_: cast(Engine, VariedEngine()))
+            create(config, client_factory=lambda *_: cast(ModelClient, VariedEngine()))
             command = [sys.executable, __file__, "--resume", str(run_dir), str(near or 0), str(count + 5)]
             child = subprocess.run(command, capture_output=True, text=True, check=True)
             figures[f"cpu_seconds_{name}"] = round(float(child.stdout), 2)
@@ -181,7 +181,7 @@ def orchestrate(strategy: str, count: int) -> dict[str, float]:
             recipe="fast", decontaminate=(),
         )  # fmt: skip
         began = time.process_time()
-        create(config, engine_factory=lambda *_: cast(Engine, InstantEngine()))
+        create(config, client_factory=lambda *_: cast(ModelClient, InstantEngine()))
         seconds = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     return {"seconds": seconds, "peak_gib": peak}
@@ -224,7 +224,7 @@ def measure_review(count: int = 10_000) -> dict[str, Any]:
         config = CreateConfig(
             example=EXAMPLE, count=count, run_dir=run_dir, model=MODEL, decontaminate=(), recipe="fast"
         )
-        create(config, engine_factory=lambda *_: cast(Engine, VariedEngine()))
+        create(config, client_factory=lambda *_: cast(ModelClient, VariedEngine()))
         for _ in range(3):
             began = time.perf_counter()
             child, terminal = pty.fork()
@@ -245,26 +245,26 @@ def measure_review(count: int = 10_000) -> dict[str, Any]:
 
 
 class Recorder:
-    """Any engine, with a note of what was asked and when what came back."""
+    """A client, with a note of what was asked and when what came back."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, client: ModelClient) -> None:
+        self._client = client
         self.requests: list[Request] = []
         self.finished: list[tuple[float, int]] = []  # (seconds, tokens)
         self.began = 0.0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
+        return getattr(self._client, name)
 
     def submit(self, request: Request) -> None:
         if request.id == 0:
             self.began = time.monotonic()
         if request.id >= 0:
             self.requests.append(request)
-        self._engine.submit(request)
+        self._client.submit(request)
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
-        done = self._engine.poll(timeout_seconds)
+        done = self._client.poll(timeout_seconds)
         now = time.monotonic()
         self.finished += [(now, c.generated_tokens) for c in done if c.request_id >= 0]
         return done
@@ -279,14 +279,14 @@ def run_real(count: int, **settings: Any) -> tuple[dict[str, Any], Recorder]:
 
     def factory(checkpoint: Checkpoint, config: CreateConfig) -> Any:
         log = config.run_dir / "engine.log"
-        recorders.append(Recorder(make_engine(LocalModel(checkpoint, config), count=config.count, log=log)))
+        recorders.append(Recorder(make_client(LocalModel(checkpoint, config), count=config.count, log=log)))
         return recorders[0]
 
     with tempfile.TemporaryDirectory() as folder:
         config = CreateConfig(
             **({"example": EXAMPLE} | settings), count=count, run_dir=Path(folder) / "run", model=MODEL
         )  # fmt: skip
-        return create(config, engine_factory=factory), recorders[0]
+        return create(config, client_factory=factory), recorders[0]
 
 
 def measure_paper() -> dict[str, Any]:

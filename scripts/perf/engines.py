@@ -30,10 +30,10 @@ from typing import Any
 
 from datacreate.checkpoints.checkpoint import Checkpoint, resolve
 from datacreate.create import create
-from datacreate.engines.engine import Engine
 from datacreate.engines.engine_kind import Workload
-from datacreate.engines.factory import LocalModel, make_engine, server_commands
+from datacreate.engines.factory import LocalModel, make_client, server_commands
 from datacreate.engines.local_servers import LocalServer
+from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Request
 from datacreate.hardware import cpu_flags
@@ -45,24 +45,24 @@ RAW_ROUNDS = 4
 
 
 class Recorder:
-    """An engine, with what was asked of it and when what came back."""
+    """A client, with what was asked of it and when what came back."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, client: ModelClient) -> None:
+        self._client = client
         self.requests: list[Request] = []
         self.finished: list[tuple[float, int, float]] = []  # seconds, tokens, seconds in flight
         self._began: dict[int, float] = {}
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
+        return getattr(self._client, name)
 
     def submit(self, request: Request) -> None:
         self.requests.append(request)
         self._began[request.id] = time.monotonic()
-        self._engine.submit(request)
+        self._client.submit(request)
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
-        done = self._engine.poll(timeout_seconds)
+        done = self._client.poll(timeout_seconds)
         now = time.monotonic()
         self.finished += [(now, each.generated_tokens, now - self._began[each.request_id]) for each in done]
         return done
@@ -81,14 +81,14 @@ def measure_speed(model: str, engine: str, count: int, in_flight: int) -> dict[s
 
     def factory(checkpoint: Checkpoint, config: CreateConfig) -> Any:
         log = config.run_dir / "engine.log"
-        recorders.append(Recorder(make_engine(LocalModel(checkpoint, config), count=config.count, log=log)))
+        recorders.append(Recorder(make_client(LocalModel(checkpoint, config), count=config.count, log=log)))
         return recorders[0]
 
     with tempfile.TemporaryDirectory() as folder:
         config = CreateConfig.of(
             example=EXAMPLE, count=count, run_dir=Path(folder) / "run", model=model, decontaminate=(), **options
         )
-        summary = create(config, engine_factory=factory)
+        summary = create(config, client_factory=factory)
     ours, requests = recorders[0].figures(), recorders[0].requests
     length = round(statistics.mean(tokens for _, tokens, _ in recorders[0].finished))
     mean = max(1, round(ours["mean_in_flight"]))

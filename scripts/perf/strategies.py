@@ -98,7 +98,7 @@ def simulate() -> Iterator[list[object]]:
         settings: dict[str, Any] = {"count": count, "model": MODEL, "decontaminate": (), "verify": "off", **strategy}
         with tempfile.TemporaryDirectory() as folder:
             config = CreateConfig(example=EXAMPLE, run_dir=Path(folder) / "run", **settings)
-            summary = create(config, engine_factory=lambda *_, engine=engine: engine)
+            summary = create(config, client_factory=lambda *_, engine=engine: engine)
         fill, root = engine.busy / slots / engine.now, summary["depths"]["1"] / count
         requests = f"{engine.made} / {summary['requests']}"
         yield [count, slots, uses or "naive", f"{engine.now:.1f}", f"{fill:.0%}", f"{root:.0%}", requests]

@@ -20,8 +20,8 @@ from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 
 from datacreate.benchmarks import find_benchmark, read_split
-from datacreate.engines.engine import Engine
-from datacreate.engines.factory import LocalModel, make_engine, resolve_checkpoint
+from datacreate.engines.factory import LocalModel, make_client, resolve_checkpoint
+from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.self_test import scoring_test
 from datacreate.formats.example import Example, Json
@@ -50,22 +50,22 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             log = Path(folder) / "engine.log"
             local = LocalModel(resolve_checkpoint(model, settings), settings)
-            engine = make_engine(local, count=options.rows, log=log)
+            client = make_client(local, count=options.rows, log=log)
             try:
-                engine.start([scoring_test()])
+                client.start([scoring_test()])
                 for name in options.benchmark or ["creak", "boolq_open", "csqa", "pubmedqa"]:
-                    print(measure(engine, model, name, options.rows, options.calibration), flush=True)
+                    print(measure(client, model, name, options.rows, options.calibration), flush=True)
             finally:
-                engine.close()
+                client.close()
 
 
-def measure(engine: Engine, model: str, name: str, number: int, calibration: int) -> str:
+def measure(client: ModelClient, model: str, name: str, number: int, calibration: int) -> str:
     """A line of the table."""
     benchmark = find_benchmark(name)
     rows = read_split(benchmark, "test")
     rows = random.Random(0).sample(rows, min(len(rows), number + calibration))
     task_format = specialize(load_format(benchmark.format_name), Example(rows[0]))
-    found = score(engine, task_format, rows)
+    found = score(client, task_format, rows)
     first, rest = found[:calibration], found[calibration:]
     before = [is_right(assigned, probabilities) for assigned, probabilities in rest]
     after, agreement = before, None
@@ -80,12 +80,12 @@ def measure(engine: Engine, model: str, name: str, number: int, calibration: int
     return f"| {' | '.join(cells)} |"
 
 
-def score(engine: Engine, task_format: TaskFormat, rows: Sequence[dict[str, Json]]) -> Scored:
-    """The rows that the engine scored, in order."""
-    scored_by_letter = engine.needs_letters(task_format.labels or ())
+def score(client: ModelClient, task_format: TaskFormat, rows: Sequence[dict[str, Json]]) -> Scored:
+    """The rows that the model scored, in order."""
+    scored_by_letter = client.needs_letters(task_format.labels or ())
     asked = [(row, label_question(task_format, row, scored_by_letter=scored_by_letter)) for row in rows]
     questions = [(question, question.shown) for _, question in asked if question]
-    found = score_labels(engine, questions, lambda _: None)
+    found = score_labels(client, questions, lambda _: None)
     used = [row for row, question in asked if question]
     return [
         (task_format.answers.right_index(row) or 0, scores) for row, scores in zip(used, found, strict=True) if scores

@@ -306,7 +306,7 @@ def knowing(request: Request) -> Completion:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
     engine = ScriptedEngine(knowing, scorer=knowing)
-    monkeypatch.setattr(filter_rows, "make_engine", lambda *_, **__: engine)
+    monkeypatch.setattr(filter_rows, "make_client", lambda *_, **__: engine)
     return engine
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.create import create
-from datacreate.engines.engine import Engine
+from datacreate.engines.model_client import ModelClient
 from datacreate.engines.request import Completion, Request
 from datacreate.messages import Progress
 from datacreate.runs.config import CreateConfig
@@ -51,13 +51,13 @@ def make(run_dir: Path, *servers: Server | str, notes: Notes | None = None, **ch
     return summary
 
 
-def answers(engine: Engine, *requests: Request) -> list[Completion]:
-    """The answers of an engine that has started to these requests, in the order of the requests."""
+def answers(client: ModelClient, *requests: Request) -> list[Completion]:
+    """The answers of a client that has started to these requests, in the order of the requests."""
     for request in requests:
-        engine.submit(request)
+        client.submit(request)
     found: dict[int, Completion] = {}
     while len(found) < len(requests):
-        found |= {answer.request_id: answer for answer in engine.poll(60.0)}
+        found |= {answer.request_id: answer for answer in client.poll(60.0)}
     return [found[request.id] for request in requests]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from datacreate.checkpoints.checkpoint import resolve
-from datacreate.engines.factory import LocalModel, make_engine
+from datacreate.engines.factory import LocalModel, make_client
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Completion, Request, Sampling
@@ -128,12 +128,12 @@ def test_a_real_llama_cpp_ends_a_text(tmp_path: Path, monkeypatch: pytest.Monkey
     options = EngineOptions(engine="llamacpp", max_num_seqs=2, max_model_len=2048)
     text = {"type": "string"}
     schema = json.dumps({"type": "array", "prefixItems": [text, text], "minItems": 2, "maxItems": 2})
-    with closing(make_engine(LocalModel(checkpoint, options), count=5)) as engine:
-        engine.start()
-        assert engine.bounds_texts
+    with closing(make_client(LocalModel(checkpoint, options), count=5)) as client:
+        client.start()
+        assert client.bounds_texts
         usual = Request(0, MESSAGES, schema, Sampling(400))
         bounded = Request(1, MESSAGES, schema, Sampling(400, longest_text=50))
-        without_end, ended = answers(engine, usual, bounded)
+        without_end, ended = answers(client, usual, bounded)
     assert (without_end.finish_reason, without_end.generated_tokens) == ("length", 400)
     assert ended.finish_reason == "stop"
     assert all(50 < len(each) <= 50 + 64 for each in json.loads(ended.text))

@@ -18,9 +18,9 @@ import pytest
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.engines import server_pool
 from datacreate.engines.chat_api import ChatApi
-from datacreate.engines.engine import Engine
-from datacreate.engines.factory import LocalModel, make_engine
+from datacreate.engines.factory import LocalModel, make_client
 from datacreate.engines.llamacpp import LLAMACPP
+from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import Request, Sampling, scoring_request
 from datacreate.engines.running_servers import RunningServers
@@ -65,17 +65,17 @@ def test_a_local_server_follows_schemas_and_scores_choices(tiny_gguf: Path, tmp_
     model = write_safetensors(tmp_path / "tiny") if kind == "vllm" else tiny_gguf
     checkpoint = resolve(str(model), "instruct")
     local = LocalModel(checkpoint, EngineOptions(engine=kind, **options))
-    engine = make_engine(local, count=5, log=tmp_path / "log")
+    client = make_client(local, count=5, log=tmp_path / "log")
     item = {"prefixItems": [{"const": "a b"}, {"enum": [1, 2]}]}
     schema = {"type": "array", **item, "minItems": 2, "maxItems": 2}
-    with closing(engine):
-        engine.start()
-        assert (engine.slots, engine.max_in_flight, engine.max_context) == (2, 3, 1024)  # one waits in the queue
-        assert 10 < engine.count_tokens(MESSAGES) < 100
-        assert not engine.needs_letters(["yes", "no"])
-        assert engine.needs_letters(["yes", "yes"])
+    with closing(client):
+        client.start()
+        assert (client.slots, client.max_in_flight, client.max_context) == (2, 3, 1024)  # one waits in the queue
+        assert 10 < client.count_tokens(MESSAGES) < 100
+        assert not client.needs_letters(["yes", "no"])
+        assert client.needs_letters(["yes", "yes"])
         write = Request(1, MESSAGES, json.dumps(schema), Sampling(max_tokens=50))
-        written, scored = answers(engine, write, scoring_request(-2, MESSAGES, ("A", "B", "C")))
+        written, scored = answers(client, write, scoring_request(-2, MESSAGES, ("A", "B", "C")))
     assert written.text in ('["a b",1]', '["a b",2]')  # without optional spaces
     assert written.generated_tokens > 0
     assert sum(scored.scores) == pytest.approx(1)
@@ -115,13 +115,13 @@ def test_a_local_server_is_waited_for_longer_than_others(server: Server, monkeyp
         remote = False
 
     request = scoring_request(1, [{"role": "user", "content": "Answer with the letter A."}], ("A", "B"))
-    with closing(Engine(Alive([server.url]), ChatApi((MODEL,)), EngineOptions())) as engine:
-        engine.start()
+    with closing(ModelClient(Alive([server.url]), ChatApi((MODEL,)), EngineOptions())) as client:
+        client.start()
         server.stop()
-        engine.submit(request)
-        assert not any(engine.poll(0.1) for _ in range(6))
+        client.submit(request)
+        assert not any(client.poll(0.1) for _ in range(6))
         server.start_again()
-        until(lambda: bool(engine.poll(0.1)))
+        until(lambda: bool(client.poll(0.1)))
 
 
 @needs_llamacpp
@@ -145,9 +145,9 @@ def test_a_server_that_cannot_start_is_one_line_with_its_last_error(
     assert "\n" not in str(refused.value)
     assert Path(str(refused.value).rpartition("its log is ")[2]).is_file()
     checkpoint = resolve(str(damaged), "instruct")  # also without a run directory the log is kept
-    engine = make_engine(LocalModel(checkpoint, EngineOptions(engine="llamacpp")), count=5)
-    with closing(engine), pytest.raises(EngineError, match=says) as refused:
-        engine.start()
+    client = make_client(LocalModel(checkpoint, EngineOptions(engine="llamacpp")), count=5)
+    with closing(client), pytest.raises(EngineError, match=says) as refused:
+        client.start()
     assert Path(str(refused.value).rpartition("its log is ")[2]).is_file()
 
 

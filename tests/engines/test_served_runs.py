@@ -14,7 +14,7 @@ import pytest
 
 from datacreate.engines import server_pool
 from datacreate.engines.chat_api import ChatApi
-from datacreate.engines.engine import Engine
+from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import scoring_request
 from datacreate.engines.running_servers import RunningServers
@@ -113,12 +113,12 @@ def test_connections_to_a_server_that_left_are_closed(
         return sum(bool(each.raddr) and each.raddr.port == other.port for each in found)
 
     options = EngineOptions(urls=(str(folder),), servers=2)
-    with closing(Engine(RunningServers(options.urls), ChatApi((MODEL,)), options)) as engine:
-        answers(engine, *islice(requests, 12))
+    with closing(ModelClient(RunningServers(options.urls), ChatApi((MODEL,)), options)) as client:
+        answers(client, *islice(requests, 12))
         (folder / f"{other.port}.json").unlink()
         other.stop()
         assert connections() > 3
-        answers(engine, *islice(requests, 4))
+        answers(client, *islice(requests, 4))
         until(lambda: not connections())
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.checkpoints.presets import Preset
-from datacreate.engines.factory import LocalModel, make_engine
+from datacreate.engines.factory import LocalModel, make_client
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.options import EngineOptions
 from datacreate.engines.request import DEFAULT_THINKING, Request, Sampling
@@ -150,10 +150,10 @@ def test_llama_cpp_applies_the_grammar_after_the_thoughts(tmp_path: Path) -> Non
     options = EngineOptions(engine="llamacpp", max_num_seqs=2, max_model_len=1024)
     item = {"prefixItems": [{"const": "a b"}, {"enum": [1, 2]}]}
     schema = json.dumps({"type": "array", **item, "minItems": 2, "maxItems": 2})
-    with closing(make_engine(LocalModel(checkpoint, options), count=5)) as engine:
-        engine.start()
+    with closing(make_client(LocalModel(checkpoint, options), count=5)) as client:
+        client.start()
         usual, thought = answers(
-            engine,
+            client,
             Request(0, MESSAGES, schema, Sampling(200)),
             Request(1, MESSAGES, schema, Sampling(200, thinking=20)),
         )

@@ -67,7 +67,7 @@ def improving(source: Path | Sequence[Path], out: Path, encoder: str, model: str
 
 def improved(config: ImproveConfig, recorder: Recorder | None = None) -> dict[str, Any]:
     creation = prepare_improve(config, recorder or Recorder())
-    return create(creation, engine_factory=lambda *_: engine())
+    return create(creation, client_factory=lambda *_: engine())
 
 
 def parents(out: Path) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ def main(model: str, encoder: str, strategy: str, folder: Path) -> None:
         embedding_model=encoder,
         verify="off",
     )
-    create(config, engine_factory=lambda *_: ScriptedEngine(answering()))
+    create(config, client_factory=lambda *_: ScriptedEngine(answering()))
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def test_another_model_can_verify_and_writes_nothing(tmp_path: Path, model: str)
 
     def run(run_dir: Path, verifier: str) -> dict[str, Any]:
         config = CreateConfig.of(**usual(run_dir, model, verify="drop", verifier=verifier, count=30))
-        return create(config, engine_factory=engine_for)
+        return create(config, client_factory=engine_for)
 
     run_dir = tmp_path / "run"
     summary = run(run_dir, str(other))

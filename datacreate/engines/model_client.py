@@ -1,4 +1,4 @@
-"""The engine that a run uses. It hands requests to a pool of servers in an event loop on its own thread."""
+"""The client of a model. It hands requests to a pool of servers in an event loop on its own thread."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ T = TypeVar("T")
 _CHECK_SECONDS = 0.5  # between two checks whether the run must stop
 
 
-class Engine:
-    """A source of completions: servers of one model.
+class ModelClient:
+    """Sends requests to all servers of one model, and returns their completions.
 
     It streams: requests are submitted one at a time, and completions are returned as they finish, so that the
     servers' batches stay full (continuous batching). It starts its servers, or connects to them, when a method
