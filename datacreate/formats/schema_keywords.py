@@ -96,8 +96,8 @@ def _resolved(schema: Json, place: str, definitions: Mapping[str, Json], open_re
     where = f"at {place or '/'}"
     if schema is True:
         return {}
-    if schema is False:
-        raise ValueError(f"cannot use the schema false {where}")
+    if not isinstance(schema, Mapping):
+        raise ValueError(f"cannot use the schema {canonical_json(schema)[:40]} {where}")
     if "$ref" in schema:
         name = _definition_name(schema["$ref"], where, definitions, open_refs)
         definition = definitions[name] if isinstance(definitions[name], Mapping) else {}
@@ -115,7 +115,7 @@ def _resolved(schema: Json, place: str, definitions: Mapping[str, Json], open_re
             value = {key: resolve(part, f"{inside}/{key}") for key, part in value.items()}
         elif keyword in _WITH_SCHEMA_LIST:
             value = [resolve(part, f"{inside}/{i}") for i, part in enumerate(value)]
-        elif keyword in _WITH_SCHEMA and value is not False:
+        elif keyword in _WITH_SCHEMA and value:  # false, or null: tables fill in keywords that only other rows have
             value = resolve(value, inside)
         if keyword != "$defs":
             resolved[keyword] = value

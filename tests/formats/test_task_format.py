@@ -14,6 +14,7 @@ from datacreate.formats.candidate import Candidate, Reject, RejectReason, valida
 from datacreate.formats.example import Example, canonical_json
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.response import build_response_schema, parse_item
+from datacreate.formats.schema_keywords import resolve_refs
 from datacreate.formats.task_format import TaskFormat, load_format, read_format, specialize
 from tests.formats import examples
 
@@ -90,6 +91,17 @@ def test_unsupported_keywords_are_errors_with_their_location(schema: Any, messag
         read({"x": schema}, **{"$defs": {"tree": tree}})
     assert message in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_keyword_that_is_null_counts_as_not_set() -> None:
+    # The tools of a Parquet row have the keywords of all tools; those that a tool does not have are null.
+    value = {"type": "array", "items": None, "additionalProperties": None}
+    assert resolve_refs({"properties": {"x": value}}, "format") == {"properties": {"x": value}}
+
+
+def test_a_schema_that_is_no_object_is_an_error_with_its_location() -> None:
+    with pytest.raises(FormatError, match=r"^format: cannot use the schema \[\{\"type.* at /properties/x/items; docs"):
+        resolve_refs({"properties": {"x": {"type": "array", "items": [TEXT]}}}, "format")
 
 
 @pytest.mark.parametrize(
