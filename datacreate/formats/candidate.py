@@ -18,7 +18,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value, shorten, value_at
 from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import ENFORCED_KEYWORDS, VALIDATION_KEYWORDS, describe_error
-from datacreate.formats.schema_utils import free_texts, normalize_values
+from datacreate.formats.schema_utils import free_texts, leaves, normalize_values
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
@@ -221,6 +221,15 @@ def _find_problem(
     if not any(map(_WORD.search, inputs)):
         fields = ", ".join(map(dotted, roles.inputs))
         return RejectReason.BLANK, f"no text in the input {fields}" if fields else ""
+    return None
+
+
+def find_invalid_character(values: Mapping[str, Json], task_format: TaskFormat) -> str | None:
+    """The field and the first character of an example that created examples must not have: `text: ... U+0000`."""
+    fields = {path: part for path, part in leaves(task_format.schema) if path not in task_format.roles.ignored}
+    for path, part in fields.items():
+        for match in filter(None, map(_INVALID.search, free_texts(value_at(values, path), part))):
+            return f"{dotted(path)}: the character U+{ord(match[0]):04X} is not allowed"
     return None
 
 

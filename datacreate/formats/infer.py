@@ -9,10 +9,10 @@ Without an example, `declare_format` puts a stand-in in its place: an object in 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 
 from datacreate.errors import ExampleError, FormatError, UsageError
@@ -23,22 +23,22 @@ from datacreate.formats.example import (
     Json,
     dotted,
     field_at,
-    leaves_of,
     one_line,
     replace_field,
     value_at,
 )
 from datacreate.formats.infer_labels import (
-    MAX_FOUND_LABELS,
+    advice,
     are_yes_no,
-    label_set,
+    notes_about_labels,
+    unknown_labels_warning,
     with_labels,
     with_option_values,
 )
 from datacreate.formats.infer_roles import infer_roles, is_metadata
 from datacreate.formats.options import FormatOptions, declared_schemas
-from datacreate.formats.roles import Roles, canonical_label
-from datacreate.formats.rules import Rule, is_extracted
+from datacreate.formats.roles import Roles
+from datacreate.formats.rules import Rule, is_extracted, speaker_field, turns_schema
 from datacreate.formats.schema_utils import (
     Schema,
     allows_null,
@@ -64,8 +64,11 @@ from datacreate.formats.task_format import (
 _NUM_OPTIONS = 4
 """The number of options if neither an example nor the schema says it."""
 
-_USUAL_REPEATS = 3
-"""With so many examples for each label, a label that occurs once is unusual."""
+_MISSPELT = 0.8
+"""An answer that is so similar to a part of its context is misspelt, from 0 to 1."""
+
+_SEARCHED_WORDS, _SEARCHED_EXAMPLES = 2000, 20
+"""Misspelt answers are searched for in so many examples, and words of their context."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def _infer_new_format(
     """Infer a format for examples that no shipped format fits: schema, roles, possible answers, rules."""
     declared = declared_schemas(examples[0], format_options)
     all_values = [example.values for example in examples]
-    schema = _declared_schema(all_values, declared)
+    schema = _with_speakers(_declared_schema(all_values, declared), all_values)
     roles = infer_roles(examples[0], format_options, declared)
     for path in filter(None, (roles.answer, roles.options, roles.keys)):
         schema = with_field(schema, path, without_null(schema_at(schema, path)))
@@ -189,11 +192,17 @@ def _infer_new_format(
 
     if spans and not (rules or task_format.labels):
         remark = f"only {spans} of {len(all_values)} answers are spans of the context, so that it is not required"
-    elif not (remark or declared or rules or task_format.head == "multiple_choice"):
-        remark = _advice(task_format, all_values)
-    return InferredFormat(
-        task_format, (_describe(task_format, remark), *_notes_about_labels(task_format, declared, examples))
-    )
+    warnings: list[str] = []
+    is_free_text = not (rules or task_format.labels)
+    if is_free_text and not rows and (warning := _misspelt_span(examples, roles)):  # with rows nobody reads the notes
+        warnings.append(warning)
+    if not (remark or declared or rules or task_format.head == "multiple_choice"):
+        if warning := unknown_labels_warning(task_format, all_values):
+            warnings.append(warning)
+        else:
+            remark = advice(task_format, all_values)
+    notes = notes_about_labels(task_format, declared, examples)
+    return InferredFormat(task_format, (_describe(task_format, remark), *warnings, *notes))
 
 
 def _declared_schema(all_values: Sequence[Mapping[str, Json]], declared: Mapping[FieldPath, Schema]) -> Schema:
@@ -213,57 +222,43 @@ def _declared_schema(all_values: Sequence[Mapping[str, Json]], declared: Mapping
     return schema
 
 
+def _with_speakers(schema: Schema, all_values: Sequence[Mapping[str, Json]]) -> Schema:
+    """The schema in which conversations have the speakers that they have in the examples, in the same order."""
+    for path, field_schema in leaves(schema):
+        speaker = speaker_field(value_at(all_values[0], path))
+        if speaker is None or speaker not in field_schema.get("items", {}).get("properties", {}):
+            continue
+        conversations = [value_at(values, path) for values in all_values]
+        by_speakers = {
+            tuple(str(turn.get(speaker)) for turn in turns): turns for turns in conversations if speaker_field(turns)
+        }
+        branches = [turns_schema(field_schema, turns) for turns in by_speakers.values()]
+        fixed: Schema = branches[0] if len(branches) == 1 else {"anyOf": branches}
+        schema = with_field(schema, path, nullable(fixed) if allows_null(field_schema) else fixed)
+    return schema
+
+
 def _answer_is_span(values: Mapping[str, Json], roles: Roles) -> bool:
     """Whether the answer is a text that is a span of the context."""
     answer, context = value_at(values, roles.answer), value_at(values, roles.context)
     return isinstance(answer, str) and isinstance(context, str) and is_extracted(answer, context)
 
 
-def _notes_about_labels(
-    task_format: TaskFormat, declared: Collection[FieldPath], examples: Sequence[Example]
-) -> list[str]:
-    """Notes for the user: declared labels of other fields, and an inferred label that occurs once, perhaps misspelt."""
-    answer = task_format.roles.answer
-    if answer is not None and answer in declared:
-        beside = ", ".join(dotted(path) for path in declared if path != answer)
-        return [f"only the answer, {dotted(answer)}, is balanced and verified, not {beside}"] if beside else []
-    answers = [value_at(example.values, answer) for example in examples] if task_format.labels else []
-    counts = Counter(map(canonical_label, answers))
-    if len(answers) < _USUAL_REPEATS * len(counts):
-        return []
-    return [
-        f"{example.where}{one_line(str(answer))!r} occurs once; correct it if it is no label of its own"
-        for example, answer in zip(examples, answers, strict=False)
-        if counts[canonical_label(answer)] == 1
-    ]
-
-
-def _advice(task_format: TaskFormat, all_values: Sequence[Mapping[str, Json]]) -> str:
-    """A sentence for the user with the option that would change the labels of the answer; "" if none would."""
-    answer = task_format.roles.answer
-    if answer is not None:
-        if isinstance(field_at(all_values[0], answer), bool | float):
-            return ""
-        option = _label_option(answer, [value_at(values, answer) for values in all_values])
-        start = "for other labels" if task_format.labels else f"if {dotted(answer)} has a fixed set of values,"
-        return f"{start} add {option}"
-    scalars = [path for path, value in leaves_of(all_values[0]) if isinstance(value, str | int | float)]
-    for path in scalars:
-        field_values = [value_at(values, path) for values in all_values]
-        if label_set(field_values):
-            return f"if {dotted(path)} is a label, add {_label_option(path, field_values)}"
-    return "for a field with fixed values add --labels FIELD=a,b,c" if len(scalars) > 1 else ""
-
-
-def _label_option(path: FieldPath, field_values: Sequence[Json]) -> str:
-    """The option that makes a field with these values a label: `--labels mood=good,bad`, for a message."""
-    labels = list(dict.fromkeys(map(str, field_values)))
-    if all(isinstance(value, int) for value in field_values):
-        return f"--range {dotted(path)}=LOW..HIGH"
-    can_be_typed = not any(c in " ," or not c.isprintable() for label in labels for c in label)
-    if len(labels) not in range(2, MAX_FOUND_LABELS + 1) or not can_be_typed:
-        labels = ["a", "b", "c"]
-    return f"--labels {dotted(path)}={','.join(labels)}"
+def _misspelt_span(examples: Sequence[Example], roles: Roles) -> str | None:
+    """A note about the first answer that the context has in another spelling; None if there is none."""
+    for example in examples[:_SEARCHED_EXAMPLES]:
+        answer, context = value_at(example.values, roles.answer), value_at(example.values, roles.context)
+        if not isinstance(answer, str) or not isinstance(context, str) or is_extracted(answer, context):
+            continue
+        words, size = context.split()[:_SEARCHED_WORDS], len(answer.split())
+        spans = {" ".join(words[start : start + size]) for start in range(len(words) - size + 1)}
+        if similar := get_close_matches(answer, sorted(spans), 1, _MISSPELT):
+            return (
+                f"warning: {example.where}{dotted(roles.answer or ())}: {one_line(repr(answer))} does not occur in "
+                f"{dotted(roles.context or ())}, but {one_line(repr(similar[0]))} does; copy it exactly if each answer "
+                "should be a part of the text"
+            )
+    return None
 
 
 def _describe(task_format: TaskFormat, remark: str = "") -> str:

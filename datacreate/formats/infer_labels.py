@@ -1,4 +1,4 @@
-"""Finds the possible answers: keys of the options, or labels.
+"""Finds the possible answers: keys of the options, or labels. Tells the user how to name labels.
 
 Labels are answers that repeat in several examples, yes and no in many languages, and entailment, neutral and
 contradiction.
@@ -7,19 +7,43 @@ contradiction.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from datacreate.errors import UsageError
-from datacreate.formats.example import FieldPath, Json, dotted, one_line, value_at, values_in
-from datacreate.formats.roles import FIRST_KEYS, Roles, first_key, is_option_key, option_keys
+from datacreate.formats.example import (
+    Example,
+    FieldPath,
+    Json,
+    dotted,
+    field_at,
+    leaves_of,
+    one_line,
+    value_at,
+    values_in,
+)
+from datacreate.formats.roles import FIRST_KEYS, Roles, canonical_label, first_key, is_option_key, option_keys
 from datacreate.formats.schema_utils import Schema, fixed_labels, schema_at, with_field
+from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 
-_MAX_LABEL_LENGTH = 60
+MAX_LABEL_LENGTH = 60
 """A longer answer is a text, even if it occurs again."""
 
 MAX_FOUND_LABELS = 50
 """The most labels that are inferred from answers; more are given with --labels."""
+
+_SHOWN_LABELS = 5
+"""A warning shows at most so many labels."""
+
+_USUAL_REPEATS = 3
+"""With so many examples for each label, a label that occurs once is unusual."""
+
+_LABEL_NAMES = (
+    "label labels class category topic type sentiment emotion stance intent verdict stars rating score 标签 標籤 "
+    "etiqueta étiquette rótulo метка мітка ラベル etiket nhãn 라벨 레이블 etichetta etykieta etikett štítek ετικέτα"
+).split()
+"""The usual names of a field with one of a few values, not with an answer in words."""
 
 _NLI = ("entailment", "neutral", "contradiction")
 
@@ -116,7 +140,7 @@ def label_set(answers: Sequence[Json]) -> list[Json] | None:
     if all(str(label).removeprefix("-").isdecimal() for label in labels):
         are_labels = sorted(map(int, labels)) == list(range(len(labels)))
     else:
-        are_labels = all(isinstance(label, str) and 0 < len(label.strip()) <= _MAX_LABEL_LENGTH for label in labels)
+        are_labels = all(isinstance(label, str) and 0 < len(label.strip()) <= MAX_LABEL_LENGTH for label in labels)
     return labels if are_labels else None
 
 
@@ -188,3 +212,80 @@ def are_yes_no(values: Iterable[str]) -> bool:
     """Whether the values are the two answers of a yes/no question, or English yes, no and maybe."""
     folded = {unicodedata.normalize("NFC", value).casefold() for value in values}
     return folded == {"yes", "no", "maybe"} or any(folded == set(map(str.casefold, pair)) for pair, _ in _PAIRS)
+
+
+def folded_name(path: FieldPath) -> str:
+    """The name of a field as the lists of usual names write it."""
+    return unicodedata.normalize("NFC", path[-1]).casefold().replace(" ", "_")
+
+
+def is_label_name(path: FieldPath | None) -> bool:
+    """Whether a field has the name of a label, such as `category`, not that of an answer in words."""
+    return path is not None and folded_name(path) in _LABEL_NAMES
+
+
+def unknown_labels_warning(task_format: TaskFormat, all_values: Sequence[Mapping[str, Json]]) -> str | None:
+    """A warning if the answers look like labels, by the name of the field or since they repeat, but are free texts."""
+    answer = task_format.roles.answer
+    if answer is None or task_format.labels or schema_at(task_format.schema, answer).get("type") != "string":
+        return None
+    answers = [text for values in all_values if (text := value_at(values, answer))]
+    labels, name = list(dict.fromkeys(answers)), dotted(answer)
+    are_short = all(len(label) <= MAX_LABEL_LENGTH and label.isprintable() for label in labels)
+    if not labels or not are_short or not (is_label_name(answer) or 3 * len(labels) <= 2 * len(answers)):
+        return None
+    known = ", ".join(labels[:_SHOWN_LABELS]) + (", ..." if labels[_SHOWN_LABELS:] else "")
+    typed = "a,b" if any(c in " ," for label in labels for c in label) else ",".join(labels[:_SHOWN_LABELS])
+    number = f"one value of {name} is" if len(labels) == 1 else f"{len(labels)} values of {name} are"
+    return (
+        f"warning: only {number} known ({known}); the model will invent others. If it has a fixed set of values, "
+        f"name all: --labels {name}={typed},..."
+    )
+
+
+def notes_about_labels(
+    task_format: TaskFormat, declared: Collection[FieldPath], examples: Sequence[Example]
+) -> list[str]:
+    """Notes for the user: declared labels of other fields, and an inferred label that occurs once, perhaps misspelt."""
+    answer = task_format.roles.answer
+    if answer is not None and answer in declared:
+        beside = ", ".join(dotted(path) for path in declared if path != answer)
+        return [f"only the answer, {dotted(answer)}, is balanced and verified, not {beside}"] if beside else []
+    answers = [value_at(example.values, answer) for example in examples] if task_format.labels else []
+    counts = Counter(map(canonical_label, answers))
+    if len(answers) < _USUAL_REPEATS * len(counts):
+        return []
+    return [
+        f"{example.where}{one_line(str(answer))!r} occurs once; correct it if it is no label of its own"
+        for example, answer in zip(examples, answers, strict=False)
+        if counts[canonical_label(answer)] == 1
+    ]
+
+
+def advice(task_format: TaskFormat, all_values: Sequence[Mapping[str, Json]]) -> str:
+    """A sentence for the user with the option that would change the labels of the answer; "" if none would."""
+    answer = task_format.roles.answer
+    if answer is not None:
+        if isinstance(field_at(all_values[0], answer), bool | float):
+            return ""
+        option = _label_option(answer, [value_at(values, answer) for values in all_values])
+        start = "for other labels" if task_format.labels else f"if {dotted(answer)} has a fixed set of values,"
+        return f"{start} add {option}"
+    name_answer = "if a field is the answer, add --answer FIELD"
+    scalars = [path for path, value in leaves_of(all_values[0]) if isinstance(value, str | int | float)]
+    for path in scalars:
+        field_values = [value_at(values, path) for values in all_values]
+        if label_set(field_values):
+            return f"{name_answer}; if {dotted(path)} is a label, add {_label_option(path, field_values)}"
+    return f"{name_answer}; for a field with fixed values add --labels FIELD=a,b,c" if len(scalars) > 1 else ""
+
+
+def _label_option(path: FieldPath, field_values: Sequence[Json]) -> str:
+    """The option that makes a field with these values a label: `--labels mood=good,bad`, for a message."""
+    labels = list(dict.fromkeys(map(str, field_values)))
+    if all(isinstance(value, int) for value in field_values):
+        return f"--range {dotted(path)}=LOW..HIGH"
+    can_be_typed = not any(c in " ," or not c.isprintable() for label in labels for c in label)
+    if len(labels) not in range(2, MAX_FOUND_LABELS + 1) or not can_be_typed:
+        labels = ["a", "b", "c"]
+    return f"--labels {dotted(path)}={','.join(labels)}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 
@@ -18,16 +19,21 @@ from datacreate.formats.example import (
     fields_of,
     leaves_of,
     one_line,
+    values_in,
 )
-from datacreate.formats.infer_labels import yes_no_labels
+from datacreate.formats.infer_labels import folded_name, is_label_name, yes_no_labels
 from datacreate.formats.options import FormatOptions, as_tuple, named_field
 from datacreate.formats.roles import FIRST_KEYS, Roles, first_key, is_option_key, option_keys
-from datacreate.formats.rules import is_extracted
+from datacreate.formats.rules import find_span, is_extracted, speaker_field
+from datacreate.formats.schema_utils import is_number
 
 _ANSWER_NAMES = (
     "label labels answer answers output response completion target class category sentiment emotion stance intent gold "
     "verdict correct stars rating score summary translation answerkey answer_key "
-    "答案 标签 回答 antwort respuesta etiqueta réponse étiquette resposta ответ метка"
+    "答案 标签 回答 antwort respuesta etiqueta réponse étiquette resposta ответ метка "
+    "標籤 उत्तर जवाब جواب إجابة الإجابة উত্তর reponse rótulo jawaban 答え 解答 正解 ラベル cevap yanıt etiket "
+    "trả_lời câu_trả_lời đáp_án nhãn 답 정답 답변 대답 라벨 레이블 risposta etichetta پاسخ odpowiedź etykieta "
+    "antwoord คำตอบ відповідь мітка svar etikett odpověď štítek απάντηση ετικέτα"
 ).split()
 _OPTIONS_NAMES = (
     "options choices candidates alternatives answers endings 选项 optionen opciones opções варианты"
@@ -40,7 +46,16 @@ _METADATA_NAMES = "id _id idx uid uuid guid qid url source meta metadata license
 _LONGEST_METADATA = 200
 """A longer text is content, whatever its name."""
 
+_MAX_LETTERS = 26
+
 _CHAT_ROLES = ("system", "user", "assistant", "human", "gpt")
+
+_NAME_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_START_NAMES = {"start", "begin", "offset", "from", "position", "pos"}
+_END_NAMES = {"end", "stop", "to"}
+_LENGTH_NAMES = {"length", "len"}
+_SPAN_NAMES = {"span", "spans", "offset", "offsets", "position", "positions"}
+"""Parts of the names of fields that say where a text is in another one, such as `charStart` and `end_offset`."""
 
 
 def infer_roles(example: Example, format_options: FormatOptions, declared: Collection[FieldPath]) -> Roles:
@@ -60,15 +75,24 @@ def infer_roles(example: Example, format_options: FormatOptions, declared: Colle
     roles = named if named.answer else replace(named, answer=_find_answer(fields, scalars, declared))
     _refuse_misleading(example, roles, {path: v for path, v in scalars.items() if path not in declared})
     extractive = None if named.answer or declared else _with_extractive_answer(roles, fields)
+    _refuse_positions(example, extractive or roles)
     roles = extractive or _with_options(roles, fields, scalars)
+    others = {path: value for path, value in fields.items() if path not in (roles.options, roles.keys)}
+    contents = {path: value for path, value in others.items() if any(values_in(value))}
     is_only_text = len(scalars) == 1 and isinstance(scalars.get(roles.answer or ()), str)
-    if is_only_text and not (named.answer or named.inputs or roles.answer in declared):
+    if is_only_text and not (named.answer or named.inputs or roles.answer in declared or _has_label(roles, contents)):
         roles = replace(roles, answer=None)  # the only text is what the model writes, not an answer to something
-    if named.inputs or any(not is_metadata(path[0], values) for path in scalars if path != roles.answer):
+    if named.inputs or any(not is_metadata(path[0], values) for path in contents if path != roles.answer):
         used = {path[0] for path in (roles.answer, roles.options, *declared, *named.inputs, *named.ignored) if path}
         metadata = ((name,) for name in values if name not in used and is_metadata(name, values))
         roles = replace(roles, ignored=(*named.ignored, *metadata))
     return replace(roles, context=roles.context or _find_context(roles, scalars))
+
+
+def _has_label(roles: Roles, contents: Mapping[FieldPath, Json]) -> bool:
+    """Whether the answer is a label of other contents by its name, or belongs to a conversation."""
+    others = [value for path, value in contents.items() if path != roles.answer]
+    return bool(others) and (is_label_name(roles.answer) or any(map(speaker_field, others)))
 
 
 def is_metadata(name: str, values: Mapping[str, Json]) -> bool:
@@ -118,7 +142,10 @@ def _find_answer(
         if len(path) == 1 or not (isinstance(value, bool) or yes_no_labels(str(value), ()))
     ]
     lists = (path for path, value in fields.items() if isinstance(value, list) and value and scalars)
-    return _find_named(candidates, _ANSWER_NAMES) or _find_named(lists, _ANSWER_NAMES)
+    names = {"".join(path).casefold() for path in fields if len(path) == 1}
+    is_pair = {"q", "a"} <= names and "b" not in names  # a question and its answer, not an option
+    answer_names = [*_ANSWER_NAMES, "a"] if is_pair else _ANSWER_NAMES
+    return _find_named(candidates, answer_names) or _find_named(lists, answer_names)
 
 
 def _with_extractive_answer(roles: Roles, fields: Mapping[FieldPath, Json]) -> Roles | None:
@@ -138,6 +165,61 @@ def _with_extractive_answer(roles: Roles, fields: Mapping[FieldPath, Json]) -> R
     return None
 
 
+def _refuse_positions(example: Example, roles: Roles) -> None:
+    """Raise ExampleError for positions of spans in a text or in tokens: a model would write wrong ones."""
+    ignored = {path[0] for path in roles.ignored}
+    values = {k: v for k, v in example.values.items() if k not in ignored and not is_metadata(k, example.values)}
+    texts = values_in(values)
+    tokens = [value for path, value in fields_of(values) if path[-1] in ("tokens", "words") and isinstance(value, list)]
+    for names, start, end, text in _positions_in(values, ()):
+        spans = [(each[start:end], each) for each in texts if 0 <= start < end <= len(each)]
+        are_words = (span == (text or span.strip()) and find_span(span, each) is not None for span, each in spans)
+        is_computed = text and roles.answer_start
+        if not is_computed and (any(are_words) or (not text and any(0 <= start < end <= len(each) for each in tokens))):
+            raise ExampleError(
+                f"{names}: models do not count characters or words, so that the positions would be wrong; write the "
+                "text as tokens with a tag for each, or each span as a text without positions"
+            )
+
+
+def _positions_in(value: Json, path: FieldPath) -> Iterator[tuple[str, int, int, str]]:
+    """All that may be a span in the field at `path`: the names of its fields, its start, its end, its text or "".
+
+    It is `{"start": 0, "end": 4}`, `{"offset": 0, "length": 4}`, `{"start": 0, "text": "Rome"}`, `[0, 4, "LOC"]`, or
+    the first one of `{"start": [0, 9], "end": [4, 12]}`.
+    """
+    if isinstance(value, list):
+        has_name = _name_parts(path[-1]) & _SPAN_NAMES or any(isinstance(part, str) for part in value)
+        if has_name and [type(part) for part in value[:2]] == [int, int]:
+            yield dotted(path), value[0], value[1], ""
+        for part in value:
+            yield from _positions_in(part, path)
+    if not isinstance(value, Mapping):
+        return
+    firsts = {key: part[0] if isinstance(part, list) and part else part for key, part in value.items()}
+    numbers = {key: _name_parts(key) for key, first in firsts.items() if type(first) is int}
+    starts = [
+        key for key, parts in numbers.items() if parts & _START_NAMES and not parts & (_END_NAMES | _LENGTH_NAMES)
+    ]
+    for start_name, other_name in product(starts, firsts):
+        start, other, parts = firsts[start_name], firsts[other_name], numbers.get(other_name, set())
+        names = f"{dotted((*path, start_name))}, {dotted((*path, other_name))}"
+        if parts & _END_NAMES:
+            yield names, start, other, ""
+            yield names, start, other + 1, ""  # the end is the position of the last character
+        elif parts & _LENGTH_NAMES:
+            yield names, start, start + other, ""
+        elif isinstance(other, str) and other and numbers[start_name] & {"start", "begin", "offset"}:
+            yield names, start, start + len(other), other
+    for key, part in value.items():
+        yield from _positions_in(part, (*path, key))
+
+
+def _name_parts(name: str) -> set[str]:
+    """The words that a name consists of, as `char` and `start` for `charStart` and `char_start`."""
+    return {part.lower() for part in _NAME_PART.findall(name)}
+
+
 def _with_options(roles: Roles, fields: Mapping[FieldPath, Json], scalars: Mapping[FieldPath, Json]) -> Roles:
     """The roles with the list of options, and with the answer that is one of them; unchanged without such a list.
 
@@ -152,18 +234,23 @@ def _with_options(roles: Roles, fields: Mapping[FieldPath, Json], scalars: Mappi
             return with_keys
     for path in candidates:
         options, is_named = lists[path], _are_named_options(path, roles)
+        has_keys = _are_named_options(path[:-1], roles) and bool(_lists_of_keys(path, lists))
         texts = [str(option).casefold() for option in options if not isinstance(option, dict | list)]
         by_text = next((p for p in answers if p in scalars and str(scalars[p]).casefold() in texts), None)
         are_different = len(set(texts)) == len(options) and all(isinstance(option, str) for option in options)
         if by_text and (is_named or are_different):
             return replace(roles, options=path, answer=by_text)
-        if not is_named or roles.answer is None:
+        if not (is_named or has_keys) or roles.answer is None:
             continue
         value = scalars.get(roles.answer)
-        if any(is_option_key(value, first, len(options)) for first in FIRST_KEYS):
+        if not has_keys and any(is_option_key(value, first, len(options)) for first in FIRST_KEYS):
             return replace(roles, options=path)
-        if isinstance(value, str) and len(value) > 1 and not value.isdigit():
-            raise ExampleError(f"{dotted(roles.answer)}: {value!r} is not among {dotted(path)}; fix the example")
+        is_rating = roles.options is None and _is_rating(roles.answer, value)
+        if (isinstance(value, str) or is_number(value)) and not is_rating:
+            raise ExampleError(
+                f"{dotted(roles.answer)}: {value!r} is not among {dotted(path)}, and no position or letter of one; fix "
+                "the example"
+            )
     return roles
 
 
@@ -175,14 +262,23 @@ def _with_list_of_keys(
     In `{"choices": {"text": ["fish", "bird"], "label": ["A", "B"]}, "answerKey": "B"}` the keys are `choices.label`.
     None if there is no such list.
     """
-    if first_key(lists[options]) is not None:
-        return None
-    for path, keys in lists.items():
-        is_beside = path[:-1] == options[:-1] and len(keys) == len(lists[options])
-        answer = next((field for field, value in answers.items() if value in keys), None)
-        if answer and is_beside and first_key(keys) is not None:
+    for path in _lists_of_keys(options, lists):
+        if answer := next((field for field, value in answers.items() if value in lists[path]), None):
             return replace(roles, options=options, keys=path, answer=answer)
     return None
+
+
+def _lists_of_keys(options: FieldPath, lists: Mapping[FieldPath, list[Json]]) -> list[FieldPath]:
+    """The lists beside the options that have a key for each of them; none if the options are keys themselves."""
+    if first_key(lists[options]) is not None:
+        return []
+    same_size = [path for path, keys in lists.items() if len(keys) == len(lists[options])]
+    return [path for path in same_size if path[:-1] == options[:-1] and first_key(lists[path]) is not None]
+
+
+def _is_rating(answer: FieldPath, value: Json) -> bool:
+    """Whether the answer is a number in a field for ratings, which says nothing of options."""
+    return folded_name(answer) in ("stars", "rating", "score") and str(value).replace(".", "").isdecimal()
 
 
 def _find_context(roles: Roles, scalars: Mapping[FieldPath, Json]) -> FieldPath | None:
@@ -195,12 +291,12 @@ def _find_context(roles: Roles, scalars: Mapping[FieldPath, Json]) -> FieldPath 
 def _sort_by_name(fields: Iterable[FieldPath], names: list[str]) -> list[FieldPath]:
     """The paths, those with a known name first, in the order of the names."""
     rank = {name: i for i, name in enumerate(names)}
-    return sorted(fields, key=lambda path: rank.get(path[-1].casefold(), len(names)))
+    return sorted(fields, key=lambda path: rank.get(folded_name(path), len(names)))
 
 
 def _find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | None:
     """The field with the first of the names that a field has."""
-    return next((path for path in _sort_by_name(fields, names) if path[-1].casefold() in names), None)
+    return next((path for path in _sort_by_name(fields, names) if folded_name(path) in names), None)
 
 
 def _are_named_options(path: FieldPath, roles: Roles) -> bool:
@@ -222,11 +318,17 @@ def _refuse_misleading(example: Example, roles: Roles, scalars: Mapping[FieldPat
         if isinstance(value, Mapping) and (are_options or is_known):  # {"A": "fish", "B": "bird"}
             texts = [key for key, part in value.items() if isinstance(part, str) and part]
             names = [key for key in texts if (*path, key) not in answers]
+            letters = [key for key in names if len(key) == 1]
+            if is_known and len(letters) > 1 and (first := first_key(letters)) is not None:
+                names += option_keys(first, _MAX_LETTERS)  # also the letter of an option that there is not
         elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
             _refuse_messages(path, value)
             if are_options:  # [{"id": 7, "text": "fish"}, {"id": 8, "text": "bird"}]
                 names = [part for option in value for part in option.values()]
-                names += [key for first in FIRST_KEYS for key in option_keys(first, len(value))]
+                number = len(value)
+                if is_known and not any(_is_rating(field, answer) for field, answer in answers.items()):
+                    number = max(number, _MAX_LETTERS)  # also the key of an option that there is not
+                names += [key for first in FIRST_KEYS for key in option_keys(first, number)]
         named = (field for field, text in answers.items() if not isinstance(text, bool) and text in names)
         if len(names) > 1 and (field := next(named, None)):
             raise ExampleError(
@@ -237,8 +339,7 @@ def _refuse_misleading(example: Example, roles: Roles, scalars: Mapping[FieldPat
 
 def _refuse_messages(path: FieldPath, items: list[Json]) -> None:
     """Raise ExampleError for messages that are not a conversation of user and assistant; other objects are accepted."""
-    field_names = (("role", "content"), ("from", "value"))
-    role = next((role for role, text in field_names if {role, text} <= items[0].keys()), None)
+    role = speaker_field(items)
     if role is None:
         return
     are_chat = all(item.get(role) in _CHAT_ROLES and not item.get("tool_calls") for item in items)
@@ -246,4 +347,10 @@ def _refuse_messages(path: FieldPath, items: list[Json]) -> None:
         raise ExampleError(
             f"{dotted(path)}: only conversations of system, user and assistant can be created and checked; remove the "
             "messages of tools; write prompt, chosen and rejected as texts"
+        )
+    speakers = [item[role] for item in items if item[role] != "system"]
+    if speakers[:1] in (["assistant"], ["gpt"]):
+        raise ExampleError(
+            f"{dotted(path)}: the conversation begins with the {speakers[0]}, but the user must begin; add a message "
+            "of the user before it, or write it as a system message"
         )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from datacreate.errors import DatacreateError, ExampleError
-from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, leaves_of, value_at
+from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, leaves_of, one_line, value_at
 from datacreate.formats.infer import InferredFormat, infer_format, with_ignored
 from datacreate.formats.infer_labels import MAX_FOUND_LABELS, few_labels
 from datacreate.formats.options import FormatOptions
@@ -97,7 +97,23 @@ def infer_from_examples(
     filled = [replace(example, values={**dict.fromkeys(keys), **example.values}) for example in examples]
     typical = filled[0] if format_options.format else _vote(filled, format_options)[0]
     others = [example for example in filled if example is not typical]
-    return tuple(filled), infer_format([typical, *others], format_options)
+    try:
+        return tuple(filled), infer_format([typical, *others], format_options)
+    except ExampleError as error:
+        _check_fields(error, examples, examples[filled.index(typical)])
+        raise
+
+
+def _check_fields(error: ExampleError, examples: Sequence[Example], typical: Example) -> None:
+    """Raise a clearer ExampleError if this one is about a field that an example of another layout lacks."""
+    for example in examples:
+        lacking = tuple(f"{example.where}{dotted((name,))}: null" for name in typical.values.keys() - example.values)
+        if str(error).startswith(lacking) and example.values.keys() - typical.values:
+            fields, typical_fields = (", ".join(map(one_line, each.values)) for each in (example, typical))
+            raise ExampleError(
+                f"{example.where}its fields are {fields}, but those of {typical.origin} are {typical_fields}; give "
+                "examples with the same fields"
+            )
 
 
 def _vote(examples: Sequence[Example], format_options: FormatOptions) -> tuple[Example, TaskFormat]:

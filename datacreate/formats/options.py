@@ -167,8 +167,8 @@ def declared_schemas(example: Example, format_options: FormatOptions) -> dict[Fi
 
 def _enum(texts: list[str], kind: type, argument: str) -> dict[str, Json]:
     labels = [_convert(text, kind, argument) for text in texts]
-    if len(set(labels)) < max(2, len(labels)):
-        raise UsageError(f"{argument}: give two or more different values")
+    if len({str(label).casefold() for label in labels}) < max(2, len(labels)):
+        raise UsageError(f"{argument}: give two or more different values; case does not count")
     return {"enum": labels}
 
 

@@ -35,6 +35,17 @@ class Rule(StrEnum):
     CALL_FITS_TOOL = "call_fits_tool"
 
 
+RULE_MEANINGS: Mapping[Rule, str] = {
+    Rule.ANSWER_IN_OPTIONS: "the answer must be one of the options",
+    Rule.ANSWER_IN_CONTEXT: "the answer must be a part of the context",
+    Rule.OPTIONS_DIFFER: "no two options may be the same",
+    Rule.CHOSEN_DIFFERS: "the better and the worse answer must differ",
+    Rule.TURNS_ALTERNATE: "after a system message, if any, the user must begin, and the assistant answer each message",
+    Rule.ONE_TAG_PER_TOKEN: "each token must have a tag",
+    Rule.CALL_FITS_TOOL: "the call must name one of the tools, with arguments that it takes",
+}
+"""What a rule asks for, for messages."""
+
 _ROLES_OF_RULE: Mapping[Rule, tuple[str, ...]] = {
     Rule.ANSWER_IN_OPTIONS: ("answer", "options"),
     Rule.ANSWER_IN_CONTEXT: ("answer", "context"),
@@ -116,6 +127,14 @@ def is_extracted(answer: Json, context: str, start: Json = None) -> bool:
         isinstance(i, int) and context[i : i + len(span)] == span for span, i in zip(spans, starts, strict=False)
     )
     return len(spans) == len(starts) and all(are_there)
+
+
+def speaker_field(value: Json) -> str | None:
+    """The field of messages that says who speaks: `role`, or `from` of ShareGPT; None if the value is no messages."""
+    if not isinstance(value, list) or not value or not all(isinstance(item, Mapping) for item in value):
+        return None
+    names = (("role", "content"), ("from", "value"))
+    return next((speaker for speaker, text in names if {speaker, text} <= value[0].keys()), None)
 
 
 def as_messages(turns: Turns) -> list[dict[str, str]]:

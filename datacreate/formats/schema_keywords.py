@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, time
 from functools import partial
+from itertools import product
 from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
@@ -130,6 +131,33 @@ def _definition_name(ref: Json, where: str, definitions: Mapping[str, Json], ope
     if name in open_refs:
         raise ValueError(f"recursive $ref {where}")
     return name
+
+
+_LIMITS = [(f"min{size}", f"max{size}") for size in ("Length", "Items", "Contains", "Properties")]
+_LIMITS += product(("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
+
+
+def find_contradiction(schema: Mapping[str, Json], place: str = "") -> str | None:
+    """What no value can satisfy, with its place; None if nothing is found. jsonschema accepts such schemas.
+
+    It is a minimum above its maximum, or a required field that is not in `properties`.
+    """
+    where = f"at {place or '/'}"
+    for low, high in (limits for limits in _LIMITS if schema.keys() >= {*limits}):
+        is_exclusive = low == "exclusiveMinimum" or high == "exclusiveMaximum"
+        if schema[low] > schema[high] or (is_exclusive and schema[low] == schema[high]):
+            return f"{low} {schema[low]} and {high} {schema[high]} leave no value {where}"
+    parts: Mapping[str, Json] = schema.get("properties", {})
+    is_closed = "properties" in schema and "patternProperties" not in schema
+    if missing := [name for name in schema.get("required", ()) if is_closed and name not in parts]:
+        return f"{missing[0]!r} is required, but not one of the properties {where}"
+    inner = {f"{place}/properties/{name}": part for name, part in parts.items()}
+    inner |= {f"{place}/prefixItems/{i}": part for i, part in enumerate(schema.get("prefixItems", ()))}
+    inner |= {f"{place}/items": schema["items"]} if schema.get("items") else {}
+    if not parts:  # else a branch can be about fields of the whole
+        inner |= {f"{place}/anyOf/{i}": part for i, part in enumerate(schema.get("anyOf", ()))}
+        inner |= {f"{place}/oneOf/{i}": part for i, part in enumerate(schema.get("oneOf", ()))}
+    return next(filter(None, (find_contradiction(part, inside) for inside, part in inner.items())), None)
 
 
 def describe_error(error: ValidationError) -> str:

@@ -41,6 +41,7 @@ from datacreate.formats.example import (
 )
 from datacreate.formats.roles import LIST_ROLES, ROLES_SCHEMA, Answers, Roles, canonical_label, first_key, option_keys
 from datacreate.formats.rules import (
+    RULE_MEANINGS,
     Rule,
     as_messages,
     call_schema,
@@ -50,7 +51,7 @@ from datacreate.formats.rules import (
     turns_schema,
     with_turns,
 )
-from datacreate.formats.schema_keywords import FORMAT_CHECKER, describe_error, resolve_refs
+from datacreate.formats.schema_keywords import FORMAT_CHECKER, describe_error, find_contradiction, resolve_refs
 from datacreate.formats.schema_utils import (
     Schema,
     fixed_labels,
@@ -221,13 +222,14 @@ class TaskFormat:
                 holds = False
             if not holds:
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
-                raise ExampleError(f"{where}the example breaks the rule {rule} ({roles}); fix the example")
+                problem = f"breaks the rule {rule}: {RULE_MEANINGS[rule]} ({roles})"
+                raise ExampleError(f"{where}the example {problem}; fix the example")
 
 
 def load_format(name_or_path: str) -> TaskFormat:
     """Read a shipped format by its name, or the format in a JSON file or in the config.json of a run.
 
-    Raises FormatError if there is none, or if it is not valid.
+    Raises FormatError if there is none, or if it is not valid, or if no example can be valid in it.
     """
     path = Path(name_or_path)
     if path.suffix != ".json" and not path.is_file():
@@ -241,9 +243,17 @@ def load_format(name_or_path: str) -> TaskFormat:
         raise FormatError(f"{path}: {error.strerror}; --format takes a name or a JSON file") from None
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: cannot be read as JSON ({error}); fix the file") from None
+    is_stored = False
     if isinstance(document, dict) and isinstance(spec := document.get("spec"), dict):
-        document = spec.get("format")
-    return read_format(document, path.stem)
+        document, is_stored = spec.get("format"), True
+    task_format = read_format(document, path.stem)
+    problem, answer = find_contradiction(task_format.schema), task_format.roles.answer
+    labels = schema_at(task_format.schema, answer).get("enum") if answer else None
+    if answer and labels is not None and len({str(label).casefold() for label in labels}) < max(2, len(labels)):
+        problem = f"the answer {dotted(answer)} needs two or more values, which differ in more than case"
+    if problem and not is_stored:  # a run that exists is read as it is
+        raise FormatError(f"{task_format.name}: {problem}; change the schema")
+    return task_format
 
 
 def read_format(document: Mapping[str, Json], name: str = "format") -> TaskFormat:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, formatting_examples
 from datacreate.errors import ExampleError, UsageError
+from datacreate.formats.candidate import find_invalid_character
 from datacreate.formats.example import Example, Json, find_unsupported_value
 from datacreate.formats.infer import InferredFormat, declare_format, infer_format
 from datacreate.formats.infer_rows import infer_from_examples
@@ -76,6 +77,9 @@ def read_examples(
             f"--example: more than {MAX_EXAMPLES} rows, and a few are enough; take the first with --example-limit K"
         )
     examples, inferred = infer_from_examples(list(different.values()), options)
+    for example in examples:
+        if message := find_invalid_character(example.values, inferred.format):
+            raise ExampleError(f"{example.where}{message}; remove it")
     return examples, replace(inferred, notes=(*inferred.notes, *repeated))
 
 

@@ -52,6 +52,8 @@ NLI = {"premise": "A man sleeps.", "hypothesis": "Somebody rests.", "label": "ne
 
 SPAN = "the Giant Mountains"
 
+SAID: dict[str, Any] = {"role": "user", "content": "Name a fish."}
+
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "ARC": (ARC, {}, "inputs: question; options: choices.text; keys: choices.label; answer: answerKey; 4 options per "
             "example; kept as they are: id", "barometer"),
@@ -86,6 +88,8 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
                            {"label": ["section=Politics, US", "section=Arts"]},
                            "inputs: headline; answer: section; labels: Politics, US, Arts", "Politics, US"),
     "rating": ({"text": "Good.", "stars": 4}, {"ranges": {"stars": "1..5"}}, "labels: 1, 2, 3, 4, 5", "4"),
+    "label of a conversation": ({"messages": [SAID, {"role": "assistant", "content": "Cod."}], "label": "good"},
+                                {"labels": {"label": "good,bad"}}, "inputs: messages; answer: label; labels", "good"),
     "numbers": ({"x": 3, "y": 0.5, "label": "high"}, {}, "inputs: x, y; answer: label", "high"),
     "Chinese": ({"问题": "天空是什么颜色？", "答案": "蓝色"}, {}, "inputs: 问题; answer: 答案", "蓝色"),
     "German": ({"frage": "Was ist rot?", "antwort": "Blut"}, {}, "inputs: frage; answer: antwort", "Blut"),
@@ -241,8 +245,19 @@ def test_filter_reads_lists_of_labels_and_train_refuses_them(tmp_path: Path) -> 
 
 LETTERS: dict[str, Any] = {"question": "Which flies?", "answer": "B"}
 OBJECTS = [{"label": "A", "text": "fish"}, {"label": "B", "text": "bird"}]
-SAID: dict[str, Any] = {"role": "user", "content": "Name a fish."}
 CALL = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "function_call", "value": "{}"}]}
+NAMED = {"text": "John Smith lives in Paris."}
+POSITIONS: list[tuple[Any, str]] = [
+    ([{"start": 0, "end": 10, "label": "PER"}], "entities.start, entities.end: models do not count characters or"),
+    ([{"start": 0, "end": 9, "label": "PER"}], "entities.end: models"),
+    ([{"type": "LOC", "offset": 20, "length": 5}], "entities.length: models"),
+    ([{"begin_offset": 20, "end_offset": 25}], "entities.begin_offset, entities.end_offset: models"),
+    ({"charStart": 20, "charEnd": 25}, "entities.charEnd: models"),
+    ({"start": [0, 20], "end": [10, 25]}, "entities.end: models"),
+    ([{"text": "Smith", "start": 5}], "entities.start, entities.text: models"),
+    ([[0, 10, "PER"]], "entities: models do not count"),
+    ([{"offsets": [[0, 10]], "type": "PER"}], "entities.offsets: models"),
+]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +276,19 @@ CALL = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "function_c
         ({"messages": [SAID, {"role": "tool", "content": "cold"}]}, {}, "remove the messages of tools"),
         ({"prompt": [SAID], "chosen": [SAID], "rejected": [SAID]}, {},
          "prompt: only conversations of system, user and assistant can be created and checked; remove"),
-        (MMLU | {"answer": "Pluto"}, {}, "answer: 'Pluto' is not among choices; fix the example"),
+        *((MMLU | {"answer": answer}, {}, f"answer: {answer!r} is not among choices, and no position or letter of one;")
+          for answer in ("Pluto", "E", "e", 5, "5", -1, 1.0)),
+        (ARC | {"answerKey": "E"}, {}, "answerKey: 'E' is not among choices.text"),
+        (LETTERS | {"options": {"A": "fish", "B": "bird"}, "answer": "C"}, {}, "'C' names an option that is a field"),
+        (LETTERS | {"A": "fish", "B": "bird", "answer": "C"}, {}, "'C' names an option that is a field"),
+        (LETTERS | {"choices": OBJECTS, "answer": "C"}, {}, "'C' names an option that is a field"),
+        ({"messages": [{"role": "assistant", "content": "Hi"}, SAID], "label": "good"}, {},
+         "messages: the conversation begins with the assistant, but the user must begin"),
+        *((NAMED | {"entities": entities}, {}, message) for entities, message in POSITIONS),
+        (NAMED | {"start": 0, "end": 10, "label": "PER"}, {}, "start, end: models do not count characters"),
+        ({"tokens": ["John", "Smith", "lives"], "entity": {"start": 0, "end": 2}}, {}, "entity.end: models do not"),
+        (SQUAD | {"answers": {**SQUAD["answers"], "answer_end": [SQUAD["answers"]["answer_start"][0] + len(SPAN)]}}, {},
+         "answers.answer_end: models do not count"),
         (ARC, {"labels": {"answerKey": "A,B"}}, "which of the 4 options in choices.text is right"),
         (MMLU, {"ranges": {"answer": "1..3"}}, "give the position, letter or key of each, in their order"),
         (NLI, {"inputs": "label", "answer": "label"}, "label is named twice in --inputs, --answer, --options and"),

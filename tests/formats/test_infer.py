@@ -72,7 +72,6 @@ def test_a_list_that_the_user_names_as_options_is_not_ignored_for_its_name() -> 
 @pytest.mark.parametrize(
     ("values", "labels", "advice"),
     [
-        ({"text": "I love it.", "sentiment": "positive"}, None, "--labels sentiment=a,b,c"),
         ({"text": "I love it.", "stars": 4}, None, "--range stars=LOW..HIGH"),
         ({"text": "I love it.", "label": "YES"}, ("YES", "NO"), "--labels label=a,b,c"),
         ({"text": "I love it.", "label": True}, (True, False), None),
@@ -81,7 +80,11 @@ def test_a_list_that_the_user_names_as_options_is_not_ignored_for_its_name() -> 
         ({"text": "It hurts.", "triage": {"urgent": True}}, None, "--labels FIELD=a,b,c"),
         ({"text": "It hurts.", "triage": {"label": "no"}}, None, "--labels FIELD=a,b,c"),
         ({"text": "It hurts.", "urgent": True}, None, "--labels FIELD=a,b,c"),
-        ({"subject": "Hi", "body": "It hurts."}, None, "--labels FIELD=a,b,c"),
+        (
+            {"subject": "Hi", "body": "Yes."},
+            None,
+            "--answer FIELD; for a field with fixed values add --labels FIELD=a,b,c",
+        ),
         ({"text": "It hurts."}, None, None),
     ],
 )
@@ -92,6 +95,69 @@ def test_a_label_has_a_usual_name_at_the_top_and_the_line_says_how_to_change_it(
     assert result.format.labels == labels
     [line] = result.notes
     assert line.endswith(f"add {advice}") if advice else "add --" not in line
+
+
+@pytest.mark.parametrize(
+    ("field", "answers", "warning"),
+    [
+        ("sentiment", ["positive"], "only one value of sentiment is known (positive); the model will invent others. If "
+         "it has a fixed set of values, name all: --labels sentiment=positive,..."),
+        ("Category", ["spam", "ham"], "only 2 values of Category are known (spam, ham);"),
+        ("label", ["off topic"], "only one value of label is known (off topic);"),
+        ("answer", list("abcabdce"), "only 5 values of answer are known (a, b, c, d, e); the"),
+        ("label", list("abcdefgh"), "only 8 values of label are known (a, b, c, d, e, ...); the"),
+        ("stars", ["1", "5", "5"], "name all: --labels stars=1,5,..."),
+        ("answer", ["Cod."], None),
+        ("answer", ["Cod.", "Eel.", "Ray.", "Cod."], None),
+        ("label", ["spam", "ham", "spam"], None),
+        ("label", ["A sentence with its own words, and so many of them that it is no label."], None),
+    ],
+)  # fmt: skip
+def test_a_warning_says_that_the_answers_are_no_labels(field: str, answers: list[str], warning: str | None) -> None:
+    rows = [{"text": f"Text {index}.", field: answer} for index, answer in enumerate(answers)]
+    _, *warnings = read_examples(rows, FormatOptions())[1].notes
+    assert len(warnings) == bool(warning)
+    assert not warning or (warnings[0].startswith("warning: ") and warning in warnings[0])
+
+
+@pytest.mark.parametrize("answer", ["the Swis Alps", "The Swiss Alps.", "In a hut.", "Peter"])
+def test_an_answer_that_the_context_spells_otherwise_gets_a_note(answer: str) -> None:
+    values = {"context": "Heidi lives in the Swiss Alps with Peter.", "question": "Where does she live?"}
+    warnings = inferred({**values, "answer": answer}).notes[1:]
+    assert len(warnings) == ("Alps" in answer)
+    assert all(f"{answer!r} does not occur in context, but 'the Swiss Alps' does" in text for text in warnings)
+
+
+def conversation(*speakers: str) -> list[dict[str, str]]:
+    return [{"role": speaker, "content": f"Text {index}."} for index, speaker in enumerate(speakers)]
+
+
+@pytest.mark.parametrize(
+    ("values", "answer"),
+    [
+        ({"messages": conversation("user", "assistant"), "label": "good"}, "label"),
+        ({"id": "c1", "messages": conversation("system", "user", "assistant", "user"), "intent": "refund"}, "intent"),
+        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "No"}], "answer": "x"}, "answer"),
+        ({"sentences": ["One.", "Two."], "label": "good"}, "label"),
+    ],
+)  # fmt: skip
+def test_a_label_of_lists_is_the_answer_and_speakers_stay(values: dict[str, Any], answer: str) -> None:
+    result = inferred(values).format
+    content = next(name for name in values if name not in ("id", answer))
+    ignored = {"ignored": "id"} if "id" in values else {}
+    assert result.roles.named() == {"inputs": content, "answer": answer, **ignored}
+    assert inferred(values, labels={answer: f"{values[answer]},other"}).format.head == "sequence_classification"
+    assert result.validator.is_valid(values)
+    if isinstance(values[content][0], dict):
+        assert not result.validator.is_valid({**values, content: values[content][::-1]})
+        assert result.input_text(values) == " ".join(list(turn.values())[1] for turn in values[content])
+
+
+def test_conversations_of_different_length_keep_their_speakers() -> None:
+    rows = [{"messages": conversation(*("user", "assistant") * size), "label": "good"} for size in (1, 2)]
+    validator = read_examples(rows, FormatOptions(labels={"label": "good,bad"}))[1].format.validator
+    assert all(map(validator.is_valid, rows))
+    assert not validator.is_valid({**rows[0], "messages": conversation("user", "user")})
 
 
 @pytest.mark.parametrize(
@@ -123,6 +189,19 @@ def test_yes_and_no_in_many_languages(question: str, answer: str, labels: tuple[
         with_options = inferred({"question": question, "options": list(labels), name: answer}).format
         assert with_options.labels == labels
         assert not with_options.options_vary
+
+
+@pytest.mark.parametrize(
+    ("question", "name", "answer"),
+    [("質問", "答え", "はい"), ("질문", "정답", "예"), ("q", "a", "yes"), ("Q", "A", "No"),
+     ("pytanie", "Odpowiedź", "tak"), ("câu hỏi", "trả lời", "có"),
+     ("domanda", "risposta", "sì"), ("คำถาม", "คำตอบ", "ใช่"), ("प्रश्न", "उत्तर", "हाँ")],
+)  # fmt: skip
+def test_the_answer_has_its_name_in_the_languages_of_yes_and_no(question: str, name: str, answer: str) -> None:
+    result = inferred({question: "?? x", name: answer}).format
+    assert result.roles.answer == (name,)
+    assert answer in (result.labels or ())
+    assert inferred({"q": "Which?", "a": "fish", "b": "bird"}).format.roles.answer is None
 
 
 def test_an_answer_that_is_a_span_of_the_context() -> None:
@@ -211,6 +290,7 @@ def test_an_example_without_a_variable_field_is_an_error(values: dict[str, Any])
     [
         ({"labels": {"lable": "a,b"}}, "no such field; it has text, stars"),
         ({"labels": {"stars": "1,1"}}, "two or more different values"),
+        ({"labels": {"text": "complaint,Complaint"}}, "two or more different values; case does not count"),
         ({"labels": {"stars": "good,bad"}}, "'good' is not of the type that the example has, integer; give one"),
         ({"labels": {"stars": "2,3"}}, "expected 2, 3 .integer"),
         ({"ranges": {"text": "1..5"}}, "is not a number"),

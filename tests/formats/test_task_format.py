@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,31 @@ def test_other_keywords_exclude_labels() -> None:
 def test_a_label_is_named_once(labels: list[Any]) -> None:
     with pytest.raises(FormatError, match="mine: two of the labels are the same"):
         read({"text": TEXT, "x": {"enum": labels}}, {"answer": "x"})
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"type": "string", "minLength": 5, "maxLength": 3}, "minLength 5 and maxLength 3 leave no value at /prop"),
+        ({"type": "array", "items": TEXT, "minItems": 3, "maxItems": 2}, "minItems 3 and maxItems 2"),
+        ({"type": "integer", "minimum": 2, "maximum": 1}, "minimum 2 and maximum 1"),
+        ({"type": "number", "exclusiveMinimum": 1, "maximum": 1}, "exclusiveMinimum 1 and maximum 1"),
+        ({"type": "array", "items": {"type": "string", "minLength": 5, "maxLength": 3}}, "at /properties/x/items"),
+        ({"anyOf": [{"type": "null"}, {"minimum": 2, "maximum": 1}]}, "at /properties/x/anyOf/1"),
+        ({"type": "object", "properties": {"a": TEXT}, "required": ["b"]}, "'b' is required, but not one of"),
+        ({"enum": ["spam"]}, "the answer x needs two or more values, which differ in more than case; change"),
+        ({"enum": ["spam", "Spam", "ham"]}, "the answer x needs two or more values"),
+        ({"type": "integer", "minimum": 1, "maximum": 1, "not": {"required": ["y"]}}, None),
+        ({"type": "object", "properties": {"a": TEXT}, "anyOf": [{"properties": {}, "required": ["a"]}]}, None),
+    ],
+)  # fmt: skip
+def test_a_format_in_which_no_example_is_valid_is_an_error(tmp_path: Path, schema: Any, message: str | None) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps(document({"text": TEXT, "x": schema}, {"answer": "x"})))
+    if message is None:
+        load_format(str(tmp_path / "mine.json"))
+        return
+    with pytest.raises(FormatError, match=re.escape(message)):
+        load_format(str(tmp_path / "mine.json"))
 
 
 def test_any_value_fits_the_schema_true() -> None:

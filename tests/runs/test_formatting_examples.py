@@ -44,12 +44,12 @@ FORMATS: dict[str, tuple[list[Row], str, dict[str, Any]]] = {
     ),
     "answers that do not repeat are no label set": (
         mails("spam", "ham"),
-        "answer: label; if label has a fixed set of values, add --labels label=spam,ham",
+        "answer: label",
         {"label": {"type": "string"}},
     ),
     "a field of another name is no label, but it could be one": (
         [{"body": text, "topic": topic} for text, topic in zip(MAIL, ("bug", "bill", "bug"), strict=False)],
-        "inputs: body, topic; if topic is a label, add --labels topic=bug,bill",
+        "body, topic; if a field is the answer, add --answer FIELD; if topic is a label, add --labels topic=bug,bill",
         {"topic": {"type": "string"}},
     ),
     "nor is a part of a scale": (
@@ -160,7 +160,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "other.jsonl": (
         '{"text": "a b", "label": "x"}\n{"text": "c d", "label": "y"}\n{"name": "e f", "stars": 3}\n',
-        "other.jsonl: line 3: label: null, expected text",
+        "other.jsonl: line 3: its fields are name, stars, but those of {path}: line 1 are text, label; give examples",
     ),
     "options.jsonl": (
         '{"q": "Who?", "options": ["a", "b"], "label": "a"}\n{"q": "Why?", "options": ["c"], "label": "c"}\n',
@@ -177,6 +177,14 @@ BAD: dict[str, tuple[str, str]] = {
         "answer.jsonl: line 3: the example breaks the rule answer_in_options",
     ),
     "mac.csv": ("text,label\ra b,x\r", "mac.csv: line 1: its line ends are carriage returns; convert them with `tr"),
+    "null.jsonl": (
+        '{"text": "a b", "label": "x"}\n{"text": "c d", "label": "x"}\n{"text": "e f"}\n',
+        "null.jsonl: line 3: label: null, expected text",
+    ),
+    "control.jsonl": (
+        '{"text": "a b", "label": "x"}\n{"text": "c\\u0000d", "label": "x"}\n',
+        "control.jsonl: line 2: text: the character U+0000 is not allowed; remove it",
+    ),
     "fields.jsonl": ('{"text": "a"}\n{}\n', "fields.jsonl: line 2: the object has no fields"),
     "many.jsonl": ('{"text": "a"}\n' * 1001, "--example: more than 1000 rows, and a few are enough; take the first"),
 }  # fmt: skip
@@ -189,7 +197,7 @@ def test_bad_examples_are_one_line_and_nothing_is_written(tmp_path: Path, model:
     path.write_bytes(content.encode())
     ended = run("create", "--example", path, "--count", 5, "--run-dir", tmp_path / "run", "--model", model)
     assert (ended.code, ended.out) == (2, "")
-    assert message in ended.failure
+    assert message.replace("{path}", str(path)) in ended.failure
     assert len(ended.lines) == 1
     assert [each.name for each in tmp_path.iterdir()] == [name]
 
