@@ -80,7 +80,9 @@ class RunMismatch(RunError):
 
 
 class RunLocked(RunError):
-    """Another process is writing it."""
+    """Another process is writing it; run again when it has finished."""
+
+    exit_code = RESUMABLE
 
 
 class LogDamaged(RunError):

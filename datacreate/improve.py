@@ -384,7 +384,9 @@ def prepare_improve(config: ImproveConfig, progress: Progress) -> CreateConfig:
 def _notify_scores(scores: Mapping[str, Any], config: ImproveConfig, notify: Notify) -> None:
     """Notify how good the students are, and how many rows are probably mislabeled."""
     share = scores["accuracy" if scores["balanced_accuracy"] is None else "balanced_accuracy"]
-    doubtful = "" if config.dev else f"; {scores['doubtful']} more are probably mislabeled"
+    doubtful = ""
+    if scores["doubtful"] and not config.dev:
+        doubtful = f"; {scores['doubtful']} more are probably mislabeled"
     notify(
         f"students: accuracy {100 * share:.1f} % on {scores['rows']} held-out rows "
         f"({100 / scores['classes']:.1f} % is chance){doubtful}"

@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from datacreate.errors import UsageError
 from datacreate.files import read_short_text
@@ -60,6 +69,15 @@ class FrozenModel(BaseModel):
 
 class Settings(FrozenModel):
     """Settings that belong together, checked when they are made."""
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _no_boolean_as_number(cls, value: Any, convert: ValidatorFunctionWrapHandler) -> Any:
+        """The converted value; ValueError if it would be a number that was made of true or false."""
+        converted = convert(value)
+        if isinstance(value, bool) and isinstance(converted, (int, float)) and not isinstance(converted, bool):
+            raise ValueError("give a number")
+        return converted
 
     @classmethod
     def of(cls, **values: Any) -> Self:

@@ -114,6 +114,8 @@ def test_a_damaged_bundle_is_not_installed(
         path.write_text("data/checkpoints/tiny/model.safetensorz")
     else:
         path.unlink()
+    ended = run("sh", copy / "install", "--to", environment=environment)
+    assert (ended.returncode, ended.stderr) == (2, "install: --to needs a folder\n")
     ended = run("sh", copy / "install", "--to", tmp_path / "to", environment=environment)
     assert ended.returncode == 1
     assert "checkpoints/tiny/model.safetensors" in ended.stdout + ended.stderr

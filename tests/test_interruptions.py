@@ -146,7 +146,7 @@ def test_a_second_process_is_refused_and_the_message_names_the_first(
     with locked(tmp_path / "out" / COMMANDS[name].lock):
         before = result(tmp_path / "out")
         ended = run()
-        assert ended.code == 1
+        assert ended.code == 75
         assert f"is locked by process {os.getpid()} on " in ended.failure
         assert result(tmp_path / "out") == before
     assert run().code == 0

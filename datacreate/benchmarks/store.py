@@ -9,6 +9,7 @@ import datetime as dt
 import hashlib
 import json
 import random
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -72,9 +73,14 @@ def has_split(benchmark: Benchmark, split: str) -> bool:
 
 def split_sha256(benchmark: Benchmark, split: str) -> str:
     """SHA-256 of an imported split; BenchmarkError, saying how to import it, if it is missing."""
+    return _record(benchmark, split).sha256
+
+
+def _record(benchmark: Benchmark, split: str) -> SplitRecord:
+    """The record of an imported split. Raises what `split_sha256` raises."""
     manifest = read_manifest(benchmark)
     if manifest and (record := manifest.splits.get(split)):
-        return record.sha256
+        return record
     problem = f"has no {split} split" if manifest else "is not imported"
     raise BenchmarkError(f"benchmark {benchmark.name} {problem}: {how_to_import(benchmark, split)}")
 
@@ -84,13 +90,13 @@ def read_split(benchmark: Benchmark, split: str) -> list[dict[str, Json]]:
 
     Raises BenchmarkError if the split is not imported (saying how to import it) or was changed since.
     """
-    sha256, path = split_sha256(benchmark, split), benchmark_folder(benchmark) / f"{split}.jsonl"
+    record, path = _record(benchmark, split), benchmark_folder(benchmark) / f"{split}.jsonl"
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise _damaged(benchmark, f"{path} cannot be read ({error.strerror})") from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise _damaged(benchmark, f"{path} was changed after the import (its sha256 differs)")
+        raise _damaged(benchmark, f"{path} cannot be read ({error.strerror})", record.source) from None
+    if hashlib.sha256(content).hexdigest() != record.sha256:
+        raise _damaged(benchmark, f"{path} was changed after the import (its sha256 differs)", record.source)
     return [json.loads(line) for line in content.decode("utf-8").split("\n") if line]
 
 
@@ -185,5 +191,8 @@ def write(benchmark: Benchmark, records: Mapping[str, SplitRecord], texts: Mappi
         (folder / f"{split}.jsonl").unlink(missing_ok=True)
 
 
-def _damaged(benchmark: Benchmark, problem: str) -> BenchmarkError:
-    return BenchmarkError(f"{problem}; run `datacreate benchmarks import {benchmark.name} --replace`")
+def _damaged(benchmark: Benchmark, problem: str, source: str = "") -> BenchmarkError:
+    """The error for a damaged file; the advice names the folder in `source`, where the manifest has one."""
+    kind, _, folder = source.partition(" ")
+    option = f" --from {shlex.quote(folder)}" if kind in ("files", "copy") else ""
+    return BenchmarkError(f"{problem}; run `datacreate benchmarks import {benchmark.name} --replace{option}`")

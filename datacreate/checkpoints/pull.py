@@ -99,7 +99,19 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
     except OSError as error:
         raise storage_error(Path(error.filename or data_dir()), error) from error
     problem = f"cannot download {name}: {'; '.join(failures)}"
-    raise CheckpointError(f"{problem}; remove the cause and run the same command again")
+    raise CheckpointError(f"{problem}; remove the cause and run the same command again, or {_by_hand(name, sources)}")
+
+
+def _by_hand(name: str, sources: tuple[ModelSource, ...]) -> str:
+    """How to get a model onto a machine without a network."""
+    for source in sources:
+        if isinstance(source, HubRepository):
+            revision = f" --revision {source.revision}" if source.revision != "main" else ""
+            include = f" --include '{source.file}'" if source.file else ""
+            command = f"hf download {source.hub}{revision}{include} --local-dir DIR"
+            given = "its .gguf file" if source.file else "DIR"
+            return f"on a machine with a network run `{command}`, copy DIR here, and give {given} instead of {name}"
+    return f"copy {data_dir() / 'checkpoints' / name} from a machine that has pulled it"
 
 
 def _from_hub(source: HubRepository, notify: Notify, *, force: bool) -> Path | None:

@@ -30,8 +30,8 @@ from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel, SettingsProblem
 
-SelectionKind = Literal["held-out", "human", "none"]
-"""Which rows choose the best checkpoint: a tenth of the training rows, the human dev split, or none."""
+SelectionKind = Literal["held-out", "human", "file", "none"]
+"""Which rows choose the best checkpoint: a tenth of the training rows, the human dev split, a file's, or none."""
 
 PAPER_METHOD = " (paper)"  # suffix of a condition's name when its rows were created by `--recipe paper`
 IMPROVED = "improved"  # a condition's name for rows that `datacreate improve` created
@@ -147,7 +147,7 @@ class TrainingSpec(Record):
     encoder_sha256: str
     recipe: Hyperparameters
     selection: SelectionKind
-    selection_digest: str | None  # of the human dev rows, where they are used
+    selection_digest: str | None  # of the rows of the human dev split or the file, where they are used
     probabilities_digest: str | None = None  # of the verifier's probabilities, where labels are soft
     formats: tuple[dict[str, Json], ...] = ()  # files of the rows' formats, with the inputs that are learned
 
@@ -158,7 +158,9 @@ class TrainingSpec(Record):
             if stored == requested or name == "formats":  # the digest of the rows has their texts
                 continue
             if isinstance(stored, BaseModel):
-                key = next(key for key, value in stored if value != getattr(requested, key))
+                keys = [key for key, value in stored if value != getattr(requested, key)]
+                # The default learning rate follows from other settings.
+                key = next((key for key in keys if key != "learning_rates"), keys[0])
                 stored, requested = (f"{key}={getattr(model, key)}" for model in (stored, requested))
             difference = f"{name}: {str(stored)[:80]} there, {str(requested)[:80]} requested"
             raise RunMismatch(

@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from datacreate.benchmarks import find_benchmark
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.errors import UsageError
 from datacreate.finetuning.encoder import encode, has_passages, load_config, load_tokenizer, max_input_tokens
-from datacreate.finetuning.evaluate import read_test_set
+from datacreate.finetuning.evaluate import TestSet, read_test_file, read_test_set
 from datacreate.finetuning.hyperparameters import Count, Hyperparameters
 from datacreate.finetuning.records import (
     HeadSpec,
@@ -28,6 +28,7 @@ from datacreate.finetuning.records import (
 from datacreate.finetuning.training_rows import (
     ClassificationExample,
     TrainingSet,
+    benchmark_head,
     check_distinct,
     read_source,
     training_set,
@@ -35,6 +36,7 @@ from datacreate.finetuning.training_rows import (
 from datacreate.finetuning.trials import DEVICE_BATCH_SIZE, OnNamedStep, TrialInputs, best_models
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import is_row_file
+from datacreate.formats.task_format import read_format
 from datacreate.hardware import check_build
 from datacreate.libraries import quiet
 from datacreate.locking import FolderLock
@@ -46,6 +48,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy takes it
 SELECTION_FOLDS = 10  # one row in this many is a selection row: it chooses the best checkpoint
 MIN_ROWS_TO_SPLIT = 40  # with fewer rows the last checkpoint is kept
 FEW_ROWS = 20  # with fewer rows a warning is shown
+FEW_ROWS_OF_LABEL = 5  # a label with fewer is named: it may be a misspelling
+MAX_SHOWN_LABELS = 5
+HIGH_LEARNING_RATE = 0.01  # ten times what the smallest encoders and adapters get
 
 
 class TrainConfig(FormatOptions):
@@ -75,9 +80,15 @@ class TrainConfig(FormatOptions):
         shown_default="1,2,3",
     )
     model_selection: SelectionKind | None = setting(
-        "Rows that choose the best checkpoint: a tenth of the sources' rows, the benchmark's human dev split, or none.",
+        "Rows that choose the best checkpoint: a tenth of the sources' rows, the benchmark's human dev split, those of "
+        "--validation, or none.",
         "training",
-        shown_default="held-out; human with --recipe paper",
+        shown_default="file with --validation; else held-out, and human with --recipe paper",
+    )
+    validation: Path | None = setting(
+        "File with rows that choose the best checkpoint, such as the validation part of `export --split`.",
+        "training",
+        metavar="FILE",
     )
     device_batch_size: Count = setting(
         "Rows per forward pass; gradients are accumulated.", "training", default=DEVICE_BATCH_SIZE
@@ -91,7 +102,18 @@ class TrainConfig(FormatOptions):
 
     @property
     def selection(self) -> SelectionKind:
-        return self.model_selection or ("human" if self.recipe.name == "paper" else "held-out")
+        default: SelectionKind = "human" if self.recipe.name == "paper" else "held-out"
+        return self.model_selection or ("file" if self.validation else default)
+
+    @model_validator(mode="after")
+    def _check_validation(self) -> Self:
+        if self.selection == "file" and not self.validation:
+            raise ValueError("--model-selection file: name the file with --validation FILE")
+        if self.validation and self.selection != "file":
+            raise ValueError(
+                f"--validation: --model-selection {self.selection} takes other rows; remove one of the two"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -109,11 +131,12 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> PreparedTraining
     found = _read_rows(config, notify)
     rows, selection_rows = found.examples, list[ClassificationExample]()
     selection, digest = config.selection, None
-    if selection == "human":
-        if found.condition.benchmark is None:
-            raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
-        dev = read_test_set(found.condition.benchmark, "dev", found.head)
-        selection_rows, digest = [example for example in dev.usable if example.answer_index is not None], dev.sha256
+    if selection in ("human", "file"):
+        chosen = _read_selection_set(config, found)
+        selection_rows = [example for example in chosen.usable if example.answer_index is not None]
+        digest = chosen.sha256
+        if unusable := len(chosen.examples) - len(selection_rows):
+            notify(f"skipped selection rows: {unusable} of {len(chosen.examples)}")
     elif selection == "held-out" and len(rows) >= MIN_ROWS_TO_SPLIT:
         split = held_out_splits(rows, found.head, SELECTION_FOLDS)[0]
         selection_rows = [_with_most_probable_answer(rows[row]) for row in split.held_out]
@@ -123,11 +146,39 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> PreparedTraining
     training, encoder = training_spec(found, config.encoder, config.recipe, selection, digest)
     rates = len(training.recipe.learning_rates)
     if rates > 1 and not selection_rows:
+        few = "" if config.selection == "none" else f" ({len(found.examples)} rows)"
+        more = f"{MIN_ROWS_TO_SPLIT} rows or more, " if few else ""
         raise UsageError(
-            f"--learning-rates: --model-selection {config.selection} has no rows to choose one of {rates} "
-            f"({len(found.examples)} rows); give one rate, {MIN_ROWS_TO_SPLIT} rows or more, or another selection"
+            f"--learning-rates: --model-selection {config.selection} has no rows to choose one of {rates}{few}; "
+            f"give one rate, {more}or another selection"
         )
+    _notify_unusual(training.recipe, len(rows), notify)
     return PreparedTraining(training, encoder, rows, selection_rows)
+
+
+def _read_selection_set(config: TrainConfig, rows: TrainingSet) -> TestSet:
+    """The file of --validation, or the dev split of the benchmark. Raises UsageError, BenchmarkError."""
+    if config.validation:
+        return read_test_file(config.validation, rows.head, config, list(map(read_format, rows.formats)))
+    if rows.condition.benchmark is None:
+        option = "--model-selection human" if config.model_selection else f"--recipe {config.recipe.name}"
+        raise UsageError(
+            f"{option} chooses the checkpoint by a benchmark's dev split: name it with --benchmark, give rows of your "
+            "own with --validation FILE, or add --model-selection held-out"
+        )
+    return read_test_set(rows.condition.benchmark, "dev", rows.head)
+
+
+def _notify_unusual(recipe: Hyperparameters, rows: int, notify: Notify) -> None:
+    """Notify values with which a model hardly learns."""
+    steps, rate = recipe.steps(rows), max(recipe.learning_rates)
+    if recipe.warmup >= max(1, steps):
+        notify(
+            f"warning: {recipe.warmup:g} warm-up steps of {steps} steps in total: the learning rate never gets to its "
+            "full value; lower --warmup"
+        )
+    if rate > HIGH_LEARNING_RATE:
+        notify(f"warning: a learning rate of {rate:g} is very high; usual are 1e-6 to 1e-3")
 
 
 class HeldOutSplit(NamedTuple):
@@ -140,9 +191,9 @@ class HeldOutSplit(NamedTuple):
 def held_out_splits(examples: Sequence[ClassificationExample], head: HeadSpec, folds: int) -> list[HeldOutSplit]:
     """Splits of the rows into `folds` parts: each part is held out once.
 
-    Stratified by label, if no label is rare; the position of an option carries no meaning. Rows of one family stay
-    together, since children resemble their siblings; those of a family larger than half a fold are split individually.
-    Raises ValueError if there are fewer rows than folds.
+    Stratified by label, where a label with fewer rows than folds counts as the most frequent one; the position of an
+    option carries no meaning. Rows of one family stay together, since children resemble their siblings; those of a
+    family larger than half a fold are split individually. Raises ValueError if there are fewer rows than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -151,9 +202,10 @@ def held_out_splits(examples: Sequence[ClassificationExample], head: HeadSpec, f
         example.family if 2 * folds * family_sizes[example.family] <= total else f"{example.family} {row}"
         for row, example in enumerate(examples)
     ]
-    labels = [example.answer_index or 0 for example in examples]
-    if head.is_multiple_choice or min(Counter(labels).values()) < folds:
-        labels = [0] * total
+    labels = [0 if head.is_multiple_choice else example.answer_index or 0 for example in examples]
+    rows_per_label = Counter(labels)
+    [(most_frequent, _)] = rows_per_label.most_common(1)
+    labels = [label if rows_per_label[label] >= folds else most_frequent for label in labels]
     if len(set(groups)) == total:  # much faster, and the same without shared families
         splits = StratifiedKFold(folds, shuffle=True, random_state=0).split(groups, labels)
     else:
@@ -188,10 +240,9 @@ def training_spec(
 def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     """The rows of all sources; `notify` gets what is unusual about them. Raises UsageError for unusable ones."""
     check_distinct(config.sources)
-    if config.benchmark is not None:
-        find_benchmark(config.benchmark)
+    needed = benchmark_head(find_benchmark(config.benchmark)) if config.benchmark else None
     format_flag = config.first_changed_flag(FormatOptions.model_fields)
-    if format_flag and not any(is_row_file(Path(source)) for source in config.sources):
+    if format_flag and not config.validation and not any(is_row_file(Path(source)) for source in config.sources):
         raise UsageError(f"{format_flag} only applies to files; runs and benchmarks have their own format")
     soft_labels = config.recipe.soft_labels
     sources = [
@@ -209,6 +260,8 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
         condition=config.condition,
         benchmark=config.benchmark,
     )
+    if needed and config.benchmark:
+        rows.head.check_same(needed, config.sources[0], config.benchmark)
     for reason, number in rows.skipped.items():
         notify(f"skipped rows: {number}, {reason}")
     learned = {row.answer_index for row in rows.examples}
@@ -218,6 +271,8 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     unverified, total = sum(row.probabilities is None for row in rows.examples), len(rows.examples)
     if total < FEW_ROWS:
         notify(f"warning: only {total} row{'s' * (total != 1)}; a model learns little from fewer than {FEW_ROWS}")
+    elif not rows.head.is_multiple_choice:
+        _notify_rare_labels(rows, notify)
     if soft_labels and unverified == total:
         raise UsageError(
             f"{', '.join(config.sources)}: no row was verified, so there are no soft labels; add a run that was made "
@@ -226,6 +281,19 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     if soft_labels and unverified:
         notify(f"rows that were not verified: {unverified} of {total}; they are trained on their label alone")
     return rows
+
+
+def _notify_rare_labels(rows: TrainingSet, notify: Notify) -> None:
+    """Notify the labels with few rows: one may be a misspelling, and none is learned."""
+    counts = Counter(example.answer_index for example in rows.examples)
+    numbers = {name: counts[index] for index, name in enumerate(rows.head.names)}
+    rare = [f"{name!r} ({number})" for name, number in numbers.items() if number < FEW_ROWS_OF_LABEL]
+    if rare:
+        more = f" and {len(rare) - MAX_SHOWN_LABELS} more" if len(rare) > MAX_SHOWN_LABELS else ""
+        notify(
+            f"labels with fewer than {FEW_ROWS_OF_LABEL} rows: {', '.join(rare[:MAX_SHOWN_LABELS])}{more}; they are "
+            "hardly learned, or misspelled"
+        )
 
 
 def _with_most_probable_answer(example: ClassificationExample) -> ClassificationExample:

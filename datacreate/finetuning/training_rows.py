@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice, repeat
 from pathlib import Path
 
-from datacreate.benchmarks import find_benchmark, load_registry, read_split
+from datacreate.benchmarks import Benchmark, find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import HUMAN, IMPROVED, PAPER_METHOD, SOFT_LABELS, Condition, HeadSpec
 from datacreate.formats.candidate import RejectReason
@@ -138,20 +138,20 @@ def _read_run(path: Path, *, with_verifier_probabilities: bool) -> Source:
 def read_file(path: Path, options: FormatOptions, known_formats: Sequence[TaskFormat] = ()) -> Source:
     """Read all rows of a file or of a run. Raises UsageError if a row is not JSON, and what `read_rows` raises.
 
-    Rows that have the fields of one of the `known_formats` are read in that format.
+    Rows with equal inputs are one family. Rows that have the fields of one of the `known_formats` are read in that
+    format.
     """
     reader = read_rows(path, options, known_formats)
     rows: list[SourceRow] = []
     first_of_kind: dict[tuple[RejectReason, str], str] = {}
     for row in reader.read():
-        family = str(len(rows))
         if isinstance(row, Row):
-            rows.append(SourceRow(json.loads(row.line), family))
+            rows.append(SourceRow(json.loads(row.line), row.candidate.exact_key))
         elif row.reason is RejectReason.INVALID_JSON:
             raise UsageError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
         else:
             problem = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")
-            rows.append(SourceRow(row.values, family, problem=problem))
+            rows.append(SourceRow(row.values, str(len(rows)), problem=problem))
     return Source(str(path), path.stem, reader.format, rows)
 
 
@@ -197,6 +197,14 @@ def infer_head(source: Source) -> HeadSpec:
     if len(labels) < 2:
         labels = _labels_in_rows(source)
     return HeadSpec(head="sequence_classification", names=tuple(labels))
+
+
+def benchmark_head(benchmark: Benchmark) -> HeadSpec:
+    """The head for the rows of a benchmark, which need not be imported."""
+    names = map(str, range(benchmark.options))
+    if benchmark.head == "sequence_classification":
+        names = map(label_text, load_format(benchmark.format_name).labels or ())
+    return HeadSpec(head=benchmark.head, names=tuple(names))
 
 
 def _labels_in_rows(source: Source) -> list[str]:

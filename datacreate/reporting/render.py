@@ -90,6 +90,7 @@ MIN_EXAMPLES = 3  # with fewer formatting examples a result is marked
 _SELECTION = {
     "held-out": "model selected on a tenth of the training rows",
     "human": "model selected on the human dev split",
+    "file": "model selected on the rows of a file",
     "none": "no model selection",
 }
 _TITLES = {"in": "In distribution", "out": "Out of distribution", "untrained": "Not trained"}

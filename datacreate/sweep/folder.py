@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import BinaryIO, Literal
 
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from datacreate.child_process import supervised
 from datacreate.files import open_regular, refuse_links, replace_file, storage_error
+from datacreate.finetuning.records import EVALUATION, MODEL
 from datacreate.locking import FolderLock, is_held, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel
@@ -81,6 +83,17 @@ class SweepFolder:
         """Whether a step finished and the folder of its results exists."""
         status = self.status(step)
         return status is not None and status.state == "finished" and (self.path / step.folder).is_dir()
+
+    def lacks_weights(self, step: Step) -> bool:
+        """Whether weights that an evaluation needs were deleted: those of a model that a test set is new for."""
+        folder = self.path / step.folder
+        tests = [name for flag, name in pairwise(step.command) if flag == "--benchmark"]
+        return any(
+            not (model.parent / "evaluations" / f"{test}-test" / EVALUATION).is_file()
+            for model in folder.glob(f"seed-*/{MODEL}")
+            if not any(file for pattern in _WEIGHTS for file in model.parent.glob(Path(pattern).name))
+            for test in tests
+        )
 
     def delete_weights(self, step: Step) -> None:
         """Delete the weights of evaluated models; their evaluations stay. Raises StorageError."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from datacreate.benchmarks import Benchmark, find_benchmark
+from datacreate.benchmarks import Benchmark, find_benchmark, load_registry
 from datacreate.checkpoints.presets import find_preset
+from datacreate.corpus.documents import find_files
 from datacreate.engines.options import RunEngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, UsageError
 from datacreate.files import read_yaml, shipped
@@ -19,6 +21,7 @@ from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HUMAN
 from datacreate.finetuning.train import MIN_ROWS_TO_SPLIT, TrainConfig
 from datacreate.messages import did_you_mean
+from datacreate.runs.attributes import read_attributes
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import Settings, SettingsProblem
@@ -67,7 +70,10 @@ def _model(name: str, info: ValidationInfo, *, check: bool = True) -> str:
 
 
 def _create_options(options: dict[str, Any], info: ValidationInfo, *, names: set[str]) -> dict[str, Any]:
-    """Options of `create`, of which a plan may set `names`: converted, with paths made absolute. Raises ValueError."""
+    """Options of `create`, of which a plan may set `names`: converted, with paths made absolute.
+
+    Raises ValueError, also for files that are missing or wrong.
+    """
     _check_names(options, names)
     absolute = dict(options)
     if isinstance(options.get("urls"), (list, tuple)):
@@ -84,7 +90,26 @@ def _create_options(options: dict[str, Any], info: ValidationInfo, *, names: set
     paths = [corpus] if corpus and isinstance(corpus, str) else corpus
     if isinstance(paths, (list, tuple)):
         absolute["corpus"] = [_file(path, info) if isinstance(path, str) else path for path in paths]
-    return _converted(CreateConfig, absolute, benchmark="any", count=1, run_dir=Path())
+    converted = _converted(CreateConfig, absolute, benchmark="any", count=1, run_dir=Path())
+    _check_files(converted)
+    return converted
+
+
+def _check_files(options: Mapping[str, Any]) -> None:
+    """Raise ValueError if a file that these options of `create` name is missing or wrong."""
+    try:
+        if attributes := options.get("attributes"):
+            read_attributes(attributes)
+        if corpus := options.get("corpus"):
+            find_files(corpus)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    adapter = options.get("adapter")
+    if adapter and not adapter.is_dir():
+        raise ValueError(f"--adapter {adapter}: no such folder")
+    for name in options.get("decontaminate") or ():
+        if name != "all" and name not in load_registry() and not Path(name).exists():
+            raise ValueError(f"--decontaminate {name}: no such file, and no benchmark of that name")
 
 
 def _train_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -116,9 +116,14 @@ class Sweep:
 
     def missing(self) -> list[str]:
         """Lines that say what the unfinished steps need and this machine lacks. Reads no rows and no weights."""
-        needs = (need for cell in self.cells for step in self.unfinished(cell) for need in step.needs)
-        problems: list[str] = []
-        for kind, name in dict.fromkeys(needs):
+        steps = [step for cell in self.cells for step in self.unfinished(cell)]
+        problems = [
+            f"{self.out / step.folder}: the weights of its models were deleted after their evaluation "
+            "(`keep_weights: true` keeps them); remove the folder to train them again"
+            for step in steps
+            if step.kind == "evaluate" and self.folder.lacks_weights(step)
+        ]
+        for kind, name in dict.fromkeys(need for step in steps for need in step.needs):
             try:
                 if kind == "model":
                     resolve_checkpoint(name, engine_options(self.plan.create))

@@ -112,7 +112,9 @@ def test_damage_is_found_and_can_be_replaced(tmp_path: Path, home: Path) -> None
     folder = home / "benchmarks" / "creak"
     path = folder / "test.jsonl"
     path.write_bytes(path.read_bytes().replace(b"true", b"TRUE", 1))
-    with pytest.raises(BenchmarkError, match=r"test\.jsonl was changed after the import .*--replace"):
+    with pytest.raises(
+        BenchmarkError, match=rf"test\.jsonl was changed after the import .*--replace --from {tmp_path}`"
+    ):
         read_split(creak, "test")
     import_benchmark(creak, tmp_path, allow_count_mismatch=True, replace=True)
     assert read_split(creak, "test") == claims(3)

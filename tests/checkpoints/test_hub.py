@@ -156,7 +156,8 @@ def test_the_users_own_offline_switch_is_respected(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     said = run_python(PULL).stdout
     why, remedy = "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set", "remove the cause and run the same command again"
-    assert said == f"1 cannot download tiny: Hub org/tiny: {why}; {remedy}\n"
+    by_hand = "run `hf download org/tiny --local-dir DIR`, copy DIR here, and give DIR instead of tiny"
+    assert said == f"1 cannot download tiny: Hub org/tiny: {why}; {remedy}, or on a machine with a network {by_hand}\n"
     assert hub.requests == []
 
 

@@ -13,7 +13,16 @@ import pytest
 import torch
 
 from datacreate.benchmarks import find_benchmark, split_sha256
-from datacreate.errors import BenchmarkError, RunLocked, RunMismatch, Stopped, StorageError, TrainingError, UsageError
+from datacreate.errors import (
+    RESUMABLE,
+    BenchmarkError,
+    RunLocked,
+    RunMismatch,
+    Stopped,
+    StorageError,
+    TrainingError,
+    UsageError,
+)
 from datacreate.finetuning import trials
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
@@ -120,6 +129,7 @@ def _killed(*_: Any) -> Any:
 CHANGES: Sequence[tuple[dict[str, Any], str]] = [
     ({"epochs": 2}, r"recipe: epochs=1 there, epochs=2 requested"),
     ({"lora": True}, r"recipe: lora=False there, lora=True requested"),
+    ({"lora": True, "learning_rates": (1e-2,)}, r"recipe: lora=False there, lora=True requested"),
     ({"count": 100}, r"condition: count=200 there, count=100 requested"),
     ({"model_selection": "none"}, r"selection: held-out there, none requested"),
     ({"condition": "mine"}, r"condition: name=human there, name=mine requested"),
@@ -145,8 +155,9 @@ def test_a_folder_of_another_training_is_refused_naming_what_differs(home: Path,
             trained("creak", out, encoder, epochs=1)
         assert "\n" not in str(damaged.value)
         (out / name).write_text(before)
-    with TrainingDirectory(out).locked(training), pytest.raises(RunLocked):
+    with TrainingDirectory(out).locked(training), pytest.raises(RunLocked) as locked:
         trained("creak", out, encoder, epochs=1)
+    assert locked.value.exit_code == RESUMABLE
 
 
 def test_a_folder_with_other_files_is_refused(home: Path, tmp_path: Path, encoder: str) -> None:
@@ -172,7 +183,7 @@ def test_the_best_learning_rate_is_kept(home: Path, tmp_path: Path, encoder: str
 def test_several_learning_rates_need_rows_that_choose_one(home: Path, tmp_path: Path, encoder: str) -> None:
     for changes, words in [
         ({"count": 39}, r"--learning-rates: --model-selection held-out .* one of 2 \(39 rows\); give one rate"),
-        ({"model_selection": "none"}, "--learning-rates: --model-selection none has no rows to choose one of 2"),
+        ({"model_selection": "none"}, "none has no rows to choose one of 2; give one rate, or another selection"),
     ]:
         with pytest.raises(UsageError, match=words):
             train(config("creak", tmp_path / "no", encoder, learning_rates=(1e-9, 5e-3), **changes))
@@ -201,10 +212,58 @@ def test_the_human_dev_split_can_choose(home: Path, tmp_path: Path, encoder: str
     assert (found.trained_rows, found.selection_rows) == (45, 40)
     assert (found.training.selection, found.training.condition.name) == ("human", "tree")
     assert found.training.selection_digest == split_sha256(find_benchmark("csqa"), "dev")
-    with pytest.raises(UsageError, match="has questions with 5 options, piqa has questions with 2"):
-        train(config(run, tmp_path / "no", encoder, **human, benchmark="piqa"))
+    for changes in ({}, human):
+        with pytest.raises(UsageError, match="has questions with 5 options, piqa has questions with 2"):
+            train(config(run, tmp_path / "no", encoder, **changes, benchmark="piqa"))
+    with pytest.raises(UsageError, match="has questions with 5 options, creak has the labels True, False"):
+        train(config(run, tmp_path / "no", encoder, benchmark="creak"))
     with pytest.raises(BenchmarkError, match="did you mean creak"):
         train(config(run, tmp_path / "no", encoder, benchmark="creek"))
+
+
+def test_rows_of_ones_own_can_choose(home: Path, tmp_path: Path, encoder: str) -> None:
+    file, rows = tmp_path / "validation.jsonl", write_rows(tmp_path / "train.jsonl", claims(60))
+    write_rows(file, [*claims(20, 5), claims(1, 6)[0] | {"label": "perhaps"}])
+    requested = config(rows, tmp_path / "out", encoder, epochs=1, validation=file)
+    recorder = Recorder()
+    [model] = train(requested, recorder)
+    assert (model.training.selection, model.trained_rows, model.selection_rows) == ("file", 60, 20)
+    assert "skipped selection rows: 1 of 21" in recorder.notes
+    write_rows(file, claims(20, 7))
+    with pytest.raises(RunMismatch, match="selection_digest"):
+        train(requested)
+    paper = config(rows, tmp_path / "paper", encoder, recipe=Hyperparameters(name="paper"))
+    with pytest.raises(UsageError, match=r"^--recipe paper .* --benchmark, .* --validation FILE, .* held-out$"):
+        prepare(paper)
+    assert len(prepare(paper.model_copy(update={"validation": file})).selection_rows) == 20
+    write_rows(
+        file, [{"question": "a", "context": None, "label": "x"}, {"question": "b", "context": None, "label": "y"}]
+    )
+    with pytest.raises(UsageError, match=r"validation\.jsonl: the model has the labels"):
+        prepare(requested)
+    for selection, words in (("file", "name the file with --validation"), ("none", "none takes other rows")):
+        options = ["--model-selection", selection, *(["--validation", str(file)] if selection == "none" else [])]
+        ended = typed("train", str(rows), "--out", str(tmp_path / "no"), *options)
+        assert (ended.code, words in ended.err) == (2, True), ended.err
+
+
+def test_values_with_which_a_model_hardly_learns_are_said(home: Path, tmp_path: Path, encoder: str) -> None:
+    def notes(rows: list[dict[str, Any]], **changes: Any) -> list[str]:
+        found: list[str] = []
+        file = write_rows(tmp_path / "rows.jsonl", rows)
+        prepare(config(file, tmp_path / "out", encoder, **changes), found.append)
+        return found
+
+    assert notes(claims(60)) == []
+    assert notes(claims(60), warmup=0.5, learning_rates=(3e-3,)) == []
+    [slow, fast] = notes(claims(60), warmup=500, learning_rates=(1e-3, 5))
+    assert slow.startswith("warning: 500 warm-up steps of 16 steps in total")
+    assert fast.startswith("warning: a learning rate of 5 is very high")
+    moods = [{"text": f"text {n}", "mood": ("good", "bad")[n % 2]} for n in range(60)]
+    typo = [*moods, {"text": "text 60", "mood": "godo"}]
+    assert notes(typo, labels={"mood": "good,bad,godo,so-so"}) == [
+        "labels with fewer than 5 rows: 'godo' (1), 'so-so' (0); they are hardly learned, or misspelled"
+    ]
 
 
 def test_without_selection_rows_the_last_model_is_kept(home: Path, tmp_path: Path, encoder: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -267,3 +269,39 @@ def test_labels_keep_their_shares(total: int, share: float, rng: Random) -> None
     rng.shuffle(answers)
     for _, held in held_out_splits(examples(answers, range(total)), LABELS, 10):
         assert abs(Counter(answers[i] for i in held)[1] / len(held) - sum(answers) / total) <= 1.5 / len(held)
+
+
+@pytest.mark.parametrize(
+    ("head", "size", "digest"),
+    [
+        (LABELS, 1, "4e2959cb6030fffb"),
+        (LABELS, 5, "bf3be9350d4d4262"),
+        (OPTIONS, 1, "c7a115222bed9fbb"),
+        (OPTIONS, 5, "575ba7e927746d09"),
+    ],
+)
+def test_splits_stay_those_of_the_published_results(head: HeadSpec, size: int, digest: str) -> None:
+    """The figures in docs/results.md were measured with these."""
+    rows = examples([place * 7 % 13 % 3 for place in range(200)], [place // size for place in range(200)])
+    held = [split.held_out for split in held_out_splits(rows, head, 10)]
+    assert hashlib.sha256(json.dumps(held).encode()).hexdigest()[:16] == digest
+
+
+def test_a_created_set_and_its_file_are_split_alike_row_by_row(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, count=60)
+    file = mixed(tmp_path / "run" / "train.jsonl")
+    alone = [replace(example, family=str(row)) for row, example in enumerate(file.examples)]
+    assert held_out_splits(file.examples, file.head, 10) == held_out_splits(alone, file.head, 10)
+
+
+def test_rows_of_a_file_with_equal_texts_stay_on_one_side(tmp_path: Path) -> None:
+    rows = [{"text": f"Text number {n % 100}{'.' * (n < 100)}", "label": "ab"[n % 2]} for n in range(200)]
+    found = mixed(write_rows(tmp_path / "rows.jsonl", rows))
+    for kept, held in held_out_splits(found.examples, found.head, 10):
+        assert {row % 100 for row in kept} & {row % 100 for row in held} == set()
+
+
+def test_a_rare_label_leaves_the_others_stratified() -> None:
+    answers = [0] * 150 + [1] * 50 + [2]
+    for _, held in held_out_splits(examples(answers, range(201)), LABELS, 10):
+        assert sum(answers[row] == 1 for row in held) == 5

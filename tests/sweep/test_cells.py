@@ -110,6 +110,7 @@ def test_variants_that_differ_only_in_the_training_share_a_set(bench: Bench) -> 
 
 
 def test_further_options_reach_create_and_train(bench: Bench) -> None:
+    (bench.folder / "models" / "lora").mkdir()
     create, train, _ = commands(
         bench,
         create={"recipe": "paper", "max_num_seqs": 8, "adapter": "./models/lora"},
