@@ -50,7 +50,7 @@ MIN_ROWS_TO_SPLIT = 40  # with fewer rows the last checkpoint is kept
 FEW_ROWS = 20  # with fewer rows a warning is shown
 FEW_ROWS_OF_LABEL = 5  # a label with fewer is named: it may be a misspelling
 MAX_SHOWN_LABELS = 5
-HIGH_LEARNING_RATE = 0.01  # ten times what the smallest encoders and adapters get
+HIGH_LEARNING_RATE = 0.01  # ten times the largest default, that of adapters in small encoders
 
 
 class TrainConfig(FormatOptions):
