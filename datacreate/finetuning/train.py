@@ -264,15 +264,11 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
         rows.head.check_same(needed, config.sources[0], config.benchmark)
     for reason, number in rows.skipped.items():
         notify(f"skipped rows: {number}, {reason}")
-    learned = {row.answer_index for row in rows.examples}
-    if not rows.head.is_multiple_choice and len(learned) < rows.head.classes:
-        absent = ", ".join(name for label, name in enumerate(rows.head.names) if label not in learned)
-        notify(f"warning: no row has the label {absent}, so the model does not learn it")
+    if not rows.head.is_multiple_choice:
+        _notify_rare_labels(rows, notify)
     unverified, total = sum(row.probabilities is None for row in rows.examples), len(rows.examples)
     if total < FEW_ROWS:
         notify(f"warning: only {total} row{'s' * (total != 1)}; a model learns little from fewer than {FEW_ROWS}")
-    elif not rows.head.is_multiple_choice:
-        _notify_rare_labels(rows, notify)
     if soft_labels and unverified == total:
         raise UsageError(
             f"{', '.join(config.sources)}: no row was verified, so there are no soft labels; add a run that was made "
@@ -284,11 +280,13 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
 
 
 def _notify_rare_labels(rows: TrainingSet, notify: Notify) -> None:
-    """Notify the labels with few rows: one may be a misspelling, and none is learned."""
+    """Notify the labels without rows, and among enough rows those with few, which may be misspellings."""
     counts = Counter(example.answer_index for example in rows.examples)
     numbers = {name: counts[index] for index, name in enumerate(rows.head.names)}
-    rare = [f"{name!r} ({number})" for name, number in numbers.items() if number < FEW_ROWS_OF_LABEL]
-    if rare:
+    if absent := ", ".join(name for name, number in numbers.items() if not number):
+        notify(f"warning: no row has the label {absent}, so the model does not learn it")
+    rare = [f"{name!r} ({number})" for name, number in numbers.items() if 0 < number < FEW_ROWS_OF_LABEL]
+    if rare and len(rows.examples) >= FEW_ROWS:
         more = f" and {len(rare) - MAX_SHOWN_LABELS} more" if len(rare) > MAX_SHOWN_LABELS else ""
         notify(
             f"labels with fewer than {FEW_ROWS_OF_LABEL} rows: {', '.join(rare[:MAX_SHOWN_LABELS])}{more}; they are "

@@ -262,7 +262,8 @@ def test_values_with_which_a_model_hardly_learns_are_said(home: Path, tmp_path: 
     moods = [{"text": f"text {n}", "mood": ("good", "bad")[n % 2]} for n in range(60)]
     typo = [*moods, {"text": "text 60", "mood": "godo"}]
     assert notes(typo, labels={"mood": "good,bad,godo,so-so"}) == [
-        "labels with fewer than 5 rows: 'godo' (1), 'so-so' (0); they are hardly learned, or misspelled"
+        "warning: no row has the label so-so, so the model does not learn it",
+        "labels with fewer than 5 rows: 'godo' (1); they are hardly learned, or misspelled",
     ]
 
 
