@@ -61,10 +61,10 @@ def make_http_client(tls: ssl.SSLContext) -> httpx2.AsyncClient:
 class Failures:
     """What failed since a server answered the last time."""
 
-    problem: Unavailable | Incompatible | None = None  # the last one
-    error: Unavailable | Incompatible | None = None  # the last one that is not Busy
-    number: int = 0  # of requests and self-tests
-    requests: int = 0
+    last_problem: Unavailable | Incompatible | None = None
+    last_problem_not_busy: Unavailable | Incompatible | None = None
+    total: int = 0  # failed requests and self-tests
+    failed_requests: int = 0
     repeated_errors: int = 0  # requests that failed in a row, all with the same error
 
 
@@ -123,41 +123,48 @@ class Server:
     @property
     def is_settled(self) -> bool:
         """Whether it passed or failed the self-test."""
-        return self.is_active or self.failures.problem is not None
+        return self.is_active or self.failures.last_problem is not None
 
     @property
     def is_incompatible(self) -> bool:
         """Whether it can never be used. One that worked before may be behind a proxy that answers for a while."""
-        return not (self.is_active or self.has_passed_self_test) and isinstance(self.failures.problem, Incompatible)
+        was_usable = self.is_active or self.has_passed_self_test
+        return not was_usable and isinstance(self.failures.last_problem, Incompatible)
 
     @property
     def free_share(self) -> float:
         """The free share of the capacity; 0 or less if it can take no request."""
-        limit = 1 if self.failures.requests else self.max_in_flight
+        limit = 1 if self.failures.failed_requests else self.max_in_flight
         return (limit - self.in_flight) / self.max_in_flight if self.is_active else 0.0
 
     def count_failure(self, problem: Unavailable | Incompatible, *, in_self_test: bool) -> bool:
         """Count a failure, and suspend the server; returns whether it failed differently the last time."""
-        failures, previous, is_busy = self.failures, self.failures.error, isinstance(problem, Busy)
+        failures, is_busy = self.failures, isinstance(problem, Busy)
+        previous = failures.last_problem_not_busy
         is_new = str(problem) != str(previous)
         if not in_self_test:
-            failures.requests += 1
-            failures.repeated_errors = 0 if is_busy else 1 if is_new else failures.repeated_errors + 1
-        failures.number += 1
-        failures.problem = problem
+            failures.failed_requests += 1
+            if is_busy:
+                failures.repeated_errors = 0
+            elif is_new:
+                failures.repeated_errors = 1
+            else:
+                failures.repeated_errors += 1
+        failures.total += 1
+        failures.last_problem = problem
         self.suspended.set()
         if is_busy:
             was_busy, self._was_busy = self._was_busy, True
             return not was_busy
-        failures.error = problem
+        failures.last_problem_not_busy = problem
         return is_new and not (self.is_incompatible and isinstance(previous, Incompatible))
 
     async def test(self, tests: Sequence[ServerTest]) -> None:
         """Check that it serves the model and passes the tests. Raises Incompatible or Unavailable."""
         self._api = self._initial_api
-        card = _the_model(await self._json("/v1/models"), self._api.names)
-        self._api = replace(self._api, names=(str(card["id"]),))
-        self._reported_context = _positive(card.get("max_model_len"))
+        entry = _find_model_entry(await self._json("/v1/models"), self._api.names)
+        self._api = replace(self._api, names=(str(entry["id"]),))
+        self._reported_context = _plausible_count(entry.get("max_model_len"))
         await self._recognize()
         await self._find_request_form()
         await self.run_tests(tests)
@@ -189,9 +196,9 @@ class Server:
             if info := await kind.recognize(self._send, self.model):
                 self._api = replace(self._api, kind=kind, uses_llguidance=kind.may_use_llguidance)
                 self.version = f"{kind.title} {short_text(info.version, 40)}"
-                if slots := _positive(info.slots):
+                if slots := _plausible_count(info.slots):
                     self.slots = min(self._given_slots or slots, slots)
-                self._reported_context = _positive(info.context) or self._reported_context
+                self._reported_context = _plausible_count(info.context) or self._reported_context
                 return
 
     async def _find_request_form(self) -> None:
@@ -249,12 +256,12 @@ class Server:
         return tokens
 
     async def _json(self, path: str, body: Body = None, seconds: float = _CONNECT_SECONDS) -> Any:
-        """The JSON of a response with HTTP status 200; raises the exception of `_refusal` for other statuses."""
+        """The JSON of a response with HTTP status 200. Raises the `_error_for_status` for other statuses."""
         status, document = await self._send(path, body, seconds)
         if status == 404 and not self.has_passed_self_test:
             raise _wrong_address(path, f"HTTP 404: {short_text(document)}")
         if status != 200:
-            raise _refusal(status, document)
+            raise _error_for_status(status, document)
         if isinstance(document, str) and body:
             raise Unavailable("it returned something other than JSON")
         return document
@@ -290,7 +297,7 @@ class Server:
         except (ValueError, RecursionError):
             document = raw[:400].decode("utf-8", "replace")
         if status in _TEMPORARY:
-            raise _refusal(status, document)
+            raise _error_for_status(status, document)
         return status, document
 
     async def _exchange(self, path: str, body: Body) -> tuple[int, bytes]:
@@ -319,18 +326,18 @@ class Server:
             await self._idle.pop().aclose()
 
 
-def _the_model(document: Any, names: tuple[str, ...]) -> dict[str, Any]:
+def _find_model_entry(document: Any, names: tuple[str, ...]) -> dict[str, Any]:
     """The entry in /v1/models of the model with one of these names or folders; without names, of the only model."""
-    cards = document.get("data") if isinstance(document, dict) else None
-    if not isinstance(cards, list):
+    entries = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
         raise _wrong_address("/v1/models", "no list of models")
-    named = [card for card in cards if isinstance(card, dict) and _is_usable_name(card.get("id"))]
+    named = [entry for entry in entries if isinstance(entry, dict) and _is_usable_name(entry.get("id"))]
     if not named:
         raise Incompatible(
             "it serves no model with a printable name; load one, or rename it (vLLM: --served-model-name)"
         )
-    served = ", ".join(short_text(card["id"], 80) for card in named)
-    matching = [card for card in named if not names or card["id"] in names or card.get("root") in names]
+    served = ", ".join(short_text(entry["id"], 80) for entry in named)
+    matching = [entry for entry in named if not names or entry["id"] in names or entry.get("root") in names]
     if not matching:
         raise Incompatible(f"it serves {served}, not {names[0]}; select one of its models with --model")
     if not names and len(named) > 1:
@@ -342,7 +349,7 @@ def _is_usable_name(name: Any) -> bool:
     return isinstance(name, str) and name.isprintable() and 0 < len(name) <= _MAX_NAME_CHARS
 
 
-def _positive(value: Any) -> int | None:
+def _plausible_count(value: Any) -> int | None:
     """A number that a server reports; None if it is not plausible."""
     return value if type(value) is int and 0 < value < 10**8 else None
 
@@ -363,7 +370,7 @@ def _connection_problem(error: Exception) -> Exception:
     return Unavailable(f"cannot be reached ({reason})", request_may_be_cause=False)
 
 
-def _refusal(status: int, document: Any) -> Exception:
+def _error_for_status(status: int, document: Any) -> Exception:
     """The exception for an HTTP status other than 200."""
     text = f"HTTP {status}: {short_text(document)}"
     if 300 <= status < 400:

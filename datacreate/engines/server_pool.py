@@ -36,10 +36,10 @@ T = TypeVar("T")
 
 _MAX_FAILURES = 3  # of a request
 _MAX_REPEATED_ERRORS = 5  # of a server
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds before a suspended server is tested
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0  # before a suspended server is tested
 
 _REMOTE_WAIT_SECONDS, _LOCAL_WAIT_SECONDS = 300.0, 1200.0
-"""After so long without a usable server the run stops. A local one may load its model again."""
+"""The run stops after this time without a usable server. A local one may load its model again."""
 
 _SHOWN_SERVERS = 3  # of those that fail, in an error
 _SCAN_SECONDS = 2.0  # interval between two reads of a folder of servers
@@ -55,7 +55,7 @@ class ServerPool:
         self._api = api
         self._options = options
         default_wait = _REMOTE_WAIT_SECONDS if source.remote else _LOCAL_WAIT_SECONDS
-        self._longest_wait = default_wait if options.wait is None else options.wait
+        self._longest_wait_seconds = default_wait if options.wait is None else options.wait
         self._notify = notify
         self._tls = ssl.create_default_context()
         self._tests: tuple[ServerTest, ...] = ()
@@ -73,7 +73,7 @@ class ServerPool:
     @property
     def _is_healthy(self) -> bool:
         """Whether a server is in use whose last request did not fail."""
-        return any(server.is_active and not server.failures.requests for server in self.active_servers)
+        return any(server.is_active and not server.failures.failed_requests for server in self.active_servers)
 
     def raise_fatal_error(self) -> None:
         """Raise the error that stops the run, if there is one and no server has recovered."""
@@ -138,8 +138,8 @@ class ServerPool:
 
     def _restore(self, server: Server) -> None:
         """Mark a server that answered as working."""
-        if server.is_active and server.failures.problem:
-            if server.failures.error:
+        if server.is_active and server.failures.last_problem:
+            if server.failures.last_problem_not_busy:
                 self._notify(f"{server.url}: available again")
             server.failures = Failures()
             self._fatal_error = None
@@ -167,13 +167,13 @@ class ServerPool:
             self._notify(message)
         self._update_active_servers()
 
-    async def _monitor(self, server: Server) -> None:
+    async def _monitor_server(self, server: Server) -> None:
         """Test a server; when it is suspended, test it again after a pause."""
         while True:
             try:
                 await server.test(self._tests)
                 server.suspended.clear()
-                if not server.failures.requests:
+                if not server.failures.failed_requests:
                     self._restore(server)
                 self._update_active_servers()
                 await server.suspended.wait()
@@ -183,25 +183,26 @@ class ServerPool:
                 self._suspend(server, Incompatible(f"invalid response ({type(error).__name__})"), in_self_test=True)
             if server.is_incompatible and not self._source.changes:
                 return  # no other server can start at its address
-            await asyncio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(server.failures.number - 1, 10)))
+            pause_seconds = _FIRST_PAUSE_SECONDS * 2.0 ** min(server.failures.total - 1, 10)
+            await asyncio.sleep(min(_LONGEST_PAUSE_SECONDS, pause_seconds))
 
-    async def _watch(self) -> None:
+    async def _monitor_pool(self) -> None:
         """Read the list of servers; stop the run if none was usable for too long or none can be used any more."""
         while True:
-            await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._longest_wait / 4)))
+            await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._longest_wait_seconds / 4)))
             await self._scan()
             none_possible = self._source.failed is not None or (
                 not self._source.changes and all(server.is_incompatible for server in self._servers.values())
             )
             if self._is_healthy and not none_possible:
                 self._last_healthy = time.monotonic()
-            elif none_possible or time.monotonic() - self._last_healthy > self._longest_wait:
+            elif none_possible or time.monotonic() - self._last_healthy > self._longest_wait_seconds:
                 self._fatal_error = self.no_server_error()
 
     def no_server_error(self) -> EngineError:
         """The error that stops a run without servers: resumable unless all servers are incompatible."""
-        failing = [server for server in self._servers.values() if server.failures.problem]
-        reasons = "; ".join(f"{server.url}: {server.failures.problem}" for server in failing[:_SHOWN_SERVERS])
+        failing = [server for server in self._servers.values() if server.failures.last_problem]
+        reasons = "; ".join(f"{server.url}: {server.failures.last_problem}" for server in failing[:_SHOWN_SERVERS])
         if failing and all(server.is_incompatible for server in failing):
             other = "server (`datacreate doctor --url URL` tests it)" if self._source.remote else "--model or --engine"
             return EngineError(f"no server can be used: {reasons}; or use another {other}")
@@ -227,29 +228,29 @@ class ServerPool:
         await self._scan()
         began = time.monotonic()
         is_wait_shown = False
-        while not self._is_connected(time.monotonic() - began):
+        while not self._can_start(time.monotonic() - began):
             if not is_wait_shown and all(server.is_settled for server in self._servers.values()):
                 servers = "a server" if self._options.servers == 1 else f"{self._options.servers} servers"
-                limit = f"{self._longest_wait:.0f} s"
+                limit = f"{self._longest_wait_seconds:.0f} s"
                 self._notify(f"waiting up to {limit} for {servers} at {self._source.description}")
                 is_wait_shown = True
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _SCAN_SECONDS)
             await self._scan()
         self._last_healthy = time.monotonic()
-        self._watcher = asyncio.create_task(self._watch())
+        self._pool_monitor = asyncio.create_task(self._monitor_pool())
 
-    def _is_connected(self, seconds: float) -> bool:
-        """Whether the run can start, so many seconds after the first test; also if there is no server to wait for."""
+    def _can_start(self, waited_seconds: float) -> bool:
+        """Whether the run can start, this long after the first test; also if there is no server to wait for."""
         servers = self._servers.values()
         has_enough = sum(server.is_active for server in servers) >= self._options.servers
         # At the start only several servers or a folder of servers are waited for, unless --wait is set.
         must_wait = self._options.wait is not None or self._options.servers > 1 or self._source.changes
-        longest = self._longest_wait if must_wait else 0.0
+        limit_seconds = self._longest_wait_seconds if must_wait else 0.0
         if all(server.is_settled for server in servers):
             can_get_more = self._source.changes or not any(server.is_incompatible for server in servers)
-            return has_enough or not can_get_more or seconds >= longest
-        return bool(self.active_servers) and seconds > (_STRAGGLER_SECONDS if has_enough else longest)
+            return has_enough or not can_get_more or waited_seconds >= limit_seconds
+        return bool(self.active_servers) and waited_seconds > (_STRAGGLER_SECONDS if has_enough else limit_seconds)
 
     async def run_tests(self, tests: Sequence[ServerTest]) -> None:
         """Run these tests on every server, now and when one joins. EngineError if none passes."""
@@ -275,7 +276,7 @@ class ServerPool:
                 if url not in self._servers:
                     server = Server(address, self._api, self._tls, self._options, is_remote=self._source.remote)
                     self._servers[url] = server
-                    self._monitors[url] = asyncio.create_task(self._monitor(server))
+                    self._monitors[url] = asyncio.create_task(self._monitor_server(server))
                 self._servers[url].key = address.key  # a server that was started again has another one
             for url in self._servers.keys() - addresses.keys():
                 if not self._servers[url].is_active and not self._servers[url].in_flight:

@@ -36,7 +36,7 @@ def test_a_server_that_returns_is_used_again(tmp_path: Path, server: Server, oth
 
 def test_a_proxy_in_maintenance_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
     """For a while the only server redirects everything, and denies access."""
-    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.01)
     notes = Notes()
 
     def return_at_second_message(text: str) -> None:
@@ -132,7 +132,7 @@ def test_the_same_error_five_times_in_a_row_stops_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
     """The server passes its self-test each time, so that it would be tried again for ever."""
-    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.001)
     fault, says = FAILURES[failure]
     with Server(fault_after=3, later_fault=fault) as server:
         says = rf"the same error 5 times in a row: {says}.*; .*run the same command"
@@ -146,7 +146,7 @@ def test_a_server_that_always_fails_does_not_stop_a_run_with_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, other: Server
 ) -> None:
     """Not even when the other one fails once."""
-    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.001)
     failures: list[Server] = []
 
     def fail(handler: Handler, body: dict[str, Any]) -> None:
@@ -166,7 +166,7 @@ def test_a_server_that_always_fails_does_not_stop_a_run_with_others(
 def test_if_others_succeed_the_request_is_the_cause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, num_chains: int
 ) -> None:
-    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.01)
     failing: list[str] = []
 
     def fail_one(handler: Handler, body: dict[str, Any]) -> None:
@@ -237,7 +237,7 @@ def test_unusable_servers_are_left_out(tmp_path: Path, server: Server, other: Se
 def test_the_error_of_a_busy_server_is_resumable_and_not_about_an_earlier_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, first_status: int
 ) -> None:
-    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.01)
     server.on_models = lambda number: setattr(server, "models_status", first_status if number == 1 else 429)
     (tmp_path / "servers").mkdir()
     (tmp_path / "servers" / "one.json").write_text(json.dumps({"url": server.url}))
@@ -249,7 +249,7 @@ def test_a_busy_server_is_suspended_for_a_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
     """However often it refuses a request; one line is printed."""
-    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.001)
     refused: list[int] = []
 
     def refuse(handler: Handler, body: dict[str, Any]) -> None:

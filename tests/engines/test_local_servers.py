@@ -109,7 +109,7 @@ def test_a_server_that_is_killed_is_restarted_and_nothing_is_lost(
 def test_a_local_server_is_waited_for_longer_than_others(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """It loads its model again."""
     monkeypatch.setattr(server_pool, "_REMOTE_WAIT_SECONDS", 0.2)
-    monkeypatch.setattr(server_pool, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(server_pool, "_FIRST_PAUSE_SECONDS", 0.01)
 
     class Alive(RunningServers):
         remote = False
