@@ -18,7 +18,7 @@ class ExactDuplicates(Filter):
     name = "exact"
     reason = RejectReason.DUPLICATE
     option_names = ("exact",)
-    duplicates = "examples with equal inputs"
+    remaining_if_off = "examples with equal inputs"
 
     def __init__(self, _options: FilterOptions, resources: FilterResources) -> None:
         self._numbers: dict[int, int] = {}  # digest -> request or line of the first example

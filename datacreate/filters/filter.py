@@ -27,7 +27,7 @@ class Filter(ABC):
     reason: ClassVar[RejectReason]
     option_names: ClassVar[tuple[str, ...]]  # the first is None, False or () if the filter is off
     needs_embedder: ClassVar[bool] = False  # `FilterResources` has vectors if this filter is on
-    duplicates: ClassVar[str] = ""  # the kind that the data may have without the filter, for the dataset card
+    remaining_if_off: ClassVar[str] = ""  # what the dataset card says the data may still have
 
     def __init__(self, options: FilterOptions, resources: FilterResources) -> None:  # noqa: B027 - only some filters need it
         """The arguments of the filters in the registry."""

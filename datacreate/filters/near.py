@@ -2,6 +2,9 @@
 
 MinHash signatures (Broder, 1997; by the library rensa) with locality-sensitive hashing propose earlier examples. The
 Jaccard similarity of the shingles decides, so that a rejection does not depend on the hashing.
+
+The module has three parts: the filter (`NearDuplicates`), the search for the most similar example (`NearIndex`), which
+other modules use, too, and shingles, hashing and index (`LshIndex`) below it.
 """
 
 from __future__ import annotations
@@ -23,11 +26,11 @@ from datacreate.formats.text_normalization import words
 
 BANDS = 32
 
-MAX_ROWS_PER_BAND = 8
+MAX_VALUES_PER_BAND = 8
 """Above this, longer signatures cost more time than they save by avoiding needless comparisons."""
 
 MIN_RECALL = 0.97
-"""Minimum probability that a pair at the threshold is compared (formula in `rows_per_band`)."""
+"""Minimum probability that a pair at the threshold is compared (formula in `values_per_band`)."""
 
 _SEED = 1
 
@@ -35,7 +38,7 @@ _MAX_UNINDEXED = 1024
 """Examples that are put into the index together."""
 
 # Coefficients of a polynomial hash of a band.
-_POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, MAX_ROWS_PER_BAND + 1, dtype=np.uint64)
+_POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, MAX_VALUES_PER_BAND + 1, dtype=np.uint64)
 
 MAX_IN_BUCKET = 32
 """Rows kept per bucket, the oldest ones: the cost of a query stays constant where thousands are similar."""
@@ -48,6 +51,39 @@ Hashes = NDArray[np.uint32]
 
 InputHashes = Sequence[Sequence[int]]
 """The 64-bit hashes of the shingles of each input of an example."""
+
+
+class NearDuplicates(Filter):
+    """Rejects examples all of whose inputs are similar to an earlier one's."""
+
+    name = "near"
+    reason = RejectReason.NEAR_DUPLICATE
+    option_names = ("near",)
+    remaining_if_off = "examples that differ in a few words"
+
+    def __init__(self, options: FilterOptions, resources: FilterResources) -> None:
+        assert options.near is not None, "the filter is on"
+        self._index = NearIndex(options.near)
+        self._numbers = array("q")  # of the request or line of each added example
+        self._number_prefix = resources.number_prefix
+
+    def find_problem(self, candidate: Candidate) -> str | None:
+        match = self._index.match(_compared_inputs(candidate), candidate.passage_id)
+        if match is None:
+            return None
+        number = self._numbers[match.number]
+        return f"similar to {self._number_prefix} {number}, Jaccard {match.similarity:.2f}"
+
+    def add(self, candidate: Candidate, number: int) -> None:
+        self._index.add(_compared_inputs(candidate), candidate.passage_id)
+        self._numbers.append(number)
+
+
+def _compared_inputs(candidate: Candidate) -> Sequence[str]:
+    """The inputs without a given passage: only examples about the same passage are compared."""
+    if not candidate.passage_id:
+        return candidate.inputs
+    return tuple(text for text in candidate.inputs if text != candidate.passage)
 
 
 class Match(NamedTuple):
@@ -67,7 +103,7 @@ class NearIndex:
 
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
-        self._rows_per_band = rows_per_band(threshold)
+        self._values_per_band = values_per_band(threshold)
         self._index = LshIndex(BANDS)
         self._shingles: list[list[array[int]]] = []  # of each input of each example: short hashes
         self._unindexed: list[InputHashes] = []  # of examples that were added, but are not in the index yet
@@ -98,7 +134,7 @@ class NearIndex:
 
     def _bands(self, examples: Sequence[InputHashes]) -> Hashes:
         """The hash of each band of an example, of all its inputs together, (n, BANDS)."""
-        size = BANDS * self._rows_per_band
+        size = BANDS * self._values_per_band
         merged = [list(chain.from_iterable(inputs)) for inputs in examples]
         return hash_bands(RMinHash.digest_matrix_from_token_hash_sets(merged, size, _SEED).to_rows(), BANDS)
 
@@ -126,55 +162,6 @@ def _similarity(inputs: list[set[int]], stored: Sequence[array[int]]) -> float:
     return min(len(own & other) / len(own | other) for own, other in zip(inputs, others, strict=True))
 
 
-class NearDuplicates(Filter):
-    """Rejects examples all of whose inputs are similar to an earlier one's."""
-
-    name = "near"
-    reason = RejectReason.NEAR_DUPLICATE
-    option_names = ("near",)
-    duplicates = "examples that differ in a few words"
-
-    def __init__(self, options: FilterOptions, resources: FilterResources) -> None:
-        assert options.near is not None, "the filter is on"
-        self._index = NearIndex(options.near)
-        self._numbers = array("q")  # of the request or line of each added example
-        self._number_prefix = resources.number_prefix
-
-    def find_problem(self, candidate: Candidate) -> str | None:
-        match = self._index.match(_compared_inputs(candidate), candidate.passage_id)
-        if match is None:
-            return None
-        number = self._numbers[match.number]
-        return f"similar to {self._number_prefix} {number}, Jaccard {match.similarity:.2f}"
-
-    def add(self, candidate: Candidate, number: int) -> None:
-        self._index.add(_compared_inputs(candidate), candidate.passage_id)
-        self._numbers.append(number)
-
-
-def _compared_inputs(candidate: Candidate) -> Sequence[str]:
-    """The inputs without a given passage: only examples about the same passage are compared."""
-    if not candidate.passage_id:
-        return candidate.inputs
-    return tuple(text for text in candidate.inputs if text != candidate.passage)
-
-
-def rows_per_band(threshold: float) -> int:
-    """The most rows that keep `MIN_RECALL` at the threshold.
-
-    A pair of similarity s shares one of b bands of r rows with probability 1 - (1 - s^r)^b.
-    """
-    fitting = [r for r in range(1, MAX_ROWS_PER_BAND + 1) if 1 - (1 - threshold**r) ** BANDS >= MIN_RECALL]
-    return max(fitting, default=1)
-
-
-def hash_bands(signatures: Sequence[Sequence[int]], bands: int) -> Hashes:
-    """The hash of each band of MinHash signatures of at most `MAX_ROWS_PER_BAND` values per band, (n, bands)."""
-    values = np.fromiter(chain.from_iterable(signatures), np.uint64, sum(map(len, signatures)))
-    values = values.reshape(len(signatures), bands, -1)
-    return ((values @ _POWERS[: values.shape[2]]) >> np.uint64(32)).astype(np.uint32)
-
-
 def shingles(text: str) -> list[str]:
     """The words and pairs of neighboring words of a text; the text itself if it has no words."""
     text_words = encodable_words(text)
@@ -188,6 +175,22 @@ def encodable_words(text: str) -> list[str]:
 
 def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def values_per_band(threshold: float) -> int:
+    """The most values of a signature per band that keep `MIN_RECALL` at the threshold.
+
+    A pair of similarity s shares one of b bands of v values with probability 1 - (1 - s^v)^b.
+    """
+    fitting = [v for v in range(1, MAX_VALUES_PER_BAND + 1) if 1 - (1 - threshold**v) ** BANDS >= MIN_RECALL]
+    return max(fitting, default=1)
+
+
+def hash_bands(signatures: Sequence[Sequence[int]], bands: int) -> Hashes:
+    """The hash of each band of MinHash signatures of at most `MAX_VALUES_PER_BAND` values per band, (n, bands)."""
+    values = np.fromiter(chain.from_iterable(signatures), np.uint64, sum(map(len, signatures)))
+    values = values.reshape(len(signatures), bands, -1)
+    return ((values @ _POWERS[: values.shape[2]]) >> np.uint64(32)).astype(np.uint32)
 
 
 class LshIndex:

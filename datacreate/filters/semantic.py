@@ -38,7 +38,7 @@ class SemanticDuplicates(Filter):
     reason = RejectReason.SEMANTIC_DUPLICATE
     option_names = ("semantic",)
     needs_embedder = True
-    duplicates = "paraphrases"
+    remaining_if_off = "paraphrases"
 
     def __init__(self, options: FilterOptions, resources: FilterResources) -> None:
         assert options.semantic is not None, "the filter is on"

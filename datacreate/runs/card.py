@@ -66,7 +66,9 @@ def dataset_card(
         attributes=[
             [name, value, number] for name, counts in summary["attributes"].items() for value, number in counts.items()
         ],
-        unchecked=", ".join(each.duplicates for each in FILTERS if each.duplicates and each.name not in active),
+        unchecked=", ".join(
+            each.remaining_if_off for each in FILTERS if each.remaining_if_off and each.name not in active
+        ),
         sources=sources,
     )
 

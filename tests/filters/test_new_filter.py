@@ -24,7 +24,7 @@ class Digits(Filter):
     reason = RejectReason.TOO_MANY_DIGITS
     option_names = ("max_digits",)
     needs_embedder = True
-    duplicates = "long numbers"
+    remaining_if_off = "long numbers"
 
     def __init__(self, options, resources):
         self._most = options.max_digits
