@@ -280,7 +280,7 @@ def test_commands_show_the_values(tmp_path: Path, model: str, attributes: Path) 
     assert "sport" in run("create", *changes, "--run-dir", run_dir, "--dry-run").out
     assert run("create", *changes, "--run-dir", run_dir).code == 0
     shown = run("show", run_dir).out
-    assert re.search(r"attributes +topic: sport 5, \[bold red\]<b>. 5", shown)
+    assert re.search(r"attributes +topic \(sport: 5, \[bold red\]<b>.: 5\)", shown)
     assert "\u202e" not in shown
     card = (run_dir / "README.md").read_text()
     assert "| topic | sport | 5 |" in re.sub(" +", " ", card)

@@ -179,7 +179,7 @@ def test_the_examples_are_part_of_the_identity(tmp_path: Path, model: str) -> No
     make(tmp_path, model, example=[same], count=10)
     for changes, message in (
         ({"example": questions(3)}, "another example 3; use"),
-        ({"example": [questions(2)[0], {**COMMONSENSE, "question": "Why?"}]}, r"example 2\.question: Where is"),
+        ({"example": [questions(2)[0], {**COMMONSENSE, "question": "Why?"}]}, r'example 2\.question: "Where is'),
         ({"example": questions(2)[::-1]}, r"example 1\.question"),
         ({"shots": 2}, "--shots: 1 stored, 2 requested"),
     ):

@@ -78,6 +78,13 @@ def test_a_folder_that_is_incomplete_or_unsafe_is_refused(
     assert said in refused(str(write_files(tmp_path / "local", files)))
 
 
+def test_a_link_to_weights_that_were_removed_is_a_damaged_model(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "cached", checkpoint_files())
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(tmp_path / "blobs" / "removed")
+    assert "model.safetensors: an empty file; copy or download it again" in refused(str(folder))
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [

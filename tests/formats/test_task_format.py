@@ -12,7 +12,7 @@ import pytest
 
 from datacreate.errors import ExampleError, FormatError
 from datacreate.formats.candidate import Candidate, Reject, RejectReason, validate_example
-from datacreate.formats.example import Example, canonical_json
+from datacreate.formats.example import Example, canonical_json, field_text
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.response import build_response_schema, parse_item
 from datacreate.formats.schema_keywords import resolve_refs
@@ -184,6 +184,14 @@ def test_any_value_fits_the_schema_true() -> None:
     encoding = PromptEncoding(specialize(task_format, Example({"text": "a", "note": "b", "x": 1})))
     build_response_schema(encoding, 1, None)
     assert isinstance(parse_item(["some words", ["more"], {"y": None}], encoding), Candidate)
+
+
+def test_a_conversation_is_shown_with_a_line_per_turn() -> None:
+    turns = [{"role": "user", "content": "Is it open?"}, {"role": "assistant", "content": "Yes."}]
+    assert field_text(turns) == "user: Is it open?\nassistant: Yes."
+    assert field_text([{"from": "human", "value": "Hi"}]) == "human: Hi"
+    for other in ([{**turns[0], "name": "Ann"}], [{"role": "user", "content": None}], turns[0]):
+        assert field_text(other) == json.dumps(other)
 
 
 def test_an_empty_conversation_does_not_alternate() -> None:

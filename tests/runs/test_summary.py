@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from datacreate.runs.directory import RunDirectory
+from datacreate.runs.stats import summary_fields
 from tests.making import make
 
 KEYS = (
@@ -20,6 +21,13 @@ def test_a_summary_has_these_keys_in_this_order(tmp_path: Path, model: str) -> N
     assert " ".join(summary) == " ".join(json.loads((tmp_path / "summary.json").read_bytes())) == KEYS
     summary = make(tmp_path / "other", model, count=10, instruction="Ask about animals.")
     assert " ".join(summary) == KEYS.replace("license", "license instruction")
+
+
+def test_counts_of_numbers_and_of_names_with_commas_can_be_read(tmp_path: Path, model: str) -> None:
+    counts = {"labels": {"1": 3, "Politics, US": 2}, "rejected": {"blank": 4}, "attributes": {"tone": {"dry": 5}}}
+    fields = summary_fields(make(tmp_path, model, count=10) | counts)
+    assert fields["labels"] == "1: 3, Politics, US: 2"
+    assert (fields["rejected"], fields["attributes"]) == ("blank: 4", "tone (dry: 5)")
 
 
 def test_summaries_of_other_versions_are_read(tmp_path: Path, model: str) -> None:
