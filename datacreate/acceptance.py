@@ -1,6 +1,6 @@
 """Turns completions into commits: `parse` reads the examples of a completion, `make_commit` decides about each.
 
-An example is accepted if it is no copy, passes the filters, then the verifier (if labels are verified), then the
+An example is accepted if it is not a copy, passes the filters, then the verifier (if labels are verified), then the
 quotas.
 
 With fixed labels the first scored examples wait until the label-noise check has decided and the verifier is

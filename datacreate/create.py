@@ -48,7 +48,8 @@ from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
 
 _MAX_FAILED_REQUESTS = 64
-"""A run fails after so many requests in a row without an accepted example; those that can be in flight are added."""
+"""A run fails after this many consecutive requests without an accepted example; the number that can be in flight is
+added."""
 
 _MAX_SHOWN = 100  # characters of a rejected text in an error
 

@@ -162,7 +162,7 @@ def _decontamination_names(config: ImproveConfig, spec: RunSpec) -> list[str | P
     requested = config.create.get("decontaminate") or ()
     texts = [requested] if isinstance(requested, str) else requested
     listed = [name.strip() for text in texts for name in text.split(",")]
-    # An absolute path is no name of a benchmark.
+    # An absolute path is not the name of a benchmark.
     files = [path.absolute() for path in (config.dev, *config.runs) if path]
     names = [*(name for name in listed if name != "none"), *files]
     file_names = {Path(name).name for name in names}

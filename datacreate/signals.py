@@ -19,7 +19,7 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt(BaseException):
-    """A signal has arrived. It is no Exception, because libraries catch these."""
+    """A signal has arrived. It is not an Exception, because libraries catch these."""
 
 
 class Signals:

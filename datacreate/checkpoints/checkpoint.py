@@ -115,8 +115,8 @@ def _checkpoint_at(
         gguf = read_gguf(gguf_path)
         if gguf.kind != "model":
             raise CheckpointError(
-                f"{gguf_path}: no language model but of type {gguf.kind}; give its base with --model, and a LoRA "
-                "adapter with --adapter"
+                f"{gguf_path}: a GGUF file of type {gguf.kind}, not a language model; give its base with --model, and "
+                "a LoRA adapter with --adapter"
             )
         sha256 = quick_hash({str(number): part for number, part in enumerate(parts(gguf_path))})
         return Checkpoint(name or gguf.model_name, gguf_path.parent, sha256, preset, gguf=gguf)
@@ -148,7 +148,7 @@ def read_adapter(path: Path) -> Adapter:
     try:
         if path.suffix == SUFFIX:
             if read_gguf(path).kind != "adapter":
-                raise CheckpointError(f"{path}: a GGUF file but no LoRA adapter; give a model with --model")
+                raise CheckpointError(f"{path}: a GGUF file, but not a LoRA adapter; give a model with --model")
             return Adapter(path.stem, path, quick_hash({"0": path}), 0)
         config = read_json(path / "adapter_config.json")
         if config["peft_type"] != "LORA" or config.get("use_dora") or config.get("modules_to_save"):
@@ -163,7 +163,7 @@ def read_adapter(path: Path) -> Adapter:
             f"{error.filename}: no such file; --adapter takes a folder that PEFT saved, or a .gguf LoRA"
         ) from error
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"{path}: no readable adapter_config.json ({error}); save it again") from error
+        raise CheckpointError(f"{path}: adapter_config.json cannot be read ({error}); save it again") from error
 
 
 def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:

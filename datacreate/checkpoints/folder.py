@@ -27,7 +27,7 @@ _MIN_SAMPLES = 16  # of one file
 
 
 def check_loadable(folder: Path, kind: ModelKind, *, trust_remote_code: bool) -> None:
-    """Refuse a folder that is no checkpoint, has only pickled weights, or needs its publisher's Python code; as an
+    """Refuse a folder that is not a checkpoint, has only pickled weights, or needs its publisher's Python code; as an
     instruct model also one that does not write text: an encoder or an encoder-decoder.
 
     Looks at names and config.json only. Raises CheckpointError.

@@ -34,7 +34,7 @@ _MAX_BYTES = 100 << 20
 """Maximum size of a file that is one document, since it is read as a whole."""
 
 _BINARY_PROBE_BYTES = 4096
-"""A file is binary if there is a zero byte among so many first ones."""
+"""A file is binary if there is a zero byte among this many first ones."""
 
 _MAX_REASON_CHARS = 100  # of a converter's message
 
@@ -160,7 +160,7 @@ def _converted(content: bytes, ending: str) -> str:
         converted = converter.convert(BytesIO(content), markitdown.StreamInfo(extension=ending))
     except Exception as error:  # noqa: BLE001 (the libraries have no common error for damaged files)
         reason = str(error).splitlines()[0][:_MAX_REASON_CHARS] if str(error) else type(error).__name__
-        raise ValueError(f"damaged, or no {ending} file ({reason})") from None
+        raise ValueError(f"damaged, or not a {ending} file ({reason})") from None
     return str(converted.markdown)
 
 

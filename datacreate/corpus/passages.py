@@ -134,7 +134,7 @@ class Passages:
     @property
     def longest(self) -> str:
         """The text of the passage with the most bytes."""
-        sizes = [end - begin for begin, end in pairwise(self._starts)][:-1]  # the last line is no passage
+        sizes = [end - begin for begin, end in pairwise(self._starts)][:-1]  # the last line is not a passage
         return self[sizes.index(max(sizes))].text
 
     def ref(self, options: CorpusOptions) -> CorpusRef:

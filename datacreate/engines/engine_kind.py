@@ -52,7 +52,7 @@ class Workload:
 class GpuNeed:
     """The GPUs that one server of a model needs. Sizes are in GiB, on each of these GPUs."""
 
-    gpus: int  # the weights are split over so many
+    gpus: int  # how many; the weights are split over them
     weights_gib: float  # as estimated
     least_weights_gib: float  # a lower bound: below weights_gib if config.json does not name the type of the weights
     min_gib: float  # weights, the smallest useful KV cache, and what the engine itself needs
@@ -93,7 +93,7 @@ class EngineKind:
     def gpu_need(self, checkpoint: Checkpoint, settings: LaunchSettings, notify: Notify) -> GpuNeed | None:
         """What a server of the checkpoint needs of its GPUs; None if it reserves no share of their memory.
 
-        EngineError if the model cannot be split over so many GPUs.
+        EngineError if the model cannot be split over this many GPUs.
         """
         return None
 

@@ -31,7 +31,7 @@ from datacreate.hardware import check_build, gpu_memory, slurm_job, visible_gpus
 from datacreate.messages import Notify, no_notify
 
 _EXAMPLES_PER_SERVER = 256
-"""With `--replicas auto`, so many examples for each server, or as many as it has slots if these are fewer."""
+"""`--replicas auto` starts a server for this many examples, or for as many as it has slots if these are fewer."""
 
 
 def resolve_checkpoint(name: str, options: EngineOptions) -> Checkpoint:
@@ -238,7 +238,7 @@ def _on_enough_gpus(engine: EngineKind, model: LocalModel, settings: LaunchSetti
     if model.options.tensor_parallel_size is None and (need.min_gib > usable or need.gpus > gpus):
         for size in range(1, gpus + 1):
             split = settings.model_copy(update={"tensor_parallel_size": size})
-            with suppress(EngineError):  # it cannot be split over so many GPUs
+            with suppress(EngineError):  # it cannot be split over this many GPUs
                 need = engine.gpu_need(model.checkpoint, split, notify) or need
             if need.min_gib <= usable:
                 break

@@ -88,7 +88,7 @@ class RunningServers(ServerSource):
     def addresses(self) -> tuple[Address, ...]:
         by_url = {address.url: address for address in self._listed}
         for path in (path for folder in self._folders for path in sorted(folder.glob("*.json"))):
-            # A file may have been removed, be incomplete, or be no address.
+            # A file may have been removed, be incomplete, or not be an address.
             with suppress(OSError, ValidationError, UsageError):
                 address = Address.model_validate_json(path.read_bytes())
                 url, key = _checked(address.url), address.key or self._key

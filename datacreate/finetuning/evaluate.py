@@ -93,7 +93,7 @@ def read_test_file(
     has_labels = answer_path and task_format.head != "multiple_choice"
     if head.is_multiple_choice or not has_labels:  # labels may be fewer, or in another order
         head.check_same(infer_head(source), "the model", source.name)
-    # What was learned is no part of the hash: models of other texts and labels have the same test set.
+    # What was learned is not part of the hash: models of other texts and labels have the same test set.
     chosen_fields = [dotted(answer_path or ()), list(options.inputs), list(options.ignore)]
     given_format = task_format.document() if options.format else None
     sha256 = json_sha256([chosen_fields, given_format, *source.values])

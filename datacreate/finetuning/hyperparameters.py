@@ -74,7 +74,7 @@ class Hyperparameters(Settings):
         return {**RECIPES.get(str(values.get("name")), {}), **values}
 
     def steps(self, rows: int) -> int:
-        """The number of optimizer steps for that many rows.
+        """The number of optimizer steps for this many rows.
 
         Without `epochs`, fewer than 1,000 rows get 20 epochs, and more get 3 epochs and at least 1,000 steps.
         """

@@ -208,7 +208,7 @@ def benchmark_head(benchmark: Benchmark) -> HeadSpec:
 
 
 def _labels_in_rows(source: Source) -> list[str]:
-    """The different answers of the rows. Raises UsageError if they are no labels."""
+    """The different answers of the rows. Raises UsageError if they are not labels."""
     path, roles, total = source.format.roles.answer, source.format.roles, len(source.rows)
     answers = list(source.field(path or ()))
     is_text = roles.turns or roles.tags or roles.rejected or Rule.ANSWER_IN_CONTEXT in source.format.rules

@@ -97,7 +97,7 @@ def _possible_first_keys(roles: Roles, rows: Iterable[Mapping[str, Json]], answe
     """The values that the key of the first of `number` options can have, so that `answer` is one of the keys.
 
     The answers of other rows decide between several. The answer 1 of two options leaves 0 and 1; an answer 0 of another
-    row excludes 1. A row that excludes all is left out. Empty if the answer is no key.
+    row excludes 1. A row that excludes all is left out. Empty if the answer is not a key.
     """
     possible = [first for first in FIRST_KEYS if is_option_key(answer, first, number)]
     for row in rows:
@@ -145,7 +145,7 @@ def label_set(answers: Sequence[Json]) -> list[Json] | None:
 
 
 def few_labels(number: int, rows: int) -> bool:
-    """Whether `number` different answers in so many rows are few enough to be labels: at most half as many, or two."""
+    """Whether `number` different answers in `rows` rows are few enough to be labels: at most half as many, or two."""
     return 2 <= number <= max(2, min(MAX_FOUND_LABELS, rows // 2))
 
 

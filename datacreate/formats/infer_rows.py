@@ -120,7 +120,7 @@ def _vote(examples: Sequence[Example], format_options: FormatOptions) -> tuple[E
     """Infer a format from each of the typical rows; returns the most frequent result, with a row that gives it.
 
     Typical are the rows with the most fields of the type that is usual for the field. Raises the first error if there
-    is no typical row with a format.
+    is not a typical row with a format.
     """
     rows = [example.values for example in examples]
     counts = Counter(field for row in rows for field in _field_types(row))

@@ -146,7 +146,7 @@ class PromptEncoding:
         return bool(self._tagged) and len(self.field_schemas) == 1
 
     def has_placeholder(self, values: Mapping[str, Json]) -> bool:
-        """Whether a text is no content, but JSON, a label, or a word of the prompt, such as the name of its field."""
+        """Whether a text is not content, but JSON, a label, or a word of the prompt, such as the name of its field."""
         if self.may_have_placeholders:
             return False
         for name, schema in self.field_schemas.items():

@@ -99,7 +99,7 @@ class TaskFormat:
         # Another keyword of the field can exclude values of the enumeration or range.
         validator = self.validator.evolve(schema=schema)
         labels = tuple(filter(validator.is_valid, fixed_labels(schema) or ()))
-        are_scalar = not any(isinstance(label, list | dict) for label in labels)  # a list is no label
+        are_scalar = not any(isinstance(label, list | dict) for label in labels)  # a list is not a label
         return labels if are_scalar and len(labels) > 1 else None
 
     @cached_property
@@ -158,7 +158,7 @@ class TaskFormat:
 
     @cached_property
     def passage_field(self) -> FieldPath | None:
-        """The field of the passage: the context, if there are several inputs. A single input is no passage."""
+        """The field of the passage: the context, if there are several inputs. A single input is not a passage."""
         context, inputs = self.roles.context, self.roles.inputs
         return context if context in inputs and len(inputs) > 1 else None
 
@@ -340,8 +340,8 @@ def specialize(task_format: TaskFormat, *examples: Example, turns: int | None = 
 
     This fixes which fields there are and are null, the number of options and of turns, the tools and the ignored
     values. A field that is null in some examples may be null. `turns` is the number of user messages, by default that
-    of the longest conversation. Raises UsageError for `turns` if the format is no conversation, and ExampleError for an
-    example that is not valid, or that differs from the first where all must be alike.
+    of the longest conversation. Raises UsageError for `turns` if the format is not a conversation, and ExampleError for
+    an example that is not valid, or that differs from the first where all must be alike.
     """
     for example in examples:
         task_format.check(example)

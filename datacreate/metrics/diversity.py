@@ -78,7 +78,7 @@ def diversity(texts: Sequence[str], examples: Sequence[str] = (), number: int | 
 
 
 def distinct(texts: Sequence[Sequence[str]], order: int) -> float | None:
-    """Distinct n-grams of `order` words as a share of all n-grams; None if no text has so many words."""
+    """Distinct n-grams of `order` words as a share of all n-grams; None if all texts have fewer words."""
     ngrams = [tuple(text[start : start + order]) for text in texts for start in range(len(text) - order + 1)]
     return len(set(ngrams)) / len(ngrams) if ngrams else None
 

@@ -41,8 +41,8 @@ def reviewing(
 ) -> Iterator[ReviewSession]:
     """Review a run in this block; its directory is locked. Afterwards its files follow the decisions.
 
-    Raises UsageError if it is no run, RunError or LogDamaged if it is damaged, RunLocked if another process writes it,
-    StorageError if it cannot be written.
+    Raises UsageError if it is not a run, RunError or LogDamaged if it is damaged, RunLocked if another process writes
+    it, StorageError if it cannot be written.
     """
     directory.read_config()  # before the lock, which would create the folder
     with directory.locked(notify) as lock:

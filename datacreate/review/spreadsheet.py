@@ -110,8 +110,8 @@ def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: P
 def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_notify) -> int:
     """Make the decisions in a file of `write_spreadsheet`; returns how many are new.
 
-    Raises UsageError if the file is no export of the run, or if a decision is wrong, after a line for each to `notify`;
-    none is made then.
+    Raises UsageError if the file is not an export of the run, or if a decision is wrong, after a line for each to
+    `notify`; none is made then.
     """
     changes: list[Change] = []
     line_of_row: dict[int, int] = {}

@@ -2,7 +2,7 @@
 
 `RunSpec` holds everything that decides the contents of train.jsonl. It is resolved once and kept in
 config.json; a run directory made with another `RunSpec` is refused. `count` may grow, and engine settings may
-change between sessions: they are no part of it.
+change between sessions: they are not part of it.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def _file(path: str, info: ValidationInfo) -> str:
 
 
 def _model(name: str, info: ValidationInfo, *, check: bool = True) -> str:
-    """The name of a checkpoint; a path is made absolute. `check`: ValueError if it is no path, Hub id or preset."""
+    """The name of a checkpoint; a path is made absolute. `check`: ValueError if it is not a path, Hub id or preset."""
     path = Path(_file(name, info))
     if name.startswith((".", "~", os.sep)) or name.endswith(".gguf") or ("/" in name and path.is_dir()):
         return str(path)

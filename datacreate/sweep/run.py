@@ -283,7 +283,12 @@ class _Call:
         lock.check()
         self._show(cell, None)
         is_stopped = code != 0 and (code == RESUMABLE or self._stopping)
-        result = "finished" if code == 0 else "stopped" if is_stopped else f"failed: {line}"
+        if code == 0:
+            result = "finished"
+        elif is_stopped:
+            result = "stopped"
+        else:
+            result = f"failed: {line}"
         self._notify(f"{name}  {result}, {time.monotonic() - start:.0f} s")
         if is_stopped:
             raise Stopped(_STOPPED if self._stopping else f"{cell.name}, {step.name}: {line}")

@@ -88,7 +88,7 @@ def test_a_gguf_without_a_complete_header_is_refused(model: Path) -> None:
 def test_a_gguf_that_is_no_instruct_model_is_refused(tmp_path: Path, model: Path) -> None:
     assert "an encoder must be a folder of safetensors" in refused(model, "encoder")
     lora = write_lora(tmp_path / "lora.gguf")
-    assert "of type adapter; give its base with --model, and a LoRA adapter with --adapter" in refused(lora)
+    assert "of type adapter, not a language model; give its base with --model, and a LoRA adapter with" in refused(lora)
     assert "several GGUF models (lora.gguf, tiny.gguf); give the path of one" in refused(tmp_path)
     assert "no such file" in refused(tmp_path / "none.gguf")
     assert "no such file" in refused("none.gguf")
@@ -102,5 +102,5 @@ def test_an_adapter_and_its_base_must_have_the_same_format(tmp_path: Path, model
     assert both.sha256 != base.sha256
     with pytest.raises(CheckpointError, match=r"lora\.gguf does not fit base: llama.cpp needs GGUF for both"):
         with_adapter(Checkpoint("base", tmp_path, "ab" * 32, None), lora)
-    with pytest.raises(CheckpointError, match="but no LoRA adapter; give a model with --model"):
+    with pytest.raises(CheckpointError, match="but not a LoRA adapter; give a model with --model"):
         read_adapter(model)
