@@ -54,8 +54,8 @@ class ServerPool:
         self._source = source
         self._api = api
         self._options = options
-        default_wait = _REMOTE_WAIT_SECONDS if source.remote else _LOCAL_WAIT_SECONDS
-        self._longest_wait_seconds = default_wait if options.wait is None else options.wait
+        default_wait_seconds = _REMOTE_WAIT_SECONDS if source.remote else _LOCAL_WAIT_SECONDS
+        self._longest_wait_seconds = default_wait_seconds if options.wait is None else options.wait
         self._notify = notify
         self._tls = ssl.create_default_context()
         self._tests: tuple[ServerTest, ...] = ()
