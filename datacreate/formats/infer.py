@@ -68,7 +68,7 @@ _MISSPELT = 0.8
 """An answer that is so similar to a part of its context is misspelt, from 0 to 1."""
 
 _SEARCHED_WORDS, _SEARCHED_EXAMPLES = 2000, 20
-"""Misspelt answers are searched for in so many examples, and words of their context."""
+"""Misspelt answers are searched for in this many examples, and words of their context."""
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ MAX_FOUND_LABELS = 50
 """The most labels that are inferred from answers; more are given with --labels."""
 
 _SHOWN_LABELS = 5
-"""A warning shows at most so many labels."""
+"""A warning shows at most this many labels."""
 
 _USUAL_REPEATS = 3
-"""With so many examples for each label, a label that occurs once is unusual."""
+"""With this many examples for each label, a label that occurs once is unusual."""
 
 _LABEL_NAMES = (
     "label labels class category topic type sentiment emotion stance intent verdict stars rating score 标签 標籤 "
@@ -256,7 +256,7 @@ def notes_about_labels(
     if len(answers) < _USUAL_REPEATS * len(counts):
         return []
     return [
-        f"{example.where}{one_line(str(answer))!r} occurs once; correct it if it is no label of its own"
+        f"{example.where}{one_line(str(answer))!r} occurs once; correct it if it is not a label of its own"
         for example, answer in zip(examples, answers, strict=False)
         if counts[canonical_label(answer)] == 1
     ]

@@ -130,7 +130,7 @@ def is_extracted(answer: Json, context: str, start: Json = None) -> bool:
 
 
 def speaker_field(value: Json) -> str | None:
-    """The field of messages that says who speaks: `role`, or `from` of ShareGPT; None if the value is no messages."""
+    """The field of messages that says who speaks: `role`, or `from` of ShareGPT; None for any other value."""
     if not isinstance(value, list) or not value or not all(isinstance(item, Mapping) for item in value):
         return None
     names = (("role", "content"), ("from", "value"))
