@@ -136,10 +136,11 @@ def collator(head: HeadSpec, tokenizer: Any) -> Callable[[Sequence[Mapping[str, 
     return collate
 
 
-def load_with_head(folder: Path, head: HeadSpec) -> Any:
+def load_with_head(folder: Path, head: HeadSpec, *, is_trained: bool = False) -> Any:
     """The encoder of a checkpoint with this head. A head that the checkpoint lacks gets new weights.
 
-    Raises TrainingError if transformers has no such head for this family, or the weights do not fit.
+    Raises TrainingError if transformers has no such head for this family, or the weights do not fit; of a trained model
+    also if any weight is missing.
     """
     from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
@@ -153,6 +154,11 @@ def load_with_head(folder: Path, head: HeadSpec) -> Any:
     prefix = f"{model.base_model_prefix}."
     if mismatched := sorted(name for name, *_ in info["mismatched_keys"] if name.startswith(prefix)):
         raise TrainingError(f"{folder}: the shape of {mismatched[0]} differs from config.json; restore both")
+    if is_trained and (lacking := sorted(info["missing_keys"]) or sorted(name for name, *_ in info["mismatched_keys"])):
+        raise TrainingError(
+            f"{folder}: {lacking[0]} is not in its weights, which are not those of the trained model; "
+            "restore the folder, or train this seed again"
+        )
     missing, total = len(info["missing_keys"]), len(model.state_dict())
     if missing > MAX_MISSING * total:
         name = type(model).__name__

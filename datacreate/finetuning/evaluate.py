@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datacreate.benchmarks import find_benchmark, has_split, load_registry, split_sha256
+from datacreate.checkpoints.folder import check_loadable
 from datacreate.errors import TrainingError, UsageError
 from datacreate.files import refuse_links, replace_files
 from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
@@ -156,8 +157,8 @@ def evaluate(
 ) -> list[Evaluation]:
     """Evaluate the model in `folder` on benchmarks and on files, which `options` say how to read.
 
-    Existing evaluations on the same rows are read, not repeated. Raises TrainingError for a damaged model, UsageError
-    for a test set that needs another head; Stopped after SIGINT or SIGTERM: finished evaluations are kept.
+    Existing evaluations on the same rows are read, not repeated. Raises TrainingError or CheckpointError for a damaged
+    model, UsageError for a test set that needs another head; Stopped after SIGINT or SIGTERM: finished evaluations are kept.
     """
     model = read_model(folder)
     training = model.training
@@ -177,7 +178,8 @@ def evaluate(
 
     @cache
     def network_and_tokenizer() -> tuple[Any, Any]:  # not needed if all evaluations exist
-        return load_with_head(folder, training.task), load_tokenizer(folder)
+        check_loadable(folder, "encoder", trust_remote_code=False)
+        return load_with_head(folder, training.task, is_trained=True), load_tokenizer(folder)
 
     def answer(test: TestSet) -> ModelAnswers:
         rows = len(test.labels)

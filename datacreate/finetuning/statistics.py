@@ -188,10 +188,17 @@ class ScoreEstimate:
 
 
 def mean_score(models: ConditionModels) -> ScoreEstimate:
-    """The mean score over the seeds of a training set, then over training sets, then over examples."""
+    """The mean score over the seeds of a training set, then over training sets, then over examples.
+
+    A few models may agree by chance, so its interval is at least as wide as the choice of test rows alone makes it.
+    """
     scores, covariance = _scores(models.correct, models.labels, models.classes)
     _, weights = models.units(models.level)
-    return _estimate([_Term(weights, 1.0, 0.0)], scores, covariance, _COVERED[models.level])
+    estimate = _estimate([_Term(weights, 1.0, 0.0)], scores, covariance, _COVERED[models.level])
+    contrast = weights.mean(axis=0)
+    rows_error = float(max(0.0, contrast @ covariance @ contrast)) ** 0.5
+    rows_alone = replace(estimate, error=rows_error, degrees_of_freedom=np.inf)
+    return max(estimate, rows_alone, key=lambda one: one.interval.high)
 
 
 def difference(first: ConditionModels, second: ConditionModels) -> ScoreEstimate:

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Simulated models of two conditions: false positives of tests, and coverage of intervals of a ratio.
+"""Simulated models of two conditions: false positives of tests, and coverage of intervals of a ratio and of a mean.
 
     scripts/perf/significance.py [--pairs 1000]
 
-prints two Markdown tables, in percent: how often McNemar's test on majority votes, the percentiles of a nested
-bootstrap (examples, seeds, rows) and `statistics.difference` find a difference between identical conditions at 5 %; and
-how often the 95 % intervals of a ratio of two scores, and of the mean of three such ratios, have the true one.
+prints three Markdown tables, in percent: how often McNemar's test on majority votes, the percentiles of a nested
+bootstrap (examples, seeds, rows) and `statistics.difference` find a difference between identical conditions at 5 %;
+how often the 95 % intervals of a ratio of two scores, and of the mean of three such ratios, have the true one; and how
+often that of the mean score of one condition has.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from datacreate.finetuning.statistics import (
     TrainingOrigin,
     difference,
     mean_estimate,
+    mean_score,
     ratio,
 )
 from datacreate.intervals import IntervalEstimate
@@ -144,12 +146,24 @@ def coverage(pair: Pair, pairs: int, seed: int = 0, draws: int = 0) -> tuple[flo
     return 1 - len(estimates) / pairs, float(np.mean(sampled)) if sampled else 0.0, one, three
 
 
+def mean_coverage(pair: Pair, samples: int, seed: int = 1) -> float:
+    """The share of simulated first conditions whose interval of the mean score has the true one."""
+    rng, true = np.random.default_rng(seed), pair.true_scores[0]
+    covered = 0
+    for _ in range(samples):
+        right, truth = pair.simulated(rng)
+        interval = mean_score(pair.models(right[0], 0, truth)).interval
+        covered += interval.low <= true <= interval.high
+    return covered / samples
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--pairs", type=int, default=1000)
     number = parser.parse_args().pairs
     print_false_positives(number)
     print_coverage(number)
+    print_mean_coverage(number)
 
 
 def print_false_positives(number: int) -> None:
@@ -182,6 +196,20 @@ def print_coverage(number: int) -> None:
         shares = " | ".join(f"{100 * share:.1f}" for share in coverage(pair, number, draws=500))
         scores = " / ".join(f"{100 * score:.0f}" for score in pair.true_scores)
         print(f"| {shape[0]} x {shape[1]} | {rows} | {scores} | {sd}, {rows_sd} | {shares} |", flush=True)
+
+
+def print_mean_coverage(number: int) -> None:
+    print("\n| examples x seeds | test rows | score | SD of examples, rows | mean |")
+    print("|---|---|---|---|---|")
+    for shape, rows, (sd, rows_sd) in product(
+        [(1, 2), (1, 3), (3, 1), (3, 2)], (200, 1200), [(0.0, 0.0), (0.0, 1.0), (0.15, 1.0)]
+    ):
+        if sd and shape[0] == 1:
+            continue
+        pair = Pair(shape, shape, False, rows, level=0.9, examples_sd=sd, rows_sd=rows_sd)
+        share = 100 * mean_coverage(pair, number)
+        score = 100 * pair.true_scores[0]
+        print(f"| {shape[0]} x {shape[1]} | {rows} | {score:.0f} | {sd}, {rows_sd} | {share:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from datacreate.benchmarks import find_benchmark, read_split, split_sha256
-from datacreate.errors import BenchmarkError, TrainingError, UsageError
+from datacreate.errors import BenchmarkError, CheckpointError, TrainingError, UsageError
 from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_test_file, read_test_set
 from datacreate.finetuning.records import HeadSpec, models_at, read_evaluation, read_model, read_predictions
@@ -243,6 +243,19 @@ def test_a_damaged_model_is_one_line(models: Path) -> None:
     (folder / "model.json").unlink()
     with pytest.raises(TrainingError, match=r"model\.json cannot be read"):
         evaluate(folder)
+
+
+def test_a_model_without_its_tokenizer_or_with_other_weights_is_refused(models: Path, encoder: str) -> None:
+    folder = models / "creak" / "seed-1"
+    shutil.copy(Path(encoder) / "model.safetensors", folder)  # it has no head
+    with pytest.raises(TrainingError, match="classifier.* is not in its weights.*; restore the folder") as caught:
+        evaluate(folder, ["creak"])
+    assert "\n" not in str(caught.value)
+    csqa = models / "csqa" / "seed-1"
+    (csqa / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match=f"{csqa}: no tokenizer; "):
+        evaluate(csqa, ["csqa"])
+    assert not (folder / "evaluations" / "creak-test" / "evaluation.json").exists()
 
 
 def test_a_model_of_rows_without_a_benchmark_needs_one(home: Path, tmp_path: Path, encoder: str) -> None:

@@ -25,7 +25,7 @@ from datacreate.finetuning.statistics import (
     mean_share,
     ratio,
 )
-from scripts.perf.significance import Pair, coverage, significant
+from scripts.perf.significance import Pair, coverage, mean_coverage, significant
 
 few = settings(max_examples=30)
 NAMES = ("a", "b", "c")
@@ -168,6 +168,19 @@ def test_models_that_answer_alike_are_no_more_certain_than_one() -> None:
     assert (nine.value, nine.error) == pytest.approx((one.value, one.error))
     assert one.error == pytest.approx((0.6 * 0.4 / 99) ** 0.5)
     assert (one.covers, nine.covers) == ("rows", "seeds, rows")
+
+
+def test_seeds_that_agree_by_chance_are_no_more_certain_than_their_rows() -> None:
+    """Two seeds with 60 right answers each, on different rows: their scores are equal."""
+    right = [[row < 60 for row in range(100)], [row >= 40 for row in range(100)]]
+    found = mean_score(models(right, "a-x-1 a-x-2"))
+    by_rows = np.mean(right, axis=0).std(ddof=1) / 100**0.5  # the row means are 0.5, or 1 in the middle
+    assert (found.value, found.error, found.degrees_of_freedom) == pytest.approx((0.6, by_rows, np.inf))
+
+
+@pytest.mark.parametrize("rows_sd", [0.0, 1.0])
+def test_the_interval_of_a_mean_of_two_seeds_has_the_true_one(rows_sd: float) -> None:
+    assert 0.93 < mean_coverage(Pair((1, 2), (1, 2), level=0.9, rows_sd=rows_sd), 400) < 0.985
 
 
 def test_seeds_of_one_example_say_nothing_of_other_examples() -> None:
