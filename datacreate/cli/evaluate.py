@@ -64,7 +64,7 @@ def evaluate(
     if zero_shot:
         if not benchmarks or out is None or files:
             raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR, and takes no --test")
-        evaluations = _zero_shot(zero_shot, benchmarks, out, split, EngineOptions.of(**engine))
+        _print(_zero_shot(zero_shot, benchmarks, out, split, EngineOptions.of(**engine)), as_json=as_json)
     else:
         if engine or out:
             flag = "--out" if out else EngineOptions.flags()[next(iter(engine))]
@@ -77,16 +77,22 @@ def evaluate(
 
         configure_process()
         options = FormatOptions.of(**format_options)
-        with TerminalProgress() as progress:
-            evaluations = [
-                (folder, evaluation)
-                for folder in chain.from_iterable(map(models_at, models))
-                for evaluation in evaluate_(folder, benchmarks, split, progress.notify, files=files, options=options)
-            ]
-    if as_json:
-        print_json([{"model": str(folder), **made.model_dump(mode="json")} for folder, made in evaluations])
-    else:
-        _print(evaluations)
+        evaluations: list[tuple[Path, Evaluation]] = []
+        try:
+            with TerminalProgress() as progress:
+                for folder in chain.from_iterable(map(models_at, models)):
+                    evaluate_(
+                        folder,
+                        benchmarks,
+                        split,
+                        progress.notify,
+                        files=files,
+                        options=options,
+                        on_evaluation=lambda made, folder=folder: evaluations.append((folder, made)),
+                    )
+        finally:  # if one fails, the results of the others are shown above its error
+            if evaluations:
+                _print(evaluations, as_json=as_json)
 
 
 def _zero_shot(
@@ -106,8 +112,11 @@ def _zero_shot(
     return [(out, evaluation) for evaluation in evaluations]
 
 
-def _print(evaluations: list[tuple[Path, Evaluation]]) -> None:
-    """Print a line per model and test set; warnings below."""
+def _print(evaluations: list[tuple[Path, Evaluation]], *, as_json: bool) -> None:
+    """Print a line per model and test set, and warnings below; or all as JSON."""
+    if as_json:
+        print_json([{"model": str(folder), **made.model_dump(mode="json")} for folder, made in evaluations])
+        return
     lines = [("MODEL", "TEST SET", "SCORE", "ACCURACY", "95 %", "MACRO-F1", "CONSTANT")]
     warnings = []
     for folder, evaluation in evaluations:

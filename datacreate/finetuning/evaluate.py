@@ -36,6 +36,7 @@ from datacreate.finetuning.training_rows import (
     name_index,
     read_benchmark,
     read_file,
+    rows_digest,
     to_classification_example,
 )
 from datacreate.formats.example import dotted, field_at
@@ -57,7 +58,7 @@ class TestSet:
 
     __test__ = False  # pytest: not a test
 
-    name: str
+    name: str  # of the benchmark; of a file, its name and the beginning of the hash
     split: str
     sha256: str
     head: HeadSpec
@@ -91,14 +92,20 @@ def read_test_file(
     """
     source = read_file(path, options, known_formats)
     answer_path, task_format = source.format.roles.answer, source.format
-    has_labels = answer_path and task_format.head != "multiple_choice"
+    if answer_path is None:
+        raise UsageError(
+            f"{path}: no field is recognized as the label of a test row; the model has {head.description}: "
+            "give every row its right answer, or name its field with --labels FIELD=a,b,c"
+        )
+    has_labels = task_format.head != "multiple_choice"
     if head.is_multiple_choice or not has_labels:  # labels may be fewer, or in another order
         head.check_same(infer_head(source), "the model", source.name)
     # What was learned is not part of the hash: models of other texts and labels have the same test set.
-    chosen_fields = [dotted(answer_path or ()), list(options.inputs), list(options.ignore)]
+    chosen_fields = [dotted(answer_path), list(options.inputs), list(options.ignore)]
     given_format = task_format.document() if options.format else None
     sha256 = json_sha256([chosen_fields, given_format, *source.values])
-    test = _test_set(path.name, "test", sha256, head, source)
+    # Its hash keeps the name apart from those of benchmarks and of other files.
+    test = _test_set(f"{path.stem}-{sha256[:8]}", "test", sha256, head, source)
     if all(example.answer_index is None for example in test.usable):
         answers = ", ".join(sorted(set(test.labels))[:5])
         raise UsageError(f"{path}: the model has {head.description}, and no row has one as its answer: {answers}")
@@ -154,17 +161,17 @@ def evaluate(
     *,
     files: Sequence[Path] = (),
     options: FormatOptions | None = None,
+    on_evaluation: Callable[[Evaluation], object] = lambda _: None,
 ) -> list[Evaluation]:
     """Evaluate the model in `folder` on benchmarks and on files, which `options` say how to read.
 
-    Existing evaluations on the same rows are read, not repeated. Raises TrainingError or CheckpointError for a damaged
-    model, UsageError for a test set that needs another head; Stopped after SIGINT or SIGTERM: finished evaluations are kept.
+    `on_evaluation` gets each evaluation as soon as it is made: a later test set may fail. Existing evaluations on the
+    same rows are read, not repeated. Raises TrainingError or CheckpointError for a damaged model, UsageError for a test
+    set that needs another head; Stopped after SIGINT or SIGTERM: finished evaluations are kept.
     """
     model = read_model(folder)
     training = model.training
     benchmarks = benchmarks_for(model, names, split, notify) if names or not files else []
-    if len({path.name for path in files}) < len({*files}):
-        raise UsageError("--test: two files have one name, by which evaluations are kept; rename one of them")
     evaluation = partial(
         Evaluation,
         condition=training.condition,
@@ -190,12 +197,22 @@ def evaluate(
             predicted = probabilities(network, encoded.dataset, collator(training.task, tokenizer))
         return ModelAnswers(predicted.tolist(), encoded.truncated)
 
+    def own_test_set(path: Path) -> TestSet:
+        test = read_test_file(path, training.task, options or FormatOptions(), known_formats)
+        if rows_digest(test.usable) == training.condition.digest:
+            notify(f"warning: {path} has the rows that {folder} was trained on; its score says nothing of other rows")
+        return test
+
     tests = chain(
         (read_test_set(name, split, training.task) for name in benchmarks),
-        (read_test_file(path, training.task, options or FormatOptions(), known_formats) for path in files),
+        map(own_test_set, dict.fromkeys(files)),
     )
+    evaluations = []
     with caught_signals():
-        return [load_or_evaluate(folder, test, evaluation, answer, notify) for test in tests]
+        for test in tests:
+            evaluations.append(load_or_evaluate(folder, test, evaluation, answer, notify))
+            on_evaluation(evaluations[-1])
+    return evaluations
 
 
 def load_or_evaluate(

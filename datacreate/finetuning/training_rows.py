@@ -50,7 +50,7 @@ class Source:
     """The rows of a run, of a file, or of a split of a benchmark."""
 
     name: str
-    condition: str  # human, a strategy, or a file's name
+    condition: str  # human, a strategy, or a file's name with the beginning of its rows' hash
     format: TaskFormat
     rows: Sequence[SourceRow]
     benchmark: str | None = None
@@ -152,7 +152,8 @@ def read_file(path: Path, options: FormatOptions, known_formats: Sequence[TaskFo
         else:
             problem = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")
             rows.append(SourceRow(row.values, str(len(rows)), problem=problem))
-    return Source(str(path), path.stem, reader.format, rows)
+    digest = json_sha256(row.values for row in rows)  # files of one name may have different rows
+    return Source(str(path), f"{path.stem} ({digest[:8]})", reader.format, rows)
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,7 @@ def training_set(
             full=count is None and not any(source.is_sample for source in sources),
             generator=_joined(source.generator for source in sources) or None,
             example=_joined(source.example for source in sources) or None,
-            digest=json_sha256([e.text, e.passage, e.options, e.answer_index] for e in examples),
+            digest=rows_digest(examples),
         ),
         head=head,
         examples=tuple(examples),
@@ -354,6 +355,11 @@ def _usable_examples(
             f"the model learns {head.description}; repair or remove these rows"
         )
     return usable, skipped
+
+
+def rows_digest(examples: Iterable[ClassificationExample]) -> str:
+    """The SHA-256 of what a model learns from some rows, in their order."""
+    return json_sha256([e.text, e.passage, e.options, e.answer_index] for e in examples)
 
 
 def json_sha256(lines: Iterable[Json]) -> str:

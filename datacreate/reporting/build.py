@@ -33,7 +33,6 @@ from datacreate.finetuning.training_rows import name_index
 from datacreate.messages import Notify, no_notify
 from datacreate.reporting.pgr import mean_pgrs, with_pgr
 from datacreate.reporting.results import (
-    OWN_ROWS,
     ConditionResult,
     Distribution,
     EvaluationRows,
@@ -137,7 +136,7 @@ def _read(folder: Path) -> EvaluationRows:
 
 
 def _tables(evaluated: Sequence[EvaluationRows]) -> Iterator[ResultTable]:
-    """One table per setup, generator and distribution, in distribution first.
+    """One table per setup, generator and distribution: in distribution, out of it, own test files.
 
     Conditions without a generator (human rows) are in the tables of every generator. Untrained models are
     beside the trained ones on the same test rows; a test set without trained models has a table of its own.
@@ -146,17 +145,17 @@ def _tables(evaluated: Sequence[EvaluationRows]) -> Iterator[ResultTable]:
     untrained = [model for model in evaluated if not model.is_trained]
     groups: defaultdict[tuple[Distribution, _Setup], list[EvaluationRows]] = defaultdict(list)
     for model in trained:
-        benchmark = model.evaluation.benchmark
-        is_own_file = model.trained_for == OWN_ROWS and benchmark not in load_registry()
-        is_in = is_own_file or model.trained_for == benchmark
-        groups["in" if is_in else "out", _setup(model)].append(model)
-    for (distribution, setup), in_setup in sorted(groups.items(), key=lambda group: group[0]):
+        distribution: Distribution = "in" if model.trained_for == model.evaluation.benchmark else "out"
+        if model.evaluation.benchmark not in load_registry():
+            distribution = "own"
+        groups[distribution, _setup(model)].append(model)
+    for (kind, setup), in_setup in sorted(groups.items(), key=lambda group: group[0]):
         generators = {model.evaluation.condition.generator for model in in_setup} - {None}
         for generator in sorted(generators, key=str) or [None]:
             models = [m for m in in_setup if m.evaluation.condition.generator in (None, generator)]
             tests = {model.evaluation.digest for model in models}
             models += [model for model in untrained if model.evaluation.digest in tests]
-            yield _table(distribution, setup, generator, models)
+            yield _table(kind, setup, generator, models)
     with_trained = {model.evaluation.digest for model in trained}
     alone = [model for model in untrained if model.evaluation.digest not in with_trained]
     if alone:

@@ -93,7 +93,12 @@ _SELECTION = {
     "file": "model selected on the rows of a file",
     "none": "no model selection",
 }
-_TITLES = {"in": "In distribution", "out": "Out of distribution", "untrained": "Not trained"}
+_TITLES = {
+    "in": "In distribution",
+    "out": "Out of distribution",
+    "own": "Own test files",
+    "untrained": "Not trained",
+}
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,8 @@ class EvaluationRows:
         return (self.evaluation.condition.benchmark or OWN_ROWS) if self.is_trained else "-"
 
 
-Distribution = Literal["in", "out", "untrained"]
-"""Tested on the benchmark that the model was trained for, on another, or not trained at all."""
+Distribution = Literal["in", "out", "own", "untrained"]
+"""Tested on the benchmark that the model was trained for, on another, on a file of one's own, or not trained at all."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -248,7 +249,7 @@ def test_a_damaged_model_is_one_line(models: Path) -> None:
 def test_a_model_without_its_tokenizer_or_with_other_weights_is_refused(models: Path, encoder: str) -> None:
     folder = models / "creak" / "seed-1"
     shutil.copy(Path(encoder) / "model.safetensors", folder)  # it has no head
-    with pytest.raises(TrainingError, match="classifier.* is not in its weights.*; restore the folder") as caught:
+    with pytest.raises(TrainingError, match=r"classifier.* is not in its weights.*; restore the folder") as caught:
         evaluate(folder, ["creak"])
     assert "\n" not in str(caught.value)
     csqa = models / "csqa" / "seed-1"
@@ -265,7 +266,15 @@ def test_a_model_of_rows_without_a_benchmark_needs_one(home: Path, tmp_path: Pat
     with pytest.raises(UsageError, match="give --test FILE or --benchmark"):
         evaluate(tmp_path / "out" / "seed-1")
     [found] = evaluate(tmp_path / "out" / "seed-1", ["creak"])
-    assert found.condition.name == "mine"
+    assert re.fullmatch(r"mine \([0-9a-f]{8}\)", found.condition.name)
+    notes = list[str]()
+    evaluate(
+        tmp_path / "out" / "seed-1",
+        files=[rows],
+        options=FormatOptions(labels={"label": "False,True"}),
+        notify=notes.append,
+    )
+    assert any("mine.jsonl has the rows that" in note for note in notes)
     assert model.training.task.names == ("False", "True") != read_test_set("creak").head.names
     assert found.scores.accuracy == 1, "labels in another order"
 
@@ -276,27 +285,42 @@ def test_a_model_is_tested_on_a_file_of_ones_own(home: Path, tmp_path: Path, mod
     path = write_rows(tmp_path / "mine.jsonl", rows)
     shown = typed("evaluate", str(folder), "--test", str(path), "--labels", "truth=False,True")
     assert shown.code == 0, shown.err
-    assert "30 rows of mine.jsonl (test)" in shown.err
+    assert "30 rows of mine-" in shown.err
     options = FormatOptions(labels={"truth": "False,True"})
     [found] = evaluate(folder, files=[path], options=options)
-    assert (found.benchmark, found.scores.rows, found.scores.accuracy) == ("mine.jsonl", 30, 1)
-    assert read_predictions(folder / "evaluations" / "mine.jsonl-test")[1].label == "False"
+    assert (found.scores.rows, found.scores.accuracy) == (30, 1)
+    assert found.benchmark == f"mine-{found.digest[:8]}"
+    assert read_predictions(folder / "evaluations" / f"{found.benchmark}-test")[1].label == "False"
     assert len(evaluate(folder, ["creak"], files=[path], options=options)) == 2
-    write_rows(path, rows[:2])
-    recorder = Recorder()
-    assert evaluate(folder, files=[path], options=options, notify=recorder.notify)[0].scores.rows == 2, "other rows"
-    assert any("mine.jsonl-test had an evaluation on other rows" in note for note in recorder.notes)
+    named_like_a_benchmark = tmp_path / "creak.jsonl"
+    [benchmark] = evaluate(folder, ["creak"])
+    other_rows = write_rows(tmp_path / "old" / "mine.jsonl", rows[:2])
+    shutil.copy(other_rows, named_like_a_benchmark)
+    files = [path, other_rows, named_like_a_benchmark]
+    assert [one.scores.rows for one in evaluate(folder, files=files, options=options)] == [30, 2, 2]
+    assert read_evaluation(folder / "evaluations" / "creak-test") == benchmark, "not replaced"
+    assert read_evaluation(folder / "evaluations" / f"{found.benchmark}-test") == found, "not replaced"
+    shown = typed(
+        "evaluate",
+        str(folder),
+        "--test",
+        str(path),
+        "--test",
+        str(tmp_path / "none.jsonl"),
+        "--labels",
+        "truth=False,True",
+    )
+    assert (shown.code, "100.0" in shown.out) == (2, True), "the results before the error"
+    assert "none.jsonl" in shown.err
     other = write_rows(tmp_path / "other.jsonl", [{"text": "a", "label": "maybe"}, {"text": "b", "label": "no"}])
     texts = write_rows(tmp_path / "texts.jsonl", [{"text": "a"}])
     for model, file, words in [
         (folder, other, "the model has the labels True, False, and no row has one as its answer: maybe, no"),
         (models / "csqa" / "seed-1", other, "the model has questions with 5 options, .* has the labels"),
-        (folder, texts, "no field is recognized as the label"),
+        (folder, texts, r"texts\.jsonl: no field is recognized as the label of a test row; the model has the labels"),
     ]:
         with pytest.raises(UsageError, match=words):
             evaluate(model, files=[file])
-    with pytest.raises(UsageError, match="--test: two files have one name"):
-        evaluate(folder, files=[path, tmp_path / "old" / path.name])
 
 
 def test_a_test_file_has_the_inputs_that_the_model_has_learned(tmp_path: Path) -> None:

@@ -169,9 +169,9 @@ def test_order_of_conditions_and_test_sets(tmp_path: Path) -> None:
 def test_test_sets_of_another_benchmark_are_out_of_distribution(tmp_path: Path) -> None:
     for train, test in (("creak", "strategyqa"), ("bioasq", "creak"), (None, "creak"), (None, "test.jsonl")):
         evaluated(tmp_path / f"{train}-{test}", answers(6, 10), train=train, benchmark=test, rows_of=str(train))
-    inside, outside = build_report([tmp_path]).tables
-    assert (inside.distribution, outside.distribution) == ("in", "out")
-    assert [(one.trained_for, one.test) for one in inside.results] == [("own rows", "test.jsonl")]
+    outside, own = build_report([tmp_path]).tables
+    assert (outside.distribution, own.distribution) == ("out", "own")
+    assert [(one.trained_for, one.test) for one in own.results] == [("own rows", "test.jsonl")]
     trained = [(one.trained_for, one.test) for one in outside.results]
     assert trained == [("creak", "strategyqa"), ("bioasq", "creak"), ("own rows", "creak")]
 
