@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,10 @@ def evaluate(
         configure_process()
         options = FormatOptions.of(**format_options)
         evaluations: list[tuple[Path, Evaluation]] = []
+
+        def keep(folder: Path, made: Evaluation) -> None:
+            evaluations.append((folder, made))
+
         try:
             with TerminalProgress() as progress:
                 for folder in chain.from_iterable(map(models_at, models)):
@@ -88,7 +93,7 @@ def evaluate(
                         progress.notify,
                         files=files,
                         options=options,
-                        on_evaluation=lambda made, folder=folder: evaluations.append((folder, made)),
+                        on_evaluation=partial(keep, folder),
                     )
         finally:  # if one fails, the results of the others are shown above its error
             if evaluations:

@@ -140,7 +140,7 @@ def test_existing_evaluations_are_not_repeated(
     import_rows(tmp_path / "reference", "creak", test=claims(40, 5), dev=claims(40, 6))
     first = evaluate(folder, ["creak"])
 
-    def computed(*_: object) -> None:
+    def computed(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
     with monkeypatch.context() as patch:
