@@ -10,7 +10,7 @@
 `create` does what `datacreate create` does, and returns the content of summary.json. A second call with the same
 settings resumes the run. Importing datacreate changes no environment variable and no global state.
 
-Modules beside the packages, in the order of reading:
+Modules beside the packages, in reading order:
 
     the loop          create, plan, run_models, request_size, pipeline, state, acceptance, quotas, decontamination,
                       dataset_metrics

@@ -97,12 +97,12 @@ def create(
         plan = make_plan(replace(inputs, stored=stored), clients)
         if warning := plan.warning(config.count):
             notify(warning)
-        run_config = _run_config(stored, plan, config.count, clients)
+        stored_config = _stored_config_of_run(stored, plan, config.count, clients)
         if stored and directory.is_finished(config.count):
             stats = directory.stats()
             notify(f"the run has all of its {stats.accepted} examples; nothing is generated")
-            _write_settings(directory, lock, plan, run_config)
-            return directory.write_results(run_config, stats, lock, compute_metrics, notify)
+            _write_settings(directory, lock, plan, stored_config)
+            return directory.write_results(stored_config, stats, lock, compute_metrics, notify)
 
         # Restore the state from the commits of earlier sessions.
         vectors = None
@@ -110,7 +110,7 @@ def create(
             vectors = _open_vectors(plan, models, embedder, directory.vectors_path, notify)
         filters = make_filters(plan.spec.filters, FilterResources(inputs.decontamination_sets, vectors))
         state = RunState(plan, config.count, filters, vectors)
-        session = _Session(state, directory, lock, run_config, progress, compute_metrics)
+        session = _Session(state, directory, lock, stored_config, progress, compute_metrics)
         if stored:
             session.resume()
 
@@ -119,18 +119,18 @@ def create(
             for candidate_filter in filters:
                 candidate_filter.prepare(notify)
             _start_servers(clients, plan, notify)
-        _write_settings(directory, lock, plan, run_config)
+        _write_settings(directory, lock, plan, stored_config)
         if not state.is_finished:
             session.generate(clients, signals)
         return session.save()
 
 
-def _write_settings(directory: RunDirectory, lock: FolderLock, plan: RunPlan, config: StoredConfig) -> None:
+def _write_settings(directory: RunDirectory, lock: FolderLock, plan: RunPlan, stored_config: StoredConfig) -> None:
     """Write config.json and the passages of the user's documents. Raises LockLost before anything is written."""
     lock.check()
     if plan.passages:
         plan.passages.save(directory.passages_path)
-    directory.write_config(config)
+    directory.write_config(stored_config)
 
 
 def _start_servers(clients: ModelClients, plan: RunPlan, notify: Notify) -> None:
@@ -155,13 +155,13 @@ class _Session:
     state: RunState
     directory: RunDirectory
     lock: FolderLock
-    config: StoredConfig
+    stored_config: StoredConfig
     progress: Progress
     compute_metrics: ComputeMetrics | None
     log: LogWriter | None = None
 
     def __post_init__(self) -> None:
-        self.checksum = first_checksum(self.config.run_id)  # of the last line of the log
+        self.checksum = first_checksum(self.stored_config.run_id)  # of the last line of the log
 
     def resume(self) -> None:
         """Read the log of earlier sessions, and bring the state to where it ends. Raises LogDamaged."""
@@ -202,14 +202,14 @@ class _Session:
         """
         state = self.state
         # Requests already in flight do not use the latest commit; allow for them.
-        max_failed_requests = _MAX_FAILED_REQUESTS + self.config.spec.max_in_flight
+        max_failed_requests = _MAX_FAILED_REQUESTS + self.stored_config.spec.max_in_flight
         start = SessionStart(round(time.time(), 3), _environment())
         log.write([start], state.advance(start))
-        self.progress.update(state.stats, self.config.count, *pipeline.uncommitted)
+        self.progress.update(state.stats, self.stored_config.count, *pipeline.uncommitted)
         self._commit_released(log)  # an earlier session may have ended before it did this
         while not state.is_finished:
             if signals.received:
-                done = f"{state.stats.accepted} of {self.config.count} examples"
+                done = f"{state.stats.accepted} of {self.stored_config.count} examples"
                 raise Stopped(f"stopped by a signal after {done}; run the same command to resume")
             self.lock.check()
             log.sync()
@@ -220,7 +220,7 @@ class _Session:
                 self._commit_released(log)
                 if state.stats.consecutive_failures >= max_failed_requests and not state.is_finished:
                     raise NoProgress(self._no_progress_message())
-            self.progress.update(state.stats, self.config.count, *pipeline.uncommitted)
+            self.progress.update(state.stats, self.stored_config.count, *pipeline.uncommitted)
         pipeline.abort()
 
     def _commit(self, commit: Commit, log: LogWriter) -> None:
@@ -251,7 +251,7 @@ class _Session:
                 f"copy, or start again in another --run-dir ({directory.train_path.name} is not complete without it)"
             )
         return directory.write_results(
-            self.config, self.state.stats, self.lock, self.compute_metrics, self.progress.notify
+            self.stored_config, self.state.stats, self.lock, self.compute_metrics, self.progress.notify
         )
 
     def _no_progress_message(self) -> str:
@@ -262,11 +262,11 @@ class _Session:
         [(last_reason, _)] = Counter(each.reason for each in stats.last_rejects).most_common(1)
         return (
             f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of "
-            f"{self.config.count} so far); rejects: {reasons}; the last ones: {samples}; {last_reason.advice}"
+            f"{self.stored_config.count} so far); rejects: {reasons}; the last ones: {samples}; {last_reason.advice}"
         )
 
 
-def _run_config(stored: StoredConfig | None, plan: RunPlan, count: int, clients: ModelClients) -> StoredConfig:
+def _stored_config_of_run(stored: StoredConfig | None, plan: RunPlan, count: int, clients: ModelClients) -> StoredConfig:
     """The content of config.json: that of the existing run with the new count, or that of a new run."""
     if stored:
         return stored.model_copy(update={"count": count})

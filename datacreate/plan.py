@@ -207,7 +207,7 @@ def make_plan(inputs: RunInputs, clients: ModelClients) -> RunPlan:
     sizes = _stored_sizes(stored) if stored else _new_sizes(inputs, encoding, clients)
     # A stored run may have fewer generators: `check_same` refuses it below.
     samplings = [
-        _set_fields(sampling_of(config, generator, **limits))
+        _given_fields(sampling_of(config, generator, **limits))
         for generator, limits in zip(models.generators, cycle(sizes.limits))
     ]
     spec = RunSpec(
@@ -277,7 +277,7 @@ def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, clients: ModelClient
     return _Sizes(number, num_chains, concurrency, limits)
 
 
-def _set_fields(sampling: Sampling) -> dict[str, Any]:
+def _given_fields(sampling: Sampling) -> dict[str, Any]:
     """The fields that are not None, as config.json stores them."""
     return {name: value for name, value in vars(sampling).items() if value is not None}
 

@@ -187,7 +187,10 @@ def checked_label_ratio(config: CreateConfig, task_format: TaskFormat) -> dict[s
             f"--label-ratio: the format {task_format.name} has no fixed labels; give them with --labels FIELD=a,b,c"
         )
     if config.label_ratio.keys() != set(names):
-        raise UsageError(f"--label-ratio: give a share for each of the labels {', '.join(names)}, 0 for none of it")
+        raise UsageError(
+            f"--label-ratio: give a share for each of the labels {', '.join(names)}; use 0 for a label that should not "
+            "occur"
+        )
     ratio = {name: config.label_ratio[name] for name in names}
     check_shares("--label-ratio", ratio)
     return ratio

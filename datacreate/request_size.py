@@ -89,7 +89,7 @@ class RequestSize:
 
     def _written(self, example: Example) -> str:
         """The example as the model writes it, with as many turns as a conversation can have."""
-        turns = self.encoding.format.with_all_turns(example)
+        turns = self.encoding.format.with_turn_count(example)
         return json.dumps(self.encoding.write(turns), ensure_ascii=False)
 
     def _prompt_tokens(self, num_examples: int) -> int:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-VARIABLES = "API_KEY COMMAND HOME RESTARTS SCRATCH SUPERVISED".split()
-"""The ends of environment variables DATACREATE_... that set no option."""
+_VARIABLES_WITHOUT_OPTION = "API_KEY COMMAND HOME RESTARTS SCRATCH SUPERVISED".split()
+"""Suffixes of the DATACREATE_... variables that set no option."""
 
 
 _CONFIG_PATH = "datacreate.config"
@@ -121,7 +121,7 @@ def _warn_about_variables(context: click.Context) -> None:
     prefix = f"{context.auto_envvar_prefix}_"
     others = tuple(f"DATACREATE_{name.upper()}_" for name in COMMANDS)
     read = {_variable(param, context) for param in context.command.params if isinstance(param, Option)}
-    read |= {f"DATACREATE_{name}" for name in VARIABLES}
+    read |= {f"DATACREATE_{name}" for name in _VARIABLES_WITHOUT_OPTION}
     for name in sorted(set(os.environ) - read):
         if name.startswith(prefix) or (name.startswith("DATACREATE_") and not name.startswith(others)):
             say(f"warning: ${name} has no effect: no such option or variable")
@@ -203,7 +203,7 @@ def _option(model: type[BaseModel], name: str, shown_default: str | None) -> Cal
     from datacreate.settings import option_flag, option_info
 
     field, info, flag = model.model_fields[name], option_info(model, name), option_flag(model, name)
-    kinds = _kinds(field.annotation)
+    kinds = _types_in(field.annotation)
     help_text = field.description
     default = shown_default or info["shown_default"] or _default_text(field, flag, info["metavar"])
     if default is not None:
@@ -236,21 +236,21 @@ def _default_text(field: FieldInfo, flag: str, metavar: str) -> str | None:
     return flag.partition("/")[0] if default is True else str(default)
 
 
-def _kinds(annotation: Any) -> list[Any]:
+def _types_in(annotation: Any) -> list[Any]:
     """The types of a union, in order. Of a Literal these are its words."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
-        return [kind for part in get_args(annotation) for kind in _kinds(part)]
+        return [kind for part in get_args(annotation) for kind in _types_in(part)]
     if origin is Annotated:
-        return _kinds(get_args(annotation)[0])
+        return _types_in(get_args(annotation)[0])
     return list(get_args(annotation)) if origin is Literal else [origin or annotation]
 
 
 def config_option(function: F) -> F:
     """`--config FILE.yaml`: options from a file; the command line and the environment take precedence."""
     help_text = "Read options from this YAML file (keys are option names); the command line takes precedence."
-    first: dict[str, Any] = {"is_eager": True, "expose_value": False, "callback": _read_config}
-    return option("--config", type=click.Path(), metavar="FILE.yaml", help=help_text, **first)(function)
+    eager_callback: dict[str, Any] = {"is_eager": True, "expose_value": False, "callback": _read_config}
+    return option("--config", type=click.Path(), metavar="FILE.yaml", help=help_text, **eager_callback)(function)
 
 
 def _read_config(context: click.Context, _: click.Parameter, path: str | None) -> None:
@@ -284,7 +284,7 @@ def _config_values(context: click.Context, document: Any) -> dict[str, Any]:
         if (value is None and "off" not in metavar) or (value == [] and "none" not in metavar):
             continue  # not set
         try:
-            values[str(param.name)] = _typed(param, value)
+            values[str(param.name)] = _to_click_value(param, value)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
     return values
@@ -295,7 +295,7 @@ def _key(param: click.Parameter) -> str:
     return max(param.opts, key=len).lstrip("-").replace("_", "-")
 
 
-def _typed(param: click.Parameter, value: Any) -> Any:
+def _to_click_value(param: click.Parameter, value: Any) -> Any:
     """A value of a file as click gets it from the command line. Raises ValueError if it has no such form."""
     if getattr(param, "is_flag", False):
         if not isinstance(value, bool):
@@ -306,26 +306,26 @@ def _typed(param: click.Parameter, value: Any) -> Any:
     if isinstance(value, Mapping):
         if not takes_pairs:
             raise ValueError("give one value, not a mapping")
-        texts = [f"{name}={_joined(param, part)}" for name, part in value.items()]
+        texts = [f"{name}={_to_argument(param, part)}" for name, part in value.items()]
     elif isinstance(value, list) and takes_several:
-        texts = _texts(value) or ["none"]
+        texts = _to_arguments(value) or ["none"]
         if takes_pairs and not all("=" in text for text in texts):
             raise ValueError(f"write it as a mapping: `{_key(param)}: {{NAME: VALUE}}`")
     else:
-        texts = ["off" if value is None or value is False else _joined(param, value)]
+        texts = ["off" if value is None or value is False else _to_argument(param, value)]
     return texts if takes_several else ",".join(texts)
 
 
-def _joined(param: click.Parameter, value: Any) -> str:
+def _to_argument(param: click.Parameter, value: Any) -> str:
     """A value, or a list of values, as one argument. Raises ValueError if it cannot be one."""
-    texts = _texts(value)
+    texts = _to_arguments(value)
     if isinstance(value, list) and "," in "".join(texts):
         hint = "; write a label with one as `label: [FIELD=VALUE]`" if _key(param) == "labels" else ""
         raise ValueError(f"no value of a list may have a comma{hint}")
     return ",".join(texts)
 
 
-def _texts(value: Any) -> list[str]:
+def _to_arguments(value: Any) -> list[str]:
     """A value, or each value of a list, as an argument. Raises ValueError if one is a list, a mapping or null."""
     from datacreate.settings import as_argument
 

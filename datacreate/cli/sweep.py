@@ -17,7 +17,7 @@ from datacreate.cli.options import command, config_option, json_option, option, 
 from datacreate.cli.terminal import LiveText, echo, is_live, print_columns, print_json, say
 
 if TYPE_CHECKING:
-    from datacreate.sweep.run import Outcome, Sweep
+    from datacreate.sweep.run import CellState, Sweep
 
 _ARRAY = "SLURM_ARRAY_TASK_ID"
 
@@ -53,17 +53,17 @@ def sweep(plan: str, out: Path | None, index: str | None, nproc: int | None, *, 
     loaded = load_plan(plan)
     out = out or Path("runs") / loaded.name
     grid = Sweep(loaded, out, number)
-    outcomes = grid.states() if dry_run else _run(grid, nproc)
-    missing = grid.missing() if dry_run else []
+    cell_states = grid.states() if dry_run else _run(grid, nproc)
+    missing = grid.missing_requirements() if dry_run else []
     for line in missing:
         say(f"missing: {line}")
     if as_json:
-        print_json([_document(grid, outcome) for outcome in outcomes])
+        print_json([_document(grid, cell_state) for cell_state in cell_states])
     elif dry_run:
-        _print_dry_run(grid, outcomes)
+        _print_dry_run(grid, cell_states)
     else:
-        _print_result(outcomes, out)
-    states = {outcome.state for outcome in outcomes}
+        _print_result(cell_states, out)
+    states = {cell_state.state for cell_state in cell_states}
     if missing or ("failed" in states and not dry_run):
         sys.exit(1)
     if "running" in states and not dry_run:
@@ -80,55 +80,55 @@ def _cell_number(index: str | None) -> int | None:
     return int(number)
 
 
-def _run(grid: Sweep, nproc: int | None) -> list[Outcome]:
+def _run(grid: Sweep, nproc: int | None) -> list[CellState]:
     """Run cells with a line per step; on a terminal, also the last line of each running step."""
     if not is_live():
-        return grid.run(say, nproc=nproc)
+        return grid.run(say, max_parallel=nproc)
     with closing(LiveText()) as live:
         return grid.run(say, live.show, nproc)
 
 
-def _print_dry_run(grid: Sweep, outcomes: Sequence[Outcome]) -> None:
+def _print_dry_run(grid: Sweep, cell_states: Sequence[CellState]) -> None:
     """Print a table of cells; below it the commands that would run."""
     rows = [("INDEX", "CELL", "STEPS", "STATE")]
-    for outcome in outcomes:
-        steps = f"{outcome.finished_steps}/{len(outcome.cell.steps)}"
-        rows.append((str(outcome.cell.index), outcome.cell.name, steps, _state(outcome)))
+    for cell_state in cell_states:
+        steps = f"{cell_state.finished_steps}/{len(cell_state.cell.steps)}"
+        rows.append((str(cell_state.cell.index), cell_state.cell.name, steps, _state(cell_state)))
     print_columns(rows)
-    if len(outcomes) > 1:
-        echo(f"{len(outcomes)} cells; as a job array: --array=0-{len(outcomes) - 1}")
-    for cell in (outcome.cell for outcome in outcomes if outcome.state != "running"):
+    if len(cell_states) > 1:
+        echo(f"{len(cell_states)} cells; as a job array: --array=0-{len(cell_states) - 1}")
+    for cell in (cell_state.cell for cell_state in cell_states if cell_state.state != "running"):
         if commands := grid.commands(cell):
             echo(f"\n{cell.name}")
             for command in commands:
                 echo(f"  {shlex.join(command)}")
 
 
-def _print_result(outcomes: Sequence[Outcome], out: Path) -> None:
+def _print_result(cell_states: Sequence[CellState], out: Path) -> None:
     """Print each unfinished cell with its reason, and the number of cells per state."""
-    for outcome in outcomes:
-        if outcome.state != "finished":
-            echo(f"{outcome.cell.name}  {_state(outcome)}")
-            if outcome.step:
-                echo(f"  log: {out / 'cells' / outcome.cell.name / outcome.step.name}.log")
-    counts = Counter(outcome.state for outcome in outcomes)
+    for cell_state in cell_states:
+        if cell_state.state != "finished":
+            echo(f"{cell_state.cell.name}  {_state(cell_state)}")
+            if cell_state.step:
+                echo(f"  log: {out / 'cells' / cell_state.cell.name / cell_state.step.name}.log")
+    counts = Counter(cell_state.state for cell_state in cell_states)
     echo(", ".join(f"{number} {state}" for state, number in counts.items()))
     echo(f"{out}  (`datacreate report {out}` makes tables from it)")
 
 
-def _state(outcome: Outcome) -> str:
-    return f"failed: {outcome.step.name}: {outcome.message}" if outcome.step else outcome.state
+def _state(cell_state: CellState) -> str:
+    return f"failed: {cell_state.step.name}: {cell_state.message}" if cell_state.step else cell_state.state
 
 
-def _document(grid: Sweep, outcome: Outcome) -> dict[str, Any]:
-    """An outcome for --json."""
+def _document(grid: Sweep, cell_state: CellState) -> dict[str, Any]:
+    """The state of a cell for --json."""
     return {
-        "index": outcome.cell.index,
-        "name": outcome.cell.name,
-        "state": outcome.state,
-        "step": outcome.step.name if outcome.step else None,
-        "message": outcome.message,
-        "finished_steps": outcome.finished_steps,
-        "steps": [{"name": step.name, "command": list(step.command)} for step in outcome.cell.steps],
-        "to_run": grid.commands(outcome.cell),
+        "index": cell_state.cell.index,
+        "name": cell_state.cell.name,
+        "state": cell_state.state,
+        "step": cell_state.step.name if cell_state.step else None,
+        "message": cell_state.message,
+        "finished_steps": cell_state.finished_steps,
+        "steps": [{"name": step.name, "command": list(step.command)} for step in cell_state.cell.steps],
+        "to_run": grid.commands(cell_state.cell),
     }

@@ -1,4 +1,4 @@
-"""Fine-tunes an encoder on a training set and measures it on benchmarks. In the order of reading:
+"""Fine-tunes an encoder on a training set and measures it on benchmarks. In reading order:
 
 training_rows.py    a run, a file or a benchmark -> rows -> classification examples
 encoder.py          examples -> token ids; an encoder with a classification head

@@ -33,7 +33,7 @@ from datacreate.finetuning.training_rows import (
     read_source,
     training_set,
 )
-from datacreate.finetuning.trials import DEVICE_BATCH_SIZE, OnNamedStep, TrialInputs, best_models
+from datacreate.finetuning.trials import DEVICE_BATCH_SIZE, OnNamedStep, TrialInputs, train_best_models
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import is_row_file
 from datacreate.formats.task_format import read_format
@@ -328,7 +328,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Trained
         seeds = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
         if seeds:
             inputs = encode_inputs(prepared, config.device_batch_size, progress.notify)
-            for model in best_models(inputs, seeds, config.nproc, directory, checked_steps(progress, lock)):
+            for model in train_best_models(inputs, seeds, config.nproc, directory, checked_steps(progress, lock)):
                 lock.check()
                 directory.keep(model)
         return [read_model(directory.model(seed)) for seed in config.seeds]

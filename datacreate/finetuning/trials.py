@@ -79,7 +79,7 @@ TrialEvent = StepDone | TrainedModel | DatacreateError
 """What a process reports about its trials: each step, each trained model, and the error that ended the process."""
 
 
-def best_models(
+def train_best_models(
     inputs: TrialInputs, seeds: Sequence[int], nproc: int | None, directory: TrainingDirectory, on_step: OnNamedStep
 ) -> Iterator[TrainedModel]:
     """Run a trial for each seed and learning rate of the recipe; yield the best model of each seed when it is known."""
@@ -189,8 +189,8 @@ def _run_trials(
     signals.ignore()  # the parent handles them
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
+        run: Callable[[int, float, Path, OnStep], TrainedModel] = pickle.loads(pickled_run)
         for trial, folder in folders.items():
-            run: Callable[[int, float, Path, OnStep], TrainedModel] = pickle.loads(pickled_run)
             events.put(run(*trial, folder, lambda *step: events.put(StepDone(best_score=step[-1]))))
     except DatacreateError as error:
         events.put(error)
@@ -299,7 +299,7 @@ def _training_arguments(inputs: TrialInputs, seed: int, learning_rate: float, fo
     interval = math.ceil(rows / recipe.batch_size)  # an epoch, or longer
     if recipe.max_evaluations is not None:
         interval = max(interval, math.ceil(steps / recipe.max_evaluations))
-    selects = inputs.selection is not None
+    has_selection = inputs.selection is not None
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -314,14 +314,14 @@ def _training_arguments(inputs: TrialInputs, seed: int, learning_rate: float, fo
         use_cpu=device().type == "cpu",
         train_sampling_strategy="group_by_length",
         length_column_name="length",
-        eval_strategy="steps" if selects else "no",
+        eval_strategy="steps" if has_selection else "no",
         eval_steps=interval,
-        save_strategy="best" if selects else "no",
+        save_strategy="best" if has_selection else "no",
         save_only_model=True,
         save_total_limit=1,
-        load_best_model_at_end=selects,
-        metric_for_best_model="selection" if selects else None,
-        greater_is_better=True if selects else None,
+        load_best_model_at_end=has_selection,
+        metric_for_best_model="selection" if has_selection else None,
+        greater_is_better=True if has_selection else None,
         dataloader_pin_memory=device().type == "cuda",
         logging_strategy="no",
         report_to="none",

@@ -58,7 +58,7 @@ from datacreate.formats.task_format import (
     find_first_key,
     load_format,
     specialize,
-    specialize_to_shape,
+    specialize_unchecked,
 )
 
 _NUM_OPTIONS = 4
@@ -342,7 +342,7 @@ def _from_schema(task_format: TaskFormat, turns: int | None) -> InferredFormat:
             f"format {task_format.name}: functions, letters of options, and tags without an `enum` come from an "
             "example; give --example FILE"
         )
-    specialized = specialize_to_shape(task_format, [_stand_in(task_format, task_format.schema, ())], turns)
+    specialized = specialize_unchecked(task_format, [_stand_in(task_format, task_format.schema, ())], turns)
     fields = {*dict(leaves(specialized.schema)), *task_format.roles.ignored}
     varying = [path for path, part in leaves(task_format.schema) if not is_constant(part)]
     remark = ""

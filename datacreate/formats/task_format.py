@@ -197,7 +197,7 @@ class TaskFormat:
         named = [f"{dotted(path)}: {text}" for path, text in texts.items()]
         return "\n".join(named if len(texts) > 1 else texts.values())
 
-    def with_all_turns(self, example: Example) -> Example:
+    def with_turn_count(self, example: Example) -> Example:
         """The example with its conversation cut or repeated, so that it has as many turns as the format."""
         if self.roles.turns is None:
             return example
@@ -346,10 +346,10 @@ def specialize(task_format: TaskFormat, *examples: Example, turns: int | None = 
     for example in examples:
         task_format.check(example)
         check_alike(task_format.roles, example, examples[0])
-    return specialize_to_shape(task_format, [example.values for example in examples], turns)
+    return specialize_unchecked(task_format, [example.values for example in examples], turns)
 
 
-def specialize_to_shape(
+def specialize_unchecked(
     task_format: TaskFormat, rows: Sequence[Mapping[str, Json]], turns: int | None = None
 ) -> TaskFormat:
     """Narrow the format as `specialize` does, but without a check: the texts of the rows may be empty."""

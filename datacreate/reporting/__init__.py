@@ -1,4 +1,4 @@
-"""`datacreate report`, and the page of a run. In the order of reading:
+"""`datacreate report`, and the page of a run. In reading order:
 
 results.py     results (of one condition on one test set) and comparisons (of two results); the Report that has them
 pgr.py         created rows beside human rows: performance gap recovered, learning curves

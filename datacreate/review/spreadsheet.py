@@ -179,7 +179,9 @@ def _change(row: ReviewRow, cells: Mapping[str, str]) -> Change | None:
         raise ValueError(f"row {row.number} has changed since the export; export it again, and edit that")
     if changed and verdict != "edit":
         name = safe_line(changed[0])
-        raise ValueError(f"field:{name} is not that of row {row.number}; write edit as the decision to change it")
+        raise ValueError(
+            f"field:{name} differs from row {row.number}; write `edit` in the decision column to change it"
+        )
     last = row.decision if row.decision and row.decision.verdict == verdict else None
     was_imported = last is not None and (not changed if verdict == "edit" else last.reason == reason)
     if not verdict or was_imported:

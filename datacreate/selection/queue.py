@@ -98,7 +98,7 @@ class TreeQueue:
     """
 
     def __init__(self, roots: Sequence[Parent], max_parent_uses: int, max_root_uses: int | None = None) -> None:
-        """`max_root_uses`: the limit for each root, if it is another one."""
+        """`max_root_uses`: the limit for each root, if it differs."""
         self._max_parent_uses = max_parent_uses
         self._max_root_uses = max_parent_uses if max_root_uses is None else max_root_uses
         self._waiting = {root.number: root for root in roots}  # not used yet, in order

@@ -43,7 +43,7 @@ _STOPPED = "stopped by a signal; finished steps are kept: run the same command t
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellState:
     """The state of a cell."""
 
     cell: SweepCell
@@ -80,22 +80,22 @@ class Sweep:
                 )
             self.cells = (self.cells[index],)
 
-    def states(self) -> list[Outcome]:
+    def states(self) -> list[CellState]:
         """The states of the cells; writes nothing."""
         return [self._state(cell) for cell in self.cells]
 
-    def _state(self, cell: SweepCell, failed: Mapping[Step, str] | None = None) -> Outcome:
+    def _state(self, cell: SweepCell, failed: Mapping[Step, str] | None = None) -> CellState:
         """The state of a cell from its files; `failed` are the steps that failed in this process, with the messages."""
         unfinished = self.unfinished(cell)
-        outcome = partial(Outcome, cell, finished_steps=len(cell.steps) - len(unfinished))
+        make_state = partial(CellState, cell, finished_steps=len(cell.steps) - len(unfinished))
         if failed is None and unfinished and self.folder.is_running(cell):
-            return outcome("running")
+            return make_state("running")
         for step in unfinished:
             status = self.folder.status(step)
             message = (status and status.message) if failed is None else failed.get(step)
             if message:
-                return outcome("failed", message, step)
-        return outcome("pending" if unfinished else "finished")
+                return make_state("failed", message, step)
+        return make_state("pending" if unfinished else "finished")
 
     def unfinished(self, cell: SweepCell) -> list[Step]:
         """The steps that are left to run, in order."""
@@ -114,7 +114,7 @@ class Sweep:
         own = [argument if isinstance(argument, str) else str(out / argument) for argument in step.arguments]
         return [*own, *(step.engine_arguments if engine is None else engine)]
 
-    def missing(self) -> list[str]:
+    def missing_requirements(self) -> list[str]:
         """Lines that say what the unfinished steps need and this machine lacks. Reads no rows and no weights."""
         steps = [step for cell in self.cells for step in self.unfinished(cell)]
         problems = [
@@ -135,34 +135,37 @@ class Sweep:
                 problems.append(str(error))
         return list(dict.fromkeys(problems))
 
-    def run(self, notify: Notify = no_notify, update: Notify = no_notify, nproc: int | None = None) -> list[Outcome]:
-        """Run all unfinished cells; returns their outcomes.
+    def run(
+        self, notify: Notify = no_notify, update: Notify = no_notify, max_parallel: int | None = None
+    ) -> list[CellState]:
+        """Run all unfinished cells; returns their states.
 
-        First the sets of each generator are created, `nproc` at once (default: 4, but one per core); then the cells
-        are trained and evaluated, as many at once as there are GPUs.
+        First the sets of each generator are created, `max_parallel` at once (default: 4, but one per core); then the
+        cells are trained and evaluated, as many at once as there are GPUs.
 
         `notify` gets lines worth keeping; `update` gets the last lines of the running steps, several times a
         second. A cell that another process runs is skipped. Raises DatacreateError if a benchmark or checkpoint is
         missing, ServersUnavailable, Stopped after a signal or if a step was stopped, LockLost,
         StorageError; the same call resumes.
         """
-        if missing := self.missing():
+        if missing := self.missing_requirements():
             raise DatacreateError(f"plan {self.plan.name}: nothing was run: {'; '.join(missing)}")
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(self.out, error) from None
         with caught_signals() as signals:
-            call = _Call(self, signals, notify, update)
+            execution = _SweepExecution(self, signals, notify, update)
             for generator in self.plan.generators:
-                call.create(generator, nproc or min(_CREATED_AT_ONCE, usable_cores()))
-            call.train(nproc)
+                execution.create(generator, max_parallel or min(_CREATED_AT_ONCE, usable_cores()))
+            execution.train(max_parallel)
         return [
-            Outcome(cell, "running") if cell in call.locked else self._state(cell, call.failed) for cell in self.cells
+            CellState(cell, "running") if cell in execution.locked else self._state(cell, execution.failed)
+            for cell in self.cells
         ]
 
 
-class _Call:
+class _SweepExecution:
     """One call of `Sweep.run`: what its threads share."""
 
     def __init__(self, sweep: Sweep, signals: Signals, notify: Notify, update: Notify) -> None:
@@ -188,7 +191,7 @@ class _Call:
         self._lines = lines | ({cell.name: line} if line else {})
         self._update("\n".join(self._lines.values()))
 
-    def create(self, generator: str, nproc: int) -> None:
+    def create(self, generator: str, max_parallel: int) -> None:
         """Run the steps of all cells that need a generator, on servers that are started once.
 
         If they cannot be started, the steps have failed.
@@ -199,7 +202,7 @@ class _Call:
         cells = [cell for cell in self._cells if cell.name in names]
         options = engine_options(self._plan.create)
         if options.uses_running_servers:
-            self._run_cells(cells, [Resources()] * nproc, generator)
+            self._run_cells(cells, [Resources()] * max_parallel, generator)
         elif len(steps) < 2 or "adapter" in self._plan.create:  # each step starts its own
             self._run_cells(cells, [Resources()], generator)
         else:
@@ -207,14 +210,14 @@ class _Call:
             models = tuple(dict.fromkeys(name for step in steps for kind, name in step.needs if kind == "model"))
             try:
                 with shared_servers(models, options, count, self._sweep.out, self._notify) as servers:
-                    self._run_cells(cells, [servers] * nproc, generator)
+                    self._run_cells(cells, [servers] * max_parallel, generator)
             except (EngineError, CheckpointError) as error:
                 if error.exit_code == RESUMABLE:
                     raise
                 self.failed |= dict.fromkeys(steps, str(error))
                 self._notify(f"{generator}: {error}; continuing with the rest")
 
-    def train(self, nproc: int | None) -> None:
+    def train(self, max_parallel: int | None) -> None:
         """Run the other steps of the cells, as many cells at once as get GPUs of their own.
 
         A cell gets at least as many as `nproc` of the plan's trainings, by default one; few cells share all GPUs.
@@ -222,7 +225,7 @@ class _Call:
         cells = [cell for cell in self._cells if cell not in self.locked]
         gpus, gpus_per_cell = visible_gpus(), self._plan.train.get("nproc") or 1
         unfinished = sum(map(bool, map(self._sweep.unfinished, cells)))
-        at_once = max(1, min(len(gpus) // gpus_per_cell, unfinished, nproc or unfinished))
+        at_once = max(1, min(len(gpus) // gpus_per_cell, unfinished, max_parallel or unfinished))
         resources = [Resources()]
         if at_once > 1:
             groups = (",".join(gpus[number::at_once]) for number in range(at_once))

@@ -100,7 +100,7 @@ FAULTS: dict[str, tuple[dict[str, str], str]] = {
     "unknown id": ({"id": "31"}, "id '31': no row of this run"),
     "no number": ({"id": "=1+1"}, "id '=1+1': no row of this run"),
     "an id twice": ({"id": "1"}, "id 1: a line above also has this id; keep one"),
-    "a changed row": ({"field:premise": "Another text."}, "field:premise is not that of row 2; write edit as"),
+    "a changed row": ({"field:premise": "Another text."}, "field:premise differs from row 2; write `edit` in the"),
     "another word": ({"decision": "ok"}, "decision 'ok'; write accept, reject or edit, or leave it empty"),
     "no reason": ({"decision": "reject"}, "a rejected row needs a reason"),
     "nothing edited": (EDIT, "row 2: nothing is edited; change a field, or accept the row"),

@@ -16,7 +16,7 @@ import yaml
 
 from datacreate.sweep import run
 from datacreate.sweep.plan import load_plan
-from datacreate.sweep.run import Outcome, Sweep
+from datacreate.sweep.run import CellState, Sweep
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import choices, claims
 from tests.process import ROOT
@@ -70,7 +70,7 @@ class Bench:
     def sweep(self, command: Sequence[str] = COMMAND, index: int | None = None, **changes: Any) -> Sweep:
         return Sweep(load_plan(str(self.write(**changes))), self.out, index, command)
 
-    def run(self, **changes: Any) -> list[Outcome]:
+    def run(self, **changes: Any) -> list[CellState]:
         return self.sweep(**changes).run()
 
     def calls(self) -> list[str]:
@@ -103,5 +103,5 @@ def bench(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(tmp_path, usual)
 
 
-def states(outcomes: Sequence[Outcome]) -> dict[str, str]:
+def states(outcomes: Sequence[CellState]) -> dict[str, str]:
     return {outcome.cell.name: outcome.state for outcome in outcomes}

@@ -88,10 +88,10 @@ def test_two_cells_at_once_on_one_server_give_what_they_give_one_after_the_other
     bench: Bench, started: Started
 ) -> None:
     alone = Sweep(load_plan(str(bench.write(**PLAN))), bench.folder / "alone", command=COMMAND)
-    assert set(states(alone.run(nproc=1)).values()) == {"finished"}
+    assert set(states(alone.run(max_parallel=1)).values()) == {"finished"}
     assert (started.started, started.server.most_out) == (1, 1)
     started.server.fault = Meeting()
-    assert set(states(bench.sweep(COMMAND, **PLAN).run(nproc=2)).values()) == {"finished"}
+    assert set(states(bench.sweep(COMMAND, **PLAN).run(max_parallel=2)).values()) == {"finished"}
     assert (started.started, started.server.most_out) == (2, 2)
     assert sets(bench.out) == sets(bench.folder / "alone")
     log = (bench.out / "cells" / CELLS[0] / "create.log").read_text()
@@ -105,12 +105,12 @@ def test_a_signal_stops_all_cells_and_a_rerun_resumes_them(bench: Bench, started
     shown: list[str] = []
     sweep = bench.sweep(COMMAND, **PLAN)
     with pytest.raises(Stopped, match="run the same command to resume") as caught:
-        sweep.run(update=shown.append, nproc=2)
+        sweep.run(update=shown.append, max_parallel=2)
     assert caught.value.exit_code == 75
     meeting.met.set()  # until now no answer came, so that no cell could finish
     assert max(text.count("\n") for text in shown) == 1  # a line for each running cell
     assert set(states(sweep.states()).values()) == {"pending"}
-    assert set(states(sweep.run(nproc=2)).values()) == {"finished"}
+    assert set(states(sweep.run(max_parallel=2)).values()) == {"finished"}
     assert [len(rows.splitlines()) for rows in sets(bench.out)] == [10, 10]
 
 
@@ -129,7 +129,7 @@ def test_the_error_that_stops_all_cells_is_raised(
 
     monkeypatch.setattr(run, "run_process", step)
     with pytest.raises(StorageError, match="no space left"):
-        bench.sweep(COMMAND, **PLAN).run(nproc=2)
+        bench.sweep(COMMAND, **PLAN).run(max_parallel=2)
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_nothing_is_run_if_something_is_missing(
     changes: dict[str, Any], message: str, bench: Bench, csqa: None
 ) -> None:
     sweep = bench.sweep(**changes)
-    [missing] = sweep.missing()
+    [missing] = sweep.missing_requirements()
     assert message in missing
     with pytest.raises(DatacreateError, match="plan plan: nothing was run: "):
         sweep.run()
