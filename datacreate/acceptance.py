@@ -115,7 +115,7 @@ class Acceptance:
     @property
     def next_released(self) -> int | None:
         """The number of the earliest request with waiting examples, which `release` decides next; None without one."""
-        return self._waiting[0].request if self._waiting else None
+        return self._waiting[0].request_number if self._waiting else None
 
     def parse(self, request: PendingRequest, completion: Completion) -> ParsedCompletion:
         """Parse and validate a completion, in any order of requests; nothing is accepted or counted yet.
@@ -186,12 +186,12 @@ class Acceptance:
                 passed.append(result)
         values = tuple(dict(candidate.example.values) for candidate in passed)
         commit = Commit(
-            request=request.number,
+            request_number=request.number,
             parent=request.parent_example.id,
             parent_depth=request.parent.depth,
             time=round(time.time(), 3),
             accepted=() if must_wait else values,
-            next_parents=tuple(self._choose_parents(request, passed)),
+            chosen_children=tuple(self._choose_parents(request, passed)),
             rejects=tuple(rejects),
             prompt_tokens=completion.prompt_tokens,
             generated_tokens=completion.generated_tokens,
@@ -230,7 +230,7 @@ class Acceptance:
         return self._verify(candidate, scored, request.number, request.attributes)
 
     def _verify(
-        self, candidate: Candidate, scored: Scored, request: int, attributes: Mapping[str, str]
+        self, candidate: Candidate, scored: Scored, request_number: int, attributes: Mapping[str, str]
     ) -> tuple[Candidate | Reject, Scored]:
         """Decide about a scored example that passed the filters, after the label-noise check has decided.
 
@@ -240,7 +240,7 @@ class Acceptance:
         assert self._verification is not None, "the caller checks it"
         calibrated = self._stats.calibrated(scored.probabilities)
         assigned = None if self._stats.pseudo_labels else scored.assigned
-        scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, request))
+        scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, request_number))
         values, answers = candidate.example.values, self._format.answers
         if scored.final is None:
             detail = disagreement(list(map(str, answers.choices(values))), assigned, calibrated)
@@ -281,15 +281,15 @@ class Acceptance:
             if self.quotas.missing <= 0:
                 result: Candidate | Reject = candidate.reject(RejectReason.NOT_NEEDED)
             else:
-                result, scored = self._verify(candidate, scored, commit.request, commit.attributes)
+                result, scored = self._verify(candidate, scored, commit.request_number, commit.attributes)
             verified.append(scored)
             if isinstance(result, Reject):
                 rejects.append(result)
             else:
                 accepted.append(result)
-                self._add_relabeled(candidate, result, commit.request)
+                self._add_relabeled(candidate, result, commit.request_number)
         return Commit(
-            request=commit.request,
+            request_number=commit.request_number,
             parent=commit.parent,
             parent_depth=commit.parent_depth,
             time=round(time.time(), 3),
@@ -313,10 +313,10 @@ class Acceptance:
             waited = self._waiting.popleft().waiting
             originals = [values for values, scored in zip(waited, commit.scored, strict=True) if scored.accepted]
             for values, candidate in zip(originals, candidates, strict=True):
-                self._add_relabeled(Candidate.of(values, self._format), candidate, commit.request)
+                self._add_relabeled(Candidate.of(values, self._format), candidate, commit.request_number)
             return
         for candidate in (*candidates, *(Candidate.of(values, self._format) for values in commit.waiting)):
-            self._add_passed(candidate, commit.request)
+            self._add_passed(candidate, commit.request_number)
         if commit.waiting:
             self._waiting.append(commit)
 
@@ -327,7 +327,7 @@ class Acceptance:
         if decision.added:
             candidate = Candidate.of(decision.added, self._format)
             self.quotas.add(self._label(candidate), decision.attributes)
-            self._add_passed(candidate, decision.request)
+            self._add_passed(candidate, decision.request_number)
 
     def _find_reject(self, candidate: Candidate, request: PendingRequest) -> Reject | None:
         """The reject of a valid example that is a copy, does not pass the filters or is not needed; else None."""
@@ -369,15 +369,15 @@ class Acceptance:
         self.quotas.add(self._label(candidate), attributes)
         return candidate
 
-    def _add_relabeled(self, original: Candidate, relabeled: Candidate, request: int) -> None:
+    def _add_relabeled(self, original: Candidate, relabeled: Candidate, request_number: int) -> None:
         """Add an example that waited to the filters, if its new label gave it another text."""
         if relabeled.exact_key != original.exact_key:
-            self._add_passed(relabeled, request)
+            self._add_passed(relabeled, request_number)
 
-    def _add_passed(self, candidate: Candidate, request: int) -> None:
+    def _add_passed(self, candidate: Candidate, request_number: int) -> None:
         """Add an example that passed the filters to them: later examples must not repeat it."""
         for candidate_filter in self._filters:
-            candidate_filter.add(candidate, request)
+            candidate_filter.add(candidate, request_number)
         if self._vectors:
             self._vectors.ensure(self.passed, candidate.compared_text)
         self.passed += 1

@@ -266,7 +266,9 @@ class _Session:
         )
 
 
-def _stored_config_of_run(stored: StoredConfig | None, plan: RunPlan, count: int, clients: ModelClients) -> StoredConfig:
+def _stored_config_of_run(
+    stored: StoredConfig | None, plan: RunPlan, count: int, clients: ModelClients
+) -> StoredConfig:
     """The content of config.json: that of the existing run with the new count, or that of a new run."""
     if stored:
         return stored.model_copy(update={"count": count})

@@ -27,7 +27,7 @@ _SHARED_POLL_SECONDS = 0.02
 class _Scoring(NamedTuple):
     """A question for the verifier in one of its permutations. Questions of the oldest request are sent first."""
 
-    request: int  # that wrote the example; a heap compares the fields in this order
+    request_number: int  # of the request that wrote the example; a heap compares the fields in this order
     number: int  # within the request
     question: PermutedQuestion
     permutation: int
@@ -101,7 +101,7 @@ class Pipeline:
         """Add the scores of a scoring request to its question."""
         scoring = self._in_scoring.pop(completion.request_id)
         scoring.question.add(scoring.permutation, completion.scores)
-        parsed = self._parsed[scoring.request]
+        parsed = self._parsed[scoring.request_number]
         parsed.unscored -= 1
         parsed.scoring_tokens += completion.prompt_tokens
 

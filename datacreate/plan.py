@@ -38,11 +38,10 @@ from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.verification.label_noise import most_rows
 from datacreate.verification.scoring import VerifyMode
 
+# Requests in each chain, if all examples are accepted. With fewer, most are children of formatting examples.
 _MIN_REQUESTS_PER_CHAIN = 10
-"""Requests in each chain, if all examples are accepted. With fewer, most are children of formatting examples."""
 
-_LIMITS = {"max_tokens", "longest_text"}
-"""The fields of `Sampling` that follow from the formatting example."""
+_LIMITS = {"max_tokens", "longest_text"}  # the fields of `Sampling` that follow from the formatting example
 
 
 @dataclass(frozen=True)
@@ -88,12 +87,12 @@ class RunPlan:
     def _attribute_descriptions(self) -> dict[str, dict[str, str]]:
         return attribute_descriptions(self.spec.attributes, self.encoding.format)
 
-    def content_of(self, request: int, attributes: Mapping[str, str]) -> RequestContent:
+    def content_of(self, request_number: int, attributes: Mapping[str, str]) -> RequestContent:
         """What the prompt of a request says beside the examples: instruction, shares, passage and attributes.
 
-        `request` is its number; `attributes` has the value of each dimension.
+        `attributes` has the value of each dimension.
         """
-        passage = self.passages.of_request(request).text if self.passages else None
+        passage = self.passages.of_request(request_number).text if self.passages else None
         texts = {name: self._attribute_descriptions[name][value] for name, value in attributes.items()}
         return RequestContent(self.spec.instruction, self.spec.label_ratio, texts, passage)
 
@@ -256,25 +255,37 @@ def _new_sizes(inputs: RunInputs, encoding: PromptEncoding, clients: ModelClient
     descriptions = attribute_descriptions(spec.attributes, encoding.format)
     longest = {name: max(values.values(), key=len) for name, values in descriptions.items()}
     content = RequestContent(spec.instruction, attributes=longest, passage=passages.longest if passages else None)
-    words = max([0, *(value.words[1] for dimension in spec.attributes for value in dimension.values if value.words)])
-    sizes = [
-        RequestSize(encoding, spec.examples, spec.shots, content, words, client, thinking_limit(config, generator))
+    ranges = [value.words for dimension in spec.attributes for value in dimension.values if value.words]
+    max_words = max((words[1] for words in ranges), default=0)
+    request_sizes = [
+        RequestSize(encoding, spec.examples, spec.shots, content, max_words, client, thinking_limit(config, generator))
         for client, generator in zip(clients.generators, clients.models.generators, strict=True)
     ]
     per_passage = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
     most, fewest = config.num_examples or min(per_passage, DEFAULT_NUM_EXAMPLES), config.num_examples or 1
-    number = min(size.num_examples(most, fewest) for size in sizes)
-    limits = [{"max_tokens": config.max_tokens} if config.max_tokens else size.limits(number) for size in sizes]
-    in_flight = most_in_flight(config.count, number, clients.generators)
-    num_chains = None
-    if find_strategy(config.strategy).queue == "chain":
-        # A chain has at most one request in flight: more chains would only be shallower.
-        deep = 1 if config.recipe == "paper" else config.count // (_MIN_REQUESTS_PER_CHAIN * number)
-        # One for each formatting example, as long as no more than half of the set are children of these.
-        starts = min(len(spec.examples), config.count // (2 * number))
-        num_chains = config.num_chains or max(1, min(deep, in_flight), starts)
+    num_examples = min(size.num_examples(most, fewest) for size in request_sizes)
+    limits = [
+        {"max_tokens": config.max_tokens} if config.max_tokens else size.limits(num_examples) for size in request_sizes
+    ]
+    in_flight = most_in_flight(config.count, num_examples, clients.generators)
+    num_chains = _new_num_chains(inputs, num_examples, in_flight)
     concurrency = config.concurrency or num_chains or (1 if config.recipe == "paper" else in_flight)
-    return _Sizes(number, num_chains, concurrency, limits)
+    return _Sizes(num_examples, num_chains, concurrency, limits)
+
+
+def _new_num_chains(inputs: RunInputs, num_examples: int, in_flight: int) -> int | None:
+    """The number of chains of a new run: as given, else as many as are long enough; None for strategies without chains.
+
+    `num_examples` is that of a request, and `in_flight` the most requests in flight.
+    """
+    config = inputs.config
+    if find_strategy(config.strategy).queue != "chain":
+        return None
+    # A chain has at most one request in flight: more chains would only be shallower.
+    max_deep_chains = 1 if config.recipe == "paper" else config.count // (_MIN_REQUESTS_PER_CHAIN * num_examples)
+    # One for each formatting example, as long as no more than half of the set are children of these.
+    min_chains = min(len(inputs.spec.examples), config.count // (2 * num_examples))
+    return config.num_chains or max(1, min(max_deep_chains, in_flight), min_chains)
 
 
 def _given_fields(sampling: Sampling) -> dict[str, Any]:

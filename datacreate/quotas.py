@@ -108,7 +108,7 @@ class RunQuotas:
             labels = ValueQuotas(task_format.labels, count, list((spec.label_ratio or {}).values()))
         return cls(labels, {dimension.name: dimension.shares for dimension in spec.attributes}, count)
 
-    def assign_attributes(self, request: int, per_request: float, rng: random.Random) -> dict[str, str]:
+    def assign_attributes(self, request_number: int, per_request: float, rng: random.Random) -> dict[str, str]:
         """Draw a value of each dimension for a new request; returns dimension -> value.
 
         A value is drawn in proportion to the examples that it needs beyond those expected from requests in flight.
@@ -121,15 +121,15 @@ class RunQuotas:
             [assigned[name]] = rng.choices(list(needs), missing if any(missing) else list(needs.values()))
         for name, value in assigned.items():
             self._in_flight[name][value] += 1
-        self._assigned[request] = assigned
+        self._assigned[request_number] = assigned
         return assigned
 
-    def end_request(self, request: int) -> None:
+    def end_request(self, request_number: int) -> None:
         """Count a request as committed: its values are not in flight any more.
 
         These are the values of `assign_attributes`, not of the commit: replayed with a larger count, they may differ.
         """
-        for name, value in self._assigned.pop(request, {}).items():
+        for name, value in self._assigned.pop(request_number, {}).items():
             self._in_flight[name][value] -= 1
 
     def needs_request(self, per_request: float) -> bool:

@@ -38,14 +38,13 @@ from datacreate.selection.queue import (
 )
 from datacreate.selection.shots import Shots
 
+# The share of examples that is expected to be accepted at the start, as if measured on this number of requests.
 _PRIOR_RATE, _PRIOR_REQUESTS = 0.8, 10
-"""The share of examples that is expected to be accepted at the start, as if measured on this number of requests."""
 
-_RATE_REQUESTS = 100
-"""The accepted examples per request are averaged over about this number of the latest requests."""
+_RATE_REQUESTS = 100  # the accepted examples per request are averaged over about this number of the latest requests
 
+# Requests are made for this many times the missing examples, since some give fewer than expected.
 _REQUEST_MARGIN = 1.05
-"""Requests are made for this many times the missing examples, since some give fewer than expected."""
 
 
 class RunState:
@@ -111,8 +110,8 @@ class RunState:
             expected = self.acceptance.next_released
             if not record.released:
                 expected = self.to_submit.popleft().number if self.to_submit else None
-            if record.request != expected:
-                raise _cannot_follow(path, line, f"request {record.request}")
+            if record.request_number != expected:
+                raise _cannot_follow(path, line, f"request {record.request_number}")
             self.acceptance.add_logged(record)
         self._add_record(record)
         for number in line.parents:
@@ -176,17 +175,17 @@ class RunState:
             decrease = dropped / (_PRIOR_REQUESTS + self.stats.requests)
             self._accepted_per_request = max(0.0, self._accepted_per_request - decrease)
             return
-        self.acceptance.quotas.end_request(commit.request)
+        self.acceptance.quotas.end_request(commit.request_number)
         passed = len(commit.passed)
         averaged = min(_PRIOR_REQUESTS + self.stats.requests, _RATE_REQUESTS)
         self._accepted_per_request += (passed - self._accepted_per_request) / averaged
         lines = tuple(map(example_line, commit.waiting)) or commit.accepted_lines
         self._shots.add(lines)
         first = self.acceptance.passed - passed + 1
-        parents = [Parent(first + i, lines[i], commit.parent_depth + 1) for i in commit.next_parents]
+        parents = [Parent(first + i, lines[i], commit.parent_depth + 1) for i in commit.chosen_children]
         # Twice the number that this rate requires, as if no waiting example will be accepted.
         needed = math.ceil(2 * (self._count - self.stats.accepted) / max(1.0, self._accepted_per_request))
-        self._queue.add_result(commit.request, parents, passed, needed)
+        self._queue.add_result(commit.request_number, parents, passed, needed)
 
 
 def _cannot_follow(path: str, line: LogLine, part: str) -> LogDamaged:

@@ -179,7 +179,7 @@ def test_the_prompt_of_a_request_has_the_values_of_its_commit(tmp_path: Path, mo
     make(tmp_path / "run", model, engine, example=QA, attributes=attributes, count=40)
     stated = {request.id: STATED.search(request.messages[-1]["content"]) for request in engine.history}
     for commit in commits(tmp_path / "run"):
-        match = stated[commit.request]
+        match = stated[commit.request_number]
         assert match
         assert list(commit.attributes.values()) == list(match.groups())
     plain = ScriptedEngine(of_any_length)

@@ -67,7 +67,7 @@ def test_duplicates_are_replaced(tmp_path: Path, model: str) -> None:
     summary = make(tmp_path / "run", model, answering(vocabulary=120), count=60)
     assert len({example["question"] for example in examples(tmp_path / "run")}) == 60
     assert summary["rejected"]["duplicate"] > 10
-    made = {commit.request: [row["question"] for row in commit.accepted] for commit in commits(tmp_path / "run")}
+    made = {commit.request_number: [row["question"] for row in commit.accepted] for commit in commits(tmp_path / "run")}
     for reject in (reject for commit in commits(tmp_path / "run") for reject in commit.rejects):
         if reject.reason == "duplicate":
             repeated = made[int(reject.detail.removeprefix("repeats an example of request "))]
@@ -112,7 +112,7 @@ def test_the_parent_in_a_chain_is_a_child_of_its_previous_request(tmp_path: Path
     root = made[0].parent
     assert {commit.parent for commit in made[:chains]} == {root}
     for commit in made[chains:]:
-        previous = made[commit.request - chains]
+        previous = made[commit.request_number - chains]
         if strategy == "naive":
             assert commit.parent == root
         else:
@@ -242,7 +242,7 @@ def test_paper_loses_truncated_arrays_and_drops_single_invalid_items(tmp_path: P
     make(tmp_path, model, faulty, count=20, recipe="paper", strategy="random", concurrency=None)
     for commit in commits(tmp_path):
         reasons = [reject.reason for reject in commit.rejects]
-        if commit.request % 2:
+        if commit.request_number % 2:
             assert (commit.accepted, reasons) == ((), ["truncated"])
         else:
             assert (len(commit.accepted), reasons) == (4, ["answer_not_in_options"])

@@ -20,11 +20,11 @@ from tests.metrics.rows import STATEMENT, choice_rows, statement_rows
 
 def commit(request: int, parent: str, rows: list[dict[str, Any]], parent_depth: int = 1) -> Commit:
     return Commit(
-        request=request,
+        request_number=request,
         parent=parent,
         parent_depth=parent_depth,
         accepted=tuple(rows),
-        next_parents=(),
+        chosen_children=(),
         rejects=(),
         prompt_tokens=1,
         generated_tokens=1,

@@ -56,7 +56,7 @@ def test_models_share_the_requests_and_the_log_names_the_model_of_each(tmp_path:
     first, second = fleet.engines["scripted-model"], fleet.engines["another-model"]
     written = [{request.id for request in engine.history} for engine in (first, second)]
     for commit in commits(tmp_path):
-        assert commit.request in written[commit.generator]
+        assert commit.request_number in written[commit.generator]
     assert all(engine.started and engine.closed for engine in (first, second))
     assert summary["model"] == "scripted-model + another-model"
     assert sum(summary["generators"].values()) == 30

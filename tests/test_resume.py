@@ -62,7 +62,7 @@ def test_kills_at_random_times_do_not_change_the_result(tmp_path: Path, example:
     assert ended.code == 0
     assert "resuming from" in ended.err
     assert train(tmp_path / "killed") == train(tmp_path / "whole")
-    requests = [commit.request for commit in commits(tmp_path / "killed")]
+    requests = [commit.request_number for commit in commits(tmp_path / "killed")]
     assert requests == list(range(len(requests)))
 
 

@@ -43,7 +43,7 @@ def test_the_first_examples_are_written_from_the_fields_alone(tmp_path: Path, mo
     assert Counter(row["topic"] for row in rows) == {"billing": 20, "bug": 20, "other": 20}
     written = {request.id: prompt for request, prompt in zip(engine.history, prompts(engine), strict=True)}
     for commit in commits(tmp_path / "run"):
-        system, user = written[commit.request]
+        system, user = written[commit.request_number]
         assert system.endswith(TASK)
         assert user.startswith("Write a JSON array" if commit.parent_depth == 0 else "Here is a JSON array")
     depths = {commit.parent_depth for commit in commits(tmp_path / "run")}

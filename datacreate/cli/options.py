@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# Suffixes of the DATACREATE_... variables that set no option.
 _VARIABLES_WITHOUT_OPTION = "API_KEY COMMAND HOME RESTARTS SCRATCH SUPERVISED".split()
-"""Suffixes of the DATACREATE_... variables that set no option."""
 
 
 _CONFIG_PATH = "datacreate.config"

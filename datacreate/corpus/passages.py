@@ -108,9 +108,9 @@ class Passages:
         document = json.loads(_line(self._file, self._starts, number))
         return Passage(document["file"], document.get("row"), document["offset"], document["text"])
 
-    def of_request(self, request: int) -> Passage:
+    def of_request(self, request_number: int) -> Passage:
         """The passage of the request with this number. Documents take turns; no passage repeats before all are used."""
-        return self[self._order[request % len(self)]]
+        return self[self._order[request_number % len(self)]]
 
     @cached_property
     def _order(self) -> array[int]:

@@ -236,7 +236,7 @@ def to_classification_example(
     """The texts of a row, or the reason why it cannot be used."""
     try:
         passage = task_format.passage(row) or None
-        text = task_format.input_text(row)
+        text = task_format.text_for_model(row)
         answer = label_text(field_at(row, task_format.roles.answer or ()))
         if not text.strip():
             return "the inputs are empty"

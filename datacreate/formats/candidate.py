@@ -22,8 +22,7 @@ from datacreate.formats.schema_utils import free_texts, leaves, normalize_values
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
-_MIN_COPIED_WORDS = 8
-"""An input with fewer words, such as a term, may be a part of the passage that it is about."""
+_MIN_COPIED_WORDS = 8  # an input with fewer words, such as a term, may be a part of the passage that it is about
 
 
 _LESS_REPETITION = "try more formatting examples, --attributes, a higher --temperature or a smaller --count"
@@ -114,7 +113,10 @@ class Candidate:
 
     @property
     def question(self) -> str:
-        """The inputs without the passage, as one text."""
+        """The inputs without the passage, as one text.
+
+        It has `TaskFormat.texts_beside_passage`, or all values that vary if no input has a text.
+        """
         return "\n".join(text for text in self.inputs if text != self.passage)
 
     @classmethod

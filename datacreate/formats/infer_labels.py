@@ -22,7 +22,7 @@ from datacreate.formats.example import (
     value_at,
     values_in,
 )
-from datacreate.formats.roles import FIRST_KEYS, Roles, canonical_label, first_key, is_option_key, option_keys
+from datacreate.formats.roles import FIRST_KEYS, Roles, canonical_label, first_key_in, is_option_key, option_keys
 from datacreate.formats.schema_utils import Schema, fixed_labels, schema_at, with_field
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
@@ -80,7 +80,7 @@ def with_option_values(
                 f"add --labels {name}={','.join(map(str, option_keys(first_keys[1], len(options))))}"
             )
     elif is_declared and not (is_text and not keys):
-        are_keys = first_key(labels) is not None and len(labels) == len(options)
+        are_keys = first_key_in(labels) is not None and len(labels) == len(options)
         if not (labels == keys if keys else are_keys):
             raise UsageError(
                 f"--labels or --range for {dotted(answer_field)}: it says which of the {len(options)} options in "

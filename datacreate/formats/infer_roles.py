@@ -23,7 +23,7 @@ from datacreate.formats.example import (
 )
 from datacreate.formats.infer_labels import folded_name, is_label_name, yes_no_labels
 from datacreate.formats.options import FormatOptions, as_tuple, named_field
-from datacreate.formats.roles import FIRST_KEYS, Roles, first_key, is_option_key, option_keys
+from datacreate.formats.roles import FIRST_KEYS, Roles, first_key_in, is_option_key, option_keys
 from datacreate.formats.rules import find_span, is_extracted, speaker_field
 from datacreate.formats.schema_utils import is_number
 
@@ -270,10 +270,10 @@ def _with_list_of_keys(
 
 def _lists_of_keys(options: FieldPath, lists: Mapping[FieldPath, list[Json]]) -> list[FieldPath]:
     """The lists beside the options that have a key for each of them; none if the options are keys themselves."""
-    if first_key(lists[options]) is not None:
+    if first_key_in(lists[options]) is not None:
         return []
     same_size = [path for path, keys in lists.items() if len(keys) == len(lists[options])]
-    return [path for path in same_size if path[:-1] == options[:-1] and first_key(lists[path]) is not None]
+    return [path for path in same_size if path[:-1] == options[:-1] and first_key_in(lists[path]) is not None]
 
 
 def _is_rating(answer: FieldPath, value: Json) -> bool:
@@ -319,7 +319,7 @@ def _refuse_misleading(example: Example, roles: Roles, scalars: Mapping[FieldPat
             texts = [key for key, part in value.items() if isinstance(part, str) and part]
             names = [key for key in texts if (*path, key) not in answers]
             letters = [key for key in names if len(key) == 1]
-            if is_known and len(letters) > 1 and (first := first_key(letters)) is not None:
+            if is_known and len(letters) > 1 and (first := first_key_in(letters)) is not None:
                 names += option_keys(first, _MAX_LETTERS)  # also the letter of an option that there is not
         elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
             _refuse_messages(path, value)

@@ -90,7 +90,7 @@ def option_keys(first: Json, number: int) -> list[Json]:
     return [first + i for i in range(number)]
 
 
-def first_key(values: Sequence[Json]) -> Json:
+def first_key_in(values: Sequence[Json]) -> Json:
     """The first of the values, if they are the keys of options in order; None if they are something else."""
     first = values[0] if values and type(values[0]) is not bool else None
     return first if first in FIRST_KEYS and list(values) == option_keys(first, len(values)) else None

@@ -39,7 +39,15 @@ from datacreate.formats.example import (
     value_at,
     values_in,
 )
-from datacreate.formats.roles import LIST_ROLES, ROLES_SCHEMA, Answers, Roles, canonical_label, first_key, option_keys
+from datacreate.formats.roles import (
+    LIST_ROLES,
+    ROLES_SCHEMA,
+    Answers,
+    Roles,
+    canonical_label,
+    first_key_in,
+    option_keys,
+)
 from datacreate.formats.rules import (
     RULE_MEANINGS,
     Rule,
@@ -186,8 +194,8 @@ class TaskFormat:
         texts = self.texts_beside_passage(values) if self.context_is_given and self.passage_field else ()
         return "\n".join(texts if any(texts) else self.input_texts(values))
 
-    def input_text(self, values: Mapping[str, Json]) -> str:
-        """The text that encoder and verifier read besides the passage and the options: that of the other inputs.
+    def text_for_model(self, values: Mapping[str, Json]) -> str:
+        """The text that encoder and verifier read beside the passage and the options: that of the other inputs.
 
         If several inputs have a text, each is on a line with its name: `premise: ...`. Constants are left out.
         """
@@ -209,7 +217,10 @@ class TaskFormat:
         """Raise ExampleError, with origin and field, unless the formatting example is valid in this format."""
         where = example.where
         if unknown := [key for key in example.values if key not in self.schema["properties"]]:
-            raise ExampleError(f"{where}the field {unknown[0]!r} is not in the format {self.name}; add it or drop it")
+            raise ExampleError(
+                f"{where}the field {unknown[0]!r} is not in the format {self.name}; add it to the format, or remove it "
+                "from the example"
+            )
         error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
         if error is not None:
             location = dotted(tuple(map(str, error.absolute_path))) or "the example"
@@ -317,7 +328,7 @@ def find_first_key(schema: Schema, roles: Roles) -> Json:
     """
     if not roles.answer or not roles.options or roles.keys or is_constant(schema_at(schema, roles.options)):
         return None
-    return first_key(fixed_labels(schema_at(schema, roles.answer)) or ())
+    return first_key_in(fixed_labels(schema_at(schema, roles.answer)) or ())
 
 
 def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:

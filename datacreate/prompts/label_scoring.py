@@ -136,5 +136,5 @@ def label_question(
     scored_by_letter = scored_by_letter or not task_format.labels
     if not answers or (scored_by_letter and len(answers) > MAX_LETTERS):
         return None
-    passage_and_inputs = filter(str.strip, (task_format.passage(values), task_format.input_text(values)))
+    passage_and_inputs = filter(str.strip, (task_format.passage(values), task_format.text_for_model(values)))
     return LabelQuestion("\n\n".join(passage_and_inputs), tuple(map(str, answers)), scored_by_letter, instruction)

@@ -188,7 +188,7 @@ class ReviewSession:
         return Decision(
             verdict=change.verdict,
             row=row.number,
-            request=row.commit.request,
+            request_number=row.commit.request_number,
             depth=row.commit.parent_depth + 1,
             generator=row.commit.generator,
             attributes=row.commit.attributes,

@@ -1,8 +1,10 @@
 """The settings of a run, and the part of them that is its identity.
 
-`RunSpec` holds everything that decides the contents of train.jsonl. It is resolved once and kept in
-config.json; a run directory made with another `RunSpec` is refused. `count` may grow, and engine settings may
-change between sessions: they are not part of it.
+They pass through four types: given (`CreateConfig`, the options) -> checked (`RunInputs`, which has an `InputSpec`) ->
+decided (`RunPlan`, which has a `RunSpec`) -> stored (`StoredConfig`, the content of config.json, which has that
+`RunSpec`). A `RunSpec` is everything that decides the contents of train.jsonl: `InputSpec`, the part that needs no
+model or server, and what follows from these. It is decided once; a run directory made with another one is refused.
+`count` may grow, and engine settings may change between sessions: they are not part of it.
 """
 
 from __future__ import annotations
@@ -27,13 +29,12 @@ from datacreate.verification.scoring import VerifyMode
 
 CreateRecipe = Literal["best", "fast", "paper"]
 
-AUTO = "auto"
-"""The strategy of the recipe."""
+AUTO = "auto"  # the strategy of the recipe
 
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
+# Settings that `--recipe paper` refuses.
 _NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "label_noise_check", "shots")
-"""Settings that `--recipe paper` refuses."""
 
 
 class IdentityOptions(Settings):

@@ -13,6 +13,8 @@ from datacreate.intervals import estimated_share
 
 Verdict = Literal["accept", "reject", "edit"]
 
+_KEYS = {"request_number": "request", "generator": "model"}  # of `Decision`: a field -> its key in the log
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -20,7 +22,7 @@ class Decision:
 
     verdict: Verdict
     row: int  # from 1, in the order in which rows were accepted; rejected ones keep their number
-    request: int  # that wrote the row
+    request_number: int  # of the request that wrote the row
     depth: int  # of the row
     generator: int  # its index
     attributes: Mapping[str, str]  # of the row: dimension -> value
@@ -46,14 +48,14 @@ class Decision:
         return self.added or (None if self.removed else written)
 
     def line(self) -> str:
-        values = {"model" if name == "generator" else name: value for name, value in vars(self).items()}
+        values = {_KEYS.get(name, name): value for name, value in vars(self).items()}
         return json.dumps({"decision": self.verdict, **values}, ensure_ascii=False)
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Decision:
         """The decision of a parsed line. Raises KeyError or TypeError if the line has none."""
-        generator = values.pop("model")
-        return cls(**values, generator=generator)
+        renamed = {name: values.pop(key) for name, key in _KEYS.items()}
+        return cls(**values, **renamed)
 
 
 @dataclass(frozen=True)

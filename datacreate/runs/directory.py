@@ -329,7 +329,7 @@ class RunDirectory:
             for commit in self.commits():
                 rows.write("".join(f"{line}\n" for line in commit.accepted_lines).encode("utf-8"))
                 if passages and commit.accepted:
-                    source = passages.of_request(commit.request).source
+                    source = passages.of_request(commit.request_number).source
                     sources[0].write(f"{json.dumps(source, ensure_ascii=False)}\n".encode() * len(commit.accepted))
                     used[source["file"], source.get("row"), source["offset"]] += len(commit.accepted)
             for file in (*sources, rows):
@@ -361,7 +361,7 @@ class RunDirectory:
         numbers: dict[str | int, int] = {}
         corpus = self.read_config().spec.corpus
         for commit in self.commits():
-            key = commit.request % corpus.passages if corpus else commit.family
+            key = commit.request_number % corpus.passages if corpus else commit.family
             family = numbers.setdefault(key, len(numbers))
             yield from [family] * len(commit.accepted)
 

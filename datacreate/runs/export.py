@@ -256,7 +256,9 @@ def _exchange(values: Values, task_format: TaskFormat) -> _Exchange:
         return _Exchange("Write one example.", json.dumps(values, ensure_ascii=False))
     if roles.tags:
         lists = [field_at(values, path) for path in (roles.inputs[0], *roles.tags)]
-        return _Exchange(task_format.input_text(values), json.dumps(list(zip(*lists, strict=True)), ensure_ascii=False))
+        return _Exchange(
+            task_format.text_for_model(values), json.dumps(list(zip(*lists, strict=True)), ensure_ascii=False)
+        )
     if roles.call:
         answer = field_at(values, roles.call)
     elif task_format.answers.are_keys or roles.answer_start:

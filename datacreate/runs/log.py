@@ -1,8 +1,13 @@
-"""The log of a run: a line per session, commit and decision of a reviewer.
+"""The log of a run: a line per session, commit, decision of a reviewer, and random sample.
 
-train.jsonl and the other results are written from it when a session ends.
+train.jsonl and the other results are written from it when a session ends. The line of a commit, without four of its
+examples:
 
-A line also names the parents of the requests that are made after it, so that a resumed run makes the same requests.
+    {"request": 2, "parent": "841eb48bc743c17d", "depth": 1,
+    "accepted": [..., {"text": "Thank you.", "label": "praise"}], "next_parents": [3, 4, 1, 0, 2],
+    "time": 1796077458.689, "rejects": [], "tokens": [72, 62],"next":[4],"crc":"27ebedc5"}
+
+`next` names the parents of the requests that are made after the line, so that a resumed run makes the same requests.
 
 A line is written at every commit, and synced to the disk at least once per second. An incomplete last line (of a
 process that was killed while writing) is removed when the log is opened again. Every line ends with a checksum,
@@ -37,9 +42,8 @@ _SYNC_SECONDS = 1.0
 _CHECKSUM = b',"crc":"%08x"}\n'
 _CHECKSUM_BYTES = len(_CHECKSUM % 0)
 
-_PLAIN = ("request", "parent", "accepted", "next_parents", "time")
+# Fields of `Commit` that a line has under their own names, unless they are empty.
 _OPTIONAL = ("scoring_tokens", "waiting", "released", "attributes")
-"""Fields of `Commit` that a line has under their own names, the optional ones unless they are empty."""
 
 example_line = json.JSONEncoder(ensure_ascii=False).encode
 """One line of train.jsonl or of the log."""
@@ -53,12 +57,12 @@ class Commit:
     `scored` each. After the decision a second commit of the same request, `released`, accepts or rejects them.
     """
 
-    request: int
+    request_number: int
     parent: str  # id of the parent example
     parent_depth: int  # a formatting example has 0
     time: float  # seconds since the epoch, to the millisecond
     accepted: tuple[dict[str, Json], ...] = ()
-    next_parents: tuple[int, ...] = ()  # indices into `passed`, in order
+    chosen_children: tuple[int, ...] = ()  # those that may become parents, in order: indices into `passed`
     rejects: tuple[Reject, ...] = ()
     prompt_tokens: int = 0
     generated_tokens: int = 0
@@ -82,7 +86,7 @@ class Commit:
 
         The formatting example is the parent of many that have little in common: there, those of one request.
         """
-        return self.parent if self.parent_depth else self.request
+        return self.parent if self.parent_depth else self.request_number
 
     @cached_property
     def accepted_lines(self) -> tuple[str, ...]:
@@ -113,8 +117,8 @@ class Commit:
             "thinking": [self.thinking_tokens, self.thoughts] if self.thoughts else [],
         }
         return example_line(
-            {"request": self.request, "parent": self.parent, "depth": self.parent_depth}
-            | {name: getattr(self, name) for name in _PLAIN}
+            {"request": self.request_number, "parent": self.parent, "depth": self.parent_depth}
+            | {"accepted": self.accepted, "next_parents": self.chosen_children, "time": self.time}
             | {"rejects": [[each.reason, each.text, *filter(None, [each.detail])] for each in self.rejects]}
             | {"tokens": [self.prompt_tokens, self.generated_tokens]}
             | {name: value for name, value in optional.items() if value}
@@ -123,12 +127,17 @@ class Commit:
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Commit:
         """The commit of a parsed line. Raises KeyError, ValueError or TypeError if the line has none."""
-        values = {name: record[name] for name in (*_PLAIN, *_OPTIONAL) if name in record}
-        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        optional = {name: record[name] for name in _OPTIONAL if name in record}
+        lists = {name: tuple(value) for name, value in optional.items() if isinstance(value, list)}
         thinking_tokens, thoughts = record.get("thinking", (0, ""))
         return cls(
-            **values | lists,
+            **optional | lists,
+            request_number=record["request"],
+            parent=record["parent"],
             parent_depth=record["depth"],
+            time=record["time"],
+            accepted=tuple(record["accepted"]),
+            chosen_children=tuple(record["next_parents"]),
             rejects=tuple(Reject(RejectReason(reason), *texts) for reason, *texts in record["rejects"]),
             prompt_tokens=record["tokens"][0],
             generated_tokens=record["tokens"][1],

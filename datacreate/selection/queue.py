@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 
 from datacreate.selection.embeddings import to_float64
 
-MAX_ATTEMPTS = 8
-"""How often a chain retries a parent without children before it returns to a root."""
+MAX_ATTEMPTS = 8  # how often a chain retries a parent without children before it returns to a root
 
-_MAX_REUSABLE = 4096
-"""Only this many parents, the first ones, can be used again."""
+_MAX_REUSABLE = 4096  # only this many parents, the first ones, can be used again
 
 UNLIMITED_USES = 2**62
 
@@ -47,14 +45,14 @@ class Parent:
 class ParentQueue(Protocol):
     """The order in which parents are used."""
 
-    def next(self, request: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
+    def next(self, request_number: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
         """The parent of a request; None if a commit must come first.
 
         `is_idle`: no request is in flight. `logged`: the number of the parent in the log, when a run is resumed; None
         if that cannot be a parent.
         """
 
-    def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
         """Record the result of a request: the children chosen as parents, and how many examples passed.
 
         A queue keeps at most `needed` unused parents.
@@ -74,11 +72,11 @@ class ChainQueue:
         self._parents = [roots[chain % len(roots)] for chain in range(num_chains)]
         self._attempts = [0] * num_chains
 
-    def next(self, request: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
-        return self._parents[request % len(self._parents)]
+    def next(self, request_number: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
+        return self._parents[request_number % len(self._parents)]
 
-    def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
-        chain = request % len(self._parents)
+    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+        chain = request_number % len(self._parents)
         if not passed and self._attempts[chain] < MAX_ATTEMPTS:
             self._attempts[chain] += 1
             return
@@ -105,7 +103,7 @@ class TreeQueue:
         self._uses: dict[int, int] = {}
         self._used: dict[int, Parent] = {}  # those that can be used again, in order of their first use
 
-    def next(self, request: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
+    def next(self, request_number: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
         number = self._choose(is_idle=is_idle) if logged is None else logged
         if number is None:
             return None
@@ -137,7 +135,7 @@ class TreeQueue:
     def _use_first(self, parent: Parent) -> None:
         """Record that a parent is used for the first time."""
 
-    def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
         self._waiting |= {parent.number: parent for parent in parents}
         while len(self._waiting) > needed:
             self._waiting.popitem()
@@ -207,7 +205,7 @@ class FarthestFirstQueue(TreeQueue):
         self._num_centers += 1
         np.maximum(self._cosines, self._vectors @ center, out=self._cosines)  # free rows stay inf
 
-    def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
         """See ParentQueue. `parents` are all children that passed the filters, whose vectors must exist."""
         if parents:
             self._add(parents)
@@ -227,19 +225,19 @@ class LevelQueue:
         self._children: list[Parent] = []
         self._position = 0  # in the level
 
-    def next(self, request: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
+    def next(self, request_number: int, *, is_idle: bool, logged: int | None = None) -> Parent | None:
         if self._position == len(self._level):
             if not is_idle:
                 return None
-            self._start_next_level(request)
+            self._start_next_level(request_number)
         self._position += 1
         return self._level[self._position - 1]
 
-    def _start_next_level(self, request: int) -> None:
+    def _start_next_level(self, request_number: int) -> None:
         if self._children:
             self._level, self._children = self._children, []
-            random.Random(f"{self._seed}:level:{request}").shuffle(self._level)
+            random.Random(f"{self._seed}:level:{request_number}").shuffle(self._level)
         self._position = 0
 
-    def add_result(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+    def add_result(self, request_number: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
         self._children.extend(parents)

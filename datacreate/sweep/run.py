@@ -36,8 +36,7 @@ from datacreate.sweep.plan import SweepPlan, engine_options, short_name
 
 COMMAND = (sys.executable, "-m", "datacreate")
 
-_CREATED_AT_ONCE = 4
-"""Sets that are created at once: enough to keep servers busy, and each process needs memory."""
+_CREATED_AT_ONCE = 4  # sets that are created at once: enough to keep servers busy, and each process needs memory
 
 _STOPPED = "stopped by a signal; finished steps are kept: run the same command to resume"
 

@@ -30,7 +30,7 @@ def test_a_server_that_returns_is_used_again(tmp_path: Path, server: Server, oth
     other.on_answer = lambda number: until(lambda: notes.has("available again")) if number == 20 else None
     make(tmp_path / "run", server, other, notes=notes, count=300)
     assert notes.has(server.url, "available again")
-    numbers = [commit.request for commit in RunDirectory(tmp_path / "run").commits()]
+    numbers = [commit.request_number for commit in RunDirectory(tmp_path / "run").commits()]
     assert numbers == list(range(len(numbers)))  # none is lost
 
 

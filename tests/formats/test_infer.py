@@ -150,7 +150,7 @@ def test_a_label_of_lists_is_the_answer_and_speakers_stay(values: dict[str, Any]
     assert result.validator.is_valid(values)
     if isinstance(values[content][0], dict):
         assert not result.validator.is_valid({**values, content: values[content][::-1]})
-        assert result.input_text(values) == " ".join(list(turn.values())[1] for turn in values[content])
+        assert result.text_for_model(values) == " ".join(list(turn.values())[1] for turn in values[content])
 
 
 def test_conversations_of_different_length_keep_their_speakers() -> None:

@@ -35,11 +35,11 @@ def test_the_text_for_an_encoder_has_all_inputs_and_never_the_answer() -> None:
     roles = {"context": "thread", "answer": "topic"}
     task_format = read({"subject": TEXT, "body": TEXT, "thread": TEXT, "to": {"const": "us"}, "topic": TEXT}, roles)
     values = {"subject": "Hi", "body": "It broke.", "thread": "Earlier: hello", "to": "us", "topic": "repair"}
-    assert task_format.input_text(values) == "subject: Hi\nbody: It broke."
-    assert task_format.input_text({**values, "body": ""}) == "Hi"
+    assert task_format.text_for_model(values) == "subject: Hi\nbody: It broke."
+    assert task_format.text_for_model({**values, "body": ""}) == "Hi"
     number = {"type": "integer"}
     numbers = read({"x": number, "y": number, "label": {"enum": ["a", "b"]}}, {"answer": "label"})
-    assert numbers.input_text({"x": 3, "y": 0, "label": "a"}) == "x: 3\ny: 0"
+    assert numbers.text_for_model({"x": 3, "y": 0, "label": "a"}) == "x: 3\ny: 0"
 
 
 def test_optional_fields_are_those_of_the_example() -> None:

@@ -208,7 +208,7 @@ def test_a_split_keeps_the_rows_of_one_parent_together(tmp_path: Path, model: st
     splits: dict[Any, set[str]] = {}
     sizes: dict[Any, int] = {}
     for commit in run.commits():
-        family = commit.parent if commit.parent_depth else commit.request
+        family = commit.parent if commit.parent_depth else commit.request_number
         splits.setdefault(family, set()).update(of_row[json.dumps(row)] for row in commit.accepted)
         sizes[family] = sizes.get(family, 0) + len(commit.accepted)
     assert all(len(names) <= 1 for names in splits.values())

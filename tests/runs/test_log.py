@@ -28,12 +28,12 @@ values = st.recursive(
 )
 records = st.builds(
     Commit,
-    request=st.integers(0, 10**9),
+    request_number=st.integers(0, 10**9),
     parent=st.text("0123456789abcdef", min_size=16, max_size=16),
     parent_depth=st.integers(0, 1000),
     generator=st.integers(0, 3),
     accepted=st.lists(st.dictionaries(texts, values, max_size=4), max_size=3).map(tuple),
-    next_parents=st.lists(st.integers(0, 5), max_size=5).map(tuple),
+    chosen_children=st.lists(st.integers(0, 5), max_size=5).map(tuple),
     rejects=st.lists(st.builds(Reject, st.sampled_from(RejectReason), texts), max_size=3).map(tuple),
     prompt_tokens=st.integers(0, 10**6),
     generated_tokens=st.integers(0, 10**6),
@@ -120,8 +120,8 @@ def test_a_line_that_cannot_follow_is_named(
     *_, last = run.log()
     log = LogWriter(run.log_path, last.checksum)
     tokens = {"prompt_tokens": 1, "generated_tokens": 1}
-    nothing: dict[str, Any] = {"accepted": (), "next_parents": (), "rejects": ()}
-    commit = Commit(request=request_number, parent="0" * 16, parent_depth=0, time=3.0, **tokens, **nothing)
+    nothing: dict[str, Any] = {"accepted": (), "chosen_children": (), "rejects": ()}
+    commit = Commit(request_number=request_number, parent="0" * 16, parent_depth=0, time=3.0, **tokens, **nothing)
     log.write([commit], parents)
     log.close()
     with pytest.raises(LogDamaged, match=rf"log.jsonl, line {last.number + 1}: {what} cannot follow"):

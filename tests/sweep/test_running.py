@@ -286,13 +286,13 @@ def test_weights_are_deleted_after_the_evaluation_and_removed_results_are_made_a
 
 def test_another_test_set_needs_the_deleted_weights(bench: Bench) -> None:
     bench.run(**HUMAN, test=["creak"])
-    [missing] = (sweep := bench.sweep(**HUMAN, test=["creak", "strategyqa"])).missing()
+    [missing] = (sweep := bench.sweep(**HUMAN, test=["creak", "strategyqa"])).missing_requirements()
     folder = bench.out / "trained" / "creak-human-42" / "human-reader-10"
     assert missing.startswith(f"{folder}: the weights of its models were deleted after their evaluation (`keep_weights")
     with pytest.raises(DatacreateError, match=r"nothing was run: .* remove the folder to train them again"):
         sweep.run()
     shutil.rmtree(folder)
-    assert sweep.missing() == []
+    assert sweep.missing_requirements() == []
     assert set(states(sweep.run()).values()) == {"finished"}
 
 

@@ -99,7 +99,9 @@ def test_waiting_examples_are_parents_and_no_text_waits_twice(tmp_path: Path, mo
     assert len(set(texts)) == len(texts) >= 60
     assert any(commit.parent_depth for commit in waiting)
     assert not any(commit.accepted for commit in made[: len(waiting)])
-    assert [commit.request for commit in made if commit.released] == [commit.request for commit in waiting]
+    assert [commit.request_number for commit in made if commit.released] == [
+        commit.request_number for commit in waiting
+    ]
 
 
 def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:

@@ -105,7 +105,9 @@ def test_a_reject_has_the_scores_as_its_detail(tmp_path: Path, model: str) -> No
 
 def decisions(run_dir: Path) -> list[Any]:
     """The commits without times and token counts."""
-    return [(c.request, c.parent, c.accepted_lines, c.next_parents, c.rejects, c.scored) for c in commits(run_dir)]
+    return [
+        (c.request_number, c.parent, c.accepted_lines, c.chosen_children, c.rejects, c.scored) for c in commits(run_dir)
+    ]
 
 
 @pytest.mark.parametrize(
