@@ -67,7 +67,7 @@ class EngineKind:
     """
 
     # How its servers are started
-    name = ""  # of `--engine`
+    name = ""  # the value of `--engine`
     title = ""  # in messages
     packages: tuple[str, ...] = ()  # of Python, whose versions are logged; the first is also the module to import
     needed_for = ""  # models and machines, for `doctor`

@@ -80,9 +80,9 @@ class Server:
         self.in_flight = 0
         self.suspended = asyncio.Event()  # set while it gets no requests: it has not passed the self-test
         self.suspended.set()
-        self.has_passed_self_test = False  # whether it ever did
+        self.has_passed_self_test = False  # at least once
         self.failures = Failures()
-        self._was_busy = False  # whether it ever was
+        self._was_busy = False  # whether it has ever answered HTTP 429
         self._options = options
         self._is_remote = is_remote
         self._given_slots = options.max_num_seqs or address.max_num_seqs
@@ -92,7 +92,7 @@ class Server:
         self._tls = tls
         self._idle: list[httpx2.AsyncClient] = []  # those without a request
         self._is_closed = False
-        self._last_response = 0.0  # its time
+        self._last_response = 0.0  # when it last answered, in monotonic seconds
         self._first_tokens: dict[str, int] = {}
 
     @property

@@ -182,7 +182,7 @@ class _Vllm(EngineKind):
     def count_copies(self, extra_arguments: Sequence[str]) -> int:
         for word in extra_arguments:
             if _REFUSED.fullmatch(word.partition("=")[0].replace("_", "-")):
-                raise UsageError(f"{word}: datacreate sets this; use its own options (no TLS: use a proxy)")
+                raise UsageError(f"{word}: datacreate sets this option of vLLM; remove it (for TLS, use a proxy)")
         copies = _COPIES.search(" ".join(extra_arguments).replace("_", "-"))
         return int(copies[1]) if copies else 1
 

@@ -275,7 +275,7 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
             start += size
     in_row_order = np.concatenate(batches)[np.argsort(order)]
     if not np.isfinite(in_row_order).all():
-        raise TrainingError("the model diverged in training, it predicts no numbers; lower --learning-rates")
+        raise TrainingError("the model diverged in training: its outputs are no numbers (NaN); lower --learning-rates")
     return in_row_order
 
 

@@ -174,8 +174,10 @@ def _refuse_positions(example: Example, roles: Roles) -> None:
     for names, start, end, text in _positions_in(values, ()):
         spans = [(each[start:end], each) for each in texts if 0 <= start < end <= len(each)]
         are_words = (span == (text or span.strip()) and find_span(span, each) is not None for span, each in spans)
+        is_in_text = any(are_words)
+        is_in_tokens = not text and any(0 <= start < end <= len(each) for each in tokens)
         is_computed = text and roles.answer_start
-        if not is_computed and (any(are_words) or (not text and any(0 <= start < end <= len(each) for each in tokens))):
+        if (is_in_text or is_in_tokens) and not is_computed:
             raise ExampleError(
                 f"{names}: models do not count characters or words, so that the positions would be wrong; write the "
                 "text as tokens with a tag for each, or each span as a text without positions"

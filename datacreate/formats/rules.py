@@ -26,6 +26,8 @@ from datacreate.formats.text_normalization import normalize_text
 
 
 class Rule(StrEnum):
+    """A condition on several fields of an example, which JSON Schema cannot express; see `RULE_MEANINGS`."""
+
     ANSWER_IN_OPTIONS = "answer_in_options"
     ANSWER_IN_CONTEXT = "answer_in_context"
     OPTIONS_DIFFER = "options_differ"

@@ -73,7 +73,7 @@ class IdentityOptions(Settings):
         ge=-(2**63),
         lt=2**63,
     )
-    improves: str | None = None  # `RunSpec.examples_id` of the run that `datacreate improve` started from
+    improves: str | None = None  # of a run of `datacreate improve`: `RunSpec.examples_id` of the run it started from
     chat_template_kwargs: JsonPairs = setting(
         "Arguments of the model's chat template, such as enable_thinking=false.",
         "engine",
@@ -334,7 +334,7 @@ class RunSpec(InputSpec):
     num_chains: int | None = None  # of the strategies with chains
     sampling: dict[str, Json]
     verification: VerificationSpec | None = None
-    mixture: tuple[GeneratorSpec, ...] = ()  # () with one model
+    mixture: tuple[GeneratorSpec, ...] = ()  # all generators, if there are several; () with one
 
     @property
     def generators(self) -> tuple[GeneratorSpec, ...]:

@@ -7,7 +7,8 @@ examples:
     "accepted": [..., {"text": "Thank you.", "label": "praise"}], "next_parents": [3, 4, 1, 0, 2],
     "time": 1796077458.689, "rejects": [], "tokens": [72, 62],"next":[4],"crc":"27ebedc5"}
 
-`next` names the parents of the requests that are made after the line, so that a resumed run makes the same requests.
+`next_parents` are the indices in `accepted` of the children that the strategy chose. `next` has the numbers of the
+parents of the requests that are made after the line, so that a resumed run makes the same requests.
 
 A line is written at every commit, and synced to the disk at least once per second. An incomplete last line (of a
 process that was killed while writing) is removed when the log is opened again. Every line ends with a checksum,
@@ -116,13 +117,17 @@ class Commit:
             "scored": list(map(_scored_entry, self.scored)),
             "thinking": [self.thinking_tokens, self.thoughts] if self.thoughts else [],
         }
-        return example_line(
-            {"request": self.request_number, "parent": self.parent, "depth": self.parent_depth}
-            | {"accepted": self.accepted, "next_parents": self.chosen_children, "time": self.time}
-            | {"rejects": [[each.reason, each.text, *filter(None, [each.detail])] for each in self.rejects]}
-            | {"tokens": [self.prompt_tokens, self.generated_tokens]}
-            | {name: value for name, value in optional.items() if value}
-        )
+        record = {
+            "request": self.request_number,
+            "parent": self.parent,
+            "depth": self.parent_depth,
+            "accepted": self.accepted,
+            "next_parents": self.chosen_children,
+            "time": self.time,
+            "rejects": [[each.reason, each.text, *filter(None, [each.detail])] for each in self.rejects],
+            "tokens": [self.prompt_tokens, self.generated_tokens],
+        }
+        return example_line(record | {name: value for name, value in optional.items() if value})
 
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Commit:

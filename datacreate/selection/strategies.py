@@ -33,10 +33,10 @@ Choose = Callable[[str, Texts, Random, "Embedder | None"], Indices]
 
 @dataclass(frozen=True)
 class Strategy:
-    """`needs_embedder`: `choose` compares texts, or the queue compares vectors."""
+    """How the next parents are chosen."""
 
-    queue: QueueKind
-    needs_embedder: bool
+    queue: QueueKind  # the order in which chosen children become parents
+    needs_embedder: bool  # whether `choose` compares texts, or the queue compares vectors
     choose: Choose
 
 
