@@ -141,7 +141,7 @@ def _print(evaluations: list[tuple[Path, Evaluation]], *, as_json: bool) -> None
             "not significantly above chance": not scores.above_chance and not only_label,
             "rows without a prediction or right answer, which are wrong: "
             f"{scores.unanswered} of {scores.rows}": scores.unanswered,
-            "rows with a label that the model has not learned, which are wrong: "
+            "rows with a label that the model has not learned (a class without a right answer): "
             f"{scores.unlearned} of {scores.rows}": scores.unlearned,
             "rows longer than the model's input, which were cut: "
             f"{scores.truncated} of {scores.rows}": scores.truncated,

@@ -13,11 +13,12 @@ OUT/                              one `datacreate train`
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -58,6 +59,10 @@ class Condition(Record):
     generator: str | None = None  # the model that wrote the created rows
     example: str | None = None  # id of the formatting example
     digest: str  # SHA-256 of the rows
+
+    def without_file_hash(self) -> Self:
+        """The condition with the name of a file only: `rows` for `rows (3fa2b1c0)`."""
+        return self.model_copy(update={"name": re.sub(r" \([0-9a-f]{8}\)", "", self.name)})
 
 
 class Scores(Record, extra="ignore"):  # older files have more fields
@@ -157,6 +162,8 @@ class TrainingSpec(Record):
             requested = getattr(other, name)
             if stored == requested or name == "formats":  # the digest of the rows has their texts
                 continue
+            if isinstance(stored, Condition) and stored == requested.without_file_hash():
+                continue  # it was stored before conditions of files had the hash
             if isinstance(stored, BaseModel):
                 keys = [key for key, value in stored if value != getattr(requested, key)]
                 # The default learning rate follows from other settings.

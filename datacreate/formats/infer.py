@@ -167,7 +167,7 @@ def _infer_new_format(
     declared = declared_schemas(examples[0], format_options)
     all_values = [example.values for example in examples]
     schema = _with_speakers(_declared_schema(all_values, declared), all_values)
-    roles = infer_roles(examples[0], format_options, declared)
+    roles = infer_roles(examples[0], format_options, declared, is_written=not rows)
     for path in filter(None, (roles.answer, roles.options, roles.keys)):
         schema = with_field(schema, path, without_null(schema_at(schema, path)))
     roles = replace(roles, inputs=roles.inputs or default_inputs(schema, roles))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
@@ -24,7 +24,7 @@ from datacreate.formats.example import (
 from datacreate.formats.infer_labels import folded_name, is_label_name, yes_no_labels
 from datacreate.formats.options import FormatOptions, as_tuple, named_field
 from datacreate.formats.roles import FIRST_KEYS, Roles, first_key_in, is_option_key, option_keys
-from datacreate.formats.rules import find_span, is_extracted, speaker_field
+from datacreate.formats.rules import is_extracted, speaker_field
 from datacreate.formats.schema_utils import is_number
 
 _ANSWER_NAMES = (
@@ -58,7 +58,9 @@ _SPAN_NAMES = {"span", "spans", "offset", "offsets", "position", "positions"}
 """Parts of the names of fields that say where a text is in another one, such as `charStart` and `end_offset`."""
 
 
-def infer_roles(example: Example, format_options: FormatOptions, declared: Collection[FieldPath]) -> Roles:
+def infer_roles(
+    example: Example, format_options: FormatOptions, declared: Collection[FieldPath], *, is_written: bool = True
+) -> Roles:
     """Decide what each field of an example is for: as the user says, else by the names and values of the fields.
 
     `declared` are the fields with --labels or --range. The inputs are left empty unless the user names them.
@@ -75,7 +77,7 @@ def infer_roles(example: Example, format_options: FormatOptions, declared: Colle
     roles = named if named.answer else replace(named, answer=_find_answer(fields, scalars, declared))
     _refuse_misleading(example, roles, {path: v for path, v in scalars.items() if path not in declared})
     extractive = None if named.answer or declared else _with_extractive_answer(roles, fields)
-    _refuse_positions(example, extractive or roles)
+    _refuse_positions(example, extractive or roles, is_written=is_written)
     roles = extractive or _with_options(roles, fields, scalars)
     others = {path: value for path, value in fields.items() if path not in (roles.options, roles.keys)}
     contents = {path: value for path, value in others.items() if any(values_in(value))}
@@ -165,26 +167,42 @@ def _with_extractive_answer(roles: Roles, fields: Mapping[FieldPath, Json]) -> R
     return None
 
 
-def _refuse_positions(example: Example, roles: Roles) -> None:
-    """Raise ExampleError for positions of spans in a text or in tokens: a model would write wrong ones."""
+def _refuse_positions(example: Example, roles: Roles, *, is_written: bool) -> None:
+    """Raise ExampleError for positions of spans in a text or in tokens: a model would write wrong ones.
+
+    Not if the user names the inputs, or if no model writes such rows (`is_written`).
+    """
+    if roles.inputs or not is_written:
+        return
     ignored = {path[0] for path in roles.ignored}
     values = {k: v for k, v in example.values.items() if k not in ignored and not is_metadata(k, example.values)}
     texts = values_in(values)
     tokens = [value for path, value in fields_of(values) if path[-1] in ("tokens", "words") and isinstance(value, list)]
-    for names, start, end, text in _positions_in(values, ()):
-        spans = [(each[start:end], each) for each in texts if 0 <= start < end <= len(each)]
-        are_words = (span == (text or span.strip()) and find_span(span, each) is not None for span, each in spans)
-        is_in_text = any(are_words)
-        is_in_tokens = not text and any(0 <= start < end <= len(each) for each in tokens)
-        is_computed = text and roles.answer_start
-        if (is_in_text or is_in_tokens) and not is_computed:
-            raise ExampleError(
-                f"{names}: models do not count characters or words, so that the positions would be wrong; write the "
-                "text as tokens with a tag for each, or each span as a text without positions"
-            )
+    fits: defaultdict[tuple[str, bool], list[bool]] = defaultdict(list)  # fields, whether the end is inclusive
+    for names, start, end, text, is_inclusive in _positions_in(values, ()):
+        are_words = any(_are_words(each, start, end, text) for each in texts)
+        are_tokens = not text and any(0 <= start < end <= len(each) for each in tokens)
+        is_computed = bool(text and roles.answer_start)
+        fits[names, is_inclusive].append(not is_computed and (are_words or are_tokens))
+    # Numbers of another kind, such as hours or the cells of a table, fit by chance, but not all of them.
+    if names := next((names for (names, _), found in fits.items() if all(found)), ""):
+        raise ExampleError(
+            f"{names}: models do not count characters or words, so that the positions would be wrong; write the "
+            "text as tokens with a tag for each, or each span as a text without positions; if these are no positions, "
+            "name the inputs with --inputs FIELD"
+        )
 
 
-def _positions_in(value: Json, path: FieldPath) -> Iterator[tuple[str, int, int, str]]:
+def _are_words(context: str, start: int, end: int, text: str) -> bool:
+    """Whether whole words of the context are there: `text`, if it is not empty."""
+    if not 0 <= start < end <= len(context) or (start, end) == (0, len(context)):
+        return False
+    span, before, after = context[start:end], context[:start][-1:], context[end : end + 1]
+    cuts_a_word = (span[0].isalnum() and before.isalnum()) or (span[-1].isalnum() and after.isalnum())
+    return span == (text or span.strip()) and not cuts_a_word
+
+
+def _positions_in(value: Json, path: FieldPath) -> Iterator[tuple[str, int, int, str, bool]]:
     """All that may be a span in the field at `path`: the names of its fields, its start, its end, its text or "".
 
     It is `{"start": 0, "end": 4}`, `{"offset": 0, "length": 4}`, `{"start": 0, "text": "Rome"}`, `[0, 4, "LOC"]`, or
@@ -193,7 +211,7 @@ def _positions_in(value: Json, path: FieldPath) -> Iterator[tuple[str, int, int,
     if isinstance(value, list):
         has_name = _name_parts(path[-1]) & _SPAN_NAMES or any(isinstance(part, str) for part in value)
         if has_name and [type(part) for part in value[:2]] == [int, int]:
-            yield dotted(path), value[0], value[1], ""
+            yield dotted(path), value[0], value[1], "", False
         for part in value:
             yield from _positions_in(part, path)
     if not isinstance(value, Mapping):
@@ -207,12 +225,12 @@ def _positions_in(value: Json, path: FieldPath) -> Iterator[tuple[str, int, int,
         start, other, parts = firsts[start_name], firsts[other_name], numbers.get(other_name, set())
         names = f"{dotted((*path, start_name))}, {dotted((*path, other_name))}"
         if parts & _END_NAMES:
-            yield names, start, other, ""
-            yield names, start, other + 1, ""  # the end is the position of the last character
+            yield names, start, other, "", False
+            yield names, start, other + 1, "", True  # the end is the position of the last character
         elif parts & _LENGTH_NAMES:
-            yield names, start, start + other, ""
+            yield names, start, start + other, "", False
         elif isinstance(other, str) and other and numbers[start_name] & {"start", "begin", "offset"}:
-            yield names, start, start + len(other), other
+            yield names, start, start + len(other), other, False
     for key, part in value.items():
         yield from _positions_in(part, (*path, key))
 
@@ -251,7 +269,7 @@ def _with_options(roles: Roles, fields: Mapping[FieldPath, Json], scalars: Mappi
         if (isinstance(value, str) or is_number(value)) and not is_rating:
             raise ExampleError(
                 f"{dotted(roles.answer)}: {value!r} is not among {dotted(path)}, and no position or letter of one; fix "
-                "the example"
+                "the example, or name its inputs with --inputs if these are no answers to choose from"
             )
     return roles
 
@@ -279,8 +297,11 @@ def _lists_of_keys(options: FieldPath, lists: Mapping[FieldPath, list[Json]]) ->
 
 
 def _is_rating(answer: FieldPath, value: Json) -> bool:
-    """Whether the answer is a number in a field for ratings, which says nothing of options."""
-    return folded_name(answer) in ("stars", "rating", "score") and str(value).replace(".", "").isdecimal()
+    """Whether the answer is a number that says nothing of options: a decimal, or in a field for ratings or classes."""
+    if isinstance(value, float) and not value.is_integer():
+        return True
+    names = ("stars", "rating", "score", "category", "class", "topic", "type")
+    return folded_name(answer) in names and str(value).replace(".", "").isdecimal()
 
 
 def _find_context(roles: Roles, scalars: Mapping[FieldPath, Json]) -> FieldPath | None:
@@ -321,14 +342,16 @@ def _refuse_misleading(example: Example, roles: Roles, scalars: Mapping[FieldPat
             texts = [key for key, part in value.items() if isinstance(part, str) and part]
             names = [key for key in texts if (*path, key) not in answers]
             letters = [key for key in names if len(key) == 1]
-            if is_known and len(letters) > 1 and (first := first_key_in(letters)) is not None:
+            may_be_key = is_known and not is_label_name(roles.answer)
+            if may_be_key and len(letters) > 1 and (first := first_key_in(letters)) is not None:
                 names += option_keys(first, _MAX_LETTERS)  # also the letter of an option that there is not
         elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
             _refuse_messages(path, value)
             if are_options:  # [{"id": 7, "text": "fish"}, {"id": 8, "text": "bird"}]
                 names = [part for option in value for part in option.values()]
                 number = len(value)
-                if is_known and not any(_is_rating(field, answer) for field, answer in answers.items()):
+                is_rating = any(_is_rating(field, answer) for field, answer in answers.items())
+                if is_known and not is_rating and not is_label_name(roles.answer):
                     number = max(number, _MAX_LETTERS)  # also the key of an option that there is not
                 names += [key for first in FIRST_KEYS for key in option_keys(first, number)]
         named = (field for field, text in answers.items() if not isinstance(text, bool) and text in names)
@@ -349,10 +372,4 @@ def _refuse_messages(path: FieldPath, items: list[Json]) -> None:
         raise ExampleError(
             f"{dotted(path)}: only conversations of system, user and assistant can be created and checked; remove the "
             "messages of tools; write prompt, chosen and rejected as texts"
-        )
-    speakers = [item[role] for item in items if item[role] != "system"]
-    if speakers[:1] in (["assistant"], ["gpt"]):
-        raise ExampleError(
-            f"{dotted(path)}: the conversation begins with the {speakers[0]}, but the user must begin; add a message "
-            "of the user before it, or write it as a system message"
         )

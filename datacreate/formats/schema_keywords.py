@@ -154,9 +154,10 @@ def find_contradiction(schema: Mapping[str, Json], place: str = "") -> str | Non
     inner = {f"{place}/properties/{name}": part for name, part in parts.items()}
     inner |= {f"{place}/prefixItems/{i}": part for i, part in enumerate(schema.get("prefixItems", ()))}
     inner |= {f"{place}/items": schema["items"]} if schema.get("items") else {}
-    if not parts:  # else a branch can be about fields of the whole
-        inner |= {f"{place}/anyOf/{i}": part for i, part in enumerate(schema.get("anyOf", ()))}
-        inner |= {f"{place}/oneOf/{i}": part for i, part in enumerate(schema.get("oneOf", ()))}
+    for key in ("anyOf", "oneOf") if not parts else ():  # a branch beside `properties` can be about these
+        branches = [find_contradiction(part, f"{place}/{key}/{i}") for i, part in enumerate(schema.get(key, ()))]
+        if branches and all(branches):
+            return branches[0]
     return next(filter(None, (find_contradiction(part, inside) for inside, part in inner.items())), None)
 
 

@@ -131,7 +131,9 @@ def _read(folder: Path) -> EvaluationRows:
         names = list(evaluation.scores.predicted)
         scored = {name_index(label, names) for label in set(labels) if label}
         if None in scored or len(scored) != evaluation.scores.classes:
-            raise TrainingError("scored by an older version over other labels; evaluate the model again")
+            raise TrainingError(
+                "scored by an older version over other labels; remove this folder, and evaluate the model again"
+            )
     return EvaluationRows(str(folder), evaluation, labels, correct)
 
 

@@ -105,8 +105,8 @@ def _check_files(options: Mapping[str, Any]) -> None:
     except UsageError as error:
         raise ValueError(str(error)) from None
     adapter = options.get("adapter")
-    if adapter and not adapter.is_dir():
-        raise ValueError(f"--adapter {adapter}: no such folder")
+    if adapter and not adapter.exists():
+        raise ValueError(f"--adapter {adapter}: no such folder or file")
     for name in options.get("decontaminate") or ():
         if name != "all" and name not in load_registry() and not Path(name).exists():
             raise ValueError(f"--decontaminate {name}: no such file, and no benchmark of that name")

@@ -15,7 +15,7 @@ from datacreate.errors import ExampleError, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.formats.candidate import Candidate, Reject, validate_example
-from datacreate.formats.example import Example
+from datacreate.formats.example import Example, FieldPath
 from datacreate.formats.infer import infer_format
 from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
@@ -282,13 +282,6 @@ POSITIONS: list[tuple[Any, str]] = [
         (LETTERS | {"options": {"A": "fish", "B": "bird"}, "answer": "C"}, {}, "'C' names an option that is a field"),
         (LETTERS | {"A": "fish", "B": "bird", "answer": "C"}, {}, "'C' names an option that is a field"),
         (LETTERS | {"choices": OBJECTS, "answer": "C"}, {}, "'C' names an option that is a field"),
-        ({"messages": [{"role": "assistant", "content": "Hi"}, SAID], "label": "good"}, {},
-         "messages: the conversation begins with the assistant, but the user must begin"),
-        *((NAMED | {"entities": entities}, {}, message) for entities, message in POSITIONS),
-        (NAMED | {"start": 0, "end": 10, "label": "PER"}, {}, "start, end: models do not count characters"),
-        ({"tokens": ["John", "Smith", "lives"], "entity": {"start": 0, "end": 2}}, {}, "entity.end: models do not"),
-        (SQUAD | {"answers": {**SQUAD["answers"], "answer_end": [SQUAD["answers"]["answer_start"][0] + len(SPAN)]}}, {},
-         "answers.answer_end: models do not count"),
         (ARC, {"labels": {"answerKey": "A,B"}}, "which of the 4 options in choices.text is right"),
         (MMLU, {"ranges": {"answer": "1..3"}}, "give the position, letter or key of each, in their order"),
         (NLI, {"inputs": "label", "answer": "label"}, "label is named twice in --inputs, --answer, --options and"),
@@ -302,6 +295,41 @@ def test_what_would_be_misread_is_refused(
         infer_format([Example(example)], FormatOptions.model_validate(options))
     with pytest.raises(UsageError, match=re.escape(message)):
         read_source(str(rows_file(tmp_path, [example] * 3)), options=FormatOptions.model_validate(options))
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        *((NAMED | {"entities": entities}, message) for entities, message in POSITIONS),
+        (NAMED | {"start": 0, "end": 10, "label": "PER"}, "start, end: models do not count characters"),
+        ({"tokens": ["John", "Smith", "lives"], "entity": {"start": 0, "end": 2}}, "entity.end: models do not"),
+        (SQUAD | {"answers": {**SQUAD["answers"], "answer_end": [SQUAD["answers"]["answer_start"][0] + len(SPAN)]}},
+         "answers.answer_end: models do not count"),
+    ],
+)  # fmt: skip
+def test_positions_are_refused_where_a_model_would_write_them(
+    tmp_path: Path, example: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ExampleError, UsageError), match=re.escape(message)):
+        infer_format([Example(example)], FormatOptions())
+    text = next(iter(example))
+    assert infer_format([Example(example)], FormatOptions(inputs=(text,))).format.roles.inputs == ((text,),)
+    assert read_source(str(rows_file(tmp_path, [example] * 3))).rows  # nobody writes rows that exist
+
+
+@pytest.mark.parametrize(
+    ("example", "answer"),
+    [
+        ({"question": "Who is older?", "table": [[1, 20, "Alice"], [2, 31, "Bob"]], "answer": "Bob"}, ("answer",)),
+        ({"segments": [{"start": 0, "end": 5, "text": "Hello there"}, {"start": 5, "end": 9, "text": "all of you"}],
+          "summary": "A greeting"}, None),
+        ({"messages": [{"role": "assistant", "content": "Hi"}, SAID], "label": "good"}, ("label",)),
+        ({"a": "A man sleeps", "b": "A man rests", "label": "e"}, ("label",)),
+        ({"title": "Shoe", "options": ["red", "blue"], "category": 3}, ("category",)),
+    ],
+)  # fmt: skip
+def test_numbers_and_letters_of_another_kind_are_accepted(example: dict[str, Any], answer: FieldPath | None) -> None:
+    assert infer_format([Example(example)], FormatOptions()).format.roles.answer == answer
 
 
 def test_filter_reads_extractive_answers(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -229,6 +230,11 @@ def test_rows_of_ones_own_can_choose(home: Path, tmp_path: Path, encoder: str) -
     [model] = train(requested, recorder)
     assert (model.training.selection, model.trained_rows, model.selection_rows) == ("file", 60, 20)
     assert "skipped selection rows: 1 of 21" in recorder.notes
+    named = model.training.condition.name
+    assert re.fullmatch(r"train \([0-9a-f]{8}\)", named)
+    record = tmp_path / "out" / "training.json"
+    record.write_text(record.read_text().replace(named, "train"))  # as before conditions of files had a hash
+    train(requested)
     write_rows(file, claims(20, 7))
     with pytest.raises(RunMismatch, match="selection_digest"):
         train(requested)

@@ -103,7 +103,9 @@ def test_scores_over_other_labels_are_those_of_an_older_version(tmp_path: Path) 
     report = build_report([tmp_path])
     assert [one.models for one in report.tables[0].results] == [1]
     assert report.skipped == {
-        str(tmp_path / "old"): "scored by an older version over other labels; evaluate the model again"
+        str(
+            tmp_path / "old"
+        ): "scored by an older version over other labels; remove this folder, and evaluate the model again"
     }
 
 

@@ -42,7 +42,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"create": {"corpus": "nowhere"}}, "nowhere: cannot be read (No such file or directory)"),
     ({"create": {"attributes": "nowhere.yaml"}}, "nowhere.yaml: no such file"),
     ({"create": {"attributes": "plan.yaml"}}, "plan.yaml: "),
-    ({"create": {"adapter": "nowhere"}}, "nowhere: no such folder"),
+    ({"create": {"adapter": "nowhere"}}, "nowhere: no such folder or file"),
     ({"create": {"instruction": "@nowhere"}}, "create: --instruction @nowhere: no such file"),
     ({"create": {"decontaminate": "nowhere.jsonl"}}, "create: --decontaminate nowhere.jsonl: no such file, and no"),
     ({"create": {"servers": 2}}, "create: --servers only applies to running servers"),
