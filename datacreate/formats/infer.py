@@ -37,7 +37,7 @@ from datacreate.formats.infer_labels import (
 )
 from datacreate.formats.infer_roles import infer_roles, is_metadata
 from datacreate.formats.options import FormatOptions, declared_schemas
-from datacreate.formats.roles import Roles
+from datacreate.formats.roles import Roles, default_inputs
 from datacreate.formats.rules import Rule, is_extracted, speaker_field, turns_schema
 from datacreate.formats.schema_utils import (
     Schema,
@@ -54,7 +54,6 @@ from datacreate.formats.schema_utils import (
 )
 from datacreate.formats.task_format import (
     TaskFormat,
-    default_inputs,
     find_first_key,
     load_format,
     specialize,

@@ -12,6 +12,7 @@ from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dot
 from datacreate.formats.infer import InferredFormat, infer_format, with_ignored
 from datacreate.formats.infer_labels import MAX_FOUND_LABELS, few_labels
 from datacreate.formats.options import FormatOptions
+from datacreate.formats.roles import default_inputs
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (
     Schema,
@@ -22,7 +23,7 @@ from datacreate.formats.schema_utils import (
     schema_at,
     with_field,
 )
-from datacreate.formats.task_format import TaskFormat, default_inputs, load_format
+from datacreate.formats.task_format import TaskFormat, load_format
 
 _FORMAT_ROWS = 1000
 """Fields, types and roles come from this many rows."""

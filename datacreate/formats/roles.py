@@ -15,6 +15,7 @@ from random import Random
 from typing import Any, Self, TypeVar
 
 from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, replace_field, value_at
+from datacreate.formats.schema_utils import Schema, is_constant, leaves, may_have_text
 
 T = TypeVar("T")
 
@@ -207,3 +208,18 @@ class Answers:
             keys = value_at(values, self.roles.keys)
             return list(keys) if isinstance(keys, list) and len(keys) == len(choices) else []
         return choices if self.first_key is None else option_keys(self.first_key, len(choices))
+
+
+def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
+    """The inputs of a format that does not name them: the fields with free text and no role, and the context.
+
+    If no such field has free text, they are the fields without a role that vary.
+    """
+    may_be_inputs = ("inputs", "context", "tags")
+    with_role = {path for role, paths in roles.paths().items() if role not in may_be_inputs for path in paths}
+    fields = {
+        path: part
+        for path, part in leaves(schema)
+        if not is_constant(part) and not any(path[: len(other)] == other for other in with_role)
+    }
+    return tuple(path for path, part in fields.items() if may_have_text(part)) or tuple(fields)

@@ -45,6 +45,7 @@ from datacreate.formats.roles import (
     Answers,
     Roles,
     canonical_label,
+    default_inputs,
     first_key_in,
     option_keys,
 )
@@ -65,7 +66,6 @@ from datacreate.formats.schema_utils import (
     fixed_labels,
     free_texts,
     is_constant,
-    leaves,
     may_have_text,
     schema_at,
     specialize_schema,
@@ -329,21 +329,6 @@ def find_first_key(schema: Schema, roles: Roles) -> Json:
     if not roles.answer or not roles.options or roles.keys or is_constant(schema_at(schema, roles.options)):
         return None
     return first_key_in(fixed_labels(schema_at(schema, roles.answer)) or ())
-
-
-def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
-    """The inputs of a format that does not name them: the fields with free text and no role, and the context.
-
-    If no such field has free text, they are the fields without a role that vary.
-    """
-    may_be_inputs = ("inputs", "context", "tags")
-    with_role = {path for role, paths in roles.paths().items() if role not in may_be_inputs for path in paths}
-    fields = {
-        path: part
-        for path, part in leaves(schema)
-        if not is_constant(part) and not any(path[: len(other)] == other for other in with_role)
-    }
-    return tuple(path for path, part in fields.items() if may_have_text(part)) or tuple(fields)
 
 
 def specialize(task_format: TaskFormat, *examples: Example, turns: int | None = None) -> TaskFormat:

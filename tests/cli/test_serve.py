@@ -36,9 +36,9 @@ from tests.servers import until
     ("words", "says"),
     [
         (["--host", "192.0.2.7"], "--host 192.0.2.7 --port 0: "),
-        (["--", "--port", "8000"], "--port: datacreate sets this; use its own options"),
-        (["--", "--served_model_name=x"], "--served_model_name=x: datacreate sets this; use its own options"),
-        (["--", "--ssl-keyfile", "key.pem"], "--ssl-keyfile: datacreate sets this; use its own options"),
+        (["--", "--port", "8000"], "--port: datacreate sets this option of vLLM; remove it"),
+        (["--", "--served_model_name=x"], "--served_model_name=x: datacreate sets this option of vLLM; remove it"),
+        (["--", "--ssl-keyfile", "key.pem"], "--ssl-keyfile: datacreate sets this option of vLLM; remove it"),
         (["--max-num-seqs", "-1"], "--max-num-seqs -1: "),
         (["--engine", "llamacpp", "--dtype", "float16"], "--dtype: llama.cpp has no such setting"),
         (["--engine", "llamacpp", "--", "--seed", "1"], "--seed: llama.cpp's server accepts no"),
