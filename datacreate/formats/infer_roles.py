@@ -203,10 +203,11 @@ def _are_words(context: str, start: int, end: int, text: str) -> bool:
 
 
 def _positions_in(value: Json, path: FieldPath) -> Iterator[tuple[str, int, int, str, bool]]:
-    """All that may be a span in the field at `path`: the names of its fields, its start, its end, its text or "".
+    """All that may be a span in the field at `path`: the names of its fields, start, end, text or "", inclusive or not.
 
-    It is `{"start": 0, "end": 4}`, `{"offset": 0, "length": 4}`, `{"start": 0, "text": "Rome"}`, `[0, 4, "LOC"]`, or
-    the first one of `{"start": [0, 9], "end": [4, 12]}`.
+    Inclusive: the end is the position of the last character. A span is `{"start": 0, "end": 4}`,
+    `{"offset": 0, "length": 4}`, `{"start": 0, "text": "Rome"}`, `[0, 4, "LOC"]`, or the first one of
+    `{"start": [0, 9], "end": [4, 12]}`.
     """
     if isinstance(value, list):
         has_name = _name_parts(path[-1]) & _SPAN_NAMES or any(isinstance(part, str) for part in value)

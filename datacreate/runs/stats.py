@@ -238,7 +238,7 @@ def summary_fields(summary: RunSummary) -> dict[str, str]:
         "attributes": "; ".join(f"{name} ({_counts(n)})" for name, n in summary["attributes"].items()),
         "verified": _verification_text(verification) if verification else "",
         **review_fields(summary["review"]),
-        "decontaminated": f"against {test_sets}" if test_sets else "no, no test set was named",
+        "decontaminated": f"against {test_sets or 'no test set'}",
         "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s",
         "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens generated{thinking} "
         f"({summary['tokens_per_example']} per example), {summary['seconds']} s",
