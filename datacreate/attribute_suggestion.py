@@ -11,14 +11,14 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from datacreate.creation.plan import RunInputs, read_inputs
+from datacreate.creation.run_models import ClientFactory, clients_of, models_of, sampling_of
 from datacreate.engines.request import Request
 from datacreate.errors import RunError
 from datacreate.formats.example import Json
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.messages import Notify
-from datacreate.plan import RunInputs, read_inputs
 from datacreate.prompts.generation import Message, describe_fields
-from datacreate.run_models import ClientFactory, clients_of, models_of, sampling_of
 from datacreate.runs.config import CreateConfig
 from datacreate.settings import FrozenModel
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from datacreate.creation.plan import RunInputs, make_plan, read_inputs
+from datacreate.creation.run_models import RunModels, clients_of, describe_recipe, models_of
 from datacreate.engines.factory import choose_engine
 from datacreate.errors import DatacreateError
 from datacreate.filters.registry import FILTERS
@@ -13,8 +15,6 @@ from datacreate.formats.example import shorten
 from datacreate.hardware import check_build, visible_gpus
 from datacreate.improve import ImproveConfig, creation_config, read_improve_inputs
 from datacreate.messages import Notify, no_notify
-from datacreate.plan import RunInputs, make_plan, read_inputs
-from datacreate.run_models import RunModels, clients_of, describe_recipe, models_of
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 

@@ -20,6 +20,8 @@ from typing import Any
 
 from pydantic import Field
 
+from datacreate.creation.plan import read_inputs
+from datacreate.creation.run_models import models_of
 from datacreate.errors import TrainingError, UsageError
 from datacreate.files import replace_file
 from datacreate.finetuning.encoder import Encoded, collator, load_with_head
@@ -49,8 +51,6 @@ from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import MAX_EXAMPLES
 from datacreate.libraries import quiet
 from datacreate.messages import Notify, Progress
-from datacreate.plan import read_inputs
-from datacreate.run_models import models_of
 from datacreate.runs.config import CreateConfig, IdentityOptions, RunSpec
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import Settings, setting

@@ -18,8 +18,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from datacreate import run_models as models
 from datacreate.cli.main import main
+from datacreate.creation import run_models as models
 from datacreate.engines.request import Completion, Request, ServerTest
 from tests.locks import speed_up
 from tests.scripted import Script, ScriptedEngine, answering, saying

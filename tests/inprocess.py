@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from datacreate import run_models as models
 from datacreate import signals
 from datacreate.cli.main import main
+from datacreate.creation import run_models as models
 from tests.driver import engine_of
 from tests.process import Ended, unverified
 

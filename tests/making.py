@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from datacreate.create import create
+from datacreate.creation.loop import create
 from datacreate.messages import Notify, Progress, no_notify
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory

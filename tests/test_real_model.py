@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from datacreate.create import create
+from datacreate.creation.loop import create
 from datacreate.engines.llamacpp import LLAMACPP
 from datacreate.engines.options import EngineOptions
 from datacreate.formats.text_normalization import normalize_text

@@ -40,8 +40,8 @@ def create(given_options: dict[str, Any], *, dry_run: bool, as_json: bool) -> No
     datacreate create --benchmark csqa --count train
     datacreate create --instruction @task.txt --inputs subject,body --labels topic=bug,billing,other --count 100
     """
-    from datacreate.create import create as create_
-    from datacreate.dataset_metrics import measure_run
+    from datacreate.creation.loop import create as create_
+    from datacreate.creation.run_metrics import measure_run
 
     config = CreateConfig.of(**given_options)
     if dry_run:
@@ -94,7 +94,7 @@ def preview(count: int, save_examples: Path | None, given_options: dict[str, Any
     Answers are not verified, which would need more examples than are shown, unless --verify or --verifier is given.
     """
     from datacreate.cli.show import print_samples
-    from datacreate.create import create as create_
+    from datacreate.creation.loop import create as create_
     from datacreate.runs.directory import RunDirectory
     from datacreate.runs.log import example_line
 

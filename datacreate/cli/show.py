@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @json_option("Print everything as one JSON object.")
 def show(run: Path, samples: int, html: Path | None, *, as_json: bool) -> None:
     """Show RUN's summary, some of its examples, shortcuts and diversity."""
-    from datacreate.dataset_metrics import measure_run
+    from datacreate.creation.run_metrics import measure_run
     from datacreate.runs.directory import RunDirectory
 
     directory = RunDirectory(run)
@@ -212,7 +212,7 @@ def review(
     datacreate review runs/mine-best --export rows.csv
     datacreate review runs/mine-best --import rows.csv
     """
-    from datacreate.dataset_metrics import measure_run
+    from datacreate.creation.run_metrics import measure_run
     from datacreate.review.session import reviewing
     from datacreate.review.spreadsheet import read_spreadsheet, write_spreadsheet
     from datacreate.runs.decisions import review_fields

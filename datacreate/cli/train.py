@@ -85,8 +85,8 @@ def improve(
     datacreate train runs/nli runs/nli-improved --out trained/nli
     """
     from datacreate.cli.create import print_created
-    from datacreate.create import create
-    from datacreate.dataset_metrics import measure_run
+    from datacreate.creation.loop import create
+    from datacreate.creation.run_metrics import measure_run
     from datacreate.improve import prepare_improve
     from datacreate.libraries import configure_process
 

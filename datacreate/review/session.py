@@ -16,12 +16,12 @@ from contextlib import closing, contextmanager
 from copy import deepcopy
 from functools import cached_property
 
+from datacreate.creation.quotas import RunQuotas
 from datacreate.errors import DatacreateError, UsageError
 from datacreate.formats.candidate import Candidate, CopyChecks, Reject, RejectReason, validate_example
 from datacreate.formats.example import Example, Json, value_at
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
-from datacreate.quotas import RunQuotas
 from datacreate.review.review_rows import Change, ReviewRow
 from datacreate.runs.attributes import find_length_reject
 from datacreate.runs.decisions import Decision, Sample

@@ -1,6 +1,6 @@
 """Attributes: dimensions in which the examples vary, such as topic or length, read from `--attributes FILE.yaml`.
 
-Each request is written for one value of each dimension; `RunQuotas` in quotas.py keeps the shares.
+Each request is written for one value of each dimension; `RunQuotas` in creation/quotas.py keeps the shares.
 """
 
 from __future__ import annotations

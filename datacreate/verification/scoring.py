@@ -1,6 +1,6 @@
 """A verifier scores the possible labels of an example without seeing the assigned one; the scores decide its label.
 
-`score_labels` is for rows that exist; a run scores its examples while it generates, in `pipeline.py`.
+`score_labels` is for rows that exist; a run scores its examples while it generates, in `creation/pipeline.py`.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ import psutil
 from filters import made_up_words, texts
 
 from datacreate.checkpoints.checkpoint import Checkpoint
-from datacreate.create import create
+from datacreate.creation.loop import create
 from datacreate.engines.factory import LocalModel, make_client
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.request import Completion, Messages, Request, ServerTest

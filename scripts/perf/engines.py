@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints.checkpoint import Checkpoint, resolve
-from datacreate.create import create
+from datacreate.creation.loop import create
 from datacreate.engines.engine_kind import Workload
 from datacreate.engines.factory import LocalModel, make_client, server_commands
 from datacreate.engines.local_servers import LocalServer

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from datacreate.create import create
+from datacreate.creation.loop import create
 from datacreate.runs.config import CreateConfig
 
 ROOT = Path(__file__).resolve().parents[2]

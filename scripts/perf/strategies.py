@@ -29,8 +29,8 @@ from typing import Any
 
 from creation import EXAMPLE, MODEL, InstantEngine
 
-from datacreate.create import create
-from datacreate.dataset_metrics import measure_run
+from datacreate.creation.loop import create
+from datacreate.creation.run_metrics import measure_run
 from datacreate.engines.request import Completion, Request, max_in_flight
 from datacreate.messages import markdown_table
 from datacreate.runs.config import CreateConfig

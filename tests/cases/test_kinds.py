@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from datacreate.creation.run_models import verify_mode
 from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.filter_rows import FilterConfig, filter_rows
 from datacreate.finetuning.training_rows import infer_head, read_source
@@ -16,7 +17,6 @@ from datacreate.formats.candidate import Candidate, Reject, RejectReason, valida
 from datacreate.formats.example import Example, Json
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions
-from datacreate.run_models import verify_mode
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import LAYOUTS

@@ -42,7 +42,7 @@ main()
 
 @pytest.mark.parametrize(
     ("module", "number"),
-    [("click", signal.SIGINT), ("pydantic", signal.SIGTERM), ("datacreate.create", signal.SIGTERM)],
+    [("click", signal.SIGINT), ("pydantic", signal.SIGTERM), ("datacreate.creation.loop", signal.SIGTERM)],
 )
 def test_a_signal_during_start_up(create: list[object], tmp_path: Path, module: str, number: int) -> None:
     ended = subprocess.run(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datacreate.create import create
+from datacreate.creation.loop import create
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.request import Completion, Request
 from datacreate.messages import Progress

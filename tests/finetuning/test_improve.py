@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from datacreate.create import create
+from datacreate.creation.loop import create
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import BenchmarkError, DatacreateError, RunMismatch, TrainingError, UsageError
 from datacreate.finetuning.training_rows import read_source, training_set

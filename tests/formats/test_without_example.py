@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from datacreate.creation.request_size import most_tokens
 from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.formats.infer import declare_format
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.prompts.generation import RequestContent, chat_prompt
-from datacreate.request_size import most_tokens
 
 
 def declared(**options: Any) -> Any:

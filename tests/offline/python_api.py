@@ -9,7 +9,7 @@ from pathlib import Path
 
 def main(model: str, encoder: str, strategy: str, folder: Path) -> None:
     before = dict(os.environ)
-    from datacreate.create import create
+    from datacreate.creation.loop import create
     from datacreate.runs.config import CreateConfig
     from tests.making import COMMONSENSE
     from tests.scripted import ScriptedEngine, answering

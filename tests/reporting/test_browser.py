@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.dataset_metrics import measure_run
+from datacreate.creation.run_metrics import measure_run
 from datacreate.engines.request import Completion, Request
 from datacreate.messages import safe_text
 from datacreate.reporting.render import as_page

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.dataset_metrics import measure_run
+from datacreate.creation.run_metrics import measure_run
 from datacreate.reporting import run_page
 from datacreate.reporting.run_page import RowView, lineage, near_pairs
 from datacreate.runs.directory import RunDirectory

@@ -57,7 +57,7 @@ if __name__ == "__main__":
         sys.argv += ["--verify", "off"]  # the words are random
         stalls = os.environ.get("STALLS") if os.environ.get("SLURM_RESTART_COUNT", "0") == "0" else None
         engine = Stalling(int(stalls)) if stalls else ScriptedEngine(answering())
-        import_module("datacreate.run_models").make_client = lambda *_, **__: engine
+        import_module("datacreate.creation.run_models").make_client = lambda *_, **__: engine
     elif verb == "sweep":
         import_module("datacreate.sweep.run").COMMAND = COMMAND
     import_module("datacreate.cli.main").main()

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.checkpoints.checkpoint import Checkpoint
-from datacreate.create import create
+from datacreate.creation.loop import create
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import EngineError, NoProgress, UsageError
 from datacreate.formats.example import Json

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from datacreate.checkpoints.checkpoint import Checkpoint
-from datacreate.create import create
+from datacreate.creation.loop import create
 from datacreate.engines.request import Completion
 from datacreate.errors import EngineError, RunMismatch, UsageError
 from datacreate.runs.config import CreateConfig

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.attribute_suggestion import suggest_attributes
+from datacreate.creation.quotas import RunQuotas
 from datacreate.engines.request import Completion, Request
 from datacreate.errors import EngineError, PromptTooLong, RunError, RunMismatch, UsageError
 from datacreate.messages import no_notify
-from datacreate.quotas import RunQuotas
 from datacreate.runs.attributes import read_attributes
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.quotas import ValueQuotas
+from datacreate.creation.quotas import ValueQuotas
 
 label_sets = st.lists(
     st.text(max_size=3) | st.booleans() | st.integers(-2, 9), min_size=1, max_size=6, unique_by=lambda x: (type(x), x)

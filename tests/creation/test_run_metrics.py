@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.dataset_metrics import MAX_ROWS, measure_rows, measure_run, sampled
+from datacreate.creation.run_metrics import MAX_ROWS, measure_rows, measure_run, sampled
 from datacreate.formats.task_format import read_format
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit

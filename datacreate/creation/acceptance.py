@@ -18,16 +18,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from datacreate.creation.plan import RunPlan
+from datacreate.creation.quotas import RunQuotas
 from datacreate.engines.request import Completion
 from datacreate.filters.filter import Filter, first_reject
 from datacreate.formats.candidate import Candidate, CopyChecks, Reject, RejectReason
 from datacreate.formats.example import Example, Json, shorten, value_at
 from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.response import parse_completion
-from datacreate.plan import RunPlan
 from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import PermutedQuestion, label_question
-from datacreate.quotas import RunQuotas
 from datacreate.runs.attributes import find_length_reject
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit

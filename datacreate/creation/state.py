@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from datacreate.acceptance import Acceptance, PendingRequest
+from datacreate.creation.acceptance import Acceptance, PendingRequest
+from datacreate.creation.plan import RunPlan
 from datacreate.engines.request import Request
 from datacreate.errors import LogDamaged
 from datacreate.filters.filter import Filter
 from datacreate.formats.example import Json
 from datacreate.formats.response import build_response_schema
-from datacreate.plan import RunPlan
 from datacreate.prompts.generation import chat_prompt
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, LogRecord, example_line

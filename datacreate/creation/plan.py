@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 
 from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
-from datacreate.decontamination import find_decontamination_sets, with_names
+from datacreate.creation.contamination_sets import find_decontamination_sets, with_names
+from datacreate.creation.quotas import checked_label_ratio
+from datacreate.creation.request_size import DEFAULT_NUM_EXAMPLES, RequestSize, most_in_flight
+from datacreate.creation.run_models import ModelClients, sampling_of, strategy_of, thinking_limit, verify_mode
 from datacreate.engines.request import Sampling
 from datacreate.engines.running_servers import RunningServers
 from datacreate.errors import RunMismatch, UsageError
@@ -27,9 +30,6 @@ from datacreate.formats.prompt_encoding import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import RequestContent
 from datacreate.prompts.label_scoring import check_letters
-from datacreate.quotas import checked_label_ratio
-from datacreate.request_size import DEFAULT_NUM_EXAMPLES, RequestSize, most_in_flight
-from datacreate.run_models import ModelClients, sampling_of, strategy_of, thinking_limit, verify_mode
 from datacreate.runs.attributes import Attributes, attribute_descriptions, read_attributes
 from datacreate.runs.config import CreateConfig, GeneratorSpec, IdentityOptions, InputSpec, RunSpec, VerificationSpec
 from datacreate.runs.directory import RunDirectory, StoredConfig

@@ -16,6 +16,17 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from datacreate.creation.pipeline import Pipeline
+from datacreate.creation.plan import RunPlan, make_plan, read_inputs
+from datacreate.creation.run_models import (
+    ClientFactory,
+    ModelClients,
+    RunModels,
+    clients_of,
+    describe_recipe,
+    models_of,
+)
+from datacreate.creation.state import RunState
 from datacreate.engines.factory import check_engine
 from datacreate.engines.options import ENGINE_KINDS
 from datacreate.engines.self_test import run_schema_test, scoring_test
@@ -27,25 +38,14 @@ from datacreate.formats.response import build_response_schema
 from datacreate.hardware import installed_version
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, Progress
-from datacreate.pipeline import Pipeline
-from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import scoring_system_message
-from datacreate.run_models import (
-    ClientFactory,
-    ModelClients,
-    RunModels,
-    clients_of,
-    describe_recipe,
-    models_of,
-)
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import ComputeMetrics, RunDirectory, StoredConfig
 from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum
 from datacreate.runs.stats import RunSummary
 from datacreate.selection.embeddings import Embedder, PassedVectors, SentenceEmbedder
 from datacreate.signals import Signals, caught_signals, deferred
-from datacreate.state import RunState
 
 _MAX_FAILED_REQUESTS = 64
 """A run fails after this many consecutive requests without an accepted example; the number that can be in flight is

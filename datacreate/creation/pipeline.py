@@ -12,13 +12,13 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import NamedTuple
 
-from datacreate.acceptance import ParsedCompletion, PendingRequest
+from datacreate.creation.acceptance import ParsedCompletion, PendingRequest
+from datacreate.creation.run_models import ModelClients
+from datacreate.creation.state import RunState
 from datacreate.engines.model_client import ModelClient
 from datacreate.engines.request import Completion, scoring_request
 from datacreate.formats.candidate import Candidate
 from datacreate.prompts.label_scoring import PermutedQuestion
-from datacreate.run_models import ModelClients
-from datacreate.state import RunState
 
 _SHARED_POLL_SECONDS = 0.02
 """Poll timeout when several models are busy."""
