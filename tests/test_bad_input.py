@@ -55,6 +55,7 @@ nli         | LABELS --label-ratio entailment=1                  | 2 | give a sh
 nli         | LABELS --label-ratio entailment=1,neutral=1        | 2 | the shares add up to 2
 nli         | LABELS --label-ratio entailment=nan,neutral=1      | 2 | the shares add up to nan
 commonsense | --recipe paper --max-parent-uses 3 | 2 | --max-parent-uses: --recipe paper has no such step
+commonsense | --recipe paper --semantic 0.9 | 2 | --semantic: --recipe paper has no such step
 nli         | LABELS --label-ratio neutral=1 --recipe paper      | 2 | --label-ratio: --recipe paper has no such step
 commonsense | --url localhost                    | 2 | neither an address nor a folder
 commonsense | --url http://127.0.0.1:1 --compile | 2 | --enforce-eager: running servers have loaded their models

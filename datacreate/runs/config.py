@@ -34,7 +34,9 @@ AUTO = "auto"  # the strategy of the recipe
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
 # Settings that `--recipe paper` refuses.
-_NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "label_noise_check", "shots")
+_NOT_IN_PAPER = (
+    "instruction", "label_ratio", "attributes", "corpus", "near", "semantic", "label_noise_check", "shots",
+)  # fmt: skip
 
 
 class IdentityOptions(Settings):

@@ -249,13 +249,18 @@ class RunDirectory:
         # Read first, and in the order in which they are written, since another process may be writing the run.
         expected = _reported_counts(self.summary_path)
         reported, reported_decisions = expected[_EXAMPLES], expected[_DECISIONS]
-        train_rows, unknown_lines = _line_numbers(self.train_path)
-        counts = Counter[str]()
-        for line in read_log(self.log_path, self.read_config().run_id):
+        train_rows, unknown_lines, repeated_lines = _line_numbers(self.train_path)
+        config, counts, last_line, wrong_lines = self.read_config(), Counter[str](), 0, list[int]()
+        if config.spec.filters.exact:  # else rows may repeat others, and their order is not known
+            wrong_lines = repeated_lines
+        for line in read_log(self.log_path, config.run_id):
             if isinstance(line.record, Commit):
                 counts[_EXAMPLES] += len(line.record.accepted)
                 for row in line.record.accepted_lines if unknown_lines else ():
-                    unknown_lines.pop(hash(row), None)
+                    line_number = unknown_lines.pop(hash(row), last_line)
+                    if line_number < last_line and config.spec.filters.exact:
+                        wrong_lines.append(line_number)
+                    last_line = line_number
             elif isinstance(line.record, Decision):
                 unknown_lines.pop(hash(example_line(line.record.added)), None)
                 counts[_DECISIONS] += 1
@@ -273,8 +278,9 @@ class RunDirectory:
                     f"copy, or remove these two to continue with {counts[name]}"
                 )
         has_fewer_rows = counts[_DECISIONS] == reported_decisions and 0 < train_rows < reported
-        if unknown_lines or has_fewer_rows or train_rows > counts[_EXAMPLES]:
-            where = f" (line {min(unknown_lines.values())})" if unknown_lines else ""
+        wrong_lines += unknown_lines.values()
+        if wrong_lines or has_fewer_rows or train_rows > counts[_EXAMPLES]:
+            where = f" (line {min(wrong_lines)})" if wrong_lines else ""
             raise RunError(
                 f"{self.train_path} was changed outside of datacreate{where}; change rows with `datacreate review`; to "
                 "keep this version rename it, and the same `create` command writes the file from the log again"
@@ -378,16 +384,15 @@ class RunDirectory:
         return stats
 
 
-def _line_numbers(path: Path) -> tuple[int, dict[int, int]]:
-    """How many rows a file has, and the first line of each, by the hash of its text; none without a file."""
-    rows, numbers = 0, dict[int, int]()
+def _line_numbers(path: Path) -> tuple[int, dict[int, int], list[int]]:
+    """How many rows a file has, the first line of each, by the hash of its text, and the lines that repeat others."""
+    numbers, repeated = dict[int, int](), list[int]()
     if path.is_file():
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             for number, line in enumerate(file, 1):
-                if text := line.strip():
-                    rows += 1
-                    numbers.setdefault(hash(text), number)
-    return rows, numbers
+                if (text := line.strip()) and numbers.setdefault(hash(text), number) != number:
+                    repeated.append(number)
+    return len(numbers) + len(repeated), numbers, repeated
 
 
 def _reported_counts(path: Path) -> dict[str, int]:

@@ -110,7 +110,9 @@ def test_files_that_others_change_during_a_run(tmp_path: Path, model: str, how: 
 EDITS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
     "edited": (lambda rows: [*rows[:2], rows[2].replace(b"{", b'{"mine": 1, '), *rows[3:]], " (line 3)"),
     "appended": (lambda rows: [*rows, b'{"question": "mine"}\n'], " (line 26)"),
-    "repeated": (lambda rows: [*rows, rows[0]], ""),
+    "repeated": (lambda rows: [*rows, rows[0]], " (line 26)"),
+    "repeated in place of another": (lambda rows: [*rows[:-1], rows[0]], " (line 25)"),
+    "reordered": (lambda rows: [rows[0], rows[2], rows[1], *rows[3:]], " (line 2)"),
     "removed": (lambda rows: rows[1:], ""),
 }
 
