@@ -30,7 +30,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, Progress
 from datacreate.runs.config import AuxiliaryModelOptions
-from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
+from datacreate.runs.validated_rows import InvalidRow, ValidatedRows, ValidRow, read_rows
 from datacreate.selection.embeddings import PassedVectors, SentenceEmbedder
 from datacreate.verification.verifier_filter import VerifierFilter
 
@@ -71,7 +71,7 @@ class _Counts:
     conflicting: int = 0  # rows whose label is not that of the first row with these inputs
     first_labels: dict[int, str] = field(default_factory=dict)  # hash of the inputs -> label of the first row with them
 
-    def reject(self, row: Row | InvalidRow) -> dict[str, Any] | None:
+    def reject(self, row: ValidRow | InvalidRow) -> dict[str, Any] | None:
         """The line of a rejected row for `--rejects`; None if it is kept."""
         if isinstance(row, InvalidRow):
             self.invalid += 1
@@ -153,12 +153,12 @@ def filter_rows(
             candidate_filter.prepare(notify)
         if verifier:
             sample = islice(rows.read(), 0, None, max(1, rows.total // _CALIBRATION_ROWS))
-            verifier.calibrate([row.candidate for row in sample if isinstance(row, Row)])
+            verifier.calibrate([row.candidate for row in sample if isinstance(row, ValidRow)])
         counts = _Counts(filters, rows.format)
         for row in _prefetched(rows, filters, progress):
             if document := counts.reject(row):
                 write_reject(json.dumps(document, ensure_ascii=False))
-            elif isinstance(row, Row):
+            elif isinstance(row, ValidRow):
                 write(row.line)
         report = counts.document(source)
     reports = filter_report(options, counts.rejected)
@@ -176,14 +176,14 @@ def filter_rows(
     }
 
 
-def _prefetched(rows: Rows, filters: Sequence[Filter], progress: Progress) -> Iterator[Row | InvalidRow]:
+def _prefetched(rows: ValidatedRows, filters: Sequence[Filter], progress: Progress) -> Iterator[ValidRow | InvalidRow]:
     """The rows, after the filters have prefetched them in batches."""
     remaining, done = rows.read(), 0
     while batch := list(islice(remaining, _BATCH)):
         if done:
             progress.step("filter", done, max(done, rows.total), None)
         done += len(batch)
-        candidates = [row.candidate for row in batch if isinstance(row, Row)]
+        candidates = [row.candidate for row in batch if isinstance(row, ValidRow)]
         for candidate_filter in filters:
             candidate_filter.prefetch(candidates)
         yield from batch

@@ -28,7 +28,7 @@ from datacreate.formats.task_format import load_format
 from datacreate.locking import MACHINE, locked
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.formatting_examples import examples_in_file
-from datacreate.runs.rows import read_rows
+from datacreate.runs.validated_rows import read_rows
 from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.sweep.plan import load_plan
 from tests.inprocess import run

@@ -26,7 +26,7 @@ from datacreate.errors import UsageError
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import safe_text
 from datacreate.metrics import Metrics
-from datacreate.review.review_rows import FLAGS, select_rows
+from datacreate.review.session import FLAGS, select_rows
 from datacreate.runs.export import LAYOUTS
 from datacreate.runs.export import export as export_run
 from datacreate.runs.stats import RunSummary

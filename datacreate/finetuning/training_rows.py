@@ -29,7 +29,7 @@ from datacreate.formats.roles import label_text
 from datacreate.formats.rules import Rule
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.rows import Row, read_rows
+from datacreate.runs.validated_rows import ValidRow, read_rows
 from datacreate.verification.scoring import Probabilities
 
 MAX_SKIPPED = 0.5  # a source is refused if a larger share of its rows cannot be used
@@ -145,7 +145,7 @@ def read_file(path: Path, options: FormatOptions, known_formats: Sequence[TaskFo
     rows: list[SourceRow] = []
     first_of_kind: dict[tuple[RejectReason, str], str] = {}
     for row in reader.read():
-        if isinstance(row, Row):
+        if isinstance(row, ValidRow):
             rows.append(SourceRow(json.loads(row.line), row.candidate.exact_key))
         elif row.reason is RejectReason.INVALID_JSON:
             raise UsageError(f"{path}: line {row.number}: {row.detail}; fix or remove it")

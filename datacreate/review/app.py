@@ -21,8 +21,7 @@ from textual.widgets import Input, Static, TextArea
 from datacreate.errors import DatacreateError
 from datacreate.formats.example import Json, field_text
 from datacreate.messages import safe_line, safe_text
-from datacreate.review.review_rows import FLAGS, Change, ReviewRow
-from datacreate.review.session import Refused, ReviewSession
+from datacreate.review.session import FLAGS, Change, Refused, ReviewRow, ReviewSession
 from datacreate.review.spreadsheet import edit_text, editable, edited_value, probabilities_text
 from datacreate.runs.decisions import Verdict
 from datacreate.signals import Signals, caught_signals, deferred

@@ -19,8 +19,7 @@ from datacreate.formats.reader import RowFile
 from datacreate.formats.schema_utils import is_constant
 from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify, safe_json, safe_line, safe_text
-from datacreate.review.review_rows import Change, ReviewRow
-from datacreate.review.session import Refused, ReviewSession
+from datacreate.review.session import Change, Refused, ReviewRow, ReviewSession
 from datacreate.runs.decisions import Decision, Verdict
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")

@@ -8,6 +8,7 @@ log.py                  log.jsonl: records, checksums, writer
 decisions.py            decisions of reviewers, as records of the log
 stats.py                the statistics of a run, and summary.json
 card.py                 the dataset card, README.md
-rows.py                 rows of a run or a file, validated
-export.py               the layouts of `export`; tables.py: CSV, Parquet, `datasets`
+validated_rows.py       rows of a run or a file, validated
+export.py               the layouts of `export`
+table_export.py         those that are tables: CSV, Parquet, `datasets`
 """

@@ -98,15 +98,15 @@ def _write(
 ) -> str:
     """Write each split to its file, or all to one folder; returns a line about fields that change or are left out."""
     if layout not in _ROWS:
-        from datacreate.runs import tables
+        from datacreate.runs import table_export
 
         if layout == "hf":
-            tables.write_datasets(columns, rows, paths[0])
+            table_export.write_datasets(columns, rows, paths[0])
         else:
-            write = tables.write_csv if layout == "csv" else tables.write_parquet
+            write = table_export.write_csv if layout == "csv" else table_export.write_parquet
             for rows_of_split, path in zip(rows.values(), paths, strict=True):
                 write(columns, rows_of_split, path)
-        as_text = [] if layout == "csv" else tables.text_columns(columns)
+        as_text = [] if layout == "csv" else table_export.text_columns(columns)
         names = ", ".join(map(one_line, as_text))
         return f"as JSON text, since a column cannot hold their values: {names}" if names else ""
     for rows_of_split, path in zip(rows.values(), paths, strict=True):

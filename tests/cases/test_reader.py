@@ -20,7 +20,7 @@ from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.formats.reader import RowFile
 from datacreate.formats.task_format import load_format
 from datacreate.runs.formatting_examples import examples_in_file
-from datacreate.runs.rows import read_rows
+from datacreate.runs.validated_rows import read_rows
 from tests.inprocess import run
 
 Row = dict[str, Any]

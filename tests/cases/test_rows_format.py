@@ -13,8 +13,7 @@ from datacreate.errors import DatacreateError
 from datacreate.finetuning.training_rows import read_source, training_set
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
-from datacreate.runs.rows import InvalidRow, read_rows
-from datacreate.runs.rows import Row as FileRow
+from datacreate.runs.validated_rows import InvalidRow, ValidRow, read_rows
 from tests.cases.test_reader import KINDS, Row, read
 from tests.inprocess import run
 
@@ -28,7 +27,7 @@ def kept(path: Path, **options: Any) -> tuple[Counter[str], list[Row], TaskForma
     assert rows.total == len(read_back)
     return (
         Counter(row.detail for row in read_back if isinstance(row, InvalidRow)),
-        [json.loads(row.line) for row in read_back if isinstance(row, FileRow)],
+        [json.loads(row.line) for row in read_back if isinstance(row, ValidRow)],
         rows.format,
     )
 

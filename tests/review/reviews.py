@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from datacreate.review.review_rows import Change
-from datacreate.review.session import ReviewSession, reviewing
+from datacreate.review.session import Change, ReviewSession, reviewing
 from datacreate.runs.directory import RunDirectory
 from tests.making import NLI, NLI_LABELS
 

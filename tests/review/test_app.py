@@ -23,8 +23,7 @@ from textual.widgets import Static
 
 from datacreate.errors import StorageError
 from datacreate.review.app import ReviewApp
-from datacreate.review.review_rows import ReviewRow, select_rows
-from datacreate.review.session import ReviewSession
+from datacreate.review.session import ReviewRow, ReviewSession, select_rows
 from datacreate.runs.directory import RunDirectory
 from datacreate.signals import Signals
 from tests.driver import MARKUP, marked

@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datacreate.errors import EngineError, LogDamaged, RunError
-from datacreate.review.review_rows import Change
-from datacreate.review.session import Refused
+from datacreate.review.session import Change, Refused
 from datacreate.runs.directory import RunDirectory
 from tests.corpus.test_runs import QA, questions, sources
 from tests.corpus.texts import passage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datacreate.review.review_rows import select_rows
+from datacreate.review.session import select_rows
 from datacreate.runs.directory import RunDirectory
 from tests.making import NLI, make
 from tests.review.reviews import LABELED, accept, edit, reject, review

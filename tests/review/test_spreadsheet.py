@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from datacreate.locking import locked
-from datacreate.review.review_rows import Change
+from datacreate.review.session import Change
 from datacreate.review.spreadsheet import edit_text, edited_value
 from tests.faults import at, contents, forked, killed
 from tests.inprocess import typed

@@ -17,7 +17,7 @@ from datacreate.errors import RunError, UsageError
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import assign_families, export
 from datacreate.runs.log import LogWriter, first_checksum
-from datacreate.runs.tables import arrow_type
+from datacreate.runs.table_export import arrow_type
 from tests.making import COMMONSENSE, exported, make
 from tests.scripted import answering
 

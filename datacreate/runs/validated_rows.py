@@ -23,7 +23,7 @@ from datacreate.runs.log import example_line
 
 
 @dataclass(frozen=True)
-class Row:
+class ValidRow:
     """A valid row; `line` is its JSON, as it was read from JSONL."""
 
     number: int  # of the line in a text file, of the row in others; from 1
@@ -51,17 +51,17 @@ class InvalidRow:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ValidatedRows:
     """The rows of one run directory or file. Each call of `read` starts at the first row."""
 
     format: TaskFormat
     total: int  # at least the number of rows
-    read: Callable[[], Iterator[Row | InvalidRow]]
+    read: Callable[[], Iterator[ValidRow | InvalidRow]]
     files: tuple[Path, ...]  # which an output must not overwrite
     instruction: str | None = None  # of a run
 
 
-def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[TaskFormat] = ()) -> Rows:
+def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[TaskFormat] = ()) -> ValidatedRows:
     """The rows of a run directory (from its log) or of a file.
 
     The format of a file is the one that `options` name, or is inferred from the rows and `options`. Without options it
@@ -75,7 +75,9 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
         run = RunDirectory(path)
         config = run.read_config()
         files = (run.config_path, run.log_path, run.train_path, run.summary_path, run.card_path)
-        return Rows(config.format, config.count, partial(_read_run, run, config.format), files, config.spec.instruction)
+        return ValidatedRows(
+            config.format, config.count, partial(_read_run, run, config.format), files, config.spec.instruction
+        )
     options.check_format(turns=False)
     file = RowFile(path)
     objects = (row.values for row in file.read(options.range_schema) if not row.error)
@@ -89,7 +91,7 @@ def read_rows(path: Path, options: FormatOptions | None = None, known: Sequence[
         message = str(error)  # the reader also names the path
         raise UsageError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from None
     total = sum(1 for _ in file.read())
-    return Rows(
+    return ValidatedRows(
         task_format, total, lambda: (_validated(row, task_format) for row in file.read(task_format.schema)), (path,)
     )
 
@@ -107,16 +109,16 @@ def _format_of(
     return infer_from_rows(objects, options)
 
 
-def _validated(row: RawRow, task_format: TaskFormat) -> Row | InvalidRow:
+def _validated(row: RawRow, task_format: TaskFormat) -> ValidRow | InvalidRow:
     if row.error:
         return InvalidRow(row.number, row.line, RejectReason.INVALID_JSON, row.error)
     result = validate_example(row.values, task_format, allow_empty=True)
     if isinstance(result, Candidate):
-        return Row(row.number, row.line, result)
+        return ValidRow(row.number, row.line, result)
     detail = result.detail or result.reason.value.replace("_", " ")
     return InvalidRow(row.number, row.values, result.reason, detail)
 
 
-def _read_run(run: RunDirectory, task_format: TaskFormat) -> Iterator[Row | InvalidRow]:
+def _read_run(run: RunDirectory, task_format: TaskFormat) -> Iterator[ValidRow | InvalidRow]:
     for number, values in enumerate(run.examples(), 1):
-        yield Row(number, example_line(values), Candidate.of(values, task_format))
+        yield ValidRow(number, example_line(values), Candidate.of(values, task_format))

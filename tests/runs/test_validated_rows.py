@@ -10,7 +10,7 @@ import pytest
 
 from datacreate.errors import UsageError
 from datacreate.formats.options import FormatOptions
-from datacreate.runs.rows import InvalidRow, Row, read_rows
+from datacreate.runs.validated_rows import InvalidRow, ValidRow, read_rows
 from tests.making import COMMONSENSE
 
 
@@ -18,7 +18,7 @@ def found(path: Path, rows: list[Any], **how: Any) -> list[tuple[int, str]]:
     """Line number and outcome of each row: `valid`, or the reject reason."""
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return [
-        (row.number, "valid" if isinstance(row, Row) else row.reason.value)
+        (row.number, "valid" if isinstance(row, ValidRow) else row.reason.value)
         for row in read_rows(path, FormatOptions(**how)).read()
     ]
 
@@ -62,8 +62,8 @@ def test_lines_that_are_not_rows_are_reported_with_their_number(tmp_path: Path) 
     path.write_bytes(b"\xef\xbb\xbf" + b"\n".join([good, b" ", *bad, good + b"\r", good]))
     rows = list(read_rows(path).read())
     assert [row.number for row in rows] == [1, *range(3, 10)]
-    assert [row.number for row in rows if isinstance(row, Row)] == [1, 8, 9]
-    assert all(row.line == good.decode() for row in rows if isinstance(row, Row))
+    assert [row.number for row in rows if isinstance(row, ValidRow)] == [1, 8, 9]
+    assert all(row.line == good.decode() for row in rows if isinstance(row, ValidRow))
     details = [row.detail for row in rows if isinstance(row, InvalidRow)]
     assert details[0].startswith("not JSON at column 2")
     assert details[1].startswith("not a JSON object: ")
