@@ -96,7 +96,7 @@ def calls_out() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a tiny local checkpoint, which the scripted engine does not read."""
+    """The folder of a tiny local checkpoint, which the scripted client does not read."""
     folder = tmp_path_factory.mktemp("checkpoints") / "scripted-model"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "qwen2"}')

@@ -1,4 +1,4 @@
-"""The command with a scripted engine, for tests that need a process.
+"""The command with a scripted client, for tests that need a process.
 
 `python -m tests.driver create --example ...` is `datacreate create --example ...`. The environment
 variable SCRIPTED has JSON: `script` (a name below), `slots`, `shuffle` (a seed), `gated`
@@ -22,7 +22,7 @@ from datacreate.cli.main import main
 from datacreate.creation import run_models as models
 from datacreate.engines.request import Completion, Request, ServerTest
 from tests.locks import speed_up
-from tests.scripted import Script, ScriptedEngine, answering, saying
+from tests.scripted import Script, ScriptedClient, answering, saying
 
 
 def ignorant(request: Request) -> Completion:
@@ -49,7 +49,7 @@ SCRIPTS: dict[str, Script] = {
 }
 
 
-class Gated(ScriptedEngine):
+class Gated(ScriptedClient):
     """Returns one completion per byte on standard input."""
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
@@ -64,15 +64,15 @@ class Gated(ScriptedEngine):
         return [self._answer(request) for request in done]
 
 
-class Loading(ScriptedEngine):
+class Loading(ScriptedClient):
     """Starts when a byte arrives."""
 
     def start(self, tests: Sequence[ServerTest] = ()) -> None:
         os.read(0, 1)
 
 
-def engine_of(spec: dict[str, Any]) -> ScriptedEngine:
-    kind = Gated if spec.get("gated") else Loading if spec.get("loads") else ScriptedEngine
+def client_of(spec: dict[str, Any]) -> ScriptedClient:
+    kind = Gated if spec.get("gated") else Loading if spec.get("loads") else ScriptedClient
     shuffle = random.Random(spec["shuffle"]) if "shuffle" in spec else None
     script = SCRIPTS[spec.get("script", "answering")]
     return kind(script, slots=spec.get("slots", 4), shuffle=shuffle, dies_after=spec.get("dies_after"))
@@ -83,9 +83,9 @@ if __name__ == "__main__":
     if "lock_speed" in spec:
         speed_up(spec["lock_speed"])
     if not spec.get("real_engine"):
-        engine = engine_of(spec)
-        models.make_client = lambda *_, **__: engine
+        client = client_of(spec)
+        models.make_client = lambda *_, **__: client
         if spec.get("signal_at_close"):
-            engine.close = lambda: os.kill(os.getpid(), signal.SIGTERM)
+            client.close = lambda: os.kill(os.getpid(), signal.SIGTERM)
     sys.argv[0] = "datacreate"
     main()

@@ -18,21 +18,21 @@ from click.testing import CliRunner
 from datacreate import signals
 from datacreate.cli.main import main
 from datacreate.creation import run_models as models
-from tests.driver import engine_of
+from tests.driver import client_of
 from tests.process import Ended, unverified
 
 
 def run(*arguments: object, **scripted: Any) -> Ended:
-    """Run the command with a scripted engine (see `tests.driver`)."""
-    with scripted_engine(scripted):
+    """Run the command with a scripted client (see `tests.driver`)."""
+    with scripted_client(scripted):
         return typed(*unverified(arguments))
 
 
 @contextmanager
-def scripted_engine(scripted: dict[str, Any]) -> Iterator[None]:
+def scripted_client(scripted: dict[str, Any]) -> Iterator[None]:
     """Replace every local engine in this block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "make_client", lambda *_, **__: engine_of(scripted))
+        patch.setattr(models, "make_client", lambda *_, **__: client_of(scripted))
         yield
 
 

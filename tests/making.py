@@ -1,4 +1,4 @@
-"""Runs `create` with the scripted engine, and reads the results."""
+"""Runs `create` with the scripted client, and reads the results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
 from tests.filters.texts import HashedWords
-from tests.scripted import Script, ScriptedEngine, answering
+from tests.scripted import Script, ScriptedClient, answering
 
 STRATEGIES = ["naive", "random", "diverse", "similar", "tree", "coverage"]
 
@@ -36,13 +36,13 @@ def settings(run_dir: Path, model: str, **changes: Any) -> dict[str, Any]:
 def make(
     run_dir: Path,
     model: str,
-    engine: ScriptedEngine | Script | None = None,
+    client: ScriptedClient | Script | None = None,
     embedder: HashedWords | None = None,
     notify: Notify = no_notify,
     **changes: Any,
 ) -> dict[str, Any]:
-    """Run `create` with a scripted engine; returns the summary."""
-    scripted = engine if isinstance(engine, ScriptedEngine) else ScriptedEngine(engine or answering())
+    """Run `create` with a scripted client; returns the summary."""
+    scripted = client if isinstance(client, ScriptedClient) else ScriptedClient(client or answering())
     progress = Progress()
     progress.notify = notify  # type: ignore[method-assign]
     return create(
@@ -53,9 +53,9 @@ def make(
     )
 
 
-def shuffled(seed: int, slots: int = 4) -> ScriptedEngine:
-    """An engine whose completions arrive in random order."""
-    return ScriptedEngine(answering(), slots=slots, shuffle=random.Random(seed))
+def shuffled(seed: int, slots: int = 4) -> ScriptedClient:
+    """A client whose completions arrive in random order."""
+    return ScriptedClient(answering(), slots=slots, shuffle=random.Random(seed))
 
 
 def train(run_dir: Path) -> bytes:

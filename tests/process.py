@@ -36,7 +36,7 @@ class Ended:
 
 
 def unverified(arguments: Sequence[object]) -> list[str]:
-    """The words of a command; the scripted engine writes random words, so that a run verifies only on request."""
+    """The words of a command; the scripted client writes random words, so that a run verifies only on request."""
     words = list(map(str, arguments))
     creates = words[:1] in (["create"], ["preview"]) and "--help" not in words
     return [*words, "--verify", "off"] if creates and "--verify" not in words else words
@@ -60,7 +60,7 @@ class Live:
         self._process.communicate()
 
     def allow(self, answers: int) -> None:
-        """Let the gated engine return that many completions."""
+        """Let the gated client return that many completions."""
         stdin: IO[bytes] | None = self._process.stdin
         assert stdin
         stdin.write(b"." * answers)

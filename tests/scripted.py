@@ -1,4 +1,4 @@
-"""An engine that answers with a script instead of a model."""
+"""A client that answers with a script instead of a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from datacreate.formats.example import Json
 Script = Callable[[Request], Completion]
 
 
-class ScriptedEngine:
+class ScriptedClient:
     """Answers each request with `script`, in an order drawn from `shuffle`.
 
     After `dies_after` completions every call raises EngineError.

@@ -25,7 +25,7 @@ from tests.inprocess import run
 from tests.locks import NODE, speed_up, write_record
 from tests.making import COMMONSENSE, make, train
 from tests.process import ROOT, Live
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 
 
 class Time:
@@ -302,7 +302,7 @@ def test_a_run_that_is_taken_over_while_the_model_loads_leaves_the_directory_alo
 ) -> None:
     monkeypatch.setattr(locking, "HEARTBEAT_SECONDS", 0.001)
 
-    class Slow(ScriptedEngine):
+    class Slow(ScriptedClient):
         def start(self, tests: Sequence[ServerTest] = ()) -> None:
             write_record(tmp_path)
             locking.time.sleep(0.01)

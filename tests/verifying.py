@@ -17,7 +17,7 @@ from typing import Any
 
 from datacreate.engines.request import Completion, Request
 from tests.making import NLI, NLI_LABELS, examples, make
-from tests.scripted import Script, ScriptedEngine, written
+from tests.scripted import Script, ScriptedClient, written
 
 SURE = 0.9
 """The probability that `knowing` gives the right choice."""
@@ -114,12 +114,12 @@ def failing(request: Request) -> Completion:
 
 
 def verified(
-    run_dir: Path, model: str, writer: Script | ScriptedEngine, scorer: Script = knowing, **changes: Any
+    run_dir: Path, model: str, writer: Script | ScriptedClient, scorer: Script = knowing, **changes: Any
 ) -> tuple[dict[str, Any], list[str]]:
-    """Run `create` with one scripted engine that writes and verifies; the summary and the messages."""
-    engine = writer if isinstance(writer, ScriptedEngine) else ScriptedEngine(writer, scorer=scorer)
+    """Run `create` with one scripted client that writes and verifies; the summary and the messages."""
+    client = writer if isinstance(writer, ScriptedClient) else ScriptedClient(writer, scorer=scorer)
     messages: list[str] = []
-    summary = make(run_dir, model, engine, notify=messages.append, **({"verify": "drop"} | changes))
+    summary = make(run_dir, model, client, notify=messages.append, **({"verify": "drop"} | changes))
     return summary, messages
 
 

@@ -3,7 +3,7 @@
 
     scripts/perf/creation.py [orchestrator] [resume] [start] [help] [review] [paper] [verify] [--json FILE]
 
-orchestrator  the loop alone with a scripted engine: examples per processor second, flatness, memory
+orchestrator  the loop alone with a scripted client: examples per processor second, flatness, memory
 resume        CPU seconds from the start of a process to its first request, in a run of 100,000 examples
 start         CPU seconds of a new run of 50 examples until its first log line
 help          seconds of `datacreate --help`
@@ -55,7 +55,7 @@ MODEL = "qwen2.5-coder-0.5b-instruct"
 # --- the orchestrator alone ------------------------------------------------------------------
 
 
-class InstantEngine:
+class InstantClient:
     """Answers at once with examples nobody has seen, made by string formatting."""
 
     slots = 64
@@ -93,7 +93,7 @@ class InstantEngine:
     def close(self) -> None: ...
 
 
-class VariedEngine(InstantEngine):
+class VariedClient(InstantClient):
     """Writes the questions of scripts/perf/filters.py, of which one in ten is a near-duplicate."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class VariedEngine(InstantEngine):
         self._ready.append(Completion(request.id, json.dumps(items), "stop", 100, 150))
 
 
-class FirstRequestTimer(InstantEngine):
+class FirstRequestTimer(InstantClient):
     """Stops the run at its first request, and has the CPU seconds of the process so far."""
 
     seconds = 0.0
@@ -117,13 +117,13 @@ class FirstRequestTimer(InstantEngine):
 
 def resume(run_dir: Path, near: float | None, count: int) -> float:
     """CPU seconds from the start of this process to the first new request of the run."""
-    engine = FirstRequestTimer()
+    client = FirstRequestTimer()
     config = CreateConfig(
         example=EXAMPLE, count=count, run_dir=run_dir, near=near, model=MODEL, decontaminate=(), recipe="fast"
     )
     with suppress(Stopped):
-        create(config, client_factory=lambda *_: cast(ModelClient, engine))
-    return engine.seconds
+        create(config, client_factory=lambda *_: cast(ModelClient, client))
+    return client.seconds
 
 
 def measure_resume(count: int = 100_000) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def measure_resume(count: int = 100_000) -> dict[str, Any]:
                 example=EXAMPLE, count=count, run_dir=run_dir, near=near, model=MODEL, decontaminate=(),
                 recipe="fast",
             )  # fmt: skip
-            create(config, client_factory=lambda *_: cast(ModelClient, VariedEngine()))
+            create(config, client_factory=lambda *_: cast(ModelClient, VariedClient()))
             command = [sys.executable, __file__, "--resume", str(run_dir), str(near or 0), str(count + 5)]
             child = subprocess.run(command, capture_output=True, text=True, check=True)
             figures[f"cpu_seconds_{name}"] = round(float(child.stdout), 2)
@@ -174,14 +174,14 @@ def measure_start() -> dict[str, Any]:
 
 
 def orchestrate(strategy: str, count: int) -> dict[str, float]:
-    """Processor seconds and peak memory of one run with the instant engine, in a process of its own."""
+    """Processor seconds and peak memory of one run with the instant client, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         config = CreateConfig(
             example=EXAMPLE, count=count, run_dir=Path(folder) / "run", strategy=strategy, model=MODEL,
             recipe="fast", decontaminate=(),
         )  # fmt: skip
         began = time.process_time()
-        create(config, client_factory=lambda *_: cast(ModelClient, InstantEngine()))
+        create(config, client_factory=lambda *_: cast(ModelClient, InstantClient()))
         seconds = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     return {"seconds": seconds, "peak_gib": peak}
@@ -224,7 +224,7 @@ def measure_review(count: int = 10_000) -> dict[str, Any]:
         config = CreateConfig(
             example=EXAMPLE, count=count, run_dir=run_dir, model=MODEL, decontaminate=(), recipe="fast"
         )
-        create(config, client_factory=lambda *_: cast(ModelClient, VariedEngine()))
+        create(config, client_factory=lambda *_: cast(ModelClient, VariedClient()))
         for _ in range(3):
             began = time.perf_counter()
             child, terminal = pty.fork()

@@ -8,7 +8,7 @@ The first makes a set with each strategy in OUT with a real model (the same comm
 for each value of --max-parent-uses. Further options go to `datacreate create`, such as --verify off --num-chains 1.
 All sets have the same count, so that distinct-n and self-BLEU can be compared.
 
-`--simulate` makes trees with a scripted engine in virtual time: an answer takes about 1 second, however many requests
+`--simulate` makes trees with a scripted client in virtual time: an answer takes about 1 second, however many requests
 are processed at once, and 80 % of the examples are accepted. `fill` is the share of the engine that is busy. It shows
 what --max-parent-uses gains; what it costs in distinct examples needs a model.
 """
@@ -27,7 +27,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from creation import EXAMPLE, MODEL, InstantEngine
+from creation import EXAMPLE, MODEL, InstantClient
 
 from datacreate.creation.loop import create
 from datacreate.creation.run_metrics import measure_run
@@ -58,7 +58,7 @@ def measure(out: Path, name: str, options: Sequence[str]) -> list[object]:
     return [name, depths, *diversity, accepted, requests, summary["examples_per_second"]]
 
 
-class VirtualEngine(InstantEngine):
+class VirtualClient(InstantClient):
     """Answers after a random virtual time of about a second, with at most `slots` requests at once."""
 
     def __init__(self, slots: int) -> None:
@@ -93,15 +93,15 @@ class VirtualEngine(InstantEngine):
 def simulate() -> Iterator[list[object]]:
     """Rows of the table about the start of a tree."""
     for (count, slots), uses in product(SIMULATED, (None, *USES)):  # None: the strategy naive
-        engine = VirtualEngine(slots)
+        client = VirtualClient(slots)
         strategy = {"strategy": "tree", "max_parent_uses": uses} if uses else {"strategy": "naive"}
         settings: dict[str, Any] = {"count": count, "model": MODEL, "decontaminate": (), "verify": "off", **strategy}
         with tempfile.TemporaryDirectory() as folder:
             config = CreateConfig(example=EXAMPLE, run_dir=Path(folder) / "run", **settings)
-            summary = create(config, client_factory=lambda *_, engine=engine: engine)
-        fill, root = engine.busy / slots / engine.now, summary["depths"]["1"] / count
-        requests = f"{engine.made} / {summary['requests']}"
-        yield [count, slots, uses or "naive", f"{engine.now:.1f}", f"{fill:.0%}", f"{root:.0%}", requests]
+            summary = create(config, client_factory=lambda *_, client=client: client)
+        fill, root = client.busy / slots / client.now, summary["depths"]["1"] / count
+        requests = f"{client.made} / {summary['requests']}"
+        yield [count, slots, uses or "naive", f"{client.now:.1f}", f"{fill:.0%}", f"{root:.0%}", requests]
 
 
 def main() -> None:

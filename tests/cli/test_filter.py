@@ -13,7 +13,7 @@ from datacreate.engines.request import Completion, Request
 from tests.benchmarks.conftest import imported
 from tests.inprocess import run
 from tests.making import COMMONSENSE, examples, make
-from tests.scripted import ScriptedEngine
+from tests.scripted import ScriptedClient
 
 Row = dict[str, Any]
 
@@ -304,13 +304,13 @@ def knowing(request: Request) -> Completion:
 
 
 @pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
-    engine = ScriptedEngine(knowing, scorer=knowing)
-    monkeypatch.setattr(filter_rows, "make_client", lambda *_, **__: engine)
-    return engine
+def client(monkeypatch: pytest.MonkeyPatch) -> ScriptedClient:
+    client = ScriptedClient(knowing, scorer=knowing)
+    monkeypatch.setattr(filter_rows, "make_client", lambda *_, **__: client)
+    return client
 
 
-def test_rows_with_improbable_labels_are_dropped(tmp_path: Path, model: str, engine: ScriptedEngine) -> None:
+def test_rows_with_improbable_labels_are_dropped(tmp_path: Path, model: str, client: ScriptedClient) -> None:
     claims = [claim("A trout is a fish")] * 2 + [claim("A whale is a fish", False)]
     claims += [claim("A stone can swim", False), claim("Is a riddle a question")]
     source, rejects = write(tmp_path / "rows.jsonl", claims), tmp_path / "rejects.jsonl"
@@ -324,10 +324,10 @@ def test_rows_with_improbable_labels_are_dropped(tmp_path: Path, model: str, eng
     verifier = found["filters"][-1]
     assert verifier["settings"] == {"verifier": "scripted-model"}
     assert (verifier["name"], verifier["rejected"]) == ("verifier", 2)
-    assert engine.closed
+    assert client.closed
 
 
-def test_the_verifiers_bias_to_a_label_is_removed(tmp_path: Path, model: str, engine: ScriptedEngine) -> None:
+def test_the_verifiers_bias_to_a_label_is_removed(tmp_path: Path, model: str, client: ScriptedClient) -> None:
     """It finds "True" more probable for every claim, and a little more so for the true ones."""
 
     def biased(request: Request) -> Completion:
@@ -335,16 +335,16 @@ def test_the_verifiers_bias_to_a_label_is_removed(tmp_path: Path, model: str, en
         scores = tuple(true if choice == "True" else 1 - true for choice in request.choices)
         return Completion(request.id, "", "stop", 20, 0, None, scores)
 
-    engine.scorer = biased
+    client.scorer = biased
     claims = [claim(f"Claim {n} is a {word}", word == "fish") for n in range(15) for word in ("fish", "stone")]
     wrong = [claim("The last claim is a stone", True)]
     # Sorted by label: the sample is taken from the whole file.
     source = write(tmp_path / "rows.jsonl", sorted([*claims, *wrong], key=lambda row: bool(row["label"])))
     found = filtered(source, "--verifier", model)
     assert found["labels"]["after"] == {"True": 15, "False": 15}
-    assert len({request.messages[-1]["content"] for request in engine.history}) == 31
+    assert len({request.messages[-1]["content"] for request in client.history}) == 31
 
 
-def test_a_verifier_needs_a_closed_set_of_answers(tmp_path: Path, model: str, engine: ScriptedEngine) -> None:
+def test_a_verifier_needs_a_closed_set_of_answers(tmp_path: Path, model: str, client: ScriptedClient) -> None:
     source = write(tmp_path / "rows.jsonl", [{"question": "Who?", "answer": "nobody in particular"}])
     assert "--labels FIELD=a,b,c" in error_of(source, "--verifier", model)

@@ -21,7 +21,7 @@ from tests.corpus.texts import passage
 from tests.faults import CHANGES, contents, on_change
 from tests.inprocess import run
 from tests.making import COMMONSENSE, STRATEGIES, examples, make
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 
 QA: dict[str, Any] = {
     "context": "The clock museum was founded in 1962 by Ernst Kolb.",
@@ -67,8 +67,8 @@ def sources(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def test_a_context_is_a_passage_verbatim_and_answers_are_spans_of_it(tmp_path: Path, model: str, docs: Path) -> None:
-    engine = ScriptedEngine(questions)
-    summary = make(tmp_path / "run", model, engine, example=QA, corpus=("docs",), count=40, strategy="tree")
+    client = ScriptedClient(questions)
+    summary = make(tmp_path / "run", model, client, example=QA, corpus=("docs",), count=40, strategy="tree")
     rows = examples(tmp_path / "run")
     for row, source in zip(rows, sources(tmp_path / "run"), strict=True):
         text = (tmp_path / source["file"]).read_text()
@@ -78,9 +78,9 @@ def test_a_context_is_a_passage_verbatim_and_answers_are_spans_of_it(tmp_path: P
         assert list(row) == list(QA)
     assert summary["rejected"]["answer_not_in_context"] > 5
     assert summary["rejected"]["copied_example"] > 5  # a part of the passage is no question
-    schema = json.loads(engine.history[0].schema or "")
+    schema = json.loads(client.history[0].schema or "")
     assert schema["items"]["maxItems"] == 2  # the context is not generated
-    assert f"Text 1:\n{QA['context']}\n" in engine.history[0].messages[-1]["content"]
+    assert f"Text 1:\n{QA['context']}\n" in client.history[0].messages[-1]["content"]
     card = (tmp_path / "run" / "README.md").read_text()
     assert "14 of 14 passages, 3 of 3 documents" in card
     assert re.search(r"docs/a.md *\| *\d+ *\| *\d+%", card)
@@ -90,10 +90,10 @@ def test_a_context_is_a_passage_verbatim_and_answers_are_spans_of_it(tmp_path: P
 def test_passages_are_assigned_by_request_number_with_every_strategy(
     tmp_path: Path, model: str, docs: Path, strategy: str
 ) -> None:
-    engine = ScriptedEngine(answering(), shuffle=random.Random(1))
-    summary = make(tmp_path / "run", model, engine, example=YES_NO, corpus=("docs",), count=30, strategy=strategy)
+    client = ScriptedClient(answering(), shuffle=random.Random(1))
+    summary = make(tmp_path / "run", model, client, example=YES_NO, corpus=("docs",), count=30, strategy=strategy)
     assert summary["accepted"] == 30
-    asked = [shown_passage(request) for request in sorted(engine.history, key=lambda request: request.id)]
+    asked = [shown_passage(request) for request in sorted(client.history, key=lambda request: request.id)]
     rounds = [asked[at : at + 14] for at in range(0, len(asked), 14)]
     assert all(len(set(each)) == len(each) for each in rounds)
     by_file = [Counter(source["file"] for source in sources(tmp_path / "run"))]
@@ -101,9 +101,9 @@ def test_passages_are_assigned_by_request_number_with_every_strategy(
 
 
 def test_without_a_context_a_passage_is_source_material(tmp_path: Path, model: str, docs: Path) -> None:
-    engine = ScriptedEngine(answering())
-    make(tmp_path / "run", model, engine, example=COMMONSENSE, corpus=("docs",), count=10)
-    assert len({shown_passage(request) for request in engine.history}) == len(engine.history)
+    client = ScriptedClient(answering())
+    make(tmp_path / "run", model, client, example=COMMONSENSE, corpus=("docs",), count=10)
+    assert len({shown_passage(request) for request in client.history}) == len(client.history)
     assert all(row["context"] is None for row in examples(tmp_path / "run"))
     assert len(sources(tmp_path / "run")) == 10
     assert RunDirectory(tmp_path / "run").read_config().spec.num_examples == 1  # 14 passages for 10 examples
@@ -176,7 +176,7 @@ def test_the_results_replace_others_when_they_and_the_log_are_on_the_disk(
 def test_another_corpus_is_another_run(tmp_path: Path, model: str, docs: Path) -> None:
     changes: dict[str, Any] = {"example": YES_NO, "corpus": ("docs",), "count": 10}
     with pytest.raises(EngineError):
-        make(tmp_path / "run", model, ScriptedEngine(answering(), dies_after=3), **changes)
+        make(tmp_path / "run", model, ScriptedClient(answering(), dies_after=3), **changes)
     with pytest.raises(RunMismatch, match=r"--passage-tokens: 160 stored, 80 requested"):
         make(tmp_path / "run", model, passage_tokens=80, **changes)
     with pytest.raises(RunMismatch, match="another --corpus"):

@@ -26,7 +26,7 @@ from datacreate.runs.export import export
 from tests.corpus.texts import passage
 from tests.inprocess import run
 from tests.making import NLI, NLI_LABELS, STRATEGIES, commits, examples, exported, make, train
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 from tests.verifying import FALLBACK, YES_NO, knowing, verified, writing
 
 FILE = """
@@ -163,7 +163,7 @@ def test_a_run_has_exact_shares_of_values_and_labels(tmp_path: Path, model: str,
     path = tmp_path / "attributes.yaml"
     path.write_text("topic: [a, b, c, d]\nlevel: {easy: 0.7, hard: 0.3}\n")
     summary = make(
-        tmp_path / "run", model, ScriptedEngine(answering(vocabulary=500), shuffle=random.Random(1)), example=NLI,
+        tmp_path / "run", model, ScriptedClient(answering(vocabulary=500), shuffle=random.Random(1)), example=NLI,
         labels=NLI_LABELS, attributes=path, count=61, strategy=strategy, concurrency=None,
     )  # fmt: skip
     found = counts(tmp_path / "run")
@@ -175,14 +175,14 @@ def test_a_run_has_exact_shares_of_values_and_labels(tmp_path: Path, model: str,
 
 
 def test_the_prompt_of_a_request_has_the_values_of_its_commit(tmp_path: Path, model: str, attributes: Path) -> None:
-    engine = ScriptedEngine(of_any_length)
-    make(tmp_path / "run", model, engine, example=QA, attributes=attributes, count=40)
-    stated = {request.id: STATED.search(request.messages[-1]["content"]) for request in engine.history}
+    client = ScriptedClient(of_any_length)
+    make(tmp_path / "run", model, client, example=QA, attributes=attributes, count=40)
+    stated = {request.id: STATED.search(request.messages[-1]["content"]) for request in client.history}
     for commit in commits(tmp_path / "run"):
         match = stated[commit.request_number]
         assert match
         assert list(commit.attributes.values()) == list(match.groups())
-    plain = ScriptedEngine(of_any_length)
+    plain = ScriptedClient(of_any_length)
     make(tmp_path / "plain", model, plain, example=QA, count=40)
     assert all("in the same way, about other topics." in request.messages[-1]["content"] for request in plain.history)
     assert "attributes" not in (tmp_path / "plain" / "log.jsonl").read_text()
@@ -223,8 +223,8 @@ def test_values_are_exact_with_a_label_noise_check_and_its_fallback(tmp_path: Pa
     assert_exact(counts(tmp_path / "whole")["topic"], dict.fromkeys("abc", 1 / 3))
     for dies_after in (4, 11, None):
         with suppress(EngineError):
-            engine = ScriptedEngine(writing(right, YES_NO), dies_after=dies_after, scorer=knowing)
-            verified(tmp_path / "killed", model, engine, **changes)
+            client = ScriptedClient(writing(right, YES_NO), dies_after=dies_after, scorer=knowing)
+            verified(tmp_path / "killed", model, client, **changes)
     assert train(tmp_path / "killed") == train(tmp_path / "whole")
 
 
@@ -234,12 +234,12 @@ def test_attributes_with_a_larger_count_need_few_requests(tmp_path: Path, model:
     path = tmp_path / "attributes.yaml"
     path.write_text(json.dumps({"topic": [f"t{n}" for n in range(values)]}))
     for count in (20, 100):
-        engine = ScriptedEngine(answering(), shuffle=random.Random(seed))
+        client = ScriptedClient(answering(), shuffle=random.Random(seed))
         make(
-            tmp_path / "run", model, engine, example=NLI, labels=NLI_LABELS, attributes=path, count=count,
+            tmp_path / "run", model, client, example=NLI, labels=NLI_LABELS, attributes=path, count=count,
             concurrency=None, seed=seed,
         )  # fmt: skip
-    assert len(engine.history) < 40
+    assert len(client.history) < 40
     assert_exact(counts(tmp_path / "run")["topic"], {f"t{n}": 1 / values for n in range(values)})
 
 
@@ -296,9 +296,9 @@ def test_commands_show_the_values(tmp_path: Path, model: str, attributes: Path) 
     assert ended.code == 2
 
 
-def proposing(*texts: str) -> ScriptedEngine:
-    """An engine whose answers are these, in order."""
-    return ScriptedEngine(lambda request: Completion(request.id, texts[request.id], "stop", 1, 1))
+def proposing(*texts: str) -> ScriptedClient:
+    """A client whose answers are these, in order."""
+    return ScriptedClient(lambda request: Completion(request.id, texts[request.id], "stop", 1, 1))
 
 
 PROPOSED = [
@@ -309,20 +309,20 @@ PROPOSED = [
 ]
 
 
-def suggested(engine: ScriptedEngine, model: str) -> str:
+def suggested(client: ScriptedClient, model: str) -> str:
     changes = {"example": NLI, "labels": NLI_LABELS, "count": 1, "run_dir": Path("unused"), "verify": "off"}
     config = CreateConfig.of(**changes, model=model, decontaminate=())
-    return suggest_attributes(config, no_notify, lambda *_: engine)
+    return suggest_attributes(config, no_notify, lambda *_: client)
 
 
 def test_proposed_dimensions_are_a_file_of_attributes(tmp_path: Path, model: str) -> None:
-    engine = proposing("no JSON", json.dumps(PROPOSED))
+    client = proposing("no JSON", json.dumps(PROPOSED))
     path = tmp_path / "proposed.yaml"
-    path.write_text(suggested(engine, model))
+    path.write_text(suggested(client, model))
     [topic] = read_attributes(path)
     assert (topic.name, list(topic.shares)) == ("Topic", ["Sport", "cats and dogs", "yes"])
-    assert json.dumps(NLI["premise"]) in engine.history[0].messages[-1]["content"]
-    assert engine.closed
+    assert json.dumps(NLI["premise"]) in client.history[0].messages[-1]["content"]
+    assert client.closed
 
 
 def test_a_model_that_proposes_nothing_is_an_error(model: str) -> None:
@@ -342,10 +342,10 @@ def test_attributes_need_no_example(tmp_path: Path, model: str, attributes: Path
     attributes.write_text("topic: [sport, law]\n")
     changes: dict[str, Any] = {"example": None, "instruction": "Mails to a shop.", "inputs": "subject,body"}
     changes |= {"labels": {"kind": "bug,other"}, "attributes": attributes, "count": 20}
-    engine = ScriptedEngine(answering())
-    make(tmp_path / "run", model, engine, **changes)
+    client = ScriptedClient(answering())
+    make(tmp_path / "run", model, client, **changes)
     assert counts(tmp_path / "run")["topic"] == {"sport": 10, "law": 10}
-    assert re.search(r" All of them have topic: (sport|law)\.", engine.history[0].messages[-1]["content"])
+    assert re.search(r" All of them have topic: (sport|law)\.", client.history[0].messages[-1]["content"])
     config = CreateConfig.of(**changes | {"count": 1}, run_dir=Path("unused"), model=model, decontaminate=())
     asked = proposing(json.dumps(PROPOSED))
     assert "Topic:" in suggest_attributes(config, no_notify, lambda *_: asked)
@@ -355,10 +355,10 @@ def test_attributes_need_no_example(tmp_path: Path, model: str, attributes: Path
 def test_a_given_context_does_not_count_as_words(tmp_path: Path, model: str, attributes: Path) -> None:
     (tmp_path / "doc.md").write_text(passage(1))
     attributes.write_text("length: {words: [2, 3]}\ntopic: [sport, law]\n")
-    engine = ScriptedEngine(answering())
+    client = ScriptedClient(answering())
     example = {"question": "Is it open?", "context": "The museum is open on Sundays.", "label": "yes"}
     changes: dict[str, Any] = {"example": example, "corpus": (str(tmp_path / "doc.md"),), "count": 10}
-    make(tmp_path / "run", model, engine, attributes=attributes, **changes)
-    asked = engine.history[0].messages[-1]["content"]
+    make(tmp_path / "run", model, client, attributes=attributes, **changes)
+    asked = client.history[0].messages[-1]["content"]
     assert re.search(r"about text 2, but with length: 2 to 3 words in question; topic: (sport|law), and", asked)
     assert counts(tmp_path / "run")["topic"] == {"sport": 5, "law": 5}

@@ -21,7 +21,7 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.runs.stats import summary_fields
 from tests.benchmarks.conftest import choices, claims, imported
 from tests.making import commits, examples, make
-from tests.scripted import Script, ScriptedEngine, answering, written
+from tests.scripted import Script, ScriptedClient, answering, written
 
 TEST_ROW: dict[str, Any] = {
     "question": "What would the keeper of a lighthouse polish before the evening fog comes in?",
@@ -84,10 +84,10 @@ def test_a_damaged_test_set_is_refused_before_the_model_loads(tmp_path: Path, mo
     imported(tmp_path / "files", "csqa", {"test": [TEST_ROW]})
     [split] = home.rglob("test.jsonl")
     split.write_bytes(split.read_bytes()[:-20])
-    engine = ScriptedEngine(answering())
+    client = ScriptedClient(answering())
     with pytest.raises(BenchmarkError, match="was changed after the import"):
-        make(tmp_path / "damaged", model, engine)
-    assert not engine.started
+        make(tmp_path / "damaged", model, client)
+    assert not client.started
     assert not RunDirectory(tmp_path / "damaged").exists
 
 

@@ -1,4 +1,4 @@
-"""Generation with a scripted engine: exactly the requested count, whatever the engine does."""
+"""Generation with a scripted client: exactly the requested count, whatever the client returns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from datacreate.runs.directory import RunDirectory
 from tests.driver import ignorant
 from tests.filters.texts import HashedWords
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, STRATEGIES, commits, examples, make, shuffled, train
-from tests.scripted import Script, ScriptedEngine, answering, fill, saying
+from tests.scripted import Script, ScriptedClient, answering, fill, saying
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,9 @@ def test_the_parent_in_a_chain_is_a_child_of_its_previous_request(tmp_path: Path
 def test_chains_are_deep_and_no_more_than_the_servers_can_use(
     tmp_path: Path, model: str, strategy: str, slots: int, chains: int
 ) -> None:
-    engine = ScriptedEngine(answering(), slots=slots)
+    client = ScriptedClient(answering(), slots=slots)
     automatic: dict[str, Any] = {"num_chains": None, "concurrency": None, "num_examples": 5}
-    summary = make(tmp_path, model, engine, strategy=strategy, count=300, **automatic)
+    summary = make(tmp_path, model, client, strategy=strategy, count=300, **automatic)
     spec = RunDirectory(tmp_path).read_config().spec
     assert (spec.num_chains, spec.concurrency) == (chains, chains)
     assert max(map(int, summary["depths"])) >= 10
@@ -181,7 +181,7 @@ def test_at_most_half_of_a_small_run_are_children_of_the_formatting_example(
     tmp_path: Path, model: str, strategy: str
 ) -> None:
     for count in (40, 60):  # it grows from a log with the parents of the smaller run
-        summary = make(tmp_path, model, ScriptedEngine(answering(), slots=64), strategy=strategy, count=count)
+        summary = make(tmp_path, model, ScriptedClient(answering(), slots=64), strategy=strategy, count=count)
         assert summary["accepted"] == count
         assert summary["depths"]["1"] == 20
 
@@ -191,9 +191,9 @@ def test_at_most_half_of_a_small_run_are_children_of_the_formatting_example(
 def test_few_more_requests_are_made_than_needed(
     tmp_path: Path, model: str, strategy: str, count: int, slots: int, needed: int
 ) -> None:
-    engine = ScriptedEngine(accepting(0.8), slots=slots, shuffle=random.Random(0))
-    make(tmp_path, model, engine, strategy=strategy, count=count, concurrency=None)
-    assert needed <= len(engine.history) <= 1.1 * needed
+    client = ScriptedClient(accepting(0.8), slots=slots, shuffle=random.Random(0))
+    make(tmp_path, model, client, strategy=strategy, count=count, concurrency=None)
+    assert needed <= len(client.history) <= 1.1 * needed
 
 
 # Labels
@@ -216,12 +216,12 @@ def test_quotas_balance_a_model_that_prefers_one_label(tmp_path: Path, model: st
 
 
 def test_paper_has_one_request_in_flight_and_assigns_no_labels(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(answering(), slots=8)
+    client = ScriptedClient(answering(), slots=8)
     paper: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS, "count": 40, "recipe": "paper"}
-    make(tmp_path / "run", model, engine, **paper, concurrency=None)
+    make(tmp_path / "run", model, client, **paper, concurrency=None)
     assert RunDirectory(tmp_path / "run").read_config().spec.concurrency == 1
-    assert all('"const"' not in (request.schema or "") for request in engine.history)
-    assert [request.id for request in engine.history] == list(range(len(engine.history)))
+    assert all('"const"' not in (request.schema or "") for request in client.history)
+    assert [request.id for request in client.history] == list(range(len(client.history)))
     counts = Counter(example["label"] for example in examples(tmp_path / "run"))
     assert max(counts.values()) - min(counts.values()) > 1
     make(tmp_path / "faster", model, **paper, concurrency=7)
@@ -273,16 +273,16 @@ UNUSABLE: dict[str, tuple[Script, str, str]] = {
 @pytest.mark.parametrize("kind", UNUSABLE)
 def test_a_model_without_usable_output_fails_with_reasons_and_samples(tmp_path: Path, model: str, kind: str) -> None:
     script, reason, advice = UNUSABLE[kind]
-    engine = ScriptedEngine(script)
+    client = ScriptedClient(script)
     with pytest.raises(NoProgress) as raised:
-        make(tmp_path, model, engine)
+        make(tmp_path, model, client)
     message = str(raised.value)
     assert f"{reason} 69" in message  # 64, and the concurrency of 5
     assert message.count(f"{reason}: ") == 3
     assert advice in message
     assert "\n" not in message
-    assert engine.closed
-    assert len(engine.history) < 100
+    assert client.closed
+    assert len(client.history) < 100
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["accepted"], summary["finished"]) == (0, False)
     assert not (tmp_path / "README.md").exists()  # a data set without examples has no card
@@ -310,10 +310,10 @@ def test_a_model_that_repeats_itself_fails_and_keeps_what_was_new(
 def test_long_examples_reduce_the_examples_per_request_or_fail_before_the_start(tmp_path: Path, model: str) -> None:
     make(tmp_path / "long", model, example={**COMMONSENSE, "question": "long " * 500}, count=3)
     assert RunDirectory(tmp_path / "long").read_config().spec.num_examples < 5
-    engine = ScriptedEngine(answering())
+    client = ScriptedClient(answering())
     with pytest.raises(PromptTooLong, match="4096"):
-        make(tmp_path / "run", model, engine, example={**COMMONSENSE, "question": "long " * 4000})
-    assert not engine.started
+        make(tmp_path / "run", model, client, example={**COMMONSENSE, "question": "long " * 4000})
+    assert not client.started
     assert not (tmp_path / "run").exists()
 
 

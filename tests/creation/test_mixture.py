@@ -20,7 +20,7 @@ from datacreate.runs.directory import RunDirectory
 from tests.filters.texts import HashedWords
 from tests.making import commits, train
 from tests.making import settings as default_settings
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 from tests.verifying import knowing
 
 
@@ -35,14 +35,14 @@ def other(tmp_path_factory: pytest.TempPathFactory, model: str) -> str:
 
 
 class Fleet:
-    """One engine per checkpoint, by its name."""
+    """One client per checkpoint, by its name."""
 
     def __init__(self, **options: Any) -> None:
-        self.engines: dict[str, ScriptedEngine] = {}
+        self.engines: dict[str, ScriptedClient] = {}
         self._options = options
 
-    def __call__(self, checkpoint: Checkpoint, *_: Any) -> ScriptedEngine:
-        return self.engines.setdefault(checkpoint.name, ScriptedEngine(answering(), **self._options))
+    def __call__(self, checkpoint: Checkpoint, *_: Any) -> ScriptedClient:
+        return self.engines.setdefault(checkpoint.name, ScriptedClient(answering(), **self._options))
 
 
 def make_mixed(run_dir: Path, models: tuple[str, ...], fleet: Fleet, **changes: Any) -> dict[str, Any]:
@@ -54,10 +54,10 @@ def test_models_share_the_requests_and_the_log_names_the_model_of_each(tmp_path:
     fleet = Fleet()
     summary = make_mixed(tmp_path, (model, other), fleet, count=30)
     first, second = fleet.engines["scripted-model"], fleet.engines["another-model"]
-    written = [{request.id for request in engine.history} for engine in (first, second)]
+    written = [{request.id for request in client.history} for client in (first, second)]
     for commit in commits(tmp_path):
         assert commit.request_number in written[commit.generator]
-    assert all(engine.started and engine.closed for engine in (first, second))
+    assert all(client.started and client.closed for client in (first, second))
     assert summary["model"] == "scripted-model + another-model"
     assert sum(summary["generators"].values()) == 30
     assert all(summary["generators"].values())
@@ -65,7 +65,7 @@ def test_models_share_the_requests_and_the_log_names_the_model_of_each(tmp_path:
 
 
 def test_the_slowest_model_does_not_delay_the_fastest(tmp_path: Path, model: str, other: str) -> None:
-    class Slow(ScriptedEngine):
+    class Slow(ScriptedClient):
         """Answers at every tenth poll."""
 
         polls = 0

@@ -23,7 +23,7 @@ from tests.filters.texts import HashedWords
 from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, STRATEGIES, commits, examples, make, train
 from tests.process import Live
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_larger_count_extends_a_finished_run_and_a_smaller_one_is_an_error(tmp
     make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=10)
     before = train(tmp_path)
     with pytest.raises(EngineError, match="ended"):
-        make(tmp_path, model, ScriptedEngine(answering(), dies_after=0), example=NLI, labels=NLI_LABELS, count=31)
+        make(tmp_path, model, ScriptedClient(answering(), dies_after=0), example=NLI, labels=NLI_LABELS, count=31)
     assert make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=10)["accepted"] == 10
     summary = make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=31)
     assert train(tmp_path).startswith(before)
@@ -142,7 +142,7 @@ def test_coverage_resumes_with_other_embeddings_and_with_a_damaged_file_of_vecto
 ) -> None:
     run: dict[str, Any] = {"count": 100, "strategy": "coverage", "concurrency": 7}
     with pytest.raises(EngineError, match="ended"):
-        make(tmp_path / "run", model, ScriptedEngine(answering(), dies_after=12), **run)
+        make(tmp_path / "run", model, ScriptedClient(answering(), dies_after=12), **run)
     before = train(tmp_path / "run")
     asked = [commit.parent for commit in commits(tmp_path / "run")]
     path = tmp_path / "run" / "vectors.f16"
@@ -163,9 +163,9 @@ def test_coverage_resumes_with_other_embeddings_and_with_a_damaged_file_of_vecto
 def test_a_finished_run_starts_no_engine_and_embeds_nothing(tmp_path: Path, model: str) -> None:
     summary = make(tmp_path, model, strategy="coverage", semantic=0.9)
     (tmp_path / "vectors.f16").unlink()
-    embedder, engine = HashedWords(), ScriptedEngine(answering())
-    assert make(tmp_path, model, engine, embedder=embedder, strategy="coverage", semantic=0.9) == summary
-    assert (embedder.calls, engine.started, engine.closed) == ([], False, True)
+    embedder, client = HashedWords(), ScriptedClient(answering())
+    assert make(tmp_path, model, client, embedder=embedder, strategy="coverage", semantic=0.9) == summary
+    assert (embedder.calls, client.started, client.closed) == ([], False, True)
 
 
 QUESTIONS = [{**COMMONSENSE, "question": f"Where is thing {index} kept?"} for index in range(3)]
@@ -191,11 +191,11 @@ def test_a_killed_run_of_any_inputs_gives_the_same_bytes(
     if strategy == "naive" and name == "accepted ones in a prompt":
         settings["shots"] = 2  # it has no accepted ones in a prompt
     script = answering(vocabulary=3000)
-    make(tmp_path / "whole", model, ScriptedEngine(script), **settings)
+    make(tmp_path / "whole", model, ScriptedClient(script), **settings)
     for seed, dies_after in enumerate((4, 1, 7, None)):
         with suppress(EngineError):
-            engine = ScriptedEngine(script, dies_after=dies_after, shuffle=random.Random(seed))
-            make(tmp_path / "killed", model, engine, **settings)
+            client = ScriptedClient(script, dies_after=dies_after, shuffle=random.Random(seed))
+            make(tmp_path / "killed", model, client, **settings)
     for file in ("train.jsonl", *(["sources.jsonl", "passages.jsonl"] if name == "documents" else [])):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     whole, killed = commits(tmp_path / "whole"), commits(tmp_path / "killed")
@@ -208,8 +208,8 @@ def test_an_extended_run_that_is_killed_continues_alike(tmp_path: Path, model: s
         make(tmp_path / name, model, strategy=strategy, count=40)
         for dies_after in deaths:
             with suppress(EngineError):
-                engine = ScriptedEngine(answering(), dies_after=dies_after)
-                make(tmp_path / name, model, engine, strategy=strategy, count=200)
+                client = ScriptedClient(answering(), dies_after=dies_after)
+                make(tmp_path / name, model, client, strategy=strategy, count=200)
     assert train(tmp_path / "killed") == train(tmp_path / "whole")
     assert len(examples(tmp_path / "killed")) == 200
 
@@ -272,8 +272,8 @@ def test_true_differs_from_one_and_models_are_compared(tmp_path: Path, model: st
 
 
 def test_a_machine_with_more_capacity_keeps_the_concurrency_of_the_run(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model, ScriptedEngine(answering(), slots=2), count=40, concurrency=None)
-    make(tmp_path, model, ScriptedEngine(answering(), slots=8), count=80, concurrency=None)
+    make(tmp_path, model, ScriptedClient(answering(), slots=2), count=40, concurrency=None)
+    make(tmp_path, model, ScriptedClient(answering(), slots=8), count=80, concurrency=None)
     assert RunDirectory(tmp_path).read_config().spec.concurrency == 6  # three times the first number of slots
 
 

@@ -26,7 +26,7 @@ from tests.benchmarks.conftest import choices, claims, home, imported, passages
 from tests.inprocess import run
 from tests.making import COMMONSENSE, STRATEGIES, commits, examples, make
 from tests.runs.test_formatting_examples import jsonl, questions
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 
 __all__ = ["home"]  # a fixture
 
@@ -59,8 +59,8 @@ def test_the_other_strategies_start_from_all_of_them(tmp_path: Path, model: str,
 def test_roots_together_are_limited_in_a_small_run(tmp_path: Path, model: str) -> None:
     for number, children in ((1, 20), (2, 20), (3, 15), (6, 30)):
         folder = tmp_path / str(number)
-        engine = ScriptedEngine(answering(), slots=64)
-        summary = make(folder, model, engine, example=questions(number), count=40, concurrency=64)
+        client = ScriptedClient(answering(), slots=64)
+        summary = make(folder, model, client, example=questions(number), count=40, concurrency=64)
         assert summary["depths"]["1"] == children  # 6 roots are used once each
 
 
@@ -92,15 +92,15 @@ def shown(request: Request) -> list[Any]:
 
 def test_shots_are_other_roots_with_balanced_labels(tmp_path: Path, model: str) -> None:
     rows = [{"text": f"Text number {index}.", "label": ("spam", "ham", "news")[index % 3]} for index in range(12)]
-    engine = ScriptedEngine(answering())
-    make(tmp_path, model, engine, example=rows, shots=3, count=90)
+    client = ScriptedClient(answering())
+    make(tmp_path, model, client, example=rows, shots=3, count=90)
     written = [[row["label"], row["text"]] for row in rows]
-    for request in engine.history:
+    for request in client.history:
         assert "Here is a JSON array with 3 examples, written as [label, text]:" in request.messages[-1]["content"]
         *others, parent = shown(request)
         assert {label for label, _ in (*others, parent)} == {"spam", "ham", "news"}
         assert all(other in written for other in others)
-    assert len({json.dumps(shown(request)[:2]) for request in engine.history}) > 5
+    assert len({json.dumps(shown(request)[:2]) for request in client.history}) > 5
 
 
 def test_texts_like_those_of_the_examples_are_no_placeholders(tmp_path: Path, model: str) -> None:
@@ -113,11 +113,11 @@ def test_texts_like_those_of_the_examples_are_no_placeholders(tmp_path: Path, mo
 
 
 def test_too_few_roots_are_filled_up_with_accepted_examples(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(answering())
-    make(tmp_path, model, engine, shots=3, count=60, concurrency=1)
-    assert [len(shown(request)) for request in engine.history[:3]] == [1, 3, 3]
+    client = ScriptedClient(answering())
+    make(tmp_path, model, client, shots=3, count=60, concurrency=1)
+    assert [len(shown(request)) for request in client.history[:3]] == [1, 3, 3]
     accepted = [row["question"] for row in examples(tmp_path)]
-    for request in engine.history[1:]:
+    for request in client.history[1:]:
         root, other, parent = (question for question, _ in shown(request))
         assert root == COMMONSENSE["question"] or parent == COMMONSENSE["question"]
         assert other in accepted
@@ -135,12 +135,12 @@ def test_copies_of_any_shown_example_are_rejected(tmp_path: Path, model: str) ->
 
 @pytest.mark.parametrize(("shots", "fit"), [(1, 5), (6, 3)])
 def test_the_context_length_counts_all_shots(tmp_path: Path, model: str, shots: int, fit: int) -> None:
-    engine = ScriptedEngine(answering())
-    engine.max_context = 500
-    make(tmp_path, model, engine, example=questions(6), shots=shots, count=10)
+    client = ScriptedClient(answering())
+    client.max_context = 500
+    make(tmp_path, model, client, example=questions(6), shots=shots, count=10)
     assert RunDirectory(tmp_path).read_config().spec.num_examples == fit
     with pytest.raises(PromptTooLong, match="fewer --shots"):
-        make(tmp_path / "many", model, engine, example=questions(6), shots=60, count=10)
+        make(tmp_path / "many", model, client, example=questions(6), shots=60, count=10)
 
 
 def test_given_contexts_of_all_shown_examples_stand_before_them() -> None:

@@ -15,7 +15,7 @@ from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.inprocess import run
 from tests.making import STRATEGIES, commits, examples, make
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 
 TASK = "Mails to the support desk of a web host.\nNo names."
 FIELDS: dict[str, Any] = {
@@ -28,20 +28,20 @@ FIELDS: dict[str, Any] = {
 WORDS = ["--inputs", "subject,body", "--answer", "topic", "--labels", "topic=billing,bug,other"]
 
 
-def prompts(engine: ScriptedEngine) -> list[tuple[str, str]]:
-    return [(str(r.messages[0]["content"]), str(r.messages[1]["content"])) for r in engine.history]
+def prompts(client: ScriptedClient) -> list[tuple[str, str]]:
+    return [(str(r.messages[0]["content"]), str(r.messages[1]["content"])) for r in client.history]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_first_examples_are_written_from_the_fields_alone(tmp_path: Path, model: str, strategy: str) -> None:
-    engine = ScriptedEngine(answering())
-    make(tmp_path / "run", model, engine, strategy=strategy, count=60, **FIELDS)
+    client = ScriptedClient(answering())
+    make(tmp_path / "run", model, client, strategy=strategy, count=60, **FIELDS)
     rows = examples(tmp_path / "run")
     schema = RunDirectory(tmp_path / "run").read_config().spec.format
     for row in rows:
         jsonschema.validate(row, schema)
     assert Counter(row["topic"] for row in rows) == {"billing": 20, "bug": 20, "other": 20}
-    written = {request.id: prompt for request, prompt in zip(engine.history, prompts(engine), strict=True)}
+    written = {request.id: prompt for request, prompt in zip(client.history, prompts(client), strict=True)}
     for commit in commits(tmp_path / "run"):
         system, user = written[commit.request_number]
         assert system.endswith(TASK)
@@ -59,7 +59,7 @@ def test_another_instruction_is_another_run(tmp_path: Path, model: str) -> None:
 
 
 def test_an_instruction_beside_an_example_stands_in_the_system_message(tmp_path: Path, model: str) -> None:
-    plain, instructed = ScriptedEngine(answering()), ScriptedEngine(answering())
+    plain, instructed = ScriptedClient(answering()), ScriptedClient(answering())
     make(tmp_path / "plain", model, plain, count=10)
     make(tmp_path / "instructed", model, instructed, count=10, instruction=TASK)
     system, user = prompts(plain)[0]
@@ -82,13 +82,13 @@ def test_a_format_file_takes_the_place_of_an_example(tmp_path: Path, model: str)
 
 
 def test_the_context_length_limits_the_examples_of_a_request(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(answering())
-    engine.max_context = 1500
-    make(tmp_path / "run", model, engine, count=10, **FIELDS)
+    client = ScriptedClient(answering())
+    client.max_context = 1500
+    make(tmp_path / "run", model, client, count=10, **FIELDS)
     assert 0 < RunDirectory(tmp_path / "run").read_config().spec.num_examples < 5
-    engine.max_context = 300
+    client.max_context = 300
     with pytest.raises(PromptTooLong, match="--instruction"):
-        make(tmp_path / "other", model, engine, count=10, **FIELDS)
+        make(tmp_path / "other", model, client, count=10, **FIELDS)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +192,12 @@ def test_previewed_examples_can_be_saved_and_used(tmp_path: Path, model: str) ->
 
 
 def test_the_verifier_reads_the_instruction(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(answering())
-    make(tmp_path / "run", model, engine, count=10, verify="keep", **FIELDS)
-    systems = {str(request.messages[0]["content"]) for request in engine.verified}
+    client = ScriptedClient(answering())
+    make(tmp_path / "run", model, client, count=10, verify="keep", **FIELDS)
+    systems = {str(request.messages[0]["content"]) for request in client.verified}
     how = "Answer with one of: billing, bug, other."
     assert systems == {f"You answer about data that was written for this task:\n\n{TASK}\n\n{how}"}
-    plain = ScriptedEngine(answering())
+    plain = ScriptedClient(answering())
     make(
         tmp_path / "plain",
         model,

@@ -20,7 +20,7 @@ from datacreate.runs.directory import RunDirectory
 from tests import making
 from tests.engines.helpers import MESSAGES, YES_NO, answers, make
 from tests.making import COMMONSENSE, commits, train
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 from tests.servers import Server
 from tests.tiny_model import write_gguf
 
@@ -72,17 +72,17 @@ def test_llama_cpp_ends_the_text_and_writes_the_other_examples(tmp_path: Path) -
 
 
 def test_the_same_answers_give_the_same_rows(tmp_path: Path, model: str) -> None:
-    def engine(seed: int, dies_after: int | None = None) -> ScriptedEngine:
+    def client(seed: int, dies_after: int | None = None) -> ScriptedClient:
         shuffle = random.Random(seed)
-        engine = ScriptedEngine(endless(every=3), shuffle=shuffle, dies_after=dies_after)
-        engine.bounds_texts = True
-        return engine
+        client = ScriptedClient(endless(every=3), shuffle=shuffle, dies_after=dies_after)
+        client.bounds_texts = True
+        return client
 
     for seed in (1, 2):
-        making.make(tmp_path / str(seed), model, engine(seed))
+        making.make(tmp_path / str(seed), model, client(seed))
     with pytest.raises(EngineError):
-        making.make(tmp_path / "resumed", model, engine(1, dies_after=4))
-    making.make(tmp_path / "resumed", model, engine(2))
+        making.make(tmp_path / "resumed", model, client(1, dies_after=4))
+    making.make(tmp_path / "resumed", model, client(2))
     assert train(tmp_path / "1") == train(tmp_path / "2") == train(tmp_path / "resumed")
     assert RunDirectory(tmp_path / "1").summary()["rejected"]["truncated"] > 1
 

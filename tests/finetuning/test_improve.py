@@ -31,7 +31,7 @@ from tests.finetuning.sets import FOODS, choices, claims, write_rows
 from tests.finetuning.training import Recorder, sensible
 from tests.inprocess import run
 from tests.making import examples, make
-from tests.scripted import ScriptedEngine
+from tests.scripted import ScriptedClient
 from tests.verifying import asked, scored
 
 
@@ -44,18 +44,18 @@ def tasting(request: Request) -> Completion:
     return scored(request, [0.9 if name == right else 0.1 for name in names])
 
 
-def engine() -> ScriptedEngine:
-    return ScriptedEngine(sensible, scorer=tasting)
+def client() -> ScriptedClient:
+    return ScriptedClient(sensible, scorer=tasting)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, model: str) -> dict[str, Path]:
     """Finished runs with options and with labels; the latter are verified."""
     folder = tmp_path_factory.mktemp("runs")
-    make(folder / "options", model, engine(), example=choices(1)[0], count=60)
+    make(folder / "options", model, client(), example=choices(1)[0], count=60)
     verified: dict[str, Any] = {"count": 60, "verify": "keep", "shots": 2, "near": 0.9, "temperature": 0.7}
     instruction = " @home: what can be eaten"  # no file
-    make(folder / "labels", model, engine(), example=claims(1)[0], instruction=instruction, **verified)
+    make(folder / "labels", model, client(), example=claims(1)[0], instruction=instruction, **verified)
     return {name: folder / name for name in ("options", "labels")}
 
 
@@ -67,7 +67,7 @@ def improving(source: Path | Sequence[Path], out: Path, encoder: str, model: str
 
 def improved(config: ImproveConfig, recorder: Recorder | None = None) -> dict[str, Any]:
     creation = prepare_improve(config, recorder or Recorder())
-    return create(creation, client_factory=lambda *_: engine())
+    return create(creation, client_factory=lambda *_: client())
 
 
 def parents(out: Path) -> list[dict[str, Any]]:
@@ -184,7 +184,7 @@ def test_a_second_round_judges_the_rows_of_both_runs(
             improving([runs["options"], runs["labels"] / ".." / "options"], tmp_path / "x", encoder, model)
         )
     with pytest.raises(RunMismatch, match="was made by `improve`; resume it with `datacreate improve RUN"):
-        make(first, model, engine(), example=choices(1)[0], count=20)
+        make(first, model, client(), example=choices(1)[0], count=20)
     spec = RunDirectory(second).read_config().spec
     assert [each.name for each in spec.compared_with] == ["options/", "first/"]
     assert spec.improves == RunDirectory(runs["options"]).read_config().spec.examples_id
@@ -233,11 +233,11 @@ def test_hard_rows_are_those_that_the_verifier_confirms_and_then_the_uncertain_o
 
 
 def test_what_cannot_improve_is_one_line(runs: dict[str, Path], tmp_path: Path, encoder: str, model: str) -> None:
-    make(tmp_path / "few", model, engine(), example=choices(1)[0], count=10)
+    make(tmp_path / "few", model, client(), example=choices(1)[0], count=10)
     texts = {"question": "Who sleeps?", "answer": "All the cats of the town do."}
     make(tmp_path / "texts", model, example=texts, count=45)
     mine = write_rows(tmp_path / "mine.jsonl", claims(1))
-    make(tmp_path / "compared", model, engine(), example=choices(1)[0], count=40, decontaminate=str(mine))
+    make(tmp_path / "compared", model, client(), example=choices(1)[0], count=40, decontaminate=str(mine))
     new = tmp_path / "new"
     wrong: list[tuple[Path, Path, dict[str, Any], type[DatacreateError], str]] = [
         (tmp_path / "none", new, {}, UsageError, "none: not a run directory"),
@@ -260,7 +260,7 @@ def test_what_cannot_improve_is_one_line(runs: dict[str, Path], tmp_path: Path, 
 def test_the_test_sets_of_the_run_are_looked_for_before_students_are_trained(
     home: Path, tmp_path: Path, encoder: str, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make(tmp_path / "run", model, engine(), example=choices(1)[0], count=40, decontaminate="creak")
+    make(tmp_path / "run", model, client(), example=choices(1)[0], count=40, decontaminate="creak")
     monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "another"))
     recorder, new = Recorder(), tmp_path / "new"
     with pytest.raises(BenchmarkError, match="creak is not imported"):

@@ -36,7 +36,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, model: str) -> dict[str, Path
     """A finished run for each head, with learnable examples."""
     folder = tmp_path_factory.mktemp("runs")
     for name, example in (("options", choices(1)[0]), ("labels", claims(1)[0])):
-        make(folder / name, model, engine=sensible, example=example, count=160)
+        make(folder / name, model, client=sensible, example=example, count=160)
     return {name: folder / name for name in ("options", "labels")}
 
 

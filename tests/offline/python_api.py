@@ -12,7 +12,7 @@ def main(model: str, encoder: str, strategy: str, folder: Path) -> None:
     from datacreate.creation.loop import create
     from datacreate.runs.config import CreateConfig
     from tests.making import COMMONSENSE
-    from tests.scripted import ScriptedEngine, answering
+    from tests.scripted import ScriptedClient, answering
 
     assert dict(os.environ) == before, "an import changed an environment variable"
     config = CreateConfig(
@@ -24,7 +24,7 @@ def main(model: str, encoder: str, strategy: str, folder: Path) -> None:
         embedding_model=encoder,
         verify="off",
     )
-    create(config, client_factory=lambda *_: ScriptedEngine(answering()))
+    create(config, client_factory=lambda *_: ScriptedClient(answering()))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tests.corpus.texts import passage
 from tests.faults import at, changes_of, contents, forked, killed
 from tests.making import NLI, STRATEGIES, examples, make, train
 from tests.review.reviews import LABELED, accept, edit, reject, review
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 from tests.verifying import FALLBACK, YES_NO, knowing, verified, writing
 
 
@@ -55,9 +55,9 @@ def test_rejected_rows_are_shown_beside_no_parent(tmp_path: Path, model: str) ->
         for number in range(1, 13):
             reject(session, number)
         edit(session, 13, premise="A woman reads a letter.")
-    engine = ScriptedEngine(answering())
-    make(tmp_path, model, engine, **{**LABELED, "count": 90}, shots=4)
-    prompts = [request.messages[-1]["content"].split("\n")[1] for request in engine.history]
+    client = ScriptedClient(answering())
+    make(tmp_path, model, client, **{**LABELED, "count": 90}, shots=4)
+    prompts = [request.messages[-1]["content"].split("\n")[1] for request in client.history]
     shown = {json.dumps(row) for prompt in prompts for row in json.loads(prompt)[:-1]}
     written = [json.dumps([row["label"], row["premise"], row["hypothesis"]]) for row in before]
     assert not shown & {*written[:13]}
@@ -150,8 +150,8 @@ def test_replacements_are_the_same_whether_create_was_killed_or_not(tmp_path: Pa
     make(tmp_path / "whole", model, **run)
     for dies_after in (1, 2, 3, None):
         with suppress(EngineError):
-            engine = ScriptedEngine(answering(), dies_after=dies_after, shuffle=random.Random(1))
-            make(tmp_path / "killed", model, engine, **run)
+            client = ScriptedClient(answering(), dies_after=dies_after, shuffle=random.Random(1))
+            make(tmp_path / "killed", model, client, **run)
     assert train(tmp_path / "killed") == train(tmp_path / "whole")
     assert len(examples(tmp_path / "whole")) == 60
 
@@ -172,8 +172,8 @@ def test_rows_of_a_run_that_fell_back_to_pseudo_labels_are_replaced(tmp_path: Pa
     shutil.copytree(tmp_path / "whole", tmp_path / "killed")
     verified(tmp_path / "whole", model, writer, **FALLBACK)
     with suppress(EngineError):
-        engine = ScriptedEngine(writer, scorer=knowing, dies_after=1)
-        verified(tmp_path / "killed", model, engine, **FALLBACK)
+        client = ScriptedClient(writer, scorer=knowing, dies_after=1)
+        verified(tmp_path / "killed", model, client, **FALLBACK)
     verified(tmp_path / "killed", model, writer, **FALLBACK)
     assert train(tmp_path / "killed") == train(tmp_path / "whole")
     assert set(Counter(row["label"] for row in examples(tmp_path / "whole")).values()) == {40}

@@ -133,7 +133,7 @@ def test_values_of_every_shape_come_back_from_columns(tmp_path: Path, model: str
     (tmp_path / "format.json").write_text(json.dumps(schema))
     make(
         tmp_path / "run", model, example=SHAPES, format=str(tmp_path / "format.json"), count=6,
-        engine=answering(),
+        client=answering(),
     )  # fmt: skip
     run = RunDirectory(tmp_path / "run")
     rows = list(run.examples())

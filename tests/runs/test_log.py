@@ -18,7 +18,7 @@ from datacreate.formats.candidate import Reject, RejectReason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit, LogWriter, SessionStart, first_checksum, read_log
 from tests.making import make, train
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 values = st.recursive(
@@ -115,7 +115,7 @@ def test_a_line_that_cannot_follow_is_named(
     tmp_path: Path, model: str, request_number: int, parents: list[int], what: str
 ) -> None:
     with pytest.raises(EngineError):
-        make(tmp_path, model, ScriptedEngine(answering(), dies_after=1))
+        make(tmp_path, model, ScriptedClient(answering(), dies_after=1))
     run = RunDirectory(tmp_path)
     *_, last = run.log()
     log = LogWriter(run.log_path, last.checksum)

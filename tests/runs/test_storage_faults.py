@@ -19,7 +19,7 @@ from datacreate.runs.export import export
 from tests.inprocess import run
 from tests.making import COMMONSENSE, make, train
 from tests.review.reviews import edit, reject, review
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 
 
 def cut(path: Path, size: int) -> None:
@@ -162,7 +162,7 @@ GROWING = "log.jsonl vectors.f16 .lock"
 def test_links_in_a_run_directory_are_not_followed(tmp_path: Path, model: str, name: str) -> None:
     how = {"count": 50, "strategy": "coverage"}
     with pytest.raises(EngineError):
-        make(tmp_path / "run", model, ScriptedEngine(answering(), dies_after=6), **how)
+        make(tmp_path / "run", model, ScriptedClient(answering(), dies_after=6), **how)
     path, victim = tmp_path / "run" / name, tmp_path / "victim"
     victim.write_bytes(path.read_bytes() if path.is_file() else b"{}")
     before = victim.read_bytes()

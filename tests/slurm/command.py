@@ -1,4 +1,4 @@
-"""The `datacreate` of the SLURM tests: the real one, with scripted engines and servers instead of models.
+"""The `datacreate` of the SLURM tests: the real one, with scripted clients and servers instead of models.
 
 $STALLS is a number of answers: in the first start of a job the engine stops answering after that many.
 """
@@ -14,13 +14,13 @@ from importlib import import_module
 from pathlib import Path
 
 from datacreate.engines.request import Completion
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 from tests.servers import Server
 
 COMMAND = (sys.executable, "-m", "tests.slurm.command")
 
 
-class Stalling(ScriptedEngine):
+class Stalling(ScriptedClient):
     """Gives a number of answers, and then none."""
 
     def __init__(self, answers: int) -> None:
@@ -56,8 +56,8 @@ if __name__ == "__main__":
     if verb == "create":
         sys.argv += ["--verify", "off"]  # the words are random
         stalls = os.environ.get("STALLS") if os.environ.get("SLURM_RESTART_COUNT", "0") == "0" else None
-        engine = Stalling(int(stalls)) if stalls else ScriptedEngine(answering())
-        import_module("datacreate.creation.run_models").make_client = lambda *_, **__: engine
+        client = Stalling(int(stalls)) if stalls else ScriptedClient(answering())
+        import_module("datacreate.creation.run_models").make_client = lambda *_, **__: client
     elif verb == "sweep":
         import_module("datacreate.sweep.run").COMMAND = COMMAND
     import_module("datacreate.cli.main").main()

@@ -1,4 +1,4 @@
-"""The real command with a scripted engine and with training and evaluation that take no time.
+"""The real command with a scripted client and with training and evaluation that take no time.
 
 `python -m tests.sweep.quick sweep PLAN` is `datacreate sweep PLAN`; its steps run the same way.
 Rows are really read and sampled; a model is an empty file. Every step adds its arguments to the file
@@ -22,7 +22,7 @@ import pytest
 from datacreate.cli.main import main
 from datacreate.errors import TrainingError
 from datacreate.sweep.folder import last_line, run_process
-from tests.inprocess import scripted_engine, typed
+from tests.inprocess import scripted_client, typed
 
 COMMAND = (sys.executable, "-m", "tests.sweep.quick")
 
@@ -77,7 +77,7 @@ def quick(arguments: Sequence[str]) -> Iterator[None]:
             patch.setattr(import_module(f"datacreate.finetuning.{verb}"), verb, double)
         elif verb == "improve":
             patch.setattr("datacreate.improve.ImproveInputs.predict", predict)
-        with scripted_engine(json.loads(os.environ.get("SCRIPTED", "{}"))):
+        with scripted_client(json.loads(os.environ.get("SCRIPTED", "{}"))):
             yield
 
 

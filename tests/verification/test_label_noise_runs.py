@@ -13,7 +13,7 @@ from datacreate.engines.request import Completion, Request
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.stats import RunStats
 from tests.making import commits, examples, make
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 from tests.verifying import (
     FALLBACK,
     LABELS,
@@ -31,14 +31,14 @@ from tests.verifying import (
 )
 
 
-def assigned_in(engine: ScriptedEngine) -> list[bool]:
+def assigned_in(client: ScriptedClient) -> list[bool]:
     """Of each request for examples, whether it assigns labels."""
-    return ['"const"' in (request.schema or "") for request in engine.history]
+    return ['"const"' in (request.schema or "") for request in client.history]
 
 
 def test_noisy_labels_lead_to_pseudo_labels_for_waiting_examples_too(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(writing(0.5, YES_NO), scorer=knowing)
-    summary, messages = verified(tmp_path, model, engine, **FALLBACK)
+    client = ScriptedClient(writing(0.5, YES_NO), scorer=knowing)
+    summary, messages = verified(tmp_path, model, client, **FALLBACK)
     figures = summary["verification"]
     [result] = [line for line in messages if line.startswith("label-noise check:")]
     assert "from now on texts are written without a label" in result
@@ -46,10 +46,10 @@ def test_noisy_labels_lead_to_pseudo_labels_for_waiting_examples_too(tmp_path: P
     assert f"{figures['concordance']:.2f} ({low:.2f} to {high:.2f})" in result
     assert low < figures["concordance"] < figures["min_concordance"] == 0.9
     assert figures["pseudo_labels"] is True
-    assigned = assigned_in(engine)
+    assigned = assigned_in(client)
     assert assigned == sorted(assigned, reverse=True)  # first all requests with labels, then none
     assert set(assigned) == {True, False}
-    late = [request for request, has in zip(engine.history, assigned, strict=True) if not has]
+    late = [request for request, has in zip(client.history, assigned, strict=True) if not has]
     assert not any("yes" in (request.schema or "") for request in late)
     assert all(is_right(example, YES_NO) for example in examples(tmp_path))
     assert labels_in(tmp_path) == {"yes": 40, "no": 40}
@@ -80,13 +80,13 @@ def test_a_biased_verifier_that_knows_little_or_nothing_does_not_stop_a_run(
 def test_labels_stay_assigned_if_the_verifier_confirms_them_or_the_check_is_off(
     tmp_path: Path, model: str, check: float | None
 ) -> None:
-    engine = ScriptedEngine(writing(0.95 if check else 0.5, LABELS), scorer=knowing if check else guessing)
-    summary, messages = verified(tmp_path, model, engine, count=90, label_noise_check=check, **THREE_LABELS)
+    client = ScriptedClient(writing(0.95 if check else 0.5, LABELS), scorer=knowing if check else guessing)
+    summary, messages = verified(tmp_path, model, client, count=90, label_noise_check=check, **THREE_LABELS)
     assert summary["verification"]["pseudo_labels"] is False
     assert summary["verification"]["min_concordance"] == check
     assert (summary["verification"]["concordance"] > 0.9) == bool(check)
     assert any(line.startswith("label-noise check:") for line in messages)
-    assert all(assigned_in(engine))
+    assert all(assigned_in(client))
 
 
 @pytest.mark.parametrize("strategy", ["tree", "random", "coverage"])
@@ -105,14 +105,14 @@ def test_waiting_examples_are_parents_and_no_text_waits_twice(tmp_path: Path, mo
 
 
 def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(writing(0.95, YES_NO), scorer=knowing)
-    summary, _ = verified(tmp_path, model, engine, count=3, **TWO_LABELS)
+    client = ScriptedClient(writing(0.95, YES_NO), scorer=knowing)
+    summary, _ = verified(tmp_path, model, client, count=3, **TWO_LABELS)
     figures = summary["verification"]
     assert summary["accepted"] == 3
     assert figures["label_noise_rows"] == 20
     assert summary["rejected"]["not_needed"] > 0
     assert figures["dropped"] == summary["rejected"].get("rejected_by_verifier", 0), "they are not dropped"
-    assert 4 <= len(engine.history) <= 5  # in flight together
+    assert 4 <= len(client.history) <= 5  # in flight together
 
 
 def test_the_thoughts_of_a_request_with_waiting_examples_count_once(tmp_path: Path, model: str) -> None:
@@ -130,11 +130,11 @@ def test_the_thoughts_of_a_request_with_waiting_examples_count_once(tmp_path: Pa
 
 
 def test_few_more_requests_are_made_than_needed_after_many_rows_are_released(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(writing(0.5, LABELS), scorer=knowing, slots=64)
+    client = ScriptedClient(writing(0.5, LABELS), scorer=knowing, slots=64)
     more: dict[str, Any] = {"num_examples": 1, "concurrency": None, "strategy": "tree", **THREE_LABELS}
-    summary, _ = verified(tmp_path, model, engine, count=140, **more)
+    summary, _ = verified(tmp_path, model, client, count=140, **more)
     assert summary["verification"]["label_noise_rows"] == 140
-    assert len(engine.history) <= 1.05 * summary["requests"]
+    assert len(client.history) <= 1.05 * summary["requests"]
 
 
 # Label ratios

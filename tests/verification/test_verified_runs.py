@@ -24,7 +24,7 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.verification.scoring import NO_SCORES
 from tests.making import COMMONSENSE, commits, examples, train
 from tests.making import settings as usual
-from tests.scripted import ScriptedEngine, answering
+from tests.scripted import ScriptedClient, answering
 from tests.verifying import (
     FALLBACK,
     LABELS,
@@ -130,9 +130,9 @@ def test_arrival_order_capacity_and_kills_change_nothing(
         other = tmp_path_factory.mktemp("run")
         for dies_after in [*kills, None]:
             how: dict[str, Any] = {"slots": slots, "shuffle": random.Random(order)}
-            engine = ScriptedEngine(writer, scorer=knowing, dies_after=dies_after, **how)
+            client = ScriptedClient(writer, scorer=knowing, dies_after=dies_after, **how)
             try:
-                verified(other, model, engine, **changes)
+                verified(other, model, client, **changes)
             except EngineError:
                 assert dies_after
         assert train(other) == expected
@@ -163,11 +163,11 @@ def test_a_run_that_ends_while_examples_wait_or_are_released_asks_nothing_twice(
         (run_dir / "log.jsonl").write_bytes(b"".join(lines[:number]))
         for later in ("train.jsonl", "summary.json"):
             (run_dir / later).unlink()
-        engine = ScriptedEngine(writing(0.5, labels), scorer=knowing)
-        verified(run_dir, model, engine, **changes)
+        client = ScriptedClient(writing(0.5, labels), scorer=knowing)
+        verified(run_dir, model, client, **changes)
         assert (train(run_dir), decisions(run_dir)) == (train(whole), decisions(whole))
         logged = sum(not commit.released for commit in made[: number - 1])
-        assert all(request.id >= logged for request in engine.history)
+        assert all(request.id >= logged for request in client.history)
 
 
 def test_a_larger_count_extends_a_run_with_pseudo_labels(tmp_path: Path, model: str) -> None:
@@ -189,18 +189,18 @@ def test_another_model_can_verify_and_writes_nothing(tmp_path: Path, model: str)
     shutil.copytree(model, other)
     weights = other / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    writer = ScriptedEngine(writing(0.6), slots=3)
-    verifier = ScriptedEngine(answering(), scorer=knowing, slots=2)
+    writer = ScriptedClient(writing(0.6), slots=3)
+    verifier = ScriptedClient(answering(), scorer=knowing, slots=2)
 
     loaded: list[Path] = []
 
-    def engine_for(checkpoint: Checkpoint, *_: Any) -> ScriptedEngine:
+    def client_for(checkpoint: Checkpoint, *_: Any) -> ScriptedClient:
         loaded.append(checkpoint.path)
         return verifier if checkpoint.path == other else writer
 
     def run(run_dir: Path, verifier: str) -> dict[str, Any]:
         config = CreateConfig.of(**usual(run_dir, model, verify="drop", verifier=verifier, count=30))
-        return create(config, client_factory=engine_for)
+        return create(config, client_factory=client_for)
 
     run_dir = tmp_path / "run"
     summary = run(run_dir, str(other))
@@ -209,9 +209,9 @@ def test_another_model_can_verify_and_writes_nothing(tmp_path: Path, model: str)
     assert not writer.verified
     assert verifier.verified
     assert not verifier.history
-    assert all(engine.started and engine.closed for engine in (writer, verifier))
+    assert all(client.started and client.closed for client in (writer, verifier))
     assert summary["verification"]["model"] == "another-model"
-    writer, loaded = ScriptedEngine(writing(0.6), scorer=knowing), []
+    writer, loaded = ScriptedClient(writing(0.6), scorer=knowing), []
     run(tmp_path / "alone", model)
     assert train(tmp_path / "alone") == train(run_dir)
     assert len(loaded) == 1  # a model that writes and verifies
@@ -235,7 +235,7 @@ def test_more_options_than_letters_cannot_be_verified(tmp_path: Path, model: str
         verified(tmp_path / "refused", model, answering(), example=many, count=5)
 
 
-class SameFirstToken(ScriptedEngine):
+class SameFirstToken(ScriptedClient):
     """All labels begin with the same token."""
 
     def needs_letters(self, labels: Sequence[Json]) -> bool:
@@ -243,17 +243,17 @@ class SameFirstToken(ScriptedEngine):
 
 
 def test_labels_with_the_same_first_token_are_scored_by_letter(tmp_path: Path, model: str) -> None:
-    engine = SameFirstToken(writing(0.8, LABELS), scorer=knowing)
-    verified(tmp_path / "run", model, engine, count=30, label_noise_check=None, **THREE_LABELS)
-    assert {request.choices for request in engine.verified} == {("A", "B", "C")}
+    client = SameFirstToken(writing(0.8, LABELS), scorer=knowing)
+    verified(tmp_path / "run", model, client, count=30, label_noise_check=None, **THREE_LABELS)
+    assert {request.choices for request in client.verified} == {("A", "B", "C")}
     assert labels_in(tmp_path / "run") == dict.fromkeys(LABELS, 10)
     many = {
         "labels": {"label": ",".join(f"label {i}" for i in range(27))},
         "example": {"question": "Why?", "label": "label 3"},
     }
-    engine = SameFirstToken(answering())
+    client = SameFirstToken(answering())
     with pytest.raises(UsageError, match="27 labels"):
-        verified(tmp_path / "refused", model, engine, count=5, **many)
+        verified(tmp_path / "refused", model, client, count=5, **many)
 
 
 def test_relabeling_makes_no_duplicates(tmp_path: Path, model: str) -> None:
