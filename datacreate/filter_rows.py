@@ -170,7 +170,7 @@ def filter_rows(
         **report,
         "filters": reports,
         "embedding_model": config.embedding_model if vectors else None,
-        "compared_with": [each.ref.model_dump() for each in sets],
+        "compared_with": [each.spec.model_dump() for each in sets],
         "out": out and str(out),
         "rejects": rejects and str(rejects),
     }

@@ -11,7 +11,7 @@ from datacreate.cli.options import Command, config_option, path_argument, path_o
 from datacreate.cli.terminal import echo, print_json, say
 from datacreate.engines.options import EngineOptions
 from datacreate.formats.options import ExampleOptions, FormatOptions
-from datacreate.runs.config import CreateConfig, GeneratorOptions, SamplingOptions
+from datacreate.runs.config import CreateConfig, GeneratorOptions
 
 
 @click.group()
@@ -47,7 +47,7 @@ def check(file: str, example: Path | None) -> None:
         echo(note)
 
 
-class _SuggestOptions(SamplingOptions, EngineOptions, GeneratorOptions, FormatOptions, ExampleOptions):
+class _SuggestOptions(EngineOptions, GeneratorOptions, FormatOptions, ExampleOptions):
     """The options of `create` that decide what a model proposes."""
 
 

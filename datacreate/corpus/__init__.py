@@ -53,7 +53,7 @@ class CorpusOptions(Settings):
         return self
 
 
-class CorpusRef(FrozenModel):
+class CorpusSpec(FrozenModel):
     """The passages of a run, as part of its identity."""
 
     sha256: str  # of passages.jsonl

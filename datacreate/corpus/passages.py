@@ -27,7 +27,7 @@ from typing import IO, Any
 from rensa import RMinHash
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
-from datacreate.corpus import DEFAULT_PASSAGE_TOKENS, CorpusOptions, CorpusRef
+from datacreate.corpus import DEFAULT_PASSAGE_TOKENS, CorpusOptions, CorpusSpec
 from datacreate.corpus.documents import Document, content_sha256, display_path, find_files, read_documents
 from datacreate.errors import RunError, RunMismatch, UsageError
 from datacreate.files import atomic_replacement, storage_error
@@ -137,9 +137,9 @@ class Passages:
         sizes = [end - begin for begin, end in pairwise(self._starts)][:-1]  # the last line is not a passage
         return self[sizes.index(max(sizes))].text
 
-    def ref(self, options: CorpusOptions) -> CorpusRef:
+    def spec(self, options: CorpusOptions) -> CorpusSpec:
         """The passages as part of a run's identity; `options` are those of this session."""
-        return CorpusRef(
+        return CorpusSpec(
             sha256=self.sha256,
             passages=len(self),
             documents=len(self._sizes),
@@ -175,7 +175,7 @@ class Passages:
                 shutil.copyfileobj(self._file, copy)
 
 
-def open_corpus(options: CorpusOptions, seed: int, path: Path, stored: CorpusRef | None) -> Passages:
+def open_corpus(options: CorpusOptions, seed: int, path: Path, stored: CorpusSpec | None) -> Passages:
     """Open the passages of a run: those that it keeps at `path`, or new ones, cut from the documents of the options.
 
     `stored` is what an earlier session recorded; None before the first. Raises UsageError if there are no documents,
@@ -193,11 +193,11 @@ def open_corpus(options: CorpusOptions, seed: int, path: Path, stored: CorpusRef
         raise storage_error(Path(tempfile.gettempdir()), error) from None
 
 
-def stored_passages(path: Path, seed: int, ref: CorpusRef) -> Passages:
+def stored_passages(path: Path, seed: int, spec: CorpusSpec) -> Passages:
     """The passages that a run keeps at `path`. Raises RunError if they are missing or damaged."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         passages = Passages(path.open("rb"), seed)
-        if passages.sha256 == ref.sha256:
+        if passages.sha256 == spec.sha256:
             return passages
     raise RunError(
         f"{path}: missing or damaged; restore it from a copy, or remove it: `create` reads the documents again"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datacreate.benchmarks import Benchmark, has_split, load_registry, read_split, split_sha256
 from datacreate.errors import UsageError
-from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, DecontaminationSetRef
+from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, DecontaminationSetSpec
 from datacreate.filters.options import FilterOptions
 from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Json, values_in
@@ -25,7 +25,7 @@ _TEST_SPLITS = ("dev", "test")
 
 
 def find_decontamination_sets(
-    names: Sequence[str], task_format: TaskFormat, compared_before: Sequence[DecontaminationSetRef] | None = None
+    names: Sequence[str], task_format: TaskFormat, compared_before: Sequence[DecontaminationSetSpec] | None = None
 ) -> tuple[DecontaminationSet, ...]:
     """The sets with these names, for examples of a format: benchmarks in the registry's order, then files and runs.
 
@@ -35,7 +35,7 @@ def find_decontamination_sets(
     """
     registry, requested = load_registry(), set(names)
     if compared_before is not None and "all" in names:
-        requested = requested - {"all"} | {ref.name for ref in compared_before if ref.split}
+        requested = requested - {"all"} | {spec.name for spec in compared_before if spec.split}
     sets: list[DecontaminationSet] = []
     for name, benchmark in registry.items():
         if requested & {name, "all"}:
@@ -48,7 +48,7 @@ def find_decontamination_sets(
 
 def with_names(options: FilterOptions, sets: Sequence[DecontaminationSet]) -> FilterOptions:
     """The options of the filters with the names of the sets, without folders, for `--decontaminate`."""
-    names = tuple(dict.fromkeys(each.ref.name for each in sets))
+    names = tuple(dict.fromkeys(each.spec.name for each in sets))
     return FilterOptions(**options.model_dump(include=set(FilterOptions.model_fields)) | {"decontaminate": names})
 
 
@@ -60,9 +60,9 @@ def _sets_of_benchmark(
     if not splits and is_required:
         splits = ["test"]  # missing: `split_sha256` raises the error that says how to import it
     for split in splits:
-        ref = DecontaminationSetRef(name=benchmark.name, split=split, digest=split_sha256(benchmark, split))
+        spec = DecontaminationSetSpec(name=benchmark.name, split=split, digest=split_sha256(benchmark, split))
         read = partial(_rows_of_split, benchmark, split, has_passages=task_format.passage_field is not None)
-        yield DecontaminationSet(ref, read)
+        yield DecontaminationSet(spec, read)
 
 
 def _rows_of_split(benchmark: Benchmark, split: str, *, has_passages: bool) -> Iterator[DecontaminationRow]:
@@ -83,8 +83,8 @@ def _file(name: str) -> Path:
 
 def _set_of_file(path: Path, task_format: TaskFormat) -> DecontaminationSet:
     file = RowFile(path)
-    ref = DecontaminationSetRef(name=path.name, split=None, digest=file.sha256())
-    return DecontaminationSet(ref, lambda: (_inputs(values, task_format) for values in file.read_objects()))
+    spec = DecontaminationSetSpec(name=path.name, split=None, digest=file.sha256())
+    return DecontaminationSet(spec, lambda: (_inputs(values, task_format) for values in file.read_objects()))
 
 
 def _set_of_run(path: Path, task_format: TaskFormat) -> DecontaminationSet:
@@ -96,8 +96,8 @@ def _set_of_run(path: Path, task_format: TaskFormat) -> DecontaminationSet:
     if not rows:
         raise UsageError(f"{path}: the run has no examples yet; run its `datacreate create` again first")
     # The name ends like that of a folder, since there may be a benchmark of that name.
-    ref = DecontaminationSetRef(name=f"{path.resolve().name}{os.sep}", split=None, digest=hashed.hexdigest())
-    return DecontaminationSet(ref, lambda: rows, by_ngram=False)
+    spec = DecontaminationSetSpec(name=f"{path.resolve().name}{os.sep}", split=None, digest=hashed.hexdigest())
+    return DecontaminationSet(spec, lambda: rows, by_ngram=False)
 
 
 def _inputs(values: Mapping[str, Json], task_format: TaskFormat) -> DecontaminationRow:

@@ -147,9 +147,9 @@ def read_inputs(config: CreateConfig) -> RunInputs:
         instruction=config.instruction,
         benchmark=config.benchmark,
         filters=with_names(config, sets),
-        compared_with=tuple(each.ref for each in sets),
+        compared_with=tuple(each.spec for each in sets),
         label_ratio=label_ratio,
-        corpus=passages.ref(config) if passages else None,
+        corpus=passages.spec(config) if passages else None,
         attributes=_attributes(config, inferred.format),
     )
     if stored:

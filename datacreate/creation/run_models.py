@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from datacreate.checkpoints.checkpoint import Checkpoint, read_adapter, resolve, with_adapter
 from datacreate.checkpoints.folder import combined_sha256
@@ -20,7 +20,7 @@ from datacreate.errors import CheckpointError, NotDownloaded, UsageError
 from datacreate.formats.task_format import TaskFormat
 from datacreate.messages import Notify
 from datacreate.prompts.label_scoring import MAX_LETTERS, can_score_labels, check_scorable
-from datacreate.runs.config import AUTO, CreateConfig, RunSpec, SamplingOptions
+from datacreate.runs.config import AUTO, CreateConfig, RunSpec
 from datacreate.verification.scoring import VerifyMode
 
 _USUAL_THINKING = Thinking(enable={"enable_thinking": True}, disable={"enable_thinking": False})
@@ -126,7 +126,7 @@ def sampling_of(
         sampling = replace(sampling, **checkpoint.preset.sampling.model_dump(exclude_none=True))
         if sampling.thinking and checkpoint.thinking:
             sampling = replace(sampling, **checkpoint.thinking.sampling.model_dump(exclude_none=True))
-    names = SamplingOptions.model_fields.keys() - {"thinking"}
+    names = {field.name for field in fields(Sampling)} - {"thinking"}
     return replace(sampling, **config.model_dump(include=names, exclude_none=True))
 
 

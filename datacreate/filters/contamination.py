@@ -66,7 +66,7 @@ class Contamination(Filter):
     def prepare(self, notify: Notify = no_notify) -> None:
         """Read and index the rows of the decontamination sets. Raises what the sets raise."""
         self._rows = [
-            _TestRow(row, f"{source.ref.title} row {number}", source.by_ngram)
+            _TestRow(row, f"{source.spec.title} row {number}", source.by_ngram)
             for source in self._resources.decontamination_sets
             for number, row in enumerate(source.read(), 1)
         ]

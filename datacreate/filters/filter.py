@@ -83,7 +83,7 @@ class DecontaminationRow(NamedTuple):
         return "\n".join(text for text in self.inputs if text != self.passage)
 
 
-class DecontaminationSetRef(FrozenModel):
+class DecontaminationSetSpec(FrozenModel):
     """The identity of a set of `--decontaminate`, as a run stores it."""
 
     name: str  # of the benchmark, or of the file, without its folder
@@ -100,7 +100,7 @@ class DecontaminationSetRef(FrozenModel):
 class DecontaminationSet:
     """A set of `--decontaminate`; `read` reads its rows."""
 
-    ref: DecontaminationSetRef
+    spec: DecontaminationSetSpec
     read: Callable[[], Iterable[DecontaminationRow]]
     by_ngram: bool = True  # False: its rows are of the same task as the examples, and share phrases with them
 

@@ -1,10 +1,17 @@
-"""The settings of a run, and the part of them that is its identity.
+"""The settings of a run, and the part of them that decides its result.
 
-They pass through four types: given (`CreateConfig`, the options) -> checked (`RunInputs`, which has an `InputSpec`) ->
-decided (`RunPlan`, which has a `RunSpec`) -> stored (`StoredConfig`, the content of config.json, which has that
-`RunSpec`). A `RunSpec` is everything that decides the contents of train.jsonl: `InputSpec`, the part that needs no
-model or server, and what follows from these. It is decided once; a run directory made with another one is refused.
-`count` may grow, and engine settings may change between sessions: they are not part of it.
+Three kinds of types have settings, in all packages:
+
+XOptions  options that commands share, one class for each subject: examples, filters, engines, ...
+XConfig   all settings of one command. It inherits its `XOptions`, because command line, environment variables and
+          --config files have no groups: a setting is declared and checked once for all commands that have it.
+XSpec     settings that decide a result, resolved (a file by its checksum, a default by its value), stored with it
+
+The settings of `create` pass through four objects. `CreateConfig`: what the user gives. `RunInputs`: that, checked,
+with what its files have; its `InputSpec` needs no model or server. `RunPlan`: all that is decided before the first
+request; its `RunSpec` is that `InputSpec` with what depends on models and servers. `StoredConfig`: the content of
+config.json, with that `RunSpec`. A run directory that was made with another `RunSpec` is refused. `count` may grow, and
+engine settings may change between sessions: they are not part of it.
 """
 
 from __future__ import annotations
@@ -15,10 +22,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
-from datacreate.corpus import CorpusOptions, CorpusRef
+from datacreate.corpus import CorpusOptions, CorpusSpec
 from datacreate.engines.options import RunEngineOptions
 from datacreate.engines.request import DEFAULT_THINKING
-from datacreate.filters.filter import DecontaminationSetRef
+from datacreate.filters.filter import DecontaminationSetSpec
 from datacreate.filters.options import FilterOptions
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
@@ -99,16 +106,24 @@ def _thinking(value: Any) -> Any:
     return int(value)
 
 
-class SamplingOptions(Settings):
-    """How the model samples. None: as its preset recommends, else the server's default."""
+class GeneratorOptions(Settings):
+    """The models that write the examples, and how they sample (None: as the preset says, else as the server does)."""
 
+    model: str | tuple[str, ...] = setting(
+        "Generator, the model that writes: preset (see `models list`), Hub id (org/name), folder or GGUF file; "
+        "several share the requests.",
+        "engine",
+        default=DEFAULT_MODEL,
+    )
+    adapter: Path | None = setting(
+        "LoRA adapter for the model: a PEFT folder, or a GGUF file for a GGUF model.", "engine", metavar="DIR|FILE.gguf"
+    )
     thinking: Annotated[Literal["on", "off"] | int | None, BeforeValidator(_thinking)] = _sampling_setting(
         f"Whether a model that can think does so before each answer, and for how many tokens at most (on: "
         f"{DEFAULT_THINKING}); its thoughts are only in the log.",
         metavar="on|off|TOKENS",
         shown_default="off, or on for a model that always thinks",
     )
-
     temperature: float | None = _sampling_setting("Sampling temperature.", "1", ge=0, le=5)
     top_p: float | None = _sampling_setting(
         "Sample from the most probable tokens that have this probability together.", "1", gt=0, le=1
@@ -125,6 +140,11 @@ class SamplingOptions(Settings):
         gt=0,
         shown_default="from the longest example",
     )
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names in --model."""
+        return (self.model,) if isinstance(self.model, str) else self.model
 
 
 class AuxiliaryModelOptions(Settings):
@@ -144,28 +164,8 @@ class AuxiliaryModelOptions(Settings):
     )
 
 
-class GeneratorOptions(Settings):
-    """The models that write the examples."""
-
-    model: str | tuple[str, ...] = setting(
-        "Generator, the model that writes: preset (see `models list`), Hub id (org/name), folder or GGUF file; "
-        "several share the requests.",
-        "engine",
-        default=DEFAULT_MODEL,
-    )
-    adapter: Path | None = setting(
-        "LoRA adapter for the model: a PEFT folder, or a GGUF file for a GGUF model.", "engine", metavar="DIR|FILE.gguf"
-    )
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The names in --model."""
-        return (self.model,) if isinstance(self.model, str) else self.model
-
-
 class CreateConfig(
     IdentityOptions,
-    SamplingOptions,
     AuxiliaryModelOptions,
     FilterOptions,
     RunEngineOptions,
@@ -174,7 +174,7 @@ class CreateConfig(
     CorpusOptions,
     ExampleOptions,
 ):
-    """The settings of `create`. None: chosen automatically. The options of the last base come first in `--help`."""
+    """The settings of `create`; None: chosen automatically. `--help` has the options of the last base first."""
 
     count: int = setting(
         "Examples in the finished training set; train: as many as the benchmark's train split has.",
@@ -318,9 +318,9 @@ class InputSpec(IdentityOptions):
     instruction: str | None = None
     benchmark: str | None = None  # from which the formatting examples were drawn
     filters: FilterOptions
-    compared_with: tuple[DecontaminationSetRef, ...] = ()
+    compared_with: tuple[DecontaminationSetSpec, ...] = ()
     label_ratio: dict[str, float] | None = None
-    corpus: CorpusRef | None = None
+    corpus: CorpusSpec | None = None
     attributes: Attributes = ()
 
 

@@ -22,7 +22,7 @@ from pydantic_core import to_jsonable_python
 from datacreate.corpus import about_passages
 from datacreate.errors import LockLost, LogDamaged, RunError, RunMismatch, UsageError
 from datacreate.files import TEMPORARY_PATTERN, atomic_replacement, flush, replace_file, storage_error, sync
-from datacreate.filters.filter import DecontaminationSetRef
+from datacreate.filters.filter import DecontaminationSetSpec
 from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock, locked
@@ -107,9 +107,9 @@ def _named_parts(field: str, value: Json) -> Json:
         return {f"example {number}": each for number, each in enumerate(value, 1)}
     if field == "compared_with":
         parts: dict[str, Json] = {}
-        for number, ref in enumerate(map(DecontaminationSetRef.model_validate, value), 1):
-            name = f"version of {ref.title}"
-            parts[f"{name} (set {number})" if name in parts else name] = ref.digest[:12]
+        for number, spec in enumerate(map(DecontaminationSetSpec.model_validate, value), 1):
+            name = f"version of {spec.title}"
+            parts[f"{name} (set {number})" if name in parts else name] = spec.digest[:12]
         return parts
     return value
 

@@ -187,25 +187,25 @@ def test_a_stored_corpus_is_used_and_a_changed_one_refused(tmp_path: Path) -> No
     options = CorpusOptions.of(corpus=(str(docs),))
     first = open_corpus(options, 42, run, None)
     first.save(run)
-    ref, content = first.ref(options), run.read_bytes()
+    spec, content = first.spec(options), run.read_bytes()
     *stored, last = map(json.loads, content.splitlines())
     assert stored == [each.source | {"text": each.text} for each in all_of(first)]
     assert last["passages"] == [1, 1]
-    again = open_corpus(options, 42, run, ref)
-    assert (again.ref(options), all_of(again)) == (ref, all_of(first))
+    again = open_corpus(options, 42, run, spec)
+    assert (again.spec(options), all_of(again)) == (spec, all_of(first))
     (docs / "2.md").write_text(passage(3))
     with pytest.raises(RunMismatch, match=r"another content of .*2\.md"):
-        open_corpus(options, 42, run, ref)
+        open_corpus(options, 42, run, spec)
     (docs / "2.md").unlink()
     with pytest.raises(RunMismatch, match=r"another content of .*2\.md"):
-        open_corpus(options, 42, run, ref)
+        open_corpus(options, 42, run, spec)
     (docs / "2.md").write_text(passage(2))
     (docs / "0.md").write_text(passage(4))
     with pytest.raises(RunMismatch, match=r"another content of .*0\.md"):
-        open_corpus(options, 42, run, ref)
+        open_corpus(options, 42, run, spec)
     (docs / "0.md").unlink()
     open_corpus(CorpusOptions.of(corpus=(str(docs / "1.md"),)), 42, run, None).save(run)
     assert run.read_bytes() != content  # of a start that was killed before config.json was written
     run.write_bytes(content[:-40])
     with pytest.raises(RunError, match="damaged"):
-        open_corpus(options, 42, run, ref)
+        open_corpus(options, 42, run, spec)

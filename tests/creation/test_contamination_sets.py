@@ -124,7 +124,7 @@ def test_names_are_benchmarks_and_files(tmp_path: Path, monkeypatch: pytest.Monk
     write(tmp_path / "creak", {"text": "b"})
 
     def titles(*names: str) -> list[str]:
-        return [each.ref.title for each in find_decontamination_sets(names, OPEN_BOOK)]
+        return [each.spec.title for each in find_decontamination_sets(names, OPEN_BOOK)]
 
     everything = ["strategyqa dev", "strategyqa test", "creak test"]  # in the registry's order
     assert titles("all") == everything
@@ -238,11 +238,11 @@ def test_rows_of_a_run_are_those_of_its_log(tmp_path: Path, model: str) -> None:
     make(tmp_path / "csqa", model, decontaminate="none")
     path = tmp_path / "csqa" / "train.jsonl"
     [finished] = find_decontamination_sets([str(tmp_path / "csqa")], CHOICES)
-    assert finished.ref.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert finished.spec.digest == hashlib.sha256(path.read_bytes()).hexdigest()
     for damage in (lambda: os.truncate(path, 0), path.unlink):  # as `kill -9` leaves it
         damage()
         [killed] = find_decontamination_sets([str(tmp_path / "csqa")], CHOICES)
-        assert killed.ref == finished.ref
+        assert killed.spec == finished.spec
         assert len([*killed.read()]) == 25
     make(tmp_path / "other", model, decontaminate=str(tmp_path / "csqa"))
     (tmp_path / "csqa" / "summary.json").unlink()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.filters.contamination import Contamination
-from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, DecontaminationSetRef, FilterResources
+from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, DecontaminationSetSpec, FilterResources
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.options import FilterOptions
 from datacreate.filters.semantic import SemanticDuplicates
@@ -29,7 +29,7 @@ def decontamination_set(rows: Sequence[str | tuple[str, str]], title: str = "cre
     """A test split with these questions, or questions and passages."""
     pairs = [row if isinstance(row, tuple) else (row, "") for row in rows]
     read = [DecontaminationRow(candidate(*pair).inputs, pair[1]) for pair in pairs]
-    return DecontaminationSet(DecontaminationSetRef(name=title, split="test", digest=""), lambda: read)
+    return DecontaminationSet(DecontaminationSetSpec(name=title, split="test", digest=""), lambda: read)
 
 
 def near_filter(threshold: float) -> NearDuplicates:
