@@ -20,9 +20,8 @@ from datacreate.engines.factory import LocalModel, make_client, resolve_checkpoi
 from datacreate.engines.options import EngineOptions
 from datacreate.errors import UsageError
 from datacreate.files import storage_error
-from datacreate.filters.filter import Filter, FilterResources, first_reject
-from datacreate.filters.options import FilterOptions, Threshold, threshold_setting
-from datacreate.filters.registry import filter_report, filters_need_embedder, make_filters
+from datacreate.filters.filter import Filter, FilterResources, Threshold, first_reject, threshold_setting
+from datacreate.filters.registry import FilterOptions, filter_report, filters_need_embedder, make_filters
 from datacreate.formats.candidate import RejectReason
 from datacreate.formats.example import field_at
 from datacreate.formats.options import FormatOptions

@@ -51,7 +51,7 @@ def test_heavy_libraries_are_imported_late() -> None:
 
 SLOW = {
     "accelerate", "datasets", "gguf", "huggingface_hub", "jsonschema", "numpy", "pandas", "peft", "psutil",
-    "rensa", "safetensors", "sentence_transformers", "torch", "transformers", "vllm", "yaml",
+    "rensa", "safetensors", "sentence_transformers", "torch", "transformers", "usearch", "vllm", "yaml",
 }  # fmt: skip
 
 CALL = """

@@ -31,7 +31,7 @@ from datacreate.corpus import DEFAULT_PASSAGE_TOKENS, CorpusOptions, CorpusSpec
 from datacreate.corpus.documents import Document, content_sha256, display_path, find_files, read_documents
 from datacreate.errors import RunError, RunMismatch, UsageError
 from datacreate.files import atomic_replacement, storage_error
-from datacreate.filters.near import LshIndex, hash_bands, shingles
+from datacreate.filters.near_index import LshIndex, hash_bands, shingles
 from datacreate.formats.example import one_line
 
 MIN_SIMILARITY = 0.8

@@ -11,7 +11,7 @@ from pathlib import Path
 from datacreate.benchmarks import Benchmark, has_split, load_registry, read_split, split_sha256
 from datacreate.errors import UsageError
 from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, DecontaminationSetSpec
-from datacreate.filters.options import FilterOptions
+from datacreate.filters.registry import FilterOptions
 from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Json, values_in
 from datacreate.formats.reader import RowFile

@@ -12,8 +12,7 @@ from statistics import mean
 from datacreate.benchmarks import find_benchmark, has_split, read_split
 from datacreate.errors import BenchmarkError
 from datacreate.filters.filter import FilterResources
-from datacreate.filters.near import NearDuplicates
-from datacreate.filters.options import FilterOptions
+from datacreate.filters.near import NearDuplicates, NearOptions
 from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
@@ -61,7 +60,7 @@ def measure_rows(
 
 def _count_near_duplicates(task_format: TaskFormat, rows: Rows) -> int:
     """How many rows the filter for near-duplicates rejects."""
-    near = NearDuplicates(FilterOptions(near=NEAR_THRESHOLD), FilterResources())
+    near = NearDuplicates(NearOptions(near=NEAR_THRESHOLD), FilterResources())
     rejected = 0
     for number, values in enumerate(rows, 1):
         candidate = Candidate.of(values, task_format)

@@ -13,14 +13,20 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from datacreate.filters.filter import DecontaminationRow, Filter, FilterResources
-from datacreate.filters.near import NearIndex, encodable_words
-from datacreate.filters.options import FilterOptions
-from datacreate.formats.candidate import Candidate, RejectReason
+from pydantic import BeforeValidator
+
+from datacreate.filters.filter import DecontaminationRow, Filter, FilterResources, Threshold, threshold_setting
 from datacreate.formats.example import shorten
+from datacreate.formats.text_normalization import words
 from datacreate.messages import Notify, no_notify
+from datacreate.settings import Settings, setting
+
+if TYPE_CHECKING:
+    from datacreate.filters.near_index import NearIndex
+    from datacreate.formats.candidate import Candidate
 
 MIN_WORDS_INSIDE = 5
 """A question of a test row that is shorter than the n-gram is searched inside longer texts if it has this many words.
@@ -45,6 +51,39 @@ NgramIndex = dict[str, list[int]]
 """N-gram -> the numbers of the rows that contain it, ascending."""
 
 
+def _set_names(value: Any) -> Any:
+    """The names of sets. A text may have several, separated by commas; a `Path` is one. `none` gives ()."""
+    if value is None:
+        return None
+    entries = [value] if isinstance(value, str) else value
+    lists = ([str(entry)] if isinstance(entry, Path) else str(entry).split(",") for entry in entries)
+    names = tuple(dict.fromkeys(name.strip() for names_of_entry in lists for name in names_of_entry))
+    if "none" in names and len(names) > 1:
+        raise ValueError("none cannot be combined with other names")
+    return () if names == ("none",) else names
+
+
+class ContaminationOptions(Settings):
+    decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_set_names)] = setting(
+        "Rows that examples must not repeat: benchmarks (their dev and test rows), files of your own, and runs "
+        "(without the check of --ngram).",
+        "quality",
+        metavar="all|none|NAME|FILE|RUN[,...]",
+        shown_default="all imported benchmarks",
+    )
+    ngram: int = setting(
+        "Reject examples that share this many consecutive words with a row of --decontaminate.",
+        "quality",
+        default=8,
+        ge=2,
+    )
+    decontaminate_near: Threshold = threshold_setting(
+        "Reject examples whose inputs each have at least this Jaccard similarity to those of a row of --decontaminate, "
+        "computed on words and word pairs.",
+        default=0.7,
+    )
+
+
 class _TestRow(NamedTuple):
     """A row of a decontamination set."""
 
@@ -57,14 +96,16 @@ class Contamination(Filter):
     """Rejects examples that repeat a row of a decontamination set."""
 
     name = "contamination"
-    reason = RejectReason.CONTAMINATED
+    reason = "contaminated"
     option_names = ("decontaminate", "ngram", "decontaminate_near")
 
-    def __init__(self, options: FilterOptions, resources: FilterResources) -> None:
+    def __init__(self, options: ContaminationOptions, resources: FilterResources) -> None:
         self._options, self._resources, self._n = options, resources, options.ngram
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Read and index the rows of the decontamination sets. Raises what the sets raise."""
+        from datacreate.filters.near_index import NearIndex
+
         self._rows = [
             _TestRow(row, f"{source.spec.title} row {number}", source.by_ngram)
             for source in self._resources.decontamination_sets
@@ -84,7 +125,7 @@ class Contamination(Filter):
         questions: list[list[str]] = []  # the n-grams of each row's question
         passages: list[list[str]] = []  # of each row, the n-grams to find in passages
         for number, (row, _, by_ngram) in enumerate(self._rows):
-            question = encodable_words(row.question) if by_ngram else []
+            question = words(row.question, limit=None) if by_ngram else []
             size = self._n
             if 0 < len(question) < size and not row.passage:
                 size = len(question)
@@ -93,7 +134,7 @@ class Contamination(Filter):
                 self._short_with_passage.setdefault(" ".join(question), number)
             questions.append(ngrams(question, size))
             has_passage = row.passage and by_ngram
-            passages.append(ngrams(encodable_words(row.passage), self._n) if has_passage else questions[-1])
+            passages.append(ngrams(words(row.passage, limit=None), self._n) if has_passage else questions[-1])
         self._questions = ngram_index(questions, MAX_ROWS_OF_NGRAM)
         self._passages = ngram_index(passages)
         self._question_sizes = [len(set(grams)) for grams in questions]
@@ -122,12 +163,12 @@ class Contamination(Filter):
 
     def _repeated_question(self, candidate: Candidate) -> int | None:
         """The row that shares most n-grams with the question, or all words if the row is shorter than an n-gram."""
-        words = encodable_words(candidate.question)
-        lengths = {k for k in self._short_lengths if k >= MIN_WORDS_INSIDE or k == len(words)}
-        grams = [gram for k in {self._n, *lengths} for gram in ngrams(words, k)]
+        question = words(candidate.question, limit=None)
+        lengths = {k for k in self._short_lengths if k >= MIN_WORDS_INSIDE or k == len(question)}
+        grams = [gram for k in {self._n, *lengths} for gram in ngrams(question, k)]
         row = most_common(self._questions, grams)
         if row is None and not candidate.passage:
-            return self._short_with_passage.get(" ".join(words))
+            return self._short_with_passage.get(" ".join(question))
         return row
 
     def _repeated_passage(self, passage: str) -> tuple[int, float] | None:
@@ -135,9 +176,9 @@ class Contamination(Filter):
 
         That is the share of the passage's n-grams, or for a row without a passage of those of its question.
         """
-        words = encodable_words(passage)
-        grams = dict.fromkeys(ngrams(words, self._n))
-        short = (gram for k in self._short_lengths if k >= MIN_WORDS_INSIDE for gram in ngrams(words, k))
+        passage_words = words(passage, limit=None)
+        grams = dict.fromkeys(ngrams(passage_words, self._n))
+        short = (gram for k in self._short_lengths if k >= MIN_WORDS_INSIDE for gram in ngrams(passage_words, k))
         counts = Counter(row for gram in grams | dict.fromkeys(short) for row in self._passages.get(gram, ()))
         for row, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
             size = len(grams) if self._rows[row].row.passage else self._question_sizes[row]

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 from datacreate.filters.filter import Filter, FilterResources
-from datacreate.filters.options import FilterOptions
-from datacreate.formats.candidate import Candidate, RejectReason
+from datacreate.settings import Settings, setting
+
+if TYPE_CHECKING:
+    from datacreate.formats.candidate import Candidate
+
+
+class ExactOptions(Settings):
+    exact: bool = setting(
+        "Reject examples whose inputs (see --inputs) repeat those of an earlier one; case, spacing and the punctuation "
+        "of prose are ignored.",
+        "quality",
+        default=True,
+        flag="--exact/--no-exact",
+    )
 
 
 class ExactDuplicates(Filter):
@@ -16,11 +29,11 @@ class ExactDuplicates(Filter):
     """
 
     name = "exact"
-    reason = RejectReason.DUPLICATE
+    reason = "duplicate"
     option_names = ("exact",)
     remaining_if_off = "examples with equal inputs"
 
-    def __init__(self, _options: FilterOptions, resources: FilterResources) -> None:
+    def __init__(self, _options: ExactOptions, resources: FilterResources) -> None:
         self._numbers: dict[int, int] = {}  # digest -> request or line of the first example
         self._number_prefix = resources.number_prefix
 

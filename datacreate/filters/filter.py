@@ -1,19 +1,30 @@
-"""The interface of a filter. `registry.py` lists the filters, options.py has their options."""
+"""The interface of a filter. `registry.py` lists the filters.
+
+`create --help` imports the modules of all filters, since their options are there. So slow libraries are imported
+inside the functions that use them.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
-from datacreate.filters.options import FilterOptions
 from datacreate.messages import Notify, no_notify
-from datacreate.settings import FrozenModel, Settings
+from datacreate.settings import FrozenModel, OrOff, Settings, setting
 
 if TYPE_CHECKING:
     from datacreate.formats.candidate import Candidate, Reject, RejectReason
     from datacreate.selection.embeddings import PassedVectors
+
+Threshold = Annotated[float | None, OrOff]
+"""A similarity above 0 and at most 1; None and the word `off` switch the filter off."""
+
+
+def threshold_setting(help_text: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
+    """A setting that switches a filter on: the least similarity that it rejects."""
+    return setting(help_text, "quality", default=default, gt=0, le=1, metavar=metavar)
 
 
 class Filter(ABC):
@@ -24,13 +35,20 @@ class Filter(ABC):
     """
 
     name: ClassVar[str]
-    reason: ClassVar[RejectReason]
+    reason: ClassVar[str]  # a value of `RejectReason`
     option_names: ClassVar[tuple[str, ...]]  # the first is None, False or () if the filter is off
     needs_embedder: ClassVar[bool] = False  # `FilterResources` has vectors if this filter is on
     remaining_if_off: ClassVar[str] = ""  # what the dataset card says the data may still have
 
-    def __init__(self, options: FilterOptions, resources: FilterResources) -> None:  # noqa: B027 - only some filters need it
-        """The arguments of the filters in the registry."""
+    def __init__(self, options: Settings, resources: FilterResources) -> None:  # noqa: B027 - only some filters need it
+        """Of the filters in the registry: `options` has the filter's own, and may have others."""
+
+    @classmethod
+    def reject_reason(cls) -> RejectReason:
+        """The reason of its rejects."""
+        from datacreate.formats.candidate import RejectReason  # slow to import
+
+        return RejectReason(cls.reason)
 
     @classmethod
     def is_on(cls, options: Settings) -> bool:
@@ -43,10 +61,10 @@ class Filter(ABC):
         values = options.model_dump(mode="json", include=set(cls.option_names))
         return {
             "name": cls.name,
-            "reason": cls.reason.value,
+            "reason": cls.reason,
             "on": cls.is_on(options),
             "settings": {name: value for name, value in values.items() if not isinstance(value, bool)},
-            "rejected": rejected.get(cls.reason, 0),
+            "rejected": rejected.get(cls.reject_reason(), 0),
         }
 
     def prepare(self, notify: Notify = no_notify) -> None:  # noqa: B027
@@ -67,7 +85,7 @@ def first_reject(filters: Iterable[Filter], candidate: Candidate) -> Reject | No
     """The reject by the first filter that an example does not pass; None if it passes all."""
     for candidate_filter in filters:
         if (detail := candidate_filter.find_problem(candidate)) is not None:
-            return candidate.reject(candidate_filter.reason, detail)
+            return candidate.reject(candidate_filter.reject_reason(), detail)
     return None
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datacreate.filters.contamination import Contamination
-from datacreate.filters.exact import ExactDuplicates
+from datacreate.filters.contamination import Contamination, ContaminationOptions
+from datacreate.filters.exact import ExactDuplicates, ExactOptions
 from datacreate.filters.filter import Filter, FilterResources
-from datacreate.filters.near import NearDuplicates
-from datacreate.filters.options import FilterOptions
-from datacreate.filters.semantic import SemanticDuplicates
-from datacreate.formats.candidate import RejectReason
+from datacreate.filters.near import NearDuplicates, NearOptions
+from datacreate.filters.semantic import SemanticDuplicates, SemanticOptions
+
+if TYPE_CHECKING:
+    from datacreate.formats.candidate import RejectReason
 
 FILTERS: tuple[type[Filter], ...] = (ExactDuplicates, NearDuplicates, SemanticDuplicates, Contamination)
+
+
+class FilterOptions(ContaminationOptions, SemanticOptions, NearOptions, ExactOptions):
+    """Which filters run, and how strict they are. The options of the last base come first in `--help`."""
 
 
 def filters_need_embedder(options: FilterOptions) -> bool:

@@ -11,36 +11,39 @@ from array import array
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from datacreate.filters.filter import Filter, FilterResources, Threshold, threshold_setting
+from datacreate.settings import Settings
 
-from datacreate.filters.filter import Filter, FilterResources
-from datacreate.filters.options import FilterOptions
-from datacreate.formats.candidate import Candidate, RejectReason
-from datacreate.selection.embeddings import to_float16, to_float64
+if TYPE_CHECKING:
+    from datacreate.formats.candidate import Candidate
 
-Vector = NDArray[Any]
-
-MAX_EXACT = 20_000
-"""Up to this number of rows, all are compared; above it, the graph is faster."""
+MAX_EXACT = 20_000  # up to this number of rows, all are compared; above it, the graph is faster
 
 _PROPOSALS = 8  # the nearest rows, whose cosines are computed
 
 _CHUNK = 8192  # rows added to the index in one call
 
 
+class SemanticOptions(Settings):
+    semantic: Threshold = threshold_setting(
+        "Reject examples whose sentence embedding has at least this cosine similarity with an earlier example "
+        "(try 0.95).",
+        metavar="COSINE|off",
+    )
+
+
 class SemanticDuplicates(Filter):
     """Rejects examples whose embedding is close to an earlier one's."""
 
     name = "semantic"
-    reason = RejectReason.SEMANTIC_DUPLICATE
+    reason = "semantic_duplicate"
     option_names = ("semantic",)
     needs_embedder = True
     remaining_if_off = "paraphrases"
 
-    def __init__(self, options: FilterOptions, resources: FilterResources) -> None:
+    def __init__(self, options: SemanticOptions, resources: FilterResources) -> None:
         assert options.semantic is not None, "the filter is on"
         assert resources.vectors is not None, "the caller loads the embedding model"
         self._threshold = options.semantic
@@ -57,6 +60,8 @@ class SemanticDuplicates(Filter):
 
     def _update_index(self) -> None:
         """Add the rows that were added since the last query; after a resume these are all rows."""
+        import numpy as np
+
         for begin in range(len(self._index), len(self._numbers), _CHUNK):
             end = min(begin + _CHUNK, len(self._numbers))
             self._index.add(np.arange(begin, end), self._vectors.between(begin, end), threads=1)
@@ -65,6 +70,8 @@ class SemanticDuplicates(Filter):
         self._vectors.embedder.encode([candidate.compared_text for candidate in candidates])
 
     def find_problem(self, candidate: Candidate) -> str | None:
+        from datacreate.selection.embeddings import rounded_cosine, to_float16
+
         nearest: Iterable[int] = self._rows_of_passage.get(candidate.passage_id, ())
         if not self._numbers or (candidate.passage_id and not nearest):
             return None
@@ -73,7 +80,7 @@ class SemanticDuplicates(Filter):
             self._update_index()
             is_small = len(self._index) <= MAX_EXACT
             nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=is_small).keys
-        cosines = {row: _cosine(vector, self._vectors[row]) for row in sorted(map(int, nearest))}
+        cosines = {row: rounded_cosine(vector, self._vectors[row]) for row in sorted(map(int, nearest))}
         row, cosine = max(cosines.items(), key=itemgetter(1))  # the first of equals
         if cosine < self._threshold:
             return None
@@ -84,9 +91,3 @@ class SemanticDuplicates(Filter):
         if candidate.passage_id:
             self._rows_of_passage.setdefault(candidate.passage_id, []).append(len(self._numbers))
         self._numbers.append(number)
-
-
-def _cosine(first: Vector, second: Vector) -> float:
-    """The cosine of rounded vectors, which is the same on every machine; 0 if one of them is 0."""
-    a, b = to_float64(first), to_float64(second)
-    return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)  # rounded: 1 for a vector and itself

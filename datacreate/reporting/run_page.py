@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datacreate.filters.near import NearIndex
+from datacreate.filters.near_index import NearIndex
 from datacreate.formats.example import Example, Json, field_text, shorten, value_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words

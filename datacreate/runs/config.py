@@ -26,7 +26,7 @@ from datacreate.corpus import CorpusOptions, CorpusSpec
 from datacreate.engines.options import RunEngineOptions
 from datacreate.engines.request import DEFAULT_THINKING
 from datacreate.filters.filter import DecontaminationSetSpec
-from datacreate.filters.options import FilterOptions
+from datacreate.filters.registry import FilterOptions, filters_need_embedder
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import ExampleOptions, FormatOptions, as_tuple
 from datacreate.runs.attributes import Attributes
@@ -235,8 +235,6 @@ class CreateConfig(
     @property
     def needs_embedder(self) -> bool:
         """Whether the strategy or a filter compares embeddings; the strategy is not `AUTO`."""
-        from datacreate.filters.registry import filters_need_embedder  # slow to import, and `--help` must be fast
-
         return filters_need_embedder(self) or find_strategy(self.strategy).needs_embedder
 
     @model_validator(mode="before")

@@ -128,6 +128,12 @@ def to_float64(rows: NDArray[Any]) -> NDArray[np.float64]:
     return to_float16(rows).astype(np.float64)
 
 
+def rounded_cosine(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """The cosine of vectors rounded to float16, which is the same on every machine; 0 if one of them is 0."""
+    a, b = to_float64(first), to_float64(second)
+    return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)  # rounded: 1 for a vector and itself
+
+
 class PassedVectors:
     """The vectors of the examples that passed the filters, numbered from 0 in order.
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from datacreate.benchmarks import Benchmark, find_benchmark, has_split
 from datacreate.engines.options import RunEngineOptions
-from datacreate.filters.options import FilterOptions
-from datacreate.filters.registry import filters_need_embedder
+from datacreate.filters.registry import FilterOptions, filters_need_embedder
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HUMAN
 from datacreate.finetuning.train import TrainConfig

@@ -28,11 +28,10 @@ from typing import Any
 import numpy as np
 
 from datacreate.checkpoints.checkpoint import resolve
-from datacreate.filters.exact import ExactDuplicates
+from datacreate.filters.exact import ExactDuplicates, ExactOptions
 from datacreate.filters.filter import FilterResources
-from datacreate.filters.near import NearDuplicates
-from datacreate.filters.options import FilterOptions
-from datacreate.filters.semantic import SemanticDuplicates
+from datacreate.filters.near import NearDuplicates, NearOptions
+from datacreate.filters.semantic import SemanticDuplicates, SemanticOptions
 from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
@@ -76,8 +75,8 @@ def resident_bytes() -> int:
 
 def filter_near(number: int) -> dict[str, float]:
     """One pass in this process; times are CPU seconds."""
-    settings, resources = FilterOptions(near=0.7), FilterResources()
-    exact, near = ExactDuplicates(settings, resources), NearDuplicates(settings, resources)
+    resources = FilterResources()
+    exact, near = ExactDuplicates(ExactOptions(), resources), NearDuplicates(NearOptions(near=0.7), resources)
     seconds, rejected, before = 0.0, 0, resident_bytes()
     for chunk in candidates(number, made_up_words()):
         began = time.process_time()
@@ -122,7 +121,7 @@ class PreparedVectors:
 
 def filter_semantic(embedder: Embedder, number: int, vocabulary: Sequence[str]) -> float:
     """Examples per second, embedded 5 at a time as in a completion."""
-    duplicates = SemanticDuplicates(FilterOptions(semantic=0.9), FilterResources(vectors=PassedVectors(embedder)))
+    duplicates = SemanticDuplicates(SemanticOptions(semantic=0.9), FilterResources(vectors=PassedVectors(embedder)))
     seconds = 0.0
     for chunk in candidates(number, vocabulary):
         began = time.perf_counter()

@@ -8,18 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate.filters.exact import ExactDuplicates
+from datacreate.filters.exact import ExactDuplicates, ExactOptions
 from datacreate.filters.filter import Filter, FilterResources
-from datacreate.filters.options import FilterOptions
-from datacreate.filters.registry import filter_report, make_filters
+from datacreate.filters.registry import FILTERS, FilterOptions, filter_report, make_filters
 from datacreate.formats.candidate import RejectReason
 from datacreate.formats.text_normalization import normalize_text
 from tests.filters.texts import ODD, candidate, near_filter, semantic_filter
 
 Make = Callable[[], Filter]
 
-FILTERS: dict[str, Make] = {
-    "exact": lambda: ExactDuplicates(FilterOptions(), FilterResources()),
+MAKERS: dict[str, Make] = {
+    "exact": lambda: ExactDuplicates(ExactOptions(), FilterResources()),
     "near": lambda: near_filter(0.6),
     "semantic": lambda: semantic_filter(0.8),
 }
@@ -35,7 +34,7 @@ def filled(make: Make, added: list[str]) -> Filter:
     return duplicates
 
 
-@pytest.mark.parametrize("make", FILTERS.values(), ids=FILTERS)
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 @settings(max_examples=40)
 @given(added=st.lists(texts, min_size=1, max_size=10), more=st.lists(texts, max_size=5), text=texts)
 def test_repeats_are_found_additions_lose_no_match_and_queries_change_nothing(
@@ -52,7 +51,7 @@ def test_repeats_are_found_additions_lose_no_match_and_queries_change_nothing(
 
 
 def test_an_exact_duplicate_names_the_first_example_with_the_text() -> None:
-    duplicates = filled(FILTERS["exact"], ["One?", "\ud800", "one", "three"])
+    duplicates = filled(MAKERS["exact"], ["One?", "\ud800", "one", "three"])
     found = [duplicates.find_problem(candidate(text)) for text in ("ONE", "\ud800", "three", "two")]
     assert found == [*(f"repeats an example of request {number}" for number in (0, 1, 3)), None]
 
@@ -66,7 +65,7 @@ def test_a_long_run_of_brackets_is_normalized_at_once(end: str) -> None:
 @given(st.lists(st.text(max_size=9), max_size=20), st.text(max_size=9))
 def test_exactly_texts_with_an_added_normal_form_are_exact_duplicates(added: list[str], text: str) -> None:
     expected = normalize_text(text) in set(map(normalize_text, added))
-    assert (filled(FILTERS["exact"], added).find_problem(candidate(text)) is not None) == expected
+    assert (filled(MAKERS["exact"], added).find_problem(candidate(text)) is not None) == expected
 
 
 def test_filters_run_and_are_reported_in_the_order_of_the_registry() -> None:
@@ -79,3 +78,9 @@ def test_filters_run_and_are_reported_in_the_order_of_the_registry() -> None:
     ]
     off = filter_report(FilterOptions(exact=False, decontaminate=()), {})
     assert [one["on"] for one in off] == [False] * 4
+
+
+def test_each_filter_has_a_reason_of_its_own_and_its_options() -> None:
+    reasons = [one.reject_reason() for one in FILTERS]
+    assert len({*reasons}) == len(FILTERS)
+    assert [name for one in FILTERS for name in one.option_names] == list(FilterOptions.model_fields)

@@ -7,7 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from datacreate.filters.near import MAX_IN_BUCKET, LshIndex, NearDuplicates, NearIndex, shingles
+from datacreate.filters.near import NearDuplicates
+from datacreate.filters.near_index import MAX_IN_BUCKET, LshIndex, NearIndex, shingles
 from tests.filters.texts import DIFFERENT, NEAR, PARAPHRASES, candidate, near_filter
 
 

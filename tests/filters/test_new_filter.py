@@ -1,4 +1,4 @@
-"""A filter is a module and its lines in three files (CONTRIBUTING.md): options, rejects and reports follow."""
+"""A filter is a module and lines in two files (CONTRIBUTING.md): options, rejects and reports follow."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from tests.process import ROOT
 
 MODULE = """
 from datacreate.filters.filter import Filter
-from datacreate.formats.candidate import RejectReason
+from datacreate.settings import Settings, setting
+
+
+class DigitsOptions(Settings):
+    max_digits: int | None = setting("Most digits of an example.", "quality", gt=0)
 
 
 class Digits(Filter):
     name = "digits"
-    reason = RejectReason.TOO_MANY_DIGITS
+    reason = "too_many_digits"
     option_names = ("max_digits",)
     needs_embedder = True
     remaining_if_off = "long numbers"
@@ -35,21 +39,21 @@ class Digits(Filter):
         return f"{digits} digits" if digits > self._most else None
 """
 
-ADDED = {
-    "filters/options.py": (
-        "    near: Threshold =",
-        '    max_digits: int | None = setting("Most digits of an example.", "quality", gt=0)\n    near: Threshold =',
+ADDED = [
+    (
+        "filters/registry.py",
+        "from datacreate.filters.exact import",
+        "from datacreate.filters.digits import Digits, DigitsOptions\nfrom datacreate.filters.exact import",
     ),
-    "filters/registry.py": (
-        "FILTERS: tuple[type[Filter], ...] = (",
-        "from datacreate.filters.digits import Digits\nFILTERS: tuple[type[Filter], ...] = (Digits, ",
-    ),
-    "formats/candidate.py": (
+    ("filters/registry.py", "class FilterOptions(", "class FilterOptions(DigitsOptions, "),
+    ("filters/registry.py", "FILTERS: tuple[type[Filter], ...] = (", "FILTERS: tuple[type[Filter], ...] = (Digits, "),
+    (
+        "formats/candidate.py",
         '    INVALID_JSON = "invalid_json"\n',
         '    INVALID_JSON = "invalid_json"\n    TOO_MANY_DIGITS = "too_many_digits", "try a larger --max-digits"\n',
     ),
-}
-"""Module -> what is replaced by what."""
+]
+"""Module, and what is replaced by what."""
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ def package(tmp_path: Path) -> Path:
     for folder in ("models", "schemas", "data"):
         (package.parent / folder).symlink_to(ROOT / folder)
     (package / "filters" / "digits.py").write_text(MODULE)
-    for name, (old, new) in ADDED.items():
+    for name, old, new in ADDED:
         text = (package / name).read_text()
         assert text.count(old) == 1
         (package / name).write_text(text.replace(old, new))

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.filters.contamination import Contamination
+from datacreate.filters.contamination import Contamination, ContaminationOptions
 from datacreate.filters.filter import DecontaminationRow, DecontaminationSet, DecontaminationSetSpec, FilterResources
-from datacreate.filters.near import NearDuplicates
-from datacreate.filters.options import FilterOptions
-from datacreate.filters.semantic import SemanticDuplicates
+from datacreate.filters.near import NearDuplicates, NearOptions
+from datacreate.filters.semantic import SemanticDuplicates, SemanticOptions
 from datacreate.formats.candidate import Candidate
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
@@ -33,17 +32,18 @@ def decontamination_set(rows: Sequence[str | tuple[str, str]], title: str = "cre
 
 
 def near_filter(threshold: float) -> NearDuplicates:
-    return NearDuplicates(FilterOptions(near=threshold), FilterResources())
+    return NearDuplicates(NearOptions(near=threshold), FilterResources())
 
 
 def semantic_filter(threshold: float, vectors: PassedVectors | None = None) -> SemanticDuplicates:
     resources = FilterResources(vectors=vectors or PassedVectors(HashedWords()))
-    return SemanticDuplicates(FilterOptions(semantic=threshold), resources)
+    return SemanticDuplicates(SemanticOptions(semantic=threshold), resources)
 
 
 def contamination(sets: Sequence[DecontaminationSet], **settings: Any) -> Contamination:
     """A prepared filter; the check of near-duplicates is off unless it has a threshold."""
-    contamination = Contamination(FilterOptions(**{"decontaminate_near": None} | settings), FilterResources(sets))
+    options = ContaminationOptions(**{"decontaminate_near": None} | settings)
+    contamination = Contamination(options, FilterResources(sets))
     contamination.prepare()
     return contamination
 
