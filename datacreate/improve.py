@@ -39,6 +39,7 @@ from datacreate.finetuning.train import (
     training_spec,
 )
 from datacreate.finetuning.training_rows import (
+    SIZES_BY_EXAMPLE,
     ClassificationExample,
     check_distinct,
     read_file,
@@ -146,11 +147,10 @@ def creation_config(config: ImproveConfig, parents: Sequence[Mapping[str, Json]]
 def _shared_sampling(spec: RunSpec) -> dict[str, Any]:
     """The sampling settings that are the same for all generators of a run."""
     first, *others = (generator.sampling for generator in spec.generators)
-    by_longest_example = ("max_tokens", "longest_text")  # which the new run sets again
     return {
         name: value
         for name, value in first.items()
-        if name not in by_longest_example and all(other.get(name) == value for other in others)
+        if name not in SIZES_BY_EXAMPLE and all(other.get(name) == value for other in others)
     }
 
 
@@ -236,13 +236,13 @@ class PredictedRow:
         return {name: round(p, 4) for name, p in zip(self.names, probabilities, strict=True)}
 
 
-def hard_rows(rows: Sequence[PredictedRow], number: int, *, balanced: bool) -> list[PredictedRow]:
-    """The hardest rows, at most `number`, without those that are probably mislabeled. `balanced`: labels in turns."""
+def hard_rows(rows: Sequence[PredictedRow], count: int, *, balanced: bool) -> list[PredictedRow]:
+    """The hardest rows, at most `count`, without those that are probably mislabeled. `balanced`: labels in turns."""
     by_label: defaultdict[int, list[PredictedRow]] = defaultdict(list)
     for row in sorted((row for row in rows if not row.is_probably_mislabeled), key=lambda row: row.order):
         by_label[row.answer_index if balanced else 0].append(row)
     in_turns = chain.from_iterable(zip_longest(*(by_label[label] for label in sorted(by_label))))
-    return list(islice(filter(None, in_turns), number))
+    return list(islice(filter(None, in_turns), count))
 
 
 @dataclass(frozen=True)

@@ -149,9 +149,10 @@ def _write(
     for split, rows in added.items():
         sha256 = hashlib.sha256(texts[split].encode("utf-8")).hexdigest()
         records[split] = SplitRecord(sha256=sha256, source=source, note=new[split][1], findings=measure_split(rows))
+    new_state: SplitState = "refused" if is_refused else "imported"
     reports = []
     for split in SPLITS:
-        state: SplitState = "kept" if split in kept else "refused" if is_refused else "imported"
+        state: SplitState = "kept" if split in kept else new_state
         record = records.get(split)
         remark = record.note if record else store.how_to_import(benchmark, split)
         if split in kept and split in new:

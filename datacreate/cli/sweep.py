@@ -117,7 +117,8 @@ def _print_result(cell_states: Sequence[CellState], out: Path) -> None:
 
 
 def _state(cell_state: CellState) -> str:
-    return f"failed: {cell_state.step.name}: {cell_state.message}" if cell_state.step else cell_state.state
+    step_name = cell_state.step.name if cell_state.step else None
+    return ": ".join(filter(None, (cell_state.state, step_name, cell_state.message)))
 
 
 def _document(grid: Sweep, cell_state: CellState) -> dict[str, Any]:

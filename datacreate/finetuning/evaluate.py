@@ -21,6 +21,7 @@ from datacreate.finetuning.records import (
     PREDICTIONS,
     Evaluation,
     HeadSpec,
+    NameIndices,
     Prediction,
     Scores,
     TrainedModel,
@@ -33,7 +34,6 @@ from datacreate.finetuning.training_rows import (
     Source,
     infer_head,
     json_sha256,
-    name_index,
     read_benchmark,
     read_file,
     rows_digest,
@@ -294,10 +294,10 @@ def grade(
     the label is a class of the scores.
     """
     has_labels, learned = not test.head.is_multiple_choice, test.head.names
-    classes = list(learned)
+    classes = NameIndices(learned)
     for label in test.labels if has_labels else ():
-        if label and name_index(label, classes) is None:
-            classes.append(label)
+        if label and classes.find(label) is None:
+            classes.add(label)
     remaining = iter(probabilities)
     predictions, truth, answers = list[Prediction](), list[int](), list[int]()
     for number, (label, example) in enumerate(zip(test.labels, test.examples, strict=True)):
@@ -307,7 +307,7 @@ def grade(
         else:
             right, row_probabilities, names = None, None, ()
         if has_labels:
-            right = name_index(label, classes)
+            right = classes.find(label)
         predicted, is_correct, answer = None, False, -1
         if row_probabilities is not None:
             best = most_probable(row_probabilities)
@@ -321,7 +321,7 @@ def grade(
         predictions.append(Prediction(row=number, label=label, predicted=predicted, correct=is_correct, scores=scores))
     unlearned = sum(right >= len(learned) for right in truth) if has_labels else 0
     return predictions, compute_scores(
-        truth, answers, classes, balanced=has_labels, unlearned=unlearned, truncated=truncated
+        truth, answers, classes.names, balanced=has_labels, unlearned=unlearned, truncated=truncated
     )
 
 

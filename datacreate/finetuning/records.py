@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -59,10 +60,12 @@ class Condition(Record):
     generator: str | None = None  # the model that wrote the created rows
     example: str | None = None  # id of the formatting example
     digest: str  # SHA-256 of the rows
+    settings: tuple[str, ...] | None = None  # with which rows were created, as `near=0.7`; the digest decides
 
-    def without_file_hash(self) -> Self:
-        """The condition with the name of a file only: `rows` for `rows (3fa2b1c0)`."""
-        return self.model_copy(update={"name": re.sub(r" \([0-9a-f]{8}\)", "", self.name)})
+    def is_same(self, requested: Condition) -> bool:
+        """Whether this stored condition is the requested one. Older ones have no hash of a file, and no settings."""
+        names = (requested.name, re.sub(r" \([0-9a-f]{8}\)", "", requested.name))
+        return any(self == requested.model_copy(update={"name": name, "settings": self.settings}) for name in names)
 
 
 class Scores(Record, extra="ignore"):  # older files have more fields
@@ -111,6 +114,27 @@ class Prediction(Record):
     scores: list[float] = Field(default_factory=list)  # a probability per option or label
 
 
+class NameIndices:
+    """The indices of names, by which answers are found: exact spelling first, then ignoring case and outer spaces."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names: list[str] = []
+        self._exact: dict[str, int] = {}
+        self._folded: dict[str, int] = {}
+        for name in names:
+            self.add(name)
+
+    def add(self, name: str) -> None:
+        """Add a name; of equal ones the first is found."""
+        self._exact.setdefault(name, len(self.names))
+        self._folded.setdefault(name.casefold().strip(), len(self.names))
+        self.names.append(name)
+
+    def find(self, answer: str) -> int | None:
+        """The index of the name that an answer is; None if it is none of them."""
+        return self._exact.get(answer, self._folded.get(answer.casefold().strip()))
+
+
 class HeadSpec(Record):
     """The classification head of an encoder, which chooses one of several options, or one of fixed labels."""
 
@@ -124,6 +148,10 @@ class HeadSpec(Record):
     @property
     def classes(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def indices(self) -> NameIndices:
+        return NameIndices(self.names)
 
     @property
     def description(self) -> str:
@@ -162,8 +190,8 @@ class TrainingSpec(Record):
             requested = getattr(other, name)
             if stored == requested or name == "formats":  # the digest of the rows has their texts
                 continue
-            if isinstance(stored, Condition) and stored == requested.without_file_hash():
-                continue  # it was stored before conditions of files had the hash
+            if isinstance(stored, Condition) and stored.is_same(requested):
+                continue
             if isinstance(stored, BaseModel):
                 keys = [key for key, value in stored if value != getattr(requested, key)]
                 # The default learning rate follows from other settings.

@@ -97,7 +97,7 @@ def chance_corrected(share: float, classes: int) -> float:
 
 def mean_share(correct: Sequence[int], rows: Sequence[int]) -> IntervalEstimate:
     """The mean of several shares `correct / rows`, which are those of different rows; an interval stays in [0, 1]."""
-    mean = mean_estimate([estimated_share(right, number) for right, number in zip(correct, rows, strict=True)])
+    mean = mean_estimate([estimated_share(*counts) for counts in zip(correct, rows, strict=True)])
     return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high))
 
 

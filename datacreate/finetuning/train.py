@@ -262,8 +262,8 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
     )
     if needed and config.benchmark:
         rows.head.check_same(needed, config.sources[0], config.benchmark)
-    for reason, number in rows.skipped.items():
-        notify(f"skipped rows: {number}, {reason}")
+    for reason, count in rows.skipped.items():
+        notify(f"skipped rows: {count}, {reason}")
     if not rows.head.is_multiple_choice:
         _notify_rare_labels(rows, notify)
     unverified, total = sum(row.probabilities is None for row in rows.examples), len(rows.examples)
@@ -281,11 +281,11 @@ def _read_rows(config: TrainConfig, notify: Notify) -> TrainingSet:
 
 def _notify_rare_labels(rows: TrainingSet, notify: Notify) -> None:
     """Notify the labels without rows, and among enough rows those with few, which may be misspellings."""
-    counts = Counter(example.answer_index for example in rows.examples)
-    numbers = {name: counts[index] for index, name in enumerate(rows.head.names)}
-    if absent := ", ".join(name for name, number in numbers.items() if not number):
+    by_index = Counter(example.answer_index for example in rows.examples)
+    counts = {name: by_index[index] for index, name in enumerate(rows.head.names)}
+    if absent := ", ".join(name for name, count in counts.items() if not count):
         notify(f"warning: no row has the label {absent}, so the model does not learn it")
-    rare = [f"{name!r} ({number})" for name, number in numbers.items() if 0 < number < FEW_ROWS_OF_LABEL]
+    rare = [f"{name!r} ({count})" for name, count in counts.items() if 0 < count < FEW_ROWS_OF_LABEL]
     if rare and len(rows.examples) >= FEW_ROWS:
         more = f" and {len(rare) - MAX_SHOWN_LABELS} more" if len(rare) > MAX_SHOWN_LABELS else ""
         notify(
@@ -341,10 +341,10 @@ def encode_inputs(
 
     Raises TrainingError if the encoder cannot be read.
     """
-    training, folder, number = prepared.training, prepared.encoder, len(prepared.rows)
+    training, folder, row_count = prepared.training, prepared.encoder, len(prepared.rows)
     recipe, head = training.recipe, training.task
-    split = f"{number} rows to train on, {len(prepared.selection_rows)} selection rows"
-    notify(f"{training.encoder}, {head.description}: {split}, {recipe.steps(number)} steps")
+    split = f"{row_count} rows to train on, {len(prepared.selection_rows)} selection rows"
+    notify(f"{training.encoder}, {head.description}: {split}, {recipe.steps(row_count)} steps")
     notify(f"loading {training.encoder}")
     tokenizer = load_tokenizer(folder)
     length = max_input_tokens(tokenizer, load_config(folder), recipe, with_passage=has_passages(prepared.rows))
@@ -354,5 +354,5 @@ def encode_inputs(
     if recipe.max_length and recipe.max_length > length:
         notify(f"--max-length {recipe.max_length}: the encoder reads {length} tokens at most")
     if rows.truncated:
-        notify(f"rows that are cut to {length} tokens: {rows.truncated} of {number}")
+        notify(f"rows that are cut to {length} tokens: {rows.truncated} of {row_count}")
     return TrialInputs(training, folder, tokenizer, rows, selection, length, device_batch_size)

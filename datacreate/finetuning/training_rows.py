@@ -21,18 +21,27 @@ from datacreate.benchmarks import Benchmark, find_benchmark, load_registry, read
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import HUMAN, IMPROVED, PAPER_METHOD, SOFT_LABELS, Condition, HeadSpec
 from datacreate.formats.candidate import RejectReason
-from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, value_at
+from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, shorten, value_at
 from datacreate.formats.infer_labels import few_labels
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import is_row_file
 from datacreate.formats.roles import label_text
 from datacreate.formats.rules import Rule
 from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.runs.config import RunSpec
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.validated_rows import ValidRow, read_rows
 from datacreate.verification.scoring import Probabilities
 
 MAX_SKIPPED = 0.5  # a source is refused if a larger share of its rows cannot be used
+
+SIZES_BY_EXAMPLE = ("max_tokens", "longest_text")  # sampling settings that follow from the longest example
+
+_COMPARED_SETTINGS = {
+    "max_parent_uses", "shots", "chat_template_kwargs", "instruction", "label_ratio", "corpus", "attributes",
+    "embedding_model",
+}  # fmt: skip
+"""Fields of `RunSpec` in which two runs of one condition should not differ, beside filters, sampling, verification."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class Source:
     is_sample: bool = False  # whether the source has more rows
     generator: str | None = None
     example: str | None = None
+    settings: tuple[str, ...] | None = None  # of a run; see `Condition`
 
     @property
     def values(self) -> list[Mapping[str, Json]]:
@@ -132,7 +142,18 @@ def _read_run(path: Path, *, with_verifier_probabilities: bool) -> Source:
         benchmark=spec.benchmark,
         generator=spec.model,
         example=spec.improves or spec.examples_id,
+        settings=_settings(spec),
     )
+
+
+def _settings(spec: RunSpec) -> tuple[str, ...]:
+    """The settings of a run beside its strategy, generator, example and seed, as `near=0.7`; not those by default."""
+    values = spec.model_dump(mode="json", include=_COMPARED_SETTINGS, exclude_defaults=True)
+    values |= spec.filters.model_dump(mode="json", exclude={"decontaminate"}, exclude_defaults=True)
+    values |= {name: value for name, value in spec.sampling.items() if name not in SIZES_BY_EXAMPLE}
+    if checks := spec.verification:
+        values |= {"verify": checks.mode, "verifier": checks.model, "label_noise_check": checks.label_noise_check}
+    return tuple(f"{name}={canonical_json(value)}" for name, value in sorted(values.items()))
 
 
 def read_file(path: Path, options: FormatOptions, known_formats: Sequence[TaskFormat] = ()) -> Source:
@@ -190,10 +211,10 @@ def infer_head(source: Source) -> HeadSpec:
     if task_format.head == "multiple_choice" and task_format.roles.options is not None:
         lists = [value for value in source.field(task_format.roles.options) if isinstance(value, list)]
         sizes = Counter(map(len, lists))
-        number = sizes.most_common(1)[0][0] if sizes else 0  # a row with another number is malformed
-        if number < 2:
+        count = sizes.most_common(1)[0][0] if sizes else 0  # a row with another count is malformed
+        if count < 2:
             raise UsageError(f"{source.name}: no row with two or more options; give each row a list of them")
-        return HeadSpec(head="multiple_choice", names=tuple(map(str, range(number))))
+        return HeadSpec(head="multiple_choice", names=tuple(map(str, range(count))))
     labels = list(map(label_text, task_format.labels or ()))
     if len(labels) < 2:
         labels = _labels_in_rows(source)
@@ -241,7 +262,7 @@ def to_classification_example(
         if not text.strip():
             return "the inputs are empty"
         if not head.is_multiple_choice:
-            return ClassificationExample(text, passage, (), name_index(answer, head.names), values=row)
+            return ClassificationExample(text, passage, (), head.indices.find(answer), values=row)
         options = tuple(map(str, task_format.answers.choices(row)))
         right_option = task_format.answers.right_index(row)
     except (KeyError, TypeError, IndexError) as error:
@@ -249,15 +270,6 @@ def to_classification_example(
     if len(options) != head.classes:
         return f"{len(options)} options, expected {head.classes}"
     return ClassificationExample(text, passage, options, right_option, values=row)
-
-
-def name_index(answer: str, names: Sequence[str]) -> int | None:
-    """The index of an answer: exact spelling first, then ignoring case and outer spaces."""
-    if answer in names:
-        return names.index(answer)
-    folded_names = [name.casefold().strip() for name in names]
-    folded_answer = answer.casefold().strip()
-    return folded_names.index(folded_answer) if folded_answer in folded_names else None
 
 
 def training_set(
@@ -294,6 +306,7 @@ def training_set(
         examples = random.Random(sample_seed).sample(examples, len(examples))[:count]
     has_soft_labels = any(example.probabilities for example in examples)
     benchmarks = {source.benchmark for source in sources if source.benchmark}
+    settings = [source.settings for source in sources if source.settings is not None]
     return TrainingSet(
         condition=Condition(
             name=(condition or _joined(source.condition for source in sources)) + SOFT_LABELS * has_soft_labels,
@@ -303,6 +316,7 @@ def training_set(
             generator=_joined(source.generator for source in sources) or None,
             example=_joined(source.example for source in sources) or None,
             digest=rows_digest(examples),
+            settings=tuple(sorted({text for each in settings for text in each})) if settings else None,
         ),
         head=head,
         examples=tuple(examples),
@@ -370,10 +384,17 @@ def json_sha256(lines: Iterable[Json]) -> str:
 def soft_label(probabilities: Probabilities, source: Source, head: HeadSpec) -> Probabilities:
     """The verifier's probabilities in the order of the head's outputs, normalized to sum 1.
 
-    Options are in the row's order, which is the head's; labels are matched by text.
+    Options are in the row's order, which is the head's; labels are matched by text. Raises TrainingError if they do not
+    fit.
     """
-    labels = map(label_text, source.format.labels or ())
+    labels = tuple(map(label_text, source.format.labels or ()))
     names = head.names if head.is_multiple_choice else labels
-    by_name = dict(zip(names, probabilities, strict=True))
     total = math.fsum(probabilities)  # they are rounded
+    if len(probabilities) != len(names) or not 0 < total < math.inf:
+        shown = shorten(", ".join(map(str, probabilities)), 80)
+        raise TrainingError(
+            f"{source.name}: the verifier's probabilities of a row ({shown}) do not fit {head.description}; "
+            "restore the run from a copy, or create it again"
+        )
+    by_name = dict(zip(names, probabilities, strict=True))
     return tuple(by_name[name] / total for name in head.names)

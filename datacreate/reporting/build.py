@@ -24,12 +24,12 @@ from datacreate.finetuning.records import (
     SOFT_LABELS,
     TRAINING,
     TRIALS,
+    NameIndices,
     SelectionKind,
     TrainingDirectory,
     read_evaluation,
     read_predictions,
 )
-from datacreate.finetuning.training_rows import name_index
 from datacreate.messages import Notify, no_notify
 from datacreate.reporting.pgr import mean_pgrs, with_pgr
 from datacreate.reporting.results import (
@@ -65,7 +65,8 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
         try:
             if EVALUATION in files:
                 model = _read(folder)
-                key = (model.evaluation.digest, model.evaluation.condition, _setup(model), model.evaluation.seed)
+                condition = model.evaluation.condition.model_copy(update={"settings": None})
+                key = (model.evaluation.digest, condition, _setup(model), model.evaluation.seed)
                 if key in evaluated:
                     raise TrainingError(f"same model and test rows as {evaluated[key].path}: counted once")
                 evaluated[key] = model
@@ -128,8 +129,8 @@ def _read(folder: Path) -> EvaluationRows:
         raise TrainingError(f"{EVALUATION} and {PREDICTIONS} contradict each other; evaluate the model again")
     labels = tuple(intern(prediction.label) for prediction in predictions)  # many models answer the same rows
     if evaluation.head != "multiple_choice":
-        names = list(evaluation.scores.predicted)
-        scored = {name_index(label, names) for label in set(labels) if label}
+        names = NameIndices(evaluation.scores.predicted)
+        scored = {names.find(label) for label in set(labels) if label}
         if None in scored or len(scored) != evaluation.scores.classes:
             raise TrainingError(
                 "scored by an older version over other labels; remove this folder, and evaluate the model again"

@@ -24,7 +24,7 @@ Curves = Mapping[str, Mapping[int, ConditionResult]]
 def with_pgr(results: ResultModels) -> ResultModels:
     """The same results; those of created rows with their PGR, against the result of as many human rows."""
     human: dict[tuple[str, str, int | None], ConditionModels] = {}
-    for result in sorted(results, key=lambda result: result.sets):  # the last one counts: that of most training sets
+    for result in sorted(results, key=lambda result: result.training_sets):  # the last one, of most sets, counts
         if result.condition == HUMAN:
             human[result.test_digest, result.trained_for, result.count] = results[result]
     completed: dict[ConditionResult, ConditionModels] = {}
@@ -42,13 +42,13 @@ def with_pgr(results: ResultModels) -> ResultModels:
 def mean_pgrs(results: Collection[ConditionResult]) -> tuple[MeanPGR, ...]:
     """The mean PGR of each condition that has one on two test sets or more."""
     whole_sets = Counter(
-        (result.condition, result.trained_for, result.test_digest) for result in results if result.full
+        (result.condition, result.trained_for, result.test_digest) for result in results if result.has_all_rows
     )
     groups: defaultdict[tuple[str, int | None], list[ConditionResult]] = defaultdict(list)
     for result in results:
         if result.pgr:
             key = result.condition, result.trained_for, result.test_digest
-            is_whole = result.full and whole_sets[key] == 1
+            is_whole = result.has_all_rows and whole_sets[key] == 1
             groups[result.condition, None if is_whole else result.count].append(result)
     means = [_mean_pgr(condition, group) for (condition, _), group in groups.items()]
     return tuple(mean for mean in means if mean)
@@ -73,7 +73,7 @@ def _mean_pgr(condition: str, results: Sequence[ConditionResult]) -> MeanPGR | N
         condition=condition,
         count=counts.pop() if len(counts) == 1 else None,
         tests=tests,
-        missing=tuple(result.test for result in results if isinstance(result.pgr, str)),
+        tests_without_pgr=tuple(result.test for result in results if isinstance(result.pgr, str)),
         pgr=mean_estimate(means),
     )
 
@@ -88,7 +88,7 @@ def learning_curves(results: Sequence[ConditionResult]) -> list[Curves]:
         if result.count is not None and not result.condition.startswith(f"{HUMAN}+"):
             points = by_test[result.test_digest, result.trained_for].setdefault(result.condition, {})
             other = points.get(result.count, result)
-            points[result.count] = max(other, result, key=lambda point: point.sets)
+            points[result.count] = max(other, result, key=lambda point: point.training_sets)
     several = (curves for curves in by_test.values() if max(map(len, curves.values())) > 1)
     return [{name: dict(sorted(points.items())) for name, points in curves.items()} for curves in several]
 

@@ -82,6 +82,10 @@ SEVERAL_SETS = (
     "Several training sets of one formatting example count as one condition; if their runs differ in more than seeds, "
     "such as verification, name them with --condition of train"
 )
+DIFFERENT_SETTINGS = (
+    "training sets that were created with different settings count as one condition; name each with --condition of "
+    "train. The settings"
+)
 MATCHED = (
     "Created rows that match human rows: the smallest measured number of created rows with at least the mean score of "
     "a number of human rows, where that is significantly above chance; the means are compared, not tested."
@@ -149,10 +153,10 @@ def _results(table: ResultTable, citation: str) -> Section:
     """The section of a table of results: its heading names what all results share."""
     curves = learning_curves(table.results)
     tables = [Table.of("Results", _RESULT_COLUMNS, table.results)]
-    if table.gaps:
-        tables.append(Table.of("Mean PGR over test sets", _PGR_COLUMNS, table.gaps))
+    if table.mean_pgrs:
+        tables.append(Table.of("Mean PGR over test sets", _PGR_COLUMNS, table.mean_pgrs))
     if table.comparisons:
-        significant = sum(comparison.significant for comparison in table.comparisons)
+        significant = sum(comparison.is_significant for comparison in table.comparisons)
         title = f"Comparisons: {significant} of {len(table.comparisons)} significant at 5 %"
         tables.append(Table.of(title, _COMPARISON_COLUMNS, table.comparisons))
     tables += map(_curve_table, curves)
@@ -174,8 +178,10 @@ def _notes(table: ResultTable, curves: Sequence[Curves], citation: str) -> list[
         notes.append(MATCHED)
     if any(result.paper_accuracy is not None for result in table.results):
         notes.append(f"Paper: {citation}")
-    several = {result.label for result in table.results if 0 < result.examples < result.sets}
-    if several:
+    different = {result.label: result.differing_settings for result in table.results if result.differing_settings}
+    notes += [f"warning: {label}: {DIFFERENT_SETTINGS}: {', '.join(names)}." for label, names in different.items()]
+    several = {result.label for result in table.results if 0 < result.examples < result.training_sets}
+    if several := several - different.keys():
         notes.append(f"{SEVERAL_SETS}: {', '.join(sorted(several))}.")
     by_test = defaultdict[str, list[ConditionResult]](list)
     for result in table.results:
@@ -184,8 +190,8 @@ def _notes(table: ResultTable, curves: Sequence[Curves], citation: str) -> list[
         versions = len({result.test_digest for result in results})
         if versions > 1:
             notes.append(f"{test}: {versions} versions of the test rows; only results on one are compared.")
-        unanswered = max(result.unanswered for result in results)
-        truncated = max(result.truncated for result in results)
+        unanswered = max(result.unanswered_rows for result in results)
+        truncated = max(result.truncated_rows for result in results)
         if unanswered or truncated:
             notes.append(f"{test}: up to {unanswered} test rows unanswered (wrong), {truncated} truncated.")
         if any(result.classes == 1 for result in results):
@@ -197,7 +203,7 @@ def _score_charts(results: Sequence[ConditionResult]) -> list[Chart]:
     """A chart of the scores on each test set; a score below chance has no bar."""
     charts = defaultdict[str, list[Bar]](list)
     for result in results:
-        color = COLORS - 1 if result.not_above_chance else 0
+        color = COLORS - 1 if result.models_not_above_chance else 0
         width, *marks = (100 * max(0.0, share) for share in dataclasses.astuple(result.score))
         value = f"{_with_ends(result.score)} {flags(result)}"
         charts[result.test_set].append(Bar(result.label, value, [(color, width)], marks))
@@ -234,8 +240,8 @@ def _test_set(curves: Curves) -> str:
 
 def flags(result: ConditionResult) -> str:
     """The symbols of LEGEND that apply, as `†1/3 ‡2/3 °`; empty if no model has a flag."""
-    counts = {DEGENERATE: result.degenerate, NOT_ABOVE_CHANCE: result.not_above_chance}
-    shown = [f"{flag}{number}/{result.models}" for flag, number in counts.items() if number]
+    counts = {DEGENERATE: result.degenerate_models, NOT_ABOVE_CHANCE: result.models_not_above_chance}
+    shown = [f"{flag}{count}/{result.models}" for flag, count in counts.items() if count]
     if 0 < result.examples < MIN_EXAMPLES:
         shown.append(FEW_EXAMPLES)
     return " ".join(shown)
@@ -271,13 +277,13 @@ def _p(p: float) -> str:
 _RESULT_COLUMNS: dict[str, Callable[[ConditionResult], str]] = {
     "test set": lambda result: result.test_set,
     "condition": lambda result: result.condition,
-    "N": lambda result: f"{result.count:,}{' (sample)' * (not result.full)}" if result.count else "",
+    "N": lambda result: f"{result.count:,}{' (sample)' * (not result.has_all_rows)}" if result.count else "",
     "examples": lambda result: str(result.examples or ""),
     "seeds": lambda result: str(result.seeds or ""),
     "score (95 %)": lambda result: _with_ends(result.score),
     "PGR (95 %)": lambda result: _with_ends(result.pgr, percent),
     "accuracy (95 %)": lambda result: _with_ends(result.accuracy, points),
-    "constant": lambda result: points(result.constant),
+    "constant": lambda result: points(result.constant_accuracy),
     "paper": lambda result: points(result.paper_accuracy),
     "SD seeds": lambda result: points(result.sd_seeds),
     "SD examples": lambda result: points(result.sd_examples),
@@ -289,7 +295,7 @@ _PGR_COLUMNS: dict[str, Callable[[MeanPGR], str]] = {
     "N": lambda mean: "" if mean.count is None else f"{mean.count:,}",
     "test sets": lambda mean: str(mean.tests),
     "PGR (95 %)": lambda mean: _with_ends(mean.pgr, percent),
-    "without a PGR": lambda mean: ", ".join(mean.missing),
+    "without a PGR": lambda mean: ", ".join(mean.tests_without_pgr),
 }
 _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], str]] = {
     "test set": lambda pair: pair.test_set,
@@ -300,5 +306,5 @@ _COMPARISON_COLUMNS: dict[str, Callable[[Comparison], str]] = {
     "MDE": lambda pair: points(pair.mde),
     "p": lambda pair: _p(pair.p),
     "p (Holm)": lambda pair: _p(pair.p_holm),
-    "significant": lambda pair: "yes" if pair.significant else "",
+    "significant": lambda pair: "yes" if pair.is_significant else "",
 }

@@ -10,15 +10,16 @@ escapes them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any, Literal
 
 import numpy as np
 
 from datacreate.checkpoints.checkpoint import SERVED_AS
-from datacreate.finetuning.records import HUMAN, ZERO_SHOT, Evaluation, SelectionKind
+from datacreate.finetuning.records import HUMAN, ZERO_SHOT, Evaluation, NameIndices, SelectionKind
 from datacreate.finetuning.statistics import (
     ALPHA,
     ConditionModels,
@@ -29,7 +30,6 @@ from datacreate.finetuning.statistics import (
     holm,
     mean_score,
 )
-from datacreate.finetuning.training_rows import name_index
 from datacreate.intervals import IntervalEstimate
 from datacreate.runs.stats import RunSummary
 
@@ -73,24 +73,25 @@ class ConditionResult:
     test_digest: str  # SHA-256 of the test rows
     test_rows: int
     classes: int  # labels that occur in the test set, or options per question
-    constant: float  # accuracy of the best constant prediction
+    constant_accuracy: float  # of the best constant prediction
     condition: str
     count: int | None  # training rows, selection rows included; None if not trained
-    full: bool  # whether that is all rows of the source, not a sample
+    has_all_rows: bool  # whether these are all rows of the source, not a sample
     models: int
     examples: int  # distinct formatting examples; 0 for conditions without one
-    sets: int  # distinct sets of training rows
+    training_sets: int  # distinct
     seeds: int  # distinct training seeds
     score: IntervalEstimate  # chance-corrected
     accuracy: IntervalEstimate
     pgr: IntervalEstimate | str = ""  # performance gap recovered, or why created rows have none; "" for other rows
     sd_seeds: float | None = None  # of the score, between seeds of one training set; None below two seeds
     sd_examples: float | None = None  # of the score, between the means of examples; None below two examples
-    degenerate: int  # models that predict one class for at least 95 % of the rows
-    not_above_chance: int  # models whose 95 % interval reaches down to chance
-    unanswered: int = 0  # test rows without a prediction or a right answer that was learned, in the worst model
-    truncated: int = 0  # test rows longer than the model's input, in the worst model
+    degenerate_models: int  # which predict one class for at least 95 % of the rows
+    models_not_above_chance: int  # whose 95 % interval reaches down to chance
+    unanswered_rows: int = 0  # without a prediction or a right answer that was learned, in the worst model
+    truncated_rows: int = 0  # longer than the model's input, in the worst model
     paper_accuracy: float | None = None
+    differing_settings: tuple[str, ...] = ()  # names of settings with which only some of the sets were created
     sources: tuple[str, ...]  # folders of the evaluations
 
     @property
@@ -98,7 +99,7 @@ class ConditionResult:
         """The condition with its number of training rows."""
         if self.count is None:
             return self.condition
-        return f"{self.condition}, {self.count:,} {'rows' if self.full else 'sampled'}"
+        return f"{self.condition}, {self.count:,} {'rows' if self.has_all_rows else 'sampled'}"
 
     @property
     def test_set(self) -> str:
@@ -119,7 +120,7 @@ class Comparison:
     mde: float  # minimum detectable effect: the true difference that is detected with 80 % power
     p: float
     p_holm: float  # corrected for all comparisons of the table
-    significant: bool  # p_holm < 0.05
+    is_significant: bool  # p_holm < 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,7 @@ class MeanPGR:
     condition: str
     count: int | None  # training rows; None if it differs between benchmarks
     tests: int  # test sets in the mean
-    missing: tuple[str, ...]  # test sets without a PGR, which are not in the mean
+    tests_without_pgr: tuple[str, ...]  # which are not in the mean
     pgr: IntervalEstimate
 
 
@@ -145,7 +146,7 @@ class ResultTable:
     generator: str | None  # the model that wrote the created training rows
     results: tuple[ConditionResult, ...]  # test set by test set
     comparisons: tuple[Comparison, ...]  # smallest p first
-    gaps: tuple[MeanPGR, ...]  # of the conditions with created rows
+    mean_pgrs: tuple[MeanPGR, ...]  # of the conditions with created rows
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,8 @@ def condition_result(
         name += f" {checkpoint_name(first.encoder, first.encoder_sha256)}"
     accuracies = replace(group, labels=np.zeros_like(group.labels), classes=None)
     lowest = chance_corrected(0, first.scores.classes)
+    settings = [found for model in models if (found := model.evaluation.condition.settings) is not None]
+    differing = (text for text, count in Counter(chain.from_iterable(settings)).items() if count < len(settings))
     sd_seeds, sd_examples = _spread(group, np.array([scores.score for scores in all_scores]))
     return ConditionResult(
         trained_for=models[0].trained_for,
@@ -184,23 +187,24 @@ def condition_result(
         test_digest=first.digest,
         test_rows=first.scores.rows,
         classes=first.scores.classes,
-        constant=first.scores.constant,
+        constant_accuracy=first.scores.constant,
         condition=name,
         count=first.condition.count if trained else None,
-        full=first.condition.full,
+        has_all_rows=first.condition.full,
         models=len(models),
         examples=len({model.evaluation.condition.example for model in models} - {None}),
-        sets=len({model.evaluation.condition.digest for model in models}) if trained else 0,
+        training_sets=len({model.evaluation.condition.digest for model in models}) if trained else 0,
         seeds=len({model.evaluation.seed for model in models}) if trained else 0,
         score=_with_interval(group, mean_score(group), first.scores.score_interval, lowest),
         accuracy=_with_interval(group, mean_score(accuracies), first.scores.accuracy_interval, 0.0),
         sd_seeds=sd_seeds,
         sd_examples=sd_examples,
-        degenerate=sum(scores.degenerate for scores in all_scores),
-        not_above_chance=sum(not scores.above_chance for scores in all_scores),
-        unanswered=max(scores.unanswered + scores.unlearned for scores in all_scores),
-        truncated=max(scores.truncated for scores in all_scores),
+        degenerate_models=sum(scores.degenerate for scores in all_scores),
+        models_not_above_chance=sum(not scores.above_chance for scores in all_scores),
+        unanswered_rows=max(scores.unanswered + scores.unlearned for scores in all_scores),
+        truncated_rows=max(scores.truncated for scores in all_scores),
         paper_accuracy=paper_accuracy,
+        differing_settings=tuple(sorted({text.partition("=")[0] for text in differing})),
         sources=tuple(model.path for model in models),
     )
 
@@ -243,7 +247,7 @@ def compare_results(results: ResultModels) -> tuple[Comparison, ...]:
             mde=estimate.minimum_detectable,
             p=estimate.p,
             p_holm=p_holm,
-            significant=p_holm < ALPHA,
+            is_significant=p_holm < ALPHA,
         )
         for (first, second), estimate, p_holm in zip(pairs, estimates, corrected, strict=True)
     ]
@@ -259,7 +263,7 @@ def _comparable(first: ConditionResult, second: ConditionResult) -> bool:
 def _is_reference(result: ConditionResult) -> bool:
     """Whether a result is compared with results of any number of training rows: all human rows, or a mixture."""
     is_mixture = result.condition.startswith(f"{HUMAN}+")
-    return result.count is None or is_mixture or (result.full and result.condition == HUMAN)
+    return result.count is None or is_mixture or (result.has_all_rows and result.condition == HUMAN)
 
 
 def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:
@@ -267,9 +271,10 @@ def condition_models(models: Sequence[EvaluationRows]) -> ConditionModels:
     first, evaluations = models[0].evaluation, [model.evaluation for model in models]
     labels = dict.fromkeys(models[0].truth, 0)  # the same for all rows with options
     if first.head != "multiple_choice":
+        names = NameIndices(first.scores.predicted)
         for label in labels:
-            number = name_index(label, list(first.scores.predicted))
-            labels[label] = -1 if number is None else number
+            index = names.find(label)
+            labels[label] = -1 if index is None else index
     return ConditionModels(
         correct=np.array([model.correct for model in models]),
         origins=[TrainingOrigin(e.condition.example or "", e.condition.digest, str(e.seed)) for e in evaluations],

@@ -221,7 +221,7 @@ class _Builder:
                 arguments += [flag, str(sample), "--sample-seed", str(rows.seed)]
         arguments += ["--out", folder, "--seeds", ",".join(map(str, self.plan.train_seeds))]
         needs = [("train", benchmark)] if rows.with_human_rows else []
-        config = TrainConfig(sources=("",), out=Path(), recipe=Hyperparameters(**recipe), **other_options)
+        config = TrainConfig.of(sources=("",), out=Path(), recipe=Hyperparameters(**recipe), **other_options)
         if config.selection == "human":
             needs.append(("dev", benchmark))
         before = rows.creations[-1] if rows.creations else None

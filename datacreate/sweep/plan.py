@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -36,7 +36,7 @@ CREATE_OPTIONS = set(CreateConfig.model_fields) - set(
     "improves".split()
 )
 RECIPE_OPTIONS = set(Hyperparameters.model_fields) - {"name"} | {"recipe"}
-TRAIN_OPTIONS = {"model_selection", "device_batch_size", "nproc"}
+TRAIN_OPTIONS = {"model_selection", "validation", "device_batch_size", "nproc"}
 """The options that a plan may set; the grid sets all others."""
 
 VARIANT_OPTIONS = CREATE_OPTIONS - set(RunEngineOptions.model_fields)
@@ -54,6 +54,14 @@ def short_name(model: str) -> str:
 def _file(path: str, info: ValidationInfo) -> str:
     """The absolute path of a path that is relative to the plan file."""
     return str(Path((info.context or {}).get("folder", "."), Path(path).expanduser()).resolve())
+
+
+def _with_absolute_paths(options: dict[str, Any], names: Collection[str], info: ValidationInfo) -> dict[str, Any]:
+    """The options; those of `names` that are paths are made absolute."""
+    return {
+        name: _file(value, info) if name in names and value and isinstance(value, str) else value
+        for name, value in options.items()
+    }
 
 
 def _model(name: str, info: ValidationInfo, *, check: bool = True) -> str:
@@ -75,17 +83,13 @@ def _create_options(options: dict[str, Any], info: ValidationInfo, *, names: set
     Raises ValueError, also for files that are missing or wrong.
     """
     _check_names(options, names)
-    absolute = dict(options)
+    absolute = _with_absolute_paths(options, ("adapter", "attributes"), info)
     if isinstance(options.get("urls"), (list, tuple)):
         absolute["urls"] = [_model(str(url), info, check=False) for url in options["urls"]]
     if "embedding_model" in options:
         absolute["embedding_model"] = _model(str(options["embedding_model"]), info)
     if "verifier" in options:  # a server may have a model of any name
         absolute["verifier"] = _model(str(options["verifier"]), info, check="urls" not in options)
-    for name in ("adapter", "attributes"):
-        path = options.get(name)
-        if path and isinstance(path, str):
-            absolute[name] = _file(path, info)
     corpus = options.get("corpus")
     paths = [corpus] if corpus and isinstance(corpus, str) else corpus
     if isinstance(paths, (list, tuple)):
@@ -112,11 +116,13 @@ def _check_files(options: Mapping[str, Any]) -> None:
             raise ValueError(f"--decontaminate {name}: no such file, and no benchmark of that name")
 
 
-def _train_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of `train`, converted. Raises ValueError."""
+def _train_options(options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    """Options of `train`, converted, with paths made absolute. Raises ValueError, also for a missing file."""
     _check_names(options, RECIPE_OPTIONS | TRAIN_OPTIONS)
-    recipe, others = split_recipe(options)
+    recipe, others = split_recipe(_with_absolute_paths(options, ("validation",), info))
     values = _converted(Hyperparameters, recipe) | _converted(TrainConfig, others, sources=("",), out=Path())
+    if (file := values.get("validation")) and not file.exists():
+        raise ValueError(f"--validation {file}: no such file")
     return {"recipe": values.pop("name"), **values} if "name" in values else values
 
 
@@ -171,7 +177,7 @@ class Variant(Settings):
 class SweepPlan(Settings):
     """A grid: benchmarks x conditions x generators x example seeds, x encoders x sizes x train seeds.
 
-    Paths of checkpoints, adapter, attributes and corpus are absolute; in the file they are relative to it.
+    Paths of checkpoints, adapter, attributes, corpus and validation are absolute; in the file they are relative to it.
     """
 
     name: str = Field(pattern=r"^\w[\w.-]*$")  # default: the name of the file

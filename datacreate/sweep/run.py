@@ -38,6 +38,8 @@ COMMAND = (sys.executable, "-m", "datacreate")
 
 _CREATED_AT_ONCE = 4  # sets that are created at once: enough to keep servers busy, and each process needs memory
 
+_LOCKED = " is locked by "  # in the message of RunLocked, with which a step ends
+
 _STOPPED = "stopped by a signal; finished steps are kept: run the same command to resume"
 
 
@@ -47,7 +49,7 @@ class CellState:
 
     cell: SweepCell
     state: Literal["finished", "failed", "running", "pending"]
-    message: str | None = None  # why the cell failed
+    message: str | None = None  # why the cell failed, or which folder is locked
     step: Step | None = None  # that failed
     finished_steps: int = 0
 
@@ -143,8 +145,8 @@ class Sweep:
         cells are trained and evaluated, as many at once as there are GPUs.
 
         `notify` gets lines worth keeping; `update` gets the last lines of the running steps, several times a
-        second. A cell that another process runs is skipped. Raises DatacreateError if a benchmark or checkpoint is
-        missing, ServersUnavailable, Stopped after a signal or if a step was stopped, LockLost,
+        second. A cell of which another process has locked a folder is skipped. Raises DatacreateError if a benchmark
+        or checkpoint is missing, ServersUnavailable, Stopped after a signal or if a step was stopped, LockLost,
         StorageError; the same call resumes.
         """
         if missing := self.missing_requirements():
@@ -159,7 +161,9 @@ class Sweep:
                 execution.create(generator, max_parallel or min(_CREATED_AT_ONCE, usable_cores()))
             execution.train(max_parallel)
         return [
-            CellState(cell, "running") if cell in execution.locked else self._state(cell, execution.failed)
+            CellState(cell, "running", execution.locked[cell])
+            if cell in execution.locked
+            else self._state(cell, execution.failed)
             for cell in self.cells
         ]
 
@@ -172,7 +176,7 @@ class _SweepExecution:
         self._signals, self._notify, self._update = signals, notify, update
         self._error: BaseException | None = None  # the first that stopped a cell: all others also stop
         self.failed: dict[Step, str] = {}
-        self.locked: set[SweepCell] = set()  # cells that another process runs
+        self.locked: dict[SweepCell, str] = {}  # cells of which another process has locked a folder, and the message
         total = len(sweep.cells)
         self._names = {
             cell: f"{number} of {total}  {cell.name}" if total > 1 else cell.name
@@ -262,7 +266,7 @@ class _SweepExecution:
                     elif step.kind == "evaluate" and not self._plan.keep_weights:
                         self._folder.delete_weights(step)
         except RunLocked as error:
-            self.locked.add(cell)
+            self.locked[cell] = str(error)
             self._notify(f"{self._names[cell]}  {error}; continuing with the next")
         except BaseException as error:  # noqa: BLE001 (`_run_cells` raises it)
             self._error = self._error or error
@@ -270,7 +274,7 @@ class _SweepExecution:
             free.put(resources)
 
     def _run_step(self, cell: SweepCell, step: Step, resources: Resources, lock: FolderLock) -> bool:
-        """Run a step. Returns whether it finished."""
+        """Run a step. Returns whether it finished. Raises RunLocked if another process has locked its folder."""
         lock.check()
         self._folder.write(step, "started")
         start, name = time.monotonic(), f"{self._names[cell]}  {step.name}"
@@ -284,19 +288,20 @@ class _SweepExecution:
         code, line = run_process(command, self._folder.log(step), poll, resources.environment)
         lock.check()
         self._show(cell, None)
-        is_stopped = code != 0 and (code == RESUMABLE or self._stopping)
         if code == 0:
             result = "finished"
-        elif is_stopped:
+        elif code == RESUMABLE or self._stopping:
             result = "stopped"
         else:
             result = f"failed: {line}"
         self._notify(f"{name}  {result}, {time.monotonic() - start:.0f} s")
-        if is_stopped:
-            raise Stopped(_STOPPED if self._stopping else f"{cell.name}, {step.name}: {line}")
-        if code == 0:
+        if result == "finished":
             self._folder.write(step, "finished")
             return True
+        if result == "stopped":
+            if self._stopping:
+                raise Stopped(_STOPPED)
+            raise RunLocked(line) if _LOCKED in line else Stopped(f"{cell.name}, {step.name}: {line}")
         self._folder.write(step, "failed", line)
         self.failed[step] = line
         return False

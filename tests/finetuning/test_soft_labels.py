@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from datacreate.errors import RunMismatch
+from datacreate.errors import RunMismatch, TrainingError
 from datacreate.finetuning.encoder import encode, load_tokenizer, load_with_head
 from datacreate.finetuning.hyperparameters import Hyperparameters
 from datacreate.finetuning.records import HeadSpec
@@ -147,6 +147,16 @@ def test_probabilities_of_labels_are_matched_by_text() -> None:
     source = Source("x", "tree", TaskFormat("stance", schema, Roles(answer=("label",))), [])
     assert soft_label((0.1, 0.7, 0.2), source, LABELS) == pytest.approx((0.7, 0.2, 0.1))
     assert sum(soft_label((0.1, 0.7, 0.201), source, LABELS)) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("damaged", [(0.5, 0.5, 0.0), (0.0, 0.0), (float("nan"), 1.0), (float("inf"), 0.0)])
+def test_damaged_probabilities_are_named(
+    damaged: Probabilities, runs: dict[str, Path], set_probabilities: SetProbabilities
+) -> None:
+    set_probabilities(lambda *_: damaged)
+    source = read_source(str(runs["labels"]), with_verifier_probabilities=True)
+    with pytest.raises(TrainingError, match=f"^{source.name}: the verifier's probabilities .* create it again$"):
+        training_set([source])
 
 
 def test_sources_without_probabilities_are_refused_in_one_line(

@@ -40,6 +40,19 @@ def mixed(*sources: object, **changes: Any) -> TrainingSet:
     return training_set([read_source(str(source)) for source in sources], **changes)
 
 
+def test_the_condition_of_a_run_has_the_settings_that_made_its_rows(home: Path, tmp_path: Path, model: str) -> None:
+    make(tmp_path / "plain", model, seed=1)
+    make(tmp_path / "near", model, near=0.9, shots=2)
+    plain, near = mixed(tmp_path / "plain").condition, mixed("csqa", tmp_path / "near").condition
+    assert plain.settings is not None
+    assert near.settings is not None
+    assert set(near.settings) - set(plain.settings) == {"near=0.9", "shots=2"}
+    assert not set(plain.settings) - set(near.settings)
+    assert mixed("csqa").condition.settings is None
+    older = plain.model_copy(update={"settings": None})
+    assert (older.is_same(plain), plain.is_same(near)) == (True, False)
+
+
 def test_a_benchmark_gives_its_human_train_split(home: Path) -> None:
     found = mixed("creak")
     assert (found.condition.name, found.condition.benchmark) == ("human", "creak")

@@ -40,6 +40,7 @@ def evaluated(
     example: str | None = None,
     rows_of: str = "a set",
     seed: int = 1,
+    settings: Sequence[str] | None = None,
     **changes: Any,
 ) -> Path:
     """Write an evaluation: of labels True and False (`truth`; in turn), or of `options` options to a question.
@@ -69,6 +70,7 @@ def evaluated(
             generator=generator,
             example=example,
             digest=sha(rows_of),
+            settings=settings and tuple(settings),
         ),
         **usual | changes,
         seed=seed,

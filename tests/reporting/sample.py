@@ -40,9 +40,9 @@ def sample_report(text: str = "tree") -> Report:
         mde=0.13,
         p=0.03,
         p_holm=0.06,
-        significant=False,
+        is_significant=False,
     )
-    mean = MeanPGR(condition=text, count=100, tests=2, missing=(text,), pgr=IntervalEstimate(0.8, 0.6, 1.1))
+    mean = MeanPGR(condition=text, count=100, tests=2, tests_without_pgr=(text,), pgr=IntervalEstimate(0.8, 0.6, 1.1))
     setup: Any = (text, "ab" * 32, "datacreate", "held-out", text)
     table = ResultTable("in", *setup, results, (compared,), (mean,))
     summary: dict[str, Any] = {"strategy": "tree", "model": text, "accepted": 40, "requested": 40, "seconds": 26.7}
@@ -55,8 +55,16 @@ def sample_report(text: str = "tree") -> Report:
 
 def _result(test: str, condition: str, count: int) -> ConditionResult:
     fields: dict[str, Any] = dict.fromkeys(("trained_for", "test", "test_digest"), test)
-    fields |= {"split": "test", "condition": condition, "count": count, "full": count == 400}
-    fields |= {"test_rows": 500, "classes": 2, "constant": 0.5, "models": 3, "examples": 1, "sets": 1, "seeds": 3}
+    fields |= {"split": "test", "condition": condition, "count": count, "has_all_rows": count == 400}
+    fields |= {
+        "test_rows": 500,
+        "classes": 2,
+        "constant_accuracy": 0.5,
+        "models": 3,
+        "examples": 1,
+        "training_sets": 1,
+        "seeds": 3,
+    }
     fields |= {"score": IntervalEstimate(0.2, 0.1, 0.25), "accuracy": IntervalEstimate(0.6, 0.55, 0.65)}
     fields |= {"sd_seeds": 0.02, "paper_accuracy": 0.7, "sources": ("a",)}
-    return ConditionResult(**fields, degenerate=1, not_above_chance=2)
+    return ConditionResult(**fields, degenerate_models=1, models_not_above_chance=2)

@@ -75,8 +75,8 @@ def test_the_mean_pgr_is_over_benchmarks_that_have_one(tmp_path: Path) -> None:
         trained(tmp_path, "tree", tree, benchmark=benchmark)
     (table,) = tables(tmp_path)
     estimates = [pgr(table, "tree", test) for test in ("creak", "boolq_open")]
-    (mean,) = table.gaps
-    assert mean == MeanPGR(condition="tree", count=100, tests=2, missing=("strategyqa",), pgr=mean.pgr)
+    (mean,) = table.mean_pgrs
+    assert mean == MeanPGR(condition="tree", count=100, tests=2, tests_without_pgr=("strategyqa",), pgr=mean.pgr)
     assert mean.pgr == mean_estimate(estimates)
     assert mean.pgr.value == pytest.approx((0.75 + 1 / 3) / 2)
     assert "Mean PGR over test sets" in as_markdown(build_report([tmp_path]))
@@ -87,7 +87,7 @@ def test_test_sets_of_one_training_do_not_narrow_the_interval(tmp_path: Path) ->
         trained(tmp_path, "human", 180, benchmark=test, train="creak")
         trained(tmp_path, "tree", 160, benchmark=test, train="creak")
     (table,) = tables(tmp_path)
-    (mean,) = table.gaps
+    (mean,) = table.mean_pgrs
     assert mean.tests == 2
     assert astuple(mean.pgr) == pytest.approx(astuple(pgr(table, "tree", "strategyqa")))
 

@@ -36,7 +36,7 @@ def test_one_model(tmp_path: Path) -> None:
     one = result(only_table(tmp_path), "tree")
     assert astuple(one.accuracy) == pytest.approx(astuple(mean_share([60], [115])))
     assert one.score.value == pytest.approx(2 * (30 / 58 + 30 / 57) / 2 - 1)  # balanced accuracy, corrected for 1/2
-    assert (one.models, one.examples, one.sets, one.seeds, one.count) == (1, 0, 1, 1, 100)
+    assert (one.models, one.examples, one.training_sets, one.seeds, one.count) == (1, 0, 1, 1, 100)
     assert (one.sd_seeds, one.sd_examples) == (None, None)
     assert one.sources == (str(tmp_path / "one"),)
 
@@ -78,11 +78,22 @@ def test_seeds_are_averaged_within_training_rows_and_these_within_an_example(tmp
     evaluated(tmp_path / "b", answers(80, 100), example="b", rows_of="b", seed=1)
     one = result(only_table(tmp_path), "tree")
     assert one.accuracy.value == pytest.approx(((0.62 + 0.70) / 2 + 0.80) / 2)
-    assert (one.models, one.examples, one.sets, one.seeds) == (5, 2, 3, 3)
+    assert (one.models, one.examples, one.training_sets, one.seeds) == (5, 2, 3, 3)
     assert one.sd_seeds == pytest.approx(stdev([0.20, 0.24, 0.28]))
     assert one.sd_examples == pytest.approx(stdev([(0.24 + 0.40) / 2, 0.60]))
     assert one.accuracy.low < 0.4 < 1 == one.accuracy.high  # two examples say little of others
     assert "name them with --condition of train: tree, 100 rows." in as_markdown(build_report([tmp_path]))
+
+
+def test_settings_that_differ_between_sets_of_one_condition_are_named(tmp_path: Path) -> None:
+    for example, settings in (("a", ["near=0.7", "shots=3"]), ("b", ["near=0.8", "shots=3", "verify=1"]), ("c", None)):
+        evaluated(tmp_path / example, answers(60, 100), example=example, rows_of=example, settings=settings)
+    assert result(only_table(tmp_path), "tree").differing_settings == ("near", "verify")
+    text = as_markdown(build_report([tmp_path]))
+    assert "- warning: tree, 100 rows: training sets that were created with different settings count as one" in text
+    assert "The settings: near, verify." in text
+    evaluated(tmp_path / "again", answers(60, 100), example="a", rows_of="a")
+    assert build_report([tmp_path]).evaluations == 3, "the same model, before settings were stored"
 
 
 def test_test_rows_without_a_label_are_wrong_but_of_no_class(tmp_path: Path) -> None:
@@ -119,7 +130,7 @@ def test_a_test_set_with_one_label_has_a_score_of_0_and_no_comparisons(tmp_path:
     human, tree = table.results
     assert (human.accuracy.value, tree.accuracy.value) == pytest.approx((0.45, 0.3))
     assert [astuple(one.score) for one in table.results] == [(0, 0, 0)] * 2
-    assert (human.not_above_chance, table.comparisons) == (2, ())
+    assert (human.models_not_above_chance, table.comparisons) == (2, ())
     assert "creak: all test rows have one label, so the score is 0 by definition." in as_markdown(report)
 
 
@@ -231,7 +242,7 @@ def test_comparisons_are_corrected_over_the_whole_table(tmp_path: Path) -> None:
         interval = one.difference.low, one.difference.high
         assert interval == pytest.approx((-0.2 - 1.96 * error, -0.2 + 1.96 * error), abs=1e-4)
         assert one.p_holm == pytest.approx(3 * one.p)
-        assert one.significant
+        assert one.is_significant
 
 
 def test_only_results_of_one_size_are_compared_except_for_references(tmp_path: Path) -> None:

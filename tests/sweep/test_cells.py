@@ -131,6 +131,18 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
     assert train.endswith(" --seeds 1 --nproc 2")
 
 
+def test_a_validation_file_of_a_plan_is_relative_to_it_and_replaces_the_dev_split(bench: Bench) -> None:
+    file = bench.folder / "mine.jsonl"
+    file.write_text("{}")
+    plan = {"train": {"validation": "mine.jsonl", "recipe": "paper"}, "conditions": ["human"], **READER}
+    [cell] = bench.sweep(**plan).cells
+    assert f"--recipe paper --validation {file} --count 10 --sample-seed 42 --out" in " ".join(cell.steps[0].command)
+    assert ("dev", "creak") not in cell.steps[0].needs
+    plan |= {"variants": {"mine": {"strategy": "tree", "train": {"model_selection": "none"}}}, "conditions": ["mine"]}
+    with pytest.raises(UsageError, match=r"^--validation: --model-selection none takes other rows"):
+        bench.sweep(**plan)
+
+
 def test_engine_options_are_no_part_of_the_identity(bench: Bench) -> None:
     def steps(*urls: str) -> list[Step]:
         create = {"urls": list(urls), "request_timeout": 9, "temperature": 0.5}

@@ -54,6 +54,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"create": 3}, "create: give a mapping: {a: b}"),
     ({"train": {"epoch": 3}}, "train: epoch: no such option, or the plan sets it (did you mean epochs"),
     ({"train": {"epochs": 0}}, "train: --epochs 0: give a number greater than 0"),
+    ({"train": {"validation": "nowhere.jsonl"}}, "nowhere.jsonl: no such file"),
+    ({"train": {"validation": "plan.yaml", "model_selection": "none"}}, "train: --validation: --model-selection none"),
     ({"test": ["csqa"]}, "test: none of these fits the head of a model for creak"),
     ({"variants": {"mine": {"strategy": "tre"}}}, "variants.mine.strategy: no strategy 'tre' (did you mean tree?)"),
     ({"variants": {"tree": {"strategy": "tree"}}}, "variants: 'tree' is a strategy; choose another name"),

@@ -134,6 +134,16 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     assert (running.state, running.finished_steps) == ("running", 3)  # of 5
 
 
+def test_a_step_whose_folder_is_locked_stops_only_its_cell(bench: Bench) -> None:
+    run = bench.out / "runs" / "creak-writer-tree-42"
+    with RunDirectory(run).locked():
+        human, tree = bench.run(**BOTH)
+    assert (human.state, tree.state, tree.finished_steps) == ("finished", "running", 0)
+    assert (tree.message or "").startswith(f"{run} is locked by process {os.getpid()} on ")
+    assert verbs(bench.calls()) == ["create", "train", "evaluate"]
+    assert set(states(bench.run(**BOTH)).values()) == {"finished"}
+
+
 def test_a_sweep_that_loses_its_lock_stops_the_step_and_writes_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
