@@ -30,12 +30,9 @@ from datacreate.errors import UsageError
 from datacreate.files import read_short_text
 
 _MAX_SHOWN = 80  # characters of a rejected value in a message
-
-_MAX_TEXT_BYTES = 64 << 10
-
+_MAX_TEXT_BYTES = 64 << 10  # of a text, or of the file of @FILE
 _MAX_SUM_ERROR = 1e-6  # of shares that are sums of rounded numbers
-
-_PYDANTIC_PREFIX = "Input should be "
+_PYDANTIC_PREFIX = "Input should be "  # of most messages of pydantic
 
 OptionGroup = Literal["input", "output", "strategy", "quality", "training", "sampling", "engine", "run control"]
 """The headings of options in `--help`, in order."""
@@ -97,7 +94,7 @@ class Settings(FrozenModel):
         for name in names:
             field = type(self).model_fields.get(name)
             if field is not None and getattr(self, name) not in (None, field.default):
-                return option_flag(type(self), name).partition("/")[0]
+                return self.flags()[name]
         return None
 
     def as_options(self) -> dict[str, Any]:
@@ -147,20 +144,14 @@ def as_arguments(model: type[BaseModel], values: Mapping[str, Any]) -> list[str]
     for name, value in values.items():
         flag, _, negative = option_flag(model, name).partition("/")
         if isinstance(value, bool):
-            arguments += [flag] if value else [negative] if negative else []
+            arguments += filter(None, [flag if value else negative])
         elif value is not None or option_info(model, name)["metavar"].endswith("|off"):
             for text in as_texts(value):
                 arguments += [flag, text]
     return arguments
 
 
-def _off(value: Any) -> Any:
-    """None for the word `off` and for false."""
-    return None if value == "off" or value is False else value
-
-
 def _pairs(value: Any) -> Any:
-    """`NAME=VALUE` texts as a mapping; a list as a value of a mapping stands for `a,b`."""
     if isinstance(value, Mapping):
         return {name: _comma_text(part) for name, part in value.items()}
     texts = [value] if isinstance(value, str) else map(str, value)
@@ -176,7 +167,6 @@ def _comma_text(value: Any) -> Any:
 
 
 def _shares(value: Any) -> Any:
-    """`yes=0.7,no=0.3` texts as a mapping."""
     if value is None or isinstance(value, Mapping):
         return value
     texts = [value] if isinstance(value, str) else value
@@ -208,9 +198,9 @@ def check_shares(where: str, shares: Mapping[str, float]) -> None:
 
 
 def _json_pairs(value: Any) -> Any:
-    """`NAME=VALUE` texts as a mapping; values are JSON if they can be read as such."""
-    is_mapping = isinstance(value, Mapping)
-    return value if is_mapping else {name: _json_or_text(text) for name, text in _pairs(value).items()}
+    if isinstance(value, Mapping):
+        return value
+    return {name: _json_or_text(text) for name, text in _pairs(value).items()}
 
 
 def _json_or_text(text: str) -> Any:
@@ -220,8 +210,7 @@ def _json_or_text(text: str) -> Any:
         return text
 
 
-def _list(value: Any) -> Any:
-    """`a,b` texts as a tuple of their different parts."""
+def _parts(value: Any) -> Any:
     if isinstance(value, (str, int, float)):
         value = [value]
     parts = (part.strip() for text in value for part in str(text).split(","))
@@ -229,7 +218,6 @@ def _list(value: Any) -> Any:
 
 
 def _text_or_file(value: Any) -> Any:
-    """A text, or for `@FILE` the text of the file, without outer space and with "\\n" as line ends."""
     if not isinstance(value, str):
         return value
     if os.path.isfile(value):  # noqa: PTH113 - Path.is_file raises OSError for a long text
@@ -245,8 +233,14 @@ def _text_or_file(value: Any) -> Any:
     return text
 
 
-OrOff = BeforeValidator(_off)  # takes the word `off` for None
-Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]  # a mapping, or `NAME=VALUE` texts
+OrOff = BeforeValidator(lambda value: None if value == "off" or value is False else value)
+"""Takes the word `off` and false for None."""
+
+CommaList = BeforeValidator(_parts)
+"""Takes `a,b` texts for a tuple of their different parts."""
+
+Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
+"""A mapping, or `NAME=VALUE` texts; a list as a value of a mapping stands for `a,b`."""
 
 JsonPairs = Annotated[dict[str, Any], BeforeValidator(_json_pairs)]
 """A mapping, or `NAME=VALUE` texts whose values are JSON if they can be read as such."""
@@ -254,14 +248,12 @@ JsonPairs = Annotated[dict[str, Any], BeforeValidator(_json_pairs)]
 Shares = Annotated[dict[str, float], BeforeValidator(_shares)]
 """A mapping, or `NAME=0.7,NAME=0.3` texts; see `check_shares`."""
 
-CommaList = BeforeValidator(_list)  # takes `a,b` for ("a", "b")
-
 TextOrFile = Annotated[
     str,
     BeforeValidator(_text_or_file),
     PlainSerializer(lambda text: f" {text}" if text.startswith("@") else text),  # not read again as a file name
 ]
-"""A text, or `@FILE` for the text of a file."""
+"""A text, or `@FILE` for the text of a file; without outer space, and with "\\n" as line ends."""
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,8 @@ def _print_report(report: ImportReport) -> None:
         rows, constant, remarks = "-", "-", [split.remark] if split.remark else []
         if findings := split.findings:
             rows, constant = f"{findings.rows:,}", f"{findings.constant:.1%}"
-            unusual = {name: len(getattr(findings, name)) for name in _UNUSUAL}
-            remarks += [f"{number:,} {_UNUSUAL[name]}" for name, number in unusual.items() if number]
+            unusual = {remark: len(getattr(findings, name)) for name, remark in _UNUSUAL.items()}
+            remarks += [f"{count:,} {remark}" for remark, count in unusual.items() if count]
         lines.append((split.split, rows, f"{split.expected:,}", split.state, constant, "; ".join(remarks)))
     print_columns(lines)
     if any(split.state == "refused" for split in report.splits):

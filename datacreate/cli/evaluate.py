@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections import defaultdict
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,10 @@ def evaluate(
     datacreate evaluate --zero-shot qwen3-8b --benchmark csqa --out trained/zero-shot
     datacreate evaluate --zero-shot qwen3-8b --url http://node7:8000 --benchmark all --out trained/zero-shot
     """
+    from datacreate.finetuning.evaluate import evaluate as evaluate_
+    from datacreate.finetuning.records import models_at
+    from datacreate.libraries import configure_process
+
     if bool(models) == bool(zero_shot):
         raise click.UsageError("give either models or --zero-shot GENERATOR")
     if format_options and not files:
@@ -66,38 +70,23 @@ def evaluate(
         if not benchmarks or out is None or files:
             raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR, and takes no --test")
         _print(_zero_shot(zero_shot, benchmarks, out, split, EngineOptions.of(**engine)), as_json=as_json)
-    else:
-        if engine or out:
-            flag = "--out" if out else EngineOptions.flags()[next(iter(engine))]
-            raise click.UsageError(f"{flag} only applies to --zero-shot; remove it, or give --zero-shot NAME")
-        if files and not benchmarks and split != "test":
-            raise click.UsageError(f"--split {split} only applies to --benchmark; remove it, or give --benchmark NAME")
-        from datacreate.finetuning.evaluate import evaluate as evaluate_
-        from datacreate.finetuning.records import models_at
-        from datacreate.libraries import configure_process
-
-        configure_process()
-        options = FormatOptions.of(**format_options)
-        evaluations: list[tuple[Path, Evaluation]] = []
-
-        def keep(folder: Path, made: Evaluation) -> None:
-            evaluations.append((folder, made))
-
-        try:
-            with TerminalProgress() as progress:
-                for folder in chain.from_iterable(map(models_at, models)):
-                    evaluate_(
-                        folder,
-                        benchmarks,
-                        split,
-                        progress.notify,
-                        files=files,
-                        options=options,
-                        on_evaluation=partial(keep, folder),
-                    )
-        finally:  # if one fails, the results of the others are shown above its error
-            if evaluations:
-                _print(evaluations, as_json=as_json)
+        return
+    if engine or out:
+        flag = "--out" if out else EngineOptions.flags()[next(iter(engine))]
+        raise click.UsageError(f"{flag} only applies to --zero-shot; remove it, or give --zero-shot NAME")
+    if files and not benchmarks and split != "test":
+        raise click.UsageError(f"--split {split} only applies to --benchmark; remove it, or give --benchmark NAME")
+    configure_process()
+    options = FormatOptions.of(**format_options)
+    evaluations: defaultdict[Path, list[Evaluation]] = defaultdict(list)
+    try:
+        with TerminalProgress() as progress:
+            for folder in chain.from_iterable(map(models_at, models)):
+                keep = evaluations[folder].append
+                evaluate_(folder, benchmarks, split, progress.notify, files=files, options=options, on_evaluation=keep)
+    finally:  # if one fails, the results of the others are shown above its error
+        if pairs := [(folder, made) for folder, of_model in evaluations.items() for made in of_model]:
+            _print(pairs, as_json=as_json)
 
 
 def _zero_shot(

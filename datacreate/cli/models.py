@@ -40,7 +40,9 @@ def list_(*, as_json: bool) -> None:
         remarks = [word for word in ("untested", "gated") if getattr(preset, word)]
         remarks += ["thinks"] if preset.thinking else []
         figures = (preset.parameters or "?", decimal(preset.size_bytes), preset.license)
-        downloaded = "no" if not path else "damaged" if find_empty_weights(Path(path)) else "yes"
+        downloaded = "yes" if path else "no"
+        if path and find_empty_weights(Path(path)):
+            downloaded = "damaged"
         lines.append((preset.name, preset.kind, *figures, downloaded, ", ".join(remarks)))
     print_columns(lines)
 

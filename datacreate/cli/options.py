@@ -29,12 +29,11 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Suffixes of the DATACREATE_... variables that set no option.
 _VARIABLES_WITHOUT_OPTION = "API_KEY COMMAND HOME RESTARTS SCRATCH SUPERVISED".split()
+"""Suffixes of the DATACREATE_... variables that set no option."""
 
-
-_CONFIG_PATH = "datacreate.config"
-"""The key of the path of --config in `click.Context.meta`."""
+_CONFIG_PATH = "datacreate.config"  # the key of the path of --config in `click.Context.meta`
+_NUMERIC_METAVARS = {int: "INTEGER", float: "NUMBER"}
 
 
 class Text(click.ParamType[str]):
@@ -213,16 +212,12 @@ def _option(model: type[BaseModel], name: str, shown_default: str | None) -> Cal
         return option(flag, name, is_flag=True, default=None, **attributes)
     choices = [kind for kind in kinds if isinstance(kind, str)]
     takes_several = tuple in kinds or dict in kinds
-    number = None
-    if int in kinds:
-        number = "INTEGER"
-    elif float in kinds:
-        number = "NUMBER"
-    if choices and not number:
+    metavar = next((word for kind, word in _NUMERIC_METAVARS.items() if kind in kinds), None)
+    if choices and not metavar:
         attributes["type"] = click.Choice(choices)
     else:
         is_one_path = Path in kinds and not takes_several
-        attributes |= {"type": click.Path() if is_one_path else Text(), "metavar": info["metavar"] or number}
+        attributes |= {"type": click.Path() if is_one_path else Text(), "metavar": info["metavar"] or metavar}
     return option(flag, name, multiple=takes_several, default=None, **attributes)
 
 
@@ -297,42 +292,33 @@ def _key(param: click.Parameter) -> str:
 
 def _to_click_value(param: click.Parameter, value: Any) -> Any:
     """A value of a file as click gets it from the command line. Raises ValueError if it has no such form."""
+    from datacreate.settings import as_texts
+
     if getattr(param, "is_flag", False):
         if not isinstance(value, bool):
             raise ValueError("give true or false")
         return value
     takes_several = getattr(param, "multiple", False) or param.nargs != 1
     takes_pairs = "=" in (getattr(param, "metavar", None) or "")
-    if isinstance(value, Mapping):
-        if not takes_pairs:
-            raise ValueError("give one value, not a mapping")
-        texts = [f"{name}={_to_argument(param, part)}" for name, part in value.items()]
-    elif isinstance(value, list) and takes_several:
-        texts = _to_arguments(value) or ["none"]
-        if takes_pairs and not all("=" in text for text in texts):
-            raise ValueError(f"write it as a mapping: `{_key(param)}: {{NAME: VALUE}}`")
-    else:
-        texts = ["off" if value is None or value is False else _to_argument(param, value)]
+    if isinstance(value, Mapping) and not takes_pairs:
+        raise ValueError("give one value, not a mapping")
+    if value is None or value is False:
+        value = "off"
+    for part in value.values() if isinstance(value, Mapping) else [value]:
+        _check_values(param, part, may_have_commas=takes_several and part is value)
+    texts = as_texts(value)
+    if takes_pairs and isinstance(value, list) and not all("=" in text for text in texts):
+        raise ValueError(f"write it as a mapping: `{_key(param)}: {{NAME: VALUE}}`")
     return texts if takes_several else ",".join(texts)
 
 
-def _to_argument(param: click.Parameter, value: Any) -> str:
-    """A value, or a list of values, as one argument. Raises ValueError if it cannot be one."""
-    texts = _to_arguments(value)
-    if isinstance(value, list) and "," in "".join(texts):
-        hint = "; write a label with one as `label: [FIELD=VALUE]`" if _key(param) == "labels" else ""
-        raise ValueError(f"no value of a list may have a comma{hint}")
-    return ",".join(texts)
-
-
-def _to_arguments(value: Any) -> list[str]:
-    """A value, or each value of a list, as an argument. Raises ValueError if one is a list, a mapping or null."""
-    from datacreate.settings import as_argument
-
-    items = value if isinstance(value, list) else [value]
+def _check_values(param: click.Parameter, values: Any, *, may_have_commas: bool) -> None:
+    """Raise ValueError unless a value, or a list of values, can be written on the command line."""
+    items = values if isinstance(values, list) else [values]
     if any(isinstance(item, (Mapping, list)) for item in items):
         raise ValueError("nested too deeply; give a value or a list of values")
-    texts = list(map(as_argument, items))
-    if None in items or "\0" in "".join(texts):
+    if None in items or any("\0" in str(item) for item in items):
         raise ValueError("give a value, not null")
-    return texts
+    if isinstance(values, list) and not may_have_commas and any("," in str(item) for item in items):
+        hint = "; write a label with one as `label: [FIELD=VALUE]`" if _key(param) == "labels" else ""
+        raise ValueError(f"no value of a list may have a comma{hint}")

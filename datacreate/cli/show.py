@@ -67,9 +67,9 @@ def show(run: Path, samples: int, html: Path | None, *, as_json: bool) -> None:
         _print_metrics(metrics)
 
 
-def draw_rows(run: RunDirectory, total: int, number: int) -> list[dict[str, Any]]:
-    """At most `number` of the `total` rows of a run, drawn by seed, in their order."""
-    drawn = set(random.Random(0).sample(range(total), min(number, total)))
+def draw_rows(run: RunDirectory, total: int, count: int) -> list[dict[str, Any]]:
+    """At most `count` of the `total` rows of a run, drawn by seed, in their order."""
+    drawn = set(random.Random(0).sample(range(total), min(count, total)))
     rows = run.examples(with_attributes=True)
     return [values for index, values in enumerate(rows) if index in drawn]
 

@@ -49,10 +49,9 @@ def sweep(plan: str, out: Path | None, index: str | None, nproc: int | None, *, 
     from datacreate.sweep.plan import load_plan
     from datacreate.sweep.run import Sweep
 
-    number = _cell_number(index)
-    loaded = load_plan(plan)
+    cell_number, loaded = _cell_number(index), load_plan(plan)
     out = out or Path("runs") / loaded.name
-    grid = Sweep(loaded, out, number)
+    grid = Sweep(loaded, out, cell_number)
     cell_states = grid.states() if dry_run else _run(grid, nproc)
     missing = grid.missing_requirements() if dry_run else []
     for line in missing:
@@ -112,7 +111,7 @@ def _print_result(cell_states: Sequence[CellState], out: Path) -> None:
             if cell_state.step:
                 echo(f"  log: {out / 'cells' / cell_state.cell.name / cell_state.step.name}.log")
     counts = Counter(cell_state.state for cell_state in cell_states)
-    echo(", ".join(f"{number} {state}" for state, number in counts.items()))
+    echo(", ".join(f"{count} {state}" for state, count in counts.items()))
     echo(f"{out}  (`datacreate report {out}` makes tables from it)")
 
 

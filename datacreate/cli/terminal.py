@@ -116,9 +116,9 @@ class TerminalProgress(Progress):
         if stats.waiting and stats.accepted < count:
             more += f"; {stats.waiting} wait for the label-noise check"
         if rejects := stats.rejects.most_common():
-            reasons = [f"{number} {reason.replace('_', ' ')}" for reason, number in rejects]
+            reasons = [f"{count_of_reason} {reason.replace('_', ' ')}" for reason, count_of_reason in rejects]
             more += f"; rejected: {', '.join(reasons[:_MAX_REASONS])}"
-        if rest := sum(number for _, number in rejects[_MAX_REASONS:]):
+        if rest := sum(count_of_reason for _, count_of_reason in rejects[_MAX_REASONS:]):
             more += f" and {rest} more"
         tokens = stats.generated_tokens + tokens_ahead
         self._count("", "examples", stats.accepted, count, more, tokens, ahead)
