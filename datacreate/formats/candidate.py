@@ -16,7 +16,7 @@ from typing import Self
 from jsonschema.exceptions import ValidationError, best_match
 
 from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value, shorten, value_at
-from datacreate.formats.rules import Rule, rule_holds
+from datacreate.formats.rules import Rule
 from datacreate.formats.schema_keywords import ENFORCED_KEYWORDS, VALIDATION_KEYWORDS, describe_error
 from datacreate.formats.schema_utils import free_texts, leaves, normalize_values
 from datacreate.formats.task_format import TaskFormat
@@ -215,7 +215,7 @@ def _find_problem(
     field_at(values, task_format.roles.answer or ())  # KeyError if the schema does not require it
     if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):
         return RejectReason.BLANK, ""
-    broken_rules = (rule for rule in sorted(task_format.rules) if not rule_holds(rule, task_format.answers, values))
+    broken_rules = (rule for rule in sorted(task_format.rules) if not rule.holds(task_format.answers, values))
     if broken_rule := next(broken_rules, None):
         return _REASON_OF_RULE[broken_rule], ""
     roles = task_format.roles

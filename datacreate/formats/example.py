@@ -10,19 +10,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-Json = Any
-"""A JSON value: null, a boolean, a number, a string, a list or a mapping of these."""
+Json = Any  # JSON: null, a boolean, a number, a string, a list or a mapping of these
+FieldPath = tuple[str, ...]  # the keys that lead to a field, outermost first; messages join them: `review.stars`
 
-FieldPath = tuple[str, ...]
-"""The keys that lead to a field, outermost first. Messages join them with dots: `review.stars`."""
-
-JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object", list: "array"} | {
-    type(None): "null"
+JSON_TYPES: dict[type, str] = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    dict: "object",
+    list: "array",
 }
+JSON_TYPES[type(None)] = "null"
 """The name in JSON Schema of each Python type that JSON values have."""
 
-MAX_NESTING = 20
-"""The most lists and objects of an example that can be inside each other."""
+MAX_NESTING = 20  # the most lists and objects of an example that can be inside each other
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 

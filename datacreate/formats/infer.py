@@ -17,16 +17,7 @@ from functools import cache
 
 from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.files import shipped
-from datacreate.formats.example import (
-    Example,
-    FieldPath,
-    Json,
-    dotted,
-    field_at,
-    one_line,
-    replace_field,
-    value_at,
-)
+from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at, one_line, replace_field, value_at
 from datacreate.formats.infer_labels import (
     advice,
     are_yes_no,
@@ -38,7 +29,7 @@ from datacreate.formats.infer_labels import (
 from datacreate.formats.infer_roles import infer_roles, is_metadata
 from datacreate.formats.options import FormatOptions, declared_schemas
 from datacreate.formats.roles import Roles, default_inputs
-from datacreate.formats.rules import Rule, is_extracted, speaker_field, turns_schema
+from datacreate.formats.rules import Rule, is_extracted, speaker_field, turn_fields, turns_schema
 from datacreate.formats.schema_utils import (
     Schema,
     allows_null,
@@ -52,22 +43,12 @@ from datacreate.formats.schema_utils import (
     with_field,
     without_null,
 )
-from datacreate.formats.task_format import (
-    TaskFormat,
-    find_first_key,
-    load_format,
-    specialize,
-    specialize_unchecked,
-)
+from datacreate.formats.task_format import TaskFormat, find_first_key, load_format, specialize, specialize_unchecked
 
-_NUM_OPTIONS = 4
-"""The number of options if neither an example nor the schema says it."""
-
-_MISSPELT = 0.8
-"""An answer that is so similar to a part of its context is misspelt, from 0 to 1."""
-
-_SEARCHED_WORDS, _SEARCHED_EXAMPLES = 2000, 20
-"""Misspelt answers are searched for in this many examples, and words of their context."""
+_NUM_OPTIONS = 4  # the number of options if neither an example nor the schema says it
+_MISSPELT = 0.8  # an answer that is so similar to a part of its context is misspelt, from 0 to 1
+_SEARCHED_EXAMPLES = 20  # misspelt answers are searched for in this many examples
+_SEARCHED_WORDS = 2000  # and in this many words of their context
 
 
 @dataclass(frozen=True)
@@ -271,8 +252,8 @@ def _describe(task_format: TaskFormat, remark: str = "") -> str:
     if task_format.labels:
         parts.append(f"labels: {', '.join(one_line(str(label)) for label in task_format.labels)}")
     elif task_format.options_vary and task_format.roles.options:
-        number = schema_at(task_format.schema, task_format.roles.options).get("minItems")
-        parts.append(f"{number} options per example")
+        count = schema_at(task_format.schema, task_format.roles.options).get("minItems")
+        parts.append(f"{count} options per example")
     if Rule.ANSWER_IN_CONTEXT in task_format.rules:
         parts.append("the answer is a span of the context")
     with_role = {path for paths in task_format.roles.paths().values() for path in paths}
@@ -362,7 +343,7 @@ def _stand_in(task_format: TaskFormat, schema: Schema, path: FieldPath) -> Json:
         return [""] * _number_of_options(task_format, schema)
     if path == roles.turns:
         message = schema["items"]["properties"]
-        role, text = ("from", "value") if "from" in message else ("role", "content")
+        role, text = turn_fields(message)
         speakers = ("human", "gpt") if "human" in message[role].get("enum", ()) else ("user", "assistant")
         return [{role: speaker, text: ""} for speaker in speakers]
     parts = schema.get("properties")

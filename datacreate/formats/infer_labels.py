@@ -27,17 +27,10 @@ from datacreate.formats.schema_utils import Schema, fixed_labels, schema_at, wit
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 
-MAX_LABEL_LENGTH = 60
-"""A longer answer is a text, even if it occurs again."""
-
-MAX_FOUND_LABELS = 50
-"""The most labels that are inferred from answers; more are given with --labels."""
-
-_SHOWN_LABELS = 5
-"""A warning shows at most this many labels."""
-
-_USUAL_REPEATS = 3
-"""With this many examples for each label, a label that occurs once is unusual."""
+MAX_LABEL_LENGTH = 60  # a longer answer is a text, even if it occurs again
+MAX_FOUND_LABELS = 50  # the most labels that are inferred from answers; more are given with --labels
+_SHOWN_LABELS = 5  # a warning shows at most this many labels
+_USUAL_REPEATS = 3  # with this many examples for each label, a label that occurs once is unusual
 
 _LABEL_NAMES = (
     "label labels class category topic type sentiment emotion stance intent verdict stars rating score 标签 標籤 "
@@ -93,16 +86,16 @@ def with_option_values(
     return schema, remark
 
 
-def _possible_first_keys(roles: Roles, rows: Iterable[Mapping[str, Json]], answer: Json, number: int) -> list[Json]:
-    """The values that the key of the first of `number` options can have, so that `answer` is one of the keys.
+def _possible_first_keys(roles: Roles, rows: Iterable[Mapping[str, Json]], answer: Json, count: int) -> list[Json]:
+    """The values that the key of the first of `count` options can have, so that `answer` is one of the keys.
 
     The answers of other rows decide between several. The answer 1 of two options leaves 0 and 1; an answer 0 of another
     row excludes 1. A row that excludes all is left out. Empty if the answer is not a key.
     """
-    possible = [first for first in FIRST_KEYS if is_option_key(answer, first, number)]
+    possible = [first for first in FIRST_KEYS if is_option_key(answer, first, count)]
     for row in rows:
         options = value_at(row, roles.options)
-        size = len(options) if isinstance(options, list) else number
+        size = len(options) if isinstance(options, list) else count
         possible = [first for first in possible if is_option_key(value_at(row, roles.answer), first, size)] or possible
     return possible
 
@@ -144,9 +137,9 @@ def label_set(answers: Sequence[Json]) -> list[Json] | None:
     return labels if are_labels else None
 
 
-def few_labels(number: int, rows: int) -> bool:
-    """Whether `number` different answers in `rows` rows are few enough to be labels: at most half as many, or two."""
-    return 2 <= number <= max(2, min(MAX_FOUND_LABELS, rows // 2))
+def few_labels(count: int, rows: int) -> bool:
+    """Whether `count` different answers in `rows` rows are few enough to be labels: at most half as many, or two."""
+    return 2 <= count <= max(2, min(MAX_FOUND_LABELS, rows // 2))
 
 
 def nli_labels(value: str, inputs: Sequence[FieldPath]) -> tuple[str, ...] | None:
@@ -161,7 +154,6 @@ def _cases(labels: Sequence[str]) -> Iterator[tuple[str, ...]]:
     return (tuple(map(change_case, labels)) for change_case in (str.lower, str.capitalize, str.upper))
 
 
-# The answers in pairs, and frequent words that tell languages with a common answer apart ("no", "ja", "falso").
 _LANGUAGES: tuple[tuple[str, str], ...] = (
     ("yes/no true/false", "the is of and to a in"),  # English
     ("是/否 是/不是 对/错 對/錯 正确/错误 正確/錯誤 真/假", ""),  # Chinese
@@ -189,7 +181,7 @@ _LANGUAGES: tuple[tuple[str, str], ...] = (
     ("ano/ne", ""),  # Czech
     ("ναι/όχι", ""),  # Greek
 )
-
+"""The answers in pairs, and frequent words that tell languages with a common answer apart ("no", "ja", "falso")."""
 
 _PAIRS = [(pair.split("/"), set(frequent.split())) for pairs, frequent in _LANGUAGES for pair in pairs.split()]
 
@@ -236,9 +228,9 @@ def unknown_labels_warning(task_format: TaskFormat, all_values: Sequence[Mapping
         return None
     known = ", ".join(labels[:_SHOWN_LABELS]) + (", ..." if labels[_SHOWN_LABELS:] else "")
     typed = "a,b" if any(c in " ," for label in labels for c in label) else ",".join(labels[:_SHOWN_LABELS])
-    number = f"one value of {name} is" if len(labels) == 1 else f"{len(labels)} values of {name} are"
+    known_values = f"one value of {name} is" if len(labels) == 1 else f"{len(labels)} values of {name} are"
     return (
-        f"warning: only {number} known ({known}); the model will invent others. If it has a fixed set of values, "
+        f"warning: only {known_values} known ({known}); the model will invent others. If it has a fixed set of values, "
         f"name all: --labels {name}={typed},..."
     )
 

@@ -43,11 +43,8 @@ _CONTEXT_NAMES = (
 ).split()
 _METADATA_NAMES = "id _id idx uid uuid guid qid url source meta metadata license split dataset".split()
 
-_LONGEST_METADATA = 200
-"""A longer text is content, whatever its name."""
-
+_LONGEST_METADATA = 200  # characters; a longer text is content, whatever its name
 _MAX_LETTERS = 26
-
 _CHAT_ROLES = ("system", "user", "assistant", "human", "gpt")
 
 _NAME_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
@@ -329,48 +326,62 @@ def _are_named_options(path: FieldPath, roles: Roles) -> bool:
 
 
 def _refuse_misleading(example: Example, roles: Roles, scalars: Mapping[FieldPath, Json]) -> None:
-    """Raise ExampleError if the options are objects or fields of their own, or if messages are not a conversation.
+    """Raise ExampleError for messages that are not a conversation, and for options that are not a list of texts.
 
     `scalars` are the fields that may say which option is right if `roles` has no answer.
     """
-    is_known = roles.answer is not None and roles.answer in scalars
-    answers = {path: value for path, value in scalars.items() if path == roles.answer or not is_known}
+    answers = {path: value for path, value in scalars.items() if path == roles.answer} or scalars
     for path, value in [((), example.values), *fields_of(example.values)]:
-        if any(path[: len(ignored)] == ignored for ignored in roles.ignored):
-            continue
-        are_options, names = _are_named_options(path, roles), list[Json]()  # by which an answer can name an option
-        if isinstance(value, Mapping) and (are_options or is_known):  # {"A": "fish", "B": "bird"}
-            texts = [key for key, part in value.items() if isinstance(part, str) and part]
-            names = [key for key in texts if (*path, key) not in answers]
-            letters = [key for key in names if len(key) == 1]
-            may_be_key = is_known and not is_label_name(roles.answer)
-            if may_be_key and len(letters) > 1 and (first := first_key_in(letters)) is not None:
-                names += option_keys(first, _MAX_LETTERS)  # also the letter of an option that there is not
-        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        if not any(path[: len(ignored)] == ignored for ignored in roles.ignored):
             _refuse_messages(path, value)
-            if are_options:  # [{"id": 7, "text": "fish"}, {"id": 8, "text": "bird"}]
-                names = [part for option in value for part in option.values()]
-                number = len(value)
-                is_rating = any(_is_rating(field, answer) for field, answer in answers.items())
-                if is_known and not is_rating and not is_label_name(roles.answer):
-                    number = max(number, _MAX_LETTERS)  # also the key of an option that there is not
-                names += [key for first in FIRST_KEYS for key in option_keys(first, number)]
-        named = (field for field, text in answers.items() if not isinstance(text, bool) and text in names)
-        if len(names) > 1 and (field := next(named, None)):
-            raise ExampleError(
-                f"{dotted(field)}: {one_line(repr(answers[field]))} names an option that is a field or an object of "
-                f"{dotted(path) or 'the example'}; write the options as a list of texts, and letters as another"
-            )
+            _refuse_option_fields(path, value, roles, answers)
+            _refuse_option_objects(path, value, roles, answers)
 
 
-def _refuse_messages(path: FieldPath, items: list[Json]) -> None:
-    """Raise ExampleError for messages that are not a conversation of user and assistant; other objects are accepted."""
-    role = speaker_field(items)
+def _refuse_messages(path: FieldPath, value: Json) -> None:
+    """Raise ExampleError for messages that are not a conversation of user and assistant; other values are accepted."""
+    role = speaker_field(value)
     if role is None:
         return
-    are_chat = all(item.get(role) in _CHAT_ROLES and not item.get("tool_calls") for item in items)
+    are_chat = all(item.get(role) in _CHAT_ROLES and not item.get("tool_calls") for item in value)
     if not are_chat or path[-1] in ("prompt", "chosen", "rejected"):
         raise ExampleError(
             f"{dotted(path)}: only conversations of system, user and assistant can be created and checked; remove the "
             "messages of tools; write prompt, chosen and rejected as texts"
+        )
+
+
+def _refuse_option_fields(path: FieldPath, value: Json, roles: Roles, answers: Mapping[FieldPath, Json]) -> None:
+    """Raise ExampleError if an answer names a field of this object: `{"A": "fish", "B": "bird"}`."""
+    is_known = roles.answer in answers
+    if not isinstance(value, Mapping) or not (is_known or _are_named_options(path, roles)):
+        return
+    names: list[Json] = [key for key, part in value.items() if isinstance(part, str) and part]
+    names = [key for key in names if (*path, key) not in answers]
+    letters = [key for key in names if len(key) == 1]
+    if is_known and not is_label_name(roles.answer) and len(letters) > 1 and first_key_in(letters) is not None:
+        names += option_keys(letters[0], _MAX_LETTERS)  # also the letter of an option that there is not
+    _refuse_named_option(path, names, answers)
+
+
+def _refuse_option_objects(path: FieldPath, value: Json, roles: Roles, answers: Mapping[FieldPath, Json]) -> None:
+    """Raise ExampleError if an answer names an object of this list: `[{"id": 7, "text": "fish"}, {"id": 8, ...}]`."""
+    are_objects = isinstance(value, list) and value and all(isinstance(option, Mapping) for option in value)
+    if not are_objects or not _are_named_options(path, roles):
+        return
+    names = [part for option in value for part in option.values()]
+    is_rating = any(_is_rating(field, answer) for field, answer in answers.items())
+    may_be_key = roles.answer in answers and not is_rating and not is_label_name(roles.answer)
+    count = max(len(value), _MAX_LETTERS if may_be_key else 0)  # also the key of an option that there is not
+    names += [key for first in FIRST_KEYS for key in option_keys(first, count)]
+    _refuse_named_option(path, names, answers)
+
+
+def _refuse_named_option(path: FieldPath, names: list[Json], answers: Mapping[FieldPath, Json]) -> None:
+    """Raise ExampleError if an answer is one of the names of several options in the field at `path`."""
+    named = (field for field, text in answers.items() if not isinstance(text, bool) and text in names)
+    if len(names) > 1 and (field := next(named, None)):
+        raise ExampleError(
+            f"{dotted(field)}: {one_line(repr(answers[field]))} names an option that is a field or an object of "
+            f"{dotted(path) or 'the example'}; write the options as a list of texts, and letters as another"
         )

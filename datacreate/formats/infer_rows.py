@@ -14,25 +14,12 @@ from datacreate.formats.infer_labels import MAX_FOUND_LABELS, few_labels
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.roles import default_inputs
 from datacreate.formats.rules import Rule
-from datacreate.formats.schema_utils import (
-    Schema,
-    allows_null,
-    infer_schema,
-    leaves,
-    nullable,
-    schema_at,
-    with_field,
-)
+from datacreate.formats.schema_utils import Schema, allows_null, infer_schema, leaves, nullable, schema_at, with_field
 from datacreate.formats.task_format import TaskFormat, load_format
 
-_FORMAT_ROWS = 1000
-"""Fields, types and roles come from this many rows."""
-
-_VOTES = 50
-"""The roles are those that most of this many typical rows give."""
-
-_TYPES = JSON_TYPES | {int: "number"}
-"""JSON types, in which integers and other numbers are alike."""
+_FORMAT_ROWS = 1000  # fields, types and roles come from this many rows
+_VOTES = 50  # the roles are those that most of this many typical rows give
+_TYPES = JSON_TYPES | {int: "number"}  # JSON types, in which integers and other numbers are alike
 
 
 def infer_from_rows(rows: Iterable[Mapping[str, Json]], format_options: FormatOptions) -> TaskFormat:

@@ -75,8 +75,7 @@ class FormatOptions(Settings):
         return {name: [value for value in values if value] for name, values in sets.items()}
 
 
-_Source = Path | dict[str, Json]
-"""A file with formatting examples, or the values of one."""
+_Source = Path | dict[str, Json]  # a file with formatting examples, or the values of one
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
@@ -155,7 +154,7 @@ def declared_schemas(example: Example, format_options: FormatOptions) -> dict[Fi
         is_list = isinstance(value, list) and value and len(set(map(type, value))) == 1
         first = value[0] if is_list else value
         if not isinstance(first, str | int | float):
-            kind = "null" if value is None else "a list" if isinstance(value, list) else "an object"
+            kind = {"array": "a list", "object": "an object"}.get(JSON_TYPES[type(value)], "null")
             raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
         if path in schemas:
             raise UsageError(f"{name} has both --labels and --range; give one of them")

@@ -18,7 +18,7 @@ from functools import cache, cached_property
 from typing import Literal
 
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, leaves_of, replace_field, value_at
-from datacreate.formats.rules import Rule, as_written, find_span
+from datacreate.formats.rules import Rule, context_spelling, find_span
 from datacreate.formats.schema_utils import (
     Schema,
     constant_of,
@@ -44,8 +44,7 @@ _STRAY_JSON = re.compile(
 continue so if the schema keeps them from closing a list."""
 
 
-_MIN_NAME_LENGTH = 3
-"""A text may be equal to the name of its field if the name is shorter, such as `a` or `to`."""
+_MIN_NAME_LENGTH = 3  # a text may be equal to the name of its field if the name is shorter, such as `a` or `to`
 
 
 class MalformedItem(ValueError):
@@ -227,10 +226,10 @@ class PromptEncoding:
         answers = self.format.answers
         seed = hashlib.sha256(canonical_json(written).encode("utf-8", "surrogatepass")).digest()
         try:
-            number = len(answers.choices(values))
+            count = len(answers.choices(values))
             if self._answer_follows_options:
                 values = answers.with_choice(values, 0)
-            return answers.with_options(values, random.Random(seed).sample(range(number), number))
+            return answers.with_options(values, random.Random(seed).sample(range(count), count))
         except (KeyError, IndexError, TypeError, AttributeError):
             raise MalformedItem("the options or the answer have another type") from None
 
@@ -247,7 +246,7 @@ class PromptEncoding:
         spans = [str(text) for text in (answer if isinstance(answer, list) else [answer])]
         computed: dict[FieldPath, list[Json]] = {}
         if self.format.context_is_given and Rule.ANSWER_IN_CONTEXT in self.format.rules:
-            spans = [as_written(span, context) for span in spans]
+            spans = [context_spelling(span, context) for span in spans]
             computed[roles.answer] = list(spans)
         if roles.answer_start:
             starts = [find_span(span, context) for span in spans]

@@ -27,21 +27,15 @@ from datacreate.formats.schema_utils import Schema
 
 READABLE = "give JSONL, JSON, CSV, TSV or Parquet"
 
-_HEAD_BYTES = 1 << 16
-"""The start of a file, from which its kind is recognized."""
+_HEAD_BYTES = 1 << 16  # the start of a file, from which its kind is recognized
 
 _MAX_DOCUMENT_BYTES = 100 << 20
 """Most bytes of a JSON file that is not JSONL: it is read as a whole, up to 500 MB of text. Also of a CSV cell."""
 
-MAX_EXAMPLES = 1000
-"""The most formatting examples of a run."""
-
+MAX_EXAMPLES = 1000  # the most formatting examples of a run
 _BATCH_ROWS = 1000  # rows of a Parquet file in memory
-
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
-
 _DECODER = json.JSONDecoder()
 
 _WRAPPERS = ("data", "rows", "records", "examples", "samples", "instances", "train", "validation", "test")
@@ -307,8 +301,8 @@ def _table(lines: Iterable[str], delimiter: str) -> Iterator[RawRow]:
         row_lines.clear()
         for cells in reader:
             if cells and len(cells) != len(header):
-                numbers = f"{len(cells)} cells, but {len(header)} columns in the first line"
-                error = f"{numbers} (quote cells that contain {delimiter!r})"
+                counts = f"{len(cells)} cells, but {len(header)} columns in the first line"
+                error = f"{counts} (quote cells that contain {delimiter!r})"
                 yield RawRow(number, "".join(row_lines).rstrip("\r\n"), error=error)
             elif cells:
                 values = {name: cell or None for name, cell in zip(header, cells, strict=True)}

@@ -113,7 +113,9 @@ def _closed_object(properties: dict[str, Json]) -> dict[str, Json]:
 def _any_of(schemas: Iterable[Schema]) -> dict[str, Json]:
     distinct = {canonical_json(branch): branch for branch in map(portable_schema, schemas)}
     branches = list(distinct.values())
-    return {"anyOf": branches} if len(branches) > 1 else branches[0] if branches else _ANY
+    if len(branches) > 1:
+        return {"anyOf": branches}
+    return branches[0] if branches else _ANY
 
 
 def _merge(siblings: Schema, branch: Schema) -> Schema:

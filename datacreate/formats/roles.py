@@ -67,8 +67,7 @@ class Roles:
         return {role: documents[role] if role in LIST_ROLES else documents[role][0] for role in lists_first}
 
 
-LIST_ROLES = ("inputs", "tags", "ignored")
-"""The roles that several fields can have."""
+LIST_ROLES = ("inputs", "tags", "ignored")  # the roles that several fields can have
 
 
 _PATH = {"type": ["string", "array"], "items": {"type": "string"}}
@@ -84,11 +83,11 @@ FIRST_KEYS: tuple[Json, ...] = (0, 1, "0", "1", "A", "a")
 """The keys that the first option can have, if no list says what the keys are."""
 
 
-def option_keys(first: Json, number: int) -> list[Json]:
-    """The keys of `number` options if `first` is that of the first: A, B, C or 1, 2, 3 for three."""
+def option_keys(first: Json, count: int) -> list[Json]:
+    """The keys of `count` options if `first` is that of the first: A, B, C or 1, 2, 3 for three."""
     if isinstance(first, str):
-        return [str(int(first) + i) if first.isdigit() else chr(ord(first) + i) for i in range(number)]
-    return [first + i for i in range(number)]
+        return [str(int(first) + i) if first.isdigit() else chr(ord(first) + i) for i in range(count)]
+    return [first + i for i in range(count)]
 
 
 def first_key_in(values: Sequence[Json]) -> Json:
@@ -97,9 +96,9 @@ def first_key_in(values: Sequence[Json]) -> Json:
     return first if first in FIRST_KEYS and list(values) == option_keys(first, len(values)) else None
 
 
-def is_option_key(answer: Json, first: Json, number: int) -> bool:
-    """Whether the answer is the key of one of `number` options, if `first` is the key of the first."""
-    return type(answer) is type(first) and answer in option_keys(first, number)
+def is_option_key(answer: Json, first: Json, count: int) -> bool:
+    """Whether the answer is the key of one of `count` options, if `first` is the key of the first."""
+    return type(answer) is type(first) and answer in option_keys(first, count)
 
 
 def canonical_label(value: Json) -> str:
@@ -118,19 +117,19 @@ def _whole(value: Json) -> Json:
 
 def draw_balanced(
     items: Sequence[T],
-    number: int,
+    count: int,
     rng: Random,
     label_of: Callable[[T], Json],
     shown: Iterable[T] = (),
     fits: Callable[[T], bool] = lambda _: True,
 ) -> list[T]:
-    """Draw at most `number` items that fit, at random: with those `shown` already, labels are equally frequent."""
+    """Draw at most `count` items that fit, at random: with those `shown` already, labels are equally frequent."""
     items_by_label: dict[str, deque[T]] = {}
     for item in rng.sample(items, len(items)):
         items_by_label.setdefault(canonical_label(label_of(item)), deque()).append(item)
     counts = Counter(canonical_label(label_of(item)) for item in shown)
     drawn: list[T] = []
-    while items_by_label and len(drawn) < number:
+    while items_by_label and len(drawn) < count:
         label = min(items_by_label, key=counts.__getitem__)
         item = items_by_label[label].popleft()
         if not items_by_label[label]:

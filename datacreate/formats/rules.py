@@ -7,11 +7,12 @@ expect values that are valid under their schema.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from itertools import cycle, islice
 from json import loads
+from typing import Self
 
 import jsonschema
 from referencing import Registry
@@ -26,37 +27,56 @@ from datacreate.formats.text_normalization import normalize_text
 
 
 class Rule(StrEnum):
-    """A condition on several fields of an example, which JSON Schema cannot express; see `RULE_MEANINGS`."""
+    """A condition on several fields of an example, which JSON Schema cannot express."""
 
-    ANSWER_IN_OPTIONS = "answer_in_options"
-    ANSWER_IN_CONTEXT = "answer_in_context"
-    OPTIONS_DIFFER = "options_differ"
-    CHOSEN_DIFFERS = "chosen_differs"
-    TURNS_ALTERNATE = "turns_alternate"
-    ONE_TAG_PER_TOKEN = "one_tag_per_token"
-    CALL_FITS_TOOL = "call_fits_tool"
+    _value_: str
+    needed_roles: tuple[str, ...]  # each needs a field
+    meaning: str  # what the rule asks for, for messages
 
+    def __new__(cls, value: str, roles: str = "", meaning: str = "") -> Self:
+        member = str.__new__(cls, value)
+        member._value_, member.needed_roles, member.meaning = value, tuple(roles.split()), meaning
+        return member
 
-RULE_MEANINGS: Mapping[Rule, str] = {
-    Rule.ANSWER_IN_OPTIONS: "the answer must be one of the options",
-    Rule.ANSWER_IN_CONTEXT: "the answer must be a part of the context",
-    Rule.OPTIONS_DIFFER: "no two options may be the same",
-    Rule.CHOSEN_DIFFERS: "the better and the worse answer must differ",
-    Rule.TURNS_ALTERNATE: "after a system message, if any, the user must begin, and the assistant answer each message",
-    Rule.ONE_TAG_PER_TOKEN: "each token must have a tag",
-    Rule.CALL_FITS_TOOL: "the call must name one of the tools, with arguments that it takes",
-}
-"""What a rule asks for, for messages."""
+    ANSWER_IN_OPTIONS = "answer_in_options", "answer options", "the answer must be one of the options"
+    ANSWER_IN_CONTEXT = "answer_in_context", "answer context", "the answer must be a part of the context"
+    OPTIONS_DIFFER = "options_differ", "options", "no two options may be the same"
+    CHOSEN_DIFFERS = "chosen_differs", "answer rejected", "the better and the worse answer must differ"
+    TURNS_ALTERNATE = (
+        *("turns_alternate", "turns"),
+        "after a system message, if any, the user must begin, and the assistant answer each message",
+    )
+    ONE_TAG_PER_TOKEN = "one_tag_per_token", "inputs tags", "each token must have a tag"
+    CALL_FITS_TOOL = (
+        *("call_fits_tool", "answer tools"),
+        "the call must name one of the tools, with arguments that it takes",
+    )
 
-_ROLES_OF_RULE: Mapping[Rule, tuple[str, ...]] = {
-    Rule.ANSWER_IN_OPTIONS: ("answer", "options"),
-    Rule.ANSWER_IN_CONTEXT: ("answer", "context"),
-    Rule.OPTIONS_DIFFER: ("options",),
-    Rule.CHOSEN_DIFFERS: ("answer", "rejected"),
-    Rule.TURNS_ALTERNATE: ("turns",),
-    Rule.ONE_TAG_PER_TOKEN: ("inputs", "tags"),
-    Rule.CALL_FITS_TOOL: ("answer", "tools"),
-}
+    def holds(self, answers: Answers, values: Mapping[str, Json]) -> bool:
+        """Whether an example satisfies the rule. Raises KeyError or TypeError if a field that it needs is missing."""
+        roles = answers.roles
+        match self:
+            case Rule.ANSWER_IN_OPTIONS:
+                return answers.right_index(values) is not None
+            case Rule.ANSWER_IN_CONTEXT:
+                answer, context = field_at(values, roles.answer or ()), value_at(values, roles.context)
+                return isinstance(context, str) and is_extracted(answer, context, value_at(values, roles.answer_start))
+            case Rule.OPTIONS_DIFFER:
+                options = [normalize_text(str(option)) for option in field_at(values, roles.options or ())]
+                return len(set(options)) == len(options)
+            case Rule.CHOSEN_DIFFERS:
+                chosen, rejected = (field_at(values, path or ()) for path in (roles.answer, roles.rejected))
+                return normalize_text(str(chosen)) != normalize_text(str(rejected))
+            case Rule.TURNS_ALTERNATE:
+                speakers = [message["role"] for message in as_messages(field_at(values, roles.turns or ()))]
+                speakers = speakers[speakers[:1] == ["system"] :]
+                return bool(speakers) and speakers == ["user", "assistant"] * (len(speakers) // 2)
+            case Rule.ONE_TAG_PER_TOKEN:
+                lists = filter(None, (value_at(values, path) for path in (roles.inputs[0], *roles.tags)))
+                return len(set(map(len, lists))) == 1
+            case Rule.CALL_FITS_TOOL:
+                return call_fits(field_at(values, roles.call or ()), field_at(values, roles.tools or ()))
+
 
 Turns = Sequence[Mapping[str, Json]]
 """A conversation: objects with `role` and `content`, or with `from` and `value` (ShareGPT)."""
@@ -82,7 +102,7 @@ def find_span(answer: str, context: str) -> int | None:
     return None
 
 
-def as_written(answer: str, context: str) -> str:
+def context_spelling(answer: str, context: str) -> str:
     """The answer as the context spells it, if only case, space or outer punctuation differ; else the answer unchanged.
 
     `"the elbe."` becomes `"The Elbe"` if the context has these words.
@@ -91,32 +111,6 @@ def as_written(answer: str, context: str) -> str:
     matches = re.finditer(r"\s+".join(map(re.escape, words)), context, re.IGNORECASE) if words else ()
     spans = (match[0] for match in matches)
     return next((span for span in spans if find_span(span, context) is not None), answer)
-
-
-def rule_holds(rule: Rule, answers: Answers, values: Mapping[str, Json]) -> bool:
-    """Whether an example satisfies the rule. Raises KeyError or TypeError if a field that the rule needs is missing."""
-    roles = answers.roles
-    match rule:
-        case Rule.ANSWER_IN_OPTIONS:
-            return answers.right_index(values) is not None
-        case Rule.ANSWER_IN_CONTEXT:
-            answer, context = field_at(values, roles.answer or ()), value_at(values, roles.context)
-            return isinstance(context, str) and is_extracted(answer, context, value_at(values, roles.answer_start))
-        case Rule.OPTIONS_DIFFER:
-            options = [normalize_text(str(option)) for option in field_at(values, roles.options or ())]
-            return len(set(options)) == len(options)
-        case Rule.CHOSEN_DIFFERS:
-            chosen, rejected = (field_at(values, path or ()) for path in (roles.answer, roles.rejected))
-            return normalize_text(str(chosen)) != normalize_text(str(rejected))
-        case Rule.TURNS_ALTERNATE:
-            speakers = [message["role"] for message in as_messages(field_at(values, roles.turns or ()))]
-            speakers = speakers[speakers[:1] == ["system"] :]
-            return bool(speakers) and speakers == ["user", "assistant"] * (len(speakers) // 2)
-        case Rule.ONE_TAG_PER_TOKEN:
-            lists = filter(None, (value_at(values, path) for path in (roles.inputs[0], *roles.tags)))
-            return len(set(map(len, lists))) == 1
-        case Rule.CALL_FITS_TOOL:
-            return call_fits(field_at(values, roles.call or ()), field_at(values, roles.tools or ()))
 
 
 def is_extracted(answer: Json, context: str, start: Json = None) -> bool:
@@ -131,33 +125,38 @@ def is_extracted(answer: Json, context: str, start: Json = None) -> bool:
     return len(spans) == len(starts) and all(are_there)
 
 
+def turn_fields(turn: Container[str]) -> tuple[str, str]:
+    """The fields of a turn with its speaker and its text: `role` and `content`, or those of ShareGPT."""
+    return ("from", "value") if "from" in turn and "content" not in turn else ("role", "content")
+
+
 def speaker_field(value: Json) -> str | None:
     """The field of messages that says who speaks: `role`, or `from` of ShareGPT; None for any other value."""
     if not isinstance(value, list) or not value or not all(isinstance(item, Mapping) for item in value):
         return None
-    names = (("role", "content"), ("from", "value"))
-    return next((speaker for speaker, text in names if {speaker, text} <= value[0].keys()), None)
+    speaker, text = turn_fields(value[0])
+    return speaker if {speaker, text} <= value[0].keys() else None
 
 
 def as_messages(turns: Turns) -> list[dict[str, str]]:
     """The turns as messages with `role` (system, user or assistant) and `content`, also those of ShareGPT."""
-    role, content = ("from", "value") if turns and "from" in turns[0] else ("role", "content")
+    role, content = turn_fields(turns[0] if turns else ())
     return [{"role": _OPENAI_ROLES.get(turn[role]) or str(turn[role]), "content": str(turn[content])} for turn in turns]
 
 
-def with_turns(turns: Turns, number: int) -> list[Mapping[str, Json]]:
-    """The conversation cut or repeated, so that it has `number` turns of the user, each with its answer.
+def with_turns(turns: Turns, count: int) -> list[Mapping[str, Json]]:
+    """The conversation cut or repeated, so that it has `count` turns of the user, each with its answer.
 
     A system message at its start stays.
     """
     first = int(any(message["role"] == "system" for message in as_messages(turns[:1])))
-    return [*turns[:first], *islice(cycle(turns[first:]), 2 * number)]
+    return [*turns[:first], *islice(cycle(turns[first:]), 2 * count)]
 
 
 def check_rules(name: str, rules: Collection[Rule], roles: Roles) -> None:
     """Raise FormatError, with the `name` of the format, if a rule needs a role that no field has."""
     for rule in sorted(rules):
-        for role in _ROLES_OF_RULE[rule]:
+        for role in rule.needed_roles:
             if not getattr(roles, role):
                 raise FormatError(f"{name}: the rule {rule} needs the role {role}; give it to a required field")
 
@@ -179,7 +178,7 @@ def check_alike(roles: Roles, example: Example, first: Example) -> None:
 def turns_schema(schema: Schema, turns: Turns) -> Schema:
     """The schema of conversations that are as long as `turns`, and in which each turn has the same role as there."""
     item = schema["items"]
-    role = "from" if "from" in item["properties"] else "role"
+    role, _ = turn_fields(item["properties"])
     items = [{**item, "properties": {**item["properties"], role: {"const": turn[role]}}} for turn in turns]
     return tuple_schema(items)
 

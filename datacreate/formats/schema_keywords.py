@@ -40,12 +40,12 @@ KEYWORDS = ENFORCED_KEYWORDS | VALIDATION_KEYWORDS | _ANNOTATIONS | frozenset(_O
 
 _TOP_LEVEL = _ANNOTATIONS | {"type", "properties", "required", "additionalProperties"}
 
-# Keywords whose value contains schemas: an object of schemas, a list of schemas, one schema (or false).
-_WITH_SCHEMA_OBJECT = frozenset({"properties", "patternProperties", "dependentSchemas"})
+_WITH_SCHEMA_OBJECT = frozenset({"properties", "patternProperties", "dependentSchemas"})  # an object of schemas
 _WITH_SCHEMA_LIST = frozenset({"anyOf", "oneOf", "prefixItems"})
 _WITH_SCHEMA = frozenset(
     "items additionalProperties not if then else contains propertyNames unevaluatedItems unevaluatedProperties".split()
 )
+"""Keywords whose value is a schema, or false."""
 
 ENFORCED_FORMATS = frozenset({"date", "time", "date-time", "uuid"})
 """Values of `format` that llama.cpp's converter knows; it reads others as free text."""
@@ -63,7 +63,6 @@ _PATTERNS = {
     "hostname": _HOST,
     "uri": r"[A-Za-z][A-Za-z0-9+.-]*:(?:[\w.~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+",
 }
-
 
 for _name, _pattern in _PATTERNS.items():
     FORMAT_CHECKER.checks(_name)(

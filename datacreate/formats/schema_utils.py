@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from datacreate.formats.example import JSON_TYPES, FieldPath, Json, canonical_json, values_in
 
-MAX_INTEGER_LABELS = 20
-"""An integer answer with more possible values is a number, not a label."""
+MAX_INTEGER_LABELS = 20  # an integer answer with more possible values is a number, not a label
 
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
@@ -68,9 +67,11 @@ def is_constant(schema: Schema) -> bool:
 
 def constant_of(schema: Schema) -> Json:
     """The one valid value of a schema for which `is_constant` holds."""
-    if "properties" in schema and "const" not in schema and "enum" not in schema:
-        return {name: constant_of(part) for name, part in schema["properties"].items()}
-    return schema["const"] if "const" in schema else schema["enum"][0] if "enum" in schema else None
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return schema["enum"][0]
+    return {name: constant_of(part) for name, part in schema["properties"].items()} if "properties" in schema else None
 
 
 def infer_schema(values: Sequence[Json]) -> Schema:

@@ -49,17 +49,7 @@ from datacreate.formats.roles import (
     first_key_in,
     option_keys,
 )
-from datacreate.formats.rules import (
-    RULE_MEANINGS,
-    Rule,
-    as_messages,
-    call_schema,
-    check_alike,
-    check_rules,
-    rule_holds,
-    turns_schema,
-    with_turns,
-)
+from datacreate.formats.rules import Rule, as_messages, call_schema, check_alike, check_rules, turns_schema, with_turns
 from datacreate.formats.schema_keywords import FORMAT_CHECKER, describe_error, find_contradiction, resolve_refs
 from datacreate.formats.schema_utils import (
     Schema,
@@ -74,13 +64,13 @@ from datacreate.formats.schema_utils import (
 
 Head = Literal["multiple_choice", "sequence_classification"]
 
-# JSON Schema accepts 3.0 as an integer; a column of a data set does not.
 _Validator: Any = extend(  # type: ignore[no-untyped-call]
     jsonschema.Draft202012Validator,
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     ),
 )
+"""JSON Schema accepts 3.0 as an integer; a column of a data set does not."""
 
 _RULES = {"type": "array", "items": {"enum": [rule.value for rule in Rule]}}
 _EXTENSION = {"properties": {"roles": ROLES_SCHEMA, "rules": _RULES}, "additionalProperties": False, "type": "object"}
@@ -209,8 +199,8 @@ class TaskFormat:
         """The example with its conversation cut or repeated, so that it has as many turns as the format."""
         if self.roles.turns is None:
             return example
-        number = schema_at(self.schema, self.roles.turns)["maxItems"] // 2
-        turns = with_turns(field_at(example.values, self.roles.turns), number)
+        count = schema_at(self.schema, self.roles.turns)["maxItems"] // 2
+        turns = with_turns(field_at(example.values, self.roles.turns), count)
         return Example(replace_field(example.values, self.roles.turns, turns))
 
     def check(self, example: Example) -> None:
@@ -228,12 +218,12 @@ class TaskFormat:
             raise ExampleError(f"{where}{location}: {problem}; change the example or the format")
         for rule in sorted(self.rules):
             try:
-                holds = rule_holds(rule, self.answers, example.values)
+                holds = rule.holds(self.answers, example.values)
             except (KeyError, TypeError):  # a field that the schema does not require
                 holds = False
             if not holds:
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
-                problem = f"breaks the rule {rule}: {RULE_MEANINGS[rule]} ({roles})"
+                problem = f"breaks the rule {rule}: {rule.meaning} ({roles})"
                 raise ExampleError(f"{where}the example {problem}; fix the example")
 
 
@@ -354,8 +344,8 @@ def specialize_unchecked(
     roles, values = task_format.roles, rows[0]
     schema = specialize_schema(task_format.schema, rows, (), roles.options)
     if roles.answer and task_format.answers.are_keys:
-        number = len(value_at(values, roles.options) or ())
-        keys = value_at(values, roles.keys) if roles.keys else option_keys(task_format.first_key, number)
+        count = len(value_at(values, roles.options) or ())
+        keys = value_at(values, roles.keys) if roles.keys else option_keys(task_format.first_key, count)
         schema = with_field(schema, roles.answer, {"enum": list(keys)})
     fields = dict(fields_of(values))
     for path in filter(fields.__contains__, (*roles.ignored, roles.keys or ())):

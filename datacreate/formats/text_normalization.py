@@ -13,15 +13,12 @@ import re
 import unicodedata
 from functools import cache, lru_cache
 
-_MAX_CHARACTERS = 5_000
-"""Metrics read only the first characters of a text, up to this number."""
+_MAX_CHARACTERS = 5_000  # metrics read only the first characters of a text, up to this number
 
 _OPERATORS = r"+*/=<>^|&~%\u00ac\u00b1\u00d7\u00f7\u2190-\u22ff"
 _OPERATOR = re.compile(rf"[{_OPERATORS}]")
 _LETTER = "a-zα-ω"  # of names in formulas and code
 
-# A hyphen or an en dash is a minus sign between two operands (in spaces: beside one), before an operand, and beside an
-# operator. It becomes U+2212, which is an operator. Other hyphens join words and are separators.
 _OPERAND = rf"(?:\d|[{_LETTER}](?!\w)|[(\[\\])"
 _MINUS = re.compile(
     rf"""[-–] (?:
@@ -36,13 +33,13 @@ _MINUS = re.compile(
     )""",
     re.VERBOSE,
 )
+"""A hyphen or an en dash is a minus sign between two operands (in spaces: beside one), before an operand, and beside an
+operator. It becomes U+2212, which is an operator. Other hyphens join words and are separators."""
 
 _EMOTICONS = re.compile(r"[:;]['-]?(?:(\()|\))")
 
-# Where one of these does not occur, all punctuation is dropped.
-_EXCEPTIONS = re.compile(r"[][(){}!_\\]|[.:](?=\d)|'(?=\()")
+_EXCEPTIONS = re.compile(r"[][(){}!_\\]|[.:](?=\d)|'(?=\()")  # without one of these, all punctuation is dropped
 
-# Each line is a character that is dropped, with its exceptions. The first line makes it fast.
 _SEPARATORS = r"""(?: (?=[][(){{}}!_\\.:'\-\s\x00-\x1f\x7f",;?`{more}]) (?:
     [-\s\x00-\x1f\x7f",;?`{more}]
     | (?<!{factor}) (?<!{factor}\)) ! (?!\ =) (?! (?<!\w!) [\w(\[])                  # 5!  (n-1)!  !=  !x
@@ -54,12 +51,14 @@ _SEPARATORS = r"""(?: (?=[][(){{}}!_\\.:'\-\s\x00-\x1f\x7f",;?`{more}]) (?:
     | \\ (?![^\W\d_])                                                                 # \n
     | ' (?: (?!\() | (?<!\w'))                                                        # f'(x)
 ))+"""
+"""Each line is a character that is dropped, with its exceptions. The first line makes it fast."""
+
 _PLAIN_SEPARATORS = r"[][(){{}}!_\\.:'\-\s\x00-\x1f\x7f\",;?`{more}]+"
 _BRACKETS = re.compile(r"[][(){}]")
 _SPACE_IN_BRACKETS = re.compile(r"(?<=[\[({]) +| +(?=[])}])")
 
-# Thai, Lao, Burmese, Khmer, kana and Han are written without spaces: each character counts as a word.
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+"""Thai, Lao, Burmese, Khmer, kana and Han are written without spaces: each character counts as a word."""
 
 
 @lru_cache(maxsize=64)  # several filters compare the same text

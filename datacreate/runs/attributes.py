@@ -94,10 +94,10 @@ def find_length_reject(candidate: Candidate, attributes: Mapping[str, str], dime
     limits = next((value.words for value in chosen if value.words), None)
     if limits is None:
         return None
-    number = len(words(candidate.compared_text, None))
-    if limits[0] <= number <= limits[1]:
+    count = len(words(candidate.compared_text, None))
+    if limits[0] <= count <= limits[1]:
         return None
-    return candidate.reject(RejectReason.WRONG_LENGTH, f"{number} words, expected {limits[0]} to {limits[1]}")
+    return candidate.reject(RejectReason.WRONG_LENGTH, f"{count} words, expected {limits[0]} to {limits[1]}")
 
 
 def read_attributes(path: Path) -> Attributes:

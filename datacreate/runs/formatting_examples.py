@@ -38,14 +38,14 @@ def examples_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], Infe
         inferred = replace(inferred, notes=(note, *inferred.notes))
     else:
         examples, inferred = (), declare_format(config)
-    number = len(examples)
-    if config.recipe == "paper" and number > 1:
+    count = len(examples)
+    if config.recipe == "paper" and count > 1:
         option = "--examples 1" if config.benchmark else "one --example, and --example-limit 1"
-        raise UsageError(f"--recipe paper starts from one example, and there are {number}; give {option}")
-    if config.shots > max(1, number) and find_strategy(config.strategy).queue == "root":
+        raise UsageError(f"--recipe paper starts from one example, and there are {count}; give {option}")
+    if config.shots > max(1, count) and find_strategy(config.strategy).queue == "root":
         raise UsageError(
             f"--shots {config.shots}: --strategy {config.strategy} shows only formatting examples, and there are "
-            f"{number}; give more with --example, or use another strategy"
+            f"{count}; give more with --example, or use another strategy"
         )
     return examples, inferred
 
