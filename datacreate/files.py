@@ -29,11 +29,13 @@ TEMPORARY_PATTERN = ".datacreate-*.part"
 """Names of files and folders that `atomic_replacement` has not renamed yet; a killed process leaves them."""
 
 _MAX_YAML_BYTES = 16 << 20
+_PACKAGE = Path(__file__).resolve().parent
 
 _IMPOSSIBLE = (
     errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
     errno.ENOTDIR, errno.ENXIO, errno.EPERM,
 )  # fmt: skip
+"""Errors that say that nothing can ever be written to a path."""
 
 
 @contextlib.contextmanager
@@ -205,9 +207,6 @@ def _yaml_loader() -> Any:
         Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"({pattern})\Z"), None)
     Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_decimal)
     return Loader
-
-
-_PACKAGE = Path(__file__).resolve().parent
 
 
 @cache

@@ -19,10 +19,8 @@ from datacreate.messages import Progress, safe_json, safe_line, safe_text
 if TYPE_CHECKING:
     from datacreate.runs.stats import RunStats
 
-PAUSE_SECONDS = 9.0
-"""The time between two plain lines about the same stage."""
-
-_MAX_REASONS = 4
+PAUSE_SECONDS = 9.0  # between two plain lines about the same stage
+_MAX_REASONS = 4  # of rejects in a line
 
 
 def echo(text: str = "", **style: Any) -> None:

@@ -26,14 +26,11 @@ from datacreate.review.spreadsheet import edit_text, editable, edited_value, pro
 from datacreate.runs.decisions import Verdict
 from datacreate.signals import Signals, caught_signals, deferred
 
-REASONS = ("wrong answer", "false statement", "unclear", "off topic", "repetitive", "offensive")
-"""Reasons with a digit as their key."""
+REASONS = ("wrong answer", "false statement", "unclear", "off topic", "repetitive", "offensive")  # keys: 1, 2, ...
 
 _KEYS = "a accept   r reject   e edit   s skip   b back   ↑↓ PgUp PgDn scroll   q quit"
-
 _ACTIONS = {"a": "accept", "r": "reject", "e": "edit", "s": "skip", "b": "previous", "q": "quit"}
-
-_SIGNAL_SECONDS = 0.2
+_SIGNAL_SECONDS = 0.2  # between two looks for a signal
 
 
 class Dialog(ModalScreen[object]):
@@ -187,7 +184,11 @@ class ReviewApp(App[None]):
     def _describe(self, row: ReviewRow) -> Text:
         """The row, what is known about it, and the example that the model saw."""
         session, task_format, text = self._session, self._session.format, Text()
-        add = partial(_add_field, text)
+
+        def add(name: str, content: str) -> None:
+            text.append(f"{safe_line(name)}: ", "bold")
+            text.append(f"{safe_text(content)}\n")
+
         add("row", str(row.number))
         if row.probabilities:
             choices = task_format.answers.choices(row.values)
@@ -270,11 +271,6 @@ class ReviewApp(App[None]):
     def action_previous(self) -> None:
         self._row_index = max(0, self._row_index - 1)
         self._show()
-
-
-def _add_field(text: Text, name: str, content: str) -> None:
-    text.append(f"{safe_line(name)}: ", "bold")
-    text.append(f"{safe_text(content)}\n")
 
 
 def review_in_terminal(session: ReviewSession, rows: list[ReviewRow]) -> None:

@@ -31,9 +31,7 @@ from datacreate.runs.log import Commit, LogRecord, LogWriter, example_line, firs
 from datacreate.runs.stats import RunStats
 from datacreate.verification.scoring import Probabilities
 
-UNCERTAIN = 0.2
-"""A row is uncertain if its answer leads by less than this probability."""
-
+UNCERTAIN = 0.2  # a row is uncertain if its answer leads by less than this probability
 FLAGS = {
     "disagreement": "the verifier finds another answer more probable",
     "uncertain": f"the answer leads the next one by less than {UNCERTAIN:g}",

@@ -20,10 +20,8 @@ from datacreate.runs.stats import RunSummary
 if TYPE_CHECKING:
     from jinja2 import Template
 
-_SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
-
+_SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}  # names of the Hub
 _MAX_FILES = 20  # documents
-
 _SHOWN_DIGITS = 16  # of a SHA-256
 
 
@@ -58,13 +56,13 @@ def dataset_card(
         ),
         examples=[_fenced(json.dumps(each, ensure_ascii=False, indent=2), "json") for each in spec.examples[:3]],
         instruction=_fenced(spec.instruction, "text") if spec.instruction else None,
-        filters=[_filter(report) for report in summary["filters"]],
+        filters=[_filter_row(report) for report in summary["filters"]],
         test_sets=[
             [split["name"], split["split"] or "–", f"{split['digest'][:_SHOWN_DIGITS]}…"]
             for split in summary["compared_with"]
         ],
         attributes=[
-            [name, value, number] for name, counts in summary["attributes"].items() for value, number in counts.items()
+            [name, value, count] for name, counts in summary["attributes"].items() for value, count in counts.items()
         ],
         unchecked=", ".join(
             each.remaining_if_off for each in FILTERS if each.remaining_if_off and each.name not in active
@@ -104,8 +102,8 @@ def _template() -> Template:
     return environment.get_template("card.md.j2")
 
 
-def _filter(report: Mapping[str, Any]) -> list[Any]:
-    """A row of the filter table: name, rejected examples, settings."""
+def _filter_row(report: Mapping[str, Any]) -> list[Any]:
+    """A row of the table of filters: name, rejected examples, settings."""
     if not report["on"]:
         return [report["name"], "–", "off"]
     shown = [

@@ -37,13 +37,12 @@ from datacreate.verification.scoring import VerifyMode
 CreateRecipe = Literal["best", "fast", "paper"]
 
 AUTO = "auto"  # the strategy of the recipe
-
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
-# Settings that `--recipe paper` refuses.
 _NOT_IN_PAPER = (
     "instruction", "label_ratio", "attributes", "corpus", "near", "semantic", "label_noise_check", "shots",
 )  # fmt: skip
+"""Settings that `--recipe paper` refuses."""
 
 
 class IdentityOptions(Settings):

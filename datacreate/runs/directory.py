@@ -32,13 +32,15 @@ from datacreate.runs.attributes import attribute_field
 from datacreate.runs.card import dataset_card, source_counts
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.decisions import Decision
-from datacreate.runs.log import Commit, LogLine, decision_lines, example_line, read_decisions, read_log
+from datacreate.runs.log import Commit, LogLine, TrainFile, decision_lines, example_line, read_decisions, read_log
 from datacreate.runs.stats import RunStats, RunSummary
 from datacreate.settings import FrozenModel, SettingsProblem, option_info
 from datacreate.verification.scoring import Probabilities
 
-_SCHEMA_VERSION = 5
-"""Version of the files in a run directory; a directory of another version is refused."""
+_SCHEMA_VERSION = 5  # of the files in a run directory; one of another version is refused
+_MAX_DIFFERENCE = 160  # characters of a setting that differs, with both values, in an error
+_MAX_NAMES = 5  # of further settings that differ, in an error
+_EXAMPLES, _DECISIONS = "examples", "decisions of reviewers"  # what summary.json and the log count
 
 _GROUPS_OF_OPTIONS = ("", "sampling", "filters", "corpus", "verification")
 """Fields of `RunSpec` whose parts are options of `create`; "" are its own fields."""
@@ -48,12 +50,6 @@ _DECIDED_BY = {
     "embedding_model_sha256": "--embedding-model",
 }  # fmt: skip
 """Field of `RunSpec` -> the option that decides it."""
-
-_EXAMPLES, _DECISIONS = "examples", "decisions of reviewers"  # what summary.json and the log count
-
-_MAX_DIFFERENCE = 160  # characters of a setting that differs, with both values, in an error
-
-_MAX_NAMES = 5  # of further settings that differ, in an error
 
 _ALLOWED_FILES = (
     TEMPORARY_PATTERN, LOCK_FILE, "vectors.f16", "passages.jsonl", "students", "parents.jsonl", "servers",
@@ -144,7 +140,7 @@ def _shown(value: Json) -> str:
 
 
 ComputeMetrics = Callable[["RunDirectory"], Metrics]
-"""`dataset_metrics.measure_run`: the metrics of a finished run, for the dataset card."""
+"""`run_metrics.measure_run`: the metrics of a finished run, for the dataset card."""
 
 
 class RunDirectory:
@@ -249,38 +245,31 @@ class RunDirectory:
         # Read first, and in the order in which they are written, since another process may be writing the run.
         expected = _reported_counts(self.summary_path)
         reported, reported_decisions = expected[_EXAMPLES], expected[_DECISIONS]
-        train_rows, unknown_lines, repeated_lines = _line_numbers(self.train_path)
-        config, counts, last_line, wrong_lines = self.read_config(), Counter[str](), 0, list[int]()
-        if config.spec.filters.exact:  # else rows may repeat others, and their order is not known
-            wrong_lines = repeated_lines
+        config, train_file, counts = self.read_config(), TrainFile(self.train_path), Counter[str]()
         for line in read_log(self.log_path, config.run_id):
             if isinstance(line.record, Commit):
                 counts[_EXAMPLES] += len(line.record.accepted)
-                for row in line.record.accepted_lines if unknown_lines else ():
-                    line_number = unknown_lines.pop(hash(row), last_line)
-                    if line_number < last_line and config.spec.filters.exact:
-                        wrong_lines.append(line_number)
-                    last_line = line_number
+                train_file.take_in_order(line.record)
             elif isinstance(line.record, Decision):
-                unknown_lines.pop(hash(example_line(line.record.added)), None)
+                train_file.take(example_line(line.record.added))
                 counts[_DECISIONS] += 1
                 is_reported = counts[_DECISIONS] <= reported_decisions
                 # train.jsonl may be newer than the summary, and have rows that later decisions restored.
                 counts[_EXAMPLES] += line.record.change if is_reported else max(0, line.record.change)
             yield line
         if not 0 < reported == counts[_EXAMPLES]:  # train.jsonl may be newer than the summary
-            expected[_EXAMPLES] = max(reported, train_rows)
-        for name, number in expected.items():
-            if counts[name] < number:
-                results = f"{self.train_path.name} and {self.summary_path.name}"
+            expected[_EXAMPLES] = max(reported, train_file.rows)
+        for name, count in expected.items():
+            if counts[name] < count:
                 raise LogDamaged(
-                    f"{self.log_path}: it has {counts[name]} {name}, but {results} say {number}; restore it from a "
-                    f"copy, or remove these two to continue with {counts[name]}"
+                    f"{self.log_path}: it has {counts[name]} {name}, but {self.train_path.name} and "
+                    f"{self.summary_path.name} say {count}; restore it from a copy, or remove these two to continue "
+                    f"with {counts[name]}"
                 )
-        has_fewer_rows = counts[_DECISIONS] == reported_decisions and 0 < train_rows < reported
-        wrong_lines += unknown_lines.values()
-        if wrong_lines or has_fewer_rows or train_rows > counts[_EXAMPLES]:
-            where = f" (line {min(wrong_lines)})" if wrong_lines else ""
+        has_fewer_rows = counts[_DECISIONS] == reported_decisions and 0 < train_file.rows < reported
+        wrong_line = train_file.wrong_line(may_repeat=not config.spec.filters.exact)
+        if wrong_line or has_fewer_rows or train_file.rows > counts[_EXAMPLES]:
+            where = f" (line {wrong_line})" if wrong_line else ""
             raise RunError(
                 f"{self.train_path} was changed outside of datacreate{where}; change rows with `datacreate review`; to "
                 "keep this version rename it, and the same `create` command writes the file from the log again"
@@ -382,17 +371,6 @@ class RunDirectory:
         for line in self.log():
             stats.add_record(line.record)
         return stats
-
-
-def _line_numbers(path: Path) -> tuple[int, dict[int, int], list[int]]:
-    """How many rows a file has, the first line of each, by the hash of its text, and the lines that repeat others."""
-    numbers, repeated = dict[int, int](), list[int]()
-    if path.is_file():
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            for number, line in enumerate(file, 1):
-                if (text := line.strip()) and numbers.setdefault(hash(text), number) != number:
-                    repeated.append(number)
-    return len(numbers) + len(repeated), numbers, repeated
 
 
 def _reported_counts(path: Path) -> dict[str, int]:

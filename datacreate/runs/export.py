@@ -25,6 +25,10 @@ from datacreate.settings import check_shares
 
 Values = dict[str, Json]
 
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9_]+")
+_ROUNDING = 1e-6  # rows that a split may lack for a family to fit
+_SYSTEM = ("system", "system_prompt")  # names of an input that is a system message
+
 
 def export(
     run: RunDirectory,
@@ -130,11 +134,6 @@ def _left_out(task_format: TaskFormat, layout: str) -> str:
 
 def _file_name(split: str, layout: str) -> str:
     return f"{split}.{layout}" if layout in _WITH_ATTRIBUTES else f"{split}_{layout}.jsonl"
-
-
-_SPLIT_NAME = re.compile(r"[A-Za-z0-9_]+")
-
-_ROUNDING = 1e-6  # rows
 
 
 def _splits(run: RunDirectory, shares: Mapping[str, float], seed: int, notify: Notify) -> dict[str, set[int] | None]:
@@ -246,10 +245,6 @@ def _paragraphs(*texts: str) -> str:
     return "\n\n".join(filter(None, texts))
 
 
-_SYSTEM = ("system", "system_prompt")
-"""Names of an input that is a system message."""
-
-
 def _exchange(values: Values, task_format: TaskFormat) -> _Exchange:
     roles = task_format.roles
     if not _has_answer(task_format):
@@ -308,7 +303,5 @@ _ROWS: dict[str, Callable[[Values, TaskFormat], Values]] = {
 }
 """Layout -> a line of its file, from an example and the format."""
 
-_WITH_ATTRIBUTES = ("jsonl", "hf", "parquet", "csv")
-
-LAYOUTS = ("hf", "parquet", "csv", *_ROWS)
-"""The layouts; `hf` is a folder."""
+_WITH_ATTRIBUTES = ("jsonl", "hf", "parquet", "csv")  # layouts with all fields of a row
+LAYOUTS = ("hf", "parquet", "csv", *_ROWS)  # hf is a folder

@@ -38,13 +38,12 @@ from datacreate.formats.example import Json
 from datacreate.runs.decisions import Decision, Sample
 from datacreate.verification.scoring import Scored
 
-_SYNC_SECONDS = 1.0
-
-_CHECKSUM = b',"crc":"%08x"}\n'
+_SYNC_SECONDS = 1.0  # between two writes to the disk
+_CHECKSUM = b',"crc":"%08x"}\n'  # the end of a line
 _CHECKSUM_BYTES = len(_CHECKSUM % 0)
 
-# Fields of `Commit` that a line has under their own names, unless they are empty.
 _OPTIONAL = ("scoring_tokens", "waiting", "released", "attributes")
+"""Fields of `Commit` that a line has under their own names, unless they are empty."""
 
 example_line = json.JSONEncoder(ensure_ascii=False).encode
 """One line of train.jsonl or of the log."""
@@ -183,9 +182,9 @@ class SessionStart:
 LogRecord = SessionStart | Commit | Decision | Sample
 
 
-def first_checksum(run: str) -> int:
-    """The checksum before the first line: that of the run's id."""
-    return zlib.crc32(run.encode("utf-8"))
+def first_checksum(run_id: str) -> int:
+    """The checksum before the first line."""
+    return zlib.crc32(run_id.encode("utf-8"))
 
 
 @dataclass(frozen=True)
@@ -198,13 +197,13 @@ class LogLine:
     checksum: int  # of all lines up to this one
 
 
-def read_log(path: Path, run: str) -> Iterator[LogLine]:
+def read_log(path: Path, run_id: str) -> Iterator[LogLine]:
     """The complete lines of the log, in order; none without a log.
 
     Raises LogDamaged if it is not a regular file, and, naming the line, at the first one that the run of that id did
     not write there.
     """
-    checksum = first_checksum(run)
+    checksum = first_checksum(run_id)
     try:
         file = os.fdopen(open_regular(path, os.O_RDONLY), "rb")
     except FileNotFoundError:
@@ -268,6 +267,38 @@ def decision_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         for number, line in enumerate(file, 1):
             if line.startswith(b'{"decision"') and line.endswith(b"\n"):
                 yield number, line
+
+
+class TrainFile:
+    """Finds lines of a train.jsonl that are not rows of the log, or not in their order; a missing one has no rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.rows, self._last_line = 0, 0
+        self._lines = dict[int, int]()  # those that are not taken: hash of the text -> number of the first such line
+        self._moved_or_repeated = list[int]()
+        if path.is_file():
+            with path.open(encoding="utf-8-sig", errors="replace") as file:
+                for number, line in enumerate(file, 1):
+                    if text := line.strip():
+                        self.rows += 1
+                        if self._lines.setdefault(hash(text), number) != number:
+                            self._moved_or_repeated.append(number)
+
+    def take(self, row: str) -> int | None:
+        """Take a row of the log; returns the number of its line."""
+        return self._lines.pop(hash(row), None)
+
+    def take_in_order(self, commit: Commit) -> None:
+        """Take the rows of the next commit, which are in later lines than those of earlier ones."""
+        for row in commit.accepted_lines if self._lines else ():
+            number = self.take(row) or self._last_line
+            if number < self._last_line:
+                self._moved_or_repeated.append(number)
+            self._last_line = number
+
+    def wrong_line(self, *, may_repeat: bool) -> int | None:
+        """The first wrong line. Where rows `may_repeat` others, their order is not known."""
+        return min([*self._lines.values(), *([] if may_repeat else self._moved_or_repeated)], default=None)
 
 
 class LogWriter:

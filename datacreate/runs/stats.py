@@ -19,11 +19,8 @@ from datacreate.runs.log import Commit, LogRecord, SessionStart
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
 
-MAX_SHALLOW_SHARE = 0.5
-"""Largest share of children of the formatting example without a warning."""
-
-MIN_REQUESTS = 20
-"""A set that fewer requests can write is too small to be deep."""
+MAX_SHALLOW_SHARE = 0.5  # largest share of children of the formatting example without a warning
+MIN_REQUESTS = 20  # a set that fewer requests can write is too small to be deep
 
 RunSummary = dict[str, Any]
 """The content of summary.json; `RunStats.summary` declares its keys."""
@@ -60,7 +57,7 @@ class RunStats:
 
     @cached_property
     def attributes(self) -> dict[str, Counter[str]]:
-        """How many accepted examples have each value of each dimension: dimension -> value -> number."""
+        """How many accepted examples have each value of each dimension: dimension -> value -> count."""
         return {each.name: Counter(dict.fromkeys(each.shares, 0)) for each in self.spec.attributes}
 
     @cached_property
@@ -120,13 +117,13 @@ class RunStats:
             self._clock = commit.time
 
     def _count(
-        self, rows: Sequence[Mapping[str, Json]], depth: int, model: int, attributes: Mapping[str, str], sign: int
+        self, rows: Sequence[Mapping[str, Json]], depth: int, generator: int, attributes: Mapping[str, str], sign: int
     ) -> None:
         """Count rows that enter the training set, or leave it (`sign` -1)."""
         if not rows:
             return
         self.accepted += sign * len(rows)
-        self.by_generator[model] += sign * len(rows)
+        self.by_generator[generator] += sign * len(rows)
         self.depths[depth] += sign * len(rows)
         if self.format.labels and self.format.roles.answer:
             for values in rows:
