@@ -21,6 +21,7 @@ from datacreate.locking import exclusive_replacement
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.attributes import attribute_field
 from datacreate.runs.directory import RunDirectory, StoredConfig
+from datacreate.runs.log import example_line
 from datacreate.settings import check_shares
 
 Values = dict[str, Json]
@@ -81,8 +82,8 @@ def _columns(config: StoredConfig, layout: str, *, with_attributes: bool) -> dic
         return columns
     if not config.spec.attributes:
         raise UsageError("--with-attributes: the run has no attributes; remove the option")
-    if layout not in _WITH_ATTRIBUTES:
-        raise UsageError(f"--with-attributes: choose a --layout of {', '.join(_WITH_ATTRIBUTES)}")
+    if layout not in _WHOLE_ROW_LAYOUTS:
+        raise UsageError(f"--with-attributes: choose a --layout of {', '.join(_WHOLE_ROW_LAYOUTS)}")
     return columns | {attribute_field(each.name): {"type": "string"} for each in config.spec.attributes}
 
 
@@ -101,23 +102,22 @@ def _write(
     paths: Sequence[Path],
 ) -> str:
     """Write each split to its file, or all to one folder; returns a line about fields that change or are left out."""
-    if layout not in _ROWS:
-        from datacreate.runs import table_export
+    if as_row := _JSONL_LAYOUTS.get(layout):
+        for rows_of_split, path in zip(rows.values(), paths, strict=True):
+            with path.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(f"{example_line(as_row(values, task_format))}\n" for values in rows_of_split)
+        return "" if layout == "jsonl" else _left_out(task_format, layout)
+    from datacreate.runs import table_export
 
-        if layout == "hf":
-            table_export.write_datasets(columns, rows, paths[0])
-        else:
-            write = table_export.write_csv if layout == "csv" else table_export.write_parquet
-            for rows_of_split, path in zip(rows.values(), paths, strict=True):
-                write(columns, rows_of_split, path)
-        as_text = [] if layout == "csv" else table_export.text_columns(columns)
-        names = ", ".join(map(one_line, as_text))
-        return f"as JSON text, since a column cannot hold their values: {names}" if names else ""
-    for rows_of_split, path in zip(rows.values(), paths, strict=True):
-        with path.open("w", encoding="utf-8", newline="\n") as file:
-            for values in rows_of_split:
-                file.write(json.dumps(_ROWS[layout](values, task_format), ensure_ascii=False) + "\n")
-    return "" if layout == "jsonl" else _left_out(task_format, layout)
+    if layout == "hf":
+        table_export.write_datasets(columns, rows, paths[0])
+    else:
+        write = table_export.write_csv if layout == "csv" else table_export.write_parquet
+        for rows_of_split, path in zip(rows.values(), paths, strict=True):
+            write(columns, rows_of_split, path)
+    as_text = [] if layout == "csv" else table_export.text_columns(columns)
+    names = ", ".join(map(one_line, as_text))
+    return f"as JSON text, since a column cannot hold their values: {names}" if names else ""
 
 
 def _left_out(task_format: TaskFormat, layout: str) -> str:
@@ -133,7 +133,7 @@ def _left_out(task_format: TaskFormat, layout: str) -> str:
 
 
 def _file_name(split: str, layout: str) -> str:
-    return f"{split}.{layout}" if layout in _WITH_ATTRIBUTES else f"{split}_{layout}.jsonl"
+    return f"{split}.{layout}" if layout in _WHOLE_ROW_LAYOUTS else f"{split}_{layout}.jsonl"
 
 
 def _splits(run: RunDirectory, shares: Mapping[str, float], seed: int, notify: Notify) -> dict[str, set[int] | None]:
@@ -295,13 +295,13 @@ def _text(value: Json) -> str:
     return "" if value is None else str(value)
 
 
-_ROWS: dict[str, Callable[[Values, TaskFormat], Values]] = {
+_JSONL_LAYOUTS: dict[str, Callable[[Values, TaskFormat], Values]] = {
     "jsonl": lambda values, _: values,
     "chat": _chat,
     "alpaca": _alpaca,
     "preference": _preference,
 }
-"""Layout -> a line of its file, from an example and the format."""
+"""Layout -> a row of its JSONL file, from an example and the format."""
 
-_WITH_ATTRIBUTES = ("jsonl", "hf", "parquet", "csv")  # layouts with all fields of a row
-LAYOUTS = ("hf", "parquet", "csv", *_ROWS)  # hf is a folder
+_WHOLE_ROW_LAYOUTS = ("jsonl", "hf", "parquet", "csv")  # those with all fields of an example
+LAYOUTS = ("hf", "parquet", "csv", *_JSONL_LAYOUTS)  # hf is a folder
