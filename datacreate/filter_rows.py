@@ -17,21 +17,32 @@ from pydantic import model_validator
 from datacreate.checkpoints.checkpoint import resolve
 from datacreate.creation.contamination_sets import find_decontamination_sets, with_names
 from datacreate.engines.factory import LocalModel, make_client, resolve_checkpoint
+from datacreate.engines.model_client import ModelClient
 from datacreate.engines.options import EngineOptions
+from datacreate.engines.self_test import scoring_test
 from datacreate.errors import UsageError
 from datacreate.files import storage_error
 from datacreate.filters.filter import Filter, FilterResources, Threshold, first_reject, threshold_setting
 from datacreate.filters.registry import FilterOptions, filter_report, filters_need_embedder, make_filters
-from datacreate.formats.candidate import RejectReason
+from datacreate.formats.candidate import Candidate, RejectReason
 from datacreate.formats.example import field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import exclusive_replacement
-from datacreate.messages import Notify, Progress
+from datacreate.messages import Notify, Progress, no_notify
+from datacreate.prompts.label_scoring import check_letters, check_scorable, label_question, scoring_system_message
 from datacreate.runs.config import AuxiliaryModelOptions
 from datacreate.runs.validated_rows import InvalidRow, ValidatedRows, ValidRow, read_rows
 from datacreate.selection.embeddings import PassedVectors, SentenceEmbedder
-from datacreate.verification.verifier_filter import VerifierFilter
+from datacreate.verification.label_noise import MIN_ROWS, calibrated, label_means
+from datacreate.verification.scoring import (
+    NO_SCORES,
+    Probabilities,
+    disagreement,
+    final_label,
+    round_probabilities,
+    score_labels,
+)
 
 _BATCH = 256  # rows embedded or scored at once, and between two reports of progress
 
@@ -54,6 +65,85 @@ class FilterConfig(EngineOptions, AuxiliaryModelOptions, FilterOptions, FormatOp
         if self.verifier is None and flag:
             raise ValueError(f"{flag} only applies to --verifier; remove it, or name a verifier")
         return self
+
+
+class VerifierFilter(Filter):
+    """Rejects rows whose label is not the most probable one for a model, which sees the row without the label.
+
+    Scoring takes long: rows that one of the `other_filters` rejects are not scored.
+    """
+
+    name = "verifier"
+    reason = RejectReason.REJECTED_BY_VERIFIER
+    option_names = ("verifier",)
+
+    def __init__(self, client: ModelClient, model: str, rows: ValidatedRows, other_filters: Sequence[Filter]) -> None:
+        """Raises UsageError if labels are free text."""
+        check_scorable(rows.format, f"--verifier {model}")
+        self._client, self._model, self._rows = client, model, rows
+        self._format = rows.format
+        self._other_filters = other_filters
+        self._scored_by_letter = False
+        self._means: Sequence[float | None] | None = None  # of the probabilities of each label; None: not calibrated
+        self._sample: dict[str, Probabilities | None] = {}  # by the id of an example; None: no scores
+        self._scores: dict[str, Probabilities | None] = {}  # of the sample and this batch
+
+    def prepare(self, notify: Notify = no_notify) -> None:
+        """Start the model, and measure its bias to fixed labels on a sample of the rows, as a run does on its first."""
+        self._client.start([scoring_test(scoring_system_message(self._rows.instruction))])
+        labels = self._format.labels
+        self._scored_by_letter = self._client.needs_letters(labels or ())
+        if self._scored_by_letter:
+            check_letters(self._format, "--verifier", self._model, "use another model")
+        if labels is None:
+            return
+        rows = islice(self._rows.read(), 0, None, max(1, self._rows.total // _CALIBRATION_ROWS))
+        candidates = [row.candidate for row in rows if isinstance(row, ValidRow)]
+        self._sample = self._score(candidates)
+        scored = [
+            (self._assigned(candidate), scores)
+            for candidate in candidates
+            if (scores := self._sample.get(candidate.example.id))
+        ]
+        self._means = label_means(scored, len(labels)) if len(scored) >= MIN_ROWS else None
+
+    def prefetch(self, candidates: Sequence[Candidate]) -> None:
+        new = [candidate for candidate in candidates if candidate.example.id not in self._sample]
+        self._scores = self._sample | self._score(new)
+
+    def _score(self, candidates: Sequence[Candidate]) -> dict[str, Probabilities | None]:
+        """The probabilities of these examples by their ids, without those that are not scored."""
+        questions = {}
+        for candidate in candidates:
+            question = label_question(
+                self._format,
+                candidate.example.values,
+                scored_by_letter=self._scored_by_letter,
+                instruction=self._rows.instruction,
+            )
+            if question and not first_reject(self._other_filters, candidate):
+                questions[candidate.example.id] = question
+        seeded = [(question, question.shown) for question in questions.values()]
+        scores_of_examples = score_labels(self._client, seeded, lambda _: None)
+        return {
+            example_id: round_probabilities(scores) if scores else None
+            for example_id, scores in zip(questions, scores_of_examples, strict=True)
+        }
+
+    def _assigned(self, candidate: Candidate) -> int:
+        """The index of the row's answer."""
+        return self._format.answers.right_index(candidate.example.values) or 0
+
+    def find_problem(self, candidate: Candidate) -> str | None:
+        scores = self._scores.get(candidate.example.id)
+        if scores is None:
+            return NO_SCORES
+        if self._means is not None:
+            scores = calibrated(scores, self._means)
+        assigned = self._assigned(candidate)
+        if final_label("drop", assigned, scores) is not None:
+            return None
+        return disagreement(self._format.answers.choices(candidate.example.values), assigned, scores)
 
 
 @dataclass
@@ -146,13 +236,10 @@ def filter_rows(
             checkpoint.check_scores()
             client = make_client(LocalModel(checkpoint, config, verifies=True), count=rows.total, notify=notify)
             stack.callback(client.close)
-            verifier = VerifierFilter(client, checkpoint.name, rows.format, tuple(filters), rows.instruction)
+            verifier = VerifierFilter(client, checkpoint.name, rows, tuple(filters))
             filters.append(verifier)
         for candidate_filter in filters:
             candidate_filter.prepare(notify)
-        if verifier:
-            sample = islice(rows.read(), 0, None, max(1, rows.total // _CALIBRATION_ROWS))
-            verifier.calibrate([row.candidate for row in sample if isinstance(row, ValidRow)])
         counts = _Counts(filters, rows.format)
         for row in _prefetched(rows, filters, progress):
             if document := counts.reject(row):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from datacreate.formats.example import Json
+
 if TYPE_CHECKING:
     from datacreate.engines.model_client import ModelClient
     from datacreate.prompts.label_scoring import LabelQuestion
@@ -61,7 +63,7 @@ NO_SCORES = "the verifier returned no scores"
 """The detail of a reject that could not be scored."""
 
 
-def disagreement(options: Sequence[str], assigned: int | None, probabilities: Probabilities) -> str:
+def disagreement(options: Sequence[Json], assigned: int | None, probabilities: Probabilities) -> str:
     """The detail of a reject by the verifier: `label no; the verifier: yes 0.90, no 0.10`."""
     shown = ", ".join(f"{option} {p:.2f}" for option, p in zip(options, probabilities, strict=True))
     return f"{'' if assigned is None else f'label {options[assigned]}; '}the verifier: {shown}"
